@@ -1,0 +1,1 @@
+"""Which CPU does this guest see, and why?"""

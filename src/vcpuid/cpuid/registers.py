@@ -1,0 +1,171 @@
+"""What CPUID and the feature MSRs answer, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple, overload
+
+from vcpuid.cpuid.words import CpuidWord
+
+SIGNIFICANT_INDEX = 1
+"""KVM_CPUID_FLAG_SIGNIFCANT_INDEX of `Entry.flags`: the entry answers only for its own index (ECX)."""
+
+
+class Registers(NamedTuple):
+    """The four registers that CPUID returns, 32 bits each."""
+
+    eax: int = 0
+    ebx: int = 0
+    ecx: int = 0
+    edx: int = 0
+
+
+class Entry(NamedTuple):
+    """One answer of CPUID: struct kvm_cpuid_entry2 without its padding.
+
+    `function` is EAX on entry (the leaf), `index` ECX on entry (the sub-leaf), `flags` KVM's flags.
+    """
+
+    function: int
+    index: int
+    flags: int
+    eax: int
+    ebx: int
+    ecx: int
+    edx: int
+
+    @property
+    def registers(self) -> Registers:
+        """The answer alone."""
+        return Registers(*self[3:])
+
+    def __str__(self) -> str:
+        return "%08x.%x f%x %08x %08x %08x %08x" % self
+
+
+class CpuidTable(Sequence[Entry]):
+    """CPUID entries in the order in which KVM or a dump gave them; immutable.
+
+    `get` finds the first entry of exactly that function and index; what a vCPU answers for any function and index, by KVM's rules, is
+    `vcpuid.kvm.lookup`.
+    """
+
+    __slots__ = ("_by_key", "_entries")
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._entries = tuple(entries)
+        self._by_key: dict[tuple[int, int], Entry] = {}
+        for entry in self._entries:
+            self._by_key.setdefault(entry[:2], entry)
+
+    def get(self, function: int, index: int = 0) -> Entry | None:
+        """Return the first entry of this function and index, None where there is none."""
+        return self._by_key.get((function, index))
+
+    def registers(self, function: int, index: int = 0) -> Registers:
+        """Return that entry's registers, all zero where there is none."""
+        entry = self._by_key.get((function, index))
+        return Registers() if entry is None else Registers(*entry[3:])
+
+    def word(self, word: CpuidWord) -> int:
+        """Return one register of one leaf, 0 where the table has no such entry."""
+        entry = self._by_key.get((word.function, word.index))
+        value: int = 0 if entry is None else getattr(entry, word.register)
+        return value
+
+    def words(self) -> dict[CpuidWord, int]:
+        """Return every register of every entry; of duplicates, the first."""
+        return {
+            CpuidWord(function, index, register): value
+            for (function, index), entry in self._by_key.items()
+            for register, value in zip(("eax", "ebx", "ecx", "edx"), entry[3:], strict=True)
+        }
+
+    @overload
+    def __getitem__(self, position: int) -> Entry: ...
+    @overload
+    def __getitem__(self, position: slice) -> tuple[Entry, ...]: ...
+    def __getitem__(self, position: int | slice) -> Entry | tuple[Entry, ...]:
+        return self._entries[position]
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __eq__(self, other: object) -> bool:
+        return self._entries == other._entries if isinstance(other, CpuidTable) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._entries)
+
+    def __repr__(self) -> str:
+        return f"CpuidTable({len(self._entries)} entries)"
+
+
+class MsrTable(Mapping[int, int]):
+    """Feature MSRs by index. `refused` are those that KVM lists and yet did not read."""
+
+    __slots__ = ("_values", "refused")
+
+    def __init__(self, values: Mapping[int, int] | Iterable[tuple[int, int]] = (), refused: Iterable[int] = ()) -> None:
+        self._values = dict(values)
+        self.refused = tuple(refused)
+
+    def __getitem__(self, index: int) -> int:
+        return self._values[index]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, MsrTable):
+            return self._values == other._values and self.refused == other.refused
+        return self._values == other if isinstance(other, Mapping) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((frozenset(self._values.items()), self.refused))
+
+    def __repr__(self) -> str:
+        return f"MsrTable({', '.join(f'{i:x}: {v:x}' for i, v in self._values.items())})"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one machine tells of its CPU; parts it did not tell are None or empty.
+
+    `raw` is the CPUID instruction as user space sees it; `supported`, `emulated` and `hyperv` are KVM_GET_SUPPORTED_CPUID,
+    KVM_GET_EMULATED_CPUID and KVM_GET_SUPPORTED_HV_CPUID; `msrs` the feature MSRs by KVM's system ioctl; `cpuinfo` lines of /proc/cpuinfo on
+    one CPU; `params` kernel module parameters as "kvm_intel.nested"; `kept` what KVM_GET_CPUID2 gave back after `supported` was handed to
+    KVM_SET_CPUID2, and `set_result` that call's return value. `cpu` and `kernel` say where it was taken; `notes` are free lines.
+    """
+
+    raw: CpuidTable = field(default_factory=CpuidTable)
+    supported: CpuidTable | None = None
+    emulated: CpuidTable | None = None
+    hyperv: CpuidTable | None = None
+    msrs: MsrTable = field(default_factory=MsrTable)
+    cpuinfo: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    params: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    kept: CpuidTable | None = None
+    set_result: int | None = None
+    cpu: str | None = None
+    kernel: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def vendor(self) -> str:
+        """The twelve characters of leaf 0, for example GenuineIntel; empty where leaf 0 is not known."""
+        leaf0 = self.raw.get(0) or (self.supported.get(0) if self.supported is not None else None)
+        return "" if leaf0 is None else vendor_name(leaf0.registers)
+
+
+def vendor_name(leaf: Registers) -> str:
+    """Spell the vendor of leaf 0 (EBX, EDX, ECX), or of any leaf that names one in that order."""
+    return b"".join(value.to_bytes(4, "little") for value in (leaf.ebx, leaf.edx, leaf.ecx)).decode("latin-1").rstrip("\0")

@@ -1,0 +1,106 @@
+"""Where a feature lives: words, and bits of words.
+
+A word of CPUID is one register of one leaf. Linux adds words of its own, which no hardware has, and QEMU treats feature MSRs as words
+of 64 bits. Feature sets are integers on words everywhere inside the path.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Register = Literal["eax", "ebx", "ecx", "edx"]
+REGISTERS: tuple[Register, ...] = ("eax", "ebx", "ecx", "edx")
+
+INDEXED_FUNCTIONS = frozenset(
+    {0x4, 0x7, 0xB, 0xD, 0xF, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1B, 0x1D, 0x1E, 0x1F, 0x20, 0x23, 0x24, 0x8000001D, 0x80000020, 0x80000026}
+)
+"""Leaves of which the manuals (Intel SDM vol. 2A CPUID, AMD APM vol. 3 appendix E) define sub-leaves."""
+
+
+class CpuidWord(NamedTuple):
+    """One register of one leaf; prints as QEMU 11.1 logs it."""
+
+    function: int
+    index: int
+    register: Register
+
+    @property
+    def width(self) -> int:
+        """Bits in the word."""
+        return 32
+
+    def __str__(self) -> str:
+        subleaf = f",ecx={self.index:02X}h" if self.function in INDEXED_FUNCTIONS else ""
+        return f"CPUID[eax={self.function:02X}h{subleaf}].{self.register.upper()}"
+
+
+class MsrWord(NamedTuple):
+    """One 64-bit feature MSR; prints as QEMU logs it."""
+
+    msr: int
+
+    @property
+    def width(self) -> int:
+        """Bits in the word."""
+        return 64
+
+    def __str__(self) -> str:
+        return f"MSR({self.msr:X}H)"
+
+
+class LinuxWord(NamedTuple):
+    """A word that Linux defines for its own bookkeeping (CPUID_LNX_1 and so on); no register holds it."""
+
+    name: str
+
+    @property
+    def width(self) -> int:
+        """Bits in the word."""
+        return 32
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Word = CpuidWord | MsrWord | LinuxWord
+
+
+class Bit(NamedTuple):
+    """One bit of a word, counted from 0."""
+
+    word: Word
+    position: int
+
+    @property
+    def mask(self) -> int:
+        """The bit as an integer on its word."""
+        return 1 << self.position
+
+    def __str__(self) -> str:
+        return f"{self.word} [bit {self.position}]"
+
+
+def parse_bit(text: str) -> Bit | None:
+    """Read a bit in QEMU's log spellings, old and new; None where the text is not one.
+
+    Takes `CPUID.07H:EBX.avx2 [bit 5]`, `CPUID[eax=07h,ecx=00h].EBX [bit 5]`, `MSR(10AH).rdctl-no [bit 0]` and the short `7.0.ebx.5`.
+    The old spelling has no sub-leaf: QEMU 7.2 and 10.0 leave it out, and it is taken as 0.
+    """
+    import re
+
+    for pattern in (
+        r"CPUID\[eax=(?P<f>[0-9a-f]+)h(?:,ecx=(?P<i>[0-9a-f]+)h)?\]\.(?P<r>e[abcd]x)(?:\.[\w.-]+)?\s*\[bit (?P<b>\d+)\]",
+        r"CPUID\.(?P<f>[0-9a-f]+)h:(?P<r>e[abcd]x)(?:\.[\w.-]+)?\s*\[bit (?P<b>\d+)\]",
+        r"(?:0x)?(?P<f>[0-9a-f]+)(?:\.(?P<i>[0-9a-f]+))?\.(?P<r>e[abcd]x)\.(?P<b>\d+)",
+        r"MSR\((?P<m>[0-9a-f]+)h\)(?:\.[\w.-]+)?\s*\[bit (?P<b>\d+)\]",
+    ):
+        match = re.fullmatch(pattern, text.strip(), re.IGNORECASE)
+        if match is None:
+            continue
+        found = match.groupdict()
+        position = int(found["b"])
+        if "m" in found:
+            return Bit(MsrWord(int(found["m"], 16)), position) if position < 64 else None
+        register: Register = next(r for r in REGISTERS if r == found["r"].lower())
+        return Bit(CpuidWord(int(found["f"], 16), int(found.get("i") or "0", 16), register), position) if position < 32 else None
+    return None

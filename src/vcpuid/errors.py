@@ -1,0 +1,55 @@
+"""Everything that vcpuid raises on purpose.
+
+    VcpuidError            the root: catch this to catch all of them
+    ├── InputError         what was read or asked for makes no sense: a cut dump, an unknown name, a wrong value
+    ├── UnavailableError   the machine lacks something: no /dev/kvm, no QEMU, not an x86 processor
+    ├── KvmError           KVM refuses; carries the errno that the ioctl gives
+    └── QemuError          QEMU refuses; its text is QEMU's own message
+
+`exit_status` is what the command line ends with when the error reaches it.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+
+
+class VcpuidError(Exception):
+    """Root of the tree."""
+
+    exit_status = 3
+
+
+class InputError(VcpuidError):
+    """Bad input. `source` and `line` say where, when it came from a file (lines count from 1)."""
+
+    def __init__(self, cause: str, *, source: str | None = None, line: int | None = None) -> None:
+        self.cause, self.source, self.line = cause, source, line
+        where = "" if source is None else f"{source}: " if line is None else f"{source}:{line}: "
+        super().__init__(where + cause)
+
+
+class UnavailableError(VcpuidError):
+    """The environment lacks something that the request needs."""
+
+    exit_status = 4
+
+
+class KvmError(VcpuidError):
+    """KVM refuses an ioctl: `errno` as the caller of the ioctl would see it, `reason` in words."""
+
+    exit_status = 1
+
+    def __init__(self, errno: int, reason: str) -> None:
+        self.errno, self.reason = errno, reason
+        super().__init__(f"{_errno.errorcode.get(errno, errno)}: {reason}")
+
+
+class QemuError(VcpuidError):
+    """QEMU refuses to start; `message` is the line it prints, without the program name."""
+
+    exit_status = 1
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)

@@ -1,0 +1,1 @@
+"""Linux: what the host's (or the guest's) kernel makes of CPUID, and what /proc/cpuinfo prints."""

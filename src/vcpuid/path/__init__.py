@@ -1,0 +1,1 @@
+"""The path from the silicon to the guest: decisions, the pipeline that joins the parties, and explanations read off its trace."""

@@ -1,0 +1,1 @@
+"""Where snapshots come from and go to: this machine's processor and KVM, and files."""
