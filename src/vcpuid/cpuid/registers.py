@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, overload
 
-from vcpuid.cpuid.words import CpuidWord
+from vcpuid.cpuid.words import REGISTERS, CpuidWord
 
 SIGNIFICANT_INDEX = 1
 """KVM_CPUID_FLAG_SIGNIFCANT_INDEX of `Entry.flags`: the entry answers only for its own index (ECX)."""
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
     """
 
     function: int
-    index: int
+    index: int  # type: ignore[assignment]  # KVM's name; hides tuple.index, which nobody asks of an entry
     flags: int
     eax: int
     ebx: int
@@ -42,7 +42,7 @@ class Entry(NamedTuple):
         return Registers(*self[3:])
 
     def __str__(self) -> str:
-        return "%08x.%x f%x %08x %08x %08x %08x" % self
+        return "{:08x}.{:x} f{:x} {:08x} {:08x} {:08x} {:08x}".format(*self)
 
 
 class CpuidTable(Sequence[Entry]):
@@ -80,7 +80,7 @@ class CpuidTable(Sequence[Entry]):
         return {
             CpuidWord(function, index, register): value
             for (function, index), entry in self._by_key.items()
-            for register, value in zip(("eax", "ebx", "ecx", "edx"), entry[3:], strict=True)
+            for register, value in zip(REGISTERS, entry[3:], strict=True)
         }
 
     @overload
@@ -141,9 +141,10 @@ class Snapshot:
     """What one machine tells of its CPU; parts it did not tell are None or empty.
 
     `raw` is the CPUID instruction as user space sees it; `supported`, `emulated` and `hyperv` are KVM_GET_SUPPORTED_CPUID,
-    KVM_GET_EMULATED_CPUID and KVM_GET_SUPPORTED_HV_CPUID; `msrs` the feature MSRs by KVM's system ioctl; `cpuinfo` lines of /proc/cpuinfo on
-    one CPU; `params` kernel module parameters as "kvm_intel.nested"; `kept` what KVM_GET_CPUID2 gave back after `supported` was handed to
-    KVM_SET_CPUID2, and `set_result` that call's return value. `cpu` and `kernel` say where it was taken; `notes` are free lines.
+    KVM_GET_EMULATED_CPUID and KVM_GET_SUPPORTED_HV_CPUID; `msrs` the feature MSRs by KVM's system ioctl; `cpuinfo` lines of
+    /proc/cpuinfo on one CPU; `params` kernel module parameters as "kvm_intel.nested"; `kept` what KVM_GET_CPUID2 gave back after
+    `supported` was handed to KVM_SET_CPUID2, and `set_result` that call's return value. `cpu` and `kernel` say where it was taken;
+    `notes` are free lines.
     """
 
     raw: CpuidTable = field(default_factory=CpuidTable)

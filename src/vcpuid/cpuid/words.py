@@ -21,7 +21,7 @@ class CpuidWord(NamedTuple):
     """One register of one leaf; prints as QEMU 11.1 logs it."""
 
     function: int
-    index: int
+    index: int  # type: ignore[assignment]  # the field's own name; hides tuple.index, which nobody asks of a word
     register: Register
 
     @property
