@@ -1,0 +1,35 @@
+# `make demo` runs the main job on this machine, `make test` passes the tests; both make and use .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types check bench clean
+
+demo: .venv/.ready
+	@$(BIN)/python -m vcpuid.cli.demo
+
+test: .venv/.ready-dev
+	$(BIN)/pytest
+
+lint: .venv/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.ready-dev
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: .venv/.ready-dev
+	$(BIN)/python benchmarks/run.py
+
+.venv/.ready: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/.ready-dev: .venv/.ready
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
