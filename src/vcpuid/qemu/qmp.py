@@ -1,0 +1,78 @@
+"""Asks a QEMU on this machine: a small client of the QEMU Machine Protocol, over the program's standard input and output.
+
+The only module of this package that starts a program. It never runs a guest: QEMU is started stopped, without devices.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from vcpuid.errors import QemuError, UnavailableError
+
+DEFAULT_PROGRAM = ("qemu-system-x86_64",)
+_QUIET = ("-display", "none", "-nodefaults", "-vga", "none", "-S", "-qmp", "stdio")
+
+
+class Qmp:
+    """One QEMU process that answers questions; use it in a `with` statement.
+
+    `program` is the command that starts QEMU (a list, so that a wrapper such as chroot fits), `machine` the machine type, `cpu` the -cpu
+    argument, `accel` "kvm" or "tcg". Raises UnavailableError where the program is missing and QemuError where it refuses to start.
+    """
+
+    def __init__(
+        self,
+        program: Sequence[str] = DEFAULT_PROGRAM,
+        *,
+        machine: str = "q35",
+        cpu: str | None = None,
+        accel: str = "kvm",
+        arguments: Sequence[str] = (),
+    ) -> None:
+        import subprocess
+
+        command = [*program, "-M", machine, "-accel", accel, *(("-cpu", cpu) if cpu else ()), "-m", "64", *arguments, *_QUIET]
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        except OSError as error:
+            raise UnavailableError(f"cannot start {program[0]}: {error.strerror}") from None
+        self.version: dict[str, Any] = self._read("QMP")["version"]
+        self.ask("qmp_capabilities")
+
+    def _read(self, key: str) -> Any:
+        assert self._process.stdout is not None and self._process.stderr is not None  # both are pipes
+        for line in self._process.stdout:
+            message = json.loads(line)
+            if key in message:
+                return message[key]
+            if "error" in message:
+                raise QemuError(message["error"]["desc"])
+        last = self._process.stderr.read().strip().splitlines()
+        raise QemuError(last[-1].partition(": ")[2] if last else "QEMU ended without a word")
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """Run one QMP command and return its result; raises QemuError with QEMU's own words where it fails."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+        self._process.stdin.flush()
+        return self._read("return")
+
+    def expand(self, model: str, properties: dict[str, Any] | None = None, kind: str = "full") -> dict[str, Any]:
+        """Return the properties of a CPU model as query-cpu-model-expansion gives them."""
+        answer = self.ask("query-cpu-model-expansion", type=kind, model={"name": model, "props": properties or {}})
+        expanded: dict[str, Any] = answer["model"]["props"]
+        return expanded
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def __enter__(self) -> Qmp:
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,56 @@
+"""The CPU that QEMU realized: what stands between `-cpu` and the table of entries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vcpuid.path.decisions import Decision
+
+
+@dataclass(slots=True)
+class CpuState:
+    """X86CPU after x86_cpu_expand_features and x86_cpu_filter_features (QEMU, target/i386/cpu.c).
+
+    `release` is the QEMU whose tables were used, `machine` the machine type with aliases resolved (pc-q35-7.2), `model` the CPU model
+    with aliases resolved (EPYC-Milan-v2, host, max, base). `level`, `xlevel` and `xlevel2` are what leaves 0, 0x80000000 and 0xC0000000
+    answer, `level_func7` the last sub-leaf of leaf 7. `features` holds QEMU's feature words by their names (FEAT_7_0_EBX,
+    FEAT_ARCH_CAPABILITIES) after expansion and filtering; `user_features` the bits that -cpu names. `props` holds the final value of every
+    other property under QEMU's own name, settings of the machine type included. `warnings` are what QEMU prints for its first CPU, in its
+    order and without the program's name; it prints those of them that are also in `once` for that CPU only.
+    """
+
+    release: str
+    machine: str
+    model: str
+    vendor: str = ""
+    family: int = 0
+    model_number: int = 0
+    stepping: int = 0
+    model_id: str = ""
+    level: int = 0
+    xlevel: int = 0
+    xlevel2: int = 0
+    level_func7: int = 0
+    phys_bits: int = 0
+    guest_phys_bits: int = 0
+    features: dict[str, int] = field(default_factory=dict)
+    user_features: dict[str, int] = field(default_factory=dict)
+    props: dict[str, object] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    once: list[str] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+
+    @property
+    def is_intel(self) -> bool:
+        """IS_INTEL_CPU of QEMU: told by the vendor alone."""
+        return self.vendor == "GenuineIntel"
+
+    @property
+    def is_amd(self) -> bool:
+        """IS_AMD_CPU of QEMU."""
+        return self.vendor == "AuthenticAMD"
+
+    @property
+    def is_zhaoxin(self) -> bool:
+        """IS_ZHAOXIN_CPU of QEMU, since 10.0."""
+        return self.vendor in ("  Shanghai  ", "CentaurHauls")
