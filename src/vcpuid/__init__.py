@@ -1,1 +1,55 @@
-"""Which CPU does this guest see, and why?"""
+"""Which CPU does this x86 guest see, and why?
+
+    host = vcpuid.read("kvm")                                    # this machine; or a snapshot file
+    vcpuid.kvm.supported(host, kernel="6.12").table              # what its KVM supports
+    vcpuid.qemu.guest_tables("EPYC-Milan", host=host).tables     # what QEMU hands to KVM_SET_CPUID2
+    print(vcpuid.explain("avx2", cpu="EPYC-Milan", host=host).verdict)
+
+`read` reads a host, `explain` tells a feature's fate on the whole path, `resolve` gives the path itself; each party has a package of its
+own: `linux`, `kvm`, `qemu`. Everything raised on purpose is a `VcpuidError`.
+"""
+
+from __future__ import annotations
+
+from vcpuid import cpuid, kvm, linux, qemu
+from vcpuid.cpuid import Snapshot
+from vcpuid.errors import InputError, KvmError, QemuError, UnavailableError, VcpuidError
+from vcpuid.path.explain import Explanation
+from vcpuid.path.explain import explain as _explain
+from vcpuid.path.pipeline import Path, resolve
+from vcpuid.path.stack import Stack
+from vcpuid.sources import read
+
+__all__ = [
+    "Explanation",
+    "InputError",
+    "KvmError",
+    "Path",
+    "QemuError",
+    "Snapshot",
+    "Stack",
+    "UnavailableError",
+    "VcpuidError",
+    "cpuid",
+    "explain",
+    "kvm",
+    "linux",
+    "qemu",
+    "read",
+    "resolve",
+]
+
+
+def explain(feature: str, cpu: str = "host", host: Snapshot | None = None, stack: Stack | None = None) -> Explanation:
+    """Tell a feature's fate from the host's silicon to the guest.
+
+    `feature` is any spelling of it, `cpu` QEMU's -cpu argument. Without a `host`, this machine's processor and KVM are read; without a
+    `stack`, the host's own kernel and the newest QEMU that vcpuid has tables of. Raises InputError for an unknown feature or a wrong
+    host, QemuError or KvmError where QEMU or KVM would refuse that CPU, UnavailableError where this machine has no x86 processor or no
+    usable /dev/kvm.
+    """
+    wanted = cpuid.names.find(feature)
+    snapshot = read("kvm") if host is None else host
+    if stack is None:
+        stack = Stack(kernel=snapshot.kernel) if snapshot.kernel else Stack()
+    return _explain(wanted, resolve(cpu, host=snapshot, stack=stack))

@@ -1,1 +1,55 @@
-"""The command line: one file a verb."""
+"""The command line: one file a verb, each a thin shell over one public function.
+
+Exit status: 0 yes, 1 no (a check that fails, or KVM or QEMU would refuse), 2 usage, 3 bad input, 4 the environment lacks something.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from vcpuid.cli.lazy import LazyGroup
+from vcpuid.errors import VcpuidError
+
+VERBS = {
+    "explain": "Tell a feature's fate: its value after each party, the rule that decided, what can be done.",
+    "guest": "Show the guest's CPU as a whole: flags gained and lost against the host, by party.",
+    "names": "Give a feature's spellings, or all features of a word.",
+    "collect": "Write a snapshot of this machine's CPU and KVM.",
+    "kvm": "KVM's part: what it supports, keeps and answers.",
+    "qemu": "QEMU's part: models and the table for KVM_SET_CPUID2.",
+    "linux": "Linux's part: the flags of /proc/cpuinfo.",
+}
+"""The verbs in the order in which --help lists them, each with the first line of its own help."""
+
+
+@click.group(
+    cls=LazyGroup, verbs=VERBS, package="vcpuid.cli", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
+@click.version_option(package_name="vcpuid", prog_name="vcpuid", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Which CPU does this guest see, and why?
+
+    HOST is a snapshot file (vcpuid collect writes one), '-' for standard input, 'live' for this machine's processor, or 'kvm' for
+    processor and KVM. Without one, this machine's is taken.
+    """
+
+
+def main() -> None:
+    """Run the command line; an error that vcpuid raises on purpose becomes one line on standard error and its exit status."""
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except VcpuidError as error:
+        print(f"vcpuid: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

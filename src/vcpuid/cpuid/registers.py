@@ -52,10 +52,11 @@ class CpuidTable(Sequence[Entry]):
     `vcpuid.kvm.lookup`.
     """
 
-    __slots__ = ("_by_key", "_entries")
+    __slots__ = ("_by_function", "_by_key", "_entries")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._entries = tuple(entries)
+        self._by_function: dict[int, tuple[Entry, ...]] | None = None
         self._by_key: dict[tuple[int, int], Entry] = {}
         for entry in self._entries:
             self._by_key.setdefault(entry[:2], entry)
@@ -63,6 +64,15 @@ class CpuidTable(Sequence[Entry]):
     def get(self, function: int, index: int = 0) -> Entry | None:
         """Return the first entry of this function and index, None where there is none."""
         return self._by_key.get((function, index))
+
+    def leaf(self, function: int) -> tuple[Entry, ...]:
+        """Return every entry of this function, in the table's order."""
+        if self._by_function is None:
+            grouped: dict[int, list[Entry]] = {}
+            for entry in self._entries:
+                grouped.setdefault(entry.function, []).append(entry)
+            self._by_function = {number: tuple(entries) for number, entries in grouped.items()}
+        return self._by_function.get(function, ())
 
     def registers(self, function: int, index: int = 0) -> Registers:
         """Return that entry's registers, all zero where there is none."""
@@ -142,9 +152,9 @@ class Snapshot:
 
     `raw` is the CPUID instruction as user space sees it; `supported`, `emulated` and `hyperv` are KVM_GET_SUPPORTED_CPUID,
     KVM_GET_EMULATED_CPUID and KVM_GET_SUPPORTED_HV_CPUID; `msrs` the feature MSRs by KVM's system ioctl; `cpuinfo` lines of
-    /proc/cpuinfo on one CPU; `params` kernel module parameters as "kvm_intel.nested"; `kept` what KVM_GET_CPUID2 gave back after
-    `supported` was handed to KVM_SET_CPUID2, and `set_result` that call's return value. `cpu` and `kernel` say where it was taken;
-    `notes` are free lines.
+    /proc/cpuinfo on one CPU; `params` kernel module parameters as "kvm_intel.nested"; `table` a table made for KVM_SET_CPUID2; `kept`
+    what KVM_GET_CPUID2 gave back after `table` (or, without one, `supported`) was handed to KVM_SET_CPUID2, and `set_result` that call's
+    return value. `cpu` and `kernel` say where it was taken; `notes` are free lines.
     """
 
     raw: CpuidTable = field(default_factory=CpuidTable)
@@ -154,6 +164,7 @@ class Snapshot:
     msrs: MsrTable = field(default_factory=MsrTable)
     cpuinfo: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     params: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    table: CpuidTable | None = None
     kept: CpuidTable | None = None
     set_result: int | None = None
     cpu: str | None = None

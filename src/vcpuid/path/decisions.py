@@ -16,7 +16,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable
-from vcpuid.cpuid.words import Bit, Word
+from vcpuid.cpuid.words import Bit, CpuidWord, Word
 
 
 class Action(Enum):
@@ -131,24 +131,37 @@ class Step:
     """One party's part of the path, as words.
 
     Where the machine itself told what the party answers, `basis` is OBSERVED, `after` is what it told, and `modelled` is what the rules
-    say, so that the two can be held side by side; the decisions are always those of the rules.
+    say, so that the two can be held side by side; the decisions are always those of the rules, over `before`. `whole` says that the
+    party answers for all of CPUID: a word that is not in `after` then reads 0, while otherwise the party does not look at it.
     """
 
     party: str
     title: str
     before: Mapping[Word, int]
     after: Mapping[Word, int]
-    decisions: tuple[Decision, ...]
+    decisions: tuple[Decision, ...] = ()
     basis: Basis = Basis.MODELLED
     modelled: Mapping[Word, int] | None = None
+    whole: bool = True
 
-    def value(self, bit: Bit) -> bool:
-        """Whether the party hands the bit on."""
-        return bool(self.after.get(bit.word, 0) & bit.mask)
+    def value(self, bit: Bit) -> bool | None:
+        """Whether the party hands the bit on; None where it does not look at it or nobody knows."""
+        return None if self.basis is Basis.UNKNOWN else _read(self.after, bit, self.whole)
+
+    def modelled_value(self, bit: Bit) -> bool | None:
+        """What the rules say of the bit, where the machine's own answer stands in `after`; None where nothing was modelled."""
+        return None if self.modelled is None else _read(self.modelled, bit, self.whole)
 
     def about(self, bit: Bit) -> tuple[Decision, ...]:
         """Give the decisions that touched the bit, oldest first."""
         return tuple(d for d in self.decisions if d.mask & bit.mask and d.word == bit.word)
+
+
+def _read(words: Mapping[Word, int], bit: Bit, whole: bool) -> bool | None:
+    value = words.get(bit.word)
+    if value is None:
+        return False if whole and isinstance(bit.word, CpuidWord) else None
+    return bool(value & bit.mask)
 
 
 @dataclass(frozen=True, slots=True)

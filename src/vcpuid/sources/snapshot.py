@@ -1,11 +1,11 @@
 """vcpuid's own file format: one machine a file, one fact a line.
 
-    KIND func.index fFLAGS eax ebx ecx edx      SUP, EMU, HV, GOT: entries of KVM's ioctls, hexadecimal
+    KIND func.index fFLAGS eax ebx ecx edx      SUP, EMU, HV, TAB, GOT: entries of KVM's ioctls, hexadecimal
     RAW func.index eax ebx ecx edx              the CPUID instruction
     MSR index ok value                          a feature MSR; ok is what KVM_GET_MSRS returned, 1 where it was read
     CPUINFO name value…                         a line of /proc/cpuinfo
     PARAM module.parameter value                a kernel module's parameter
-    CPU …, KERNEL …, SETRC n                    where it was taken; KVM_SET_CPUID2's return value for the SUP table (GOT: what it kept)
+    CPU …, KERNEL …, SETRC n                    where it was taken; KVM_SET_CPUID2's return value for the TAB table, else for SUP (GOT: what it kept)
 
 Lines that begin with `#` and empty ones are skipped. Ahead of the first fact, any other line is a note and is kept.
 """
@@ -18,7 +18,7 @@ from types import MappingProxyType
 from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.errors import InputError
 
-_TABLES = {"SUP": "supported", "EMU": "emulated", "HV": "hyperv", "GOT": "kept"}
+_TABLES = {"SUP": "supported", "EMU": "emulated", "HV": "hyperv", "TAB": "table", "GOT": "kept"}
 _LINE_LIMIT = 1 << 16
 _ENTRY_LIMIT = 1 << 16
 
@@ -178,7 +178,7 @@ def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
         yield f"PARAM {name} {value}"
     for function, index, _, *registers in snapshot.raw:
         yield "RAW {:08x}.{:x} {:08x} {:08x} {:08x} {:08x}".format(function, index, *registers)
-    for kind in ("SUP", "EMU", "HV"):
+    for kind in ("SUP", "EMU", "HV", "TAB"):
         for entry in getattr(snapshot, _TABLES[kind]) or ():
             yield f"{kind} {entry}"
     for msr, content in snapshot.msrs.items():

@@ -1,0 +1,5 @@
+"""python -m vcpuid."""
+
+from vcpuid.cli import main
+
+main()

@@ -1,0 +1,97 @@
+"""What several verbs share: the options that name a host and a stack, and their defaults for this machine."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from vcpuid.cpuid import Snapshot
+from vcpuid.errors import InputError, UnavailableError
+from vcpuid.path.stack import Params, Stack
+from vcpuid.versions import KERNELS, QEMUS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host as the command line named it. `here` says that it is the machine we run on, whose KVM can be asked."""
+
+    snapshot: Snapshot
+    here: bool
+
+
+def read_host(source: str | None, *, kvm: bool = True) -> Host:
+    """Read HOST; without one, this machine: its processor and, where there is a usable /dev/kvm and `kvm` is wanted, its KVM."""
+    from vcpuid import sources
+
+    if source is not None:
+        return Host(sources.read(source), source == "kvm" or source.startswith("live"))
+    if not kvm:
+        return Host(sources.read("live"), True)
+    try:
+        return Host(sources.read("kvm"), True)
+    except UnavailableError as lacking:
+        print(f"vcpuid: {lacking}; KVM's answer is modelled from this processor's CPUID", file=sys.stderr)
+        return Host(sources.read("live"), True)
+
+
+def stack_options(command: F) -> F:
+    """Add the options that describe the software: they reach the verb as one argument `stack`, a function of the host."""
+
+    @click.option("--kernel", metavar="RELEASE", help=f"Host kernel's release ({KERNELS[0]} to {KERNELS[-1]}).  [default: the host's]")
+    @click.option(
+        "--qemu", "qemu_release", metavar="RELEASE", help=f"QEMU's release ({QEMUS[0]} to {QEMUS[-1]}).  [default: installed, else newest]"
+    )
+    @click.option("--machine", default="q35", show_default=True, help="QEMU's machine type (-M).")
+    @click.option("--smp", default="1", show_default=True, help="QEMU's -smp.")
+    @click.option(
+        "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of KVM's modules or the kernel; may be repeated."
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any, kernel: str | None, qemu_release: str | None, machine: str, smp: str, params: tuple[str, ...], **kwargs: Any
+    ) -> Any:
+        def stack(host: Host) -> Stack:
+            return Stack(kernel or kernel_of(host), qemu_release or _installed_qemu(), machine, smp, parse_params(params))
+
+        return command(*args, stack=stack, **kwargs)
+
+    return wrapped  # type: ignore[return-value]  # functools.wraps keeps the look of the command, not its type
+
+
+def kernel_of(host: Host) -> str:
+    """Return the release of the host's kernel; where the snapshot has none and is not of this machine, the newest that has tables."""
+    from vcpuid.sources.installed import kernel_release
+
+    if host.snapshot.kernel:
+        return host.snapshot.kernel
+    return kernel_release() if host.here else KERNELS[-1]
+
+
+def _installed_qemu() -> str:
+    from vcpuid.sources.installed import qemu_release
+
+    return qemu_release() or QEMUS[-1]
+
+
+def parse_params(params: tuple[str, ...]) -> Params:
+    """Read NAME=VALUE options; numbers become integers."""
+    parsed: dict[str, int | str | bool] = {}
+    for param in params:
+        name, equals, value = param.partition("=")
+        if not name or not equals:
+            raise InputError(f"--param {param!r} is not of the form NAME=VALUE")
+        parsed[name] = int(value, 0) if value.lstrip("-").isdigit() or value[:2] == "0x" else value
+    return parsed
+
+
+def print_warnings(warnings: tuple[str, ...]) -> None:
+    """Print remarks on standard error, each as one line."""
+    for warning in warnings:
+        print(f"vcpuid: {warning}", file=sys.stderr)

@@ -1,0 +1,71 @@
+"""vcpuid explain: a feature's fate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import click
+
+from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.path.explain import Explanation, Stage
+from vcpuid.path.stack import Stack
+
+
+@click.command(name="explain")
+@click.argument("feature")
+@click.option("--cpu", default="host", show_default=True, metavar="CPU", help="The guest's CPU, as QEMU's -cpu takes it.")
+@click.option("--host", "source", metavar="HOST", help="Where the host's CPUID comes from.  [default: this machine]")
+@click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
+@stack_options
+@format_option
+def command(feature: str, cpu: str, source: str | None, no_probe: bool, stack: Callable[[Host], Stack], form: str) -> None:
+    """Tell a feature's fate: its value after each party, the rule that decided, what can be done.
+
+    FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities, or a line of QEMU's log such as 'CPUID.07H:EBX.avx2 [bit 5]'.
+    Exit status 0 where the guest sees the feature, 1 where it does not.
+    """
+    from vcpuid.cli.probe import probe_for
+    from vcpuid.cpuid.names import find
+    from vcpuid.path.explain import explain
+    from vcpuid.path.pipeline import resolve
+
+    wanted = find(feature)
+    host = read_host(source)
+    chosen = stack(host)
+    path = resolve(cpu, host=host.snapshot, stack=chosen, probe=None if no_probe else probe_for(host))
+    explanation = explain(wanted, path)
+    print_warnings(path.remarks)
+    emit(sheet(explanation), form)
+    sys.exit(0 if explanation.visible else 1)
+
+
+def sheet(explanation: Explanation) -> Sheet:
+    """Lay an explanation out."""
+    feature, stack = explanation.feature, explanation.path.stack
+    where = f"  {feature.bit}" if feature.bit is not None else ""
+    return Sheet(
+        columns=["party", "value", "known", "why"],
+        rows=[_row(stage) for stage in explanation.stages],
+        data=explanation.as_dict(),
+        head=[f"{feature.name}{where}", f"-cpu {explanation.path.cpu}, QEMU {stack.qemu}, {stack.machine}, Linux {stack.kernel}", ""],
+        foot=["", explanation.verdict, *_because(explanation), *(f"What you can do: {remedy}" for remedy in explanation.remedies)],
+        styles={"party": "bold"},
+    )
+
+
+def _row(stage: Stage) -> dict[str, object]:
+    known = stage.basis.value
+    if stage.modelled is not None and stage.value is not None:
+        known += f" (model: {'yes' if stage.modelled else 'no'})"
+    why = "; ".join(f"{reason.action.value}: {reason.text}" for reason in stage.reasons)
+    return {"party": stage.party, "value": _value(stage), "known": known, "why": why}
+
+
+def _value(stage: Stage) -> str:
+    return "-" if stage.value is None else "yes" if stage.value else "no"
+
+
+def _because(explanation: Explanation) -> list[str]:
+    return [f"{'Because' if i == 0 else '    and'}: {r.feature}: {r.text}  [{r.rule}: {r.source}]" for i, r in enumerate(explanation.chain)]

@@ -1,0 +1,63 @@
+"""vcpuid guest: the whole guest CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.path.explain import Explanation
+from vcpuid.path.stack import Stack
+
+
+@click.command(name="guest")
+@click.option("--cpu", default="host", show_default=True, metavar="CPU", help="The guest's CPU, as QEMU's -cpu takes it.")
+@click.option("--host", "source", metavar="HOST", help="Where the host's CPUID comes from.  [default: this machine]")
+@click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
+@stack_options
+@format_option
+def command(cpu: str, source: str | None, no_probe: bool, stack: Callable[[Host], Stack], form: str) -> None:
+    """Show the guest's CPU as a whole: flags gained and lost against the host, by party.
+
+    With --format lines, the guest's table as a snapshot, which vcpuid reads back as a HOST.
+    """
+    from vcpuid.cli.probe import probe_for
+    from vcpuid.cpuid import Snapshot
+    from vcpuid.path.pipeline import resolve
+    from vcpuid.path.survey import survey
+    from vcpuid.sources.snapshot import format_snapshot
+
+    host = read_host(source)
+    chosen = stack(host)
+    path = resolve(cpu, host=host.snapshot, stack=chosen, probe=None if no_probe else probe_for(host))
+    print_warnings((*path.remarks, *path.warnings))
+    found = survey(path)
+    rows = [
+        *(_row("lost", party, explanation) for party, all_of in found.lost.items() for explanation in all_of),
+        *(_row("gained", party, explanation) for party, all_of in found.gained.items() for explanation in all_of),
+    ]
+    sheet = Sheet(
+        columns=["change", "party", "feature", "why"],
+        rows=rows,
+        data={
+            "cpu": cpu,
+            "kernel": chosen.kernel,
+            "qemu": chosen.qemu,
+            "machine": chosen.machine,
+            "warnings": list(path.warnings),
+            "flags": [feature.name for feature in found.seen],
+            "changes": rows,
+        },
+        lines=format_snapshot(Snapshot(raw=path.kept, cpu=cpu)),
+        head=[f"-cpu {cpu}, QEMU {chosen.qemu}, {chosen.machine}, Linux {chosen.kernel}", ""],
+        foot=["", f"The guest sees {len(found.seen)} features: " + " ".join(feature.name for feature in found.seen)],
+        styles={"feature": "bold"},
+    )
+    emit(sheet, form)
+
+
+def _row(change: str, party: str, explanation: Explanation) -> dict[str, object]:
+    why = explanation.chain[0].text if explanation.chain else ""
+    return {"change": change, "party": party, "feature": explanation.feature.name, "why": why}

@@ -1,0 +1,168 @@
+"""vcpuid kvm: what KVM supports, keeps and answers."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from vcpuid.cli.common import kernel_of, parse_params, read_host
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cpuid import CpuidTable, Entry, Snapshot
+from vcpuid.errors import InputError
+
+COLUMNS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx"]
+
+
+@click.group(name="kvm")
+def command() -> None:
+    """KVM's part: what it supports, keeps and answers."""
+
+
+def kernel_options(verb: click.decorators.FC) -> click.decorators.FC:
+    """Add the options that say which kernel and which settings."""
+    verb = click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of KVM's modules; may be repeated.")(
+        verb
+    )
+    return click.option("--kernel", metavar="RELEASE", help="The kernel's release.  [default: the host's]")(verb)
+
+
+@command.command()
+@click.argument("source", metavar="[HOST]", required=False)
+@click.option("--check", is_flag=True, help="Hold the host's own KVM against the model and name every bit that differs.")
+@kernel_options
+@format_option
+def supported(source: str | None, check: bool, kernel: str | None, params: tuple[str, ...], form: str) -> None:
+    """Print what KVM_GET_SUPPORTED_CPUID answers on HOST: as observed where HOST tells it and no --kernel is given, else modelled."""
+    from vcpuid import kvm
+
+    host = read_host(source)
+    if check:
+        _check(host.snapshot, kernel or kernel_of(host), params, form)
+        return
+    observed = host.snapshot.supported
+    if observed is not None and kernel is None and not params:
+        print_table(observed, "SUP", form)
+    else:
+        print_table(kvm.supported(host.snapshot, kernel or kernel_of(host), parse_params(params)).table, "SUP", form)
+
+
+def _check(snapshot: Snapshot, kernel: str, params: tuple[str, ...], form: str) -> None:
+    from vcpuid.path.differences import differences
+
+    if snapshot.supported is None:
+        raise InputError("HOST does not tell what its KVM supports (no SUP lines): there is nothing to check")
+    found = differences(snapshot, kernel, parse_params(params))
+    rows: list[dict[str, object]] = [
+        {
+            "bit": str(d.bit),
+            "feature": d.feature,
+            "machine": int(d.machine),
+            "model": int(d.model),
+            "rule": d.rule,
+            "why the model says so": d.reason,
+        }
+        for d in found
+    ]
+    verdict = (
+        f"{len(found)} bits differ from Linux {kernel}'s KVM" if found else f"KVM answers as the model of Linux {kernel} does, bit for bit"
+    )
+    emit(Sheet(["bit", "feature", "machine", "model", "rule", "why the model says so"], rows, foot=[verdict]), form)
+    sys.exit(1 if found else 0)
+
+
+@command.command()
+@click.argument("source", metavar="[HOST]", required=False)
+@kernel_options
+@format_option
+def emulated(source: str | None, kernel: str | None, params: tuple[str, ...], form: str) -> None:
+    """Print what KVM_GET_EMULATED_CPUID answers on HOST: as observed where HOST tells it and no --kernel is given, else modelled."""
+    from vcpuid import kvm
+
+    host = read_host(source)
+    observed = host.snapshot.emulated
+    if observed is not None and kernel is None and not params:
+        print_table(observed, "EMU", form)
+    else:
+        print_table(kvm.emulated(host.snapshot, kernel or kernel_of(host)).table, "EMU", form)
+
+
+@command.command(name="set")
+@click.argument("source", metavar="TABLE")
+@click.option("--cr4", type=lambda text: int(text, 0), default=0, metavar="VALUE", help="The vCPU's CR4: OSXSAVE is 0x40000, PKE 0x400000.")
+@click.option("--no-apic", is_flag=True, help="The vCPU's APIC is globally disabled.")
+@kernel_options
+@format_option
+def set_(source: str, cr4: int, no_apic: bool, kernel: str | None, params: tuple[str, ...], form: str) -> None:
+    """Print what a vCPU keeps of TABLE after KVM_SET_CPUID2, as KVM_GET_CPUID2 gives it back; exit 1 where KVM refuses."""
+    from vcpuid import kvm
+
+    host = read_host(source)
+    table = table_of(host.snapshot)
+    result = kvm.set_cpuid(
+        table, host=host.snapshot, kernel=kernel or kernel_of(host), cr4=cr4, apic=not no_apic, params=parse_params(params)
+    )
+    print_table(result.table, "GOT", form)
+
+
+@command.command()
+@click.argument("source", metavar="TABLE")
+@click.argument("leaves", metavar="LEAF[.INDEX]...", nargs=-1, required=True)
+@kernel_options
+@format_option
+def lookup(source: str, leaves: tuple[str, ...], kernel: str | None, params: tuple[str, ...], form: str) -> None:
+    """Print what a guest's CPUID returns for leaves of TABLE, by KVM's rules for missing and out-of-range leaves."""
+    from vcpuid import kvm
+
+    host = read_host(source)
+    table = table_of(host.snapshot)
+    release = kernel or kernel_of(host)
+    entries = [Entry(f, i, 0, *kvm.lookup(table, f, i, kernel=release)) for f, i in map(parse_leaf, leaves)]
+    print_table(CpuidTable(entries), "GUEST", form)
+
+
+@command.command()
+@click.argument("source", metavar="TABLE")
+@click.argument("leaves", metavar="[LEAF[.INDEX]]...", nargs=-1)
+@click.option("--mode", type=click.Choice(["16", "32", "64"]), default="64", show_default=True, help="The guest's mode.")
+@format_option
+def run(source: str, leaves: tuple[str, ...], mode: str, form: str) -> None:
+    """Hand TABLE to this machine's KVM and show each leaf as asked, kept (KVM_GET_CPUID2) and seen by a real guest."""
+    from vcpuid.kvm.guest import read_cpuid
+
+    table = table_of(read_host(source).snapshot)
+    wanted = [parse_leaf(leaf) for leaf in leaves] or list(dict.fromkeys((entry.function, entry.index) for entry in table))
+    reading = read_cpuid(table, wanted, mode=int(mode))
+    rows: list[dict[str, object]] = []
+    for function, index in wanted:
+        asked, kept, seen = table.registers(function, index), reading.kept.registers(function, index), reading.seen[function, index]
+        for register, *values in zip(("eax", "ebx", "ecx", "edx"), asked, kept, seen, strict=True):
+            note = "" if values[0] == values[1] == values[2] else "kept otherwise" if values[0] != values[1] else "seen otherwise"
+            where = {"function": f"{function:08x}", "index": f"{index:x}", "register": register}
+            rows.append({**where, "asked": f"{values[0]:08x}", "kept": f"{values[1]:08x}", "seen": f"{values[2]:08x}", "": note})
+    emit(Sheet(["function", "index", "register", "asked", "kept", "seen", ""], rows), form)
+
+
+def table_of(snapshot: Snapshot) -> CpuidTable:
+    """Take the table of a TABLE argument: its TAB lines, else its SUP lines, else its RAW lines."""
+    table = snapshot.table or snapshot.supported or snapshot.raw
+    if not table:
+        raise InputError("no TAB, SUP or RAW lines: not a table")
+    return table
+
+
+def parse_leaf(text: str) -> tuple[int, int]:
+    """Read LEAF or LEAF.INDEX, both hexadecimal."""
+    function, _, index = text.partition(".")
+    try:
+        return int(function, 16), int(index or "0", 16)
+    except ValueError:
+        raise InputError(f"{text!r} is not a leaf such as 7, 7.1 or 80000008 (hexadecimal)") from None
+
+
+def print_table(table: CpuidTable, kind: str, form: str) -> None:
+    """Print a table; its plain form is that of snapshots."""
+    rows: list[dict[str, object]] = [
+        dict(zip(COLUMNS, (f"{e.function:08x}", f"{e.index:x}", e.flags, *(f"{r:08x}" for r in e[3:])), strict=True)) for e in table
+    ]
+    emit(Sheet(COLUMNS, rows, lines=[f"{kind} {entry}" for entry in table]), form)

@@ -1,0 +1,31 @@
+"""Verbs that are imported only when they are run, so that --help stays quick."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+
+class LazyGroup(click.Group):
+    """A group whose verb `name` is the object `command` of the module `package.name` (a dash becomes an underscore)."""
+
+    def __init__(self, *args: object, verbs: dict[str, str], package: str, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # click's own arguments, passed on
+        self.verbs, self.package = verbs, package
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the verbs in the order of the table."""
+        return list(self.verbs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module."""
+        if cmd_name not in self.verbs:
+            return None
+        command: click.Command = import_module(f"{self.package}.{cmd_name.replace('-', '_')}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(self.verbs.items()))

@@ -1,0 +1,69 @@
+"""vcpuid qemu: models, and the table that QEMU hands to KVM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
+from vcpuid.cli.kvm import print_table
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.path.stack import Stack
+
+
+@click.group(name="qemu")
+def command() -> None:
+    """QEMU's part: models and the table for KVM_SET_CPUID2."""
+
+
+@command.command()
+@click.argument("source", metavar="[HOST]", required=False)
+@stack_options
+@format_option
+def models(source: str | None, stack: Callable[[Host], Stack], form: str) -> None:
+    """List QEMU's CPU models: which run on HOST, and which features stand in the way of the others."""
+    from vcpuid import qemu
+
+    host = read_host(source)
+    chosen = stack(host)
+    print_warnings(chosen.remarks)
+    rows: list[dict[str, object]] = [
+        {
+            "model": model.name,
+            "alias of": model.alias_of or "",
+            "runs": not model.unavailable_features,
+            "deprecated": model.deprecated,
+            "missing": list(model.unavailable_features),
+        }
+        for model in qemu.models(host.snapshot, qemu=chosen.qemu, machine=chosen.machine)
+    ]
+    emit(Sheet(["model", "alias of", "runs", "deprecated", "missing"], rows), form)
+
+
+@command.command()
+@click.argument("cpu", metavar="CPU")
+@click.argument("source", metavar="[HOST]", required=False)
+@click.option("--vcpu", type=click.IntRange(min=0), default=0, show_default=True, help="Which vCPU's table.")
+@stack_options
+@format_option
+def table(cpu: str, source: str | None, vcpu: int, stack: Callable[[Host], Stack], form: str) -> None:
+    """Print the entries that QEMU hands to KVM_SET_CPUID2 for -cpu CPU; exit 1, with QEMU's own message, where QEMU refuses."""
+    from vcpuid import qemu
+    from vcpuid.errors import InputError
+
+    host = read_host(source)
+    chosen = stack(host)
+    made = qemu.guest_tables(
+        cpu,
+        host=host.snapshot,
+        qemu=chosen.qemu,
+        machine=chosen.machine,
+        smp=chosen.smp,
+        kernel=chosen.kernel,
+        params=chosen.params,
+    )
+    print_warnings((*chosen.remarks, *made.warnings))
+    if vcpu >= len(made.tables):
+        raise InputError(f"there is no vCPU {vcpu}: -smp {chosen.smp} makes {len(made.tables)}")
+    print_table(made.tables[vcpu], "TAB", form)

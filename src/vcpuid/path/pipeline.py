@@ -1,0 +1,125 @@
+"""Joins the parties into one path: silicon, Linux, KVM, QEMU, the vCPU's table, the guest's CPUID instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vcpuid import kvm, linux, qemu
+from vcpuid.cpuid import CpuidTable, CpuidWord, MsrWord, Registers, Snapshot, Word
+from vcpuid.path.decisions import Basis, Step, Trace
+from vcpuid.path.stack import Stack
+from vcpuid.versions import kernel as kernel_tables
+
+
+class Reading(Protocol):
+    """What a real vCPU made of a table: the table it kept and what CPUID returned inside."""
+
+    @property
+    def kept(self) -> CpuidTable:
+        """KVM_GET_CPUID2 after KVM_SET_CPUID2."""
+
+    @property
+    def seen(self) -> Mapping[tuple[int, int], Registers]:
+        """CPUID's answers in the guest, by function and index."""
+
+
+class Probe(Protocol):
+    """Hands a table to a real vCPU and reads leaves inside a guest; `vcpuid.kvm.guest.read_cpuid` is one."""
+
+    def __call__(self, table: CpuidTable, leaves: Sequence[tuple[int, int]]) -> Reading:
+        """Set the table, run the guest, return what it read."""
+
+
+class GuestWords(Mapping[Word, int]):
+    """What the guest's CPUID instruction returns, word by word, by KVM's look-up rules; feature MSRs as QEMU set them."""
+
+    def __init__(self, kept: CpuidTable, msrs: Mapping[Word, int], kernel: str) -> None:
+        self._kept, self._msrs, self._kernel = kept, msrs, kernel
+
+    def __getitem__(self, word: Word) -> int:
+        if isinstance(word, CpuidWord):
+            value: int = getattr(kvm.lookup(self._kept, word.function, word.index, kernel=self._kernel), word.register)
+            return value
+        return self._msrs[word]
+
+    def __iter__(self) -> Iterator[Word]:
+        yield from self._kept.words()
+        yield from self._msrs
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One guest CPU and all that led to it. `tables` are what QEMU hands to KVM_SET_CPUID2, one a vCPU; `kept` is what the first keeps."""
+
+    cpu: str
+    host: Snapshot
+    stack: Stack
+    tables: tuple[CpuidTable, ...]
+    kept: CpuidTable
+    trace: Trace
+    warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Probe | None = None) -> Path:
+    """Follow a guest CPU from the host's silicon to the guest.
+
+    `cpu` is QEMU's -cpu argument. What the host snapshot tells of KVM is used as observed and the model's answer kept beside it; the
+    rest is modelled for `stack`. With a `probe`, the vCPU's table and the guest's reading are observed too. Raises QemuError or
+    KvmError where QEMU or KVM would refuse, InputError for what makes no sense.
+    """
+    stack = stack or Stack()
+    remarks = stack.remarks
+    kernel = kernel_tables(stack.kernel)
+    silicon, kernel_step, supported = _host_steps(host, kernel, stack)
+    made = qemu.guest_tables(
+        cpu, host=host, qemu=stack.qemu, machine=stack.machine, smp=stack.smp, kernel=stack.kernel, params=stack.params
+    )
+    table = made.tables[0]
+    msrs: dict[Word, int] = {word: value for word, value in made.state.words().items() if isinstance(word, MsrWord)}
+    machine = Step("qemu", "QEMU's table for KVM_SET_CPUID2", supported.after, {**table.words(), **msrs}, tuple(made.decisions))
+    kept = kvm.set_cpuid(table, host=host, kernel=kernel, params=stack.params)
+    vcpu = Step("vcpu", "the vCPU's table in KVM", machine.after, {**kept.table.words(), **msrs}, kept.decisions)
+    guest = Step("guest", "the guest's CPUID instruction", vcpu.after, GuestWords(kept.table, msrs, kernel))
+    if probe is not None:
+        vcpu, guest = _observe(probe, table, vcpu, guest, msrs)
+    trace = Trace((silicon, kernel_step, supported, machine, vcpu, guest))
+    return Path(cpu, host, stack, tuple(made.tables), kept.table, trace, tuple(made.warnings), remarks)
+
+
+def _host_steps(host: Snapshot, kernel: str, stack: Stack) -> tuple[Step, Step, Step]:
+    """Silicon, Linux and KVM; a snapshot without RAW lines leaves the first two unknown."""
+    raw: dict[Word, int] = dict(host.raw.words())
+    msrs: dict[Word, int] = {MsrWord(index): value for index, value in host.msrs.items()}
+    kvm_title = "KVM_GET_SUPPORTED_CPUID"
+    observed = None if host.supported is None else {**host.supported.words(), **msrs}
+    if not host.raw:
+        silicon = Step("silicon", "the host's CPUID instruction", {}, {}, basis=Basis.UNKNOWN)
+        kernel_step = Step("linux", f"Linux {kernel}'s boot_cpu_data", {}, {}, basis=Basis.UNKNOWN)
+        return silicon, kernel_step, Step("kvm", kvm_title, {}, observed or {}, basis=Basis.OBSERVED)
+    silicon = Step("silicon", "the host's CPUID instruction", {}, raw, basis=Basis.OBSERVED)
+    boot = linux.boot_cpu(host, kernel, stack.params)
+    kernel_step = Step("linux", f"Linux {kernel}'s boot_cpu_data", raw, boot.words, boot.decisions, whole=False)
+    model = kvm.supported(host, kernel, stack.params)
+    modelled = {**model.table.words(), **msrs}
+    if observed is None:
+        return silicon, kernel_step, Step("kvm", kvm_title, raw, modelled, model.decisions)
+    return silicon, kernel_step, Step("kvm", kvm_title, raw, observed, model.decisions, Basis.OBSERVED, modelled)
+
+
+def _observe(probe: Probe, table: CpuidTable, vcpu: Step, guest: Step, msrs: Mapping[Word, int]) -> tuple[Step, Step]:
+    """The same two steps as a real vCPU takes them, the model beside."""
+    leaves = sorted({(entry.function, entry.index) for entry in table})
+    reading = probe(table, leaves)
+    seen: dict[Word, int] = {
+        CpuidWord(function, index, register): value
+        for (function, index), registers in reading.seen.items()
+        for register, value in zip(("eax", "ebx", "ecx", "edx"), registers, strict=True)
+    }
+    real = Step(vcpu.party, vcpu.title, vcpu.before, {**reading.kept.words(), **msrs}, vcpu.decisions, Basis.OBSERVED, vcpu.after)
+    return real, Step(guest.party, guest.title, real.after, {**seen, **msrs}, guest.decisions, Basis.OBSERVED, guest.after)
