@@ -1,1 +1,10 @@
-"""Linux: what the host's (or the guest's) kernel makes of CPUID, and what /proc/cpuinfo prints."""
+"""What the Linux host makes of its processor: boot_cpu_data and what /proc/cpuinfo prints of it.
+
+`boot_cpu` gives the words that KVM starts from, `cpuinfo` the lines "flags", "bugs" and "vmx flags". Parameters that CPUID cannot show
+are described in `vcpuid.linux.machine`.
+"""
+
+from vcpuid.linux.boot import BootCpu, boot_cpu
+from vcpuid.linux.cpuinfo import CpuInfo, cpuinfo
+
+__all__ = ["BootCpu", "CpuInfo", "boot_cpu", "cpuinfo"]

@@ -1,0 +1,137 @@
+"""The processor while Linux identifies it: struct cpuinfo_x86 in the making, with a ledger of what changed which flag."""
+
+from __future__ import annotations
+
+from vcpuid.cpuid.registers import Registers, Snapshot
+from vcpuid.cpuid.words import Bit
+from vcpuid.linux import rules
+from vcpuid.linux.machine import Machine
+from vcpuid.linux.tables import NOWHERE, Match, Place, Tables
+from vcpuid.path.decisions import Ledger, Rule
+from vcpuid.versions import KERNELS
+
+EARLIER_RELEASES = {release: frozenset(KERNELS[:number]) for number, release in enumerate(KERNELS)}
+
+
+class Cpu:
+    """One processor as the booting kernel knows it so far.
+
+    Features and bugs are named as in the kernel, without X86_FEATURE_ and X86_BUG_. A name that the release does not have is never set,
+    and setting it does nothing; so does a rule that the release does not have (its `since` and `until`).
+    """
+
+    __slots__ = (
+        "_dropped", "_forced", "caps", "extended_level", "family", "ledger", "level", "machine", "microcode", "model", "phys_bits",
+        "platform", "power", "raw", "stepping", "tables", "vendor", "virt_bits", "vmx",
+    )  # fmt: skip
+
+    def __init__(self, host: Snapshot, tables: Tables, machine: Machine) -> None:
+        self.tables, self.machine, self.raw = tables, machine, host.raw
+        self.ledger = Ledger()
+        self.caps = [0] * len(tables.words)
+        self._forced: dict[int, int] = {}
+        self._dropped: dict[int, int] = {}
+        self.vendor, self.family, self.model, self.stepping = "unknown", 4, 0, 0
+        self.level = self.extended_level = self.power = self.microcode = self.platform = 0
+        self.phys_bits, self.virt_bits = 36, 48
+        self.vmx = [0] * 5
+
+    def leaf(self, function: int, index: int = 0) -> Registers:
+        """Execute CPUID; zeros where the snapshot has no such leaf."""
+        return self.raw.registers(function, index)
+
+    def since(self, release: str) -> bool:
+        """Tell whether the kernel is this release or a newer one."""
+        return self.tables.release not in EARLIER_RELEASES[release]
+
+    def has(self, feature: str) -> bool:
+        """Tell whether a feature is set (boot_cpu_has)."""
+        word, mask = self.tables.features.get(feature, NOWHERE)
+        return bool(self.caps[word] & mask)
+
+    def has_bug(self, bug: str) -> bool:
+        """Tell whether a bug is set (boot_cpu_has_bug)."""
+        word, mask = self.tables.bugs.get(bug, NOWHERE)
+        return bool(self.caps[word] & mask)
+
+    def is_one_of(self, table: str) -> Match | None:
+        """Find the first row of a list of models that this processor matches (x86_match_cpu in match.c)."""
+        for row in self.tables.lists[table]:
+            if (
+                (row.family is None or row.family == self.family)
+                and (row.model is None or row.model == self.model)
+                and (row.vendor is None or row.vendor == self.vendor)
+                and row.steppings >> self.stepping & 1
+                and (row.kind is None or row.kind == self.machine.core_type)
+            ):
+                return row
+        return None
+
+    def intel(self, family: int, first: int, last: int | None = None) -> bool:
+        """Tell whether this is an Intel processor of that family, with a model in that range."""
+        return self.vendor == "intel" and self.family == family and first <= self.model <= (first if last is None else last)
+
+    def set(self, feature: str, rule: Rule, cause: str | None = None) -> None:
+        """Turn a feature on (set_cpu_cap)."""
+        self._set(self.tables.features.get(feature, NOWHERE), rule, cause)
+
+    def set_bug(self, bug: str, rule: Rule, cause: str | None = None) -> None:
+        """Mark a bug (set_cpu_bug, setup_force_cpu_bug)."""
+        self._set(self.tables.bugs.get(bug, NOWHERE), rule, cause)
+
+    def force(self, feature: str, rule: Rule, cause: str | None = None) -> None:
+        """Turn a feature on for good (setup_force_cpu_cap): it comes back whatever clears it meanwhile."""
+        place = self.tables.features.get(feature, NOWHERE)
+        self._set(place, rule, cause)
+        if place.mask and self._holds(rule):
+            self._forced[place.word] = self._forced.get(place.word, 0) | place.mask
+
+    def clear(self, feature: str, rule: Rule, cause: str | None = None) -> None:
+        """Turn a feature off, with all that depend on it (clear_cpu_cap)."""
+        if self._holds(rule):
+            self._clear(feature, rule, cause)
+
+    def drop(self, feature: str, rule: Rule, cause: str | None = None) -> None:
+        """Turn a feature off for good, with all that depend on it (setup_clear_cpu_cap)."""
+        if self._holds(rule):
+            for word, mask in self._clear(feature, rule, cause):
+                self._dropped[word] = self._dropped.get(word, 0) | mask
+
+    def apply_forced(self) -> None:
+        """Turn off what was dropped and on what was forced (apply_forced_caps in common.c)."""
+        words, caps = self.tables.words, self.caps
+        for word, mask in self._dropped.items():
+            caps[word] = self.ledger.clear(words[word], caps[word], mask & ~self._forced.get(word, 0), rules.DROPPED)
+        for word, mask in self._forced.items():
+            caps[word] = self.ledger.set(words[word], caps[word], mask, rules.FORCED)
+
+    def _holds(self, rule: Rule) -> bool:
+        release, until = self.tables.release, rule.until
+        return (rule.since is None or self.since(rule.since)) and (
+            until is None or release == until or release in EARLIER_RELEASES[until]
+        )
+
+    def _set(self, place: Place, rule: Rule, cause: str | None) -> None:
+        word, mask = place
+        before = self.caps[word]
+        if mask & ~before and self._holds(rule):
+            self.caps[word] = self.ledger.set(self.tables.words[word], before, mask, rule, self._bit(cause))
+
+    def _clear(self, feature: str, rule: Rule, cause: str | None) -> list[Place]:
+        places = self.tables.features
+        if feature not in places:
+            return []
+        words, caps, ledger = self.tables.words, self.caps, self.ledger
+        word, mask = places[feature]
+        caps[word] = ledger.clear(words[word], caps[word], mask, rule, self._bit(cause))
+        gone = [places[feature]]
+        for name, needed in self.tables.dependents(feature):
+            word, mask = places[name]
+            gone.append(places[name])
+            if caps[word] & mask:
+                caps[word] = ledger.clear(words[word], caps[word], mask, rules.DEPENDS, self._bit(needed))
+        return gone
+
+    def _bit(self, feature: str | None) -> Bit | None:
+        return None if feature is None else self.tables.bit(feature)
+

@@ -1,0 +1,30 @@
+"""The lines of /proc/cpuinfo that tell of flags (show_cpuinfo in arch/x86/kernel/cpu/proc.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from vcpuid.cpuid.registers import Snapshot
+from vcpuid.linux.boot import boot_cpu
+from vcpuid.linux.tables import Place
+
+
+class CpuInfo(NamedTuple):
+    """The names on the lines "flags", "bugs" and "vmx flags", in their order."""
+
+    flags: tuple[str, ...]
+    bugs: tuple[str, ...]
+    vmx_flags: tuple[str, ...]
+
+
+def cpuinfo(host: Snapshot, kernel: str = "6.12", params: Mapping[str, str | int] | None = None) -> CpuInfo:
+    """Say what /proc/cpuinfo shows of the boot processor; takes and raises what `boot_cpu` does."""
+    cpu = boot_cpu(host, kernel, params)
+    tables = cpu.tables
+    vmx = _shown(tables.shown_vmx, cpu.vmx) if cpu.has("VMX") and cpu.vmx[0] else ()
+    return CpuInfo(_shown(tables.shown_features, cpu.caps), _shown(tables.shown_bugs, cpu.caps), vmx)
+
+
+def _shown(names: Sequence[tuple[str, Place]], words: Sequence[int]) -> tuple[str, ...]:
+    return tuple(name for name, (word, mask) in names if words[word] & mask)

@@ -1,0 +1,110 @@
+"""Reading CPUID: vendor, family and model, the words that come straight from leaves, and the bits scattered over others (common.c)."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from vcpuid.cpuid.registers import vendor_name
+from vcpuid.cpuid.words import CpuidWord
+from vcpuid.linux import rules
+from vcpuid.linux.cpu import Cpu
+from vcpuid.linux.tables import tables
+
+VENDORS = {
+    "GenuineIntel": "intel",
+    "AuthenticAMD": "amd",
+    "HygonGenuine": "hygon",
+    "CentaurHauls": "centaur",
+    "  Shanghai  ": "zhaoxin",
+}
+"""Vendors that a 64-bit kernel knows; it treats all others alike, as "unknown"."""
+
+_LIVE = {CpuidWord(1, 0, "ecx"): 1 << 27, CpuidWord(7, 0, "ecx"): 1 << 4}
+"""OSXSAVE and OSPKE: bits that mirror CR4."""
+
+
+def read(cpu: Cpu) -> None:
+    """Read what CPUID tells (cpu_detect, get_cpu_vendor, get_cpu_cap, get_cpu_address_sizes)."""
+    leaf0 = cpu.leaf(0)
+    cpu.level = leaf0.eax
+    cpu.vendor = VENDORS.get(vendor_name(leaf0), "unknown")
+    if cpu.level >= 1:
+        cpu.family, cpu.model, cpu.stepping = signature(cpu.leaf(1).eax)
+    extended = cpu.leaf(0x80000000).eax
+    cpu.extended_level = extended if extended >> 16 == 0x8000 else 0
+    if cpu.extended_level >= 0x80000007:
+        cpu.power = cpu.leaf(0x80000007).edx
+    if cpu.extended_level >= 0x80000008:
+        sizes = cpu.leaf(0x80000008).eax
+        cpu.phys_bits, cpu.virt_bits = sizes & 0xFF, sizes >> 8 & 0xFF
+    _words(cpu)
+    _scattered(cpu)
+    _speculation_control(cpu)
+
+
+def signature(eax: int) -> tuple[int, int, int]:
+    """Split leaf 1's EAX into family, model and stepping (x86_family and x86_model in arch/x86/lib/cpu.c)."""
+    family = eax >> 8 & 0xF
+    if family == 0xF:
+        family += eax >> 20 & 0xFF
+    model = eax >> 4 & 0xF
+    if family >= 6:
+        model |= eax >> 12 & 0xF0
+    return family, model, eax & 0xF
+
+
+@cache
+def _cpuid_words(release: str) -> tuple[tuple[int, CpuidWord], ...]:
+    return tuple((number, word) for number, word in enumerate(tables(release).words) if isinstance(word, CpuidWord))
+
+
+def _words(cpu: Cpu) -> None:
+    ledger, caps, raw = cpu.ledger, cpu.caps, cpu.raw
+    for number, word in _cpuid_words(cpu.tables.release):
+        value = raw.word(word)
+        if not value:
+            continue
+        function = word.function
+        if function >> 16 in (0x8086, 0xC000):
+            value = ledger.clear(word, value, value, rules.NOT_READ)
+        elif function > (cpu.extended_level if function >> 31 else cpu.level) or (
+            function == 7 and word.index and raw.registers(7).eax < word.index
+        ):
+            value = ledger.clear(word, value, value, rules.LEVEL)
+        elif word in _LIVE:
+            value = ledger.clear(word, value, _LIVE[word], rules.CR4_OFF)
+        caps[number] = value
+
+
+def _scattered(cpu: Cpu) -> None:
+    for function, subleaf, register, bits in cpu.tables.scattered:
+        base = function & 0xFFFF0000
+        if not function <= cpu.leaf(base).eax <= base | 0xFFFF:
+            continue
+        value = cpu.leaf(function, subleaf)[register]
+        if value:
+            for mask, feature in bits:
+                if value & mask:
+                    cpu.set(feature, rules.SCATTERED)
+
+
+_IMPLIED = {
+    "SPEC_CTRL": ("IBRS", "IBPB", "MSR_SPEC_CTRL"),
+    "INTEL_STIBP": ("STIBP",),
+    "SPEC_CTRL_SSBD": ("SSBD",),
+    "VIRT_SSBD": ("SSBD",),
+    "AMD_IBRS": ("IBRS", "MSR_SPEC_CTRL"),
+    "AMD_IBPB": ("IBPB",),
+    "AMD_STIBP": ("STIBP", "MSR_SPEC_CTRL"),
+    "AMD_SSBD": ("SSBD", "MSR_SPEC_CTRL"),
+}
+
+
+def _speculation_control(cpu: Cpu) -> None:
+    """Give each control one flag, whichever vendor's bit announces it."""
+    for cause, implied in _IMPLIED.items():
+        if cpu.has(cause):
+            for feature in implied:
+                cpu.set(feature, rules.SPECULATION, cause)
+    if cpu.has("AMD_SSBD"):
+        cpu.clear("VIRT_SSBD", rules.VIRT_SSBD, "AMD_SSBD")

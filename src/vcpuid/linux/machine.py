@@ -1,0 +1,86 @@
+"""What the kernel learns of the machine from elsewhere than CPUID: its command line and model-specific registers.
+
+Parameters (`params` of `boot_cpu` and `cpuinfo`), each with what holds where it is not given:
+
+| name | meaning | default |
+| --- | --- | --- |
+| `cmdline` | the kernel's command line | empty |
+| `msr.INDEX` | what RDMSR reads at boot (INDEX hexadecimal); "absent" where it raises #GP | see below |
+| `core_type` | the boot CPU's type of core, "atom" or "core" | leaf 0x1A, where hybrid |
+| `threads` | logical processors that are online | 1 |
+
+An MSR that is not given is taken from the snapshot, else from `TYPICAL`, else it is absent. The feature MSRs of a snapshot are those
+that KVM offers to guests; they differ from the hardware's where KVM filters (0x10a) or nests (0x480 to 0x491), so who knows the
+hardware's should give them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vcpuid.cpuid.registers import Snapshot
+from vcpuid.errors import InputError
+
+MISC_ENABLE = 0x1A0
+FEAT_CTL = 0x3A
+PLATFORM_INFO = 0xCE
+MICROCODE = 0x8B
+ARCH_CAPABILITIES = 0x10A
+CORE_CAPABILITIES = 0xCF
+MISC_FEATURES_ENABLES = 0x140
+TME_ACTIVATE = 0x982
+K7_HWCR = 0xC0010015
+SYSCFG = 0xC0010010
+VM_CR = 0xC0010114
+LS_CFG = 0xC0011020
+
+TYPICAL = {
+    MISC_ENABLE: 1,  # fast strings on; BTS and PEBS available
+    FEAT_CTL: 5,  # locked, VMX outside SMX on
+    MISC_FEATURES_ENABLES: 0,
+    K7_HWCR: 0x1000001,  # TSC counts at P0, SMM locked
+    SYSCFG: 0,  # memory encryption off
+    VM_CR: 0,  # SVM not disabled
+    TME_ACTIVATE: 0,
+    CORE_CAPABILITIES: 0,
+    LS_CFG: 0,
+}
+"""MSRs of a machine whose firmware enabled what it has and encrypts nothing."""
+
+
+class Machine:
+    """A host as the booting kernel sees it beside CPUID."""
+
+    __slots__ = ("_given", "_snapshot", "core_type", "options", "threads")
+
+    def __init__(self, host: Snapshot, params: Mapping[str, str | int] | None = None) -> None:
+        params = params or {}
+        self._snapshot = host.msrs
+        self._given = {}
+        for name, value in params.items():
+            if name.startswith("msr."):
+                self._given[int(name[4:], 16)] = None if value == "absent" else int(value)
+            elif name not in ("cmdline", "core_type", "threads"):
+                raise InputError(f"unknown parameter {name!r} of the Linux host: cmdline, msr.INDEX, core_type and threads are known")
+        self.options = _options(str(params.get("cmdline", "")))
+        self.core_type = params.get("core_type")
+        self.threads = int(params.get("threads", 1))
+
+    def msr(self, index: int) -> int | None:
+        """Return what RDMSR gives; None where it raises #GP."""
+        if index in self._given:
+            return self._given[index]
+        value = self._snapshot.get(index)
+        return TYPICAL.get(index) if value is None else value
+
+    def option(self, name: str) -> str | None:
+        """Return the last value that the command line gives an option, "" where it has none; None where it is not there."""
+        return self.options.get(name)
+
+
+def _options(cmdline: str) -> dict[str, str]:
+    options = {}
+    for word in cmdline.split():
+        name, _, value = word.partition("=")
+        options[name.replace("-", "_")] = value
+    return options

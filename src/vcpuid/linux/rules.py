@@ -1,0 +1,35 @@
+"""Every reason for which Linux changes a flag of the processor.
+
+Files are under arch/x86/kernel/ unless a path says otherwise. `since` and `until` are among the releases that vcpuid has tables of.
+"""
+
+from __future__ import annotations
+
+from vcpuid.path.decisions import Rule
+
+# Reading CPUID: get_cpu_cap and what belongs to it
+LEVEL = Rule(
+    "linux.level",
+    "The leaf is beyond the highest one that the processor reports, so Linux does not read it",
+    "get_cpu_cap, cpu/common.c",
+)
+NOT_READ = Rule("linux.not-read", "Only on other vendors' processors does Linux read this leaf", "get_cpu_cap, cpu/common.c")
+CR4_OFF = Rule(
+    "linux.cr4-off",
+    "The bit mirrors CR4, and Linux read CPUID before it turned that on",
+    "get_cpu_cap, cpu/common.c",
+)
+SCATTERED = Rule(
+    "linux.scattered",
+    "CPUID has it in a register of which Linux keeps single bits only",
+    "init_scattered_cpuid_features, cpu/scattered.c",
+)
+SPECULATION = Rule("linux.speculation-control", "{cause} implies it", "init_speculation_control, cpu/common.c")
+VIRT_SSBD = Rule(
+    "linux.virt-ssbd",
+    "The processor has SSBD in SPEC_CTRL, so the hypervisor's substitute is left alone",
+    "init_speculation_control, cpu/common.c",
+)
+DEPENDS = Rule("linux.depends", "It is of no use without {cause}, which is off", "do_clear_cpu_cap, cpu/cpuid-deps.c")
+DROPPED = Rule("linux.dropped", "Linux turned it off for good earlier in boot", "apply_forced_caps, cpu/common.c")
+FORCED = Rule("linux.forced", "Linux turned it on for good earlier in boot", "apply_forced_caps, cpu/common.c")

@@ -1,0 +1,134 @@
+"""The kernel's own tables, by release: names of features and bugs, scattered bits, dependencies, lists of processor models.
+
+Read from data/linux-*.json (arch/x86/include/asm/cpufeatures.h and arch/x86/kernel/cpu/ of that release), made ready once a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+from vcpuid import versions
+from vcpuid.cpuid.words import REGISTERS, Bit, CpuidWord, LinuxWord
+from vcpuid.data import load
+
+
+class Place(NamedTuple):
+    """Where a flag is: the number of its word in x86_capability (the words of bugs follow those of features), and its bit as a mask."""
+
+    word: int
+    mask: int
+
+
+NOWHERE = Place(0, 0)
+"""The place of a flag that a release does not know: never set, and setting it changes nothing."""
+
+
+class Scattered(NamedTuple):
+    """A register that holds scattered bits: each mask of it stands for a feature."""
+
+    function: int
+    subleaf: int
+    register: int
+    bits: tuple[tuple[int, str], ...]
+
+
+class Match(NamedTuple):
+    """Which processors a row of a table is about (struct x86_cpu_id); None is any. `kind` is the core's type, "atom" or "core"."""
+
+    vendor: str | None
+    family: int | None
+    model: int | None
+    steppings: int
+    kind: str | None
+    data: Any
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All tables of one release. `words` and the places count the words of bugs on from those of features."""
+
+    release: str
+    words: tuple[CpuidWord | LinuxWord, ...]
+    word_numbers: dict[str, int]
+    features: dict[str, Place]
+    bugs: dict[str, Place]
+    shown_features: tuple[tuple[str, Place], ...]
+    shown_bugs: tuple[tuple[str, Place], ...]
+    shown_vmx: tuple[tuple[str, Place], ...]
+    scattered: tuple[Scattered, ...]
+    depending: dict[str, tuple[str, ...]]
+    lists: dict[str, tuple[Match, ...]]
+
+    def bit(self, feature: str) -> Bit | None:
+        """Return a feature's bit, None where this release has no such feature."""
+        word, mask = self.features.get(feature, NOWHERE)
+        return Bit(self.words[word], mask.bit_length() - 1) if mask else None
+
+    def dependents(self, feature: str) -> tuple[tuple[str, str], ...]:
+        """Give all features that go when this one goes, each with the feature that takes it along (do_clear_cpu_cap in cpuid-deps.c)."""
+        return _dependents(self.release, feature)
+
+
+@cache
+def _dependents(release: str, feature: str) -> tuple[tuple[str, str], ...]:
+    depending = tables(release).depending
+    gone, order = {feature}, [feature]
+    pairs = []
+    for cause in order:
+        for name in depending.get(cause, ()):
+            if name not in gone:
+                gone.add(name)
+                order.append(name)
+                pairs.append((name, cause))
+    return tuple(pairs)
+
+
+@cache
+def tables(kernel: str) -> Tables:
+    """Return the tables that stand for a kernel release; raises InputError where it is not a release number."""
+    release = versions.kernel(kernel)
+    if release != kernel:
+        return tables(release)
+    data = load(f"linux-{release}")
+    cpuid = [CpuidWord(*place) if place else LinuxWord(name) for name, place in data["words"]]
+    bug_words = 1 + max(word for _, word, _, _ in data["bugs"])
+    features = {name: Place(word, 1 << bit) for name, word, bit, _ in data["features"]}
+    bugs = {name: Place(len(cpuid) + word, 1 << bit) for name, word, bit, _ in data["bugs"]}
+    depending: dict[str, tuple[str, ...]] = {}
+    for name, cause in data["deps"]:
+        depending[cause] = (*depending.get(cause, ()), name)
+    return Tables(
+        release=release,
+        words=(*cpuid, *(LinuxWord(f"BUGS_{number + 1}") for number in range(bug_words))),
+        word_numbers={name: number for number, (name, _) in enumerate(data["words"])},
+        features=features,
+        bugs=bugs,
+        shown_features=_shown((shown, features[name]) for name, _, _, shown in data["features"]),
+        shown_bugs=_shown((shown, bugs[name]) for name, _, _, shown in data["bugs"]),
+        shown_vmx=_shown((shown, Place(word, 1 << bit)) for _, word, bit, shown in data["vmx"]),
+        scattered=tuple(_scattered(data["scattered"])),
+        depending=depending,
+        lists={name: tuple(_matches(rows)) for name, rows in data["models"].items()},
+    )
+
+
+def _shown(rows: Iterator[tuple[str | None, Place]]) -> tuple[tuple[str, Place], ...]:
+    """Sort what /proc/cpuinfo shows into its order."""
+    return tuple(sorted(((name, place) for name, place in rows if name), key=lambda row: row[1]))
+
+
+def _scattered(rows: list[tuple[str, int, int, str, int]]) -> Iterator[Scattered]:
+    registers: dict[tuple[int, int, int], list[tuple[int, str]]] = {}
+    for name, function, index, register, bit in rows:
+        registers.setdefault((function, index, list[str](REGISTERS).index(register)), []).append((1 << bit, name))
+    for key, bits in registers.items():
+        yield Scattered(*key, tuple(bits))
+
+
+def _matches(rows: list[list[Any]]) -> Iterator[Match]:
+    for vendor, family, model, steppings, kind, data in rows:
+        names = isinstance(data, list) and isinstance(data[0], str)
+        yield Match(vendor, family, model, steppings, kind, frozenset(data) if names else data)

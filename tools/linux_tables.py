@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""Write src/vcpuid/data/linux-RELEASE.json: what the kernel's tables say of x86 features, bugs and processor models.
+
+    tools/linux_tables.py OUT_DIR FACTS.json.gz TREE [FACTS.json.gz TREE ...]
+
+FACTS holds the names (features, bugs, words) of one release; TREE is that release's source tree, of which arch/x86 is read: the VMX
+feature names and the lists of processor models in common.c, intel.c, amd.c, bus_lock.c and microcode/. RELEASE is major.minor.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+CPU = "arch/x86/kernel/cpu/"
+INCLUDE = "arch/x86/include/asm/"
+ANY_STEPPING = 0xFFFF
+
+Row = list[Any]
+
+
+def main(arguments: list[str]) -> None:
+    """Write one table for each pair of arguments after the first."""
+    out, pairs = Path(arguments[0]), arguments[1:]
+    for facts_path, tree in zip(pairs[::2], pairs[1::2], strict=True):
+        facts = json.loads(gzip.decompress(Path(facts_path).read_bytes()))
+        table = Tree(Path(tree)).table(facts)
+        release = ".".join(facts["kernel"].split(".")[:2])
+        (out / f"linux-{release}.json").write_text(dump(table) + "\n")
+
+
+class Tree:
+    """A kernel source tree."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.models = dict(intel_models(self.read(INCLUDE + "intel-family.h")))
+
+    def read(self, path: str) -> str:
+        """Return a file without its comments; empty where this release has no such file."""
+        file = self.root / path
+        return re.sub(r"/\*.*?\*/", " ", file.read_text(), flags=re.DOTALL) if file.exists() else ""
+
+    def table(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Join the facts and what the tree says."""
+        words = [name for name in facts["cpuid_leafs"] if name != "NR_CPUID_WORDS"]
+        return {
+            "source": f"Linux {facts['kernel']}, read by tools/linux_tables.py",
+            "words": [[name, facts["reverse_cpuid"].get(name)] for name in words],
+            "features": [[name, row["word"], row["bit"], row["cpuinfo"]] for name, row in facts["features"].items()],
+            "bugs": [[name, row["bit"] // 32, row["bit"] % 32, row["cpuinfo"]] for name, row in facts["bugs"].items()],
+            "scattered": list(scattered(self.read(CPU + "scattered.c"))),
+            "deps": facts["cpuid_deps"],
+            "vmx": list(vmx_features((self.root / INCLUDE / "vmxfeatures.h").read_text())),
+            "models": {name: list(rows) for name, rows in self.lists().items()},
+        }
+
+    def lists(self) -> dict[str, Iterator[Row]]:
+        """Give the lists of processor models by name."""
+        common, intel, amd = (self.read(f"{CPU}{name}.c") for name in ("common", "intel", "amd"))
+        locks = intel + self.read(CPU + "bus_lock.c")
+        return {
+            "vuln_whitelist": self.matches(array(common, "cpu_vuln_whitelist"), flags),
+            "vuln_blacklist": self.matches(array(common, "cpu_vuln_blacklist"), flags),
+            "ppin": self.matches(array(common, "ppin_cpuids"), lambda _: None),
+            "split_lock": self.matches(array(locks, "split_lock_cpu_ids"), number),
+            "prefer_ymm": self.matches(array(intel, "zmm_exclusion_list"), number),
+            "no_self_snoop": self.cases(intel, "check_memory_type_self_snoop_errata"),
+            "bad_spectre_microcode": self.bad_microcodes(array(intel, "spectre_bad_microcodes")),
+            "latest_microcode": latest_microcodes(self.read(CPU + "microcode/intel-ucode-defs.h")),
+            "tsa_microcode": amd_microcodes(amd, "amd_tsa_microcode", "amd_check_tsa_microcode"),
+            "erratum_1386_microcode": amd_microcodes(amd, "erratum_1386_microcode"),
+            "zen5_rdseed_microcode": amd_microcodes(amd, "zen5_rdseed_microcode", "check_rdseed_microcode"),
+        }
+
+    def model(self, name: str) -> tuple[int, int]:
+        """Return family and model of an Intel processor by its macro, with or without INTEL_ or INTEL_FAM6_ ahead."""
+        return self.models[re.sub(r"^INTEL_(FAM\d+_)?", "", name)]
+
+    def matches(self, text: str, data: Callable[[str], Any]) -> Iterator[Row]:
+        """Yield a row for every x86_cpu_id, in order: vendor, family, model, mask of steppings, type of core (null: any) and data."""
+        for macro, arguments in re.findall(r"\b(VULN[WB]L\w*|X86_MATCH_\w+)\s*\(((?:[^()]|\([^()]*\))*)\)", text):
+            if macro == "X86_MATCH_FEATURE":
+                continue
+            parts = [part.strip() for part in re.split(r",(?![^(]*\))", arguments)]
+            yield [*self.who(macro, parts), data(parts[-1])]
+
+    def who(self, macro: str, parts: list[str]) -> Row:
+        """Read whom a macro's arguments match: vendor, family, model, mask of steppings and type of core."""
+        if macro.endswith(("_AMD", "_HYGON")):
+            return [macro.rpartition("_")[2].lower(), family(parts[0]), None, ANY_STEPPING, None]
+        if macro in ("VULNWL", "VULNBL", "X86_MATCH_VENDOR_FAM_MODEL"):
+            vendor = None if parts[0] == "ANY" else parts[0].lower()
+            return [vendor, family(parts[1]), None if parts[2] == "X86_MODEL_ANY" else int(parts[2], 0), ANY_STEPPING, None]
+        steps, kind = ANY_STEPPING, None
+        if macro.endswith("_TYPE"):
+            kind = parts[1].lower()
+        elif macro.endswith("_STEPPINGS"):
+            if bounds := re.fullmatch(r"X86_STEPPINGS\((\w+), *(\w+)\)", parts[1]):
+                steps = mask(bounds[1], bounds[2])
+        elif macro.endswith("_STEPS"):
+            steps = mask("0" if len(parts) == 3 else parts[1], parts[-2])
+        return ["intel", *self.model(parts[0]), steps, kind]
+
+    def cases(self, text: str, function: str) -> Iterator[Row]:
+        """Yield a row for every model that a function's switch names."""
+        body = text[text.index(function) :]
+        for name in re.findall(r"case (\w+):", body[: body.index("\n}")]):
+            yield ["intel", *self.model(name), ANY_STEPPING, None, None]
+
+    def bad_microcodes(self, text: str) -> Iterator[Row]:
+        """Yield rows whose data is the newest bad revision."""
+        for name, stepping, revision in re.findall(r"\{\s*(\w+),\s*(\w+),\s*(\w+)\s*\}", text):
+            yield ["intel", *self.model(name), 1 << int(stepping, 0), None, int(revision, 0)]
+
+
+def intel_models(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield each Intel model macro without its prefix, with family and model."""
+    for fam, name, value in re.findall(r"#define INTEL_FAM(\d+)_(\w+)\s+(0x\w+)", text):
+        yield name, (int(fam), int(value, 0))
+    for name, fam, value in re.findall(r"#define INTEL_(\w+)\s+IFM\((\w+), *(\w+)\)", text):
+        if not name.endswith("ANY"):
+            yield name, (int(fam, 0), int(value, 0))
+
+
+def array(text: str, name: str) -> str:
+    """Return what stands between the braces of an array; empty where this release has no such array."""
+    found = re.search(rf"\b{name}\[\][^={{;]*=\s*\{{(.*?)\n\}};", text, re.DOTALL)
+    return found[1] if found else ""
+
+
+def family(text: str) -> int | None:
+    """Read a family; null stands for any."""
+    return None if text == "X86_FAMILY_ANY" else int(text, 0)
+
+
+def mask(low: str, high: str) -> int:
+    """Return the steppings from low to high as a mask."""
+    first = 0 if low == "X86_STEP_MIN" else int(low, 0)
+    last = 15 if high == "X86_STEP_MAX" else int(high, 0)
+    return (2 << last) - (1 << first)
+
+
+def flags(text: str) -> list[str]:
+    """Read names that are or-ed together."""
+    return text.split(" | ")
+
+
+def number(text: str) -> int:
+    """Read the number that an x86_cpu_id carries."""
+    return int(text, 0)
+
+
+def scattered(text: str) -> Iterator[Row]:
+    """Yield feature, leaf, sub-leaf, register and bit of every row of cpuid_bits."""
+    row = r"\{\s*X86_FEATURE_(\w+),\s*CPUID_(E[ABCD]X),\s*(\d+),\s*(0x\w+),\s*(\d+)\s*\}"
+    for name, register, bit, leaf, index in re.findall(row, text):
+        yield [name, int(leaf, 0), int(index), register.lower(), int(bit)]
+
+
+def vmx_features(text: str) -> Iterator[Row]:
+    """Yield name, word, bit and /proc/cpuinfo's spelling (null: hidden) of every VMX feature.
+
+    Older headers hide a feature by an empty quoted string and spell one without a string as its macro; newer ones hide all without.
+    """
+    unquoted_is_shown = '/* ""' in text
+    row = r"#define VMX_FEATURE_(\w+)\s*\(\s*(\d+)\s*\*\s*32\s*\+\s*(\d+)\s*\)\s*/\*\s*(\"\w*\")?"
+    for name, word, bit, quoted in re.findall(row, text):
+        spelling = quoted.strip('"') or None if quoted else name.lower() if unquoted_is_shown else None
+        yield [name, int(word), int(bit), spelling]
+
+
+def latest_microcodes(text: str) -> Iterator[Row]:
+    """Yield rows whose data is a mask of platforms (null: any) and the newest revision known."""
+    fields = ("family", "model", "steppings", "platform_mask", "driver_data")
+    for row in re.findall(r"\{(.*?)\}", text):
+        values = dict(re.findall(r"\.(\w+)\s*=\s*(\w+)", row))
+        numbers = [int(values.get(field, "0"), 0) for field in fields]
+        yield ["intel", *numbers[:3], None, [numbers[3] or None, numbers[4]]]
+
+
+def amd_microcodes(text: str, rows: str, function: str | None = None) -> Iterator[Row]:
+    """Yield rows whose data is the oldest good revision, from an array or from the switch over a patch's number that came before it."""
+    for row in re.findall(r"(0x\w+),\s*(0x\w+)\)?,\s*(0x\w+)(?:,\s*\3)?,\s*(0x\w+)\)", array(text, rows)):
+        family, model, stepping, revision = (int(part, 0) for part in row)
+        yield ["amd", family, model, 1 << stepping, None, revision]
+    if function is None or function not in text:
+        return
+    body = text[text.index(function) :]
+    for code, revision in re.findall(r"case (0x\w+):\s*min_rev = (0x\w+);", body[: body.index("\n}")]):
+        patch = int(code, 0)  # extended family, extended model, a reserved digit, model, stepping
+        yield ["amd", 0xF + (patch >> 16), (patch >> 8 & 0xF0) | (patch >> 4 & 0xF), 1 << (patch & 0xF), None, int(revision, 0)]
+
+
+def dump(value: Any, indent: int = 0) -> str:
+    """Write one row a line."""
+    pad = " " * (indent + 1)
+    if isinstance(value, dict):
+        return "{\n" + ",\n".join(f'{pad}"{key}": {dump(part, indent + 1)}' for key, part in value.items()) + f"\n{pad[1:]}}}"
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(pad + json.dumps(row, separators=(",", ":")) for row in value) + f"\n{pad[1:]}]"
+    return json.dumps(value)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
