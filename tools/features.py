@@ -1,0 +1,273 @@
+"""Generate src/vcpuid/data/features.json: every feature bit that Linux, KVM, QEMU or libvirt has a name for.
+
+    python tools/features.py --facts linux-6.1.json.gz … --linux 6.1=TREE … --qemu 7.2=src/vcpuid/data/qemu-7.2.json …
+                             --libvirt 'libvirt 11.3.0=x86_features.xml' > src/vcpuid/data/features.json
+
+`--facts` is what was read off a kernel's cpufeatures.h, cpuid-deps, scattered.c and KVM (one file a kernel); `--linux` the source tree of
+the same kernel, of which vmxfeatures.h, kvm_para.h, msr-index.h and (of the newest) tools/arch/x86/kcpuid/cpuid.csv are read; `--qemu` the
+catalog that tools/qemu_catalog.py wrote; `--libvirt` libvirt's map. Releases go from the oldest to the newest.
+
+The result, one row a feature: [place, linux, qemu, libvirt, manual, description, …].
+    place        "7.0.ebx.5" (leaf, sub-leaf, register, bit; hexadecimal but for the bit), "msr.10a.0", or null: no hardware has it
+    linux        [symbol, number in its array (word * 32 + bit, null where it is in none), name in /proc/cpuinfo or null, kernels] …
+    qemu         [property, [aliases], releases] …
+    libvirt      libvirt's name or null
+    manual       short name and description in kcpuid's table, null where it has none
+A row may end in one more place: the bit of leaf 1 that AMD's processors repeat here.
+Kernels and releases are digits: positions in the lists `kernels` and `qemus`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import json
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+Place = tuple[str, int]
+"""Word ("7.0.ebx" or "msr.10a") and bit."""
+
+KVM_WORDS = {"KVM_FEATURE": "40000001.0.eax", "KVM_HINTS": "40000001.0.edx"}
+"""Where asm/kvm_para.h's numbers live; of its other KVM_ constants none is a bit of CPUID."""
+
+VMX_WORDS = {1: "msr.48e", 2: "msr.48b", 3: "msr.492"}
+"""Words of vmxfeatures.h that are one MSR's allowed-1 settings (init_vmx_capabilities, arch/x86/kernel/cpu/feat_ctl.c)."""
+
+VMX_SCATTERED = {
+    "INVVPID": ("msr.48c", 32),
+    "VPID": ("msr.48b", 5),
+    "EPT_EXECUTE_ONLY": ("msr.48c", 0),
+    "EPT_AD": ("msr.48c", 21),
+    "EPT_1GB": ("msr.48c", 17),
+    "EPT_5LEVEL": ("msr.48c", 7),
+    "EPTP_SWITCHING": ("msr.491", 0),
+}
+"""Word 0 of vmxfeatures.h: bits taken from elsewhere by the same function; below 16 they are pin-based controls."""
+
+
+class Table:
+    """Features by place; those without a hardware place by the symbol that Linux gives them."""
+
+    def __init__(self) -> None:
+        self.linux: dict[Any, dict[tuple[str, int | None, str | None], str]] = defaultdict(dict)
+        self.qemu: dict[Any, dict[tuple[str, tuple[str, ...]], str]] = defaultdict(dict)
+        self.libvirt: dict[Any, str] = {}
+        self.manual: dict[Any, tuple[str, str]] = {}
+        self.copies: dict[Any, str] = {}
+
+    def add_linux(self, key: Any, symbol: str, number: int | None, cpuinfo: str | None, kernel: int) -> None:
+        """Note a symbol of one kernel."""
+        releases = self.linux[key].get((symbol, number, cpuinfo), "")
+        if str(kernel) not in releases:
+            self.linux[key][symbol, number, cpuinfo] = releases + str(kernel)
+
+    def add_qemu(self, key: Any, name: str, aliases: tuple[str, ...], release: int) -> None:
+        """Note a property of one QEMU."""
+        self.qemu[key][name, aliases] = self.qemu[key].get((name, aliases), "") + str(release)
+
+    def rows(self) -> list[list[Any]]:
+        """Give the rows: hardware first, by place; then Linux' own, by kind and symbol."""
+        keys = self.linux.keys() | self.qemu.keys() | self.libvirt.keys() | self.manual.keys() | self.copies.keys()
+        return [self.row(key) for key in sorted(keys, key=order)]
+
+    def row(self, key: Any) -> list[Any]:
+        """Give one feature's row."""
+        return [
+            None if isinstance(key, str) else f"{key[0]}.{key[1]}",
+            [[*name, releases] for name, releases in newest_first(self.linux[key])],
+            [[*name, releases] for name, releases in newest_first(self.qemu[key])],
+            self.libvirt.get(key),
+            *self.manual.get(key, (None, None)),
+            *([self.copies[key]] if key in self.copies else []),
+        ]
+
+
+def newest_first(names: dict[Any, str]) -> list[tuple[Any, str]]:
+    """Sort names by the last release that has them."""
+    return sorted(names.items(), key=lambda item: item[1][-1], reverse=True)
+
+
+def order(key: Any) -> tuple[Any, ...]:
+    """Sort CPUID places by leaf, then MSRs, then symbols."""
+    if isinstance(key, str):
+        return 2, key
+    word, bit = key
+    head, *rest = word.split(".")
+    return (1, int(rest[0], 16), bit) if head == "msr" else (0, int(head, 16), int(rest[0], 16), rest[1], bit)
+
+
+def place(function: int, index: int, register: str, bit: int) -> Place:
+    """Name a place in CPUID."""
+    return f"{function:x}.{index:x}.{register}", bit
+
+
+def linux_facts(table: Table, facts: dict[str, Any], kernel: int) -> None:
+    """Take the words of cpufeatures.h, their hardware places, KVM's own words, and bugs."""
+    words: dict[str, tuple[int, int, str]] = facts["reverse_cpuid"]
+    leafs: list[str] = facts["cpuid_leafs"]
+    for symbol, fact in facts["features"].items():
+        full = f"X86_FEATURE_{symbol}"
+        if symbol in facts["scattered"]:
+            function, index, register, bit = facts["scattered"][symbol]
+            key: Any = place(function, index, register, bit)
+        elif leafs[fact["word"]] in words:
+            key = place(*words[leafs[fact["word"]]], fact["bit"])
+        else:
+            key = full
+        table.add_linux(key, full, fact["word"] * 32 + fact["bit"], fact["cpuinfo"], kernel)
+    for symbol, (word, bit) in facts["kvm_only_features"].items():
+        key = place(*words[word], bit)
+        full = f"X86_FEATURE_{symbol}"
+        if not any(name == full and str(kernel) in kernels for (name, _, _), kernels in table.linux[key].items()):
+            table.add_linux(key, full, None, None, kernel)
+    for kind, symbol in facts["kvm_caps"]["CPUID_8000_0001_EDX"]:
+        if kind == "ALIASED_1_EDX_F":
+            bit = facts["features"][symbol]["bit"]
+            table.copies[place(0x80000001, 0, "edx", bit)] = f"1.0.edx.{bit}"
+    for symbol, fact in facts["bugs"].items():
+        table.add_linux(f"X86_BUG_{symbol}", f"X86_BUG_{symbol}", fact["bit"], fact["cpuinfo"], kernel)
+
+
+def linux_headers(table: Table, tree: Path, kernel: int) -> None:
+    """Take VMX features, KVM's paravirtual features, and the bits of IA32_ARCH_CAPABILITIES and IA32_CORE_CAPABILITIES."""
+    include = tree / "arch/x86/include"
+    vmx = (include / "asm/vmxfeatures.h").read_text()
+    for symbol, word, bit, cpuinfo in re.findall(r'#define VMX_FEATURE_(\w+)\s+\(\s*(\d+)\*32\+\s*(\d+)\)(?:\s*/\* "(\w*)")?', vmx):
+        number = int(word) * 32 + int(bit)
+        full = f"VMX_FEATURE_{symbol}"
+        if symbol in VMX_SCATTERED:
+            key: Any = VMX_SCATTERED[symbol]
+        elif int(word) in VMX_WORDS:
+            key = VMX_WORDS[int(word)], int(bit)
+        else:
+            key = ("msr.48d", int(bit)) if number < 16 else full
+        table.add_linux(key, full, number, vmx_cpuinfo(symbol, cpuinfo, vmx), kernel)
+    para = (include / "uapi/asm/kvm_para.h").read_text()
+    for prefix, word_name in KVM_WORDS.items():
+        for symbol, bit in re.findall(rf"#define ({prefix}_\w+)\s+(\d+)\b", para):
+            table.add_linux((word_name, int(bit)), symbol, None, None, kernel)
+    msrs = (include / "asm/msr-index.h").read_text()
+    for symbol, bit in re.findall(r"#define (ARCH_CAP_\w+)\s+BIT(?:_ULL)?\((\d+)\)", msrs):
+        table.add_linux(("msr.10a", int(bit)), symbol, None, None, kernel)
+    for symbol, bit in re.findall(r"#define (MSR_IA32_CORE_CAPS_\w+)_BIT\s+(\d+)", msrs):
+        table.add_linux(("msr.cf", int(bit)), symbol, None, None, kernel)
+
+
+def vmx_cpuinfo(symbol: str, quoted: str, header: str) -> str | None:
+    """Name a VMX feature as /proc/cpuinfo does.
+
+    A quoted string names it. Without one the older header (6.1), where "" hides, takes the symbol; the newer one hides it.
+    """
+    if quoted:
+        return quoted
+    shown = 'If the string is ""' in header and re.search(rf'VMX_FEATURE_{symbol}\s+\([^)]*\)\s*/\* ""', header) is None
+    return symbol.lower() if shown else None
+
+
+def manual_names(table: Table, path: Path) -> str:
+    """Take short names and descriptions of single bits, in words that hold a feature already; returns the file's generator.
+
+    Raises SystemExit where the file's header does not put it in the public domain (CC0-1.0).
+    """
+    text = path.read_text()
+    if "SPDX-License-Identifier: CC0-1.0" not in text:
+        sys.exit(f"{path}: not under CC0-1.0")
+    known = {key[0] for key in table.linux.keys() | table.qemu.keys() | table.libvirt.keys() if not isinstance(key, str)}
+    for row in csv.reader(line for line in text.splitlines() if line.strip() and not line.startswith("#")):
+        leaf, index, register, bit, name, description = (cell.strip() for cell in [*row[:5], ",".join(row[5:])])
+        if ":" in bit or ":" in index or f"{int(leaf, 16):x}.{int(index):x}.{register}" not in known:
+            continue
+        table.manual[place(int(leaf, 16), int(index), register, int(bit))] = name, description
+    match = re.search(r"Generator: (.*)", text)
+    return match[1] if match else "unknown"
+
+
+def libvirt_names(table: Table, path: Path) -> None:
+    """Take libvirt's names."""
+    for feature in ElementTree.parse(path).getroot().iter("feature"):
+        for where in feature.iter():
+            values = {name: int(value, 16) for name, value in where.attrib.items() if value.startswith("0x")}
+            if where.tag == "msr":
+                word, mask = f"msr.{values['index']:x}", values.get("eax", 0) | values.get("edx", 0) << 32
+                bits = [(word, bit) for bit in range(64) if mask >> bit & 1]
+            elif where.tag == "cpuid":
+                word = f"{values['eax_in']:x}.{values.get('ecx_in', 0):x}"
+                bits = [(f"{word}.{r}", bit) for r in ("eax", "ebx", "ecx", "edx") for bit in range(32) if values.get(r, 0) >> bit & 1]
+            else:
+                continue
+            for key in bits:
+                table.libvirt[key] = feature.attrib["name"]
+
+
+def qemu_names(table: Table, catalog: dict[str, Any], release: int) -> None:
+    """Take QEMU's properties and their aliases."""
+
+
+def leaf_words(kernels: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Give the names of Linux' words in their order, by the kernels that have them so."""
+    by_words: dict[tuple[str, ...], str] = {}
+    for number, facts in enumerate(kernels):
+        words = tuple(facts["cpuid_leafs"][:-1])
+        by_words[words] = by_words.get(words, "") + str(number)
+    return {releases: list(words) for words, releases in by_words.items()}
+
+
+def read(path: Path) -> Any:
+    """Read JSON, gzipped or not."""
+    raw = path.read_bytes()
+    return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+
+
+def pair(text: str) -> tuple[str, Path]:
+    """Split RELEASE=PATH."""
+    release, _, path = text.partition("=")
+    return release, Path(path)
+
+
+def write(source: dict[str, Any], table: Table, head: dict[str, Any]) -> None:
+    """Print the table, a row a line."""
+    rows = ",\n".join(json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in table.rows())
+    lines = [f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in {"source": source, **head}.items()]
+    print("{\n" + ",\n".join(lines) + f',\n"rows": [\n{rows}\n]\n}}')
+
+
+def main() -> None:
+    """Read the arguments, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--facts", type=Path, nargs="+", required=True, metavar="FILE")
+    parser.add_argument("--linux", type=pair, nargs="+", required=True, metavar="RELEASE=TREE")
+    parser.add_argument("--qemu", type=pair, nargs="+", default=[], metavar="RELEASE=FILE")
+    parser.add_argument("--libvirt", type=pair, required=True, metavar="VERSION=FILE")
+    options = parser.parse_args()
+    table = Table()
+    kernels = [read(path) for path in options.facts]
+    for number, facts in enumerate(kernels):
+        linux_facts(table, facts, number)
+    for number, (_, tree) in enumerate(options.linux):
+        linux_headers(table, tree, number)
+    for number, (_, path) in enumerate(options.qemu):
+        qemu_names(table, read(path), number)
+    libvirt_names(table, options.libvirt[1])
+    generator = manual_names(table, options.linux[-1][1] / "tools/arch/x86/kcpuid/cpuid.csv")
+    source = {
+        "script": "tools/features.py",
+        "linux": [facts["kernel"] for facts in kernels],
+        "libvirt": options.libvirt[0],
+        "manual": f"tools/arch/x86/kcpuid/cpuid.csv of Linux {kernels[-1]['kernel']}, {generator}, CC0-1.0",
+    }
+    head = {
+        "kernels": [release for release, _ in options.linux],
+        "qemus": [release for release, _ in options.qemu],
+        "cpuid_leafs": leaf_words(kernels),
+    }
+    write(source, table, head)
+
+
+if __name__ == "__main__":
+    main()
