@@ -1,0 +1,201 @@
+"""What the CPUID instruction returns in a guest, given the table that its vCPU keeps.
+
+The rules are those of kvm_cpuid(), get_out_of_range_cpuid_entry() and cpuid_entry2_find() (kvm_find_cpuid_entry2() since 6.18) in Linux
+arch/x86/kvm/cpuid.c:
+
+* The first entry of the leaf that is not bound to a sub-leaf, or is bound to this one, answers.
+* Where none does, a guest of AMD's or Hygon's vendor (or of none) reads zeros. Any other guest reads the highest basic leaf instead, if
+  the leaf lies beyond its class or its class does not exist; the sub-leaf asked for still counts.
+* A missing sub-leaf of the topology leaves 0xB and 0x1F echoes its number and tells the APIC id, if sub-leaf 1 exists.
+* TSX and the invariant TSC may be hidden by an MSR; Xen's time leaf is filled in.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Registers, Word
+from vcpuid.kvm import vcpu_rules as rules
+from vcpuid.kvm.vcpu_state import RESET, VcpuState
+from vcpuid.path.decisions import Ledger, Result, Rule
+from vcpuid.versions import kernel as kernel_tables
+from vcpuid.versions import number
+
+_AMD_LIKE = frozenset({b"AuthenticAMD", b"AMDisbetter!", b"HygonGenuine"})
+_HYPERVISOR_BASES = range(0x40000000, 0x40010000, 0x100)
+_HYPERV_INTERFACE = 0x31237648
+_HYPERV_TSC_INVARIANT = 1 << 15
+_RTM_AND_HLE = 1 << 11 | 1 << 4
+_TSX_CPUID_CLEAR = 1 << 1
+_INVARIANT_TSC = 1 << 8
+
+
+class Answer(NamedTuple):
+    """CPUID's answer and where it comes from.
+
+    `entry` is the table's entry that answered, None where none did. `exact` is False where that entry is the highest basic leaf's, put in
+    for a leaf out of range. `rules` are those that changed what the entry says, each with the registers after it.
+    """
+
+    registers: Registers
+    entry: Entry | None
+    exact: bool
+    rules: tuple[tuple[Rule, Registers], ...] = ()
+
+
+def find(table: CpuidTable, function: int, index: int | None = None) -> Entry | None:
+    """Find the entry that KVM takes for a leaf, or for a sub-leaf; None stands for `whichever sub-leaf comes first`."""
+    for entry in table.leaf(function):
+        if index is None or entry.index == index or not entry.flags & SIGNIFICANT_INDEX:
+            return entry
+    return None
+
+
+def signature_base(table: CpuidTable, signature: bytes) -> tuple[int, int] | None:
+    """Find where a hypervisor announces itself: its first leaf and the highest it claims; None where it does not.
+
+    KVM looks for KVM's and Xen's own leaves so (kvm_get_hypervisor_cpuid, Linux arch/x86/kvm/cpuid.c).
+    """
+    for base in _HYPERVISOR_BASES:
+        entry = find(table, base)
+        if entry is not None and b"".join(r.to_bytes(4, "little") for r in (entry.ebx, entry.ecx, entry.edx)) == signature:
+            return base, entry.eax
+    return None
+
+
+def lookup(table: CpuidTable, function: int, index: int = 0, *, kernel: str = "6.12", state: VcpuState = RESET) -> Registers:
+    """Return what CPUID answers in the guest for EAX = `function`, ECX = `index`.
+
+    `table` is what the vCPU keeps (the table of `set_cpuid`), `kernel` the host's release, `state` the vCPU's MSRs. Raises InputError for
+    a wrong release.
+    """
+    return lookup_entry(table, function, index, kernel=kernel, state=state).registers
+
+
+def lookup_entry(table: CpuidTable, function: int, index: int = 0, *, kernel: str = "6.12", state: VcpuState = RESET) -> Answer:
+    """Do the same, and tell which entry answered and what was changed on the way."""
+    entry = find(table, function, index)
+    exact = entry is not None
+    if entry is None:
+        function, entry = _out_of_range(table, function, index)
+    if entry is None:
+        return Answer(_missing(table, function, index), None, False)
+    return _adjust(table, function, index, entry, exact, kernel, state)
+
+
+def _out_of_range(table: CpuidTable, function: int, index: int) -> tuple[int, Entry | None]:
+    """The leaf that stands in for one without an entry, and its entry."""
+    basic = find(table, 0)
+    if basic is None or _vendor(basic) in _AMD_LIKE:
+        return function, None
+    top = find(table, _class_base(function))
+    if top is not None and function <= top.eax:
+        return function, None
+    return basic.eax, find(table, basic.eax, index)
+
+
+def _class_base(function: int) -> int:
+    """The leaf whose EAX tells the highest leaf of a leaf's class."""
+    if 0x40000000 <= function <= 0x4FFFFFFF:
+        return function & 0xFFFFFF00
+    if function >= 0xC0000000:
+        return 0xC0000000
+    return function & 0x80000000
+
+
+def _vendor(leaf0: Entry) -> bytes:
+    return b"".join(register.to_bytes(4, "little") for register in (leaf0.ebx, leaf0.edx, leaf0.ecx))
+
+
+def _missing(table: CpuidTable, function: int, index: int) -> Registers:
+    """The answer where no entry does."""
+    if function in (0xB, 0x1F):
+        level = find(table, function, 1)
+        if level is not None:
+            return Registers(0, 0, index & 0xFF, level.edx)
+    return Registers()
+
+
+def _adjust(table: CpuidTable, function: int, index: int, entry: Entry, exact: bool, kernel: str, state: VcpuState) -> Answer:
+    """What the guest reads of an entry: leaf 7 and 0x80000007 depend on MSRs, Xen's time leaf on the TSC's frequency."""
+    registers = entry.registers
+    if function == 7:
+        if index == 0 and state.tsx_ctrl & _TSX_CPUID_CLEAR:
+            registers = registers._replace(ebx=registers.ebx & ~_RTM_AND_HLE)
+            return Answer(registers, entry, exact, ((rules.TSX_HIDDEN, registers),))
+    elif function == 0x80000007:
+        if number(kernel) >= (6, 12) and invtsc_suppressed(table, state):
+            registers = registers._replace(edx=registers.edx & ~_INVARIANT_TSC)
+            return Answer(registers, entry, exact, ((rules.INVTSC_HIDDEN, registers),))
+    elif state.tsc_khz is not None and index in (1, 2) and _is_xen_time(table, function, kernel):
+        registers = _xen_time(registers, index, state.tsc_khz)
+        return Answer(registers, entry, exact, ((rules.XEN_TIME, registers),))
+    return Answer(registers, entry, exact)
+
+
+def hyperv_enabled(table: CpuidTable) -> bool:
+    """Whether KVM offers Hyper-V's interface to the guest (kvm_cpuid_has_hyperv, Linux arch/x86/kvm/cpuid.c)."""
+    entry = find(table, 0x40000001)
+    return entry is not None and entry.eax == _HYPERV_INTERFACE
+
+
+def invtsc_suppressed(table: CpuidTable, state: VcpuState = RESET) -> bool:
+    """Whether the invariant TSC is hidden until the guest asks for it (kvm_hv_invtsc_suppressed, Linux arch/x86/kvm/hyperv.h)."""
+    features = find(table, 0x40000003) if hyperv_enabled(table) else None
+    return features is not None and bool(features.eax & _HYPERV_TSC_INVARIANT) and not state.invtsc_control & 1
+
+
+def _is_xen_time(table: CpuidTable, function: int, kernel: str) -> bool:
+    """Whether the leaf is Xen's time leaf, which KVM fills in from 6.12 to 7.1."""
+    if not 0x40000000 <= function <= 0x4FFFFFFF or not (6, 12) <= number(kernel) < (7, 3):
+        return False
+    xen = signature_base(table, b"XenVMMXenVMM")
+    return xen is not None and function == xen[0] | 3 and function <= xen[1]
+
+
+def _xen_time(registers: Registers, index: int, tsc_khz: int) -> Registers:
+    if index == 2:
+        return registers._replace(eax=tsc_khz)
+    multiplier, shift = time_scale(tsc_khz)
+    return registers._replace(ecx=multiplier, edx=shift & 0xFFFFFFFF)
+
+
+def time_scale(tsc_khz: int) -> tuple[int, int]:
+    """Turn a TSC frequency into pvclock's multiplier and shift (kvm_get_time_scale, Linux arch/x86/kvm/x86.c).
+
+    Nanoseconds are `(ticks << shift) * multiplier >> 32`, a negative shift going right. Needs tsc_khz > 0.
+    """
+    target, base, shift = 10**9, tsc_khz * 1000, 0
+    while base > 2 * target or base >> 32:
+        base >>= 1
+        shift -= 1
+    while base <= target:
+        base <<= 1
+        shift += 1
+    return (target << 32) // base, shift
+
+
+def seen(table: CpuidTable, *, kernel: str = "6.12", state: VcpuState = RESET) -> Result:
+    """Return what the guest reads at every place where the table has an entry, and why it is not what the entry says."""
+    kernel = kernel_tables(kernel)
+    ledger = Ledger()
+    read = []
+    first: set[tuple[int, int]] = set()
+    for entry in table:
+        answer = lookup_entry(table, entry.function, entry.index, kernel=kernel, state=state)
+        read.append(Entry(*entry[:3], *answer.registers))
+        if entry[:2] in first:
+            continue
+        first.add(entry[:2])
+        _explain(ledger, entry, answer)
+    return Result(CpuidTable(read), tuple(ledger.decisions))
+
+
+def _explain(ledger: Ledger, entry: Entry, answer: Answer) -> None:
+    before = entry.registers
+    source = before if answer.entry is None else answer.entry.registers
+    for rule, after in ((rules.FIRST_MATCH, source), *answer.rules):
+        for register, old, new in zip(Registers._fields, before, after, strict=True):
+            word: Word = CpuidWord(entry.function, entry.index, register)  # type: ignore[arg-type]
+            ledger.copy(word, old, new, rule) if rule is rules.FIRST_MATCH else ledger.compute(word, old, new, rule)
+        before = after

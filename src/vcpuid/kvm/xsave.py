@@ -1,0 +1,26 @@
+"""How large an XSAVE area is, for a set of features (xstate_required_size, Linux arch/x86/kvm/cpuid.c)."""
+
+from __future__ import annotations
+
+from vcpuid.cpuid import CpuidTable
+
+_LEGACY_AND_HEADER = 576
+_FIRST = 2
+_LAST = 62
+_ALIGNED = 1 << 1
+
+
+def area_size(components: CpuidTable, features: int, *, compacted: bool) -> int:
+    """Return the bytes that XSAVE (or XSAVES and XSAVEC: `compacted`) needs for `features`, bits of XCR0 and IA32_XSS.
+
+    `components` tells each feature's size, place and alignment: sub-leaves 2 and up of the host's leaf 0xD, on which KVM relies. x87 and
+    SSE (bits 0 and 1) lie in the first 512 bytes, the header in the next 64.
+    """
+    size = _LEGACY_AND_HEADER
+    for number in range(_FIRST, min(_LAST, features.bit_length() - 1) + 1):
+        if features >> number & 1:
+            length, place, flags, _ = components.registers(0xD, number)
+            if compacted:
+                place = (size + 63) & ~63 if flags & _ALIGNED else size
+            size = max(size, place + length)
+    return size
