@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vcpuid import kvm
 from vcpuid.cpuid import Bit, CpuidWord, Snapshot
 from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.path.decisions import Result
 from vcpuid.path.explain import sentence
@@ -31,13 +32,13 @@ def differences(host: Snapshot, kernel: str, params: Params | None = None) -> li
         raise InputError("the snapshot has no SUP lines")
     model = kvm.supported(host, kernel, params)
     theirs, ours = host.supported.words(), model.table.words()
-    found: list[Difference] = []
-    for word in sorted(theirs.keys() | ours.keys(), key=lambda w: (w.function, w.index, "eax ebx ecx edx".index(w.register))):
-        differing = theirs.get(word, 0) ^ ours.get(word, 0)
-        for position in range(differing.bit_length()):
-            if differing >> position & 1:
-                found.append(_difference(Bit(word, position), word, ours.get(word, 0), model))
-    return found
+    words = sorted(theirs.keys() | ours.keys(), key=lambda word: (word.function, word.index, REGISTERS.index(word.register)))
+    return [
+        _difference(Bit(word, position), word, ours.get(word, 0), model)
+        for word in words
+        for position in range(word.width)
+        if (theirs.get(word, 0) ^ ours.get(word, 0)) >> position & 1
+    ]
 
 
 def _difference(bit: Bit, word: CpuidWord, ours: int, model: Result) -> Difference:

@@ -1,0 +1,160 @@
+"""The command line as a user meets it: help everywhere, formats that pipe, one line and a status for what goes wrong."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+from vcpuid.cli import VERBS, cli
+from vcpuid.cli.output import FORMATS
+
+CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
+HOST = CAPTURES / "kvm-intel.corei7_skylake_x@6.12.txt.gz"
+
+
+def run(*args: str, stdin: str | bytes | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    env = {**os.environ, "XDG_CACHE_HOME": str(cwd or "/nonexistent"), "COLUMNS": "160"}
+    done = subprocess.run([sys.executable, "-m", "vcpuid", *args], input=data, capture_output=True, env=env, cwd=cwd, timeout=60)
+    return subprocess.CompletedProcess(args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
+    found: list[tuple[tuple[str, ...], click.Command]] = []
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found.append(((*path, name), command))
+        if isinstance(command, click.Group):
+            found += commands(command, (*path, name))
+    return found
+
+
+ALL = commands(cli)
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=[" ".join(path) for path, _ in ALL])
+def test_every_verb_has_help_and_describes_every_option(path: tuple[str, ...], command: click.Command) -> None:
+    assert command.help
+    assert command.help[0].isupper()
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{' '.join(path)} {parameter.opts}"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_list_of_verbs_says_what_each_verb_says_itself(verb: str) -> None:
+    help_text = import_module(f"vcpuid.cli.{verb}").command.help
+    assert help_text.splitlines()[0] == VERBS[verb]
+
+
+def test_explain_tells_each_party_and_the_rule() -> None:
+    done = run("explain", "avx512f", "--host", str(HOST), "--cpu", "Haswell", "--qemu", "11.1", "--format", "json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert [stage["party"] for stage in told["stages"]] == ["silicon", "linux", "kvm", "qemu", "vcpu", "guest"]
+    assert [stage["value"] for stage in told["stages"]] == [True, True, True, False, False, False]
+    assert told["chain"][0]["party"] == "qemu"
+    assert told["chain"][0]["source"]
+
+
+def test_explain_ends_with_0_where_the_guest_sees_the_feature() -> None:
+    done = run("explain", "X86_FEATURE_AVX2", "--host", str(HOST), "--cpu", "Haswell")
+    assert done.returncode == 0
+    assert "The guest sees avx2" in done.stdout
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    "verb", [("explain", "avx2", "--host"), ("guest", "--host"), ("kvm", "supported"), ("linux", "flags"), ("qemu", "models")]
+)
+def test_every_format_prints_and_parses(verb: tuple[str, ...], form: str) -> None:
+    done = run(*verb, str(HOST), "--format", form)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    if form == "json":
+        assert json.loads(done.stdout)
+    elif form == "jsonl":
+        assert all(isinstance(json.loads(line), dict) for line in done.stdout.splitlines())
+    elif form == "csv":
+        rows = list(csv.reader(io.StringIO(done.stdout)))
+        assert len({len(row) for row in rows}) == 1
+
+
+def test_a_guest_is_a_host_again() -> None:
+    guest = run("guest", "--host", str(HOST), "--cpu", "Haswell", "--format", "lines").stdout
+    done = run("explain", "avx512f", "--host", "-", "--cpu", "host", "--kernel", "6.12", "--format", "json", stdin=guest)
+    assert json.loads(done.stdout)["stages"][0]["value"] is False
+
+
+def test_a_table_goes_from_qemu_into_kvm() -> None:
+    table = run("qemu", "table", "Haswell", str(HOST), "--format", "lines").stdout
+    kept = run("kvm", "set", "-", "--format", "lines", stdin=table)
+    assert kept.returncode == 0, kept.stderr
+    assert kept.stdout.startswith("GOT 00000000.0")
+    read = run("kvm", "lookup", "-", "0", "7.0", "--format", "lines", stdin=table)
+    assert read.stdout.splitlines()[0].split()[4:] == ["756e6547", "6c65746e", "49656e69"]
+
+
+CUT = gzip.decompress(HOST.read_bytes()).decode().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("args", "stdin", "says"),
+    [
+        (("explain", "avx22", "--host", str(HOST)), None, "avx2"),
+        (("explain", "avx2", "--host", "/no/such/file"), None, "/no/such/file"),
+        (("explain", "avx2", "--host", "-"), "\n".join([*CUT[:40], "RAW 00000007.0 0000"]), ":41:"),
+        (("explain", "avx2", "--host", "-"), bytes(range(256)) * 64, ":"),
+        (("explain", "avx2", "--host", "-"), "", "-"),
+        (("explain", "avx2", "--host", str(HOST), "--kernel", "new"), None, "'new'"),
+        (("kvm", "lookup", str(HOST), "seven"), None, "'seven'"),
+        (("kvm", "supported", str(HOST), "--param", "nested"), None, "NAME=VALUE"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_3(args: tuple[str, ...], stdin: str | bytes | None, says: str) -> None:
+    done = run(*args, stdin=stdin)
+    assert done.returncode == 3
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith("vcpuid: ")
+    assert says in done.stderr
+    assert not done.stdout
+
+
+def test_a_refusal_of_qemu_is_its_own_message_and_status_1() -> None:
+    done = run("qemu", "table", "Haswell,nonsense=on", str(HOST), "--qemu", "11.1")
+    assert done.returncode == 1
+    assert "Property 'Haswell-x86_64-cpu.nonsense' not found" in done.stderr
+
+
+def test_a_usage_error_is_status_2() -> None:
+    assert run("explain").returncode == 2
+    assert run("nonsense").returncode == 2
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m vcpuid qemu models {HOST} --format lines | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert not done.stderr
+    assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.x86
+def test_collect_writes_what_every_verb_reads(tmp_path: Path) -> None:
+    file = tmp_path / "host.txt"
+    assert run("collect", "--output", str(file)).returncode == 0
+    done = run("explain", "fpu", "--host", str(file), "--cpu", "qemu64")
+    assert done.returncode == 0, done.stderr
+    assert "The guest sees fpu" in done.stdout

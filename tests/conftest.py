@@ -1,0 +1,48 @@
+"""Skips what this machine cannot run, with the reason, and counts how many captures each party answers exactly."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections import defaultdict
+
+import pytest
+
+RESULTS: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+
+
+def lacking() -> dict[str, str | None]:
+    usable = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    return {
+        "kvm": None if usable else "no usable /dev/kvm",
+        "qemu": None if shutil.which("qemu-system-x86_64") else "no qemu-system-x86_64 installed",
+        "x86": None if platform.machine() in ("x86_64", "i686") else f"{platform.machine()} has no CPUID instruction",
+    }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reasons = lacking()
+    for item in items:
+        for name, reason in reasons.items():
+            if reason is not None and item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
+        marker = item.get_closest_marker("conformance")
+        if marker is not None:
+            item.user_properties.append(("conformance", marker.args[0]))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when != "call" or report.skipped:
+        return
+    for key, party in report.user_properties:
+        if key == "conformance":
+            RESULTS[str(party)][0] += report.passed
+            RESULTS[str(party)][1] += 1
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if RESULTS:
+        terminalreporter.section("exact against captures, by party")
+        for party, (exact, tried) in sorted(RESULTS.items()):
+            terminalreporter.write_line(f"{party}: {exact} of {tried} exact")
