@@ -1,11 +1,13 @@
 """Generate src/vcpuid/data/features.json: every feature bit that Linux, KVM, QEMU or libvirt has a name for.
 
-    python tools/features.py --facts linux-6.1.json.gz … --linux 6.1=TREE … --qemu 7.2=src/vcpuid/data/qemu-7.2.json …
-                             --libvirt 'libvirt 11.3.0=x86_features.xml' > src/vcpuid/data/features.json
+    tools/features.py --facts linux-6.1.json.gz … --linux 6.1=TREE … --qemu 7.2=TREE … --qmp qmp-7.2-kvm.json.gz …
+                      --libvirt 11.3.0=x86_features.xml > src/vcpuid/data/features.json
 
 `--facts` is what was read off a kernel's cpufeatures.h, cpuid-deps, scattered.c and KVM (one file a kernel); `--linux` the source tree of
-the same kernel, of which vmxfeatures.h, kvm_para.h, msr-index.h and (of the newest) tools/arch/x86/kcpuid/cpuid.csv are read; `--qemu` the
-catalog that tools/qemu_catalog.py wrote; `--libvirt` libvirt's map. Releases go from the oldest to the newest.
+the same kernel, of which vmxfeatures.h, kvm_para.h, msr-index.h and (of the newest) tools/arch/x86/kcpuid/cpuid.csv are read; `--qemu` a
+source tree of QEMU (of the nearest release where its own is not to be had), of which aliases and Hyper-V properties are read, the feature
+words coming from what tools/qemu_catalog.py wrote; `--qmp` that QEMU's answers to query-cpu-model-expansion, for the properties that are
+no feature; `--libvirt` libvirt's map. Releases go from the oldest to the newest.
 
 The result, one row a feature: [place, linux, qemu, libvirt, manual, description, …].
     place        "7.0.ebx.5" (leaf, sub-leaf, register, bit; hexadecimal but for the bit), "msr.10a.0", or null: no hardware has it
@@ -15,6 +17,7 @@ The result, one row a feature: [place, linux, qemu, libvirt, manual, description
     manual       short name and description in kcpuid's table, null where it has none
 A row may end in one more place: the bit of leaf 1 that AMD's processors repeat here.
 Kernels and releases are digits: positions in the lists `kernels` and `qemus`.
+`cpuid_leafs` names Linux' words in their order, `qemu_switches` are the boolean properties of QEMU's CPUs that are no feature bits.
 """
 
 from __future__ import annotations
@@ -29,6 +32,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+
+from csource import Source
+
+DATA = Path(__file__).resolve().parent.parent / "src" / "vcpuid" / "data"
 
 Place = tuple[str, int]
 """Word ("7.0.ebx" or "msr.10a") and bit."""
@@ -205,8 +212,32 @@ def libvirt_names(table: Table, path: Path) -> None:
                 table.libvirt[key] = feature.attrib["name"]
 
 
-def qemu_names(table: Table, catalog: dict[str, Any], release: int) -> None:
-    """Take QEMU's properties and their aliases."""
+def qemu_names(table: Table, catalog: dict[str, Any], tree: Path, release: int) -> None:
+    """Take QEMU's properties and their aliases: those of feature words, and those of Hyper-V."""
+    target = tree / "target/i386"
+    text = (target / "cpu.c").read_text()
+    aliases: dict[str, tuple[str, ...]] = {}
+    for alias, name in re.findall(r'object_property_add_alias\(obj, "([^"]+)", obj, "([^"]+)"\)', text):
+        aliases[name] = (*aliases.get(name, ()), alias)
+    for word in catalog["words"]:
+        where = f"msr.{word['msr']:x}" if "msr" in word else f"{word['leaf']:x}.{word['index']:x}.{word['register']}"
+        for bit, name in word["bits"].items():
+            table.add_qemu((where, int(bit)), name, aliases.get(name, ()), release)
+    source = Source([target / "cpu.h", target / "kvm/hyperv-proto.h", target / "kvm/kvm.c"])
+    source.text = re.sub(r"^[ \t]*#[ \t]*(if|else|endif).*$", "", source.text, flags=re.M)
+    rows = source.table("kvm_hyperv_properties")
+    for name, symbol in re.findall(r'DEFINE_PROP_BIT64\("(hv-[\w-]+)", X86CPU, hyperv_features,\s*(\w+)', text):
+        for flags in rows[source.symbol(symbol)]["flags"]:
+            register = ("eax", "ecx", "edx", "ebx")[flags["reg"]]  # R_EAX … R_EBX of target/i386/cpu.h
+            for bit in range(32):
+                if flags["bits"] >> bit & 1:
+                    table.add_qemu(place(flags["func"], 0, register, bit), name, aliases.get(name, ()), release)
+
+
+def switches(table: Table, answers: dict[str, Any]) -> set[str]:
+    """Give the boolean properties that are no feature bit."""
+    properties = {name for model in answers["expansions"].values() for name, value in model.items() if isinstance(value, bool)}
+    return properties - {name for names in table.qemu.values() for main, aliases in names for name in (main, *aliases)}
 
 
 def leaf_words(kernels: list[dict[str, Any]]) -> dict[str, list[str]]:
@@ -242,7 +273,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--facts", type=Path, nargs="+", required=True, metavar="FILE")
     parser.add_argument("--linux", type=pair, nargs="+", required=True, metavar="RELEASE=TREE")
-    parser.add_argument("--qemu", type=pair, nargs="+", default=[], metavar="RELEASE=FILE")
+    parser.add_argument("--qemu", type=pair, nargs="+", required=True, metavar="RELEASE=TREE")
+    parser.add_argument("--qmp", type=Path, nargs="+", required=True, metavar="FILE")
     parser.add_argument("--libvirt", type=pair, required=True, metavar="VERSION=FILE")
     options = parser.parse_args()
     table = Table()
@@ -251,13 +283,15 @@ def main() -> None:
         linux_facts(table, facts, number)
     for number, (_, tree) in enumerate(options.linux):
         linux_headers(table, tree, number)
-    for number, (_, path) in enumerate(options.qemu):
-        qemu_names(table, read(path), number)
+    catalogs = [read(DATA / f"qemu-{release}.json") for release, _ in options.qemu]
+    for number, (catalog, (_, tree)) in enumerate(zip(catalogs, options.qemu, strict=True)):
+        qemu_names(table, catalog, tree, number)
     libvirt_names(table, options.libvirt[1])
     generator = manual_names(table, options.linux[-1][1] / "tools/arch/x86/kcpuid/cpuid.csv")
     source = {
         "script": "tools/features.py",
         "linux": [facts["kernel"] for facts in kernels],
+        "qemu": [catalog["source"] for catalog in catalogs],
         "libvirt": options.libvirt[0],
         "manual": f"tools/arch/x86/kcpuid/cpuid.csv of Linux {kernels[-1]['kernel']}, {generator}, CC0-1.0",
     }
@@ -265,6 +299,7 @@ def main() -> None:
         "kernels": [release for release, _ in options.linux],
         "qemus": [release for release, _ in options.qemu],
         "cpuid_leafs": leaf_words(kernels),
+        "qemu_switches": sorted(set().union(*(switches(table, read(path)) for path in options.qmp))),
     }
     write(source, table, head)
 

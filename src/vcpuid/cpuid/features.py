@@ -13,8 +13,8 @@ from vcpuid.cpuid.words import Bit, CpuidWord, LinuxWord, MsrWord
 SYMBOL_PREFIXES = ("X86_FEATURE_", "X86_BUG_", "VMX_FEATURE_", "KVM_FEATURE_", "KVM_HINTS_", "ARCH_CAP_", "MSR_IA32_CORE_CAPS_")
 """How the symbols of Linux' headers begin; the rest of a symbol is a spelling of its own."""
 
-BUG_WORDS = "X86_BUGS"
-"""`LinuxWord` of X86_BUG_ bits: X86_BUGS_0 for the first 32, X86_BUGS_1 for the rest. Linux stores them behind its feature words."""
+BUG_WORDS = "BUGS"
+"""`LinuxWord` of X86_BUG_ bits: BUGS_1 for the first 32, BUGS_2 for the rest. Linux stores them behind its feature words."""
 
 VMX_WORDS = "VMX_WORD"
 """`LinuxWord` of VMX_FEATURE_ bits: VMX_WORD_0 and so on, as in asm/vmxfeatures.h."""
@@ -82,7 +82,7 @@ class Feature:
     @property
     def place(self) -> Bit:
         """The place in hardware, or else in Linux' own words."""
-        place = self.bit or self.linux_word
+        place = self.bit or self.linux_bit
         assert place is not None, "a feature has one of the two"
         return place
 
@@ -92,7 +92,7 @@ class Feature:
         return self.linux_names[0].symbol if self.linux_names else None
 
     @property
-    def linux_word(self) -> Bit | None:
+    def linux_bit(self) -> Bit | None:
         """The bit in the words of Linux' own array, in the newest kernel that has it."""
         return self.linux_names[0].place if self.linux_names else None
 

@@ -136,7 +136,7 @@ def _table() -> _Table:
             for rank, number in ranked:
                 best[number] = min(rank, best.get(number, rank))
             by_key[key] = sorted((rank, number) for number, rank in best.items())
-    return _Table(tuple(features), by_bit, by_key, (*words[str(len(kernels) - 1)], f"{BUG_WORDS}_0", f"{BUG_WORDS}_1"))
+    return _Table(tuple(features), by_bit, by_key, (*words[str(len(kernels) - 1)], f"{BUG_WORDS}_1", f"{BUG_WORDS}_2"))
 
 
 def _spell(feature: Feature) -> Iterator[tuple[_Rank, str]]:
@@ -177,7 +177,7 @@ def _array_word(symbol: str, number: int | None, words: list[str]) -> str | None
         return None
     if symbol.startswith("X86_FEATURE_"):
         return words[number // 32]
-    return f"{BUG_WORDS if symbol.startswith('X86_BUG_') else VMX_WORDS}_{number // 32}"
+    return f"{BUG_WORDS}_{number // 32 + 1}" if symbol.startswith("X86_BUG_") else f"{VMX_WORDS}_{number // 32}"
 
 
 def _suggest(text: str) -> str:
