@@ -5,9 +5,11 @@
     MSR index ok value                          a feature MSR; ok is what KVM_GET_MSRS returned, 1 where it was read
     CPUINFO name value…                         a line of /proc/cpuinfo
     PARAM module.parameter value                a kernel module's parameter
-    CPU …, KERNEL …, SETRC n                    where it was taken; KVM_SET_CPUID2's return value for the TAB table, else for SUP (GOT: what it kept)
+    CPU …, KERNEL …                             where it was taken
+    SETRC n                                     return value of KVM_SET_CPUID2 for the TAB table, else for SUP (GOT: what it kept)
 
-Lines that begin with `#` and empty ones are skipped. Ahead of the first fact, any other line is a note and is kept.
+`KIND empty` is a table without entries, `KIND ERR reason` an ioctl that failed, kept as a note. Lines that begin with `#` and empty ones
+are skipped. Ahead of the first fact, any other line is a note and is kept.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from types import MappingProxyType
 
-from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
+from vcpuid.cpuid.registers import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.errors import InputError
 
 _TABLES = {"SUP": "supported", "EMU": "emulated", "HV": "hyperv", "TAB": "table", "GOT": "kept"}
-_LINE_LIMIT = 1 << 16
-_ENTRY_LIMIT = 1 << 16
+_KINDS = {"RAW", "MSR", "CPUINFO", "PARAM", "CPU", "KERNEL", "SETRC", *_TABLES}
+_EMPTY = "empty"
+_HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 
 
 class _Cut(Exception):
@@ -28,13 +31,11 @@ class _Cut(Exception):
 
 
 def _hex(text: str, what: str, bits: int = 32) -> int:
-    try:
-        value = int(text, 16)
-    except ValueError:
-        raise _Cut(f"{what} {text[:40]!r} is not a hexadecimal number") from None
-    if not 0 <= value < 1 << bits:
-        raise _Cut(f"{what} {text[:40]} does not fit {bits} bits")
-    return value
+    if not text or not _HEXADECIMAL.issuperset(text):
+        raise _Cut(f"{what} {text[:40]!r} is not a hexadecimal number")
+    if len(text) > bits // 4:
+        raise _Cut(f"{what} {text[:40]!r} has more than {bits // 4} digits")
+    return int(text, 16)
 
 
 def _place(text: str) -> tuple[int, int]:
@@ -57,16 +58,21 @@ def _entry(words: list[str], flagged: bool) -> Entry:
     return Entry(*_place(words[0]), flags, eax, ebx, ecx, edx)
 
 
+def _is_note(line: str) -> bool:
+    """Whether a line, neither empty nor a comment, states no fact about the CPU."""
+    kind, _, rest = line.partition(" ")
+    return kind not in _KINDS or (kind in _TABLES and rest.startswith("ERR "))
+
+
 class _Reader:
     """Collects the facts of one snapshot."""
 
     def __init__(self) -> None:
-        self.raw: list[Entry] = []
+        self.raw: dict[tuple[int, int], Entry] = {}
         self.tables: dict[str, list[Entry]] = {}
         self.msrs: dict[int, int] = {}
         self.refused: list[int] = []
-        self.cpuinfo: dict[str, str] = {}
-        self.params: dict[str, str] = {}
+        self.pairs: dict[str, dict[str, str]] = {"CPUINFO": {}, "PARAM": {}}
         self.head: dict[str, str] = {}
         self.notes: list[str] = []
         self.set_result: int | None = None
@@ -81,39 +87,52 @@ class _Reader:
             "SETRC": self._set_result,
         }
 
+    @property
+    def told(self) -> bool:
+        """Whether there was a fact about the CPU so far."""
+        return bool(self.raw or self.tables or self.msrs or self.refused or self.pairs["CPUINFO"])
+
     def line(self, line: str) -> None:
         kind, _, rest = line.partition(" ")
-        take = self.kinds.get(kind)
-        if take is not None:
-            take(kind, rest)
-        elif self.raw or self.tables or self.cpuinfo:
+        if not _is_note(line):
+            self.kinds[kind](kind, rest)
+        elif self.told and kind not in _KINDS:
             raise _Cut(f"{kind[:40]!r} is not a kind of line that a snapshot has")
         else:
             self.notes.append(line)
 
     def _raw(self, _kind: str, rest: str) -> None:
-        self._room(self.raw).append(_entry(rest.split(), flagged=False))
+        entry = _entry(rest.split(), flagged=False)
+        if entry[:2] in self.raw:
+            raise _Cut(f"a second answer of CPUID {entry.function:x}.{entry.index:x}: a snapshot holds one CPU")
+        self.raw[entry[:2]] = entry
 
     def _table(self, kind: str, rest: str) -> None:
-        if rest.startswith("ERR "):  # the ioctl failed there: the machine told nothing
-            return
-        self._room(self.tables.setdefault(kind, [])).append(_entry(rest.split(), flagged=True))
+        entries = self.tables.setdefault(kind, [])
+        if rest != _EMPTY:
+            entries.append(_entry(rest.split(), flagged=True))
 
     def _msr(self, _kind: str, rest: str) -> None:
         words = rest.split()
         if len(words) != 3:
             raise _Cut(f"{len(words)} fields where 3 belong (index ok value)")
         index, value = _hex(words[0], "MSR"), _hex(words[2], "value", 64)
+        if index in self.msrs or index in self.refused:
+            raise _Cut(f"a second value of MSR {index:x}")
         if words[1] == "1":
             self.msrs[index] = value
-        else:
+        elif words[1] in ("0", "-1"):
             self.refused.append(index)
+        else:
+            raise _Cut(f"{words[1][:40]!r} is not what KVM_GET_MSRS returns: 1 where it was read, else 0 or -1")
 
     def _pair(self, kind: str, rest: str) -> None:
         name, _, value = rest.partition(" ")
         if not name:
             raise _Cut("a name is missing")
-        (self.cpuinfo if kind == "CPUINFO" else self.params)[name] = value.strip()
+        if name in self.pairs[kind]:
+            raise _Cut(f"a second {kind} line of {name[:40]!r}")
+        self.pairs[kind][name] = value.strip()
 
     def _head(self, kind: str, rest: str) -> None:
         if kind in self.head:
@@ -121,24 +140,20 @@ class _Reader:
         self.head[kind] = rest
 
     def _set_result(self, _kind: str, rest: str) -> None:
-        try:
-            self.set_result = int(rest)
-        except ValueError:
-            raise _Cut(f"{rest[:40]!r} is not a return value") from None
-
-    def _room(self, entries: list[Entry]) -> list[Entry]:
-        if len(entries) >= _ENTRY_LIMIT:
-            raise _Cut(f"more than {_ENTRY_LIMIT} entries of one kind")
-        return entries
+        if self.set_result is not None:
+            raise _Cut("a second SETRC line")
+        if not rest.isascii() or not rest.removeprefix("-").isdigit():
+            raise _Cut(f"{rest[:40]!r} is not a return value")
+        self.set_result = int(rest)
 
     def snapshot(self) -> Snapshot:
         tables = {name: CpuidTable(self.tables[kind]) if kind in self.tables else None for kind, name in _TABLES.items()}
         return Snapshot(
-            raw=CpuidTable(self.raw),
+            raw=CpuidTable(self.raw.values()),
             **tables,
             msrs=MsrTable(self.msrs, self.refused),
-            cpuinfo=MappingProxyType(self.cpuinfo),
-            params=MappingProxyType(self.params),
+            cpuinfo=MappingProxyType(self.pairs["CPUINFO"]),
+            params=MappingProxyType(self.pairs["PARAM"]),
             set_result=self.set_result,
             cpu=self.head.get("CPU"),
             kernel=self.head.get("KERNEL"),
@@ -147,26 +162,36 @@ class _Reader:
 
 
 def parse_snapshot(lines: Iterable[str], source: str = "snapshot") -> Snapshot:
-    """Read a snapshot from its lines; `source` names it in errors. Raises InputError with the line at fault."""
+    """Read a snapshot from its lines, with or without their line ends; `source` names it in errors.
+
+    Raises InputError with the line at fault. Where the last line alone lacks its end, it may be cut: there the last register must have
+    all its digits.
+    """
     reader = _Reader()
-    number = 0
+    number, ends = 0, 0
     for number, line in enumerate(lines, 1):
         text = line.rstrip("\r\n")
+        ends += line.endswith("\n")
         if not text.strip() or text.startswith("#"):
             continue
         try:
-            if len(text) > _LINE_LIMIT:
-                raise _Cut(f"a line of more than {_LINE_LIMIT} characters")
             reader.line(text)
+            if 0 < ends < number and text.split()[0] in {"RAW", *_TABLES} and len(text.split()[-1]) < 8:
+                raise _Cut("the file is cut within this line")
         except _Cut as cut:
             raise InputError(str(cut), source=source, line=number) from None
-    if not (reader.raw or reader.tables or reader.cpuinfo or reader.msrs):
+    if not reader.told:
         raise InputError("no CPUID in it: a snapshot has RAW, SUP or CPUINFO lines", source=source, line=number or None)
     return reader.snapshot()
 
 
 def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
-    """Yield the lines of a snapshot, without line ends; `parse_snapshot` reads them back to an equal value."""
+    """Yield the lines of a snapshot, without line ends; `parse_snapshot` reads them back to an equal value.
+
+    Raises InputError where it would not: a text of several lines, a name with a space, a note that reads as a fact, two RAW answers
+    of one leaf or RAW flags.
+    """
+    _check(snapshot)
     if snapshot.cpu is not None:
         yield f"CPU {snapshot.cpu}"
     yield from snapshot.notes
@@ -179,13 +204,33 @@ def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
     for function, index, _, *registers in snapshot.raw:
         yield "RAW {:08x}.{:x} {:08x} {:08x} {:08x} {:08x}".format(function, index, *registers)
     for kind in ("SUP", "EMU", "HV", "TAB"):
-        for entry in getattr(snapshot, _TABLES[kind]) or ():
-            yield f"{kind} {entry}"
+        yield from _entries(kind, getattr(snapshot, _TABLES[kind]))
     for msr, content in snapshot.msrs.items():
         yield f"MSR {msr:x} 1 {content:x}"
     for msr in snapshot.msrs.refused:
         yield f"MSR {msr:x} 0 0"
     if snapshot.set_result is not None:
         yield f"SETRC {snapshot.set_result}"
-    for entry in snapshot.kept or ():
-        yield f"GOT {entry}"
+    yield from _entries("GOT", snapshot.kept)
+
+
+def _entries(kind: str, table: CpuidTable | None) -> Iterator[str]:
+    if table is not None:
+        yield from (f"{kind} {entry}" for entry in table)
+        if not table:
+            yield f"{kind} {_EMPTY}"
+
+
+def _check(snapshot: Snapshot) -> None:
+    pairs = [*snapshot.cpuinfo.items(), *snapshot.params.items()]
+    for text in (snapshot.cpu or "", snapshot.kernel or "", *snapshot.notes, *(text for pair in pairs for text in pair)):
+        if any(character < " " and character != "\t" for character in text):
+            raise InputError(f"a snapshot cannot hold the control characters of {text[:40]!r}")
+    for name, value in pairs:
+        if not name or " " in name or value != value.strip():
+            raise InputError(f"a snapshot cannot hold the name {name[:40]!r} with the value {value[:40]!r}")
+    for note in snapshot.notes:
+        if not note.strip() or note.startswith("#") or not _is_note(note):
+            raise InputError(f"a snapshot cannot hold the note {note[:40]!r}: it would not read as one")
+    if any(entry.flags for entry in snapshot.raw) or len({entry[:2] for entry in snapshot.raw}) < len(snapshot.raw):
+        raise InputError("a snapshot's RAW entries have no flags, and there is one for a leaf and sub-leaf")

@@ -1,0 +1,62 @@
+"""Text out of a file or standard input, plain or gzip, within bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import re
+import sys
+import zlib
+
+from vcpuid.errors import InputError
+
+SIZE_LIMIT = 16 << 20
+"""Bytes of text. A snapshot has some tens of kilobytes, a dump of every CPU of the largest machines some megabytes."""
+
+LINE_LIMIT = 1 << 16
+"""Bytes of a line; the longest that Linux prints, the flags of /proc/cpuinfo, has some thousands."""
+
+_GZIP = b"\x1f\x8b"
+_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x0c\x0e-\x1f]|\r(?!\n)")
+_ENDLESS = re.compile(rb"[^\n]{%d}" % (LINE_LIMIT + 1))
+
+
+def read_text(source: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return the name to call a source by in messages, and its text with `\\n` line ends; `-` is standard input.
+
+    Raises InputError for what cannot be read, for damaged gzip data, and for what is not UTF-8 text or larger than any dump of CPUID.
+    """
+    name = "standard input" if source == "-" else os.fspath(source)
+    try:
+        if source == "-":
+            data = sys.stdin.buffer.read(SIZE_LIMIT + 1)
+        else:
+            with open(source, "rb") as file:
+                data = file.read(SIZE_LIMIT + 1)
+        if data.startswith(_GZIP):
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(SIZE_LIMIT + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"damaged gzip data: {error}", source=name) from None
+    except OSError as error:
+        raise InputError(error.strerror or str(error), source=name) from None
+    except ValueError as error:  # a path with a zero character
+        raise InputError(str(error), source=name) from None
+    if len(data) > SIZE_LIMIT:
+        raise InputError(f"more than {SIZE_LIMIT >> 20} MiB: no dump of CPUID is that large", source=name)
+    return name, _decode(data, name)
+
+
+def _decode(data: bytes, name: str) -> str:
+    if endless := _ENDLESS.search(data):
+        raise _at(endless.start(), f"a line of more than {LINE_LIMIT} bytes", data, name)
+    if control := _CONTROL.search(data):
+        raise _at(control.start(), f"not text: a byte {control[0][0]:#04x}", data, name)
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise _at(error.start, f"not text: byte {data[error.start]:#04x} is not UTF-8", data, name) from None
+
+
+def _at(offset: int, cause: str, data: bytes, name: str) -> InputError:
+    return InputError(cause, source=name, line=data.count(b"\n", 0, offset) + 1)
