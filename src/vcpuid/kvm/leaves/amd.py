@@ -1,0 +1,66 @@
+"""AMD's leaves from 0x8000000A on."""
+
+from __future__ import annotations
+
+from vcpuid.kvm.leaves.basic import CACHES
+from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, zero
+from vcpuid.path.decisions import Rule
+
+_SVM = Rule("kvm.leaf.svm", "KVM describes its own nested AMD-V: revision 1 and eight address-space identifiers", SOURCE)
+_RESERVED = Rule("kvm.leaf.amd-reserved", "KVM passes on the defined bits only", SOURCE)
+_SEV = Rule("kvm.leaf.sev", "KVM offers memory encryption only where it can run encrypted guests, and no privilege levels in it", SOURCE)
+_MORE = Rule("kvm.leaf.amd-features", "of this leaf KVM passes on its features only", SOURCE)
+_PMU = Rule("kvm.leaf.amd-pmu", "KVM describes the PMU that it virtualizes", SOURCE)
+
+_SVM_ASIDS = 8
+_RAP_SIZE = 0xFF0000
+
+
+def _svm(build: Build, registers: list[int]) -> None:
+    if not build.has("SVM"):
+        zero(registers)
+        return
+    registers[:3] = (1, _SVM_ASIDS, 0)
+    build.features(registers, 0x8000000A)
+
+
+def _large_page_tlb(_build: Build, registers: list[int]) -> None:
+    registers[2:] = (0, 0)
+
+
+def _optimizations(_build: Build, registers: list[int]) -> None:
+    registers[:] = (registers[0] & 0x7, 0, 0, 0)
+
+
+def _encryption(build: Build, registers: list[int]) -> None:
+    if not build.has("SEV"):
+        zero(registers)
+        return
+    registers[1] &= 0x3F
+    build.features(registers, 0x8000001F)
+
+
+def _more_features(build: Build, registers: list[int]) -> None:
+    registers[1] = registers[1] & _RAP_SIZE if build.has("ERAPS") else 0
+    registers[3] = 0
+    build.features(registers, 0x80000021)
+
+
+def _performance(build: Build, registers: list[int]) -> None:
+    registers[2:] = (0, 0)
+    if "pmu" not in build.caps.hardware.on or not build.has("PERFMON_V2"):
+        registers[:2] = (0, 0)
+        return
+    build.features(registers, 0x80000022)
+    registers[1] = build.caps.hardware.pmu.counters
+
+
+LEAVES = {
+    0x8000000A: Leaf(_svm, _SVM),
+    0x80000019: Leaf(_large_page_tlb, _RESERVED),
+    0x8000001A: Leaf(_optimizations, _RESERVED),
+    0x8000001D: CACHES(0x8000001D),
+    0x8000001F: Leaf(_encryption, _SEV),
+    0x80000021: Leaf(_more_features, _MORE),
+    0x80000022: Leaf(_performance, _PMU),
+}

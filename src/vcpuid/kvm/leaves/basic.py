@@ -1,0 +1,68 @@
+"""The basic leaves 0 to 6, 0xA, 0xB and 0x1F."""
+
+from __future__ import annotations
+
+from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, as_is, zero
+from vcpuid.path.decisions import Rule
+
+_LIMIT = Rule("kvm.leaf.limit", "KVM caps the number of leaves at the last one that it knows", SOURCE)
+_THERMAL = Rule("kvm.leaf.thermal", "of power management KVM offers only that the APIC timer always runs", SOURCE)
+_PMU = Rule("kvm.leaf.pmu", "KVM describes the PMU that it virtualizes with what the host's perf has", SOURCE)
+_TOPOLOGY = Rule("kvm.leaf.topology", "KVM leaves the processor topology to the VMM", SOURCE)
+
+_ANYTHREAD_DEPRECATED = 1 << 15
+_ARAT = 1 << 2
+
+
+def _highest(build: Build, registers: list[int]) -> None:
+    registers[0] = min(registers[0], 0x24 if build.kernel > (6, 1) else 0x1F)
+
+
+def _features(build: Build, registers: list[int]) -> None:
+    build.features(registers, 1)
+
+
+def _caches(function: int) -> Leaf:
+    def answer(build: Build, registers: list[int]) -> None:
+        index = 0
+        while registers[0] & 0x1F:
+            index += 1
+            registers = build.subleaf(function, index, BLANK)
+
+    return Leaf(answer, BLANK)
+
+
+def _thermal(_build: Build, registers: list[int]) -> None:
+    registers[:] = (_ARAT, 0, 0, 0)
+
+
+def _pmu(build: Build, registers: list[int]) -> None:
+    caps = build.caps
+    pmu = caps.hardware.pmu
+    if not caps.boot.has("ARCH_PERFMON") or (build.kernel > (6, 1) and "pmu" not in caps.hardware.on):
+        zero(registers)
+        return
+    fixed_width = pmu.width if pmu.fixed or build.kernel < (7, 0) else 0
+    registers[:] = (
+        pmu.version | pmu.counters << 8 | pmu.width << 16 | pmu.events_length << 24,
+        pmu.events,
+        0,
+        pmu.fixed | fixed_width << 5 | (_ANYTHREAD_DEPRECATED if pmu.version else 0),
+    )
+
+
+def _topology(_build: Build, registers: list[int]) -> None:
+    registers[:3] = (0, 0, 0)
+
+
+CACHES = _caches
+LEAVES = {
+    0x0: Leaf(_highest, _LIMIT),
+    0x1: Leaf(_features, BLANK),
+    0x2: Leaf(as_is, BLANK),
+    0x4: _caches(0x4),
+    0x6: Leaf(_thermal, _THERMAL),
+    0xA: Leaf(_pmu, _PMU),
+    0xB: Leaf(_topology, _TOPOLOGY),
+    0x1F: Leaf(_topology, _TOPOLOGY),
+}

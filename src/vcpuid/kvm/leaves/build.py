@@ -1,0 +1,109 @@
+"""The table of KVM_GET_SUPPORTED_CPUID under construction (do_host_cpuid and its surroundings, arch/x86/kvm/cpuid.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Snapshot
+from vcpuid.cpuid.words import REGISTERS
+from vcpuid.kvm.caps import Caps
+from vcpuid.path.decisions import Decision, Ledger, Rule
+from vcpuid.versions import number
+
+SOURCE = "__do_cpuid_func, arch/x86/kvm/cpuid.c"
+
+BLANK = Rule("kvm.leaf.blank", "KVM answers this leaf with zeros: it is about the host, or KVM does not know it", SOURCE)
+LEFT_OUT = Rule("kvm.leaf.left-out", "KVM has no entry for this leaf or sub-leaf", SOURCE)
+
+_INDEXED = (0x4, 0x7, 0xB, 0xD, 0xF, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1D, 0x1E, 0x1F, 0x8000001D)
+_INDEXED_SINCE = {0x24: "6.12", 0x23: "7.3"}
+
+
+@cache
+def indexed(kernel: str) -> frozenset[int]:
+    """Return the leaves whose sub-leaves KVM tells apart (cpuid_function_is_indexed, arch/x86/include/asm/cpuid)."""
+    return frozenset(_INDEXED) | {leaf for leaf, since in _INDEXED_SINCE.items() if number(kernel) >= number(since)}
+
+
+class Build:
+    """The entries so far, and the host that they are made from; `kernel` is the release as a pair of numbers."""
+
+    __slots__ = ("_indexed", "_limit", "_raw", "caps", "entries", "host", "kernel")
+
+    def __init__(self, host: Snapshot, caps: Caps) -> None:
+        self.host, self.caps = host, caps
+        self.kernel = number(caps.boot.kernel)
+        self.entries: list[tuple[int, int, int, list[int], Rule]] = []
+        self._raw = host.raw
+        self._indexed = indexed(caps.boot.kernel)
+        self._limit = host.raw.registers(0x80000000).eax
+
+    def subleaf(self, function: int, index: int, rule: Rule) -> list[int]:
+        """Add an entry with the CPU's answer, to be changed in place; `rule` accounts for the changes."""
+        family = function & 0xC0000000
+        if family == 0x40000000 or (family == 0x80000000 and function > self._limit):
+            registers, flags = [0, 0, 0, 0], 0
+        else:
+            registers = list(self._raw.registers(function, index))
+            flags = SIGNIFICANT_INDEX if function in self._indexed else 0
+        self.entries.append((function, index, flags, registers, rule))
+        return registers
+
+    def features(self, registers: list[int], function: int, index: int = 0) -> None:
+        """Put KVM's features into the registers that hold some (cpuid_entry_override for each)."""
+        values = self.caps.values
+        for position, word in self.caps.plan.by_word[function, index]:
+            registers[position] = values[word]
+
+    def has(self, feature: str) -> bool:
+        """Whether KVM offers a feature."""
+        return self.caps.has(feature)
+
+
+class Leaf(NamedTuple):
+    """How KVM answers a leaf, and why the answer is not the CPU's."""
+
+    answer: Callable[[Build, list[int]], None]
+    rule: Rule
+
+
+def as_is(_build: Build, _registers: list[int]) -> None:
+    """Leave the CPU's answer."""
+
+
+def zero(registers: list[int]) -> None:
+    """Clear all four registers."""
+    registers[:] = (0, 0, 0, 0)
+
+
+def finish(build: Build) -> tuple[CpuidTable, list[Decision]]:
+    """Return the table, and the decisions that lead to it from the CPU's words as `caps` left them."""
+    ledger = Ledger()
+    raw = build.host.raw
+    plan, values = build.caps.plan, build.caps.values
+    done = set()
+    for function, index, _, registers, rule in build.entries:
+        key = (function, index)
+        done.add(key)
+        before = list(raw.registers(function, index))
+        for position, word in plan.by_word.get(key, ()):
+            before[position] = values[word]
+        if before != registers:
+            for register, old, new in zip(REGISTERS, before, registers, strict=True):
+                if old != new:
+                    ledger.compute(CpuidWord(function, index, register), old, new, rule)
+    for key, places in plan.by_word.items():
+        if key not in done:
+            for _, number_of_word in places:
+                if values[number_of_word]:
+                    ledger.clear(plan.words[number_of_word].word, values[number_of_word], 0xFFFFFFFF, LEFT_OUT)
+    for function, index, _, *registers in raw:
+        if (function, index) not in done and any(registers):
+            features = [position for position, _ in plan.by_word.get((function, index), ())]
+            for position, (register, old) in enumerate(zip(REGISTERS, registers, strict=True)):
+                if old and position not in features:
+                    ledger.clear(CpuidWord(function, index, register), old, old, LEFT_OUT)
+    table = CpuidTable(Entry(function, index, flags, *registers) for function, index, flags, registers, _ in build.entries)
+    return table, ledger.decisions

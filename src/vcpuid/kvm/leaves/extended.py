@@ -1,0 +1,70 @@
+"""The extended leaves that all vendors have, 0x80000000 to 0x80000008, and Centaur's range at 0xC0000000."""
+
+from __future__ import annotations
+
+from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, as_is
+from vcpuid.path.decisions import Rule
+
+_LIMIT = Rule("kvm.leaf.extended-limit", "KVM caps the extended leaves at the last one that it knows, and may add 0x80000021 of its own", SOURCE)
+_RESERVED = Rule("kvm.leaf.reserved", "KVM leaves out bits that are reserved or about the host", SOURCE)
+_POWER = Rule("kvm.leaf.power", "of advanced power management KVM offers only the invariant TSC", SOURCE)
+_ADDRESSES = Rule(
+    "kvm.leaf.addresses", "KVM tells the address sizes that its paging can serve, with at least 48 bits of virtual address", SOURCE
+)
+
+_INVARIANT_TSC = 1 << 8
+
+
+def _highest(build: Build, registers: list[int]) -> None:
+    highest = min(registers[0], 0x80000022 if build.kernel > (6, 1) else 0x80000021)
+    boot = build.caps.boot
+    if highest >= 0x8000001D and (boot.has("LFENCE_RDTSC") or "NULL_SEG" not in boot.bugs):
+        highest = max(highest, 0x80000021)
+    registers[0] = highest
+
+
+def _features(build: Build, registers: list[int]) -> None:
+    registers[1] &= ~0x0FFF0000
+    build.features(registers, 0x80000001)
+
+
+def _second_level(_build: Build, registers: list[int]) -> None:
+    registers[3] &= ~0x30000
+
+
+def _power(build: Build, registers: list[int]) -> None:
+    build.features(registers, 0x80000007)
+    registers[:3] = (0, 0, 0)
+
+
+def _addresses(build: Build, registers: list[int]) -> None:
+    on = build.caps.hardware.on
+    physical = registers[0] & 0xFF if "tdp" in on else build.caps.boot.phys_bits
+    virtual = max(registers[0] >> 8 & 0xFF, 48)
+    guest = 0
+    if "tdp" in on and build.kernel > (6, 1):
+        guest = physical if "tdp_5level" in on else min(physical, 48)
+    registers[0] = physical | virtual << 8 | guest << 16
+    registers[2] &= ~0xFFFF0F00
+    registers[3] = 0
+    build.features(registers, 0x80000008)
+
+
+def _centaur(_build: Build, registers: list[int]) -> None:
+    registers[0] = min(registers[0], 0xC0000004)
+
+
+def _centaur_features(build: Build, registers: list[int]) -> None:
+    build.features(registers, 0xC0000001)
+
+
+LEAVES = {
+    0x80000000: Leaf(_highest, _LIMIT),
+    0x80000001: Leaf(_features, _RESERVED),
+    0x80000005: Leaf(as_is, BLANK),
+    0x80000006: Leaf(_second_level, _RESERVED),
+    0x80000007: Leaf(_power, _POWER),
+    0x80000008: Leaf(_addresses, _ADDRESSES),
+    0xC0000000: Leaf(_centaur, _LIMIT),
+    0xC0000001: Leaf(_centaur_features, BLANK),
+}

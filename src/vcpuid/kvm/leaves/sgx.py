@@ -1,0 +1,26 @@
+"""Leaf 0x12: software guard extensions."""
+
+from __future__ import annotations
+
+from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf, zero
+from vcpuid.path.decisions import Rule
+
+_SGX = Rule("kvm.leaf.sgx", "KVM offers SGX only where the host does, and of its attributes those that it knows", SOURCE)
+
+_MISC_EXINFO = 1 << 0
+_ATTRIBUTES_61 = 0x2 | 0x4 | 0x10 | 0x20 | 0x80
+_ATTRIBUTES = _ATTRIBUTES_61 | 0x400
+
+
+def _sgx(build: Build, registers: list[int]) -> None:
+    if not build.has("SGX"):
+        zero(registers)
+        return
+    build.features(registers, 0x12)
+    registers[1] &= _MISC_EXINFO
+    registers = build.subleaf(0x12, 1, _SGX)
+    registers[0] &= _ATTRIBUTES if build.kernel > (6, 1) else _ATTRIBUTES_61
+    registers[1] = 0
+
+
+LEAVES = {0x12: Leaf(_sgx, _SGX)}

@@ -1,0 +1,99 @@
+"""The PMU that perf offers to KVM (kvm_init_pmu_capability, Linux arch/x86/kvm/pmu.h, since 6.18 pmu.c; perf's side in arch/x86/events).
+
+perf finds its counters with MSRs that no snapshot holds. Whether it has any at all is told by the first of:
+
+* the parameters `enable_pmu` of kvm and `pmu`;
+* Intel: bit 13 (full-width writes) of feature MSR 0x345, which KVM sets if and only if it has a PMU (vmx_get_perf_capabilities);
+* a host that is itself a guest of QEMU without KVM, which has no counters;
+* else CPUID: leaf 0xA with ARCH_PERFMON (Intel), any AMD processor.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vcpuid.cpuid import Snapshot
+from vcpuid.kvm.params import Params
+from vcpuid.linux import BootCpu
+from vcpuid.versions import number
+
+_PERF_CAPABILITIES = 0x345
+_FULL_WIDTH_WRITES = 1 << 13
+_VERSION_LIMIT = 2
+_FIXED_LIMIT = 3
+_INTEL_LIMIT = 8
+_AMD_LEGACY = 4
+_AMD_CORE = 6
+_TCG = b"TCGTCGTCGTCG"
+
+
+class Pmu(NamedTuple):
+    """struct x86_pmu_capability after KVM's limits: version, counters and their width in bits, unavailable events and their number."""
+
+    version: int = 0
+    counters: int = 0
+    fixed: int = 0
+    width: int = 0
+    events: int = 0
+    events_length: int = 0
+
+
+NONE = Pmu()
+"""What is left where KVM offers no PMU (enable_pmu off)."""
+
+
+def pmu(host: Snapshot, boot: BootCpu, params: Params) -> Pmu:
+    """Return the PMU as KVM has it, NONE where it has none."""
+    if not params.parameter("enable_pmu") or boot.has("HYBRID_CPU") or not _present(host, boot, params):
+        return NONE
+    found = _amd(host, boot, params) if boot.vendor in ("amd", "hygon") else _intel(host, boot, params)
+    if not found.counters or (boot.vendor == "intel" and not found.version):
+        return NONE
+    return found
+
+
+def _present(host: Snapshot, boot: BootCpu, params: Params) -> bool:
+    given = params.fact("pmu")
+    if given is not None:
+        return bool(given)
+    if boot.vendor == "intel" and _PERF_CAPABILITIES in host.msrs:
+        return bool(host.msrs[_PERF_CAPABILITIES] & _FULL_WIDTH_WRITES)
+    return not _under_tcg(host)
+
+
+def _under_tcg(host: Snapshot) -> bool:
+    """Whether leaf 0x40000000 (EBX, ECX, EDX) names QEMU's own emulator, which has no counters."""
+    _, ebx, ecx, edx = host.raw.registers(0x40000000)
+    return b"".join(value.to_bytes(4, "little") for value in (ebx, ecx, edx)) == _TCG
+
+
+def _intel(host: Snapshot, boot: BootCpu, params: Params) -> Pmu:
+    if not boot.has("ARCH_PERFMON"):
+        return NONE
+    eax, ebx, ecx, edx = host.raw.registers(0xA)
+    version = eax & 0xFF
+    fixed = 0
+    if version > 1:
+        named = edx & 0x1F
+        fixed = ecx.bit_count() if version >= 5 and ecx else max(named, 0 if boot.has("HYPERVISOR") else 3)
+    counters = params.fact("pmu_counters")
+    if counters is None:
+        counters = eax >> 8 & 0xFF
+    if number(boot.kernel) > (6, 1):
+        counters = min(counters, _INTEL_LIMIT)
+    return Pmu(min(version, _VERSION_LIMIT), counters, min(fixed, _FIXED_LIMIT), eax >> 16 & 0xFF, ebx, eax >> 24)
+
+
+def _amd(host: Snapshot, boot: BootCpu, params: Params) -> Pmu:
+    second = boot.has("PERFMON_V2")
+    counters = params.fact("pmu_counters")
+    if counters is None:
+        if second:
+            counters = host.raw.registers(0x80000022).ebx & 0xF
+        else:
+            counters = _AMD_CORE if boot.has("PERFCTR_CORE") else _AMD_LEGACY
+    if number(boot.kernel) > (6, 1):
+        if counters < _AMD_LEGACY:
+            return NONE
+        counters = _AMD_LEGACY if counters < _AMD_CORE else _AMD_CORE
+    return Pmu(version=2 if second else 0, counters=counters)

@@ -1,0 +1,201 @@
+"""Why KVM shows a CPUID bit or hides it: the rules that need more than a feature's kind.
+
+A `Row` is one kvm_cpu_cap_set, kvm_cpu_cap_clear or kvm_cpu_cap_check_and_set and the `if` around it. To teach vcpuid a new one, add a
+row in the place where the kernel has it. `when` lists terms that must all hold:
+
+    npt             a switch of the vendor module is on (`vcpuid.kvm.hardware`)
+    host:NAME       the host kernel has the feature (boot_cpu_has)
+    bug:NAME        the host kernel knows of the bug (boot_cpu_has_bug)
+    cap:NAME        KVM still offers the feature
+    !TERM           the contrary
+
+`grant` adds a feature that only the vendor module can offer (VENDOR_F since 6.18): where `when` fails, the row's rule says why the feature
+is missing. `set` and `clear` change what the feature's kind gave. Names are the kernel's, without X86_FEATURE_.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from vcpuid.path.decisions import Rule
+
+_COMMON = "kvm_set_cpu_caps, arch/x86/kvm/cpuid.c"
+_VMX = "vmx_set_cpu_caps, arch/x86/kvm/vmx/vmx.c"
+_SVM = "svm_set_cpu_caps, arch/x86/kvm/svm/svm.c"
+_SEV = "sev_set_cpu_caps, arch/x86/kvm/svm/sev.c"
+
+NOT_LISTED = Rule("kvm.caps.not-listed", "KVM does not list this feature, so guests may not have it", _COMMON)
+HOST_KERNEL = Rule(
+    "kvm.caps.host-kernel",
+    "the host kernel does not use this feature of the CPU, and KVM offers only what the host kernel has",
+    _COMMON,
+    remedy="see why Linux dropped it: its command line, its configuration, or a feature that it depends on",
+)
+EMULATED = Rule("kvm.caps.emulated", "KVM emulates it in software, whatever the CPU has", _COMMON)
+SYNTHESIZED = Rule("kvm.caps.synthesized", "the host kernel knows the CPU to behave so, though CPUID does not say it", _COMMON)
+CLAIMED = Rule("kvm.caps.claimed", "this kernel claims it on every CPU without asking the host kernel", _COMMON, since="6.18", until="6.18")
+RUNTIME = Rule("kvm.caps.runtime", "never advertised: KVM sets it at run time as the guest's own registers say", _COMMON)
+OTHER_VENDOR = Rule(
+    "kvm.caps.vendor", "a vendor module of KVM must offer it, and the one for this CPU does not", "kvm_set_cpu_caps, arch/x86/kvm/cpuid.c"
+)
+
+_SHADOW_PKU = Rule("kvm.caps.pku-shadow", "KVM's shadow paging does not do protection keys", _COMMON, remedy="load KVM with ept or npt on")
+_PKU_OFF = Rule("kvm.caps.pku-host", "protection keys are off in the host kernel", _COMMON, remedy="boot the host without nopku")
+_SHADOW_CET = Rule("kvm.caps.shstk-shadow", "KVM's shadow paging does not do shadow stacks", _COMMON, "load KVM with ept or npt on", "6.18")
+_MAXPHYADDR = Rule(
+    "kvm.caps.cet-maxphyaddr",
+    "KVM may have to emulate accesses to reserved addresses, and its emulator does no control-flow enforcement",
+    _COMMON, "load KVM with ept or npt on and allow_smaller_maxphyaddr off", "6.18",
+)  # fmt: skip
+_GBPAGES = Rule("kvm.caps.gbpages", "KVM's shadow paging does 1 GiB pages itself", _COMMON)
+_SPEC_CTRL_61 = Rule("kvm.caps.spec-ctrl", "the host has IBRS and IBPB, which Intel's bit announces together", _COMMON, until="6.12")
+_SPEC_CTRL = Rule("kvm.caps.spec-ctrl-amd", "the host has AMD's IBRS and a full IBPB, which Intel's bit announces together", _COMMON, since="6.18")
+_INTEL_STIBP = Rule("kvm.caps.intel-stibp", "the host has STIBP; KVM shows it in Intel's place too", _COMMON)
+_INTEL_SSBD = Rule("kvm.caps.intel-ssbd", "the host has AMD's SSBD; KVM shows it in Intel's place too", _COMMON)
+_AMD_IBPB = Rule("kvm.caps.amd-ibpb", "the host has IBPB; KVM shows it in AMD's place too", _COMMON)
+_AMD_IBPB_RET = Rule("kvm.caps.amd-ibpb-ret", "the host's IBPB flushes return predictions too; KVM shows it in AMD's place", _COMMON, since="6.18")
+_AMD_IBRS = Rule("kvm.caps.amd-ibrs", "the host has IBRS; KVM shows it in AMD's place too", _COMMON)
+_AMD_STIBP = Rule("kvm.caps.amd-stibp", "the host has STIBP; KVM shows it in AMD's place too", _COMMON)
+_AMD_SSBD = Rule("kvm.caps.amd-ssbd", "the host has Intel's SSBD; KVM shows it in AMD's place too", _COMMON)
+_SSB_NO = Rule("kvm.caps.ssb-no", "the host kernel knows the CPU to be free of speculative store bypass", _COMMON)
+_VIRT_SSBD = Rule("kvm.caps.virt-ssbd", "the host switches SSBD by its LS_CFG register; KVM lends guests a virtual switch", _COMMON)
+_NULL_SEG = Rule("kvm.caps.null-seg", "the host kernel knows that loading a null selector clears the segment's base", _COMMON)
+
+_VMX_NESTED = Rule("kvm.vmx.nested", "hidden since nested virtualization is off", _VMX, remedy="load kvm_intel with nested=1")
+_VMX_MPX = Rule("kvm.vmx.mpx", "VMX cannot switch the MPX state, or the host kernel has no MPX", _VMX)
+_VMX_INVPCID = Rule("kvm.vmx.invpcid", "VMX does not let guests execute INVPCID", _VMX)
+_VMX_PT = Rule(
+    "kvm.vmx.pt", "Intel PT is the host's alone: pt_mode is 0, or EPT, the PMU or VMX's part of it is missing", _VMX,
+    remedy="load kvm_intel with pt_mode=1",
+)  # fmt: skip
+_VMX_PEBS = Rule("kvm.vmx.pebs", "perf cannot run a guest's PEBS on this CPU", _VMX)
+_VMX_PDCM = Rule("kvm.vmx.pdcm", "hidden since KVM has no PMU to offer", _VMX, remedy="load kvm with enable_pmu=1, on a host with a PMU")
+_VMX_SGX = Rule("kvm.vmx.sgx", "hidden since SGX is off in KVM or VMX cannot intercept ENCLS", _VMX, remedy="load kvm_intel with sgx=1")
+_VMX_UMIP = Rule("kvm.vmx.umip", "KVM emulates UMIP with VMX's intercept of descriptor-table instructions", _VMX)
+_VMX_XSAVES = Rule("kvm.vmx.xsaves", "VMX does not let guests execute XSAVES", _VMX)
+_VMX_RDTSCP = Rule("kvm.vmx.rdtscp", "VMX does not let guests execute RDTSCP and RDPID", _VMX)
+_VMX_WAITPKG = Rule("kvm.vmx.waitpkg", "VMX does not let guests execute TPAUSE and UMWAIT", _VMX)
+_VMX_CET = Rule(
+    "kvm.vmx.cet", "VMX cannot switch the control-flow enforcement state, or kvm_intel's parameter cet is off", _VMX,
+    remedy="load kvm_intel with cet=1", since="6.18",
+)  # fmt: skip
+_VMX_CET_GUEST = Rule(
+    "kvm.vmx.cet-guest", "KVM's emulator does no control-flow enforcement, and without unrestricted guests it must emulate", _VMX,
+    remedy="load kvm_intel with unrestricted_guest=1", since="6.18",
+)  # fmt: skip
+_VMX_CET_CODE = Rule("kvm.vmx.cet-error-code", "VMX cannot inject a control-protection fault with its error code", _VMX, since="6.18")
+
+_SVM_IBT = Rule("kvm.svm.ibt", "AMD's CPUs have no indirect-branch tracking to offer", _SVM, since="6.18")
+_SVM_NESTED = Rule(
+    "kvm.svm.nested", "AMD-V features follow nested virtualization: shown where it is on, hidden where it is off", _SVM,
+    remedy="load kvm_amd with nested=1",
+)  # fmt: skip
+_SVM_PART = Rule(
+    "kvm.svm.nested-part", "hidden since nested virtualization is off, or since the host does not use the feature itself", _SVM,
+    remedy="load kvm_amd with nested=1 and the parameter of that feature on",
+)  # fmt: skip
+_SVM_NPT = Rule("kvm.svm.npt", "hidden since npt is off, or nested virtualization is", _SVM, remedy="load kvm_amd with npt=1 and nested=1")
+_SVM_VIRT_SSBD = Rule("kvm.svm.virt-ssbd", "KVM lends AMD guests a virtual switch for SSBD, on top of the host's", _SVM)
+_SVM_PERFCTR = Rule(
+    "kvm.svm.perfctr-core", "hidden since KVM has no PMU with six counters to offer", _SVM,
+    remedy="load kvm with enable_pmu=1, on a host with a PMU",
+)  # fmt: skip
+_SVM_PERFMON = Rule("kvm.svm.perfmon-v2", "perf's PMU is not of the second version", _SVM, since="6.12")
+_SVM_BUS_LOCK = Rule("kvm.svm.bus-lock", "AMD-V does not carry bus-lock traps into guests", _SVM)
+_SVM_MSR_IMM = Rule("kvm.svm.msr-imm", "KVM does not virtualize it on AMD", _SVM, since="6.18")
+_SEV_OFF = Rule(
+    "kvm.sev.off", "hidden since memory encryption for guests is off or cannot be set up here", _SEV,
+    remedy="load kvm_amd with sev=1, sev_es=1, sev_snp=1 and npt=1, on a host whose firmware has ASIDs for it",
+)  # fmt: skip
+
+XSS = Rule(
+    "kvm.caps.cet-xss", "the host kernel does not save the control-flow enforcement state", "kvm_setup_xss_caps, arch/x86/kvm/x86.c", since="6.18"
+)
+"""Applied by `vcpuid.kvm.xstate`, after all rows."""
+
+
+class Row(NamedTuple):
+    """One conditional change of features; `since` and `until` are the first and last kernel that has it."""
+
+    action: Literal["set", "clear", "grant"]
+    features: str
+    when: str
+    rule: Rule
+    since: str = "6.1"
+    until: str | None = None
+
+
+COMMON = (
+    Row("clear", "PKU", "!tdp", _SHADOW_PKU),
+    Row("clear", "PKU", "!host:OSPKE", _PKU_OFF),
+    Row("clear", "SHSTK", "!tdp", _SHADOW_CET, "6.18"),
+    Row("clear", "SHSTK IBT", "smaller_maxphyaddr", _MAXPHYADDR, "6.18"),
+    Row("set", "SPEC_CTRL", "host:IBPB host:IBRS", _SPEC_CTRL_61, "6.1", "6.12"),
+    Row("set", "SPEC_CTRL", "host:AMD_IBPB_RET host:AMD_IBPB host:AMD_IBRS", _SPEC_CTRL, "6.18"),
+    Row("set", "INTEL_STIBP", "host:STIBP", _INTEL_STIBP),
+    Row("set", "SPEC_CTRL_SSBD", "host:AMD_SSBD", _INTEL_SSBD),
+    Row("set", "GBPAGES", "!tdp", _GBPAGES),
+    Row("set", "AMD_IBPB", "host:IBPB", _AMD_IBPB),
+    Row("set", "AMD_IBPB_RET", "host:IBPB host:SPEC_CTRL !bug:EIBRS_PBRSB", _AMD_IBPB_RET, "6.18"),
+    Row("set", "AMD_IBRS", "host:IBRS", _AMD_IBRS),
+    Row("set", "AMD_STIBP", "host:STIBP", _AMD_STIBP),
+    Row("set", "AMD_SSBD", "host:SPEC_CTRL_SSBD", _AMD_SSBD),
+    Row("set", "AMD_SSB_NO", "!bug:SPEC_STORE_BYPASS", _SSB_NO),
+    Row("set", "VIRT_SSBD", "host:LS_CFG_SSBD !host:AMD_SSBD", _VIRT_SSBD),
+    Row("set", "NULL_SEL_CLR_BASE", "!bug:NULL_SEG", _NULL_SEG),
+)
+"""kvm_set_cpu_caps, since 7.1 kvm_initialize_cpu_caps (arch/x86/kvm/cpuid.c).
+
+Its last check, which hides RDTSCP and RDPID where MSR_TSC_AUX cannot be written, is for broken hypervisors below and not modelled.
+"""
+
+INTEL = (
+    Row("grant", "VMX", "nested", _VMX_NESTED),
+    Row("grant", "MPX", "vmx.mpx host:MPX", _VMX_MPX),
+    Row("clear", "INVPCID", "!vmx.invpcid", _VMX_INVPCID),
+    Row("grant", "INTEL_PT", "pt_guest host:INTEL_PT", _VMX_PT),
+    Row("grant", "DS", "pebs host:DS", _VMX_PEBS),
+    Row("grant", "DTES64", "pebs host:DTES64", _VMX_PEBS),
+    Row("clear", "PDCM", "!pmu", _VMX_PDCM),
+    Row("clear", "SGX SGX_LC SGX1 SGX2", "!sgx", _VMX_SGX),
+    Row("clear", "SGX_EDECCSSA", "!sgx", _VMX_SGX, "6.12"),
+    Row("set", "UMIP", "!host:UMIP vmx.desc", _VMX_UMIP),
+    Row("clear", "XSAVES", "!vmx.xsaves", _VMX_XSAVES),
+    Row("clear", "RDTSCP RDPID", "!vmx.rdtscp", _VMX_RDTSCP),
+    Row("grant", "WAITPKG", "vmx.waitpkg host:WAITPKG", _VMX_WAITPKG),
+    Row("clear", "SHSTK IBT", "!cet", _VMX_CET, "6.18"),
+    Row("clear", "SHSTK IBT", "!unrestricted_guest", _VMX_CET_GUEST, "6.18"),
+    Row("clear", "SHSTK IBT", "!vmx.no_hw_error_code", _VMX_CET_CODE, "6.18"),
+)
+"""vmx_set_cpu_caps (arch/x86/kvm/vmx/vmx.c)."""
+
+AMD = (
+    Row("clear", "IBT", "", _SVM_IBT, "6.18"),
+    Row("grant", "SVM VMCBCLEAN SVME_ADDR_CHK", "nested", _SVM_NESTED),
+    Row("grant", "FLUSHBYASID", "nested", _SVM_NESTED, "6.12"),
+    Row("grant", "NRIPS", "nested nrips", _SVM_PART),
+    Row("grant", "NPT", "nested npt", _SVM_NPT),
+    Row("grant", "TSCRATEMSR", "nested tsc_scaling", _SVM_PART),
+    Row("grant", "V_VMSAVE_VMLOAD", "nested vls", _SVM_PART),
+    Row("grant", "LBRV", "nested lbrv", _SVM_PART),
+    Row("grant", "PAUSEFILTER", "nested host:PAUSEFILTER", _SVM_PART),
+    Row("grant", "PFTHRESHOLD", "nested host:PFTHRESHOLD", _SVM_PART),
+    Row("grant", "GMET", "nested gmet", _SVM_PART, "7.3"),
+    Row("grant", "VGIF", "nested vgif", _SVM_PART),
+    Row("grant", "VNMI", "nested vnmi", _SVM_PART, "6.12"),
+    Row("set", "VIRT_SSBD", "host:LS_CFG_SSBD", _SVM_VIRT_SSBD),
+    Row("set", "VIRT_SSBD", "host:AMD_SSBD", _SVM_VIRT_SSBD),
+    Row("grant", "PERFCTR_CORE", "pmu host:PERFCTR_CORE", _SVM_PERFCTR, "6.1", "6.1"),
+    Row("grant", "PERFCTR_CORE", "pmu core_counters host:PERFCTR_CORE", _SVM_PERFCTR, "6.12"),
+    Row("clear", "PERFMON_V2", "pmu !pmu_v2", _SVM_PERFMON, "6.12"),
+    Row("clear", "PERFMON_V2", "pmu !cap:PERFCTR_CORE", _SVM_PERFMON, "6.12"),
+    Row("grant", "SEV", "sev", _SEV_OFF),
+    Row("grant", "SEV_ES", "sev_es", _SEV_OFF),
+    Row("grant", "SEV_SNP", "sev_snp", _SEV_OFF, "6.12"),
+    Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK),
+    Row("clear", "MSR_IMM", "", _SVM_MSR_IMM, "6.18"),
+)
+"""svm_set_cpu_caps and sev_set_cpu_caps (arch/x86/kvm/svm/svm.c and sev.c)."""
+
+ROWS = {"kvm_intel": (*COMMON, *INTEL), "kvm_amd": (*COMMON, *AMD)}
+"""Every row of a vendor module, in the order in which the kernel comes to them."""

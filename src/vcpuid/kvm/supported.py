@@ -1,0 +1,45 @@
+"""KVM_GET_SUPPORTED_CPUID (kvm_dev_ioctl_get_cpuid and get_cpuid_func, Linux arch/x86/kvm/cpuid.c)."""
+
+from __future__ import annotations
+
+from vcpuid.cpuid import Snapshot
+from vcpuid.kvm.caps import caps
+from vcpuid.kvm.leaves import BLANK, LEAVES, Build
+from vcpuid.kvm.leaves.build import finish, zero
+from vcpuid.kvm.params import Given
+from vcpuid.path.decisions import Result
+
+_RANGES = (0, 0x80000000, 0xC0000000, 0x40000000)
+"""First leaves of the ranges, in the order in which KVM reports them; EAX of the first tells the last."""
+
+
+def supported(host: Snapshot, kernel: str = "6.12", params: Given | None = None) -> Result:
+    """Return what KVM_GET_SUPPORTED_CPUID answers on a host, and why it differs from the CPU's own CPUID.
+
+    `host` gives CPUID (`raw`), feature MSRs and lines of /proc/cpuinfo; its tables of KVM's are not looked at. `params` see
+    `vcpuid.kvm.params`. Raises InputError for a parameter or a release that makes no sense.
+    """
+    found = caps(host, kernel, params)
+    build = Build(host, found)
+    for first in _RANGES:
+        if first != 0xC0000000 or _has_centaur(build):
+            last = _leaf(build, first)
+            for function in range(first + 1, last + 1):
+                _leaf(build, function)
+    table, decisions = finish(build)
+    return Result(table, (*found.decisions, *decisions))
+
+
+def _leaf(build: Build, function: int) -> int:
+    """Answer one leaf; returns EAX of its first entry."""
+    leaf = LEAVES.get(function)
+    registers = build.subleaf(function, 0, BLANK if leaf is None else leaf.rule)
+    if leaf is None:
+        zero(registers)
+    else:
+        leaf.answer(build, registers)
+    return registers[0]
+
+
+def _has_centaur(build: Build) -> bool:
+    return build.caps.boot.vendor == "centaur" or (build.caps.boot.vendor == "zhaoxin" and build.kernel >= (6, 18))

@@ -1,0 +1,62 @@
+"""What VMX offers KVM: the VM-execution, entry and basic capabilities that decide about CPUID bits (setup_vmcs_config, vmx.c).
+
+The capability MSRs 0x480 to 0x491 of the hardware are no feature MSRs. Three things tell of them instead, in this order: the "vmx flags"
+of /proc/cpuinfo; KVM's feature MSRs of the same numbers, made for nested guests but passing these bits on as the hardware has them; and
+where neither is known, the CPUID feature that comes with the control on every processor so far.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vcpuid.cpuid import Snapshot
+from vcpuid.linux import BootCpu
+from vcpuid.versions import number
+
+_BASIC, _ENTRY, _SECONDARY = 0x480, 0x484, 0x48B
+
+
+class _Control(NamedTuple):
+    """Where to read a control: the name in "vmx flags", the MSR and bit, the kernel since which KVM passes it on, the CPUID feature."""
+
+    flag: str | None
+    msr: int | None
+    bit: int
+    since: str
+    feature: str | None
+
+
+_CONTROLS = {
+    "ept": _Control("ept", _SECONDARY, 33, "6.1", "VMX"),
+    "ept_5level": _Control("ept_5level", None, 0, "6.1", "LA57"),
+    "desc": _Control(None, _SECONDARY, 34, "6.1", "VMX"),
+    "rdtscp": _Control(None, _SECONDARY, 35, "6.1", "RDTSCP"),
+    "unrestricted_guest": _Control("unrestricted_guest", _SECONDARY, 39, "6.1", "VMX"),
+    "invpcid": _Control(None, _SECONDARY, 44, "6.1", "INVPCID"),
+    "encls": _Control(None, _SECONDARY, 47, "6.1", "SGX"),
+    "xsaves": _Control(None, _SECONDARY, 52, "6.1", "XSAVES"),
+    "waitpkg": _Control("usr_wait_pause", _SECONDARY, 58, "6.1", "WAITPKG"),
+    "mpx": _Control(None, _ENTRY, 48, "6.1", "MPX"),
+    "load_cet": _Control(None, _ENTRY, 52, "6.18", None),
+    "no_hw_error_code": _Control(None, _BASIC, 56, "6.18", None),
+    "pt": _Control(None, None, 0, "6.1", "INTEL_PT"),
+}
+
+
+def controls(host: Snapshot, boot: BootCpu) -> set[str]:
+    """Return the names of the controls that the processor has; one that nothing tells of counts as there."""
+    line = host.cpuinfo.get("vmx_flags")
+    flags = None if line is None else line.split()
+    msrs = host.msrs
+    taken = number(host.kernel) if host.kernel and host.kernel[0].isdigit() else number(boot.kernel)
+    found = set()
+    for name, (flag, msr, bit, since, feature) in _CONTROLS.items():
+        if flags is not None and flag is not None:
+            there = flag in flags
+        elif msr in msrs and taken >= number(since):
+            there = bool(msrs[msr] >> bit & 1)
+        else:
+            there = feature is None or boot.has(feature)
+        if there:
+            found.add(name)
+    return found
