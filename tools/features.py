@@ -3,11 +3,14 @@
     tools/features.py --facts linux-6.1.json.gz … --linux 6.1=TREE … --qemu 7.2=TREE … --qmp qmp-7.2-kvm.json.gz …
                       --libvirt 11.3.0=x86_features.xml > src/vcpuid/data/features.json
 
-`--facts` is what was read off a kernel's cpufeatures.h, cpuid-deps, scattered.c and KVM (one file a kernel); `--linux` the source tree of
-the same kernel, of which vmxfeatures.h, kvm_para.h, msr-index.h and (of the newest) tools/arch/x86/kcpuid/cpuid.csv are read; `--qemu` a
-source tree of QEMU (of the nearest release where its own is not to be had), of which aliases and Hyper-V properties are read, the feature
-words coming from what tools/qemu_catalog.py wrote; `--qmp` that QEMU's answers to query-cpu-model-expansion, for the properties that are
-no feature; `--libvirt` libvirt's map. Releases go from the oldest to the newest.
+--facts    what was read off a kernel's cpufeatures.h, scattered.c and KVM (one file a kernel)
+--linux    source tree of the same kernel: cpufeatures.h, vmxfeatures.h, kvm_para.h, msr-index.h and, of the newest,
+           tools/arch/x86/kcpuid/cpuid.csv are read
+--qemu     source tree of QEMU, of the nearest release where its own is not to be had: aliases and Hyper-V properties are read; the
+           feature words come from what tools/qemu_catalog.py wrote
+--qmp      that QEMU's answers to query-cpu-model-expansion, for the properties that are no feature
+--libvirt  libvirt's map
+Releases go from the oldest to the newest.
 
 The result, one row a feature: [place, linux, qemu, libvirt, manual, description, …].
     place        "7.0.ebx.5" (leaf, sub-leaf, register, bit; hexadecimal but for the bit), "msr.10a.0", or null: no hardware has it
@@ -17,7 +20,8 @@ The result, one row a feature: [place, linux, qemu, libvirt, manual, description
     manual       short name and description in kcpuid's table, null where it has none
 A row may end in one more place: the bit of leaf 1 that AMD's processors repeat here.
 Kernels and releases are digits: positions in the lists `kernels` and `qemus`.
-`cpuid_leafs` names Linux' words in their order, `qemu_switches` are the boolean properties of QEMU's CPUs that are no feature bits.
+`cpuid_leafs` names Linux' words in their order; `linux_words` and `qemu_words` say which register or MSR a word stands for; `qemu_switches`
+are the boolean properties of QEMU's CPUs that are no feature bits.
 """
 
 from __future__ import annotations
@@ -115,7 +119,7 @@ def place(function: int, index: int, register: str, bit: int) -> Place:
 
 
 def linux_facts(table: Table, facts: dict[str, Any], kernel: int) -> None:
-    """Take the words of cpufeatures.h, their hardware places, KVM's own words, and bugs."""
+    """Take the features of cpufeatures.h, their hardware places, and KVM's own words."""
     words: dict[str, tuple[int, int, str]] = facts["reverse_cpuid"]
     leafs: list[str] = facts["cpuid_leafs"]
     for symbol, fact in facts["features"].items():
@@ -137,13 +141,19 @@ def linux_facts(table: Table, facts: dict[str, Any], kernel: int) -> None:
         if kind == "ALIASED_1_EDX_F":
             bit = facts["features"][symbol]["bit"]
             table.copies[place(0x80000001, 0, "edx", bit)] = f"1.0.edx.{bit}"
-    for symbol, fact in facts["bugs"].items():
-        table.add_linux(f"X86_BUG_{symbol}", f"X86_BUG_{symbol}", fact["bit"], fact["cpuinfo"], kernel)
 
 
-def linux_headers(table: Table, tree: Path, kernel: int) -> None:
-    """Take VMX features, KVM's paravirtual features, and the bits of IA32_ARCH_CAPABILITIES and IA32_CORE_CAPABILITIES."""
+def linux_headers(table: Table, tree: Path, bugs: dict[str, Any], kernel: int) -> None:
+    """Take bugs, VMX features, KVM's paravirtual features, and the bits of IA32_ARCH_CAPABILITIES and IA32_CORE_CAPABILITIES.
+
+    `bugs` tells the names in /proc/cpuinfo.
+    """
     include = tree / "arch/x86/include"
+    features = (include / "asm/cpufeatures.h").read_text()
+    for symbol, word, bit in re.findall(r"#define X86_BUG_(\w+)\s+X86_BUG\((?:\s*(\d+)\*32\s*\+)?\s*(\d+)\)", features):
+        full = f"X86_BUG_{symbol}"
+        if symbol in bugs:  # a number that is free again stays in the header as a comment
+            table.add_linux(full, full, int(word or 0) * 32 + int(bit), bugs[symbol]["cpuinfo"], kernel)
     vmx = (include / "asm/vmxfeatures.h").read_text()
     for symbol, word, bit, cpuinfo in re.findall(r'#define VMX_FEATURE_(\w+)\s+\(\s*(\d+)\*32\+\s*(\d+)\)(?:\s*/\* "(\w*)")?', vmx):
         number = int(word) * 32 + int(bit)
@@ -212,6 +222,11 @@ def libvirt_names(table: Table, path: Path) -> None:
                 table.libvirt[key] = feature.attrib["name"]
 
 
+def word_place(word: dict[str, Any]) -> str:
+    """Name the place of a feature word of a QEMU catalog."""
+    return f"msr.{word['msr']:x}" if "msr" in word else f"{word['leaf']:x}.{word['index']:x}.{word['register']}"
+
+
 def qemu_names(table: Table, catalog: dict[str, Any], tree: Path, release: int) -> None:
     """Take QEMU's properties and their aliases: those of feature words, and those of Hyper-V."""
     target = tree / "target/i386"
@@ -220,9 +235,8 @@ def qemu_names(table: Table, catalog: dict[str, Any], tree: Path, release: int) 
     for alias, name in re.findall(r'object_property_add_alias\(obj, "([^"]+)", obj, "([^"]+)"\)', text):
         aliases[name] = (*aliases.get(name, ()), alias)
     for word in catalog["words"]:
-        where = f"msr.{word['msr']:x}" if "msr" in word else f"{word['leaf']:x}.{word['index']:x}.{word['register']}"
         for bit, name in word["bits"].items():
-            table.add_qemu((where, int(bit)), name, aliases.get(name, ()), release)
+            table.add_qemu((word_place(word), int(bit)), name, aliases.get(name, ()), release)
     source = Source([target / "cpu.h", target / "kvm/hyperv-proto.h", target / "kvm/kvm.c"])
     source.text = re.sub(r"^[ \t]*#[ \t]*(if|else|endif).*$", "", source.text, flags=re.M)
     rows = source.table("kvm_hyperv_properties")
@@ -282,7 +296,7 @@ def main() -> None:
     for number, facts in enumerate(kernels):
         linux_facts(table, facts, number)
     for number, (_, tree) in enumerate(options.linux):
-        linux_headers(table, tree, number)
+        linux_headers(table, tree, kernels[number]["bugs"], number)
     catalogs = [read(DATA / f"qemu-{release}.json") for release, _ in options.qemu]
     for number, (catalog, (_, tree)) in enumerate(zip(catalogs, options.qemu, strict=True)):
         qemu_names(table, catalog, tree, number)
@@ -299,6 +313,8 @@ def main() -> None:
         "kernels": [release for release, _ in options.linux],
         "qemus": [release for release, _ in options.qemu],
         "cpuid_leafs": leaf_words(kernels),
+        "linux_words": {name: f"{f:x}.{i:x}.{r}" for facts in kernels for name, (f, i, r) in facts["reverse_cpuid"].items()},
+        "qemu_words": {word["name"]: word_place(word) for catalog in catalogs for word in catalog["words"]},
         "qemu_switches": sorted(set().union(*(switches(table, read(path)) for path in options.qmp))),
     }
     write(source, table, head)

@@ -68,10 +68,15 @@ class Feature:
 
     @property
     def name(self) -> str:
-        """The best short name: /proc/cpuinfo's, else QEMU's, else Linux' symbol in lower case, else the manuals', else the place."""
+        """The best short name: /proc/cpuinfo's, else QEMU's, else Linux' symbol in lower case, else the manuals', else the place.
+
+        Of VMX' controls QEMU's comes first: it begins with vmx-, where /proc/cpuinfo says no more than `ept`.
+        """
+        shown = self.cpuinfo if self.linux is None or not self.linux.startswith("VMX_FEATURE_") else None
         return (
-            self.cpuinfo
+            shown
             or self.qemu
+            or self.cpuinfo
             or (short_symbol(self.linux) if self.linux else None)
             or self.libvirt
             or (self.copy_of.name if self.copy_of else None)
@@ -135,7 +140,10 @@ class Feature:
 
 def short_symbol(symbol: str) -> str:
     """Give a symbol without its prefix, in lower case."""
-    return next((symbol[len(prefix) :] for prefix in SYMBOL_PREFIXES if symbol.startswith(prefix)), symbol).lower()
+    for prefix in SYMBOL_PREFIXES:
+        if symbol.startswith(prefix):
+            return symbol[len(prefix) :].lower()
+    return symbol.lower()
 
 
 def short_place(bit: Bit) -> str:
