@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.kvm.params import Given, Params
-from vcpuid.kvm.pmu import Pmu, pmu
+from vcpuid.kvm.pmu import Pmu, pebs_ept, pmu
 from vcpuid.kvm.vmx import controls
 from vcpuid.linux import BootCpu
 from vcpuid.versions import number
@@ -67,7 +67,7 @@ def _intel(on: set[str], host: Snapshot, boot: BootCpu, params: Params) -> None:
         on.add("cet")
     if params.parameter("sgx") and "encls" in has:
         on.add("sgx")
-    if "pmu" in on and boot.has("PEBS") and params.fact("pebs_ept") and not params.parameter("enable_mediated_pmu"):
+    if "pmu" in on and boot.has("PEBS") and pebs_ept(boot, params) and not params.parameter("enable_mediated_pmu"):
         on.add("pebs")
 
 
@@ -97,7 +97,7 @@ def _amd(on: set[str], host: Snapshot, boot: BootCpu, params: Params, counters: 
 
 
 def _sev(on: set[str], host: Snapshot, boot: BootCpu, params: Params) -> None:
-    """Memory encryption: needs NPT, since 6.2 NRIPS too, decode assists, ASIDs for it and (since 6.14, as far as told) its firmware."""
+    """Memory encryption: needs NPT, later NRIPS too, decode assists, ASIDs for it and (6.18) its firmware."""
     newer = number(boot.kernel) > (6, 1)
     _, _, last, first = host.raw.registers(0x8000001F)
     if not (params.parameter("sev") and "npt" in on and boot.has("SEV") and boot.has("DECODEASSISTS") and last):

@@ -14,7 +14,7 @@ Facts of the machine and of the asking process:
 | --- | --- | --- |
 | `pmu` | whether perf has a PMU that KVM can use | feature MSR 0x345 (Intel); else as `vcpuid.kvm.pmu` tells |
 | `pmu_counters` | general counters that perf has | leaf 0xA; AMD: leaf 0x80000022, else 6 or 4 |
-| `pebs_ept` | perf can run PEBS under EPT | off |
+| `pebs_ept` | perf can run PEBS under EPT | as perf knows of the model |
 | `ept_5level` | EPT walks five levels | /proc/cpuinfo's vmx flags; else as the host has LA57 |
 | `amx_permission` | the process asked ARCH_REQ_XCOMP_GUEST_PERM for AMX's tile data | off |
 | `smt` | Linux may run several threads on a core | as CPUID tells |
@@ -38,13 +38,15 @@ Given = Mapping[str, int | str | bool]
 
 COMMON = {"enable_pmu": 1}
 INTEL = {
-    "nested": 1, "ept": 1, "unrestricted_guest": 1, "sgx": 1, "pt_mode": 0, "cet": 1, "allow_smaller_maxphyaddr": 0, "enable_mediated_pmu": 0,
+    "nested": 1, "ept": 1, "unrestricted_guest": 1, "sgx": 1, "cet": 1, "pt_mode": 0, "allow_smaller_maxphyaddr": 0,
+    "enable_mediated_pmu": 0,
 }  # fmt: skip
 AMD = dict.fromkeys(("nested", "npt", "nrips", "vls", "vgif", "vnmi", "lbrv", "tsc_scaling", "gmet", "sev", "sev_es", "sev_snp"), 1)
 MODULES = {"kvm": COMMON, "kvm_intel": INTEL, "kvm_amd": AMD}
 FACTS = frozenset(
     {
-        "pmu", "pmu_counters", "pebs_ept", "ept_5level", "amx_permission", "smt", "sched_info", "max_vcpus", "sev_firmware", "paging_5level",
+        "pmu", "pmu_counters", "pebs_ept", "ept_5level", "paging_5level", "amx_permission", "smt", "sched_info", "max_vcpus",
+        "sev_firmware",
     }
 )  # fmt: skip
 

@@ -26,6 +26,17 @@ _AMD_LEGACY = 4
 _AMD_CORE = 6
 _TCG = b"TCGTCGTCGTCG"
 
+_PEBS_EPT = (
+    ((6, 0x6A), "6.1"),  # Ice Lake-X
+    ((6, 0x6C), "6.1"),  # Ice Lake-D
+    ((6, 0x8F), "6.12"),  # Sapphire Rapids
+    ((6, 0xCF), "6.12"),  # Emerald Rapids
+    ((6, 0xAD), "6.12"),  # Granite Rapids
+    ((6, 0xAE), "6.12"),  # Granite Rapids-D
+    ((19, 0x01), "7.1"),  # Diamond Rapids
+)
+"""Family and model of processors whose PEBS writes through EPT, and the kernel since which intel_pmu_init says so."""
+
 
 class Pmu(NamedTuple):
     """struct x86_pmu_capability after KVM's limits: version, counters and their width in bits, unavailable events and their number."""
@@ -50,6 +61,15 @@ def pmu(host: Snapshot, boot: BootCpu, params: Params) -> Pmu:
     if not found.counters or (boot.vendor == "intel" and not found.version):
         return NONE
     return found
+
+
+def pebs_ept(boot: BootCpu, params: Params) -> bool:
+    """Whether perf can run a guest's PEBS: the CPU writes its records through EPT."""
+    given = params.fact("pebs_ept")
+    if given is not None:
+        return bool(given)
+    model = (boot.family, boot.model)
+    return any(model == known and number(boot.kernel) >= number(since) for known, since in _PEBS_EPT)
 
 
 def _present(host: Snapshot, boot: BootCpu, params: Params) -> bool:
@@ -87,11 +107,10 @@ def _intel(host: Snapshot, boot: BootCpu, params: Params) -> Pmu:
 def _amd(host: Snapshot, boot: BootCpu, params: Params) -> Pmu:
     second = boot.has("PERFMON_V2")
     counters = params.fact("pmu_counters")
-    if counters is None:
-        if second:
-            counters = host.raw.registers(0x80000022).ebx & 0xF
-        else:
-            counters = _AMD_CORE if boot.has("PERFCTR_CORE") else _AMD_LEGACY
+    if counters is None and second:
+        counters = host.raw.registers(0x80000022).ebx & 0xF
+    elif counters is None:
+        counters = _AMD_CORE if boot.has("PERFCTR_CORE") else _AMD_LEGACY
     if number(boot.kernel) > (6, 1):
         if counters < _AMD_LEGACY:
             return NONE

@@ -35,9 +35,7 @@ EMULATED = Rule("kvm.caps.emulated", "KVM emulates it in software, whatever the 
 SYNTHESIZED = Rule("kvm.caps.synthesized", "the host kernel knows the CPU to behave so, though CPUID does not say it", _COMMON)
 CLAIMED = Rule("kvm.caps.claimed", "this kernel claims it on every CPU without asking the host kernel", _COMMON, since="6.18", until="6.18")
 RUNTIME = Rule("kvm.caps.runtime", "never advertised: KVM sets it at run time as the guest's own registers say", _COMMON)
-OTHER_VENDOR = Rule(
-    "kvm.caps.vendor", "a vendor module of KVM must offer it, and the one for this CPU does not", "kvm_set_cpu_caps, arch/x86/kvm/cpuid.c"
-)
+OTHER_VENDOR = Rule("kvm.caps.vendor", "a vendor module of KVM must offer it, and the one for this CPU does not", _COMMON)
 
 _SHADOW_PKU = Rule("kvm.caps.pku-shadow", "KVM's shadow paging does not do protection keys", _COMMON, remedy="load KVM with ept or npt on")
 _PKU_OFF = Rule("kvm.caps.pku-host", "protection keys are off in the host kernel", _COMMON, remedy="boot the host without nopku")
@@ -49,11 +47,15 @@ _MAXPHYADDR = Rule(
 )  # fmt: skip
 _GBPAGES = Rule("kvm.caps.gbpages", "KVM's shadow paging does 1 GiB pages itself", _COMMON)
 _SPEC_CTRL_61 = Rule("kvm.caps.spec-ctrl", "the host has IBRS and IBPB, which Intel's bit announces together", _COMMON, until="6.12")
-_SPEC_CTRL = Rule("kvm.caps.spec-ctrl-amd", "the host has AMD's IBRS and a full IBPB, which Intel's bit announces together", _COMMON, since="6.18")
+_SPEC_CTRL = Rule(
+    "kvm.caps.spec-ctrl-amd", "the host has AMD's IBRS and a full IBPB, which Intel's bit announces together", _COMMON, since="6.18"
+)
 _INTEL_STIBP = Rule("kvm.caps.intel-stibp", "the host has STIBP; KVM shows it in Intel's place too", _COMMON)
 _INTEL_SSBD = Rule("kvm.caps.intel-ssbd", "the host has AMD's SSBD; KVM shows it in Intel's place too", _COMMON)
 _AMD_IBPB = Rule("kvm.caps.amd-ibpb", "the host has IBPB; KVM shows it in AMD's place too", _COMMON)
-_AMD_IBPB_RET = Rule("kvm.caps.amd-ibpb-ret", "the host's IBPB flushes return predictions too; KVM shows it in AMD's place", _COMMON, since="6.18")
+_AMD_IBPB_RET = Rule(
+    "kvm.caps.amd-ibpb-ret", "the host's IBPB flushes return predictions too; KVM shows it in AMD's place", _COMMON, since="6.18"
+)
 _AMD_IBRS = Rule("kvm.caps.amd-ibrs", "the host has IBRS; KVM shows it in AMD's place too", _COMMON)
 _AMD_STIBP = Rule("kvm.caps.amd-stibp", "the host has STIBP; KVM shows it in AMD's place too", _COMMON)
 _AMD_SSBD = Rule("kvm.caps.amd-ssbd", "the host has Intel's SSBD; KVM shows it in AMD's place too", _COMMON)
@@ -109,8 +111,9 @@ _SEV_OFF = Rule(
 )  # fmt: skip
 
 XSS = Rule(
-    "kvm.caps.cet-xss", "the host kernel does not save the control-flow enforcement state", "kvm_setup_xss_caps, arch/x86/kvm/x86.c", since="6.18"
-)
+    "kvm.caps.cet-xss", "the host kernel does not save the state of control-flow enforcement",
+    "kvm_setup_xss_caps, arch/x86/kvm/x86.c", since="6.18",
+)  # fmt: skip
 """Applied by `vcpuid.kvm.xstate`, after all rows."""
 
 

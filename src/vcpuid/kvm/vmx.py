@@ -53,7 +53,7 @@ def controls(host: Snapshot, boot: BootCpu) -> set[str]:
     for name, (flag, msr, bit, since, feature) in _CONTROLS.items():
         if flags is not None and flag is not None:
             there = flag in flags
-        elif msr in msrs and taken >= number(since):
+        elif msr is not None and msr in msrs and taken >= number(since):
             there = bool(msrs[msr] >> bit & 1)
         else:
             there = feature is None or boot.has(feature)

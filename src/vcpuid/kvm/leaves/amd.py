@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.kvm.leaves.basic import CACHES
-from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, zero
+from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf, zero
 from vcpuid.path.decisions import Rule
 
 _SVM = Rule("kvm.leaf.svm", "KVM describes its own nested AMD-V: revision 1 and eight address-space identifiers", SOURCE)

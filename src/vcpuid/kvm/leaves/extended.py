@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, as_is
+from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, zero
 from vcpuid.path.decisions import Rule
 
-_LIMIT = Rule("kvm.leaf.extended-limit", "KVM caps the extended leaves at the last one that it knows, and may add 0x80000021 of its own", SOURCE)
+_LIMIT = Rule(
+    "kvm.leaf.extended-limit", "KVM caps these leaves at the last one that it knows, and may go up to 0x80000021 of its own", SOURCE
+)
 _RESERVED = Rule("kvm.leaf.reserved", "KVM leaves out bits that are reserved or about the host", SOURCE)
 _POWER = Rule("kvm.leaf.power", "of advanced power management KVM offers only the invariant TSC", SOURCE)
 _ADDRESSES = Rule(
@@ -26,6 +28,11 @@ def _highest(build: Build, registers: list[int]) -> None:
 def _features(build: Build, registers: list[int]) -> None:
     registers[1] &= ~0x0FFF0000
     build.features(registers, 0x80000001)
+
+
+def _first_level(build: Build, registers: list[int]) -> None:
+    if build.kernel <= (6, 1):
+        zero(registers)
 
 
 def _second_level(_build: Build, registers: list[int]) -> None:
@@ -61,7 +68,7 @@ def _centaur_features(build: Build, registers: list[int]) -> None:
 LEAVES = {
     0x80000000: Leaf(_highest, _LIMIT),
     0x80000001: Leaf(_features, _RESERVED),
-    0x80000005: Leaf(as_is, BLANK),
+    0x80000005: Leaf(_first_level, BLANK),
     0x80000006: Leaf(_second_level, _RESERVED),
     0x80000007: Leaf(_power, _POWER),
     0x80000008: Leaf(_addresses, _ADDRESSES),

@@ -13,7 +13,9 @@ _STATES = Rule(
     SOURCE,
     remedy="AMX needs the process to ask for permission (ARCH_REQ_XCOMP_GUEST_PERM)",
 )
-_AREA = Rule("kvm.leaf.xsave-area", "the CPU tells the area's size for the states now switched on; KVM tells it for all that it offers", SOURCE)
+_AREA = Rule(
+    "kvm.leaf.xsave-area", "the CPU tells the area's size for the states now switched on; KVM tells it for all that it offers", SOURCE
+)
 
 _XSAVEC = 1 << 1
 _XSAVES = 1 << 3
