@@ -62,6 +62,6 @@ def this_machine(cpu: int | None = None) -> Snapshot:
 
 def collector_script() -> str:
     """Return the source of the stand-alone collector: `this_machine` for hosts where vcpuid is not installed."""
-    from vcpuid.sources.bundle import script
+    from importlib.resources import files
 
-    return script()
+    return files(__name__).joinpath("vcpuid_collect.py").read_text(encoding="utf-8")

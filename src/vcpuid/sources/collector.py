@@ -1,4 +1,7 @@
-"""The stand-alone collector's command line; bundle.py makes one file of this module and of all that it needs."""
+"""The stand-alone collector's command line.
+
+tools/build_collector.py makes one file of this module and of all that it needs, vcpuid_collect.py, for machines without vcpuid.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from vcpuid.sources.snapshot import format_snapshot
 def main() -> int:
     """Write a snapshot of this machine to standard output; returns the exit status, as vcpuid's own commands do."""
     parser = argparse.ArgumentParser(
-        prog="vcpuid_collect", description="Write what this machine tells of its CPU and its KVM to standard output, as a snapshot for vcpuid."
+        prog="vcpuid_collect",
+        description="Write what this machine tells of its CPU and its KVM to standard output, as a snapshot for vcpuid.",
     )
     parser.add_argument("--cpu", type=int, metavar="N", help="the CPU whose answers are taken (the first one allowed)")
     try:

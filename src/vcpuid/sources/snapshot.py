@@ -180,8 +180,8 @@ def parse_snapshot(lines: Iterable[str], source: str = "snapshot") -> Snapshot:
                 raise _Cut("the file is cut within this line")
         except _Cut as cut:
             raise InputError(str(cut), source=source, line=number) from None
-    if not reader.told:
-        raise InputError("no CPUID in it: a snapshot has RAW, SUP or CPUINFO lines", source=source, line=number or None)
+    if not reader.raw and not reader.tables:
+        raise InputError("no CPUID in it: a snapshot has RAW or SUP lines", source=source, line=number or None)
     return reader.snapshot()
 
 
