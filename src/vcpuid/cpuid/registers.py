@@ -74,6 +74,10 @@ class CpuidTable(Sequence[Entry]):
             self._by_function = {number: tuple(entries) for number, entries in grouped.items()}
         return self._by_function.get(function, ())
 
+    def by_key(self) -> dict[tuple[int, int], Entry]:
+        """Return the entries that `get` finds, by function and index, as a dict of the caller's own."""
+        return dict(self._by_key)
+
     def registers(self, function: int, index: int = 0) -> Registers:
         """Return that entry's registers, all zero where there is none."""
         entry = self._by_key.get((function, index))

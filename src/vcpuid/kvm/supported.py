@@ -5,7 +5,7 @@ from __future__ import annotations
 from vcpuid.cpuid import Snapshot
 from vcpuid.kvm.caps import caps
 from vcpuid.kvm.leaves import BLANK, LEAVES, Build
-from vcpuid.kvm.leaves.build import finish, zero
+from vcpuid.kvm.leaves.build import zero
 from vcpuid.kvm.params import Given
 from vcpuid.path.decisions import Result
 
@@ -26,7 +26,7 @@ def supported(host: Snapshot, kernel: str = "6.12", params: Given | None = None)
             last = _leaf(build, first)
             for function in range(first + 1, last + 1):
                 _leaf(build, function)
-    table, decisions = finish(build)
+    table, decisions = build.finish()
     return Result(table, (*found.decisions, *decisions))
 
 

@@ -30,25 +30,27 @@ def indexed(kernel: str) -> frozenset[int]:
 class Build:
     """The entries so far, and the host that they are made from; `kernel` is the release as a pair of numbers."""
 
-    __slots__ = ("_indexed", "_limit", "_raw", "caps", "entries", "host", "kernel")
+    __slots__ = ("_indexed", "_limit", "_unused", "_written", "caps", "host", "kernel")
 
     def __init__(self, host: Snapshot, caps: Caps) -> None:
         self.host, self.caps = host, caps
         self.kernel = number(caps.boot.kernel)
-        self.entries: list[tuple[int, int, int, list[int], Rule]] = []
-        self._raw = host.raw
+        self._unused = host.raw.by_key()
         self._indexed = indexed(caps.boot.kernel)
         self._limit = host.raw.registers(0x80000000).eax
+        self._written: list[tuple[tuple[int, int], int, Entry | None, list[int], Rule]] = []
 
     def subleaf(self, function: int, index: int, rule: Rule) -> list[int]:
         """Add an entry with the CPU's answer, to be changed in place; `rule` accounts for the changes."""
+        key = (function, index)
+        entry = self._unused.pop(key, None)
         family = function & 0xC0000000
         if family == 0x40000000 or (family == 0x80000000 and function > self._limit):
             registers, flags = [0, 0, 0, 0], 0
         else:
-            registers = list(self._raw.registers(function, index))
+            registers = [0, 0, 0, 0] if entry is None else list(entry[3:])
             flags = SIGNIFICANT_INDEX if function in self._indexed else 0
-        self.entries.append((function, index, flags, registers, rule))
+        self._written.append((key, flags, entry, registers, rule))
         return registers
 
     def features(self, registers: list[int], function: int, index: int = 0) -> None:
@@ -60,6 +62,30 @@ class Build:
     def has(self, feature: str) -> bool:
         """Whether KVM offers a feature."""
         return self.caps.has(feature)
+
+    def finish(self) -> tuple[CpuidTable, list[Decision]]:
+        """Return the table, and the decisions that lead to it from the CPU's words as `caps` left them."""
+        ledger = Ledger()
+        features, values = dict(self.caps.plan.by_word), self.caps.values
+        entries = []
+        for key, flags, entry, after, rule in self._written:
+            before = [0, 0, 0, 0] if entry is None else list(entry[3:])
+            for position, word in features.pop(key, ()):
+                before[position] = values[word]
+            if before != after:
+                for register, old, new in zip(REGISTERS, before, after, strict=True):
+                    if old != new:
+                        ledger.compute(CpuidWord(*key, register), old, new, rule)
+            entries.append(Entry(*key, flags, *after))
+        for key in {**self._unused, **features}:
+            entry = self._unused.get(key)
+            before = [0, 0, 0, 0] if entry is None else list(entry[3:])
+            for position, word in features.get(key, ()):
+                before[position] = values[word]
+            if any(before):
+                for register, old in zip(REGISTERS, before, strict=True):
+                    ledger.clear(CpuidWord(*key, register), old, old, LEFT_OUT)
+        return CpuidTable(entries), ledger.decisions
 
 
 class Leaf(NamedTuple):
@@ -76,34 +102,3 @@ def as_is(_build: Build, _registers: list[int]) -> None:
 def zero(registers: list[int]) -> None:
     """Clear all four registers."""
     registers[:] = (0, 0, 0, 0)
-
-
-def finish(build: Build) -> tuple[CpuidTable, list[Decision]]:
-    """Return the table, and the decisions that lead to it from the CPU's words as `caps` left them."""
-    ledger = Ledger()
-    raw = build.host.raw
-    plan, values = build.caps.plan, build.caps.values
-    done = set()
-    for function, index, _, registers, rule in build.entries:
-        key = (function, index)
-        done.add(key)
-        before = list(raw.registers(function, index))
-        for position, word in plan.by_word.get(key, ()):
-            before[position] = values[word]
-        if before != registers:
-            for register, old, new in zip(REGISTERS, before, registers, strict=True):
-                if old != new:
-                    ledger.compute(CpuidWord(function, index, register), old, new, rule)
-    for key, places in plan.by_word.items():
-        if key not in done:
-            for _, number_of_word in places:
-                if values[number_of_word]:
-                    ledger.clear(plan.words[number_of_word].word, values[number_of_word], 0xFFFFFFFF, LEFT_OUT)
-    for function, index, _, *registers in raw:
-        if (function, index) not in done and any(registers):
-            features = [position for position, _ in plan.by_word.get((function, index), ())]
-            for position, (register, old) in enumerate(zip(REGISTERS, registers, strict=True)):
-                if old and position not in features:
-                    ledger.clear(CpuidWord(function, index, register), old, old, LEFT_OUT)
-    table = CpuidTable(Entry(function, index, flags, *registers) for function, index, flags, registers, _ in build.entries)
-    return table, ledger.decisions

@@ -1,0 +1,88 @@
+"""KVM_GET_SUPPORTED_CPUID and its two siblings, against what real kernels answered on 140 machines.
+
+What a capture does not show and the model must be told: those machines were booted with mitigations=off.
+"""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from vcpuid import kvm
+from vcpuid.cpuid import CpuidTable, Snapshot
+from vcpuid.path.decisions import Decision, Result, replay
+from vcpuid.sources.snapshot import parse_snapshot
+
+CAPTURES = sorted((Path(__file__).parents[1] / "captures" / "kvm").glob("*.txt.gz"))
+NAMES = [path.name.removesuffix(".txt.gz") for path in CAPTURES]
+PARAMS = {"cmdline": "mitigations=off"}
+
+
+@cache
+def capture(name: str) -> Snapshot:
+    path = CAPTURES[NAMES.index(name)]
+    with gzip.open(path, "rt", encoding="ascii") as lines:
+        return parse_snapshot(lines, name)
+
+
+@cache
+def answer(name: str) -> Result:
+    return kvm.supported(capture(name), release(name), PARAMS)
+
+
+def release(name: str) -> str:
+    return name.rpartition("@")[2]
+
+
+def lines(table: CpuidTable | None) -> list[str]:
+    assert table is not None
+    return [str(entry) for entry in table]
+
+
+def test_there_are_captures_of_both_modules_and_three_kernels() -> None:
+    assert {(name[4:7], release(name)) for name in NAMES} == {(m, k) for m in ("amd", "int") for k in ("6.1", "6.12", "7.3")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_supported_is_what_the_kernel_answered(name: str) -> None:
+    assert lines(answer(name).table) == lines(capture(name).supported)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_emulated_is_what_the_kernel_answered(name: str) -> None:
+    assert lines(kvm.emulated(capture(name), release(name), PARAMS).table) == lines(capture(name).emulated)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hyperv_is_what_the_kernel_answered(name: str) -> None:
+    assert lines(kvm.hyperv_supported(capture(name), release(name), PARAMS).table) == lines(capture(name).hyperv)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_replaying_the_decisions_over_the_cpu_gives_the_table(name: str) -> None:
+    raw, result = capture(name).raw, answer(name)
+    replayed = replay(raw.words(), result.decisions)
+    words = result.table.words()
+    assert {word: value for word, value in replayed.items() if value} == {word: value for word, value in words.items() if value}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_decision_changes_bits_and_has_a_rule_of_that_kernel(name: str) -> None:
+    words = dict(capture(name).raw.words())
+    for decision in answer(name).decisions:
+        before = words.get(decision.word, 0)
+        after = before & ~decision.mask | decision.value
+        assert (before ^ after) == decision.mask, decision
+        words[decision.word] = after
+        assert in_force(decision, release(name)), decision
+
+
+def in_force(decision: Decision, kernel: str) -> bool:
+    def number(text: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in text.split("."))
+
+    since, until = decision.rule.since, decision.rule.until
+    return (since is None or number(since) <= number(kernel)) and (until is None or number(kernel) <= number(until))
