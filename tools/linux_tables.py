@@ -53,10 +53,10 @@ class Tree:
             "source": f"Linux {facts['kernel']}, read by tools/linux_tables.py",
             "words": [[name, facts["reverse_cpuid"].get(name)] for name in words],
             "features": [[name, row["word"], row["bit"], row["cpuinfo"]] for name, row in facts["features"].items()],
-            "bugs": [[name, row["bit"] // 32, row["bit"] % 32, row["cpuinfo"]] for name, row in facts["bugs"].items()],
+            "bugs": list(flags_of((self.root / INCLUDE / "cpufeatures.h").read_text(), "X86_BUG_", r"X86_BUG\(\s*{}\)")),
             "scattered": list(scattered(self.read(CPU + "scattered.c"))),
             "deps": facts["cpuid_deps"],
-            "vmx": list(vmx_features((self.root / INCLUDE / "vmxfeatures.h").read_text())),
+            "vmx": list(flags_of((self.root / INCLUDE / "vmxfeatures.h").read_text(), "VMX_FEATURE_", r"\(\s*{}\)")),
             "models": {name: list(rows) for name, rows in self.lists().items()},
         }
 
@@ -71,6 +71,8 @@ class Tree:
             "split_lock": self.matches(array(locks, "split_lock_cpu_ids"), number),
             "prefer_ymm": self.matches(array(intel, "zmm_exclusion_list"), number),
             "no_self_snoop": self.cases(intel, "check_memory_type_self_snoop_errata"),
+            "deadline_timer_microcode": self.matches(array(self.read("arch/x86/kernel/apic/apic.c"), "deadline_match"), number),
+            "invlpg_microcode": self.matches(array(self.read("arch/x86/mm/init.c"), "invlpg_miss_ids"), number),
             "bad_spectre_microcode": self.bad_microcodes(array(intel, "spectre_bad_microcodes")),
             "latest_microcode": latest_microcodes(self.read(CPU + "microcode/intel-ucode-defs.h")),
             "tsa_microcode": amd_microcodes(amd, "amd_tsa_microcode", "amd_check_tsa_microcode"),
@@ -163,16 +165,17 @@ def scattered(text: str) -> Iterator[Row]:
         yield [name, int(leaf, 0), int(index), register.lower(), int(bit)]
 
 
-def vmx_features(text: str) -> Iterator[Row]:
-    """Yield name, word, bit and /proc/cpuinfo's spelling (null: hidden) of every VMX feature.
+def flags_of(text: str, prefix: str, value: str) -> Iterator[Row]:
+    """Yield name, word, bit and /proc/cpuinfo's spelling (null: hidden) of every macro whose value is `value` (of `word * 32 + bit`).
 
-    Older headers hide a feature by an empty quoted string and spell one without a string as its macro; newer ones hide all without.
+    Older headers hide a flag by an empty quoted string and spell one without a string as its macro; newer ones hide all without.
     """
     unquoted_is_shown = '/* ""' in text
-    row = r"#define VMX_FEATURE_(\w+)\s*\(\s*(\d+)\s*\*\s*32\s*\+\s*(\d+)\s*\)\s*/\*\s*(\"\w*\")?"
+    number = value.format(r"(?:(\d+)\s*\*\s*32\s*\+)?\s*(\d+)")
+    row = rf"#define {prefix}(\w+)\s+{number}\s*/\*\s*(\"\w*\")?"
     for name, word, bit, quoted in re.findall(row, text):
         spelling = quoted.strip('"') or None if quoted else name.lower() if unquoted_is_shown else None
-        yield [name, int(word), int(bit), spelling]
+        yield [name, int(word or 0), int(bit), spelling]
 
 
 def latest_microcodes(text: str) -> Iterator[Row]:

@@ -7,7 +7,21 @@ from dataclasses import dataclass
 
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.cpuid.words import Word
-from vcpuid.linux import identify
+from vcpuid.linux import (
+    amd,
+    fpu,
+    identify,
+    intel,
+    mitigations,
+    options,
+    protection,
+    rules,
+    timekeeping,
+    topology,
+    tsx,
+    vulnerabilities,
+    zhaoxin_centaur,
+)
 from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.machine import Machine
 from vcpuid.linux.tables import NOWHERE, Tables, tables
@@ -64,8 +78,55 @@ def boot_cpu(host: Snapshot, kernel: str = "6.12", params: Mapping[str, str | in
     is not known and for a release that is not a number.
     """
     cpu = Cpu(host, tables(kernel), Machine(host, params))
-    identify.read(cpu)
+    _identify(cpu)
     return BootCpu(
         cpu.tables, cpu.vendor, cpu.family, cpu.model, cpu.stepping, cpu.phys_bits, cpu.virt_bits,
         tuple(cpu.caps), tuple(cpu.vmx), tuple(cpu.ledger.decisions),
     )  # fmt: skip
+
+
+def _identify(cpu: Cpu) -> None:
+    identify.read(cpu)
+    early_init, bsp_init, init = _VENDORS[cpu.vendor]
+    # early_identify_cpu
+    cpu.force("CPUID", rules.HAS_CPUID)
+    options.apply(cpu)
+    topology.read(cpu)
+    early_init(cpu)
+    protection.filter_levels(cpu)
+    bsp_init(cpu)
+    cpu.force("ALWAYS", rules.ALWAYS)
+    vulnerabilities.mark(cpu)
+    intel.split_lock(cpu)
+    cpu.force("NOPL", rules.NOPL)
+    # setup_arch, mm_core_init and trap_init
+    protection.paging(cpu)
+    timekeeping.init(cpu)
+    mitigations.isolate_page_tables(cpu)
+    protection.fred(cpu)
+    # identify_cpu
+    cpu.apply_forced()
+    cpu.set("APIC_MSRS_FENCE", rules.APIC_FENCE)
+    init(cpu)
+    protection.filter_levels(cpu)
+    protection.protect(cpu)
+    cpu.apply_forced()
+    protection.inventory_number(cpu)
+    # arch_cpu_finalize_init
+    tsx.init(cpu)
+    mitigations.select(cpu)
+    fpu.init(cpu)
+
+
+def _nothing(cpu: Cpu) -> None:
+    del cpu
+
+
+_VENDORS = {
+    "intel": (intel.early_init, _nothing, intel.init),
+    "amd": (amd.early_init, amd.bsp_init, amd.init),
+    "hygon": (amd.early_init, amd.bsp_init, amd.init),
+    "centaur": (zhaoxin_centaur.early_init, _nothing, zhaoxin_centaur.init),
+    "zhaoxin": (zhaoxin_centaur.early_init, _nothing, zhaoxin_centaur.init),
+    "unknown": (_nothing, _nothing, _nothing),
+}

@@ -6,11 +6,13 @@ from vcpuid.cpuid.registers import Registers, Snapshot
 from vcpuid.cpuid.words import Bit
 from vcpuid.linux import rules
 from vcpuid.linux.machine import Machine
-from vcpuid.linux.tables import NOWHERE, Match, Place, Tables
+from vcpuid.linux.tables import NOWHERE, Match, Place, Tables, candidates
 from vcpuid.path.decisions import Ledger, Rule
 from vcpuid.versions import KERNELS
 
 EARLIER_RELEASES = {release: frozenset(KERNELS[:number]) for number, release in enumerate(KERNELS)}
+
+_CORE_TYPES = {0x20: "atom", 0x40: "core"}
 
 
 class Cpu:
@@ -56,16 +58,19 @@ class Cpu:
 
     def is_one_of(self, table: str) -> Match | None:
         """Find the first row of a list of models that this processor matches (x86_match_cpu in match.c)."""
-        for row in self.tables.lists[table]:
+        for row in candidates(self.tables.release, table, self.vendor, self.family, self.model):
             if (
-                (row.family is None or row.family == self.family)
-                and (row.model is None or row.model == self.model)
-                and (row.vendor is None or row.vendor == self.vendor)
-                and row.steppings >> self.stepping & 1
-                and (row.kind is None or row.kind == self.machine.core_type)
+                row.steppings >> self.stepping & 1
+                and (row.kind is None or row.kind == self.core_type)
+                and (row.platforms is None or row.platforms >> self.platform & 1)
             ):
                 return row
         return None
+
+    @property
+    def core_type(self) -> str | None:
+        """The type of core that leaf 0x1A reports: "atom", "core" or None."""
+        return _CORE_TYPES.get(self.leaf(0x1A).eax >> 24) if self.level >= 0x1A else None
 
     def intel(self, family: int, first: int, last: int | None = None) -> bool:
         """Tell whether this is an Intel processor of that family, with a model in that range."""
@@ -107,9 +112,7 @@ class Cpu:
 
     def _holds(self, rule: Rule) -> bool:
         release, until = self.tables.release, rule.until
-        return (rule.since is None or self.since(rule.since)) and (
-            until is None or release == until or release in EARLIER_RELEASES[until]
-        )
+        return (rule.since is None or self.since(rule.since)) and (until is None or release == until or release in EARLIER_RELEASES[until])
 
     def _set(self, place: Place, rule: Rule, cause: str | None) -> None:
         word, mask = place
@@ -134,4 +137,3 @@ class Cpu:
 
     def _bit(self, feature: str | None) -> Bit | None:
         return None if feature is None else self.tables.bit(feature)
-

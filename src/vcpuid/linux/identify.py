@@ -65,15 +65,21 @@ def _words(cpu: Cpu) -> None:
         if not value:
             continue
         function = word.function
-        if function >> 16 in (0x8086, 0xC000):
+        if function >> 16 in (0x8086, 0xC000) and not _reads_own_leaf(cpu, function):
             value = ledger.clear(word, value, value, rules.NOT_READ)
-        elif function > (cpu.extended_level if function >> 31 else cpu.level) or (
+        elif function > (0xFFFFFFFF if function >> 16 == 0xC000 else cpu.extended_level if function >> 31 else cpu.level) or (
             function == 7 and word.index and raw.registers(7).eax < word.index
         ):
             value = ledger.clear(word, value, value, rules.LEVEL)
         elif word in _LIVE:
             value = ledger.clear(word, value, _LIVE[word], rules.CR4_OFF)
         caps[number] = value
+
+
+def _reads_own_leaf(cpu: Cpu, function: int) -> bool:
+    """Tell whether the vendor's set-up reads a leaf of its own range (init_c3 in centaur.c, init_zhaoxin_cap in zhaoxin.c)."""
+    own = cpu.vendor in ("centaur", "zhaoxin") and cpu.family >= 6 and function >> 16 == 0xC000
+    return own and cpu.leaf(0xC0000000).eax >= function
 
 
 def _scattered(cpu: Cpu) -> None:
@@ -108,3 +114,4 @@ def _speculation_control(cpu: Cpu) -> None:
                 cpu.set(feature, rules.SPECULATION, cause)
     if cpu.has("AMD_SSBD"):
         cpu.clear("VIRT_SSBD", rules.VIRT_SSBD, "AMD_SSBD")
+    cpu.set("SYSFAST32", rules.SYSFAST)

@@ -6,12 +6,14 @@ Parameters (`params` of `boot_cpu` and `cpuinfo`), each with what holds where it
 | --- | --- | --- |
 | `cmdline` | the kernel's command line | empty |
 | `msr.INDEX` | what RDMSR reads at boot (INDEX hexadecimal); "absent" where it raises #GP | see below |
-| `core_type` | the boot CPU's type of core, "atom" or "core" | leaf 0x1A, where hybrid |
-| `threads` | logical processors that are online | 1 |
+| `siblings` | 1 where another thread of a core is or may come online | 0 |
 
-An MSR that is not given is taken from the snapshot, else from `TYPICAL`, else it is absent. The feature MSRs of a snapshot are those
-that KVM offers to guests; they differ from the hardware's where KVM filters (0x10a) or nests (0x480 to 0x491), so who knows the
-hardware's should give them.
+An MSR that is not given is taken from the snapshot where `SNAPSHOT` lists it, else from `TYPICAL`, else it is absent. The feature MSRs
+of a snapshot are those that KVM offers to guests: they differ from the hardware's where KVM filters (0x10a) or nests (0x480 to 0x491),
+so who knows the hardware's should give them.
+
+Where Linux changes what CPUID itself answers (RDRAND and topology extensions of AMD family 0x15, TSX), a snapshot's RAW was read after
+that, and there is nothing left to do.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from collections.abc import Mapping
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.errors import InputError
 
+PLATFORM_ID = 0x17
+TEST_CTRL = 0x33
 MISC_ENABLE = 0x1A0
 FEAT_CTL = 0x3A
 PLATFORM_INFO = 0xCE
@@ -33,10 +37,13 @@ K7_HWCR = 0xC0010015
 SYSCFG = 0xC0010010
 VM_CR = 0xC0010114
 LS_CFG = 0xC0011020
+PRED_CMD = 0x49
+SBPB = 1 << 7
 
 TYPICAL = {
+    TEST_CTRL: 0,
     MISC_ENABLE: 1,  # fast strings on; BTS and PEBS available
-    FEAT_CTL: 5,  # locked, VMX outside SMX on
+    FEAT_CTL: 0x60005,  # locked; VMX outside SMX, SGX and its launch control on
     MISC_FEATURES_ENABLES: 0,
     K7_HWCR: 0x1000001,  # TSC counts at P0, SMM locked
     SYSCFG: 0,  # memory encryption off
@@ -44,33 +51,36 @@ TYPICAL = {
     TME_ACTIVATE: 0,
     CORE_CAPABILITIES: 0,
     LS_CFG: 0,
+    PRED_CMD: 1 | SBPB,  # the bits that a write takes: nothing can be read
 }
 """MSRs of a machine whose firmware enabled what it has and encrypts nothing."""
+
+SNAPSHOT = frozenset({MICROCODE, ARCH_CAPABILITIES, *range(0x480, 0x493)})
+"""MSRs for which KVM's answer is the hardware's, or near it."""
 
 
 class Machine:
     """A host as the booting kernel sees it beside CPUID."""
 
-    __slots__ = ("_given", "_snapshot", "core_type", "options", "threads")
+    __slots__ = ("_given", "_snapshot", "options", "siblings")
 
     def __init__(self, host: Snapshot, params: Mapping[str, str | int] | None = None) -> None:
         params = params or {}
         self._snapshot = host.msrs
-        self._given = {}
+        self._given: dict[int, int | None] = {}
         for name, value in params.items():
             if name.startswith("msr."):
-                self._given[int(name[4:], 16)] = None if value == "absent" else int(value)
-            elif name not in ("cmdline", "core_type", "threads"):
-                raise InputError(f"unknown parameter {name!r} of the Linux host: cmdline, msr.INDEX, core_type and threads are known")
+                self._given[_number(name[4:], 16)] = None if value == "absent" else _number(value)
+            elif name not in ("cmdline", "siblings"):
+                raise InputError(f"unknown parameter {name!r} of the Linux host: cmdline, siblings and msr.INDEX are known")
         self.options = _options(str(params.get("cmdline", "")))
-        self.core_type = params.get("core_type")
-        self.threads = int(params.get("threads", 1))
+        self.siblings = bool(_number(params.get("siblings", 0)))
 
     def msr(self, index: int) -> int | None:
         """Return what RDMSR gives; None where it raises #GP."""
         if index in self._given:
             return self._given[index]
-        value = self._snapshot.get(index)
+        value = self._snapshot.get(index) if index in SNAPSHOT else None
         return TYPICAL.get(index) if value is None else value
 
     def option(self, name: str) -> str | None:
@@ -78,9 +88,16 @@ class Machine:
         return self.options.get(name)
 
 
+def _number(value: str | int, base: int = 0) -> int:
+    try:
+        return value if isinstance(value, int) else int(value, base)
+    except ValueError:
+        raise InputError(f"{value!r} is not a number") from None
+
+
 def _options(cmdline: str) -> dict[str, str]:
     options = {}
     for word in cmdline.split():
         name, _, value = word.partition("=")
-        options[name.replace("-", "_")] = value
+        options[name] = value
     return options

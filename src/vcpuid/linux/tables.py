@@ -36,13 +36,17 @@ class Scattered(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Which processors a row of a table is about (struct x86_cpu_id); None is any. `kind` is the core's type, "atom" or "core"."""
+    """Which processors a row of a list is about (struct x86_cpu_id); None is any.
+
+    `steppings` and `platforms` are masks; `kind` is the core's type, "atom" or "core".
+    """
 
     vendor: str | None
     family: int | None
     model: int | None
     steppings: int
     kind: str | None
+    platforms: int | None
     data: Any
 
 
@@ -70,6 +74,16 @@ class Tables:
     def dependents(self, feature: str) -> tuple[tuple[str, str], ...]:
         """Give all features that go when this one goes, each with the feature that takes it along (do_clear_cpu_cap in cpuid-deps.c)."""
         return _dependents(self.release, feature)
+
+
+@cache
+def candidates(release: str, name: str, vendor: str, family: int, model: int) -> tuple[Match, ...]:
+    """Give a list's rows that are about this vendor, family and model, in order."""
+    return tuple(
+        row
+        for row in tables(release).lists[name]
+        if row.vendor in (None, vendor) and row.family in (None, family) and row.model in (None, model)
+    )
 
 
 @cache
@@ -111,7 +125,7 @@ def tables(kernel: str) -> Tables:
         shown_vmx=_shown((shown, Place(word, 1 << bit)) for _, word, bit, shown in data["vmx"]),
         scattered=tuple(_scattered(data["scattered"])),
         depending=depending,
-        lists={name: tuple(_matches(rows)) for name, rows in data["models"].items()},
+        lists={name: tuple(_matches(name, rows)) for name, rows in data["models"].items()},
     )
 
 
@@ -128,7 +142,12 @@ def _scattered(rows: list[tuple[str, int, int, str, int]]) -> Iterator[Scattered
         yield Scattered(*key, tuple(bits))
 
 
-def _matches(rows: list[list[Any]]) -> Iterator[Match]:
+def _matches(name: str, rows: list[list[Any]]) -> Iterator[Match]:
     for vendor, family, model, steppings, kind, data in rows:
-        names = isinstance(data, list) and isinstance(data[0], str)
-        yield Match(vendor, family, model, steppings, kind, frozenset(data) if names else data)
+        platforms = None
+        if isinstance(data, list):
+            if name == "latest_microcode":
+                platforms, data = data
+            else:
+                data = frozenset(data)
+        yield Match(vendor, family, model, steppings, kind, platforms, data)

@@ -1,0 +1,31 @@
+"""XSAVE, as far as it shows in flags (fpu__init_system_xstate in arch/x86/kernel/fpu/xstate.c)."""
+
+from __future__ import annotations
+
+from vcpuid.linux.cpu import Cpu
+from vcpuid.path.decisions import Rule
+
+SOURCE = "fpu__init_system_xstate, fpu/xstate.c"
+NO_SSE_STATE = Rule("linux.xsave.no-sse-state", "Leaf 0xD does not list the x87 and SSE states, so XSAVE is not used", SOURCE)
+APX_AND_MPX = Rule("linux.xsave.apx-and-mpx", "Leaf 0xD lists APX's state and MPX's, which share their place", SOURCE, since="6.18")
+COMPACTED = Rule("linux.xsave.compacted", "{cause} saves states in the compacted format", SOURCE)
+ENABLED = Rule("linux.xsave.enabled", "Linux turned CR4.OSXSAVE on", SOURCE)
+
+_FP_SSE, _MPX, _APX = 0b11, 0b11 << 3, 1 << 19
+
+
+def init(cpu: Cpu) -> None:
+    """Turn XSAVE on, or off where its leaf makes no sense."""
+    if not cpu.has("XSAVE"):
+        return
+    states = cpu.leaf(0xD).eax
+    if states & _FP_SSE != _FP_SSE:
+        cpu.drop("XSAVE", NO_SSE_STATE)
+        return
+    if cpu.since("6.18") and states & _APX and states & _MPX:
+        cpu.drop("XSAVE", APX_AND_MPX)
+        return
+    for cause in ("XSAVEC", "XSAVES"):
+        if cpu.has(cause):
+            cpu.force("XCOMPACTED", COMPACTED, cause)
+    cpu.force("OSXSAVE", ENABLED)

@@ -1,0 +1,193 @@
+"""Flags of the mitigations that Linux chooses by itself (arch/x86/kernel/cpu/bugs.c, mm/pti.c), as Debian configures it.
+
+Modelled are the automatic choice, `mitigations=off` and, for each vulnerability, the option that turns its mitigation off; of the values
+that pick one mitigation by name only `pti=on`. All flags but "pti" and 6.1's "ibpb_exit_to_user" are hidden from /proc/cpuinfo.
+"""
+
+from __future__ import annotations
+
+from vcpuid.linux.cpu import Cpu
+from vcpuid.linux.vulnerabilities import Caps, arch_capabilities
+from vcpuid.path.decisions import Rule
+
+
+def _rule(name: str, reason: str, function: str, since: str | None = None, until: str | None = None) -> Rule:
+    return Rule(f"linux.mitigation.{name}", reason, f"{function}, cpu/bugs.c", None, since, until)
+
+
+PTI = Rule(
+    "linux.mitigation.pti", "Page tables are split against Meltdown", "pti_check_boottime_disable, arch/x86/mm/pti.c", "Boot with nopti"
+)
+WITHOUT_PTI = Rule(
+    "linux.mitigation.not-with-pti",
+    "Linux does not use it together with {cause}",
+    "pti_check_boottime_disable, arch/x86/mm/pti.c",
+    since="6.18",
+)
+SWAPGS = _rule("swapgs", "Fences keep speculation from skipping SWAPGS", "spectre_v1_select_mitigation")
+RETPOLINE = _rule("retpoline", "Retpolines mitigate Spectre v2", "spectre_v2_select_mitigation")
+IBRS = _rule("ibrs", "IBRS on kernel entry mitigates Spectre v2 and Retbleed", "spectre_v2_select_mitigation")
+RSB = _rule("rsb", "The return stack buffer is filled against Spectre v2", "spectre_v2_determine_rsb_fill_type_at_vmexit")
+RSB_LITE = _rule("rsb-lite", "One call after a VM exit mitigates PBRSB", "spectre_v2_determine_rsb_fill_type_at_vmexit")
+FIRMWARE = _rule("firmware", "Speculation is restricted while firmware runs", "spectre_v2_select_mitigation")
+USE_IBPB = _rule("ibpb", "IBPB separates processes", "spectre_v2_user_select_mitigation", until="6.12")
+BHI_HARDWARE = _rule("bhi-hardware", "{cause} keeps branch history apart", "spec_ctrl_bhi_dis")
+BHI_SOFTWARE = _rule("bhi-software", "A loop clears branch history", "bhi_select_mitigation")
+UNRET = _rule("unret", "Untrained returns mitigate Retbleed", "retbleed_select_mitigation")
+ITS = _rule("its", "Aligned thunks mitigate indirect target selection", "its_select_mitigation")
+SRSO = _rule("srso", "Safe returns mitigate SRSO", "srso_select_mitigation")
+SRSO_NO_SMT = _rule("srso-no-smt", "Without SMT, Zen 1 and 2 are immune to SRSO", "srso_select_mitigation", until="6.12")
+SRSO_MICROCODE = _rule("srso-microcode", "The microcode's IBPB flushes branch type predictions", "srso_select_mitigation", until="6.1")
+NO_REDUCTION = _rule(
+    "srso-no-reduction", "Linux chose another mitigation of SRSO than reduced speculation", "srso_select_mitigation", since="6.12"
+)
+IBPB_ON_VMEXIT = _rule("srso-vmexit", "IBPB on VM exits mitigates SRSO", "srso_select_mitigation")
+VERW = _rule("verw", "VERW clears CPU buffers", "md_clear_select_mitigation")
+TSA = _rule("tsa", "VERW clears CPU buffers against transient scheduler attacks", "tsa_select_mitigation")
+VMSCAPE = _rule("vmscape", "IBPB before user space mitigates VMScape", "vmscape_select_mitigation")
+L1TF = _rule("l1tf", "Page table entries that are not present are inverted", "l1tf_select_mitigation")
+GDS = _rule("gds", "Without microcode, gather_data_sampling=force turns AVX off", "gds_select_mitigation")
+
+
+def select(cpu: Cpu) -> None:
+    """Choose mitigations (cpu_select_mitigations)."""
+    if cpu.has_bug("L1TF"):
+        cpu.force("L1TF_PTEINV", L1TF)
+    reduction = False
+    if cpu.machine.option("mitigations") != "off":
+        _swapgs(cpu)
+        _buffers(cpu)
+        retbleed = _wanted(cpu, "RETBLEED", "retbleed")
+        _spectre_v2(cpu, retbleed)
+        if retbleed and cpu.vendor in ("amd", "hygon"):
+            cpu.force("RETHUNK", UNRET)
+            cpu.force("UNRET", UNRET)
+        reduction = _return_stack(cpu)
+        _others(cpu)
+    if not reduction:
+        cpu.drop("SRSO_BP_SPEC_REDUCE", NO_REDUCTION)
+
+
+def _wanted(cpu: Cpu, bug: str, *options: str) -> bool:
+    """Tell whether the processor has a bug and no option turns its mitigation off."""
+    return cpu.has_bug(bug) and not any(cpu.machine.option(option) == "off" for option in options)
+
+
+def isolate_page_tables(cpu: Cpu) -> None:
+    """Split page tables against Meltdown (pti_check_boottime_disable)."""
+    off = cpu.machine.option("mitigations") == "off"
+    mode = cpu.machine.option("pti")
+    forced = mode == "on" and (cpu.since("6.18") or not cpu.since("6.12") or not off)
+    refused = off or mode == "off" or cpu.machine.option("nopti") is not None
+    if forced or (cpu.has_bug("CPU_MELTDOWN") and not refused):
+        cpu.force("PTI", PTI)
+        cpu.drop("INVLPGB", WITHOUT_PTI, "PTI")
+        if cpu.since("7.1"):
+            cpu.drop("FRED", WITHOUT_PTI, "PTI")
+
+
+def _swapgs(cpu: Cpu) -> None:
+    if not cpu.has_bug("SPECTRE_V1") or cpu.machine.option("nospectre_v1") is not None:
+        return
+    smap_holds = cpu.has("SMAP") and not cpu.has_bug("CPU_MELTDOWN")
+    if cpu.has("FSGSBASE") or not smap_holds:
+        if cpu.has_bug("SWAPGS") and not cpu.has("PTI"):
+            cpu.force("FENCE_SWAPGS_USER", SWAPGS)
+        cpu.force("FENCE_SWAPGS_KERNEL", SWAPGS)
+
+
+def _spectre_v2(cpu: Cpu, retbleed: bool) -> None:
+    refused = cpu.machine.option("nospectre_v2") is not None
+    if refused or not _wanted(cpu, "SPECTRE_V2", "spectre_v2"):
+        return
+    enhanced = cpu.has("IBRS_ENHANCED")
+    by_ibrs = retbleed and cpu.has("IBRS") and cpu.vendor == "intel"
+    if enhanced:
+        if cpu.has_bug("EIBRS_PBRSB"):
+            cpu.force("RSB_VMEXIT_LITE", RSB_LITE)
+    else:
+        if by_ibrs:
+            cpu.force("KERNEL_IBRS", IBRS)
+        else:
+            cpu.force("RETPOLINE", RETPOLINE)
+        cpu.force("RSB_CTXSW", RSB)
+        cpu.force("RSB_VMEXIT", RSB)
+    if cpu.has("IBPB"):
+        cpu.force("USE_IBPB", USE_IBPB)
+    _firmware(cpu, enhanced or by_ibrs)
+    if _wanted(cpu, "BHI", "spectre_bhi"):
+        _branch_history(cpu)
+    if _wanted(cpu, "ITS", "indirect_target_selection"):
+        if not cpu.has("RETPOLINE"):
+            cpu.force("INDIRECT_THUNK_ITS", ITS)
+        cpu.force("RETHUNK", ITS)
+
+
+def _firmware(cpu: Cpu, always_on: bool) -> None:
+    if cpu.has_bug("RETBLEED") and cpu.has("IBPB") and cpu.vendor in ("amd", "hygon"):
+        cpu.force("USE_IBPB_FW", FIRMWARE)
+    elif cpu.has("IBRS") and not always_on:
+        cpu.force("USE_IBRS_FW", FIRMWARE)
+
+
+def _branch_history(cpu: Cpu) -> None:
+    alternate_returns = arch_capabilities(cpu) >> 19 & 1
+    if cpu.has("RETPOLINE") and (not alternate_returns or cpu.has("RRSBA_CTRL")):
+        return
+    if cpu.has("BHI_CTRL"):
+        cpu.force("CLEAR_BHB_HW", BHI_HARDWARE, "BHI_CTRL")
+    else:
+        for feature in ("CLEAR_BHB_LOOP", "CLEAR_BHB_LOOP_ON_VMEXIT", "CLEAR_BHB_VMEXIT"):
+            cpu.force(feature, BHI_SOFTWARE)
+
+
+def _return_stack(cpu: Cpu) -> bool:
+    """Mitigate SRSO; returns whether by reduced speculation."""
+    if not _wanted(cpu, "SRSO", "spec_rstack_overflow"):
+        return False
+    if cpu.family == 0x17 and cpu.has("AMD_IBPB"):
+        cpu.force("IBPB_BRTYPE", SRSO_MICROCODE)
+    if cpu.family < 0x19 and not _has_siblings(cpu):
+        if cpu.has("IBPB_BRTYPE"):
+            cpu.force("SRSO_NO", SRSO_NO_SMT)
+        if cpu.has("SRSO_NO") or cpu.since("6.18"):
+            return False
+    if cpu.has("SRSO_USER_KERNEL_NO"):
+        if cpu.has("SRSO_BP_SPEC_REDUCE"):
+            return True
+        cpu.force("IBPB_ON_VMEXIT", IBPB_ON_VMEXIT)
+        cpu.drop("RSB_VMEXIT", IBPB_ON_VMEXIT)
+        return False
+    for feature in ("RETHUNK", "UNRET", "SRSO_ALIAS" if cpu.family == 0x19 else "SRSO"):
+        cpu.force(feature, SRSO)
+    return False
+
+
+def _has_siblings(cpu: Cpu) -> bool:
+    threads = cpu.leaf(0x8000001E).ebx >> 8 & 0xFF if cpu.has("TOPOEXT") else 0
+    return threads > 0 and cpu.machine.option("nosmt") != "force"
+
+
+def _buffers(cpu: Cpu) -> None:
+    caps = arch_capabilities(cpu)
+    taa = cpu.has("RTM") and _wanted(cpu, "TAA", "tsx_async_abort")
+    mds = _wanted(cpu, "MDS", "mds")
+    registers = bool(caps & Caps.RFDS_CLEAR) and _wanted(cpu, "RFDS", "reg_file_data_sampling")
+    mmio = _wanted(cpu, "MMIO_STALE_DATA", "mmio_stale_data")
+    if mds or taa or registers or (mmio and (cpu.has_bug("MDS") or (cpu.has_bug("TAA") and cpu.has("RTM")))):
+        cpu.force("CLEAR_CPU_BUF", VERW)
+        if cpu.since("7.1"):
+            cpu.force("CLEAR_CPU_BUF_VM", VERW)
+    elif mmio:
+        cpu.force("CLEAR_CPU_BUF_VM_MMIO", VERW)
+    if _wanted(cpu, "TSA", "tsa") and cpu.has("VERW_CLEAR"):
+        cpu.force("CLEAR_CPU_BUF", TSA)
+        cpu.force("CLEAR_CPU_BUF_VM", TSA)
+
+
+def _others(cpu: Cpu) -> None:
+    if cpu.has("IBPB") and _wanted(cpu, "VMSCAPE", "vmscape"):
+        cpu.force("IBPB_EXIT_TO_USER", VMSCAPE)
+    microcode = arch_capabilities(cpu) & Caps.GDS_CTRL
+    if cpu.has_bug("GDS") and not microcode and cpu.machine.option("gather_data_sampling") == "force":
+        cpu.drop("AVX", GDS)

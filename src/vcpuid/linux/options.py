@@ -1,0 +1,91 @@
+"""Options of the kernel's command line that name a feature to turn off or on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vcpuid.linux.cpu import Cpu
+from vcpuid.path.decisions import Rule
+
+PARSE_EARLY = "cpu_parse_early_param, cpu/common.c"
+
+
+class Switch(NamedTuple):
+    """`option`, or `option=value`, turns a feature off for good."""
+
+    option: str
+    value: str
+    feature: str
+    source: str
+    since: str | None = None
+    until: str | None = None
+
+
+SWITCHES = (
+    Switch("noxsave", "", "XSAVE", PARSE_EARLY),
+    Switch("noxsaveopt", "", "XSAVEOPT", PARSE_EARLY),
+    Switch("noxsaves", "", "XSAVES", PARSE_EARLY),
+    Switch("nousershstk", "", "USER_SHSTK", PARSE_EARLY, since="6.12"),
+    Switch("fred", "off", "FRED", PARSE_EARLY, since="7.1"),
+    Switch("nopcid", "", "PCID", "x86_nopcid_setup, cpu/common.c"),
+    Switch("noinvpcid", "", "INVPCID", "x86_noinvpcid_setup, cpu/common.c"),
+    Switch("nofsgsbase", "", "FSGSBASE", "x86_nofsgsbase_setup, cpu/common.c"),
+    Switch("nosgx", "", "SGX", "nosgx, cpu/feat_ctl.c"),
+    Switch("nox2apic", "", "X2APIC", "setup_nox2apic, apic/apic.c"),
+    Switch("lapic", "notscdeadline", "TSC_DEADLINE_TIMER", "parse_lapic, apic/apic.c"),
+    Switch("disableapic", "", "APIC", "setup_disableapic, apic/apic.c"),
+    Switch("nolapic", "", "APIC", "setup_nolapic, apic/apic.c"),
+    Switch("ibt", "off", "IBT", "ibt_setup, cet.c"),
+    Switch("no5lvl", "", "LA57", "early_identify_cpu, cpu/common.c"),
+    Switch("tlbi", "ipi", "INVLPGB", "tlbi_setup, cpu/common.c", since="7.3"),
+)
+RULES = {
+    switch: Rule(
+        f"linux.option.{switch.option}",
+        f"The command line says {switch.option}{'=' + switch.value if switch.value else ''}",
+        switch.source,
+        f"Boot without {switch.option}",
+        switch.since,
+        switch.until,
+    )
+    for switch in SWITCHES
+}
+CLEARED = Rule("linux.option.clearcpuid", "The command line says clearcpuid", PARSE_EARLY, "Boot without clearcpuid")
+SET = Rule("linux.option.setcpuid", "The command line says setcpuid", PARSE_EARLY, "Boot without setcpuid", since="6.18")
+FRED = Rule(
+    "linux.option.fred-not-on",
+    "This release uses FRED only where the command line says fred=on",
+    PARSE_EARLY,
+    "Boot with fred=on",
+    since="6.12",
+    until="6.18",
+)
+
+
+def apply(cpu: Cpu) -> None:
+    """Turn off what the command line names, and on what setcpuid= names."""
+    machine = cpu.machine
+    if machine.option("fred") != "on":
+        cpu.drop("FRED", FRED)
+    if not machine.options:
+        return
+    for switch, rule in RULES.items():
+        if machine.option(switch.option) == switch.value:
+            cpu.drop(switch.feature, rule)
+    for name in _named(cpu, machine.option("clearcpuid")):
+        cpu.drop(name, CLEARED)
+    for name in _named(cpu, machine.option("setcpuid")):
+        cpu.force(name, SET)
+
+
+def _named(cpu: Cpu, value: str | None) -> list[str]:
+    """Find the features that clearcpuid= or setcpuid= means: by /proc/cpuinfo's name, or by number (word * 32 + bit)."""
+    tables = cpu.tables
+    found = []
+    for word in value.split(",") if value else ():
+        if word.isdecimal():
+            place = (int(word) // 32, 1 << int(word) % 32)
+        else:
+            place = next((place for shown, place in tables.shown_features if shown == word), (0, 0))
+        found += [name for name, known in tables.features.items() if known == place]
+    return found

@@ -1,0 +1,31 @@
+"""Transactional memory: on or off (arch/x86/kernel/cpu/tsx.c). Debian builds it off unless the command line says otherwise."""
+
+from __future__ import annotations
+
+from vcpuid.linux.cpu import Cpu
+from vcpuid.linux.vulnerabilities import Caps, arch_capabilities
+from vcpuid.path.decisions import Rule
+
+SOURCE = "tsx_init, cpu/tsx.c"
+ALWAYS_ABORTS = Rule("linux.tsx.always-aborts", "Microcode makes every transaction abort ({cause})", SOURCE)
+CONTROL = Rule("linux.tsx.control", "ARCH_CAPABILITIES announces the TSX_CTRL MSR", SOURCE)
+OFF = Rule("linux.tsx.off", "This kernel turns TSX off by TSX_CTRL", SOURCE, "Boot with tsx=on")
+ON = Rule("linux.tsx.on", "The command line turns TSX on by TSX_CTRL", SOURCE)
+
+
+def init(cpu: Cpu) -> None:
+    """Turn TSX on or off where the processor can do either."""
+    if cpu.has("RTM_ALWAYS_ABORT"):
+        cpu.drop("RTM", ALWAYS_ABORTS, "RTM_ALWAYS_ABORT")
+        cpu.drop("HLE", ALWAYS_ABORTS, "RTM_ALWAYS_ABORT")
+        return
+    if not arch_capabilities(cpu) & Caps.TSX_CTRL:
+        return
+    cpu.force("MSR_TSX_CTRL", CONTROL)
+    wanted = cpu.machine.option("tsx")
+    on = wanted == "on" or (wanted == "auto" and not cpu.has_bug("TAA"))
+    for feature in ("RTM", "HLE"):
+        if on:
+            cpu.force(feature, ON)
+        else:
+            cpu.drop(feature, OFF)

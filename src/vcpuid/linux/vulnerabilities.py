@@ -1,0 +1,198 @@
+"""Which vulnerabilities the processor has: X86_BUG_ flags (cpu_set_bug_bits in arch/x86/kernel/cpu/common.c).
+
+Two lists of models decide, cpu_vuln_whitelist (immune) and cpu_vuln_blacklist (affected), and IA32_ARCH_CAPABILITIES, whose bits say
+what a processor is immune to whatever its model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from vcpuid.linux import machine
+from vcpuid.linux.cpu import Cpu
+from vcpuid.path.decisions import Rule
+
+SOURCE = "cpu_set_bug_bits, cpu/common.c"
+IMMUNE_TO_NOTHING: frozenset[str] = frozenset()
+
+
+class Caps:
+    """Bits of IA32_ARCH_CAPABILITIES (asm/msr-index.h)."""
+
+    RDCL_NO = 1 << 0
+    IBRS_ALL = 1 << 1
+    RSBA = 1 << 2
+    SSB_NO = 1 << 4
+    MDS_NO = 1 << 5
+    PSCHANGE_MC_NO = 1 << 6
+    TSX_CTRL = 1 << 7
+    TAA_NO = 1 << 8
+    SBDR_SSDP_NO = 1 << 13
+    FBSDP_NO = 1 << 14
+    PSDP_NO = 1 << 15
+    PBRSB_NO = 1 << 24
+    GDS_CTRL = 1 << 25
+    GDS_NO = 1 << 26
+    RFDS_NO = 1 << 27
+    RFDS_CLEAR = 1 << 28
+    ITS_NO = 1 << 62
+
+
+MMIO_IMMUNE = Caps.SBDR_SSDP_NO | Caps.FBSDP_NO | Caps.PSDP_NO
+
+
+class View(NamedTuple):
+    """What decides: the processor, its ARCH_CAPABILITIES, and its rows of the two lists."""
+
+    cpu: Cpu
+    caps: int
+    immune: frozenset[str]
+    affected: frozenset[str]
+
+    def not_immune(self, to: str, caps: int = 0) -> bool:
+        """Tell whether neither the model's row nor any of these capabilities says that it is immune."""
+        return to not in self.immune and not self.caps & caps
+
+
+class Bug(NamedTuple):
+    """A flag and when it is set."""
+
+    name: str
+    rule: Rule
+    present: Callable[[View], bool]
+
+
+def bug(name: str, reason: str, present: Callable[[View], bool], since: str | None = None, until: str | None = None) -> Bug:
+    """Make a row with the rule `linux.bug.NAME`."""
+    identity = "linux.bug." + name.lower().replace("_", "-")
+    return Bug(name, Rule(identity, reason, SOURCE, None, since, until), present)
+
+
+NO_LIST = "The processor is on no list of immune models"
+LISTED = "The model is on the list of affected ones"
+
+FIRST = (
+    bug("OLD_MICROCODE", "A newer microcode than this is known for the model", lambda v: _old_microcode(v.cpu), since="6.18"),
+    bug("ITLB_MULTIHIT", NO_LIST, lambda v: v.not_immune("NO_ITLB_MULTIHIT", Caps.PSCHANGE_MC_NO)),
+)
+"""What is looked at even where a processor does not speculate."""
+
+SPECULATING = (
+    bug("SPECTRE_V1", "The processor speculates", lambda v: True),
+    bug("SPECTRE_V2", "The processor speculates past indirect branches", lambda v: v.not_immune("NO_SPECTRE_V2")),
+    bug("SPECTRE_V2_USER", "The processor speculates past indirect branches", lambda v: v.not_immune("NO_SPECTRE_V2"), since="6.18"),
+    bug(
+        "SPEC_STORE_BYPASS",
+        "Neither the model, nor CPUID, nor ARCH_CAPABILITIES says that loads do not pass older stores",
+        lambda v: v.not_immune("NO_SSB", Caps.SSB_NO) and not v.cpu.has("AMD_SSB_NO"),
+    ),
+)
+AFTER_IBRS = (
+    bug("MDS", NO_LIST, lambda v: v.not_immune("NO_MDS", Caps.MDS_NO)),
+    bug("MSBDS_ONLY", "Of MDS the model has the store buffers' part only", lambda v: v.cpu.has_bug("MDS") and "MSBDS_ONLY" in v.immune),
+    bug("SWAPGS", NO_LIST, lambda v: v.not_immune("NO_SWAPGS")),
+    bug(
+        "TAA",
+        "It has TSX, or control over it, and ARCH_CAPABILITIES does not say that asynchronous aborts are harmless",
+        lambda v: not v.caps & Caps.TAA_NO and (v.cpu.has("RTM") or bool(v.caps & Caps.TSX_CTRL)),
+    ),
+    bug(
+        "SRBDS",
+        "The model is on the list of affected ones and has RDRAND or RDSEED",
+        lambda v: (v.cpu.has("RDRAND") or v.cpu.has("RDSEED")) and bool(v.affected & {"SRBDS", "MMIO_SBDS"}),
+    ),
+    bug("MMIO_STALE_DATA", LISTED, lambda v: "MMIO" in v.affected and v.caps & MMIO_IMMUNE != MMIO_IMMUNE),
+    bug(
+        "MMIO_UNKNOWN",
+        "The model is on no list, so nothing is known",
+        lambda v: "MMIO" not in v.affected and v.caps & MMIO_IMMUNE != MMIO_IMMUNE and "NO_MMIO" not in v.immune,
+        until="6.12",
+    ),
+    bug(
+        "RETBLEED",
+        "The model is on the list of affected ones, or ARCH_CAPABILITIES says that returns may use alternate predictions",
+        lambda v: not v.cpu.has("BTC_NO") and ("RETBLEED" in v.affected or bool(v.caps & Caps.RSBA)),
+    ),
+    bug("SMT_RSB", LISTED, lambda v: "SMT_RSB" in v.affected),
+    bug("SRSO", LISTED, lambda v: "SRSO" in v.affected and not v.cpu.has("SRSO_NO")),
+    bug("GDS", LISTED, lambda v: "GDS" in v.affected and not v.caps & Caps.GDS_NO and v.cpu.has("AVX")),
+    bug("RFDS", "The model is on the list of affected ones, or ARCH_CAPABILITIES offers to clear registers", lambda v: _rfds(v)),
+    bug(
+        "BHI",
+        "It has enhanced IBRS, or a hypervisor may hide that",
+        lambda v: v.not_immune("NO_BHI") and (v.cpu.has("IBRS_ENHANCED") or v.cpu.has("HYPERVISOR")),
+    ),
+    bug("IBPB_NO_RET", "IBPB leaves return predictions", lambda v: v.cpu.has("AMD_IBPB") and not v.cpu.has("AMD_IBPB_RET")),
+    bug("ITS", "The model is on the list of affected ones, or a hypervisor may run on one", lambda v: _its(v)),
+    bug("ITS_NATIVE_ONLY", "The model keeps guests from the host", lambda v: v.cpu.has_bug("ITS") and "ITS_NATIVE_ONLY" in v.affected),
+    bug("TSA", "The model is on the list of affected ones, or is a Zen that a hypervisor shows", lambda v: _tsa(v)),
+    bug("VMSCAPE", LISTED, lambda v: "VMSCAPE" in v.affected and not v.cpu.has("HYPERVISOR")),
+)
+LAST = (
+    bug("CPU_MELTDOWN", NO_LIST, lambda v: v.not_immune("NO_MELTDOWN", Caps.RDCL_NO)),
+    bug("L1TF", NO_LIST, lambda v: v.cpu.has_bug("CPU_MELTDOWN") and "NO_L1TF" not in v.immune),
+)
+IBRS_ENHANCED = Rule("linux.ibrs-enhanced", "ARCH_CAPABILITIES announces enhanced IBRS, or CPUID automatic IBRS", SOURCE)
+PBRSB = bug(
+    "EIBRS_PBRSB",
+    "Enhanced IBRS lets returns after a VM exit use old predictions",
+    lambda v: v.not_immune("NO_EIBRS_PBRSB", Caps.PBRSB_NO),
+)
+
+
+def mark(cpu: Cpu) -> None:
+    """Set the flags of all vulnerabilities that the processor has."""
+    caps = arch_capabilities(cpu)
+    rows = (cpu.is_one_of("vuln_whitelist"), cpu.is_one_of("vuln_blacklist"))
+    view = View(cpu, caps, *(IMMUNE_TO_NOTHING if row is None else row.data for row in rows))
+    _set(view, FIRST)
+    if "NO_SPECULATION" in view.immune:
+        return
+    _set(view, SPECULATING)
+    automatic = cpu.has("AUTOIBRS") and not (cpu.has("SEV_SNP") and cpu.since("6.12"))
+    if caps & Caps.IBRS_ALL or automatic:
+        cpu.force("IBRS_ENHANCED", IBRS_ENHANCED)
+        _set(view, (PBRSB,))
+    _set(view, AFTER_IBRS)
+    _set(view, LAST)
+
+
+def arch_capabilities(cpu: Cpu) -> int:
+    """Read IA32_ARCH_CAPABILITIES, 0 where there is none (x86_read_arch_cap_msr)."""
+    return (cpu.machine.msr(machine.ARCH_CAPABILITIES) or 0) if cpu.has("ARCH_CAPABILITIES") else 0
+
+
+def _set(view: View, bugs: tuple[Bug, ...]) -> None:
+    for name, rule, present in bugs:
+        if present(view):
+            view.cpu.set_bug(name, rule)
+
+
+def _old_microcode(cpu: Cpu) -> bool:
+    if cpu.has("HYPERVISOR"):
+        return False
+    newest = cpu.is_one_of("latest_microcode")
+    return newest is not None and (bool(cpu.microcode >> 31) or cpu.microcode < newest.data)
+
+
+def _rfds(view: View) -> bool:
+    cpu, caps = view.cpu, view.caps
+    if caps & (Caps.RFDS_NO | Caps.RFDS_CLEAR):
+        return not caps & Caps.RFDS_NO
+    only_big_cores = cpu.since("7.3") and cpu.model in (0x97, 0xB7) and cpu.core_type != "atom" and not cpu.has("HYBRID_CPU")
+    return "RFDS" in view.affected and not only_big_cores
+
+
+def _its(view: View) -> bool:
+    cpu = view.cpu
+    if view.caps & Caps.ITS_NO or cpu.vendor != "intel" or cpu.has("BHI_CTRL"):
+        return False
+    return cpu.has("HYPERVISOR") or "ITS" in view.affected
+
+
+def _tsa(view: View) -> bool:
+    cpu = view.cpu
+    needed = ("TSA_SQ_NO", "TSA_L1_NO", "TSA_FILL_NO") if cpu.since("7.3") else ("TSA_SQ_NO", "TSA_L1_NO")
+    immune = cpu.vendor != "amd" or all(map(cpu.has, needed))
+    return not immune and ("TSA" in view.affected or (cpu.has("HYPERVISOR") and cpu.has("ZEN")))
