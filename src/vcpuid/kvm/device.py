@@ -151,15 +151,17 @@ class Vm(_Handle):
     def __init__(self, descriptor: int, run_size: int) -> None:
         super().__init__(descriptor)
         self._run_size = run_size
+        self._memory: list[mmap.mmap] = []
 
     def add_memory(self, memory: mmap.mmap, guest_address: int = 0, slot: int = 0) -> None:
-        """Let the guest have an anonymous mapping as its memory; keep the mapping open as long as the VM."""
+        """Let the guest have an anonymous mapping as its memory; close the mapping after the VM."""
         import ctypes
 
         view = ctypes.c_char.from_buffer(memory)
         region = structs.pack_region(slot, guest_address, len(memory), ctypes.addressof(view))
         del view  # an exported buffer would keep the mapping from being closed
         self._ioctl(structs.SET_USER_MEMORY_REGION, region)
+        self._memory.append(memory)
 
     def set_tss_address(self, address: int) -> None:
         """KVM_SET_TSS_ADDR: three pages that KVM on Intel may need for itself, out of the guest's memory."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Registers, Word
+from vcpuid.errors import InputError
 from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.vcpu_state import RESET, VcpuState
 from vcpuid.path.decisions import Ledger, Result, Rule
@@ -127,7 +128,7 @@ def _adjust(table: CpuidTable, function: int, index: int, entry: Entry, exact: b
         if number(kernel) >= (6, 12) and invtsc_suppressed(table, state):
             registers = registers._replace(edx=registers.edx & ~_INVARIANT_TSC)
             return Answer(registers, entry, exact, ((rules.INVTSC_HIDDEN, registers),))
-    elif state.tsc_khz is not None and index in (1, 2) and _is_xen_time(table, function, kernel):
+    elif state.tsc_khz and index in (1, 2) and _is_xen_time(table, function, kernel):
         registers = _xen_time(registers, index, state.tsc_khz)
         return Answer(registers, entry, exact, ((rules.XEN_TIME, registers),))
     return Answer(registers, entry, exact)
@@ -163,8 +164,10 @@ def _xen_time(registers: Registers, index: int, tsc_khz: int) -> Registers:
 def time_scale(tsc_khz: int) -> tuple[int, int]:
     """Turn a TSC frequency into pvclock's multiplier and shift (kvm_get_time_scale, Linux arch/x86/kvm/x86.c).
 
-    Nanoseconds are `(ticks << shift) * multiplier >> 32`, a negative shift going right. Needs tsc_khz > 0.
+    Nanoseconds are `(ticks << shift) * multiplier >> 32`, a negative shift going right. Raises InputError below 1 kHz.
     """
+    if tsc_khz < 1:
+        raise InputError(f"a TSC of {tsc_khz} kHz")
     target, base, shift = 10**9, tsc_khz * 1000, 0
     while base > 2 * target or base >> 32:
         base >>= 1
