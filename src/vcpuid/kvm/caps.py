@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 from vcpuid import versions
@@ -105,12 +106,33 @@ def caps(host: Snapshot, kernel: str = "6.12", params: Given | None = None) -> C
     """Set up KVM on a host, as loading its modules does.
 
     `host` gives CPUID (`raw`), feature MSRs and lines of /proc/cpuinfo; `params` see `vcpuid.kvm.params`. Raises InputError for a
-    parameter or a release that makes no sense.
+    parameter or a release that makes no sense. The answers for the last few hosts are kept.
     """
-    mine, linux = parameters.split(params)
+    return _caps(_Same(host), versions.kernel(kernel), tuple((params or {}).items()))
+
+
+class _Same:
+    """A snapshot as a key: equal to itself alone."""
+
+    __slots__ = ("host",)
+
+    def __init__(self, host: Snapshot) -> None:
+        self.host = host
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.host is self.host
+
+    def __hash__(self) -> int:
+        return id(self.host)
+
+
+@lru_cache(maxsize=16)
+def _caps(same: _Same, kernel: str, params: tuple[tuple[str, int | str | bool], ...]) -> Caps:
+    host = same.host
+    mine, linux = parameters.split(dict(params))
     boot = boot_cpu(host, kernel, linux)
     hardware = setup(host, boot, mine)
-    plan = plan_of(versions.kernel(kernel), hardware.module)
+    plan = plan_of(kernel, hardware.module)
     ledger = Ledger()
     values, held = _start(plan, host, boot, ledger)
     for step in plan.steps:
@@ -120,7 +142,7 @@ def caps(host: Snapshot, kernel: str = "6.12", params: Given | None = None) -> C
         if left:
             ledger.clear(plan.words[number].word, left, left, rules.OTHER_VENDOR)
     return Caps(
-        words={word.name: value for word, value in zip(plan.words, values, strict=True)},
+        words=MappingProxyType({word.name: value for word, value in zip(plan.words, values, strict=True)}),
         decisions=tuple(ledger.decisions),
         boot=boot,
         hardware=hardware,

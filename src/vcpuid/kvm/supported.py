@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.kvm.caps import caps
-from vcpuid.kvm.leaves import BLANK, LEAVES, Build
-from vcpuid.kvm.leaves.build import zero
+from vcpuid.kvm.leaves import LEAVES, Build
 from vcpuid.kvm.params import Given
 from vcpuid.path.decisions import Result
 
@@ -33,11 +32,11 @@ def supported(host: Snapshot, kernel: str = "6.12", params: Given | None = None)
 def _leaf(build: Build, function: int) -> int:
     """Answer one leaf; returns EAX of its first entry."""
     leaf = LEAVES.get(function)
-    registers = build.subleaf(function, 0, BLANK if leaf is None else leaf.rule)
     if leaf is None:
-        zero(registers)
-    else:
-        leaf.answer(build, registers)
+        build.blank(function)
+        return 0
+    registers = build.subleaf(function, 0, leaf.rule)
+    leaf.answer(build, registers)
     return registers[0]
 
 

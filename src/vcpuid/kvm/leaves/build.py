@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ SOURCE = "__do_cpuid_func, arch/x86/kvm/cpuid.c"
 BLANK = Rule("kvm.leaf.blank", "KVM answers this leaf with zeros: it is about the host, or KVM does not know it", SOURCE)
 LEFT_OUT = Rule("kvm.leaf.left-out", "KVM has no entry for this leaf or sub-leaf", SOURCE)
 
+_ZERO = (0, 0, 0, 0)
 _INDEXED = (0x4, 0x7, 0xB, 0xD, 0xF, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1D, 0x1E, 0x1F, 0x8000001D)
 _INDEXED_SINCE = {0x24: "6.12", 0x23: "7.3"}
 
@@ -38,7 +39,7 @@ class Build:
         self._unused = host.raw.by_key()
         self._indexed = indexed(caps.boot.kernel)
         self._limit = host.raw.registers(0x80000000).eax
-        self._written: list[tuple[tuple[int, int], int, Entry | None, list[int], Rule]] = []
+        self._written: list[tuple[tuple[int, int], int, Entry | None, Sequence[int], Rule]] = []
 
     def subleaf(self, function: int, index: int, rule: Rule) -> list[int]:
         """Add an entry with the CPU's answer, to be changed in place; `rule` accounts for the changes."""
@@ -52,6 +53,12 @@ class Build:
             flags = SIGNIFICANT_INDEX if function in self._indexed else 0
         self._written.append((key, flags, entry, registers, rule))
         return registers
+
+    def blank(self, function: int) -> None:
+        """Add an entry of zeros."""
+        key = (function, 0)
+        flags = SIGNIFICANT_INDEX if function in self._indexed and function <= self._limit else 0
+        self._written.append((key, flags, self._unused.pop(key, None), _ZERO, BLANK))
 
     def features(self, registers: list[int], function: int, index: int = 0) -> None:
         """Put KVM's features into the registers that hold some (cpuid_entry_override for each)."""
@@ -67,24 +74,27 @@ class Build:
         """Return the table, and the decisions that lead to it from the CPU's words as `caps` left them."""
         ledger = Ledger()
         features, values = dict(self.caps.plan.by_word), self.caps.values
-        entries = []
-        for key, flags, entry, after, rule in self._written:
-            before = [0, 0, 0, 0] if entry is None else list(entry[3:])
-            for position, word in features.pop(key, ()):
-                before[position] = values[word]
-            if before != after:
+
+        def explain(key: tuple[int, int], entry: Entry | None, after: Sequence[int], rule: Rule) -> None:
+            before: Sequence[int] = _ZERO if entry is None else entry[3:]
+            if key in features:
+                before = list(before)
+                for position, word in features.pop(key):
+                    before[position] = values[word]
+            if before is not after:
                 for register, old, new in zip(REGISTERS, before, after, strict=True):
                     if old != new:
                         ledger.compute(CpuidWord(*key, register), old, new, rule)
+
+        entries = []
+        for key, flags, entry, after, rule in self._written:
+            explain(key, entry, after, rule)
             entries.append(Entry(*key, flags, *after))
-        for key in {**self._unused, **features}:
-            entry = self._unused.get(key)
-            before = [0, 0, 0, 0] if entry is None else list(entry[3:])
-            for position, word in features.get(key, ()):
-                before[position] = values[word]
-            if any(before):
-                for register, old in zip(REGISTERS, before, strict=True):
-                    ledger.clear(CpuidWord(*key, register), old, old, LEFT_OUT)
+        for key, entry in self._unused.items():
+            if entry[3:] != _ZERO:
+                explain(key, entry, _ZERO, LEFT_OUT)
+        for key in list(features):
+            explain(key, None, _ZERO, LEFT_OUT)
         return CpuidTable(entries), ledger.decisions
 
 
