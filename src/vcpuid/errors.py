@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import errno as _errno
+from collections.abc import Sequence
 
 
 class VcpuidError(Exception):
@@ -46,10 +47,10 @@ class KvmError(VcpuidError):
 
 
 class QemuError(VcpuidError):
-    """QEMU refuses to start; `message` is the line it prints, without the program name."""
+    """QEMU refuses to start; `message` is what it prints, without the program name, `warnings` what it has printed before."""
 
     exit_status = 1
 
-    def __init__(self, message: str) -> None:
-        self.message = message
+    def __init__(self, message: str, warnings: Sequence[str] = ()) -> None:
+        self.message, self.warnings = message, tuple(warnings)
         super().__init__(message)

@@ -1,0 +1,64 @@
+"""What QEMU asks of KVM besides CPUID, and how it can fail there (QEMU, target/i386/kvm/kvm.c, kvm_arch_init_vcpu)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vcpuid.cpuid.registers import vendor_name
+from vcpuid.errors import QemuError
+from vcpuid.qemu.hyperv import HyperV
+from vcpuid.qemu.leaves import Cpu
+from vcpuid.qemu.topology import Topology
+
+MCE_AND_MCA = 1 << 7 | 1 << 14
+"""FEAT_1_EDX: with both, from family 6 on, QEMU sets up machine checks."""
+
+_FAILED = "kvm_init_vcpu: kvm_arch_init_vcpu failed (0): "
+_INVALID = f"{_FAILED}Invalid argument"
+_UNSUPPORTED = f"{_FAILED}Operation not supported"
+
+
+@dataclass(frozen=True, slots=True)
+class KvmHost:
+    """The answers that no CPUID leaf holds; the defaults are those of an unremarkable host.
+
+    `recommended_vcpus` is KVM_CAP_NR_VCPUS (QEMU warns of more; None: it does not), `tsc_khz` the TSC's frequency (None: not known),
+    `tsc_scaling` KVM_CAP_TSC_CONTROL, `lmce` whether KVM takes local machine checks (None: on Intel it does), and `refused` those of
+    "hv-evmcs" and "hv-enforce-cpuid" whose KVM_ENABLE_CAP fails with EINVAL.
+    """
+
+    recommended_vcpus: int | None = None
+    tsc_khz: int | None = None
+    tsc_scaling: bool = True
+    lmce: bool | None = None
+    refused: frozenset[str] = frozenset()
+
+    def count_warnings(self, topology: Topology) -> list[str]:
+        """Warn of more vCPUs than KVM recommends."""
+        limit = self.recommended_vcpus
+        counts = (("SMP", topology.cpus), ("hotpluggable", topology.max_cpus))
+        return [
+            f"Number of {what} cpus requested ({count}) exceeds the recommended cpus supported by KVM ({limit})"
+            for what, count in counts
+            if limit is not None and count > limit
+        ]
+
+
+def initialize(kvm: KvmHost, cpu: Cpu, hyperv: HyperV | None) -> int:
+    """Go through what may fail while a vCPU is set up, in QEMU's order; return its TSC frequency in kHz, 0 where it is not known.
+
+    Raises QemuError; the message has QEMU's second line too.
+    """
+    wanted = cpu.integer("tsc-frequency") // 1000
+    if wanted and kvm.tsc_khz is not None and not kvm.tsc_scaling and abs(wanted - kvm.tsc_khz) > kvm.tsc_khz * 250 // 1_000_000:
+        mismatch = f"TSC frequency mismatch between VM ({wanted} kHz) and host ({kvm.tsc_khz} kHz), and TSC scaling unavailable"
+        raise QemuError(_UNSUPPORTED, [mismatch])
+    if hyperv is not None:
+        if "hv-evmcs" in hyperv.flags and "hv-evmcs" in kvm.refused:
+            raise QemuError(f"Hyper-V enlightened VMCS (hv-evmcs) is not supported by kernel\n{_INVALID}")
+        if cpu.on("hv-enforce-cpuid") and "hv-enforce-cpuid" in kvm.refused:
+            raise QemuError(f"failed to enable KVM_CAP_HYPERV_ENFORCE_CPUID: Invalid argument\n{_INVALID}")
+    lmce = vendor_name(cpu.raw.registers(0)) == "GenuineIntel" if kvm.lmce is None else kvm.lmce
+    if cpu.on("lmce") and not lmce and cpu.state.family >= 6 and cpu.word("FEAT_1_EDX") & MCE_AND_MCA == MCE_AND_MCA:
+        raise QemuError(f"kvm: LMCE not supported\n{_UNSUPPORTED}")
+    return wanted or kvm.tsc_khz or 0

@@ -1,0 +1,38 @@
+"""KVM's own leaves, and VMware's frequency leaf (QEMU, target/i386/kvm/kvm.c, kvm_arch_init_vcpu)."""
+
+from __future__ import annotations
+
+from vcpuid.cpuid.registers import Entry
+from vcpuid.qemu.leaves.cpu import Cpu
+
+SIGNATURE = 0x40000000
+BEHIND_HYPERV = 0x100
+"""Where Hyper-V has leaf 0x40000000, KVM's are moved up by this."""
+FREQUENCY = 0x40000010
+APIC_BUS_KHZ = 1_000_000
+INVARIANT_TSC = 1 << 8  # FEAT_8000_0007_EDX
+_SIGNATURE_WORDS = tuple(int.from_bytes(b"KVMKVMKVM\0\0\0"[at : at + 4], "little") for at in (0, 4, 8))
+
+
+def frequency(cpu: Cpu) -> int:
+    """Return the TSC frequency in kHz that the guest is told, 0 where it is told none: it must be known, and not change."""
+    stable = cpu.word("FEAT_8000_0007_EDX") & INVARIANT_TSC or cpu.integer("tsc-frequency")
+    return cpu.tsc_khz if stable and cpu.on("vmware-cpuid-freq") and cpu.on("kvm") else 0
+
+
+def entries(cpu: Cpu, hyperv: bool) -> list[Entry]:
+    """Make KVM's leaves; none with kvm=off."""
+    if not cpu.on("kvm"):
+        return []
+    base = SIGNATURE + (BEHIND_HYPERV if hyperv else 0)
+    last = FREQUENCY if not hyperv and frequency(cpu) else base + 1
+    return [
+        Entry(base, 0, 0, last, *_SIGNATURE_WORDS),
+        Entry(base + 1, 0, 0, cpu.word("FEAT_KVM"), 0, 0, cpu.word("FEAT_KVM_HINTS")),
+    ]
+
+
+def frequency_entries(cpu: Cpu, hyperv: bool) -> list[Entry]:
+    """Make VMware's leaf of TSC and APIC bus frequency, which follows all others."""
+    khz = frequency(cpu)
+    return [] if hyperv or not khz else [Entry(FREQUENCY, 0, 0, khz, APIC_BUS_KHZ, 0, 0)]

@@ -1,0 +1,57 @@
+"""Leaf 0xD: which state components the guest may save, where, and how much room they take (QEMU, target/i386/cpu.c)."""
+
+from __future__ import annotations
+
+from vcpuid.qemu.leaves.basic import ARCH_LBR
+from vcpuid.qemu.leaves.cpu import ZERO, Cpu, Regs
+
+XSAVE = 1 << 26  # FEAT_1_ECX
+XSAVES = 1 << 3  # FEAT_XSAVE
+LEGACY_SIZE = 0x240
+"""Bytes of the x87 and SSE state and the header."""
+LBR = 15
+"""The component of last branch records."""
+SIZES = {2: 0x100, 3: 0x40, 4: 0x40, 5: 0x40, 6: 0x200, 7: 0x400, 9: 8, 11: 0x10, 12: 0x18, 15: 0x328, 17: 0x40, 18: 0x2000, 19: 0x80}
+"""Bytes of each component that QEMU knows; QEMU insists on the host having the same."""
+SUBLEAVES = (0, 1, *SIZES)
+"""Sub-leaves that may answer anything."""
+
+
+def components(cpu: Cpu) -> tuple[int, int]:
+    """Return the guest's XCR0 and XSS components."""
+    xcr0 = cpu.word("FEAT_XSAVE_XCR0_HI") << 32 | cpu.word("FEAT_XSAVE_XCR0_LO")
+    return xcr0, cpu.word("FEAT_XSAVE_XSS_HI") << 32 | cpu.word("FEAT_XSAVE_XSS_LO")
+
+
+def leaf_d(cpu: Cpu, index: int) -> Regs:
+    """Answer leaf 0xD: sub-leaf 0 the standard area, 1 the compacted one, others one component each, laid out as on the host."""
+    if not cpu.word("FEAT_1_ECX") & XSAVE:
+        return ZERO
+    xcr0, xss = components(cpu)
+    lbr = cpu.on("pmu") and bool(cpu.word("FEAT_7_0_EDX") & ARCH_LBR)
+    if index == 0:
+        size = LEGACY_SIZE
+        for component, room in SIZES.items():
+            if xcr0 >> component & 1:
+                size = max(size, cpu.host_cpuid(0xD, component)[1] + room)
+        return xcr0 & 0xFFFFFFFF, size, size, xcr0 >> 32
+    if index == 1:
+        eax = cpu.word("FEAT_XSAVE")
+        size = LEGACY_SIZE + sum(room for component, room in SIZES.items() if (xcr0 | xss) >> component & 1)
+        ecx = cpu.word("FEAT_XSAVE_XSS_LO") & ~(1 << LBR)
+        if lbr and eax & XSAVES:
+            ecx |= 1 << LBR
+        return eax, size, ecx, cpu.word("FEAT_XSAVE_XSS_HI")
+    if index == LBR and lbr:
+        return cpu.host_supports(0xD, index)
+    if index in SIZES:
+        if cpu.release >= (11, 0):
+            # Whatever the guest may not use is shown nonetheless.
+            host, host_xss = cpu.host_supports(0xD, 0), cpu.host_supports(0xD, 1)
+            xcr0, xss = host[3] << 32 | host[0], host_xss[3] << 32 | host_xss[2]
+        if xcr0 >> index & 1:
+            _, offset, flags, _ = cpu.host_cpuid(0xD, index)
+            return SIZES[index], offset, flags & 6, 0
+        if xss >> index & 1:
+            return SIZES[index], 0, 1, 0
+    return ZERO

@@ -1,0 +1,81 @@
+"""Why a register of QEMU's table is what it is, where no feature word decides it; and the pass that accounts for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, CpuidTable, Entry
+from vcpuid.cpuid.words import REGISTERS, CpuidWord, Register, Word
+from vcpuid.path.decisions import Decision, Ledger, Rule, replay
+from vcpuid.qemu.state import CpuState
+
+_CPUID = "cpu_x86_cpuid, target/i386/cpu.c"
+_BUILD = "kvm_x86_build_cpuid, target/i386/kvm/kvm.c"
+_INIT = "kvm_arch_init_vcpu, target/i386/kvm/kvm.c"
+
+ABSENT = Rule("qemu.leaf.absent", "QEMU gives the guest no such leaf, or leaves this register of it zero", _BUILD)
+RANGE = Rule("qemu.leaf.range", "the CPU model, the features in force and the properties level and xlevel decide which leaf is the last", _CPUID)
+VENDOR = Rule("qemu.leaf.vendor", "the CPU model, or the property vendor, names the maker", _CPUID)
+SIGNATURE = Rule("qemu.leaf.signature", "family, model and stepping are the CPU model's, or those given as properties", _CPUID)
+FEATURES = Rule("qemu.leaf.features", "this leaf adjusts the feature word as it is read", _CPUID)
+MODEL_ID = Rule("qemu.leaf.model-id", "the name is the CPU model's, or the property model-id", _CPUID)
+TOPOLOGY = Rule("qemu.leaf.topology", "-smp decides which threads, cores and packages the guest sees", "x86_topo_ids_from_idx, include/hw/i386/topology.h")
+CACHE = Rule("qemu.leaf.cache", "caches are the CPU model's, legacy ones, or with host-cache-info the host's", f"x86_cpu_realizefn and {_CPUID}")
+XSAVE = Rule("qemu.leaf.xsave", "the state components follow from the features in force, sizes and offsets from the host", f"xsave_area_size and {_CPUID}")
+MWAIT = Rule("qemu.leaf.mwait", "QEMU says no more of MWAIT than that it wakes on interrupts", _CPUID)
+PMU = Rule("qemu.leaf.pmu", "performance counters are KVM's with pmu=on, else none", _CPUID, remedy="pmu=on")
+SGX = Rule("qemu.leaf.sgx", "SGX is KVM's, less what the feature words lack; there is no EPC section", _CPUID)
+PT = Rule("qemu.leaf.processor-trace", "QEMU offers one fixed Processor Trace, so that guests can be migrated", _CPUID)
+AMX = Rule("qemu.leaf.amx", "QEMU offers the tiles of a Sapphire Rapids, whatever the host has", _CPUID)
+AVX10 = Rule("qemu.leaf.avx10", "AVX10's version is the CPU model's or the host's, whichever is lower", _CPUID)
+ADDRESSES = Rule("qemu.leaf.address-bits", "phys-bits, host-phys-bits and la57 decide the address widths", _CPUID)
+SVM = Rule("qemu.leaf.svm", "QEMU gives nested guests 16 address space ids", _CPUID)
+HYPERV = Rule("qemu.leaf.hyper-v", "hv-* properties make the guest see Hyper-V, with KVM's own leaves moved to 0x40000100", "hyperv_fill_cpuids, target/i386/kvm/kvm.c")
+KVM = Rule("qemu.leaf.kvm", "QEMU writes KVM's signature itself, none with kvm=off", _INIT)
+FREQUENCY = Rule("qemu.leaf.tsc-frequency", "the guest is told a TSC frequency that is known and does not change", _INIT)
+
+_BY_LEAF: dict[int, Rule] = {
+    0x2: CACHE, 0x4: CACHE, 0x80000005: CACHE, 0x80000006: CACHE, 0x8000001D: CACHE,
+    0x5: MWAIT, 0xA: PMU, 0x80000022: PMU, 0x1C: PMU, 0xB: TOPOLOGY, 0x1F: TOPOLOGY, 0x8000001E: TOPOLOGY,
+    0xD: XSAVE, 0x12: SGX, 0x14: PT, 0x1D: AMX, 0x1E: AMX, 0x24: AVX10, 0x8000000A: SVM, 0x40000010: FREQUENCY,
+    0x80000002: MODEL_ID, 0x80000003: MODEL_ID, 0x80000004: MODEL_ID, 0xC0000000: RANGE,
+}  # fmt: skip
+_BY_REGISTER: dict[tuple[int, Register], Rule] = {
+    (0x0, "eax"): RANGE, (0x0, "ebx"): VENDOR, (0x0, "ecx"): VENDOR, (0x0, "edx"): VENDOR,
+    (0x80000000, "eax"): RANGE, (0x80000000, "ebx"): VENDOR, (0x80000000, "ecx"): VENDOR, (0x80000000, "edx"): VENDOR,
+    (0x1, "eax"): SIGNATURE, (0x80000001, "eax"): SIGNATURE, (0xC0000001, "eax"): SIGNATURE, (0x1, "ebx"): TOPOLOGY,
+    (0x7, "eax"): RANGE, (0x80000008, "eax"): ADDRESSES, (0x80000008, "ecx"): TOPOLOGY,
+}  # fmt: skip
+
+
+def rule_for(word: CpuidWord, present: bool, hyperv: bool) -> Rule:
+    """Name the rule behind a register that no feature word accounts for; `present` tells whether the table has the leaf at all."""
+    if not present:
+        return ABSENT
+    if 0x40000000 <= word.function < 0x40000200 and word.function not in _BY_LEAF:
+        return HYPERV if hyperv and word.function < 0x40000100 else KVM
+    return _BY_REGISTER.get((word.function, word.register)) or _BY_LEAF.get(word.function, FEATURES)
+
+
+def table_words(entries: Iterable[Entry]) -> dict[Word, int]:
+    """Return every register of a table; an entry whose index does not count is sub-leaf 0, and of duplicates the first holds."""
+    words: dict[Word, int] = {}
+    for function, index, flags, *values in entries:
+        subleaf = index if flags & SIGNIFICANT_INDEX else 0
+        for register, value in zip(REGISTERS, values, strict=True):
+            words.setdefault(CpuidWord(function, subleaf, register), value)
+    return words
+
+
+def account(supported: CpuidTable, state: CpuState, table: CpuidTable) -> tuple[Decision, ...]:
+    """Extend the decisions on feature words so that they lead from what KVM supports to the table, register by register."""
+    before = replay(table_words(supported), state.decisions)
+    after = table_words(table)
+    leaves = {(word.function, word.index) for word in after if isinstance(word, CpuidWord)}
+    hyperv = (0x40000100, 0) in leaves or (0x40000002, 0) in leaves
+    ledger = Ledger()
+    for word in before.keys() | after.keys():
+        was, now = before.get(word, 0), after.get(word, 0)
+        if was != now and isinstance(word, CpuidWord):
+            ledger.compute(word, was, now, rule_for(word, (word.function, word.index) in leaves, hyperv))
+    return (*state.decisions, *sorted(ledger.decisions, key=lambda decision: decision.word))

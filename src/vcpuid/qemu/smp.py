@@ -1,0 +1,113 @@
+"""-smp: from its text to the guest's topology.
+
+QEMU, hw/core/machine-smp.c (machine_parse_smp_config); the text is parsed as the machine property `smp`, hence the form of its errors.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from math import prod
+
+from vcpuid.errors import QemuError
+from vcpuid.qemu import catalog
+from vcpuid.qemu.topology import Topology
+from vcpuid.versions import number
+
+_HIERARCHY = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
+"""Levels, largest first; drawers, books and clusters exist on other architectures only, yet are understood."""
+
+_NEW_KEYS = frozenset({"drawers", "books", "modules"})
+"""Keys that QEMU 7.2 does not know."""
+
+_UNSUPPORTED_ORDER = ("modules", "clusters", "dies", "books", "drawers")
+"""In which order QEMU 10.0 complains; 7.2 has dies before clusters."""
+
+
+@cache
+def parse(text: str, release: str, machine: str) -> tuple[Topology, tuple[str, ...]]:
+    """Read -smp for a machine type of a QEMU release; return the topology and what QEMU warns of.
+
+    Raises QemuError with QEMU's message where it refuses.
+    """
+    given = _keys(text, release)
+    warnings = _reject_zero(given, release)
+    supported = _supported(release, machine)
+    _reject_unsupported(given, supported, release)
+    counts, cpus, max_cpus = _complete(given, catalog.prefers_sockets(machine))
+    layout = " * ".join(f"{level} ({counts[level]})" for level in _HIERARCHY if level in supported)
+    if prod(counts.values()) != max_cpus:
+        raise QemuError(f"Invalid CPU topology: product of the hierarchy must match maxcpus: {layout} != maxcpus ({max_cpus})")
+    if max_cpus < cpus:
+        raise QemuError(
+            "Invalid CPU topology: maxcpus must be equal to or greater than smp: "
+            f"{layout} == maxcpus ({max_cpus}) < smp_cpus ({cpus})"
+        )
+    if max_cpus > (limit := catalog.max_cpus(release, machine)):
+        raise QemuError(f"Invalid SMP CPUs {max_cpus}. The max CPUs supported by machine '{machine}' is {limit}")
+    levels = {level: counts[level] for level in ("sockets", "dies", "modules", "cores", "threads")}
+    return Topology(cpus=cpus, max_cpus=max_cpus, **levels), warnings
+
+
+def _keys(text: str, release: str) -> dict[str, int]:
+    """Read `key=number,…`; the first value may lack its key, which is `cpus`."""
+    known = {"cpus", "maxcpus", *_HIERARCHY} - (_NEW_KEYS if number(release) < (10, 0) else set())
+    given: dict[str, int] = {}
+    for position, part in enumerate(text.split(",") if text else ()):
+        key, equals, value = part.partition("=")
+        if not equals:
+            if position:
+                raise QemuError(f"-smp {text}: Expected '=' after parameter '{key}'")
+            key, value = "cpus", key
+        if key not in known:
+            raise QemuError(f"Parameter 'smp.{key}' is unexpected")
+        try:
+            given[key] = int(value, 0)
+        except ValueError:
+            raise QemuError(f"Parameter 'smp.{key}' expects integer") from None
+    return given
+
+
+def _reject_zero(given: dict[str, int], release: str) -> tuple[str, ...]:
+    if all(given.values()):
+        return ()
+    complaint = "CPU topology parameters must be greater than zero"
+    if number(release) < (10, 0):
+        return (f"Deprecated CPU topology (considered invalid): {complaint}",)
+    raise QemuError(f"Invalid CPU topology: {complaint}")
+
+
+def _supported(release: str, machine: str) -> frozenset[str]:
+    """Return the levels that this machine type has."""
+    levels = {"sockets", "cores", "threads"}
+    if catalog.is_pc(machine):
+        levels |= {"dies"} if number(release) < (10, 0) else {"dies", "modules"}
+    return frozenset(levels)
+
+
+def _reject_unsupported(given: dict[str, int], supported: frozenset[str], release: str) -> None:
+    old = number(release) < (10, 0)
+    for level in ("dies", "clusters") if old else _UNSUPPORTED_ORDER:
+        if given.get(level, 1) > 1 and level not in supported:
+            raise QemuError(f"{level} {'' if old else '> 1 '}not supported by this machine's CPU topology")
+
+
+def _complete(given: dict[str, int], prefer_sockets: bool) -> tuple[dict[str, int], int, int]:
+    """Work out what was left open; return the count of each level, the CPUs present and the CPUs possible."""
+    counts = {level: given.get(level, 0) for level in _HIERARCHY}
+    for level in ("drawers", "books", "dies", "clusters", "modules"):
+        counts[level] = counts[level] or 1
+    cpus, max_cpus = given.get("cpus", 0), given.get("maxcpus", 0) or given.get("cpus", 0)
+    if max_cpus:
+        # Two of sockets, cores and threads default to 1, the preferred one takes the rest.
+        first, second = ("sockets", "cores") if prefer_sockets else ("cores", "sockets")
+        wanted = first if not counts[first] else second if not counts[second] else "threads"
+        others = {first: (second, "threads"), second: ("threads",), "threads": ()}[wanted]
+        for level in others:
+            counts[level] = counts[level] or 1
+        if not counts[wanted]:
+            counts[wanted] = max_cpus // prod(count for level, count in counts.items() if level != wanted)
+    for level in ("sockets", "cores", "threads"):
+        if not max_cpus:
+            counts[level] = counts[level] or 1
+    max_cpus = max_cpus or prod(counts.values())
+    return counts, cpus or max_cpus, max_cpus
