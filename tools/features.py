@@ -33,6 +33,7 @@ import json
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -66,17 +67,16 @@ class Table:
     """Features by place; those without a hardware place by the symbol that Linux gives them."""
 
     def __init__(self) -> None:
-        self.linux: dict[Any, dict[tuple[str, int | None, str | None], str]] = defaultdict(dict)
+        self.linux: dict[Any, dict[tuple[str, int | None, str | None, str], str]] = defaultdict(dict)
         self.qemu: dict[Any, dict[tuple[str, tuple[str, ...]], str]] = defaultdict(dict)
         self.libvirt: dict[Any, str] = {}
         self.manual: dict[Any, tuple[str, str]] = {}
         self.copies: dict[Any, str] = {}
 
-    def add_linux(self, key: Any, symbol: str, number: int | None, cpuinfo: str | None, kernel: int) -> None:
-        """Note a symbol of one kernel."""
-        releases = self.linux[key].get((symbol, number, cpuinfo), "")
-        if str(kernel) not in releases:
-            self.linux[key][symbol, number, cpuinfo] = releases + str(kernel)
+    def add_linux(self, key: Any, symbol: str, number: int | None, cpuinfo: str | None, kernel: int, word: str = "") -> None:
+        """Note a symbol of one kernel; kernels in which the word has another name stay apart."""
+        name = symbol, number, cpuinfo, word
+        self.linux[key][name] = self.linux[key].get(name, "") + str(kernel)
 
     def add_qemu(self, key: Any, name: str, aliases: tuple[str, ...], release: int) -> None:
         """Note a property of one QEMU."""
@@ -91,7 +91,7 @@ class Table:
         """Give one feature's row."""
         return [
             None if isinstance(key, str) else f"{key[0]}.{key[1]}",
-            [[*name, releases] for name, releases in newest_first(self.linux[key])],
+            [[*name[:3], releases] for name, releases in newest_first(self.linux[key])],
             [[*name, releases] for name, releases in newest_first(self.qemu[key])],
             self.libvirt.get(key),
             *self.manual.get(key, (None, None)),
@@ -131,11 +131,11 @@ def linux_facts(table: Table, facts: dict[str, Any], kernel: int) -> None:
             key = place(*words[leafs[fact["word"]]], fact["bit"])
         else:
             key = full
-        table.add_linux(key, full, fact["word"] * 32 + fact["bit"], fact["cpuinfo"], kernel)
+        table.add_linux(key, full, fact["word"] * 32 + fact["bit"], fact["cpuinfo"], kernel, leafs[fact["word"]])
     for symbol, (word, bit) in facts["kvm_only_features"].items():
         key = place(*words[word], bit)
         full = f"X86_FEATURE_{symbol}"
-        if not any(name == full and str(kernel) in kernels for (name, _, _), kernels in table.linux[key].items()):
+        if not any(name == full and str(kernel) in kernels for (name, *_), kernels in table.linux[key].items()):
             table.add_linux(key, full, None, None, kernel)
     for kind, symbol in facts["kvm_caps"]["CPUID_8000_0001_EDX"]:
         if kind == "ALIASED_1_EDX_F":
@@ -187,15 +187,15 @@ def vmx_cpuinfo(symbol: str, quoted: str, header: str) -> str | None:
     return symbol.lower() if shown else None
 
 
-def manual_names(table: Table, path: Path) -> str:
-    """Take short names and descriptions of single bits, in words that hold a feature already; returns the file's generator.
+def manual_names(table: Table, path: Path, words: Iterable[str]) -> str:
+    """Take short names and descriptions of single bits, in `words` and those that hold a feature already; returns the file's generator.
 
     Raises SystemExit where the file's header does not put it in the public domain (CC0-1.0).
     """
     text = path.read_text()
     if "SPDX-License-Identifier: CC0-1.0" not in text:
         sys.exit(f"{path}: not under CC0-1.0")
-    known = {key[0] for key in table.linux.keys() | table.qemu.keys() | table.libvirt.keys() if not isinstance(key, str)}
+    known = {*words, *(key[0] for key in table.linux.keys() | table.qemu.keys() | table.libvirt.keys() if not isinstance(key, str))}
     for row in csv.reader(line for line in text.splitlines() if line.strip() and not line.startswith("#")):
         leaf, index, register, bit, name, description = (cell.strip() for cell in [*row[:5], ",".join(row[5:])])
         if ":" in bit or ":" in index or f"{int(leaf, 16):x}.{int(index):x}.{register}" not in known:
@@ -301,7 +301,10 @@ def main() -> None:
     for number, (catalog, (_, tree)) in enumerate(zip(catalogs, options.qemu, strict=True)):
         qemu_names(table, catalog, tree, number)
     libvirt_names(table, options.libvirt[1])
-    generator = manual_names(table, options.linux[-1][1] / "tools/arch/x86/kcpuid/cpuid.csv")
+    linux_words = {name: f"{f:x}.{i:x}.{r}" for facts in kernels for name, (f, i, r) in facts["reverse_cpuid"].items()}
+    qemu_words = {word["name"]: word_place(word) for catalog in catalogs for word in catalog["words"]}
+    csv_file = options.linux[-1][1] / "tools/arch/x86/kcpuid/cpuid.csv"
+    generator = manual_names(table, csv_file, {*linux_words.values(), *qemu_words.values()})
     source = {
         "script": "tools/features.py",
         "linux": [facts["kernel"] for facts in kernels],
@@ -313,8 +316,8 @@ def main() -> None:
         "kernels": [release for release, _ in options.linux],
         "qemus": [release for release, _ in options.qemu],
         "cpuid_leafs": leaf_words(kernels),
-        "linux_words": {name: f"{f:x}.{i:x}.{r}" for facts in kernels for name, (f, i, r) in facts["reverse_cpuid"].items()},
-        "qemu_words": {word["name"]: word_place(word) for catalog in catalogs for word in catalog["words"]},
+        "linux_words": linux_words,
+        "qemu_words": qemu_words,
         "qemu_switches": sorted(set().union(*(switches(table, read(path)) for path in options.qmp))),
     }
     write(source, table, head)

@@ -27,7 +27,7 @@ LINUX_WORDS = {
     "CPUID_LNX_6": "scattered bits of machine-check and later AMD leaves (overflow_recov, succor, smca)",
     "BUGS_1": "bugs: what Linux concludes from vendor, family, model and feature bits, shown in the line `bugs` of /proc/cpuinfo",
     "BUGS_2": "more bugs",
-    "VMX_WORD_0": "VMX features: pin-based controls, below them bits taken from the EPT, VPID and VM-function MSRs",
+    "VMX_WORD_0": "VMX features: pin-based controls in bits 0 to 15, then bits taken from the EPT, VPID and VM-function MSRs",
     "VMX_WORD_1": "VMX features: primary processor-based controls, the allowed-1 half of MSR 482H",
     "VMX_WORD_2": "VMX features: secondary processor-based controls, the allowed-1 half of MSR 48BH",
     "VMX_WORD_3": "VMX features: tertiary processor-based controls, MSR 492H",

@@ -38,8 +38,15 @@ SET_BY = {
     "X86_FEATURE_TPR_SHADOW": "Linux sets it when the MSRs of VMX allow the TPR shadow (kernel/cpu/feat_ctl.c).",
     "X86_FEATURE_FLEXPRIORITY": "Linux sets it when the MSRs of VMX allow both the TPR shadow and virtual APIC accesses "
     "(kernel/cpu/feat_ctl.c).",
+    "X86_FEATURE_VNMI": "On Intel's processors Linux sets it when the MSRs of VMX allow virtual NMIs (kernel/cpu/feat_ctl.c); QEMU's "
+    "vmx-vnmi is that control.",
+    "X86_FEATURE_3DNOWPREFETCH": "On AMD's processors Linux also sets it when lm or 3dnow is there (kernel/cpu/amd.c).",
+    "X86_FEATURE_CPB": "On a first-generation Zen that is no guest Linux sets it even where CPUID lacks it (kernel/cpu/amd.c).",
+    "X86_FEATURE_BTC_NO": "On a third-generation Zen that is no guest Linux sets it even where CPUID lacks it (kernel/cpu/amd.c).",
+    "X86_FEATURE_ARAT": "On AMD's processors from family 12H on Linux sets it even where CPUID lacks it (kernel/cpu/amd.c).",
+    "X86_FEATURE_LFENCE_RDTSC": "On AMD's processors with SSE2 Linux makes LFENCE serializing and sets it (kernel/cpu/amd.c).",
 }
-"""How Linux comes by some flags of its own that people ask about."""
+"""How Linux comes by some flags that CPUID alone does not explain."""
 
 
 class Note(NamedTuple):
@@ -65,7 +72,7 @@ def _notes(feature: Feature, linux: LinuxName | None, kernel: str) -> Iterator[N
             yield Note("shown", f"/proc/cpuinfo shows {linux.cpuinfo} in the line `vmx flags`, not in `flags`.")
         if linux.word in LINUX_WORDS and not feature.is_bug:
             yield Note("word", f"{linux.word} holds {LINUX_WORDS[linux.word]}.")
-        if linux.symbol in SET_BY and feature.bit is None:
+        if linux.symbol in SET_BY and linux.number is not None:
             yield Note("own", SET_BY[linux.symbol])
         if feature.is_bug:
             yield Note("bug", "No bit of the hardware means the bug: Linux concludes it from vendor, family, model and feature bits.")

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import pytest
+
+from vcpuid import data
+from vcpuid.cpuid.names import Feature, all_features, by_bit, find, find_all, short_place, spellings
+from vcpuid.cpuid.words import Bit, CpuidWord, LinuxWord, MsrWord
+from vcpuid.errors import InputError
+from vcpuid.versions import KERNELS, QEMUS
+
+# text, name, place: as cpufeatures.h, reverse_cpuid.h, vmxfeatures.h, kvm_para.h and QEMU's feature_word_info have them.
+KNOWN = [
+    ("fpu", "fpu", "1.0.edx.0"),
+    ("X86_FEATURE_DS", "dts", "1.0.edx.21"),
+    ("ds", "dts", "1.0.edx.21"),
+    ("pni", "pni", "1.0.ecx.0"),
+    ("sse3", "pni", "1.0.ecx.0"),
+    ("XMM3", "pni", "1.0.ecx.0"),
+    ("xtpr", "xtpr", "1.0.ecx.14"),
+    ("sse4_1", "sse4_1", "1.0.ecx.19"),
+    ("sse4.1", "sse4_1", "1.0.ecx.19"),
+    ("sse4-1", "sse4_1", "1.0.ecx.19"),
+    ("avx2", "avx2", "7.0.ebx.5"),
+    ("AVX2", "avx2", "7.0.ebx.5"),
+    ("+avx2", "avx2", "7.0.ebx.5"),
+    ("-avx2", "avx2", "7.0.ebx.5"),
+    ("X86_FEATURE_AVX2", "avx2", "7.0.ebx.5"),
+    ("9*32+5", "avx2", "7.0.ebx.5"),
+    ("( 9*32+ 5)", "avx2", "7.0.ebx.5"),
+    ("spec_ctrl", "spec-ctrl", "7.0.edx.26"),
+    ("18*32+26", "spec-ctrl", "7.0.edx.26"),
+    ("intel_stibp", "stibp", "7.0.edx.27"),
+    ("lahf_lm", "lahf_lm", "80000001.0.ecx.0"),
+    ("lahf-lm", "lahf_lm", "80000001.0.ecx.0"),
+    ("cmp_legacy", "cmp_legacy", "80000001.0.ecx.1"),
+    ("i64", "lm", "80000001.0.edx.29"),
+    ("invtsc", "invtsc", "80000007.0.edx.8"),
+    ("amd-ssbd", "amd-ssbd", "80000008.0.ebx.24"),
+    ("nrip_save", "nrip_save", "8000000a.0.edx.3"),
+    ("sgx1", "sgx1", "12.0.eax.0"),
+    ("X86_FEATURE_SGX1", "sgx1", "12.0.eax.0"),
+    ("11*32+8", "sgx1", "12.0.eax.0"),
+    ("avx-vnni-int8", "avx-vnni-int8", "7.1.edx.4"),
+    ("AVX_VNNI_INT8", "avx-vnni-int8", "7.1.edx.4"),
+    ("intel-pt-lip", "intel-pt-lip", "14.0.ecx.31"),
+    ("kvmclock", "kvmclock", "40000001.0.eax.0"),
+    ("KVM_FEATURE_CLOCKSOURCE2", "kvmclock", "40000001.0.eax.3"),
+    ("kvm_pv_unhalt", "kvm-pv-unhalt", "40000001.0.eax.7"),
+    ("kvm-hint-dedicated", "kvm-hint-dedicated", "40000001.0.edx.0"),
+    ("hv-relaxed", "hv-relaxed", "40000004.0.eax.5"),
+    ("hv-apicv", "hv-avic", "40000004.0.eax.9"),
+    ("rdctl-no", "rdctl-no", "msr.10a.0"),
+    ("ARCH_CAP_RDCL_NO", "rdctl-no", "msr.10a.0"),
+    ("split-lock-detect", "split-lock-detect", "msr.cf.5"),
+    ("full-width-write", "full-width-write", "msr.345.13"),
+    ("vmx-ept", "vmx-ept", "msr.48b.1"),
+    ("VMX_FEATURE_EPT", "vmx-ept", "msr.48b.1"),
+    ("vmx-true-ctls", "vmx-true-ctls", "msr.480.55"),
+    ("X86_FEATURE_SPLIT_LOCK_DETECT", "split_lock_detect", "CPUID_LNX_4.6"),
+    ("11*32+6", "split_lock_detect", "CPUID_LNX_4.6"),
+    ("CPUID_LNX_4.6", "split_lock_detect", "CPUID_LNX_4.6"),
+    ("nonstop_tsc", "nonstop_tsc", "CPUID_LNX_1.24"),
+    ("retpoline", "retpoline", "CPUID_LNX_4.12"),
+    ("cpu_meltdown", "cpu_meltdown", "BUGS_1.14"),
+    ("X86_BUG_BHI", "bhi", "BUGS_2.3"),
+    ("X86_BUG_MONITOR", "monitor", "BUGS_1.12"),
+]
+
+
+@pytest.mark.parametrize(("text", "name", "place"), KNOWN)
+def test_known(text: str, name: str, place: str) -> None:
+    feature = find(text)
+    assert (feature.name, short_place(feature.place)) == (name, place)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("7.0.ebx.5", "7.0.ebx.5"),
+        ("0x7.ebx.5", "7.0.ebx.5"),
+        ("CPUID[eax=07h,ecx=01h].EAX [bit 4]", "7.1.eax.4"),
+        ("CPUID[eax=07h,ecx=01h].EAX.avx-vnni [bit 4]", "7.1.eax.4"),
+        ("CPUID.07H:EBX.avx2 [bit 5]", "7.0.ebx.5"),
+        ("MSR(10AH).rdctl-no [bit 0]", "msr.10a.0"),
+        ("MSR.10A.0", "msr.10a.0"),
+        # QEMU 7.2 and 10.0 log no sub-leaf; the name tells that it is 1, and without a name it is taken as 0.
+        ("CPUID.07H:EAX.avx-vnni [bit 4]", "7.1.eax.4"),
+        ("CPUID.0DH:EAX.xsaves [bit 3]", "d.1.eax.3"),
+        ("CPUID.0DH:EAX [bit 3]", "d.0.eax.3"),
+        ("7.1.edx.30", "7.1.edx.30"),
+        ("CPUID_LNX_4 [bit 6]", "CPUID_LNX_4.6"),
+    ],
+)
+def test_places(text: str, place: str) -> None:
+    assert short_place(find(text).place) == place
+
+
+def test_a_place_without_names_is_a_feature_without_names() -> None:
+    bit = Bit(CpuidWord(7, 1, "edx"), 30)
+    assert by_bit(bit) is None
+    assert find("7.1.edx.30") == Feature(bit)
+    assert Feature(bit).name == "7.1.edx.30"
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("ibpb", ["80000008.0.ebx.12", "CPUID_LNX_2.26"]),
+        ("split_lock_detect", ["msr.cf.5", "CPUID_LNX_4.6"]),
+        ("monitor", ["1.0.ecx.3", "BUGS_1.12"]),
+        ("vnmi", ["8000000a.0.edx.25", "msr.48d.5", "CPUID_LNX_3.1"]),
+        ("fpu", ["1.0.edx.0", "80000001.0.edx.0"]),
+        ("hv-time", ["40000003.0.eax.1", "40000003.0.eax.9"]),
+        ("constant_tsc", ["80000007.0.edx.8", "CPUID_LNX_1.8"]),
+        ("X86_FEATURE_CONSTANT_TSC", ["CPUID_LNX_1.8", "80000007.0.edx.8"]),
+        ("X86_FEATURE_IBPB", ["CPUID_LNX_2.26"]),
+    ],
+)
+def test_order_of_features_that_share_a_name(text: str, places: list[str]) -> None:
+    assert [short_place(feature.place) for feature in find_all(text)] == places
+
+
+def in_newest_kernel(feature: Feature) -> bool:
+    return feature.bit is not None or feature.in_linux(KERNELS[-1]) is not None
+
+
+def test_every_spelling_finds_its_feature() -> None:
+    for feature in filter(in_newest_kernel, all_features()):
+        for text in spellings(feature):
+            assert feature in find_all(text), (feature.name, text)
+
+
+def test_features_of_older_kernels_only_are_found_by_name() -> None:
+    # A place in Linux' own words means what the newest kernel has there.
+    older = [feature for feature in all_features() if not in_newest_kernel(feature)]
+    symbols = {feature.linux for feature in older}
+    assert {"X86_FEATURE_P4", "X86_FEATURE_VNMI"} <= symbols
+    assert "X86_FEATURE_PTI" not in symbols
+    for feature in older:
+        assert feature.linux is not None
+        assert feature in find_all(feature.linux)
+
+
+def test_spellings_don_t_care_for_case_nor_dashes_nor_sign() -> None:
+    for feature in all_features():
+        for text in (feature.name, *filter(None, (feature.linux, feature.qemu, feature.libvirt)), *feature.qemu_aliases):
+            for variant in (text.upper(), text.replace("_", "-"), text.replace("-", "_"), f"+{text}", f" -{text} "):
+                assert find(variant) is find(text)
+
+
+def test_the_name_of_hardware_is_unique_by_place() -> None:
+    features = [feature for feature in all_features() if feature.bit is not None]
+    assert len({feature.bit for feature in features}) == len(features) > 600
+    for feature in features:
+        assert feature.bit is not None
+        assert by_bit(feature.bit) is feature
+        assert feature.bit.position < feature.bit.word.width
+
+
+def test_a_symbol_in_full_means_the_feature_with_that_symbol() -> None:
+    for feature in all_features():
+        for name in feature.linux_names:
+            assert name.symbol in {found.symbol for found in find(name.symbol).linux_names}
+
+
+@pytest.mark.parametrize("release", QEMUS)
+def test_every_feature_bit_of_qemu(release: str) -> None:
+    catalog = data.load(f"qemu-{release}")
+    count = 0
+    for word in catalog["words"]:
+        place = MsrWord(word["msr"]) if "msr" in word else CpuidWord(word["leaf"], word["index"], word["register"])
+        for position, name in word["bits"].items():
+            bit = Bit(place, int(position))
+            feature = by_bit(bit)
+            assert feature is not None
+            assert feature in find_all(name)
+            assert find(name).bit is not None
+            assert find(name).bit.word == bit.word  # type: ignore[union-attr]  # said above
+            qemu = feature.in_qemu(release)
+            assert qemu is not None
+            assert qemu.name == name
+            count += 1
+    named = sum(f.in_qemu(release) is not None for f in all_features() if f.qemu is None or not f.qemu.startswith("hv-"))
+    assert named == count
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_feature_of_linux(kernel: str) -> None:
+    table = data.load(f"linux-{kernel}")
+    words = table["words"]
+    for symbol, word, bit, cpuinfo in table["features"]:
+        full = f"X86_FEATURE_{symbol}"
+        found = [f for f in find_all(full) if any(n.symbol == full and n.number is not None and kernel in n.kernels for n in f.linux_names)]
+        assert len(found) == 1, full
+        name = found[0].in_linux(kernel)
+        assert name is not None
+        assert (name.number, name.cpuinfo) == (word * 32 + bit, cpuinfo)
+        assert name.word == words[word][0]
+        if words[word][1] is not None:
+            function, index, register = words[word][1]
+            assert found[0].bit == Bit(CpuidWord(function, index, register), bit)
+        elif symbol not in {row[0] for row in table["scattered"]}:
+            assert found[0].bit is None
+
+
+def test_history() -> None:
+    vnmi = find("X86_FEATURE_VNMI")
+    assert vnmi.in_linux("6.1") is None, "6.1 has the symbol at a place of its own"
+    assert by_bit(Bit(LinuxWord("CPUID_LNX_3"), 1)) == find("X86_FEATURE_FLEXPRIORITY")
+    amd_ibpb = find("X86_FEATURE_AMD_IBPB")
+    assert amd_ibpb.hidden
+    ept = find("X86_FEATURE_EPT")
+    moved = [(8 * 32 + 2, ("6.12", "6.18", "7.1", "7.3")), (8 * 32 + 3, ("6.1",))]
+    assert [(name.number, name.kernels) for name in ept.linux_names] == moved
+    amx_fp8 = find("amx-fp8")
+    assert amx_fp8.in_qemu("10.0") is None
+    assert amx_fp8.in_qemu("11.1") is not None
+
+
+def test_names_go_from_the_newest_release_to_the_oldest_and_none_is_told_twice() -> None:
+    for feature in all_features():
+        for symbol in {name.symbol for name in feature.linux_names}:
+            kernels = [kernel for name in feature.linux_names if name.symbol == symbol for kernel in name.kernels]
+            assert len(set(kernels)) == len(kernels), symbol
+        ends = [KERNELS.index(name.kernels[-1]) for name in feature.linux_names]
+        assert ends == sorted(ends, reverse=True)
+        for qemu in {name.name for name in feature.qemu_names}:
+            releases = [release for name in feature.qemu_names if name.name == qemu for release in name.releases]
+            assert len(set(releases)) == len(releases), qemu
+
+
+def test_a_copy_of_leaf_1() -> None:
+    copy = by_bit(Bit(CpuidWord(0x80000001, 0, "edx"), 4))
+    assert copy is not None
+    assert copy.copy_of is find("tsc")
+    assert (copy.name, copy.linux, copy.hidden) == ("tsc", None, False)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(InputError, match=r"no CPU feature is called 'axv2'; did you mean avx2\?"):
+        find("axv2")
+    with pytest.raises(InputError, match=r"no CPU feature is called 'qqqqqqqqqq'$"):
+        find("qqqqqqqqqq")
+    for text in ("", "7.0.ebx.32", "msr.10a.64", "99*32+1", "NOWHERE.3"):
+        with pytest.raises(InputError):
+            find(text)
+
+
+def test_properties_of_qemu_that_are_no_feature() -> None:
+    for name in data.load("features")["qemu_switches"]:
+        with pytest.raises(InputError, match="stands for no feature bit"):
+            find(name)
+    assert {"pmu", "migratable", "lmce", "hv-passthrough"} <= set(data.load("features")["qemu_switches"])
