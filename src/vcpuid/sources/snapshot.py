@@ -23,6 +23,7 @@ from vcpuid.errors import InputError
 _TABLES = {"SUP": "supported", "EMU": "emulated", "HV": "hyperv", "TAB": "table", "GOT": "kept"}
 _KINDS = {"RAW", "MSR", "CPUINFO", "PARAM", "CPU", "KERNEL", "SETRC", *_TABLES}
 _EMPTY = "empty"
+_NOTE_LIMIT = 1000
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 
 
@@ -98,6 +99,8 @@ class _Reader:
             self.kinds[kind](kind, rest)
         elif self.told and kind not in _KINDS:
             raise _Cut(f"{kind[:40]!r} is not a kind of line that a snapshot has")
+        elif len(self.notes) == _NOTE_LIMIT:
+            raise _Cut(f"more than {_NOTE_LIMIT} lines that tell nothing of a CPU")
         else:
             self.notes.append(line)
 

@@ -287,16 +287,15 @@ class _Handle:
         self._ioctl(request, buffer)
         return buffer
 
-    def _table(self, request: int) -> CpuidTable:
-        """Ask for a table of unknown length."""
-        room = _ROOM
+    def _table(self, request: int, room: int = _ROOM) -> CpuidTable:
+        """Ask for a table, with more room each time that it does not fit."""
         while True:
             try:
                 return unpack_table(self._fill(request, empty_table(room)))
             except KvmError as error:
                 if error.errno != errno.E2BIG or room >= _MOST:
                     raise
-                room *= 4
+                room = max(_ROOM, room * 4)
 
 
 class Kvm(_Handle):

@@ -1,0 +1,251 @@
+"""`read`: plain and gzip files, standard input, and one error with the file, the line and the cause for whatever makes no sense."""
+
+from __future__ import annotations
+
+import builtins
+import gzip
+import io
+import random
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vcpuid.cpuid import CpuidTable, Entry
+from vcpuid.errors import InputError
+from vcpuid.sources import files, read
+
+TEXT = """\
+CPU Example
+taken on a Sunday
+KERNEL 6.12.1
+# a remark
+CPUINFO flags fpu vme
+
+PARAM kvm_intel.nested Y
+RAW 00000000.0 00000001 756e6547 6c65746e 49656e69
+RAW 00000001.0 000806f8 00010800 7ffef3bf afebfbff
+SUP 00000001.0 f0 000806f8 00010800 7ffef3bf afebfbff
+MSR 10a 1 400000000c000069
+MSR 345 0 0
+"""
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    return tmp_path / "host.txt"
+
+
+def give_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_a_plain_file(host: Path) -> None:
+    host.write_text(TEXT)
+    snapshot = read(host)
+    assert snapshot.cpu == "Example"
+    assert snapshot.kernel == "6.12.1"
+    assert snapshot.notes == ("taken on a Sunday",)
+    assert snapshot.cpuinfo == {"flags": "fpu vme"}
+    assert snapshot.params == {"kvm_intel.nested": "Y"}
+    assert snapshot.vendor == "GenuineIntel"
+    assert snapshot.supported == CpuidTable([Entry(1, 0, 0, 0x806F8, 0x10800, 0x7FFEF3BF, 0xAFEBFBFF)])
+    assert snapshot.emulated is None
+    assert snapshot.msrs == {0x10A: 0x400000000C000069}
+    assert snapshot.msrs.refused == (0x345,)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        gzip.compress(TEXT.encode()),
+        gzip.compress(TEXT[:100].encode()) + gzip.compress(TEXT[100:].encode()),
+        TEXT.replace("\n", "\r\n").encode(),
+        b"\xef\xbb\xbf" + TEXT.encode(),
+        TEXT.rstrip("\n").encode(),
+    ],
+    ids=["gzip", "gzip in two members", "CRLF", "byte order mark", "no end of the last line"],
+)
+def test_a_file_is_known_by_its_content(data: bytes, tmp_path: Path) -> None:
+    plain, other = tmp_path / "plain.gz", tmp_path / "other.txt"
+    plain.write_text(TEXT)
+    other.write_bytes(data)
+    assert read(str(other)) == read(plain)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_standard_input(pack: Any, host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.write_text(TEXT)
+    give_stdin(monkeypatch, pack(TEXT.encode()))
+    assert read("-") == read(host)
+
+
+def test_standard_input_has_a_name_in_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_stdin(monkeypatch, b"RAW 0.0\n")
+    with pytest.raises(InputError, match=r"^standard input:1: 1 fields where 5 belong"):
+        read("-")
+
+
+def test_words_for_the_machine_are_files_as_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("live").write_text(TEXT)
+    assert read(Path("live")) == read("./live")
+    assert read(Path("live")).cpu == "Example"
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("RAW 00000007.0 00000000 019803ab 0000000c", "4 fields where 5 belong"),
+        ("RAW 00000007.0 f1 00000000 019803ab 0000000c 20000000", "6 fields where 5 belong"),
+        ("SUP 00000007.0 00000000 019803ab 0000000c 20000000", "5 fields where 6 belong"),
+        ("SUP 00000007.0 1 00000000 019803ab 0000000c 20000000", "'1' is not of the form fFLAGS"),
+        ("SUP 00000007 f1 00000000 019803ab 0000000c 20000000", "'00000007' is not of the form func.index"),
+        ("SUP 00000007.0 f1 00000000 019803ab 0000000c 2000000g", "register '2000000g' is not a hexadecimal number"),
+        ("SUP 00000007.0 f1 00000000 019803ab 0000000c -0000001", "register '-0000001' is not a hexadecimal number"),
+        ("SUP 00000007.0 f1 00000000 019803ab 0000000c 0x000001", "register '0x000001' is not a hexadecimal number"),
+        ("SUP 00000007.0 f1 00000000 019803ab 0000000c 0000_001", "register '0000_001' is not a hexadecimal number"),
+        ("SUP 00000007.0 f1 00000000 019803ab 0000000c ００００００００", "is not a hexadecimal number"),
+        ("SUP 00000007.0 f1 00000000 019803ab 0000000c 120000000", "register '120000000' has more than 8 digits"),
+        ("SUP 00000007. f1 00000000 019803ab 0000000c 20000000", "sub-leaf '' is not a hexadecimal number"),
+        ("RAW 00000001.0 00000000 019803ab 0000000c 20000000", "a second answer of CPUID 1.0"),
+        ("SUP", "0 fields where 6 belong"),
+        ("EMU empty 1", "2 fields where 6 belong"),
+        ("MSR 10b 1", "2 fields where 3 belong"),
+        ("MSR 10b 2 0", "'2' is not what KVM_GET_MSRS returns"),
+        ("MSR 10b 1 10000000000000000", "value '10000000000000000' has more than 16 digits"),
+        ("MSR 10a 1 0", "a second value of MSR 10a"),
+        ("MSR 345 1 0", "a second value of MSR 345"),
+        ("SETRC", "'' is not a return value"),
+        ("SETRC 1.5", "'1.5' is not a return value"),
+        ("CPUINFO", "a name is missing"),
+        ("CPUINFO flags fpu", "a second CPUINFO line of 'flags'"),
+        ("PARAM kvm_intel.nested Y", "a second PARAM line of 'kvm_intel.nested'"),
+        ("CPU Other", "a second CPU line"),
+        ("KERNEL 6.1.0", "a second KERNEL line"),
+        ("RAWX 00000007.0 0 0 0 0", "'RAWX' is not a kind of line"),
+        ("<html>", "'<html>' is not a kind of line"),
+        ("x" * (files.LINE_LIMIT + 1), "a line of more than 65536 bytes"),
+        ("RAW 00000007.0 00000000\x00 019803ab 0000000c 20000000", "not text: a byte 0x00"),
+        ("RAW 00000007.0 00000000\r 019803ab 0000000c 20000000", "not text: a byte 0x0d"),
+    ],
+)
+def test_a_wrong_line_is_named(line: str, cause: str, host: Path) -> None:
+    host.write_text(TEXT + line + "\n" + TEXT.splitlines()[7] + "\n", newline="")
+    with pytest.raises(InputError) as caught:
+        read(host)
+    assert (caught.value.source, caught.value.line) == (str(host), 13)
+    assert str(caught.value).startswith(f"{host}:13: ")
+    assert cause in caught.value.cause
+    assert len(str(caught.value)) < len(str(host)) + 200
+
+
+@pytest.mark.parametrize("digits", range(1, 8))
+def test_a_file_cut_in_its_last_register(digits: int, host: Path) -> None:
+    host.write_text(TEXT + f"SUP 00000007.0 f1 00000000 019803ab 0000000c {'2000000'[:digits]}")
+    with pytest.raises(InputError, match=r"host.txt:13: the file is cut within this line"):
+        read(host)
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (b"", "host.txt: no CPUID in it"),
+        (b"\n\n# nothing\n", "host.txt:3: no CPUID in it"),
+        (b"<html>\n<p>Not found\n", "host.txt:2: no CPUID in it"),
+        (b"CPUINFO flags fpu vm", "host.txt:1: no CPUID in it"),
+        (b"RAW 0.0 0 0 0 0\ncaf\xe9\n", "host.txt:2: not text: byte 0xe9 is not UTF-8"),
+        (bytes(range(256)), "host.txt:1: not text: a byte 0x00"),
+        (gzip.compress(b"RAW 0.0 0\n"), "host.txt:1: 2 fields where 5 belong"),
+        (gzip.compress(TEXT.encode())[:-1], "host.txt: damaged gzip data: "),
+        (gzip.compress(TEXT.encode())[:40], "host.txt: damaged gzip data: "),
+        (gzip.compress(TEXT.encode())[:3], "host.txt: damaged gzip data: "),
+        (b"\x1f\x8b", "host.txt: damaged gzip data: "),
+        (b"\x1f\x8bRAW 0.0 0 0 0 0\n", "host.txt: damaged gzip data: "),
+        (gzip.compress(TEXT.encode()) + b"more", "host.txt: damaged gzip data: "),
+        (gzip.compress(gzip.compress(TEXT.encode())), "host.txt:1: not text"),
+    ],
+)
+def test_a_wrong_file_is_named(data: bytes, cause: str, host: Path) -> None:
+    host.write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        read(host)
+    assert cause in str(caught.value)
+
+
+def test_damage_to_gzip_data_is_refused_or_does_no_harm(host: Path) -> None:
+    good = gzip.compress(TEXT.encode(), mtime=0)
+    host.write_bytes(good)
+    expected = read(host)
+    refused = 0
+    for position in range(2, len(good)):
+        damaged = bytearray(good)
+        damaged[position] ^= 0x10
+        host.write_bytes(damaged)
+        try:
+            assert read(host) == expected  # the time of day in the header, say
+        except InputError as error:
+            assert "damaged gzip data" in error.cause
+            refused += 1
+    assert refused > len(good) * 0.9
+
+
+def test_noise_is_refused(host: Path) -> None:
+    noise = random.Random(1)
+    for _ in range(50):
+        host.write_bytes(noise.randbytes(2000))
+        with pytest.raises(InputError):
+            read(host)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere.txt: No such file or directory"):
+        read(tmp_path / "nowhere.txt")
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Is a directory"):
+        read(tmp_path)
+
+
+def test_a_path_that_cannot_be_one() -> None:
+    with pytest.raises(InputError, match="null byte"):
+        read("host\0.txt")
+
+
+def test_no_permission(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object) -> None:  # whoever runs the tests may be root, who is never refused
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    with pytest.raises(InputError, match=r"host.txt: Permission denied"):
+        read(host)
+
+
+@pytest.mark.parametrize("source", ["live:", "live:x", "live:-1", "kvm:1.0", "cpu:٣", "cpu:" + "9" * 5000, "/dev/cpu/x/cpuid"])
+def test_a_cpu_has_a_number(source: str) -> None:
+    with pytest.raises(InputError, match="is not the number of a CPU"):
+        read(source)
+
+
+@pytest.mark.parametrize("what", ["bomb", "bomb of lines", "endless line", "endless notes", "device"])
+def test_memory_is_bounded(what: str, host: Path) -> None:
+    sizes = 8 * files.SIZE_LIMIT
+    data = {
+        "bomb": lambda: gzip.compress(bytes(sizes), 1),
+        "bomb of lines": lambda: gzip.compress(b"RAW 0.0 0 0 0 0\n" * (sizes // 16), 1),
+        "endless line": lambda: b"x" * (2 * files.SIZE_LIMIT),
+        "endless notes": lambda: b"a note\n" * (files.SIZE_LIMIT // 7),
+        "device": lambda: None,
+    }[what]()
+    if data is not None:
+        host.write_bytes(data)
+        del data
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="more than"):
+            read(Path("/dev/zero") if what == "device" else host)
+        assert tracemalloc.get_traced_memory()[1] < 6 * files.SIZE_LIMIT
+    finally:
+        tracemalloc.stop()
