@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Literal
 
 import click
 
@@ -11,6 +12,7 @@ from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
 
+MODES: dict[str, Literal[16, 32, 64]] = {"16": 16, "32": 32, "64": 64}
 COLUMNS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx"]
 
 
@@ -124,7 +126,7 @@ def lookup(source: str, leaves: tuple[str, ...], kernel: str | None, params: tup
 @command.command()
 @click.argument("source", metavar="TABLE")
 @click.argument("leaves", metavar="[LEAF[.INDEX]]...", nargs=-1)
-@click.option("--mode", type=click.Choice(["16", "32", "64"]), default="64", show_default=True, help="The guest's mode.")
+@click.option("--mode", type=click.Choice(list(MODES)), default="64", show_default=True, help="The guest's mode, in bits.")
 @format_option
 def run(source: str, leaves: tuple[str, ...], mode: str, form: str) -> None:
     """Hand TABLE to this machine's KVM and show each leaf as asked, kept (KVM_GET_CPUID2) and seen by a real guest."""
@@ -132,7 +134,7 @@ def run(source: str, leaves: tuple[str, ...], mode: str, form: str) -> None:
 
     table = table_of(read_host(source).snapshot)
     wanted = [parse_leaf(leaf) for leaf in leaves] or list(dict.fromkeys((entry.function, entry.index) for entry in table))
-    reading = read_cpuid(table, wanted, mode=int(mode))
+    reading = read_cpuid(table, wanted, mode=MODES[mode])
     rows: list[dict[str, object]] = []
     for function, index in wanted:
         asked, kept, seen = table.registers(function, index), reading.kept.registers(function, index), reading.seen[function, index]

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from vcpuid import kvm, linux, qemu
 from vcpuid.cpuid import CpuidTable, CpuidWord, MsrWord, Registers, Snapshot, Word
+from vcpuid.cpuid.words import REGISTERS
+from vcpuid.errors import InputError
+from vcpuid.kvm.params import split
 from vcpuid.path.decisions import Basis, Step, Trace
 from vcpuid.path.stack import Stack
 from vcpuid.versions import kernel as kernel_tables
@@ -82,9 +85,9 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
     )
     table = made.tables[0]
     msrs: dict[Word, int] = {word: value for word, value in made.state.words().items() if isinstance(word, MsrWord)}
-    machine = Step("qemu", "QEMU's table for KVM_SET_CPUID2", supported.after, {**table.words(), **msrs}, tuple(made.decisions))
+    machine = Step("qemu", "QEMU's table for KVM_SET_CPUID2", supported.after, {**_words(table), **msrs}, tuple(made.decisions))
     kept = kvm.set_cpuid(table, host=host, kernel=kernel, params=stack.params)
-    vcpu = Step("vcpu", "the vCPU's table in KVM", machine.after, {**kept.table.words(), **msrs}, kept.decisions)
+    vcpu = Step("vcpu", "the vCPU's table in KVM", machine.after, {**_words(kept.table), **msrs}, kept.decisions)
     guest = Step("guest", "the guest's CPUID instruction", vcpu.after, GuestWords(kept.table, msrs, kernel))
     if probe is not None:
         vcpu, guest = _observe(probe, table, vcpu, guest, msrs)
@@ -94,22 +97,28 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
 
 def _host_steps(host: Snapshot, kernel: str, stack: Stack) -> tuple[Step, Step, Step]:
     """Silicon, Linux and KVM; a snapshot without RAW lines leaves the first two unknown."""
-    raw: dict[Word, int] = dict(host.raw.words())
+    raw = _words(host.raw)
     msrs: dict[Word, int] = {MsrWord(index): value for index, value in host.msrs.items()}
-    kvm_title = "KVM_GET_SUPPORTED_CPUID"
-    observed = None if host.supported is None else {**host.supported.words(), **msrs}
+    title = "KVM_GET_SUPPORTED_CPUID"
     if not host.raw:
         silicon = Step("silicon", "the host's CPUID instruction", {}, {}, basis=Basis.UNKNOWN)
-        kernel_step = Step("linux", f"Linux {kernel}'s boot_cpu_data", {}, {}, basis=Basis.UNKNOWN)
-        return silicon, kernel_step, Step("kvm", kvm_title, {}, observed or {}, basis=Basis.OBSERVED)
+        kernel_step = Step("linux", f"Linux {kernel}'s boot_cpu_data", {}, {}, basis=Basis.UNKNOWN, whole=False)
+        if host.supported is None:
+            raise InputError("the host tells neither its CPUID (RAW lines) nor what its KVM supports (SUP lines)")
+        return silicon, kernel_step, Step("kvm", title, {}, {**_words(host.supported), **msrs}, basis=Basis.OBSERVED)
     silicon = Step("silicon", "the host's CPUID instruction", {}, raw, basis=Basis.OBSERVED)
-    boot = linux.boot_cpu(host, kernel, stack.params)
-    kernel_step = Step("linux", f"Linux {kernel}'s boot_cpu_data", raw, boot.words, boot.decisions, whole=False)
+    boot = linux.boot_cpu(host, kernel, split(stack.params)[1])
+    kernel_step = Step("linux", f"Linux {kernel}'s boot_cpu_data", raw, boot.words(), boot.decisions, whole=False)
     model = kvm.supported(host, kernel, stack.params)
-    modelled = {**model.table.words(), **msrs}
-    if observed is None:
-        return silicon, kernel_step, Step("kvm", kvm_title, raw, modelled, model.decisions)
-    return silicon, kernel_step, Step("kvm", kvm_title, raw, observed, model.decisions, Basis.OBSERVED, modelled)
+    modelled = {**_words(model.table), **msrs}
+    if host.supported is None:
+        return silicon, kernel_step, Step("kvm", title, raw, modelled, model.decisions)
+    observed = {**_words(host.supported), **msrs}
+    return silicon, kernel_step, Step("kvm", title, raw, observed, model.decisions, Basis.OBSERVED, modelled)
+
+
+def _words(table: CpuidTable) -> dict[Word, int]:
+    return dict(table.words().items())
 
 
 def _observe(probe: Probe, table: CpuidTable, vcpu: Step, guest: Step, msrs: Mapping[Word, int]) -> tuple[Step, Step]:
@@ -119,7 +128,7 @@ def _observe(probe: Probe, table: CpuidTable, vcpu: Step, guest: Step, msrs: Map
     seen: dict[Word, int] = {
         CpuidWord(function, index, register): value
         for (function, index), registers in reading.seen.items()
-        for register, value in zip(("eax", "ebx", "ecx", "edx"), registers, strict=True)
+        for register, value in zip(REGISTERS, registers, strict=True)
     }
-    real = Step(vcpu.party, vcpu.title, vcpu.before, {**reading.kept.words(), **msrs}, vcpu.decisions, Basis.OBSERVED, vcpu.after)
+    real = Step(vcpu.party, vcpu.title, vcpu.before, {**_words(reading.kept), **msrs}, vcpu.decisions, Basis.OBSERVED, vcpu.after)
     return real, Step(guest.party, guest.title, real.after, {**seen, **msrs}, guest.decisions, Basis.OBSERVED, guest.after)

@@ -1,0 +1,71 @@
+"""vcpuid names: one feature, many spellings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cpuid.features import Feature
+from vcpuid.versions import KERNELS
+
+COLUMNS = ["name", "place", "linux", "cpuinfo", "qemu", "libvirt"]
+CARDS = 3
+"""More features than this are listed a line each instead of a card each."""
+
+
+@click.command(name="names")
+@click.argument("texts", metavar="NAME...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="List every feature of the table.")
+@click.option("--kernel", default=KERNELS[-1], show_default=True, metavar="RELEASE", help="The kernel whose headers the remarks are about.")
+@format_option
+def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) -> None:
+    """Give a feature's spellings, or all features of a word.
+
+    NAME is any spelling: avx2, X86_FEATURE_SPEC_CTRL, arch-capabilities, 7.0.ebx.5, a line of QEMU's log; or a word: 7.0.ebx,
+    CPUID_7_EDX, CPUID_LNX_4, FEAT_7_0_EBX. A name that several features share gives them all, the likeliest first. An unknown one is
+    answered with names near to it, and exit status 3.
+    """
+    from vcpuid.cpuid.card import card, look_up
+    from vcpuid.cpuid.names import all_features
+    from vcpuid.cpuid.notes import notes
+    from vcpuid.versions import kernel as kernel_tables
+
+    if bool(texts) == everything:
+        raise click.UsageError("give a NAME, or --all")
+    tables = kernel_tables(kernel)
+    found = all_features() if everything else tuple(dict.fromkeys(f for text in texts for f in look_up(text, tables)))
+    if form == "table" and len(found) <= CARDS:
+        for feature in found:
+            rows: list[dict[str, object]] = [{"what": what, "spelled": spelled} for what, spelled in _card(feature)]
+            emit(Sheet(["what", "spelled"], rows, foot=["", *(note.text for note in notes(feature, tables)), ""]), form)
+    else:
+        data = [card(feature, tables) for feature in found] if form == "json" else None
+        emit(Sheet(COLUMNS, [_row(feature) for feature in found], data), form)
+
+
+def _row(feature: Feature) -> dict[str, object]:
+    values = (feature.name, str(feature.place), feature.linux, feature.cpuinfo, feature.qemu, feature.libvirt)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _card(feature: Feature) -> Iterator[tuple[str, object]]:
+    yield "name", feature.name
+    yield "place", str(feature.place)
+    if feature.description:
+        yield "meaning", feature.description
+    for linux in feature.linux_names:
+        number = "" if linux.number is None else f" ({linux.number // 32}*32+{linux.number % 32})"
+        yield f"Linux {_span(linux.kernels)}", linux.symbol + number
+        yield "/proc/cpuinfo", linux.cpuinfo or "hidden"
+    for qemu in feature.qemu_names:
+        yield f"QEMU {_span(qemu.releases)}", " ".join((qemu.name, *qemu.aliases))
+    if feature.libvirt:
+        yield "libvirt", feature.libvirt
+    if feature.manual:
+        yield "manuals", feature.manual
+
+
+def _span(releases: tuple[str, ...]) -> str:
+    return releases[0] if len(releases) == 1 else f"{releases[0]} to {releases[-1]}"
