@@ -6,7 +6,7 @@
 --facts    what was read off a kernel's cpufeatures.h, scattered.c and KVM (one file a kernel)
 --linux    source tree of the same kernel: cpufeatures.h, vmxfeatures.h, kvm_para.h, msr-index.h and, of the newest,
            tools/arch/x86/kcpuid/cpuid.csv are read
---qemu     source tree of QEMU, of the nearest release where its own is not to be had: aliases and Hyper-V properties are read; the
+--qemu     source tree of QEMU, of the nearest release where its own is not to be had: aliases and what it knows of Hyper-V are read; the
            feature words come from what tools/qemu_catalog.py wrote
 --qmp      that QEMU's answers to query-cpu-model-expansion, for the properties that are no feature
 --libvirt  libvirt's map
@@ -17,7 +17,7 @@ The result, one row a feature: [place, linux, qemu, libvirt, manual, description
     linux        [symbol, number in its array (word * 32 + bit, null where it is in none), name in /proc/cpuinfo or null, kernels] …
     qemu         [property, [aliases], releases] …
     libvirt      libvirt's name or null
-    manual       short name and description in kcpuid's table, null where it has none
+    manual       short name and description in kcpuid's table, of Hyper-V's leaves the name in QEMU's hyperv-proto.h; null where none
 A row may end in one more place: the bit of leaf 1 that AMD's processors repeat here.
 Kernels and releases are digits: positions in the lists `kernels` and `qemus`.
 `cpuid_leafs` names Linux' words in their order; `linux_words` and `qemu_words` say which register or MSR a word stands for; `qemu_switches`
@@ -70,7 +70,7 @@ class Table:
         self.linux: dict[Any, dict[tuple[str, int | None, str | None, str], str]] = defaultdict(dict)
         self.qemu: dict[Any, dict[tuple[str, tuple[str, ...]], str]] = defaultdict(dict)
         self.libvirt: dict[Any, str] = {}
-        self.manual: dict[Any, tuple[str, str]] = {}
+        self.manual: dict[Any, tuple[str, str | None]] = {}
         self.copies: dict[Any, str] = {}
 
     def add_linux(self, key: Any, symbol: str, number: int | None, cpuinfo: str | None, kernel: int, word: str = "") -> None:
@@ -248,6 +248,15 @@ def qemu_names(table: Table, catalog: dict[str, Any], tree: Path, release: int) 
                     table.add_qemu(place(flags["func"], 0, register, bit), name, aliases.get(name, ()), release)
 
 
+def hyperv_names(table: Table, tree: Path) -> None:
+    """Take the constants of QEMU's hyperv-proto.h, whose comments say which register the bits below them are of."""
+    text = (tree / "target/i386/kvm/hyperv-proto.h").read_text()
+    leaves = {name: int(value, 16) for name, value in re.findall(r"#define (HV_CPUID_\w+)\s+(0x\w+)", text)}
+    for leaf, register, body in re.findall(r"/\*\s+\* (HV_CPUID_\w+)\.(E.X) bits\s+\*/([^/]*)", text):
+        for name, bit in re.findall(r"#define (HV_\w+)\s+\(1u << (\d+)\)", body):
+            table.manual[place(leaves[leaf], 0, register.lower(), int(bit))] = name.lower(), None
+
+
 def switches(table: Table, answers: dict[str, Any]) -> set[str]:
     """Give the boolean properties that are no feature bit."""
     properties = {name for model in answers["expansions"].values() for name, value in model.items() if isinstance(value, bool)}
@@ -304,6 +313,7 @@ def main() -> None:
     linux_words = {name: f"{f:x}.{i:x}.{r}" for facts in kernels for name, (f, i, r) in facts["reverse_cpuid"].items()}
     qemu_words = {word["name"]: word_place(word) for catalog in catalogs for word in catalog["words"]}
     csv_file = options.linux[-1][1] / "tools/arch/x86/kcpuid/cpuid.csv"
+    hyperv_names(table, options.qemu[-1][1])
     generator = manual_names(table, csv_file, {*linux_words.values(), *qemu_words.values()})
     source = {
         "script": "tools/features.py",

@@ -62,6 +62,7 @@ class FeatureTable:
         self._raw = raw
         self._rows: list[list[Any]] = raw["rows"]
         self._built: dict[int, Feature] = {}
+        self._all: tuple[Feature, ...] = ()
         self._by_key: dict[str, list[int]] = {}
         self._by_place: dict[str, int] = {}
         self._words = {digit: names for digits, names in raw["cpuid_leafs"].items() for digit in digits}
@@ -91,7 +92,9 @@ class FeatureTable:
 
     def features(self) -> tuple[Feature, ...]:
         """Return all of them."""
-        return tuple(self._feature(number) for number in range(len(self._rows)))
+        if not self._all:
+            self._all = tuple(self._feature(number) for number in range(len(self._rows)))
+        return self._all
 
     def keys(self) -> Iterable[str]:
         """Return the keys of all names."""

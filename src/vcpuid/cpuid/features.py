@@ -54,7 +54,8 @@ class Feature:
 
     `bit` is the place in CPUID or in a feature MSR; None for what Linux keeps in its own words only. Controls of VMX are counted as
     QEMU does, in the allowed-1 half of their MSR: bit 1 of MSR(48BH) is bit 33 of the register. `linux_names` and `qemu_names` go from
-    the newest release to the oldest. `manual` and `description` are those of kcpuid's table. `copy_of`: the bit of leaf 1 that AMD's
+    the newest release to the oldest; more than one of a release are several symbols, or several properties, for one bit. `manual` and
+    `description` are those of kcpuid's table, of Hyper-V's leaves the name in QEMU's header. `copy_of`: the bit of leaf 1 that AMD's
     processors repeat here.
     """
 
