@@ -34,6 +34,7 @@ _KINDS = {
 
 _X86_64 = (("CPUID_D_1_EAX", "XFD"), ("CPUID_8000_0001_EDX", "GBPAGES"), ("CPUID_8000_0001_EDX", "LM"))
 _EMULATED = (("CPUID_1_ECX", "X2APIC"), ("CPUID_7_0_EBX", "TSC_ADJUST"), ("CPUID_7_EDX", "ARCH_CAPABILITIES"))
+_RUNTIME = (("CPUID_1_ECX", "MWAIT"), ("CPUID_1_ECX", "OSXSAVE"), ("CPUID_7_ECX", "OSPKE"))
 _AMD = "CPUID_8000_0021_EAX"
 
 _OLDER = {
@@ -41,6 +42,7 @@ _OLDER = {
         "X86_64": _X86_64,
         "EMULATED": (*_EMULATED, (_AMD, "NO_SMM_CTL_MSR")),
         "PASSTHROUGH": (("CPUID_7_ECX", "LA57"),),
+        "RUNTIME": _RUNTIME,
         "SYNTHESIZED": ((_AMD, "LFENCE_RDTSC"), (_AMD, "SRSO_NO"), (_AMD, "VERW_CLEAR"), ("CPUID_8000_0021_ECX", "TSA_SQ_NO"),
                         ("CPUID_8000_0021_ECX", "TSA_L1_NO")),
         "F": (("CPUID_8000_0008_EBX", "AMD_PSFD"), (_AMD, "NO_NESTED_DATA_BP"), (_AMD, "NULL_SEL_CLR_BASE"),
@@ -51,11 +53,12 @@ _OLDER = {
         "X86_64": _X86_64,
         "EMULATED": (*_EMULATED, (_AMD, "NO_SMM_CTL_MSR")),
         "PASSTHROUGH": (("CPUID_7_ECX", "LA57"),),
+        "RUNTIME": _RUNTIME,
         "SYNTHESIZED": ((_AMD, "LFENCE_RDTSC"), (_AMD, "SBPB"), (_AMD, "IBPB_BRTYPE"), (_AMD, "SRSO_NO"), (_AMD, "VERW_CLEAR"),
                         ("CPUID_8000_0021_ECX", "TSA_SQ_NO"), ("CPUID_8000_0021_ECX", "TSA_L1_NO")),
     },
 }  # fmt: skip
-"""Kinds that 6.1 and 6.12 express by a bare bit number, a local variable or an unconditional kvm_cpu_cap_set after the mask.
+"""Kinds that 6.1 and 6.12 express by a bare bit number, a local variable, an unconditional kvm_cpu_cap_set after the mask, or a comment.
 
 SEV and SEV_ES are in 6.1's mask and sev_set_cpu_caps takes them away again where off: the same outcome as adding them where on.
 """

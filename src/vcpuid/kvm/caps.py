@@ -1,83 +1,26 @@
-"""kvm_cpu_caps: the features that KVM can give to guests, word by word (kvm_set_cpu_caps and its callers in the vendor modules).
+"""kvm_cpu_caps: the features that KVM can give to guests, word by word.
 
-A word starts as the CPU's own. What becomes of a bit is told by its kind (data/kvm-caps.json, the kernel's macros):
-
-    F, X86_64, ALIASED    offered where the CPU and the host kernel have it (in words that Linux does not keep: where the CPU has it)
-    SCATTERED             offered where the host kernel has it, in a place of its own
-    PASSTHROUGH           offered where the CPU has it
-    SYNTHESIZED           offered where the host kernel has it, whatever CPUID says
-    EMULATED, CLAIMED     offered always
-    VENDOR                offered where the vendor module adds it
-    RUNTIME, none         not offered
-
-The rows of `vcpuid.kvm.rules` follow, in the kernel's order.
+A word starts as the CPU's own; the kinds of its features come first, then the rows of `vcpuid.kvm.rules` in the kernel's order
+(kvm_set_cpu_caps, since 7.1 kvm_initialize_cpu_caps, in Linux arch/x86/kvm/cpuid.c, and its callers vmx_set_cpu_caps and
+svm_set_cpu_caps).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
 
 from vcpuid import versions
-from vcpuid.cpuid import Bit, CpuidWord, Snapshot
-from vcpuid.data import load
+from vcpuid.cpuid import Snapshot
 from vcpuid.kvm import params as parameters
 from vcpuid.kvm import rules, xstate
 from vcpuid.kvm.hardware import Hardware, setup
 from vcpuid.kvm.params import Given
+from vcpuid.kvm.plan import Plan, Step, plan_of
 from vcpuid.linux import BootCpu, boot_cpu
-from vcpuid.linux.tables import NOWHERE, Place, tables
-from vcpuid.path.decisions import Decision, Ledger, Rule
-
-_FOLLOWS_HOST = ("F", "X86_64", "ALIASED")
-
-
-class _Word(NamedTuple):
-    """A word of kvm_cpu_caps and the masks of its kinds; `linux` is the number of the host kernel's word, None in KVM's own words."""
-
-    name: str
-    word: CpuidWord
-    linux: int | None
-    known: int
-    followed: int
-    forced: int
-    claimed: int
-    vendor: int
-    runtime: int
-    synthesized: tuple[tuple[int, Place], ...]
-    scattered: tuple[tuple[int, Place], ...]
-
-
-class _Term(NamedTuple):
-    """One condition of a row: a switch, or a bit of the host kernel's words ("host") or of KVM's ("cap")."""
-
-    kind: str
-    switch: str
-    word: int
-    mask: int
-    wanted: bool
-    bit: Bit | None
-
-
-class _Step(NamedTuple):
-    """A row made ready: the bits it changes and the terms it asks for."""
-
-    action: str
-    targets: tuple[tuple[int, int], ...]
-    terms: tuple[_Term, ...]
-    rule: Rule
-
-
-class Plan(NamedTuple):
-    """What one vendor module of one kernel does: words in the kernel's order, then steps. `places` finds a feature's word and mask."""
-
-    words: tuple[_Word, ...]
-    steps: tuple[_Step, ...]
-    places: Mapping[str, tuple[int, int]]
-    by_word: Mapping[tuple[int, int], tuple[tuple[int, int], ...]]
+from vcpuid.path.decisions import Decision, Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,39 +100,32 @@ def _start(plan: Plan, host: Snapshot, boot: BootCpu, ledger: Ledger) -> tuple[l
     """Bring every word from the CPU's value to what its kinds leave; the second list holds VENDOR bits that wait for the vendor module."""
     raw, host_words = host.raw, boot.caps
     values, held = [], []
-    for _, word, linux, known, followed, forced, claimed, vendor, runtime, synthesized, scattered in plan.words:
+    for _, word, linux, known, followed, forced, claimed, vendor, runtime, later, synthesized, scattered in plan.words:
         value = raw.word(word)
+        if value & ~known:
+            for mask, rule in later:
+                value = ledger.clear(word, value, mask, rule)
+            value = ledger.keep(word, value, known, rules.NOT_LISTED)
         if value:
-            if value & ~known:
-                value = ledger.clear(word, value, value & ~known, rules.NOT_LISTED)
-            if value & runtime:
-                value = ledger.clear(word, value, runtime, rules.RUNTIME)
-        missing = followed if linux is None else followed & ~host_words[linux]
-        if linux is None:
-            missing = 0
-        for mask, place in scattered:
+            value = ledger.clear(word, value, runtime, rules.RUNTIME)
+            if linux is not None:
+                value = ledger.clear(word, value, followed & ~host_words[linux], rules.HOST_KERNEL)
+        for mask, place, bit in scattered:
             if not host_words[place.word] & place.mask:
-                missing |= mask
-        added = 0
-        for mask, place in synthesized:
+                value = ledger.clear(word, value, mask, rules.HOST_KERNEL, bit)
+        value = ledger.set(word, value, forced, rules.EMULATED)
+        value = ledger.set(word, value, claimed, rules.CLAIMED)
+        for mask, place, bit in synthesized:
             if host_words[place.word] & place.mask:
-                added |= mask
+                value = ledger.set(word, value, mask, rules.SYNTHESIZED, bit)
             else:
-                missing |= mask
-        if value & missing:
-            value = ledger.clear(word, value, missing, rules.HOST_KERNEL)
-        if forced & ~value:
-            value = ledger.set(word, value, forced, rules.EMULATED)
-        if claimed & ~value:
-            value = ledger.set(word, value, claimed, rules.CLAIMED)
-        if added & ~value:
-            value = ledger.set(word, value, added, rules.SYNTHESIZED)
+                value = ledger.clear(word, value, mask, rules.HOST_KERNEL, bit)
         held.append(value & vendor)
         values.append(value & ~vendor)
     return values, held
 
 
-def _take(step: _Step, plan: Plan, values: list[int], held: list[int], boot: BootCpu, hardware: Hardware, ledger: Ledger) -> None:
+def _take(step: Step, plan: Plan, values: list[int], held: list[int], boot: BootCpu, hardware: Hardware, ledger: Ledger) -> None:
     """Do one row."""
     action, targets, terms, rule = step
     cause = None
@@ -233,83 +169,3 @@ def _set_up_xss(plan: Plan, host: Snapshot, values: list[int], boot: BootCpu, le
                 number, mask = plan.places[feature]
                 values[number] = ledger.clear(plan.words[number].word, values[number], mask, rules.XSS)
     return xss
-
-
-@cache
-def plan_of(release: str, module: str) -> Plan:
-    """Make the tables of a kernel release and the rows of a vendor module ready."""
-    data = load("kvm-caps")
-    column = 3 + data["kernels"].index(release)
-    linux = tables(release)
-    rows = [row for row in rules.ROWS[module] if _in_force(row, release)]
-    granted = {name for row in rows if row.action == "grant" for name in row.features.split()}
-    kinds: dict[str, list[tuple[int, str, str]]] = {}
-    places: dict[str, tuple[int, int]] = {}
-    names = list(data["words"])
-    for row in data["features"]:
-        word, bit, name, kind = row[0], row[1], row[2], row[column]
-        if kind is None and name in granted:
-            kind = "VENDOR"
-        if kind is not None:
-            kinds.setdefault(word, []).append((1 << bit, name, kind))
-        if kind != "ALIASED":
-            places[name] = (names.index(word), 1 << bit)
-    words = tuple(_word(name, data["words"][name], kinds.get(name, []), linux.word_numbers, linux.features) for name in names)
-    by_word: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for number, word in enumerate(words):
-        position = ("eax", "ebx", "ecx", "edx").index(word.word.register)
-        by_word.setdefault((word.word.function, word.word.index), []).append((position, number))
-    steps = tuple(_step(row, places, words, release) for row in rows)
-    return Plan(words, steps, places, {place: tuple(found) for place, found in by_word.items()})
-
-
-def _in_force(row: rules.Row, release: str) -> bool:
-    number = versions.number
-    return number(row.since) <= number(release) and (row.until is None or number(release) <= number(row.until))
-
-
-def _word(
-    name: str, place: list[int | str], kinds: list[tuple[int, str, str]], numbers: Mapping[str, int], features: Mapping[str, Place]
-) -> _Word:
-    def mask(*wanted: str) -> int:
-        return sum(bit for bit, _, kind in kinds if kind in wanted)
-
-    def bound(wanted: str) -> tuple[tuple[int, Place], ...]:
-        return tuple((bit, features.get(feature, NOWHERE)) for bit, feature, kind in kinds if kind == wanted)
-
-    function, index, register, _ = place
-    return _Word(
-        name=name,
-        word=CpuidWord(function, index, register),  # type: ignore[arg-type]
-        linux=numbers.get(name),
-        known=sum(bit for bit, _, _ in kinds),
-        followed=mask(*_FOLLOWS_HOST),
-        forced=mask("EMULATED"),
-        claimed=mask("CLAIMED"),
-        vendor=mask("VENDOR"),
-        runtime=mask("RUNTIME"),
-        synthesized=bound("SYNTHESIZED"),
-        scattered=bound("SCATTERED"),
-    )
-
-
-def _step(row: rules.Row, places: Mapping[str, tuple[int, int]], words: tuple[_Word, ...], release: str) -> _Step:
-    targets: dict[int, int] = {}
-    for name in row.features.split():
-        number, mask = places[name]
-        targets[number] = targets.get(number, 0) | mask
-    return _Step(row.action, tuple(targets.items()), tuple(_term(text, places, words, release) for text in row.when.split()), row.rule)
-
-
-def _term(text: str, places: Mapping[str, tuple[int, int]], words: tuple[_Word, ...], release: str) -> _Term:
-    wanted = not text.startswith("!")
-    kind, colon, name = text.removeprefix("!").partition(":")
-    linux = tables(release)
-    if not colon:
-        return _Term("switch", kind, 0, 0, wanted, None)
-    if kind == "cap":
-        number, mask = places[name]
-        return _Term("cap", "", number, mask, wanted, Bit(words[number].word, mask.bit_length() - 1))
-    place = (linux.features if kind == "host" else linux.bugs).get(name, NOWHERE)
-    bit = Bit(linux.words[place.word], place.mask.bit_length() - 1) if place.mask else None
-    return _Term("host", "", *place, wanted, bit)

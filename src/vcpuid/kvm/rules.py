@@ -15,9 +15,11 @@ is missing. `set` and `clear` change what the feature's kind gave. Names are the
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from vcpuid.path.decisions import Rule
+from vcpuid.versions import KERNELS, number
 
 _COMMON = "kvm_set_cpu_caps, arch/x86/kvm/cpuid.c"
 _VMX = "vmx_set_cpu_caps, arch/x86/kvm/vmx/vmx.c"
@@ -25,6 +27,14 @@ _SVM = "svm_set_cpu_caps, arch/x86/kvm/svm/svm.c"
 _SEV = "sev_set_cpu_caps, arch/x86/kvm/svm/sev.c"
 
 NOT_LISTED = Rule("kvm.caps.not-listed", "KVM does not list this feature, so guests may not have it", _COMMON)
+NOT_YET = {
+    newer: Rule(
+        f"kvm.caps.not-before-{newer}", f"KVM of this kernel does not list this feature; Linux {newer} does", _COMMON,
+        remedy=f"run Linux {newer} or newer on the host", until=older,
+    )
+    for older, newer in pairwise(KERNELS)
+}  # fmt: skip
+"""By the first release, of those with tables, in which KVM offers the feature."""
 HOST_KERNEL = Rule(
     "kvm.caps.host-kernel",
     "the host kernel does not use this feature of the CPU, and KVM offers only what the host kernel has",
@@ -126,6 +136,10 @@ class Row(NamedTuple):
     rule: Rule
     since: str = "6.1"
     until: str | None = None
+
+    def in_force(self, kernel: str) -> bool:
+        """Whether a kernel release has the row."""
+        return number(self.since) <= number(kernel) and (self.until is None or number(kernel) <= number(self.until))
 
 
 COMMON = (
