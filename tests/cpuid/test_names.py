@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vcpuid import data
-from vcpuid.cpuid.names import Feature, all_features, by_bit, find, find_all, short_place, spellings
+from vcpuid.cpuid.names import Feature, LinuxName, all_features, by_bit, find, find_all, short_place, spellings
 from vcpuid.cpuid.words import Bit, CpuidWord, LinuxWord, MsrWord
 from vcpuid.errors import InputError
 from vcpuid.versions import KERNELS, QEMUS
@@ -187,23 +187,39 @@ def test_every_feature_bit_of_qemu(release: str) -> None:
     assert named == count
 
 
+def holder(symbol: str, kernel: str) -> tuple[Feature, LinuxName]:
+    """The one feature that has the symbol as a number of Linux' arrays in that kernel."""
+    found = [
+        (feature, name)
+        for feature in find_all(symbol)
+        for name in feature.linux_names
+        if name.symbol == symbol and name.number is not None and kernel in name.kernels
+    ]
+    assert len(found) == 1, symbol
+    return found[0]
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_every_feature_of_linux(kernel: str) -> None:
+    # The tables of the package linux were read by another script.
     table = data.load(f"linux-{kernel}")
-    words = table["words"]
-    for symbol, word, bit, cpuinfo in table["features"]:
-        full = f"X86_FEATURE_{symbol}"
-        found = [f for f in find_all(full) if any(n.symbol == full and n.number is not None and kernel in n.kernels for n in f.linux_names)]
-        assert len(found) == 1, full
-        name = found[0].in_linux(kernel)
-        assert name is not None
-        assert (name.number, name.cpuinfo) == (word * 32 + bit, cpuinfo)
-        assert name.word == words[word][0]
-        if words[word][1] is not None:
-            function, index, register = words[word][1]
-            assert found[0].bit == Bit(CpuidWord(function, index, register), bit)
-        elif symbol not in {row[0] for row in table["scattered"]}:
-            assert found[0].bit is None
+    scattered = {symbol: Bit(CpuidWord(function, index, register), bit) for symbol, function, index, register, bit in table["scattered"]}
+    for symbol, word, position, cpuinfo in table["features"]:
+        feature, name = holder(f"X86_FEATURE_{symbol}", kernel)
+        word_name, place = table["words"][word]
+        assert (name.number, name.word, name.cpuinfo) == (word * 32 + position, word_name, cpuinfo)
+        assert feature.bit == scattered.get(symbol, place and Bit(CpuidWord(*place), position))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_bug_and_vmx_feature_of_linux(kernel: str) -> None:
+    table = data.load(f"linux-{kernel}")
+    for key, prefix in (("bugs", "X86_BUG_"), ("vmx", "VMX_FEATURE_")):
+        for symbol, word, position, cpuinfo in table[key]:
+            _, name = holder(prefix + symbol, kernel)
+            assert (name.number, name.cpuinfo) == (word * 32 + position, cpuinfo)
+        told = {n.symbol for f in all_features() for n in f.linux_names if kernel in n.kernels and n.symbol.startswith(prefix)}
+        assert told == {prefix + row[0] for row in table[key]}
 
 
 def test_history() -> None:
