@@ -10,6 +10,7 @@ from vcpuid.cpuid.words import Word
 from vcpuid.linux import (
     amd,
     fpu,
+    hypervisor,
     identify,
     intel,
     mitigations,
@@ -24,6 +25,7 @@ from vcpuid.linux import (
 )
 from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.machine import Machine
+from vcpuid.linux.observed import adopt
 from vcpuid.linux.tables import NOWHERE, Tables, tables
 from vcpuid.path.decisions import Decision
 
@@ -71,14 +73,22 @@ class BootCpu:
         return dict(zip(self.tables.words, self.caps, strict=True))
 
 
-def boot_cpu(host: Snapshot, kernel: str = "6.12", params: Mapping[str, str | int] | None = None) -> BootCpu:
+def boot_cpu(
+    host: Snapshot,
+    kernel: str = "6.12",
+    params: Mapping[str, str | int] | None = None,
+    observed: bool = False,
+) -> BootCpu:
     """Identify the boot processor as a Linux release does.
 
-    `host` gives CPUID (`raw`) and MSRs, `params` what neither shows (see `vcpuid.linux.machine`). Raises InputError for a parameter that
-    is not known and for a release that is not a number.
+    `host` gives CPUID (`raw`) and MSRs, `params` what neither shows (see `vcpuid.linux.machine`). With `observed`, the flags that the
+    host's own /proc/cpuinfo printed, where the snapshot has its lines, take the place of those worked out (rule "linux.observed").
+    Raises InputError for a parameter that is not known and for a release that is not a number.
     """
     cpu = Cpu(host, tables(kernel), Machine(host, params))
     _identify(cpu)
+    if observed:
+        adopt(cpu, host.cpuinfo)
     return BootCpu(
         cpu.tables, cpu.vendor, cpu.family, cpu.model, cpu.stepping, cpu.phys_bits, cpu.virt_bits,
         tuple(cpu.caps), tuple(cpu.vmx), tuple(cpu.ledger.decisions),
@@ -100,6 +110,7 @@ def _identify(cpu: Cpu) -> None:
     intel.split_lock(cpu)
     cpu.force("NOPL", rules.NOPL)
     # setup_arch, mm_core_init and trap_init
+    hypervisor.ask(cpu)
     protection.paging(cpu)
     timekeeping.init(cpu)
     mitigations.isolate_page_tables(cpu)
@@ -116,6 +127,8 @@ def _identify(cpu: Cpu) -> None:
     tsx.init(cpu)
     mitigations.select(cpu)
     fpu.init(cpu)
+    # init_hw_perf_events
+    intel.performance_monitoring(cpu)
 
 
 def _nothing(cpu: Cpu) -> None:

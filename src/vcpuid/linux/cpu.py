@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from vcpuid.cpuid.registers import Registers, Snapshot
-from vcpuid.cpuid.words import Bit
 from vcpuid.linux import rules
 from vcpuid.linux.machine import Machine
 from vcpuid.linux.tables import NOWHERE, Match, Place, Tables, candidates
@@ -49,12 +48,12 @@ class Cpu:
     def has(self, feature: str) -> bool:
         """Tell whether a feature is set (boot_cpu_has)."""
         word, mask = self.tables.features.get(feature, NOWHERE)
-        return bool(self.caps[word] & mask)
+        return self.caps[word] & mask != 0
 
     def has_bug(self, bug: str) -> bool:
         """Tell whether a bug is set (boot_cpu_has_bug)."""
         word, mask = self.tables.bugs.get(bug, NOWHERE)
-        return bool(self.caps[word] & mask)
+        return self.caps[word] & mask != 0
 
     def is_one_of(self, table: str) -> Match | None:
         """Find the first row of a list of models that this processor matches (x86_match_cpu in match.c)."""
@@ -118,22 +117,20 @@ class Cpu:
         word, mask = place
         before = self.caps[word]
         if mask & ~before and self._holds(rule):
-            self.caps[word] = self.ledger.set(self.tables.words[word], before, mask, rule, self._bit(cause))
+            bit = None if cause is None else self.tables.bits.get(cause)
+            self.caps[word] = self.ledger.set(self.tables.words[word], before, mask, rule, bit)
 
     def _clear(self, feature: str, rule: Rule, cause: str | None) -> list[Place]:
-        places = self.tables.features
+        places, bits = self.tables.features, self.tables.bits
         if feature not in places:
             return []
         words, caps, ledger = self.tables.words, self.caps, self.ledger
         word, mask = places[feature]
-        caps[word] = ledger.clear(words[word], caps[word], mask, rule, self._bit(cause))
+        caps[word] = ledger.clear(words[word], caps[word], mask, rule, None if cause is None else bits.get(cause))
         gone = [places[feature]]
         for name, needed in self.tables.dependents(feature):
             word, mask = places[name]
             gone.append(places[name])
             if caps[word] & mask:
-                caps[word] = ledger.clear(words[word], caps[word], mask, rules.DEPENDS, self._bit(needed))
+                caps[word] = ledger.clear(words[word], caps[word], mask, rules.DEPENDS, bits.get(needed))
         return gone
-
-    def _bit(self, feature: str | None) -> Bit | None:
-        return None if feature is None else self.tables.bit(feature)

@@ -18,9 +18,9 @@ class CpuInfo(NamedTuple):
     vmx_flags: tuple[str, ...]
 
 
-def cpuinfo(host: Snapshot, kernel: str = "6.12", params: Mapping[str, str | int] | None = None) -> CpuInfo:
+def cpuinfo(host: Snapshot, kernel: str = "6.12", params: Mapping[str, str | int] | None = None, observed: bool = False) -> CpuInfo:
     """Say what /proc/cpuinfo shows of the boot processor; takes and raises what `boot_cpu` does."""
-    cpu = boot_cpu(host, kernel, params)
+    cpu = boot_cpu(host, kernel, params, observed)
     tables = cpu.tables
     vmx = _shown(tables.shown_vmx, cpu.vmx) if cpu.has("VMX") and cpu.vmx[0] else ()
     return CpuInfo(_shown(tables.shown_features, cpu.caps), _shown(tables.shown_bugs, cpu.caps), vmx)

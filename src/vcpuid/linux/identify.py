@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from vcpuid.cpuid.registers import vendor_name
+from vcpuid.cpuid.registers import Entry, vendor_name
 from vcpuid.cpuid.words import CpuidWord
 from vcpuid.linux import rules
 from vcpuid.linux.cpu import Cpu
@@ -83,15 +83,19 @@ def _reads_own_leaf(cpu: Cpu, function: int) -> bool:
 
 
 def _scattered(cpu: Cpu) -> None:
+    get = cpu.raw.get
+    tops = {0: cpu.level, 0x80000000: cpu.leaf(0x80000000).eax}
     for function, subleaf, register, bits in cpu.tables.scattered:
         base = function & 0xFFFF0000
-        if not function <= cpu.leaf(base).eax <= base | 0xFFFF:
-            continue
-        value = cpu.leaf(function, subleaf)[register]
+        entry = get(function, subleaf) if function <= tops[base] <= base | 0xFFFF else None
+        value = 0 if entry is None else entry[_FIRST_REGISTER + register]
         if value:
             for mask, feature in bits:
                 if value & mask:
                     cpu.set(feature, rules.SCATTERED)
+
+
+_FIRST_REGISTER = Entry._fields.index("eax")
 
 
 _IMPLIED = {

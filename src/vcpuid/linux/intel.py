@@ -48,6 +48,10 @@ SPLIT_LOCK = Rule(
     "split_lock_setup, cpu/bus_lock.c (cpu/intel.c before 6.18)",
 )
 
+NO_LBR_DEPTH = Rule(
+    "linux.intel.no-lbr-depth", "Leaf 0x1C reports no depth of last branch records", "intel_pmu_arch_lbr_init, arch/x86/events/intel/lbr.c"
+)
+
 _CONTROLS = ("IBRS", "IBPB", "STIBP", "SPEC_CTRL", "MSR_SPEC_CTRL", "INTEL_STIBP", "SSBD", "SPEC_CTRL_SSBD")
 _NONSTOP_S3 = {0x27, 0x35, 0x4A, 0x75}
 _CORE_CAPS_SPLIT_LOCK = 1 << 5
@@ -147,3 +151,9 @@ def split_lock(cpu: Cpu) -> None:
     enumerated = cpu.has("CORE_CAPABILITIES") and (cpu.machine.msr(machine.CORE_CAPABILITIES) or 0) & _CORE_CAPS_SPLIT_LOCK
     if (listed is not None and (listed.data == 0 or enumerated)) or (enumerated and cpu.since("6.12")):
         cpu.force("SPLIT_LOCK_DETECT", SPLIT_LOCK)
+
+
+def performance_monitoring(cpu: Cpu) -> None:
+    """Look at the last branch records (intel_pmu_init)."""
+    if cpu.has("ARCH_LBR") and cpu.has("ARCH_PERFMON") and not cpu.leaf(0x1C).eax & 0xFF:
+        cpu.drop("ARCH_LBR", NO_LBR_DEPTH)

@@ -6,7 +6,6 @@ Parameters (`params` of `boot_cpu` and `cpuinfo`), each with what holds where it
 | --- | --- | --- |
 | `cmdline` | the kernel's command line | empty |
 | `msr.INDEX` | what RDMSR reads at boot (INDEX hexadecimal); "absent" where it raises #GP | see below |
-| `siblings` | 1 where another thread of a core is or may come online | 0 |
 
 An MSR that is not given is taken from the snapshot where `SNAPSHOT` lists it, else from `TYPICAL`, else it is absent. The feature MSRs
 of a snapshot are those that KVM offers to guests: they differ from the hardware's where KVM filters (0x10a) or nests (0x480 to 0x491),
@@ -62,26 +61,20 @@ SNAPSHOT = frozenset({MICROCODE, ARCH_CAPABILITIES, *range(0x480, 0x493)})
 class Machine:
     """A host as the booting kernel sees it beside CPUID."""
 
-    __slots__ = ("_given", "_snapshot", "options", "siblings")
+    __slots__ = ("_msrs", "options")
 
     def __init__(self, host: Snapshot, params: Mapping[str, str | int] | None = None) -> None:
-        params = params or {}
-        self._snapshot = host.msrs
-        self._given: dict[int, int | None] = {}
-        for name, value in params.items():
+        self._msrs: dict[int, int | None] = {**TYPICAL, **{index: value for index, value in host.msrs.items() if index in SNAPSHOT}}
+        for name, value in (params or {}).items():
             if name.startswith("msr."):
-                self._given[_number(name[4:], 16)] = None if value == "absent" else _number(value)
-            elif name not in ("cmdline", "siblings"):
-                raise InputError(f"unknown parameter {name!r} of the Linux host: cmdline, siblings and msr.INDEX are known")
-        self.options = _options(str(params.get("cmdline", "")))
-        self.siblings = bool(_number(params.get("siblings", 0)))
+                self._msrs[_number(name[4:], 16)] = None if value == "absent" else _number(value)
+            elif name != "cmdline":
+                raise InputError(f"unknown parameter {name!r} of the Linux host: cmdline and msr.INDEX are known")
+        self.options = _options(str((params or {}).get("cmdline", "")))
 
     def msr(self, index: int) -> int | None:
         """Return what RDMSR gives; None where it raises #GP."""
-        if index in self._given:
-            return self._given[index]
-        value = self._snapshot.get(index) if index in SNAPSHOT else None
-        return TYPICAL.get(index) if value is None else value
+        return self._msrs.get(index)
 
     def option(self, name: str) -> str | None:
         """Return the last value that the command line gives an option, "" where it has none; None where it is not there."""

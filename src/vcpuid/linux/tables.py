@@ -58,6 +58,7 @@ class Tables:
     words: tuple[CpuidWord | LinuxWord, ...]
     word_numbers: dict[str, int]
     features: dict[str, Place]
+    bits: dict[str, Bit]
     bugs: dict[str, Place]
     shown_features: tuple[tuple[str, Place], ...]
     shown_bugs: tuple[tuple[str, Place], ...]
@@ -65,11 +66,6 @@ class Tables:
     scattered: tuple[Scattered, ...]
     depending: dict[str, tuple[str, ...]]
     lists: dict[str, tuple[Match, ...]]
-
-    def bit(self, feature: str) -> Bit | None:
-        """Return a feature's bit, None where this release has no such feature."""
-        word, mask = self.features.get(feature, NOWHERE)
-        return Bit(self.words[word], mask.bit_length() - 1) if mask else None
 
     def dependents(self, feature: str) -> tuple[tuple[str, str], ...]:
         """Give all features that go when this one goes, each with the feature that takes it along (do_clear_cpu_cap in cpuid-deps.c)."""
@@ -119,6 +115,7 @@ def tables(kernel: str) -> Tables:
         words=(*cpuid, *(LinuxWord(f"BUGS_{number + 1}") for number in range(bug_words))),
         word_numbers={name: number for number, (name, _) in enumerate(data["words"])},
         features=features,
+        bits={name: Bit(cpuid[word], mask.bit_length() - 1) for name, (word, mask) in features.items()},
         bugs=bugs,
         shown_features=_shown((shown, features[name]) for name, _, _, shown in data["features"]),
         shown_bugs=_shown((shown, bugs[name]) for name, _, _, shown in data["bugs"]),

@@ -1,0 +1,49 @@
+"""What a hypervisor tells a Linux guest of its TSC (arch/x86/kernel/kvmclock.c, cpu/mshyperv.c, cpu/vmware.c)."""
+
+from __future__ import annotations
+
+from vcpuid.linux.cpu import Cpu
+from vcpuid.path.decisions import Rule
+
+KVM_CLOCK = Rule("linux.kvm.clock", "KVM's clock tells the TSC's frequency", "kvmclock_init, kvmclock.c", "Boot with no-kvmclock")
+HYPERV_FREQUENCY = Rule("linux.hyperv.frequency", "Hyper-V tells the TSC's frequency", "ms_hyperv_init_platform, cpu/mshyperv.c")
+HYPERV_INVARIANT = Rule("linux.hyperv.invariant", "Hyper-V promises an invariant TSC", "ms_hyperv_init_platform, cpu/mshyperv.c")
+VMWARE = Rule("linux.vmware.tsc", "VMware keeps the TSC at one rate and in step", "vmware_set_capabilities, cpu/vmware.c")
+
+_KVM_CLOCKSOURCES = 1 << 0 | 1 << 3
+_HYPERV_FREQUENCY_MSRS, _HYPERV_FREQUENCIES_AVAILABLE, _HYPERV_INVARIANT_TSC = 1 << 11, 1 << 8, 1 << 15
+
+
+def ask(cpu: Cpu) -> None:
+    """Ask the hypervisor that announces itself; KVM is preferred where it stands behind Hyper-V's leaves (detect_hypervisor_vendor)."""
+    if cpu.has("HYPERVISOR"):
+        for base in (0x40000100, 0x40000000):
+            if known := _NAMES.get(cpu.leaf(base)[1:]):
+                known(cpu, base)
+                break
+
+
+def _kvm(cpu: Cpu, base: int) -> None:
+    if cpu.leaf(base + 1).eax & _KVM_CLOCKSOURCES and cpu.machine.option("no-kvmclock") is None:
+        cpu.force("TSC_KNOWN_FREQ", KVM_CLOCK)
+
+
+def _hyperv(cpu: Cpu, base: int) -> None:
+    features = cpu.leaf(base + 3)
+    if features.eax & _HYPERV_FREQUENCY_MSRS and features.edx & _HYPERV_FREQUENCIES_AVAILABLE:
+        cpu.force("TSC_KNOWN_FREQ", HYPERV_FREQUENCY)
+    if features.eax & _HYPERV_INVARIANT_TSC:
+        cpu.force("TSC_RELIABLE", HYPERV_INVARIANT)
+
+
+def _vmware(cpu: Cpu, base: int) -> None:
+    del base
+    for feature in ("CONSTANT_TSC", "TSC_RELIABLE", "TSC_KNOWN_FREQ"):
+        cpu.force(feature, VMWARE)
+
+
+def _signature(text: bytes) -> tuple[int, ...]:
+    return tuple(int.from_bytes(text[start : start + 4], "little") for start in (0, 4, 8))
+
+
+_NAMES = {_signature(b"KVMKVMKVM\0\0\0"): _kvm, _signature(b"Microsoft Hv"): _hyperv, _signature(b"VMwareVMware"): _vmware}

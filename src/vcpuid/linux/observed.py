@@ -1,0 +1,36 @@
+"""Flags as a running kernel printed them, in place of those that the rules work out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from vcpuid.linux.cpu import Cpu
+from vcpuid.linux.tables import Place
+from vcpuid.path.decisions import Rule
+
+OBSERVED = Rule(
+    "linux.observed",
+    "The running kernel's /proc/cpuinfo says so",
+    "show_cpuinfo, cpu/proc.c",
+)
+
+
+def adopt(cpu: Cpu, cpuinfo: Mapping[str, str]) -> None:
+    """Give every flag that /proc/cpuinfo would print the value that its lines have; hidden flags and lines not there stay as they are."""
+    for line, names in (("flags", cpu.tables.shown_features), ("bugs", cpu.tables.shown_bugs)):
+        if line in cpuinfo:
+            for word, (shown, on) in _masks(names, cpuinfo[line]).items():
+                before = cpu.caps[word]
+                cpu.caps[word] = cpu.ledger.compute(cpu.tables.words[word], before, before & ~shown | on, OBSERVED)
+    if "vmx_flags" in cpuinfo:
+        for word, (shown, on) in _masks(cpu.tables.shown_vmx, cpuinfo["vmx_flags"]).items():
+            cpu.vmx[word] = cpu.vmx[word] & ~shown | on
+
+
+def _masks(names: Sequence[tuple[str, Place]], line: str) -> dict[int, tuple[int, int]]:
+    printed = frozenset(line.split())
+    masks: dict[int, tuple[int, int]] = {}
+    for name, (word, mask) in names:
+        shown, on = masks.get(word, (0, 0))
+        masks[word] = shown | mask, on | mask * (name in printed)
+    return masks
