@@ -42,7 +42,7 @@ def descriptors(source: str) -> dict[int, list[int]]:
     table = source[source.index("cpuid2_cache_descriptors[] = {") :]
     rows = re.findall(r"\[(0x\w+)\] = \{(.*?)\}", table[: table.index("\n};")], re.DOTALL)
     names = ("type", "level", "size", "associativity", "line_size")
-    return {int(code, 16): [(found := fields(body))[name] for name in names] for code, body in rows}
+    return {int(code, 16): [fields(body)[name] for name in names] for code, body in rows}
 
 
 def caches(source: str, name: str) -> list[list[Any]]:

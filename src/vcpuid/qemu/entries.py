@@ -1,13 +1,15 @@
 """The table as QEMU hands it to KVM_SET_CPUID2: which sub-leaves, in which order, with which flags.
 
 QEMU, target/i386/kvm/kvm.c, kvm_x86_build_cpuid (in 7.2 still a part of kvm_arch_init_vcpu). It fills an array from the front: a leaf
-takes the next slot and gives it back where the answer is all zero, and a slot given back keeps its old index. KVM takes 80 entries in old
-kernels and 256 in new ones, QEMU 100; no guest comes near.
+takes the next slot and gives it back where the answer is all zero; a slot given back keeps the index that was written into it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, Entry
+from vcpuid.errors import QemuError
 from vcpuid.qemu.leaves import LEAVES, PER_VCPU, ZERO, Cpu
 from vcpuid.qemu.leaves.xsave import SUBLEAVES
 from vcpuid.qemu.topology import has_leaf_1f
@@ -18,34 +20,42 @@ STATEFUL = 2 | 4
 LAST_COMPONENT = 63
 """Leaf 0xD's last sub-leaf, and so the index that its slot keeps when given back."""
 
+CENTAUR = 0xC0000000
+"""The first leaf of a range whose leaves are handed over even where they are zero."""
+
+MAX_ENTRIES = 100
+"""KVM_MAX_CPUID_ENTRIES of QEMU; only leaves of the last range can be that many."""
+
 _COUNTED = frozenset({0x7, 0x14, 0x1D, 0x1E, 0x24})
 """Sub-leaf 0 tells in EAX how many more there are."""
 
-_RANGES = (range(0, 0x40000000), range(0x80000000, 0xC0000000), range(0xC0000000, 0x100000000))
-_FUNCTIONS = tuple(tuple(sorted(set(LEAVES) & set(known))) for known in ((f for f in LEAVES if f in limits) for limits in _RANGES))
+_UNTIL: dict[int, tuple[int, int]] = {0x4: (0, 0xFFFFFFFF), 0x8000001D: (0, 0xFFFFFFFF), 0xB: (2, 0xFF00), 0x1F: (2, 0xFF00)}
+"""Sub-leaves go on up to the one whose register (0 for EAX, 2 for ECX) has none of these bits; that one is still handed over."""
+
+_BASIC = tuple(sorted(function for function in LEAVES if function < 0x40000000))
+_EXTENDED = tuple(sorted(function for function in LEAVES if 0x80000000 <= function < CENTAUR))
 
 
 def functions(cpu: Cpu) -> list[int]:
-    """List the leaves that QEMU walks through and that may answer something, in order."""
+    """List the leaves that may make an entry, in order."""
     state = cpu.state
-    basic, extended, centaur = _FUNCTIONS
-    last = (state.level, state.xlevel, state.xlevel2)
-    return [f for known, limit in zip((basic, extended, centaur), last, strict=True) for f in known if f <= limit]
+    centaur = range(CENTAUR, min(state.xlevel2 + 1, CENTAUR + MAX_ENTRIES))
+    return [*(f for f in _BASIC if f <= state.level), *(f for f in _EXTENDED if f <= state.xlevel), *centaur]
 
 
 class Builder:
-    """Makes the tables of a guest's vCPUs; what they share is worked out once."""
+    """Makes the tables of a guest's vCPUs; what they share is worked out once. `first` are the hypervisor's leaves, ahead of all others."""
 
-    __slots__ = ("cpu", "functions", "shared")
+    __slots__ = ("cpu", "first", "functions", "shared")
 
-    def __init__(self, cpu: Cpu) -> None:
-        self.cpu, self.functions = cpu, functions(cpu)
+    def __init__(self, cpu: Cpu, first: Sequence[Entry]) -> None:
+        self.cpu, self.first, self.functions = cpu, first, functions(cpu)
         self.shared: dict[int, list[Entry]] = {}
 
     def table(self, apic_id: int) -> list[Entry]:
-        """Make the entries of one vCPU, hypervisor leaves aside."""
+        """Make the entries of one vCPU; raises QemuError where there are too many."""
         self.cpu.apic_id = apic_id
-        entries: list[Entry] = []
+        entries = list(self.first)
         kept = 0
         for function in self.functions:
             block = self.shared.get(function)
@@ -58,40 +68,40 @@ class Builder:
                 kept = LAST_COMPONENT
             elif block:
                 kept = 0
+        if len(entries) > MAX_ENTRIES:
+            raise QemuError(self._full(entries[MAX_ENTRIES].function))
         return entries
+
+    def _full(self, function: int) -> str:
+        if self.cpu.release >= (10, 0):
+            return f"cpuid_data is full, no space for cpuid(eax:0x{function:x},ecx:0x0)"
+        return f"unsupported xlevel2 value: 0x{self.cpu.state.xlevel2:x}"
 
     def _block(self, function: int, kept: int) -> list[Entry]:
         """Make the entries of one leaf; `kept` is the index left in the next slot."""
-        cpu, answer = self.cpu, LEAVES[function]
-        if function in (0x4, 0xB, 0x8000001D):
-            return self._until(function, 2 if function == 0xB else 0, 0xFF00 if function == 0xB else 0xFFFFFFFF)
-        if function == 0x1F:
-            if has_leaf_1f(cpu):
-                return self._until(function, 2, 0xFF00)
-            return []
+        modern = self.cpu.release >= (10, 0)
+        if function in _UNTIL:
+            return self._until(function, *_UNTIL[function]) if function != 0x1F or has_leaf_1f(self.cpu) else []
         if function == 0xD:
-            found = [entry for index in SUBLEAVES if (entry := self._entry(function, index, SIGNIFICANT_INDEX)).eax]
-            return found if cpu.release >= (10, 0) else [*found, Entry(0xD, LAST_COMPONENT, SIGNIFICANT_INDEX, 0, 0, 0, 0)]
+            found = [entry for index in SUBLEAVES if (entry := self._subleaf(function, index)).eax]
+            return found if modern else [*found, Entry(function, LAST_COMPONENT, SIGNIFICANT_INDEX, *ZERO)]
         if function == 0x12:
-            return [self._entry(function, index, SIGNIFICANT_INDEX) for index in range(3)]
-        if function in _COUNTED and (function != 0x24 or cpu.release >= (10, 0)):
-            first = self._entry(function, 0, SIGNIFICANT_INDEX)
-            return [first, *(self._entry(function, index, SIGNIFICANT_INDEX) for index in range(1, first.eax + 1))]
-        registers = answer(cpu, 0)
+            return [self._subleaf(function, index) for index in range(3)]
+        if function in _COUNTED and (modern or function != 0x24):
+            first = self._subleaf(function, 0)
+            return [first, *(self._subleaf(function, index) for index in range(1, first.eax + 1))]
+        registers = LEAVES[function](self.cpu, 0) if function in LEAVES else ZERO
         if function == 0x2:
-            return [Entry(function, kept, STATEFUL if cpu.release < (10, 0) else 0, *registers)]
-        if registers == ZERO and function < 0xC0000000:
-            return []
-        return [Entry(function, kept, 0, *registers)]
+            return [Entry(function, kept, 0 if modern else STATEFUL, *registers)]
+        return [Entry(function, kept, 0, *registers)] if registers != ZERO or function >= CENTAUR else []
 
-    def _entry(self, function: int, index: int, flags: int) -> Entry:
-        return Entry(function, index, flags, *LEAVES[function](self.cpu, index))
+    def _subleaf(self, function: int, index: int) -> Entry:
+        return Entry(function, index, SIGNIFICANT_INDEX, *LEAVES[function](self.cpu, index))
 
     def _until(self, function: int, register: int, mask: int) -> list[Entry]:
-        """Ask sub-leaf after sub-leaf up to the one whose register has none of the bits of `mask`, which is still handed over."""
         entries = []
         while True:
-            entry = self._entry(function, len(entries), SIGNIFICANT_INDEX)
+            entry = self._subleaf(function, len(entries))
             entries.append(entry)
-            if not entry[3 + register] & mask:
+            if not entry.registers[register] & mask:
                 return entries

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from vcpuid import versions
-from vcpuid.cpuid.registers import CpuidTable, Entry, Snapshot
+from vcpuid.cpuid.registers import CpuidTable, Snapshot
 from vcpuid.errors import QemuError
 from vcpuid.path.decisions import Decision
 from vcpuid.qemu import catalog, hyperv
@@ -76,8 +76,8 @@ def guest_tables(
     first = [] if hv is None else hyperv.entries(hv, state.props, host.hyperv)
     first += hypervisor.entries(found, hv is not None)
     last = hypervisor.frequency_entries(found, hv is not None)
-    builder = Builder(found)
-    tables = tuple(CpuidTable((*first, *builder.table(topology.apic_id(number)), *last)) for number in range(topology.cpus))
+    builder = Builder(found, first)
+    tables = tuple(CpuidTable(builder.table(topology.apic_id(number)) + last) for number in range(topology.cpus))
     repeated = [warning for warning in state.warnings if warning not in state.once]
     return QemuResult(tables, warnings + repeated * (topology.cpus - 1), state, supported)
 

@@ -49,9 +49,7 @@ ENLIGHTENMENTS: dict[str, Enlightenment] = {
     "hv-stimer": Enlightenment("synthetic timers (hv-stimer)", ((FEATURES, _EAX, 1 << 3),), ("hv-time", "hv-synic")),
     "hv-frequencies": Enlightenment("frequency MSRs (hv-frequencies)", ((FEATURES, _EAX, 1 << 11), (FEATURES, _EDX, 1 << 8))),
     "hv-reenlightenment": Enlightenment("reenlightenment MSRs (hv-reenlightenment)", ((FEATURES, _EAX, 1 << 13),)),
-    "hv-tlbflush": Enlightenment(
-        "paravirtualized TLB flush (hv-tlbflush)", ((RECOMMENDATIONS, _EAX, 1 << 2 | 1 << 11),), ("hv-vpindex",)
-    ),
+    "hv-tlbflush": Enlightenment("paravirtualized TLB flush (hv-tlbflush)", ((RECOMMENDATIONS, _EAX, 1 << 2 | 1 << 11),), ("hv-vpindex",)),
     "hv-evmcs": Enlightenment("enlightened VMCS (hv-evmcs)", ((RECOMMENDATIONS, _EAX, 1 << 14),), ("hv-vapic",)),
     "hv-ipi": Enlightenment("paravirtualized IPI (hv-ipi)", ((RECOMMENDATIONS, _EAX, 1 << 10 | 1 << 11),), ("hv-vpindex",)),
     "hv-stimer-direct": Enlightenment("direct mode synthetic timers (hv-stimer-direct)", ((FEATURES, _EDX, 1 << 19),), ("hv-stimer",)),
@@ -70,7 +68,9 @@ ENLIGHTENMENTS: dict[str, Enlightenment] = {
 
 def enabled(props: Mapping[str, Any]) -> bool:
     """Whether any hv-* flag makes the guest see Hyper-V (hyperv_enabled)."""
-    return bool(props.get("hv-passthrough")) or props.get("hv-spinlocks", NO_SPINLOCKS) != NO_SPINLOCKS or any(map(props.get, ENLIGHTENMENTS))
+    return (
+        bool(props.get("hv-passthrough")) or props.get("hv-spinlocks", NO_SPINLOCKS) != NO_SPINLOCKS or any(map(props.get, ENLIGHTENMENTS))
+    )
 
 
 class HyperV(NamedTuple):
@@ -172,7 +172,7 @@ def entries(hyperv: HyperV, props: Mapping[str, Any], host: CpuidTable | None) -
         LIMITS: hyperv.limits,
     }
     if nested[_EAX]:
-        leaves |= {leaf: (0, 0, 0, 0) for leaf in range(LIMITS + 1, NESTED)}
+        leaves |= dict.fromkeys(range(LIMITS + 1, NESTED), (0, 0, 0, 0))
         leaves[NESTED] = nested
     if "hv-syndbg" in hyperv.flags:
         leaves |= _debugger_leaves()

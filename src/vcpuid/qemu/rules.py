@@ -14,14 +14,30 @@ _BUILD = "kvm_x86_build_cpuid, target/i386/kvm/kvm.c"
 _INIT = "kvm_arch_init_vcpu, target/i386/kvm/kvm.c"
 
 ABSENT = Rule("qemu.leaf.absent", "QEMU gives the guest no such leaf, or leaves this register of it zero", _BUILD)
-RANGE = Rule("qemu.leaf.range", "the CPU model, the features in force and the properties level and xlevel decide which leaf is the last", _CPUID)
+RANGE = Rule(
+    "qemu.leaf.range",
+    "the CPU model, the features in force and the properties level and xlevel decide which leaf is the last",
+    _CPUID,
+)
 VENDOR = Rule("qemu.leaf.vendor", "the CPU model, or the property vendor, names the maker", _CPUID)
 SIGNATURE = Rule("qemu.leaf.signature", "family, model and stepping are the CPU model's, or those given as properties", _CPUID)
 FEATURES = Rule("qemu.leaf.features", "this leaf adjusts the feature word as it is read", _CPUID)
 MODEL_ID = Rule("qemu.leaf.model-id", "the name is the CPU model's, or the property model-id", _CPUID)
-TOPOLOGY = Rule("qemu.leaf.topology", "-smp decides which threads, cores and packages the guest sees", "x86_topo_ids_from_idx, include/hw/i386/topology.h")
-CACHE = Rule("qemu.leaf.cache", "caches are the CPU model's, legacy ones, or with host-cache-info the host's", f"x86_cpu_realizefn and {_CPUID}")
-XSAVE = Rule("qemu.leaf.xsave", "the state components follow from the features in force, sizes and offsets from the host", f"xsave_area_size and {_CPUID}")
+TOPOLOGY = Rule(
+    "qemu.leaf.topology",
+    "-smp decides which threads, cores and packages the guest sees",
+    "x86_topo_ids_from_idx, include/hw/i386/topology.h",
+)
+CACHE = Rule(
+    "qemu.leaf.cache",
+    "caches are the CPU model's, legacy ones, or with host-cache-info the host's",
+    f"x86_cpu_realizefn and {_CPUID}",
+)
+XSAVE = Rule(
+    "qemu.leaf.xsave",
+    "the state components follow from the features in force, sizes and offsets from the host",
+    f"xsave_area_size and {_CPUID}",
+)
 MWAIT = Rule("qemu.leaf.mwait", "QEMU says no more of MWAIT than that it wakes on interrupts", _CPUID)
 PMU = Rule("qemu.leaf.pmu", "performance counters are KVM's with pmu=on, else none", _CPUID, remedy="pmu=on")
 SGX = Rule("qemu.leaf.sgx", "SGX is KVM's, less what the feature words lack; there is no EPC section", _CPUID)
@@ -30,7 +46,11 @@ AMX = Rule("qemu.leaf.amx", "QEMU offers the tiles of a Sapphire Rapids, whateve
 AVX10 = Rule("qemu.leaf.avx10", "AVX10's version is the CPU model's or the host's, whichever is lower", _CPUID)
 ADDRESSES = Rule("qemu.leaf.address-bits", "phys-bits, host-phys-bits and la57 decide the address widths", _CPUID)
 SVM = Rule("qemu.leaf.svm", "QEMU gives nested guests 16 address space ids", _CPUID)
-HYPERV = Rule("qemu.leaf.hyper-v", "hv-* properties make the guest see Hyper-V, with KVM's own leaves moved to 0x40000100", "hyperv_fill_cpuids, target/i386/kvm/kvm.c")
+HYPERV = Rule(
+    "qemu.leaf.hyper-v",
+    "hv-* properties make the guest see Hyper-V, with KVM's own leaves moved to 0x40000100",
+    "hyperv_fill_cpuids, target/i386/kvm/kvm.c",
+)
 KVM = Rule("qemu.leaf.kvm", "QEMU writes KVM's signature itself, none with kvm=off", _INIT)
 FREQUENCY = Rule("qemu.leaf.tsc-frequency", "the guest is told a TSC frequency that is known and does not change", _INIT)
 

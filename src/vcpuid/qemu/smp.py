@@ -39,8 +39,7 @@ def parse(text: str, release: str, machine: str) -> tuple[Topology, tuple[str, .
         raise QemuError(f"Invalid CPU topology: product of the hierarchy must match maxcpus: {layout} != maxcpus ({max_cpus})")
     if max_cpus < cpus:
         raise QemuError(
-            "Invalid CPU topology: maxcpus must be equal to or greater than smp: "
-            f"{layout} == maxcpus ({max_cpus}) < smp_cpus ({cpus})"
+            f"Invalid CPU topology: maxcpus must be equal to or greater than smp: {layout} == maxcpus ({max_cpus}) < smp_cpus ({cpus})"
         )
     if max_cpus > (limit := catalog.max_cpus(release, machine)):
         raise QemuError(f"Invalid SMP CPUs {max_cpus}. The max CPUs supported by machine '{machine}' is {limit}")

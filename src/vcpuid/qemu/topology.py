@@ -79,9 +79,7 @@ class Topology:
         rest, core = divmod(rest, self.cores)
         rest, module = divmod(rest, self.modules)
         package, die = divmod(rest, self.dies)
-        return (
-            package << self.package_offset | die << self.die_offset | module << self.module_offset | core << self.core_offset | thread
-        )
+        return package << self.package_offset | die << self.die_offset | module << self.module_offset | core << self.core_offset | thread
 
     def core_id(self, apic_id: int) -> int:
         """Return the number of the core within its module."""

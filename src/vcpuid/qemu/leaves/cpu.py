@@ -24,7 +24,21 @@ class Cpu:
     frequency, 0 where it is not known.
     """
 
-    __slots__ = ("apic_id", "caches", "features", "model_id_words", "props", "raw", "release", "signature", "state", "supported", "topology", "tsc_khz", "vendor_words")
+    __slots__ = (
+        "apic_id",
+        "caches",
+        "features",
+        "model_id_words",
+        "props",
+        "raw",
+        "release",
+        "signature",
+        "state",
+        "supported",
+        "topology",
+        "tsc_khz",
+        "vendor_words",
+    )
 
     def __init__(self, state: CpuState, topology: Topology, host: Snapshot, supported: CpuidTable, tsc_khz: int = 0) -> None:
         self.state, self.topology, self.supported, self.raw, self.tsc_khz = state, topology, supported, host.raw, tsc_khz
