@@ -1,14 +1,13 @@
 """Generate src/vcpuid/data/features.json: every feature bit that Linux, KVM, QEMU or libvirt has a name for.
 
-    tools/features.py --facts linux-6.1.json.gz … --linux 6.1=TREE … --qemu 7.2=TREE … --qmp qmp-7.2-kvm.json.gz …
-                      --libvirt 11.3.0=x86_features.xml > src/vcpuid/data/features.json
+    tools/features.py --facts linux-6.1.json.gz … --linux 6.1=TREE … --qemu 7.2=TREE … --libvirt 11.3.0=x86_features.xml
+                      > src/vcpuid/data/features.json
 
 --facts    what was read off a kernel's cpufeatures.h, scattered.c and KVM (one file a kernel)
 --linux    source tree of the same kernel: cpufeatures.h, vmxfeatures.h, kvm_para.h, msr-index.h and, of the newest,
            tools/arch/x86/kcpuid/cpuid.csv are read
---qemu     source tree of QEMU, of the nearest release where its own is not to be had: aliases and what it knows of Hyper-V are read; the
-           feature words come from what tools/qemu_catalog.py wrote
---qmp      that QEMU's answers to query-cpu-model-expansion, for the properties that are no feature
+--qemu     source tree of QEMU, of the nearest release where its own is not to be had: what it knows of Hyper-V is read; properties and
+           feature words come from data/qemu-RELEASE.json, which tools/qemu_catalog.py wrote
 --libvirt  libvirt's map
 Releases go from the oldest to the newest.
 
@@ -21,7 +20,7 @@ The result, one row a feature: [place, linux, qemu, libvirt, manual, description
 A row may end in one more place: the bit of leaf 1 that AMD's processors repeat here.
 Kernels and releases are digits: positions in the lists `kernels` and `qemus`.
 `cpuid_leafs` names Linux' words in their order; `linux_words` and `qemu_words` say which register or MSR a word stands for; `qemu_switches`
-are the boolean properties of QEMU's CPUs that are no feature bits.
+are the properties of QEMU's CPUs that stand for no feature bit.
 """
 
 from __future__ import annotations
@@ -230,9 +229,8 @@ def word_place(word: dict[str, Any]) -> str:
 def qemu_names(table: Table, catalog: dict[str, Any], tree: Path, release: int) -> None:
     """Take QEMU's properties and their aliases: those of feature words, and those of Hyper-V."""
     target = tree / "target/i386"
-    text = (target / "cpu.c").read_text()
     aliases: dict[str, tuple[str, ...]] = {}
-    for alias, name in re.findall(r'object_property_add_alias\(obj, "([^"]+)", obj, "([^"]+)"\)', text):
+    for alias, name in catalog["aliases"].items():
         aliases[name] = (*aliases.get(name, ()), alias)
     for word in catalog["words"]:
         for bit, name in word["bits"].items():
@@ -240,7 +238,7 @@ def qemu_names(table: Table, catalog: dict[str, Any], tree: Path, release: int) 
     source = Source([target / "cpu.h", target / "kvm/hyperv-proto.h", target / "kvm/kvm.c"])
     source.text = re.sub(r"^[ \t]*#[ \t]*(if|else|endif).*$", "", source.text, flags=re.M)
     rows = source.table("kvm_hyperv_properties")
-    for name, symbol in re.findall(r'DEFINE_PROP_BIT64\("(hv-[\w-]+)", X86CPU, hyperv_features,\s*(\w+)', text):
+    for name, symbol in re.findall(r'DEFINE_PROP_BIT64\("(hv-[\w-]+)", X86CPU, hyperv_features,\s*(\w+)', (target / "cpu.c").read_text()):
         for flags in rows[source.symbol(symbol)]["flags"]:
             register = ("eax", "ecx", "edx", "ebx")[flags["reg"]]  # R_EAX … R_EBX of target/i386/cpu.h
             for bit in range(32):
@@ -257,10 +255,9 @@ def hyperv_names(table: Table, tree: Path) -> None:
             table.manual[place(leaves[leaf], 0, register.lower(), int(bit))] = name.lower(), None
 
 
-def switches(table: Table, answers: dict[str, Any]) -> set[str]:
-    """Give the boolean properties that are no feature bit."""
-    properties = {name for model in answers["expansions"].values() for name, value in model.items() if isinstance(value, bool)}
-    return properties - {name for names in table.qemu.values() for main, aliases in names for name in (main, *aliases)}
+def switches(table: Table, catalog: dict[str, Any]) -> set[str]:
+    """Give the properties that stand for no feature bit."""
+    return set(catalog["properties"]) - {name for names in table.qemu.values() for name, _ in names}
 
 
 def leaf_words(kernels: list[dict[str, Any]]) -> dict[str, list[str]]:
@@ -297,7 +294,6 @@ def main() -> None:
     parser.add_argument("--facts", type=Path, nargs="+", required=True, metavar="FILE")
     parser.add_argument("--linux", type=pair, nargs="+", required=True, metavar="RELEASE=TREE")
     parser.add_argument("--qemu", type=pair, nargs="+", required=True, metavar="RELEASE=TREE")
-    parser.add_argument("--qmp", type=Path, nargs="+", required=True, metavar="FILE")
     parser.add_argument("--libvirt", type=pair, required=True, metavar="VERSION=FILE")
     options = parser.parse_args()
     table = Table()
@@ -328,7 +324,7 @@ def main() -> None:
         "cpuid_leafs": leaf_words(kernels),
         "linux_words": linux_words,
         "qemu_words": qemu_words,
-        "qemu_switches": sorted(set().union(*(switches(table, read(path)) for path in options.qmp))),
+        "qemu_switches": sorted(set().union(*(switches(table, catalog) for catalog in catalogs))),
     }
     write(source, table, head)
 

@@ -265,8 +265,32 @@ def test_unknown_names() -> None:
             find(text)
 
 
+NO_FEATURE = """
+check cpuid-0xb enforce fill-mtrr-mask full-cpuid-auto-level host-cache-info host-phys-bits hotpluggable hotplugged hv-enforce-cpuid
+hv-passthrough kvm kvm-no-smi-migration kvm-pv-enforce-cpuid l3-cache legacy-cache legacy-multi-node lmce migratable pmu realized
+start-powered-off tcg-cpuid vmware-cpuid-freq x-amd-topoext-features-only x-arch-cap-always-on x-consistent-cache x-force-cpuid-0x1f
+x-force-features x-hv-synic-kvm-only x-intel-pt-auto-level x-l1-cache-per-thread x-migrate-smi-count x-pdcm-on-even-without-pmu
+x-vendor-cpuid-only x-vendor-cpuid-only-v2 xen-vapic
+"""
+"""Every boolean property of QEMU's CPUs that is no bit of CPUID or of a feature MSR."""
+
+
+@pytest.mark.parametrize("release", QEMUS)
+def test_every_property_of_qemu_is_a_feature_or_known_to_be_none(release: str) -> None:
+    catalog = data.load(f"qemu-{release}")
+    booleans = {name for name, (kind, *_) in catalog["properties"].items() if kind == "bool"}
+    for name in booleans - set(NO_FEATURE.split()):
+        qemu = find(name).in_qemu(release)
+        assert qemu is not None
+        assert name == qemu.name
+    for alias, name in catalog["aliases"].items():
+        if name != "lbr-fmt":  # a number, not a bit
+            assert find(alias) is find(name)
+            assert alias in find(name).qemu_aliases
+
+
 def test_properties_of_qemu_that_are_no_feature() -> None:
-    for name in data.load("features")["qemu_switches"]:
+    assert set(NO_FEATURE.split()) <= set(data.load("features")["qemu_switches"])
+    for name in (*NO_FEATURE.split(), "phys-bits", "level", "hv-spinlocks"):
         with pytest.raises(InputError, match="stands for no feature bit"):
             find(name)
-    assert {"pmu", "migratable", "lmce", "hv-passthrough"} <= set(data.load("features")["qemu_switches"])
