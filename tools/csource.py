@@ -89,8 +89,8 @@ class Source:
         for item in _split(tokens[1:-1]):
             if item[0] == "." and len(item) > 2 and item[2] == "=":
                 named[item[1]] = self._value(item[3:])
-            elif item[0] == ".":  # .a.b = value
-                named[item[1]] = self._value(["{", *item[2:], "}"])
+            elif item[0] == ".":  # .a.b = value, .a[b] = value
+                named.setdefault(item[1], {}).update(self._value(["{", *item[2:], "}"]))
             elif item[0] == "[":
                 end = item.index("]")
                 index = self._value(item[1:end])
@@ -115,7 +115,6 @@ class Source:
 
     def _arithmetic(self, tokens: list[str]) -> Any:
         out: list[str] = []
-        values: list[Any] = []
         position = 0
         while position < len(tokens):
             token = tokens[position]
@@ -145,7 +144,6 @@ class Source:
         expression = "".join(out)
         if not re.fullmatch(r"[-\d+*<>|&~()]+", expression):
             return " ".join(tokens)
-        del values
         value = eval(expression)  # digits and operators only, as checked above
         return value if value >= 0 else value & (1 << 64) - 1
 

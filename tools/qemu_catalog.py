@@ -2,12 +2,12 @@
 """Writes src/vcpuid/data/qemu-RELEASE.json: QEMU's feature words, properties, CPU models, caches and machine types.
 
     tools/qemu_catalog.py 10.0 --source QEMU_TREE --qemu 'qemu-system-x86_64'
-    tools/qemu_catalog.py 11.1 --source NEAREST_TREE --qemu '…' --empty-host 'qemu_capture.py …'
+    tools/qemu_catalog.py 11.1 --source NEAREST_TREE --qemu '…' --empty-host 'qemu_capture.py …' --extra FILE
 
 QEMU_TREE is a source tree of that release, or of the nearest one where its own is not to be had; --qemu is the command of the real
 program of that release, asked over QMP, which overrules the tree where the two differ. --empty-host is a command that runs that program
 on a KVM host that supports nothing: called with `--host FILE --cpu CPU --machine q35` it prints a JSON object with QEMU's `stderr`, whose
-warnings name the word and bit of every feature.
+warnings name the word and bit of every feature. --extra is a JSON object with what neither tells (dependencies, xsave, caches).
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from csource import Source
+from qemu_models import asked_models, source_models
 from vcpuid.qemu.qmp import Qmp
+
+Row = dict[str, Any]
 
 DATA = Path(__file__).resolve().parent.parent / "src" / "vcpuid" / "data"
 REGISTERS = {0: "eax", 1: "ecx", 2: "edx", 3: "ebx"}  # R_EAX … R_EBX of target/i386/cpu.h
 KVM_CPUID_FEATURES = 0x40000001  # linux-headers/asm-x86/kvm_para.h, which is not part of target/i386
 
 
-def words(source: Source) -> list[dict[str, Any]]:
+def words(source: Source) -> list[Row]:
     """Read feature_word_info, in the order of enum FeatureWord."""
     source.known["KVM_CPUID_FEATURES"] = KVM_CPUID_FEATURES
     table = source.table("feature_word_info")
@@ -38,7 +41,7 @@ def words(source: Source) -> list[dict[str, Any]]:
         info = table[source.symbol(name)]
         given = info.get("feat_names", [])
         names = given if isinstance(given, dict) else dict(enumerate(given))
-        row: dict[str, Any] = {"name": name}
+        row: Row = {"name": name}
         if info["type"] == "CPUID_FEATURE_WORD":
             where = info["cpuid"]
             row |= {"leaf": source.evaluate(str(where["eax"])), "index": where.get("ecx", 0), "register": REGISTERS[where["reg"]]}
@@ -54,10 +57,13 @@ def words(source: Source) -> list[dict[str, Any]]:
     return rows
 
 
-_WARNING = re.compile(r"(?:CPUID\[eax=(?P<leaf>\w+)h(?:,ecx=(?P<index>\w+)h)?\]\.(?P<register>E.X)|MSR\((?P<msr>\w+)h\))(?:\.(?P<name>[\w.-]+))? \[bit (?P<bit>\d+)\]")
+_WARNING = re.compile(
+    r"(?:CPUID\[eax=(?P<leaf>\w+)h(?:,ecx=(?P<index>\w+)h)?\]\.(?P<register>E.X)|MSR\((?P<msr>\w+)h\))"
+    r"(?:\.(?P<name>[\w.-]+))? \[bit (?P<bit>\d+)\]"
+)
 
 
-def overlay(rows: list[dict[str, Any]], warnings: list[str]) -> None:
+def overlay(rows: list[Row], warnings: list[str]) -> None:
     """Add the words and bits that the program's warnings name and the tree does not; they are in the program's own order."""
     places = {(row.get("leaf"), row.get("index"), row.get("register"), row.get("msr")): row for row in rows}
     for match in filter(None, map(_WARNING.search, warnings)):
@@ -68,16 +74,9 @@ def overlay(rows: list[dict[str, Any]], warnings: list[str]) -> None:
             place = (int(found["leaf"], 16), int(found["index"] or "0", 16), found["register"].lower(), None)
         if place not in places:
             leaf, index, register, _ = place
-            places[place] = {
-                "name": f"FEAT_{leaf:X}_{index}_{register.upper()}",
-                "leaf": leaf,
-                "index": index,
-                "register": register,
-                "indexed": found["index"] is not None,
-                "bits": {},
-                "migratable": 0,
-                "no_auto": 0,
-            }
+            name = f"FEAT_{leaf:X}_{index}_{register.upper()}"
+            where = {"leaf": leaf, "index": index, "register": register, "indexed": found["index"] is not None}
+            places[place] = {"name": name, **where, "bits": {}, "migratable": 0, "no_auto": 0}
             rows.append(places[place])
         bit, row = int(found["bit"]), places[place]
         if found["name"] and bit not in row["bits"]:
@@ -87,18 +86,123 @@ def overlay(rows: list[dict[str, Any]], warnings: list[str]) -> None:
         row["bits"] = dict(sorted(row["bits"].items()))
 
 
-def empty_host(command: str, names: list[str]) -> list[str]:
-    """Ask the program for every feature on a host that supports nothing."""
+def empty_host(command: str, cpu: str) -> list[str]:
+    """Return what the program warns of on a host that supports nothing."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as host:
         host.write("RAW 00000000.0 0000001f 756e6547 6c65746e 49656e69\nSUP 00000000.0 f0 0000001f 756e6547 6c65746e 49656e69\nMSR 8b 1 0\n")
         host.flush()
-        cpu = ",".join(["base", *(f"+{name}" for name in names)])
-        answer = subprocess.run([*shlex.split(command), "--host", host.name, "--cpu", cpu, "--machine", "q35"], capture_output=True, check=True)
+        command_line = [*shlex.split(command), "--host", host.name, "--cpu", cpu, "--machine", "q35"]
+        answer = subprocess.run(command_line, capture_output=True, check=True)
     lines: list[str] = json.loads(answer.stdout)["stderr"]
     return lines
 
 
-def dump(catalog: dict[str, Any]) -> str:
+_PROPERTY = re.compile(r'DEFINE_PROP_(\w+)\(\s*"([\w-]+)",\s*X86CPU,\s*[\w.]+,?([^;]*?)\)\s*[,}]')
+
+
+def properties(source: Source, listed: dict[str, Any], base: set[str], rows: list[Row]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return every property that is not a feature as name: [type, default, whether only max and host have it], and the aliases."""
+    aliases = dict(re.findall(r'object_property_add_alias\(\s*obj,\s*"([^"]+)",\s*obj,\s*"([^"]+)"', source.text))
+    aliases = {alias: name for alias, name in aliases.items() if alias in listed}
+    features = {name for row in rows for name in row["bits"].values()}
+    defaults: dict[str, Any] = {}
+    for kind, name, rest in _PROPERTY.findall(source.text):
+        arguments = [part.strip() for part in rest.split(",") if part.strip()]
+        value = None if kind == "STRING" or not arguments else source.evaluate(arguments[-1])
+        defaults[name] = bool(value) if kind in ("BOOL", "BIT64") else value
+    table: dict[str, Any] = {}
+    for name, found in sorted(listed.items()):
+        if name in features or name in aliases:
+            continue
+        default = found.get("default-value", defaults.get(name))
+        kind = found["type"]
+        if isinstance(default, int) and kind.startswith("int") and default >= 1 << 63:
+            default -= 1 << 64
+        if kind == "OnOffAuto":
+            default = "off"
+        table[name] = [kind, default, name not in base]
+    return table, aliases
+
+
+def dependencies(source: Source, rows: list[Row]) -> list[list[Any]]:
+    """Return feature_dependencies as [word, mask, word that needs it, mask], in order."""
+    widths = [(1 << (64 if "msr" in row else 32)) - 1 for row in rows]
+    found = []
+    for row in source.table("feature_dependencies"):
+        (of, mask), (to, needs) = row["from"], row["to"]
+        found.append([rows[of]["name"], mask & widths[of], rows[to]["name"], needs & widths[to]])
+    return found
+
+
+def xsave(source: Source, rows: list[Row]) -> list[list[Any]]:
+    """Return x86_ext_save_areas as [component, word, mask, bytes]."""
+    sizes = {"X86LegacyXSaveArea": 512, "X86XSaveHeader": 64}
+    sizes |= {name: int(size, 0) for name, size in re.findall(r"sizeof\((\w+)\) != (\w+)\)", source.text)}
+    found = []
+    for component, area in source.table("x86_ext_save_areas").items():
+        size = sum(sizes[name] for name in re.findall(r"sizeof \( (\w+) \)", area["size"]))
+        found.append([component, rows[area["feature"]]["name"], area["bits"], size])
+    return found
+
+
+CACHE_TYPES = {"DATA_CACHE": "data", "INSTRUCTION_CACHE": "instruction", "UNIFIED_CACHE": "unified", 0: "data", 1: "instruction", 2: "unified"}
+
+
+def caches(source: Source, used: set[str]) -> dict[str, Any]:
+    """Return the CPUCaches that models use, by name; fields by QEMU's names."""
+
+    def tidy(cache: Row) -> Row:
+        kind = cache.get("type")
+        level = cache.get("share_level")
+        tidied = {**cache, "type": CACHE_TYPES[kind if kind in CACHE_TYPES else 0]}
+        if level is not None:
+            tidied["share_level"] = str(level).rpartition("_")[2].lower()
+        return tidied
+
+    return {
+        name: {part.removesuffix("_cache"): tidy(cache) for part, cache in source.table(name).items()}
+        for name in source.variables("CPUCaches")
+        if name in used
+    }
+
+
+def compat(source: Source, known: set[str]) -> dict[str, Any]:
+    """Return by release what machine types of that release and older set on CPUs: [type of CPU, property, value], in order."""
+    found = {}
+    for name in source.variables("GlobalProperty"):
+        if not name.startswith("pc_compat_"):
+            continue
+        rows = [list(row.values()) if isinstance(row, dict) else row for row in source.table(name)]
+        kept = [row for row in rows if row and str(row[0]).endswith("x86_64-cpu") and row[1] in known]
+        if kept:
+            found[name.removeprefix("pc_compat_").replace("_", ".")] = kept
+    return found
+
+
+def machines(qemu: Qmp, source: Source) -> dict[str, Any]:
+    """Return the machine types of PCs and microvm: alias, release, and how the CPU versions of unversioned models are chosen."""
+    split = {
+        f"pc-q35-{major}.{minor}"
+        for major, minor in re.findall(r"pc_q35_machine_(\d+)_(\d+)_options\([^)]*\)\s*\{[^}]*default_kernel_irqchip_split = true", source.text)
+    }
+    found = {}
+    for machine in sorted(qemu.ask("query-machines"), key=lambda machine: machine["name"]):
+        name = machine["name"]
+        match = re.fullmatch(r"pc-(?:q35|i440fx)-(\d+)\.(\d+)(?:\.\d+)?", name)
+        if not match and name != "microvm":
+            continue
+        release = (int(match[1]), int(match[2])) if match else None
+        found[name] = {
+            "alias": machine.get("alias"),
+            "release": f"{match[1]}.{match[2]}" if match else None,
+            "versions": "latest" if release is None else "legacy" if release <= (4, 0) else "v1",
+            "split_irqchip": release is None or name in split,
+            "deprecated": machine.get("deprecated", False),
+        }
+    return found
+
+
+def dump(catalog: Row) -> str:
     """Print one row a line."""
     parts = []
     for key, value in catalog.items():
@@ -120,18 +224,46 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--qemu", required=True)
     parser.add_argument("--empty-host")
+    parser.add_argument("--extra", type=Path)
     options = parser.parse_args()
-    target = options.source / "target" / "i386"
-    source = Source([target / "cpu.h", target / "cpu.c"])
+    target, hw = options.source / "target" / "i386", options.source / "hw"
+    source = Source([target / "cpu-qom.h", target / "cpu.h", target / "cpu.c", target / "kvm" / "kvm-cpu.c"])
+    boards = Source([target / "cpu-qom.h", hw / "i386" / "pc.c", hw / "i386" / "pc_q35.c"])
+    boards.known["TYPE_X86_CPU"] = "x86_64-cpu"
+    source.known["QEMU_HW_VERSION"] = "2.5+"  # include/qemu/hw-version.h: frozen since 2.5
     rows = words(source)
-    with Qmp(shlex.split(options.qemu), accel="tcg") as qemu:
+    with Qmp(shlex.split(options.qemu), accel="qtest" if options.empty_host else "tcg") as qemu:  # qtest changes no default of a model
         version = ".".join(str(qemu.version["qemu"][part]) for part in ("major", "minor", "micro"))
         listed = {p["name"]: p for p in qemu.ask("qom-list-properties", typename="max-x86_64-cpu")}
-    if options.empty_host:
-        flags = sorted(name for name, p in listed.items() if p["type"] == "bool" and p.get("description") is None and "default-value" not in p)
-        skipped = {"realized", "hotplugged", "hotpluggable"}
-        overlay(rows, empty_host(options.empty_host, [flag for flag in flags if flag not in skipped]))
-    catalog = {"release": options.release, "source": f"QEMU {version}, tools/qemu_catalog.py", "words": rows}
+        base = {p["name"] for p in qemu.ask("qom-list-properties", typename="base-x86_64-cpu")}
+        if options.empty_host:
+            flags = [name for name, p in listed.items() if p["type"] == "bool" and "default-value" not in p]
+            skipped = {"realized", "hotplugged", "hotpluggable"}
+            overlay(rows, empty_host(options.empty_host, ",".join(["base", *(f"+{name}" for name in flags if name not in skipped)])))
+        table, aliases = properties(source, listed, base, rows)
+        needs = dependencies(source, rows)
+        models, by_alias = source_models(source, rows, aliases)
+        extra: Row = json.loads(options.extra.read_text()) if options.extra else {}
+        needs = extra.get("dependencies", needs)
+        if options.empty_host:
+            models, by_alias = asked_models(
+                qemu, rows, table, needs, models, by_alias, extra.get("model_caches", {}), lambda cpu: empty_host(options.empty_host, cpu)
+            )
+        catalog = {
+            "release": options.release,
+            "source": f"QEMU {version}, tools/qemu_catalog.py",
+            "words": rows,
+            "properties": table,
+            "aliases": aliases,
+            "dependencies": needs,
+            "xsave": extra.get("xsave", xsave(source, rows)),
+            "kvm_defaults": [row for row in source.table("kvm_default_props") if row[0]],
+            "models": models,
+            "model_aliases": by_alias,
+            "caches": caches(source, {row["cache"] for row in models}) | extra.get("caches", {}),
+            "compat": compat(boards, set(listed)),
+            "machines": machines(qemu, boards),
+        }
     (DATA / f"qemu-{options.release}.json").write_text(dump(catalog))
 
 

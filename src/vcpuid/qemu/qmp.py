@@ -20,7 +20,7 @@ class Qmp:
     """One QEMU process that answers questions; use it in a `with` statement.
 
     `program` is the command that starts QEMU (a list, so that a wrapper such as chroot fits), `machine` the machine type, `cpu` the -cpu
-    argument, `accel` "kvm" or "tcg". Raises UnavailableError where the program is missing and QemuError where it refuses to start.
+    argument, `accel` "kvm", "tcg" or "qtest". Raises UnavailableError where the program is missing and QemuError where it refuses to start.
     """
 
     def __init__(
@@ -33,25 +33,32 @@ class Qmp:
         arguments: Sequence[str] = (),
     ) -> None:
         import subprocess
+        import tempfile
 
         command = [*program, "-M", machine, "-accel", accel, *(("-cpu", cpu) if cpu else ()), "-m", "64", *arguments, *_QUIET]
+        self._errors = tempfile.TemporaryFile("w+")  # a file, not a pipe: nobody reads it while QEMU runs, and a full pipe would stop it
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True)
         except OSError as error:
             raise UnavailableError(f"cannot start {program[0]}: {error.strerror}") from None
         self.version: dict[str, Any] = self._read("QMP")["version"]
         self.ask("qmp_capabilities")
 
     def _read(self, key: str) -> Any:
-        assert self._process.stdout is not None and self._process.stderr is not None  # both are pipes
+        assert self._process.stdout is not None  # a pipe
         for line in self._process.stdout:
             message = json.loads(line)
             if key in message:
                 return message[key]
             if "error" in message:
                 raise QemuError(message["error"]["desc"])
-        last = self._process.stderr.read().strip().splitlines()
+        last = self.errors()
         raise QemuError(last[-1].partition(": ")[2] if last else "QEMU ended without a word")
+
+    def errors(self) -> list[str]:
+        """Return the lines that QEMU has printed on its standard error so far: warnings, and why it ended."""
+        self._errors.seek(0)
+        return self._errors.read().splitlines()
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """Run one QMP command and return its result; raises QemuError with QEMU's own words where it fails."""
@@ -70,6 +77,7 @@ class Qmp:
         """End the process."""
         self._process.kill()
         self._process.communicate()
+        self._errors.close()
 
     def __enter__(self) -> Qmp:
         return self
