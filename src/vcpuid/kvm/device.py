@@ -64,16 +64,15 @@ class _Handle:
         self._ioctl(request, buffer)
         return buffer
 
-    def _table(self, request: int) -> CpuidTable:
-        """Ask for a table of unknown length."""
-        room = _ROOM
+    def _table(self, request: int, room: int = _ROOM) -> CpuidTable:
+        """Ask for a table, with more room each time that it does not fit."""
         while True:
             try:
                 return structs.unpack_table(self._fill(request, structs.empty_table(room)))
             except KvmError as error:
                 if error.errno != errno.E2BIG or room >= _MOST:
                     raise
-                room *= 4
+                room = max(_ROOM, room * 4)
 
 
 class Kvm(_Handle):
@@ -181,7 +180,7 @@ class Vcpu(_Handle):
 
     def __init__(self, descriptor: int, run_size: int) -> None:
         super().__init__(descriptor)
-        self._kept = 0
+        self._given = 0
         try:
             self._run = mmap.mmap(descriptor, run_size)
         except BaseException:
@@ -197,14 +196,15 @@ class Vcpu(_Handle):
     def set_cpuid(self, table: CpuidTable) -> None:
         """KVM_SET_CPUID2."""
         self._ioctl(structs.SET_CPUID2, structs.pack_table(table))
-        self._kept = len(table)
+        self._given = len(table)
 
     def get_cpuid(self) -> CpuidTable:
-        """KVM_GET_CPUID2: the table as the vCPU keeps it now, as many entries as were set.
+        """KVM_GET_CPUID2: the table as the vCPU keeps it now.
 
-        The buffer has room for no more than those, because Linux 6.1 does not tell how many there are.
+        At first there is room for just as many entries as were set, because Linux 6.1 does not tell how many there are; KVMs that add some
+        (kvm_pvm does) tell.
         """
-        return structs.unpack_table(self._fill(structs.GET_CPUID2, structs.empty_table(self._kept)))
+        return self._table(structs.GET_CPUID2, self._given)
 
     def get_regs(self) -> Regs:
         """KVM_GET_REGS."""

@@ -8,13 +8,15 @@ follow: CR4, the APIC's enable, XCR0, IA32_XSS, IA32_MISC_ENABLE. From kvm_set_c
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
 
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Register, Snapshot
 from vcpuid.errors import KvmError
 from vcpuid.kvm import cr4 as cr4_bits
 from vcpuid.kvm import vcpu_rules as rules
+from vcpuid.kvm.caps import caps
 from vcpuid.kvm.lookup import find, signature_base
+from vcpuid.kvm.params import Given, read
+from vcpuid.kvm.supported import supported
 from vcpuid.kvm.vcpu_state import RESET, VcpuState
 from vcpuid.kvm.xsave import area_size
 from vcpuid.path.decisions import Ledger, Result, Rule
@@ -30,12 +32,9 @@ DYNAMIC_XFEATURES = 1 << 18
 _KVM_SIGNATURE = b"KVMKVMKVM\0\0\0"
 _PV_UNHALT = 1 << 7
 _X87_AND_SSE = 3
-_AMX = 3 << 17
 _XSAVEC_OR_XSAVES = 1 << 1 | 1 << 3
 _WORD = 0xFFFFFFFF
 _PADDING = Entry(0, 0, 0, 0, 0, 0, 0)
-
-Params = Mapping[str, int | str | bool]
 
 
 def set_cpuid(
@@ -45,23 +44,25 @@ def set_cpuid(
     kernel: str = "6.12",
     cr4: int = 0,
     apic: bool = True,
-    params: Params | None = None,
+    params: Given | None = None,
     state: VcpuState = RESET,
 ) -> Result:
     """Return what KVM_GET_CPUID2 gives back once a vCPU that has not run was given `table`, and why it differs.
 
     `cr4` is the vCPU's CR4 and `apic` the global enable of its APIC, as KVM_SET_SREGS puts them; `state` is all else that matters. `host`
-    and the kernel's `params` tell what KVM itself has; without a host nothing counts as missing there. Order and number of the entries
-    stay. Raises KvmError where KVM_SET_CPUID2 refuses (E2BIG, EINVAL, EPERM) or KVM_SET_SREGS does (EINVAL).
+    and `params` (see `vcpuid.kvm.params`) tell what KVM itself has; without a host nothing counts as missing there. `amx_permission` is
+    taken as given where the host has AMX, because QEMU asks for it. Order and number of the entries stay.
+
+    Raises KvmError where KVM_SET_CPUID2 refuses (E2BIG, EINVAL, EPERM) or KVM_SET_SREGS does (EINVAL).
     """
-    kernel = kernel_tables(kernel)
+    kernel, params = kernel_tables(kernel), params or {}
     _check_room(table)
-    _check_table(table, host, state)
+    _check_table(table, host, params)
     if cr4:
         reason = cr4_bits.refusal(cr4, table, _supported(host, kernel, params), kernel)
         if reason is not None:
             raise KvmError(errno.EINVAL, reason)
-    return _renew(table, host, number(kernel), cr4, apic, state, first=True)
+    return _renew(table, host, kernel, params, cr4, apic, state, first=True)
 
 
 def set_again(
@@ -72,6 +73,7 @@ def set_again(
     kernel: str = "6.12",
     cr4: int = 0,
     apic: bool = True,
+    params: Given | None = None,
     state: VcpuState = RESET,
 ) -> Result:
     """Return what KVM_GET_CPUID2 gives back when a vCPU that has run, and keeps `kept`, is given `table`.
@@ -80,7 +82,7 @@ def set_again(
     kept. Raises KvmError(EINVAL) where it is not, E2BIG where there are too many entries.
     """
     _check_room(table)
-    result = _renew(table, host, number(kernel_tables(kernel)), cr4, apic, state, first=False)
+    result = _renew(table, host, kernel_tables(kernel), params or {}, cr4, apic, state, first=False)
     if result.table != kept:
         raise KvmError(errno.EINVAL, f"the vCPU has run, and {_difference(kept, result.table)}")
     return result
@@ -104,13 +106,13 @@ def _check_room(table: CpuidTable) -> None:
         raise KvmError(errno.E2BIG, f"{len(table)} entries: KVM takes {MAX_ENTRIES} at most")
 
 
-def _check_table(table: CpuidTable, host: Snapshot | None, state: VcpuState) -> None:
+def _check_table(table: CpuidTable, host: Snapshot | None, params: Given) -> None:
     """kvm_check_cpuid: the two things that KVM does look at."""
     sizes = find(table, 0x80000008)
     if sizes is not None and (bits := sizes.eax >> 8 & 0xFF) not in (0, 48, 57):
         raise KvmError(errno.EINVAL, f"leaf 0x80000008 says {bits} bits of virtual address: KVM takes 48, 57, or 0 for unsaid")
     asked = _xcr0(table) & DYNAMIC_XFEATURES
-    if asked & ~_permission(host, state):
+    if asked & ~_permission(host, params):
         raise KvmError(errno.EPERM, f"leaf 0xD offers XCR0 features {asked:#x}, which this process may not use (ARCH_REQ_XCOMP_GUEST_PERM)")
 
 
@@ -120,30 +122,26 @@ def _xcr0(table: CpuidTable) -> int:
     return 0 if entry is None else entry.eax | entry.edx << 32
 
 
-def _permission(host: Snapshot | None, state: VcpuState) -> int:
-    if state.xcr0_permission is not None:
-        return state.xcr0_permission
-    return DYNAMIC_XFEATURES if host is None else _host_xcr0(host)
-
-
-def _host_xcr0(host: Snapshot) -> int:
-    """The XCR0 features of the host; KVM_GET_SUPPORTED_CPUID alone leaves out what its caller had no permission for."""
+def _permission(host: Snapshot | None, params: Given) -> int:
+    """The dynamic XCR0 features that the VMM's process may use: none without its asking, none that the host has not."""
+    if not read("amx_permission", params.get("amx_permission", True)):
+        return 0
+    if host is None:
+        return DYNAMIC_XFEATURES
     return _xcr0(host.raw) if host.raw else _xcr0(host.supported or CpuidTable())
 
 
-def _kvm_xcr0(host: Snapshot | None) -> int:
-    """The XCR0 features that KVM has (kvm_caps.supported_xcr0); all where the host is not known."""
+def _kvm_xcr0(host: Snapshot | None, kernel: str, params: Given) -> int:
+    """The XCR0 features that KVM has; all where the host is not known."""
     if host is None:
         return -1
-    return _host_xcr0(host) if host.supported is None else _xcr0(host.supported) | _host_xcr0(host) & _AMX
+    return caps(host, kernel, params).xcr0 if host.raw else _xcr0(host.supported or CpuidTable())
 
 
-def _supported(host: Snapshot | None, kernel: str, params: Params | None) -> CpuidTable | None:
+def _supported(host: Snapshot | None, kernel: str, params: Given) -> CpuidTable | None:
     if host is None or host.supported is not None:
         return None if host is None else host.supported
-    from vcpuid.kvm.supported import supported
-
-    return supported(host, kernel, params or {}).table
+    return supported(host, kernel, params).table
 
 
 def _boot_cpu_has(host: Snapshot | None, flag: str, word: CpuidWord, mask: int) -> bool:
@@ -181,10 +179,10 @@ class _Edit:
 
 
 def _renew(
-    table: CpuidTable, host: Snapshot | None, release: tuple[int, int], cr4: int, apic: bool, state: VcpuState, *, first: bool
+    table: CpuidTable, host: Snapshot | None, kernel: str, params: Given, cr4: int, apic: bool, state: VcpuState, *, first: bool
 ) -> Result:
     """kvm_update_cpuid_runtime and the PV quirk: what KVM writes into a table itself. `first`: the vCPU had no table before."""
-    edit = _Edit(table)
+    edit, release = _Edit(table), number(kernel)
     always = release >= (6, 18)  # older kernels let these two be where the host lacks the feature
     leaf1, leaf7 = find(table, 1), find(table, 7, 0)
     if always or _boot_cpu_has(host, "xsave", CpuidWord(1, 0, "ecx"), 1 << 26):
@@ -201,8 +199,8 @@ def _renew(
         edit.write(find(table, base[0] | 1) if base else None, "eax", _PV_UNHALT, 0, rules.PV_UNHALT)
     if release <= (6, 1):
         xfrm = find(table, 0x12, 1)
-        offered = _xcr0(table) & _kvm_xcr0(host)
         if xfrm is not None:
+            offered = _xcr0(table) & _kvm_xcr0(host, kernel, params)
             edit.write(xfrm, "ecx", _WORD, xfrm.ecx & offered | _X87_AND_SSE, rules.SGX_XFRM)
             edit.write(xfrm, "edx", _WORD, xfrm.edx & offered >> 32, rules.SGX_XFRM)
     return Result(CpuidTable(edit.entries), tuple(edit.ledger.decisions))

@@ -16,8 +16,6 @@ class VcpuState:
     tsc_khz             the guest's TSC frequency, which Xen's time leaf tells; None leaves that leaf as it was set
     hlt_in_guest        the VM runs HLT without exits (KVM_CAP_X86_DISABLE_EXITS; QEMU's cpu-pm=on)
     mwait_quirk         KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT is on: MISC_ENABLE does not rule CPUID's MWAIT bit
-    xcr0_permission     XSAVE features that the VMM's process asked for with ARCH_REQ_XCOMP_GUEST_PERM; None: all that the host has,
-                        which is what QEMU asks for
     """
 
     xcr0: int = 1
@@ -28,7 +26,6 @@ class VcpuState:
     tsc_khz: int | None = None
     hlt_in_guest: bool = False
     mwait_quirk: bool = True
-    xcr0_permission: int | None = None
 
 
 RESET = VcpuState()
