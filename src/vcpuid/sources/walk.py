@@ -55,10 +55,8 @@ def _leaf(cpuid: Cpuid, function: int) -> Iterator[Entry]:
             answers[index] = cpuid(function, index)
         return answers[index]
 
-    ask(0)
-    for index in _SUBLEAVES.get(function, _none)(ask):
-        ask(index)
-    return (Entry(function, index, 0, *answers[index]) for index in sorted(answers))
+    kept = {0, *_SUBLEAVES.get(function, _none)(ask)}
+    return (Entry(function, index, 0, *ask(index)) for index in sorted(kept))
 
 
 def _none(_ask: _Ask) -> Iterable[int]:
@@ -89,10 +87,14 @@ def _until(first: int, register: str, mask: int) -> _Rule:
 
 
 def _xsave(ask: _Ask) -> Iterable[int]:
-    """Sub-leaf 1, and one for each state component that XCR0 (sub-leaf 0 EDX:EAX) or XSS (sub-leaf 1 EDX:ECX) may enable."""
+    """Sub-leaf 1, and one for each state component that XCR0 (sub-leaf 0 EDX:EAX) or XSS (sub-leaf 1 EDX:ECX) may enable.
+
+    Emulated processors describe components that they then do not enable, and QEMU looks at those (kvm_cpu_xsave_init in QEMU's
+    target/i386/kvm/kvm-cpu.c): all that are described are kept.
+    """
     user, supervisor = ask(0), ask(1)
     components = (user.edx | supervisor.edx) << 32 | user.eax | supervisor.ecx
-    return (index for index in _bits(components) if 2 <= index <= 62)
+    return [1, *(index for index in range(2, 63) if components >> index & 1 or any(ask(index)))]
 
 
 def _bits(mask: int) -> Iterable[int]:
