@@ -9,6 +9,7 @@ from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.path.decisions import Action, Basis, Decision, Step
 from vcpuid.path.pipeline import Path
+from vcpuid.versions import kernel as kernel_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +105,22 @@ class Explanation:
 
 def explain(feature: Feature, path: Path) -> Explanation:
     """Tell what each party of a resolved path did to a feature, and why."""
-    stages = tuple(_stage(step, feature) for step in path.trace.steps)
+    kernel = kernel_tables(path.stack.kernel)
+    stages = tuple(_stage(step, feature, kernel) for step in path.trace.steps)
     chain = tuple(_chain(path, feature, stages))
     remedies = tuple(dict.fromkeys(reason.remedy for reason in chain if reason.remedy))
     return Explanation(feature, path, stages, _verdict(feature, stages), chain, remedies)
 
 
-def places(feature: Feature, step: Step) -> tuple[Bit, ...]:
+def places(feature: Feature, step: Step, kernel: str) -> tuple[Bit, ...]:
     """Where a party keeps the feature: Linux copies scattered bits to words of its own, all others use the hardware's place."""
-    own = (feature.linux_bit,) if step.party == "linux" and feature.linux_bit is not None else ()
-    return tuple(dict.fromkeys((*own, *((feature.bit,) if feature.bit is not None else ()))))
+    linux = feature.in_linux(kernel) if step.party == "linux" else None
+    own = linux.place if linux is not None else None
+    return tuple(dict.fromkeys(bit for bit in (own, feature.bit) if bit is not None))
 
 
-def _stage(step: Step, feature: Feature) -> Stage:
-    bits = places(feature, step)
+def _stage(step: Step, feature: Feature, kernel: str) -> Stage:
+    bits = places(feature, step, kernel)
     value = next((v for v in map(step.value, bits) if v is not None), None)
     modelled = next((v for v in map(step.modelled_value, bits) if v is not None), None)
     reasons = tuple(_reason(step, decision, feature.name) for bit in bits for decision in step.about(bit))
@@ -171,10 +174,11 @@ def _chain(path: Path, feature: Feature, stages: tuple[Stage, ...]) -> Iterator[
 
 def _decider(path: Path, feature: Feature, at: int) -> tuple[int, Decision] | None:
     """The last decision about the feature at this party or at one before it, as long as those before still agree about the bit."""
+    kernel = kernel_tables(path.stack.kernel)
     value: bool | None = None
     for position in range(at, -1, -1):
         step = path.trace.steps[position]
-        bits = places(feature, step)
+        bits = places(feature, step, kernel)
         passed = next((v for v in map(step.value, bits) if v is not None), None)
         if value is not None and passed is not None and passed != value:
             return None

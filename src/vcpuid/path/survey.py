@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vcpuid.cpuid import CpuidWord
 from vcpuid.cpuid.names import Feature, all_features
 from vcpuid.path.decisions import Trace
 from vcpuid.path.explain import Explanation, explain
@@ -20,15 +21,18 @@ class Survey:
 
 
 def survey(path: Path) -> Survey:
-    """Hold every CPUID feature of the guest against the host's. Features of MSRs are left out: the host's own are not known."""
+    """Hold every CPUID feature that Linux or QEMU names against the host's.
+
+    Features of MSRs are left out, since the host's own are not known, and so are AMD's copies of leaf 1 in leaf 0x80000001.
+    """
     seen: list[Feature] = []
     lost: dict[str, list[Explanation]] = {}
     gained: dict[str, list[Explanation]] = {}
     first, last = path.trace.steps[0], path.trace.steps[-1]
     for feature in all_features():
-        if feature.bit is None or feature.bit.word.width != 32:
+        if not isinstance(feature.place.word, CpuidWord) or feature.copy_of or not (feature.linux_names or feature.qemu_names):
             continue
-        before, after = first.value(feature.bit), last.value(feature.bit)
+        before, after = first.value(feature.place), last.value(feature.place)
         if after:
             seen.append(feature)
         if before is not None and after is not None and before != after:
@@ -41,7 +45,7 @@ def decider(trace: Trace, feature: Feature) -> str:
     """Name the last party that handed the feature on otherwise than it was given it."""
     name = last = None
     for step in trace.steps:
-        value = None if feature.bit is None else step.value(feature.bit)
+        value = step.value(feature.place)
         if value is None:
             continue
         if last is not None and value != last:
