@@ -55,7 +55,9 @@ class Tree:
             "features": [[name, row["word"], row["bit"], row["cpuinfo"]] for name, row in facts["features"].items()],
             "bugs": list(flags_of((self.root / INCLUDE / "cpufeatures.h").read_text(), "X86_BUG_", r"X86_BUG\(\s*{}\)")),
             "scattered": list(scattered(self.read(CPU + "scattered.c"))),
-            "deps": facts["cpuid_deps"],
+            "deps": [
+                list(row) for row in re.findall(r"\{\s*X86_FEATURE_(\w+),\s*X86_FEATURE_(\w+),?\s*\}", self.read(CPU + "cpuid-deps.c"))
+            ],
             "vmx": list(flags_of((self.root / INCLUDE / "vmxfeatures.h").read_text(), "VMX_FEATURE_", r"\(\s*{}\)")),
             "models": {name: list(rows) for name, rows in self.lists().items()},
         }

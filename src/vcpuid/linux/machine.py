@@ -24,35 +24,43 @@ from vcpuid.errors import InputError
 
 PLATFORM_ID = 0x17
 TEST_CTRL = 0x33
-MISC_ENABLE = 0x1A0
 FEAT_CTL = 0x3A
-PLATFORM_INFO = 0xCE
-MICROCODE = 0x8B
-ARCH_CAPABILITIES = 0x10A
-CORE_CAPABILITIES = 0xCF
-MISC_FEATURES_ENABLES = 0x140
-TME_ACTIVATE = 0x982
-K7_HWCR = 0xC0010015
-SYSCFG = 0xC0010010
-VM_CR = 0xC0010114
-LS_CFG = 0xC0011020
 PRED_CMD = 0x49
+PPIN_CTL = 0x4E
+MICROCODE = 0x8B
+PLATFORM_INFO = 0xCE
+CORE_CAPABILITIES = 0xCF
+ARCH_CAPABILITIES = 0x10A
+MISC_FEATURES_ENABLES = 0x140
+MISC_ENABLE = 0x1A0
+TME_ACTIVATE = 0x982
+SYSCFG = 0xC0010010
+K7_HWCR = 0xC0010015
+VM_CR = 0xC0010114
+AMD_PPIN_CTL = 0xC00102F0
+LS_CFG = 0xC0011020
+
 SBPB = 1 << 7
 
 TYPICAL = {
     TEST_CTRL: 0,
-    MISC_ENABLE: 1,  # fast strings on; BTS and PEBS available
     FEAT_CTL: 0x60005,  # locked; VMX outside SMX, SGX and its launch control on
-    MISC_FEATURES_ENABLES: 0,
-    K7_HWCR: 0x1000001,  # TSC counts at P0, SMM locked
-    SYSCFG: 0,  # memory encryption off
-    VM_CR: 0,  # SVM not disabled
-    TME_ACTIVATE: 0,
-    CORE_CAPABILITIES: 0,
-    LS_CFG: 0,
     PRED_CMD: 1 | SBPB,  # the bits that a write takes: nothing can be read
+    PPIN_CTL: 2,
+    MICROCODE: 0x7FFFFFFF_7FFFFFFF,  # newer than every revision that Linux knows, in Intel's half and in AMD's
+    PLATFORM_INFO: 1 << 31,  # CPUID can be made to fault
+    CORE_CAPABILITIES: 1 << 5,  # split locks can raise #AC
+    ARCH_CAPABILITIES: 0x2B,  # RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, MDS_NO
+    MISC_FEATURES_ENABLES: 0,
+    MISC_ENABLE: 1,  # fast strings on; BTS and PEBS available
+    TME_ACTIVATE: 0,  # memory is not encrypted
+    SYSCFG: 0,
+    K7_HWCR: 1,  # SMM is locked
+    VM_CR: 0,  # SVM is not disabled
+    AMD_PPIN_CTL: 2,
+    LS_CFG: 0,
 }
-"""MSRs of a machine whose firmware enabled what it has and encrypts nothing."""
+"""MSRs of a machine of the last ten years, with current microcode, whose firmware enabled what there is but for memory encryption."""
 
 SNAPSHOT = frozenset({MICROCODE, ARCH_CAPABILITIES, *range(0x480, 0x493)})
 """MSRs for which KVM's answer is the hardware's, or near it."""

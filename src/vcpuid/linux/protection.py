@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vcpuid.linux import machine
 from vcpuid.linux.cpu import Cpu
 from vcpuid.path.decisions import Rule
 
@@ -60,9 +61,9 @@ def fred(cpu: Cpu) -> None:
 def inventory_number(cpu: Cpu) -> None:
     """See whether the protected processor inventory number can be read (ppin_init)."""
     if cpu.has("AMD_PPIN"):
-        feature, control = "AMD_PPIN", 0xC00102F0
+        feature, control = "AMD_PPIN", machine.AMD_PPIN_CTL
     elif cpu.has("INTEL_PPIN") or cpu.is_one_of("ppin"):
-        feature, control = "INTEL_PPIN", 0x4E
+        feature, control = "INTEL_PPIN", machine.PPIN_CTL
     else:
         return
     value = cpu.machine.msr(control)

@@ -1,0 +1,70 @@
+"""The tables of all releases, and that the code names nothing which they lack."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import vcpuid.linux
+from vcpuid.errors import InputError
+from vcpuid.linux.tables import tables
+from vcpuid.versions import KERNELS
+
+SOURCES = sorted(Path(vcpuid.linux.__file__).parent.glob("*.py"))
+METHODS = {"has": 0, "set": 0, "force": 0, "clear": 0, "drop": 0}
+
+
+@pytest.mark.parametrize("release", KERNELS)
+def test_no_two_flags_share_a_bit(release: str) -> None:
+    table = tables(release)
+    places = [*table.features.values(), *table.bugs.values()]
+    assert len(set(places)) == len(places)
+    assert all(mask and word < len(table.words) for word, mask in places)
+
+
+@pytest.mark.parametrize("release", KERNELS)
+def test_every_list_of_models_that_a_release_has_was_read(release: str) -> None:
+    lists = tables(release).lists
+    later = {"prefer_ymm": "6.18", "latest_microcode": "6.18", "erratum_1386_microcode": "6.12", "zen5_rdseed_microcode": "6.12"}
+    for name, rows in lists.items():
+        known = KERNELS.index(release) >= KERNELS.index(later.get(name, "6.1"))
+        assert bool(rows) == known, name
+
+
+def test_a_release_in_between_takes_the_older_tables() -> None:
+    assert tables("6.14.2-arch1-1") is tables("6.12")
+    assert tables("5.15") is tables("6.1")
+
+
+def test_what_is_not_a_release_is_refused() -> None:
+    with pytest.raises(InputError):
+        tables("newest")
+
+
+def test_dependents_name_the_feature_that_takes_them_along() -> None:
+    pairs = dict(tables("6.12").dependents("XSAVE"))
+    assert pairs["AVX"] == "XSAVE"
+    assert pairs["AVX2"] == "AVX"
+    assert pairs["AVX512F"] == "AVX"
+    assert pairs["AVX512VBMI"] == "AVX512F"
+    assert "XMM" not in pairs
+
+
+def calls(tree: ast.Module) -> set[str]:
+    """Collect the literal feature names that a module hands to a Cpu."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS and node.args:
+            target, first = node.func.value, node.args[0]
+            is_cpu = (isinstance(target, ast.Name) and target.id == "cpu") or (isinstance(target, ast.Attribute) and target.attr == "cpu")
+            if is_cpu and isinstance(first, ast.Constant) and isinstance(first.value, str):
+                found.add(first.value)
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_every_feature_named_in_the_code_exists_in_some_release(path: Path) -> None:
+    known = {name for release in KERNELS for name in tables(release).features}
+    assert calls(ast.parse(path.read_text())) <= known
