@@ -46,16 +46,19 @@ def test_there_are_captures_of_both_modules_and_three_kernels() -> None:
     assert {(name[4:7], release(name)) for name in NAMES} == {(m, k) for m in ("amd", "int") for k in ("6.1", "6.12", "7.3")}
 
 
+@pytest.mark.conformance("kvm supported")
 @pytest.mark.parametrize("name", NAMES)
 def test_supported_is_what_the_kernel_answered(name: str) -> None:
     assert lines(answer(name).table) == lines(capture(name).supported)
 
 
+@pytest.mark.conformance("kvm emulated")
 @pytest.mark.parametrize("name", NAMES)
 def test_emulated_is_what_the_kernel_answered(name: str) -> None:
     assert lines(kvm.emulated(capture(name), release(name), PARAMS).table) == lines(capture(name).emulated)
 
 
+@pytest.mark.conformance("kvm hyperv")
 @pytest.mark.parametrize("name", NAMES)
 def test_hyperv_is_what_the_kernel_answered(name: str) -> None:
     assert lines(kvm.hyperv_supported(capture(name), release(name), PARAMS).table) == lines(capture(name).hyperv)

@@ -72,14 +72,15 @@ def hyperv_supported(host: Snapshot, kernel: str = "6.12", params: Given | None 
 
     Parameters and errors are those of `vcpuid.kvm.supported`.
     """
-    mine, _ = parameters.split(params)
+    mine, linux = parameters.split(params)
     release = versions.kernel(kernel)
     module = module_of(VENDORS.get(host.vendor, "unknown"))
     given = Params(module, host, mine)
-    newer = release != "6.1"
-    evmcs = module == "kvm_intel" and (release != "7.3" or bool(given.parameter("nested")))
+    newer = versions.number(release) > (6, 1)
+    evmcs = module == "kvm_intel" and (versions.number(release) < (7, 3) or bool(given.parameter("nested")))
     smt = given.fact("smt")
-    alone = not (_several_threads(host) if smt is None else smt)
+    if smt is None:
+        smt = _several_threads(host) and "nosmt=force" not in str(linux.get("cmdline", "")).split()
     limit = given.fact("max_vcpus") or (_MAX_VCPUS if newer else _MAX_VCPUS_61)
     ledger = Ledger()
     rows: dict[int, list[int]] = {
@@ -106,7 +107,7 @@ def hyperv_supported(host: Snapshot, kernel: str = "6.12", params: Given | None 
     if evmcs:
         rows[0x40000004][0] = ledger.set(hints, rows[0x40000004][0], _HINT_EVMCS, _EVMCS)
         rows[0x4000000A][0] = ledger.set(nested, rows[0x4000000A][0], _EVMCS_VERSIONS, _EVMCS)
-    if alone:
+    if not smt:
         rows[0x40000004][0] = ledger.set(hints, rows[0x40000004][0], _HINT_NO_CORE_SHARING, _CORES)
     rows[0x40000005][0] = ledger.compute(CpuidWord(0x40000005, 0, "eax"), 0, limit, _LIMITS)
     table = CpuidTable(Entry(function, 0, 0, *registers) for function, registers in rows.items())

@@ -1,0 +1,304 @@
+"""kvm_cpu_caps: what each kind and each row does to a bit, and which rule accounts for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from vcpuid import kvm
+from vcpuid.cpuid import CpuidWord, Snapshot
+from vcpuid.cpuid.words import Register
+from vcpuid.errors import InputError
+from vcpuid.kvm import rules
+from vcpuid.kvm.plan import plan_of
+from vcpuid.linux.tables import tables
+from vcpuid.path.decisions import Decision
+from vcpuid.versions import KERNELS
+
+Machine = Callable[[str], Snapshot]
+Edit = Callable[..., Snapshot]
+
+TURIN, MILAN = "kvm-amd.EPYC-Turin-v1@7.3", "kvm-amd.EPYC-Milan-v2@6.12"
+SKYLAKE, SAPPHIRE = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-dmr@7.3"
+
+EDX_1, ECX_1 = (1, 0, "edx"), (1, 0, "ecx")
+EBX_7, ECX_7, EDX_7 = (7, 0, "ebx"), (7, 0, "ecx"), (7, 0, "edx")
+SVM_EDX = (0x8000000A, 0, "edx")
+
+
+def last(found: kvm.Caps, place: tuple[int, int, Register], bit: int) -> Decision | None:
+    """The decision that a bit ended with; None where KVM kept it."""
+    word = CpuidWord(*place)
+    about = [d for d in found.decisions if d.word == word and d.mask >> bit & 1]
+    return about[-1] if about else None
+
+
+def why(found: kvm.Caps, place: tuple[int, int, Register], bit: int) -> str | None:
+    decision = last(found, place, bit)
+    return None if decision is None else decision.rule.id
+
+
+@pytest.mark.parametrize("module", rules.ROWS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_every_row_names_features_that_some_kernel_has(kernel: str, module: str) -> None:
+    plan = plan_of(kernel, module)
+    assert len(plan.steps) == sum(row.in_force(kernel) for row in rules.ROWS[module])
+    for row in rules.ROWS[module]:
+        for term in row.when.replace("!", "").split():
+            kind, _, name = term.partition(":")
+            if kind == "host":
+                assert any(name in tables(release).features for release in KERNELS if row.in_force(release)), term
+            elif kind == "bug":
+                assert any(name in tables(release).bugs for release in KERNELS if row.in_force(release)), term
+
+
+SWITCHES = {
+    "nested", "pmu", "tdp", "ept", "npt", "smaller_maxphyaddr", "unrestricted_guest", "pt_guest", "cet", "sgx", "pebs",
+    "nrips", "lbrv", "vgif", "vnmi", "vls", "gmet", "tsc_scaling", "core_counters", "pmu_v2", "sev", "sev_es", "sev_snp",
+}  # fmt: skip
+VMX_CONTROLS = {"vmx.mpx", "vmx.invpcid", "vmx.desc", "vmx.xsaves", "vmx.rdtscp", "vmx.waitpkg", "vmx.no_hw_error_code"}
+
+
+def test_rows_ask_for_switches_that_exist() -> None:
+    terms = {term for rows in rules.ROWS.values() for row in rows for term in row.when.replace("!", "").split() if ":" not in term}
+    assert terms <= SWITCHES | VMX_CONTROLS
+
+
+@pytest.mark.parametrize("module", rules.ROWS)
+def test_no_bit_has_two_kinds(module: str) -> None:
+    for kernel in KERNELS:
+        for word in plan_of(kernel, module).words:
+            masks = [word.followed, word.forced, word.claimed, word.vendor, word.runtime, *(mask for mask, *_ in word.synthesized)]
+            assert sum(masks) == word.known & sum(masks)
+            assert not word.known & sum(mask for mask, _ in word.later)
+
+
+def test_words_are_named_as_in_the_kernel(machine: Machine) -> None:
+    host = machine(SKYLAKE)
+    found = kvm.caps(host, "6.12")
+    assert found.words["CPUID_7_0_EBX"] == host.supported.word(CpuidWord(*EBX_7))  # type: ignore[union-attr]
+    assert found.has("AVX512F")
+    assert not found.has("MPX")
+    assert not found.has("NO_SUCH_FEATURE")
+
+
+def test_a_feature_that_no_kernel_lists(machine: Machine) -> None:
+    assert why(kvm.caps(machine(SKYLAKE), "6.12"), ECX_1, 8) == "kvm.caps.not-listed"  # TM2
+
+
+def test_a_feature_that_a_newer_kernel_lists(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(SAPPHIRE), {"7.1.eax": 1 << 31 | 1 << 7})
+    assert why(kvm.caps(host, "6.1"), (7, 1, "eax"), 7) == "kvm.caps.not-before-6.12"  # CMPCCXADD
+    assert why(kvm.caps(host, "6.12"), (7, 1, "eax"), 31) == "kvm.caps.not-before-7.1"  # MOVRS
+    assert why(kvm.caps(host, "7.1"), (7, 1, "eax"), 31) is None
+
+
+def test_a_feature_that_the_host_kernel_turned_off(machine: Machine) -> None:
+    host = machine(SKYLAKE)
+    found = kvm.caps(host, "6.12", {"cmdline": "clearcpuid=avx512f"})
+    assert why(found, EBX_7, 16) == "kvm.caps.host-kernel"
+    assert why(kvm.caps(host, "6.12"), EBX_7, 16) is None
+
+
+def test_runtime_bits_are_never_advertised(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(SKYLAKE), {"1.0.ecx": lambda ecx: ecx | 1 << 27 | 1 << 3})
+    for kernel in KERNELS:
+        found = kvm.caps(host, kernel)
+        assert [why(found, ECX_1, bit) for bit in (3, 27)] == ["kvm.caps.runtime"] * 2
+
+
+def test_emulated_bits_do_not_ask_the_cpu(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(SKYLAKE), {"1.0.ecx": lambda ecx: ecx & ~(1 << 21), "7.0.ebx": lambda ebx: ebx & ~2})
+    found = kvm.caps(host, "6.12")
+    assert why(found, ECX_1, 21) == why(found, EBX_7, 1) == "kvm.caps.emulated"
+    assert found.has("X2APIC")
+    assert found.has("TSC_ADJUST")
+
+
+def test_la57_does_not_ask_the_host_kernel(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(SKYLAKE), {"7.0.ecx": 1 << 16})
+    for kernel in KERNELS:
+        found = kvm.caps(host, kernel, {"cmdline": "no5lvl"})
+        assert not found.boot.has("LA57")
+        assert found.has("LA57")
+
+
+def test_tsa_is_claimed_by_one_kernel_and_asked_for_by_the_others(machine: Machine) -> None:
+    host = machine(SKYLAKE)
+    place = (0x80000021, 0, "ecx")
+    assert [why(kvm.caps(host, kernel), place, 1) for kernel in KERNELS] == [None, None, "kvm.caps.claimed", None, None]
+    amd = kvm.caps(machine("kvm-amd.EPYC-Milan-v2@7.3"), "7.3")
+    assert amd.has("TSA_SQ_NO") == amd.boot.has("TSA_SQ_NO")
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "place", "bit", "rule"),
+    [
+        (SKYLAKE, {"nested": 0}, ECX_1, 5, "kvm.vmx.nested"),
+        (SKYLAKE, {"kvm_intel.nested": "N"}, ECX_1, 5, "kvm.vmx.nested"),
+        (SKYLAKE, {"enable_pmu": 0}, ECX_1, 15, "kvm.vmx.pdcm"),
+        (SKYLAKE, {"pmu": 0}, ECX_1, 15, "kvm.vmx.pdcm"),
+        (SKYLAKE, {"pebs_ept": 0}, EDX_1, 21, "kvm.vmx.pebs"),
+        (SAPPHIRE, {"ept": 0}, ECX_7, 3, "kvm.caps.pku-shadow"),
+        (SAPPHIRE, {"cmdline": "nopku"}, ECX_7, 3, "kvm.caps.pku-host"),
+        (SAPPHIRE, {"pt_mode": 0}, EBX_7, 25, "kvm.vmx.pt"),
+        (TURIN, {"nested": 0}, (0x80000001, 0, "ecx"), 2, "kvm.svm.nested"),
+        (TURIN, {"npt": 0}, SVM_EDX, 0, "kvm.svm.npt"),
+        (TURIN, {"vgif": 0}, SVM_EDX, 16, "kvm.svm.nested-part"),
+        (TURIN, {"kvm_amd.vgif": "off"}, SVM_EDX, 16, "kvm.svm.nested-part"),
+        (TURIN, {"npt": 0}, ECX_7, 3, "kvm.caps.pku-shadow"),
+    ],
+)
+def test_parameters_hide_features(
+    machine: Machine, edited: Edit, name: str, params: dict[str, Any], place: tuple[int, int, Register], bit: int, rule: str
+) -> None:
+    host = edited(machine(name), {"7.0.ebx": lambda ebx: ebx | 1 << 25, "7.0.ecx": lambda ecx: ecx | 1 << 3})
+    found = kvm.caps(host, name.rpartition("@")[2], params)
+    assert why(found, place, bit) == rule
+
+
+def test_parameters_of_the_snapshot_count_and_those_given_come_first(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(SKYLAKE), params={"kvm_intel.nested": "N", "kvm_amd.nested": "Y", "kvm.enable_pmu": "Y"})
+    assert not kvm.caps(host, "6.12").has("VMX")
+    assert kvm.caps(host, "6.12", {"nested": True}).has("VMX")
+    assert kvm.caps(host, "6.12", {"kvm_intel.nested": 1}).has("VMX")
+
+
+@pytest.mark.parametrize("params", [{"nestde": 1}, {"kvm_intel.npt": 1}, {"nested": "perhaps"}, {"kvm_amd.": 1}])
+def test_parameters_that_make_no_sense(machine: Machine, params: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(params))):
+        kvm.caps(machine(SKYLAKE), "6.12", params)
+
+
+def test_the_cause_is_named(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(SKYLAKE), {"7.0.ecx": 1 << 3})
+    decision = last(kvm.caps(host, "6.12", {"cmdline": "nopku"}), ECX_7, 3)
+    assert decision is not None
+    assert (decision.rule.id, decision.cause) == ("kvm.caps.pku-host", tables("6.12").bits["OSPKE"])
+    speculation = edited(machine(SKYLAKE), {"7.0.edx": 1 << 26 | 1 << 27 | 1 << 31})
+    ibpb = last(kvm.caps(speculation, "6.12"), (0x80000008, 0, "ebx"), 12)
+    assert ibpb is not None
+    assert ibpb.cause == tables("6.12").bits["IBPB"]
+
+
+def test_amd_controls_show_in_intels_place(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(MILAN), {"80000008.0.ebx": lambda ebx: ebx | 1 << 12 | 1 << 14 | 1 << 15 | 1 << 24})
+    older = kvm.caps(host, "6.12")
+    assert [why(older, EDX_7, bit) for bit in (26, 27, 31)] == ["kvm.caps.spec-ctrl", "kvm.caps.intel-stibp", "kvm.caps.intel-ssbd"]
+    assert not kvm.caps(host, "6.18").has("SPEC_CTRL")
+    whole = edited(host, {"80000008.0.ebx": lambda ebx: ebx | 1 << 30})
+    assert why(kvm.caps(whole, "6.18"), EDX_7, 26) == "kvm.caps.spec-ctrl-amd"
+
+
+def test_intels_controls_show_in_amds_place(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(SKYLAKE), {"7.0.edx": 1 << 26 | 1 << 27 | 1 << 31})
+    found = kvm.caps(host, "6.12")
+    rule_ids = [why(found, (0x80000008, 0, "ebx"), bit) for bit in (12, 14, 15, 24)]
+    assert rule_ids == ["kvm.caps.amd-ibpb", "kvm.caps.amd-ibrs", "kvm.caps.amd-stibp", "kvm.caps.amd-ssbd"]
+
+
+def test_the_other_vendors_features(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(TURIN), {"1.0.ecx": lambda ecx: ecx | 1 << 5})
+    assert why(kvm.caps(host, "7.3"), ECX_1, 5) == "kvm.caps.vendor"
+    intel = edited(machine(SKYLAKE), {"80000001.0.ecx": lambda ecx: ecx | 1 << 2})
+    assert why(kvm.caps(intel, "7.3"), (0x80000001, 0, "ecx"), 2) == "kvm.caps.vendor"
+
+
+def vmx(host: Snapshot, edited: Edit, msr: int, clear: int, feature: dict[str, Any] | None = None) -> Snapshot:
+    """A host whose VMX lacks a control."""
+    flags = host.cpuinfo["vmx_flags"].replace("usr_wait_pause", "")
+    return edited(host, feature, msrs={**host.msrs, msr: host.msrs[msr] & ~(1 << clear)}, cpuinfo={**host.cpuinfo, "vmx_flags": flags})
+
+
+@pytest.mark.parametrize(
+    ("msr", "control", "place", "bit", "rule"),
+    [
+        (0x48B, 44, EBX_7, 10, "kvm.vmx.invpcid"),
+        (0x48B, 52, (0xD, 1, "eax"), 3, "kvm.vmx.xsaves"),
+        (0x48B, 35, (0x80000001, 0, "edx"), 27, "kvm.vmx.rdtscp"),
+        (0x48B, 35, ECX_7, 22, "kvm.vmx.rdtscp"),
+        (0x48B, 58, ECX_7, 5, "kvm.vmx.waitpkg"),
+        (0x484, 52, EDX_7, 20, "kvm.vmx.cet"),
+        (0x480, 56, EDX_7, 20, "kvm.vmx.cet-error-code"),
+    ],
+)
+def test_what_vmx_cannot_do(
+    machine: Machine, edited: Edit, msr: int, control: int, place: tuple[int, int, Register], bit: int, rule: str
+) -> None:
+    features = {"7.0.ebx": lambda ebx: ebx | 1 << 10, "7.0.ecx": lambda ecx: ecx | 1 << 5 | 1 << 7 | 1 << 22}
+    features["7.0.edx"] = lambda edx: edx | 1 << 20
+    assert why(kvm.caps(edited(machine(SAPPHIRE), features), "7.3"), place, bit) is None
+    assert why(kvm.caps(vmx(machine(SAPPHIRE), edited, msr, control, features), "7.3"), place, bit) == rule
+
+
+def test_control_flow_enforcement_needs_the_whole_path(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(SAPPHIRE), {"7.0.ecx": lambda ecx: ecx | 1 << 7, "7.0.edx": lambda edx: edx | 1 << 20})
+    assert kvm.caps(host, "7.3").has("SHSTK")
+    assert kvm.caps(host, "7.3").xss == 0x1800
+    assert why(kvm.caps(host, "6.12"), ECX_7, 7) == "kvm.caps.not-before-6.18"
+    assert why(kvm.caps(host, "7.3", {"cet": 0}), ECX_7, 7) == "kvm.vmx.cet"
+    assert why(kvm.caps(host, "7.3", {"unrestricted_guest": 0}), EDX_7, 20) == "kvm.vmx.cet-guest"
+    assert why(kvm.caps(host, "7.3", {"allow_smaller_maxphyaddr": 1}), EDX_7, 20) == "kvm.caps.cet-maxphyaddr"
+    assert why(kvm.caps(host, "7.3", {"ept": 0}), ECX_7, 7) == "kvm.caps.shstk-shadow"
+    half = edited(host, {"d.1.ecx": 1 << 11})
+    assert why(kvm.caps(half, "7.3"), EDX_7, 20) == "kvm.caps.cet-xss"
+
+
+def test_umip_is_emulated_where_the_cpu_has_none(machine: Machine) -> None:
+    assert why(kvm.caps(machine(SKYLAKE), "6.12"), ECX_7, 2) == "kvm.vmx.umip"
+
+
+PMU_V2 = {"80000001.0.ecx": lambda ecx: ecx | 1 << 23, "80000022.0.eax": 1, "80000022.0.ebx": 6}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "params", "core", "second"),
+    [
+        ("6.1", {"pmu": 1}, None, "kvm.caps.not-before-6.12"),
+        ("6.12", {"pmu": 1}, None, None),
+        ("7.3", {"pmu": 1}, None, None),
+        ("7.3", {"pmu": 1, "pmu_counters": 4}, "kvm.svm.perfctr-core", "kvm.svm.perfmon-v2"),
+        ("7.3", {"pmu": 0}, "kvm.svm.perfctr-core", None),
+        ("7.3", {}, "kvm.svm.perfctr-core", None),
+    ],
+)
+def test_amds_pmu(machine: Machine, edited: Edit, kernel: str, params: dict[str, int], core: str | None, second: str | None) -> None:
+    found = kvm.caps(edited(machine(TURIN), PMU_V2), kernel, params)
+    assert why(found, (0x80000001, 0, "ecx"), 23) == core
+    assert why(found, (0x80000022, 0, "eax"), 0) == second
+
+
+ENCRYPTION = {
+    "8000001f.0.eax": 0x1F, "8000001f.0.ebx": 0x16F, "8000001f.0.ecx": 509, "8000001f.0.edx": 100,
+    "8000000a.0.edx": lambda edx: edx | 0xCF, "8000000a.0.ebx": 0x8000, "80000008.0.eax": 0x3934,
+}  # fmt: skip
+
+
+def test_memory_encryption(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(TURIN), ENCRYPTION)
+    linux = {"msr.c0010010": 1 << 23, "msr.c0010015": 1}
+    place = (0x8000001F, 0, "eax")
+    for kernel in ("6.1", "6.12", "7.3"):
+        found = kvm.caps(host, kernel, linux)
+        assert found.boot.has("SEV_ES"), "the host kernel has to have it for the rest to mean anything"
+        assert [why(found, place, bit) for bit in (1, 3)] == [None, None]
+        assert why(kvm.caps(host, kernel, {**linux, "sev_es": 0}), place, 3) == "kvm.sev.off"
+        assert why(kvm.caps(host, kernel, {**linux, "npt": 0}), place, 1) == "kvm.sev.off"
+    assert why(kvm.caps(host, "7.3", {**linux, "sev_firmware": 0}), place, 1) == "kvm.sev.off"
+    assert why(kvm.caps(host, "6.12", {**linux, "nrips": 0}), place, 1) == "kvm.sev.off"
+    assert why(kvm.caps(host, "6.1", {**linux, "nrips": 0}), place, 1) is None
+
+
+def test_amd_gets_no_bus_lock_traps_and_no_branch_tracking(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(TURIN), {"7.0.ecx": lambda ecx: ecx | 1 << 24, "7.0.edx": lambda edx: edx | 1 << 20})
+    found = kvm.caps(host, "7.3")
+    assert why(found, ECX_7, 24) == "kvm.svm.bus-lock"
+    assert why(found, EDX_7, 20) == "kvm.svm.ibt"
+
+
+def test_answers_are_kept_by_host_and_parameters(machine: Machine) -> None:
+    host = machine(SKYLAKE)
+    assert kvm.caps(host, "6.12") is kvm.caps(host, "6.12.107")
+    assert kvm.caps(host, "6.12") is not kvm.caps(host, "6.12", {"nested": 0})
