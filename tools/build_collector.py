@@ -23,6 +23,7 @@ HEAD = '''#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa
 # mypy: ignore-errors
+# fmt: off
 """Write what this machine tells of its CPU and its KVM, as a snapshot for vcpuid: python3 vcpuid_collect.py > host.txt
 
 Takes Linux on x86-64 and Python 3.8 or newer, nothing else, and changes nothing. tools/build_collector.py makes this file out of the

@@ -134,7 +134,7 @@ def test_a_device_that_is_not_there() -> None:
 
 @needs_device
 def test_the_device_by_its_path() -> None:
-    assert read("/dev/cpu/0/cpuid") == read("cpu:0")
+    assert read("/dev/cpu/0/cpuid") == read(Path("/dev/cpu/0/cpuid")) == read("cpu:0")
     assert read("cpu:0").raw == read("live:0").raw
 
 

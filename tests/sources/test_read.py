@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.errors import InputError
 from vcpuid.sources import files, read
+from vcpuid.sources.snapshot import parse_snapshot
 
 TEXT = """\
 CPU Example
@@ -87,6 +90,12 @@ def test_standard_input_has_a_name_in_errors(monkeypatch: pytest.MonkeyPatch) ->
         read("-")
 
 
+def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(InputError, match="standard input: it is closed"):
+        read("-")
+
+
 def test_words_for_the_machine_are_files_as_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("live").write_text(TEXT)
@@ -119,6 +128,7 @@ def test_words_for_the_machine_are_files_as_paths(tmp_path: Path, monkeypatch: p
         ("MSR 345 1 0", "a second value of MSR 345"),
         ("SETRC", "'' is not a return value"),
         ("SETRC 1.5", "'1.5' is not a return value"),
+        ("SETRC " + "1" * 5000, "is not a return value"),
         ("CPUINFO", "a name is missing"),
         ("CPUINFO flags fpu", "a second CPUINFO line of 'flags'"),
         ("PARAM kvm_intel.nested Y", "a second PARAM line of 'kvm_intel.nested'"),
@@ -201,6 +211,22 @@ def test_noise_is_refused(host: Path) -> None:
         host.write_bytes(noise.randbytes(2000))
         with pytest.raises(InputError):
             read(host)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(data=st.data())
+def test_whatever_becomes_of_a_file_it_is_read_or_refused(data: st.DataObject) -> None:
+    text = list(TEXT)
+    for _ in range(data.draw(st.integers(1, 6))):
+        place = data.draw(st.integers(0, len(text)))
+        text[place : place + data.draw(st.integers(0, 12))] = data.draw(st.text(max_size=6))
+    refusal = None
+    try:
+        snapshot = parse_snapshot("".join(text).split("\n"), "host.txt")
+    except InputError as error:
+        refusal = error
+    assert refusal is None or str(refusal).startswith("host.txt:")
+    assert refusal is not None or len(snapshot.raw) + len(snapshot.supported or ()) > 0
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

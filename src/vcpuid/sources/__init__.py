@@ -21,7 +21,7 @@ def read(source: str | os.PathLike[str]) -> Snapshot:
     * the path of a snapshot file, plain or gzip (a path object always is one), or `-` for standard input;
     * `live`: the CPUID instruction on this machine, with its /proc/cpuinfo and the parameters of its KVM;
     * `kvm`: `live`, and what /dev/kvm answers;
-    * `cpu`: as `live`, with CPUID read from the kernel's device; `/dev/cpu/3/cpuid` is the same as `cpu:3`.
+    * `cpu`: as `live`, with CPUID read from the kernel's device; the path `/dev/cpu/3/cpuid` is the same as `cpu:3`.
 
     The three machine sources take a CPU's number after a colon, `live:3`; without one it is the first that this process may run on.
     A file whose name is one of these words is read as `./live`. Raises InputError for what makes no sense (the file and the line are
@@ -31,9 +31,9 @@ def read(source: str | os.PathLike[str]) -> Snapshot:
         way, _, number = source.partition(":")
         if way in ("live", "kvm", "cpu"):
             return _observe(way, number if way != source else None, source)
-        head, tail = _DEVICE
-        if source.startswith(head) and source.endswith(tail):
-            return _observe("cpu", source[len(head) : -len(tail)], source)
+    path, (head, tail) = os.fspath(source), _DEVICE
+    if path.startswith(head) and path.endswith(tail):
+        return _observe("cpu", path[len(head) : -len(tail)], path)
     from vcpuid.sources.files import read_text
     from vcpuid.sources.formats import sniff
 

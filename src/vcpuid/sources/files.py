@@ -28,6 +28,8 @@ def read_text(source: str | os.PathLike[str]) -> tuple[str, str]:
     Raises InputError for what cannot be read, for damaged gzip data, and for what is not UTF-8 text or larger than any dump of CPUID.
     """
     name = "standard input" if source == "-" else os.fspath(source)
+    if source == "-" and sys.stdin is None:
+        raise InputError("it is closed", source=name)
     try:
         if source == "-":
             data = sys.stdin.buffer.read(SIZE_LIMIT + 1)

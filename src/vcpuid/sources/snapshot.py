@@ -145,7 +145,7 @@ class _Reader:
     def _set_result(self, _kind: str, rest: str) -> None:
         if self.set_result is not None:
             raise _Cut("a second SETRC line")
-        if not rest.isascii() or not rest.removeprefix("-").isdigit():
+        if not rest.isascii() or not rest.removeprefix("-").isdigit() or len(rest) > 11:
             raise _Cut(f"{rest[:40]!r} is not a return value")
         self.set_result = int(rest)
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa
 # mypy: ignore-errors
+# fmt: off
 """Write what this machine tells of its CPU and its KVM, as a snapshot for vcpuid: python3 vcpuid_collect.py > host.txt
 
 Takes Linux on x86-64 and Python 3.8 or newer, nothing else, and changes nothing. tools/build_collector.py makes this file out of the
@@ -194,6 +195,7 @@ def _io(number: int, size: int = 0, *, to_kernel: bool = False, from_kernel: boo
 
 
 GET_API_VERSION = _io(0x00)
+CHECK_EXTENSION = _io(0x03)
 GET_SUPPORTED_CPUID = _io(0x05, 8, to_kernel=True, from_kernel=True)
 GET_EMULATED_CPUID = _io(0x09, 8, to_kernel=True, from_kernel=True)
 GET_MSR_FEATURE_INDEX_LIST = _io(0x0A, 4, to_kernel=True, from_kernel=True)
@@ -247,6 +249,7 @@ def unpack_msr(buffer: bytes | bytearray) -> int:
 
 PATH = "/dev/kvm"
 _API_VERSION = 12
+_CAP_EXT_CPUID = 7
 _ROOM = 256
 _MOST = 1 << 14
 _HELP = {
@@ -299,7 +302,7 @@ class _Handle:
 
 
 class Kvm(_Handle):
-    """The device. Raises UnavailableError where it cannot be opened or speaks another version of the interface."""
+    """The device. Raises UnavailableError where it cannot be opened or is not KVM's on an x86 machine."""
 
     def __init__(self, path: str = PATH) -> None:
         try:
@@ -308,14 +311,22 @@ class Kvm(_Handle):
             remedy = _HELP.get(error.errno or 0)
             raise UnavailableError(f"{path}: {error.strerror}{f': {remedy}' if remedy else ''}") from None
         super().__init__(descriptor)
+        lack = self._lack(path)
+        if lack is not None:
+            self.close()
+            raise UnavailableError(lack)
+
+    def _lack(self, path: str) -> str | None:
+        """Say why the file is not KVM's device for x86, None where it is."""
         try:
             version = self._ioctl(GET_API_VERSION)
         except KvmError as error:
-            self.close()
-            raise UnavailableError(f"{path} is not KVM's device: {os.strerror(error.errno)}") from None
+            return f"{path} is not KVM's device: {os.strerror(error.errno)}"
         if version != _API_VERSION:
-            self.close()
-            raise UnavailableError(f"{path} speaks version {version} of KVM's interface, not {_API_VERSION}")
+            return f"{path} speaks version {version} of KVM's interface, not {_API_VERSION}"
+        if not self.check_extension(_CAP_EXT_CPUID):
+            return f"{path} knows no CPUID: this is not an x86 processor"
+        return None
 
     def supported_cpuid(self) -> CpuidTable:
         """KVM_GET_SUPPORTED_CPUID: what a guest may have."""
@@ -356,6 +367,10 @@ class Kvm(_Handle):
                     raise
             room = max(room * 2, unpack_index_list(buffer)[0])
         raise KvmError(errno.E2BIG, f"KVM_GET_MSR_FEATURE_INDEX_LIST: more than {_MOST} feature MSRs")
+
+    def check_extension(self, capability: int) -> int:
+        """KVM_CHECK_EXTENSION: 0 where KVM lacks a capability (KVM_CAP_ number), else what that capability tells."""
+        return self._ioctl(CHECK_EXTENSION, capability)
 
 
 # ---------------- vcpuid.sources.walk
