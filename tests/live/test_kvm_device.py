@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import signal
@@ -45,6 +46,19 @@ def test_another_file_is_no_device_and_leaks_nothing() -> None:
     before = resources()
     with pytest.raises(UnavailableError, match="is not KVM's device"):
         Kvm("/dev/null")
+    assert resources() == before
+
+
+@pytest.mark.kvm
+@pytest.mark.parametrize(
+    ("number", "answer", "message"),
+    [(structs.GET_API_VERSION, 11, "speaks version 11 of KVM's interface, not 12"), (structs.CHECK_EXTENSION, 0, "not an x86 processor")],
+)
+def test_a_device_of_another_kind(number: int, answer: int, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, before = fcntl.ioctl, resources()
+    monkeypatch.setattr(fcntl, "ioctl", lambda fd, request, *rest: answer if request == number else real(fd, request, *rest))
+    with pytest.raises(UnavailableError, match=message):
+        Kvm()
     assert resources() == before
 
 

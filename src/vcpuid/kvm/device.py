@@ -24,6 +24,7 @@ from vcpuid.kvm.structs import Regs, Sregs
 
 PATH = "/dev/kvm"
 _API_VERSION = 12
+_CAP_EXT_CPUID = 7
 _ROOM = 256
 _MOST = 1 << 14
 _HELP = {
@@ -76,7 +77,7 @@ class _Handle:
 
 
 class Kvm(_Handle):
-    """The device. Raises UnavailableError where it cannot be opened or speaks another version of the interface."""
+    """The device. Raises UnavailableError where it cannot be opened or is not KVM's on an x86 machine."""
 
     def __init__(self, path: str = PATH) -> None:
         try:
@@ -85,14 +86,22 @@ class Kvm(_Handle):
             remedy = _HELP.get(error.errno or 0)
             raise UnavailableError(f"{path}: {error.strerror}{f': {remedy}' if remedy else ''}") from None
         super().__init__(descriptor)
+        lack = self._lack(path)
+        if lack is not None:
+            self.close()
+            raise UnavailableError(lack)
+
+    def _lack(self, path: str) -> str | None:
+        """Say why the file is not KVM's device for x86, None where it is."""
         try:
             version = self._ioctl(structs.GET_API_VERSION)
         except KvmError as error:
-            self.close()
-            raise UnavailableError(f"{path} is not KVM's device: {os.strerror(error.errno)}") from None
+            return f"{path} is not KVM's device: {os.strerror(error.errno)}"
         if version != _API_VERSION:
-            self.close()
-            raise UnavailableError(f"{path} speaks version {version} of KVM's interface, not {_API_VERSION}")
+            return f"{path} speaks version {version} of KVM's interface, not {_API_VERSION}"
+        if not self.check_extension(_CAP_EXT_CPUID):
+            return f"{path} knows no CPUID: this is not an x86 processor"
+        return None
 
     def supported_cpuid(self) -> CpuidTable:
         """KVM_GET_SUPPORTED_CPUID: what a guest may have."""

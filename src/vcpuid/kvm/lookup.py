@@ -29,6 +29,8 @@ _HYPERV_TSC_INVARIANT = 1 << 15
 _RTM_AND_HLE = 1 << 11 | 1 << 4
 _TSX_CPUID_CLEAR = 1 << 1
 _INVARIANT_TSC = 1 << 8
+_ADJUSTED = frozenset({7, 0x80000007})
+"""Leaves whose answer an MSR may change, wherever the TSC's frequency is not told."""
 
 
 class Answer(NamedTuple):
@@ -70,6 +72,9 @@ def lookup(table: CpuidTable, function: int, index: int = 0, *, kernel: str = "6
     `table` is what the vCPU keeps (the table of `set_cpuid`), `kernel` the host's release, `state` the vCPU's MSRs. Raises InputError for
     a wrong release.
     """
+    entry = find(table, function, index)
+    if entry is not None and function not in _ADJUSTED and not state.tsc_khz:
+        return entry.registers
     return lookup_entry(table, function, index, kernel=kernel, state=state).registers
 
 
@@ -183,14 +188,14 @@ def seen(table: CpuidTable, *, kernel: str = "6.12", state: VcpuState = RESET) -
     kernel = kernel_tables(kernel)
     ledger = Ledger()
     read = []
-    first: set[tuple[int, int]] = set()
     for entry in table:
         answer = lookup_entry(table, entry.function, entry.index, kernel=kernel, state=state)
-        read.append(Entry(*entry[:3], *answer.registers))
-        if entry[:2] in first:
+        if answer.registers == entry[3:]:
+            read.append(entry)
             continue
-        first.add(entry[:2])
-        _explain(ledger, entry, answer)
+        read.append(Entry(*entry[:3], *answer.registers))
+        if table.get(*entry[:2]) == entry:  # later entries of the same number are no words of the table
+            _explain(ledger, entry, answer)
     return Result(CpuidTable(read), tuple(ledger.decisions))
 
 
