@@ -22,7 +22,8 @@ _UNSUPPORTED = f"{_FAILED}Operation not supported"
 class KvmHost:
     """The answers that no CPUID leaf holds; the defaults are those of an unremarkable host.
 
-    `recommended_vcpus` is KVM_CAP_NR_VCPUS (QEMU warns of more; None: it does not), `tsc_khz` the TSC's frequency (None: not known),
+    `recommended_vcpus` is KVM_CAP_NR_VCPUS (QEMU warns of more; None: it does not), `tsc_khz` the TSC's frequency
+    (None: what leaf 0x15 tells),
     `tsc_scaling` KVM_CAP_TSC_CONTROL, `lmce` whether KVM takes local machine checks (None: on Intel it does), and `refused` those of
     "hv-evmcs" and "hv-enforce-cpuid" whose KVM_ENABLE_CAP fails with EINVAL.
     """
@@ -61,4 +62,10 @@ def initialize(kvm: KvmHost, cpu: Cpu, hyperv: HyperV | None) -> int:
     lmce = vendor_name(cpu.raw.registers(0)) == "GenuineIntel" if kvm.lmce is None else kvm.lmce
     if cpu.on("lmce") and not lmce and cpu.state.family >= 6 and cpu.word("FEAT_1_EDX") & MCE_AND_MCA == MCE_AND_MCA:
         raise QemuError(f"kvm: LMCE not supported\n{_UNSUPPORTED}")
-    return wanted or kvm.tsc_khz or 0
+    return wanted or kvm.tsc_khz or _enumerated_khz(cpu)
+
+
+def _enumerated_khz(cpu: Cpu) -> int:
+    """Return the host's TSC frequency from its crystal's, which Linux takes as exact (native_calibrate_tsc); 0 where it tells neither."""
+    denominator, numerator, crystal_hz, _ = cpu.host_cpuid(0x15, 0)
+    return crystal_hz // 1000 * numerator // denominator if denominator and numerator else 0

@@ -30,6 +30,7 @@ LEAVES: dict[int, Callable[[Cpu, int], Regs]] = {
     0x1E: basic.leaf_1e,
     0x1F: topology.leaf_1f,
     0x24: basic.leaf_24,
+    0x29: basic.leaf_29,
     0x80000000: extended.leaf_80000000,
     0x80000001: extended.leaf_80000001,
     0x80000002: extended.leaf_80000002,

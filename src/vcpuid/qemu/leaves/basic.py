@@ -14,6 +14,7 @@ ARCH_LBR = 1 << 19  # FEAT_7_0_EDX
 AMX_TILE = 1 << 24  # FEAT_7_0_EDX
 AVX10 = 1 << 19  # FEAT_7_1_EDX
 PT_LIP = 1 << 31  # FEAT_14_0_ECX
+APX = 1 << 21  # FEAT_7_1_EDX
 PROVISION_KEY = 1 << 4  # leaf 0x12.1 EAX
 
 
@@ -77,15 +78,17 @@ def leaf_a(cpu: Cpu, index: int) -> Regs:
 
 
 def leaf_12(cpu: Cpu, index: int) -> Regs:
-    """Answer leaf 0x12: SGX as KVM has it, less what the feature words lack; QEMU is taken to have no EPC section."""
+    """Answer leaf 0x12: SGX as KVM has it, less what the feature words lack.
+
+    QEMU is taken to have no EPC section, and not to be let at /dev/sgx_provision.
+    """
     if index > 1 or not cpu.word("FEAT_7_0_EBX") & SGX:
         return ZERO
     eax, ebx, ecx, edx = cpu.host_supports(0x12, index)
     if index == 0:
         return eax & cpu.word("FEAT_SGX_12_0_EAX"), ebx & cpu.word("FEAT_SGX_12_0_EBX"), ecx, edx
-    xcr0 = "FEAT_XSAVE_XCR0" if cpu.release >= (10, 0) else "FEAT_XSAVE_XSS"
     eax &= cpu.word("FEAT_SGX_12_1_EAX") & ~PROVISION_KEY
-    return eax, 0, ecx & cpu.word(f"{xcr0}_LO") | 3, edx & cpu.word(f"{xcr0}_HI")
+    return eax, 0, ecx & cpu.word("FEAT_XSAVE_XCR0_LO") | 3, edx & cpu.word("FEAT_XSAVE_XCR0_HI")
 
 
 def leaf_14(cpu: Cpu, index: int) -> Regs:
@@ -129,3 +132,8 @@ def leaf_24(cpu: Cpu, index: int) -> Regs:
     if index == 0:
         return cpu.integer("level-func24"), cpu.word("FEAT_24_0_EBX") | cpu.integer("avx10-version"), 0, 0
     return (0, 0, cpu.word("FEAT_24_1_ECX"), 0) if index == 1 else ZERO
+
+
+def leaf_29(cpu: Cpu, index: int) -> Regs:
+    """Answer leaf 0x29: APX."""
+    return (0, cpu.word("FEAT_29_0_EBX"), 0, 0) if cpu.word("FEAT_7_1_EDX") & APX else ZERO
