@@ -18,7 +18,7 @@ _Ask = Callable[[int], Registers]
 _Rule = Callable[[_Ask], Iterable[int]]
 
 _RANGES = (0, 0x20000000, 0x40000000, 0x80000000, 0x80860000, 0xC0000000)
-_HYPERVISORS = range(0x40000100, 0x40010000, 0x100)
+_HYPERVISORS = range(0x40000000, 0x40010000, 0x100)
 _RANGE_LIMIT = 0x400
 _SUBLEAF_LIMIT = 0x100
 _KVM = Registers(0, 0x4B4D564B, 0x564B4D56, 0x4D)
@@ -33,17 +33,18 @@ def walk(cpuid: Cpuid) -> CpuidTable:
 
 
 def _functions(cpuid: Cpuid) -> Iterator[int]:
-    for base in _RANGES:
-        yield from range(base, max(base, _last(base, cpuid(base, 0), 0xFFFF)) + 1)
-        if base == 0x40000000:
-            for further in _HYPERVISORS:
-                yield from range(further, _last(further, cpuid(further, 0), 0xFF) + 1)
+    for base in sorted({*_RANGES, *_HYPERVISORS}):
+        last = _last(base, cpuid(base, 0))
+        yield from range(base, last + 1)
+        if base in _RANGES and last < base:
+            yield base
 
 
-def _last(base: int, answer: Registers, span: int) -> int:
+def _last(base: int, answer: Registers) -> int:
     """Give the last leaf of a range by its first one's answer; less than `base` where there is no such range."""
     if answer == _KVM:  # KVM of old left EAX 0 and meant base + 1 (Linux, Documentation/virt/kvm/x86/cpuid.rst)
         return base + 1
+    span = 0xFF if base in _HYPERVISORS else 0xFFFF
     return min(answer.eax, base + _RANGE_LIMIT - 1) if base <= answer.eax <= base + span else base - 1
 
 
