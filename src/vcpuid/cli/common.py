@@ -31,7 +31,7 @@ def read_host(source: str | None, *, kvm: bool = True) -> Host:
     from vcpuid import sources
 
     if source is not None:
-        return Host(sources.read(source), source == "kvm" or source.startswith("live"))
+        return Host(sources.read(source), source.partition(":")[0] in ("kvm", "live", "cpu"))
     if not kvm:
         return Host(sources.read("live"), True)
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vcpuid import kvm, linux, qemu
-from vcpuid.cpuid import CpuidTable, CpuidWord, MsrWord, Registers, Snapshot, Word
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrWord, Registers, Snapshot, Word
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.kvm.params import split
@@ -93,6 +93,13 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
         vcpu, guest = _observe(probe, table, vcpu, guest, msrs)
     trace = Trace((silicon, kernel_step, supported, machine, vcpu, guest))
     return Path(cpu, host, stack, tuple(made.tables), kept.table, trace, tuple(made.warnings), remarks)
+
+
+def guest_view(path: Path) -> CpuidTable:
+    """Return what the guest's CPUID instruction answers for every leaf of its table, in the table's order."""
+    words = path.trace.step("guest").after
+    places = dict.fromkeys((entry.function, entry.index) for entry in path.kept)
+    return CpuidTable(Entry(*place, 0, *(words[CpuidWord(*place, register)] for register in REGISTERS)) for place in places)
 
 
 def _host_steps(host: Snapshot, kernel: str, stack: Stack) -> tuple[Step, Step, Step]:
