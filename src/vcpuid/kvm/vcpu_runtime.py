@@ -1,0 +1,99 @@
+"""The bits of a vCPU's table that KVM writes itself, at once and whenever the guest changes what they follow.
+
+From kvm_update_cpuid_runtime() and kvm_apply_cpuid_pv_features_quirk() (before 6.18: __kvm_update_cpuid_runtime()) in Linux
+arch/x86/kvm/cpuid.c.
+"""
+
+from __future__ import annotations
+
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Register
+from vcpuid.kvm import cr4 as cr4_bits
+from vcpuid.kvm import vcpu_rules as rules
+from vcpuid.kvm.lookup import find, signature_base
+from vcpuid.kvm.vcpu_host import Host, offered_xcr0
+from vcpuid.kvm.vcpu_state import VcpuState
+from vcpuid.kvm.xsave import area_size
+from vcpuid.path.decisions import Ledger, Result, Rule
+
+_OSXSAVE, _MWAIT, _APIC = 1 << 27, 1 << 3, 1 << 9
+_OSPKE = 1 << 4
+_PV_UNHALT = 1 << 7
+_KVM_SIGNATURE = b"KVMKVMKVM\0\0\0"
+_X87_AND_SSE = 3
+_XSAVEC_OR_XSAVES = 1 << 1 | 1 << 3
+
+
+def renew(table: CpuidTable, host: Host, cr4: int, apic: bool, state: VcpuState, *, first: bool) -> Result:
+    """Return a table with the bits that KVM rules as they follow from the vCPU's state; `first`: it has no table yet."""
+    edit = _Edit(table)
+    always = host.release >= (6, 18)  # older kernels let these two be where the host lacks the feature
+    leaf1 = find(table, 1)
+    if always or host.runs_with("xsave", CpuidWord(1, 0, "ecx"), 1 << 26):
+        edit.follow(leaf1, "ecx", _OSXSAVE, bool(cr4 & cr4_bits.OSXSAVE), rules.OSXSAVE)
+    edit.follow(leaf1, "edx", _APIC, apic, rules.APIC)
+    if not state.mwait_quirk:
+        edit.follow(leaf1, "ecx", _MWAIT, state.mwait_enabled, rules.MWAIT)
+    if always or host.runs_with("pku", CpuidWord(7, 0, "ecx"), 1 << 3):
+        edit.follow(find(table, 7, 0), "ecx", _OSPKE, bool(cr4 & cr4_bits.PKE), rules.OSPKE)
+    _xsave_sizes(edit, table, host, state)
+    # Linux 6.1 looks for KVM's leaves in the table before this one: at first there is none, until something makes it look again.
+    if state.hlt_in_guest and (host.release > (6, 1) or not first or _looked_again(cr4, apic, state)):
+        base = signature_base(table, _KVM_SIGNATURE)
+        edit.follow(find(table, base[0] | 1) if base else None, "eax", _PV_UNHALT, False, rules.PV_UNHALT)
+    if host.release <= (6, 1):
+        _enclave_features(edit, table, host)
+    return edit.result()
+
+
+def _xsave_sizes(edit: _Edit, table: CpuidTable, host: Host, state: VcpuState) -> None:
+    layout = host.xsave_layout(table)
+    edit.write(find(table, 0xD, 0), "ebx", area_size(layout, state.xcr0, compacted=False), rules.XSAVE_SIZE)
+    compact = find(table, 0xD, 1)
+    if compact is not None and compact.eax & _XSAVEC_OR_XSAVES:
+        features = state.xcr0 | state.xss if host.release >= (6, 18) else state.xcr0
+        edit.write(compact, "ebx", area_size(layout, features, compacted=True), rules.XSAVES_SIZE)
+
+
+def _enclave_features(edit: _Edit, table: CpuidTable, host: Host) -> None:
+    entry = find(table, 0x12, 1)
+    if entry is not None:
+        offered = offered_xcr0(table) & host.xcr0
+        edit.write(entry, "ecx", entry.ecx & offered | _X87_AND_SSE, rules.SGX_XFRM)
+        edit.write(entry, "edx", entry.edx & offered >> 32, rules.SGX_XFRM)
+
+
+def _looked_again(cr4: int, apic: bool, state: VcpuState) -> bool:
+    """Whether the vCPU left its reset state in a way that makes KVM write its bits anew."""
+    return bool(cr4 & (cr4_bits.OSXSAVE | cr4_bits.PKE) or not apic or state.xcr0 & ~_X87_AND_SSE or state.xss)
+
+
+class _Edit:
+    """A table under change: takes entries of the table as given, and writes down what a rule makes of them. No entry, nothing to do."""
+
+    def __init__(self, table: CpuidTable) -> None:
+        self._table, self._given, self._entries, self._ledger = table, tuple(table), list(table), Ledger()
+
+    def follow(self, entry: Entry | None, register: Register, mask: int, on: bool, rule: Rule) -> None:
+        """Make bits of a register follow a switch."""
+        if entry is not None:
+            ledger, word, before = self._place(entry, register)
+            self._replace(entry, register, ledger.set(word, before, mask, rule) if on else ledger.clear(word, before, mask, rule))
+
+    def write(self, entry: Entry | None, register: Register, value: int, rule: Rule) -> None:
+        """Replace a register."""
+        if entry is not None:
+            ledger, word, before = self._place(entry, register)
+            self._replace(entry, register, ledger.compute(word, before, value, rule))
+
+    def result(self) -> Result:
+        """The table after all changes."""
+        return Result(CpuidTable(self._entries), tuple(self._ledger.decisions))
+
+    def _place(self, entry: Entry, register: Register) -> tuple[Ledger, CpuidWord, int]:
+        # An entry behind a duplicate of its own number is no word of the table: it changes unseen.
+        ledger = self._ledger if self._table.get(*entry[:2]) == entry else Ledger()
+        return ledger, CpuidWord(entry.function, entry.index, register), getattr(self._entries[self._given.index(entry)], register)
+
+    def _replace(self, entry: Entry, register: Register, value: int) -> None:
+        position = self._given.index(entry)
+        self._entries[position] = self._entries[position]._replace(**{register: value})
