@@ -25,8 +25,8 @@ LEAVES = [
 ]  # fmt: skip
 REGISTER = st.integers(0, 2**32 - 1)
 OPTIONS = [
-    "mitigations=off", "noxsave", "nopcid", "clearcpuid=sse2,64", "setcpuid=avx512f,rtm", "fred=on", "tsx=on", "tsx=auto", "pti=on", "nopku",
-    "nospectre_v2", "gather_data_sampling=force",
+    "mitigations=off", "noxsave", "nopcid", "clearcpuid=sse2,64", "setcpuid=avx512f,rtm", "fred=on", "tsx=on", "tsx=auto", "pti=on",
+    "nopku", "nospectre_v2", "gather_data_sampling=force",
 ]  # fmt: skip
 
 

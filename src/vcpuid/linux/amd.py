@@ -25,7 +25,7 @@ SME_UNUSED = Rule(
 SMM_UNLOCKED = Rule("linux.amd.smm-unlocked", "SEV needs SMM locked by the firmware (HWCR)", "early_detect_mem_encrypt, cpu/amd.c")
 NO_SNP = Rule(
     "linux.amd.no-snp-host",
-    "Linux cannot be an SNP host here: it runs as a guest or knows no RMP table",
+    "Linux cannot be an SNP host here: it runs as a guest, or without a reverse map table that it knows",
     "bsp_determine_snp, cpu/amd.c",
     since="6.12",
 )
@@ -66,7 +66,7 @@ def early_init(cpu: Cpu) -> None:
     if cpu.power >> 14 & 1:
         cpu.set("RAPL", POWER)
     cpu.set("SYSCALL32", SYSCALL)
-    if cpu.has("APIC") and cpu.family > 0x16:
+    if cpu.has("APIC") and cpu.family > 0x16:  # older ones tell in PCI configuration space, which is not modelled
         cpu.set("EXTD_APICID", EXTENDED_APICID)
     cpu.set("VMMCALL", VMMCALL)
     if cpu.vendor == "hygon":
@@ -108,11 +108,17 @@ def bsp_init(cpu: Cpu) -> None:
     if hygon:
         return
     zen.identify(cpu)
-    if cpu.has("SEV_SNP") and (cpu.has("HYPERVISOR") or not any(map(cpu.has, ("ZEN3", "ZEN4", "RMPREAD")))):
+    if cpu.has("SEV_SNP") and not _can_host_snp(cpu):
         cpu.drop("SEV_SNP", NO_SNP)
     zen.transient_scheduler_attacks(cpu)
     if cpu.has("GP_ON_USER_CPUID"):
         cpu.force("CPUID_FAULT", GP_ON_CPUID, "GP_ON_USER_CPUID")
+
+
+def _can_host_snp(cpu: Cpu) -> bool:
+    """Tell whether Linux knows the layout of the reverse map table and the firmware made one (bsp_determine_snp)."""
+    known = any(map(cpu.has, ("ZEN3", "ZEN4", "RMPREAD"))) if cpu.since("6.18") else cpu.family >= 0x19
+    return known and not cpu.has("HYPERVISOR") and bool(cpu.machine.msr(machine.RMP_END))
 
 
 def init(cpu: Cpu) -> None:

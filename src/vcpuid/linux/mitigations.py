@@ -6,6 +6,7 @@ that pick one mitigation by name only `pti=on`. All flags but "pti" and 6.1's "i
 
 from __future__ import annotations
 
+from vcpuid.linux import machine
 from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.vulnerabilities import Caps, arch_capabilities
 from vcpuid.path.decisions import Rule
@@ -145,8 +146,12 @@ def _return_stack(cpu: Cpu) -> bool:
     """Mitigate SRSO; returns whether by reduced speculation."""
     if not _wanted(cpu, "SRSO", "spec_rstack_overflow"):
         return False
-    if cpu.family == 0x17 and cpu.has("AMD_IBPB"):
-        cpu.force("IBPB_BRTYPE", SRSO_MICROCODE)
+    if not cpu.has("IBPB_BRTYPE"):
+        if cpu.family == 0x17 and cpu.has("AMD_IBPB"):
+            cpu.force("IBPB_BRTYPE", SRSO_MICROCODE)
+        elif cpu.family == 0x19 and (cpu.machine.msr(machine.PRED_CMD) or 0) & machine.SBPB:
+            cpu.force("SBPB", SRSO_MICROCODE)
+            cpu.force("IBPB_BRTYPE", SRSO_MICROCODE)
     if cpu.family < 0x19 and not _has_siblings(cpu):
         if cpu.has("IBPB_BRTYPE"):
             cpu.force("SRSO_NO", SRSO_NO_SMT)
