@@ -99,8 +99,8 @@ def test_nodes_are_dies_for_old_machines() -> None:
 
 
 def test_a_slot_that_leaf_d_gives_back_keeps_its_index() -> None:
-    state = {"features": {"FEAT_1_ECX": XSAVE, "FEAT_XSAVE_XCR0_LO": 3}}
-    old, new = (Builder(cpu(release, **state), ()).table(0) for release in ("7.2", "10.0"))
+    features = {"FEAT_1_ECX": XSAVE, "FEAT_XSAVE_XCR0_LO": 3}
+    old, new = (Builder(cpu(release, features=features), ()).table(0) for release in ("7.2", "10.0"))
     assert [entry[:2] for entry in old if entry.function in (0xD, 0x80000000)] == [(0xD, 0), (0xD, 63), (0x80000000, 0)]
     assert [entry[:2] for entry in new if entry.function in (0xD, 0x80000000)] == [(0xD, 0), (0x80000000, 63)]
 

@@ -99,7 +99,7 @@ class Builder:
         return Entry(function, index, SIGNIFICANT_INDEX, *LEAVES[function](self.cpu, index))
 
     def _until(self, function: int, register: int, mask: int) -> list[Entry]:
-        entries = []
+        entries: list[Entry] = []
         while True:
             entry = self._subleaf(function, len(entries))
             entries.append(entry)

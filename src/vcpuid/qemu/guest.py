@@ -47,7 +47,7 @@ def guest_tables(
     machine: str = "q35",
     smp: str = "1",
     kernel: str = "6.12",
-    params: Mapping[str, object] | None = None,
+    params: Mapping[str, int | str | bool] | None = None,
     kvm: KvmHost | None = None,
 ) -> QemuResult:
     """Work out the tables that QEMU hands to KVM_SET_CPUID2 for `-cpu CPU -machine MACHINE -smp SMP`.
@@ -82,7 +82,7 @@ def guest_tables(
     return QemuResult(tables, warnings + repeated * (topology.cpus - 1), state, supported)
 
 
-def _modelled(host: Snapshot, kernel: str, params: Mapping[str, object] | None) -> CpuidTable:
+def _modelled(host: Snapshot, kernel: str, params: Mapping[str, int | str | bool] | None) -> CpuidTable:
     from vcpuid.kvm import supported
 
     return supported(host, kernel=kernel, params=params).table
