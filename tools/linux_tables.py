@@ -87,12 +87,15 @@ class Tree:
         return self.models[re.sub(r"^INTEL_(FAM\d+_)?", "", name)]
 
     def matches(self, text: str, data: Callable[[str], Any]) -> Iterator[Row]:
-        """Yield a row for every x86_cpu_id, in order: vendor, family, model, mask of steppings, type of core (null: any) and data."""
+        """Yield a row for every x86_cpu_id, in order.
+
+        A row is vendor, family, model, mask of steppings, type of core, mask of platforms (null: any) and data.
+        """
         for macro, arguments in re.findall(r"\b(VULN[WB]L\w*|X86_MATCH_\w+)\s*\(((?:[^()]|\([^()]*\))*)\)", text):
             if macro == "X86_MATCH_FEATURE":
                 continue
             parts = [part.strip() for part in re.split(r",(?![^(]*\))", arguments)]
-            yield [*self.who(macro, parts), data(parts[-1])]
+            yield [*self.who(macro, parts), None, data(parts[-1])]
 
     def who(self, macro: str, parts: list[str]) -> Row:
         """Read whom a macro's arguments match: vendor, family, model, mask of steppings and type of core."""
@@ -115,12 +118,12 @@ class Tree:
         """Yield a row for every model that a function's switch names."""
         body = text[text.index(function) :]
         for name in re.findall(r"case (\w+):", body[: body.index("\n}")]):
-            yield ["intel", *self.model(name), ANY_STEPPING, None, None]
+            yield ["intel", *self.model(name), ANY_STEPPING, None, None, None]
 
     def bad_microcodes(self, text: str) -> Iterator[Row]:
         """Yield rows whose data is the newest bad revision."""
         for name, stepping, revision in re.findall(r"\{\s*(\w+),\s*(\w+),\s*(\w+)\s*\}", text):
-            yield ["intel", *self.model(name), 1 << int(stepping, 0), None, int(revision, 0)]
+            yield ["intel", *self.model(name), 1 << int(stepping, 0), None, None, int(revision, 0)]
 
 
 def intel_models(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -181,25 +184,25 @@ def flags_of(text: str, prefix: str, value: str) -> Iterator[Row]:
 
 
 def latest_microcodes(text: str) -> Iterator[Row]:
-    """Yield rows whose data is a mask of platforms (null: any) and the newest revision known."""
+    """Yield rows whose data is the newest revision known."""
     fields = ("family", "model", "steppings", "platform_mask", "driver_data")
     for row in re.findall(r"\{(.*?)\}", text):
         values = dict(re.findall(r"\.(\w+)\s*=\s*(\w+)", row))
         numbers = [int(values.get(field, "0"), 0) for field in fields]
-        yield ["intel", *numbers[:3], None, [numbers[3] or None, numbers[4]]]
+        yield ["intel", *numbers[:3], None, numbers[3] or None, numbers[4]]
 
 
 def amd_microcodes(text: str, rows: str, function: str | None = None) -> Iterator[Row]:
     """Yield rows whose data is the oldest good revision, from an array or from the switch over a patch's number that came before it."""
     for row in re.findall(r"(0x\w+),\s*(0x\w+)\)?,\s*(0x\w+)(?:,\s*\3)?,\s*(0x\w+)\)", array(text, rows)):
         family, model, stepping, revision = (int(part, 0) for part in row)
-        yield ["amd", family, model, 1 << stepping, None, revision]
+        yield ["amd", family, model, 1 << stepping, None, None, revision]
     if function is None or function not in text:
         return
     body = text[text.index(function) :]
     for code, revision in re.findall(r"case (0x\w+):\s*min_rev = (0x\w+);", body[: body.index("\n}")]):
         patch = int(code, 0)  # extended family, extended model, a reserved digit, model, stepping
-        yield ["amd", 0xF + (patch >> 16), (patch >> 8 & 0xF0) | (patch >> 4 & 0xF), 1 << (patch & 0xF), None, int(revision, 0)]
+        yield ["amd", 0xF + (patch >> 16), (patch >> 8 & 0xF0) | (patch >> 4 & 0xF), 1 << (patch & 0xF), None, None, int(revision, 0)]
 
 
 def dump(value: Any, indent: int = 0) -> str:

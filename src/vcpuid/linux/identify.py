@@ -9,6 +9,7 @@ from vcpuid.cpuid.words import CpuidWord
 from vcpuid.linux import rules
 from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.tables import tables
+from vcpuid.path.decisions import Rule
 
 VENDORS = {
     "GenuineIntel": "intel",
@@ -61,25 +62,25 @@ def _cpuid_words(release: str) -> tuple[tuple[int, CpuidWord], ...]:
 def _words(cpu: Cpu) -> None:
     ledger, caps, raw = cpu.ledger, cpu.caps, cpu.raw
     for number, word in _cpuid_words(cpu.tables.release):
-        value = raw.word(word)
-        if not value:
-            continue
-        function = word.function
-        if function >> 16 in (0x8086, 0xC000) and not _reads_own_leaf(cpu, function):
-            value = ledger.clear(word, value, value, rules.NOT_READ)
-        elif function > (0xFFFFFFFF if function >> 16 == 0xC000 else cpu.extended_level if function >> 31 else cpu.level) or (
-            function == 7 and word.index and raw.registers(7).eax < word.index
-        ):
-            value = ledger.clear(word, value, value, rules.LEVEL)
-        elif word in _LIVE:
-            value = ledger.clear(word, value, _LIVE[word], rules.CR4_OFF)
-        caps[number] = value
+        if value := raw.word(word):
+            if rule := _why_not_read(cpu, word):
+                value = ledger.clear(word, value, value, rule)
+            elif word in _LIVE:
+                value = ledger.clear(word, value, _LIVE[word], rules.CR4_OFF)
+            caps[number] = value
 
 
-def _reads_own_leaf(cpu: Cpu, function: int) -> bool:
-    """Tell whether the vendor's set-up reads a leaf of its own range (init_c3 in centaur.c, init_zhaoxin_cap in zhaoxin.c)."""
-    own = cpu.vendor in ("centaur", "zhaoxin") and cpu.family >= 6 and function >> 16 == 0xC000
-    return own and cpu.leaf(0xC0000000).eax >= function
+def _why_not_read(cpu: Cpu, word: CpuidWord) -> Rule | None:
+    """Say why Linux does not read a word; None where it does (get_cpu_cap; init_c3 in centaur.c, init_zhaoxin_cap in zhaoxin.c)."""
+    function = word.function
+    if function >> 16 in _VENDOR_RANGES:
+        reads = cpu.vendor in ("centaur", "zhaoxin") and cpu.family >= 6 and function <= cpu.leaf(0xC0000000).eax
+        return None if reads and function >> 16 == 0xC000 else rules.NOT_READ
+    top = cpu.extended_level if function >> 31 else cpu.level
+    return rules.LEVEL if function > top or (function == 7 and word.index > cpu.leaf(7).eax) else None
+
+
+_VENDOR_RANGES = (0x8086, 0xC000)
 
 
 def _scattered(cpu: Cpu) -> None:
@@ -96,7 +97,6 @@ def _scattered(cpu: Cpu) -> None:
 
 
 _FIRST_REGISTER = Entry._fields.index("eax")
-
 
 _IMPLIED = {
     "SPEC_CTRL": ("IBRS", "IBPB", "MSR_SPEC_CTRL"),

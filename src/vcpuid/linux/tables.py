@@ -122,7 +122,7 @@ def tables(kernel: str) -> Tables:
         shown_vmx=_shown((shown, Place(word, 1 << bit)) for _, word, bit, shown in data["vmx"]),
         scattered=tuple(_scattered(data["scattered"])),
         depending=depending,
-        lists={name: tuple(_matches(name, rows)) for name, rows in data["models"].items()},
+        lists={name: tuple(_matches(rows)) for name, rows in data["models"].items()},
     )
 
 
@@ -139,12 +139,6 @@ def _scattered(rows: list[tuple[str, int, int, str, int]]) -> Iterator[Scattered
         yield Scattered(*key, tuple(bits))
 
 
-def _matches(name: str, rows: list[list[Any]]) -> Iterator[Match]:
-    for vendor, family, model, steppings, kind, data in rows:
-        platforms = None
-        if isinstance(data, list):
-            if name == "latest_microcode":
-                platforms, data = data
-            else:
-                data = frozenset(data)
-        yield Match(vendor, family, model, steppings, kind, platforms, data)
+def _matches(rows: list[list[Any]]) -> Iterator[Match]:
+    for *who, data in rows:
+        yield Match._make((*who, frozenset(data) if isinstance(data, list) else data))
