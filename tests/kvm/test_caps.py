@@ -302,3 +302,115 @@ def test_answers_are_kept_by_host_and_parameters(machine: Machine) -> None:
     host = machine(SKYLAKE)
     assert kvm.caps(host, "6.12") is kvm.caps(host, "6.12.107")
     assert kvm.caps(host, "6.12") is not kvm.caps(host, "6.12", {"nested": 0})
+
+
+SVM_FEATURES = {
+    "nrips": 3, "tsc_scaling": 4, "vls": 15, "lbrv": 1, "vgif": 16, "gmet": 17, "vnmi": 25, "npt": 0,
+}  # fmt: skip
+PAUSE_FILTER, PAUSE_THRESHOLD = 10, 12
+
+
+def whole_svm(host: Snapshot, edited: Edit) -> Snapshot:
+    bits = sum(1 << bit for bit in (*SVM_FEATURES.values(), PAUSE_FILTER, PAUSE_THRESHOLD))
+    return edited(host, {"8000000a.0.edx": bits})
+
+
+def test_nested_amd_v_offers_what_kvm_uses_itself(machine: Machine, edited: Edit) -> None:
+    host = whole_svm(machine(TURIN), edited)
+    found = kvm.caps(host, "7.3")
+    for bit in (*SVM_FEATURES.values(), PAUSE_FILTER, PAUSE_THRESHOLD):
+        assert why(found, SVM_EDX, bit) is None
+    off = kvm.caps(host, "7.3", {"nested": 0})
+    assert off.words["CPUID_8000_000A_EDX"] == 0
+    older = kvm.caps(host, "6.1")
+    assert why(older, SVM_EDX, SVM_FEATURES["vnmi"]) == "kvm.caps.not-before-6.12"
+    assert why(older, SVM_EDX, SVM_FEATURES["gmet"]) == "kvm.caps.not-before-7.3"
+
+
+@pytest.mark.parametrize("parameter", SVM_FEATURES)
+def test_a_parameter_of_kvm_amd_hides_its_feature(machine: Machine, edited: Edit, parameter: str) -> None:
+    host = whole_svm(machine(TURIN), edited)
+    rule = "kvm.svm.npt" if parameter == "npt" else "kvm.svm.nested-part"
+    assert why(kvm.caps(host, "7.3", {parameter: 0}), SVM_EDX, SVM_FEATURES[parameter]) == rule
+
+
+def test_virtual_switches_need_the_real_ones(machine: Machine, edited: Edit) -> None:
+    host = whole_svm(machine(TURIN), edited)
+    without_npt = kvm.caps(host, "7.3", {"npt": 0})
+    assert [why(without_npt, SVM_EDX, SVM_FEATURES[name]) for name in ("vls", "gmet")] == ["kvm.svm.nested-part"] * 2
+    assert why(kvm.caps(host, "7.3", {"vgif": 0}), SVM_EDX, SVM_FEATURES["vnmi"]) == "kvm.svm.nested-part"
+
+
+def test_speculative_store_bypass_on_amd(machine: Machine, edited: Edit) -> None:
+    place = (0x80000008, 0, "ebx")
+    by_register = edited(machine("kvm-amd.EPYC-Rome-v4@6.12"), {"80000008.0.ebx": lambda ebx: ebx & ~(1 << 24 | 1 << 25)})
+    found = kvm.caps(by_register, "6.12", {"msr.c0011020": 0})
+    assert found.boot.has("LS_CFG_SSBD")
+    assert why(found, place, 25) == "kvm.caps.virt-ssbd"
+    by_control = edited(by_register, {"80000008.0.ebx": lambda ebx: ebx | 1 << 24})
+    found = kvm.caps(by_control, "6.12")
+    assert not found.boot.has("LS_CFG_SSBD")
+    assert why(found, place, 25) == "kvm.svm.virt-ssbd"
+    intel = edited(machine(SKYLAKE), {"7.0.edx": 1 << 31})
+    assert why(kvm.caps(intel, "6.12"), place, 25) is None
+
+
+def test_a_null_selector_clears_the_base(machine: Machine, edited: Edit) -> None:
+    place = (0x80000021, 0, "eax")
+    bare = {"80000021.0.eax": 0, "1.0.ecx": lambda ecx: ecx & ~(1 << 31)}
+    zen2 = edited(machine("kvm-amd.EPYC-Rome-v4@6.12"), bare)
+    assert why(kvm.caps(zen2, "6.12"), place, 6) == "kvm.caps.null-seg"
+    zen1 = edited(machine("kvm-amd.EPYC-v4@6.12"), bare)
+    assert why(kvm.caps(zen1, "6.12"), place, 6) is None
+
+
+def test_a_full_flush_of_predictions_by_intels_ibpb(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(SKYLAKE), {"7.0.edx": 1 << 26})
+    place = (0x80000008, 0, "ebx")
+    assert why(kvm.caps(host, "6.18"), place, 30) == "kvm.caps.amd-ibpb-ret"
+    assert why(kvm.caps(host, "6.12"), place, 30) is None
+    enhanced = kvm.caps(edited(host, {"7.0.edx": 1 << 26 | 1 << 29}), "6.18", {"msr.10a": 1 << 1})
+    assert "EIBRS_PBRSB" in enhanced.boot.bugs
+    assert why(enhanced, place, 30) is None
+
+
+def test_mpx_needs_vmx_and_the_host(machine: Machine, edited: Edit) -> None:
+    mpx = {"7.0.ebx": lambda ebx: ebx | 1 << 14, "d.0.eax": lambda eax: eax | 0x18, "d.3.eax": 0x40, "d.4.eax": 0x40}
+    host = edited(machine(SKYLAKE), mpx)
+    assert why(kvm.caps(host, "6.12"), EBX_7, 14) == "kvm.vmx.mpx"
+    able = edited(host, msrs={**host.msrs, 0x484: host.msrs[0x484] | 1 << 48})
+    found = kvm.caps(able, "6.12")
+    assert found.has("MPX") == found.boot.has("MPX")
+    assert bool(found.xcr0 & 0x18) == found.boot.has("MPX")
+
+
+def test_sgx_goes_whole(machine: Machine, edited: Edit) -> None:
+    bits = {"7.0.ebx": lambda ebx: ebx | 4, "7.0.ecx": 1 << 30, "12.0.eax": 0x803, "12.0.edx": 0x381F}
+    host = edited(machine(SKYLAKE), bits)
+    found = kvm.caps(host, "6.12", {"sgx": 0, "msr.3a": 0x60005})
+    assert found.boot.has("SGX_EDECCSSA")
+    places: list[tuple[tuple[int, int, Register], int]] = [(EBX_7, 2), (ECX_7, 30), *(((0x12, 0, "eax"), bit) for bit in (0, 1, 11))]
+    assert [why(found, *place) for place in places] == ["kvm.vmx.sgx"] * 5
+
+
+def test_secure_nested_paging(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(TURIN), ENCRYPTION)
+    linux = {"msr.c0010010": 1 << 23 | 1 << 24, "msr.c0010015": 1}
+    place = (0x8000001F, 0, "eax")
+    found = kvm.caps(host, "6.12", linux)
+    assert found.has("SEV_SNP") == found.boot.has("SEV_SNP")
+    assert why(kvm.caps(host, "6.12", {**linux, "sev_snp": 0}), place, 4) == "kvm.sev.off"
+    assert why(kvm.caps(host, "6.1", linux), place, 4) == "kvm.caps.not-before-6.12"
+
+
+def test_immediate_msr_access_is_intels_alone(machine: Machine, edited: Edit) -> None:
+    bits = {"7.0.eax": 1, "7.1.ecx": 1 << 5}
+    assert kvm.caps(edited(machine(SAPPHIRE), bits), "7.3").has("MSR_IMM")
+    assert why(kvm.caps(edited(machine(TURIN), bits), "7.3"), (7, 1, "ecx"), 5) == "kvm.svm.msr-imm"
+
+
+def test_the_second_pmu_of_amd_needs_perf_to_drive_it(machine: Machine, edited: Edit) -> None:
+    host = edited(machine(TURIN), {**PMU_V2, "80000022.0.eax": 1, "80000001.0.ecx": lambda ecx: ecx | 1 << 23})
+    assert kvm.caps(host, "7.3", {"pmu": 1}).has("PERFMON_V2")
+    legacy = edited(host, {"80000001.0.ecx": lambda ecx: ecx & ~(1 << 23)})
+    assert why(kvm.caps(legacy, "7.3", {"pmu": 1}), (0x80000022, 0, "eax"), 0) == "kvm.svm.perfmon-v2"

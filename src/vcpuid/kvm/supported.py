@@ -16,7 +16,8 @@ def supported(host: Snapshot, kernel: str = "6.12", params: Given | None = None)
     """Return what KVM_GET_SUPPORTED_CPUID answers on a host, and why it differs from the CPU's own CPUID.
 
     `host` gives CPUID (`raw`), feature MSRs and lines of /proc/cpuinfo; its tables of KVM's are not looked at. `params` see
-    `vcpuid.kvm.params`. Raises InputError for a parameter or a release that makes no sense.
+    `vcpuid.kvm.params`. Raises InputError for a parameter or a release that makes no sense, KvmError(E2BIG) for a CPU with more
+    sub-leaves than KVM has room for.
     """
     found = caps(host, kernel, params)
     build = Build(host, found)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Snapshot
 from vcpuid.cpuid.words import REGISTERS
+from vcpuid.errors import KvmError
 from vcpuid.kvm.caps import Caps
 from vcpuid.path.decisions import Decision, Ledger, Rule
 from vcpuid.versions import number
+
+MAX_ENTRIES = 256
+"""KVM_MAX_CPUID_ENTRIES of Linux arch/x86/include/asm/kvm_host.h."""
 
 SOURCE = "__do_cpuid_func, arch/x86/kvm/cpuid.c"
 
@@ -42,7 +47,12 @@ class Build:
         self._written: list[tuple[tuple[int, int], int, Entry | None, Sequence[int], Rule]] = []
 
     def subleaf(self, function: int, index: int, rule: Rule) -> list[int]:
-        """Add an entry with the CPU's answer, to be changed in place; `rule` accounts for the changes."""
+        """Add an entry with the CPU's answer, to be changed in place; `rule` accounts for the changes.
+
+        Raises KvmError(E2BIG) where KVM runs out of room for entries.
+        """
+        if len(self._written) >= MAX_ENTRIES:
+            raise KvmError(errno.E2BIG, f"leaf {function:#x} has too many sub-leaves: KVM reports {MAX_ENTRIES} entries at most")
         key = (function, index)
         entry = self._unused.pop(key, None)
         family = function & 0xC0000000
