@@ -286,6 +286,13 @@ def test_kvm_tells_its_guests_the_tscs_frequency() -> None:
     assert not boot_cpu(host("intel", SKYLAKE)).has("TSC_KNOWN_FREQ")
 
 
+def test_kvm_gives_its_guests_no_ls_cfg() -> None:
+    signature = (0x40000001, 0x4B4D564B, 0x564B4D56, 0x4D)
+    leaves = {(1, 0): (0, 0, HYPERVISOR, 0)}
+    assert boot_cpu(host("amd", ZEN2, leaves)).has("LS_CFG_SSBD")
+    assert not boot_cpu(host("amd", ZEN2, leaves | {(0x40000000, 0): signature})).has("LS_CFG_SSBD")
+
+
 def test_observed_flags_win() -> None:
     machine = replace(host("intel", SKYLAKE, {(7, 0): (0, 1 << 5, 0, 0)}), cpuinfo={"flags": "fpu rtm no_such_flag", "bugs": "spectre_v1"})
     assert boot_cpu(machine).has("AVX2")

@@ -7,8 +7,8 @@ Parameters (`params` of `boot_cpu` and `cpuinfo`), each with what holds where it
 | `cmdline` | the kernel's command line | empty |
 | `msr.INDEX` | what RDMSR reads at boot (INDEX hexadecimal); "absent" where it raises #GP | see below |
 
-An MSR that is not given is taken from the snapshot where `SNAPSHOT` lists it, else from `TYPICAL`, else it is absent. The feature MSRs
-of a snapshot are those that KVM offers to guests: they differ from the hardware's where KVM filters (0x10a) or nests (0x480 to 0x491),
+An MSR that is not given is taken from the snapshot where `SNAPSHOT` lists it, else from `TYPICAL` (but for those that a guest of KVM
+lacks), else it is absent. The feature MSRs of a snapshot are those that KVM offers to guests: they differ from the hardware's where KVM filters (0x10a) or nests (0x480 to 0x491),
 so who knows the hardware's should give them.
 
 Where Linux changes what CPUID itself answers (RDRAND and topology extensions of AMD family 0x15, TSX), a snapshot's RAW was read after
@@ -63,6 +63,9 @@ TYPICAL = {
 }
 """MSRs of a machine of the last ten years, with current microcode, whose firmware enabled what there is but for memory encryption."""
 
+KVM_LACKS = (TEST_CTRL, PPIN_CTL, AMD_PPIN_CTL, LS_CFG)
+"""MSRs that KVM does not give its guests."""
+
 SNAPSHOT = frozenset({MICROCODE, ARCH_CAPABILITIES, *range(0x480, 0x493)})
 """MSRs for which KVM's answer is the hardware's, or near it."""
 
@@ -74,6 +77,8 @@ class Machine:
 
     def __init__(self, host: Snapshot, params: Mapping[str, str | int] | None = None) -> None:
         self._msrs: dict[int, int | None] = {**TYPICAL, **{index: value for index, value in host.msrs.items() if index in SNAPSHOT}}
+        if _is_kvm_guest(host):
+            self._msrs |= dict.fromkeys(KVM_LACKS)
         for name, value in (params or {}).items():
             if name.startswith("msr."):
                 self._msrs[_number(name[4:], 16)] = None if value == "absent" else _number(value)
@@ -88,6 +93,13 @@ class Machine:
     def option(self, name: str) -> str | None:
         """Return the last value that the command line gives an option, "" where it has none; None where it is not there."""
         return self.options.get(name)
+
+
+def _is_kvm_guest(host: Snapshot) -> bool:
+    return any(host.raw.registers(base).ebx == _KVMK for base in (0x40000000, 0x40000100))
+
+
+_KVMK = int.from_bytes(b"KVMK", "little")
 
 
 def _number(value: str | int, base: int = 0) -> int:

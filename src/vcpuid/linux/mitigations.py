@@ -158,10 +158,11 @@ def _return_stack(cpu: Cpu) -> bool:
         if cpu.has("SRSO_NO") or cpu.since("6.18"):
             return False
     if cpu.has("SRSO_USER_KERNEL_NO"):
-        if cpu.has("SRSO_BP_SPEC_REDUCE"):
-            return True
-        cpu.force("IBPB_ON_VMEXIT", IBPB_ON_VMEXIT)
-        cpu.drop("RSB_VMEXIT", IBPB_ON_VMEXIT)
+        if cpu.has("BTB_CTX_ISOLATION") or cpu.has("SRSO_BP_SPEC_REDUCE"):
+            return not cpu.has("BTB_CTX_ISOLATION")
+        if cpu.has("IBPB_BRTYPE") or cpu.since("6.18"):
+            cpu.force("IBPB_ON_VMEXIT", IBPB_ON_VMEXIT)
+            cpu.drop("RSB_VMEXIT", IBPB_ON_VMEXIT)
         return False
     for feature in ("RETHUNK", "UNRET", "SRSO_ALIAS" if cpu.family == 0x19 else "SRSO"):
         cpu.force(feature, SRSO)
