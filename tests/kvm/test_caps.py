@@ -412,5 +412,8 @@ def test_immediate_msr_access_is_intels_alone(machine: Machine, edited: Edit) ->
 def test_the_second_pmu_of_amd_needs_perf_to_drive_it(machine: Machine, edited: Edit) -> None:
     host = edited(machine(TURIN), {**PMU_V2, "80000022.0.eax": 1, "80000001.0.ecx": lambda ecx: ecx | 1 << 23})
     assert kvm.caps(host, "7.3", {"pmu": 1}).has("PERFMON_V2")
+    off = kvm.caps(host, "7.3", {"pmu": 1, "cmdline": "clearcpuid=perfmon_v2"})
+    assert not off.boot.has("PERFMON_V2")
+    assert why(off, (0x80000022, 0, "eax"), 0) == "kvm.svm.perfmon-v2"
     legacy = edited(host, {"80000001.0.ecx": lambda ecx: ecx & ~(1 << 23)})
     assert why(kvm.caps(legacy, "7.3", {"pmu": 1}), (0x80000022, 0, "eax"), 0) == "kvm.svm.perfmon-v2"

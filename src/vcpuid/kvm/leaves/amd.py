@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcpuid.kvm.leaves.basic import CACHES
+from vcpuid.kvm.leaves.basic import caches
 from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf, zero
 from vcpuid.path.decisions import Rule
 
@@ -59,7 +59,7 @@ LEAVES = {
     0x8000000A: Leaf(_svm, _SVM),
     0x80000019: Leaf(_large_page_tlb, _RESERVED),
     0x8000001A: Leaf(_optimizations, _RESERVED),
-    0x8000001D: CACHES(0x8000001D),
+    0x8000001D: caches(0x8000001D),
     0x8000001F: Leaf(_encryption, _SEV),
     0x80000021: Leaf(_more_features, _MORE),
     0x80000022: Leaf(_performance, _PMU),

@@ -22,7 +22,9 @@ def _features(build: Build, registers: list[int]) -> None:
     build.features(registers, 1)
 
 
-def _caches(function: int) -> Leaf:
+def caches(function: int) -> Leaf:
+    """Pass sub-leaves on up to the first that describes no cache."""
+
     def answer(build: Build, registers: list[int]) -> None:
         index = 0
         while registers[0] & 0x1F:
@@ -37,12 +39,11 @@ def _thermal(_build: Build, registers: list[int]) -> None:
 
 
 def _pmu(build: Build, registers: list[int]) -> None:
-    caps = build.caps
-    pmu = caps.hardware.pmu
-    if not caps.boot.has("ARCH_PERFMON") or (build.kernel > (6, 1) and "pmu" not in caps.hardware.on):
+    pmu = build.caps.hardware.pmu
+    if not build.caps.boot.has("ARCH_PERFMON"):
         zero(registers)
         return
-    fixed_width = pmu.width if pmu.fixed or build.kernel < (7, 0) else 0
+    fixed_width = pmu.width if pmu.fixed or build.kernel <= (6, 1) else 0
     registers[:] = (
         pmu.version | pmu.counters << 8 | pmu.width << 16 | pmu.events_length << 24,
         pmu.events,
@@ -55,12 +56,11 @@ def _topology(_build: Build, registers: list[int]) -> None:
     registers[:3] = (0, 0, 0)
 
 
-CACHES = _caches
 LEAVES = {
     0x0: Leaf(_highest, _LIMIT),
     0x1: Leaf(_features, BLANK),
     0x2: Leaf(as_is, BLANK),
-    0x4: _caches(0x4),
+    0x4: caches(0x4),
     0x6: Leaf(_thermal, _THERMAL),
     0xA: Leaf(_pmu, _PMU),
     0xB: Leaf(_topology, _TOPOLOGY),
