@@ -8,8 +8,8 @@ Parameters (`params` of `boot_cpu` and `cpuinfo`), each with what holds where it
 | `msr.INDEX` | what RDMSR reads at boot (INDEX hexadecimal); "absent" where it raises #GP | see below |
 
 An MSR that is not given is taken from the snapshot where `SNAPSHOT` lists it, else from `TYPICAL` (but for those that a guest of KVM
-lacks), else it is absent. The feature MSRs of a snapshot are those that KVM offers to guests: they differ from the hardware's where KVM filters (0x10a) or nests (0x480 to 0x491),
-so who knows the hardware's should give them.
+lacks), else it is absent. The feature MSRs of a snapshot are those that KVM offers to guests: they differ from the hardware's where KVM
+filters (0x10a) or nests (0x480 to 0x491), so who knows the hardware's should give them.
 
 Where Linux changes what CPUID itself answers (RDRAND and topology extensions of AMD family 0x15, TSX), a snapshot's RAW was read after
 that, and there is nothing left to do.
