@@ -197,7 +197,7 @@ def machines(qemu: Qmp, source: Source) -> dict[str, Any]:
             "release": f"{match[1]}.{match[2]}" if match else None,
             "versions": "latest" if release is None else "legacy" if release <= (4, 0) else "v1",
             "split_irqchip": release is None or name in split,
-            "deprecated": machine.get("deprecated", False),
+            "max_cpus": machine["cpu-max"],
         }
     return found
 

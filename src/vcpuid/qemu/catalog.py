@@ -1,0 +1,236 @@
+"""What a QEMU release brings along: feature words, properties, CPU models and their caches, machine types.
+
+The tables are data/qemu-RELEASE.json, written by tools/qemu_catalog.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, NamedTuple
+
+from vcpuid import data
+from vcpuid.errors import QemuError
+from vcpuid.qemu.words import FeatureWord, read
+from vcpuid.versions import number
+
+TYPE_SUFFIX = "-x86_64-cpu"
+"""Ends the name of every CPU type of qemu-system-x86_64."""
+
+HOST_MODELS = frozenset({"host", "max"})
+"""Models that take every feature the host can give."""
+
+_CACHE_TYPES = {"data": 1, "instruction": 2, "unified": 3}
+_CACHE_FIELDS = ("level", "size", "line_size", "associativity", "partitions", "sets", "lines_per_tag", "self_init")
+_CACHE_FLAGS = ("no_invd_sharing", "inclusive", "complex_indexing")
+
+
+class Flag(NamedTuple):
+    """A feature property: the feature word it is in, and its bits there (kvmclock has two)."""
+
+    word: str
+    mask: int
+
+
+class Property(NamedTuple):
+    """A property that is not a feature: its type by QEMU's name, its default, and whether only "max" and "host" have it."""
+
+    type: str
+    default: Any
+    host_only: bool
+
+
+class Dependency(NamedTuple):
+    """A row of feature_dependencies: without any bit of `mask` in `word`, bits of `needs_mask` in `needs` go."""
+
+    word: str
+    mask: int
+    needs: str
+    needs_mask: int
+
+
+class Component(NamedTuple):
+    """A row of x86_ext_save_areas: the XSAVE component that goes with a feature, and its bytes."""
+
+    number: int
+    word: str
+    mask: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One version of a CPU model, flattened: nothing needs to be looked up in older versions.
+
+    `level` and `xlevel` are the least that leaves 0 and 0x80000000 answer; `props` are properties other than these and features.
+    """
+
+    name: str
+    base: str
+    version: int
+    deprecated: bool
+    vendor: str
+    family: int
+    model: int
+    stepping: int
+    model_id: str
+    level: int
+    xlevel: int
+    features: Mapping[str, int]
+    props: Mapping[str, Any]
+    cache: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine type, as far as CPUs care.
+
+    `release` is the version in its name (None: microvm, which is not versioned), `versions` how models without a version in their name are
+    understood ("v1", "latest", or "legacy" as before QEMU 4.1, when there were none), `split_irqchip` whether user space has a part of the
+    interrupt controllers, `compat` what it sets on CPUs: type of CPU, property, value, in the order in which it is applied.
+    """
+
+    name: str
+    release: tuple[int, int] | None
+    versions: str
+    split_irqchip: bool
+    max_cpus: int
+    compat: tuple[tuple[str, str, str], ...]
+
+    @property
+    def is_pc(self) -> bool:
+        """Whether it is one of the PC machine types."""
+        return self.release is not None
+
+
+class Catalog:
+    """The tables of one release."""
+
+    def __init__(self, release: str) -> None:
+        self.release = release
+        self.number = number(release)
+        self._rows: dict[str, Any] = data.load(f"qemu-{release}")
+        self.words: tuple[FeatureWord, ...] = tuple(read(row, subleaf_in_label=self.number >= (10, 1)) for row in self._rows["words"])
+        self.by_name: dict[str, FeatureWord] = {word.name: word for word in self.words}
+        self.aliases: dict[str, str] = self._rows["aliases"]
+        self.properties: dict[str, Property] = {name: Property(*row) for name, row in self._rows["properties"].items()}
+        self.dependencies: tuple[Dependency, ...] = tuple(Dependency(*row) for row in self._rows["dependencies"])
+        self.components: tuple[Component, ...] = tuple(Component(*row) for row in self._rows["xsave"])
+
+    @cached_property
+    def flags(self) -> dict[str, Flag]:
+        """Feature properties by name."""
+        found: dict[str, Flag] = {}
+        for word in self.words:
+            for position, name in word.names.items():
+                found[name] = Flag(word.name, (found[name].mask if name in found else 0) | 1 << position)
+        return found
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Values of the properties of a CPU that nothing has set."""
+        return {name: found.default for name, found in self.properties.items() if found.default is not None}
+
+    @cached_property
+    def kvm_defaults(self) -> tuple[tuple[Flag, bool], ...]:
+        """Features that KVM switches on or off in every model that is not "max" or "host" (kvm_default_props)."""
+        return tuple((self.flags[name], value == "on") for name, value in self._rows["kvm_defaults"])
+
+    @cached_property
+    def models(self) -> dict[str, Model]:
+        """All versions of all models but max, host and base, by their versioned names."""
+        return {row["name"]: Model(**row) for row in self._rows["models"]}
+
+    @cached_property
+    def model_aliases(self) -> dict[str, str | None]:
+        """Names that stand for one version; None where the machine type chooses it."""
+        aliases: dict[str, str | None] = self._rows["model_aliases"]
+        return aliases
+
+    def resolve_model(self, name: str, machine: Machine) -> str:
+        """Return the versioned name of a model; raises QemuError where there is none of that name."""
+        if name in HOST_MODELS or name == "base" or name in self.models:
+            return name
+        if name not in self.model_aliases:
+            raise QemuError(f"unable to find CPU model '{name}'")
+        fixed = self.model_aliases[name]
+        if fixed is not None:
+            return fixed
+        return f"{name}-v{self._last_versions[name] if machine.versions == 'latest' else 1}"
+
+    @cached_property
+    def _last_versions(self) -> dict[str, int]:
+        return {model.base: model.version for model in self.models.values()}
+
+    def machine(self, name: str) -> Machine:
+        """Return a machine type by its name or its alias; raises QemuError where there is none of that name."""
+        rows = self._rows["machines"]
+        row = rows.get(name)
+        if row is None:
+            name, row = next(((full, row) for full, row in rows.items() if row["alias"] == name), (name, None))
+        if row is None:
+            raise QemuError(f"unsupported machine type: \"{name}\"\nUse -machine help to list supported machines")
+        release = None if row["release"] is None else number(row["release"])
+        settings = [
+            tuple(setting)
+            for version, compat in sorted(self._rows["compat"].items(), key=lambda item: number(item[0]), reverse=True)
+            if release is not None and number(version) >= release
+            for setting in compat
+        ]
+        return Machine(name, release, row["versions"], row["split_irqchip"], row["max_cpus"], tuple(settings))
+
+    def caches(self, model: str) -> dict[str, Any] | None:
+        """Return the caches that a model brings along, None where it has none of its own."""
+        found = self.models.get(model)
+        rows: dict[str, Any] | None = self._rows["caches"][found.cache] if found is not None and found.cache else None
+        return rows
+
+
+@cache
+def catalog(release: str) -> Catalog:
+    """Return a release's tables, read once a process."""
+    return Catalog(release)
+
+
+@cache
+def machine(release: str, name: str) -> Machine:
+    """Return a machine type of a release; raises QemuError where it has none of that name."""
+    return catalog(release).machine(name)
+
+
+def resolve_machine(release: str, name: str) -> str:
+    """Return the full name of a machine type (q35 is pc-q35-11.1 in QEMU 11.1); raises QemuError."""
+    return machine(release, name).name
+
+
+def is_pc(name: str) -> bool:
+    """Tell whether a machine type's full name is that of a PC."""
+    return name.startswith("pc-")
+
+
+def prefers_sockets(name: str) -> bool:
+    """Tell whether -smp fills sockets before cores, as machine types up to 6.1 do."""
+    return is_pc(name) and number(name.rpartition("-")[2]) <= (6, 1)
+
+
+def max_cpus(release: str, name: str) -> int:
+    """Return how many vCPUs a machine type takes."""
+    return machine(release, name).max_cpus
+
+
+@cache
+def caches(release: str, model: str) -> tuple[tuple[Any, ...], ...] | None:
+    """Return a model's L1D, L1I, L2 and L3, None where it has none of its own.
+
+    Each is (type, level, size, line size, ways, partitions, sets, lines a tag, self-initialising, no invalidation of shared caches,
+    inclusive, complex indexing, level of sharing); the type is 1 for data, 2 for instructions, 3 for both.
+    """
+    found = catalog(release).caches(model)
+    if found is None:
+        return None
+    fields = (*_CACHE_FIELDS, *_CACHE_FLAGS)
+    return tuple(
+        (_CACHE_TYPES[row["type"]], *(row.get(field, 0) for field in fields), row.get("share_level", "die" if row["level"] == 3 else "core"))
+        for row in (found[part] for part in ("l1d", "l1i", "l2", "l3"))
+    )

@@ -1,0 +1,283 @@
+"""From what was asked for to a complete CPU: features, XSAVE components, last leaves.
+
+QEMU, target/i386/cpu.c, x86_cpu_expand_features. What it needs to know of the host it takes from `Supported`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from vcpuid.cpuid.words import Bit, CpuidWord
+from vcpuid.path.decisions import Ledger, Rule
+from vcpuid.qemu.catalog import Catalog, Component, Flag, Machine
+from vcpuid.qemu.supported import Supported
+from vcpuid.qemu.words import FeatureWord
+
+_EXPAND = "x86_cpu_expand_features, target/i386/cpu.c"
+
+ABSENT = Rule(
+    "qemu.model.absent", "the CPU model does not have this feature", "x86_cpu_load_model, target/i386/cpu.c",
+    remedy="name it with +feature, or choose a newer version of the model, or -cpu host",
+)  # fmt: skip
+ASKS = Rule("qemu.model.asks", "the CPU model has this feature", "x86_cpu_load_model, target/i386/cpu.c")
+NOT_MIGRATABLE = Rule(
+    "qemu.host.not-migratable", "QEMU does not know how to migrate a guest that uses it", "x86_cpu_get_migratable_flags, target/i386/cpu.c",
+    remedy="migratable=off, or name the feature with +feature",
+)  # fmt: skip
+NOT_AUTOMATIC = Rule(
+    "qemu.host.not-automatic", "-cpu host and max leave it off until it is asked for", _EXPAND, remedy="name it with +feature"
+)
+NOT_THIS_VENDOR = Rule("qemu.host.not-this-vendor", "-cpu host and max give it to no guest CPU of this vendor", "x86_cpu_get_supported_feature_word, target/i386/cpu.c")
+KVM_DEFAULT_ON = Rule("qemu.kvm.default-on", "with KVM, QEMU adds it to every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c")
+KVM_DEFAULT_OFF = Rule(
+    "qemu.kvm.default-off", "with KVM, QEMU takes it off every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c",
+    remedy="name it with +feature",
+)  # fmt: skip
+MACHINE_ON = Rule("qemu.machine.on", "this machine type switches it on to stay as it was", "pc_compat_*, hw/i386/pc.c")
+MACHINE_OFF = Rule(
+    "qemu.machine.off", "this machine type switches it off to stay as it was", "pc_compat_*, hw/i386/pc.c", remedy="use a newer machine type"
+)
+USER_ON = Rule("qemu.user.on", "-cpu asks for it", "x86_cpu_parse_featurestr, target/i386/cpu.c")
+USER_OFF = Rule("qemu.user.off", "-cpu switches it off", "x86_cpu_parse_featurestr, target/i386/cpu.c", remedy="drop it from -cpu")
+THREADS = Rule("qemu.expand.threads", "the guest has more than one thread a package", _EXPAND, since="8.0")
+NO_PMU = Rule("qemu.expand.no-pmu", "there is no performance monitoring unit to describe", _EXPAND, remedy="pmu=on", since="10.1")
+DEPENDENCY = Rule("qemu.expand.dependency", "it needs {cause}, which is off", "feature_dependencies, target/i386/cpu.c")
+KVM_HIDDEN = Rule("qemu.expand.kvm-off", "kvm=off hides KVM's own features", _EXPAND, remedy="kvm=on")
+COMPONENTS = Rule(
+    "qemu.expand.xsave-components", "XSAVE components follow from the features that use them",
+    "x86_cpu_enable_xsave_components, target/i386/cpu.c",
+)  # fmt: skip
+
+INTEL_PT, SGX = 1 << 25, 1 << 2
+"""FEAT_7_0_EBX."""
+_AVX512F, _AVX10 = 1 << 16, 1 << 19
+_HT, _CMP_LEGACY, _PDCM, _XSAVE, _SVM = 1 << 28, 1 << 1, 1 << 15, 1 << 26, 1 << 2
+_ARCH_CAPABILITIES, _INVTSC = 1 << 29, 1 << 8
+_XSS_COMPONENTS = 1 << 15
+_UNSET = 0xFFFFFFFF
+
+_LEVEL_WORDS = (
+    "FEAT_1_EDX", "FEAT_1_ECX", "FEAT_6_EAX", "FEAT_7_0_ECX", "FEAT_7_1_EAX", "FEAT_7_1_ECX", "FEAT_7_1_EDX", "FEAT_7_2_EDX",
+    "FEAT_8000_0001_EDX", "FEAT_8000_0001_ECX", "FEAT_8000_0007_EDX", "FEAT_8000_0008_EBX", "FEAT_C000_0001_EDX", "FEAT_SVM", "FEAT_XSAVE",
+)  # fmt: skip
+"""Words that raise the last leaf when they are not empty; FEAT_7_0_EBX does so even with full-cpuid-auto-level=off."""
+
+
+class Switch(NamedTuple):
+    """One feature property being set: its bits, on or off, by whom."""
+
+    flag: Flag
+    on: bool
+    rule: Rule
+
+
+class Shape(NamedTuple):
+    """What CPU features depend on of the guest's topology."""
+
+    threads_per_package: int = 1
+    extended: bool = False
+
+
+@dataclass(slots=True)
+class Draft:
+    """A CPU on its way. `base` is what the model has before anything is switched: None for max and host, which take what the host can
+    give. `switches` are applied in order."""
+
+    catalog: Catalog
+    machine: Machine
+    supported: Supported
+    ledger: Ledger
+    base: dict[str, int] | None
+    switches: tuple[Switch, ...]
+    props: dict[str, Any]
+    features: dict[str, int]
+    user: dict[str, int]
+    filtered: dict[str, int]
+    warnings: list[str]
+
+    @property
+    def is_amd(self) -> bool:
+        """IS_AMD_CPU of QEMU."""
+        return bool(self.props["vendor"] == "AuthenticAMD")
+
+    @property
+    def is_intel(self) -> bool:
+        """IS_INTEL_CPU of QEMU."""
+        return bool(self.props["vendor"] == "GenuineIntel")
+
+    @property
+    def is_zhaoxin(self) -> bool:
+        """IS_ZHAOXIN_CPU of QEMU."""
+        return self.props["vendor"] in ("  Shanghai  ", "CentaurHauls")
+
+    def has(self, name: str, mask: int) -> bool:
+        """Tell whether any of these bits is on; no release that lacks the word has them."""
+        return bool(self.features.get(name, 0) & mask)
+
+    def give(self, name: str, mask: int, rule: Rule) -> None:
+        """Turn bits on."""
+        self.features[name] = self.ledger.set(self.catalog.by_name[name].word, self.features[name], mask, rule)
+
+    def take(self, name: str, mask: int, rule: Rule, cause: Bit | None = None) -> None:
+        """Turn bits off."""
+        self.features[name] = self.ledger.clear(self.catalog.by_name[name].word, self.features[name], mask, rule, cause)
+
+    def refuse(self, name: str, mask: int, rule: Rule, prefix: str | None, cause: Bit | None = None) -> None:
+        """Take bits that the guest will not get, unless x-force-features keeps them, and warn (mark_unavailable_features)."""
+        if not mask:
+            return
+        if not self.props["x-force-features"]:
+            self.take(name, mask, rule, cause)
+        self.filtered[name] = self.filtered.get(name, 0) | mask
+        if prefix is not None:
+            describe = self.catalog.by_name[name].describe
+            self.warnings += [f"{prefix}: {describe(bit)}" for bit in bits(mask)]
+
+
+def bits(mask: int) -> Iterable[int]:
+    """Yield the positions of a mask's bits, lowest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
+
+
+def expand(draft: Draft, shape: Shape) -> None:
+    """Complete the features and the last leaves of a draft, in QEMU's order."""
+    _start(draft)
+    number = draft.catalog.number
+    if number >= (8, 0):
+        if draft.base is None and draft.has("FEAT_7_1_EDX", _AVX10) and not draft.props["avx10-version"]:
+            draft.props["avx10-version"] = draft.supported.leaf(0x24).ebx & 0xFF
+        if shape.threads_per_package > 1:
+            draft.give("FEAT_1_EDX", _HT, THREADS)
+            if not draft.is_intel and not draft.is_zhaoxin:
+                draft.give("FEAT_8000_0001_ECX", _CMP_LEGACY, THREADS)
+    if number >= (10, 1) and not draft.props["x-pdcm-on-even-without-pmu"] and not draft.props["pmu"]:
+        draft.take("FEAT_1_ECX", _PDCM, NO_PMU)
+    _depend(draft)
+    if not draft.props["kvm"]:
+        draft.take("FEAT_KVM", _UNSET, KVM_HIDDEN)
+    _components(draft)
+    _levels(draft, shape)
+
+
+def _start(draft: Draft) -> None:
+    """Give the draft its model's features, or what the host can give, and then what was switched on and off."""
+    ledger, features, user, supported = draft.ledger, draft.features, draft.user, draft.supported.words
+    for row in draft.catalog.words:
+        name, value = row.name, supported[row.name]
+        if draft.base is None:
+            features[name] = _take_host(draft, row, value)
+        else:
+            wanted = draft.base.get(name, 0)
+            features[name] = ledger.set(row.word, ledger.keep(row.word, value, wanted, ABSENT), wanted, ASKS) if value != wanted else value
+        user[name] = 0
+    for (name, mask), on, rule in draft.switches:
+        (draft.give if on else draft.take)(name, mask, rule)
+        user[name] |= mask
+
+
+def _take_host(draft: Draft, row: FeatureWord, value: int) -> int:
+    name, ledger = row.name, draft.ledger
+    if name == "FEAT_8000_0007_EBX" and not draft.is_amd:
+        return ledger.clear(row.word, value, value, NOT_THIS_VENDOR)
+    if name == "FEAT_7_0_EDX" and draft.is_amd and draft.props.get("x-arch-cap-always-on") is False:
+        value = ledger.clear(row.word, value, _ARCH_CAPABILITIES, NOT_THIS_VENDOR)
+    if draft.props["migratable"]:
+        migratable = row.migratable
+        if name == "FEAT_8000_0007_EDX" and draft.props["tsc-frequency"] and draft.catalog.number >= (8, 0):
+            migratable |= _INVTSC
+        value = ledger.keep(row.word, value, migratable, NOT_MIGRATABLE)
+    return ledger.clear(row.word, value, row.no_auto, NOT_AUTOMATIC) if row.no_auto else value
+
+
+@lru_cache(maxsize=16)
+def _causes(catalog: Catalog) -> tuple[tuple[Any, Bit], ...]:
+    """Pair every dependency with the bit that it names as the cause."""
+    return tuple((row, Bit(catalog.by_name[row.word].word, row.mask.bit_length() - 1)) for row in catalog.dependencies)
+
+
+def _depend(draft: Draft) -> None:
+    """Take what depends on features that are off; warn of what was asked for."""
+    features = draft.features
+    for (name, mask, needs, needs_mask), cause in _causes(draft.catalog):
+        if features[name] & mask:
+            continue
+        lost = features[needs] & needs_mask
+        if not lost:
+            continue
+        prefix = "This feature depends on other features that were not requested"
+        draft.refuse(needs, lost & draft.user[needs], DEPENDENCY, prefix, cause)
+        draft.take(needs, lost, DEPENDENCY, cause)
+
+
+def _enabled(draft: Draft, component: Component, xcr0: int) -> bool:
+    if draft.catalog.number < (8, 0):
+        return draft.has(component.word, component.mask)
+    if component.number > 1 and not xcr0 >> component.number & 1:
+        return False  # x86_cpu_init_xsave: KVM has no such component
+    if draft.has(component.word, component.mask):
+        return True
+    return component.word == "FEAT_7_0_EBX" and component.mask == _AVX512F and draft.has("FEAT_7_1_EDX", _AVX10)
+
+
+def _components(draft: Draft) -> None:
+    found = 0
+    if draft.has("FEAT_1_ECX", _XSAVE):
+        xcr0 = draft.supported.words["FEAT_XSAVE_XCR0_LO"]
+        for component in draft.catalog.components:
+            if _enabled(draft, component, xcr0):
+                found |= 1 << component.number
+    for name, value in (
+        ("FEAT_XSAVE_XCR0_LO", found & ~_XSS_COMPONENTS),
+        ("FEAT_XSAVE_XCR0_HI", 0),
+        ("FEAT_XSAVE_XSS_LO", found & _XSS_COMPONENTS),
+        ("FEAT_XSAVE_XSS_HI", 0),
+    ):
+        draft.features[name] = draft.ledger.compute(draft.catalog.by_name[name].word, draft.features[name], value, COMPONENTS)
+
+
+def _levels(draft: Draft, shape: Shape) -> None:
+    """Settle the last leaves: those set by the user, else the model's, raised for features that need more."""
+    props, features = draft.props, draft.features
+    least = {0x0: props["min-level"], 0x8: props["min-xlevel"], 0xC: props["min-xlevel2"]}
+    func7 = 0
+
+    def reach(name: str) -> None:
+        nonlocal func7
+        word = draft.catalog.by_name.get(name)
+        if word is None or not features[name] or not isinstance(word.word, CpuidWord):
+            return
+        function = word.word.function
+        least[function >> 28] = max(least[function >> 28], function)
+        if function == 7:
+            func7 = max(func7, word.word.index)
+
+    reach("FEAT_7_0_EBX")
+    if props.get("full-cpuid-auto-level", True):
+        for name in _LEVEL_WORDS:
+            reach(name)
+        if draft.has("FEAT_7_0_EBX", INTEL_PT):
+            if props.get("x-intel-pt-auto-level", True):
+                least[0] = max(least[0], 0x14)
+            elif least[0] < 0x14:
+                prefix = 'Intel PT need CPUID leaf 0x14, please set by "-cpu ...,intel-pt=on,min-level=0x14"'
+                draft.refuse("FEAT_7_0_EBX", INTEL_PT, DEPENDENCY, prefix, Bit(CpuidWord(7, 0, "ebx"), 25))
+        if (shape.extended or props.get("x-force-cpuid-0x1f")) and (draft.is_intel or not props["x-vendor-cpuid-only"]):
+            least[0] = max(least[0], 0x1F)
+        if draft.has("FEAT_7_1_EDX", _AVX10):
+            least[0] = max(least[0], 0x24)
+        if draft.has("FEAT_8000_0001_ECX", _SVM):
+            least[8] = max(least[8], 0x8000000A)
+        if features.get("FEAT_8000_0021_EAX"):
+            least[8] = max(least[8], 0x80000021)
+        if draft.has("FEAT_7_0_EBX", SGX):
+            least[0] = max(least[0], 0x12)
+    for name, value in (("level-func7", func7), ("level", least[0]), ("xlevel", least[8]), ("xlevel2", least[0xC])):
+        if props[name] == _UNSET:
+            props[name] = value
+    props["min-level"], props["min-xlevel"], props["min-xlevel2"] = least[0], least[8], least[0xC]

@@ -1,0 +1,70 @@
+"""Takes from the CPU what the host does not support, and says so.
+
+QEMU, target/i386/cpu.c, x86_cpu_filter_features and mark_unavailable_features.
+"""
+
+from __future__ import annotations
+
+from vcpuid.path.decisions import Rule
+from vcpuid.qemu.expand import INTEL_PT, Draft
+
+_FILTER = "x86_cpu_filter_features, target/i386/cpu.c"
+
+NOT_SUPPORTED = Rule(
+    "qemu.filter.kvm", "KVM does not support it on this host", _FILTER,
+    remedy="a newer kernel, another host, or x-force-features=on at the guest's own risk",
+)  # fmt: skip
+PROCESSOR_TRACE = Rule("qemu.filter.processor-trace", "the host's Processor Trace lacks what QEMU's fixed one has", _FILTER)
+
+_PREFIX = "host doesn't support requested feature"
+_AVX10 = 1 << 19
+_LIP = 1 << 31
+
+# The one Processor Trace that QEMU offers, leaf 0x14 (INTEL_PT_* of target/i386/cpu.c).
+_PT_EBX, _PT_ECX, _PT_MTC, _PT_RANGES, _PT_CYCLES_AND_PSB = 0xF, 0x7, 0x0249 << 16, 2, 0x003F << 16 | 0x1FFF
+
+
+def filter_features(draft: Draft, verbose: bool) -> bool:
+    """Filter a draft's features; return whether anything was missing."""
+    prefix = _PREFIX if verbose else None
+    supported = draft.supported.words
+    for row in draft.catalog.words:
+        missing = draft.features[row.name] & ~supported[row.name]
+        if missing:
+            draft.refuse(row.name, missing, NOT_SUPPORTED, prefix)
+    if draft.has("FEAT_7_0_EBX", INTEL_PT) and not _traces(draft):
+        draft.refuse("FEAT_7_0_EBX", INTEL_PT, PROCESSOR_TRACE, prefix)
+    missing_any = any(draft.filtered.values())
+    if draft.catalog.number < (8, 0):
+        return missing_any
+    return _filter_avx10(draft, prefix) or missing_any
+
+
+def _traces(draft: Draft) -> bool:
+    """Tell whether the host's Processor Trace can stand in for QEMU's."""
+    first, second = draft.supported.leaf(0x14, 0), draft.supported.leaf(0x14, 1)
+    return (
+        first.eax != 0
+        and first.ebx & _PT_EBX == _PT_EBX
+        and first.ecx & _PT_ECX == _PT_ECX
+        and second.eax & _PT_MTC == _PT_MTC
+        and second.eax & 3 >= _PT_RANGES
+        and second.ebx & _PT_CYCLES_AND_PSB == _PT_CYCLES_AND_PSB
+        and first.ecx & _LIP == draft.features["FEAT_14_0_ECX"] & _LIP
+    )
+
+
+def _filter_avx10(draft: Draft, prefix: str | None) -> bool:
+    """Lower AVX10's version to the host's; return whether it was too high."""
+    asked = draft.props["avx10-version"]
+    if draft.has("FEAT_7_1_EDX", _AVX10):
+        version = draft.supported.leaf(0x24).ebx & 0xFF
+        if version >= asked:
+            return False
+        if prefix is not None:
+            draft.warnings.append(f"{prefix}: avx10.{asked}. Adjust to avx10.{version}")
+        draft.props["avx10-version"] = version
+        return True
+    if asked and prefix is not None:
+        draft.warnings.append(f"{prefix}: avx10.{asked}.")
+    return bool(asked)

@@ -1,0 +1,170 @@
+"""`-cpu MODEL,+flag,-flag,name=value`: how QEMU reads it, and in which words it refuses a value.
+
+QEMU, target/i386/cpu.c (x86_cpu_parse_featurestr and the setters), qapi/string-input-visitor.c (values), hw/core/qdev-properties.c. The
+text is cut at every comma; `name=value` settings are applied while the CPU is created, whatever their place, and +flag and -flag after
+them, first all pluses and then all minuses.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from vcpuid.errors import QemuError
+from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag
+
+BOOLEANS = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False}
+"""Spellings of a boolean (qapi_bool_parse)."""
+
+_LARGEST = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF, "tsc-frequency": (1 << 63) - 1}
+_READ_ONLY = frozenset({"type", "feature-words", "filtered-features", "unavailable-features", "crash-information", "hotplugged", "hotpluggable"})
+_LBR_FORMAT = 0x3F
+_NEWEST_AVX10 = 2
+_VENDOR_LENGTH, _MODEL_ID_LENGTH = 12, 48
+_METRIC = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
+
+
+@dataclass(frozen=True, slots=True)
+class CpuOption:
+    """A -cpu argument taken apart: `settings` in order, `plus` and `minus` without their sign, `warnings` about ambiguous ones."""
+
+    model: str
+    settings: tuple[tuple[str, str], ...]
+    plus: tuple[str, ...]
+    minus: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def model_of(cpu: str) -> str:
+    """Return the model that a -cpu argument names; raises QemuError for an empty one."""
+    if not cpu:
+        raise QemuError("-cpu option cannot be empty")
+    return cpu.partition(",")[0]
+
+
+@lru_cache(maxsize=1024)
+def parse(cpu: str) -> CpuOption:
+    """Take a -cpu argument apart; raises QemuError where tsc-freq is no number."""
+    settings: list[tuple[str, str]] = []
+    plus: list[str] = []
+    minus: list[str] = []
+    warnings: list[str] = []
+    for part in filter(None, cpu.partition(",")[2].split(",")):
+        if part[0] in "+-":
+            (plus if part[0] == "+" else minus).append(part[1:])
+            continue
+        name, equals, value = part.partition("=")
+        name, value = name.replace("_", "-"), value if equals else "on"
+        for sign, names in (("+", plus), ("-", minus)):
+            if name in names:
+                warnings.append(f'Ambiguous CPU model string. Don\'t mix both "{sign}{name}" and "{name}={value}"')
+        if name == "tsc-freq":
+            name, value = "tsc-frequency", _metric(value)
+        settings.append((name, value))
+    if warnings:
+        warnings.append("Compatibility of ambiguous CPU model strings won't be kept on future QEMU versions")
+    return CpuOption(model_of(cpu), tuple(settings), tuple(plus), tuple(minus), tuple(warnings))
+
+
+def _metric(text: str) -> str:
+    """Read a number with a metric suffix such as 2.5G (qemu_strtosz_metric)."""
+    match = re.fullmatch(r"\s*(\d+)(\.\d*)?([BbKkMmGgTtPpEe]?)", text)
+    if match is None:
+        raise QemuError(f"bad numerical value {text}")
+    unit = _METRIC[match[3].upper()]
+    return str(int(match[1]) * unit + int(float("0" + (match[2] or ".0")) * unit))
+
+
+def find(catalog: Catalog, type_name: str, name: str) -> Flag | str:
+    """Return what a property name stands for on a type of CPU: the bits of a feature, or the name of another property.
+
+    Raises QemuError where that type has no such property.
+    """
+    name = catalog.aliases.get(name, name)
+    if name in catalog.flags:
+        return catalog.flags[name]
+    found = catalog.properties.get(name)
+    if found is None or (found.host_only and type_name.removesuffix(TYPE_SUFFIX) not in HOST_MODELS):
+        raise QemuError(f"Property '{type_name}.{name}' not found")
+    return name
+
+
+def value(catalog: Catalog, type_name: str, name: str, text: str) -> Any:
+    """Read the value of a property that is no feature; raises QemuError with QEMU's words where it does not take it."""
+    kind = catalog.properties[name].type
+    if name in _READ_ONLY:
+        raise QemuError(f"Property '{type_name}.{name}' is not writable")
+    if kind == "bool":
+        return boolean(name, text)
+    if kind == "OnOffAuto":
+        if text not in ("on", "off", "auto"):
+            raise QemuError(f"Parameter '{name}' does not accept value '{text}'")
+        return text
+    if kind.startswith("link"):
+        raise QemuError(f"Device '{text}' not found")
+    if kind.startswith(("int", "uint")):
+        return _number(catalog, name, kind, text)
+    if name == "vendor" and len(text) != _VENDOR_LENGTH:
+        old = f"Property '.{name}' doesn't take value '{text}'"
+        raise QemuError(old if catalog.number < (8, 0) else f"value of property 'vendor' must consist of exactly {_VENDOR_LENGTH} characters")
+    return text[:_MODEL_ID_LENGTH] if name == "model-id" else text
+
+
+def boolean(name: str, text: str) -> bool:
+    """Read a boolean; raises QemuError."""
+    if text not in BOOLEANS:
+        raise QemuError(f"Parameter '{name}' expects 'on' or 'off'")
+    return BOOLEANS[text]
+
+
+def switch(catalog: Catalog, name: str, on: bool) -> bool:
+    """Set a property that is no feature by +name or -name; raises QemuError unless it is a boolean."""
+    kind = catalog.properties[name].type
+    if kind == "bool":
+        return on
+    if kind.startswith(("int", "uint")):
+        raise QemuError(f"Parameter '{name}' expects {_visited(catalog, name, kind)}")
+    raise QemuError(f"Invalid parameter type for '{name}', expected: string")
+
+
+def _visited(catalog: Catalog, name: str, kind: str) -> str:
+    """Name the integer that a setter asks for first."""
+    return "uint64" if kind.startswith("uint") or (name in ("family", "model", "stepping") and catalog.number >= (8, 0)) else "int64"
+
+
+def _number(catalog: Catalog, name: str, kind: str, text: str) -> int:
+    visited = _visited(catalog, name, kind)
+    number = _integer(text, signed=visited == "int64")
+    if number is None:
+        raise QemuError(f"Parameter '{name}' expects {visited}")
+    if name in _LARGEST:
+        if not 0 <= number <= _LARGEST[name]:
+            if catalog.number >= (8, 0):
+                raise QemuError(f"parameter '{name}' can be at most {_LARGEST[name]}")
+            raise QemuError(f"Property .{name} doesn't take value {number} (minimum: 0, maximum: {_LARGEST[name]})")
+        return number
+    bits = int(kind.lstrip("uint") or "64")
+    low, high = (0, 1 << bits) if kind.startswith("uint") else (-1 << bits - 1, 1 << bits - 1)
+    if not low <= number < high:
+        raise QemuError(f"Parameter '{name}' expects {kind}_t")
+    if name == "lbr-fmt" and number & ~_LBR_FORMAT:
+        raise QemuError(f"Property value for 'lbr-fmt' has bits outside mask '{_LBR_FORMAT:#x}'")
+    if name == "avx10-version" and number > _NEWEST_AVX10 and catalog.number >= (11, 0):
+        raise QemuError(f"avx10-version can be at most {_NEWEST_AVX10}")
+    return number
+
+
+def _integer(text: str, signed: bool) -> int | None:
+    """Read an integer as strtoll and strtoull do with base 0; None where it is none or does not fit 64 bits."""
+    match = re.fullmatch(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9]\d*)", text)
+    if match is None:
+        return None
+    digits = match[2]
+    number = int(digits, 8 if re.fullmatch(r"0[0-7]+", digits) else 0)
+    if match[1] == "-":
+        number = -number
+    if signed:
+        return number if -1 << 63 <= number < 1 << 63 else None
+    return number & (1 << 64) - 1 if abs(number) < 1 << 64 else None

@@ -1,0 +1,114 @@
+"""What QEMU takes the host to support: KVM_GET_SUPPORTED_CPUID and the feature MSRs, each with QEMU's own amendments.
+
+QEMU, target/i386/kvm/kvm.c (kvm_arch_get_supported_cpuid, kvm_arch_get_supported_msr_feature) and target/i386/cpu.c
+(x86_cpu_get_supported_feature_word). In-kernel interrupt controllers and KVM_CAP_TSC_DEADLINE_TIMER are taken for granted.
+"""
+
+from __future__ import annotations
+
+from vcpuid.cpuid.registers import CpuidTable, Registers, Snapshot
+from vcpuid.cpuid.words import MsrWord
+from vcpuid.path.decisions import Ledger, Rule
+from vcpuid.qemu.catalog import Catalog, Machine
+
+_CPUID = "kvm_arch_get_supported_cpuid, target/i386/kvm/kvm.c"
+_MSR = "kvm_arch_get_supported_msr_feature, target/i386/kvm/kvm.c"
+_WORD = "x86_cpu_get_supported_feature_word, target/i386/cpu.c"
+
+ALWAYS = Rule("qemu.supported.always", "QEMU can give this feature whatever KVM reports", _CPUID)
+SILICON = Rule("qemu.supported.silicon", "it only says that the processor is fast at something, so QEMU asks the processor itself", _CPUID, since="8.0")
+BROKEN_TSX = Rule("qemu.supported.broken-tsx", "transactional memory of this Haswell is broken", _CPUID)
+AMD_ALIAS = Rule("qemu.supported.amd-alias", "AMD repeats this bit of leaf 1, and KVM leaves it out on Intel", _CPUID)
+SPLIT_IRQCHIP = Rule("qemu.supported.split-irqchip", "extended MSI destinations are QEMU's own where it emulates the I/O APIC", _CPUID)
+CONTROLS = Rule("qemu.supported.controls", "of a VMX control MSR, QEMU takes the bits that may be one and need not be", _MSR)
+FB_CLEAR = Rule("qemu.supported.fb-clear", "a host that is vulnerable to none of what FB_CLEAR mends can promise it", _MSR, since="8.0")
+NO_SGX = Rule("qemu.supported.no-sgx", "this machine type has no SGX", _WORD, since="8.0")
+
+AMD_ALIASES = 0x0183F3FF
+"""Bits of 0x80000001 EDX that repeat leaf 1 EDX (CPUID_EXT2_AMD_ALIASES)."""
+
+_MTRR_PAT_MCE_MCA, _HT = 1 << 12 | 1 << 16 | 1 << 7 | 1 << 14, 1 << 28
+_HYPERVISOR, _TSC_DEADLINE = 1 << 31, 1 << 24
+_RTM_HLE = 1 << 11 | 1 << 4
+_SGX, _SGX_LC = 1 << 2, 1 << 30
+_ARCH_CAPABILITIES = 0x10A
+_NOT_VULNERABLE = 1 << 5 | 1 << 8 | 1 << 13 | 1 << 14 | 1 << 15  # MDS, TAA, SBDR/SSDP, FBSDP and PSDP
+_FB_CLEAR = 1 << 17
+_CONTROL_MSRS = frozenset({0x48B, 0x48D, 0x48E, 0x48F, 0x490})
+_MSI_EXT_DEST_ID = 1 << 15
+
+_ALWAYS = {
+    "FEAT_1_EDX": _MTRR_PAT_MCE_MCA,
+    "FEAT_1_ECX": _HYPERVISOR | _TSC_DEADLINE,
+    "FEAT_6_EAX": 1 << 2,  # ARAT: the APIC is emulated
+    "FEAT_8000_0001_ECX": 1 << 22,  # TOPOEXT
+    "FEAT_KVM_HINTS": 1 << 0,
+}
+_ALWAYS_SINCE_8 = {**_ALWAYS, "FEAT_1_EDX": _MTRR_PAT_MCE_MCA | _HT, "FEAT_8000_0007_EBX": 1 << 0 | 1 << 1}
+
+_SILICON_SINCE_8 = {
+    "FEAT_7_0_EBX": 1 << 9,  # ERMS
+    "FEAT_7_0_EDX": 1 << 4,  # FSRM
+    "FEAT_7_1_EAX": 1 << 10 | 1 << 11 | 1 << 12,  # FZRM, FSRS, FSRC
+    "FEAT_7_2_EDX": 1 << 5,  # MCDT_NO
+}
+
+
+def _tsx_is_broken(host: Snapshot) -> bool:
+    """Tell the Haswells whose TSX a microcode update has to switch off (host_tsx_broken)."""
+    if host.vendor != "GenuineIntel":
+        return False
+    signature = host.raw.registers(1).eax
+    family, model, stepping = signature >> 8 & 0xF, signature >> 4 & 0xF | signature >> 12 & 0xF0, signature & 0xF
+    return family == 6 and ((model == 63 and stepping < 4) or model in (60, 69, 70))
+
+
+class Supported:
+    """The host as one QEMU on one machine type sees it; `words` by QEMU's names of feature words."""
+
+    __slots__ = ("table", "words")
+
+    def __init__(self, catalog: Catalog, machine: Machine, host: Snapshot, ledger: Ledger) -> None:
+        assert host.supported is not None  # realize sees to it
+        self.table: CpuidTable = host.supported
+        new = catalog.number >= (8, 0)
+        always, silicon = (_ALWAYS_SINCE_8, _SILICON_SINCE_8) if new else (_ALWAYS, {})
+        self.words: dict[str, int] = {}
+        for row in catalog.words:
+            if isinstance(row.word, MsrWord):
+                self.words[row.name] = _msr(row.word, host.msrs.get(row.word.msr, 0), new, ledger)
+                continue
+            value = self.table.word(row.word)
+            if row.name in always:
+                value = ledger.set(row.word, value, always[row.name], ALWAYS)
+            if row.name in silicon:
+                value = ledger.set(row.word, value, host.raw.word(row.word) & silicon[row.name], SILICON)
+            self.words[row.name] = value
+        self._amend(catalog, machine, host, ledger, new)
+
+    def _amend(self, catalog: Catalog, machine: Machine, host: Snapshot, ledger: Ledger, new: bool) -> None:
+        words, by_name = self.words, catalog.by_name
+        if _tsx_is_broken(host):
+            words["FEAT_7_0_EBX"] = ledger.clear(by_name["FEAT_7_0_EBX"].word, words["FEAT_7_0_EBX"], _RTM_HLE, BROKEN_TSX)
+        extended = by_name["FEAT_8000_0001_EDX"]
+        words[extended.name] = ledger.set(extended.word, words[extended.name], words["FEAT_1_EDX"] & AMD_ALIASES, AMD_ALIAS)
+        if machine.split_irqchip:
+            words["FEAT_KVM"] = ledger.set(by_name["FEAT_KVM"].word, words["FEAT_KVM"], _MSI_EXT_DEST_ID, SPLIT_IRQCHIP)
+        if new and not machine.is_pc:
+            for name, mask in (("FEAT_7_0_EBX", _SGX), ("FEAT_7_0_ECX", _SGX_LC)):
+                words[name] = ledger.clear(by_name[name].word, words[name], mask, NO_SGX)
+
+    def leaf(self, function: int, index: int = 0) -> Registers:
+        """Return a leaf as KVM reports it."""
+        return self.table.registers(function, index)
+
+
+def _msr(word: MsrWord, value: int, new: bool, ledger: Ledger) -> int:
+    if word.msr in _CONTROL_MSRS:
+        must, may = value & 0xFFFFFFFF, value >> 32
+        return ledger.compute(word, value, may & ~must, CONTROLS)
+    if new and word.msr == _ARCH_CAPABILITIES and value & _NOT_VULNERABLE == _NOT_VULNERABLE:
+        return ledger.set(word, value, _FB_CLEAR, FB_CLEAR)
+    return value
+
+
