@@ -8,6 +8,8 @@ _LEGACY_AND_HEADER = 576
 _FIRST = 2
 _LAST = 62
 _ALIGNED = 1 << 1
+_U32 = 0xFFFFFFFF
+"""KVM adds in 32 bits, which only a broken CPUID overflows."""
 
 
 def area_size(components: CpuidTable, features: int, *, compacted: bool) -> int:
@@ -22,5 +24,5 @@ def area_size(components: CpuidTable, features: int, *, compacted: bool) -> int:
             length, place, flags, _ = components.registers(0xD, number)
             if compacted:
                 place = (size + 63) & ~63 if flags & _ALIGNED else size
-            size = max(size, place + length)
+            size = max(size, (place + length) & _U32)
     return size
