@@ -78,6 +78,7 @@ def guest_tables(
     last = hypervisor.frequency_entries(found, hv is not None)
     builder = Builder(found, first)
     tables = tuple(CpuidTable(builder.table(topology.apic_id(number)) + last) for number in range(topology.cpus))
+    warnings += getattr(state,"late_warnings",[])
     repeated = [warning for warning in state.warnings if warning not in state.once]
     return QemuResult(tables, warnings + repeated * (topology.cpus - 1), state, supported)
 

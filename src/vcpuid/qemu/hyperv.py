@@ -14,6 +14,7 @@ from vcpuid.errors import QemuError, UnavailableError
 VENDOR, INTERFACE, VERSION, FEATURES, RECOMMENDATIONS, LIMITS, NESTED = (*range(0x40000000, 0x40000006), 0x4000000A)
 DEBUG_VENDOR, DEBUG_INTERFACE, DEBUG_PLATFORM = 0x40000080, 0x40000081, 0x40000082
 
+VENDOR_LENGTH = 12
 NO_SPINLOCKS = 0xFFFFFFFF
 """hv-spinlocks: never tell the hypervisor of a long spin, which is as good as no such flag."""
 
@@ -71,6 +72,14 @@ def enabled(props: Mapping[str, Any]) -> bool:
     return (
         bool(props.get("hv-passthrough")) or props.get("hv-spinlocks", NO_SPINLOCKS) != NO_SPINLOCKS or any(map(props.get, ENLIGHTENMENTS))
     )
+
+
+def prepare(props: Mapping[str, Any], host: CpuidTable | None) -> list[str]:
+    """Do what comes before features are expanded: return what QEMU warns of, or raise QemuError (x86_cpu_pre_plug, x86_cpu_hyperv_realize)."""
+    if props.get("hv-vpindex") and host is not None and not host:
+        raise QemuError("kernel doesn't allow setting HyperV VP_INDEX")
+    too_long = len(str(props.get("hv-vendor-id") or "")) > VENDOR_LENGTH
+    return [f"hv-vendor-id truncated to {VENDOR_LENGTH} characters"] if too_long else []
 
 
 class HyperV(NamedTuple):
@@ -132,7 +141,7 @@ def _host_values(flags: frozenset[str], host: CpuidTable) -> HyperV:
 
 
 def _own_values(flags: frozenset[str], props: Mapping[str, Any]) -> HyperV:
-    vendor = str(props.get("hv-vendor-id") or "Microsoft Hv").encode()[:12].ljust(12, b"\0")
+    vendor = str(props.get("hv-vendor-id") or "Microsoft Hv").encode()[:VENDOR_LENGTH].ljust(VENDOR_LENGTH, b"\0")
     version = Registers(
         props["hv-version-id-build"],
         props["hv-version-id-major"] << 16 | props["hv-version-id-minor"],

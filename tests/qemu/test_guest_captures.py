@@ -1,0 +1,133 @@
+"""Every table that three real QEMUs handed to KVM_SET_CPUID2, and everything they printed.
+
+The hosts are files: QEMU saw their RAW, SUP, MSR and HV lines instead of the machine's own. What else it saw was that machine's: two
+processors, a TSC of 2596100 kHz that KVM could not scale, no local machine checks, and a KVM that knew neither enlightened VMCS nor
+enforced Hyper-V leaves.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vcpuid.cpuid.registers import CpuidTable, Snapshot
+from vcpuid.errors import QemuError
+from vcpuid.path.decisions import replay
+from vcpuid.qemu import KvmHost, guest_tables
+from vcpuid.qemu.rules import table_words
+from vcpuid.sources.snapshot import parse_snapshot
+
+FOLDERS = {
+    "captures": Path(__file__).parents[1] / "captures" / "qemu",
+    "real CPUs": Path(os.environ.get("VCPUID_PEERS", "peers-not-given")) / "qemu-on-real-cpus",
+}
+PROGRAM = "qemu-system-x86_64: "
+KVM = KvmHost(
+    recommended_vcpus=2,
+    tsc_khz=2596100,
+    tsc_scaling=False,
+    lmce=False,
+    refused=frozenset({"hv-evmcs", "hv-enforce-cpuid"}),
+)
+OUTSIDE = {
+    "Failed to set KVM type registers": "its tables set, QEMU 11.1 writes a shadow stack pointer that the machine's kernel has no register for",
+    "kvm_init_xsave: Assertion": "its table set, QEMU finds SUP to claim more XSAVE state than the machine's KVM_CAP_XSAVE2 holds",
+    "kvm_cpu_xsave_init: Assertion": "the dump has a state component of a size that QEMU takes for impossible",
+    "prctl(ARCH_REQ_XCOMP_GUEST_PERM) failure": "the machine has no AMX to permit",
+}
+"""Complaints whose cause lies outside QEMU and the host file, with the reason; the tables before them count all the same."""
+
+
+def rows(folder: str) -> list[Any]:
+    path = FOLDERS[folder] / "sets.jsonl.gz"
+    if not path.exists():
+        return []
+    with gzip.open(path, "rt") as lines:
+        found = [json.loads(line) for line in lines]
+    return [pytest.param(row, id=f"{folder} {number}") for number, row in enumerate(found)]
+
+
+ROWS = rows("captures")
+
+
+@cache
+def hosts(folder: str) -> dict[str, list[str]]:
+    with gzip.open(FOLDERS[folder] / "hosts.json.gz", "rt") as file:
+        found: dict[str, list[str]] = json.load(file)
+    return found
+
+
+@cache
+def host(folder: str, name: str) -> Snapshot:
+    found = parse_snapshot(hosts(folder)[name], name)
+    # That machine's KVM had no Hyper-V but for what the host file told.
+    return found if found.hyperv is not None else replace(found, hyperv=CpuidTable())
+
+
+def outside(line: str) -> str | None:
+    """Return why a line has its cause outside, None where it has not."""
+    return next((reason for complaint, reason in OUTSIDE.items() if complaint in line), None)
+
+
+def printed(row: dict[str, Any]) -> list[str]:
+    """Return what QEMU printed, without the program's name; the second line of a warning counts as one more."""
+    return [
+        line.removeprefix(PROGRAM).removeprefix("-accel kvm: ") if line.startswith(PROGRAM) else f"warning: {line}"
+        for line in row["stderr"]
+        if not outside(line)
+    ]
+
+
+def answer(row: dict[str, Any], folder: str) -> tuple[list[list[str]], list[str]]:
+    """Return what we say, as far as QEMU got: the tables that were kept of the capture, and the lines printed."""
+    try:
+        result = guest_tables(row["cpu"], host=host(folder, row["host"]), qemu=row["qemu"], machine=row["machine"], smp=row["smp"], kvm=KVM)
+    except QemuError as error:
+        return [], [*(f"warning: {warning}" for warning in error.warnings), *error.message.splitlines()]
+    tables, lines = result.tables, [f"warning: {warning}" for warning in result.warnings]
+    if row.get("vcpus_kept") == "first,last":
+        tables = (tables[0], tables[-1])
+    if any(outside(line) for line in row["stderr"]):
+        tables, lines = tables[: len(row["vcpus"])], lines[: len(printed(row))]
+    return [[str(entry) for entry in table] for table in tables], lines
+
+
+@pytest.mark.conformance("qemu tables and messages")
+@pytest.mark.parametrize("row", ROWS)
+def test_tables_and_messages_are_those_of_the_real_qemu(row: dict[str, Any]) -> None:
+    tables, lines = answer(row, "captures")
+    assert tables == (row["vcpus"] or [])
+    assert lines == printed(row)
+
+
+@pytest.mark.skipif(not rows("real CPUs"), reason="needs the peers' tables on real processors")
+@pytest.mark.conformance("qemu tables on real processors")
+@pytest.mark.parametrize("row", rows("real CPUs"))
+def test_tables_on_real_processors_are_those_of_the_real_qemu(row: dict[str, Any]) -> None:
+    if not row["vcpus"] and (reasons := [reason for line in row["stderr"] if (reason := outside(line))]):
+        pytest.skip(reasons[0])
+    tables, lines = answer(row, "real CPUs")
+    assert tables == (row["vcpus"] or [])
+    assert lines == printed(row)
+
+
+def test_complaints_from_outside_are_few_and_known() -> None:
+    assert [bool(outside(line)) for row in ROWS for line in row.values[0]["stderr"]].count(True) == 8
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.values[0]["vcpus"]])
+def test_decisions_lead_from_what_kvm_supports_to_the_table(row: dict[str, Any]) -> None:
+    found = host("captures", row["host"])
+    result = guest_tables(row["cpu"], host=found, qemu=row["qemu"], machine=row["machine"], smp=row["smp"], kvm=KVM)
+    assert found.supported is not None
+    replayed = replay(table_words(found.supported), result.decisions)
+    words = table_words(result.tables[0])
+    assert {word: value for word, value in replayed.items() if value and word in words} == {w: v for w, v in words.items() if v}
+    assert not any(value for word, value in replayed.items() if word not in words and hasattr(word, "function"))
