@@ -9,7 +9,7 @@ import click
 
 from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.path.explain import Explanation, Stage
+from vcpuid.path.explain import Explanation, Reason, Stage
 from vcpuid.path.stack import Stack
 
 
@@ -68,4 +68,10 @@ def _value(stage: Stage) -> str:
 
 
 def _because(explanation: Explanation) -> list[str]:
-    return [f"{'Because' if i == 0 else '    and'}: {r.feature}: {r.text}  [{r.rule}: {r.source}]" for i, r in enumerate(explanation.chain)]
+    return [f"{'Because' if i == 0 else '    and'}: {r.feature}: {r.text}  [{_origin(r)}]" for i, r in enumerate(explanation.chain)]
+
+
+def _origin(reason: Reason) -> str:
+    since = f", since {reason.rule.since}" if reason.rule.since else ""
+    until = f", until {reason.rule.until}" if reason.rule.until else ""
+    return f"{reason.rule.id}: {reason.rule.source}{since}{until}"

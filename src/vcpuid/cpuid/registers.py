@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, overload
 
-from vcpuid.cpuid.words import REGISTERS, CpuidWord
+from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, CpuidWord
 
 SIGNIFICANT_INDEX = 1
 """KVM_CPUID_FLAG_SIGNIFCANT_INDEX of `Entry.flags`: the entry answers only for its own index (ECX)."""
@@ -48,22 +48,28 @@ class Entry(NamedTuple):
 class CpuidTable(Sequence[Entry]):
     """CPUID entries in the order in which KVM or a dump gave them; immutable.
 
-    `get` finds the first entry of exactly that function and index; what a vCPU answers for any function and index, by KVM's rules, is
-    `vcpuid.kvm.lookup`.
+    `get` finds the first entry of a function and index. Where the index does not count (a leaf without sub-leaves, no
+    SIGNIFICANT_INDEX), the entry is sub-leaf 0 as well as what it says: QEMU 10.0 leaves an old index there. What a vCPU answers for any
+    function and index, by KVM's rules, is `vcpuid.kvm.lookup`.
     """
 
-    __slots__ = ("_by_function", "_by_key", "_entries")
+    __slots__ = ("_by_function", "_by_key", "_entries", "_stale")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._entries = tuple(entries)
         self._by_function: dict[int, tuple[Entry, ...]] | None = None
         self._by_key: dict[tuple[int, int], Entry] = {}
+        self._stale: dict[tuple[int, int], Entry] = {}
         for entry in self._entries:
-            self._by_key.setdefault(entry[:2], entry)
+            function, index, flags = entry[:3]
+            if index and not flags & SIGNIFICANT_INDEX and function not in INDEXED_FUNCTIONS and (function, 0) not in self._by_key:
+                self._stale.setdefault((function, index), entry)
+                index = 0
+            self._by_key.setdefault((function, index), entry)
 
     def get(self, function: int, index: int = 0) -> Entry | None:
         """Return the first entry of this function and index, None where there is none."""
-        return self._by_key.get((function, index))
+        return self._by_key.get((function, index)) or self._stale.get((function, index))
 
     def leaf(self, function: int) -> tuple[Entry, ...]:
         """Return every entry of this function, in the table's order."""
@@ -75,7 +81,7 @@ class CpuidTable(Sequence[Entry]):
         return self._by_function.get(function, ())
 
     def by_key(self) -> dict[tuple[int, int], Entry]:
-        """Return the entries that `get` finds, by function and index, as a dict of the caller's own."""
+        """Return the entries by leaf and sub-leaf, as a dict of the caller's own; of duplicates, the first."""
         return dict(self._by_key)
 
     def registers(self, function: int, index: int = 0) -> Registers:

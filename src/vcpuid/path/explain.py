@@ -7,22 +7,20 @@ from dataclasses import dataclass
 
 from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import Feature, by_bit
-from vcpuid.path.decisions import Action, Basis, Decision, Step
+from vcpuid.path.decisions import Action, Basis, Decision, Rule, Step
 from vcpuid.path.pipeline import Path
 from vcpuid.versions import kernel as kernel_tables
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A decision in words: what the party did to the bit, by which rule, and what may be done about it."""
+    """A decision in words: what the party did to the feature, by which rule."""
 
     party: str
     feature: str
     action: Action
-    rule: str
+    rule: Rule
     text: str
-    source: str
-    remedy: str | None
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -30,10 +28,12 @@ class Reason:
             "party": self.party,
             "feature": self.feature,
             "action": self.action.value,
-            "rule": self.rule,
+            "rule": self.rule.id,
             "reason": self.text,
-            "source": self.source,
-            "remedy": self.remedy,
+            "source": self.rule.source,
+            "since": self.rule.since,
+            "until": self.rule.until,
+            "remedy": self.rule.remedy,
         }
 
 
@@ -108,7 +108,7 @@ def explain(feature: Feature, path: Path) -> Explanation:
     kernel = kernel_tables(path.stack.kernel)
     stages = tuple(_stage(step, feature, kernel) for step in path.trace.steps)
     chain = tuple(_chain(path, feature, stages))
-    remedies = tuple(dict.fromkeys(reason.remedy for reason in chain if reason.remedy))
+    remedies = tuple(dict.fromkeys(reason.rule.remedy for reason in chain if reason.rule.remedy))
     return Explanation(feature, path, stages, _verdict(feature, stages), chain, remedies)
 
 
@@ -128,8 +128,7 @@ def _stage(step: Step, feature: Feature, kernel: str) -> Stage:
 
 
 def _reason(step: Step, decision: Decision, feature: str) -> Reason:
-    rule = decision.rule
-    return Reason(step.party, feature, decision.action, rule.id, sentence(decision), rule.source, rule.remedy)
+    return Reason(step.party, feature, decision.action, decision.rule, sentence(decision))
 
 
 def sentence(decision: Decision) -> str:

@@ -8,11 +8,14 @@ from typing import Protocol
 
 from vcpuid import kvm, linux, qemu
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrWord, Registers, Snapshot, Word
+from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.kvm.params import split
 from vcpuid.path.decisions import Basis, Step, Trace
 from vcpuid.path.stack import Stack
+from vcpuid.qemu.catalog import catalog
+from vcpuid.qemu.state import CpuState
 from vcpuid.versions import kernel as kernel_tables
 
 
@@ -84,7 +87,7 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
         cpu, host=host, qemu=stack.qemu, machine=stack.machine, smp=stack.smp, kernel=stack.kernel, params=stack.params
     )
     table = made.tables[0]
-    msrs: dict[Word, int] = {word: value for word, value in made.state.words().items() if isinstance(word, MsrWord)}
+    msrs = _guest_msrs(made.state)
     machine = Step("qemu", "QEMU's table for KVM_SET_CPUID2", supported.after, {**_words(table), **msrs}, tuple(made.decisions))
     kept = kvm.set_cpuid(table, host=host, kernel=kernel, params=stack.params)
     vcpu = Step("vcpu", "the vCPU's table in KVM", machine.after, {**_words(kept.table), **msrs}, kept.decisions)
@@ -98,14 +101,13 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
 def guest_view(path: Path) -> CpuidTable:
     """Return what the guest's CPUID instruction answers for every leaf of its table, in the table's order."""
     words = path.trace.step("guest").after
-    places = dict.fromkeys((entry.function, entry.index) for entry in path.kept)
-    return CpuidTable(Entry(*place, 0, *(words[CpuidWord(*place, register)] for register in REGISTERS)) for place in places)
+    return CpuidTable(Entry(*place, 0, *(words[CpuidWord(*place, register)] for register in REGISTERS)) for place in path.kept.by_key())
 
 
 def _host_steps(host: Snapshot, kernel: str, stack: Stack) -> tuple[Step, Step, Step]:
     """Silicon, Linux and KVM; a snapshot without RAW lines leaves the first two unknown."""
     raw = _words(host.raw)
-    msrs: dict[Word, int] = {MsrWord(index): value for index, value in host.msrs.items()}
+    msrs = _host_msrs(host)
     title = "KVM_GET_SUPPORTED_CPUID"
     if not host.raw:
         silicon = Step("silicon", "the host's CPUID instruction", {}, {}, basis=Basis.UNKNOWN)
@@ -114,14 +116,36 @@ def _host_steps(host: Snapshot, kernel: str, stack: Stack) -> tuple[Step, Step, 
             raise InputError("the host tells neither its CPUID (RAW lines) nor what its KVM supports (SUP lines)")
         return silicon, kernel_step, Step("kvm", title, {}, {**_words(host.supported), **msrs}, basis=Basis.OBSERVED)
     silicon = Step("silicon", "the host's CPUID instruction", {}, raw, basis=Basis.OBSERVED)
-    boot = linux.boot_cpu(host, kernel, split(stack.params)[1])
-    kernel_step = Step("linux", f"Linux {kernel}'s boot_cpu_data", raw, boot.words(), boot.decisions, whole=False)
+    kernel_step = _linux_step(host, kernel, stack, raw)
     model = kvm.supported(host, kernel, stack.params)
     modelled = {**_words(model.table), **msrs}
+    before = {**raw, **msrs}  # what KVM does to feature MSRs is not modelled: they count from here on
     if host.supported is None:
-        return silicon, kernel_step, Step("kvm", title, raw, modelled, model.decisions)
+        return silicon, kernel_step, Step("kvm", title, before, modelled, model.decisions)
     observed = {**_words(host.supported), **msrs}
-    return silicon, kernel_step, Step("kvm", title, raw, observed, model.decisions, Basis.OBSERVED, modelled)
+    return silicon, kernel_step, Step("kvm", title, before, observed, model.decisions, Basis.OBSERVED, modelled)
+
+
+def _host_msrs(host: Snapshot) -> dict[Word, int]:
+    """KVM's feature MSRs as words; of VMX's controls the half that says what may be 1, as QEMU counts their bits."""
+    return {MsrWord(index): value >> 32 if index in CONTROL_MSRS else value for index, value in host.msrs.items()}
+
+
+def _guest_msrs(state: CpuState) -> dict[Word, int]:
+    """The feature MSRs that QEMU gives the guest."""
+    words = catalog(state.release).by_name
+    return {words[name].word: value for name, value in state.features.items() if isinstance(words[name].word, MsrWord)}
+
+
+def _linux_step(host: Snapshot, kernel: str, stack: Stack, raw: Mapping[Word, int]) -> Step:
+    """Linux's words; the flags that the host's own /proc/cpuinfo shows are observed, as long as the path is about that kernel."""
+    title = f"Linux {kernel}'s boot_cpu_data"
+    params = split(stack.params)[1]
+    boot = linux.boot_cpu(host, kernel, params)
+    if "flags" not in host.cpuinfo or host.kernel != stack.kernel:
+        return Step("linux", title, raw, boot.words(), boot.decisions, whole=False)
+    seen = linux.boot_cpu(host, kernel, params, observed=True)
+    return Step("linux", title, raw, seen.words(), seen.decisions, Basis.OBSERVED, boot.words(), whole=False)
 
 
 def _words(table: CpuidTable) -> dict[Word, int]:
@@ -130,8 +154,7 @@ def _words(table: CpuidTable) -> dict[Word, int]:
 
 def _observe(probe: Probe, table: CpuidTable, vcpu: Step, guest: Step, msrs: Mapping[Word, int]) -> tuple[Step, Step]:
     """The same two steps as a real vCPU takes them, the model beside."""
-    leaves = sorted({(entry.function, entry.index) for entry in table})
-    reading = probe(table, leaves)
+    reading = probe(table, list(table.by_key()))
     seen: dict[Word, int] = {
         CpuidWord(function, index, register): value
         for (function, index), registers in reading.seen.items()

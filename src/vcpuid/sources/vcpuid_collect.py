@@ -58,7 +58,18 @@ class KvmError(VcpuidError):
         super().__init__(f"{_errno.errorcode.get(errno, errno)}: {reason}")
 
 
+# ---------------- vcpuid.cpuid.words
+
+INDEXED_FUNCTIONS = frozenset(
+    {0x4, 0x7, 0xB, 0xD, 0xF, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1B, 0x1D, 0x1E, 0x1F, 0x20, 0x23, 0x24, 0x8000001D, 0x80000020, 0x80000026}
+)
+"""Leaves of which the manuals (Intel SDM vol. 2A CPUID, AMD APM vol. 3 appendix E) define sub-leaves."""
+
+
 # ---------------- vcpuid.cpuid.registers
+
+SIGNIFICANT_INDEX = 1
+"""KVM_CPUID_FLAG_SIGNIFCANT_INDEX of `Entry.flags`: the entry answers only for its own index (ECX)."""
 
 
 class Registers(NamedTuple):
@@ -91,22 +102,28 @@ class Entry(NamedTuple):
 class CpuidTable(Sequence[Entry]):
     """CPUID entries in the order in which KVM or a dump gave them; immutable.
 
-    `get` finds the first entry of exactly that function and index; what a vCPU answers for any function and index, by KVM's rules, is
-    `vcpuid.kvm.lookup`.
+    `get` finds the first entry of a function and index. Where the index does not count (a leaf without sub-leaves, no
+    SIGNIFICANT_INDEX), the entry is sub-leaf 0 as well as what it says: QEMU 10.0 leaves an old index there. What a vCPU answers for any
+    function and index, by KVM's rules, is `vcpuid.kvm.lookup`.
     """
 
-    __slots__ = ("_by_function", "_by_key", "_entries")
+    __slots__ = ("_by_function", "_by_key", "_entries", "_stale")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._entries = tuple(entries)
         self._by_function: dict[int, tuple[Entry, ...]] | None = None
         self._by_key: dict[tuple[int, int], Entry] = {}
+        self._stale: dict[tuple[int, int], Entry] = {}
         for entry in self._entries:
-            self._by_key.setdefault(entry[:2], entry)
+            function, index, flags = entry[:3]
+            if index and not flags & SIGNIFICANT_INDEX and function not in INDEXED_FUNCTIONS and (function, 0) not in self._by_key:
+                self._stale.setdefault((function, index), entry)
+                index = 0
+            self._by_key.setdefault((function, index), entry)
 
     def get(self, function: int, index: int = 0) -> Entry | None:
         """Return the first entry of this function and index, None where there is none."""
-        return self._by_key.get((function, index))
+        return self._by_key.get((function, index)) or self._stale.get((function, index))
 
     @overload
     def __getitem__(self, position: int) -> Entry: ...

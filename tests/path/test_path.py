@@ -1,0 +1,213 @@
+"""The whole path: what resolve joins, what explain reads off it, and the law that decisions hold across all parties."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vcpuid
+from vcpuid import Stack, cpuid, resolve
+from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot
+from vcpuid.cpuid.names import all_features, find
+from vcpuid.errors import InputError, QemuError
+from vcpuid.path.decisions import Basis, replay
+from vcpuid.path.differences import differences
+from vcpuid.path.explain import explain
+from vcpuid.path.pipeline import Path as CpuPath
+from vcpuid.path.pipeline import guest_view
+from vcpuid.path.survey import survey
+from vcpuid.sources.snapshot import parse_snapshot
+
+CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
+SKYLAKE, MILAN = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3"
+NAMES = sorted(path.name.removesuffix(".txt.gz") for path in CAPTURES.glob("*.txt.gz"))
+OFF = {"cmdline": "mitigations=off"}
+
+
+@cache
+def host(name: str) -> Snapshot:
+    return parse_snapshot(gzip.decompress((CAPTURES / f"{name}.txt.gz").read_bytes()).decode().splitlines(), name)
+
+
+def path(cpu: str, name: str = SKYLAKE, *, observed: bool = True, **stack: str) -> CpuPath:
+    snapshot = host(name) if observed else replace(host(name), supported=None)
+    return resolve(cpu, host=snapshot, stack=Stack(kernel=name.partition("@")[2], params=OFF, **stack))
+
+
+def fate(feature: str, resolved: CpuPath) -> list[bool | None]:
+    return [stage.value for stage in explain(find(feature), resolved).stages]
+
+
+def test_the_public_face_is_what_it_says() -> None:
+    assert sorted(vcpuid.__all__) == vcpuid.__all__
+    assert set(vcpuid.__all__) >= {"read", "explain", "resolve", "cpuid", "linux", "kvm", "qemu", "Snapshot", "VcpuidError"}
+    assert all(hasattr(vcpuid, name) for name in vcpuid.__all__)
+
+
+def test_parties_come_in_order() -> None:
+    assert [step.party for step in path("host").trace.steps] == ["silicon", "linux", "kvm", "qemu", "vcpu", "guest"]
+
+
+def test_a_model_that_lacks_the_feature_takes_it_away() -> None:
+    told = explain(find("avx512f"), path("Haswell"))
+    assert [stage.value for stage in told.stages] == [True, True, True, False, False, False]
+    assert told.visible is False
+    assert told.chain[0].party == "qemu"
+    assert "QEMU took it away" in told.verdict
+
+
+def test_a_feature_that_the_hardware_lacks_is_filtered_and_says_so() -> None:
+    told = explain(find("avx512_vnni"), path("Cascadelake-Server"))
+    assert told.stages[0].value is False
+    assert told.visible is False
+    assert "hardware lacks it" in told.verdict
+    assert any(reason.rule.id.startswith("qemu.") for stage in told.stages for reason in stage.reasons)
+
+
+def test_kvm_emulates_x2apic() -> None:
+    told = explain(find("tsc_deadline_timer"), path("host", MILAN))
+    assert told.stages[0].value is False
+    assert told.visible is True
+    assert told.chain[0].rule.id == "kvm.caps.emulated"
+
+
+def test_a_dependency_is_followed_to_its_cause() -> None:
+    told = explain(find("vmx-ept"), path("host,-vmx"))
+    assert told.visible is False
+    assert [(reason.party, reason.feature) for reason in told.chain][-1] == ("qemu", "vmx")
+    assert len(told.chain) >= 2
+
+
+def test_a_runtime_bit_follows_cr4() -> None:
+    assert fate("osxsave", path("host"))[-2:] == [False, False]
+
+
+def test_what_linux_alone_keeps_reaches_no_guest() -> None:
+    told = explain(find("X86_FEATURE_REP_GOOD"), path("host"))
+    assert told.stages[1].value is True
+    assert told.visible is None
+    assert "Linux's own flag" in told.verdict
+
+
+def test_an_msr_feature_is_told_from_kvm_on() -> None:
+    values = fate("vmx-ept", path("host,+vmx"))
+    assert values[:2] == [None, None]
+    assert values[2] is values[3] is values[-1] is True
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_decisions_replay_from_each_party_to_the_next(name: str) -> None:
+    for cpu in ("host", "qemu64,+avx2"):
+        resolved = path(cpu, name)
+        for step in resolved.trace.steps:
+            target = step.after if step.modelled is None else step.modelled
+            if step.party in ("silicon", "guest"):
+                continue
+            words = replay(step.before, step.decisions)
+            relevant = [w for w in words.keys() | target.keys() if w in target or (step.whole and isinstance(w, CpuidWord))]
+            assert {w: words.get(w, 0) for w in relevant} == {w: target.get(w, 0) for w in relevant}, step.party
+
+
+@pytest.mark.parametrize("name", [SKYLAKE, MILAN])
+def test_observed_and_modelled_kvm_stand_side_by_side(name: str) -> None:
+    step = path("host", name).trace.step("kvm")
+    assert step.basis is Basis.OBSERVED
+    assert step.modelled == step.after
+    assert path("host", name, observed=False).trace.step("kvm").basis is Basis.MODELLED
+
+
+def test_an_observation_wins_over_the_model_and_is_shown_as_different() -> None:
+    snapshot = host(SKYLAKE)
+    assert snapshot.supported is not None
+    patched = CpuidTable(e._replace(ebx=e.ebx & ~(1 << 16)) if e.function == 7 else e for e in snapshot.supported)
+    resolved = resolve("host", host=replace(snapshot, supported=patched), stack=Stack(kernel="6.12", params=OFF))
+    told = explain(find("avx512f"), resolved)
+    assert told.stages[2].value is False
+    assert told.stages[2].modelled is True
+    assert told.stages[2].disagrees
+    assert told.visible is False
+    found = differences(replace(snapshot, supported=patched), "6.12", OFF)
+    assert [(str(d.bit), d.feature, d.machine, d.model) for d in found] == [("CPUID[eax=07h,ecx=00h].EBX [bit 16]", "avx512f", False, True)]
+
+
+def test_a_machine_with_a_stock_kernel_does_not_differ_from_the_model() -> None:
+    assert differences(host(MILAN), "7.3", OFF) == []
+
+
+def test_a_host_without_raw_leaves_silicon_and_linux_unknown() -> None:
+    snapshot = host(SKYLAKE)
+    resolved = resolve("host", host=Snapshot(supported=snapshot.supported, msrs=snapshot.msrs), stack=Stack(kernel="6.12"))
+    assert fate("avx2", resolved) == [None, None, True, True, True, True]
+
+
+def test_a_host_with_nothing_is_refused() -> None:
+    with pytest.raises(InputError):
+        resolve("host", host=Snapshot())
+
+
+def test_qemu_refuses_in_its_own_words() -> None:
+    with pytest.raises(QemuError, match=r"Property .Haswell-x86_64-cpu\.nonsense. not found"):
+        path("Haswell,nonsense=on")
+
+
+def test_the_survey_agrees_with_explain() -> None:
+    resolved = path("Haswell")
+    found = survey(resolved)
+    seen = set(found.seen)
+    for side, sees in ((found.lost, False), (found.gained, True)):
+        for party, explanations in side.items():
+            for told in explanations:
+                assert (told.feature in seen) is sees
+                assert told.visible is sees
+                assert told.stages[0].value is not sees
+                assert party in {"linux", "kvm", "qemu", "vcpu", "guest"}
+    assert "avx512f" in {told.feature.name for told in found.lost["qemu"]}
+
+
+def test_every_feature_can_be_explained() -> None:
+    resolved = path("Skylake-Server-v4")
+    for feature in all_features():
+        told = explain(feature, resolved)
+        assert told.verdict.endswith(".")
+        assert told.as_dict()["feature"] == feature.name
+        assert all("{cause}" not in reason.text for stage in told.stages for reason in stage.reasons)
+
+
+def test_the_guests_view_is_the_kept_table_where_nothing_is_missing() -> None:
+    resolved = path("Haswell")
+    view = guest_view(resolved)
+    for entry in resolved.kept:
+        assert view.registers(entry.function, entry.index) == entry.registers
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["host", "max", "qemu64", "Haswell", "EPYC", "Skylake-Server-v4"]),
+    st.lists(
+        st.tuples(st.sampled_from("+-"), st.sampled_from(["avx2", "xsave", "avx", "sse4.2", "pcid", "rtm", "x2apic", "svm"])), max_size=4
+    ),
+    st.sampled_from(["7.2", "10.0", "11.1"]),
+    st.sampled_from([SKYLAKE, MILAN]),
+)
+def test_a_bit_that_the_guest_gained_or_lost_has_a_reason(cpu: str, flags: list[tuple[str, str]], qemu: str, name: str) -> None:
+    """Every named bit that differs between one party and the next is named by a decision of that party, for any -cpu."""
+    resolved = path(",".join([cpu, *(sign + flag for sign, flag in flags)]), name, qemu=qemu)
+    steps = resolved.trace.steps
+    for before, step in pairwise(steps[1:]):
+        if step.party in ("kvm", "guest") or step.basis is Basis.OBSERVED:
+            continue
+        for word, value in step.after.items():
+            if isinstance(word, cpuid.CpuidWord):
+                changed = value ^ before.after.get(word, 0)
+                named = 0
+                for decision in step.decisions:
+                    if decision.word == word:
+                        named |= decision.mask
+                assert not changed & ~named, f"{step.party} {word}"
