@@ -9,6 +9,8 @@ from functools import cached_property
 from vcpuid import versions
 from vcpuid.cpuid.registers import CpuidTable, Snapshot
 from vcpuid.errors import QemuError
+from vcpuid.kvm import hyperv_supported
+from vcpuid.kvm import supported as kvm_supported
 from vcpuid.path.decisions import Decision
 from vcpuid.qemu import catalog, hyperv
 from vcpuid.qemu.entries import Builder
@@ -52,38 +54,39 @@ def guest_tables(
 ) -> QemuResult:
     """Work out the tables that QEMU hands to KVM_SET_CPUID2 for `-cpu CPU -machine MACHINE -smp SMP`.
 
-    `host` holds the host's RAW leaves; its SUP, HV and MSR lines are used where there are any, else SUP is modelled for `kernel` and its
+    `host` holds the host's RAW leaves; its SUP and HV lines are used where there are any, else both are modelled for `kernel` and its
     module parameters `params`. `kvm` is what else QEMU asks of KVM. Raises QemuError with QEMU's message, and the warnings before it, where
-    QEMU refuses to start; InputError where a name or version makes no sense.
+    QEMU refuses to start; InputError for a release that is none; UnavailableError where the host does not tell what -cpu asks to copy.
+
+    Not among the warnings: that a machine type is deprecated, which says nothing of the CPU.
     """
     release = versions.qemu(qemu)
     kvm = kvm or KvmHost()
-    if host.supported is None:
-        host = replace(host, supported=_modelled(host, kernel, params))
     supported = host.supported
-    assert supported is not None
+    if supported is None:
+        supported = kvm_supported(host, kernel, params).table
+        host = replace(host, supported=supported)
+    if host.hyperv is None and "hv" in cpu:
+        host = replace(host, hyperv=hyperv_supported(host, kernel, params).table)
     resolved = catalog.resolve_machine(release, machine)
     topology, smp_warnings = parse(smp, release, resolved)
     warnings = [*smp_warnings, *kvm.count_warnings(topology)]
     try:
         state = realize(cpu, host, release, resolved, topology)
         warnings += state.warnings
-        found = Cpu(state, topology, host, supported)
-        hv = hyperv.expand(state.props, host.hyperv, found.release)
-        found.tsc_khz = initialize(kvm, found, hv)
+        tables = _tables(Cpu(state, topology, host, supported), host.hyperv, kvm)
     except QemuError as error:
         raise QemuError(error.message, (*warnings, *error.warnings)) from None
-    first = [] if hv is None else hyperv.entries(hv, state.props, host.hyperv)
-    first += hypervisor.entries(found, hv is not None)
-    last = hypervisor.frequency_entries(found, hv is not None)
-    builder = Builder(found, first)
-    tables = tuple(CpuidTable(builder.table(topology.apic_id(number)) + last) for number in range(topology.cpus))
-    warnings += getattr(state,"late_warnings",[])
-    repeated = [warning for warning in state.warnings if warning not in state.once]
-    return QemuResult(tables, warnings + repeated * (topology.cpus - 1), state, supported)
+    repeated = [warning for warning in (*state.warnings, *state.late_warnings) if warning not in state.once]
+    return QemuResult(tables, [*warnings, *state.late_warnings, *repeated * (topology.cpus - 1)], state, supported)
 
 
-def _modelled(host: Snapshot, kernel: str, params: Mapping[str, int | str | bool] | None) -> CpuidTable:
-    from vcpuid.kvm import supported
-
-    return supported(host, kernel=kernel, params=params).table
+def _tables(cpu: Cpu, host_hyperv: CpuidTable | None, kvm: KvmHost) -> tuple[CpuidTable, ...]:
+    """Set up the vCPUs: hypervisor leaves come first, the frequency leaf last."""
+    hv = hyperv.expand(cpu.props, host_hyperv, cpu.release)
+    cpu.tsc_khz = initialize(kvm, cpu, hv)
+    first = [] if hv is None else hyperv.entries(hv, cpu.props, host_hyperv)
+    first += hypervisor.entries(cpu, hv is not None)
+    last = hypervisor.frequency_entries(cpu, hv is not None)
+    builder = Builder(cpu, first)
+    return tuple(CpuidTable(builder.table(cpu.topology.apic_id(number)) + last) for number in range(cpu.topology.cpus))

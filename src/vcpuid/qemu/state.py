@@ -16,7 +16,8 @@ class CpuState:
     answer, `level_func7` the last sub-leaf of leaf 7. `features` holds QEMU's feature words by their names (FEAT_7_0_EBX,
     FEAT_ARCH_CAPABILITIES) after expansion and filtering; `user_features` the bits that -cpu names. `props` holds the final value of every
     other property under QEMU's own name, settings of the machine type included. `warnings` are what QEMU prints for its first CPU, in its
-    order and without the program's name; it prints those of them that are also in `once` for that CPU only.
+    order and without the program's name, `late_warnings` what it prints once the vCPU is set up; it prints those of them that are also in
+    `once` for that CPU only.
     """
 
     release: str
@@ -37,6 +38,7 @@ class CpuState:
     user_features: dict[str, int] = field(default_factory=dict)
     props: dict[str, object] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    late_warnings: list[str] = field(default_factory=list)
     once: list[str] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
 
