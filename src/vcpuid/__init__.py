@@ -11,14 +11,17 @@ own: `linux`, `kvm`, `qemu`. Everything raised on purpose is a `VcpuidError`.
 
 from __future__ import annotations
 
-from vcpuid import cpuid, kvm, linux, qemu
-from vcpuid.cpuid import Snapshot
-from vcpuid.errors import InputError, KvmError, QemuError, UnavailableError, VcpuidError
-from vcpuid.path.explain import Explanation
-from vcpuid.path.explain import explain as _explain
-from vcpuid.path.pipeline import Path, resolve
-from vcpuid.path.stack import Stack
-from vcpuid.sources import read
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vcpuid import cpuid, kvm, linux, qemu
+    from vcpuid.cpuid import Snapshot
+    from vcpuid.errors import InputError, KvmError, QemuError, UnavailableError, VcpuidError
+    from vcpuid.path.explain import Explanation
+    from vcpuid.path.pipeline import Path, resolve
+    from vcpuid.path.stack import Stack
+    from vcpuid.sources import read
 
 __all__ = [
     "Explanation",
@@ -40,6 +43,34 @@ __all__ = [
 ]
 
 
+_WHERE = {
+    "Explanation": "vcpuid.path.explain",
+    "InputError": "vcpuid.errors",
+    "KvmError": "vcpuid.errors",
+    "Path": "vcpuid.path.pipeline",
+    "QemuError": "vcpuid.errors",
+    "Snapshot": "vcpuid.cpuid",
+    "Stack": "vcpuid.path.stack",
+    "UnavailableError": "vcpuid.errors",
+    "VcpuidError": "vcpuid.errors",
+    "read": "vcpuid.sources",
+    "resolve": "vcpuid.path.pipeline",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name of the public face when it is first used: `vcpuid --help` needs none of them."""
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    if name in __all__:
+        return import_module(f"vcpuid.{name}")
+    raise AttributeError(f"module 'vcpuid' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 def explain(feature: str, cpu: str = "host", host: Snapshot | None = None, stack: Stack | None = None) -> Explanation:
     """Tell a feature's fate from the host's silicon to the guest.
 
@@ -48,8 +79,14 @@ def explain(feature: str, cpu: str = "host", host: Snapshot | None = None, stack
     host, QemuError or KvmError where QEMU or KVM would refuse that CPU, UnavailableError where this machine has no x86 processor or no
     usable /dev/kvm.
     """
-    wanted = cpuid.names.find(feature)
+    from vcpuid.cpuid.names import find
+    from vcpuid.path.explain import explain as read_off
+    from vcpuid.path.pipeline import resolve
+    from vcpuid.path.stack import Stack
+    from vcpuid.sources import read
+
+    wanted = find(feature)
     snapshot = read("kvm") if host is None else host
     if stack is None:
         stack = Stack(kernel=snapshot.kernel) if snapshot.kernel else Stack()
-    return _explain(wanted, resolve(cpu, host=snapshot, stack=stack))
+    return read_off(wanted, resolve(cpu, host=snapshot, stack=stack))

@@ -183,8 +183,8 @@ def test_every_feature_can_be_explained() -> None:
 def test_the_guests_view_is_the_kept_table_where_nothing_is_missing() -> None:
     resolved = path("Haswell")
     view = guest_view(resolved)
-    for entry in resolved.kept:
-        assert view.registers(entry.function, entry.index) == entry.registers
+    for (function, index), entry in resolved.kept.by_key().items():
+        assert view.registers(function, index) == entry.registers
 
 
 @settings(max_examples=40, deadline=None)

@@ -59,8 +59,7 @@ def _row(stage: Stage) -> dict[str, object]:
     known = stage.basis.value
     if stage.modelled is not None and stage.value is not None:
         known += f" (model: {'yes' if stage.modelled else 'no'})"
-    why = "; ".join(f"{reason.action.value}: {reason.text}" for reason in stage.reasons)
-    return {"party": stage.party, "value": _value(stage), "known": known, "why": why}
+    return {"party": stage.party, "value": _value(stage), "known": known, "why": stage.why}
 
 
 def _value(stage: Stage) -> str:

@@ -60,5 +60,5 @@ def command(cpu: str, source: str | None, no_probe: bool, stack: Callable[[Host]
 
 
 def _row(change: str, party: str, explanation: Explanation) -> dict[str, object]:
-    why = explanation.chain[0].text if explanation.chain else ""
+    why = next(stage.why for stage in explanation.stages if stage.party == party)
     return {"change": change, "party": party, "feature": explanation.feature.name, "why": why}

@@ -53,6 +53,13 @@ class Stage:
         """Whether the machine answered otherwise than the rules say."""
         return self.modelled is not None and self.value is not None and self.modelled != self.value
 
+    @property
+    def why(self) -> str:
+        """Give the reasons in one line; where the machine does otherwise than the rules, say that instead."""
+        if self.disagrees:
+            return f"this machine's own doing: by the rules it would be {'on' if self.modelled else 'off'}"
+        return "; ".join(f"{reason.action.value}: {reason.text}" for reason in self.reasons)
+
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
@@ -195,7 +202,8 @@ def _verdict(feature: Feature, stages: tuple[Stage, ...]) -> str:
         return f"{name} is Linux's own flag: no CPUID bit or MSR hands it to a guest, whose kernel works it out anew."
     if last.value is None:
         return f"Nothing says what the guest sees of {name}."
-    disagreement = next((f" {_title(s)} answers otherwise than the rules for it say." for s in stages if s.disagrees), "")
+    odd = " and ".join(_title(stage) for stage in stages if stage.disagrees)
+    disagreement = f" Observed, not modelled: {odd} differs here from Linux's own." if odd else ""
     turns = list(_turns(stages))
     if not turns:
         if last.value:

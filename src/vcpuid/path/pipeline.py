@@ -38,24 +38,39 @@ class Probe(Protocol):
         """Set the table, run the guest, return what it read."""
 
 
-class GuestWords(Mapping[Word, int]):
-    """What the guest's CPUID instruction returns, word by word, by KVM's look-up rules; feature MSRs as QEMU set them."""
+class TableWords(Mapping[Word, int]):
+    """A table's registers and feature MSRs, word by word; looked up when asked for, since most words of a path never are."""
 
-    def __init__(self, kept: CpuidTable, msrs: Mapping[Word, int], kernel: str) -> None:
-        self._kept, self._msrs, self._kernel = kept, msrs, kernel
+    def __init__(self, table: CpuidTable, msrs: Mapping[Word, int]) -> None:
+        self._table, self._msrs = table, msrs
 
     def __getitem__(self, word: Word) -> int:
-        if isinstance(word, CpuidWord):
-            value: int = getattr(kvm.lookup(self._kept, word.function, word.index, kernel=self._kernel), word.register)
-            return value
-        return self._msrs[word]
+        if not isinstance(word, CpuidWord):
+            return self._msrs[word]
+        if self._table.get(word.function, word.index) is None:
+            raise KeyError(word)
+        return self._table.word(word)
 
     def __iter__(self) -> Iterator[Word]:
-        yield from self._kept.words()
+        yield from self._table.words()
         yield from self._msrs
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._table.by_key()) * len(REGISTERS) + len(self._msrs)
+
+
+class GuestWords(TableWords):
+    """What the guest's CPUID instruction returns, by KVM's look-up rules; feature MSRs as QEMU set them."""
+
+    def __init__(self, kept: CpuidTable, msrs: Mapping[Word, int], kernel: str) -> None:
+        super().__init__(kept, msrs)
+        self._kernel = kernel
+
+    def __getitem__(self, word: Word) -> int:
+        if isinstance(word, CpuidWord):
+            value: int = getattr(kvm.lookup(self._table, word.function, word.index, kernel=self._kernel), word.register)
+            return value
+        return self._msrs[word]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +103,9 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
     )
     table = made.tables[0]
     msrs = _guest_msrs(made.state)
-    machine = Step("qemu", "QEMU's table for KVM_SET_CPUID2", supported.after, {**_words(table), **msrs}, tuple(made.decisions))
+    machine = Step("qemu", "QEMU's table for KVM_SET_CPUID2", supported.after, TableWords(table, msrs), tuple(made.decisions))
     kept = kvm.set_cpuid(table, host=host, kernel=kernel, params=stack.params)
-    vcpu = Step("vcpu", "the vCPU's table in KVM", machine.after, {**_words(kept.table), **msrs}, kept.decisions)
+    vcpu = Step("vcpu", "the vCPU's table in KVM", machine.after, TableWords(kept.table, msrs), kept.decisions)
     guest = Step("guest", "the guest's CPUID instruction", vcpu.after, GuestWords(kept.table, msrs, kernel))
     if probe is not None:
         vcpu, guest = _observe(probe, table, vcpu, guest, msrs)
@@ -106,7 +121,7 @@ def guest_view(path: Path) -> CpuidTable:
 
 def _host_steps(host: Snapshot, kernel: str, stack: Stack) -> tuple[Step, Step, Step]:
     """Silicon, Linux and KVM; a snapshot without RAW lines leaves the first two unknown."""
-    raw = _words(host.raw)
+    raw = TableWords(host.raw, {})
     msrs = _host_msrs(host)
     title = "KVM_GET_SUPPORTED_CPUID"
     if not host.raw:
@@ -114,15 +129,15 @@ def _host_steps(host: Snapshot, kernel: str, stack: Stack) -> tuple[Step, Step, 
         kernel_step = Step("linux", f"Linux {kernel}'s boot_cpu_data", {}, {}, basis=Basis.UNKNOWN, whole=False)
         if host.supported is None:
             raise InputError("the host tells neither its CPUID (RAW lines) nor what its KVM supports (SUP lines)")
-        return silicon, kernel_step, Step("kvm", title, {}, {**_words(host.supported), **msrs}, basis=Basis.OBSERVED)
+        return silicon, kernel_step, Step("kvm", title, {}, TableWords(host.supported, msrs), basis=Basis.OBSERVED)
     silicon = Step("silicon", "the host's CPUID instruction", {}, raw, basis=Basis.OBSERVED)
     kernel_step = _linux_step(host, kernel, stack, raw)
     model = kvm.supported(host, kernel, stack.params)
-    modelled = {**_words(model.table), **msrs}
-    before = {**raw, **msrs}  # what KVM does to feature MSRs is not modelled: they count from here on
+    modelled = TableWords(model.table, msrs)
+    before = TableWords(host.raw, msrs)  # what KVM does to feature MSRs is not modelled: they count from here on
     if host.supported is None:
         return silicon, kernel_step, Step("kvm", title, before, modelled, model.decisions)
-    observed = {**_words(host.supported), **msrs}
+    observed = TableWords(host.supported, msrs)
     return silicon, kernel_step, Step("kvm", title, before, observed, model.decisions, Basis.OBSERVED, modelled)
 
 
@@ -141,15 +156,11 @@ def _linux_step(host: Snapshot, kernel: str, stack: Stack, raw: Mapping[Word, in
     """Linux's words; the flags that the host's own /proc/cpuinfo shows are observed, as long as the path is about that kernel."""
     title = f"Linux {kernel}'s boot_cpu_data"
     params = split(stack.params)[1]
-    boot = linux.boot_cpu(host, kernel, params)
+    boot = kvm.caps(host, kernel, stack.params).boot
     if "flags" not in host.cpuinfo or host.kernel != stack.kernel:
         return Step("linux", title, raw, boot.words(), boot.decisions, whole=False)
     seen = linux.boot_cpu(host, kernel, params, observed=True)
     return Step("linux", title, raw, seen.words(), seen.decisions, Basis.OBSERVED, boot.words(), whole=False)
-
-
-def _words(table: CpuidTable) -> dict[Word, int]:
-    return dict(table.words().items())
 
 
 def _observe(probe: Probe, table: CpuidTable, vcpu: Step, guest: Step, msrs: Mapping[Word, int]) -> tuple[Step, Step]:
@@ -160,5 +171,5 @@ def _observe(probe: Probe, table: CpuidTable, vcpu: Step, guest: Step, msrs: Map
         for (function, index), registers in reading.seen.items()
         for register, value in zip(REGISTERS, registers, strict=True)
     }
-    real = Step(vcpu.party, vcpu.title, vcpu.before, {**_words(reading.kept), **msrs}, vcpu.decisions, Basis.OBSERVED, vcpu.after)
+    real = Step(vcpu.party, vcpu.title, vcpu.before, TableWords(reading.kept, msrs), vcpu.decisions, Basis.OBSERVED, vcpu.after)
     return real, Step(guest.party, guest.title, real.after, {**seen, **msrs}, guest.decisions, Basis.OBSERVED, guest.after)
