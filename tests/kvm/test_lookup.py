@@ -6,6 +6,7 @@ from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Registers, Word
 from vcpuid.errors import InputError
 from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.lookup import lookup, lookup_entry, seen, signature_base, time_scale
+from vcpuid.kvm.vcpu import set_cpuid
 from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.path.decisions import Action, Decision, replay
 from vcpuid.versions import KERNELS
@@ -79,6 +80,7 @@ def test_the_invariant_tsc_waits_for_a_hyperv_guest(kernel: str, hides: bool) ->
     assert lookup(table, 0x80000007, kernel=kernel, state=VcpuState(invtsc_control=1)).edx == 0x100
     assert lookup(CpuidTable([HYPERV[1], INVTSC]), 0x80000007, kernel=kernel).edx == 0x100
     assert lookup(CpuidTable([HYPERV[0], INVTSC]), 0x80000007, kernel=kernel).edx == 0x100
+    assert lookup(table, 0x80000007, kernel=kernel, state=VcpuState(constant_tsc=False)).edx == (0 if kernel == "7.3" else 0x100)
     decision = Decision(word(0x80000007, 0, "edx"), 0x100, 0, Action.COMPUTED, rules.INVTSC_HIDDEN)
     assert seen(table, kernel=kernel).decisions == ((decision,) if hides else ())
 
@@ -96,16 +98,19 @@ def test_tsx_ctrl_hides_tsx(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_xens_time_leaf(kernel: str) -> None:
-    table, state = CpuidTable(XEN), VcpuState(tsc_khz=2_000_000)
-    filled = kernel not in ("6.1", "7.3")
+    table, state = CpuidTable(XEN), VcpuState(tsc_khz=2_000_000, xen_enabled=True)
+    filled = kernel in ("6.18", "7.1")
     answers = [lookup(table, 0x40000103, index, kernel=kernel, state=state) for index in range(4)]
     plain = Registers(1, 1, 1, 1)
     told = [Registers(1, 1, 1 << 31, 0), Registers(2_000_000, 1, 1, 1)] if filled else [plain, plain]
     assert answers == [plain, *told, Registers()]
     assert [d.rule for d in seen(table, kernel=kernel, state=state).decisions] == [rules.XEN_TIME] * (3 if filled else 0)
-    assert seen(table, kernel=kernel).decisions == ()
     below = CpuidTable([XEN[0]._replace(eax=0x40000102), *XEN[1:]])
-    assert lookup(below, 0x40000103, 1, kernel=kernel, state=state) == plain
+    for other, how in ((table, VcpuState(tsc_khz=1)), (table, VcpuState(xen_enabled=True)), (below, state)):
+        assert lookup(other, 0x40000103, 1, kernel=kernel, state=how) == plain
+    kept = set_cpuid(table, kernel=kernel, state=state)
+    assert [d.rule for d in kept.decisions] == [rules.XEN_TIME] * (3 if kernel == "6.12" else 0)
+    assert lookup(kept.table, 0x40000103, 2, kernel=kernel, state=state).eax == (1 if kernel in ("6.1", "7.3") else 2_000_000)
 
 
 @pytest.mark.parametrize("khz", [1, 999, 32_768, 1_000_000, 1_000_001, 2_596_144, 4_294_967, 10_000_000, (1 << 32) - 1])
@@ -119,11 +124,11 @@ def test_the_time_scale_turns_ticks_into_nanoseconds(khz: int) -> None:
 def test_a_clock_that_stands_still_has_no_scale() -> None:
     with pytest.raises(InputError, match="0 kHz"):
         time_scale(0)
-    assert lookup(CpuidTable(XEN), 0x40000103, 1, state=VcpuState(tsc_khz=0)) == (1, 1, 1, 1)
+    assert lookup(CpuidTable(XEN), 0x40000103, 1, kernel="6.18", state=VcpuState(tsc_khz=0, xen_enabled=True)) == (1, 1, 1, 1)
 
 
 def test_an_entry_behind_another_is_never_read() -> None:
-    table = CpuidTable([Entry(5, 4, 0, 1, 2, 3, 4), Entry(5, 0, 1, 9, 2, 3, 4)])
+    table = CpuidTable([Entry(4, 4, 0, 1, 2, 3, 4), Entry(4, 0, 1, 9, 2, 3, 4)])
     result = seen(table)
-    assert result.decisions == (Decision(word(5, 0, "eax"), 8, 0, Action.COPIED, rules.FIRST_MATCH),)
+    assert result.decisions == (Decision(word(4, 0, "eax"), 8, 0, Action.COPIED, rules.FIRST_MATCH),)
     assert replay(table.words(), result.decisions) == result.table.words()

@@ -35,6 +35,8 @@ STATES = st.builds(
     tsx_ctrl=st.integers(0, 3),
     invtsc_control=st.integers(0, 1),
     tsc_khz=st.none() | st.integers(1, 5_000_000),
+    xen_enabled=st.booleans(),
+    constant_tsc=st.booleans(),
     hlt_in_guest=st.booleans(),
     mwait_quirk=st.booleans(),
 )

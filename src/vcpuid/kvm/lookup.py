@@ -7,14 +7,15 @@ arch/x86/kvm/cpuid.c:
 * Where none does, a guest of AMD's or Hygon's vendor (or of none) reads zeros. Any other guest reads the highest basic leaf instead, if
   the leaf lies beyond its class or its class does not exist; the sub-leaf asked for still counts.
 * A missing sub-leaf of the topology leaves 0xB and 0x1F echoes its number and tells the APIC id, if sub-leaf 1 exists.
-* TSX and the invariant TSC may be hidden by an MSR; Xen's time leaf is filled in.
+* TSX and the invariant TSC may be hidden by an MSR; from 6.18 to 7.1 Xen's time leaf is filled in.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Registers, Word
+from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Register, Registers
+from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.vcpu_state import RESET, VcpuState
@@ -25,6 +26,7 @@ from vcpuid.versions import number
 _AMD_LIKE = frozenset({b"AuthenticAMD", b"AMDisbetter!", b"HygonGenuine"})
 _HYPERVISOR_BASES = range(0x40000000, 0x40010000, 0x100)
 _HYPERV_INTERFACE = 0x31237648
+_XEN_SIGNATURE = b"XenVMMXenVMM"
 _HYPERV_TSC_INVARIANT = 1 << 15
 _RTM_AND_HLE = 1 << 11 | 1 << 4
 _TSX_CPUID_CLEAR = 1 << 1
@@ -51,6 +53,14 @@ def find(table: CpuidTable, function: int, index: int | None = None) -> Entry | 
     for entry in table.leaf(function):
         if index is None or entry.index == index or not entry.flags & SIGNIFICANT_INDEX:
             return entry
+    return None
+
+
+def word_index(table: CpuidTable, entry: Entry) -> int | None:
+    """Return the sub-leaf as which `CpuidTable.words` counts an entry, None where it counts an earlier one instead."""
+    for index in (0, entry.index):
+        if table.get(entry.function, index) == entry:
+            return index
     return None
 
 
@@ -123,47 +133,44 @@ def _missing(table: CpuidTable, function: int, index: int) -> Registers:
 
 
 def _adjust(table: CpuidTable, function: int, index: int, entry: Entry, exact: bool, kernel: str, state: VcpuState) -> Answer:
-    """What the guest reads of an entry: leaf 7 and 0x80000007 depend on MSRs, Xen's time leaf on the TSC's frequency."""
+    """What the guest reads of an entry: leaves 7 and 0x80000007 depend on MSRs, Xen's time leaf on the TSC's frequency."""
     registers = entry.registers
     if function == 7:
         if index == 0 and state.tsx_ctrl & _TSX_CPUID_CLEAR:
             registers = registers._replace(ebx=registers.ebx & ~_RTM_AND_HLE)
             return Answer(registers, entry, exact, ((rules.TSX_HIDDEN, registers),))
     elif function == 0x80000007:
-        if number(kernel) >= (6, 12) and invtsc_suppressed(table, state):
+        if _hides_invtsc(table, kernel, state):
             registers = registers._replace(edx=registers.edx & ~_INVARIANT_TSC)
             return Answer(registers, entry, exact, ((rules.INVTSC_HIDDEN, registers),))
-    elif state.tsc_khz and index in (1, 2) and _is_xen_time(table, function, kernel):
-        registers = _xen_time(registers, index, state.tsc_khz)
+    elif state.tsc_khz and state.xen_enabled and (6, 18) <= number(kernel) < (7, 3) and function == xen_time_leaf(table):
+        told = {register: value for subleaf, register, value in xen_time(state.tsc_khz) if subleaf == index}
+        registers = registers._replace(**told)
         return Answer(registers, entry, exact, ((rules.XEN_TIME, registers),))
     return Answer(registers, entry, exact)
 
 
-def hyperv_enabled(table: CpuidTable) -> bool:
-    """Whether KVM offers Hyper-V's interface to the guest (kvm_cpuid_has_hyperv, Linux arch/x86/kvm/cpuid.c)."""
-    entry = find(table, 0x40000001)
-    return entry is not None and entry.eax == _HYPERV_INTERFACE
-
-
-def invtsc_suppressed(table: CpuidTable, state: VcpuState = RESET) -> bool:
-    """Whether the invariant TSC is hidden until the guest asks for it (kvm_hv_invtsc_suppressed, Linux arch/x86/kvm/hyperv.h)."""
-    features = find(table, 0x40000003) if hyperv_enabled(table) else None
-    return features is not None and bool(features.eax & _HYPERV_TSC_INVARIANT) and not state.invtsc_control & 1
-
-
-def _is_xen_time(table: CpuidTable, function: int, kernel: str) -> bool:
-    """Whether the leaf is Xen's time leaf, which KVM fills in from 6.12 to 7.1."""
-    if not 0x40000000 <= function <= 0x4FFFFFFF or not (6, 12) <= number(kernel) < (7, 3):
+def _hides_invtsc(table: CpuidTable, kernel: str, state: VcpuState) -> bool:
+    """Whether a Hyper-V guest has yet to ask for the invariant TSC (kvm_hv_invtsc_suppressed, Linux arch/x86/kvm/hyperv.h)."""
+    release = number(kernel)
+    if release < (6, 12) or (release < (6, 18) and not state.constant_tsc) or state.invtsc_control & 1:
         return False
-    xen = signature_base(table, b"XenVMMXenVMM")
-    return xen is not None and function == xen[0] | 3 and function <= xen[1]
+    interface, features = find(table, 0x40000001), find(table, 0x40000003)
+    if interface is None or interface.eax != _HYPERV_INTERFACE or features is None:
+        return False
+    return bool(features.eax & _HYPERV_TSC_INVARIANT)
 
 
-def _xen_time(registers: Registers, index: int, tsc_khz: int) -> Registers:
-    if index == 2:
-        return registers._replace(eax=tsc_khz)
+def xen_time_leaf(table: CpuidTable) -> int | None:
+    """Return the leaf in which Xen tells a guest the time's rate, None where it has none."""
+    xen = signature_base(table, _XEN_SIGNATURE)
+    return xen[0] | 3 if xen is not None and xen[0] | 3 <= xen[1] else None
+
+
+def xen_time(tsc_khz: int) -> tuple[tuple[int, Register, int], ...]:
+    """Return what KVM writes into Xen's time leaf: sub-leaf, register, value."""
     multiplier, shift = time_scale(tsc_khz)
-    return registers._replace(ecx=multiplier, edx=shift & 0xFFFFFFFF)
+    return (1, "ecx", multiplier), (1, "edx", shift & 0xFFFFFFFF), (2, "eax", tsc_khz)
 
 
 def time_scale(tsc_khz: int) -> tuple[int, int]:
@@ -194,8 +201,9 @@ def seen(table: CpuidTable, *, kernel: str = "6.12", state: VcpuState = RESET) -
             read.append(entry)
             continue
         read.append(Entry(*entry[:3], *answer.registers))
-        if table.get(*entry[:2]) == entry:  # later entries of the same number are no words of the table
-            _explain(ledger, entry, answer)
+        index = word_index(table, entry)
+        if index is not None:
+            _explain(ledger, entry._replace(index=index), answer)
     return Result(CpuidTable(read), tuple(ledger.decisions))
 
 
@@ -203,7 +211,7 @@ def _explain(ledger: Ledger, entry: Entry, answer: Answer) -> None:
     before = entry.registers
     source = before if answer.entry is None else answer.entry.registers
     for rule, after in ((rules.FIRST_MATCH, source), *answer.rules):
-        for register, old, new in zip(Registers._fields, before, after, strict=True):
-            word: Word = CpuidWord(entry.function, entry.index, register)  # type: ignore[arg-type]
+        for register, old, new in zip(REGISTERS, before, after, strict=True):
+            word = CpuidWord(entry.function, entry.index, register)
             ledger.copy(word, old, new, rule) if rule is rules.FIRST_MATCH else ledger.compute(word, old, new, rule)
         before = after

@@ -69,9 +69,9 @@ INVTSC_HIDDEN = Rule(
     since="6.12",
 )
 XEN_TIME = Rule(
-    "kvm.lookup.xen-time",
+    "kvm.vcpu.xen-time",
     "Xen's time leaf tells the guest's TSC frequency as KVM knows it",
-    "kvm_cpuid (6.12: kvm_xen_update_tsc_info), arch/x86/kvm",
+    "kvm_xen_update_tsc_info, arch/x86/kvm/xen.c; since 6.18 kvm_cpuid, arch/x86/kvm/cpuid.c",
     since="6.12",
     until="7.1",
 )

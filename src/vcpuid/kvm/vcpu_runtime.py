@@ -9,7 +9,7 @@ from __future__ import annotations
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Register
 from vcpuid.kvm import cr4 as cr4_bits
 from vcpuid.kvm import vcpu_rules as rules
-from vcpuid.kvm.lookup import find, signature_base
+from vcpuid.kvm.lookup import find, signature_base, word_index, xen_time, xen_time_leaf
 from vcpuid.kvm.vcpu_host import Host, offered_xcr0
 from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.kvm.xsave import area_size
@@ -42,6 +42,8 @@ def renew(table: CpuidTable, host: Host, cr4: int, apic: bool, state: VcpuState,
         edit.follow(find(table, base[0] | 1) if base else None, "eax", _PV_UNHALT, False, rules.PV_UNHALT)
     if host.release <= (6, 1):
         _enclave_features(edit, table, host)
+    if host.release == (6, 12) and first and state.tsc_khz:
+        _xen_time(edit, table, state.tsc_khz)
     return edit.result()
 
 
@@ -60,6 +62,14 @@ def _enclave_features(edit: _Edit, table: CpuidTable, host: Host) -> None:
         offered = offered_xcr0(table) & host.xcr0
         edit.write(entry, "ecx", entry.ecx & offered | _X87_AND_SSE, rules.SGX_XFRM)
         edit.write(entry, "edx", entry.edx & offered >> 32, rules.SGX_XFRM)
+
+
+def _xen_time(edit: _Edit, table: CpuidTable, tsc_khz: int) -> None:
+    """Linux 6.12 writes the time's rate into the table itself when the vCPU runs, not into one that is set again."""
+    leaf = xen_time_leaf(table)
+    if leaf is not None:
+        for index, register, value in xen_time(tsc_khz):
+            edit.write(find(table, leaf, index), register, value, rules.XEN_TIME)
 
 
 def _looked_again(cr4: int, apic: bool, state: VcpuState) -> bool:
@@ -90,9 +100,9 @@ class _Edit:
         return Result(CpuidTable(self._entries), tuple(self._ledger.decisions))
 
     def _place(self, entry: Entry, register: Register) -> tuple[Ledger, CpuidWord, int]:
-        # An entry behind a duplicate of its own number is no word of the table: it changes unseen.
-        ledger = self._ledger if self._table.get(*entry[:2]) == entry else Ledger()
-        return ledger, CpuidWord(entry.function, entry.index, register), getattr(self._entries[self._given.index(entry)], register)
+        index = word_index(self._table, entry)
+        ledger = Ledger() if index is None else self._ledger  # an entry that is no word of the table changes unseen
+        return ledger, CpuidWord(entry.function, index or 0, register), getattr(self._entries[self._given.index(entry)], register)
 
     def _replace(self, entry: Entry, register: Register, value: int) -> None:
         position = self._given.index(entry)
