@@ -203,7 +203,7 @@ def _verdict(feature: Feature, stages: tuple[Stage, ...]) -> str:
     if last.value is None:
         return f"Nothing says what the guest sees of {name}."
     odd = " and ".join(_title(stage) for stage in stages if stage.disagrees)
-    disagreement = f" Observed, not modelled: {odd} differs here from Linux's own." if odd else ""
+    disagreement = f" That is what this machine does; by the rules, {odd} would do otherwise." if odd else ""
     turns = list(_turns(stages))
     if not turns:
         if last.value:

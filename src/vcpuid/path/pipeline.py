@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from vcpuid import kvm, linux, qemu
@@ -17,6 +17,8 @@ from vcpuid.path.stack import Stack
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.state import CpuState
 from vcpuid.versions import kernel as kernel_tables
+
+GUEST = "the guest's CPUID instruction"
 
 
 class Reading(Protocol):
@@ -95,7 +97,7 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
     KvmError where QEMU or KVM would refuse, InputError for what makes no sense.
     """
     stack = stack or Stack()
-    remarks = stack.remarks
+    remarks = (*stack.remarks, *_vendor_remarks(host))
     kernel = kernel_tables(stack.kernel)
     silicon, kernel_step, supported = _host_steps(host, kernel, stack)
     made = qemu.guest_tables(
@@ -106,11 +108,18 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
     machine = Step("qemu", "QEMU's table for KVM_SET_CPUID2", supported.after, TableWords(table, msrs), tuple(made.decisions))
     kept = kvm.set_cpuid(table, host=host, kernel=kernel, params=stack.params)
     vcpu = Step("vcpu", "the vCPU's table in KVM", machine.after, TableWords(kept.table, msrs), kept.decisions)
-    guest = Step("guest", "the guest's CPUID instruction", vcpu.after, GuestWords(kept.table, msrs, kernel))
+    guest = Step("guest", GUEST, vcpu.after, GuestWords(kept.table, msrs, kernel))
     if probe is not None:
-        vcpu, guest = _observe(probe, table, vcpu, guest, msrs)
+        vcpu, guest = _observe(probe, table, vcpu, msrs, kernel)
     trace = Trace((silicon, kernel_step, supported, machine, vcpu, guest))
     return Path(cpu, host, stack, tuple(made.tables), kept.table, trace, tuple(made.warnings), remarks)
+
+
+def _vendor_remarks(host: Snapshot) -> Iterator[str]:
+    """Name a vendor module of KVM that is none of Linux's own, where the snapshot's parameters show one."""
+    modules = {name.partition(".")[0] for name in host.params}
+    for module in sorted(modules - {"kvm", "kvm_intel", "kvm_amd"}):
+        yield f"this host's KVM runs on {module}, which is not one of Linux's own vendor modules: where it was asked, its answers hold"
 
 
 def guest_view(path: Path) -> CpuidTable:
@@ -163,13 +172,14 @@ def _linux_step(host: Snapshot, kernel: str, stack: Stack, raw: Mapping[Word, in
     return Step("linux", title, raw, seen.words(), seen.decisions, Basis.OBSERVED, boot.words(), whole=False)
 
 
-def _observe(probe: Probe, table: CpuidTable, vcpu: Step, guest: Step, msrs: Mapping[Word, int]) -> tuple[Step, Step]:
-    """The same two steps as a real vCPU takes them, the model beside."""
+def _observe(probe: Probe, table: CpuidTable, vcpu: Step, msrs: Mapping[Word, int], kernel: str) -> tuple[Step, Step]:
+    """The last two steps as a real vCPU takes them; the model's answer beside each is to what that vCPU was given and kept."""
     reading = probe(table, list(table.by_key()))
     seen: dict[Word, int] = {
         CpuidWord(function, index, register): value
         for (function, index), registers in reading.seen.items()
         for register, value in zip(REGISTERS, registers, strict=True)
     }
-    real = Step(vcpu.party, vcpu.title, vcpu.before, TableWords(reading.kept, msrs), vcpu.decisions, Basis.OBSERVED, vcpu.after)
-    return real, Step(guest.party, guest.title, real.after, {**seen, **msrs}, guest.decisions, Basis.OBSERVED, guest.after)
+    real = replace(vcpu, after=TableWords(reading.kept, msrs), basis=Basis.OBSERVED, modelled=vcpu.after)
+    looked_up = GuestWords(reading.kept, msrs, kernel)
+    return real, Step("guest", GUEST, real.after, {**seen, **msrs}, (), Basis.OBSERVED, looked_up)
