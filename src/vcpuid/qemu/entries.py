@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, Entry
 from vcpuid.errors import QemuError
 from vcpuid.qemu.leaves import LEAVES, PER_VCPU, ZERO, Cpu
-from vcpuid.qemu.leaves.xsave import SUBLEAVES
+from vcpuid.qemu.leaves.xsave import subleaves
 from vcpuid.qemu.topology import has_leaf_1f
 
 STATEFUL = 2 | 4
@@ -83,7 +83,7 @@ class Builder:
         if function in _UNTIL:
             return self._until(function, *_UNTIL[function]) if function != 0x1F or has_leaf_1f(self.cpu) else []
         if function == 0xD:
-            found = [entry for index in SUBLEAVES if (entry := self._subleaf(function, index)).eax]
+            found = [entry for index in subleaves(self.cpu.state.release) if (entry := self._subleaf(function, index)).eax]
             return found if modern else [*found, Entry(function, LAST_COMPONENT, SIGNIFICANT_INDEX, *ZERO)]
         if function == 0x12:
             return [self._subleaf(function, index) for index in range(3)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.leaves.basic import ARCH_LBR
 from vcpuid.qemu.leaves.cpu import ZERO, Cpu, Regs
 
@@ -11,10 +14,17 @@ LEGACY_SIZE = 0x240
 """Bytes of the x87 and SSE state and the header."""
 LBR = 15
 """The component of last branch records."""
-SIZES = {2: 0x100, 3: 0x40, 4: 0x40, 5: 0x40, 6: 0x200, 7: 0x400, 9: 8, 11: 0x10, 12: 0x18, 15: 0x328, 17: 0x40, 18: 0x2000, 19: 0x80}
-"""Bytes of each component that QEMU knows; QEMU insists on the host having the same."""
-SUBLEAVES = (0, 1, *SIZES)
-"""Sub-leaves that may answer anything."""
+
+
+@cache
+def sizes(release: str) -> dict[int, int]:
+    """Return the bytes of each component that a release knows beyond the legacy ones; it insists on the host having the same."""
+    return {component.number: component.size for component in catalog(release).components if component.number > 1}
+
+
+def subleaves(release: str) -> tuple[int, ...]:
+    """Return the sub-leaves that may answer anything."""
+    return (0, 1, *sizes(release))
 
 
 def components(cpu: Cpu) -> tuple[int, int]:
@@ -28,30 +38,31 @@ def leaf_d(cpu: Cpu, index: int) -> Regs:
     if not cpu.word("FEAT_1_ECX") & XSAVE:
         return ZERO
     xcr0, xss = components(cpu)
+    known = sizes(cpu.state.release)
     lbr = cpu.on("pmu") and bool(cpu.word("FEAT_7_0_EDX") & ARCH_LBR)
     if index == 0:
         size = LEGACY_SIZE
-        for component, room in SIZES.items():
+        for component, room in known.items():
             if xcr0 >> component & 1:
                 size = max(size, cpu.host_cpuid(0xD, component)[1] + room)
         return xcr0 & 0xFFFFFFFF, size, size, xcr0 >> 32
     if index == 1:
         eax = cpu.word("FEAT_XSAVE")
-        size = LEGACY_SIZE + sum(room for component, room in SIZES.items() if (xcr0 | xss) >> component & 1)
+        size = LEGACY_SIZE + sum(room for component, room in known.items() if (xcr0 | xss) >> component & 1)
         ecx = cpu.word("FEAT_XSAVE_XSS_LO") & ~(1 << LBR)
         if lbr and eax & XSAVES:
             ecx |= 1 << LBR
         return eax, size, ecx, cpu.word("FEAT_XSAVE_XSS_HI")
     if index == LBR and lbr:
         return cpu.host_supports(0xD, index)
-    if index in SIZES:
+    if index in known:
         if cpu.release >= (11, 0):
             # Whatever the guest may not use is shown nonetheless.
             host, host_xss = cpu.host_supports(0xD, 0), cpu.host_supports(0xD, 1)
             xcr0, xss = host[3] << 32 | host[0], host_xss[3] << 32 | host_xss[2]
         if xcr0 >> index & 1:
             _, offset, flags, _ = cpu.host_cpuid(0xD, index)
-            return SIZES[index], offset, flags & 6, 0
+            return known[index], offset, flags & 6, 0
         if xss >> index & 1:
-            return SIZES[index], 0, 1, 0
+            return known[index], 0, 1, 0
     return ZERO
