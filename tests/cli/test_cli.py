@@ -117,7 +117,7 @@ CUT = gzip.decompress(HOST.read_bytes()).decode().splitlines()
         (("explain", "avx2", "--host", "/no/such/file"), None, "/no/such/file"),
         (("explain", "avx2", "--host", "-"), "\n".join([*CUT[:40], "RAW 00000007.0 0000"]), ":41:"),
         (("explain", "avx2", "--host", "-"), bytes(range(256)) * 64, ":"),
-        (("explain", "avx2", "--host", "-"), "", "-"),
+        (("explain", "avx2", "--host", "-"), "", "standard input"),
         (("explain", "avx2", "--host", str(HOST), "--kernel", "new"), None, "'new'"),
         (("kvm", "lookup", str(HOST), "seven"), None, "'seven'"),
         (("kvm", "supported", str(HOST), "--param", "nested"), None, "NAME=VALUE"),

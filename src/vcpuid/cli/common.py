@@ -18,6 +18,19 @@ from vcpuid.versions import KERNELS, QEMUS
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Number(click.ParamType):
+    """A number, decimal or with 0x in front."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the number."""
+        try:
+            return value if isinstance(value, int) else int(value, 0)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+
+
 @dataclass(frozen=True)
 class Host:
     """A host as the command line named it. `here` says that it is the machine we run on, whose KVM can be asked."""

@@ -50,7 +50,7 @@ def sheet(explanation: Explanation) -> Sheet:
         rows=[_row(stage) for stage in explanation.stages],
         data=explanation.as_dict(),
         head=[f"{feature.name}{where}", f"-cpu {explanation.path.cpu}, QEMU {stack.qemu}, {stack.machine}, Linux {stack.kernel}", ""],
-        foot=["", explanation.verdict, *_because(explanation), *(f"What you can do: {remedy}" for remedy in explanation.remedies)],
+        foot=["", explanation.verdict, *_because(explanation), *_remedy(explanation)],
         styles={"party": "bold"},
     )
 
@@ -68,6 +68,10 @@ def _value(stage: Stage) -> str:
 
 def _because(explanation: Explanation) -> list[str]:
     return [f"{'Because' if i == 0 else '    and'}: {r.feature}: {r.text}  [{_origin(r)}]" for i, r in enumerate(explanation.chain)]
+
+
+def _remedy(explanation: Explanation) -> list[str]:
+    return [f"What you can do: {explanation.remedy}"] if explanation.remedy and not explanation.visible else []
 
 
 def _origin(reason: Reason) -> str:

@@ -11,6 +11,13 @@ from vcpuid.path.decisions import Action, Basis, Decision, Rule, Step
 from vcpuid.path.pipeline import Path
 from vcpuid.versions import kernel as kernel_tables
 
+NO_HARDWARE = Rule(
+    "silicon.lacks",
+    "the host's processor does not report it",
+    "the CPUID instruction",
+    remedy="run the guest on a processor that has it, or choose a CPU without it",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -77,7 +84,7 @@ class Explanation:
     """A feature's fate on one path.
 
     `stages` hold its value after each party; `verdict` is one sentence; `chain` is why, from the deciding rule down to its first cause;
-    `remedies` are what a user can do.
+    `remedy` is what a user can do about that first cause, None where nothing helps.
     """
 
     feature: Feature
@@ -85,7 +92,7 @@ class Explanation:
     stages: tuple[Stage, ...]
     verdict: str
     chain: tuple[Reason, ...]
-    remedies: tuple[str, ...]
+    remedy: str | None
 
     @property
     def visible(self) -> bool | None:
@@ -105,7 +112,7 @@ class Explanation:
             "verdict": self.verdict,
             "stages": [stage.as_dict() for stage in self.stages],
             "chain": [reason.as_dict() for reason in self.chain],
-            "remedies": list(self.remedies),
+            "remedy": self.remedy,
             "remarks": list(self.path.remarks),
         }
 
@@ -115,8 +122,10 @@ def explain(feature: Feature, path: Path) -> Explanation:
     kernel = kernel_tables(path.stack.kernel)
     stages = tuple(_stage(step, feature, kernel) for step in path.trace.steps)
     chain = tuple(_chain(path, feature, stages))
-    remedies = tuple(dict.fromkeys(reason.rule.remedy for reason in chain if reason.rule.remedy))
-    return Explanation(feature, path, stages, _verdict(feature, stages), chain, remedies)
+    if stages[0].value is False and stages[-1].value is False:
+        chain = (*chain, Reason("silicon", feature.name, Action.CLEARED, NO_HARDWARE, NO_HARDWARE.reason))
+    remedy = next((reason.rule.remedy for reason in reversed(chain) if reason.rule.remedy), None)
+    return Explanation(feature, path, stages, _verdict(feature, stages), chain, remedy)
 
 
 def places(feature: Feature, step: Step, kernel: str) -> tuple[Bit, ...]:
