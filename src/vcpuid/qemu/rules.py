@@ -13,25 +13,33 @@ _CPUID = "cpu_x86_cpuid, target/i386/cpu.c"
 _BUILD = "kvm_x86_build_cpuid, target/i386/kvm/kvm.c"
 _INIT = "kvm_arch_init_vcpu, target/i386/kvm/kvm.c"
 
-ABSENT = Rule("qemu.leaf.absent", "QEMU gives the guest no such leaf, or leaves this register of it zero", _BUILD)
+ABSENT = Rule("qemu.leaf.absent", "QEMU gives the guest no such leaf", _BUILD, remedy="a higher level or xlevel, where QEMU knows the leaf")
 RANGE = Rule(
     "qemu.leaf.range",
     "the CPU model, the features in force and the properties level and xlevel decide which leaf is the last",
     _CPUID,
+    remedy="level=…, xlevel=… or min-level=…",
 )
-VENDOR = Rule("qemu.leaf.vendor", "the CPU model, or the property vendor, names the maker", _CPUID)
-SIGNATURE = Rule("qemu.leaf.signature", "family, model and stepping are the CPU model's, or those given as properties", _CPUID)
-FEATURES = Rule("qemu.leaf.features", "this leaf adjusts the feature word as it is read", _CPUID)
-MODEL_ID = Rule("qemu.leaf.model-id", "the name is the CPU model's, or the property model-id", _CPUID)
+VENDOR = Rule("qemu.leaf.vendor", "the CPU model, or the property vendor, names the maker", _CPUID, remedy="vendor=…")
+SIGNATURE = Rule(
+    "qemu.leaf.signature",
+    "family, model and stepping are the CPU model's, or those given as properties",
+    _CPUID,
+    remedy="family=…, model=… and stepping=…",
+)
+UNKNOWN = Rule("qemu.leaf.unknown", "this QEMU knows no feature of this register and leaves it zero", _CPUID, remedy="a newer QEMU")
+MODEL_ID = Rule("qemu.leaf.model-id", "the name is the CPU model's, or the property model-id", _CPUID, remedy="model-id=…")
 TOPOLOGY = Rule(
     "qemu.leaf.topology",
     "-smp decides which threads, cores and packages the guest sees",
     "x86_topo_ids_from_idx, include/hw/i386/topology.h",
+    remedy="-smp sockets=…,cores=…,threads=…",
 )
 CACHE = Rule(
     "qemu.leaf.cache",
     "caches are the CPU model's, legacy ones, or with host-cache-info the host's",
     f"x86_cpu_realizefn and {_CPUID}",
+    remedy="host-cache-info=on with -cpu host or max",
 )
 XSAVE = Rule(
     "qemu.leaf.xsave",
@@ -44,15 +52,17 @@ SGX = Rule("qemu.leaf.sgx", "SGX is KVM's, less what the feature words lack; the
 PT = Rule("qemu.leaf.processor-trace", "QEMU offers one fixed Processor Trace, so that guests can be migrated", _CPUID)
 AMX = Rule("qemu.leaf.amx", "QEMU offers the tiles of a Sapphire Rapids, whatever the host has", _CPUID)
 AVX10 = Rule("qemu.leaf.avx10", "AVX10's version is the CPU model's or the host's, whichever is lower", _CPUID)
-ADDRESSES = Rule("qemu.leaf.address-bits", "phys-bits, host-phys-bits and la57 decide the address widths", _CPUID)
+ADDRESSES = Rule(
+    "qemu.leaf.address-bits", "phys-bits, host-phys-bits and la57 decide the address widths", _CPUID, remedy="host-phys-bits=on"
+)
 SVM = Rule("qemu.leaf.svm", "QEMU gives nested guests 16 address space ids", _CPUID)
 HYPERV = Rule(
     "qemu.leaf.hyper-v",
     "hv-* properties make the guest see Hyper-V, with KVM's own leaves moved to 0x40000100",
     "hyperv_fill_cpuids, target/i386/kvm/kvm.c",
 )
-KVM = Rule("qemu.leaf.kvm", "QEMU writes KVM's signature itself, none with kvm=off", _INIT)
-FREQUENCY = Rule("qemu.leaf.tsc-frequency", "the guest is told a TSC frequency that is known and does not change", _INIT)
+KVM = Rule("qemu.leaf.kvm", "QEMU writes KVM's signature itself, none with kvm=off", _INIT, remedy="kvm=on")
+FREQUENCY = Rule("qemu.leaf.tsc-frequency", "the guest is told a TSC frequency that is known and does not change", _INIT, remedy="+invtsc")
 
 _BY_LEAF: dict[int, Rule] = {
     0x2: CACHE, 0x4: CACHE, 0x80000005: CACHE, 0x80000006: CACHE, 0x8000001D: CACHE,
@@ -64,6 +74,7 @@ _BY_REGISTER: dict[tuple[int, Register], Rule] = {
     (0x0, "eax"): RANGE, (0x0, "ebx"): VENDOR, (0x0, "ecx"): VENDOR, (0x0, "edx"): VENDOR,
     (0x80000000, "eax"): RANGE, (0x80000000, "ebx"): VENDOR, (0x80000000, "ecx"): VENDOR, (0x80000000, "edx"): VENDOR,
     (0x1, "eax"): SIGNATURE, (0x80000001, "eax"): SIGNATURE, (0xC0000001, "eax"): SIGNATURE, (0x1, "ebx"): TOPOLOGY,
+    (0x1, "ecx"): PMU, (0x1, "edx"): TOPOLOGY, (0x80000001, "ecx"): TOPOLOGY, (0x7, "ebx"): SGX, (0x7, "ecx"): SGX,
     (0x7, "eax"): RANGE, (0x80000008, "eax"): ADDRESSES, (0x80000008, "ecx"): TOPOLOGY,
 }  # fmt: skip
 
@@ -74,7 +85,8 @@ def rule_for(word: CpuidWord, present: bool, hyperv: bool) -> Rule:
         return ABSENT
     if 0x40000000 <= word.function < 0x40000200 and word.function not in _BY_LEAF:
         return HYPERV if hyperv and word.function < 0x40000100 else KVM
-    return _BY_REGISTER.get((word.function, word.register)) or _BY_LEAF.get(word.function, FEATURES)
+    by_register = _BY_REGISTER.get((word.function, word.register)) if word.index == 0 else None
+    return by_register or _BY_LEAF.get(word.function, UNKNOWN)
 
 
 def table_words(entries: Iterable[Entry]) -> dict[Word, int]:
