@@ -18,17 +18,9 @@ from vcpuid.versions import KERNELS, QEMUS
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Number(click.ParamType):
-    """A number, decimal or with 0x in front."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the number."""
-        try:
-            return value if isinstance(value, int) else int(value, 0)
-        except ValueError:
-            self.fail(f"{value!r} is not a number", param, ctx)
+def number(value: str | int) -> int:
+    """Read an option that is a number, decimal or with 0x in front; click answers a ValueError with a usage error."""
+    return value if isinstance(value, int) else int(value, 0)
 
 
 @dataclass(frozen=True)

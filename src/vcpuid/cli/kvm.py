@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from vcpuid.cli.common import Number, kernel_of, parse_params, read_host
+from vcpuid.cli.common import kernel_of, number, parse_params, read_host
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
@@ -91,7 +91,7 @@ def emulated(source: str | None, kernel: str | None, params: tuple[str, ...], fo
 
 @command.command(name="set")
 @click.argument("source", metavar="TABLE")
-@click.option("--cr4", type=Number(), default=0, metavar="VALUE", help="The vCPU's CR4: OSXSAVE is 0x40000, PKE 0x400000.")
+@click.option("--cr4", type=number, default=0, metavar="VALUE", help="The vCPU's CR4: OSXSAVE is 0x40000, PKE 0x400000.")
 @click.option("--no-apic", is_flag=True, help="The vCPU's APIC is globally disabled.")
 @kernel_options
 @format_option
