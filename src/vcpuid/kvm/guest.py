@@ -7,6 +7,7 @@ come back is stopped after a time.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import statistics
 import struct
@@ -189,6 +190,8 @@ def _run(vcpu: Vcpu, mode: Mode, count: int, limit: float) -> None:
     try:
         reason = vcpu.run(max(limit - time.monotonic(), 0.001))
     except KvmError as error:
+        if error.errno == errno.ETIME:
+            raise UnavailableError(f"the {mode}-bit guest was not done in the time that it had") from None
         raise UnavailableError(f"this KVM does not run a {mode}-bit guest: {error}") from None
     if reason != structs.EXIT_IO or vcpu.exit_port != _DONE:
         why = structs.EXIT_NAMES.get(reason, f"exit {reason}")
