@@ -135,16 +135,19 @@ def dependencies(source: Source, rows: list[Row]) -> list[list[Any]]:
 
 
 def xsave(source: Source, rows: list[Row]) -> list[list[Any]]:
-    """Return x86_ext_save_areas as [component, word, mask, bytes]."""
+    """Return x86_ext_save_areas as [component, word, mask, bytes], one row for each feature that has the component."""
     sizes = {"X86LegacyXSaveArea": 512, "X86XSaveHeader": 64}
     sizes |= {name: int(size, 0) for name, size in re.findall(r"sizeof\((\w+)\) != (\w+)\)", source.text)}
     found = []
     for component, area in source.table("x86_ext_save_areas").items():
         size = sum(sizes[name] for name in re.findall(r"sizeof \( (\w+) \)", area["size"]))
         found.append([component, rows[area["feature"]]["name"], area["bits"], size])
+        if (rows[area["feature"]]["name"], area["bits"]) == AVX512F and "CPUID_7_1_EDX_AVX10" in source.macros:
+            found.append([component, *AVX10, size])  # cpuid_has_xsave_feature: AVX10 has these states as well
     return found
 
 
+AVX512F, AVX10 = ("FEAT_7_0_EBX", 1 << 16), ("FEAT_7_1_EDX", 1 << 19)
 CACHE_TYPES = {"DATA_CACHE": "data", "INSTRUCTION_CACHE": "instruction", "UNIFIED_CACHE": "unified", 0: "data", 1: "instruction", 2: "unified"}
 
 
@@ -166,8 +169,12 @@ def caches(source: Source, used: set[str]) -> dict[str, Any]:
     }
 
 
+_MODEL_IDS = "".join(f'{{ "{model}-x86_64-cpu", "model-id", "QEMU Virtual CPU version \\1" }}, ' for model in ("qemu32", "qemu64", "athlon"))
+
+
 def compat(source: Source, known: set[str]) -> dict[str, Any]:
     """Return by release what machine types of that release and older set on CPUs: [type of CPU, property, value], in order."""
+    source.text = re.sub(r'PC_CPU_MODEL_IDS\("([^"]+)"\)', _MODEL_IDS, source.text)  # a macro that stands for three rows
     found = {}
     for name in source.variables("GlobalProperty"):
         if not name.startswith("pc_compat_"):
@@ -185,6 +192,7 @@ def machines(qemu: Qmp, source: Source) -> dict[str, Any]:
         f"pc-q35-{major}.{minor}"
         for major, minor in re.findall(r"pc_q35_machine_(\d+)_(\d+)_options\([^)]*\)\s*\{[^}]*default_kernel_irqchip_split = true", source.text)
     }
+    unset = re.findall(r'pc_compat_(\d+)_(\d+)_fn\([^)]*\)\s*\{[^}]*x86_cpu_change_kvm_default\("([^"]+)", NULL\)', source.text)
     found = {}
     for machine in sorted(qemu.ask("query-machines"), key=lambda machine: machine["name"]):
         name = machine["name"]
@@ -198,6 +206,7 @@ def machines(qemu: Qmp, source: Source) -> dict[str, Any]:
             "versions": "latest" if release is None else "legacy" if release <= (4, 0) else "v1",
             "split_irqchip": release is None or name in split,
             "max_cpus": machine["cpu-max"],
+            "kvm_unset": [name for major, minor, name in unset if release is not None and release <= (int(major), int(minor))],
         }
     return found
 
@@ -228,11 +237,12 @@ def main() -> None:
     options = parser.parse_args()
     target, hw = options.source / "target" / "i386", options.source / "hw"
     source = Source([target / "cpu-qom.h", target / "cpu.h", target / "cpu.c", target / "kvm" / "kvm-cpu.c"])
-    boards = Source([target / "cpu-qom.h", hw / "i386" / "pc.c", hw / "i386" / "pc_q35.c"])
+    boards = Source([target / "cpu-qom.h", *(hw / "i386" / name for name in ("pc.c", "pc_q35.c", "pc_piix.c"))])
     boards.known["TYPE_X86_CPU"] = "x86_64-cpu"
     source.known["QEMU_HW_VERSION"] = "2.5+"  # include/qemu/hw-version.h: frozen since 2.5
     rows = words(source)
-    with Qmp(shlex.split(options.qemu), accel="qtest" if options.empty_host else "tcg") as qemu:  # qtest changes no default of a model
+    accel = "qtest" if options.empty_host else "tcg"  # qtest changes no default of a model; not every build has it
+    with Qmp(shlex.split(options.qemu), accel=accel) as qemu:
         version = ".".join(str(qemu.version["qemu"][part]) for part in ("major", "minor", "micro"))
         listed = {p["name"]: p for p in qemu.ask("qom-list-properties", typename="max-x86_64-cpu")}
         base = {p["name"] for p in qemu.ask("qom-list-properties", typename="base-x86_64-cpu")}
@@ -244,7 +254,7 @@ def main() -> None:
         needs = dependencies(source, rows)
         models, by_alias = source_models(source, rows, aliases)
         extra: Row = json.loads(options.extra.read_text()) if options.extra else {}
-        needs = extra.get("dependencies", needs)
+        needs += extra.get("dependencies_more", [])
         if options.empty_host:
             models, by_alias = asked_models(
                 qemu, rows, table, needs, models, by_alias, extra.get("model_caches", {}), lambda cpu: empty_host(options.empty_host, cpu)
@@ -256,7 +266,7 @@ def main() -> None:
             "properties": table,
             "aliases": aliases,
             "dependencies": needs,
-            "xsave": extra.get("xsave", xsave(source, rows)),
+            "xsave": sorted(xsave(source, rows) + extra.get("xsave_more", [])),
             "kvm_defaults": [row for row in source.table("kvm_default_props") if row[0]],
             "models": models,
             "model_aliases": by_alias,

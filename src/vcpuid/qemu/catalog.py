@@ -23,6 +23,7 @@ HOST_MODELS = frozenset({"host", "max"})
 
 _CACHE_TYPES = {"data": 1, "instruction": 2, "unified": 3}
 _CACHE_FIELDS = ("level", "size", "line_size", "associativity", "partitions", "sets", "lines_per_tag", "self_init")
+_SHARED = {1: "core", 2: "core", 3: "die"}  # QEMU 7.2's caches do not say; its encoders assume this
 _CACHE_FLAGS = ("no_invd_sharing", "inclusive", "complex_indexing")
 
 
@@ -51,7 +52,7 @@ class Dependency(NamedTuple):
 
 
 class Component(NamedTuple):
-    """A row of x86_ext_save_areas: the XSAVE component that goes with a feature, and its bytes."""
+    """An XSAVE component of x86_ext_save_areas that any bit of `mask` in `word` needs, and its bytes; one may have several rows."""
 
     number: int
     word: str
@@ -88,7 +89,7 @@ class Machine:
 
     `release` is the version in its name (None: microvm, which is not versioned), `versions` how models without a version in their name are
     understood ("v1", "latest", or "legacy" as before QEMU 4.1, when there were none), `split_irqchip` whether user space has a part of the
-    interrupt controllers, `compat` what it sets on CPUs: type of CPU, property, value, in the order in which it is applied.
+    interrupt controllers, `kvm_unset` which features KVM leaves as the model has them, `compat` what it sets on CPUs: type of CPU, property, value, in the order in which it is applied.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Machine:
     versions: str
     split_irqchip: bool
     max_cpus: int
+    kvm_unset: frozenset[str]
     compat: tuple[tuple[str, str, str], ...]
 
     @property
@@ -132,10 +134,11 @@ class Catalog:
         """Values of the properties of a CPU that nothing has set."""
         return {name: found.default for name, found in self.properties.items() if found.default is not None}
 
-    @cached_property
-    def kvm_defaults(self) -> tuple[tuple[Flag, bool], ...]:
-        """Features that KVM switches on or off in every model that is not "max" or "host" (kvm_default_props)."""
-        return tuple((self.flags[name], value == "on") for name, value in self._rows["kvm_defaults"])
+    def kvm_defaults(self, machine: Machine) -> list[tuple[Flag, bool]]:
+        """Return the features that KVM switches on or off in every model that is not "max" or "host" (kvm_default_props)."""
+        split = {"kvm-msi-ext-dest-id"} if machine.split_irqchip else set()
+        rows = ((name, value == "on" or name in split) for name, value in self._rows["kvm_defaults"])
+        return [(self.flags[name], on) for name, on in rows if name not in machine.kvm_unset]
 
     @cached_property
     def models(self) -> dict[str, Model]:
@@ -170,7 +173,7 @@ class Catalog:
         if row is None:
             name, row = next(((full, row) for full, row in rows.items() if row["alias"] == name), (name, None))
         if row is None:
-            raise QemuError(f"unsupported machine type: \"{name}\"\nUse -machine help to list supported machines")
+            raise QemuError(f'unsupported machine type: "{name}"\nUse -machine help to list supported machines')
         release = None if row["release"] is None else number(row["release"])
         settings = [
             tuple(setting)
@@ -178,7 +181,8 @@ class Catalog:
             if release is not None and number(version) >= release
             for setting in compat
         ]
-        return Machine(name, release, row["versions"], row["split_irqchip"], row["max_cpus"], tuple(settings))
+        unset = frozenset(row["kvm_unset"])
+        return Machine(name, release, row["versions"], row["split_irqchip"], row["max_cpus"], unset, tuple(settings))
 
     def caches(self, model: str) -> dict[str, Any] | None:
         """Return the caches that a model brings along, None where it has none of its own."""
@@ -231,6 +235,6 @@ def caches(release: str, model: str) -> tuple[tuple[Any, ...], ...] | None:
         return None
     fields = (*_CACHE_FIELDS, *_CACHE_FLAGS)
     return tuple(
-        (_CACHE_TYPES[row["type"]], *(row.get(field, 0) for field in fields), row.get("share_level", "die" if row["level"] == 3 else "core"))
+        (_CACHE_TYPES[row["type"]], *(row.get(field, 0) for field in fields), row.get("share_level", _SHARED[row["level"]]))
         for row in (found[part] for part in ("l1d", "l1i", "l2", "l3"))
     )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from vcpuid.cpuid.words import Bit, CpuidWord
 from vcpuid.path.decisions import Ledger, Rule
-from vcpuid.qemu.catalog import Catalog, Component, Flag, Machine
+from vcpuid.qemu.catalog import Catalog, Flag, Machine
 from vcpuid.qemu.supported import Supported
 from vcpuid.qemu.words import FeatureWord
 
@@ -45,6 +45,10 @@ USER_OFF = Rule("qemu.user.off", "-cpu switches it off", "x86_cpu_parse_features
 THREADS = Rule("qemu.expand.threads", "the guest has more than one thread a package", _EXPAND, since="8.0")
 NO_PMU = Rule("qemu.expand.no-pmu", "there is no performance monitoring unit to describe", _EXPAND, remedy="pmu=on", since="10.1")
 DEPENDENCY = Rule("qemu.expand.dependency", "it needs {cause}, which is off", "feature_dependencies, target/i386/cpu.c")
+CONFLICT = Rule(
+    "qemu.expand.conflict", "MPX and APX use the same part of the XSAVE area, so a guest gets neither if it has both: {cause} is on", _EXPAND,
+    remedy="switch the other off", since="11.0",
+)  # fmt: skip
 KVM_HIDDEN = Rule("qemu.expand.kvm-off", "kvm=off hides KVM's own features", _EXPAND, remedy="kvm=on")
 COMPONENTS = Rule(
     "qemu.expand.xsave-components", "XSAVE components follow from the features that use them",
@@ -53,10 +57,12 @@ COMPONENTS = Rule(
 
 INTEL_PT, SGX = 1 << 25, 1 << 2
 """FEAT_7_0_EBX."""
-_AVX512F, _AVX10 = 1 << 16, 1 << 19
+_AVX10, _APX, _MPX, _ARCH_LBR = 1 << 19, 1 << 21, 1 << 14, 1 << 19
 _HT, _CMP_LEGACY, _PDCM, _XSAVE, _SVM = 1 << 28, 1 << 1, 1 << 15, 1 << 26, 1 << 2
 _ARCH_CAPABILITIES, _INVTSC = 1 << 29, 1 << 8
-_XSS_COMPONENTS = 1 << 15
+_XSAVES = 1 << 3
+_LEGACY_COMPONENTS = 0b11
+_SUPERVISOR_COMPONENTS = 1 << 11 | 1 << 12 | 1 << 15  # CET of user and supervisor mode, last branch records
 _UNSET = 0xFFFFFFFF
 
 _LEVEL_WORDS = (
@@ -156,9 +162,16 @@ def expand(draft: Draft, shape: Shape) -> None:
             draft.give("FEAT_1_EDX", _HT, THREADS)
             if not draft.is_intel and not draft.is_zhaoxin:
                 draft.give("FEAT_8000_0001_ECX", _CMP_LEGACY, THREADS)
-    if number >= (10, 1) and not draft.props["x-pdcm-on-even-without-pmu"] and not draft.props["pmu"]:
-        draft.take("FEAT_1_ECX", _PDCM, NO_PMU)
+    if number >= (10, 1) and not draft.props["pmu"]:
+        if not draft.props["x-pdcm-on-even-without-pmu"]:
+            draft.take("FEAT_1_ECX", _PDCM, NO_PMU)
+        if number >= (11, 0):
+            draft.take("FEAT_7_0_EDX", _ARCH_LBR, NO_PMU)
     _depend(draft)
+    if number >= (11, 0) and draft.has("FEAT_7_0_EBX", _MPX) and draft.has("FEAT_7_1_EDX", _APX):
+        mpx, apx = Bit(draft.catalog.by_name["FEAT_7_0_EBX"].word, 14), Bit(draft.catalog.by_name["FEAT_7_1_EDX"].word, 21)
+        draft.refuse("FEAT_7_0_EBX", _MPX, CONFLICT, "this feature conflicts with APX", apx)
+        draft.refuse("FEAT_7_1_EDX", _APX, CONFLICT, "this feature conflicts with MPX", mpx)
     if not draft.props["kvm"]:
         draft.take("FEAT_KVM", _UNSET, KVM_HIDDEN)
     _components(draft)
@@ -215,27 +228,23 @@ def _depend(draft: Draft) -> None:
         draft.take(needs, lost, DEPENDENCY, cause)
 
 
-def _enabled(draft: Draft, component: Component, xcr0: int) -> bool:
-    if draft.catalog.number < (8, 0):
-        return draft.has(component.word, component.mask)
-    if component.number > 1 and not xcr0 >> component.number & 1:
-        return False  # x86_cpu_init_xsave: KVM has no such component
-    if draft.has(component.word, component.mask):
-        return True
-    return component.word == "FEAT_7_0_EBX" and component.mask == _AVX512F and draft.has("FEAT_7_1_EDX", _AVX10)
-
-
 def _components(draft: Draft) -> None:
-    found = 0
+    """Settle the XSAVE components: those of features in force that KVM has (x86_cpu_enable_xsave_components, x86_cpu_init_xsave)."""
+    supported, number, found = draft.supported.words, draft.catalog.number, 0
+    known = supported["FEAT_XSAVE_XCR0_LO"] | _LEGACY_COMPONENTS
+    if number >= (10, 1):
+        known |= supported["FEAT_XSAVE_XSS_LO"]
     if draft.has("FEAT_1_ECX", _XSAVE):
-        xcr0 = draft.supported.words["FEAT_XSAVE_XCR0_LO"]
-        for component in draft.catalog.components:
-            if _enabled(draft, component, xcr0):
-                found |= 1 << component.number
+        for component, name, mask, _ in draft.catalog.components:
+            if draft.features[name] & mask and (known >> component & 1 or number < (8, 0)):
+                found |= 1 << component
+    supervisor = found & _SUPERVISOR_COMPONENTS
+    if number >= (10, 1) and not draft.has("FEAT_XSAVE", _XSAVES):
+        supervisor = 0
     for name, value in (
-        ("FEAT_XSAVE_XCR0_LO", found & ~_XSS_COMPONENTS),
+        ("FEAT_XSAVE_XCR0_LO", found & ~_SUPERVISOR_COMPONENTS),
         ("FEAT_XSAVE_XCR0_HI", 0),
-        ("FEAT_XSAVE_XSS_LO", found & _XSS_COMPONENTS),
+        ("FEAT_XSAVE_XSS_LO", supervisor),
         ("FEAT_XSAVE_XSS_HI", 0),
     ):
         draft.features[name] = draft.ledger.compute(draft.catalog.by_name[name].word, draft.features[name], value, COMPONENTS)
@@ -271,6 +280,8 @@ def _levels(draft: Draft, shape: Shape) -> None:
             least[0] = max(least[0], 0x1F)
         if draft.has("FEAT_7_1_EDX", _AVX10):
             least[0] = max(least[0], 0x24)
+        if draft.has("FEAT_7_1_EDX", _APX):
+            least[0] = max(least[0], 0x29)
         if draft.has("FEAT_8000_0001_ECX", _SVM):
             least[8] = max(least[8], 0x8000000A)
         if features.get("FEAT_8000_0021_EAX"):

@@ -34,7 +34,7 @@ from vcpuid.qemu.topology import Topology
 
 AMD_COPY = Rule("qemu.realize.amd-aliases", "AMD repeats these bits of leaf 1, so QEMU copies them", "x86_cpu_realizefn, target/i386/cpu.c")
 
-_LM = 1 << 29
+_LM, _TOPOEXT = 1 << 29, 1 << 22
 _PSE36, _PAE = 1 << 17, 1 << 6
 _LBR_FORMAT = 0x3F
 _MAX_PHYS_BITS, _MIN_PHYS_BITS, _TCG_PHYS_BITS = 52, 32, 40
@@ -63,8 +63,7 @@ def plan(release: str, machine_name: str, cpu: str) -> Plan:
     assigned: dict[str, Any] = {}
     switches: list[Switch] = []
     if model not in HOST_MODELS and model != "base":
-        for flag, on in tables.kvm_defaults:
-            on = on or (machine.split_irqchip and flag == tables.flags["kvm-msi-ext-dest-id"])
+        for flag, on in tables.kvm_defaults(machine):
             switches.append(Switch(flag, on, KVM_DEFAULT_ON if on else KVM_DEFAULT_OFF))
     settings = [(name, text, False) for kind, name, text in machine.compat if kind in ancestors]
     settings += [(name, text, True) for name, text in option.settings]
@@ -94,11 +93,12 @@ def plan(release: str, machine_name: str, cpu: str) -> Plan:
 
 
 def realize(
-    cpu: str, host: Snapshot, qemu: str = "11.1", machine: str = "q35", topology: Topology | None = None, *, kernel: str = "6.12"
+    cpu: str, host: Snapshot, qemu: str = "11.1", machine: str = "q35", topology: Topology | None = None, *, kernel: str = "6.12",
+    xcr0: int | None = None,
 ) -> CpuState:
     """Work out the CPU that `-cpu CPU -machine MACHINE` makes on a host; every vCPU of a guest is the same but for its number.
 
-    Where `host` has no SUP lines they are modelled for `kernel`. Raises QemuError with QEMU's message, and its warnings so far, where QEMU
+    Where `host` has no SUP lines they are modelled for `kernel`; `xcr0` is as in `Supported`. Raises QemuError with QEMU's message, and its warnings so far, where QEMU
     refuses; UnavailableError where hv-passthrough needs what `host` does not hold.
     """
     release = versions.qemu(qemu)
@@ -107,25 +107,27 @@ def realize(
         from vcpuid import kvm
 
         host = replace(host, supported=kvm.supported(host, kernel=kernel).table)
-    draft = draw(found, release, machine, host)
+    draft = draw(found, release, machine, host, xcr0)
     draft.warnings += found.option.warnings
     once = list(found.option.warnings)
     topology = topology or Topology()
+    late = _lacking_pmu(draft, host)
     try:
-        _realize(draft, found, host, topology, once)
+        _realize(draft, found, host, topology, once, late)
     except QemuError as error:
         raise QemuError(error.message, (*draft.warnings, *error.warnings)) from None
-    return _state(draft, found, once)
+    return _state(draft, found, once, late)
 
 
-def draw(found: Plan, release: str, machine: str, host: Snapshot) -> Draft:
+def draw(found: Plan, release: str, machine: str, host: Snapshot, xcr0: int | None = None) -> Draft:
     """Create the CPU: its model's properties, what the host gives to it, and what the machine type and -cpu set."""
     tables, ledger = catalog(release), Ledger()
-    props: dict[str, Any] = {**tables.defaults, "family": 0, "model": 0, "stepping": 0, "model-id": "", "xlevel2": _UNSET, "level-func7": _UNSET}
+    props: dict[str, Any] = {**tables.defaults, "family": 0, "model": 0, "stepping": 0, "model-id": "", "vendor": "", "xlevel2": _UNSET, "level-func7": _UNSET}
     props.update({"tsc-frequency": 0, "lbr-fmt": None, "hv-vendor-id": None, "migratable": False})
     described = find_machine(release, machine)
-    supported = Supported(tables, described, host, ledger)
-    props["vendor"] = vendor_name(host.raw.registers(0))
+    supported = Supported(tables, described, host, ledger, xcr0)
+    if found.model != "base" or tables.number >= (10, 1):
+        props["vendor"] = vendor_name(host.raw.registers(0))
     model = tables.models.get(found.model)
     base: dict[str, int] | None = {}
     if model is not None:
@@ -159,7 +161,16 @@ def _host_properties(host: Snapshot, supported: Supported) -> dict[str, Any]:
     }
 
 
-def _realize(draft: Draft, found: Plan, host: Snapshot, topology: Topology, once: list[str]) -> None:
+def _lacking_pmu(draft: Draft, host: Snapshot) -> list[str]:
+    """Complain of a PMU wanted by a guest CPU whose vendor's the host's is not like (QEMU 11.1, while a vCPU is set up)."""
+    if draft.catalog.number < (11, 0) or not draft.props["pmu"]:
+        return []
+    alike = ("GenuineIntel", "CentaurHauls", "  Shanghai  "), ("AuthenticAMD",)
+    pair = (draft.props["vendor"], host.vendor)
+    return [] if any(pair[0] in group and pair[1] in group for group in alike) else ["host doesn't support requested feature: vPMU"]
+
+
+def _realize(draft: Draft, found: Plan, host: Snapshot, topology: Topology, once: list[str], late: list[str]) -> None:
     props = draft.props
     if props.get("x-vendor-cpuid-only-v2") and not props["x-vendor-cpuid-only"]:
         raise QemuError("x-vendor-cpuid-only-v2 property depends on x-vendor-cpuid-only")
@@ -175,7 +186,7 @@ def _realize(draft: Draft, found: Plan, host: Snapshot, topology: Topology, once
         before = draft.features[extended.name]
         after = before & ~AMD_ALIASES | draft.features["FEAT_1_EDX"] & AMD_ALIASES
         draft.features[extended.name] = draft.ledger.copy(extended.word, before, after, AMD_COPY)
-    _address_bits(draft, host, topology, once)
+    _address_bits(draft, host, topology, once, late)
     if not props["legacy-cache"] and (found.model not in draft.catalog.models or draft.catalog.models[found.model].cache is None):
         raise QemuError(f"CPU model '{found.option.model}' doesn't support legacy-cache=off")
 
@@ -200,7 +211,7 @@ def _host_phys_bits(host: Snapshot) -> int:
     return host.raw.registers(0x80000008).eax & 0xFF if host.raw.registers(0x80000000).eax >= 0x80000008 else 36
 
 
-def _address_bits(draft: Draft, host: Snapshot, topology: Topology, once: list[str]) -> None:
+def _address_bits(draft: Draft, host: Snapshot, topology: Topology, once: list[str], late: list[str]) -> None:
     """Settle phys-bits and guest-phys-bits (host_cpu_adjust_phys_bits, kvm_set_guest_phys_bits, x86_cpu_realizefn)."""
     props, number = draft.props, draft.catalog.number
     long_mode = draft.has("FEAT_8000_0001_EDX", _LM)
@@ -220,9 +231,13 @@ def _address_bits(draft: Draft, host: Snapshot, topology: Topology, once: list[s
             if limit and props["host-phys-bits"]:
                 guest = min(guest, limit)
     threads = topology.threads
-    if draft.is_amd and not draft.has("FEAT_8000_0001_ECX", 1 << 22) and threads > 1:
-        once += _no_hyperthreading(threads, number)
-        draft.warnings += _no_hyperthreading(threads, number)
+    if draft.is_amd and not draft.has("FEAT_8000_0001_ECX", _TOPOEXT) and threads > 1:
+        complaint = _no_hyperthreading(threads, number)
+        once += complaint
+        if number < (8, 0):
+            late += complaint
+        else:
+            draft.warnings += complaint
     phys = props["phys-bits"]
     if not long_mode:
         if phys:
@@ -248,7 +263,7 @@ def _no_hyperthreading(threads: int, number: tuple[int, int]) -> list[str]:
     return [first, second] if number < (8, 0) else [f"{first}. {second}"]
 
 
-def _state(draft: Draft, found: Plan, once: list[str]) -> CpuState:
+def _state(draft: Draft, found: Plan, once: list[str], late: list[str]) -> CpuState:
     props = draft.props
     return CpuState(
         release=draft.catalog.release,
@@ -269,6 +284,7 @@ def _state(draft: Draft, found: Plan, once: list[str]) -> CpuState:
         user_features=draft.user,
         props=props,
         warnings=draft.warnings,
+        late_warnings=late,
         once=once,
         decisions=draft.ledger.decisions,
     )

@@ -16,12 +16,15 @@ _MSR = "kvm_arch_get_supported_msr_feature, target/i386/kvm/kvm.c"
 _WORD = "x86_cpu_get_supported_feature_word, target/i386/cpu.c"
 
 ALWAYS = Rule("qemu.supported.always", "QEMU can give this feature whatever KVM reports", _CPUID)
-SILICON = Rule("qemu.supported.silicon", "it only says that the processor is fast at something, so QEMU asks the processor itself", _CPUID, since="8.0")
+SILICON = Rule(
+    "qemu.supported.silicon", "it only says that the processor is fast at something, so QEMU asks the processor itself", _CPUID, since="8.0"
+)
 BROKEN_TSX = Rule("qemu.supported.broken-tsx", "transactional memory of this Haswell is broken", _CPUID)
 AMD_ALIAS = Rule("qemu.supported.amd-alias", "AMD repeats this bit of leaf 1, and KVM leaves it out on Intel", _CPUID)
 SPLIT_IRQCHIP = Rule("qemu.supported.split-irqchip", "extended MSI destinations are QEMU's own where it emulates the I/O APIC", _CPUID)
 CONTROLS = Rule("qemu.supported.controls", "of a VMX control MSR, QEMU takes the bits that may be one and need not be", _MSR)
 FB_CLEAR = Rule("qemu.supported.fb-clear", "a host that is vulnerable to none of what FB_CLEAR mends can promise it", _MSR, since="8.0")
+PERMITTED = Rule("qemu.supported.components", "KVM told QEMU which XSAVE components a guest may have", _CPUID)
 NO_SGX = Rule("qemu.supported.no-sgx", "this machine type has no SGX", _WORD, since="8.0")
 
 AMD_ALIASES = 0x0183F3FF
@@ -64,11 +67,15 @@ def _tsx_is_broken(host: Snapshot) -> bool:
 
 
 class Supported:
-    """The host as one QEMU on one machine type sees it; `words` by QEMU's names of feature words."""
+    """The host as one QEMU on one machine type sees it; `words` by QEMU's names of feature words.
+
+    `xcr0` is what KVM tells of the XSAVE components that a guest may have (KVM_GET_DEVICE_ATTR, KVM_X86_XCOMP_GUEST_SUPP); None: what leaf
+    0xD of KVM_GET_SUPPORTED_CPUID says, which leaves out those that need a permission QEMU has not asked for yet.
+    """
 
     __slots__ = ("table", "words")
 
-    def __init__(self, catalog: Catalog, machine: Machine, host: Snapshot, ledger: Ledger) -> None:
+    def __init__(self, catalog: Catalog, machine: Machine, host: Snapshot, ledger: Ledger, xcr0: int | None = None) -> None:
         assert host.supported is not None  # realize sees to it
         self.table: CpuidTable = host.supported
         new = catalog.number >= (8, 0)
@@ -84,6 +91,9 @@ class Supported:
             if row.name in silicon:
                 value = ledger.set(row.word, value, host.raw.word(row.word) & silicon[row.name], SILICON)
             self.words[row.name] = value
+        if xcr0 is not None:
+            for name, value in (("FEAT_XSAVE_XCR0_LO", xcr0 & 0xFFFFFFFF), ("FEAT_XSAVE_XCR0_HI", xcr0 >> 32)):
+                self.words[name] = ledger.compute(catalog.by_name[name].word, self.words[name], value, PERMITTED)
         self._amend(catalog, machine, host, ledger, new)
 
     def _amend(self, catalog: Catalog, machine: Machine, host: Snapshot, ledger: Ledger, new: bool) -> None:
