@@ -72,7 +72,7 @@ def guest_tables(
     topology, smp_warnings = parse(smp, release, resolved)
     warnings = [*smp_warnings, *kvm.count_warnings(topology)]
     try:
-        state = realize(cpu, host, release, resolved, topology)
+        state = realize(cpu, host, release, resolved, topology, xcr0=kvm.xcr0)
         warnings += state.warnings
         tables = _tables(Cpu(state, topology, host, supported), host.hyperv, kvm)
     except QemuError as error:

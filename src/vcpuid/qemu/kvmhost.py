@@ -25,7 +25,8 @@ class KvmHost:
     `recommended_vcpus` is KVM_CAP_NR_VCPUS (QEMU warns of more; None: it does not), `tsc_khz` the TSC's frequency
     (None: what leaf 0x15 tells),
     `tsc_scaling` KVM_CAP_TSC_CONTROL, `lmce` whether KVM takes local machine checks (None: on Intel it does), and `refused` those of
-    "hv-evmcs" and "hv-enforce-cpuid" whose KVM_ENABLE_CAP fails with EINVAL.
+    "hv-evmcs" and "hv-enforce-cpuid" whose KVM_ENABLE_CAP fails with EINVAL, `xcr0` the XSAVE components of KVM_GET_DEVICE_ATTR with
+    KVM_X86_XCOMP_GUEST_SUPP (None: those of leaf 0xD in KVM_GET_SUPPORTED_CPUID).
     """
 
     recommended_vcpus: int | None = None
@@ -33,6 +34,7 @@ class KvmHost:
     tsc_scaling: bool = True
     lmce: bool | None = None
     refused: frozenset[str] = frozenset()
+    xcr0: int | None = None
 
     def count_warnings(self, topology: Topology) -> list[str]:
         """Warn of more vCPUs than KVM recommends."""
