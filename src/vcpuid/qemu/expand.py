@@ -291,4 +291,5 @@ def _levels(draft: Draft, shape: Shape) -> None:
     for name, value in (("level-func7", func7), ("level", least[0]), ("xlevel", least[8]), ("xlevel2", least[0xC])):
         if props[name] == _UNSET:
             props[name] = value
+    props["level-func24"] = 1 if features.get("FEAT_24_1_ECX") else 0
     props["min-level"], props["min-xlevel"], props["min-xlevel2"] = least[0], least[8], least[0xC]

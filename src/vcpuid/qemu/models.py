@@ -1,0 +1,85 @@
+"""Which CPU models a host can run, and what keeps it from the others: query-cpu-definitions of QEMU.
+
+QEMU, target/i386/cpu.c (x86_cpu_definition_entry, x86_cpu_class_check_missing_features, x86_cpu_list_feature_names).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+
+from vcpuid import versions
+from vcpuid.cpuid.registers import Snapshot
+from vcpuid.qemu.catalog import Catalog, catalog
+from vcpuid.qemu.catalog import machine as find_machine
+from vcpuid.qemu.expand import Shape, bits, expand
+from vcpuid.qemu.filter import filter_features
+from vcpuid.qemu.realize import draw, plan
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A CPU model on a host: `alias_of` is the version that the name stands for on the machine type, None where it is one itself."""
+
+    name: str
+    alias_of: str | None
+    deprecated: bool
+    unavailable_features: tuple[str, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether the host gives the model all of its features."""
+        return not self.unavailable_features
+
+
+def models(
+    host: Snapshot,
+    qemu: str = "11.1",
+    machine: str = "q35",
+    *,
+    kernel: str = "6.12",
+    params: Mapping[str, object] | None = None,
+    xcr0: int | None = None,
+) -> list[ModelInfo]:
+    """List every model of a QEMU with the features that the host lacks, by name; "base", "host" and "max" come last.
+
+    Where `host` has no SUP lines they are modelled for `kernel` and its module parameters `params`; `xcr0` is as in `Supported`. Raises
+    QemuError for an unknown machine type.
+    """
+    release = versions.qemu(qemu)
+    if host.supported is None:
+        from vcpuid import kvm
+
+        host = replace(host, supported=kvm.supported(host, kernel=kernel, params=params).table)
+    tables, described = catalog(release), find_machine(release, machine)
+    found = []
+    for name in (*sorted((*tables.models, *tables.model_aliases)), "base", "host", "max"):
+        draft = draw(plan(release, described.name, name), release, described.name, host, xcr0)
+        expand(draft, Shape())
+        filter_features(draft, verbose=False)
+        lacking = _names(tables, draft.filtered)
+        alias = tables.resolve_model(name, described) if name in tables.model_aliases and described.versions != "legacy" else None
+        model = tables.models.get(tables.resolve_model(name, described))
+        found.append(ModelInfo(name, alias, model is not None and model.deprecated, lacking))
+    return found
+
+
+def _names(tables: Catalog, filtered: Mapping[str, int]) -> tuple[str, ...]:
+    """Name bits as QEMU does: XSAVE components by the feature that has them, and nothing for bits without a name."""
+    users = _component_users(tables)
+    names = []
+    for word in tables.words:
+        for position in bits(filtered.get(word.name, 0)):
+            component = position + 32 if word.name == "FEAT_XSAVE_XCR0_HI" else position
+            known = users.get(component) if word.name.startswith("FEAT_XSAVE_XCR0") else None
+            names.append(known or word.names.get(position, ""))
+    return tuple(names)
+
+
+@cache
+def _component_users(tables: Catalog) -> dict[int, str]:
+    users: dict[int, str] = {}
+    for component, name, mask, _ in tables.components:
+        users.setdefault(component, tables.by_name[name].names[(mask & -mask).bit_length() - 1])
+    return users
