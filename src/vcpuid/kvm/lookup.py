@@ -79,8 +79,8 @@ def signature_base(table: CpuidTable, signature: bytes) -> tuple[int, int] | Non
 def lookup(table: CpuidTable, function: int, index: int = 0, *, kernel: str = "6.12", state: VcpuState = RESET) -> Registers:
     """Return what CPUID answers in the guest for EAX = `function`, ECX = `index`.
 
-    `table` is what the vCPU keeps (the table of `set_cpuid`), `kernel` the host's release, `state` the vCPU's MSRs. Raises InputError for
-    a wrong release.
+    `table` is what the vCPU keeps (the table of `set_cpuid`), `kernel` the host's release, `state` the vCPU's MSRs. The
+    release counts for few leaves only; those raise InputError for a wrong one.
     """
     entry = find(table, function, index)
     if entry is not None and function not in _ADJUSTED and not state.tsc_khz:
