@@ -1,8 +1,8 @@
 """Every table that three real QEMUs handed to KVM_SET_CPUID2, and everything they printed.
 
 The hosts are files: QEMU saw their RAW, SUP, MSR and HV lines instead of the machine's own. What else it saw was that machine's: two
-processors, a TSC of 2596100 kHz that KVM could not scale, no local machine checks, and a KVM that knew neither enlightened VMCS nor
-enforced Hyper-V leaves.
+processors, a TSC of 2596100 kHz that KVM could not scale, no local machine checks, a KVM that knew neither enlightened VMCS nor enforced
+Hyper-V leaves, and, for a host without leaf 0xD, its own XSAVE components up to AVX-512's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,6 @@ FOLDERS = {
     "captures": Path(__file__).parents[1] / "captures" / "qemu",
     "real CPUs": Path(os.environ.get("VCPUID_PEERS", "peers-not-given")) / "qemu-on-real-cpus",
 }
-PROGRAM = "qemu-system-x86_64: "
 KVM = KvmHost(
     recommended_vcpus=2,
     tsc_khz=2596100,
@@ -36,8 +36,9 @@ KVM = KvmHost(
     lmce=False,
     refused=frozenset({"hv-evmcs", "hv-enforce-cpuid"}),
 )
+AVX512_XCR0 = 0xE7
 OUTSIDE = {
-    "Failed to set KVM type registers": "its tables set, QEMU 11.1 writes a shadow stack pointer that the machine's kernel has no register for",
+    "Failed to set KVM type registers": "its tables set, QEMU 11.1 writes a shadow stack pointer that the machine's kernel knows none of",
     "kvm_init_xsave: Assertion": "its table set, QEMU finds SUP to claim more XSAVE state than the machine's KVM_CAP_XSAVE2 holds",
     "kvm_cpu_xsave_init: Assertion": "the dump has a state component of a size that QEMU takes for impossible",
     "prctl(ARCH_REQ_XCOMP_GUEST_PERM) failure": "the machine has no AMX to permit",
@@ -71,27 +72,29 @@ def host(folder: str, name: str) -> Snapshot:
     return found if found.hyperv is not None else replace(found, hyperv=CpuidTable())
 
 
+def kvm(found: Snapshot) -> KvmHost:
+    return KVM if found.supported is not None and found.supported.get(0xD) else replace(KVM, xcr0=AVX512_XCR0)
+
+
 def outside(line: str) -> str | None:
     """Return why a line has its cause outside, None where it has not."""
     return next((reason for complaint, reason in OUTSIDE.items() if complaint in line), None)
 
 
 def printed(row: dict[str, Any]) -> list[str]:
-    """Return what QEMU printed, without the program's name; the second line of a warning counts as one more."""
-    return [
-        line.removeprefix(PROGRAM).removeprefix("-accel kvm: ") if line.startswith(PROGRAM) else f"warning: {line}"
-        for line in row["stderr"]
-        if not outside(line)
-    ]
+    """Return what QEMU printed, without the program's name and the word "warning"; a warning's second line counts as one more."""
+    start = re.compile(r"qemu-system-x86_64: (-accel kvm: )?(warning: )?")
+    return [start.sub("", line, count=1) for line in row["stderr"] if not outside(line)]
 
 
 def answer(row: dict[str, Any], folder: str) -> tuple[list[list[str]], list[str]]:
     """Return what we say, as far as QEMU got: the tables that were kept of the capture, and the lines printed."""
+    found = host(folder, row["host"])
     try:
-        result = guest_tables(row["cpu"], host=host(folder, row["host"]), qemu=row["qemu"], machine=row["machine"], smp=row["smp"], kvm=KVM)
+        result = guest_tables(row["cpu"], host=found, qemu=row["qemu"], machine=row["machine"], smp=row["smp"], kvm=kvm(found))
     except QemuError as error:
-        return [], [*(f"warning: {warning}" for warning in error.warnings), *error.message.splitlines()]
-    tables, lines = result.tables, [f"warning: {warning}" for warning in result.warnings]
+        return [], [*error.warnings, *error.message.splitlines()]
+    tables, lines = result.tables, result.warnings
     if row.get("vcpus_kept") == "first,last":
         tables = (tables[0], tables[-1])
     if any(outside(line) for line in row["stderr"]):
@@ -125,7 +128,7 @@ def test_complaints_from_outside_are_few_and_known() -> None:
 @pytest.mark.parametrize("row", [row for row in ROWS if row.values[0]["vcpus"]])
 def test_decisions_lead_from_what_kvm_supports_to_the_table(row: dict[str, Any]) -> None:
     found = host("captures", row["host"])
-    result = guest_tables(row["cpu"], host=found, qemu=row["qemu"], machine=row["machine"], smp=row["smp"], kvm=KVM)
+    result = guest_tables(row["cpu"], host=found, qemu=row["qemu"], machine=row["machine"], smp=row["smp"], kvm=kvm(found))
     assert found.supported is not None
     replayed = replay(table_words(found.supported), result.decisions)
     words = table_words(result.tables[0])

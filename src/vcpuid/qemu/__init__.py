@@ -2,6 +2,8 @@
 
 from vcpuid.qemu.guest import QemuResult, guest_tables
 from vcpuid.qemu.kvmhost import KvmHost
+from vcpuid.qemu.models import ModelInfo, models
 from vcpuid.qemu.realize import realize
+from vcpuid.qemu.state import CpuState
 
-__all__ = ["KvmHost", "QemuResult", "guest_tables", "realize"]
+__all__ = ["CpuState", "KvmHost", "ModelInfo", "QemuResult", "guest_tables", "models", "realize"]
