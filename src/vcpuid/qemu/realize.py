@@ -172,8 +172,7 @@ def _lacking_pmu(draft: Draft, host: Snapshot) -> list[str]:
 
 def _realize(draft: Draft, found: Plan, host: Snapshot, topology: Topology, once: list[str], late: list[str]) -> None:
     props = draft.props
-    if props.get("hv-vpindex") and host.hyperv is not None and not host.hyperv:
-        raise QemuError("kernel doesn't allow setting HyperV VP_INDEX")
+    draft.warnings += hyperv.prepare(props, host.hyperv)
     if not draft.machine.is_pc:
         props["host-phys-bits"] = True  # microvm_device_pre_plug_cb, hw/i386/microvm.c
     if props.get("x-vendor-cpuid-only-v2") and not props["x-vendor-cpuid-only"]:
