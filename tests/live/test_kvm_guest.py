@@ -48,6 +48,17 @@ def test_the_guest_reads_what_the_lookup_says(supported: CpuidTable, mode: guest
     assert reading.seen == {leaf: lookup(reading.kept, *leaf, kernel=platform.release()) for leaf in leaves}
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_kvms_emulator_looks_up_in_the_same_table(supported: CpuidTable, mode: guest.Mode) -> None:
+    """em_cpuid and kvm_emulate_cpuid, the two ways of a CPUID to KVM, give the same answers."""
+    parameter = Path("/sys/module/kvm/parameters/force_emulation_prefix")
+    if not parameter.exists() or parameter.read_text().strip() in ("0", "N"):
+        with pytest.raises(UnavailableError, match="force_emulation_prefix"):
+            guest.read_cpuid(supported, PLACES, mode, emulate=True, seconds=0.5)
+        pytest.skip("kvm's parameter force_emulation_prefix is off")
+    assert guest.read_cpuid(supported, PLACES, mode, emulate=True).seen == read(supported, PLACES, mode).seen
+
+
 @pytest.mark.parametrize("basic", [INTEL, AMD], ids=["intel", "amd"])
 @pytest.mark.parametrize("mode", MODES)
 def test_out_of_range_by_vendor(basic: Entry, mode: guest.Mode) -> None:

@@ -127,14 +127,21 @@ def lookup(source: str, leaves: tuple[str, ...], kernel: str | None, params: tup
 @click.argument("source", metavar="TABLE")
 @click.argument("leaves", metavar="[LEAF[.INDEX]]...", nargs=-1)
 @click.option("--mode", type=click.Choice(list(MODES)), default="64", show_default=True, help="The guest's mode, in bits.")
+@click.option("--emulate", is_flag=True, help="Let KVM's instruction emulator execute the CPUID (kvm's force_emulation_prefix).")
+@click.option("--time", "timed", is_flag=True, help="Measure instead what one CPUID costs in the guest.")
 @format_option
-def run(source: str, leaves: tuple[str, ...], mode: str, form: str) -> None:
+def run(source: str, leaves: tuple[str, ...], mode: str, emulate: bool, timed: bool, form: str) -> None:
     """Hand TABLE to this machine's KVM and show each leaf as asked, kept (KVM_GET_CPUID2) and seen by a real guest."""
-    from vcpuid.kvm.guest import read_cpuid
+    from vcpuid.kvm.guest import read_cpuid, time_exit
 
     table = table_of(read_host(source).snapshot)
+    if timed:
+        cost = time_exit(table, mode=MODES[mode])
+        row = {"cycles": round(cost.cycles, 1), "ns": None if cost.ns is None else round(cost.ns, 1), "rounds": cost.rounds}
+        emit(Sheet(["cycles", "ns", "rounds"], [row], foot=["The median cost of one CPUID in the guest."]), form)
+        return
     wanted = [parse_leaf(leaf) for leaf in leaves] or list(dict.fromkeys((entry.function, entry.index) for entry in table))
-    reading = read_cpuid(table, wanted, mode=MODES[mode])
+    reading = read_cpuid(table, wanted, mode=MODES[mode], emulate=emulate)
     rows: list[dict[str, object]] = []
     for function, index in wanted:
         asked, kept, seen = table.registers(function, index), reading.kept.registers(function, index), reading.seen[function, index]

@@ -3,8 +3,23 @@
 from vcpuid.kvm.caps import Caps, caps
 from vcpuid.kvm.emulated import emulated
 from vcpuid.kvm.hyperv import hyperv_supported
-from vcpuid.kvm.lookup import lookup
+from vcpuid.kvm.lookup import Answer, lookup, lookup_entry, seen
 from vcpuid.kvm.supported import supported
-from vcpuid.kvm.vcpu import set_cpuid
+from vcpuid.kvm.vcpu import get_cpuid, set_again, set_cpuid
+from vcpuid.kvm.vcpu_state import VcpuState
 
-__all__ = ["Caps", "caps", "emulated", "hyperv_supported", "lookup", "set_cpuid", "supported"]
+__all__ = [
+    "Answer",
+    "Caps",
+    "VcpuState",
+    "caps",
+    "emulated",
+    "get_cpuid",
+    "hyperv_supported",
+    "lookup",
+    "lookup_entry",
+    "seen",
+    "set_again",
+    "set_cpuid",
+    "supported",
+]

@@ -37,20 +37,27 @@ _CR4_PAE = 1 << 5
 _EFER_LONG = 1 << 8 | 1 << 10
 _APIC_ENABLE = 1 << 11
 
-_READ_LOOP = (
-    (True, "8b 06"),  # eax = [esi]
-    (True, "8b 4e 04"),  # ecx = [esi + 4]
-    (False, "0f a2"),  # cpuid
-    (True, "89 07"),  # [edi] = eax
-    (True, "89 5f 04"),  # [edi + 4] = ebx
-    (True, "89 4f 08"),  # [edi + 8] = ecx
-    (True, "89 57 0c"),  # [edi + 12] = edx
-    (True, "83 c6 08"),  # esi += 8
-    (True, "83 c7 10"),  # edi += 16
-    (True, "ff cd"),  # ebp -= 1
-)
 _CPUID, _NOTHING = "0f a2", "66 90"
+_EMULATE = "0f 0b 6b 76 6d"
+"""KVM's prefix for an instruction that it shall emulate: UD2 and the letters kvm (handle_ud, arch/x86/kvm/x86.c)."""
+
 _CPUIDS_TIMED = 8
+
+
+def _read_loop(cpuid: str) -> tuple[tuple[bool, str], ...]:
+    """A loop that answers questions."""
+    return (
+        (True, "8b 06"),  # eax = [esi]
+        (True, "8b 4e 04"),  # ecx = [esi + 4]
+        (False, cpuid),
+        (True, "89 07"),  # [edi] = eax
+        (True, "89 5f 04"),  # [edi + 4] = ebx
+        (True, "89 4f 08"),  # [edi + 8] = ecx
+        (True, "89 57 0c"),  # [edi + 12] = edx
+        (True, "83 c6 08"),  # esi += 8
+        (True, "83 c7 10"),  # edi += 16
+        (True, "ff cd"),  # ebp -= 1
+    )
 
 
 def _time_loop(timed: str) -> tuple[tuple[bool, str], ...]:
@@ -93,24 +100,28 @@ def read_cpuid(
     *,
     cr4: int = 0,
     apic: bool = True,
+    emulate: bool = False,
     seconds: float = 5.0,
 ) -> GuestReading:
     """Give `table` to a real vCPU and read `leaves`, pairs of function and index, inside its guest.
 
-    `cr4` is added to the guest's CR4, `apic` is the global enable of its APIC. Raises KvmError where KVM refuses the table or CR4,
-    UnavailableError where there is no usable /dev/kvm, where it cannot run this mode, or where the guest has not come back after
-    `seconds`, InputError for a leaf that is no 32-bit number.
+    `cr4` is added to the guest's CR4, `apic` is the global enable of its APIC. Each CPUID exits to kvm_emulate_cpuid; with `emulate`,
+    KVM's instruction emulator is made to execute it instead (em_cpuid), which needs kvm's parameter force_emulation_prefix.
+
+    Raises KvmError where KVM refuses the table or CR4, UnavailableError where there is no usable /dev/kvm, where it cannot run this mode
+    or emulate on request, or where the guest has not come back after `seconds`, InputError for a leaf that is no 32-bit number.
     """
     seen: dict[tuple[int, int], Registers] = {}
     limit = time.monotonic() + seconds
-    with _machine(table, mode, cr4, apic, _assemble(_READ_LOOP, mode)) as (vcpu, memory):
+    code = _assemble(_read_loop(f"{_EMULATE} {_CPUID}" if emulate else _CPUID), mode)
+    with _machine(table, mode, cr4, apic, code) as (vcpu, memory):
         for start in range(0, len(leaves), _AT_ONCE):
             part = leaves[start : start + _AT_ONCE]
             try:
                 memory[_QUESTIONS : _QUESTIONS + 8 * len(part)] = b"".join(struct.pack("<II", *leaf) for leaf in part)
             except struct.error:
                 raise InputError("a leaf is a pair of 32-bit numbers") from None
-            _run(vcpu, mode, len(part), limit)
+            _run(vcpu, f"{mode}-bit guest" + (" with force_emulation_prefix" if emulate else ""), len(part), limit)
             answers = struct.iter_unpack("<4I", memory[_ANSWERS : _ANSWERS + 16 * len(part)])
             seen.update(zip(part, (Registers(*answer) for answer in answers), strict=True))
         return GuestReading(vcpu.get_cpuid(), seen)
@@ -125,7 +136,7 @@ def time_exit(table: CpuidTable, mode: Mode = 64, *, rounds: int = 1000, seconds
     khz = None
     for timed in (_CPUID, _NOTHING):
         with _machine(table, mode, 0, True, _assemble(_time_loop(timed), mode)) as (vcpu, memory):
-            _run(vcpu, mode, rounds, limit)
+            _run(vcpu, f"{mode}-bit guest", rounds, limit)
             stamps = struct.iter_unpack("<II", memory[_ANSWERS : _ANSWERS + 8 * rounds])
             medians.append(statistics.median((after - before) & 0xFFFFFFFF for before, after in stamps))
             khz = vcpu.tsc_khz()
@@ -184,15 +195,15 @@ def _registers(now: Sregs, mode: Mode, cr4: int, apic: bool) -> Sregs:
     )  # fmt: skip
 
 
-def _run(vcpu: Vcpu, mode: Mode, count: int, limit: float) -> None:
+def _run(vcpu: Vcpu, what: str, count: int, limit: float) -> None:
     """Let the loop run `count` times."""
     vcpu.set_regs(Regs(rip=_CODE, rsi=_QUESTIONS, rdi=_ANSWERS, rbp=count))
     try:
         reason = vcpu.run(max(limit - time.monotonic(), 0.001))
     except KvmError as error:
         if error.errno == errno.ETIME:
-            raise UnavailableError(f"the {mode}-bit guest was not done in the time that it had") from None
-        raise UnavailableError(f"this KVM does not run a {mode}-bit guest: {error}") from None
+            raise UnavailableError(f"the {what} was not done in the time that it had") from None
+        raise UnavailableError(f"this KVM does not run a {what}: {error}") from None
     if reason != structs.EXIT_IO or vcpu.exit_port != _DONE:
         why = structs.EXIT_NAMES.get(reason, f"exit {reason}")
-        raise UnavailableError(f"this KVM does not run a {mode}-bit guest: it left with {why}")
+        raise UnavailableError(f"this KVM does not run a {what}: it left with {why}")

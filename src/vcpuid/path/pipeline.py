@@ -108,7 +108,7 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
     machine = Step("qemu", "QEMU's table for KVM_SET_CPUID2", supported.after, TableWords(table, msrs), tuple(made.decisions))
     kept = kvm.set_cpuid(table, host=host, kernel=kernel, params=stack.params)
     vcpu = Step("vcpu", "the vCPU's table in KVM", machine.after, TableWords(kept.table, msrs), kept.decisions)
-    guest = Step("guest", GUEST, vcpu.after, GuestWords(kept.table, msrs, kernel))
+    guest = Step("guest", GUEST, vcpu.after, GuestWords(kept.table, msrs, kernel), kvm.seen(kept.table, kernel=kernel).decisions)
     if probe is not None:
         vcpu, guest = _observe(probe, table, vcpu, msrs, kernel)
     trace = Trace((silicon, kernel_step, supported, machine, vcpu, guest))
@@ -182,4 +182,5 @@ def _observe(probe: Probe, table: CpuidTable, vcpu: Step, msrs: Mapping[Word, in
     }
     real = replace(vcpu, after=TableWords(reading.kept, msrs), basis=Basis.OBSERVED, modelled=vcpu.after)
     looked_up = GuestWords(reading.kept, msrs, kernel)
-    return real, Step("guest", GUEST, real.after, {**seen, **msrs}, (), Basis.OBSERVED, looked_up)
+    decisions = kvm.seen(reading.kept, kernel=kernel).decisions
+    return real, Step("guest", GUEST, real.after, {**seen, **msrs}, decisions, Basis.OBSERVED, looked_up)
