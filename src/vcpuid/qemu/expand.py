@@ -30,7 +30,10 @@ NOT_MIGRATABLE = Rule(
 NOT_AUTOMATIC = Rule(
     "qemu.host.not-automatic", "-cpu host and max leave it off until it is asked for", _EXPAND, remedy="name it with +feature"
 )
-NOT_THIS_VENDOR = Rule("qemu.host.not-this-vendor", "-cpu host and max give it to no guest CPU of this vendor", "x86_cpu_get_supported_feature_word, target/i386/cpu.c")
+NOT_THIS_VENDOR = Rule(
+    "qemu.host.not-this-vendor", "-cpu host and max give it to no guest CPU of this vendor",
+    "x86_cpu_get_supported_feature_word, target/i386/cpu.c",
+)  # fmt: skip
 KVM_DEFAULT_ON = Rule("qemu.kvm.default-on", "with KVM, QEMU adds it to every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c")
 KVM_DEFAULT_OFF = Rule(
     "qemu.kvm.default-off", "with KVM, QEMU takes it off every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c",
@@ -41,6 +44,7 @@ MACHINE_OFF = Rule(
     "qemu.machine.off", "this machine type switches it off to stay as it was", "pc_compat_*, hw/i386/pc.c", remedy="use a newer machine type"
 )
 USER_ON = Rule("qemu.user.on", "-cpu asks for it", "x86_cpu_parse_featurestr, target/i386/cpu.c")
+USER_AVX10 = Rule("qemu.user.avx10-version", "this version of AVX10 has it", "x86_cpu_set_avx10_version", since="11.0")
 USER_OFF = Rule("qemu.user.off", "-cpu switches it off", "x86_cpu_parse_featurestr, target/i386/cpu.c", remedy="drop it from -cpu")
 THREADS = Rule("qemu.expand.threads", "the guest has more than one thread a package", _EXPAND, since="8.0")
 NO_PMU = Rule("qemu.expand.no-pmu", "there is no performance monitoring unit to describe", _EXPAND, remedy="pmu=on", since="10.1")
@@ -73,11 +77,12 @@ _LEVEL_WORDS = (
 
 
 class Switch(NamedTuple):
-    """One feature property being set: its bits, on or off, by whom."""
+    """One feature property being set: its bits, on or off, by whom. `asked` tells whether QEMU takes it for the user's own wish."""
 
     flag: Flag
     on: bool
     rule: Rule
+    asked: bool = True
 
 
 class Shape(NamedTuple):
@@ -189,9 +194,10 @@ def _start(draft: Draft) -> None:
             wanted = draft.base.get(name, 0)
             features[name] = ledger.set(row.word, ledger.keep(row.word, value, wanted, ABSENT), wanted, ASKS) if value != wanted else value
         user[name] = 0
-    for (name, mask), on, rule in draft.switches:
+    for (name, mask), on, rule, asked in draft.switches:
         (draft.give if on else draft.take)(name, mask, rule)
-        user[name] |= mask
+        if asked:
+            user[name] |= mask
 
 
 def _take_host(draft: Draft, row: FeatureWord, value: int) -> int:
@@ -291,5 +297,5 @@ def _levels(draft: Draft, shape: Shape) -> None:
     for name, value in (("level-func7", func7), ("level", least[0]), ("xlevel", least[8]), ("xlevel2", least[0xC])):
         if props[name] == _UNSET:
             props[name] = value
-    props["level-func24"] = 1 if features.get("FEAT_24_1_ECX") else 0
+    props["level-func24"] = 1 if draft.catalog.number >= (11, 0) and props["avx10-version"] > 1 else 0
     props["min-level"], props["min-xlevel"], props["min-xlevel2"] = least[0], least[8], least[0xC]

@@ -19,7 +19,9 @@ BOOLEANS = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no"
 """Spellings of a boolean (qapi_bool_parse)."""
 
 _LARGEST = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF, "tsc-frequency": (1 << 63) - 1}
-_READ_ONLY = frozenset({"type", "feature-words", "filtered-features", "unavailable-features", "crash-information", "hotplugged", "hotpluggable"})
+_READ_ONLY = frozenset(
+    {"type", "feature-words", "filtered-features", "unavailable-features", "crash-information", "hotplugged", "hotpluggable"}
+)
 _LBR_FORMAT = 0x3F
 _NEWEST_AVX10 = 2
 _VENDOR_LENGTH, _MODEL_ID_LENGTH = 12, 48
@@ -91,13 +93,13 @@ def find(catalog: Catalog, type_name: str, name: str) -> Flag | str:
     return name
 
 
-def value(catalog: Catalog, type_name: str, name: str, text: str) -> Any:
-    """Read the value of a property that is no feature; raises QemuError with QEMU's words where it does not take it."""
+def value(catalog: Catalog, type_name: str, name: str, text: str, spelled: str) -> Any:
+    """Read the value of a property that is no feature, `spelled` as the user did; raises QemuError with QEMU's words where it refuses."""
     kind = catalog.properties[name].type
     if name in _READ_ONLY:
         raise QemuError(f"Property '{type_name}.{name}' is not writable")
     if kind == "bool":
-        return boolean(name, text)
+        return boolean(spelled, text)
     if kind == "OnOffAuto":
         if text not in ("on", "off", "auto"):
             raise QemuError(f"Parameter '{name}' does not accept value '{text}'")
@@ -107,8 +109,9 @@ def value(catalog: Catalog, type_name: str, name: str, text: str) -> Any:
     if kind.startswith(("int", "uint")):
         return _number(catalog, name, kind, text)
     if name == "vendor" and len(text) != _VENDOR_LENGTH:
-        old = f"Property '.{name}' doesn't take value '{text}'"
-        raise QemuError(old if catalog.number < (8, 0) else f"value of property 'vendor' must consist of exactly {_VENDOR_LENGTH} characters")
+        if catalog.number < (8, 0):
+            raise QemuError(f"Property '.{name}' doesn't take value '{text}'")
+        raise QemuError(f"value of property '{name}' must consist of exactly {_VENDOR_LENGTH} characters")
     return text[:_MODEL_ID_LENGTH] if name == "model-id" else text
 
 
@@ -119,14 +122,14 @@ def boolean(name: str, text: str) -> bool:
     return BOOLEANS[text]
 
 
-def switch(catalog: Catalog, name: str, on: bool) -> bool:
-    """Set a property that is no feature by +name or -name; raises QemuError unless it is a boolean."""
+def switch(catalog: Catalog, name: str, on: bool, spelled: str) -> bool:
+    """Set a property that is no feature by +name or -name, `spelled` as the user did; raises QemuError unless it is a boolean."""
     kind = catalog.properties[name].type
     if kind == "bool":
         return on
     if kind.startswith(("int", "uint")):
-        raise QemuError(f"Parameter '{name}' expects {_visited(catalog, name, kind)}")
-    raise QemuError(f"Invalid parameter type for '{name}', expected: string")
+        raise QemuError(f"Parameter '{spelled}' expects {_visited(catalog, name, kind)}")
+    raise QemuError(f"Invalid parameter type for '{spelled}', expected: string")
 
 
 def _visited(catalog: Catalog, name: str, kind: str) -> str:

@@ -14,12 +14,14 @@ from vcpuid.cpuid.registers import Snapshot, vendor_name
 from vcpuid.errors import QemuError
 from vcpuid.path.decisions import Ledger, Rule
 from vcpuid.qemu import hyperv, properties
-from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Flag, catalog, machine as find_machine
+from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag, catalog
+from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.expand import (
     KVM_DEFAULT_OFF,
     KVM_DEFAULT_ON,
     MACHINE_OFF,
     MACHINE_ON,
+    USER_AVX10,
     USER_OFF,
     USER_ON,
     Draft,
@@ -39,6 +41,13 @@ _PSE36, _PAE = 1 << 17, 1 << 6
 _LBR_FORMAT = 0x3F
 _MAX_PHYS_BITS, _MIN_PHYS_BITS, _TCG_PHYS_BITS = 52, 32, 40
 _UNSET = 0xFFFFFFFF
+
+
+_BLANK = {
+    "vendor": "", "family": 0, "model": 0, "stepping": 0, "model-id": "",
+    "tsc-frequency": 0, "lbr-fmt": None, "hv-vendor-id": None, "migratable": False,
+}  # fmt: skip
+"""Properties that are no plain fields of QEMU's CPU object, as they begin."""
 
 
 class Plan(NamedTuple):
@@ -75,7 +84,9 @@ def plan(release: str, machine_name: str, cpu: str) -> Plan:
                 rule = (USER_ON if on else USER_OFF) if by_user else (MACHINE_ON if on else MACHINE_OFF)
                 switches.append(Switch(found, on, rule))
             else:
-                assigned[found] = properties.value(tables, type_name, found, text)
+                assigned[found] = properties.value(tables, type_name, found, text, prop)
+                if found == "avx10-version" and tables.number >= (11, 0):
+                    switches += _avx10(tables, assigned[found])
         except QemuError as error:
             raise QemuError(f"can't apply global {type_name}.{prop}={text}: {error.message}", option.warnings) from None
     late_error = None
@@ -86,10 +97,16 @@ def plan(release: str, machine_name: str, cpu: str) -> Plan:
                 if isinstance(found, Flag):
                     switches.append(Switch(found, on, USER_ON if on else USER_OFF))
                 else:
-                    assigned[found] = properties.switch(tables, found, on)
+                    assigned[found] = properties.switch(tables, found, on, prop)
             except QemuError as error:
                 late_error = late_error or error.message
     return Plan(model, assigned, tuple(switches), late_error, option)
+
+
+def _avx10(tables: Catalog, version: int) -> list[Switch]:
+    """What setting AVX10's version switches on since QEMU 11.0."""
+    names = ("avx10", "avx10-128", "avx10-256", "avx10-512", "avx10-vnni-int")[: 0 if version == 0 else 4 if version == 1 else 5]
+    return [Switch(tables.flags[name], True, USER_AVX10, asked=False) for name in names]
 
 
 def realize(
@@ -122,8 +139,7 @@ def realize(
 def draw(found: Plan, release: str, machine: str, host: Snapshot, xcr0: int | None = None) -> Draft:
     """Create the CPU: its model's properties, what the host gives to it, and what the machine type and -cpu set."""
     tables, ledger = catalog(release), Ledger()
-    props: dict[str, Any] = {**tables.defaults, "family": 0, "model": 0, "stepping": 0, "model-id": "", "vendor": "", "xlevel2": _UNSET, "level-func7": _UNSET}
-    props.update({"tsc-frequency": 0, "lbr-fmt": None, "hv-vendor-id": None, "migratable": False})
+    props: dict[str, Any] = {**tables.defaults, **_BLANK}
     described = find_machine(release, machine)
     supported = Supported(tables, described, host, ledger, xcr0)
     if found.model != "base" or tables.number >= (10, 1):
