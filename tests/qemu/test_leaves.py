@@ -47,7 +47,7 @@ def cpu(
 
 
 def lines(found: Cpu, function: int) -> list[str]:
-    return [str(entry) for entry in Builder(found, ()).table(0) if entry.function == function]
+    return [str(entry) for entry in Builder(found).table(0) if entry.function == function]
 
 
 def test_family_over_15_spills_into_the_extended_field() -> None:
@@ -100,9 +100,16 @@ def test_nodes_are_dies_for_old_machines() -> None:
 
 def test_a_slot_that_leaf_d_gives_back_keeps_its_index() -> None:
     features = {"FEAT_1_ECX": XSAVE, "FEAT_XSAVE_XCR0_LO": 3}
-    old, new = (Builder(cpu(release, features=features), ()).table(0) for release in ("7.2", "10.0"))
+    old, new = (Builder(cpu(release, features=features)).table(0) for release in ("7.2", "10.0"))
     assert [entry[:2] for entry in old if entry.function in (0xD, 0x80000000)] == [(0xD, 0), (0xD, 63), (0x80000000, 0)]
     assert [entry[:2] for entry in new if entry.function in (0xD, 0x80000000)] == [(0xD, 0), (0x80000000, 63)]
+
+
+def test_the_frequency_leaf_takes_index_and_flags_of_the_slot_that_it_gets() -> None:
+    features = {"FEAT_1_ECX": XSAVE, "FEAT_XSAVE_XCR0_LO": 3}
+    last = [Entry(0x40000010, 0, 0, 1, 2, 0, 0)]
+    found = [Builder(cpu(features=features, level=level, xlevel=0), (), last).table(0)[-1][:3] for level in (0xC, 0xD, 0xE)]
+    assert found == [(0x40000010, 0, 0), (0x40000010, 63, 1), (0x40000010, 63, 0)]
 
 
 def test_only_old_qemu_calls_leaf_2_stateful() -> None:
@@ -111,7 +118,7 @@ def test_only_old_qemu_calls_leaf_2_stateful() -> None:
 
 def test_vcpus_differ_in_apic_ids_alone() -> None:
     topology = Topology(cpus=4, max_cpus=4, cores=2, threads=2)
-    builder = Builder(cpu(topology=topology), ())
+    builder = Builder(cpu(topology=topology))
     first, last = builder.table(0), builder.table(3)
     assert {entry.function for entry, other in zip(first, last, strict=True) if entry != other} == {1, 0xB}
 
@@ -143,5 +150,5 @@ def test_the_pmu_is_kvms_or_none(release: str) -> None:
 
 
 def test_centaur_leaves_are_handed_over_even_where_zero() -> None:
-    found = [entry.function for entry in Builder(cpu(xlevel2=0xC0000004), ()).table(0) if entry.function >= 0xC0000000]
+    found = [entry.function for entry in Builder(cpu(xlevel2=0xC0000004)).table(0) if entry.function >= 0xC0000000]
     assert found == list(range(0xC0000000, 0xC0000005))

@@ -1,7 +1,8 @@
 """The table as QEMU hands it to KVM_SET_CPUID2: which sub-leaves, in which order, with which flags.
 
 QEMU, target/i386/kvm/kvm.c, kvm_x86_build_cpuid (in 7.2 still a part of kvm_arch_init_vcpu). It fills an array from the front: a leaf
-takes the next slot and gives it back where the answer is all zero; a slot given back keeps the index that was written into it.
+takes the next slot and gives it back where the answer is all zero; a slot given back keeps the index that was written into it, and the
+flags, which only few leaves do not write.
 """
 
 from __future__ import annotations
@@ -44,12 +45,15 @@ def functions(cpu: Cpu) -> list[int]:
 
 
 class Builder:
-    """Makes the tables of a guest's vCPUs; what they share is worked out once. `first` are the hypervisor's leaves, ahead of all others."""
+    """Makes the tables of a guest's vCPUs; what they share is worked out once.
 
-    __slots__ = ("cpu", "first", "functions", "shared")
+    `first` are the hypervisor's leaves, ahead of all others, and `last` those behind, whose index and flags QEMU does not write.
+    """
 
-    def __init__(self, cpu: Cpu, first: Sequence[Entry]) -> None:
-        self.cpu, self.first, self.functions = cpu, first, functions(cpu)
+    __slots__ = ("cpu", "first", "functions", "last", "shared")
+
+    def __init__(self, cpu: Cpu, first: Sequence[Entry] = (), last: Sequence[Entry] = ()) -> None:
+        self.cpu, self.first, self.last, self.functions = cpu, first, last, functions(cpu)
         self.shared: dict[int, list[Entry]] = {}
 
     def table(self, apic_id: int) -> list[Entry]:
@@ -70,7 +74,9 @@ class Builder:
                 kept = 0
         if len(entries) > MAX_ENTRIES:
             raise QemuError(self._full(entries[MAX_ENTRIES].function))
-        return entries
+        # Past leaf 0xD, the next leaf that QEMU tries writes the flags anew, even if it gives the slot back too.
+        flags = SIGNIFICANT_INDEX if kept and self.functions[-1] == self.cpu.state.level else 0
+        return entries + [entry._replace(index=kept, flags=flags) for entry in self.last]
 
     def _full(self, function: int) -> str:
         if self.cpu.release >= (10, 0):

@@ -87,6 +87,5 @@ def _tables(cpu: Cpu, host_hyperv: CpuidTable | None, kvm: KvmHost) -> tuple[Cpu
     cpu.tsc_khz = initialize(kvm, cpu, hv)
     first = [] if hv is None else hyperv.entries(hv, cpu.props, host_hyperv)
     first += hypervisor.entries(cpu, hv is not None)
-    last = hypervisor.frequency_entries(cpu, hv is not None)
-    builder = Builder(cpu, first)
-    return tuple(CpuidTable(builder.table(cpu.topology.apic_id(number)) + last) for number in range(cpu.topology.cpus))
+    builder = Builder(cpu, first, hypervisor.frequency_entries(cpu, hv is not None))
+    return tuple(CpuidTable(builder.table(cpu.topology.apic_id(number))) for number in range(cpu.topology.cpus))

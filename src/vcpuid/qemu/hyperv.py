@@ -75,7 +75,7 @@ def enabled(props: Mapping[str, Any]) -> bool:
 
 
 def prepare(props: Mapping[str, Any], host: CpuidTable | None) -> list[str]:
-    """Do what comes before features are expanded (x86_cpu_pre_plug, x86_cpu_hyperv_realize): return what QEMU warns of; raises QemuError."""
+    """Do what comes before features are expanded (x86_cpu_pre_plug, x86_cpu_hyperv_realize): return QEMU's warnings; raises QemuError."""
     if props.get("hv-vpindex") and host is not None and not host:
         raise QemuError("kernel doesn't allow setting HyperV VP_INDEX")
     too_long = len(str(props.get("hv-vendor-id") or "")) > VENDOR_LENGTH
