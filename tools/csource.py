@@ -153,7 +153,8 @@ def _string(token: str) -> str:
 
 
 def _split(tokens: list[str]) -> Iterator[list[str]]:
-    depth, item = 0, []
+    depth = 0
+    item: list[str] = []
     for token in tokens:
         depth += {"{": 1, "(": 1, "[": 1, "}": -1, ")": -1, "]": -1}.get(token, 0)
         if token == "," and depth == 0:

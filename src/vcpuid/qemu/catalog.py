@@ -87,9 +87,10 @@ class Model:
 class Machine:
     """A machine type, as far as CPUs care.
 
-    `release` is the version in its name (None: microvm, which is not versioned), `versions` how models without a version in their name are
+    `release` is the version in its name (None: microvm, which has none), `versions` how models without a version in their name are
     understood ("v1", "latest", or "legacy" as before QEMU 4.1, when there were none), `split_irqchip` whether user space has a part of the
-    interrupt controllers, `kvm_unset` which features KVM leaves as the model has them, `compat` what it sets on CPUs: type of CPU, property, value, in the order in which it is applied.
+    interrupt controllers, `max_cpus` how many vCPUs it takes, `kvm_unset` which features KVM leaves as the model has them, `compat` what it
+    sets on CPUs: type of CPU, property, value, in the order in which it is applied.
     """
 
     name: str

@@ -5,15 +5,13 @@ QEMU, target/i386/cpu.c, x86_cpu_expand_features. What it needs to know of the h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vcpuid.cpuid.words import Bit, CpuidWord
-from vcpuid.path.decisions import Ledger, Rule
-from vcpuid.qemu.catalog import Catalog, Flag, Machine
-from vcpuid.qemu.supported import Supported
+from vcpuid.path.decisions import Rule
+from vcpuid.qemu.catalog import Catalog, Dependency
+from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.words import FeatureWord
 
 _EXPAND = "x86_cpu_expand_features, target/i386/cpu.c"
@@ -34,23 +32,11 @@ NOT_THIS_VENDOR = Rule(
     "qemu.host.not-this-vendor", "-cpu host and max give it to no guest CPU of this vendor",
     "x86_cpu_get_supported_feature_word, target/i386/cpu.c",
 )  # fmt: skip
-KVM_DEFAULT_ON = Rule("qemu.kvm.default-on", "with KVM, QEMU adds it to every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c")
-KVM_DEFAULT_OFF = Rule(
-    "qemu.kvm.default-off", "with KVM, QEMU takes it off every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c",
-    remedy="name it with +feature",
-)  # fmt: skip
-MACHINE_ON = Rule("qemu.machine.on", "this machine type switches it on to stay as it was", "pc_compat_*, hw/i386/pc.c")
-MACHINE_OFF = Rule(
-    "qemu.machine.off", "this machine type switches it off to stay as it was", "pc_compat_*, hw/i386/pc.c", remedy="use a newer machine type"
-)
-USER_ON = Rule("qemu.user.on", "-cpu asks for it", "x86_cpu_parse_featurestr, target/i386/cpu.c")
-USER_AVX10 = Rule("qemu.user.avx10-version", "this version of AVX10 has it", "x86_cpu_set_avx10_version", since="11.0")
-USER_OFF = Rule("qemu.user.off", "-cpu switches it off", "x86_cpu_parse_featurestr, target/i386/cpu.c", remedy="drop it from -cpu")
 THREADS = Rule("qemu.expand.threads", "the guest has more than one thread a package", _EXPAND, since="8.0")
 NO_PMU = Rule("qemu.expand.no-pmu", "there is no performance monitoring unit to describe", _EXPAND, remedy="pmu=on", since="10.1")
 DEPENDENCY = Rule("qemu.expand.dependency", "it needs {cause}, which is off", "feature_dependencies, target/i386/cpu.c")
 CONFLICT = Rule(
-    "qemu.expand.conflict", "MPX and APX use the same part of the XSAVE area, so a guest gets neither if it has both: {cause} is on", _EXPAND,
+    "qemu.expand.conflict", "MPX and APX share a part of the XSAVE area, and {cause} is on as well: the guest gets neither", _EXPAND,
     remedy="switch the other off", since="11.0",
 )  # fmt: skip
 KVM_HIDDEN = Rule("qemu.expand.kvm-off", "kvm=off hides KVM's own features", _EXPAND, remedy="kvm=on")
@@ -76,84 +62,11 @@ _LEVEL_WORDS = (
 """Words that raise the last leaf when they are not empty; FEAT_7_0_EBX does so even with full-cpuid-auto-level=off."""
 
 
-class Switch(NamedTuple):
-    """One feature property being set: its bits, on or off, by whom. `asked` tells whether QEMU takes it for the user's own wish."""
-
-    flag: Flag
-    on: bool
-    rule: Rule
-    asked: bool = True
-
-
 class Shape(NamedTuple):
     """What CPU features depend on of the guest's topology."""
 
     threads_per_package: int = 1
     extended: bool = False
-
-
-@dataclass(slots=True)
-class Draft:
-    """A CPU on its way. `base` is what the model has before anything is switched: None for max and host, which take what the host can
-    give. `switches` are applied in order."""
-
-    catalog: Catalog
-    machine: Machine
-    supported: Supported
-    ledger: Ledger
-    base: dict[str, int] | None
-    switches: tuple[Switch, ...]
-    props: dict[str, Any]
-    features: dict[str, int]
-    user: dict[str, int]
-    filtered: dict[str, int]
-    warnings: list[str]
-
-    @property
-    def is_amd(self) -> bool:
-        """IS_AMD_CPU of QEMU."""
-        return bool(self.props["vendor"] == "AuthenticAMD")
-
-    @property
-    def is_intel(self) -> bool:
-        """IS_INTEL_CPU of QEMU."""
-        return bool(self.props["vendor"] == "GenuineIntel")
-
-    @property
-    def is_zhaoxin(self) -> bool:
-        """IS_ZHAOXIN_CPU of QEMU."""
-        return self.props["vendor"] in ("  Shanghai  ", "CentaurHauls")
-
-    def has(self, name: str, mask: int) -> bool:
-        """Tell whether any of these bits is on; no release that lacks the word has them."""
-        return bool(self.features.get(name, 0) & mask)
-
-    def give(self, name: str, mask: int, rule: Rule) -> None:
-        """Turn bits on."""
-        self.features[name] = self.ledger.set(self.catalog.by_name[name].word, self.features[name], mask, rule)
-
-    def take(self, name: str, mask: int, rule: Rule, cause: Bit | None = None) -> None:
-        """Turn bits off."""
-        self.features[name] = self.ledger.clear(self.catalog.by_name[name].word, self.features[name], mask, rule, cause)
-
-    def refuse(self, name: str, mask: int, rule: Rule, prefix: str | None, cause: Bit | None = None) -> None:
-        """Take bits that the guest will not get, unless x-force-features keeps them, and warn (mark_unavailable_features)."""
-        if not mask:
-            return
-        if not self.props["x-force-features"]:
-            self.take(name, mask, rule, cause)
-        self.filtered[name] = self.filtered.get(name, 0) | mask
-        if prefix is not None:
-            describe = self.catalog.by_name[name].describe
-            self.warnings += [f"{prefix}: {describe(bit)}" for bit in bits(mask)]
-
-
-def bits(mask: int) -> Iterable[int]:
-    """Yield the positions of a mask's bits, lowest first."""
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
 
 
 def expand(draft: Draft, shape: Shape) -> None:
@@ -208,14 +121,14 @@ def _take_host(draft: Draft, row: FeatureWord, value: int) -> int:
         value = ledger.clear(row.word, value, _ARCH_CAPABILITIES, NOT_THIS_VENDOR)
     if draft.props["migratable"]:
         migratable = row.migratable
-        if name == "FEAT_8000_0007_EDX" and draft.props["tsc-frequency"] and draft.catalog.number >= (8, 0):
+        if name == "FEAT_8000_0007_EDX" and draft.props["tsc-frequency"] // 1000 and draft.catalog.number >= (8, 0):
             migratable |= _INVTSC
         value = ledger.keep(row.word, value, migratable, NOT_MIGRATABLE)
     return ledger.clear(row.word, value, row.no_auto, NOT_AUTOMATIC) if row.no_auto else value
 
 
 @lru_cache(maxsize=16)
-def _causes(catalog: Catalog) -> tuple[tuple[Any, Bit], ...]:
+def _causes(catalog: Catalog) -> tuple[tuple[Dependency, Bit], ...]:
     """Pair every dependency with the bit that it names as the cause."""
     return tuple((row, Bit(catalog.by_name[row.word].word, row.mask.bit_length() - 1)) for row in catalog.dependencies)
 

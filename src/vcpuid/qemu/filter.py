@@ -6,7 +6,8 @@ QEMU, target/i386/cpu.c, x86_cpu_filter_features and mark_unavailable_features.
 from __future__ import annotations
 
 from vcpuid.path.decisions import Rule
-from vcpuid.qemu.expand import INTEL_PT, Draft
+from vcpuid.qemu.draft import Draft
+from vcpuid.qemu.expand import INTEL_PT
 
 _FILTER = "x86_cpu_filter_features, target/i386/cpu.c"
 
@@ -61,9 +62,11 @@ def _filter_avx10(draft: Draft, prefix: str | None) -> bool:
         version = draft.supported.leaf(0x24).ebx & 0xFF
         if version >= asked:
             return False
+        kept = draft.catalog.number >= (11, 0) and draft.props["x-force-features"]
         if prefix is not None:
-            draft.warnings.append(f"{prefix}: avx10.{asked}. Adjust to avx10.{version}")
-        draft.props["avx10-version"] = version
+            draft.warnings.append(f"{prefix}: avx10.{asked}." + ("" if kept else f" Adjust to avx10.{version}"))
+        if not kept:
+            draft.props["avx10-version"] = version
         return True
     if asked and prefix is not None:
         draft.warnings.append(f"{prefix}: avx10.{asked}.")

@@ -13,9 +13,11 @@ from vcpuid import versions
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.qemu.catalog import machine as find_machine
-from vcpuid.qemu.expand import Shape, bits, expand
+from vcpuid.qemu.draft import bits
+from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
-from vcpuid.qemu.realize import draw, plan
+from vcpuid.qemu.plan import plan
+from vcpuid.qemu.realize import draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def models(
     machine: str = "q35",
     *,
     kernel: str = "6.12",
-    params: Mapping[str, object] | None = None,
+    params: Mapping[str, int | str | bool] | None = None,
     xcr0: int | None = None,
 ) -> list[ModelInfo]:
     """List every model of a QEMU with the features that the host lacks, by name; "base", "host" and "max" come last.

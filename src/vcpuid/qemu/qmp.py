@@ -36,7 +36,8 @@ class Qmp:
         import tempfile
 
         command = [*program, "-M", machine, "-accel", accel, *(("-cpu", cpu) if cpu else ()), "-m", "64", *arguments, *_QUIET]
-        self._errors = tempfile.TemporaryFile("w+")  # a file, not a pipe: nobody reads it while QEMU runs, and a full pipe would stop it
+        # A file, not a pipe: nobody reads it while QEMU runs, and a full pipe would stop it.
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the process)
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True)
         except OSError as error:

@@ -6,42 +6,30 @@ QEMU, target/i386/cpu.c (x86_cpu_initfn, x86_cpu_realizefn), target/i386/host-cp
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from vcpuid import versions
 from vcpuid.cpuid.registers import Snapshot, vendor_name
 from vcpuid.errors import QemuError
 from vcpuid.path.decisions import Ledger, Rule
-from vcpuid.qemu import hyperv, properties
-from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag, catalog
+from vcpuid.qemu import address_bits, hyperv
+from vcpuid.qemu.catalog import HOST_MODELS, catalog
 from vcpuid.qemu.catalog import machine as find_machine
-from vcpuid.qemu.expand import (
-    KVM_DEFAULT_OFF,
-    KVM_DEFAULT_ON,
-    MACHINE_OFF,
-    MACHINE_ON,
-    USER_AVX10,
-    USER_OFF,
-    USER_ON,
-    Draft,
-    Shape,
-    Switch,
-    expand,
-)
+from vcpuid.qemu.draft import Draft
+from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
+from vcpuid.qemu.plan import Plan, plan
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.supported import AMD_ALIASES, Supported
 from vcpuid.qemu.topology import Topology
 
 AMD_COPY = Rule("qemu.realize.amd-aliases", "AMD repeats these bits of leaf 1, so QEMU copies them", "x86_cpu_realizefn, target/i386/cpu.c")
+LBR_FORMAT = Rule("qemu.realize.lbr-fmt", "the property lbr-fmt names the format", "x86_cpu_realizefn, target/i386/cpu.c")
 
-_LM, _TOPOEXT = 1 << 29, 1 << 22
-_PSE36, _PAE = 1 << 17, 1 << 6
+_TOPOEXT = 1 << 22
 _LBR_FORMAT = 0x3F
-_MAX_PHYS_BITS, _MIN_PHYS_BITS, _TCG_PHYS_BITS = 52, 32, 40
-_UNSET = 0xFFFFFFFF
-
+_PMU_VENDORS = ("GenuineIntel", "CentaurHauls", "  Shanghai  "), ("AuthenticAMD",)
+"""Vendors with one kind of performance monitoring unit each."""
 
 _BLANK = {
     "vendor": "", "family": 0, "model": 0, "stepping": 0, "model-id": "",
@@ -50,73 +38,20 @@ _BLANK = {
 """Properties that are no plain fields of QEMU's CPU object, as they begin."""
 
 
-class Plan(NamedTuple):
-    """What a -cpu argument means on a machine type, whatever the host: `assigned` are the properties that it and the machine type set."""
-
-    model: str
-    assigned: dict[str, Any]
-    switches: tuple[Switch, ...]
-    late_error: str | None
-    option: properties.CpuOption
-
-
-@lru_cache(maxsize=1024)
-def plan(release: str, machine_name: str, cpu: str) -> Plan:
-    """Read a -cpu argument for a machine type; raises QemuError with QEMU's message."""
-    tables, machine = catalog(release), find_machine(release, machine_name)
-    name = properties.model_of(cpu)
-    model = tables.resolve_model(name, machine)
-    option = properties.parse(cpu)
-    type_name = name + TYPE_SUFFIX
-    ancestors = {type_name, TYPE_SUFFIX[1:]} | ({"max" + TYPE_SUFFIX} if name == "host" else set())
-    assigned: dict[str, Any] = {}
-    switches: list[Switch] = []
-    if model not in HOST_MODELS and model != "base":
-        for flag, on in tables.kvm_defaults(machine):
-            switches.append(Switch(flag, on, KVM_DEFAULT_ON if on else KVM_DEFAULT_OFF))
-    settings = [(name, text, False) for kind, name, text in machine.compat if kind in ancestors]
-    settings += [(name, text, True) for name, text in option.settings]
-    for prop, text, by_user in settings:
-        try:
-            found = properties.find(tables, type_name, prop)
-            if isinstance(found, Flag):
-                on = properties.boolean(prop, text)
-                rule = (USER_ON if on else USER_OFF) if by_user else (MACHINE_ON if on else MACHINE_OFF)
-                switches.append(Switch(found, on, rule))
-            else:
-                assigned[found] = properties.value(tables, type_name, found, text, prop)
-                if found == "avx10-version" and tables.number >= (11, 0):
-                    switches += _avx10(tables, assigned[found])
-        except QemuError as error:
-            raise QemuError(f"can't apply global {type_name}.{prop}={text}: {error.message}", option.warnings) from None
-    late_error = None
-    for names, on in ((option.plus, True), (option.minus, False)):
-        for prop in names:
-            try:
-                found = properties.find(tables, type_name, prop)
-                if isinstance(found, Flag):
-                    switches.append(Switch(found, on, USER_ON if on else USER_OFF))
-                else:
-                    assigned[found] = properties.switch(tables, found, on, prop)
-            except QemuError as error:
-                late_error = late_error or error.message
-    return Plan(model, assigned, tuple(switches), late_error, option)
-
-
-def _avx10(tables: Catalog, version: int) -> list[Switch]:
-    """What setting AVX10's version switches on since QEMU 11.0."""
-    names = ("avx10", "avx10-128", "avx10-256", "avx10-512", "avx10-vnni-int")[: 0 if version == 0 else 4 if version == 1 else 5]
-    return [Switch(tables.flags[name], True, USER_AVX10, asked=False) for name in names]
-
-
 def realize(
-    cpu: str, host: Snapshot, qemu: str = "11.1", machine: str = "q35", topology: Topology | None = None, *, kernel: str = "6.12",
+    cpu: str,
+    host: Snapshot,
+    qemu: str = "11.1",
+    machine: str = "q35",
+    topology: Topology | None = None,
+    *,
+    kernel: str = "6.12",
     xcr0: int | None = None,
 ) -> CpuState:
     """Work out the CPU that `-cpu CPU -machine MACHINE` makes on a host; every vCPU of a guest is the same but for its number.
 
-    Where `host` has no SUP lines they are modelled for `kernel`; `xcr0` is as in `Supported`. Raises QemuError with QEMU's message, and its warnings so far, where QEMU
-    refuses; UnavailableError where hv-passthrough needs what `host` does not hold.
+    Where `host` has no SUP lines they are modelled for `kernel`; `xcr0` is as in `Supported`. Raises QemuError with QEMU's message, and its
+    warnings so far, where QEMU refuses; UnavailableError where hv-passthrough needs what `host` does not hold.
     """
     release = versions.qemu(qemu)
     found = plan(release, find_machine(release, machine).name, cpu)
@@ -125,15 +60,11 @@ def realize(
 
         host = replace(host, supported=kvm.supported(host, kernel=kernel).table)
     draft = draw(found, release, machine, host, xcr0)
-    draft.warnings += found.option.warnings
-    once = list(found.option.warnings)
-    topology = topology or Topology()
-    late = _lacking_pmu(draft, host)
     try:
-        _realize(draft, found, host, topology, once, late)
+        _realize(draft, found, host, topology or Topology())
     except QemuError as error:
         raise QemuError(error.message, (*draft.warnings, *error.warnings)) from None
-    return _state(draft, found, once, late)
+    return _state(draft, found)
 
 
 def draw(found: Plan, release: str, machine: str, host: Snapshot, xcr0: int | None = None) -> Draft:
@@ -154,7 +85,10 @@ def draw(found: Plan, release: str, machine: str, host: Snapshot, xcr0: int | No
         base = None
         props.update(_host_properties(host, supported))
     props.update(found.assigned)
-    return Draft(tables, described, supported, ledger, base, found.switches, props, {}, {}, {}, [])
+    draft = Draft(tables, described, supported, ledger, base, found.switches, props)
+    draft.warnings += found.option.warnings
+    draft.once += found.option.warnings
+    return draft
 
 
 def _host_properties(host: Snapshot, supported: Supported) -> dict[str, Any]:
@@ -177,16 +111,7 @@ def _host_properties(host: Snapshot, supported: Supported) -> dict[str, Any]:
     }
 
 
-def _lacking_pmu(draft: Draft, host: Snapshot) -> list[str]:
-    """Complain of a PMU wanted by a guest CPU whose vendor's the host's is not like (QEMU 11.1, while a vCPU is set up)."""
-    if draft.catalog.number < (11, 0) or not draft.props["pmu"]:
-        return []
-    alike = ("GenuineIntel", "CentaurHauls", "  Shanghai  "), ("AuthenticAMD",)
-    pair = (draft.props["vendor"], host.vendor)
-    return [] if any(pair[0] in group and pair[1] in group for group in alike) else ["host doesn't support requested feature: vPMU"]
-
-
-def _realize(draft: Draft, found: Plan, host: Snapshot, topology: Topology, once: list[str], late: list[str]) -> None:
+def _realize(draft: Draft, found: Plan, host: Snapshot, topology: Topology) -> None:
     props = draft.props
     draft.warnings += hyperv.prepare(props, host.hyperv)
     if not draft.machine.is_pc:
@@ -205,16 +130,21 @@ def _realize(draft: Draft, found: Plan, host: Snapshot, topology: Topology, once
         before = draft.features[extended.name]
         after = before & ~AMD_ALIASES | draft.features["FEAT_1_EDX"] & AMD_ALIASES
         draft.features[extended.name] = draft.ledger.copy(extended.word, before, after, AMD_COPY)
-    _address_bits(draft, host, topology, once, late)
+    phys_bits = address_bits.adjust(draft, host)
+    _check_threads(draft, topology)
+    address_bits.settle(draft, *phys_bits)
     if not props["legacy-cache"] and (found.model not in draft.catalog.models or draft.catalog.models[found.model].cache is None):
         raise QemuError(f"CPU model '{found.option.model}' doesn't support legacy-cache=off")
+    _check_pmu(draft, host)
 
 
 def _check_lbr(draft: Draft) -> None:
     """Let lbr-fmt choose the format of last branch records, which has to be the host's."""
     props, name = draft.props, "FEAT_PERF_CAPABILITIES"
     if props["lbr-fmt"] is not None:
-        draft.features[name] = draft.features[name] & ~_LBR_FORMAT | props["lbr-fmt"]
+        before = draft.features[name]
+        after = before & ~_LBR_FORMAT | props["lbr-fmt"]
+        draft.features[name] = draft.ledger.compute(draft.catalog.by_name[name].word, before, after, LBR_FORMAT)
     asked = draft.features[name] & _LBR_FORMAT
     if not asked:
         return
@@ -225,64 +155,29 @@ def _check_lbr(draft: Draft) -> None:
         raise QemuError(f"vPMU: the lbr-fmt value (0x{asked:x}) does not match the host value (0x{of_host:x}).")
 
 
-def _host_phys_bits(host: Snapshot) -> int:
-    """host_cpu_phys_bits."""
-    return host.raw.registers(0x80000008).eax & 0xFF if host.raw.registers(0x80000000).eax >= 0x80000008 else 36
-
-
-def _address_bits(draft: Draft, host: Snapshot, topology: Topology, once: list[str], late: list[str]) -> None:
-    """Settle phys-bits and guest-phys-bits (host_cpu_adjust_phys_bits, kvm_set_guest_phys_bits, x86_cpu_realizefn)."""
-    props, number = draft.props, draft.catalog.number
-    long_mode = draft.has("FEAT_8000_0001_EDX", _LM)
-    of_host, limit = _host_phys_bits(host), props["host-phys-bits-limit"]
-    if long_mode:
-        asked = props["phys-bits"]
-        if asked not in (0, of_host):
-            once.append(f"Host physical bits ({of_host}) does not match phys-bits property ({asked})")
-            draft.warnings.append(once[-1])
-        if props["host-phys-bits"]:
-            props["phys-bits"] = min(of_host, limit) if limit else of_host
-    guest = props.get("guest-phys-bits", 0)
-    if guest == _UNSET:
-        guest = 0
-        if long_mode:
-            guest = min(draft.supported.leaf(0x80000008).eax >> 16 & 0xFF, props["phys-bits"])
-            if limit and props["host-phys-bits"]:
-                guest = min(guest, limit)
-    threads = topology.threads
-    if draft.is_amd and not draft.has("FEAT_8000_0001_ECX", _TOPOEXT) and threads > 1:
-        complaint = _no_hyperthreading(threads, number)
-        once += complaint
-        if number < (8, 0):
-            late += complaint
-        else:
-            draft.warnings += complaint
-    phys = props["phys-bits"]
-    if not long_mode:
-        if phys:
-            raise QemuError("phys-bits is not user-configurable in 32 bit")
-        if guest:
-            raise QemuError("guest-phys-bits is not user-configurable in 32 bit")
-        wide = _PSE36 | _PAE if number >= (8, 0) else _PSE36
-        phys = 36 if draft.has("FEAT_1_EDX", wide) else 32
-    else:
-        if number >= (11, 0) and phys and phys < _MIN_PHYS_BITS:
-            raise QemuError(f"phys-bits should be at least {_MIN_PHYS_BITS} (but is {phys})")
-        if number < (11, 0) and phys and not _MIN_PHYS_BITS <= phys <= _MAX_PHYS_BITS:
-            raise QemuError(f"phys-bits should be between {_MIN_PHYS_BITS} and {_MAX_PHYS_BITS}  (but is {phys})")
-        phys = phys or _TCG_PHYS_BITS
-        if guest and not _MIN_PHYS_BITS <= guest <= phys:
-            raise QemuError(f"guest-phys-bits should be between {_MIN_PHYS_BITS} and {phys}  (but is {guest})")
-    props["phys-bits"], props["guest-phys-bits"] = phys, guest
-
-
-def _no_hyperthreading(threads: int, number: tuple[int, int]) -> list[str]:
-    first = f"This family of AMD CPU doesn't support hyperthreading({threads})"
+def _check_threads(draft: Draft, topology: Topology) -> None:
+    """Warn of threads that the guest's AMD CPU cannot have; QEMU 7.2 does so once the vCPU is set up."""
+    if not draft.is_amd or draft.has("FEAT_8000_0001_ECX", _TOPOEXT) or topology.threads <= 1:
+        return
+    first = f"This family of AMD CPU doesn't support hyperthreading({topology.threads})"
     second = "Please configure -smp options properly or try enabling topoext feature."
-    return [first, second] if number < (8, 0) else [f"{first}. {second}"]
+    if draft.catalog.number < (8, 0):
+        draft.late_warnings += [first, second]
+        draft.once += [first, second]
+    else:
+        draft.warnings.append(f"{first}. {second}")
+        draft.once.append(f"{first}. {second}")
 
 
-def _state(draft: Draft, found: Plan, once: list[str], late: list[str]) -> CpuState:
+def _check_pmu(draft: Draft, host: Snapshot) -> None:
+    """Complain of a PMU that the guest's vendor would make unlike the host's (QEMU 11.1, while a vCPU is set up)."""
+    if draft.catalog.number < (11, 0) or not draft.props["pmu"]:
+        return
+    if not any(draft.props["vendor"] in alike and host.vendor in alike for alike in _PMU_VENDORS):
+        draft.late_warnings.append("host doesn't support requested feature: vPMU")
+
+
+def _state(draft: Draft, found: Plan) -> CpuState:
     props = draft.props
     return CpuState(
         release=draft.catalog.release,
@@ -303,7 +198,7 @@ def _state(draft: Draft, found: Plan, once: list[str], late: list[str]) -> CpuSt
         user_features=draft.user,
         props=props,
         warnings=draft.warnings,
-        late_warnings=late,
-        once=once,
+        late_warnings=draft.late_warnings,
+        once=draft.once,
         decisions=draft.ledger.decisions,
     )

@@ -1,0 +1,90 @@
+"""What a -cpu argument means on a machine type, before any host comes into it.
+
+QEMU, target/i386/cpu.c (x86_cpu_parse_featurestr, x86_cpu_load_model), target/i386/kvm/kvm-cpu.c (kvm_default_props), hw/i386/pc.c
+(pc_compat_*): all of them set properties, and the later one wins.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from vcpuid.errors import QemuError
+from vcpuid.path.decisions import Rule
+from vcpuid.qemu import properties
+from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag, catalog
+from vcpuid.qemu.catalog import machine as find_machine
+from vcpuid.qemu.draft import Switch
+
+KVM_DEFAULT_ON = Rule("qemu.kvm.default-on", "with KVM, QEMU adds it to every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c")
+KVM_DEFAULT_OFF = Rule(
+    "qemu.kvm.default-off", "with KVM, QEMU takes it off every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c",
+    remedy="name it with +feature",
+)  # fmt: skip
+MACHINE_ON = Rule("qemu.machine.on", "this machine type switches it on to stay as it was", "pc_compat_*, hw/i386/pc.c")
+MACHINE_OFF = Rule(
+    "qemu.machine.off", "this machine type switches it off to stay as it was", "pc_compat_*, hw/i386/pc.c",
+    remedy="use a newer machine type",
+)  # fmt: skip
+USER_ON = Rule("qemu.user.on", "-cpu asks for it", "x86_cpu_parse_featurestr, target/i386/cpu.c")
+USER_AVX10 = Rule("qemu.user.avx10-version", "this version of AVX10 has it", "x86_cpu_set_avx10_version", since="11.0")
+USER_OFF = Rule("qemu.user.off", "-cpu switches it off", "x86_cpu_parse_featurestr, target/i386/cpu.c", remedy="drop it from -cpu")
+
+
+class Plan(NamedTuple):
+    """What a -cpu argument means on a machine type, whatever the host: `assigned` are the properties that it and the machine type set."""
+
+    model: str
+    assigned: dict[str, Any]
+    switches: tuple[Switch, ...]
+    late_error: str | None
+    option: properties.CpuOption
+
+
+@lru_cache(maxsize=1024)
+def plan(release: str, machine_name: str, cpu: str) -> Plan:
+    """Read a -cpu argument for a machine type; raises QemuError with QEMU's message."""
+    tables, machine = catalog(release), find_machine(release, machine_name)
+    name = properties.model_of(cpu)
+    model = tables.resolve_model(name, machine)
+    option = properties.parse(cpu)
+    type_name = name + TYPE_SUFFIX
+    ancestors = {type_name, TYPE_SUFFIX[1:]} | ({"max" + TYPE_SUFFIX} if name == "host" else set())
+    assigned: dict[str, Any] = {}
+    switches: list[Switch] = []
+    if model not in HOST_MODELS and model != "base":
+        for flag, on in tables.kvm_defaults(machine):
+            switches.append(Switch(flag, on, KVM_DEFAULT_ON if on else KVM_DEFAULT_OFF))
+    settings = [(name, text, False) for kind, name, text in machine.compat if kind in ancestors]
+    settings += [(name, text, True) for name, text in option.settings]
+    for prop, text, by_user in settings:
+        try:
+            found = properties.find(tables, type_name, prop)
+            if isinstance(found, Flag):
+                on = properties.boolean(prop, text)
+                rule = (USER_ON if on else USER_OFF) if by_user else (MACHINE_ON if on else MACHINE_OFF)
+                switches.append(Switch(found, on, rule))
+            else:
+                assigned[found] = properties.value(tables, type_name, found, text, prop)
+                if found == "avx10-version" and tables.number >= (11, 0):
+                    switches += _avx10(tables, assigned[found])
+        except QemuError as error:
+            raise QemuError(f"can't apply global {type_name}.{prop}={text}: {error.message}", option.warnings) from None
+    late_error = None
+    for names, on in ((option.plus, True), (option.minus, False)):
+        for prop in names:
+            try:
+                found = properties.find(tables, type_name, prop)
+                if isinstance(found, Flag):
+                    switches.append(Switch(found, on, USER_ON if on else USER_OFF))
+                else:
+                    assigned[found] = properties.switch(tables, found, on, prop)
+            except QemuError as error:
+                late_error = late_error or error.message
+    return Plan(model, assigned, tuple(switches), late_error, option)
+
+
+def _avx10(tables: Catalog, version: int) -> list[Switch]:
+    """What setting AVX10's version switches on since QEMU 11.0."""
+    names = ("avx10", "avx10-128", "avx10-256", "avx10-512", "avx10-vnni-int")[: 0 if version == 0 else 4 if version == 1 else 5]
+    return [Switch(tables.flags[name], True, USER_AVX10, asked=False) for name in names]
