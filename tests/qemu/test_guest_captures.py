@@ -24,7 +24,6 @@ from vcpuid.cpuid.words import CpuidWord
 from vcpuid.errors import QemuError
 from vcpuid.path.decisions import replay
 from vcpuid.qemu import KvmHost, QemuResult, guest_tables
-from vcpuid.qemu.rules import table_words
 from vcpuid.sources.snapshot import parse_snapshot
 
 QEMU = Path(__file__).parents[1] / "captures" / "qemu"
@@ -144,6 +143,6 @@ def test_complaints_from_outside_are_few_and_known() -> None:
 @pytest.mark.parametrize(("name", "row"), [row for row in ROWS if row.values[1]["vcpus"]])
 def test_decisions_lead_from_what_kvm_supports_to_the_table(name: str, row: dict[str, Any]) -> None:
     result = result_of(name, row)
-    replayed = replay(table_words(result.supported), result.decisions)
-    expected = {word: value for word, value in table_words(result.tables[0]).items() if value}
+    replayed = replay({**result.supported.words()}, result.decisions)
+    expected = {word: value for word, value in result.tables[0].words().items() if value}
     assert {word: value for word, value in replayed.items() if value and isinstance(word, CpuidWord)} == expected

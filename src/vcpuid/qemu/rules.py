@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, CpuidTable, Entry
+from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.cpuid.words import REGISTERS, CpuidWord, Register, Word
 from vcpuid.path.decisions import Decision, Ledger, Rule, replay
 from vcpuid.qemu.state import CpuState
@@ -89,25 +89,26 @@ def rule_for(word: CpuidWord, present: bool, hyperv: bool) -> Rule:
     return by_register or _BY_LEAF.get(word.function, UNKNOWN)
 
 
-def table_words(entries: Iterable[Entry]) -> dict[Word, int]:
-    """Return every register of a table; an entry whose index does not count is sub-leaf 0, and of duplicates the first holds."""
-    words: dict[Word, int] = {}
-    for function, index, flags, *values in entries:
-        subleaf = index if flags & SIGNIFICANT_INDEX else 0
-        for register, value in zip(REGISTERS, values, strict=True):
-            words.setdefault(CpuidWord(function, subleaf, register), value)
-    return words
-
-
 def account(supported: CpuidTable, state: CpuState, table: CpuidTable) -> tuple[Decision, ...]:
     """Extend the decisions on feature words so that they lead from what KVM supports to the table, register by register."""
-    before = replay(table_words(supported), state.decisions)
-    after = table_words(table)
-    leaves = {(word.function, word.index) for word in after if isinstance(word, CpuidWord)}
-    hyperv = (0x40000100, 0) in leaves or (0x40000002, 0) in leaves
+    decided = replay(_given(supported, state.decisions), state.decisions)
+    before, after = supported.by_key(), table.by_key()
+    hyperv = (0x40000100, 0) in after or (0x40000002, 0) in after
+    touched = {(word.function, word.index) for word in decided if isinstance(word, CpuidWord)}
     ledger = Ledger()
-    for word in before.keys() | after.keys():
-        was, now = before.get(word, 0), after.get(word, 0)
-        if was != now and isinstance(word, CpuidWord):
-            ledger.compute(word, was, now, rule_for(word, (word.function, word.index) in leaves, hyperv))
-    return (*state.decisions, *sorted(ledger.decisions, key=lambda decision: decision.word))
+    for place in sorted(before.keys() | after.keys() | touched):
+        had, has = before.get(place), after.get(place)
+        if place not in touched and had is not None and has is not None and had[3:] == has[3:]:
+            continue
+        for number, register in enumerate(REGISTERS, 3):
+            word = CpuidWord(*place, register)
+            was = decided.get(word, had[number] if had else 0)
+            now = has[number] if has else 0
+            if was != now:
+                ledger.compute(word, was, now, rule_for(word, has is not None, hyperv))
+    return (*state.decisions, *ledger.decisions)
+
+
+def _given(supported: CpuidTable, decisions: Iterable[Decision]) -> dict[Word, int]:
+    """The words that decisions are about, as KVM supports them."""
+    return {decision.word: supported.word(decision.word) for decision in decisions if isinstance(decision.word, CpuidWord)}
