@@ -38,6 +38,12 @@ def test_what_kvm_supports_is_modelled_where_the_snapshot_does_not_tell() -> Non
     assert modelled.supported.get(7) is not None
 
 
+def test_what_kvm_supports_stands_for_silicon_that_the_snapshot_does_not_tell() -> None:
+    table = guest_tables("Skylake-Server", host=replace(host(), raw=CpuidTable())).tables[0]
+    assert table.registers(0) == guest_tables("Skylake-Server", host=host()).tables[0].registers(0)
+    assert table.registers(0xD, 2) == guest_tables("Skylake-Server", host=host()).tables[0].registers(0xD, 2)
+
+
 def test_hyperv_is_modelled_where_the_snapshot_does_not_tell() -> None:
     without = replace(host(), hyperv=None)
     assert guest_tables("host,hv-time", host=without, kernel="6.12").tables[0].registers(0x40000003).eax == 0x222

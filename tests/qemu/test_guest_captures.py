@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from vcpuid.cpuid.registers import CpuidTable, Snapshot
-from vcpuid.cpuid.words import CpuidWord
+from vcpuid.cpuid.words import CpuidWord, Word
 from vcpuid.errors import QemuError
 from vcpuid.path.decisions import replay
 from vcpuid.qemu import KvmHost, QemuResult, guest_tables
@@ -143,6 +143,7 @@ def test_complaints_from_outside_are_few_and_known() -> None:
 @pytest.mark.parametrize(("name", "row"), [row for row in ROWS if row.values[1]["vcpus"]])
 def test_decisions_lead_from_what_kvm_supports_to_the_table(name: str, row: dict[str, Any]) -> None:
     result = result_of(name, row)
-    replayed = replay({**result.supported.words()}, result.decisions)
+    given: dict[Word, int] = dict(result.supported.words().items())
+    replayed = replay(given, result.decisions)
     expected = {word: value for word, value in result.tables[0].words().items() if value}
     assert {word: value for word, value in replayed.items() if value and isinstance(word, CpuidWord)} == expected

@@ -54,9 +54,10 @@ def guest_tables(
 ) -> QemuResult:
     """Work out the tables that QEMU hands to KVM_SET_CPUID2 for `-cpu CPU -machine MACHINE -smp SMP`.
 
-    `host` holds the host's RAW leaves; its SUP and HV lines are used where there are any, else both are modelled for `kernel` and its
-    module parameters `params`. `kvm` is what else QEMU asks of KVM. Raises QemuError with QEMU's message, and the warnings before it, where
-    QEMU refuses to start; InputError for a release that is none; UnavailableError where the host does not tell what -cpu asks to copy.
+    `host` holds the host's RAW leaves, or SUP lines that stand for them; its SUP and HV lines are used where there are any, else both are
+    modelled for `kernel` and its module parameters `params`. `kvm` is what else QEMU asks of KVM. Raises QemuError with QEMU's message,
+    and the warnings before it, where QEMU refuses to start; InputError for a release that is none; UnavailableError where the host does
+    not tell what -cpu asks to copy.
 
     Not among the warnings: that a machine type is deprecated, which says nothing of the CPU.
     """
@@ -66,6 +67,8 @@ def guest_tables(
     if supported is None:
         supported = kvm_supported(host, kernel, params).table
         host = replace(host, supported=supported)
+    if not host.raw:
+        host = replace(host, raw=supported)
     if host.hyperv is None and "hv" in cpu:
         host = replace(host, hyperv=hyperv_supported(host, kernel, params).table)
     resolved = catalog.resolve_machine(release, machine)
