@@ -56,8 +56,7 @@ def guest_tables(
 
     `host` holds the host's RAW leaves, or SUP lines that stand for them; its SUP and HV lines are used where there are any, else both are
     modelled for `kernel` and its module parameters `params`. `kvm` is what else QEMU asks of KVM. Raises QemuError with QEMU's message,
-    and the warnings before it, where QEMU refuses to start; InputError for a release that is none; UnavailableError where the host does
-    not tell what -cpu asks to copy.
+    and the warnings before it, where QEMU refuses to start; InputError for a release that is none.
 
     Not among the warnings: that a machine type is deprecated, which says nothing of the CPU.
     """
