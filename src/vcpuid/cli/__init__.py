@@ -5,10 +5,10 @@ Exit status: 0 yes, 1 no (a check that fails, or KVM or QEMU would refuse), 2 us
 
 from __future__ import annotations
 
-import os
 import sys
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from vcpuid.cli.lazy import LazyGroup
 from vcpuid.errors import VcpuidError
@@ -49,7 +49,7 @@ def main() -> None:
     except VcpuidError as error:
         print(f"vcpuid: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except SystemExit:
+        if isinstance(sys.stdout, PacifyFlushWrapper):  # click's mark that whoever read our output has gone: no error of ours
+            sys.exit(0)
+        raise
