@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from vcpuid.cli.lazy import LazyGroup
 from vcpuid.errors import VcpuidError
@@ -49,7 +48,3 @@ def main() -> None:
     except VcpuidError as error:
         print(f"vcpuid: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except SystemExit:
-        if isinstance(sys.stdout, PacifyFlushWrapper):  # click's mark that whoever read our output has gone: no error of ours
-            sys.exit(0)
-        raise
