@@ -77,7 +77,10 @@ class GuestWords(TableWords):
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One guest CPU and all that led to it. `tables` are what QEMU hands to KVM_SET_CPUID2, one a vCPU; `kept` is what the first keeps."""
+    """One guest CPU and all that led to it. `tables` are what QEMU hands to KVM_SET_CPUID2, one a vCPU; `kept` is what the first keeps.
+
+    `state` is QEMU's CPU behind the tables.
+    """
 
     cpu: str
     host: Snapshot
@@ -85,6 +88,7 @@ class Path:
     tables: tuple[CpuidTable, ...]
     kept: CpuidTable
     trace: Trace
+    state: CpuState
     warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -112,7 +116,7 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
     if probe is not None:
         vcpu, guest = _observe(probe, table, vcpu, msrs, kernel)
     trace = Trace((silicon, kernel_step, supported, machine, vcpu, guest))
-    return Path(cpu, host, stack, tuple(made.tables), kept.table, trace, tuple(made.warnings), remarks)
+    return Path(cpu, host, stack, tuple(made.tables), kept.table, trace, made.state, tuple(made.warnings), remarks)
 
 
 def _vendor_remarks(host: Snapshot) -> Iterator[str]:

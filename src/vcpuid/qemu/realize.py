@@ -196,6 +196,7 @@ def _state(draft: Draft, found: Plan) -> CpuState:
         guest_phys_bits=props["guest-phys-bits"],
         features=draft.features,
         user_features=draft.user,
+        filtered=draft.filtered,
         props=props,
         warnings=draft.warnings,
         late_warnings=draft.late_warnings,
