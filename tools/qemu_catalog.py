@@ -89,7 +89,8 @@ def overlay(rows: list[Row], warnings: list[str]) -> None:
 def empty_host(command: str, cpu: str) -> list[str]:
     """Return what the program warns of on a host that supports nothing."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as host:
-        host.write("RAW 00000000.0 0000001f 756e6547 6c65746e 49656e69\nSUP 00000000.0 f0 0000001f 756e6547 6c65746e 49656e69\nMSR 8b 1 0\n")
+        leaf = "0000001f 756e6547 6c65746e 49656e69"
+        host.write(f"RAW 00000000.0 {leaf}\nSUP 00000000.0 f0 {leaf}\nMSR 8b 1 0\n")
         host.flush()
         command_line = [*shlex.split(command), "--host", host.name, "--cpu", cpu, "--machine", "q35"]
         answer = subprocess.run(command_line, capture_output=True, check=True)
@@ -148,16 +149,16 @@ def xsave(source: Source, rows: list[Row]) -> list[list[Any]]:
 
 
 AVX512F, AVX10 = ("FEAT_7_0_EBX", 1 << 16), ("FEAT_7_1_EDX", 1 << 19)
-CACHE_TYPES = {"DATA_CACHE": "data", "INSTRUCTION_CACHE": "instruction", "UNIFIED_CACHE": "unified", 0: "data", 1: "instruction", 2: "unified"}
+CACHE_TYPES = {"DATA_CACHE": "data", "INSTRUCTION_CACHE": "instruction", "UNIFIED_CACHE": "unified"}
+CACHE_TYPES_BY_NUMBER = dict(enumerate(CACHE_TYPES.values()))
 
 
 def caches(source: Source, used: set[str]) -> dict[str, Any]:
     """Return the CPUCaches that models use, by name; fields by QEMU's names."""
 
     def tidy(cache: Row) -> Row:
-        kind = cache.get("type")
-        level = cache.get("share_level")
-        tidied = {**cache, "type": CACHE_TYPES[kind if kind in CACHE_TYPES else 0]}
+        kind, level = cache.get("type", 0), cache.get("share_level")
+        tidied = {**cache, "type": CACHE_TYPES[kind] if kind in CACHE_TYPES else CACHE_TYPES_BY_NUMBER[kind]}
         if level is not None:
             tidied["share_level"] = str(level).rpartition("_")[2].lower()
         return tidied
@@ -169,7 +170,9 @@ def caches(source: Source, used: set[str]) -> dict[str, Any]:
     }
 
 
-_MODEL_IDS = "".join(f'{{ "{model}-x86_64-cpu", "model-id", "QEMU Virtual CPU version \\1" }}, ' for model in ("qemu32", "qemu64", "athlon"))
+_MODEL_IDS = "".join(
+    f'{{ "{model}-x86_64-cpu", "model-id", "QEMU Virtual CPU version \\1" }}, ' for model in ("qemu32", "qemu64", "athlon")
+)
 
 
 def compat(source: Source, known: set[str]) -> dict[str, Any]:
@@ -188,10 +191,8 @@ def compat(source: Source, known: set[str]) -> dict[str, Any]:
 
 def machines(qemu: Qmp, source: Source) -> dict[str, Any]:
     """Return the machine types of PCs and microvm: alias, release, and how the CPU versions of unversioned models are chosen."""
-    split = {
-        f"pc-q35-{major}.{minor}"
-        for major, minor in re.findall(r"pc_q35_machine_(\d+)_(\d+)_options\([^)]*\)\s*\{[^}]*default_kernel_irqchip_split = true", source.text)
-    }
+    splitting = r"pc_q35_machine_(\d+)_(\d+)_options\([^)]*\)\s*\{[^}]*default_kernel_irqchip_split = true"
+    split = {f"pc-q35-{major}.{minor}" for major, minor in re.findall(splitting, source.text)}
     unset = re.findall(r'pc_compat_(\d+)_(\d+)_fn\([^)]*\)\s*\{[^}]*x86_cpu_change_kvm_default\("([^"]+)", NULL\)', source.text)
     found = {}
     for machine in sorted(qemu.ask("query-machines"), key=lambda machine: machine["name"]):

@@ -25,7 +25,9 @@ def masks(rows: list[Row], aliases: dict[str, str]) -> dict[str, tuple[str, int]
 
 
 def _value(text: str) -> Any:
-    return {"on": True, "true": True, "off": False, "false": False}.get(text, int(text, 0) if re.fullmatch(r"0x[\da-f]+|\d+", text) else text)
+    if text in ("on", "true", "off", "false"):
+        return text in ("on", "true")
+    return int(text, 0) if re.fullmatch(r"0x[\da-f]+|\d+", text) else text
 
 
 def source_models(source: Source, rows: list[Row], aliases: dict[str, str]) -> tuple[list[Row], dict[str, Any]]:

@@ -65,7 +65,7 @@ def plan(release: str, machine_name: str, cpu: str) -> Plan:
                 rule = (USER_ON if on else USER_OFF) if by_user else (MACHINE_ON if on else MACHINE_OFF)
                 switches.append(Switch(found, on, rule))
             else:
-                assigned[found] = properties.value(tables, type_name, found, text, prop)
+                assigned[found] = properties.value(tables, found, text, prop)
                 if found == "avx10-version" and tables.number >= (11, 0):
                     switches += _avx10(tables, assigned[found])
         except QemuError as error:

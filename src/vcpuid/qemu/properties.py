@@ -82,7 +82,7 @@ def _metric(text: str) -> str:
 def find(catalog: Catalog, type_name: str, name: str) -> Flag | str:
     """Return what a property name stands for on a type of CPU: the bits of a feature, or the name of another property.
 
-    Raises QemuError where that type has no such property.
+    Raises QemuError where that type has no such property, or nobody may set it.
     """
     name = catalog.aliases.get(name, name)
     if name in catalog.flags:
@@ -90,14 +90,14 @@ def find(catalog: Catalog, type_name: str, name: str) -> Flag | str:
     found = catalog.properties.get(name)
     if found is None or (found.host_only and type_name.removesuffix(TYPE_SUFFIX) not in HOST_MODELS):
         raise QemuError(f"Property '{type_name}.{name}' not found")
+    if name in _READ_ONLY:
+        raise QemuError(f"Property '{type_name}.{name}' is not writable")
     return name
 
 
-def value(catalog: Catalog, type_name: str, name: str, text: str, spelled: str) -> Any:
+def value(catalog: Catalog, name: str, text: str, spelled: str) -> Any:
     """Read the value of a property that is no feature, `spelled` as the user did; raises QemuError with QEMU's words where it refuses."""
     kind = catalog.properties[name].type
-    if name in _READ_ONLY:
-        raise QemuError(f"Property '{type_name}.{name}' is not writable")
     if kind == "bool":
         return boolean(spelled, text)
     if kind == "OnOffAuto":
@@ -127,9 +127,10 @@ def switch(catalog: Catalog, name: str, on: bool, spelled: str) -> bool:
     kind = catalog.properties[name].type
     if kind == "bool":
         return on
-    if kind.startswith(("int", "uint")):
-        raise QemuError(f"Parameter '{spelled}' expects {_visited(catalog, name, kind)}")
-    raise QemuError(f"Invalid parameter type for '{spelled}', expected: string")
+    if kind.startswith(("int", "uint")) and _visited(catalog, name, kind) == "uint64":
+        raise QemuError(f"Parameter '{spelled}' expects uint64")
+    expected = "integer" if kind.startswith("int") else "string"
+    raise QemuError(f"Invalid parameter type for '{spelled}', expected: {expected}")
 
 
 def _visited(catalog: Catalog, name: str, kind: str) -> str:
