@@ -147,6 +147,20 @@ def test_a_host_without_raw_leaves_silicon_and_linux_unknown() -> None:
     assert fate("avx2", resolved) == [None, None, True, True, True, True]
 
 
+def test_remarks_say_where_a_kvm_is_not_linuxs_own_or_cannot_be() -> None:
+    patched = replace(host(SKYLAKE), params={"kvm.ignore_msrs": "N", "kvm_other.nested": "1"})
+    assert any("kvm_other" in remark for remark in resolve("host", host=patched, stack=Stack(kernel="6.12")).remarks)
+    bare = Snapshot(raw=CpuidTable(e._replace(ecx=e.ecx & ~(1 << 5)) if e.function == 1 else e for e in host(SKYLAKE).raw))
+    assert any("neither VMX nor SVM" in remark for remark in resolve("host", host=bare, stack=Stack(kernel="6.12")).remarks)
+    assert not resolve("host", host=host(SKYLAKE), stack=Stack(kernel="6.12")).remarks
+
+
+def test_a_release_without_tables_is_remarked_upon() -> None:
+    remarks = resolve("host", host=host(SKYLAKE), stack=Stack(kernel="6.14.2", qemu="9.2")).remarks
+    assert [remark for remark in remarks if "6.14" in remark and "6.12" in remark]
+    assert [remark for remark in remarks if "9.2" in remark and "7.2" in remark]
+
+
 def test_a_host_with_nothing_is_refused() -> None:
     with pytest.raises(InputError):
         resolve("host", host=Snapshot())

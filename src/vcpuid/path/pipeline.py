@@ -19,6 +19,7 @@ from vcpuid.qemu.state import CpuState
 from vcpuid.versions import kernel as kernel_tables
 
 GUEST = "the guest's CPUID instruction"
+VMX, SVM = CpuidWord(1, 0, "ecx"), CpuidWord(0x80000001, 0, "ecx")
 
 
 class Reading(Protocol):
@@ -101,7 +102,7 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
     KvmError where QEMU or KVM would refuse, InputError for what makes no sense.
     """
     stack = stack or Stack()
-    remarks = (*stack.remarks, *_vendor_remarks(host))
+    remarks = (*stack.remarks, *_kvm_remarks(host))
     kernel = kernel_tables(stack.kernel)
     silicon, kernel_step, supported = _host_steps(host, kernel, stack)
     made = qemu.guest_tables(
@@ -119,11 +120,13 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
     return Path(cpu, host, stack, tuple(made.tables), kept.table, trace, made.state, tuple(made.warnings), remarks)
 
 
-def _vendor_remarks(host: Snapshot) -> Iterator[str]:
-    """Name a vendor module of KVM that is none of Linux's own, where the snapshot's parameters show one."""
+def _kvm_remarks(host: Snapshot) -> Iterator[str]:
+    """Say where the host's KVM is not one of Linux's own, as its modules' parameters show, and where there can be none."""
     modules = {name.partition(".")[0] for name in host.params}
     for module in sorted(modules - {"kvm", "kvm_intel", "kvm_amd"}):
         yield f"this host's KVM runs on {module}, which is not one of Linux's own vendor modules: where it was asked, its answers hold"
+    if host.supported is None and host.raw and not (host.raw.word(VMX) & 1 << 5 or host.raw.word(SVM) & 1 << 2):
+        yield "this processor reports neither VMX nor SVM: KVM's part is what it would be if KVM could run here"
 
 
 def guest_view(path: Path) -> CpuidTable:
