@@ -1,0 +1,199 @@
+"""Boot a Linux kernel in QEMU with an initrd made here, show its console, and tell whether the first process lived.
+
+    tools/boot_guest.py --kernel vmlinuz --cpu max,x-force-features=on,+rtm
+
+The first process is guest_init.c, linked with this machine's C library: it dies where CPUID promises what the processor does not execute.
+Needs QEMU, gcc and a kernel image, neither root nor the network. The kernel image must have what distributions build in: initrd, devtmpfs,
+the serial console. Exit status 0 where init lived, 1 where it died, 4 where something is lacking or the guest did not end in its time.
+
+As a module: `Initrd` packs files and programs, `boot` runs a kernel on one and gives its console's text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import os
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+INIT_SOURCE = Path(__file__).with_name("guest_init.c")
+LIVED, DIED = "init: lives", "Attempted to kill init"
+_UNPACK = {".xz": "xz", ".zst": "zstd", ".gz": "gzip"}
+
+
+class Lacking(Exception):
+    """Something that a guest needs is not on this machine: the message says what."""
+
+
+class Initrd:
+    """The files of an initial RAM disk, put in a cpio archive of the form that the kernel reads (newc)."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[int, tuple[int, int], bytes]] = {}
+        self._put("dev/console", stat.S_IFCHR | 0o600, b"", (5, 1))
+
+    def add(self, path: str | Path, content: bytes, mode: int = 0o755) -> None:
+        """Add a regular file, and the folders that lead to it."""
+        self._put(str(path).lstrip("/"), stat.S_IFREG | mode, content, (0, 0))
+
+    def add_program(self, path: str | Path, program: Path) -> None:
+        """Add a program or a shared object as `path`, and the shared libraries that it needs where they are on this machine."""
+        self.add(path, program.read_bytes())
+        listing = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
+        for library in re.findall(r"(/\S+) \(0x", listing):
+            self.add(library, Path(library).read_bytes())
+
+    def pack(self) -> bytes:
+        """Give the archive, compressed."""
+        parts = [_member(name, number, *self._files[name]) for number, name in enumerate(sorted(self._files), 1)]
+        return gzip.compress(b"".join([*parts, _member("TRAILER!!!", 0, 0, (0, 0), b"")]), 1)
+
+    def _put(self, path: str, mode: int, content: bytes, device: tuple[int, int]) -> None:
+        for folder in list(Path(path).parents)[:-1]:
+            self._files.setdefault(str(folder), (stat.S_IFDIR | 0o755, (0, 0), b""))
+        self._files[path] = (mode, device, content)
+
+
+def _member(name: str, number: int, mode: int, device: tuple[int, int], content: bytes) -> bytes:
+    """One file of the archive: a header of hexadecimal fields, the name, the content, the latter two padded to 4 bytes."""
+    path = name.encode() + b"\0"
+    fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(path), 0)
+    head = b"070701" + b"".join(b"%08X" % field for field in fields) + path
+    return head + bytes(-len(head) % 4) + content + bytes(-len(content) % 4)
+
+
+def crash_initrd(libraries: bool = True) -> bytes:
+    """Build guest_init.c into an initrd; with `libraries` false, linked statically. Raises Lacking without a C compiler or library."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "init")
+        # -fno-builtin: call the library's functions, as the compiler would otherwise put in its own code or compute the answers.
+        command = ["gcc", "-O1", "-fno-builtin", *(() if libraries else ("-static",)), "-o", program, INIT_SOURCE]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except OSError as error:
+            raise Lacking(f"gcc: {error.strerror}") from None
+        except subprocess.CalledProcessError as error:
+            raise Lacking(f"gcc cannot build {INIT_SOURCE.name}: {error.stderr.strip()}") from None
+        initrd = Initrd()
+        initrd.add_program("init", program)
+        return initrd.pack()
+
+
+def find_kernel() -> Path:
+    """Find a kernel image: the running release's, else the last by name of those installed. Raises Lacking where there is none to read."""
+    release = platform.release()
+    named = [Path(f"/boot/vmlinuz-{release}"), Path(f"/lib/modules/{release}/vmlinuz")]
+    installed = sorted([*Path("/boot").glob("vmlinuz-*"), *Path("/lib/modules").glob("*/vmlinuz")], reverse=True)
+    for image in (*named, *installed):
+        if os.access(image, os.R_OK):
+            return image
+    raise Lacking("no readable kernel image in /boot or /lib/modules")
+
+
+def module(kernel: Path, name: str) -> bytes:
+    """Read a module of this kernel, unpacked. Its modules are beside the image, or in lib/modules beside its folder. Raises Lacking."""
+    if kernel.name == "vmlinuz":
+        folders = [kernel.parent]
+    else:
+        release = kernel.name.removeprefix("vmlinuz-")
+        folders = [kernel.parent.parent / lib / "modules" / release for lib in ("lib", "usr/lib")]
+    for folder in folders:
+        for file in folder.rglob(f"{name}.ko*"):
+            tool = _UNPACK.get(file.suffix)
+            if tool is None:
+                return file.read_bytes()
+            if shutil.which(tool) is None:
+                raise Lacking(f"{tool} to unpack {file.name}")
+            return subprocess.run([tool, "-dc", file], check=True, capture_output=True).stdout
+    raise Lacking(f"no module {name} for {kernel}")
+
+
+def boot(
+    kernel: Path,
+    initrd: bytes,
+    *,
+    cpu: str,
+    qemu: str = "qemu-system-x86_64",
+    accel: str = "tcg",
+    append: str = "",
+    memory: int = 512,
+    seconds: float = 120,
+) -> str:
+    """Run QEMU until the guest ends, and give what it and the guest's console printed; what there is of it, where time ran out.
+
+    `memory` is in MiB. Raises Lacking without QEMU.
+    """
+    with tempfile.NamedTemporaryFile(suffix=".cpio.gz") as file:
+        file.write(initrd)
+        file.flush()
+        command = [
+            qemu,
+            "-accel",
+            accel,
+            "-cpu",
+            cpu,
+            "-m",
+            str(memory),
+            "-nodefaults",
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+        ]
+        command += ["-kernel", str(kernel), "-initrd", file.name, "-append", f"console=ttyS0 panic=-1 {append}".rstrip()]
+        try:
+            output = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds
+            ).stdout
+        except OSError as error:
+            raise Lacking(f"{qemu}: {error.strerror}") from None
+        except subprocess.TimeoutExpired as late:
+            output = late.stdout or b""
+    return output.decode(errors="replace").replace("\r", "")
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Boot a kernel in QEMU and tell whether its first process lived.")
+    parser.add_argument("--kernel", type=Path, help="kernel image (default: one that is installed)")
+    parser.add_argument("--qemu", default="qemu-system-x86_64", help="QEMU's binary (default: %(default)s)")
+    parser.add_argument("--accel", default="tcg", choices=("tcg", "kvm"), help="who executes the guest (default: %(default)s)")
+    parser.add_argument("--cpu", default="max,x-force-features=on,+rtm", help="QEMU's -cpu (default: %(default)s)")
+    parser.add_argument("--append", default="", help="further words for the kernel's command line")
+    parser.add_argument("--seconds", type=float, default=120, help="how long the guest may take (default: %(default)g)")
+    parser.add_argument("--static", action="store_true", help="link init statically")
+    parser.add_argument("--all", action="store_true", help="show the whole console, not just what comes from init on")
+    options = parser.parse_args()
+    try:
+        kernel = options.kernel or find_kernel()
+        initrd = crash_initrd(libraries=not options.static)
+        console = boot(
+            kernel, initrd, cpu=options.cpu, qemu=options.qemu, accel=options.accel, append=options.append, seconds=options.seconds
+        )
+    except Lacking as lack:
+        print(f"lacking: {lack}", file=sys.stderr)
+        return 4
+    print(console if options.all else shorten(console))
+    if DIED in console or LIVED in console:
+        return 1 if DIED in console else 0
+    print("the guest did not come to an end that tells", file=sys.stderr)
+    return 4
+
+
+def shorten(console: str) -> str:
+    """Leave QEMU's own messages and what the console shows from the first process on."""
+    lines = console.splitlines()
+    start = next((number for number, line in enumerate(lines) if "Run /init" in line), len(lines))
+    return "\n".join([*(line for line in lines[:start] if "qemu-system" in line), *lines[start:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
