@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +15,9 @@ from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError, UnavailableError
 from vcpuid.path.stack import Params, Stack
 from vcpuid.versions import KERNELS, QEMUS
+
+if TYPE_CHECKING:
+    from vcpuid.path.pipeline import Probe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,6 +48,15 @@ def read_host(source: str | None, *, kvm: bool = True) -> Host:
     except UnavailableError as lacking:
         print(f"vcpuid: {lacking}; KVM's answer is modelled from this processor's CPUID", file=sys.stderr)
         return Host(sources.read("live"), True)
+
+
+def probe_for(host: Host) -> Probe | None:
+    """Return the real guest as a probe where the host is this machine and /dev/kvm may be used, else None: the model answers."""
+    if not host.here or host.snapshot.supported is None or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return None
+    from vcpuid.kvm.guest import read_cpuid
+
+    return read_cpuid
 
 
 def stack_options(command: F) -> F:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
+from vcpuid.cli.common import Host, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.path.explain import Explanation, Reason, Stage
 from vcpuid.path.stack import Stack
@@ -26,7 +26,6 @@ def command(feature: str, cpu: str, source: str | None, no_probe: bool, stack: C
     FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities, or a line of QEMU's log such as 'CPUID.07H:EBX.avx2 [bit 5]'.
     Exit status 0 where the guest sees the feature, 1 where it does not.
     """
-    from vcpuid.cli.probe import probe_for
     from vcpuid.cpuid.names import find
     from vcpuid.path.explain import explain
     from vcpuid.path.pipeline import resolve

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
+from vcpuid.cli.common import Host, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.path.explain import Explanation
 from vcpuid.path.stack import Stack
@@ -24,7 +24,6 @@ def command(cpu: str, source: str | None, no_probe: bool, stack: Callable[[Host]
     With --format lines, a snapshot of the guest: what its CPUID returns (RAW), the table set (TAB) and kept (GOT). vcpuid reads it back
     as a HOST, for a guest within the guest, and as a TABLE.
     """
-    from vcpuid.cli.probe import probe_for
     from vcpuid.cpuid import Snapshot
     from vcpuid.path.pipeline import guest_view, resolve
     from vcpuid.path.survey import survey
