@@ -191,7 +191,7 @@ def compat(source: Source, known: set[str]) -> dict[str, Any]:
 
 def machines(qemu: Qmp, source: Source) -> dict[str, Any]:
     """Return the machine types of PCs and microvm: alias, release, and how the CPU versions of unversioned models are chosen."""
-    splitting = r"pc_q35_machine_(\d+)_(\d+)_options\([^)]*\)\s*\{[^}]*default_kernel_irqchip_split = true"
+    splitting = r"pc_q35_(?:machine_)?(\d+)_(\d+)_(?:machine_)?options\([^)]*\)\s*\{[^}]*default_kernel_irqchip_split = true"
     split = {f"pc-q35-{major}.{minor}" for major, minor in re.findall(splitting, source.text)}
     unset = re.findall(r'pc_compat_(\d+)_(\d+)_fn\([^)]*\)\s*\{[^}]*x86_cpu_change_kvm_default\("([^"]+)", NULL\)', source.text)
     found = {}

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from vcpuid.cpuid.registers import CpuidTable, Entry, Snapshot
+from vcpuid.cpuid.words import CpuidWord
+from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.entries import Builder
 from vcpuid.qemu.leaves import LEAVES, Cpu
 from vcpuid.qemu.state import CpuState
@@ -29,6 +31,8 @@ def cpu(
     given: dict[str, Any] = {"vendor": "GenuineIntel", "level": 0xD, "xlevel": 0x80000008, "family": 6, "model_number": 85, "stepping": 4}
     made = CpuState(release, f"pc-q35-{release}", "test-v1", **{**given, **state})
     made.features = features or {}
+    words = (row for row in catalog(release).words if isinstance(row.word, CpuidWord))
+    made.supported = {row.name: CpuidTable(supported).word(row.word) for row in words}
     modern = release == "11.1"
     made.props = {
         "legacy-cache": True,

@@ -30,6 +30,7 @@ _TOPOEXT = 1 << 22
 _LBR_FORMAT = 0x3F
 _PMU_VENDORS = ("GenuineIntel", "CentaurHauls", "  Shanghai  "), ("AuthenticAMD",)
 """Vendors with one kind of performance monitoring unit each."""
+_K7 = 6
 
 _BLANK = {
     "vendor": "", "family": 0, "model": 0, "stepping": 0, "model-id": "",
@@ -175,6 +176,8 @@ def _check_pmu(draft: Draft, host: Snapshot) -> None:
         return
     if not any(draft.props["vendor"] in alike and host.vendor in alike for alike in _PMU_VENDORS):
         draft.late_warnings.append("host doesn't support requested feature: vPMU")
+    elif draft.is_amd and draft.props["family"] < _K7:
+        draft.late_warnings.append("AMD performance-monitoring is supported from K7 and later")
 
 
 def _state(draft: Draft, found: Plan) -> CpuState:
@@ -196,6 +199,7 @@ def _state(draft: Draft, found: Plan) -> CpuState:
         guest_phys_bits=props["guest-phys-bits"],
         features=draft.features,
         user_features=draft.user,
+        supported=draft.supported.words,
         filtered=draft.filtered,
         props=props,
         warnings=draft.warnings,

@@ -15,10 +15,10 @@ class CpuState:
     with aliases resolved (EPYC-Milan-v2, host, max, base). `level`, `xlevel` and `xlevel2` are what leaves 0, 0x80000000 and 0xC0000000
     answer, `level_func7` the last sub-leaf of leaf 7. `features` holds QEMU's feature words by their names (FEAT_7_0_EBX,
     FEAT_ARCH_CAPABILITIES) after expansion and filtering; `user_features` the bits that -cpu names, `filtered` those that the guest
-    should have had and that the host or a missing dependency denies (with x-force-features=on it has them all the same). `props` holds the
-    final value of every other property under QEMU's own name, settings of the machine type included. `warnings` are what QEMU prints for
-    its first CPU, in its order and without the program's name, `late_warnings` what it prints once the vCPU is set up; it prints those of
-    them that are also in `once` for that CPU only.
+    should have had and that the host or a missing dependency denies (with x-force-features=on it has them all the same), `supported` what
+    QEMU takes the host to support. `props` holds the final value of every other property under QEMU's own name, settings of the machine
+    type included. `warnings` are what QEMU prints for its first CPU, in its order and without the program's name, `late_warnings` what it
+    prints once the vCPU is set up; it prints those of them that are also in `once` for that CPU only.
     """
 
     release: str
@@ -38,6 +38,7 @@ class CpuState:
     features: dict[str, int] = field(default_factory=dict)
     user_features: dict[str, int] = field(default_factory=dict)
     filtered: dict[str, int] = field(default_factory=dict)
+    supported: dict[str, int] = field(default_factory=dict)
     props: dict[str, object] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     late_warnings: list[str] = field(default_factory=list)

@@ -33,6 +33,22 @@ def components(cpu: Cpu) -> tuple[int, int]:
     return xcr0, cpu.word("FEAT_XSAVE_XSS_HI") << 32 | cpu.word("FEAT_XSAVE_XSS_LO")
 
 
+@cache
+def _users(release: str) -> dict[int, tuple[str, int]]:
+    """Return the feature, as a word and bits, that each component goes with."""
+    return {component.number: (component.word, component.mask) for component in reversed(catalog(release).components)}
+
+
+def _placed(cpu: Cpu, component: int) -> tuple[int, int]:
+    """Return a component's offset and flags; QEMU 7.2 asks the host for those alone whose feature KVM supports (kvm_cpu_xsave_init)."""
+    if cpu.release < (8, 0):
+        word, mask = _users(cpu.state.release)[component]
+        if cpu.state.supported.get(word, 0) & mask != mask:
+            return 0, 0
+    _, offset, flags, _ = cpu.host_cpuid(0xD, component)
+    return offset, flags & 6
+
+
 def leaf_d(cpu: Cpu, index: int) -> Regs:
     """Answer leaf 0xD: sub-leaf 0 the standard area, 1 the compacted one, others one component each, laid out as on the host."""
     if not cpu.word("FEAT_1_ECX") & XSAVE:
@@ -44,7 +60,7 @@ def leaf_d(cpu: Cpu, index: int) -> Regs:
         size = LEGACY_SIZE
         for component, room in known.items():
             if xcr0 >> component & 1:
-                size = max(size, cpu.host_cpuid(0xD, component)[1] + room)
+                size = max(size, _placed(cpu, component)[0] + room)
         return xcr0 & 0xFFFFFFFF, size, size, xcr0 >> 32
     if index == 1:
         eax = cpu.word("FEAT_XSAVE")
@@ -58,11 +74,10 @@ def leaf_d(cpu: Cpu, index: int) -> Regs:
     if index in known:
         if cpu.release >= (11, 0):
             # Whatever the guest may not use is shown nonetheless.
-            host, host_xss = cpu.host_supports(0xD, 0), cpu.host_supports(0xD, 1)
-            xcr0, xss = host[3] << 32 | host[0], host_xss[3] << 32 | host_xss[2]
+            supported = cpu.state.supported
+            xcr0, xss = supported["FEAT_XSAVE_XCR0_LO"], supported["FEAT_XSAVE_XSS_LO"]
         if xcr0 >> index & 1:
-            _, offset, flags, _ = cpu.host_cpuid(0xD, index)
-            return known[index], offset, flags & 6, 0
+            return known[index], *_placed(cpu, index), 0
         if xss >> index & 1:
             return known[index], 0, 1, 0
     return ZERO
