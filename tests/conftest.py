@@ -16,17 +16,19 @@ os.environ.setdefault("VCPUID_PEERS", str(Path(__file__).parents[2] / "shared" /
 RESULTS: dict[str, list[int]] = defaultdict(lambda: [0, 0])
 
 
-def lacking() -> dict[str, str | None]:
+def lacking(wanted: str) -> dict[str, str | None]:
+    """Say for each marker why its tests cannot run, None where they can; `wanted` is what -m asks for."""
     usable = os.access("/dev/kvm", os.R_OK | os.W_OK)
     return {
         "kvm": None if usable else "no usable /dev/kvm",
         "qemu": None if shutil.which("qemu-system-x86_64") else "no qemu-system-x86_64 installed",
         "x86": None if platform.machine() in ("x86_64", "i686") else f"{platform.machine()} has no CPUID instruction",
+        "slow": None if "slow" in wanted else "slow: runs with -m slow",
     }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    reasons = lacking()
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    reasons = lacking(config.option.markexpr)
     for item in items:
         for name, reason in reasons.items():
             if reason is not None and item.get_closest_marker(name):

@@ -128,27 +128,14 @@ def boot(
 ) -> str:
     """Run QEMU until the guest ends, and give what it and the guest's console printed; what there is of it, where time ran out.
 
-    `memory` is in MiB. Raises Lacking without QEMU.
+    `cpu` and `accel` are QEMU's options, `append` more of the kernel's command line, `memory` is in MiB. Raises Lacking without QEMU.
     """
     with tempfile.NamedTemporaryFile(suffix=".cpio.gz") as file:
         file.write(initrd)
         file.flush()
-        command = [
-            qemu,
-            "-accel",
-            accel,
-            "-cpu",
-            cpu,
-            "-m",
-            str(memory),
-            "-nodefaults",
-            "-display",
-            "none",
-            "-serial",
-            "stdio",
-            "-no-reboot",
-        ]
-        command += ["-kernel", str(kernel), "-initrd", file.name, "-append", f"console=ttyS0 panic=-1 {append}".rstrip()]
+        machine = f"-accel {accel} -m {memory} -nodefaults -display none -serial stdio -no-reboot".split()
+        guest = ["-kernel", str(kernel), "-initrd", file.name, "-append", f"console=ttyS0 panic=-1 {append}".rstrip()]
+        command = [qemu, "-cpu", cpu, *machine, *guest]
         try:
             output = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds
