@@ -26,6 +26,7 @@ RULES = {
     "qemu": (*BASE, "vcpuid.cpuid", "vcpuid.path.decisions", "vcpuid.linux", "vcpuid.kvm", "vcpuid.qemu"),
     "path": (*BASE, "vcpuid.cpuid", "vcpuid.path", "vcpuid.linux", "vcpuid.kvm", "vcpuid.qemu"),
     "sources": (*BASE, "vcpuid.cpuid", "vcpuid.kvm", "vcpuid.path", "vcpuid.sources"),
+    "probe": (*BASE, "vcpuid.cpuid", "vcpuid.kvm", "vcpuid.sources", "vcpuid.probe"),
 }
 CORE = ("errors", "versions", "data", "cpuid", "path", "linux", "kvm", "qemu")
 DEVICES = {"kvm/device", "kvm/guest", "qemu/qmp", "data/__init__"}

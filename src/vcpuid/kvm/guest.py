@@ -26,7 +26,10 @@ from vcpuid.kvm.structs import Regs, Segment, Sregs
 Mode = Literal[16, 32, 64]
 
 _MEMORY = 1 << 16
-_PAGE_TABLES, _CODE, _QUESTIONS, _ANSWERS = 0x1000, 0x4000, 0x6000, 0x8000
+CODE = 0x4000
+"""Where `machine` puts the guest's code."""
+
+_PAGE_TABLES, _QUESTIONS, _ANSWERS = 0x1000, 0x6000, 0x8000
 _AT_ONCE = (_ANSWERS - _QUESTIONS) // 8
 _TSS = 0x7FFBD000
 """Where KVM on Intel may keep its three pages: away from the memory, and small enough for fcntl.ioctl's signed argument."""
@@ -114,7 +117,7 @@ def read_cpuid(
     seen: dict[tuple[int, int], Registers] = {}
     limit = time.monotonic() + seconds
     code = _assemble(_read_loop(f"{_EMULATE} {_CPUID}" if emulate else _CPUID), mode)
-    with _machine(table, mode, cr4, apic, code) as (vcpu, memory):
+    with machine(table, mode, cr4=cr4, apic=apic, code=code) as (vcpu, memory):
         for start in range(0, len(leaves), _AT_ONCE):
             part = leaves[start : start + _AT_ONCE]
             try:
@@ -135,7 +138,7 @@ def time_exit(table: CpuidTable, mode: Mode = 64, *, rounds: int = 1000, seconds
     medians = []
     khz = None
     for timed in (_CPUID, _NOTHING):
-        with _machine(table, mode, 0, True, _assemble(_time_loop(timed), mode)) as (vcpu, memory):
+        with machine(table, mode, code=_assemble(_time_loop(timed), mode)) as (vcpu, memory):
             _run(vcpu, f"{mode}-bit guest", rounds, limit)
             stamps = struct.iter_unpack("<II", memory[_ANSWERS : _ANSWERS + 8 * rounds])
             medians.append(statistics.median((after - before) & 0xFFFFFFFF for before, after in stamps))
@@ -153,12 +156,17 @@ def _assemble(loop: Sequence[tuple[bool, str]], mode: Mode) -> bytes:
 
 
 @contextmanager
-def _machine(table: CpuidTable, mode: Mode, cr4: int, apic: bool, code: bytes) -> Iterator[tuple[Vcpu, mmap.mmap]]:
-    """A virtual machine with the table set and the code in place, all of it given back at the end."""
+def machine(
+    table: CpuidTable, mode: Mode = 64, *, cr4: int = 0, apic: bool = True, code: bytes = b""
+) -> Iterator[tuple[Vcpu, mmap.mmap]]:
+    """Yield the vCPU of a virtual machine with the table set and the code in place, and its memory; all of it is given back at the end.
+
+    The memory is 64 KiB from address 0, page tables and code in the lower 20 of them. Raises as `read_cpuid` does.
+    """
     if mode not in (16, 32, 64):
         raise InputError(f"mode {mode}: 16, 32 or 64")
     with mmap.mmap(-1, _MEMORY) as memory, Kvm() as kvm, kvm.create_vm() as vm:
-        memory[_CODE : _CODE + len(code)] = code
+        memory[CODE : CODE + len(code)] = code
         vm.set_tss_address(_TSS)
         vm.add_memory(memory)
         with vm.create_vcpu() as vcpu:
@@ -170,8 +178,8 @@ def _machine(table: CpuidTable, mode: Mode, cr4: int, apic: bool, code: bytes) -
 
 
 def _map_memory(memory: mmap.mmap) -> None:
-    """Page tables of long mode: the first 2 MiB at their own addresses."""
-    for level, entry in enumerate((_PAGE_TABLES + 0x1000 | 3, _PAGE_TABLES + 0x2000 | 3, 0x83)):
+    """Page tables of long mode: the first 2 MiB at their own addresses, open to user code too."""
+    for level, entry in enumerate((_PAGE_TABLES + 0x1000 | 7, _PAGE_TABLES + 0x2000 | 7, 0x87)):
         place = _PAGE_TABLES + 0x1000 * level
         memory[place : place + 8] = struct.pack("<Q", entry)
 
@@ -197,7 +205,7 @@ def _registers(now: Sregs, mode: Mode, cr4: int, apic: bool) -> Sregs:
 
 def _run(vcpu: Vcpu, what: str, count: int, limit: float) -> None:
     """Let the loop run `count` times."""
-    vcpu.set_regs(Regs(rip=_CODE, rsi=_QUESTIONS, rdi=_ANSWERS, rbp=count))
+    vcpu.set_regs(Regs(rip=CODE, rsi=_QUESTIONS, rdi=_ANSWERS, rbp=count))
     try:
         reason = vcpu.run(max(limit - time.monotonic(), 0.001))
     except KvmError as error:

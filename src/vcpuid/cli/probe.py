@@ -1,0 +1,141 @@
+"""vcpuid probe: advertised against what works."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.errors import UnavailableError
+from vcpuid.path.stack import Stack
+
+if TYPE_CHECKING:
+    from vcpuid.cpuid import CpuidTable
+    from vcpuid.probe import Instruction, Outcome
+
+
+@click.command(name="probe")
+@click.argument("features", nargs=-1, metavar="[FEATURE]...")
+@click.option("--cpu", metavar="CPU", help="The guest's CPU, as QEMU's -cpu takes it.  [default: host]")
+@click.option("--host", "source", metavar="HOST", help="Where the host's CPUID comes from.  [default: this machine]")
+@click.option("--table", "table_source", metavar="TABLE", help="Give the guest this table instead, as it is.")
+@click.option("--force", multiple=True, metavar="FEATURE", help="Force a feature on in the guest's table, or 'all'; may be repeated.")
+@click.option("--hide", multiple=True, metavar="FEATURE", help="Hide a feature from the guest's table, or 'all'; may be repeated.")
+@click.option("--no-guest", is_flag=True, help="Try this process alone.")
+@stack_options
+@format_option
+def command(
+    features: tuple[str, ...], cpu: str | None, source: str | None, table_source: str | None, force: tuple[str, ...],
+    hide: tuple[str, ...], no_guest: bool, stack: Callable[[Host], Stack], form: str,
+) -> None:  # fmt: skip
+    """Try instructions, in this process and in a real guest, and hold what works against what CPUID shows.
+
+    FEATURE restricts it to some features. Each instruction runs where a fault costs nothing. Exit status 1 where a feature is advertised
+    and its instruction faults: that is the hazard. Where the guest sees a feature as hidden that works, hiding did not stop it.
+    """
+    from vcpuid import probe
+
+    if table_source is not None and (cpu is not None or source is not None):
+        raise click.UsageError("--table is the guest's table as it is; --cpu and --host make one")
+    if no_guest and (table_source is not None or cpu is not None or source is not None or force or hide):
+        raise click.UsageError("--no-guest leaves no use for a guest's table")
+    tried = probe.instructions_of(features)
+    here = probe.process(tried)
+    inside = [] if no_guest else _guest(lambda: _table(cpu or "host", source, table_source, stack), force, hide, tried)
+    emit(_sheet(here, inside), form)
+    sys.exit(1 if any(outcome.verdict == probe.HAZARD for outcome in (*here, *inside)) else 0)
+
+
+def _guest(table: Callable[[], CpuidTable], force: Sequence[str], hide: Sequence[str], tried: Sequence[Instruction]) -> list[Outcome]:
+    """Try the guest; without a /dev/kvm that runs one, say so and leave it at the process."""
+    from vcpuid import probe
+    from vcpuid.kvm.device import Kvm
+
+    try:
+        Kvm().close()
+    except UnavailableError as lacking:
+        print(f"vcpuid: {lacking}; only this process is tried", file=sys.stderr)
+        return []
+    return probe.guest(probe.override(table(), force, hide), tried)
+
+
+def _table(cpu: str, source: str | None, table_source: str | None, stack: Callable[[Host], Stack]) -> CpuidTable:
+    """Return the table that the guest is to get, before bits are forced or hidden."""
+    from vcpuid import qemu
+    from vcpuid.cli.kvm import table_of
+
+    if table_source is not None:
+        return table_of(read_host(table_source).snapshot)
+    host = read_host(source)
+    chosen = stack(host)
+    made = qemu.guest_tables(
+        cpu, host=host.snapshot, qemu=chosen.qemu, machine=chosen.machine, smp=chosen.smp, kernel=chosen.kernel, params=chosen.params
+    )
+    print_warnings((*chosen.remarks, *made.warnings))
+    return made.tables[0]
+
+
+def _sheet(here: Sequence[Outcome], inside: Sequence[Outcome]) -> Sheet:
+    """Join both places, a row for each instruction."""
+    by_place = [{(outcome.feature, outcome.instruction): outcome for outcome in place} for place in (here, inside)]
+    rows = [_row(*key, *(place.get(key) for place in by_place)) for key in dict.fromkeys((*by_place[1], *by_place[0]))]
+    return Sheet(
+        columns=["feature", "instruction", "here", "works here", "guest", "works in guest", "verdict", "note"],
+        rows=rows,
+        data={"process": [_data(outcome) for outcome in here], "guest": [_data(outcome) for outcome in inside]},
+        foot=["", *_summary("this process", here), *_summary("the guest", inside), *_table_remarks(inside)],
+        styles={"feature": "bold"},
+    )
+
+
+def _row(feature: str, instruction: str, here: Outcome | None, inside: Outcome | None) -> dict[str, object]:
+    from vcpuid.probe import VERDICTS
+
+    known = [outcome for outcome in (here, inside) if outcome is not None]
+    return {
+        "feature": feature,
+        "instruction": instruction,
+        "here": here and here.advertised,
+        "works here": here and here.result,
+        "guest": inside and inside.advertised,
+        "works in guest": inside and inside.result,
+        "verdict": min((outcome.verdict for outcome in known), key=VERDICTS.index),
+        "note": "; ".join(dict.fromkeys(outcome.detail for outcome in known if outcome.detail)),
+    }
+
+
+def _data(outcome: Outcome) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {**asdict(outcome), "verdict": outcome.verdict}
+
+
+def _summary(place: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    from vcpuid.probe import HAZARD, HIDDEN
+
+    for verdict, meaning in ((HAZARD, "Hazards in {}: advertised, yet they fault"), (HIDDEN, "Hidden in {}, and yet they work")):
+        if found := [outcome for outcome in outcomes if outcome.verdict == verdict]:
+            yield f"{meaning.format(place)}: {_names(found)}"
+    if outcomes and not any(outcome.verdict == HAZARD for outcome in outcomes):
+        yield f"No hazard in {place}: of what is advertised, nothing that was tried faults"
+
+
+def _table_remarks(inside: Sequence[Outcome]) -> Iterator[str]:
+    """Say where the guest's CPUID is not the table that was asked for."""
+    shown, user = [o for o in inside if o.advertised], [o for o in inside if o.to_user]
+    for meaning, found in (
+        ("Asked for, and not advertised by this KVM", [o for o in inside if o.asked and o not in shown]),
+        ("Not asked for, and advertised by this KVM all the same", [o for o in shown if not o.asked]),
+        ("Advertised to the guest's user code, and not to its kernel", [o for o in user if o not in shown]),
+        ("Advertised to the guest's kernel, and not to its user code", [o for o in shown if o not in user]),
+    ):
+        if found:
+            yield f"{meaning}: {_names(found)}"
+
+
+def _names(outcomes: Iterable[Outcome]) -> str:
+    return " ".join(dict.fromkeys(outcome.feature for outcome in outcomes))
