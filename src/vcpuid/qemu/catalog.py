@@ -168,13 +168,17 @@ class Catalog:
         return {model.base: model.version for model in self.models.values()}
 
     def machine(self, name: str) -> Machine:
-        """Return a machine type by its name or its alias; raises QemuError where there is none of that name."""
+        """Return a machine type by its name or its alias; raises QemuError where there is none of that name.
+
+        Only PCs and microvm are known: isapc, Xen's and other special machine types are refused as if QEMU did not have them.
+        """
         rows = self._rows["machines"]
         row = rows.get(name)
         if row is None:
             name, row = next(((full, row) for full, row in rows.items() if row["alias"] == name), (name, None))
         if row is None:
-            raise QemuError(f'unsupported machine type: "{name}"\nUse -machine help to list supported machines')
+            named = "" if self.number < (8, 0) else f': "{name}"'
+            raise QemuError(f"unsupported machine type{named}\nUse -machine help to list supported machines")
         release = None if row["release"] is None else number(row["release"])
         settings = [
             tuple(setting)

@@ -2,7 +2,8 @@
 
 QEMU, target/i386/cpu.c (x86_cpu_parse_featurestr and the setters), qapi/string-input-visitor.c (values), hw/core/qdev-properties.c. The
 text is cut at every comma; `name=value` settings are applied while the CPU is created, whatever their place, and +flag and -flag after
-them, first all pluses and then all minuses.
+them, first all pluses and then all minuses. QEMU 7.2 aborts where lbr-fmt is given what is no number, here it is refused as later ones
+do; `realized` and links to other objects are for QEMU's own use, and not modelled.
 """
 
 from __future__ import annotations

@@ -41,9 +41,14 @@ class Qmp:
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True)
         except OSError as error:
+            self._errors.close()
             raise UnavailableError(f"cannot start {program[0]}: {error.strerror}") from None
-        self.version: dict[str, Any] = self._read("QMP")["version"]
-        self.ask("qmp_capabilities")
+        try:
+            self.version: dict[str, Any] = self._read("QMP")["version"]
+            self.ask("qmp_capabilities")
+        except BaseException:
+            self.close()
+            raise
 
     def _read(self, key: str) -> Any:
         assert self._process.stdout is not None  # a pipe
@@ -53,8 +58,15 @@ class Qmp:
                 return message[key]
             if "error" in message:
                 raise QemuError(message["error"]["desc"])
-        last = self.errors()
-        raise QemuError(last[-1].partition(": ")[2] if last else "QEMU ended without a word")
+        raise QemuError(self._last_words() or "QEMU ended without a word")
+
+    def _last_words(self) -> str:
+        """Return the last thing that QEMU printed: a line that names the program, with those that continue it."""
+        found: list[str] = []
+        for line in self.errors():
+            _, named, text = line.partition("qemu-system-x86_64: ")
+            found = [text] if named else [*found, line]
+        return "\n".join(found)
 
     def errors(self) -> list[str]:
         """Return the lines that QEMU has printed on its standard error so far: warnings, and why it ended."""
