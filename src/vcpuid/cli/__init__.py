@@ -15,6 +15,8 @@ from vcpuid.errors import VcpuidError
 VERBS = {
     "explain": "Tell a feature's fate: its value after each party, the rule that decided, what can be done.",
     "guest": "Show the guest's CPU as a whole: flags gained and lost against the host, by party.",
+    "check": "Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.",
+    "diff": "Show what a guest's CPU has that its host's has not, and the reverse, each with the party that caused it.",
     "probe": "Try instructions, in this process and in a real guest, and hold what works against what CPUID shows.",
     "names": "Give a feature's spellings, or all features of a word.",
     "collect": "Write a snapshot of this machine's CPU and KVM.",

@@ -1,0 +1,132 @@
+"""vcpuid check: whether a CPU runs on a host, and what in it will hurt."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+import click
+
+from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.path.hazards.rule import Hazard
+from vcpuid.path.stack import Stack
+from vcpuid.path.verdict import Verdict
+
+COLUMNS = ["what", "id", "about", "why", "do"]
+
+
+@click.command(name="check")
+@click.argument("arguments", metavar="CPU [HOST] | --table TABLE [HOST]", nargs=-1)
+@click.option("--table", "table_source", metavar="TABLE", help="Look for hazards in this table, or snapshot of a guest.")
+@stack_options
+@format_option
+def command(arguments: tuple[str, ...], table_source: str | None, stack: Callable[[Host], Stack], form: str) -> None:
+    """Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.
+
+    CPU is what QEMU's -cpu takes. Hazards are of three kinds: "breaks" (a guest that believes its CPUID fails), "risk" and "note". A
+    TABLE without a HOST is checked for contradictions within it. Exit status 0 where the CPU runs and nothing breaks, else 1.
+    """
+    from vcpuid.path import hazards
+    from vcpuid.path.verdict import verdict
+
+    wanted = 0 if table_source is not None else 1
+    if not wanted <= len(arguments) <= wanted + 1:
+        raise click.UsageError("give CPU and, if it is not this machine, HOST; or --table TABLE and, if it is to be compared, HOST")
+    source = arguments[wanted] if len(arguments) > wanted else None
+    if table_source is not None:
+        found = _hazards_of_table(table_source, source, stack)
+        emit(_sheet(None, found, form), form)
+    else:
+        host = read_host(source)
+        chosen = stack(host)
+        answer = verdict(arguments[0], host.snapshot, chosen)
+        found = () if answer.path is None else hazards.of_path(answer.path)
+        print_warnings(chosen.remarks if answer.path is None else answer.path.remarks)
+        emit(_sheet(answer, found, form), form)
+        if not answer.runs:
+            sys.exit(1)
+    sys.exit(1 if any(hazard.rule.severity is hazards.Severity.BREAKS for hazard in found) else 0)
+
+
+def _hazards_of_table(table_source: str, source: str | None, stack: Callable[[Host], Stack]) -> tuple[Hazard, ...]:
+    from vcpuid.cli.kvm import table_of
+    from vcpuid.path import hazards
+
+    guest = read_host(table_source)
+    table = table_of(guest.snapshot)
+    host = None if source is None else read_host(source)
+    return hazards.of_table(table, None if host is None else host.snapshot, stack(host or guest), guest.snapshot.msrs)
+
+
+def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
+    """Lay the answer out: programs get the verdict as the first row, people above the table."""
+    hazards = [
+        {
+            "what": hazard.rule.severity.value,
+            "id": hazard.rule.id,
+            "about": "; ".join(hazard.subjects),
+            "why": hazard.rule.consequence,
+            "do": hazard.rule.fix,
+        }
+        for hazard in found
+    ]
+    if answer is None:
+        return Sheet(COLUMNS, hazards, {"hazards": [hazard.as_dict() for hazard in found]}, _lines(hazards), foot=_hazards_foot(found))
+    rows = [*_missing_rows(answer), *hazards]
+    if form != "table":
+        told = "runs" if answer.runs else "refused" if answer.refusal is not None else "lacks"
+        why = answer.refusal or "; ".join(answer.warnings)
+        rows = [{"what": told, "id": "verdict", "about": answer.cpu, "why": why, "do": answer.proposal or ""}, *rows]
+    return Sheet(
+        COLUMNS,
+        rows,
+        data={**answer.as_dict(), "hazards": [hazard.as_dict() for hazard in found]},
+        lines=_lines(rows),
+        head=[*_head(answer), ""],
+        foot=[*_foot(answer), *_hazards_foot(found)],
+        styles={"what": "bold"},
+    )
+
+
+def _lines(rows: Sequence[dict[str, str]]) -> list[str]:
+    return [" ".join(row[column] for column in COLUMNS[:3]) for row in rows]
+
+
+def _missing_rows(answer: Verdict) -> list[dict[str, str]]:
+    """One row for each first cause, with all features that it takes."""
+    causes: dict[tuple[str, str, str], list[str]] = {}
+    for missing in answer.missing:
+        cause = missing.cause
+        of = "" if cause.feature == missing.feature.name else f"{cause.feature}: "
+        causes.setdefault((cause.rule.id, of + cause.text, missing.explanation.remedy or ""), []).append(missing.feature.name)
+    what = "forced" if any(missing.forced for missing in answer.missing) else "missing"
+    return [
+        {"what": what, "id": rule, "about": "; ".join(names), "why": why, "do": remedy} for (rule, why, remedy), names in causes.items()
+    ]
+
+
+def _head(answer: Verdict) -> list[str]:
+    if answer.refusal is not None:
+        return [f"QEMU does not start with -cpu {answer.cpu}: {answer.refusal}"]
+    if answer.runs:
+        told = "runs with all that was asked"
+    elif any(missing.forced for missing in answer.missing):
+        told = "tells the guest of features that this host does not give"
+    else:
+        told = "runs without some of what was asked"
+    features = {warning for warning in answer.warnings if "requested feature: CPUID" in warning or "requested feature: MSR" in warning}
+    return [f"-cpu {answer.cpu} {told}", *(f"QEMU warns: {warning}" for warning in answer.warnings if warning not in features)]
+
+
+def _foot(answer: Verdict) -> list[str]:
+    if answer.proposal == answer.cpu:
+        return []
+    lines = ["", f"Runs without a warning: -cpu {answer.proposal}" if answer.proposal else "No -cpu of this model runs without a warning."]
+    if answer.nearest is not None:
+        lines.append(f"The nearest model that runs as it is: -cpu {answer.nearest}")
+    return lines
+
+
+def _hazards_foot(found: Sequence[Hazard]) -> list[str]:
+    return [] if found else ["No hazards found."]

@@ -1,0 +1,85 @@
+"""vcpuid diff: a guest's CPU beside its host's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import click
+
+from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.path.compare import Difference, Sides
+from vcpuid.path.stack import Stack
+
+COLUMNS = ["what", "host", "guest", "party", "why"]
+
+
+@click.command(name="diff")
+@click.argument("host_source", metavar="HOST")
+@click.argument("guest_source", metavar="[GUEST]", required=False)
+@click.option("--cpu", metavar="CPU", help="The guest's CPU, as QEMU's -cpu takes it.  [default: guessed from GUEST]")
+@click.option("--by", type=click.Choice(["feature", "register"]), default="feature", show_default=True, help="What a line is about.")
+@click.option("--flags", is_flag=True, help="Compare what /proc/cpuinfo shows on both sides: flags, bugs and VMX flags.")
+@click.option("--guest-kernel", metavar="RELEASE", help="The guest's kernel, for --flags.  [default: the guest's, else the host's]")
+@stack_options
+@format_option
+def command(
+    host_source: str,
+    guest_source: str | None,
+    cpu: str | None,
+    by: str,
+    flags: bool,
+    guest_kernel: str | None,
+    stack: Callable[[Host], Stack],
+    form: str,
+) -> None:
+    """Show what a guest's CPU has that its host's has not, and the reverse, each with the party that caused it.
+
+    GUEST is a snapshot taken in the guest; without one, it is what the path makes of --cpu. A difference that the path does not lead to
+    is of party "unknown". Exit status 0 where there is none, 1 where they differ.
+    """
+    from vcpuid.path import compare
+    from vcpuid.path.compare_flags import by_flag
+
+    if guest_source is None and cpu is None:
+        raise click.UsageError("give GUEST or --cpu")
+    host = read_host(host_source)
+    guest = None if guest_source is None else read_host(guest_source).snapshot
+    both = compare.sides(host.snapshot, guest, cpu, stack(host))
+    print_warnings(both.path.remarks)
+    found = by_flag(both, guest_kernel) if flags else compare.by_register(both) if by == "register" else compare.by_feature(both)
+    emit(_sheet(both, found, "flags" if flags else f"{by}s"), form)
+    sys.exit(1 if found else 0)
+
+
+def _sheet(both: Sides, found: list[Difference], what: str) -> Sheet:
+    chosen = both.path.stack
+    cpu = f"{both.path.cpu}{' (guessed)' if both.guessed else ''}"
+    rows = [_row(difference) for difference in found]
+    return Sheet(
+        COLUMNS,
+        rows,
+        data={
+            "cpu": both.path.cpu,
+            "guessed": both.guessed,
+            "observed": both.observed,
+            "kernel": chosen.kernel,
+            "qemu": chosen.qemu,
+            "machine": chosen.machine,
+            "differences": rows,
+        },
+        lines=[" ".join(str(row[column]) for column in COLUMNS[:4]) for row in rows],
+        head=[f"-cpu {cpu}, QEMU {chosen.qemu}, {chosen.machine}, Linux {chosen.kernel}", ""],
+        foot=["", f"{len(found)} {what} differ" if found else f"The {what} are the same."],
+        styles={"what": "bold"},
+    )
+
+
+def _row(found: Difference) -> dict[str, object]:
+    values = (found.what, _value(found.host), _value(found.guest), found.party, found.why)
+    return {**dict(zip(COLUMNS, values, strict=True)), "place": found.place, "rules": list(found.rules)}
+
+
+def _value(value: bool | int) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:08x}"
