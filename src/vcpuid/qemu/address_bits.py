@@ -45,9 +45,9 @@ def settle(draft: Draft, phys: int, guest: int) -> None:
     """Settle both properties; raises QemuError for values that QEMU does not take."""
     number = draft.catalog.number
     if draft.has("FEAT_8000_0001_EDX", _LM):
-        if number >= (11, 0) and phys and phys < _MIN:
+        if number >= (11, 1) and phys and phys < _MIN:
             raise QemuError(f"phys-bits should be at least {_MIN} (but is {phys})")
-        if number < (11, 0) and phys and not _MIN <= phys <= _MAX:
+        if number < (11, 1) and phys and not _MIN <= phys <= _MAX:
             raise QemuError(f"phys-bits should be between {_MIN} and {_MAX}  (but is {phys})")
         phys = phys or _TCG
         if guest and not _MIN <= guest <= phys:
@@ -57,5 +57,5 @@ def settle(draft: Draft, phys: int, guest: int) -> None:
             raise QemuError("phys-bits is not user-configurable in 32 bit")
         if guest:
             raise QemuError("guest-phys-bits is not user-configurable in 32 bit")
-        phys = 36 if draft.has("FEAT_1_EDX", _PSE36 | _PAE if number >= (8, 0) else _PSE36) else 32
+        phys = 36 if draft.has("FEAT_1_EDX", _PSE36 | _PAE if number >= (10, 0) else _PSE36) else 32
     draft.props["phys-bits"], draft.props["guest-phys-bits"] = phys, guest

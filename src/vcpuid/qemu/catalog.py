@@ -177,7 +177,7 @@ class Catalog:
         if row is None:
             name, row = next(((full, row) for full, row in rows.items() if row["alias"] == name), (name, None))
         if row is None:
-            named = "" if self.number < (8, 0) else f': "{name}"'
+            named = "" if self.number < (10, 0) else f': "{name}"'
             raise QemuError(f"unsupported machine type{named}\nUse -machine help to list supported machines")
         release = None if row["release"] is None else number(row["release"])
         settings = [

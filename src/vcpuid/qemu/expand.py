@@ -32,12 +32,13 @@ NOT_THIS_VENDOR = Rule(
     "qemu.host.not-this-vendor", "-cpu host and max give it to no guest CPU of this vendor",
     "x86_cpu_get_supported_feature_word, target/i386/cpu.c",
 )  # fmt: skip
-THREADS = Rule("qemu.expand.threads", "the guest has more than one thread a package", _EXPAND, since="8.0")
+THREADS = Rule("qemu.expand.threads", "the guest has more than one thread a package", _EXPAND, since="10.0")
 NO_PMU = Rule("qemu.expand.no-pmu", "there is no performance monitoring unit to describe", _EXPAND, remedy="pmu=on", since="10.1")
 DEPENDENCY = Rule("qemu.expand.dependency", "it needs {cause}, which is off", "feature_dependencies, target/i386/cpu.c")
 CONFLICT = Rule(
-    "qemu.expand.conflict", "MPX and APX share a part of the XSAVE area, and {cause} is on as well: the guest gets neither", _EXPAND,
-    remedy="switch the other off", since="11.0",
+    "qemu.expand.conflict", "MPX and APX share a part of the XSAVE area, and {cause} is on as well: the guest gets neither",
+    "the warnings of QEMU 11.1, whose source is not at hand",
+    remedy="switch the other off", since="11.1",
 )  # fmt: skip
 KVM_HIDDEN = Rule("qemu.expand.kvm-off", "kvm=off hides KVM's own features", _EXPAND, remedy="kvm=on")
 COMPONENTS = Rule(
@@ -73,7 +74,7 @@ def expand(draft: Draft, shape: Shape) -> None:
     """Complete the features and the last leaves of a draft, in QEMU's order."""
     _start(draft)
     number = draft.catalog.number
-    if number >= (8, 0):
+    if number >= (10, 0):
         if draft.base is None and draft.has("FEAT_7_1_EDX", _AVX10) and not draft.props["avx10-version"]:
             draft.props["avx10-version"] = draft.supported.leaf(0x24).ebx & 0xFF
         if shape.threads_per_package > 1:
@@ -83,10 +84,10 @@ def expand(draft: Draft, shape: Shape) -> None:
     if number >= (10, 1) and not draft.props["pmu"]:
         if not draft.props["x-pdcm-on-even-without-pmu"]:
             draft.take("FEAT_1_ECX", _PDCM, NO_PMU)
-        if number >= (11, 0):
+        if number >= (11, 1):
             draft.take("FEAT_7_0_EDX", _ARCH_LBR, NO_PMU)
     _depend(draft)
-    if number >= (11, 0) and draft.has("FEAT_7_0_EBX", _MPX) and draft.has("FEAT_7_1_EDX", _APX):
+    if number >= (11, 1) and draft.has("FEAT_7_0_EBX", _MPX) and draft.has("FEAT_7_1_EDX", _APX):
         mpx, apx = Bit(draft.catalog.by_name["FEAT_7_0_EBX"].word, 14), Bit(draft.catalog.by_name["FEAT_7_1_EDX"].word, 21)
         draft.refuse("FEAT_7_0_EBX", _MPX, CONFLICT, "this feature conflicts with APX", apx)
         draft.refuse("FEAT_7_1_EDX", _APX, CONFLICT, "this feature conflicts with MPX", mpx)
@@ -121,7 +122,7 @@ def _take_host(draft: Draft, row: FeatureWord, value: int) -> int:
         value = ledger.clear(row.word, value, _ARCH_CAPABILITIES, NOT_THIS_VENDOR)
     if draft.props["migratable"]:
         migratable = row.migratable
-        if name == "FEAT_8000_0007_EDX" and draft.props["tsc-frequency"] // 1000 and draft.catalog.number >= (8, 0):
+        if name == "FEAT_8000_0007_EDX" and draft.props["tsc-frequency"] // 1000 and draft.catalog.number >= (10, 0):
             migratable |= _INVTSC
         value = ledger.keep(row.word, value, migratable, NOT_MIGRATABLE)
     return ledger.clear(row.word, value, row.no_auto, NOT_AUTOMATIC) if row.no_auto else value
@@ -155,7 +156,7 @@ def _components(draft: Draft) -> None:
         known |= supported["FEAT_XSAVE_XSS_LO"]
     if draft.has("FEAT_1_ECX", _XSAVE):
         for component, name, mask, _ in draft.catalog.components:
-            if draft.features[name] & mask and (known >> component & 1 or number < (8, 0)):
+            if draft.features[name] & mask and (known >> component & 1 or number < (10, 0)):
                 found |= 1 << component
     supervisor = found & _SUPERVISOR_COMPONENTS
     if number >= (10, 1) and not draft.has("FEAT_XSAVE", _XSAVES):
@@ -210,5 +211,5 @@ def _levels(draft: Draft, shape: Shape) -> None:
     for name, value in (("level-func7", func7), ("level", least[0]), ("xlevel", least[8]), ("xlevel2", least[0xC])):
         if props[name] == _UNSET:
             props[name] = value
-    props["level-func24"] = 1 if draft.catalog.number >= (11, 0) and props["avx10-version"] > 1 else 0
+    props["level-func24"] = 1 if draft.catalog.number >= (11, 1) and props["avx10-version"] > 1 else 0
     props["min-level"], props["min-xlevel"], props["min-xlevel2"] = least[0], least[8], least[0xC]

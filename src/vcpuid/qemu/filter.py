@@ -36,7 +36,7 @@ def filter_features(draft: Draft, verbose: bool) -> bool:
     if draft.has("FEAT_7_0_EBX", INTEL_PT) and not _traces(draft):
         draft.refuse("FEAT_7_0_EBX", INTEL_PT, PROCESSOR_TRACE, prefix)
     missing_any = any(draft.filtered.values())
-    if draft.catalog.number < (8, 0):
+    if draft.catalog.number < (10, 0):
         return missing_any
     return _filter_avx10(draft, prefix) or missing_any
 
@@ -62,7 +62,7 @@ def _filter_avx10(draft: Draft, prefix: str | None) -> bool:
         version = draft.supported.leaf(0x24).ebx & 0xFF
         if version >= asked:
             return False
-        kept = draft.catalog.number >= (11, 0) and draft.props["x-force-features"]
+        kept = draft.catalog.number >= (11, 1) and draft.props["x-force-features"]
         if prefix is not None:
             draft.warnings.append(f"{prefix}: avx10.{asked}." + ("" if kept else f" Adjust to avx10.{version}"))
         if not kept:

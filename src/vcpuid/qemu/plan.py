@@ -27,7 +27,10 @@ MACHINE_OFF = Rule(
     remedy="use a newer machine type",
 )  # fmt: skip
 USER_ON = Rule("qemu.user.on", "-cpu asks for it", "x86_cpu_parse_featurestr, target/i386/cpu.c")
-USER_AVX10 = Rule("qemu.user.avx10-version", "this version of AVX10 has it", "x86_cpu_set_avx10_version", since="11.0")
+USER_AVX10 = Rule(
+    "qemu.user.avx10-version", "this version of AVX10 has it", "the property avx10-version, as query-cpu-model-expansion shows it",
+    since="11.1",
+)  # fmt: skip
 USER_OFF = Rule("qemu.user.off", "-cpu switches it off", "x86_cpu_parse_featurestr, target/i386/cpu.c", remedy="drop it from -cpu")
 
 
@@ -66,7 +69,7 @@ def plan(release: str, machine_name: str, cpu: str) -> Plan:
                 switches.append(Switch(found, on, rule))
             else:
                 assigned[found] = properties.value(tables, found, text, prop)
-                if found == "avx10-version" and tables.number >= (11, 0):
+                if found == "avx10-version" and tables.number >= (11, 1):
                     switches += _avx10(tables, assigned[found])
         except QemuError as error:
             raise QemuError(f"can't apply global {type_name}.{prop}={text}: {error.message}", option.warnings) from None

@@ -110,7 +110,7 @@ def value(catalog: Catalog, name: str, text: str, spelled: str) -> Any:
     if kind.startswith(("int", "uint")):
         return _number(catalog, name, kind, text)
     if name == "vendor" and len(text) != _VENDOR_LENGTH:
-        if catalog.number < (8, 0):
+        if catalog.number < (10, 0):
             raise QemuError(f"Property '.{name}' doesn't take value '{text}'")
         raise QemuError(f"value of property '{name}' must consist of exactly {_VENDOR_LENGTH} characters")
     return text[:_MODEL_ID_LENGTH] if name == "model-id" else text
@@ -136,7 +136,7 @@ def switch(catalog: Catalog, name: str, on: bool, spelled: str) -> bool:
 
 def _visited(catalog: Catalog, name: str, kind: str) -> str:
     """Name the integer that a setter asks for first."""
-    return "uint64" if kind.startswith("uint") or (name in ("family", "model", "stepping") and catalog.number >= (8, 0)) else "int64"
+    return "uint64" if kind.startswith("uint") or (name in ("family", "model", "stepping") and catalog.number >= (10, 0)) else "int64"
 
 
 def _number(catalog: Catalog, name: str, kind: str, text: str) -> int:
@@ -146,7 +146,7 @@ def _number(catalog: Catalog, name: str, kind: str, text: str) -> int:
         raise QemuError(f"Parameter '{name}' expects {visited}")
     if name in _LARGEST:
         if not 0 <= number <= _LARGEST[name]:
-            if catalog.number >= (8, 0):
+            if catalog.number >= (10, 0):
                 raise QemuError(f"parameter '{name}' can be at most {_LARGEST[name]}")
             raise QemuError(f"Property .{name} doesn't take value {number} (minimum: 0, maximum: {_LARGEST[name]})")
         return number
@@ -156,7 +156,7 @@ def _number(catalog: Catalog, name: str, kind: str, text: str) -> int:
         raise QemuError(f"Parameter '{name}' expects {kind}_t")
     if name == "lbr-fmt" and number & ~_LBR_FORMAT:
         raise QemuError(f"Property value for 'lbr-fmt' has bits outside mask '{_LBR_FORMAT:#x}'")
-    if name == "avx10-version" and number > _NEWEST_AVX10 and catalog.number >= (11, 0):
+    if name == "avx10-version" and number > _NEWEST_AVX10 and catalog.number >= (11, 1):
         raise QemuError(f"avx10-version can be at most {_NEWEST_AVX10}")
     return number
 

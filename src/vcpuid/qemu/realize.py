@@ -162,7 +162,7 @@ def _check_threads(draft: Draft, topology: Topology) -> None:
         return
     first = f"This family of AMD CPU doesn't support hyperthreading({topology.threads})"
     second = "Please configure -smp options properly or try enabling topoext feature."
-    if draft.catalog.number < (8, 0):
+    if draft.catalog.number < (10, 0):
         draft.late_warnings += [first, second]
         draft.once += [first, second]
     else:
@@ -172,7 +172,7 @@ def _check_threads(draft: Draft, topology: Topology) -> None:
 
 def _check_pmu(draft: Draft, host: Snapshot) -> None:
     """Complain of a PMU that the guest's vendor would make unlike the host's (QEMU 11.1, while a vCPU is set up)."""
-    if draft.catalog.number < (11, 0) or not draft.props["pmu"]:
+    if draft.catalog.number < (11, 1) or not draft.props["pmu"]:
         return
     if not any(draft.props["vendor"] in alike and host.vendor in alike for alike in _PMU_VENDORS):
         draft.late_warnings.append("host doesn't support requested feature: vPMU")

@@ -17,15 +17,16 @@ _WORD = "x86_cpu_get_supported_feature_word, target/i386/cpu.c"
 
 ALWAYS = Rule("qemu.supported.always", "QEMU can give this feature whatever KVM reports", _CPUID)
 SILICON = Rule(
-    "qemu.supported.silicon", "it only says that the processor is fast at something, so QEMU asks the processor itself", _CPUID, since="8.0"
-)
+    "qemu.supported.silicon", "it only says that the processor is fast at something, so QEMU asks the processor itself", _CPUID,
+    since="10.0",
+)  # fmt: skip
 BROKEN_TSX = Rule("qemu.supported.broken-tsx", "transactional memory of this Haswell is broken", _CPUID)
 AMD_ALIAS = Rule("qemu.supported.amd-alias", "AMD repeats this bit of leaf 1, and KVM leaves it out on Intel", _CPUID)
 SPLIT_IRQCHIP = Rule("qemu.supported.split-irqchip", "extended MSI destinations are QEMU's own where it emulates the I/O APIC", _CPUID)
 CONTROLS = Rule("qemu.supported.controls", "of a VMX control MSR, QEMU takes the bits that may be one and need not be", _MSR)
-FB_CLEAR = Rule("qemu.supported.fb-clear", "a host that is vulnerable to none of what FB_CLEAR mends can promise it", _MSR, since="8.0")
+FB_CLEAR = Rule("qemu.supported.fb-clear", "a host that is vulnerable to none of what FB_CLEAR mends can promise it", _MSR, since="10.0")
 PERMITTED = Rule("qemu.supported.components", "KVM told QEMU which XSAVE components a guest may have", _CPUID)
-NO_SGX = Rule("qemu.supported.no-sgx", "this machine type has no SGX", _WORD, since="8.0")
+NO_SGX = Rule("qemu.supported.no-sgx", "this machine type has no SGX", _WORD, since="10.0")
 
 AMD_ALIASES = 0x0183F3FF
 """Bits of 0x80000001 EDX that repeat leaf 1 EDX (CPUID_EXT2_AMD_ALIASES)."""
@@ -47,9 +48,9 @@ _ALWAYS = {
     "FEAT_8000_0001_ECX": 1 << 22,  # TOPOEXT
     "FEAT_KVM_HINTS": 1 << 0,
 }
-_ALWAYS_SINCE_8 = {**_ALWAYS, "FEAT_1_EDX": _MTRR_PAT_MCE_MCA | _HT, "FEAT_8000_0007_EBX": 1 << 0 | 1 << 1}
+_ALWAYS_SINCE_10 = {**_ALWAYS, "FEAT_1_EDX": _MTRR_PAT_MCE_MCA | _HT, "FEAT_8000_0007_EBX": 1 << 0 | 1 << 1}
 
-_SILICON_SINCE_8 = {
+_SILICON_SINCE_10 = {
     "FEAT_7_0_EBX": 1 << 9,  # ERMS
     "FEAT_7_0_EDX": 1 << 4,  # FSRM
     "FEAT_7_1_EAX": 1 << 10 | 1 << 11 | 1 << 12,  # FZRM, FSRS, FSRC
@@ -78,8 +79,8 @@ class Supported:
     def __init__(self, catalog: Catalog, machine: Machine, host: Snapshot, ledger: Ledger, xcr0: int | None = None) -> None:
         assert host.supported is not None  # realize sees to it
         self.table: CpuidTable = host.supported
-        new = catalog.number >= (8, 0)
-        always, silicon = (_ALWAYS_SINCE_8, _SILICON_SINCE_8) if new else (_ALWAYS, {})
+        new = catalog.number >= (10, 0)
+        always, silicon = (_ALWAYS_SINCE_10, _SILICON_SINCE_10) if new else (_ALWAYS, {})
         self.words: dict[str, int] = {}
         for row in catalog.words:
             if isinstance(row.word, MsrWord):
