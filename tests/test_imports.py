@@ -20,6 +20,7 @@ RULES = {
     "versions": ("vcpuid.errors",),
     "data": (),
     "cpuid": (*BASE, "vcpuid.cpuid"),
+    "decode": (*BASE, "vcpuid.cpuid", "vcpuid.decode"),
     "path/decisions": (*BASE, "vcpuid.cpuid"),
     "linux": (*BASE, "vcpuid.cpuid", "vcpuid.path.decisions", "vcpuid.linux"),
     "kvm": (*BASE, "vcpuid.cpuid", "vcpuid.path.decisions", "vcpuid.linux", "vcpuid.kvm"),
@@ -28,7 +29,7 @@ RULES = {
     "sources": (*BASE, "vcpuid.cpuid", "vcpuid.kvm", "vcpuid.path", "vcpuid.sources"),
     "probe": (*BASE, "vcpuid.cpuid", "vcpuid.kvm", "vcpuid.sources", "vcpuid.probe"),
 }
-CORE = ("errors", "versions", "data", "cpuid", "path", "linux", "kvm", "qemu")
+CORE = ("errors", "versions", "data", "cpuid", "decode", "path", "linux", "kvm", "qemu")
 DEVICES = {"kvm/device", "kvm/guest", "qemu/qmp", "data/__init__"}
 """The modules below sources/ that may open a file or a device."""
 

@@ -19,6 +19,7 @@ VERBS = {
     "diff": "Show what a guest's CPU has that its host's has not, and the reverse, each with the party that caused it.",
     "probe": "Try instructions, in this process and in a real guest, and hold what works against what CPUID shows.",
     "names": "Give a feature's spellings, or all features of a word.",
+    "decode": "Decode CPUID: every field of every leaf by name, with its value, unit and meaning.",
     "collect": "Write a snapshot of this machine's CPU and KVM.",
     "kvm": "KVM's part: what it supports, keeps and answers.",
     "qemu": "QEMU's part: models and the table for KVM_SET_CPUID2.",

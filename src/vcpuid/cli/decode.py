@@ -1,0 +1,158 @@
+"""vcpuid decode: every leaf as fields."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vcpuid.cpuid import CpuidTable
+    from vcpuid.decode import Leaf, Value
+
+
+@click.command(name="decode")
+@click.argument("source", metavar="SOURCE", default="live")
+@click.argument("wanted", metavar="[LEAF]...", nargs=-1)
+@click.option("--full", is_flag=True, help="Show every field with its bits, the ones that are 0 too, and what it is about.")
+@format_option
+def command(source: str, wanted: tuple[str, ...], full: bool, form: str) -> None:
+    """Decode CPUID: every field of every leaf by name, with its value, unit and meaning.
+
+    SOURCE is a snapshot or dump, or 'live' (the default) for this machine's processor. LEAF is a leaf, 7 or 0x80000008, or a sub-leaf, 7.1
+    or d.2, in hexadecimal; without one all are shown, between the processor's names, caches and topology and a map of its XSAVE area.
+    Flags that are set stand in one row a register, and what is 0 is left out; --full gives each field a row.
+    """
+    from vcpuid import decode, sources
+
+    snapshot = sources.read(source)
+    table = snapshot.raw or snapshot.table or snapshot.supported
+    if not table:
+        raise InputError("it has no CPUID entries", source=source)
+    leaves = list(decode.leaves(table, [_leaf(text) for text in wanted] or None))
+    if wanted and not leaves:
+        raise InputError(f"there is no leaf {' '.join(wanted)}", source=source)
+    rows = [row for leaf in leaves for row in (_full(leaf) if full else _compact(leaf))]
+    sheet = Sheet(
+        columns=[*COLUMNS, "about"] if full else COLUMNS,
+        rows=rows,
+        data={**({} if wanted else _summary(table)), "leaves": [_as_data(leaf) for leaf in leaves]},
+        head=[] if wanted else _head(table),
+        foot=[] if wanted else _foot(table),
+        styles={"field": "bold"},
+    )
+    emit(sheet, form)
+
+
+COLUMNS = ["leaf", "register", "bits", "field", "value"]
+
+
+def _leaf(text: str) -> tuple[int, int | None]:
+    function, dot, index = text.partition(".")
+    try:
+        return int(function, 16), int(index, 16) if dot else None
+    except ValueError:
+        raise InputError(f"{text!r} is no leaf: 7, 0x80000008 or d.2 is") from None
+
+
+def _full(leaf: Leaf) -> Iterator[dict[str, object]]:
+    for value in leaf.values():
+        yield {**_row(leaf, value), "about": value.field.description}
+
+
+def _compact(leaf: Leaf) -> Iterator[dict[str, object]]:
+    from itertools import groupby
+
+    for register, values in groupby((value for value in leaf.values() if value.raw), key=lambda value: value.register):
+        flags = []
+        for value in values:
+            if value.field.flag:
+                flags.append(value.field.name)
+            else:
+                yield _row(leaf, value)
+        if flags:
+            yield {"leaf": str(leaf), "register": register, "bits": "", "field": "flags", "value": " ".join(flags)}
+
+
+def _row(leaf: Leaf, value: Value) -> dict[str, object]:
+    return {
+        "leaf": str(leaf),
+        "register": value.register,
+        "bits": value.field.bits,
+        "field": value.field.name,
+        "value": str(value.reading),
+    }
+
+
+def _as_data(leaf: Leaf) -> dict[str, object]:
+    return {
+        "function": leaf.function,
+        "index": leaf.index,
+        "title": leaf.title,
+        "of": leaf.who,
+        "fields": [
+            {
+                "register": value.register,
+                "bits": value.field.bits,
+                "name": value.field.name,
+                "raw": value.raw,
+                "value": value.reading.value,
+                "unit": value.reading.unit,
+                "text": value.reading.text,
+                "description": value.field.description,
+            }
+            for value in leaf.values()
+        ],
+    }
+
+
+def _summary(table: CpuidTable) -> dict[str, object]:
+    from vcpuid import decode
+
+    who, package, area = decode.identity(table), decode.topology(table), decode.xsave(table)
+    return {
+        "identity": {**who._asdict(), "hypervisors": {f"{base:#x}": name for base, name in who.hypervisors.items()}},
+        "caches": [cache._asdict() for cache in package.caches],
+        "tlbs": [tlb._asdict() for tlb in decode.tlbs(table)],
+        "topology": {
+            "source": package.source,
+            "apic_id": package.apic_id,
+            "levels": [level._asdict() for level in package.levels],
+        },
+        "xsave": {**area._asdict(), "components": [component._asdict() for component in area.components]},
+        "frequencies": decode.frequencies(table)._asdict(),
+        "facts": decode.facts(table),
+    }
+
+
+def _head(table: CpuidTable) -> list[str]:
+    from vcpuid import decode
+
+    who = decode.identity(table)
+    made = (
+        f"{who.design} ({who.microarchitecture})" if who.design and who.design != who.microarchitecture else who.design or "unknown design"
+    )
+    lines = [f"{who.vendor}  {who.brand}".rstrip()]
+    lines.append(f"family {who.family:#x}, model {who.model:#x}, stepping {who.stepping:#x}: {made}")
+    lines += [f"hypervisor {name or '(no name)'} at {base:#x}" for base, name in who.hypervisors.items()]
+    return [*lines, *(f"{topic}: {text}" for topic, text in decode.facts(table).items()), ""]
+
+
+def _foot(table: CpuidTable) -> list[str]:
+    from vcpuid import decode
+    from vcpuid.decode.drawing import size
+
+    package, area = decode.topology(table), decode.xsave(table)
+    lines = [""]
+    for cache in package.caches:
+        shared = f", {cache.shared} threads" if cache.shared else ""
+        ways = f", {cache.ways}-way" if cache.ways.isdigit() else f", {cache.ways} ways" if cache.ways else ""
+        lines.append(f"{cache.name} {size(cache.size)}{ways}, {cache.line} bytes a line{shared}  [{cache.source}]")
+    lines += [f"TLB {tlb.kind}: {tlb.pages} pages, {tlb.entries} entries, ways: {tlb.ways}  [{tlb.source}]" for tlb in decode.tlbs(table)]
+    lines += ["", *decode.draw_topology(package)]
+    return [*lines, "", *decode.draw_xsave(area)] if area.components else lines

@@ -1,0 +1,49 @@
+"""Every leaf decoded: fields with names, values, units and meanings, and what several of them say together.
+
+Pure functions of a `CpuidTable`. `leaves` gives fields and `encode` puts them together again; `identity`, `caches`, `tlbs`, `topology`,
+`xsave`, `frequencies` and `facts` read what spans leaves; `draw_topology` and `draw_xsave` draw; `diff` names the fields that differ.
+"""
+
+from vcpuid.decode.caches import Cache, Tlb, caches, tlbs
+from vcpuid.decode.diff import PER_CPU, FieldChange, diff
+from vcpuid.decode.drawing import draw_topology, draw_xsave
+from vcpuid.decode.facts import Frequencies, facts, frequencies
+from vcpuid.decode.identity import Identity, identity
+from vcpuid.decode.layout import Field
+from vcpuid.decode.leaves import Leaf, Value, encode, leaf, leaves
+from vcpuid.decode.meaning import Reading
+from vcpuid.decode.parties import Parties, parties
+from vcpuid.decode.topology import Level, Topology, topology
+from vcpuid.decode.xsave import Component, XsaveLayout, xsave
+
+__all__ = [
+    "PER_CPU",
+    "Cache",
+    "Component",
+    "Field",
+    "FieldChange",
+    "Frequencies",
+    "Identity",
+    "Leaf",
+    "Level",
+    "Parties",
+    "Reading",
+    "Tlb",
+    "Topology",
+    "Value",
+    "XsaveLayout",
+    "caches",
+    "diff",
+    "draw_topology",
+    "draw_xsave",
+    "encode",
+    "facts",
+    "frequencies",
+    "identity",
+    "leaf",
+    "leaves",
+    "parties",
+    "tlbs",
+    "topology",
+    "xsave",
+]

@@ -1,0 +1,84 @@
+"""Two tables held against each other, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from vcpuid.cpuid.registers import CpuidTable, Entry
+from vcpuid.cpuid.words import REGISTERS, Register
+from vcpuid.decode.layout import Field
+from vcpuid.decode.leaves import Leaf, Value, leaf
+from vcpuid.decode.parties import parties
+
+Place = tuple[int, str]
+
+PER_CPU: frozenset[Place] = frozenset(
+    {
+        (0x1, "local_apic_id"),
+        (0xB, "x2apic_id"),
+        (0x1F, "x2apic_id"),
+        (0x80000026, "x2apic_id"),
+        (0x8000001E, "ext_apic_id"),
+        (0x8000001E, "core_id"),
+        (0x8000001E, "node_id"),
+        (0x6, "this_lcpu_hwfdbk_idx"),
+    }
+)
+"""Fields that differ from one CPU to the next of the same machine: `diff` leaves them out unless told otherwise."""
+
+
+class FieldChange(NamedTuple):
+    """A field that differs. `before` or `after` is None where that table lacks the entry, or has other fields in those bits."""
+
+    function: int
+    index: int  # type: ignore[assignment]  # KVM's name; hides tuple.index, which nobody asks of a change
+    register: Register
+    field: Field
+    before: int | None
+    after: int | None
+
+    @property
+    def place(self) -> str:
+        """Where it is, `7.0.ebx.5` or `4.0.eax.31:26`."""
+        return f"{self.function:x}.{self.index:x}.{self.register}.{self.field.bits}"
+
+    def spell(self, raw: int | None) -> str:
+        """Say what a value of the field means; "-" where there is none."""
+        return "-" if raw is None else str(Value(self.register, self.field, raw).reading)
+
+    def __str__(self) -> str:
+        return f"{self.place} {self.field.name}: {self.spell(self.before)} -> {self.spell(self.after)}"
+
+
+def diff(a: CpuidTable, b: CpuidTable, ignore: Collection[Place] = PER_CPU) -> list[FieldChange]:
+    """Return the fields in which `b` differs from `a`, by leaf and sub-leaf, register and bit; reserved bits count.
+
+    `ignore` are fields left out, as (function, name); by default those in which CPUs of one machine differ. A field of an entry that only
+    one table has counts where it is not 0, as does a bit that means another thing on the other side (tables of two vendors).
+    """
+    here, there = parties(a), parties(b)
+    first, second = a.by_key(), b.by_key()
+    changes: list[FieldChange] = []
+    for function, index in sorted(first.keys() | second.keys()):
+        old, new = first.get((function, index)), second.get((function, index))
+        if old is not None and new is not None and old[3:] == new[3:] and here.of(function) == there.of(function):
+            continue
+        changes += _changes(_leaf(old, here.of(function)), _leaf(new, there.of(function)), ignore)
+    return changes
+
+
+def _leaf(entry: Entry | None, who: str) -> Leaf | None:
+    return None if entry is None else leaf(entry, who)
+
+
+def _changes(old: Leaf | None, new: Leaf | None, ignore: Collection[Place]) -> Iterator[FieldChange]:
+    some = old or new
+    assert some is not None, "one table has the entry"
+    for number, register in enumerate(REGISTERS):
+        before: dict[Field, int] = dict(old.fields[number]) if old else {}
+        after: dict[Field, int] = dict(new.fields[number]) if new else {}
+        for field in sorted(before.keys() | after.keys(), key=lambda each: (each.low, each.width)):
+            values = before.get(field), after.get(field)
+            if values[0] != values[1] and any(values) and (some.function, field.name) not in ignore:
+                yield FieldChange(some.function, some.index, register, field, *values)

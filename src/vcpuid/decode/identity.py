@@ -1,0 +1,97 @@
+"""Who the processor is: vendor, brand, family, model, stepping, and the names that its makers gave it."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+from vcpuid import data
+from vcpuid.cpuid.registers import CpuidTable, vendor_name
+from vcpuid.decode.meaning import text
+from vcpuid.decode.parties import FAMILIES, HYPERVISOR_LEAVES, parties, vendor
+
+
+class Identity(NamedTuple):
+    """A processor's names. `family` and `model` are what people mean, put together from base and extended fields.
+
+    `microarchitecture` and `design` are None where no name is known; `hypervisors` are the names in the hypervisors' ranges, by base.
+    """
+
+    vendor: str
+    brand: str
+    family: int
+    model: int
+    stepping: int
+    signature: int
+    microarchitecture: str | None
+    design: str | None
+    hypervisors: dict[int, str]
+
+
+def identity(table: CpuidTable) -> Identity:
+    """Tell who a table's processor is."""
+    signature = table.registers(1).eax
+    family, model, stepping = family_model_stepping(signature)
+    microarchitecture, design = _names(vendor(table), family, model, stepping)
+    return Identity(
+        vendor_name(table.registers(0)),
+        brand(table),
+        family,
+        model,
+        stepping,
+        signature,
+        microarchitecture,
+        design,
+        {base: _hypervisor(table, base) for base in parties(table).hypervisors},
+    )
+
+
+def family_model_stepping(signature: int) -> tuple[int, int, int]:
+    """Put leaf 1's EAX together.
+
+    The extended family counts where the family is 15. Intel counts the extended model in families 6 and 15, AMD in 15 alone; Linux
+    (x86_model in arch/x86/lib/cpu.c) does from family 6 on, whoever made the processor, and so do we: elsewhere it is 0.
+    """
+    family, model = signature >> 8 & 0xF, signature >> 4 & 0xF
+    if family == 0xF:
+        family += signature >> 20 & 0xFF
+    if family >= 6:
+        model |= signature >> 12 & 0xF0
+    return family, model, signature & 0xF
+
+
+def brand(table: CpuidTable) -> str:
+    """Return the brand string of leaves 0x80000002 to 4, or else Transmeta's, without the blanks around it."""
+    for first, last in ((0x80000002, 0x80000004), (0x80860003, 0x80860006)):
+        found = text(*(register for function in range(first, last + 1) for register in table.registers(function))).strip()
+        if found:
+            return found
+    return ""
+
+
+def _hypervisor(table: CpuidTable, base: int) -> str:
+    assert base in HYPERVISOR_LEAVES
+    leaf = table.registers(base)
+    return text(leaf.ebx, leaf.ecx, leaf.edx)
+
+
+def _span(cell: str) -> range:
+    first, _, last = cell.partition("-")
+    return range(int(first, 16), int(last or first, 16) + 1)
+
+
+@cache
+def _rows() -> dict[tuple[str, int], list[tuple[range, range | None, str, str]]]:
+    rows: dict[tuple[str, int], list[tuple[range, range | None, str, str]]] = {}
+    for who, family, models, steppings, microarchitecture, design in data.load("fields")["microarchitectures"]:
+        row = (_span(models), _span(steppings) if steppings else None, microarchitecture, design)
+        rows.setdefault((who, int(family, 16)), []).append(row)
+    return rows
+
+
+def _names(who: str, family: int, model: int, stepping: int) -> tuple[str, str] | tuple[None, None]:
+    for maker in (who, FAMILIES.get(who)):
+        for models, steppings, microarchitecture, design in _rows().get((maker or "", family), ()):
+            if model in models and (steppings is None or stepping in steppings):
+                return microarchitecture, design
+    return None, None

@@ -1,0 +1,134 @@
+"""How registers are laid out: the fields of each, from the lowest bit to the highest, without gap or overlap.
+
+A field comes from data/fields.json or, where it is one bit with a name of its own, from the table of features (`cpuid.names`). Where two
+tell about the same bits, the order is: a row for the vendor or hypervisor in question, a row for all, a feature. What is left is reserved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+from vcpuid import data
+from vcpuid.cpuid.features import short_symbol
+from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.words import REGISTERS, Bit, CpuidWord, Register
+from vcpuid.decode.meaning import Meaning, meaning_of
+from vcpuid.decode.parties import HYPERVISOR_LEAVES
+
+RESERVED = "reserved"
+FULL = (1 << 32) - 1
+
+
+class Field(NamedTuple):
+    """Some bits of a register: `low` is the lowest bit's number, `width` how many there are.
+
+    `meaning` makes sense of a value. A field called "reserved" has none, and what a manual does not tell is one.
+    """
+
+    name: str
+    low: int
+    width: int
+    description: str = ""
+    meaning: Meaning | None = None
+
+    @property
+    def mask(self) -> int:
+        """The field's bits in the register."""
+        return ((1 << self.width) - 1) << self.low
+
+    @property
+    def bits(self) -> str:
+        """The bits as manuals write them, `7:4` or `31`."""
+        return str(self.low) if self.width == 1 else f"{self.low + self.width - 1}:{self.low}"
+
+    @property
+    def flag(self) -> bool:
+        """Whether it says yes or no."""
+        return self.width == 1 and self.name != RESERVED
+
+
+def canonical(function: int) -> int:
+    """Return the leaf under which the tables have it: those of a hypervisor begin at 0x40000000, wherever its range is."""
+    return 0x40000000 | function & 0xFF if function in HYPERVISOR_LEAVES else function
+
+
+@cache
+def layout(function: int, index: int, who: str) -> tuple[tuple[Field, ...], ...]:
+    """Lay out the four registers of a leaf, as `who` (a vendor or, in its range, a hypervisor) means them."""
+    return tuple(_register(canonical(function), index, register, who) for register in REGISTERS)
+
+
+@cache
+def title(function: int, who: str) -> str:
+    """Say what a leaf is about; empty where nobody knows."""
+    leaf = f"{canonical(function):x}"
+    found = {tuple(rest): text for number, text, *rest in data.load("fields")["titles"] if number == leaf}
+    return found.get((who,)) or (found.get((), "") if leaf != "40000001" or who == "kvm" else "")
+
+
+class _Row(NamedTuple):
+    first: int
+    last: int
+    field: Field
+    who: tuple[str, ...]
+
+
+@cache
+def _rows() -> dict[tuple[int, str], list[_Row]]:
+    """Return the table's rows by leaf and register; rows of some vendors come first there, as they do in the file."""
+    rows: dict[tuple[int, str], list[_Row]] = {}
+    for word, bits, name, description, *who in data.load("fields")["rows"]:
+        leaf, span, register = word.split(".")
+        first, _, last = span.partition("-")
+        high, _, low = bits.partition(":")
+        function, lowest = int(leaf, 16), int(low or high)
+        field = Field(name, lowest, int(high) - lowest + 1, description, meaning_of(function, name))
+        rows.setdefault((function, register), []).append(_Row(int(first, 16), int(last or first, 16), field, tuple(" ".join(who).split())))
+    return rows
+
+
+def _register(function: int, index: int, register: Register, who: str) -> tuple[Field, ...]:
+    taken = 0
+    fields: list[Field] = []
+    for field in (*_told(function, index, register, who), *_features(function, index, register, who)):
+        if not field.mask & taken:
+            taken |= field.mask
+            fields.append(_distinct(field, fields, function, index, register))
+    return tuple(sorted((*fields, *_gaps(taken)), key=lambda field: field.low))
+
+
+def _told(function: int, index: int, register: Register, who: str) -> Iterator[Field]:
+    rows = [row for row in _rows().get((function, register), ()) if row.first <= index <= row.last and (not row.who or who in row.who)]
+    yield from (row.field for row in sorted(rows, key=lambda row: not row.who))
+
+
+def _features(function: int, index: int, register: Register, who: str) -> Iterator[Field]:
+    """Give the features of a register. KVM's leaf 1 and Hyper-V's others are in the table under the same range."""
+    if function in HYPERVISOR_LEAVES and who != ("kvm" if function == 0x40000001 else "hyperv"):
+        return
+    for position in range(32):
+        feature = by_bit(Bit(CpuidWord(function, index, register), position))
+        if feature is not None:
+            yield Field(feature.name, position, 1, feature.description or "")
+
+
+def _distinct(field: Field, others: list[Field], function: int, index: int, register: Register) -> Field:
+    """Give two features of one name in a register (KVM's two clocks) names that differ."""
+    if field.name == RESERVED or all(other.name != field.name for other in others):
+        return field
+    feature = by_bit(Bit(CpuidWord(function, index, register), field.low))
+    other = (feature.manual or (feature.linux and short_symbol(feature.linux))) if feature else None
+    return field._replace(name=other or f"{field.name}_{field.low}")
+
+
+def _gaps(taken: int) -> Iterator[Field]:
+    free = ~taken & FULL
+    while free:
+        low = (free & -free).bit_length() - 1
+        width = 1
+        while free >> low + width & 1:
+            width += 1
+        yield Field(RESERVED, low, width)
+        free &= ~(((1 << width) - 1) << low)

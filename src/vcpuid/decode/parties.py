@@ -1,0 +1,76 @@
+"""Whose table is it: the same leaf means other things with another vendor or under another hypervisor."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vcpuid.cpuid.registers import CpuidTable, vendor_name
+
+VENDORS = {
+    "GenuineIntel": "intel",
+    "GenuineIotel": "intel",
+    "AuthenticAMD": "amd",
+    "AMDisbetter!": "amd",
+    "HygonGenuine": "hygon",
+    "CentaurHauls": "centaur",
+    "VIA VIA VIA ": "centaur",
+    "  Shanghai  ": "zhaoxin",
+    "GenuineTMx86": "transmeta",
+    "TransmetaCPU": "transmeta",
+    "CyrixInstead": "cyrix",
+    "Geode by NSC": "cyrix",
+}
+"""Leaf 0's names. GenuineIotel is no misprint of ours: some processors answer so, one bit astray."""
+
+FAMILIES = {"hygon": "amd", "zhaoxin": "centaur"}
+"""Whose fields a vendor has."""
+
+HYPERVISORS = {
+    "KVMKVMKVM": "kvm",
+    "Microsoft Hv": "hyperv",
+    "XenVMMXenVMM": "xen",
+    "VMwareVMware": "vmware",
+    "TCGTCGTCGTCG": "tcg",
+    "bhyve bhyve ": "bhyve",
+    "ACRNACRNACRN": "acrn",
+    " lrpepyh  vr": "parallels",
+    "QNXQVMBSQG": "qnx",
+    "SRESRESRESRE": "sre",
+    "IntelTDX    ": "tdx",
+}
+"""Names in the first leaf of a hypervisor's range."""
+
+HYPERVISOR_LEAVES = range(0x40000000, 0x40010000)
+HV_INTERFACE = int.from_bytes(b"Hv#1", "little")
+
+
+class Parties(NamedTuple):
+    """The vendor as fields are known by ("" where it is none of those), and the hypervisor by the base of its range."""
+
+    vendor: str
+    hypervisors: dict[int, str]
+
+    def of(self, function: int) -> str:
+        """Return whose fields a leaf has: a vendor or, in a hypervisor's range, that hypervisor; "" where nobody knows."""
+        return self.hypervisors.get(function & ~0xFF, "") if function in HYPERVISOR_LEAVES else self.vendor
+
+
+def vendor(table: CpuidTable) -> str:
+    """Return the vendor of a table, "" where it is none of those known."""
+    return VENDORS.get(vendor_name(table.registers(0)), "")
+
+
+def parties(table: CpuidTable) -> Parties:
+    """Find out whose table it is.
+
+    A range of Hyper-V's leaves is known by its interface, "Hv#1": its name may be anything (QEMU's hv-vendor-id).
+    """
+    who = vendor(table)
+    hypervisors = {}
+    for function in dict.fromkeys(entry.function for entry in table):
+        if function in HYPERVISOR_LEAVES and not function & 0xFF:
+            signature = table.registers(function)
+            name = (signature.ebx, signature.ecx, signature.edx)
+            known = HYPERVISORS.get(b"".join(part.to_bytes(4, "little") for part in name).decode("latin-1").rstrip("\0"), "")
+            hypervisors[function] = "hyperv" if table.registers(function + 1).eax == HV_INTERFACE else known
+    return Parties(FAMILIES.get(who, who), hypervisors)

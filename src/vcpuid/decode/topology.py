@@ -1,0 +1,88 @@
+"""How logical processors hang together: the levels of a package, by shifts of the APIC ID.
+
+Leaf 0x1F, 0xB or AMD's 0x80000026 tell levels; AMD's 0x8000001E and 0x80000008 and the old fields of leaves 1 and 4 stand in for them.
+The counts are what APIC IDs have room for, or how many processors a leaf says there are; one CPU's table tells no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from vcpuid.cpuid.registers import CpuidTable
+from vcpuid.decode.caches import Cache, caches
+from vcpuid.decode.meaning import AMD_DOMAINS, DOMAINS
+
+
+class Level(NamedTuple):
+    """A level of the topology: instances of `name` share the APIC ID's bits from `shift` on, and hold `processors` logical ones."""
+
+    name: str
+    shift: int
+    processors: int
+
+
+class Topology(NamedTuple):
+    """A package: `levels` from the innermost out, the last one the package itself; `apic_id` that of the CPU that the table is of."""
+
+    levels: tuple[Level, ...]
+    apic_id: int
+    source: str
+    caches: tuple[Cache, ...] = ()
+
+    @property
+    def processors(self) -> int:
+        """Logical processors of the package."""
+        return self.levels[-1].processors
+
+    def counts(self) -> dict[str, int]:
+        """Say how many instances of each level the package has, threads first."""
+        return {"thread": self.processors, **{level.name: -(-self.processors // max(level.processors, 1)) for level in self.levels}}
+
+
+def topology(table: CpuidTable) -> Topology:
+    """Read the topology of a table."""
+    apic_id, source, levels = next(_sources(table))
+    return Topology(tuple(levels), apic_id, source, caches(table))
+
+
+def _sources(table: CpuidTable) -> Iterator[tuple[int, str, list[Level]]]:
+    for function, domains in ((0x80000026, AMD_DOMAINS), (0x1F, DOMAINS), (0xB, DOMAINS)):
+        entries = [entry for entry in table.leaf(function) if entry.ecx >> 8 & 0xFF and entry.ebx & 0xFFFF]
+        if entries:
+            yield (
+                entries[0].edx,
+                f"{function:#x}",
+                _levels([(entry.ecx >> 8 & 0xFF, entry.eax & 0x1F, entry.ebx & 0xFFFF) for entry in entries], domains),
+            )
+    yield _legacy(table)
+
+
+def _levels(told: list[tuple[int, int, int]], domains: dict[int, str]) -> list[Level]:
+    """Name what each level's instances are. A leaf's level n has the shift to level n + 1, and counts processors of that."""
+    kinds = [domains.get(kind, f"level type {kind}") for kind, _, _ in told]
+    inside = domains is AMD_DOMAINS  # AMD's level names the domain of which it counts processors, Intel's the one that is counted
+    names = kinds if inside else [*kinds[1:], "package"]
+    found = [Level(name, shift, count) for name, (_, shift, count) in zip(names, told, strict=True)]
+    if found[-1].name == "socket":
+        found[-1] = found[-1]._replace(name="package")
+    return found
+
+
+def _legacy(table: CpuidTable) -> tuple[int, str, list[Level]]:
+    one = table.registers(1)
+    logical = (one.ebx >> 16 & 0xFF) if one.edx >> 28 & 1 else 1
+    apic_id, source, threads = one.ebx >> 24, "0x1", 1
+    if (size := table.get(0x80000008)) is not None and size.ecx and table.registers(0x80000001).ecx >> 1 & 1:
+        logical, source = (size.ecx & 0xFF) + 1, "0x80000008"
+        if (ids := table.get(0x8000001E)) is not None and table.registers(0x80000001).ecx >> 22 & 1:
+            apic_id, source, threads = ids.eax, "0x8000001e", (ids.ebx >> 8 & 0xFF) + 1
+    elif (cache := table.get(4)) is not None and cache.eax & 0x1F:
+        cores, source = (cache.eax >> 26) + 1, "0x4"
+        threads = max(logical // cores, 1)
+    logical = max(logical, 1)
+    threads = min(threads, logical)
+    levels = [Level("package", (logical - 1).bit_length(), logical)]
+    if threads > 1 or logical > 1:
+        levels.insert(0, Level("core", (threads - 1).bit_length(), threads))
+    return apic_id, source, levels
