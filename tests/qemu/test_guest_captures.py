@@ -3,7 +3,8 @@
 The hosts are files: QEMU saw their RAW, SUP, MSR and HV lines instead of the machine's own. What else it saw was that machine's: two
 processors, a TSC that KVM could not scale, no local machine checks, a KVM that knew neither enlightened VMCS nor enforced Hyper-V leaves,
 and, for a host without leaf 0xD, its own XSAVE components up to AVX-512's. Of captures/qemu, sets.jsonl.gz varies what users set, and
-random.jsonl.gz draws features, machine types, topologies and properties at random. VCPUID_PEERS names a folder with tables on real CPUs.
+random.jsonl.gz draws features, machine types, topologies and properties at random, and more.jsonl.gz combines properties that are rare in
+both. VCPUID_PEERS names a folder with tables on real CPUs.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Set(NamedTuple):
 SETS = {
     "chosen": Set(QEMU / "sets.jsonl.gz", QEMU / "hosts.json.gz", 2596100),
     "random": Set(QEMU / "random.jsonl.gz", QEMU / "hosts.json.gz", 2596144),
+    "more": Set(QEMU / "more.jsonl.gz", QEMU / "hosts.json.gz", 2596144),
     "real CPUs": Set(PEERS / "sets.jsonl.gz", PEERS / "hosts.json.gz", 2596100),
 }
 MACHINE = KvmHost(recommended_vcpus=2, tsc_scaling=False, lmce=False, refused=frozenset({"hv-evmcs", "hv-enforce-cpuid"}))
@@ -63,7 +65,7 @@ def rows(name: str) -> list[Any]:
     return [pytest.param(name, row, id=f"{name} {number}") for number, row in enumerate(found)]
 
 
-ROWS = rows("chosen") + rows("random")
+ROWS = rows("chosen") + rows("random") + rows("more")
 
 
 @cache
