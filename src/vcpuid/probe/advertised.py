@@ -62,22 +62,25 @@ def _with_bit(table: CpuidTable, feature: Feature, on: bool) -> CpuidTable:
     if feature.bit is None or not isinstance(feature.bit.word, CpuidWord):
         raise InputError(f"{feature.name} is no bit of CPUID: a table cannot show it")
     word, mask = feature.bit.word, feature.bit.mask
-    if table.get(word.function, word.index) is None:
-        if not on:
-            return table
-        table = CpuidTable((*table, Entry(word.function, word.index, SIGNIFICANT_INDEX * (word.function in INDEXED_FUNCTIONS), 0, 0, 0, 0)))
-    if on:
-        table = _at_least(table, word.function & 0x80000000, word.function)
-        if word.function == 7:
-            table = _at_least(table, 7, word.index)
-    value = table.word(word)
-    return _replace(table, word, value | mask if on else value & ~mask)
+    if not on:
+        return _replace(table, word, table.word(word) & ~mask)
+    table = _at_least(table, CpuidWord(word.function & 0x80000000, 0, "eax"), word.function)
+    if word.function == 7:
+        table = _at_least(table, CpuidWord(7, 0, "eax"), word.index)
+    table = _with_entry(table, word)
+    return _replace(table, word, table.word(word) | mask)
 
 
-def _at_least(table: CpuidTable, function: int, limit: int) -> CpuidTable:
-    """Raise EAX of a leaf, where the table has it, to a limit."""
-    word = CpuidWord(function, 0, "eax")
+def _at_least(table: CpuidTable, word: CpuidWord, limit: int) -> CpuidTable:
+    table = _with_entry(table, word)
     return _replace(table, word, max(table.word(word), limit))
+
+
+def _with_entry(table: CpuidTable, word: CpuidWord) -> CpuidTable:
+    if table.get(word.function, word.index) is not None:
+        return table
+    flags = SIGNIFICANT_INDEX if word.function in INDEXED_FUNCTIONS else 0
+    return CpuidTable((*table, Entry(word.function, word.index, flags, 0, 0, 0, 0)))
 
 
 def _replace(table: CpuidTable, word: CpuidWord, value: int) -> CpuidTable:

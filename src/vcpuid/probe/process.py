@@ -81,7 +81,6 @@ def _ask(orders: list[str], seconds: float) -> list[str]:
             capture_output=True,
             text=True,
             timeout=seconds,
-            env={},
             check=False,
         )
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
