@@ -17,16 +17,17 @@ ROOT = Path(vcpuid.__file__).parent
 BASE = ("vcpuid.errors", "vcpuid.versions", "vcpuid.data")
 RULES = {
     "errors": (),
-    "versions": ("vcpuid.errors",),
-    "data": (),
+    "versions": ("vcpuid.data", "vcpuid.errors"),
+    "data": ("vcpuid.errors",),
     "cpuid": (*BASE, "vcpuid.cpuid"),
     "decode": (*BASE, "vcpuid.cpuid", "vcpuid.decode"),
     "path/decisions": (*BASE, "vcpuid.cpuid"),
     "linux": (*BASE, "vcpuid.cpuid", "vcpuid.path.decisions", "vcpuid.linux"),
     "kvm": (*BASE, "vcpuid.cpuid", "vcpuid.path.decisions", "vcpuid.linux", "vcpuid.kvm"),
     "qemu": (*BASE, "vcpuid.cpuid", "vcpuid.path.decisions", "vcpuid.linux", "vcpuid.kvm", "vcpuid.qemu"),
+    "software": (*BASE, "vcpuid.cpuid", "vcpuid.path.decisions", "vcpuid.linux", "vcpuid.qemu", "vcpuid.software"),
     "path": (*BASE, "vcpuid.cpuid", "vcpuid.path", "vcpuid.linux", "vcpuid.kvm", "vcpuid.qemu"),
-    "sources": (*BASE, "vcpuid.cpuid", "vcpuid.kvm", "vcpuid.path", "vcpuid.sources"),
+    "sources": (*BASE, "vcpuid.cpuid", "vcpuid.kvm", "vcpuid.qemu", "vcpuid.path", "vcpuid.sources"),
     "probe": (*BASE, "vcpuid.cpuid", "vcpuid.kvm", "vcpuid.sources", "vcpuid.probe"),
 }
 CORE = ("errors", "versions", "data", "cpuid", "decode", "path", "linux", "kvm", "qemu")
