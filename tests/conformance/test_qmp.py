@@ -1,0 +1,78 @@
+"""What three real QEMUs answered about CPU models in their monitor, on hosts that were files, as in tests/qemu/test_guest_captures.py.
+
+A row of captures/qemu/qmp.jsonl.gz is one QEMU on a machine type and a host: `definitions` is query-cpu-definitions (name, alias-of,
+deprecated, unavailable-features), `expansions` query-cpu-model-expansion of type full (which booleans are on, and all other values), and
+`realized` the features that are on in the CPU object of a guest, feature MSRs included. Left out are properties of any device
+(realized, memory, start-powered-off).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vcpuid.cpuid import Snapshot
+from vcpuid.qemu import models, realize
+from vcpuid.qemu.catalog import catalog
+from vcpuid.qemu.expansion import expansion
+from vcpuid.sources.snapshot import parse_snapshot
+
+CAPTURES = Path(__file__).parents[1] / "captures" / "qemu"
+AVX512_XCR0 = 0xE7
+"""The machine's own XSAVE components, which QEMU asked KVM for where the host file has no leaf 0xD."""
+
+
+@cache
+def hosts() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = json.loads(gzip.decompress((CAPTURES / "hosts.json.gz").read_bytes()))
+    return found
+
+
+@cache
+def host(name: str) -> tuple[Snapshot, int | None]:
+    found = parse_snapshot(hosts()[name], name)
+    assert found.supported is not None
+    return found, None if found.supported.get(0xD) else AVX512_XCR0
+
+
+def rows() -> list[Any]:
+    with gzip.open(CAPTURES / "qmp.jsonl.gz", "rt") as lines:
+        found = [json.loads(line) for line in lines]
+    return [pytest.param(row, id=f"{row['qemu']} {row['machine']} {row['host']}") for row in found]
+
+
+ROWS = rows()
+
+
+@pytest.mark.conformance("qemu model lists")
+@pytest.mark.parametrize("row", ROWS)
+def test_models_are_those_that_qemu_lists(row: dict[str, Any]) -> None:
+    snapshot, xcr0 = host(row["host"])
+    ours = models(snapshot, row["qemu"], row["machine"], xcr0=xcr0)
+    listed = [[model.name, model.alias_of, model.deprecated, list(model.unavailable_features)] for model in ours]
+    assert sorted(listed) == sorted(row["definitions"])
+
+
+@pytest.mark.conformance("qemu model expansions")
+@pytest.mark.parametrize("row", ROWS)
+def test_models_expand_as_in_qemu(row: dict[str, Any]) -> None:
+    snapshot, xcr0 = host(row["host"])
+    for cpu, theirs in row["expansions"].items():
+        ours = expansion(cpu, snapshot, row["qemu"], row["machine"], xcr0=xcr0)
+        assert sorted(name for name, value in ours.items() if value is True) == theirs["on"], cpu
+        assert {name: value for name, value in ours.items() if not isinstance(value, bool)} == theirs["other"], cpu
+
+
+@pytest.mark.conformance("qemu realized features")
+@pytest.mark.parametrize("row", ROWS)
+def test_realized_features_are_those_of_the_cpu_object(row: dict[str, Any]) -> None:
+    snapshot, xcr0 = host(row["host"])
+    flags = catalog(row["qemu"]).flags
+    for cpu, theirs in row["realized"].items():
+        features = realize(cpu, snapshot, row["qemu"], row["machine"], xcr0=xcr0).features
+        assert sorted(name for name, flag in flags.items() if features[flag.word] & flag.mask == flag.mask) == theirs, cpu
