@@ -56,7 +56,7 @@ def _hazards_of_table(table_source: str, source: str | None, stack: Callable[[Ho
     guest = read_host(table_source)
     table = table_of(guest.snapshot)
     host = None if source is None else read_host(source)
-    return hazards.of_table(table, None if host is None else host.snapshot, stack(host or guest), guest.snapshot.msrs)
+    return hazards.of_table(table, None if host is None else host.snapshot, stack(host or guest))
 
 
 def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
@@ -84,7 +84,7 @@ def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
         data={**answer.as_dict(), "hazards": [hazard.as_dict() for hazard in found]},
         lines=_lines(rows),
         head=[*_head(answer), ""],
-        foot=[*_foot(answer), *_hazards_foot(found)],
+        foot=[*([""] if rows else []), *_foot(answer), *_hazards_foot(found)],
         styles={"what": "bold"},
     )
 
@@ -122,7 +122,7 @@ def _head(answer: Verdict) -> list[str]:
 def _foot(answer: Verdict) -> list[str]:
     if answer.proposal == answer.cpu:
         return []
-    lines = ["", f"Runs without a warning: -cpu {answer.proposal}" if answer.proposal else "No -cpu of this model runs without a warning."]
+    lines = [f"Runs without a warning: -cpu {answer.proposal}" if answer.proposal else "No -cpu of this model runs without a warning."]
     if answer.nearest is not None:
         lines.append(f"The nearest model that runs as it is: -cpu {answer.nearest}")
     return lines

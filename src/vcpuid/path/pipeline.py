@@ -138,7 +138,7 @@ def guest_view(path: Path) -> CpuidTable:
 def _host_steps(host: Snapshot, kernel: str, stack: Stack) -> tuple[Step, Step, Step]:
     """Silicon, Linux and KVM; a snapshot without RAW lines leaves the first two unknown."""
     raw = TableWords(host.raw, {})
-    msrs = msr_words(host.msrs)
+    msrs = _host_msrs(host)
     title = "KVM_GET_SUPPORTED_CPUID"
     if not host.raw:
         silicon = Step("silicon", "the host's CPUID instruction", {}, {}, basis=Basis.UNKNOWN)
@@ -157,9 +157,9 @@ def _host_steps(host: Snapshot, kernel: str, stack: Stack) -> tuple[Step, Step, 
     return silicon, kernel_step, Step("kvm", title, before, observed, model.decisions, Basis.OBSERVED, modelled)
 
 
-def msr_words(msrs: Mapping[int, int]) -> dict[Word, int]:
+def _host_msrs(host: Snapshot) -> dict[Word, int]:
     """KVM's feature MSRs as words; of VMX's controls the half that says what may be 1, as QEMU counts their bits."""
-    return {MsrWord(index): value >> 32 if index in CONTROL_MSRS else value for index, value in msrs.items()}
+    return {MsrWord(index): value >> 32 if index in CONTROL_MSRS else value for index, value in host.msrs.items()}
 
 
 def _guest_msrs(state: CpuState) -> dict[Word, int]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 
-from vcpuid import qemu, versions
-from vcpuid.cpuid import Snapshot
-from vcpuid.errors import QemuError
+from vcpuid import kvm, qemu, versions
+from vcpuid.cpuid import CpuidWord, Snapshot
+from vcpuid.errors import KvmError, QemuError
 from vcpuid.path.stack import Stack
 from vcpuid.qemu import CpuState
 from vcpuid.qemu.catalog import Catalog, Flag, Machine, Model, catalog
@@ -48,12 +48,13 @@ def nearest(cpu: str, host: Snapshot, stack: Stack) -> str | None:
         return "host" if attempt.clean("host") else None
     listed = qemu.models(host, stack.qemu, stack.machine, kernel=stack.kernel, params=stack.params)
     usable = [(info.name, model) for info in listed if info.usable and not info.deprecated and (model := attempt.model(info.name))]
-    ranked = sorted(usable, key=lambda pair: (pair[1].vendor != host.vendor, _distance(pair[1], wanted), len(pair[0])))
+    ranked = sorted(usable, key=lambda pair: (pair[1].vendor != host.vendor, _distance(attempt.catalog, pair[1], wanted), len(pair[0])))
     return next((name for name, _ in ranked if attempt.clean(name)), None)
 
 
-def _distance(one: Model, other: Model) -> int:
-    words = one.features.keys() | other.features.keys()
+def _distance(tables: Catalog, one: Model, other: Model) -> int:
+    """Count the CPUID features that one has and the other has not; what MSRs tell of nested guests weighs nothing."""
+    words = (row.name for row in tables.words if isinstance(row.word, CpuidWord))
     return sum((one.features.get(word, 0) ^ other.features.get(word, 0)).bit_count() for word in words)
 
 
@@ -79,9 +80,15 @@ class _Attempt:
             return None
 
     def clean(self, cpu: str) -> bool:
-        """Tell whether QEMU runs this without a warning and with all that is asked."""
+        """Tell whether QEMU runs this without a warning and with all that is asked, and KVM takes its table."""
         made = self.run(f"{cpu},enforce=on")
-        return made is not None and not made.warnings
+        if made is None or made.warnings:
+            return False
+        try:
+            kvm.set_cpuid(made.tables[0], host=self.host, kernel=self.stack.kernel, params=self.stack.params)
+        except KvmError:
+            return False
+        return True
 
     def model(self, name: str) -> Model | None:
         """Return the model behind a name, None for host, max and base, and for a name that is none."""
@@ -98,14 +105,14 @@ class _Attempt:
         return self.model(known[near[0]]) if near else None
 
     def relatives(self, name: str) -> Iterator[str]:
-        """Give the name itself, then every name of a version of the same model."""
+        """Give the name itself, then every name of the model's other versions."""
         yield name
         wanted = self.model(name)
         if wanted is None:
             return
         for other in (*self.catalog.models, *self.catalog.model_aliases):
             model = self.model(other)
-            if other != name and model is not None and model.base == wanted.base and not model.deprecated:
+            if model is not None and model is not wanted and model.base == wanted.base and not model.deprecated:
                 yield other
 
     def fit(self, name: str, settings: list[str]) -> str | None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from vcpuid.cpuid import CpuidTable, MsrWord, Snapshot, Word
 from vcpuid.path.hazards import features, leaves, migration, security, topology, xsave
 from vcpuid.path.hazards.rule import Hazard, HazardRule, Severity
 from vcpuid.path.hazards.view import View
-from vcpuid.path.pipeline import Path, msr_words
+from vcpuid.path.pipeline import Path
 from vcpuid.path.stack import Stack
 
 __all__ = ["RULES", "Hazard", "HazardRule", "Severity", "View", "find", "of_path", "of_table"]
@@ -22,16 +20,12 @@ def of_path(path: Path) -> tuple[Hazard, ...]:
     return find(View(path.tables[0], path.stack, path.host, path.state, msrs, path.tables[1:]))
 
 
-def of_table(
-    table: CpuidTable, host: Snapshot | None = None, stack: Stack | None = None, msrs: Mapping[int, int] | None = None
-) -> tuple[Hazard, ...]:
-    """Find what will hurt a guest with this table, on `host` where one is given.
-
-    `msrs` are the guest's feature MSRs as KVM lists them (`Snapshot.msrs`), if known.
+def of_table(table: CpuidTable, host: Snapshot | None = None, stack: Stack | None = None) -> tuple[Hazard, ...]:
+    """Find what will hurt a guest with this table, on `host` where one is given; of the guest's feature MSRs nothing is known.
 
     Raises InputError for a host or a stack that makes no sense.
     """
-    return find(View(table, stack or Stack(), host, None, msr_words(msrs or {})))
+    return find(View(table, stack or Stack(), host))
 
 
 def find(view: View) -> tuple[Hazard, ...]:

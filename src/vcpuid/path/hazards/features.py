@@ -14,7 +14,9 @@ from vcpuid.qemu.draft import bits
 from vcpuid.versions import kernel as kernel_tables
 
 _TSX = CpuidWord(7, 0, "ebx")
-_RTM, _HLE = Bit(_TSX, 11), Bit(_TSX, 4)
+_RTM, _HLE, _AVX2 = Bit(_TSX, 11), Bit(_TSX, 4), Bit(_TSX, 5)
+_EVEX = 1 << 30 | 1 << 31
+"""AVX-512 BW and VL: glibc prefers its EVEX functions where it finds both."""
 _RTM_ALWAYS_ABORT = Bit(CpuidWord(7, 0, "edx"), 11)
 _CHECKED_MSRS = frozenset({0x345, *range(0x480, 0x493)})
 
@@ -74,10 +76,10 @@ def _refused_msrs(view: View) -> Iterator[str]:
 
 
 def _tsx(view: View) -> Iterator[str]:
-    """Name RTM where the processor lacks it, so that XBEGIN and XTEST do not exist."""
+    """Name RTM where the processor lacks it, so that XBEGIN and XTEST do not exist; and AVX2, where glibc would use both."""
     if _lacks(view, _RTM):
-        avx2 = view.has(Bit(_TSX, 5))
-        yield "rtm, and avx2 with it" if avx2 else "rtm"
+        evex = view.word(_TSX) & _EVEX == _EVEX
+        yield "rtm, with avx2" if view.has(_AVX2) and not evex else "rtm"
 
 
 def _hle(view: View) -> Iterator[str]:
@@ -122,8 +124,8 @@ def _unmet(view: View) -> Iterator[str]:
 RULES = (
     HazardRule(
         "tsx.no-hardware", Severity.BREAKS, _tsx,
-        "XBEGIN and XTEST raise #UD on this host. Where AVX2 and RTM are both there, glibc picks its *_avx2_rtm string functions, which "
-        "end in XTEST: the first process of a Linux guest dies of an invalid opcode, and the guest with it.",
+        "XBEGIN and XTEST raise #UD on this host. With AVX2, glibc picks its *_avx2_rtm string functions (unless AVX-512 BW and VL are "
+        "there), which end in XTEST: the first process of a Linux guest dies of an invalid opcode, and the guest with it.",
         "-rtm, or a model without TSX (its -noTSX version); no x-force-features=on",
     ),
     HazardRule(
