@@ -18,11 +18,13 @@ import re
 import shlex
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from csource import Source
-from qemu_models import asked_models, source_models
+from qemu_models import source_models
+from vcpuid.qemu.inquiry import ask_models
 from vcpuid.qemu.qmp import Qmp
 
 Row = dict[str, Any]
@@ -96,6 +98,24 @@ def empty_host(command: str, cpu: str) -> list[str]:
         answer = subprocess.run(command_line, capture_output=True, check=True)
     lines: list[str] = json.loads(answer.stdout)["stderr"]
     return lines
+
+
+def unnamed_bits(rows: list[Row], command: str, model: str) -> dict[str, int]:
+    """Return a model's bits that have no name, which warnings show all the same."""
+    found: dict[str, int] = {}
+    for line in empty_host(command, f"{model},+vmx,+svm"):
+        if bit := re.search(r"MSR\((\w+)h\) \[bit (\d+)\]", line):
+            word = next(row["name"] for row in rows if row.get("msr") == int(bit[1], 16))
+            found[word] = found.get(word, 0) | 1 << int(bit[2])
+    return found
+
+
+def named_caches(given: dict[str, str], model: str, known: str | None) -> str:
+    """Name the caches of a model: as --extra gives them, else as the tree or an older version has them."""
+    cache = given.get(model) or known
+    if cache is None:
+        raise SystemExit(f"{model} has caches that no older version has: name them in --extra, under model_caches")
+    return cache
 
 
 _PROPERTY = re.compile(r'DEFINE_PROP_(\w+)\(\s*"([\w-]+)",\s*X86CPU,\s*[\w.]+,?([^;]*?)\)\s*[,}]')
@@ -241,6 +261,7 @@ def main() -> None:
     boards = Source([target / "cpu-qom.h", *(hw / "i386" / name for name in ("pc.c", "pc_q35.c", "pc_piix.c"))])
     boards.known["TYPE_X86_CPU"] = "x86_64-cpu"
     source.known["QEMU_HW_VERSION"] = "2.5+"  # include/qemu/hw-version.h: frozen since 2.5
+    source.known["CPU_UNSET_NUMA_NODE_ID"] = -1  # include/hw/core/cpu.h
     rows = words(source)
     accel = "qtest" if options.empty_host else "tcg"  # qtest changes no default of a model; not every build has it
     with Qmp(shlex.split(options.qemu), accel=accel) as qemu:
@@ -257,8 +278,14 @@ def main() -> None:
         extra: Row = json.loads(options.extra.read_text()) if options.extra else {}
         needs += extra.get("dependencies_more", [])
         if options.empty_host:
-            models, by_alias = asked_models(
-                qemu, rows, table, needs, models, by_alias, extra.get("model_caches", {}), lambda cpu: empty_host(options.empty_host, cpu)
+            models, by_alias = ask_models(
+                qemu,
+                rows,
+                table,
+                needs,
+                models,
+                caches=partial(named_caches, extra.get("model_caches", {})),
+                unnamed=partial(unnamed_bits, rows, options.empty_host),
             )
         catalog = {
             "release": options.release,

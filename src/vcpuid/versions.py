@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from vcpuid import data
 from vcpuid.errors import InputError
 
 KERNELS = ("6.1", "6.12", "6.18", "7.1", "7.3")
@@ -46,6 +47,13 @@ def kernel(asked: str) -> str:
     return choose(asked, KERNELS, "Linux").release
 
 
+def choose_qemu(asked: str) -> Chosen:
+    """Choose the QEMU tables for a release, or for the name of an imported QEMU."""
+    if asked in QEMUS or asked not in data.imported():
+        return choose(asked, QEMUS, "QEMU")
+    return Chosen(asked, None)
+
+
 def qemu(asked: str) -> str:
-    """Choose the QEMU tables for a release."""
-    return choose(asked, QEMUS, "QEMU").release
+    """Choose the QEMU tables for a release, or for the name of an imported QEMU."""
+    return choose_qemu(asked).release

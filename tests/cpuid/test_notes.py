@@ -50,7 +50,7 @@ def test_what_linux_own_words_hold() -> None:
     said = topics("X86_FEATURE_SPLIT_LOCK_DETECT")
     assert said["word"] == f"CPUID_LNX_4 holds {LINUX_WORDS['CPUID_LNX_4']}."
     assert "MSR 33H" in said["own"]
-    assert said["shared"] == "split_lock_detect is also a name of MSR(CFH) [bit 5]."
+    assert said["shared"] == "split_lock_detect is also a name of MSR(CFh) [bit 5]."
 
 
 def test_other_notes() -> None:

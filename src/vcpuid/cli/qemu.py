@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import click
@@ -67,3 +68,31 @@ def table(cpu: str, source: str | None, vcpu: int, stack: Callable[[Host], Stack
     if vcpu >= len(made.tables):
         raise InputError(f"there is no vCPU {vcpu}: -smp {chosen.smp} makes {len(made.tables)}")
     print_table(made.tables[vcpu], "TAB", form)
+
+
+@command.command(name="import")
+@click.argument("binary", metavar="BINARY")
+@click.option("--label", default="imported", show_default=True, help="Ends the name under which --qemu finds it: RELEASE-LABEL.")
+@format_option
+def import_(binary: str, label: str, form: str) -> None:
+    """Ask a QEMU of your own for its models, properties and machine types, and keep them for --qemu.
+
+    No guest is started and no KVM is used. Where BINARY is the QEMU installed here, it is the default from then on.
+    """
+    from vcpuid.sources.qemu_import import import_qemu
+
+    made = import_qemu(binary, label, _progress if sys.stderr.isatty() else lambda *_: None)
+    print_warnings(made.remarks)
+    row: dict[str, object] = {
+        "name": made.name,
+        "models": made.models,
+        "new models": list(made.new_models),
+        "machines": made.machines,
+        "file": str(made.file),
+    }
+    emit(Sheet(list(row), [row], head=[made.source, ""], foot=["", f"From now on: --qemu {made.name}"]), form)
+
+
+def _progress(model: str, number: int, count: int) -> None:
+    end = "\n" if number == count else ""
+    print(f"\r\x1b[Kasking for CPU models: {number} of {count}, {model}", end=end, file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ Register = Literal["eax", "ebx", "ecx", "edx"]
 REGISTERS: tuple[Register, ...] = ("eax", "ebx", "ecx", "edx")
 
 INDEXED_FUNCTIONS = frozenset(
-    {0x4, 0x7, 0xB, 0xD, 0xF, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1B, 0x1D, 0x1E, 0x1F, 0x20, 0x23, 0x24, 0x8000001D, 0x80000020, 0x80000026}
+    {0x4, 0x7, 0xB, 0xD, 0xF, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1B, 0x1D, 0x1E, 0x1F, 0x20, 0x23, 0x24, 0x29, 0x8000001D, 0x80000020, 0x80000026}
 )
 """Leaves of which the manuals (Intel SDM vol. 2A CPUID, AMD APM vol. 3 appendix E) define sub-leaves."""
 
@@ -35,7 +35,7 @@ class CpuidWord(NamedTuple):
 
 
 class MsrWord(NamedTuple):
-    """One 64-bit feature MSR; prints as QEMU logs it."""
+    """One 64-bit feature MSR; prints as QEMU 11.1 logs it."""
 
     msr: int
 
@@ -45,7 +45,7 @@ class MsrWord(NamedTuple):
         return 64
 
     def __str__(self) -> str:
-        return f"MSR({self.msr:X}H)"
+        return f"MSR({self.msr:02X}h)"
 
 
 class LinuxWord(NamedTuple):

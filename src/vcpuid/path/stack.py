@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from vcpuid.versions import KERNELS, QEMUS, choose
+from vcpuid.versions import KERNELS, QEMUS, choose, choose_qemu
 
 Params = Mapping[str, int | str | bool]
 """Kernel module parameters and boot parameters by name, as the kernel spells them."""
@@ -30,5 +30,5 @@ class Stack:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What stands for what: one sentence for each release without tables of its own. Raises InputError for a wrong release."""
-        chosen = (choose(self.kernel, KERNELS, "Linux"), choose(self.qemu, QEMUS, "QEMU"))
+        chosen = (choose(self.kernel, KERNELS, "Linux"), choose_qemu(self.qemu))
         return tuple(c.remark for c in chosen if c.remark)

@@ -9,6 +9,9 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
+
+from vcpuid import data
 
 QEMU_NAMES = ("qemu-system-x86_64", "qemu-kvm", "/usr/libexec/qemu-kvm")
 
@@ -19,31 +22,40 @@ def kernel_release() -> str:
 
 
 def qemu_release() -> str | None:
-    """Return the installed QEMU's release ("7.2.22"), None where none is installed or it does not answer.
+    """Return the installed QEMU's release ("7.2.22"), or its name where that very binary was imported; None where none is installed.
 
     Starting QEMU takes longer than all else that vcpuid does, so the answer is remembered in the user's cache folder for as long as the
     binary's size and time stay the same.
     """
-    binary = next((found for found in map(shutil.which, QEMU_NAMES) if found), None)
-    if binary is None:
+    found = next((found for found in map(shutil.which, QEMU_NAMES) if found), None)
+    if found is None:
         return None
-    stat = os.stat(binary)
-    key = f"{binary} {stat.st_size} {stat.st_mtime_ns}"
+    binary = Path(found).resolve()
+    this = identity(binary)
+    for name, row in data.imported().items():
+        if row == this:
+            return name
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vcpuid" / "qemu.json"
     try:
         known = json.loads(cache.read_text())
-        if isinstance(known, dict) and isinstance(known.get(key), str):
-            return str(known[key])
+        if isinstance(known, dict) and known.get("of") == this and isinstance(known.get("release"), str):
+            return str(known["release"])
     except (OSError, ValueError):
-        pass
-    release = _ask(binary)
+        pass  # nothing remembered, or nothing that can be read: ask
+    release = _ask(str(binary))
     if release is not None:
         try:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            cache.write_text(json.dumps({key: release}))
+            cache.write_text(json.dumps({"of": this, "release": release}))
         except OSError:
-            pass  # no home folder to write to: ask again next time
+            pass  # no folder to write to: ask again next time
     return release
+
+
+def identity(binary: Path) -> dict[str, Any]:
+    """Tell one state of a binary from another, without reading it."""
+    stat = binary.stat()
+    return {"binary": str(binary), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
 
 
 def _ask(binary: str) -> str | None:

@@ -61,7 +61,7 @@ class KvmError(VcpuidError):
 # ---------------- vcpuid.cpuid.words
 
 INDEXED_FUNCTIONS = frozenset(
-    {0x4, 0x7, 0xB, 0xD, 0xF, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1B, 0x1D, 0x1E, 0x1F, 0x20, 0x23, 0x24, 0x8000001D, 0x80000020, 0x80000026}
+    {0x4, 0x7, 0xB, 0xD, 0xF, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1B, 0x1D, 0x1E, 0x1F, 0x20, 0x23, 0x24, 0x29, 0x8000001D, 0x80000020, 0x80000026}
 )
 """Leaves of which the manuals (Intel SDM vol. 2A CPUID, AMD APM vol. 3 appendix E) define sub-leaves."""
 
@@ -184,7 +184,8 @@ class Snapshot:
 
     `raw` is the CPUID instruction as user space sees it; `supported`, `emulated` and `hyperv` are KVM_GET_SUPPORTED_CPUID,
     KVM_GET_EMULATED_CPUID and KVM_GET_SUPPORTED_HV_CPUID; `msrs` the feature MSRs by KVM's system ioctl; `cpuinfo` lines of
-    /proc/cpuinfo on one CPU; `params` kernel module parameters as "kvm_intel.nested"; `table` a table made for KVM_SET_CPUID2; `kept`
+    /proc/cpuinfo on one CPU; `params` kernel module parameters as "kvm_intel.nested"; `named` features that QEMU or libvirt
+    tell of by name, without any CPUID, and whether the CPU has them; `table` a table made for KVM_SET_CPUID2; `kept`
     what KVM_GET_CPUID2 gave back after `table` (or, without one, `supported`) was handed to KVM_SET_CPUID2, and `set_result` that call's
     return value. `cpu` and `kernel` say where it was taken; `notes` are free lines.
     """
@@ -196,6 +197,7 @@ class Snapshot:
     msrs: MsrTable = field(default_factory=MsrTable)
     cpuinfo: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     params: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    named: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     table: CpuidTable | None = None
     kept: CpuidTable | None = None
     set_result: int | None = None
@@ -431,7 +433,7 @@ def _leaf(cpuid: Cpuid, function: int) -> Iterator[Entry]:
             answers[index] = cpuid(function, index)
         return answers[index]
 
-    kept = {0, *_SUBLEAVES.get(function, _none)(ask)}
+    kept = {0, *SUBLEAVES.get(function, _none)(ask)}
     return (Entry(function, index, 0, *ask(index)) for index in sorted(kept))
 
 
@@ -444,12 +446,12 @@ def _counted(ask: _Ask) -> Iterable[int]:
     return range(1, min(ask(0).eax, _SUBLEAF_LIMIT) + 1)
 
 
-def _listed(register: str) -> _Rule:
+def _listed(register: str) -> Rule:
     """Sub-leaf 0 has a bit for each sub-leaf in that register; bit 0 is reserved or sub-leaf 0 itself."""
     return lambda ask: _bits(getattr(ask(0), register))
 
 
-def _until(first: int, register: str, mask: int) -> _Rule:
+def _until(first: int, register: str, mask: int) -> Rule:
     """From `first` on, sub-leaves follow one another up to one whose type field is 0; that one is asked too."""
 
     def rule(ask: _Ask) -> Iterator[int]:
@@ -480,7 +482,7 @@ def _bits(mask: int) -> Iterable[int]:
 _caches = _until(0, "eax", 0x1F)
 _topology = _until(0, "ecx", 0xFF00)
 
-_SUBLEAVES: dict[int, _Rule] = {
+SUBLEAVES: dict[int, Rule] = {
     0x4: _caches,
     0x7: _counted,
     0xB: _topology,
@@ -505,6 +507,7 @@ _SUBLEAVES: dict[int, _Rule] = {
     0x80000020: _listed("ebx"),
     0x80000026: _topology,
 }
+"""The leaves that have sub-leaves, each with its rule."""
 
 
 # ---------------- vcpuid.sources.dev_cpu
@@ -607,9 +610,9 @@ def pinned(cpu: int | None = None) -> Iterator[int]:
         os.sched_setaffinity(0, before)
 
 
-# ---------------- vcpuid.sources.machine
+# ---------------- vcpuid.sources.proc_cpuinfo
 
-_CPUINFO = (
+_KEPT = (
     "vendor_id",
     "cpu family",
     "model",
@@ -620,7 +623,26 @@ _CPUINFO = (
     "vmx flags",
     "bugs",
 )
-"""The lines of /proc/cpuinfo that a snapshot keeps, under names with `_` for a space; the others are no matter of CPUID, or change."""
+"""The lines that a snapshot keeps, under names with `_` for a space; the others are no matter of CPUID, or change."""
+
+
+def cpuinfo_blocks(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield, for each processor of a /proc/cpuinfo, its number and the lines that a snapshot keeps."""
+    number: str | None = None
+    lines: dict[str, str] = {}
+    for line in text.split("\n"):
+        name, _, value = (part.strip() for part in line.partition(":"))
+        if name == "processor":
+            if number is not None:
+                yield number, lines
+            number, lines = value, {}
+        elif number is not None and name in _KEPT:
+            lines[name.replace(" ", "_")] = "".join(character if character >= " " else "?" for character in value)
+    if number is not None:
+        yield number, lines
+
+
+# ---------------- vcpuid.sources.machine
 
 
 def observe(cpu: int | None = None, *, device: bool | None = None, kvm: bool | None = None) -> Snapshot:
@@ -699,15 +721,7 @@ def _table(kind: str, ask: Callable[[], CpuidTable], notes: list[str]) -> CpuidT
 
 def read_cpuinfo(cpu: int) -> dict[str, str]:
     """Read the lines of /proc/cpuinfo about one CPU that a snapshot keeps; empty where the kernel does not tell."""
-    lines: dict[str, str] = {}
-    ours = False
-    for line in _text("/proc/cpuinfo").split("\n"):
-        name, _, value = (part.strip() for part in line.partition(":"))
-        if name == "processor":
-            ours = value == str(cpu)
-        elif ours and name in _CPUINFO:
-            lines[name.replace(" ", "_")] = "".join(character if character >= " " else "?" for character in value)
-    return lines
+    return next((lines for number, lines in cpuinfo_blocks(_text("/proc/cpuinfo")) if number == str(cpu)), {})
 
 
 def read_params() -> dict[str, str]:
@@ -740,7 +754,7 @@ def _text(path: str) -> str:
 # ---------------- vcpuid.sources.snapshot
 
 _TABLES = {"SUP": "supported", "EMU": "emulated", "HV": "hyperv", "TAB": "table", "GOT": "kept"}
-_KINDS = {"RAW", "MSR", "CPUINFO", "PARAM", "CPU", "KERNEL", "SETRC", *_TABLES}
+_KINDS = {"RAW", "MSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *_TABLES}
 _EMPTY = "empty"
 
 
@@ -766,6 +780,8 @@ def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
         yield f"CPUINFO {name} {value}"
     for name, value in snapshot.params.items():
         yield f"PARAM {name} {value}"
+    for name, has in snapshot.named.items():
+        yield f"NAMED {name} {'on' if has else 'off'}"
     for function, index, _, *registers in snapshot.raw:
         yield "RAW {:08x}.{:x} {:08x} {:08x} {:08x} {:08x}".format(function, index, *registers)
     for kind in ("SUP", "EMU", "HV", "TAB"):
@@ -787,7 +803,7 @@ def _entries(kind: str, table: CpuidTable | None) -> Iterator[str]:
 
 
 def _check(snapshot: Snapshot) -> None:
-    pairs = [*snapshot.cpuinfo.items(), *snapshot.params.items()]
+    pairs = [*snapshot.cpuinfo.items(), *snapshot.params.items(), *((name, "on") for name in snapshot.named)]
     for text in (snapshot.cpu or "", snapshot.kernel or "", *snapshot.notes, *(text for pair in pairs for text in pair)):
         if any(character < " " and character != "\t" for character in text):
             raise InputError(f"a snapshot cannot hold the control characters of {text[:40]!r}")
