@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -57,10 +58,10 @@ def _guest(table: Callable[[], CpuidTable], force: Sequence[str], hide: Sequence
 
     try:
         Kvm().close()
+        return probe.guest(probe.override(table(), force, hide), tried)
     except UnavailableError as lacking:
         print(f"vcpuid: {lacking}; only this process is tried", file=sys.stderr)
         return []
-    return probe.guest(probe.override(table(), force, hide), tried)
 
 
 def _table(cpu: str, source: str | None, table_source: str | None, stack: Callable[[Host], Stack]) -> CpuidTable:
@@ -83,13 +84,24 @@ def _sheet(here: Sequence[Outcome], inside: Sequence[Outcome]) -> Sheet:
     """Join both places, a row for each instruction."""
     by_place = [{(outcome.feature, outcome.instruction): outcome for outcome in place} for place in (here, inside)]
     rows = [_row(*key, *(place.get(key) for place in by_place)) for key in dict.fromkeys((*by_place[1], *by_place[0]))]
+    machine = _machine()
     return Sheet(
         columns=["feature", "instruction", "here", "works here", "guest", "works in guest", "verdict", "note"],
         rows=rows,
-        data={"process": [_data(outcome) for outcome in here], "guest": [_data(outcome) for outcome in inside]},
+        data={"machine": machine, "process": [_data(outcome) for outcome in here], "guest": [_data(outcome) for outcome in inside]},
+        head=[machine, ""],
         foot=["", *_summary("this process", here), *_summary("the guest", inside), *_table_remarks(inside)],
         styles={"feature": "bold"},
     )
+
+
+def _machine() -> str:
+    """Say what the experiments ran on: processor, kernel, KVM's vendor module."""
+    from vcpuid.sources.machine import read_cpuinfo, read_params
+
+    model = read_cpuinfo(min(os.sched_getaffinity(0))).get("model_name", "unnamed processor")
+    modules = sorted({name.partition(".")[0] for name in read_params()} - {"kvm"})
+    return ", ".join((model, f"Linux {os.uname().release}", *modules))
 
 
 def _row(feature: str, instruction: str, here: Outcome | None, inside: Outcome | None) -> dict[str, object]:
@@ -104,8 +116,17 @@ def _row(feature: str, instruction: str, here: Outcome | None, inside: Outcome |
         "guest": inside and inside.advertised,
         "works in guest": inside and inside.result,
         "verdict": min((outcome.verdict for outcome in known), key=VERDICTS.index),
-        "note": "; ".join(dict.fromkeys(outcome.detail for outcome in known if outcome.detail)),
+        "note": "; ".join(dict.fromkeys(note for note in (*(outcome.detail for outcome in known), _emulated(here, inside)) if note)),
     }
+
+
+def _emulated(here: Outcome | None, inside: Outcome | None) -> str:
+    """Say so where a guest's user code gets on with bytes at which the processor faults: that is KVM's work then."""
+    from vcpuid.probe import WORKS
+
+    if here is None or inside is None or here.result != "#UD" or inside.result != WORKS:
+        return ""
+    return "the processor does not know it: KVM runs it"
 
 
 def _data(outcome: Outcome) -> dict[str, object]:
@@ -119,7 +140,7 @@ def _summary(place: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
 
     for verdict, meaning in ((HAZARD, "Hazards in {}: advertised, yet they fault"), (HIDDEN, "Hidden in {}, and yet they work")):
         if found := [outcome for outcome in outcomes if outcome.verdict == verdict]:
-            yield f"{meaning.format(place)}: {_names(found)}"
+            yield f"{meaning.format(place)}: {', '.join(f'{outcome.feature} ({outcome.instruction})' for outcome in found)}"
     if outcomes and not any(outcome.verdict == HAZARD for outcome in outcomes):
         yield f"No hazard in {place}: of what is advertised, nothing that was tried faults"
 
