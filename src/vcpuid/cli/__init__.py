@@ -21,6 +21,7 @@ VERBS = {
     "names": "Give a feature's spellings, or all features of a word.",
     "decode": "Decode CPUID: every field of every leaf by name, with its value, unit and meaning.",
     "collect": "Write a snapshot of this machine's CPU and KVM.",
+    "convert": "Write a CPU's description in another form, and say what that form cannot hold.",
     "kvm": "KVM's part: what it supports, keeps and answers.",
     "qemu": "QEMU's part: models and the table for KVM_SET_CPUID2.",
     "linux": "Linux's part: the flags of /proc/cpuinfo.",
@@ -35,8 +36,8 @@ VERBS = {
 def cli() -> None:
     """Which CPU does this guest see, and why?
 
-    HOST is a snapshot file (vcpuid collect writes one), '-' for standard input, 'live' for this machine's processor, or 'kvm' for
-    processor and KVM. Without one, this machine's is taken.
+    HOST is a snapshot file (vcpuid collect writes one) or another program's dump, '-' for standard input, 'live' for this machine's
+    processor, or 'kvm' for processor and KVM. Without one, this machine's is taken.
     """
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
+from dataclasses import replace
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 
-__all__ = ["collector_script", "read", "this_machine"]
+__all__ = ["collector_script", "read", "read_all", "this_machine"]
 
 _DEVICE = ("/dev/cpu/", "/cpuid")
 
@@ -18,27 +18,51 @@ def read(source: str | os.PathLike[str]) -> Snapshot:
 
     `source` is one of
 
-    * the path of a snapshot file, plain or gzip (a path object always is one), or `-` for standard input;
+    * the path of a file, plain or gzip (a path object always is one), or `-` for standard input: a snapshot, or a dump in one of the
+      forms of `formats`, told by its content. Of a dump with several CPUs the first is read, and a note says so; `dump.txt#3` is the one
+      with number 3, counted from 0 in the dump's order;
     * `live`: the CPUID instruction on this machine, with its /proc/cpuinfo and the parameters of its KVM;
     * `kvm`: `live`, and what /dev/kvm answers;
     * `cpu`: as `live`, with CPUID read from the kernel's device; the path `/dev/cpu/3/cpuid` is the same as `cpu:3`.
 
     The three machine sources take a CPU's number after a colon, `live:3`; without one it is the first that this process may run on.
-    A file whose name is one of these words is read as `./live`. Raises InputError for what makes no sense (the file and the line are
-    named), UnavailableError where the machine lacks something.
+    A file whose name is one of these words is read as `./live`, and one whose name ends in `#3` by that name where it exists. Raises
+    InputError for what makes no sense (the file and the line are named), UnavailableError where the machine lacks something.
     """
+    cpus = read_all(source)
+    note = f"the first of {len(cpus)} CPUs in the dump: append #1 and so on to its name for another"
+    return cpus[0] if len(cpus) == 1 else replace(cpus[0], notes=(*cpus[0].notes, note))
+
+
+def read_all(source: str | os.PathLike[str]) -> list[Snapshot]:
+    """Read every CPU of a dump, each as a snapshot; `source` and errors as in `read`, and what is no dump gives one CPU."""
     if isinstance(source, str):
-        way, _, number = source.partition(":")
+        way, _, cpu = source.partition(":")
         if way in ("live", "kvm", "cpu"):
-            return _observe(way, number if way != source else None, source)
+            return [_observe(way, cpu if way != source else None, source)]
     path, (head, tail) = os.fspath(source), _DEVICE
     if path.startswith(head) and path.endswith(tail):
-        return _observe("cpu", path[len(head) : -len(tail)], path)
+        return [_observe("cpu", path[len(head) : -len(tail)], path)]
     from vcpuid.sources.files import read_text
-    from vcpuid.sources.formats import sniff
+    from vcpuid.sources.formats import parse
 
-    name, text = read_text(source)
-    return sniff(text).parse(io.StringIO(text, newline="\n"), name)
+    file, number = _split(source)
+    name, text = read_text(file)
+    cpus = parse(text, name)
+    if number is None:
+        return cpus
+    if number >= len(cpus):
+        raise InputError(f"it has no CPU {number}: there are {len(cpus)}, counted from 0", source=name)
+    return [cpus[number]]
+
+
+def _split(source: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], int | None]:
+    """Take the number off `dump.txt#3`."""
+    if isinstance(source, str):
+        path, _, number = source.rpartition("#")
+        if path and number.isascii() and number.isdigit() and len(number) < 10 and not os.path.exists(source):
+            return path, int(number)
+    return source, None
 
 
 def _observe(way: str, number: str | None, source: str) -> Snapshot:

@@ -13,20 +13,8 @@ from vcpuid.errors import KvmError, UnavailableError
 from vcpuid.kvm.device import Kvm
 from vcpuid.sources.dev_cpu import cpuid_device
 from vcpuid.sources.live import instruction, pinned
+from vcpuid.sources.proc_cpuinfo import cpuinfo_blocks
 from vcpuid.sources.walk import walk
-
-_CPUINFO = (
-    "vendor_id",
-    "cpu family",
-    "model",
-    "model name",
-    "stepping",
-    "microcode",
-    "flags",
-    "vmx flags",
-    "bugs",
-)
-"""The lines of /proc/cpuinfo that a snapshot keeps, under names with `_` for a space; the others are no matter of CPUID, or change."""
 
 
 def observe(cpu: int | None = None, *, device: bool | None = None, kvm: bool | None = None) -> Snapshot:
@@ -105,15 +93,7 @@ def _table(kind: str, ask: Callable[[], CpuidTable], notes: list[str]) -> CpuidT
 
 def read_cpuinfo(cpu: int) -> dict[str, str]:
     """Read the lines of /proc/cpuinfo about one CPU that a snapshot keeps; empty where the kernel does not tell."""
-    lines: dict[str, str] = {}
-    ours = False
-    for line in _text("/proc/cpuinfo").split("\n"):
-        name, _, value = (part.strip() for part in line.partition(":"))
-        if name == "processor":
-            ours = value == str(cpu)
-        elif ours and name in _CPUINFO:
-            lines[name.replace(" ", "_")] = "".join(character if character >= " " else "?" for character in value)
-    return lines
+    return next((lines for number, lines in cpuinfo_blocks(_text("/proc/cpuinfo")) if number == str(cpu)), {})
 
 
 def read_params() -> dict[str, str]:

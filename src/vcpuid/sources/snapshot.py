@@ -5,6 +5,7 @@
     MSR index ok value                          a feature MSR; ok is what KVM_GET_MSRS returned, 1 where it was read
     CPUINFO name value…                         a line of /proc/cpuinfo
     PARAM module.parameter value                a kernel module's parameter
+    NAMED feature on                            a feature that QEMU or libvirt tell of by name, or `off`
     CPU …, KERNEL …                             where it was taken
     SETRC n                                     return value of KVM_SET_CPUID2 for the TAB table, else for SUP (GOT: what it kept)
 
@@ -21,8 +22,9 @@ from vcpuid.cpuid.registers import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.errors import InputError
 
 _TABLES = {"SUP": "supported", "EMU": "emulated", "HV": "hyperv", "TAB": "table", "GOT": "kept"}
-_KINDS = {"RAW", "MSR", "CPUINFO", "PARAM", "CPU", "KERNEL", "SETRC", *_TABLES}
+_KINDS = {"RAW", "MSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *_TABLES}
 _EMPTY = "empty"
+_HAS = {"on": True, "off": False}
 _NOTE_LIMIT = 1000
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 
@@ -73,7 +75,7 @@ class _Reader:
         self.tables: dict[str, list[Entry]] = {}
         self.msrs: dict[int, int] = {}
         self.refused: list[int] = []
-        self.pairs: dict[str, dict[str, str]] = {"CPUINFO": {}, "PARAM": {}}
+        self.pairs: dict[str, dict[str, str]] = {"CPUINFO": {}, "PARAM": {}, "NAMED": {}}
         self.head: dict[str, str] = {}
         self.notes: list[str] = []
         self.set_result: int | None = None
@@ -83,6 +85,7 @@ class _Reader:
             "MSR": self._msr,
             "CPUINFO": self._pair,
             "PARAM": self._pair,
+            "NAMED": self._pair,
             "CPU": self._head,
             "KERNEL": self._head,
             "SETRC": self._set_result,
@@ -91,7 +94,7 @@ class _Reader:
     @property
     def told(self) -> bool:
         """Whether there was a fact about the CPU so far."""
-        return bool(self.raw or self.tables or self.msrs or self.refused or self.pairs["CPUINFO"])
+        return bool(self.raw or self.tables or self.msrs or self.refused or self.pairs["CPUINFO"] or self.pairs["NAMED"])
 
     def line(self, line: str) -> None:
         kind, _, rest = line.partition(" ")
@@ -135,6 +138,8 @@ class _Reader:
             raise _Cut("a name is missing")
         if name in self.pairs[kind]:
             raise _Cut(f"a second {kind} line of {name[:40]!r}")
+        if kind == "NAMED" and value.strip() not in _HAS:
+            raise _Cut(f"{value[:40]!r} is neither on nor off")
         self.pairs[kind][name] = value.strip()
 
     def _head(self, kind: str, rest: str) -> None:
@@ -157,6 +162,7 @@ class _Reader:
             msrs=MsrTable(self.msrs, self.refused),
             cpuinfo=MappingProxyType(self.pairs["CPUINFO"]),
             params=MappingProxyType(self.pairs["PARAM"]),
+            named=MappingProxyType({name: _HAS[value] for name, value in self.pairs["NAMED"].items()}),
             set_result=self.set_result,
             cpu=self.head.get("CPU"),
             kernel=self.head.get("KERNEL"),
@@ -183,7 +189,7 @@ def parse_snapshot(lines: Iterable[str], source: str = "snapshot") -> Snapshot:
                 raise _Cut("the file is cut within this line")
         except _Cut as cut:
             raise InputError(str(cut), source=source, line=number) from None
-    if not reader.raw and not reader.tables:
+    if not reader.raw and not reader.tables and not reader.pairs["CPUINFO"] and not reader.pairs["NAMED"]:
         raise InputError("no CPUID in it: a snapshot has RAW or SUP lines", source=source, line=number or None)
     return reader.snapshot()
 
@@ -204,6 +210,8 @@ def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
         yield f"CPUINFO {name} {value}"
     for name, value in snapshot.params.items():
         yield f"PARAM {name} {value}"
+    for name, has in snapshot.named.items():
+        yield f"NAMED {name} {'on' if has else 'off'}"
     for function, index, _, *registers in snapshot.raw:
         yield "RAW {:08x}.{:x} {:08x} {:08x} {:08x} {:08x}".format(function, index, *registers)
     for kind in ("SUP", "EMU", "HV", "TAB"):
@@ -225,7 +233,7 @@ def _entries(kind: str, table: CpuidTable | None) -> Iterator[str]:
 
 
 def _check(snapshot: Snapshot) -> None:
-    pairs = [*snapshot.cpuinfo.items(), *snapshot.params.items()]
+    pairs = [*snapshot.cpuinfo.items(), *snapshot.params.items(), *((name, "on") for name in snapshot.named)]
     for text in (snapshot.cpu or "", snapshot.kernel or "", *snapshot.notes, *(text for pair in pairs for text in pair)):
         if any(character < " " and character != "\t" for character in text):
             raise InputError(f"a snapshot cannot hold the control characters of {text[:40]!r}")

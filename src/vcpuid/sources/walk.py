@@ -15,7 +15,8 @@ Cpuid = Callable[[int, int], Registers]
 """Executes CPUID: function (EAX) and index (ECX) in, the four registers out."""
 
 _Ask = Callable[[int], Registers]
-_Rule = Callable[[_Ask], Iterable[int]]
+Rule = Callable[[_Ask], Iterable[int]]
+"""Which sub-leaves of a leaf to ask for, given what asks for one of it; sub-leaf 0 need not be among them."""
 
 _RANGES = (0, 0x20000000, 0x40000000, 0x80000000, 0x80860000, 0xC0000000)
 _HYPERVISORS = range(0x40000000, 0x40010000, 0x100)
@@ -56,7 +57,7 @@ def _leaf(cpuid: Cpuid, function: int) -> Iterator[Entry]:
             answers[index] = cpuid(function, index)
         return answers[index]
 
-    kept = {0, *_SUBLEAVES.get(function, _none)(ask)}
+    kept = {0, *SUBLEAVES.get(function, _none)(ask)}
     return (Entry(function, index, 0, *ask(index)) for index in sorted(kept))
 
 
@@ -69,12 +70,12 @@ def _counted(ask: _Ask) -> Iterable[int]:
     return range(1, min(ask(0).eax, _SUBLEAF_LIMIT) + 1)
 
 
-def _listed(register: str) -> _Rule:
+def _listed(register: str) -> Rule:
     """Sub-leaf 0 has a bit for each sub-leaf in that register; bit 0 is reserved or sub-leaf 0 itself."""
     return lambda ask: _bits(getattr(ask(0), register))
 
 
-def _until(first: int, register: str, mask: int) -> _Rule:
+def _until(first: int, register: str, mask: int) -> Rule:
     """From `first` on, sub-leaves follow one another up to one whose type field is 0; that one is asked too."""
 
     def rule(ask: _Ask) -> Iterator[int]:
@@ -105,7 +106,7 @@ def _bits(mask: int) -> Iterable[int]:
 _caches = _until(0, "eax", 0x1F)
 _topology = _until(0, "ecx", 0xFF00)
 
-_SUBLEAVES: dict[int, _Rule] = {
+SUBLEAVES: dict[int, Rule] = {
     0x4: _caches,
     0x7: _counted,
     0xB: _topology,
@@ -130,3 +131,4 @@ _SUBLEAVES: dict[int, _Rule] = {
     0x80000020: _listed("ebx"),
     0x80000026: _topology,
 }
+"""The leaves that have sub-leaves, each with its rule."""

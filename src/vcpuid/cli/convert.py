@@ -1,0 +1,35 @@
+"""vcpuid convert: a CPU's description from any form that vcpuid reads into any that it writes."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+import click
+
+from vcpuid import sources
+from vcpuid.sources.formats.writing import TABLES, WRITABLE, losses, write
+
+
+@click.command(name="convert")
+@click.argument("source", metavar="SOURCE")
+@click.option("--to", required=True, type=click.Choice(list(WRITABLE)), help="The form to write.")
+@click.option(
+    "--part", type=click.Choice(list(TABLES)), help="Which of a snapshot's tables, for forms that hold one.  [default: the first it has]"
+)
+@click.option("--output", "-o", type=click.File("w", lazy=True), default="-", help="File to write.  [default: standard output]")
+def command(source: str, to: str, part: str | None, output: TextIO) -> None:
+    """Write a CPU's description in another form, and say what that form cannot hold.
+
+    SOURCE is what every HOST is: a snapshot, a dump of another program, 'live' or 'kvm'. Of a dump with several CPUs all are written where
+    the form has room, and SOURCE#3 is the one with number 3, counted from 0. What is lost is named on standard error.
+
+    Forms: snapshot and json (vcpuid's own), cpuid (Todd Allen's cpuid -r), tycho (tycho's cpuid -d), instlatx64 (AIDA64's), cpudata and
+    libvirt (libvirt's XML, of CPUID and of features), firecracker (a CPU template), qemu (a -cpu argument).
+    """
+    snapshots = sources.read_all(source)
+    lines = list(write(snapshots, to, part))
+    for lost in losses(snapshots, to, part):
+        print(f"vcpuid: {to} does not hold {lost}", file=sys.stderr)
+    for line in lines:
+        print(line, file=output)

@@ -1,0 +1,69 @@
+"""XML and JSON that others wrote: parsed within bounded memory, with one error for what is cut or means to do harm."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from typing import Any
+
+from vcpuid.errors import InputError
+
+LIMIT = 2 << 20
+"""Characters of a document; a tree takes up to a hundred times its text, and no CPU takes more than some hundreds of kilobytes."""
+
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,18}")
+
+
+def parse_xml(text: str, source: str) -> ET.Element:
+    """Return the root of an XML document.
+
+    Raises InputError, with the line, where it is none or is cut. Document types are refused: they are where entities come from, which
+    expand to any size, or to other files, and no form of CPUID has one.
+    """
+    _bound(text, source)
+    if (start := text.find("<!DOCTYPE")) >= 0:
+        raise InputError("XML with a document type is not read", source=source, line=text.count("\n", 0, start) + 1)
+    try:
+        return ET.fromstring(text)
+    except ET.ParseError as error:
+        raise InputError(f"damaged or cut XML: {error.msg}", source=source, line=error.position[0]) from None
+
+
+def parse_json(text: str, source: str) -> list[Any]:
+    """Return the JSON values of a text, one behind the other; raises InputError, with the line, where it is cut or no JSON."""
+    _bound(text, source)
+    decoder, values, place = json.JSONDecoder(), [], 0
+    try:
+        while (place := _skip(text, place)) < len(text):
+            value, place = decoder.raw_decode(text, place)
+            values.append(value)
+    except json.JSONDecodeError as error:
+        raise InputError(f"damaged or cut JSON: {error.msg}", source=source, line=error.lineno) from None
+    except (RecursionError, ValueError):  # brackets in brackets in brackets; a number of more digits than Python reads
+        raise InputError("JSON that is nested too deep, or has an endless number", source=source) from None
+    return values
+
+
+def number(text: object, what: str, source: str, bits: int = 32) -> int:
+    """Read a number, decimal or with 0x in front; raises InputError where it is none of at most that many bits."""
+    if not isinstance(text, str) or not _NUMBER.fullmatch(text) or (value := int(text, 0)) >> bits:
+        raise InputError(f"{what} {str(text)[:40]!r} is not a number of {bits} bits", source=source)
+    return value
+
+
+def within(value: object, *kinds: type) -> Iterator[Any]:
+    """Yield the items of a list that are of a kind; nothing where it is no list."""
+    yield from (item for item in value if isinstance(item, kinds)) if isinstance(value, list) else ()
+
+
+def _skip(text: str, place: int) -> int:
+    while place < len(text) and text[place].isspace():
+        place += 1
+    return place
+
+
+def _bound(text: str, source: str) -> None:
+    if len(text) > LIMIT:
+        raise InputError(f"more than {LIMIT >> 20} MiB: no CPU's description is that large", source=source)

@@ -1,0 +1,47 @@
+"""What a file format is: how to tell it by its content, its reader and its writer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from vcpuid.cpuid import Snapshot
+
+
+class Format(NamedTuple):
+    """A file format.
+
+    `name` is what `vcpuid convert --to` calls it, `title` what it is, for people. `recognises` looks at a text; `read` takes the text and
+    the source's name for messages, and gives a snapshot for each CPU (raises InputError, with the line where there is one). `write` takes
+    snapshots and gives lines without their ends; `holds` names the parts of a snapshot that come back when they are read again, the first
+    of them the CPU's table or its features' names; `several`: whether the form has room for more than one CPU. `loses` tells what else of a
+    snapshot ready to be written does not come back. A format without `read` or `write` has none.
+    """
+
+    name: str
+    title: str
+    recognises: Callable[[str], bool]
+    read: Callable[[str, str], list[Snapshot]] | None = None
+    write: Callable[[Sequence[Snapshot]], Iterator[str]] | None = None
+    holds: tuple[str, ...] = ("raw",)
+    several: bool = False
+    loses: Callable[[Snapshot], list[str]] | None = None
+
+
+EVERYTHING = (
+    "raw",
+    "supported",
+    "emulated",
+    "hyperv",
+    "msrs",
+    "cpuinfo",
+    "params",
+    "named",
+    "table",
+    "kept",
+    "set_result",
+    "cpu",
+    "kernel",
+    "notes",
+)
+"""All parts of a snapshot: what the forms of vcpuid's own hold."""

@@ -1,0 +1,53 @@
+"""A CPU's features by the names that a party gives them, for the forms that have names alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from vcpuid.cpuid import CpuidWord, Snapshot
+from vcpuid.cpuid.features import Feature
+from vcpuid.cpuid.names import all_features, find_all
+from vcpuid.errors import InputError
+
+Spelling = Callable[[Feature], str | None]
+"""What a party calls a feature, None where it has no name for it."""
+
+
+def features(snapshot: Snapshot, spelling: Spelling) -> dict[str, bool]:
+    """Say which features that have a name the CPU has, and which not; nothing about words that the snapshot does not have.
+
+    A snapshot without CPUID gives those that it was told by name.
+    """
+    found: dict[str, bool] = {}
+    for feature, has in _told(snapshot):
+        if name := spelling(feature):
+            found[name] = found.get(name, False) or has
+    return found
+
+
+def nameless(snapshot: Snapshot, spelling: Spelling, party: str) -> list[str]:
+    """Tell of the features that the CPU has and the party has no name for."""
+    lost = [feature.name for feature, has in _told(snapshot) if has and not spelling(feature)]
+    return [f"features without a name in {party}: {' '.join(lost)}"] if lost else []
+
+
+def _told(snapshot: Snapshot) -> Iterator[tuple[Feature, bool]]:
+    if not snapshot.raw:
+        for name, has in snapshot.named.items():
+            yield from ((feature, has) for feature in _meant(name))
+        return
+    for feature in all_features():
+        if feature.bit is not None and isinstance(word := feature.bit.word, CpuidWord):
+            entry = snapshot.raw.get(word.function, word.index)
+            if entry is not None:
+                yield feature, bool(getattr(entry, word.register) & feature.bit.mask)
+
+
+def _meant(name: str) -> tuple[Feature, ...]:
+    """Return every bit that QEMU or libvirt call so, since QEMU has names for two; else what the name means best."""
+    try:
+        meant = find_all(name)
+    except InputError:
+        return ()
+    exact = [feature for feature in meant if feature.bit is not None and name in (feature.libvirt, *(n.name for n in feature.qemu_names))]
+    return tuple(exact) or meant[:1]

@@ -1,0 +1,30 @@
+"""vcpuid's own form among the others; `vcpuid.sources.snapshot` says what it is."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+
+from vcpuid.cpuid import Snapshot
+from vcpuid.errors import InputError
+from vcpuid.sources.formats.form import EVERYTHING, Format
+from vcpuid.sources.snapshot import format_snapshot, parse_snapshot
+
+_SIGN = re.compile(r"^(?:RAW|SUP|EMU|HV|TAB|GOT) [0-9a-f]+\.[0-9a-f]+ ", re.MULTILINE)
+
+
+def read(text: str, source: str) -> list[Snapshot]:
+    """Read the one machine of a snapshot; raises InputError as `parse_snapshot` does, and where all of it is a line that may be cut."""
+    snapshot = parse_snapshot(io.StringIO(text, newline="\n"), source)
+    if not text.endswith("\n") and not snapshot.raw and snapshot.supported is None and snapshot.table is None:
+        raise InputError("no CPUID in it, and its last line may be cut", source=source, line=text.count("\n") + 1)
+    return [snapshot]
+
+
+def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
+    """Yield the lines of the first snapshot."""
+    yield from format_snapshot(snapshots[0])
+
+
+FORMAT = Format("snapshot", "vcpuid's own, of one machine", lambda text: bool(_SIGN.search(text)), read, write, holds=EVERYTHING)

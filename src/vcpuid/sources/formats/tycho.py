@@ -1,0 +1,44 @@
+"""What tycho's cpuid prints with -d, and reads with -f.
+
+    CPU 0:
+    CPUID 00000007:00 = 00000001 219c07ab 1840073c ac004410 | .......!<.@..D..
+
+Behind the bar are the registers' bytes, where they are printable ASCII. Its old versions wrote
+`CPUID 00000001, results = …` and `CPUID 00000004, index 1 = …`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from vcpuid.cpuid import Snapshot
+from vcpuid.sources.formats.dump import read_lines
+from vcpuid.sources.formats.form import Format
+
+_HEADING = re.compile(r"CPU \d+:\s*$")
+_ANSWER = re.compile(
+    r"^\s*CPUID (?P<f>[0-9a-f]{8})(?:(?::|, index )(?P<i>[0-9a-f]{1,8})|, results) ="
+    r" (?P<a>[0-9a-f]{8}) (?P<b>[0-9a-f]{8}) (?P<c>[0-9a-f]{8}) (?P<d>[0-9a-f]{8})(?![0-9a-f])"
+)
+_BEGINS = re.compile(r"^\s*CPUID [0-9a-f]{8}")
+_SIGN = re.compile(r"^\s*CPUID [0-9a-f]{8}(?:(?::|, index )[0-9a-f]{1,8}|, results) = [0-9a-f]", re.MULTILINE)
+_LIKE = "CPUID 00000000:00 = 00000000 00000000 00000000 00000000 | "
+
+
+def read(text: str, source: str) -> list[Snapshot]:
+    """Read the answers of every CPU; raises InputError for a line that is cut or damaged."""
+    return read_lines(text, source, heading=_HEADING, answer=_ANSWER, begins=_BEGINS, like=_LIKE)
+
+
+def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
+    """Yield the lines that cpuid -d would print."""
+    for number, snapshot in enumerate(snapshots):
+        yield f"CPU {number}:"
+        for function, index, _, *registers in snapshot.raw:
+            text = b"".join(register.to_bytes(4, "little") for register in registers).decode("latin-1")
+            shown = "".join(character if " " <= character < "\x7f" else "." for character in text)
+            yield "CPUID {:08x}:{:02x} = {:08x} {:08x} {:08x} {:08x} | ".format(function, index, *registers) + shown
+
+
+FORMAT = Format("tycho", "tycho's cpuid -d", lambda text: bool(_SIGN.search(text)), read, write, several=True)
