@@ -134,7 +134,8 @@ class _Bench:
         try:
             reason = self._vcpu.run(left)
         except KvmError as error:
-            raise _Stop(*((HANGS, str(error)) if error.errno == errno.ETIME else (CANNOT_TELL, str(error)))) from None
+            hangs = error.errno == errno.ETIME and left == _ONE
+            raise _Stop(HANGS if hangs else CANNOT_TELL, str(error)) from None
         vector = kernel.vector_of(self._vcpu.exit_port) if reason == structs.EXIT_IO else None
         if vector is None:
             raise _Stop(CANNOT_TELL, f"KVM stopped the guest: {structs.EXIT_NAMES.get(reason, f'exit {reason}')}")
