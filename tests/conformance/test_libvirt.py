@@ -228,10 +228,8 @@ def test_every_difference_of_the_host_cpu_has_its_cause(name: str) -> None:
     assert unexplained == {}
 
 
-@pytest.mark.parametrize("name", names())
-def test_one_kernel_could_have_answered_so(name: str) -> None:
-    """What the machine lacked came after its kernel, and what it had came before."""
-    found = machine(name)
+def kernels(found: Machine) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the release that the machine's kernel must at least have been, and the one that it was older than."""
     had, lacked = [(0, 0)], [(9, 9)]
     for known in CAUSES:
         for prop, (theirs, ours) in found.compared().items():
@@ -241,7 +239,14 @@ def test_one_kernel_could_have_answered_so(name: str) -> None:
                 lacked.append(known.linux)
             elif theirs is True:
                 had.append(known.linux)
-    assert max(had) < min(lacked)
+    return max(had), min(lacked)
+
+
+@pytest.mark.parametrize("name", names())
+def test_one_kernel_could_have_answered_so(name: str) -> None:
+    """What the machine lacked came after its kernel, and what it had came before."""
+    least, older_than = kernels(machine(name))
+    assert least < older_than
 
 
 def lists(found: Machine) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -273,6 +278,21 @@ def test_agreement_is_what_it_was() -> None:
     assert "\n".join(map(agreement, names())) == AGREEMENT.strip()
 
 
+def report() -> Iterator[str]:
+    """Yield lines on each machine and, at the end, the causes with how many differences they explain."""
+    counted: dict[str, int] = dict.fromkeys((known.why for known in CAUSES), 0)
+    for name in names():
+        found = machine(name)
+        (low, high), differing = kernels(found), found.differing()
+        since = f"from {low[0]}.{low[1]}, " if low[0] else ""
+        yield f"{agreement(name)}; Linux {since}before {high[0]}.{high[1]}"
+        for known in CAUSES:
+            explained = [prop for prop, (_, ours) in differing.items() if known in causes_of(found, prop, ours)[:1]]
+            counted[known.why] += len(explained)
+            if explained:
+                yield f"    {known.why}: {' '.join(sorted(explained)) if len(explained) < 9 else f'{len(explained)} properties'}"
+    yield from (f"{count:4} {why}" for why, count in sorted(counted.items(), key=lambda item: -item[1]))
+
+
 if __name__ == "__main__":
-    for known in names():
-        print(agreement(known), "differing:", *sorted(machine(known).differing()))
+    print("\n".join(report()))
