@@ -6,7 +6,11 @@ The first process is guest_init.c, linked with this machine's C library: it dies
 Needs QEMU, gcc and a kernel image, neither root nor the network. The kernel image must have what distributions build in: initrd, devtmpfs,
 the serial console. Exit status 0 where init lived, 1 where it died, 4 where something is lacking or the guest did not end in its time.
 
-As a module: `Initrd` packs files and programs, `boot` runs a kernel on one and gives its console's text.
+With `--accel nested`, a guest of QEMU's emulator runs the kernel's own kvm_amd, and QEMU in there boots the same kernel on it: a stock KVM
+on any machine, slowly. The outer QEMU (`--qemu`) must let KVM see XSETBV, as 10.0 does and 7.2 does not.
+
+As a module: `Initrd` packs files and programs, `boot` runs a kernel on one and gives its console's text; `crash_initrd` and `host_initrd`
+make the two that are used here.
 """
 
 from __future__ import annotations
@@ -23,8 +27,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-INIT_SOURCE = Path(__file__).with_name("guest_init.c")
+FOLDER = Path(__file__).parent
+QEMU = "qemu-system-x86_64"
+NESTING = "max,+svm,+npt"
+"""The CPU of a guest that runs KVM."""
+
 LIVED, DIED = "init: lives", "Attempted to kill init"
+_MODULES = ("irqbypass", "kvm", "kvm-amd")
+_FIRMWARE = ("bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin")
 _UNPACK = {".xz": "xz", ".zst": "zstd", ".gz": "gzip"}
 
 
@@ -50,6 +60,10 @@ class Initrd:
         for library in re.findall(r"(/\S+) \(0x", listing):
             self.add(library, Path(library).read_bytes())
 
+    def add_folder(self, path: str) -> None:
+        """Add a folder, to mount something on."""
+        self._put(path, stat.S_IFDIR | 0o755, b"", (0, 0))
+
     def pack(self) -> bytes:
         """Give the archive, compressed."""
         parts = [_member(name, number, *self._files[name]) for number, name in enumerate(sorted(self._files), 1)]
@@ -71,19 +85,47 @@ def _member(name: str, number: int, mode: int, device: tuple[int, int], content:
 
 def crash_initrd(libraries: bool = True) -> bytes:
     """Build guest_init.c into an initrd; with `libraries` false, linked statically. Raises Lacking without a C compiler or library."""
+    initrd = Initrd()
+    # -fno-builtin: call the library's functions, as the compiler would otherwise put in its own code or compute the answers.
+    _add_init(initrd, "guest_init.c", "-fno-builtin", *(() if libraries else ("-static",)))
+    return initrd.pack()
+
+
+def host_initrd(kernel: Path, initrd: bytes, *, cpu: str, qemu: str = QEMU, append: str = "") -> bytes:
+    """Make an initrd that loads this kernel's kvm_amd and boots the kernel with `initrd` on it, by a QEMU that is in there, too.
+
+    `qemu` must be the program itself. Raises Lacking without QEMU, a C compiler or KVM's modules for this kernel.
+    """
+    program = shutil.which(qemu)
+    if program is None:
+        raise Lacking(f"{qemu} to put in the guest")
+    host = Initrd()
+    _add_init(host, "guest_host.c")
+    host.add_program(f"bin/{QEMU}", Path(program))
+    for folder in subprocess.run([program, "-L", "help"], check=True, capture_output=True, text=True).stdout.splitlines():
+        for file in (Path(folder, name) for name in _FIRMWARE):
+            if file.exists():
+                host.add(f"firmware/{file.name}", file.read_bytes())
+    for name in _MODULES:
+        host.add(f"modules/{name}.ko", module(kernel, name))
+    host.add("kernel", kernel.read_bytes())
+    host.add("initrd", initrd)
+    host.add_folder("proc")
+    command = [f"/bin/{QEMU}", "-L", "/firmware", *_arguments("/kernel", "/initrd", cpu, "kvm", append, memory=256)]
+    host.add("command", "\n".join(command).encode())
+    return host.pack()
+
+
+def _add_init(initrd: Initrd, source: str, *flags: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, "init")
-        # -fno-builtin: call the library's functions, as the compiler would otherwise put in its own code or compute the answers.
-        command = ["gcc", "-O1", "-fno-builtin", *(() if libraries else ("-static",)), "-o", program, INIT_SOURCE]
         try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
+            subprocess.run(["gcc", "-O1", *flags, "-o", program, FOLDER / source], check=True, capture_output=True, text=True)
         except OSError as error:
             raise Lacking(f"gcc: {error.strerror}") from None
         except subprocess.CalledProcessError as error:
-            raise Lacking(f"gcc cannot build {INIT_SOURCE.name}: {error.stderr.strip()}") from None
-        initrd = Initrd()
+            raise Lacking(f"gcc cannot build {source}: {error.stderr.strip()}") from None
         initrd.add_program("init", program)
-        return initrd.pack()
 
 
 def find_kernel() -> Path:
@@ -120,7 +162,7 @@ def boot(
     initrd: bytes,
     *,
     cpu: str,
-    qemu: str = "qemu-system-x86_64",
+    qemu: str = QEMU,
     accel: str = "tcg",
     append: str = "",
     memory: int = 512,
@@ -133,9 +175,7 @@ def boot(
     with tempfile.NamedTemporaryFile(suffix=".cpio.gz") as file:
         file.write(initrd)
         file.flush()
-        machine = f"-accel {accel} -m {memory} -nodefaults -display none -serial stdio -no-reboot".split()
-        guest = ["-kernel", str(kernel), "-initrd", file.name, "-append", f"console=ttyS0 panic=-1 {append}".rstrip()]
-        command = [qemu, "-cpu", cpu, *machine, *guest]
+        command = [qemu, *_arguments(str(kernel), file.name, cpu, accel, append, memory)]
         try:
             output = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds
@@ -147,12 +187,26 @@ def boot(
     return output.decode(errors="replace").replace("\r", "")
 
 
+def boot_nested(
+    kernel: Path, initrd: bytes, *, cpu: str, qemu: str = QEMU, inner_qemu: str = QEMU, append: str = "", seconds: float = 300
+) -> str:
+    """Boot the kernel on its own KVM: as `boot`, in a guest that `host_initrd` makes of `inner_qemu`."""
+    host = host_initrd(kernel, initrd, cpu=cpu, qemu=inner_qemu, append=append)
+    return boot(kernel, host, cpu=NESTING, qemu=qemu, append="quiet", memory=1024, seconds=seconds)
+
+
+def _arguments(kernel: str, initrd: str, cpu: str, accel: str, append: str, memory: int) -> list[str]:
+    machine = f"-accel {accel} -m {memory} -nodefaults -display none -serial stdio -no-reboot".split()
+    return ["-cpu", cpu, *machine, "-kernel", kernel, "-initrd", initrd, "-append", f"console=ttyS0 panic=-1 {append}".rstrip()]
+
+
 def main() -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="Boot a kernel in QEMU and tell whether its first process lived.")
     parser.add_argument("--kernel", type=Path, help="kernel image (default: one that is installed)")
-    parser.add_argument("--qemu", default="qemu-system-x86_64", help="QEMU's binary (default: %(default)s)")
-    parser.add_argument("--accel", default="tcg", choices=("tcg", "kvm"), help="who executes the guest (default: %(default)s)")
+    parser.add_argument("--qemu", default=QEMU, help="QEMU's binary (default: %(default)s)")
+    parser.add_argument("--inner-qemu", default=QEMU, help="with --accel nested, the binary that runs in the guest (default: %(default)s)")
+    parser.add_argument("--accel", default="tcg", choices=("tcg", "kvm", "nested"), help="who executes the guest (default: %(default)s)")
     parser.add_argument("--cpu", default="max,x-force-features=on,+rtm", help="QEMU's -cpu (default: %(default)s)")
     parser.add_argument("--append", default="", help="further words for the kernel's command line")
     parser.add_argument("--seconds", type=float, default=120, help="how long the guest may take (default: %(default)g)")
@@ -162,9 +216,11 @@ def main() -> int:
     try:
         kernel = options.kernel or find_kernel()
         initrd = crash_initrd(libraries=not options.static)
-        console = boot(
-            kernel, initrd, cpu=options.cpu, qemu=options.qemu, accel=options.accel, append=options.append, seconds=options.seconds
-        )
+        common = {"qemu": options.qemu, "cpu": options.cpu, "append": options.append, "seconds": options.seconds}
+        if options.accel == "nested":
+            console = boot_nested(kernel, initrd, inner_qemu=options.inner_qemu, **common)
+        else:
+            console = boot(kernel, initrd, accel=options.accel, **common)
     except Lacking as lack:
         print(f"lacking: {lack}", file=sys.stderr)
         return 4

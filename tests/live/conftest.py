@@ -33,3 +33,9 @@ def kernel(booting: ModuleType) -> Path:
         return Path(booting.find_kernel())
     except booting.Lacking as lack:
         pytest.skip(f"{lack}, and VCPUID_KERNEL names none")
+
+
+@pytest.fixture(scope="session")
+def qemu() -> str:
+    """The QEMU that VCPUID_QEMU names, else the one that is installed."""
+    return os.environ.get("VCPUID_QEMU") or "qemu-system-x86_64"

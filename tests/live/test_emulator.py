@@ -27,7 +27,7 @@ LIST = f"{START}; print(*(m.__file__ for m in list(sys.modules.values()) if geta
 
 
 @pytest.fixture(scope="module")
-def console(booting: ModuleType, kernel: Path) -> str:
+def console(booting: ModuleType, kernel: Path, qemu: str) -> str:
     python = Path(sys.executable).resolve()
     initrd = booting.Initrd()
     initrd.add_program(python, python)
@@ -43,7 +43,7 @@ def console(booting: ModuleType, kernel: Path) -> str:
             initrd.add(f"modules/{name}.ko", booting.module(kernel, name))
     except booting.Lacking as lack:
         pytest.skip(str(lack))
-    return str(booting.boot(kernel, initrd.pack(), cpu="max,+svm,+npt", append="quiet", seconds=300))
+    return str(booting.boot(kernel, initrd.pack(), cpu=booting.NESTING, qemu=qemu, append="quiet", seconds=300))
 
 
 @pytest.fixture(scope="module")
