@@ -45,6 +45,23 @@ def models(source: str | None, stack: Callable[[Host], Stack], form: str) -> Non
 @command.command()
 @click.argument("cpu", metavar="CPU")
 @click.argument("source", metavar="[HOST]", required=False)
+@stack_options
+@format_option
+def expand(cpu: str, source: str | None, stack: Callable[[Host], Stack], form: str) -> None:
+    """Print every property of CPU on HOST, as the monitor's query-cpu-model-expansion (full) gives them."""
+    from vcpuid.qemu.expansion import expansion
+
+    host = read_host(source)
+    chosen = stack(host)
+    print_warnings(chosen.remarks)
+    found = expansion(cpu, host.snapshot, chosen.qemu, chosen.machine, kernel=chosen.kernel, params=chosen.params)
+    rows: list[dict[str, object]] = [{"property": name, "value": value} for name, value in found.items()]
+    emit(Sheet(["property", "value"], rows, found), form)
+
+
+@command.command()
+@click.argument("cpu", metavar="CPU")
+@click.argument("source", metavar="[HOST]", required=False)
 @click.option("--vcpu", type=click.IntRange(min=0), default=0, show_default=True, help="Which vCPU's table.")
 @stack_options
 @format_option
