@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.cpuid.words import Word
+from vcpuid.errors import InputError
 from vcpuid.linux import (
     amd,
     fpu,
@@ -83,8 +84,10 @@ def boot_cpu(
 
     `host` gives CPUID (`raw`) and MSRs, `params` what neither shows (see `vcpuid.linux.machine`). With `observed`, the flags that the
     host's own /proc/cpuinfo printed, where the snapshot has its lines, take the place of those worked out (rule "linux.observed").
-    Raises InputError for a parameter that is not known and for a release that is not a number.
+    Raises InputError for a host that tells no CPUID, for a parameter that is not known and for a release that is not a number.
     """
+    if not host.raw and host.supported is None and not (observed and "flags" in host.cpuinfo):
+        raise InputError("the host does not tell its CPUID: take a snapshot with RAW lines, or a dump of CPUID")
     cpu = Cpu(host, tables(kernel), Machine(host, params))
     _identify(cpu)
     if observed:
