@@ -1,0 +1,118 @@
+"""vcpuid check as a user meets it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vcpuid.cli.output import FORMATS
+
+CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
+HOST = str(CAPTURES / "kvm-intel.corei7_skylake_x@6.12.txt.gz")
+QEMU = ("--qemu", "11.1")
+
+
+def run(*args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "vcpuid", *args], input=stdin, capture_output=True, text=True, timeout=60)
+
+
+def table(cpu: str) -> str:
+    return run("qemu", "table", cpu, HOST, *QEMU, "--format", "lines").stdout
+
+
+def test_a_cpu_that_runs_is_0() -> None:
+    done = run("check", "Haswell-noTSX", HOST, *QEMU)
+    assert done.returncode == 0
+    assert done.stdout.startswith("-cpu Haswell-noTSX runs with all that was asked")
+    assert not done.stderr
+
+
+def test_a_cpu_that_lacks_features_is_1_with_causes_and_a_proposal() -> None:
+    done = run("check", "Skylake-Server", HOST, *QEMU)
+    assert done.returncode == 1
+    assert "hle; rtm; pku" in done.stdout
+    assert "Runs without a warning: -cpu Skylake-Server,-hle,-rtm,-pku" in done.stdout
+    assert "The nearest model that runs as it is: -cpu" in done.stdout
+    assert run("check", "Skylake-Server,-hle,-rtm,-pku", HOST, *QEMU).returncode == 0
+
+
+def test_a_refusal_is_a_verdict_and_no_error() -> None:
+    done = run("check", "Haswel", HOST, *QEMU)
+    assert done.returncode == 1
+    assert "unable to find CPU model 'Haswel'" in done.stdout
+    assert "-cpu Haswell-v2" in done.stdout
+    assert not done.stderr
+
+
+def test_the_notes_crash_is_found_in_a_cpu_and_in_its_table() -> None:
+    cpu = "Haswell-noTSX,+rtm,x-force-features=on"
+    for done in (
+        run("check", cpu, HOST, *QEMU, "--format", "json"),
+        run("check", "--table", "-", HOST, "--format", "json", stdin=table(cpu)),
+    ):
+        told = json.loads(done.stdout)
+        assert done.returncode == 1
+        assert told["hazards"][0]["hazard"] == "tsx.no-hardware"
+        assert "glibc" in told["hazards"][0]["consequence"]
+
+
+def test_a_table_alone_is_checked_for_what_contradicts_within_it() -> None:
+    done = run("check", "--table", "-", "--format", "lines", stdin=table("Haswell-noTSX,-avx"))
+    assert done.returncode == 1
+    assert "breaks xsave.no-state" in done.stdout
+    sound = run("check", "--table", "-", stdin=table("Haswell-noTSX"))
+    assert sound.returncode == 0
+    assert sound.stdout.strip() == "No hazards found."
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_tells_the_verdict(form: str) -> None:
+    done = run("check", "Haswell", HOST, *QEMU, "--format", form)
+    assert done.returncode == 1
+    if form == "json":
+        told = json.loads(done.stdout)
+        assert (told["runs"], told["proposal"]) == (False, "Haswell-v2")
+        assert [missing["feature"] for missing in told["missing"]] == ["hle", "rtm"]
+    elif form == "jsonl":
+        first, *rest = map(json.loads, done.stdout.splitlines())
+        assert (first["what"], first["about"], first["do"]) == ("lacks", "Haswell", "Haswell-v2")
+        assert rest[0]["about"] == "hle; rtm"
+    elif form == "csv":
+        rows = list(csv.DictReader(io.StringIO(done.stdout)))
+        assert rows[0]["what"] == "lacks"
+        assert all(None not in row for row in rows)
+    elif form == "lines":
+        assert done.stdout.splitlines()[:2] == ["lacks verdict Haswell", "missing silicon.lacks hle; rtm"]
+    else:
+        assert "runs without some of what was asked" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("check", "Haswell", "/no/such/file"), "/no/such/file"),
+        (("check", "--table", "/no/such/file"), "/no/such/file"),
+        (("check", "Haswell", HOST, "--kernel", "new"), "'new'"),
+        (("check", "Haswell", HOST, "--qemu", "new"), "'new'"),
+        (("check", "Haswell", HOST, "--param", "nested"), "NAME=VALUE"),
+        (("check", "--table", HOST, HOST, "--kernel", "new"), "'new'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_3(args: tuple[str, ...], says: str) -> None:
+    done = run(*args)
+    assert done.returncode == 3
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith("vcpuid: ")
+    assert says in done.stderr
+    assert not done.stdout
+
+
+@pytest.mark.parametrize("args", [("check",), ("check", "Haswell", HOST, HOST), ("check", "--table", HOST, HOST, HOST)])
+def test_too_few_or_too_many_arguments_are_a_usage_error(args: tuple[str, ...]) -> None:
+    assert run(*args).returncode == 2
