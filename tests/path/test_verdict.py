@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcpuid import Stack, qemu, read
-from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.path.verdict import Verdict, verdict
 from vcpuid.qemu.catalog import catalog
 
@@ -72,6 +72,17 @@ def test_a_kernel_parameter_is_named_as_the_cause() -> None:
     assert missing.feature.name == "avx2"
     assert missing.cause.party == "linux"
     assert answer.proposal == "Haswell-noTSX,-avx2"
+
+
+def test_a_kvm_that_does_otherwise_than_its_rules_is_named_as_the_cause() -> None:
+    snapshot = host(SKYLAKE)
+    assert snapshot.supported is not None
+    patched = CpuidTable(e._replace(ebx=e.ebx & ~(1 << 5)) if e.function == 7 else e for e in snapshot.supported)
+    answer = verdict("Haswell-noTSX", replace(snapshot, supported=patched), Stack(kernel="6.12", params={"cmdline": "mitigations=off"}))
+    (missing,) = answer.missing
+    assert (missing.feature.name, missing.cause.party, missing.cause.rule.id) == ("avx2", "kvm", "observed.otherwise")
+    assert "by the rules it would be on" in missing.cause.text
+    assert missing.remedy
 
 
 def test_a_dependency_is_named_as_the_cause() -> None:

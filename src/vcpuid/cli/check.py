@@ -99,7 +99,7 @@ def _missing_rows(answer: Verdict) -> list[dict[str, str]]:
     for missing in answer.missing:
         cause = missing.cause
         of = "" if cause.feature == missing.feature.name else f"{cause.feature}: "
-        causes.setdefault((cause.rule.id, of + cause.text, missing.explanation.remedy or ""), []).append(missing.feature.name)
+        causes.setdefault((cause.rule.id, of + cause.text, missing.remedy or ""), []).append(missing.feature.name)
     what = "forced" if any(missing.forced for missing in answer.missing) else "missing"
     return [
         {"what": what, "id": rule, "about": "; ".join(names), "why": why, "do": remedy} for (rule, why, remedy), names in causes.items()

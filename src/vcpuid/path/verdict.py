@@ -9,12 +9,18 @@ from vcpuid import qemu
 from vcpuid.cpuid import Bit, Snapshot
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.errors import KvmError, QemuError
+from vcpuid.path.decisions import Action, Rule
 from vcpuid.path.explain import Explanation, Reason, explain
 from vcpuid.path.pipeline import Path, resolve
 from vcpuid.path.proposal import nearest, propose
 from vcpuid.path.stack import Stack
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.state import CpuState
+
+OWN_DOING = Rule(
+    "observed.otherwise", "this machine does otherwise than the rules say", "the host's snapshot",
+    remedy="find out with vcpuid kvm supported --check what its kernel or its settings change",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +36,17 @@ class Missing:
 
     @property
     def cause(self) -> Reason:
-        """The first cause: the last reason of the chain that starts at QEMU's filter."""
-        return self.explanation.chain[-1]
+        """The first cause: a party that does otherwise than its rules say, else the last reason of the chain, else QEMU's own."""
+        stages, chain = self.explanation.stages, self.explanation.chain
+        odd = next((stage for stage in stages if stage.disagrees and not stage.value), None)
+        if odd is not None:
+            return Reason(odd.party, self.feature.name, Action.CLEARED, OWN_DOING, odd.why)
+        return chain[-1] if chain else next(stage.reasons[-1] for stage in reversed(stages) if stage.reasons)
+
+    @property
+    def remedy(self) -> str | None:
+        """What a user can do about it."""
+        return self.explanation.remedy or self.cause.rule.remedy
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -41,7 +56,7 @@ class Missing:
             "forced": self.forced,
             "cause": self.cause.as_dict(),
             "chain": [reason.as_dict() for reason in self.explanation.chain],
-            "remedy": self.explanation.remedy,
+            "remedy": self.remedy,
         }
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from vcpuid.cpuid import Bit, CpuidWord, MsrWord
-from vcpuid.cpuid.names import all_features
+from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word
+from vcpuid.cpuid.names import all_features, find
 from vcpuid.linux.tables import tables
 from vcpuid.path.hazards.rule import HazardRule, Severity
 from vcpuid.path.hazards.view import View, name_of, names
@@ -23,20 +23,18 @@ _CHECKED_MSRS = frozenset({0x345, *range(0x480, 0x493)})
 _PROMISES = (
     "erms", "fsrm", "fzrm", "fsrs", "fsrc", "zero-fcs-fds", "fdp-excptn-only", "arat", "invtsc", "ss", "tm", "pbe", "lahf_lm",
     "no-nested-data-bp", "fs-gs-base-ns", "lfence-always-serializing", "null-sel-clr-base", "btc-no", "ssb-no", "srso-no",
-    "srso-user-kernel-no", "ibpb-brtype", "ibpb-ret", "mcdt-no", "stibp-always-on", "ibrs-preferred", "ibrs-same-mode",
+    "srso-user-kernel-no", "ibpb-brtype", "ibpb-ret", "mcdt-no", "stibp-always-on", "ibrs-same-mode",
     "tsa-sq-no", "tsa-l1-no", "bhi-no", "verw-clear", "eraps", "prefetchi", "fast_cppc", "perfctr_llc", "epsf", "amd-psfd",
 )  # fmt: skip
 """Features that say how the processor behaves: there is no instruction and no register to use them by."""
 
 
 @cache
-def _promises() -> dict[CpuidWord | MsrWord, int]:
-    masks: dict[CpuidWord | MsrWord, int] = {}
-    known = {name.lower().replace("_", "-"): f for f in all_features() if f.bit for name in (f.name, f.qemu or "", f.cpuinfo or "") if name}
+def _promises() -> dict[Word, int]:
+    masks: dict[Word, int] = {}
     for name in _PROMISES:
-        feature = known.get(name.replace("_", "-"))
-        if feature is not None and feature.bit is not None and isinstance(feature.bit.word, CpuidWord | MsrWord):
-            masks[feature.bit.word] = masks.get(feature.bit.word, 0) | feature.bit.mask
+        word, position = find(name).place
+        masks[word] = masks.get(word, 0) | 1 << position
     return masks
 
 
