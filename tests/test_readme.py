@@ -1,4 +1,4 @@
-"""The README's transcripts are real: each command in them is run again and must print what stands there."""
+"""The transcripts of README and docs/crash.md are real: each vcpuid command in them is run again and must print what stands there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
 SESSIONS = [
     (command, output)
-    for block in re.findall(r"^```console\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    for text in (TEXT, (ROOT / "docs" / "crash.md").read_text())
+    for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     for command, output in re.findall(r"^\$ (vcpuid [^\n]*)\n(.*?)(?=^\$ |\Z)", block, re.MULTILINE | re.DOTALL)
 ]
 
@@ -29,7 +30,12 @@ def test_the_readme_shows_transcripts_and_its_two_commands() -> None:
 @pytest.mark.parametrize(("command", "output"), SESSIONS, ids=[command for command, _ in SESSIONS])
 def test_a_transcript_is_what_the_command_prints(command: str, output: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command)], capture_output=True, text=True, cwd=ROOT, timeout=60, env={**os.environ, "COLUMNS": "200"}
+        [sys.executable, "-m", *shlex.split(command)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        env={**os.environ, "COLUMNS": "200"},
     )
     assert done.returncode in (0, 1), done.stderr
     printed = [line.rstrip() for line in done.stdout.strip().splitlines()]

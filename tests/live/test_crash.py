@@ -16,7 +16,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.qemu]
 
-Boot = Callable[[str], str]
+Boot = Callable[..., str]
 FORCED = "x-force-features=on,+rtm"
 XTEST = bytes.fromhex("0f 01 d6")
 
@@ -29,7 +29,7 @@ def release(qemu: str) -> tuple[int, ...]:
 
 @pytest.fixture(scope="module", params=["emulated", "on-kvm"])
 def boot(request: pytest.FixtureRequest, booting: ModuleType, kernel: Path, qemu: str) -> Boot:
-    """Boot a guest with flags on top of all that the emulator, or KVM on it, supports; give the console."""
+    """Boot a guest with flags on top of all that the emulator, or KVM on it, supports, and words for its kernel; give the console."""
     nested = request.param == "on-kvm"
     if release(qemu) < (7, 2):
         pytest.skip("QEMU does not emulate AVX2: 7.2 is the first that does")
@@ -47,10 +47,10 @@ def boot(request: pytest.FixtureRequest, booting: ModuleType, kernel: Path, qemu
     except booting.Lacking as lack:
         pytest.skip(str(lack))
 
-    def run(flags: str) -> str:
+    def run(flags: str, append: str = "") -> str:
         if nested:
-            return str(booting.boot_nested(kernel, initrd, cpu=f"host,{flags}", qemu=qemu))
-        return str(booting.boot(kernel, initrd, cpu=f"max,{flags}", qemu=qemu))
+            return str(booting.boot_nested(kernel, initrd, cpu=f"host,{flags}", qemu=qemu, append=append))
+        return str(booting.boot(kernel, initrd, cpu=f"max,{flags}", qemu=qemu, append=append))
 
     return run
 
@@ -79,3 +79,9 @@ def test_one_flag_less_mends_it(boot: Boot, flags: str, avx2: int, rtm: int) -> 
     assert re.search(rf"init: CPUID 0x7\.0 EBX \w+: avx2 {avx2}, rtm {rtm}$", console, re.MULTILINE)
     assert "init: lives, its string functions are right" in console
     assert "invalid opcode" not in console
+
+
+def test_the_library_can_be_told_not_to_believe_it(boot: Boot) -> None:
+    console = boot(FORCED, "GLIBC_TUNABLES=glibc.cpu.hwcaps=-RTM")
+    assert re.search(r"init: CPUID 0x7\.0 EBX \w+: avx2 1, rtm 1$", console, re.MULTILINE)
+    assert "init: lives, its string functions are right" in console
