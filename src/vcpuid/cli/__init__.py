@@ -18,6 +18,8 @@ VERBS = {
     "check": "Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.",
     "diff": "Show what a guest's CPU has that its host's has not, and the reverse, each with the party that caused it.",
     "probe": "Try instructions, in this process and in a real guest, and hold what works against what CPUID shows.",
+    "worth": "Tell what a guest's flags are worth to its software: levels, string functions, crypto, clocks.",
+    "hyperv": "Tell which Hyper-V enlightenments Windows finds, what each needs, and what it loses without.",
     "names": "Give a feature's spellings, or all features of a word.",
     "decode": "Decode CPUID: every field of every leaf by name, with its value, unit and meaning.",
     "collect": "Write a snapshot of this machine's CPU and KVM.",

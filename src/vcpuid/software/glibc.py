@@ -30,6 +30,9 @@ _LEVELS = (
 )
 """get_isa_level, sysdeps/x86/get-isa-level.h."""
 
+_NOT_BETTER = frozenset({"Prefer_ERMS", "Prefer_FSRM", "RTM"})
+"""A row that lacks one of these is nothing to wish for: the preferences are the user's own (tunables), RTM's variants do more work."""
+
 _XSAVE = ("XSAVE", "XSAVEOPT", "XSAVEC", "XGETBV_ECX_1", "XFD")
 
 
@@ -61,6 +64,11 @@ class Glibc:
     def variant(self, function: str) -> str:
         """Return the variant of a function; KeyError for one that has no variants."""
         return {pick.function: pick.variant for pick in self.picks}[function]
+
+
+def is_preference(term: str) -> bool:
+    """Tell glibc's preferences, which have small letters in their names, from features of the CPU."""
+    return not term.lstrip("!").isupper()
 
 
 def glibc(cpu: SoftwareCpu, release: str = RELEASES[-1], hwcaps: str = "") -> Glibc:
@@ -161,6 +169,6 @@ def _pick(function: str, rows: list[tuple[str, str]], holds: Callable[[str], boo
         lacking = tuple(term for term in terms if not holds(term))
         if not lacking:
             return Pick(function, variant, terms, better)
-        if better is None or len(lacking) < len(better[1]):
+        if _NOT_BETTER.isdisjoint(lacking) and (better is None or len(lacking) < len(better[1])):
             better = variant, lacking
     raise AssertionError(f"{function}: the last row of a resolver has no conditions")

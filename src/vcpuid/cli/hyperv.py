@@ -1,0 +1,76 @@
+"""vcpuid hyperv: what a Windows guest finds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import click
+
+from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
+from vcpuid.cli.kvm import table_of
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cpuid import CpuidTable
+from vcpuid.path.stack import Stack
+from vcpuid.software.hyperv import Offer, fields, offers, present, recommended_but_missing
+
+
+@click.command(name="hyperv")
+@click.argument("table", metavar="[TABLE]", required=False)
+@click.option("--cpu", default="host", show_default=True, metavar="CPU", help="The guest's CPU with its hv-* flags, as -cpu takes it.")
+@click.option("--host", "source", metavar="HOST", help="Where the host's CPUID comes from.  [default: this machine]")
+@click.option("--fields", "decoded", is_flag=True, help="Decode the leaves field by field instead.")
+@stack_options
+@format_option
+def command(table: str | None, cpu: str, source: str | None, decoded: bool, stack: Callable[[Host], Stack], form: str) -> None:
+    """Tell which Hyper-V enlightenments Windows finds, what each needs, and what it loses without.
+
+    With TABLE, that table's leaves 40000000 to 40000082; else those that QEMU makes of --cpu on --host. Exit status 0 where the table
+    offers all that is recommended for Windows, 1 where something is missing.
+    """
+    subject, head = (table_of(read_host(table).snapshot), table) if table is not None else _of_path(cpu, source, stack)
+    missing = recommended_but_missing(subject)
+    if decoded:
+        rows: list[dict[str, object]] = [field._asdict() for field in fields(subject)]
+        sheet = Sheet(["place", "name", "value", "flags"], rows, head=[head, ""])
+    else:
+        found = offers(subject)
+        sheet = Sheet(
+            columns=["flag", "offered", "needs", "for", "what that means"],
+            rows=[_row(one) for one in found],
+            data={
+                "hyperv": present(subject),
+                "enlightenments": [one._asdict() for one in found],
+                "fields": [field._asdict() for field in fields(subject)],
+                "missing": list(missing),
+            },
+            head=[head, ""],
+            styles={"flag": "bold"},
+        )
+    sheet.foot = ["", _verdict(present(subject), missing)]
+    emit(sheet, form)
+    sys.exit(1 if missing or not present(subject) else 0)
+
+
+def _of_path(cpu: str, source: str | None, stack: Callable[[Host], Stack]) -> tuple[CpuidTable, str]:
+    from vcpuid.path.pipeline import guest_view, resolve
+
+    host = read_host(source)
+    chosen = stack(host)
+    path = resolve(cpu, host=host.snapshot, stack=chosen)
+    print_warnings((*path.remarks, *path.warnings))
+    return guest_view(path), f"-cpu {cpu}, QEMU {chosen.qemu}, {chosen.machine}, Linux {chosen.kernel}"
+
+
+def _row(one: Offer) -> dict[str, object]:
+    means = f"without {' and '.join(one.lacks)} it is of no use" if one.offered and one.lacks else one.use if one.offered else one.without
+    return {"flag": one.flag, "offered": one.offered, "needs": list(one.needs), "for": one.windows, "what that means": means}
+
+
+def _verdict(found: bool, missing: tuple[str, ...]) -> str:
+    if not found:
+        return f"Windows finds no Hyper-V here. Recommended for Windows: {','.join(missing)}"
+    if missing:
+        return f"Missing of what is recommended for Windows: {','.join(missing)}"
+    return "All that is recommended for Windows is offered."
+

@@ -1,0 +1,119 @@
+"""vcpuid worth: what flags are worth to software."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import click
+
+from vcpuid.cli.common import Host, number, print_warnings, probe_for, read_host, stack_options
+from vcpuid.cli.kvm import table_of
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.path.stack import Stack
+from vcpuid.software import SoftwareCpu, software_cpu
+from vcpuid.software.clock import clocks
+from vcpuid.software.crypto import drivers
+from vcpuid.software.glibc import RELEASES, Glibc, Pick, glibc, is_preference
+from vcpuid.software.psabi import levels
+from vcpuid.versions import KERNELS
+
+COLUMNS = ["topic", "item", "value", "why"]
+
+
+@click.command(name="worth")
+@click.argument("table", metavar="[TABLE]", required=False)
+@click.option("--cpu", default="host", show_default=True, metavar="CPU", help="The guest's CPU, as QEMU's -cpu takes it.")
+@click.option("--host", "source", metavar="HOST", help="Where the host's CPUID comes from.  [default: this machine]")
+@click.option("--glibc", "release", metavar="RELEASE", help="The guest's glibc.  [default: all with tables]")
+@click.option("--hwcaps", default="", metavar="LIST", help="What GLIBC_TUNABLES=glibc.cpu.hwcaps holds in the guest, as -AVX2,-ERMS.")
+@click.option("--xcr0", type=number, metavar="VALUE", help="XCR0 as the guest's system sets it, 0 without XSAVE.  [default: as Linux does]")
+@click.option("--guest-kernel", default=KERNELS[-1], show_default=True, metavar="RELEASE", help="The guest's kernel.")
+@click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
+@stack_options
+@format_option
+def command(
+    table: str | None, cpu: str, source: str | None, release: str | None, hwcaps: str, xcr0: int | None, guest_kernel: str,
+    no_probe: bool, stack: Callable[[Host], Stack], form: str,
+) -> None:  # fmt: skip
+    """Tell what a guest's flags are worth to its software: levels, string functions, crypto, clocks.
+
+    The x86-64 psABI level and what keeps the CPU from the next; the variants that glibc picks; the drivers of the kernel's crypto API; the
+    clock that Linux keeps time by. With TABLE, that table's; else those of the guest that QEMU makes of --cpu on --host.
+    """
+    guest: SoftwareCpu
+    host: SoftwareCpu | None = None
+    if table is not None:
+        guest, head = software_cpu(table_of(read_host(table).snapshot), guest_kernel, xcr0), table
+    else:
+        guest, host, head = _of_path(cpu, read_host(source), stack, no_probe, guest_kernel, xcr0)
+    found = [glibc(guest, one, hwcaps) for one in ([release] if release else RELEASES)]
+    functions = (row for one in found for row in _glibc(one, _silicon(host, one.release)))
+    rows: list[Mapping[str, str]] = [*_levels(guest), *functions, *_kernel(guest)]
+    faults = [row for row in rows if row["why"].startswith("FAULTS")]
+    foot = ["", "FAULTS: the host's processor lacks what the variant executes; programs die of SIGILL, init first."] if faults else []
+    styles = {"topic": "bold"}
+    emit(Sheet(COLUMNS, [dict(row) for row in rows], head=[head, ""], foot=foot, styles=styles), form)
+
+
+def _of_path(
+    cpu: str, host: Host, stack: Callable[[Host], Stack], no_probe: bool, kernel: str, xcr0: int | None
+) -> tuple[SoftwareCpu, SoftwareCpu | None, str]:
+    from vcpuid.path.pipeline import guest_view, resolve
+
+    chosen = stack(host)
+    path = resolve(cpu, host=host.snapshot, stack=chosen, probe=None if no_probe else probe_for(host))
+    print_warnings((*path.remarks, *path.warnings))
+    silicon = software_cpu(host.snapshot.raw, kernel) if host.snapshot.raw else None
+    head = f"-cpu {cpu}, QEMU {chosen.qemu}, {chosen.machine}, Linux {chosen.kernel}"
+    return software_cpu(guest_view(path), kernel, xcr0), silicon, head
+
+
+def _silicon(host: SoftwareCpu | None, release: str) -> frozenset[str] | None:
+    return None if host is None else glibc(host, release).usable
+
+
+def _row(topic: str, item: str, value: str, why: str) -> dict[str, str]:
+    return dict(zip(COLUMNS, (topic, item, value, why), strict=True))
+
+
+def _levels(guest: SoftwareCpu) -> Iterator[Mapping[str, str]]:
+    for level in levels(guest):
+        lacking = [f"lacks {' '.join(level.missing)}"] if level.missing else []
+        lacking += [f"XCR0 lacks the states of {' '.join(level.disabled)}"] if level.disabled else []
+        why = "" if level.reached else "; ".join(lacking) or "a level below is not reached"
+        yield _row("level", level.name, "yes" if level.reached else "no", why)
+
+
+def _glibc(found: Glibc, silicon: frozenset[str] | None) -> Iterator[Mapping[str, str]]:
+    topic = f"glibc {found.release}"
+    if not found.starts:
+        why = "CPU ISA level is lower than required: the CPU lacks the baseline, or glibc does not know its vendor"
+        yield _row(topic, "libc.so.6", "does not start", why)
+        return
+    for pick in found.picks:
+        yield _row(topic, pick.function, pick.variant, _why(pick, silicon))
+
+
+def _why(pick: Pick, silicon: frozenset[str] | None) -> str:
+    absent = [] if silicon is None else [name for name in pick.needs if not is_preference(name) and name not in silicon]
+    if absent:
+        return f"FAULTS: the host lacks {' '.join(absent)}"
+    if pick.better is None:
+        return ""
+    variant, lacking = pick.better
+    missing = [name for name in lacking if not is_preference(name)]
+    against = [name for name in lacking if is_preference(name)]
+    parts = [f"lacking {' '.join(missing)}"] if missing else []
+    parts += [f"by glibc's tuning for this model ({' '.join(against)})"] if against else []
+    return f"not {variant}: {', '.join(parts)}"
+
+
+def _kernel(guest: SoftwareCpu) -> Iterator[Mapping[str, str]]:
+    for one in drivers(guest):
+        why = f"not {one.better[-1][0]}: lacking {' '.join(one.better[-1][1])}" if one.better else ""
+        yield _row("crypto", one.algorithm, one.driver, why)
+    time = clocks(guest)
+    for clock in time.sources:
+        value = "unused" if clock.rating is None else "chosen" if clock == time.chosen else f"rated {clock.rating}"
+        yield _row("clock", clock.name, value, clock.why)
+    yield _row("clock", "tick", time.timer.name, time.timer.why)

@@ -1,0 +1,166 @@
+"""What a guest that speaks Hyper-V, Windows first of all, finds in leaves 0x40000000 to 0x40000082.
+
+The bits of each enlightenment and what it needs are QEMU's (`vcpuid.qemu.hyperv`); names of further bits are the features table's.
+What Windows does with each is in data/hyperv.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord
+from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.words import REGISTERS
+from vcpuid.data import load
+from vcpuid.qemu.hyperv import (
+    DEBUG_INTERFACE,
+    DEBUG_PLATFORM,
+    DEBUG_VENDOR,
+    ENLIGHTENMENTS,
+    FEATURES,
+    INTERFACE,
+    LIMITS,
+    NESTED,
+    NO_SPINLOCKS,
+    RECOMMENDATIONS,
+    VENDOR,
+    VERSION,
+)
+
+SPINLOCKS = "hv-spinlocks"
+_HYPERVISOR = 1 << 31  # leaf 1 ECX
+_HV1 = int.from_bytes(b"Hv#1", "little")
+_BIT_WORDS = tuple(
+    CpuidWord(leaf, 0, register)
+    for leaf, registers in ((FEATURES, "eax ebx edx"), (RECOMMENDATIONS, "eax"), (NESTED, "eax ebx"), (DEBUG_PLATFORM, "eax"))
+    for register in REGISTERS
+    if register in registers.split()
+)
+
+
+class Field(NamedTuple):
+    """One value of a leaf: its place (as `40000004.ebx` or `40000003.eax.1`), its name and what it says; `flags` the enlightenments
+    that the bit belongs to."""
+
+    place: str
+    name: str
+    value: str
+    flags: tuple[str, ...] = ()
+
+
+class Offer(NamedTuple):
+    """One enlightenment: whether the table offers it, the flags it needs that the table lacks, and what Windows makes of it.
+
+    `windows` is "recommended", "nested" (for a Hyper-V in the guest) or "special"; `use` says what it is for, `without` what Windows
+    does where it is not there.
+    """
+
+    flag: str
+    offered: bool
+    lacks: tuple[str, ...]
+    needs: tuple[str, ...]
+    windows: str
+    use: str
+    without: str
+
+
+def present(table: CpuidTable) -> bool:
+    """Whether a guest finds Hyper-V: the hypervisor bit, and `Hv#1` in leaf 0x40000001. Windows asks for no vendor's name."""
+    return bool(table.registers(1).ecx & _HYPERVISOR) and table.registers(INTERFACE).eax == _HV1
+
+
+def offered(table: CpuidTable) -> frozenset[str]:
+    """Give the hv-* flags whose bits are all set in a table."""
+    if table.registers(INTERFACE).eax != _HV1:
+        return frozenset()
+    flags = {name for name, one in ENLIGHTENMENTS.items() if all(table.registers(leaf)[r] & mask == mask for leaf, r, mask in one.bits)}
+    return frozenset(flags | ({SPINLOCKS} if table.registers(RECOMMENDATIONS).ebx != NO_SPINLOCKS else set()))
+
+
+def offers(table: CpuidTable) -> tuple[Offer, ...]:
+    """Tell of each enlightenment whether the table offers it and what that means; in QEMU's order, hv-spinlocks last."""
+    flags, facts = offered(table), load("hyperv")["enlightenments"]
+    return tuple(
+        Offer(name, name in flags, tuple(need for need in _needs(name) if need not in flags), _needs(name), *facts[name])
+        for name in (*ENLIGHTENMENTS, SPINLOCKS)
+    )
+
+
+def _needs(flag: str) -> tuple[str, ...]:
+    """QEMU's dependencies; hv-synic's is a condition on x-hv-synic-kvm-only there, an option for QEMU's own tests."""
+    return ("hv-vpindex",) if flag == "hv-synic" else ENLIGHTENMENTS[flag].needs if flag in ENLIGHTENMENTS else ()
+
+
+def recommended_but_missing(table: CpuidTable) -> tuple[str, ...]:
+    """Give the recommended flags that a table does not offer, each after those it needs: what to add to -cpu."""
+    missing = {one.flag for one in offers(table) if one.windows == "recommended" and not one.offered}
+    ordered: list[str] = []
+    for flag in (*ENLIGHTENMENTS, SPINLOCKS):
+        if flag in missing:
+            ordered += [need for need in _closure(flag) if need not in ordered and need not in offered(table)]
+    return tuple(ordered)
+
+
+def _closure(flag: str) -> Iterator[str]:
+    for need in _needs(flag):
+        yield from _closure(need)
+    yield flag
+
+
+def fields(table: CpuidTable) -> tuple[Field, ...]:
+    """Decode the Hyper-V leaves that a table has, field by field; bits that are 0 are left out."""
+    return tuple(_fields(table))
+
+
+def _fields(table: CpuidTable) -> Iterator[Field]:
+    highest, *vendor = table.registers(VENDOR)
+    if table.get(VENDOR) is not None:
+        yield Field(f"{VENDOR:x}.eax", "highest leaf", f"{highest:#x}")
+        yield Field(f"{VENDOR:x}.ebx-edx", "vendor", _text(vendor))
+    if table.get(INTERFACE) is not None:
+        yield Field(f"{INTERFACE:x}.eax", "interface", _text([table.registers(INTERFACE).eax]))
+    if table.get(VERSION) is not None:
+        build, version, service_pack, branch = table.registers(VERSION)
+        yield Field(f"{VERSION:x}.eax", "build", str(build))
+        yield Field(f"{VERSION:x}.ebx", "version", f"{version >> 16}.{version & 0xFFFF}")
+        yield Field(f"{VERSION:x}.ecx", "service pack", str(service_pack))
+        yield Field(f"{VERSION:x}.edx", "service branch and number", f"{branch >> 24}.{branch & 0xFFFFFF}")
+    yield from _bits(table)
+    if table.get(RECOMMENDATIONS) is not None:
+        retries = table.registers(RECOMMENDATIONS).ebx
+        never = retries == NO_SPINLOCKS
+        yield Field(f"{RECOMMENDATIONS:x}.ebx", "spins before a long wait is told", "never" if never else str(retries), (SPINLOCKS,))
+    if table.get(LIMITS) is not None:
+        processors, logical, _, _ = table.registers(LIMITS)
+        yield Field(f"{LIMITS:x}.eax", "virtual processors", "no limit" if processors == 0xFFFFFFFF else str(processors))
+        yield Field(f"{LIMITS:x}.ebx", "logical processors", str(logical))
+    if nested := table.registers(NESTED).eax & 0xFFFF:
+        yield Field(f"{NESTED:x}.eax", "enlightened VMCS versions", f"{nested & 0xFF} to {nested >> 8}", ("hv-evmcs",))
+    if table.get(DEBUG_VENDOR) is not None:
+        yield Field(f"{DEBUG_VENDOR:x}.ebx-edx", "debugger's vendor", _text(table.registers(DEBUG_VENDOR)[1:]), ("hv-syndbg",))
+        yield Field(f"{DEBUG_INTERFACE:x}.eax", "debugger's interface", _text([table.registers(DEBUG_INTERFACE).eax]), ("hv-syndbg",))
+
+
+def _bits(table: CpuidTable) -> Iterator[Field]:
+    for word in _BIT_WORDS:
+        value = table.word(word)
+        if word.function == NESTED and word.register == "eax":
+            value &= ~0xFFFF
+        for position in range(value.bit_length()):
+            if value >> position & 1:
+                bit = Bit(word, position)
+                feature = by_bit(bit)
+                yield Field(f"{word.function:x}.{word.register}.{position}", feature.name if feature else "?", "1", _flags(bit))
+
+
+def _flags(bit: Bit) -> tuple[str, ...]:
+    word = bit.word
+    assert isinstance(word, CpuidWord)
+    place = (word.function, REGISTERS.index(word.register))
+    return tuple(name for name, one in ENLIGHTENMENTS.items() if any((leaf, r) == place and mask & bit.mask for leaf, r, mask in one.bits))
+
+
+def _text(registers: list[int] | tuple[int, ...]) -> str:
+    data = b"".join(register.to_bytes(4, "little") for register in registers)
+    return data.rstrip(b"\0").decode("latin-1")

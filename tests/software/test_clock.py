@@ -1,0 +1,65 @@
+"""Which clock a Linux guest takes, by flag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from vcpuid.cpuid import Snapshot
+from vcpuid.path.pipeline import guest_view, resolve
+from vcpuid.software import software_cpu
+from vcpuid.software.clock import Clocks, clocks
+
+Read = Callable[[str], Snapshot]
+HOST = "kvm-intel.corei7_skylake_x"
+
+
+def of(host: Read, cpu: str) -> Clocks:
+    return clocks(software_cpu(guest_view(resolve(cpu, host=host(HOST)))))
+
+
+@pytest.mark.parametrize(
+    ("cpu", "chosen"),
+    [
+        ("Haswell-noTSX", "kvm-clock"),
+        ("Haswell-noTSX,+invtsc", "tsc"),
+        ("Haswell-noTSX,-kvmclock", "tsc"),
+        ("Haswell-noTSX,hv-time", "kvm-clock"),  # Linux prefers KVM where it stands behind Hyper-V
+        ("Haswell-noTSX,kvm=off,hv-time", "hyperv_clocksource_tsc_page"),
+        ("Haswell-noTSX,kvm=off,hv-relaxed", "hpet"),
+        ("Haswell-noTSX,kvm=off", "tsc"),
+        ("Haswell-noTSX,-tsc,-kvmclock", "hpet"),
+    ],
+)
+def test_the_clocksource(host: Read, cpu: str, chosen: str) -> None:
+    found = of(host, cpu)
+    assert found.chosen.name == chosen
+    ratings = [clock.rating for clock in found.sources if clock.rating is not None]
+    assert ratings == sorted(ratings, reverse=True)
+    assert all(clock.why for clock in found.sources)
+
+
+def test_an_invariant_tsc_goes_above_kvms_clock(host: Read) -> None:
+    sources = {clock.name: clock.rating for clock in of(host, "Haswell-noTSX,+invtsc").sources}
+    assert (sources["tsc"], sources["kvm-clock"]) == (300, 299)
+
+
+def test_the_tick(host: Read) -> None:
+    assert of(host, "Haswell-noTSX,+tsc-deadline").timer.name == "lapic-deadline"
+    assert of(host, "Haswell-noTSX,-tsc-deadline").timer.name == "lapic"
+    assert of(host, "Haswell-noTSX,kvm=off,hv-time,hv-vpindex,hv-synic,hv-stimer").timer.name == "Hyper-V clockevent"
+
+
+@pytest.mark.x86
+def test_this_machine_keeps_time_by_what_we_say() -> None:
+    from pathlib import Path
+
+    from vcpuid import sources
+
+    kernel = Path("/sys/devices/system/clocksource/clocksource0/available_clocksource")
+    if not kernel.exists():
+        pytest.skip("this system does not tell its clocksources")
+    available = kernel.read_text().split()
+    told = [clock.name for clock in clocks(software_cpu(sources.read("live").raw)).sources if clock.rating is not None]
+    assert [name for name in told if name in available] == available

@@ -1,0 +1,114 @@
+"""What Windows finds: the decoder against real QEMU's tables, and against what their -cpu asked for."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vcpuid.cpuid import CpuidTable, Entry
+from vcpuid.data import load
+from vcpuid.qemu.hyperv import ENLIGHTENMENTS, FEATURES, INTERFACE, NO_SPINLOCKS, RECOMMENDATIONS, VENDOR
+from vcpuid.software.hyperv import SPINLOCKS, fields, offered, offers, present, recommended_but_missing
+
+SETS = sorted((Path(__file__).parents[1] / "captures" / "qemu").glob("*.jsonl.gz"))
+
+
+def entry(line: str) -> Entry:
+    place, flags, *registers = line.split()
+    function, _, index = place.partition(".")
+    return Entry(int(function, 16), int(index, 16), int(flags[1:], 16), *(int(register, 16) for register in registers))
+
+
+@cache
+def rows() -> list[dict[str, Any]]:
+    lines = [line for path in SETS for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
+    return [row for row in map(json.loads, lines) if row.get("vcpus") and asked(row["cpu"]) is not None]
+
+
+def asked(cpu: str) -> frozenset[str] | None:
+    """The enlightenments that a -cpu asks for by name; None where it has none, or leaves it to the host (hv-passthrough)."""
+    flags = [part.replace("_", "-").lstrip("+") for part in cpu.split(",")]
+    if "hv-passthrough" in flags:
+        return None
+    found = {"hv-avic" if flag == "hv-apicv" else flag for flag in (part.removesuffix("=on") for part in flags)} & set(ENLIGHTENMENTS)
+    spinlocks = [part for part in flags if part.startswith("hv-spinlocks=")]
+    return frozenset(found | ({SPINLOCKS} if spinlocks else set())) or None
+
+
+def test_enough_captured_tables_have_hyperv() -> None:
+    assert len(rows()) >= 90
+
+
+@pytest.mark.parametrize("number", range(len(rows())), ids=lambda n: rows()[n]["cpu"])
+@pytest.mark.conformance("Hyper-V enlightenments decoded")
+def test_what_is_decoded_is_what_the_flags_asked_for(number: int) -> None:
+    row = rows()[number]
+    table = CpuidTable(map(entry, row["vcpus"][0]))
+    wanted = asked(row["cpu"])
+    if table.get(VENDOR) is None or table.registers(INTERFACE).eax == 0:
+        # KVM there has no Hyper-V, and QEMU then ignores the flags: it says so by leaving the leaves to KVM's own.
+        assert not offered(table)
+        return
+    assert offered(table) == wanted
+    assert present(table) == bool(table.registers(1).ecx >> 31)  # -cpu can take the hypervisor bit away, and Windows does not look then
+
+
+@pytest.mark.parametrize("number", range(len(rows())), ids=lambda n: rows()[n]["cpu"])
+def test_every_set_bit_is_decoded_and_named(number: int) -> None:
+    table = CpuidTable(map(entry, rows()[number]["vcpus"][0]))
+    named = [field for field in fields(table) if field.place.count(".") == 2]
+    eax, ebx, _, edx = table.registers(FEATURES)
+    words = [eax, ebx, edx, table.registers(RECOMMENDATIONS).eax]
+    in_words = [field for field in named if field.place.startswith((f"{FEATURES:x}", f"{RECOMMENDATIONS:x}"))]
+    assert len(in_words) == sum(word.bit_count() for word in words)
+    assert all(field.name != "?" for field in named)
+
+
+def table(*flags: str, spinlocks: int = NO_SPINLOCKS) -> CpuidTable:
+    """A table with the bits of some flags, put together by hand: dependencies do not count."""
+    interface = [int.from_bytes(b"Hv#1", "little"), 0, 0, 0]
+    leaves: dict[int, list[int]] = {1: [0, 0, 1 << 31, 0], INTERFACE: interface, RECOMMENDATIONS: [0, spinlocks, 0, 0]}
+    for flag in flags:
+        for leaf, register, mask in ENLIGHTENMENTS[flag].bits:
+            leaves.setdefault(leaf, [0, 0, 0, 0])[register] |= mask
+    return CpuidTable(Entry(leaf, 0, 0, *registers) for leaf, registers in sorted(leaves.items()))
+
+
+def test_every_flag_alone_is_decoded_as_itself() -> None:
+    for flag in ENLIGHTENMENTS:
+        assert offered(table(flag)) == {flag}
+    assert offered(table(spinlocks=0x1FFF)) == {SPINLOCKS}
+
+
+def test_an_enlightenment_without_those_it_needs_says_so() -> None:
+    found = {one.flag: one for one in offers(table("hv-stimer", "hv-time"))}
+    assert found["hv-stimer"].offered
+    assert found["hv-stimer"].lacks == ("hv-synic",)
+
+
+def test_what_to_add_comes_with_what_it_needs_and_is_enough() -> None:
+    missing = recommended_but_missing(table("hv-relaxed"))
+    assert "hv-relaxed" not in missing
+    for flag in missing:
+        needs = ENLIGHTENMENTS[flag].needs
+        assert all(need in ("hv-relaxed", *missing[: missing.index(flag)]) for need in needs)
+    assert missing.index("hv-vpindex") < missing.index("hv-synic") < missing.index("hv-stimer")
+    assert recommended_but_missing(table("hv-relaxed", *missing)) == ()
+
+
+def test_without_the_interface_there_is_no_hyperv() -> None:
+    bare = CpuidTable([Entry(1, 0, 0, 0, 0, 1 << 31, 0), Entry(0x40000000, 0, 0, 0x40000001, 0x4B4D564B, 0x564B4D56, 0x4D)])
+    assert not present(bare)
+    assert not offered(bare)
+    assert not present(CpuidTable(one for one in table("hv-time") if one.function != 1))
+
+
+def test_there_is_a_word_on_every_enlightenment() -> None:
+    facts = load("hyperv")["enlightenments"]
+    assert set(facts) == {*ENLIGHTENMENTS, SPINLOCKS}
+    assert {kind for kind, _, _ in facts.values()} == {"recommended", "nested", "special"}
