@@ -105,9 +105,9 @@ def needs(kernel: str) -> tuple[tuple[Bit, Bit], ...]:
 
 
 def _unmet(view: View) -> Iterator[str]:
-    """Name each feature with what it needs and has not, by the tables of Linux and of QEMU."""
+    """Name each feature with what it needs and has not, by the tables of Linux and of QEMU; what KVM itself offers so is left out."""
     for feature, needed in needs(kernel_tables(view.stack.kernel)):
-        if view.has(feature) and not view.has(needed):
+        if view.has(feature) and not view.has(needed) and not _offered(view, feature, needed):
             yield f"{name_of(feature)} needs {name_of(needed)}"
     by_name = view.catalog.by_name
     for name, mask, dependent, dependent_mask in view.catalog.dependencies:
@@ -117,6 +117,14 @@ def _unmet(view: View) -> Iterator[str]:
         for position in bits(view.word(target) & dependent_mask):
             if position in by_name[dependent].names:
                 yield f"{name_of(Bit(target, position))} needs {name_of(Bit(word, mask.bit_length() - 1))}"
+
+
+def _offered(view: View, feature: Bit, needed: Bit) -> bool:
+    """Whether KVM supports the one without the other: SSBD by Intel's bit on AMD, say, or a processor that is odd itself."""
+    supported = view.supported
+    if supported is None or not isinstance(feature.word, CpuidWord) or not isinstance(needed.word, CpuidWord):
+        return False
+    return bool(supported.word(feature.word) & feature.mask) and not supported.word(needed.word) & needed.mask
 
 
 RULES = (

@@ -50,10 +50,15 @@ def _states(release: str, kernel: str) -> dict[Bit, int]:
     return states
 
 
-def _unpermitted(view: View) -> int:
-    """AMX's components, where the processor has them and KVM was asked by a process that had not asked for leave to use them."""
+def _permittable(view: View) -> int:
+    """AMX's components, where the processor has them: KVM tells of them only to those that asked Linux for leave to use them."""
     hardware = view.hardware
-    return _AMX if hardware is not None and hardware.registers(0xD).eax & _AMX == _AMX and components(view) & _AMX != _AMX else 0
+    return _AMX if hardware is not None and hardware.registers(0xD).eax & _AMX == _AMX else 0
+
+
+def _unpermitted(view: View) -> int:
+    """AMX's components, where the processor has them and the table was made without leave to use them."""
+    return _permittable(view) if components(view) & _AMX != _AMX else 0
 
 
 def _lacking(view: View, mask: int) -> Iterator[tuple[str, int]]:
@@ -83,7 +88,7 @@ def _not_of_host(view: View) -> Iterator[str]:
     if view.supported is None:
         return
     leaf = view.supported.registers(0xD)
-    if extra := components(view) & ~(leaf.eax | leaf.edx << 32 | 0b11):
+    if extra := components(view) & ~(leaf.eax | leaf.edx << 32 | _permittable(view) | 0b11):
         yield _list(extra)
 
 
