@@ -78,6 +78,7 @@ def test_every_format_tells_the_verdict(form: str) -> None:
     if form == "json":
         told = json.loads(done.stdout)
         assert (told["runs"], told["proposal"]) == (False, "Haswell-v2")
+        assert (told["kernel"], told["qemu"], told["machine"]) == ("6.12.107+deb13-cloud-amd64", "11.1", "q35")
         assert [missing["feature"] for missing in told["missing"]] == ["hle", "rtm"]
     elif form == "jsonl":
         first, *rest = map(json.loads, done.stdout.splitlines())

@@ -184,6 +184,10 @@ def test_a_host_that_tells_its_kvm_alone_stands_for_the_processor() -> None:
     assert ("feature.no-hardware", ("sha_ni",)) in [(hazard.rule.id, hazard.subjects) for hazard in found]
 
 
+def test_amds_repeats_of_leaf_1_are_no_loss_where_the_leaf_is_past_the_last() -> None:
+    assert "level.too-low" not in {hazard.rule.id for hazard in of_cpu("pentium", AMD)}
+
+
 def test_the_worst_comes_first() -> None:
     order = [list(Severity).index(hazard.rule.severity) for hazard in of_cpu("host,+rtm,x-force-features=on,migratable=off")]
     assert order == sorted(order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 
@@ -42,8 +42,10 @@ def command(arguments: tuple[str, ...], table_source: str | None, stack: Callabl
         chosen = stack(host)
         answer = verdict(arguments[0], host.snapshot, chosen)
         found = () if answer.path is None else hazards.of_path(answer.path)
-        print_warnings(chosen.remarks if answer.path is None else answer.path.remarks)
-        emit(_sheet(answer, found, form), form)
+        remarks = chosen.remarks if answer.path is None else answer.path.remarks
+        print_warnings(remarks)
+        told = {"kernel": chosen.kernel, "qemu": chosen.qemu, "machine": chosen.machine, "smp": chosen.smp, "remarks": list(remarks)}
+        emit(_sheet(answer, found, form, told), form)
         if not answer.runs:
             sys.exit(1)
     sys.exit(1 if any(hazard.rule.severity is hazards.Severity.BREAKS for hazard in found) else 0)
@@ -59,8 +61,8 @@ def _hazards_of_table(table_source: str, source: str | None, stack: Callable[[Ho
     return hazards.of_table(table, None if host is None else host.snapshot, stack(host or guest))
 
 
-def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
-    """Lay the answer out: programs get the verdict as the first row, people above the table."""
+def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str, stack: Mapping[str, object] | None = None) -> Sheet:
+    """Lay the answer out: programs get the verdict as the first row, people above the table. `stack` is for JSON alone."""
     hazards = [
         {
             "what": hazard.rule.severity.value,
@@ -81,7 +83,7 @@ def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
     return Sheet(
         COLUMNS,
         rows,
-        data={**answer.as_dict(), "hazards": [hazard.as_dict() for hazard in found]},
+        data={**answer.as_dict(), **(stack or {}), "hazards": [hazard.as_dict() for hazard in found]},
         lines=_lines(rows),
         head=[*_head(answer), ""],
         foot=[*([""] if rows else []), *_foot(answer), *_hazards_foot(found)],

@@ -169,8 +169,8 @@ RULES = (
     ),
     HazardRule(
         "feature.unmet-need", Severity.RISK, _unmet,
-        "No processor is like that. Linux switches the feature off again or warns of it; a program that tests for the one bit alone uses "
-        "what does not work.",
+        "Linux counts the one as needing the other: it may warn, or switch the feature off again; a program that tests for the one bit "
+        "alone may use what does not work.",
         "switch the needed feature on or the one that needs it off",
     ),
 )  # fmt: skip

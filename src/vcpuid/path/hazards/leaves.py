@@ -9,6 +9,7 @@ from vcpuid.cpuid.names import find
 from vcpuid.linux.identify import signature
 from vcpuid.path.hazards.rule import HazardRule, Severity
 from vcpuid.path.hazards.view import View, names
+from vcpuid.qemu.supported import AMD_ALIASES
 
 _OWN_LEAVES = (
     ("xsave", 0xD), ("amx_tile", 0x1D), ("intel_pt", 0x14), ("sgx", 0x12), ("arch_lbr", 0x1C), ("avx10", 0x24), ("svm", 0x8000000A),
@@ -78,6 +79,7 @@ def _cut_off(view: View, tops: dict[int, int]) -> Iterator[str]:
         if mask and isinstance(row.word, CpuidWord):
             top = tops.get(row.word.function >> 16)
             if top is not None and row.word.function > top:
+                mask &= ~(AMD_ALIASES if row.name == "FEAT_8000_0001_EDX" else 0)  # repeats of leaf 1 are no loss
                 yield from (f"{name} in leaf {row.word.function:#x}, the last is {top:#x}" for name in names({row.word: mask}))
 
 
