@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vcpuid import Stack, read, resolve
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
@@ -192,3 +195,18 @@ def test_the_worst_comes_first() -> None:
     order = [list(Severity).index(hazard.rule.severity) for hazard in of_cpu("host,+rtm,x-force-features=on,migratable=off")]
     assert order == sorted(order)
     assert len(set(order)) == 3
+
+
+REGISTERS = st.one_of(st.integers(0, 0xFFFFFFFF), st.sampled_from([0, 1, 0xD, 0x1F, 0x80000022, 0xFFFFFFFF]))
+LEAVES = st.sampled_from([0, 1, 4, 7, 0xB, 0xD, 0x12, 0x14, 0x1D, 0x1F, 0x24, 0x40000000, *range(0x80000000, 0x80000009), 0x8000001E])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.builds(Entry, LEAVES, st.integers(0, 4), st.integers(0, 1), REGISTERS, REGISTERS, REGISTERS, REGISTERS), max_size=20),
+    st.sampled_from([None, INTEL, AMD]),
+)
+def test_any_table_is_judged(entries: list[Entry], name: str | None) -> None:
+    found = hazards.of_table(CpuidTable(entries), None if name is None else host(name), Stack() if name is None else stack(name))
+    assert all(hazard.subjects for hazard in found)
+    assert json.loads(json.dumps([hazard.as_dict() for hazard in found])) is not None

@@ -174,3 +174,17 @@ def test_every_proposal_runs_without_a_warning(cpu: str, settings: list[str], na
     if answer.runs and not answer.warnings:
         assert runs_cleanly(answer.cpu, name, qemu=release)
     assert answer.runs == (answer.refusal is None and not answer.missing) or "avx10" in " ".join(answer.warnings)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["host", "Haswell", "EPYC", "Haswel", "", "base"]),
+    st.lists(
+        st.one_of(st.text("+-=,xrtmavx2", max_size=6), st.sampled_from(["+", "-", "=", "vendor=x", "enforce", "check=off", "+hle"])),
+        max_size=4,
+    ),
+)
+def test_any_cpu_gets_a_verdict(model: str, settings: list[str]) -> None:
+    answer = judge(",".join([model, *settings]))
+    assert answer.runs or answer.refusal is not None or answer.missing or answer.warnings
+    assert answer.proposal is None or runs_cleanly(answer.proposal, SKYLAKE)
