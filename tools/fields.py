@@ -14,7 +14,7 @@ The result:
 
     titles               what a leaf is about: [leaf, title], or [leaf, title, hypervisor]
     rows                 [word, bits, name, description] or, of some vendors or hypervisors, [word, bits, name, description, who]
-    descriptors          [descriptor, kind, bytes or pages, ways, bytes a line or entries], as in descriptors-extra.csv
+    descriptors          [descriptor, kind, bytes or pages, ways, bytes a line or entries] and perhaps a vendor, as in descriptors-extra.csv
     microarchitectures   [vendor, family, models, steppings, microarchitecture, design], as in microarchitectures.csv
 
 A word is `leaf.sub-leaf.register` or `leaf.first-last.register`, in hexadecimal. Single bits that data/features.json has are left out:
@@ -92,13 +92,24 @@ def field(leaf: str, subleaves: str, register: str, bits: str, who: str, name: s
 def merge(added: list[Row], base: list[Row]) -> list[Row]:
     """Put the rows of some vendors first; of two rows for the same bits and vendors, keep the added one. Features are left out."""
     features = {row[0] for row in json.loads((DATA / "features.json").read_text())["rows"]}
-    kept: dict[tuple[str, str, str], Row] = {}
+
+    def is_feature(word: str, bits: str) -> bool:
+        leaf, span, register = word.split(".")
+        first, _, last = span.partition("-")
+        subleaves = range(int(first, 16), int(last or first, 16) + 1)
+        return all(f"{leaf}.{index:x}.{register}.{bits}" in features for index in subleaves)
+
+    def told(row: Row) -> set[tuple[str, int, str]]:
+        high, _, low = row[1].partition(":")
+        return {(row[0], bit, row[4] if len(row) > 4 else "") for bit in range(int(low or high), int(high) + 1)}
+
+    kept: list[Row] = []
+    taken: set[tuple[str, int, str]] = set()
     for row in [*added, *base]:
-        word, bits, who = row[0], row[1], row[4] if len(row) > 4 else ""
-        if not who and f"{word}.{bits}" in features:
-            continue
-        kept.setdefault((word, bits, who), row)
-    return sorted(kept.values(), key=order)
+        if taken.isdisjoint(told(row)) and (len(row) > 4 or not is_feature(row[0], row[1])):
+            taken |= told(row)
+            kept.append(row)
+    return sorted(kept, key=order)
 
 
 def order(row: Row) -> tuple[Any, ...]:
@@ -110,36 +121,33 @@ def order(row: Row) -> tuple[Any, ...]:
 def descriptors(table: str, added: str) -> list[list[Any]]:
     """Read what the descriptors of leaf 2 stand for; where both files tell, the added one counts."""
     rows: dict[int, list[list[Any]]] = {}
-    for number, *rest in cells(added, 5):
-        kind, what, ways, unit = rest
-        size = int(what) if what.isdigit() else what
-        rows.setdefault(int(number, 16), []).append(
-            [f"{int(number, 16):02x}", kind, size, int(ways) if ways else None, int(unit) if unit else None]
-        )
+    for number, kind, what, ways, unit, who in cells(added, 6):
+        row = [
+            number[2:],
+            kind,
+            int(what) if what.isdigit() else what,
+            int(ways) if ways else None,
+            int(unit) if unit else None,
+            *([who] if who else []),
+        ]
+        rows.setdefault(int(number, 16), []).append(row)
     own = set(rows)
     for number, kind, count, unit, note in re.findall(r"CACHE_ENTRY\((\w+),\s*CACHE_(\w+),\s*SZ_(\d+)([KM])\s*\),\s*/\*(.*?)\*/", table):
         if int(number, 16) not in own:
-            way, line = re.search(r"(\d+)[- ]way", note), re.search(r"(\d+) byte line", note)
-            rows[int(number, 16)] = [
-                [number[2:], KINDS[kind], int(count) * SIZES[unit], int(way[1]) if way else None, int(line[1]) if line else None]
-            ]
+            amount = int(count) * SIZES[unit]
+            rows[int(number, 16)] = [[number[2:], KINDS[kind], amount, first(r"(\d+)[- ]way", note), first(r"(\d+) byte line", note)]]
     for number, kind, entries, note in re.findall(r"TLB_ENTRY\(\s*(\w+),\s*(?:TLB_)?(\w+),\s*(\d+)\s*\),\s*/\*(.*?)\*/", table, re.DOTALL):
         if int(number, 16) not in own:
-            what = kind.split("_")[0]
-            pages = " ".join(
-                re.findall(
-                    r"(\d+[KMG])",
-                    re.sub(
-                        r"(\d+)[ -]?([KMG])Byte",
-                        r"\1\2",
-                        note.replace("-", " ").replace(" KByte", "K").replace(" MByte", "M").replace(" GByte", "G"),
-                    ),
-                )
-            )
-            way = re.search(r"(\d+) way", note.replace("-", " "))
-            full = "full" in note
-            rows[int(number, 16)] = [[number[2:], KINDS[what], pages, 0 if full else int(way[1]) if way else None, int(entries)]]
+            pages = " ".join(count + unit for count, unit in re.findall(r"(\d+)[ -]?([KMG])Byte", note))
+            way = 0 if "full" in note else first(r"(\d+)[- ]way", note)
+            rows[int(number, 16)] = [[number[2:], KINDS[kind.split("_")[0]], pages, way, int(entries)]]
     return [row for number in sorted(rows) for row in rows[number]]
+
+
+def first(pattern: str, text: str) -> int | None:
+    """Return the number that a pattern finds."""
+    match = re.search(pattern, text)
+    return int(match[1]) if match else None
 
 
 def processors(text: str, header: str) -> list[Row]:
@@ -175,7 +183,10 @@ def main() -> None:
     source = {
         "script": "tools/fields.py",
         "rows": [f"tools/arch/x86/kcpuid/cpuid.csv of {release}, {generator}, {LICENCE}", *sources],
-        "descriptors": [f"arch/x86/kernel/cpu/cpuid_0x2_table.c of {release}", "Intel SDM vol. 2A, CPUID, encoding of leaf 2 descriptors"],
+        "descriptors": [
+            f"arch/x86/kernel/cpu/cpuid_0x2_table.c of {release}",
+            *re.findall(r"^# source: (.+)$", (HERE / "descriptors-extra.csv").read_text(), re.MULTILINE),
+        ],
         "microarchitectures": re.findall(r"^# source: (.+)$", (HERE / "microarchitectures.csv").read_text(), re.MULTILINE),
     }
     parts = {

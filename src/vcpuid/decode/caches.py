@@ -60,10 +60,11 @@ def tlbs(table: CpuidTable) -> tuple[Tlb, ...]:
 
 def leaf_2(table: CpuidTable) -> Iterator[Descriptor]:
     """Give what leaf 2's descriptors stand for. A register with bit 31 set has none, and AL is no descriptor."""
+    who = parties(table).vendor
     for number, register in enumerate(table.registers(2)):
         if not register >> 31:
             for byte in register.to_bytes(4, "little")[number == 0 :]:
-                yield from descriptors(byte)
+                yield from descriptors(byte, who)
 
 
 def _deterministic(table: CpuidTable, function: int) -> Iterator[Cache]:

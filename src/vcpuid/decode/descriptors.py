@@ -43,19 +43,20 @@ class Descriptor(NamedTuple):
 
 
 @cache
-def _table() -> dict[int, tuple[Descriptor, ...]]:
-    found: dict[int, tuple[Descriptor, ...]] = {}
-    for number, kind, what, ways, unit in data.load("fields")["descriptors"]:
+def _table() -> dict[tuple[int, str], tuple[Descriptor, ...]]:
+    found: dict[tuple[int, str], tuple[Descriptor, ...]] = {}
+    for number, kind, what, ways, unit, *who in data.load("fields")["descriptors"]:
         size, pages = (what, "") if isinstance(what, int) else (None, what)
-        found[int(number, 16)] = (*found.get(int(number, 16), ()), Descriptor(kind, size, pages, ways, unit))
+        key = int(number, 16), "".join(who)
+        found[key] = (*found.get(key, ()), Descriptor(kind, size, pages, ways, unit))
     return found
 
 
-def descriptors(number: int) -> tuple[Descriptor, ...]:
-    """Return what a descriptor stands for, some for more than one TLB; nothing for 0 and for numbers that no manual tells."""
-    return _table().get(number, ())
+def descriptors(number: int, who: str = "") -> tuple[Descriptor, ...]:
+    """Return what a descriptor of vendor `who` stands for, some for two TLBs; nothing for 0 and for numbers that no manual tells."""
+    return _table().get((number, who)) or _table().get((number, ""), ())
 
 
-def describe(number: int) -> str:
+def describe(number: int, who: str = "") -> str:
     """Spell a descriptor."""
-    return "; ".join(map(str, descriptors(number))) or ("none" if number == 0 else f"unknown descriptor {number:#04x}")
+    return "; ".join(map(str, descriptors(number, who))) or ("none" if number == 0 else f"unknown descriptor {number:#04x}")

@@ -84,7 +84,7 @@ def _rows() -> dict[tuple[int, str], list[_Row]]:
         first, _, last = span.partition("-")
         high, _, low = bits.partition(":")
         function, lowest = int(leaf, 16), int(low or high)
-        field = Field(name, lowest, int(high) - lowest + 1, description, meaning_of(function, name))
+        field = Field(name, lowest, int(high) - lowest + 1, description)
         rows.setdefault((function, register), []).append(_Row(int(first, 16), int(last or first, 16), field, tuple(" ".join(who).split())))
     return rows
 
@@ -101,7 +101,7 @@ def _register(function: int, index: int, register: Register, who: str) -> tuple[
 
 def _told(function: int, index: int, register: Register, who: str) -> Iterator[Field]:
     rows = [row for row in _rows().get((function, register), ()) if row.first <= index <= row.last and (not row.who or who in row.who)]
-    yield from (row.field for row in sorted(rows, key=lambda row: not row.who))
+    yield from (row.field._replace(meaning=meaning_of(function, row.field.name, who)) for row in sorted(rows, key=lambda row: not row.who))
 
 
 def _features(function: int, index: int, register: Register, who: str) -> Iterator[Field]:

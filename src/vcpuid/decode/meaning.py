@@ -25,19 +25,19 @@ class Reading(NamedTuple):
 
 Meaning = Callable[[int], Reading]
 
-_MEANINGS: dict[tuple[int, str], Meaning] = {}
+_MEANINGS: dict[tuple[int, str, str], Meaning] = {}
 
 
-def meaning_of(function: int, name: str) -> Meaning | None:
-    """Return the meaning of a field of a leaf, None where its value is just a number."""
-    return _MEANINGS.get((function, name))
+def meaning_of(function: int, name: str, who: str = "") -> Meaning | None:
+    """Return the meaning that a field of a leaf has with vendor `who`, None where its value is just a number."""
+    return _MEANINGS.get((function, name, who)) or _MEANINGS.get((function, name, ""))
 
 
-def register(functions: int | Iterable[int], names: str, meaning: Meaning) -> None:
-    """Register a meaning for fields (names separated by blanks) of one or several leaves."""
+def register(functions: int | Iterable[int], names: str, meaning: Meaning, who: str = "") -> None:
+    """Register a meaning for fields (names separated by blanks) of one or several leaves, of one vendor or of all."""
     for function in (functions,) if isinstance(functions, int) else functions:
         for name in names.split():
-            _MEANINGS[function, name] = meaning
+            _MEANINGS[function, name, who] = meaning
 
 
 def amount(unit: str, scale: int = 1, plus: int = 0) -> Meaning:
@@ -105,7 +105,7 @@ def _spinlock_retries(raw: int) -> Reading:
 
 
 def _signed(raw: int) -> Reading:
-    return Reading(raw - 256 if raw & 0x80 else raw)
+    return Reading(raw - (1 << 32) if raw >> 31 else raw)
 
 
 register((0, 0x80000000, 0x40000000, 0x40000080, 0xC0000000, 0x80860000, 0x20000000), "max_std_leaf max_ext_leaf max_hyp_leaf", hexadecimal)
@@ -120,7 +120,8 @@ register((0x40000001, 0x40000081), "hv_interface hv_syndbg_interface", ascii_tex
 
 register(1, "cpu_type", choice({0: "original", 1: "OverDrive", 2: "dual"}))
 register(1, "clflush_size", amount("bytes", 8))
-register(2, " ".join(f"desc{n}" for n in range(1, 16)), lambda raw: Reading(raw, "", describe(raw)))
+for _who in ("", "cyrix"):
+    register(2, " ".join(f"desc{n}" for n in range(1, 16)), lambda raw, who=_who: Reading(raw, "", describe(raw, who)), _who)  # type: ignore[misc]
 register(3, "psn_0 psn_1 psn_2 psn_3 psn_low psn_middle", hexadecimal)
 
 register(CACHES, "cache_type", choice(CACHE_TYPES))
@@ -184,6 +185,8 @@ register(0x8000001C, "lwp_lwpcb_sz", amount("bytes", 8))
 register(0x8000001C, "lwp_event_sz", amount("bytes"))
 register(0x8000001E, "core_nthreads nnodes_per_socket", amount("", plus=1))
 register(0x8000001E, "ext_apic_id", hexadecimal)
+register(0x8FFFFFFF, "greeting_0 greeting_1 greeting_2 greeting_3", ascii_text)
+register(0x80000020, "abmc_counter_len", amount("bits", plus=24))
 register(0x80000020, "mba_limit_len smba_limit_len", amount("bits"))
 register(0x80000021, "microcode_patch_size", amount("bytes", 16))
 register(0x80000021, "rap_size", amount("entries", 8))
@@ -196,8 +199,13 @@ register(0x80860007, "cpu_cur_mhz", amount("MHz"))
 register(0x80860007, "cpu_cur_voltage", amount("mV"))
 register(0x80860007, "cpu_cur_perf_pctg", amount("%"))
 register(0x80860007, "cpu_cur_gate_delay", amount("fs"))
-register(0xC0000002, "cpu_cur_temperature", lambda raw: Reading(raw >> 8, "degrees Celsius"))
-register(0xC0000002, "cpu_cur_voltage", amount("mV", 16, 700))
+register(0xC0000002, "cpu_cur_temperature", lambda raw: Reading(raw >> 8, "degrees Celsius", f"{raw / 256:g} degrees Celsius"))
+register(
+    0xC0000004, "cpu_cur_multiplier highest_multiplier lowest_multiplier least_multiplier", lambda raw: Reading(raw, "", f"{raw / 2:g}")
+)
+register((0xC0000002, 0xC0000004), "cpu_cur_voltage highest_voltage lowest_voltage", amount("mV", 16, 700))
+register(0xC0000004, "thermal_monitor_temperature", amount("degrees Celsius"))
+register(9, "platform_dca_cap", hexadecimal)
 
 register(0x40000004, "hv_spinlock_retries", _spinlock_retries)
 register(0x40000004, "hv_physical_address_bits", amount("bits"))

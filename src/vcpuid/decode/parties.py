@@ -22,8 +22,8 @@ VENDORS = {
 }
 """Leaf 0's names. GenuineIotel is no misprint of ours: some processors answer so, one bit astray."""
 
-FAMILIES = {"hygon": "amd", "zhaoxin": "centaur"}
-"""Whose fields a vendor has."""
+FAMILIES = {"hygon": "amd"}
+"""Whose fields a vendor has, where not its own."""
 
 HYPERVISORS = {
     "KVMKVMKVM": "kvm",
