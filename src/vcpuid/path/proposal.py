@@ -14,8 +14,8 @@ from vcpuid.qemu.catalog import Catalog, Flag, Machine, Model, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import bits
 
-CURES = ("topoext=on",)
-"""Settings that end a warning which nothing that is taken away would end: AMD's threads need leaf 0x8000001E."""
+CURES = ("topoext=on", "pmu=off", "avx10-version=1", "avx10-version=0")
+"""Settings that end a warning which nothing that is taken away would end: of AMD's threads, a PMU unlike the host's, AVX10's version."""
 
 _TRY = "enforce=off"
 """Lets QEMU tell what is missing instead of refusing."""
@@ -156,9 +156,20 @@ class _Attempt:
         )
 
     def _names(self, state: CpuState) -> Iterator[str]:
-        """Name what is missing; bits without a name cannot be dropped."""
+        """Name what is missing, XSAVE components by the features that use them; other bits without a name cannot be dropped."""
+        found: dict[str, None] = {}
         for row in self.catalog.words:
-            yield from (row.names[position] for position in bits(state.filtered.get(row.name, 0)) if position in row.names)
+            for position in bits(state.filtered.get(row.name, 0)):
+                if position in row.names:
+                    found[row.names[position]] = None
+                elif row.name == "FEAT_XSAVE_XCR0_LO":
+                    found.update(dict.fromkeys(self._users(position, state)))
+        return iter(found)
+
+    def _users(self, component: int, state: CpuState) -> Iterator[str]:
+        for number, word, mask, _ in self.catalog.components:
+            if number == component and state.features[word] & mask:
+                yield self.catalog.by_name[word].names[mask.bit_length() - 1]
 
     def _follows(self, feature: str) -> bool:
         """Tell whether QEMU drops a feature by itself where another is off."""
