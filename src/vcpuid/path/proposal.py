@@ -124,10 +124,10 @@ class _Attempt:
         return None
 
     def _reductions(self, settings: list[str]) -> Iterator[list[str]]:
-        """Give the settings as they are, with a cure added, less one, and none."""
+        """Give the settings as they are, less one, with a cure added, and none."""
         yield settings
-        yield from ([*settings, cure] for cure in CURES)
         yield from (settings[:at] + settings[at + 1 :] for at in range(len(settings)))
+        yield from ([*settings, cure] for cure in CURES)
         if len(settings) > 1:
             yield []
 
