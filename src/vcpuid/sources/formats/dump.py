@@ -93,19 +93,33 @@ def part(raw: CpuidTable) -> list[str]:
 
 
 def read_lines(
-    text: str, source: str, *, heading: re.Pattern[str], answer: re.Pattern[str], begins: re.Pattern[str], like: str
+    text: str,
+    source: str,
+    *,
+    heading: re.Pattern[str],
+    answer: re.Pattern[str],
+    begins: re.Pattern[str],
+    like: str,
+    has_number_last: bool = False,
 ) -> list[Snapshot]:
     """Read a dump that has one answer a line.
 
     `answer` finds one in a line and has the groups f, i (may be missing), a, b, c, d, hexadecimal; `begins` finds what looks like one
-    that is cut or damaged, which raises InputError; `like` is an example, by which the beginning of one is known at the end of a file.
+    that is cut or damaged, which raises InputError; `like` is an example, by which the beginning of one is known at the end of a file;
+    `has_number_last`: whether the sub-leaf stands behind the registers.
     """
     cpus = Cpus(source)
     lines = text.split("\n")
+    numbered: set[int] = set()
     for number, line in enumerate(lines, 1):
         if found := answer.search(line):
-            function, index, *registers = (None if digits is None else int(digits, 16) for digits in found.group(*"fiabcd"))
-            cpus.answer(number, function or 0, index, Registers(*(register or 0 for register in registers)))
+            function, *registers = (int(digits, 16) for digits in found.group(*"fabcd"))
+            index = None if found["i"] is None else int(found["i"], 16)
+            if index is not None:
+                numbered.add(function)
+            elif number == len(lines) and has_number_last and function in numbered:
+                raise InputError("the file ends where the sub-leaf should follow", source=source, line=number)
+            cpus.answer(number, function, index, Registers(*registers))
         elif heading.match(line):
             cpus.heading(number)
         elif begins.search(line) or (number == len(lines) and line.strip() and _is_start(line, like)):

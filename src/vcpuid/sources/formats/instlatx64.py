@@ -24,6 +24,7 @@ _HEADING = re.compile(
 _PLACE = r"^\s*CPUID (?P<f>[0-9A-Fa-f]{8})[ \t]*:?[ \t]*"
 _ANSWER = re.compile(
     _PLACE + r"(?P<a>[0-9A-Fa-f]{8})[- ](?P<b>[0-9A-Fa-f]{8})[- ](?P<c>[0-9A-Fa-f]{8})[- ](?P<d>[0-9A-Fa-f]{8})(?![0-9A-Fa-f-])"
+    r"(?!.*\[(?:S(?:L(?: [0-9A-Fa-f]*)?)?)?$)"  # no sub-leaf that is cut
     r"(?:.*\[SL (?P<i>[0-9A-Fa-f]{2,8})\])?"
 )
 _BEGINS = re.compile(_PLACE + r"(?:[0-9A-Fa-f]{8}[- ]|[0-9A-Fa-f]*$)")
@@ -33,7 +34,7 @@ _LIKE = "CPUID 00000000: 00000000-00000000-00000000-00000000 [SL 00]"
 
 def read(text: str, source: str) -> list[Snapshot]:
     """Read the answers of every CPU; raises InputError for a line that is cut or damaged."""
-    return read_lines(text, source, heading=_HEADING, answer=_ANSWER, begins=_BEGINS, like=_LIKE)
+    return read_lines(text, source, heading=_HEADING, answer=_ANSWER, begins=_BEGINS, like=_LIKE, has_number_last=True)
 
 
 def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:

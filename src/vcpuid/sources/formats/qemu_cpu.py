@@ -31,6 +31,11 @@ def _settings(snapshot: Snapshot) -> Iterator[str]:
         yield from (f"family={family + (signature >> 20 & 0xFF if family == 0xF else 0)}", f"model={model}", f"stepping={signature & 0xF}")
     if raw.registers(0x80000000).eax >> 31:
         yield f"xlevel={raw.registers(0x80000000).eax:#x}"
+    width = raw.registers(0x80000008).eax
+    if raw.registers(0x80000001).edx >> 29 & 1 and width & 0xFF:  # QEMU refuses a width for a CPU without long mode
+        yield from (f"phys-bits={width & 0xFF}", f"guest-phys-bits={width >> 16 & 0xFF}")
+    if raw.registers(0xA).eax & 0xFF:
+        yield "pmu=on"  # without it QEMU shows neither leaf 0xA nor PDCM
     if (name := _model_id(snapshot)) and "," not in name:
         yield f"model-id={name}"
 
@@ -47,7 +52,10 @@ def _name(feature: Feature) -> str | None:
 
 
 def _loses(snapshot: Snapshot) -> list[str]:
-    return ["all but vendor, family, model, stepping, name and the features that QEMU names", *nameless(snapshot, _name, "QEMU")]
+    return [
+        "all but vendor, family, model, stepping, name, address width and the features that QEMU names",
+        *nameless(snapshot, _name, "QEMU"),
+    ]
 
 
 FORMAT = Format("qemu", "QEMU's -cpu argument", lambda text: False, None, write, holds=("named",), loses=_loses)
