@@ -36,7 +36,8 @@ def asked(cpu: str) -> frozenset[str] | None:
     if "hv-passthrough" in flags:
         return None
     found = {"hv-avic" if flag == "hv-apicv" else flag for flag in (part.removesuffix("=on") for part in flags)} & set(ENLIGHTENMENTS)
-    spinlocks = [part for part in flags if part.startswith("hv-spinlocks=")]
+    retries = [int(part.partition("=")[2], 0) for part in flags if part.startswith("hv-spinlocks=")]
+    spinlocks = any(number != NO_SPINLOCKS for number in retries[-1:])
     return frozenset(found | ({SPINLOCKS} if spinlocks else set())) or None
 
 

@@ -38,19 +38,21 @@ def command(
     """Tell what a guest's flags are worth to its software: levels, string functions, crypto, clocks.
 
     The x86-64 psABI level and what keeps the CPU from the next; the variants that glibc picks; the drivers of the kernel's crypto API; the
-    clock that Linux keeps time by. With TABLE, that table's; else those of the guest that QEMU makes of --cpu on --host.
+    clock that Linux keeps time by. With TABLE, that table's; else those of the guest that QEMU makes of --cpu on --host. Variants that
+    execute what the host's processor lacks are marked FAULTS.
     """
     guest: SoftwareCpu
     host: SoftwareCpu | None = None
     if table is not None:
         guest, head = software_cpu(table_of(read_host(table).snapshot), guest_kernel, xcr0), table
+        host = software_cpu(read_host(source).snapshot.raw, guest_kernel) if source is not None else None
     else:
         guest, host, head = _of_path(cpu, read_host(source), stack, no_probe, guest_kernel, xcr0)
     found = [glibc(guest, one, hwcaps) for one in ([release] if release else RELEASES)]
     functions = (row for one in found for row in _glibc(one, _silicon(host, one.release)))
     rows: list[Mapping[str, str]] = [*_levels(guest), *functions, *_kernel(guest)]
-    faults = [row for row in rows if row["why"].startswith("FAULTS")]
-    foot = ["", "FAULTS: the host's processor lacks what the variant executes; programs die of SIGILL, init first."] if faults else []
+    faults = any(row["why"].startswith("FAULTS") for row in rows)
+    foot = ["", "FAULTS: the variant executes what the host's processor lacks; programs die of SIGILL, init first."] if faults else []
     styles = {"topic": "bold"}
     emit(Sheet(COLUMNS, [dict(row) for row in rows], head=[head, ""], foot=foot, styles=styles), form)
 
@@ -95,7 +97,9 @@ def _glibc(found: Glibc, silicon: frozenset[str] | None) -> Iterator[Mapping[str
 
 
 def _why(pick: Pick, silicon: frozenset[str] | None) -> str:
-    absent = [] if silicon is None else [name for name in pick.needs if not is_preference(name) and name not in silicon]
+    absent = [] if silicon is None else [name for name in _executed(pick) if name not in silicon]
+    if absent == ["LZCNT"]:
+        return "WRONG RESULTS: the host lacks LZCNT and executes it as BSR"
     if absent:
         return f"FAULTS: the host lacks {' '.join(absent)}"
     if pick.better is None:
@@ -106,6 +110,12 @@ def _why(pick: Pick, silicon: frozenset[str] | None) -> str:
     parts = [f"lacking {' '.join(missing)}"] if missing else []
     parts += [f"by glibc's tuning for this model ({' '.join(against)})"] if against else []
     return f"not {variant}: {', '.join(parts)}"
+
+
+def _executed(pick: Pick) -> list[str]:
+    """The features whose instructions a variant executes: REP MOVSB needs none, whatever ERMS says, and memcpy's AVX variants need AVX."""
+    executed = {"AVX" if name == "AVX_Fast_Unaligned_Load" else name: None for name in pick.needs if name != "ERMS"}
+    return [name for name in executed if not is_preference(name)]
 
 
 def _kernel(guest: SoftwareCpu) -> Iterator[Mapping[str, str]]:

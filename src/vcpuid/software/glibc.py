@@ -166,9 +166,14 @@ def _pick(function: str, rows: list[tuple[str, str]], holds: Callable[[str], boo
     better: tuple[str, tuple[str, ...]] | None = None
     for conditions, variant in rows:
         terms = tuple(conditions.split())
-        lacking = tuple(term for term in terms if not holds(term))
+        lacking = tuple(dict.fromkeys(_cause(term, holds) for term in terms if not holds(term)))
         if not lacking:
             return Pick(function, variant, terms, better)
-        if _NOT_BETTER.isdisjoint(lacking) and (better is None or len(lacking) < len(better[1])):
+        if _NOT_BETTER.isdisjoint(lacking) and (better is None or len(lacking) <= len(better[1])):
             better = variant, lacking
     raise AssertionError(f"{function}: the last row of a resolver has no conditions")
+
+
+def _cause(term: str, holds: Callable[[str], bool]) -> str:
+    """A preference that glibc derives from a feature is not there because the feature is not."""
+    return "AVX2" if term == "AVX_Fast_Unaligned_Load" and not holds("AVX2") else term

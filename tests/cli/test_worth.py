@@ -1,0 +1,108 @@
+"""worth and hyperv on the command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vcpuid.cli.output import FORMATS
+
+CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
+SKYLAKE = str(CAPTURES / "kvm-intel.corei7_skylake_x@6.12.txt.gz")
+IVY = str(CAPTURES / "kvm-intel.corei7_ivy_bridge_3770k@6.12.txt.gz")
+RECOMMENDED = (
+    "hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,hv-frequencies,hv-tlbflush,hv-ipi,hv-stimer-direct,"
+    "hv-xmm-input,hv-tlbflush-ext"
+)
+
+
+def run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "vcpuid", *args], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+
+def rows(*args: str) -> list[dict[str, str]]:
+    done = run(*args, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    answer: list[dict[str, str]] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("verb", [("worth", SKYLAKE), ("hyperv", "--fields", SKYLAKE), ("hyperv", "--host", SKYLAKE)])
+def test_every_format_prints_and_parses(verb: tuple[str, ...], form: str) -> None:
+    done = run(*verb, "--format", form)
+    assert done.returncode in (0, 1), done.stderr
+    assert done.returncode == (verb[0] == "hyperv")
+    if form == "json":
+        assert json.loads(done.stdout)
+    elif form == "jsonl":
+        assert all(isinstance(json.loads(line), dict) for line in done.stdout.splitlines())
+    elif form == "csv":
+        assert len({len(row) for row in csv.reader(io.StringIO(done.stdout))}) == 1
+
+
+def test_worth_of_a_guest_tells_what_holds_it_back() -> None:
+    found = {(row["topic"], row["item"]): row for row in rows("worth", "--cpu", "IvyBridge", "--host", SKYLAKE, "--qemu", "10.0")}
+    assert found["level", "x86-64-v2"]["value"] == "yes"
+    assert found["level", "x86-64-v3"]["why"] == "lacks AVX2 BMI1 BMI2 FMA LZCNT MOVBE"
+    assert found["glibc 2.41", "strlen"]["value"] == "sse2"
+    assert found["glibc 2.41", "strlen"]["why"] == "not avx2: lacking AVX2 BMI1 BMI2 LZCNT"
+    assert found["clock", "kvm-clock"]["value"] == "chosen"
+
+
+def test_forced_flags_fault_where_the_processor_lacks_them() -> None:
+    forced = ("worth", "--cpu", "Haswell,x-force-features=on", "--qemu", "10.0", "--glibc", "2.36")
+    on_ivy = {row["item"]: row for row in rows(*forced, "--host", IVY)}
+    assert on_ivy["strlen"]["why"] == "FAULTS: the host lacks AVX2 BMI1 BMI2 LZCNT"
+    assert not on_ivy["memcpy"]["why"].startswith("FAULTS"), "AVX is there, and REP MOVSB always is"
+    assert not any(row["why"].startswith("FAULTS") for row in rows(*forced, "--host", SKYLAKE))
+
+
+def test_rtm_forced_on_takes_the_functions_that_execute_xtest() -> None:
+    cpu = "Haswell,model=94,stepping=15,-hle,+rtm,x-force-features=on"
+    told = {row["item"]: row for row in rows("worth", "--cpu", cpu, "--host", IVY, "--qemu", "10.0", "--glibc", "2.36")}
+    assert told["strlen"]["value"] == "avx2", "glibc itself takes RTM away from this model"
+    cpu = cpu.replace("model=94", "model=79")
+    told = {row["item"]: row for row in rows("worth", "--cpu", cpu, "--host", IVY, "--qemu", "10.0", "--glibc", "2.36")}
+    assert told["strlen"]["value"] == "avx2_rtm"
+    assert "RTM" in told["strlen"]["why"]
+
+
+def test_hwcaps_are_those_of_the_tunable() -> None:
+    plain, masked = (
+        {row["item"]: row["value"] for row in rows("worth", SKYLAKE, "--glibc", "2.36", "--hwcaps", hwcaps)}
+        for hwcaps in ("", "-AVX512VL,-AVX2")
+    )
+    assert plain["memchr"] == "evex"
+    assert masked["memchr"] == "sse2"
+    done = run("worth", SKYLAKE, "--hwcaps", "AVX2")
+    assert done.returncode == 3
+    assert "hwcaps" in done.stderr
+
+
+def test_a_vendor_that_glibc_does_not_know_cannot_start_debian() -> None:
+    found = rows("worth", "--cpu", "qemu64,vendor=Strange12345", "--host", SKYLAKE, "--qemu", "10.0")
+    assert [row["value"] for row in found if row["item"] == "libc.so.6"] == ["does not start"] * 2
+
+
+def test_hyperv_ends_with_0_where_windows_has_all_that_is_recommended() -> None:
+    done = run("hyperv", "--cpu", f"host,{RECOMMENDED}", "--host", SKYLAKE, "--qemu", "10.0")
+    assert done.returncode == 0, done.stderr
+    assert "All that is recommended" in done.stdout
+    lacking = run("hyperv", "--cpu", "host,hv-relaxed", "--host", SKYLAKE, "--qemu", "10.0")
+    assert lacking.returncode == 1
+    assert "Missing" in lacking.stdout
+    assert RECOMMENDED.partition(",")[2] in lacking.stdout
+
+
+def test_what_hyperv_asks_to_be_added_is_what_qemu_accepts() -> None:
+    told = json.loads(run("hyperv", "--cpu", "host", "--host", SKYLAKE, "--qemu", "10.0", "--format", "json").stdout)
+    assert not told["hyperv"]
+    again = run("hyperv", "--cpu", ",".join(("host", *told["missing"])), "--host", SKYLAKE, "--qemu", "10.0")
+    assert again.returncode == 0, again.stderr
