@@ -20,7 +20,7 @@ entries = st.builds(lambda place, *registers: Entry(*place, 0, *registers), plac
 @given(entries, st.sampled_from(WHO))
 def test_the_fields_of_a_leaf_give_back_its_registers(entry: Entry, who: str) -> None:
     leaf = decode.leaf(entry, who)
-    assert decode.encode(leaf.fields) == entry.registers
+    assert decode.encode(leaf) == entry.registers
     for value in leaf.values():
         assert 0 <= value.raw < 1 << value.field.width
 
@@ -35,9 +35,9 @@ def test_every_value_can_be_read(entry: Entry, who: str) -> None:
 def test_fields_partition_every_register() -> None:
     for who in WHO:
         for function, index in [*PLACES, (0x7FFFFFFF, 0)]:
-            for fields in layout(function, index, who):
+            for word in layout(function, index, who):
                 position = 0
-                for field in fields:
+                for field in word.fields:
                     assert field.low == position, (hex(function), index, who, field)
                     position += field.width
                 assert position == 32
@@ -46,8 +46,8 @@ def test_fields_partition_every_register() -> None:
 def test_names_in_a_register_differ() -> None:
     for who in WHO:
         for function, index in PLACES:
-            for fields in layout(function, index, who):
-                names = [field.name for field in fields if field.name != "reserved"]
+            for word in layout(function, index, who):
+                names = [field.name for field in word.fields if field.name != "reserved"]
                 assert len(names) == len(set(names)), (hex(function), index, who)
 
 

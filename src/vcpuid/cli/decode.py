@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcpuid.cli.common import print_warnings
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vcpuid.cpuid import CpuidTable
+    from vcpuid.cpuid import CpuidTable, Snapshot
     from vcpuid.decode import Leaf, Value
 
 
@@ -20,35 +21,78 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="SOURCE", default="live")
 @click.argument("wanted", metavar="[LEAF]...", nargs=-1)
 @click.option("--full", is_flag=True, help="Show every field with its bits, the ones that are 0 too, and what it is about.")
+@click.option("--all-cpus", is_flag=True, help="Show the fields in which the CPUs of a dump differ, and their values.")
 @format_option
-def command(source: str, wanted: tuple[str, ...], full: bool, form: str) -> None:
+def command(source: str, wanted: tuple[str, ...], full: bool, all_cpus: bool, form: str) -> None:
     """Decode CPUID: every field of every leaf by name, with its value, unit and meaning.
 
     SOURCE is a snapshot or dump, or 'live' (the default) for this machine's processor. LEAF is a leaf, 7 or 0x80000008, or a sub-leaf, 7.1
     or d.2, in hexadecimal; without one all are shown, between the processor's names, caches and topology and a map of its XSAVE area.
     Flags that are set stand in one row a register, and what is 0 is left out; --full gives each field a row.
     """
-    from vcpuid import decode, sources
+    from vcpuid import sources
 
+    picked = [_leaf(text) for text in wanted] or None
+    if all_cpus:
+        emit(_differences([_table(snapshot, source) for snapshot in sources.read_all(source)], picked), form)
+        return
     snapshot = sources.read(source)
+    print_warnings(snapshot.notes)
+    emit(_sheet(_table(snapshot, source), picked, full, source), form)
+
+
+def _table(snapshot: Snapshot, source: str) -> CpuidTable:
     table = snapshot.raw or snapshot.table or snapshot.supported
     if not table:
         raise InputError("it has no CPUID entries", source=source)
-    leaves = list(decode.leaves(table, [_leaf(text) for text in wanted] or None))
-    if wanted and not leaves:
-        raise InputError(f"there is no leaf {' '.join(wanted)}", source=source)
-    rows = [row for leaf in leaves for row in (_full(leaf) if full else _compact(leaf))]
-    sheet = Sheet(
+    return table
+
+
+def _sheet(table: CpuidTable, wanted: Wanted, full: bool, source: str) -> Sheet:
+    from vcpuid import decode
+
+    leaves = list(decode.leaves(table, wanted))
+    if not leaves:
+        raise InputError("it has none of these leaves", source=source)
+    return Sheet(
         columns=[*COLUMNS, "about"] if full else COLUMNS,
-        rows=rows,
+        rows=[row for leaf in leaves for row in (_full(leaf) if full else _compact(leaf))],
         data={**({} if wanted else _summary(table)), "leaves": [_as_data(leaf) for leaf in leaves]},
+        lines=decode.lines(table, wanted) if full else None,
         head=[] if wanted else _head(table),
         foot=[] if wanted else _foot(table),
         styles={"field": "bold"},
     )
-    emit(sheet, form)
 
 
+def _differences(tables: list[CpuidTable], wanted: Wanted) -> Sheet:
+    from vcpuid import decode
+
+    rows = []
+    for found in decode.spread(tables):
+        if wanted and not {(found.function, found.index), (found.function, None)} & set(wanted):
+            continue
+        by_value: dict[str, list[int]] = {}
+        for cpu, text in enumerate(found.texts()):
+            by_value.setdefault(text, []).append(cpu)
+        values = "; ".join(f"{text}: CPU {_ranges(cpus)}" for text, cpus in by_value.items())
+        place = {"leaf": f"{found.function:#x}.{found.index:x}", "register": found.register, "bits": found.field.bits}
+        rows.append({**place, "field": found.field.name, "value": values})
+    return Sheet(COLUMNS, rows, head=[f"{len(tables)} CPUs, {len(rows)} fields that differ among them", ""], styles={"field": "bold"})
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Spell ascending numbers as 0-3,8."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
+
+
+Wanted = list[tuple[int, int | None]] | None
 COLUMNS = ["leaf", "register", "bits", "field", "value"]
 
 

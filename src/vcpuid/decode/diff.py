@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable, Entry
@@ -68,6 +68,43 @@ def diff(a: CpuidTable, b: CpuidTable, ignore: Collection[Place] = PER_CPU) -> l
     return changes
 
 
+class Spread(NamedTuple):
+    """A field that is not the same on all CPUs; `values` has one for each, None where the CPU lacks the entry or the field."""
+
+    function: int
+    index: int  # type: ignore[assignment]  # as above
+    register: Register
+    field: Field
+    values: tuple[int | None, ...]
+
+    def texts(self) -> tuple[str, ...]:
+        """Say what the values mean, "-" where there is none."""
+        return tuple("-" if raw is None else str(Value(self.register, self.field, raw).reading) for raw in self.values)
+
+
+def spread(tables: Sequence[CpuidTable]) -> list[Spread]:
+    """Return the fields that differ among CPUs of one machine, the ones in which they always do (`PER_CPU`) too."""
+    named: dict[tuple[int, int, int, int, Field], Register] = {}
+    for other in tables[1:]:
+        for change in diff(tables[0], other, ignore=()):
+            place = (change.function, change.index, REGISTERS.index(change.register), change.field.low, change.field)
+            named[place] = change.register
+    whose = [parties(table) for table in tables]
+    found = []
+    for (function, index, _, _, field), register in sorted(named.items(), key=lambda item: item[0][:4]):
+        values = tuple(
+            _value(_leaf(table.get(function, index), who.of(function)), register, field) for table, who in zip(tables, whose, strict=True)
+        )
+        found.append(Spread(function, index, register, field, values))
+    return found
+
+
+def _value(some: Leaf | None, register: Register, field: Field) -> int | None:
+    if some is None:
+        return None
+    return next((value.raw for value in some.words[REGISTERS.index(register)] if value.field == field), None)
+
+
 def _leaf(entry: Entry | None, who: str) -> Leaf | None:
     return None if entry is None else leaf(entry, who)
 
@@ -76,9 +113,12 @@ def _changes(old: Leaf | None, new: Leaf | None, ignore: Collection[Place]) -> I
     some = old or new
     assert some is not None, "one table has the entry"
     for number, register in enumerate(REGISTERS):
-        before: dict[Field, int] = dict(old.fields[number]) if old else {}
-        after: dict[Field, int] = dict(new.fields[number]) if new else {}
+        before, after = _raw(old, number), _raw(new, number)
         for field in sorted(before.keys() | after.keys(), key=lambda each: (each.low, each.width)):
             values = before.get(field), after.get(field)
             if values[0] != values[1] and any(values) and (some.function, field.name) not in ignore:
                 yield FieldChange(some.function, some.index, register, field, *values)
+
+
+def _raw(some: Leaf | None, number: int) -> dict[Field, int]:
+    return {value.field: value.raw for value in some.words[number]} if some else {}

@@ -13,12 +13,13 @@ from typing import NamedTuple
 from vcpuid import data
 from vcpuid.cpuid.features import short_symbol
 from vcpuid.cpuid.names import by_bit
-from vcpuid.cpuid.words import REGISTERS, Bit, CpuidWord, Register
+from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Bit, CpuidWord, Register
 from vcpuid.decode.meaning import Meaning, meaning_of
 from vcpuid.decode.parties import HYPERVISOR_LEAVES
 
 RESERVED = "reserved"
 FULL = (1 << 32) - 1
+_WITH_SUBLEAVES = INDEXED_FUNCTIONS | {0x27, 0x28, 0x29}
 
 
 class Field(NamedTuple):
@@ -49,15 +50,34 @@ class Field(NamedTuple):
         return self.width == 1 and self.name != RESERVED
 
 
+class Word:
+    """A register of a leaf: its name and its fields, from the lowest bit to the highest.
+
+    A word is equal to itself alone, so that what is remembered of it is quickly found.
+    """
+
+    __slots__ = ("fields", "register")
+
+    def __init__(self, register: Register, fields: tuple[Field, ...]) -> None:
+        self.register = register
+        self.fields = fields
+
+
 def canonical(function: int) -> int:
     """Return the leaf under which the tables have it: those of a hypervisor begin at 0x40000000, wherever its range is."""
     return 0x40000000 | function & 0xFF if function in HYPERVISOR_LEAVES else function
 
 
 @cache
-def layout(function: int, index: int, who: str) -> tuple[tuple[Field, ...], ...]:
-    """Lay out the four registers of a leaf, as `who` (a vendor or, in its range, a hypervisor) means them."""
-    return tuple(_register(canonical(function), index, register, who) for register in REGISTERS)
+def layout(function: int, index: int, who: str) -> tuple[Word, Word, Word, Word]:
+    """Lay out the four registers of a leaf, as `who` (a vendor or, in its range, a hypervisor) means them.
+
+    The index does not count in a leaf without sub-leaves: QEMU 10.0 leaves an old one there.
+    """
+    if function not in _WITH_SUBLEAVES and function not in HYPERVISOR_LEAVES:
+        index = 0
+    eax, ebx, ecx, edx = (Word(register, _register(canonical(function), index, register, who)) for register in REGISTERS)
+    return eax, ebx, ecx, edx
 
 
 @cache

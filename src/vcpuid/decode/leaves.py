@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable, Entry, Registers
-from vcpuid.cpuid.words import REGISTERS, Register
-from vcpuid.decode.layout import RESERVED, Field, layout, title
+from vcpuid.cpuid.words import Register
+from vcpuid.decode.layout import RESERVED, Field, Word, layout, title
 from vcpuid.decode.meaning import Reading
 from vcpuid.decode.parties import parties
-
-Parts = tuple[tuple[Field, int], ...]
 
 
 class Value(NamedTuple):
@@ -32,8 +31,14 @@ class Value(NamedTuple):
         return Reading(self.raw, "", f"{self.raw:#x}" if self.field.name == RESERVED else "")
 
 
+Values = tuple[Value, ...]
+
+CACHED = 1 << 12
+"""Registers remembered with their values: processors of a pile of dumps have most of theirs in common."""
+
+
 class Leaf(NamedTuple):
-    """One leaf, or one sub-leaf of it: `fields` holds, register by register, all bits from the lowest to the highest.
+    """One leaf, or one sub-leaf of it: `words` holds, for EAX, EBX, ECX and EDX, all fields from the lowest bit to the highest.
 
     `who` is the vendor or hypervisor whose meanings were taken, "" where it is none that has any of its own.
     """
@@ -41,17 +46,19 @@ class Leaf(NamedTuple):
     function: int
     index: int  # type: ignore[assignment]  # KVM's name; hides tuple.index, which nobody asks of a leaf
     who: str
-    title: str
-    fields: tuple[Parts, ...]
+    words: tuple[Values, Values, Values, Values]
 
     def __str__(self) -> str:
         return f"{self.function:#x}.{self.index:x}"
 
+    @property
+    def title(self) -> str:
+        """What the leaf is about; empty where nobody knows."""
+        return title(self.function, self.who)
+
     def values(self) -> Iterator[Value]:
         """Give every field, reserved ones too."""
-        for register, parts in zip(REGISTERS, self.fields, strict=True):
-            for field, raw in parts:
-                yield Value(register, field, raw)
+        return chain.from_iterable(self.words)
 
     def value(self, name: str) -> int:
         """Return a field's bits; raises KeyError where the leaf has no such field."""
@@ -61,18 +68,21 @@ class Leaf(NamedTuple):
         raise KeyError(name)
 
 
-@lru_cache(1 << 15)
-def _split(fields: tuple[Field, ...], register: int) -> Parts:
-    return tuple((field, register >> field.low & (1 << field.width) - 1) for field in fields)
+@lru_cache(CACHED)
+def _split(word: Word, bits: int) -> Values:
+    return tuple(Value(word.register, field, bits >> field.low & (1 << field.width) - 1) for field in word.fields)
+
+
+@lru_cache(CACHED)
+def _spell(word: Word, bits: int) -> tuple[str, ...]:
+    return tuple(f"{value.register}.{value.field.bits} {value.field.name} {value.reading}" for value in _split(word, bits))
 
 
 def leaf(entry: Entry, who: str = "") -> Leaf:
     """Decode one entry as `who` means it."""
-    function, index, _, *registers = entry
-    shape = layout(function, index, who)
-    return Leaf(
-        function, index, who, title(function, who), tuple(_split(fields, value) for fields, value in zip(shape, registers, strict=True))
-    )
+    function, index, _, *bits = entry
+    eax, ebx, ecx, edx = map(_split, layout(function, index, who), bits)
+    return Leaf(function, index, who, (eax, ebx, ecx, edx))
 
 
 def leaves(table: CpuidTable, wanted: Iterable[tuple[int, int | None]] | None = None) -> Iterator[Leaf]:
@@ -80,13 +90,27 @@ def leaves(table: CpuidTable, wanted: Iterable[tuple[int, int | None]] | None = 
 
     `wanted` picks leaves by function and index, None for all of a function's; without it all are decoded.
     """
+    return (leaf(entry, who) for entry, who in _picked(table, wanted))
+
+
+def lines(table: CpuidTable, wanted: Iterable[tuple[int, int | None]] | None = None) -> Iterator[str]:
+    """Spell every field of a table, one a line: `0x7.0.ebx.5 avx2 yes`; `wanted` as for `leaves`."""
+    for entry, who in _picked(table, wanted):
+        function, index, _, *bits = entry
+        place = f"{function:#x}.{index:x}."
+        for word, register in zip(layout(function, index, who), bits, strict=True):
+            for line in _spell(word, register):
+                yield place + line
+
+
+def encode(leaf: Leaf) -> Registers:
+    """Put fields together again: the registers that `leaf` was given."""
+    return Registers(*(sum(value.raw << value.field.low for value in word) for word in leaf.words))
+
+
+def _picked(table: CpuidTable, wanted: Iterable[tuple[int, int | None]] | None) -> Iterator[tuple[Entry, str]]:
     whose = parties(table)
     picked = None if wanted is None else set(wanted)
     for entry in table:
         if picked is None or (entry.function, entry.index) in picked or (entry.function, None) in picked:
-            yield leaf(entry, whose.of(entry.function))
-
-
-def encode(fields: Sequence[Parts]) -> Registers:
-    """Put fields together again: the registers that `leaf` was given."""
-    return Registers(*(sum(raw << field.low for field, raw in parts) for parts in fields))
+            yield entry, whose.of(entry.function)
