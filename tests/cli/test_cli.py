@@ -132,6 +132,16 @@ def test_bad_input_is_one_line_and_status_3(args: tuple[str, ...], stdin: str | 
     assert not done.stdout
 
 
+def test_a_guests_own_proc_cpuinfo() -> None:
+    flags = json.loads(run("linux", "flags", str(HOST), "--guest", "--cpu", "Haswell-noTSX,+vmx", "--format", "json").stdout)
+    assert "avx2" in flags["flags"]
+    assert "avx512f" not in flags["flags"]
+    assert {"ept", "vapic", "unrestricted_guest"} <= set(flags["vmx flags"])
+    assert "spectre_v1" in flags["bugs"]
+    host = json.loads(run("linux", "flags", str(HOST), "--format", "json").stdout)
+    assert "avx512f" in host["flags"]
+
+
 def test_a_refusal_of_qemu_is_its_own_message_and_status_1() -> None:
     done = run("qemu", "table", "Haswell,nonsense=on", str(HOST), "--qemu", "11.1")
     assert done.returncode == 1

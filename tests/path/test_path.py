@@ -21,9 +21,9 @@ from vcpuid.path.decisions import Basis, replay
 from vcpuid.path.differences import differences
 from vcpuid.path.explain import explain
 from vcpuid.path.pipeline import Path as CpuPath
-from vcpuid.path.pipeline import guest_view
+from vcpuid.path.pipeline import guest_snapshot, guest_view
 from vcpuid.path.survey import survey
-from vcpuid.sources.snapshot import parse_snapshot
+from vcpuid.sources.snapshot import format_snapshot, parse_snapshot
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
 SKYLAKE, MILAN = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3"
@@ -145,6 +145,26 @@ def test_a_host_without_raw_leaves_silicon_and_linux_unknown() -> None:
     snapshot = host(SKYLAKE)
     resolved = resolve("host", host=Snapshot(supported=snapshot.supported, msrs=snapshot.msrs), stack=Stack(kernel="6.12"))
     assert fate("avx2", resolved) == [None, None, True, True, True, True]
+
+
+def test_an_observation_holds_for_the_kernel_that_made_it_alone() -> None:
+    assert path("host").trace.step("kvm").basis is Basis.OBSERVED
+    newer = resolve("host", host=host(SKYLAKE), stack=Stack(kernel="7.3", params=OFF)).trace
+    assert newer.step("kvm").basis is newer.step("linux").basis is Basis.MODELLED
+    what_if = Stack(kernel="6.12", params={"cmdline": "clearcpuid=avx"}, what_if=True)
+    told = explain(find("avx2"), resolve("host", host=host(SKYLAKE), stack=what_if))
+    assert [stage.value for stage in told.stages] == [True, False, False, False, False, False]
+    assert [(reason.party, reason.feature) for reason in told.chain][-1] == ("linux", "avx")
+
+
+def test_a_guest_is_a_snapshot_and_a_host_again() -> None:
+    outer = path("host,+vmx")
+    guest = guest_snapshot(outer)
+    assert parse_snapshot(format_snapshot(guest)) == guest
+    assert guest.msrs[0x10A] == outer.trace.step("guest").after[cpuid.MsrWord(0x10A)]
+    assert guest.msrs[0x48B] >> 32 == outer.trace.step("guest").after[cpuid.MsrWord(0x48B)]
+    inner = resolve("host", host=guest, stack=Stack(kernel="6.12"))
+    assert explain(find("avx512f"), inner).visible
 
 
 def test_remarks_say_where_a_kvm_is_not_linuxs_own_or_cannot_be() -> None:

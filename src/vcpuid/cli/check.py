@@ -58,7 +58,8 @@ def _hazards_of_table(table_source: str, source: str | None, stack: Callable[[Ho
     guest = read_host(table_source)
     table = table_of(guest.snapshot)
     host = None if source is None else read_host(source)
-    return hazards.of_table(table, None if host is None else host.snapshot, stack(host or guest))
+    chosen = stack(host or guest)
+    return hazards.of_table(table, None if host is None else host.snapshot, chosen)
 
 
 def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str, stack: Mapping[str, object] | None = None) -> Sheet:

@@ -13,7 +13,7 @@ import click
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError, UnavailableError
-from vcpuid.path.stack import Params, Stack
+from vcpuid.path.stack import Params, Stack, settle
 from vcpuid.versions import KERNELS, QEMUS
 
 if TYPE_CHECKING:
@@ -27,9 +27,12 @@ def number(value: str | int) -> int:
     return value if isinstance(value, int) else int(value, 0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Host:
-    """A host as the command line named it. `here` says that it is the machine we run on, whose KVM can be asked."""
+    """A host as the command line named it. `here` says that it is the machine we run on, whose KVM can be asked.
+
+    Once a stack is chosen for it, `snapshot` keeps only the observations that hold for that stack.
+    """
 
     snapshot: Snapshot
     here: bool
@@ -71,12 +74,22 @@ def stack_options(command: F) -> F:
     @click.option(
         "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of KVM's modules or the kernel; may be repeated."
     )
+    @click.option("--what-if", is_flag=True, help="HOST did not run so: model its KVM for --kernel and --param, whatever it told.")
     @functools.wraps(command)
     def wrapped(
-        *args: Any, kernel: str | None, qemu_release: str | None, machine: str, smp: str, params: tuple[str, ...], **kwargs: Any
+        *args: Any,
+        kernel: str | None,
+        qemu_release: str | None,
+        machine: str,
+        smp: str,
+        params: tuple[str, ...],
+        what_if: bool,
+        **kwargs: Any,
     ) -> Any:
         def stack(host: Host) -> Stack:
-            return Stack(kernel or kernel_of(host), qemu_release or _installed_qemu(), machine, smp, parse_params(params))
+            chosen = Stack(kernel or kernel_of(host), qemu_release or _installed_qemu(), machine, smp, parse_params(params), what_if)
+            host.snapshot = settle(host.snapshot, chosen)
+            return chosen
 
         return command(*args, stack=stack, **kwargs)
 

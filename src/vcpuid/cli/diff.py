@@ -46,7 +46,8 @@ def command(
         raise click.UsageError("give GUEST or --cpu")
     host = read_host(host_source)
     guest = None if guest_source is None else read_host(guest_source).snapshot
-    both = compare.sides(host.snapshot, guest, cpu, stack(host))
+    chosen = stack(host)
+    both = compare.sides(host.snapshot, guest, cpu, chosen)
     print_warnings(both.path.remarks)
     found = by_flag(both, guest_kernel) if flags else compare.by_register(both) if by == "register" else compare.by_feature(both)
     emit(_sheet(both, found, "flags" if flags else f"{by}s"), form)

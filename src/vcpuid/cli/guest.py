@@ -24,8 +24,7 @@ def command(cpu: str, source: str | None, no_probe: bool, stack: Callable[[Host]
     With --format lines, a snapshot of the guest: what its CPUID returns (RAW), the table set (TAB) and kept (GOT). vcpuid reads it back
     as a HOST, for a guest within the guest, and as a TABLE.
     """
-    from vcpuid.cpuid import Snapshot
-    from vcpuid.path.pipeline import guest_view, resolve
+    from vcpuid.path.pipeline import guest_snapshot, resolve
     from vcpuid.path.survey import survey
     from vcpuid.sources.snapshot import format_snapshot
 
@@ -50,7 +49,7 @@ def command(cpu: str, source: str | None, no_probe: bool, stack: Callable[[Host]
             "flags": [feature.name for feature in found.seen],
             "changes": rows,
         },
-        lines=format_snapshot(Snapshot(cpu=cpu, raw=guest_view(path), table=path.tables[0], kept=path.kept)),
+        lines=format_snapshot(guest_snapshot(path)),
         head=[f"-cpu {cpu}, QEMU {chosen.qemu}, {chosen.machine}, Linux {chosen.kernel}", ""],
         foot=["", f"The guest sees {len(found.seen)} features: " + " ".join(feature.name for feature in found.seen)],
         styles={"feature": "bold"},

@@ -73,4 +73,3 @@ def _verdict(found: bool, missing: tuple[str, ...]) -> str:
     if missing:
         return f"Missing of what is recommended for Windows: {','.join(missing)}"
     return "All that is recommended for Windows is offered."
-

@@ -37,7 +37,7 @@ def models(source: str | None, stack: Callable[[Host], Stack], form: str) -> Non
             "deprecated": model.deprecated,
             "missing": list(model.unavailable_features),
         }
-        for model in qemu.models(host.snapshot, qemu=chosen.qemu, machine=chosen.machine)
+        for model in qemu.models(host.snapshot, chosen.qemu, chosen.machine, kernel=chosen.kernel, params=chosen.params)
     ]
     emit(Sheet(["model", "alias of", "runs", "deprecated", "missing"], rows), form)
 

@@ -7,18 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from vcpuid import kvm, linux, qemu
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrWord, Registers, Snapshot, Word
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.kvm.params import split
 from vcpuid.path.decisions import Basis, Step, Trace
-from vcpuid.path.stack import Stack
+from vcpuid.path.stack import Stack, settle
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.state import CpuState
 from vcpuid.versions import kernel as kernel_tables
 
 GUEST = "the guest's CPUID instruction"
+PLAIN_CONTROLS = {0x48D: 0x481, 0x48E: 0x482, 0x48F: 0x483, 0x490: 0x484}
+"""VMX's "true" controls, which QEMU sets, and the plain ones that KVM answers likewise (vmx_get_vmx_msr, arch/x86/kvm/vmx/nested.c)."""
+
 VMX, SVM = CpuidWord(1, 0, "ecx"), CpuidWord(0x80000001, 0, "ecx")
 
 
@@ -97,11 +100,12 @@ class Path:
 def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Probe | None = None) -> Path:
     """Follow a guest CPU from the host's silicon to the guest.
 
-    `cpu` is QEMU's -cpu argument. What the host snapshot tells of KVM is used as observed and the model's answer kept beside it; the
-    rest is modelled for `stack`. With a `probe`, the vCPU's table and the guest's reading are observed too. Raises QemuError or
-    KvmError where QEMU or KVM would refuse, InputError for what makes no sense.
+    `cpu` is QEMU's -cpu argument. What the host snapshot tells of KVM is used as observed, where it holds for `stack` (see `settle`), and
+    the model's answer kept beside it; the rest is modelled. With a `probe`, the vCPU's table and the guest's reading are observed too.
+    Raises QemuError or KvmError where QEMU or KVM would refuse, InputError for what makes no sense.
     """
     stack = stack or Stack()
+    host = settle(host, stack)
     remarks = (*stack.remarks, *_kvm_remarks(host))
     kernel = kernel_tables(stack.kernel)
     silicon, kernel_step, supported = _host_steps(host, kernel, stack)
@@ -133,6 +137,20 @@ def guest_view(path: Path) -> CpuidTable:
     """Return what the guest's CPUID instruction answers for every leaf of its table, in the table's order."""
     words = path.trace.step("guest").after
     return CpuidTable(Entry(*place, 0, *(words[CpuidWord(*place, register)] for register in REGISTERS)) for place in path.kept.by_key())
+
+
+def guest_snapshot(path: Path) -> Snapshot:
+    """Return the guest as a snapshot: what its CPUID and its feature MSRs answer, the table set and the table kept.
+
+    It is a host again, for a guest within the guest. Of the VMX controls only what may be 1 is known.
+    """
+    msrs: dict[int, int] = {}
+    for word, value in path.trace.step("guest").after.items():
+        if isinstance(word, MsrWord):
+            msrs[word.msr] = value << 32 if word.msr in CONTROL_MSRS else value
+            if word.msr in PLAIN_CONTROLS:
+                msrs[PLAIN_CONTROLS[word.msr]] = msrs[word.msr]
+    return Snapshot(cpu=path.cpu, raw=guest_view(path), msrs=MsrTable(msrs), table=path.tables[0], kept=path.kept)
 
 
 def _host_steps(host: Snapshot, kernel: str, stack: Stack) -> tuple[Step, Step, Step]:
@@ -169,14 +187,14 @@ def _guest_msrs(state: CpuState) -> dict[Word, int]:
 
 
 def _linux_step(host: Snapshot, kernel: str, stack: Stack, raw: Mapping[Word, int]) -> Step:
-    """Linux's words; the flags that the host's own /proc/cpuinfo shows are observed, as long as the path is about that kernel."""
+    """Linux's words; the flags that the host's own /proc/cpuinfo shows are observed."""
     title = f"Linux {kernel}'s boot_cpu_data"
     params = split(stack.params)[1]
     boot = kvm.caps(host, kernel, stack.params).boot
-    if "flags" not in host.cpuinfo or host.kernel != stack.kernel:
+    if "flags" not in host.cpuinfo:
         return Step("linux", title, raw, boot.words(), boot.decisions, whole=False)
     seen = linux.boot_cpu(host, kernel, params, observed=True)
-    return Step("linux", title, raw, seen.words(), seen.decisions, Basis.OBSERVED, boot.words(), whole=False)
+    return Step("linux", title, raw, seen.words(), boot.decisions, Basis.OBSERVED, boot.words(), whole=False)
 
 
 def _observe(probe: Probe, table: CpuidTable, vcpu: Step, msrs: Mapping[Word, int], kernel: str) -> tuple[Step, Step]:
