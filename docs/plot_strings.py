@@ -44,7 +44,8 @@ def main() -> None:
         panel.set_xlabel("bytes")
     for panel in panels[:, 0]:
         panel.set_ylabel("time, nothing hidden = 1")
-    panels[0][0].legend(title="hidden from glibc", fontsize=7, title_fontsize=7)
+    lines, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(lines, labels, title="hidden from glibc", loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(HERE / "strings.svg", metadata={"Date": None})
 
 

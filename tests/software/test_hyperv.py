@@ -113,3 +113,9 @@ def test_there_is_a_word_on_every_enlightenment() -> None:
     facts = load("hyperv")["enlightenments"]
     assert set(facts) == {*ENLIGHTENMENTS, SPINLOCKS}
     assert {kind for kind, _, _ in facts.values()} == {"recommended", "nested", "special"}
+
+
+def test_the_documentation_has_the_same_words() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "windows.md").read_text()
+    for flag, (kind, use, without) in load("hyperv")["enlightenments"].items():
+        assert f"| `{flag}` | {kind} | {use} | {without} |" in page

@@ -37,8 +37,8 @@ _XSAVE = ("XSAVE", "XSAVEOPT", "XSAVEC", "XGETBV_ECX_1", "XFD")
 
 
 class Pick(NamedTuple):
-    """A function's variant. `needs` are the conditions of the row that held; `better` is the row before it that lacks least, and what it
-    lacks: features, or preferences with `!` before those that stand in the way. None where the first row held."""
+    """A function's variant. `needs` are the conditions of the row that held; `better` is the row before it that lacks least, one feature
+    at least, and what it lacks: features, and preferences with `!` before those that stand in the way. None where there is none."""
 
     function: str
     variant: str
@@ -169,7 +169,8 @@ def _pick(function: str, rows: list[tuple[str, str]], holds: Callable[[str], boo
         lacking = tuple(dict.fromkeys(_cause(term, holds) for term in terms if not holds(term)))
         if not lacking:
             return Pick(function, variant, terms, better)
-        if _NOT_BETTER.isdisjoint(lacking) and (better is None or len(lacking) <= len(better[1])):
+        worth_having = _NOT_BETTER.isdisjoint(lacking) and not all(map(is_preference, lacking))
+        if worth_having and (better is None or len(lacking) <= len(better[1])):
             better = variant, lacking
     raise AssertionError(f"{function}: the last row of a resolver has no conditions")
 
