@@ -19,7 +19,7 @@ LINE_LIMIT = 1 << 16
 
 _GZIP = b"\x1f\x8b"
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x0c\x0e-\x1f]|\r(?!\n)")
-_ENDLESS = re.compile(rb"[^\n]{%d}" % (LINE_LIMIT + 1))
+_ENDLESS = re.compile(rb"^[^\n]{%d}" % (LINE_LIMIT + 1), re.MULTILINE)
 
 
 def read_text(source: str | os.PathLike[str]) -> tuple[str, str]:

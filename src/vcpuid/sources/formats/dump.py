@@ -15,6 +15,10 @@ _AVX = (0x100, 0x240)
 """Size and place of AVX's state in every XSAVE area (Intel SDM vol. 1, 13.4.3), so that its sub-leaf of leaf 0xD is known by sight."""
 
 
+CPU_LIMIT = 8192
+"""CPUs of a dump: as many as Linux can run on (NR_CPUS of x86)."""
+
+
 class Cpus:
     """Gathers a dump's answers into one snapshot for each CPU.
 
@@ -29,15 +33,20 @@ class Cpus:
 
     def heading(self, line: int) -> None:
         """Begin a new CPU."""
-        self._cpus.append({})
+        self._begin(line)
         self._fresh, self._line = True, line
 
     def answer(self, line: int, function: int, index: int | None, registers: Registers) -> None:
         """Take what CPUID answered; `index` is None where the dump does not tell the sub-leaf."""
         if not self._cpus or (function == 0 and not index and (0, index) in self._cpus[-1]):
-            self._cpus.append({})
+            self._begin(line)
         self._fresh = False
         self._cpus[-1].setdefault((function, index), []).append((line, registers))
+
+    def _begin(self, line: int) -> None:
+        if len(self._cpus) == CPU_LIMIT:
+            raise InputError(f"more than {CPU_LIMIT} CPUs", source=self._source, line=line)
+        self._cpus.append({})
 
     def snapshots(self) -> list[Snapshot]:
         """Return the CPUs in the dump's order; raises InputError where a leaf has two answers, or a heading nothing under it at the end."""

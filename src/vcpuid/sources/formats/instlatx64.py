@@ -21,7 +21,7 @@ from vcpuid.sources.formats.form import Format
 _HEADING = re.compile(
     r"-+\[ *(?:CPUID Registers / )?Logical CPU #\d+|CPU#\d+ +AffMask|CPUID Registers \(CPU #\d+[^)]*\):|CPU \d+:\s*$", re.IGNORECASE
 )
-_PLACE = r"^\s*CPUID (?P<f>[0-9A-Fa-f]{8})[ \t]*:?[ \t]*"
+_PLACE = r"^[ \t]*CPUID (?P<f>[0-9A-Fa-f]{8})[ \t]*:?[ \t]*"
 _ANSWER = re.compile(
     _PLACE + r"(?P<a>[0-9A-Fa-f]{8})[- ](?P<b>[0-9A-Fa-f]{8})[- ](?P<c>[0-9A-Fa-f]{8})[- ](?P<d>[0-9A-Fa-f]{8})(?![0-9A-Fa-f-])"
     r"(?!.*\[(?:S(?:L(?: [0-9A-Fa-f]*)?)?)?$)"  # no sub-leaf that is cut

@@ -43,8 +43,9 @@ def read(text: str, source: str) -> list[Snapshot]:
             continue
         done = _DONE.match(rest)
         if done is None:
-            cause = "strace was run without -v: the entries are left out" if "..." in rest else f"{ioctl} is cut"
-            raise InputError(cause, source=source, line=line)
+            raise InputError(f"{ioctl} is cut", source=source, line=line)
+        if done[2] == "...":
+            raise InputError("strace was run without -v: the entries are left out", source=source, line=line)
         table = CpuidTable(_entries(done[2], source, line))
         if len(table) != int(done[1]):
             raise InputError(f"{len(table)} entries where {ioctl} tells of {done[1][:10]}", source=source, line=line)

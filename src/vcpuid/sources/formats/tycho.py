@@ -18,11 +18,11 @@ from vcpuid.sources.formats.form import Format
 
 _HEADING = re.compile(r"CPU \d+:\s*$")
 _ANSWER = re.compile(
-    r"^\s*CPUID (?P<f>[0-9a-f]{8})(?:(?::|, index )(?P<i>[0-9a-f]{1,8})|, results) ="
+    r"^[ \t]*CPUID (?P<f>[0-9a-f]{8})(?:(?::|, index )(?P<i>[0-9a-f]{1,8})|, results) ="
     r" (?P<a>[0-9a-f]{8}) (?P<b>[0-9a-f]{8}) (?P<c>[0-9a-f]{8}) (?P<d>[0-9a-f]{8})(?![0-9a-f])"
 )
-_BEGINS = re.compile(r"^\s*CPUID [0-9a-f]{8}")
-_SIGN = re.compile(r"^\s*CPUID [0-9a-f]{8}(?:(?::|, index )[0-9a-f]{1,8}|, results) = [0-9a-f]", re.MULTILINE)
+_BEGINS = re.compile(r"^[ \t]*CPUID [0-9a-f]{8}")
+_SIGN = re.compile(r"^[ \t]*CPUID [0-9a-f]{8}(?:(?::|, index )[0-9a-f]{1,8}|, results) = [0-9a-f]", re.MULTILINE)
 _LIKE = "CPUID 00000000:00 = 00000000 00000000 00000000 00000000 | "
 
 
