@@ -58,7 +58,7 @@ def _sheet(table: CpuidTable, wanted: Wanted, full: bool, source: str) -> Sheet:
         columns=[*COLUMNS, "about"] if full else COLUMNS,
         rows=[row for leaf in leaves for row in (_full(leaf) if full else _compact(leaf))],
         data={**({} if wanted else _summary(table)), "leaves": [_as_data(leaf) for leaf in leaves]},
-        lines=decode.lines(table, wanted) if full else None,
+        lines=decode.spell(table, wanted).splitlines() if full else None,
         head=[] if wanted else _head(table),
         foot=[] if wanted else _foot(table),
         styles={"field": "bold"},

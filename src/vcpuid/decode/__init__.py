@@ -1,8 +1,8 @@
 """Every leaf decoded: fields with names, values, units and meanings, and what several of them say together.
 
-Pure functions of a `CpuidTable`. `leaves` gives fields and `encode` puts them together again, `lines` spells them; `identity`, `caches`,
-`tlbs`, `topology`, `xsave`, `frequencies` and `facts` read what spans leaves; `draw_topology` and `draw_xsave` draw; `diff` names the
-fields that differ between two tables, `spread` those that differ among CPUs.
+Pure functions of a `CpuidTable`. `leaves` gives fields and `encode` puts them together again; `spell` writes them out as text. `identity`,
+`caches`, `tlbs`, `topology`, `xsave`, `frequencies` and `facts` read what spans leaves; `draw_topology` and `draw_xsave` draw; `diff` names
+the fields that differ between two tables, `spread` those that differ among CPUs.
 """
 
 from vcpuid.decode.caches import Cache, Tlb, caches, tlbs
@@ -11,7 +11,7 @@ from vcpuid.decode.drawing import draw_topology, draw_xsave
 from vcpuid.decode.facts import Frequencies, facts, frequencies
 from vcpuid.decode.identity import Identity, identity
 from vcpuid.decode.layout import Field
-from vcpuid.decode.leaves import Leaf, Value, encode, leaf, leaves, lines
+from vcpuid.decode.leaves import Leaf, Value, encode, leaf, leaves, spell
 from vcpuid.decode.meaning import Reading
 from vcpuid.decode.parties import Parties, parties
 from vcpuid.decode.topology import Level, Topology, topology
@@ -44,8 +44,8 @@ __all__ = [
     "identity",
     "leaf",
     "leaves",
-    "lines",
     "parties",
+    "spell",
     "spread",
     "tlbs",
     "topology",

@@ -6,7 +6,7 @@ tell about the same bits, the order is: a row for the vendor or hypervisor in qu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from vcpuid import data
 from vcpuid.cpuid.features import short_symbol
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Bit, CpuidWord, Register
-from vcpuid.decode.meaning import Meaning, meaning_of
+from vcpuid.decode.meaning import NO, YES, Meaning, Reading, meaning_of
 from vcpuid.decode.parties import HYPERVISOR_LEAVES
 
 RESERVED = "reserved"
@@ -44,6 +44,14 @@ class Field(NamedTuple):
         """The bits as manuals write them, `7:4` or `31`."""
         return str(self.low) if self.width == 1 else f"{self.low + self.width - 1}:{self.low}"
 
+    def read(self, raw: int) -> Reading:
+        """Make sense of the field's bits: a number with its unit, a word, or yes and no."""
+        if self.meaning is not None:
+            return self.meaning(raw)
+        if self.flag:
+            return YES if raw else NO
+        return Reading(raw, "", f"{raw:#x}" if self.name == RESERVED else "")
+
     @property
     def flag(self) -> bool:
         """Whether it says yes or no."""
@@ -51,16 +59,38 @@ class Field(NamedTuple):
 
 
 class Word:
-    """A register of a leaf: its name and its fields, from the lowest bit to the highest.
+    """A register of a leaf: its place (`0x7.0.ebx`), its name and its fields, from the lowest bit to the highest.
 
     A word is equal to itself alone, so that what is remembered of it is quickly found.
     """
 
-    __slots__ = ("fields", "register")
+    __slots__ = ("_lines", "fields", "place", "register")
 
-    def __init__(self, register: Register, fields: tuple[Field, ...]) -> None:
+    def __init__(self, place: str, register: Register, fields: tuple[Field, ...]) -> None:
+        self.place = place
         self.register = register
         self.fields = fields
+        self._lines = [_line(f"{place}.{field.bits} {field.name} ", field) for field in fields]
+
+    def spell(self, bits: int) -> str:
+        """Write out the fields of a value of the register, a line each: `0x7.0.ebx.5 avx2 yes`."""
+        return "".join(
+            [
+                texts[bits >> low & 1] if read is None else f"{texts[0]}{read(bits >> low & mask)}\n"
+                for low, mask, texts, read in self._lines
+            ]
+        )
+
+
+_Line = tuple[int, int, tuple[str, str], Callable[[int], Reading] | None]
+
+
+def _line(head: str, field: Field) -> _Line:
+    """Prepare a field's line: both of a flag's, what begins another's."""
+    mask = (1 << field.width) - 1
+    if field.flag and field.meaning is None:
+        return field.low, mask, (f"{head}{NO}\n", f"{head}{YES}\n"), None
+    return field.low, mask, (head, head), field.read
 
 
 def canonical(function: int) -> int:
@@ -74,9 +104,11 @@ def layout(function: int, index: int, who: str) -> tuple[Word, Word, Word, Word]
 
     The index does not count in a leaf without sub-leaves: QEMU 10.0 leaves an old one there.
     """
-    if function not in _WITH_SUBLEAVES and function not in HYPERVISOR_LEAVES:
-        index = 0
-    eax, ebx, ecx, edx = (Word(register, _register(canonical(function), index, register, who)) for register in REGISTERS)
+    known = index if function in _WITH_SUBLEAVES or function in HYPERVISOR_LEAVES else 0
+    eax, ebx, ecx, edx = (
+        Word(f"{function:#x}.{index:x}.{register}", register, _register(canonical(function), known, register, who))
+        for register in REGISTERS
+    )
     return eax, ebx, ecx, edx
 
 

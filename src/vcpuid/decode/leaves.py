@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable, Entry, Registers
 from vcpuid.cpuid.words import Register
-from vcpuid.decode.layout import RESERVED, Field, Word, layout, title
+from vcpuid.decode.layout import Field, Word, layout, title
 from vcpuid.decode.meaning import Reading
 from vcpuid.decode.parties import parties
 
@@ -24,16 +24,12 @@ class Value(NamedTuple):
     @property
     def reading(self) -> Reading:
         """What the value says: with its unit, or as a word."""
-        if self.field.meaning is not None:
-            return self.field.meaning(self.raw)
-        if self.field.flag:
-            return Reading(self.raw, "", "yes" if self.raw else "no")
-        return Reading(self.raw, "", f"{self.raw:#x}" if self.field.name == RESERVED else "")
+        return self.field.read(self.raw)
 
 
 Values = tuple[Value, ...]
 
-CACHED = 1 << 12
+CACHED = 1 << 13
 """Registers remembered with their values: processors of a pile of dumps have most of theirs in common."""
 
 
@@ -74,8 +70,8 @@ def _split(word: Word, bits: int) -> Values:
 
 
 @lru_cache(CACHED)
-def _spell(word: Word, bits: int) -> tuple[str, ...]:
-    return tuple(f"{value.register}.{value.field.bits} {value.field.name} {value.reading}" for value in _split(word, bits))
+def _spell(word: Word, bits: int) -> str:
+    return word.spell(bits)
 
 
 def leaf(entry: Entry, who: str = "") -> Leaf:
@@ -93,14 +89,13 @@ def leaves(table: CpuidTable, wanted: Iterable[tuple[int, int | None]] | None = 
     return (leaf(entry, who) for entry, who in _picked(table, wanted))
 
 
-def lines(table: CpuidTable, wanted: Iterable[tuple[int, int | None]] | None = None) -> Iterator[str]:
+def spell(table: CpuidTable, wanted: Iterable[tuple[int, int | None]] | None = None) -> str:
     """Spell every field of a table, one a line: `0x7.0.ebx.5 avx2 yes`; `wanted` as for `leaves`."""
-    for entry, who in _picked(table, wanted):
-        function, index, _, *bits = entry
-        place = f"{function:#x}.{index:x}."
-        for word, register in zip(layout(function, index, who), bits, strict=True):
-            for line in _spell(word, register):
-                yield place + line
+    parts: list[str] = []
+    for (function, index, _, eax, ebx, ecx, edx), who in _picked(table, wanted):
+        a, b, c, d = layout(function, index, who)
+        parts += (_spell(a, eax), _spell(b, ebx), _spell(c, ecx), _spell(d, edx))
+    return "".join(parts)
 
 
 def encode(leaf: Leaf) -> Registers:

@@ -23,6 +23,8 @@ class Reading(NamedTuple):
         return self.text or (f"{self.value} {self.unit}" if self.unit else str(self.value))
 
 
+NO, YES = Reading(0, "", "no"), Reading(1, "", "yes")
+
 Meaning = Callable[[int], Reading]
 
 _MEANINGS: dict[tuple[int, str, str], Meaning] = {}
