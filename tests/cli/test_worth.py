@@ -106,3 +106,11 @@ def test_what_hyperv_asks_to_be_added_is_what_qemu_accepts() -> None:
     assert not told["hyperv"]
     again = run("hyperv", "--cpu", ",".join(("host", *told["missing"])), "--host", SKYLAKE, "--qemu", "10.0")
     assert again.returncode == 0, again.stderr
+
+
+def test_the_documentation_shows_what_is_printed() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "worth.md").read_text()
+    shown = [line for line in page.split("```")[1].splitlines() if line.startswith(("level", "glibc", "crypto", "clock"))]
+    printed = run("worth", "--cpu", "IvyBridge", "--host", SKYLAKE, "--qemu", "10.0", "--glibc", "2.41").stdout.splitlines()
+    assert len(shown) >= 7
+    assert {" ".join(line.split()) for line in shown} <= {" ".join(line.split()) for line in printed}

@@ -19,6 +19,8 @@ from vcpuid.data import load
 from vcpuid.errors import InputError
 from vcpuid.software import SoftwareCpu, software_cpu
 from vcpuid.software.glibc import RELEASES, Glibc, glibc
+from vcpuid.software.psabi import level
+from vcpuid.software.tuning import KNOWN
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "glibc" / "glibc.jsonl.gz"
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in gzip.decompress(CAPTURES.read_bytes()).decode().splitlines()]
@@ -111,6 +113,18 @@ def test_a_processor_of_an_unknown_vendor_has_no_baseline_for_glibc() -> None:
     leaf0 = {"0.0": "20 11111111 11111111 11111111"}
     stranger = SoftwareCpu(table_of(row["cpuid"] | leaf0), int(row["xcr0"], 16), software_cpu(table_of(row["cpuid"])).linux)
     assert not glibc(stranger).starts
+
+
+def test_the_psabis_levels_are_glibcs() -> None:
+    """Where glibc knows the vendor, and SYSCALL is there, for which glibc does not ask."""
+    compared = 0
+    for row in ROWS:
+        table = table_of(row["cpuid"])
+        cpu = SoftwareCpu(table, int(row["xcr0"], 16), software_cpu(table).linux)
+        if cpu.vendor in KNOWN and cpu.leaf(0x80000001).edx >> 11 & 1:
+            assert 2 ** level(cpu) - 1 == int(row["isa_1"], 16), row["name"]
+            compared += 1
+    assert compared > 0.8 * len(ROWS)
 
 
 def test_what_would_be_better_names_what_lacks() -> None:

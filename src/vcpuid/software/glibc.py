@@ -170,7 +170,8 @@ def _pick(function: str, rows: list[tuple[str, str]], holds: Callable[[str], boo
         if not lacking:
             return Pick(function, variant, terms, better)
         worth_having = _NOT_BETTER.isdisjoint(lacking) and not all(map(is_preference, lacking))
-        if worth_having and (better is None or len(lacking) <= len(better[1])):
+        nearer = better is None or len(lacking) < len(better[1]) or (len(lacking) == len(better[1]) and lacking != better[1])
+        if worth_having and nearer:
             better = variant, lacking
     raise AssertionError(f"{function}: the last row of a resolver has no conditions")
 
