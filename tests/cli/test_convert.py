@@ -1,0 +1,79 @@
+"""vcpuid convert: what is written is what the next program reads, what is lost is named, and nothing is written of what cannot be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vcpuid.sources import read, read_all
+from vcpuid.sources.formats.writing import WRITABLE
+
+HOST = Path(__file__).parents[1] / "captures" / "kvm" / "kvm-intel.corei7_skylake_x@6.12.txt.gz"
+
+
+def run(*args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "vcpuid", "convert", *args], input=stdin, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("form", WRITABLE)
+def test_every_form_is_written_and_its_losses_are_named(form: str) -> None:
+    done = run(str(HOST), "--to", form)
+    assert done.returncode == 0
+    assert done.stdout
+    lost = done.stderr.splitlines()
+    assert all(line.startswith(f"vcpuid: {form} does not hold ") for line in lost)
+    assert (not lost) == (form in ("snapshot", "json"))
+
+
+def test_a_chain_of_forms_ends_where_it_began() -> None:
+    text = run(str(HOST), "--to", "cpuid").stdout
+    for form in ("tycho", "instlatx64", "cpudata", "json", "cpuid"):
+        done = run("-", "--to", form, stdin=text)
+        assert not done.stderr
+        text = done.stdout
+    assert text == run(str(HOST), "--to", "cpuid").stdout
+
+
+def test_a_part_is_chosen_and_written_to_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "supported.json"
+    done = run(str(HOST), "--to", "firecracker", "--part", "supported", "--output", str(file))
+    assert done.returncode == 0
+    assert "does not hold that these are KVM_GET_SUPPORTED_CPUID" in done.stderr
+    assert read(file).table == read(HOST).supported
+
+
+def test_all_cpus_or_the_one_with_a_number(tmp_path: Path) -> None:
+    one = run(str(HOST), "--to", "cpuid").stdout
+    file = tmp_path / "two.txt"
+    file.write_text(one + one.replace("CPU 0:", "CPU 1:").replace("0x00050654", "0x00050655"))
+    assert run(str(file), "--to", "cpuid").stdout == file.read_text()
+    done = run(f"{file}#1", "--to", "snapshot")
+    assert done.stdout.splitlines()[1].startswith("RAW 00000001.0 00050655 ")
+    assert not done.stderr
+    assert "1 of 2 CPUs: this form holds one" in run(str(file), "--to", "snapshot").stderr
+    assert len(read_all(file)) == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "stdin", "says"),
+    [
+        ((str(HOST), "--to", "json", "--part", "raw"), "", "json holds all tables"),
+        ((str(HOST), "--to", "cpuid", "--part", "table"), "", "the snapshot has not the table for KVM_SET_CPUID2"),
+        (("-", "--to", "cpuid"), "flags : fpu\n", "the snapshot has nothing that Todd Allen's cpuid -r holds"),
+        (("-", "--to", "json"), "   0x00000000 0x00: eax=0x0000", "standard input:1: an answer of CPUID that is cut"),
+        ((f"{HOST}#1", "--to", "json"), "", "it has no CPU 1"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line_and_status_3(args: tuple[str, ...], stdin: str, says: str) -> None:
+    done = run(*args, stdin=stdin)
+    assert done.returncode == 3
+    assert not done.stdout
+    assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
+
+
+def test_an_unknown_form_is_a_usage_error() -> None:
+    assert run(str(HOST), "--to", "word").returncode == 2
