@@ -24,6 +24,7 @@ import vcpuid
 from vcpuid import data, decode
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.decode.descriptors import descriptors
+from vcpuid.sources.formats import parse as parse_dump
 
 DUMPS = Path(os.environ.get("VCPUID_PEERS", "peers-not-given")) / "instlatx64-cpuid.tar.xz"
 LABELS = Path(__file__).parent / "cpuid-labels.json"
@@ -262,25 +263,11 @@ def verdict(tally: Tally) -> None:
 # ---- tables
 
 
-def first_thread(text: str) -> CpuidTable:
-    """The first processor of an InstLatx64 dump; sub-leaves are counted where the dump does not number them."""
-    entries: dict[tuple[int, int], Entry] = {}
-    counted: dict[int, int] = {}
-    for line in re.finditer(r"^CPUID ([0-9A-F]{8}): (\w{8})-(\w{8})-(\w{8})-(\w{8})(?: \[SL ([0-9A-F]+)\])?", text, re.MULTILINE):
-        function, *registers = (int(part, 16) for part in line.groups()[:5])
-        index = int(line[6], 16) if line[6] else counted.get(function, 0)
-        if (function, index) == (0, 1):
-            break
-        counted[function] = index + 1
-        entries.setdefault((function, index), Entry(function, index, 0, *registers))
-    return CpuidTable(entries.values())
-
-
 @cache
 def real() -> dict[str, CpuidTable]:
     with tarfile.open(DUMPS) as tar:
         files = {Path(info.name).name: tar.extractfile(info) for info in tar if info.isfile()}
-        return {name: first_thread(file.read().decode("utf-8", "replace")) for name, file in files.items() if file is not None}
+        return {name: parse_dump(file.read().decode("utf-8", "replace"), name)[0].raw for name, file in files.items() if file is not None}
 
 
 VENDORS = {"GenuineIntel": 0xC06F2, "AuthenticAMD": 0xA70F52, "HygonGenuine": 0x900F02, "CentaurHauls": 0x6FA, "GenuineTMx86": 0x543}

@@ -19,6 +19,12 @@ VENDORS = {
     "TransmetaCPU": "transmeta",
     "CyrixInstead": "cyrix",
     "Geode by NSC": "cyrix",
+    "RiseRiseRise": "rise",
+    "SiS SiS SiS ": "sis",
+    "Vortex86 SoC": "vortex",
+    "Genuine  RDC": "rdc",
+    "NexGenDriven": "nexgen",
+    "UMC UMC UMC ": "umc",
 }
 """Leaf 0's names. GenuineIotel is no misprint of ours: some processors answer so, one bit astray."""
 
