@@ -66,16 +66,14 @@ def _guest(table: Callable[[], CpuidTable], force: Sequence[str], hide: Sequence
 
 def _table(cpu: str, source: str | None, table_source: str | None, stack: Callable[[Host], Stack]) -> CpuidTable:
     """Return the table that the guest is to get, before bits are forced or hidden."""
-    from vcpuid import qemu
     from vcpuid.cli.kvm import table_of
+    from vcpuid.path.pipeline import qemu_tables
 
     if table_source is not None:
         return table_of(read_host(table_source).snapshot)
     host = read_host(source)
     chosen = stack(host)
-    made = qemu.guest_tables(
-        cpu, host=host.snapshot, qemu=chosen.qemu, machine=chosen.machine, smp=chosen.smp, kernel=chosen.kernel, params=chosen.params
-    )
+    made = qemu_tables(cpu, host.snapshot, chosen)
     print_warnings((*chosen.remarks, *made.warnings))
     return made.tables[0]
 

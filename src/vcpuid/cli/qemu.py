@@ -25,10 +25,13 @@ def command() -> None:
 def models(source: str | None, stack: Callable[[Host], Stack], form: str) -> None:
     """List QEMU's CPU models: which run on HOST, and which features stand in the way of the others."""
     from vcpuid import qemu
+    from vcpuid.path.pipeline import kvm_host
 
     host = read_host(source)
     chosen = stack(host)
     print_warnings(chosen.remarks)
+    xcr0 = kvm_host(host.snapshot, chosen).xcr0
+    found = qemu.models(host.snapshot, chosen.qemu, chosen.machine, kernel=chosen.kernel, params=chosen.params, xcr0=xcr0)
     rows: list[dict[str, object]] = [
         {
             "model": model.name,
@@ -37,7 +40,7 @@ def models(source: str | None, stack: Callable[[Host], Stack], form: str) -> Non
             "deprecated": model.deprecated,
             "missing": list(model.unavailable_features),
         }
-        for model in qemu.models(host.snapshot, chosen.qemu, chosen.machine, kernel=chosen.kernel, params=chosen.params)
+        for model in found
     ]
     emit(Sheet(["model", "alias of", "runs", "deprecated", "missing"], rows), form)
 
@@ -49,12 +52,14 @@ def models(source: str | None, stack: Callable[[Host], Stack], form: str) -> Non
 @format_option
 def expand(cpu: str, source: str | None, stack: Callable[[Host], Stack], form: str) -> None:
     """Print every property of CPU on HOST, as the monitor's query-cpu-model-expansion (full) gives them."""
+    from vcpuid.path.pipeline import kvm_host
     from vcpuid.qemu.expansion import expansion
 
     host = read_host(source)
     chosen = stack(host)
     print_warnings(chosen.remarks)
-    found = expansion(cpu, host.snapshot, chosen.qemu, chosen.machine, kernel=chosen.kernel, params=chosen.params)
+    kvm = kvm_host(host.snapshot, chosen)
+    found = expansion(cpu, host.snapshot, chosen.qemu, chosen.machine, kernel=chosen.kernel, params=chosen.params, xcr0=kvm.xcr0)
     rows: list[dict[str, object]] = [{"property": name, "value": value} for name, value in found.items()]
     emit(Sheet(["property", "value"], rows, found), form)
 
@@ -67,20 +72,12 @@ def expand(cpu: str, source: str | None, stack: Callable[[Host], Stack], form: s
 @format_option
 def table(cpu: str, source: str | None, vcpu: int, stack: Callable[[Host], Stack], form: str) -> None:
     """Print the entries that QEMU hands to KVM_SET_CPUID2 for -cpu CPU; exit 1, with QEMU's own message, where QEMU refuses."""
-    from vcpuid import qemu
     from vcpuid.errors import InputError
+    from vcpuid.path.pipeline import qemu_tables
 
     host = read_host(source)
     chosen = stack(host)
-    made = qemu.guest_tables(
-        cpu,
-        host=host.snapshot,
-        qemu=chosen.qemu,
-        machine=chosen.machine,
-        smp=chosen.smp,
-        kernel=chosen.kernel,
-        params=chosen.params,
-    )
+    made = qemu_tables(cpu, host.snapshot, chosen)
     print_warnings((*chosen.remarks, *made.warnings))
     if vcpu >= len(made.tables):
         raise InputError(f"there is no vCPU {vcpu}: -smp {chosen.smp} makes {len(made.tables)}")

@@ -6,20 +6,20 @@ leads to as well; of all others it says that it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 from vcpuid import versions
-from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, MsrTable, MsrWord, Snapshot, Word
-from vcpuid.cpuid.names import Feature, all_features
+from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, MsrTable, MsrWord, Snapshot
+from vcpuid.cpuid.names import Feature
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS
 from vcpuid.errors import InputError, KvmError, QemuError
 from vcpuid.linux.identify import signature
 from vcpuid.path.decisions import Step
 from vcpuid.path.explain import explain, sentence
-from vcpuid.path.pipeline import GuestWords, Path, TableWords, guest_view, resolve
+from vcpuid.path.pipeline import GuestWords, Path, guest_view, resolve
 from vcpuid.path.stack import Stack
+from vcpuid.path.survey import cpuid_features, deciding_party, host_words, shows
 from vcpuid.qemu.catalog import catalog
 from vcpuid.versions import kernel as kernel_tables
 
@@ -102,7 +102,7 @@ def _guess(host: Snapshot, guest: Snapshot, stack: Stack) -> Path:
     if not paths:
         raise InputError("no CPU of QEMU's is like this guest's: say with --cpu which it was given")
     words = _registers(guest.raw, stack.kernel)
-    return min(paths, key=lambda path: sum(_shows(words, feature) != _ends(path, feature) for feature in _features()))
+    return min(paths, key=lambda path: sum(shows(words, feature) != _ends(path, feature) for feature in cpuid_features()))
 
 
 def _brand(table: CpuidTable) -> str:
@@ -110,29 +110,16 @@ def _brand(table: CpuidTable) -> str:
     return b"".join(value.to_bytes(4, "little") for value in registers).split(b"\0")[0].decode("latin-1").strip()
 
 
-def _features() -> list[Feature]:
-    """Features of CPUID that Linux or QEMU names, without AMD's copies of leaf 1."""
-    return [f for f in all_features() if isinstance(f.place.word, CpuidWord) and not f.copy_of and (f.linux_names or f.qemu_names)]
-
-
-def _shows(words: Mapping[Word, int], feature: Feature) -> bool:
-    """Tell whether CPUID shows a feature. Past the last leaf it answers with another leaf's bits, which stand for no features."""
-    word = feature.place.word
-    assert isinstance(word, CpuidWord)
-    last = words.get(CpuidWord(word.function & 0xC0000000, 0, "eax"), 0)
-    return word.function <= last and bool(words.get(word, 0) & feature.place.mask)
-
-
 def _ends(path: Path, feature: Feature) -> bool:
-    return _shows(path.trace.steps[-1].after, feature)
+    return shows(path.trace.steps[-1].after, feature)
 
 
 def by_feature(both: Sides) -> list[Difference]:
     """List the features that one side has and the other has not, by leaf."""
-    host, guest = _silicon(both.path), both.words
+    host, guest = host_words(both.path), both.words
     found = []
-    for feature in _features():
-        before, after = _shows(host, feature), _shows(guest, feature)
+    for feature in cpuid_features():
+        before, after = shows(host, feature), shows(guest, feature)
         if before != after:
             found.append(_of_feature(both, feature, before, after))
     return found
@@ -143,27 +130,14 @@ def _of_feature(both: Sides, feature: Feature, before: bool, after: bool) -> Dif
     if _ends(both.path, feature) != after:
         why = f"-cpu {both.path.cpu} on this path would {'show' if not after else 'not show'} it"
         return Difference(feature.name, place, before, after, UNKNOWN, why)
-    party = _party(both.path, feature, before, after)
+    party = deciding_party(both.path, feature, before, after)
     stage = next(stage for stage in explain(feature, both.path).stages if stage.party == party)
     return Difference(feature.name, place, before, after, party, stage.why, tuple(reason.rule.id for reason in stage.reasons))
 
 
-def _silicon(path: Path) -> Mapping[Word, int]:
-    """The host's CPUID, or what its KVM supports where the snapshot tells no more."""
-    return TableWords(path.host.raw or path.host.supported or CpuidTable(), {})
-
-
-def _party(path: Path, feature: Feature, before: bool, after: bool) -> str:
-    """Name the last party that handed a feature on otherwise than it was given it, from what the host shows to what the guest shows."""
-    first, *between, _ = path.trace.steps
-    handed = [(first.party, before), *((step.party, step.value(feature.place)) for step in between), (path.trace.steps[-1].party, after)]
-    known = [(party, value) for party, value in handed if value is not None]
-    return [party for (_, given), (party, value) in pairwise(known) if value != given][-1]
-
-
 def by_register(both: Sides) -> list[Difference]:
     """List the registers in which the sides differ, by leaf, sub-leaf and register."""
-    host, guest = _silicon(both.path), both.words
+    host, guest = host_words(both.path), both.words
     words = {word for word in (*host, *guest) if isinstance(word, CpuidWord)}
     order = sorted(words, key=lambda word: (word.function, word.index, REGISTERS.index(word.register)))
     return [_of_register(both, word, host.get(word, 0), guest.get(word, 0)) for word in order if host.get(word, 0) != guest.get(word, 0)]

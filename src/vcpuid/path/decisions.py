@@ -16,7 +16,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable
-from vcpuid.cpuid.words import Bit, CpuidWord, Word
+from vcpuid.cpuid.words import Bit, CpuidWord, Word, range_of
 
 
 class Action(Enum):
@@ -146,22 +146,28 @@ class Step:
 
     def value(self, bit: Bit) -> bool | None:
         """Whether the party hands the bit on; None where it does not look at it or nobody knows."""
-        return None if self.basis is Basis.UNKNOWN else _read(self.after, bit, self.whole)
+        return None if self.basis is Basis.UNKNOWN else read_bit(self.after, bit, self.whole)
 
     def modelled_value(self, bit: Bit) -> bool | None:
         """What the rules say of the bit, where the machine's own answer stands in `after`; None where nothing was modelled."""
-        return None if self.modelled is None else _read(self.modelled, bit, self.whole)
+        return None if self.modelled is None else read_bit(self.modelled, bit, self.whole)
 
     def about(self, bit: Bit) -> tuple[Decision, ...]:
         """Give the decisions that touched the bit, oldest first."""
         return tuple(d for d in self.decisions if d.mask & bit.mask and d.word == bit.word)
 
 
-def _read(words: Mapping[Word, int], bit: Bit, whole: bool) -> bool | None:
+def read_bit(words: Mapping[Word, int], bit: Bit, whole: bool = True) -> bool | None:
+    """Tell whether a bit is on; None where the words do not say. `whole` words are all of CPUID: what they lack is off.
+
+    Past the last leaf of its range CPUID may answer with another leaf's bits, which stand for no feature: there a bit is off.
+    """
     value = words.get(bit.word)
-    if value is None:
-        return False if whole and isinstance(bit.word, CpuidWord) else None
-    return bool(value & bit.mask)
+    if not (whole and isinstance(bit.word, CpuidWord)):
+        return None if value is None else bool(value & bit.mask)
+    if not value:
+        return False
+    return bit.word.function <= words.get(CpuidWord(range_of(bit.word.function), 0, "eax"), 0) and bool(value & bit.mask)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ GUEST = "the guest's CPUID instruction"
 PLAIN_CONTROLS = {0x48D: 0x481, 0x48E: 0x482, 0x48F: 0x483, 0x490: 0x484}
 """VMX's "true" controls, which QEMU sets, and the plain ones that KVM answers likewise (vmx_get_vmx_msr, arch/x86/kvm/vmx/nested.c)."""
 
+AMX = 3 << 17
+"""XCR0: the configuration and the data of AMX's tiles."""
+
 VMX, SVM = CpuidWord(1, 0, "ecx"), CpuidWord(0x80000001, 0, "ecx")
 
 
@@ -109,9 +112,7 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
     remarks = (*stack.remarks, *_kvm_remarks(host))
     kernel = kernel_tables(stack.kernel)
     silicon, kernel_step, supported = _host_steps(host, kernel, stack)
-    made = qemu.guest_tables(
-        cpu, host=host, qemu=stack.qemu, machine=stack.machine, smp=stack.smp, kernel=stack.kernel, params=stack.params
-    )
+    made = qemu_tables(cpu, host, stack)
     table = made.tables[0]
     msrs = _guest_msrs(made.state)
     machine = Step("qemu", "QEMU's table for KVM_SET_CPUID2", supported.after, TableWords(table, msrs), tuple(made.decisions))
@@ -131,6 +132,35 @@ def _kvm_remarks(host: Snapshot) -> Iterator[str]:
         yield f"this host's KVM runs on {module}, which is not one of Linux's own vendor modules: where it was asked, its answers hold"
     if host.supported is None and host.raw and not (host.raw.word(VMX) & 1 << 5 or host.raw.word(SVM) & 1 << 2):
         yield "this processor reports neither VMX nor SVM: KVM's part is what it would be if KVM could run here"
+
+
+def qemu_tables(cpu: str, host: Snapshot, stack: Stack) -> qemu.QemuResult:
+    """Ask QEMU's part alone: the tables for KVM_SET_CPUID2, as `vcpuid.qemu.guest_tables` makes them, on this host's KVM."""
+    return qemu.guest_tables(
+        cpu,
+        host=host,
+        qemu=stack.qemu,
+        machine=stack.machine,
+        smp=stack.smp,
+        kernel=stack.kernel,
+        params=stack.params,
+        kvm=kvm_host(host, stack),
+    )
+
+
+def kvm_host(host: Snapshot, stack: Stack) -> qemu.KvmHost:
+    """Tell what QEMU learns of KVM besides CPUID, as far as the host shows it.
+
+    QEMU asks for the permission to use AMX and then for the XSAVE components (KVM_X86_XCOMP_GUEST_SUPP); who took the snapshot's SUP lines
+    need not have asked, and leaf 0xD then lacks the state of AMX's tiles.
+    """
+    if not host.raw:
+        return qemu.KvmHost()
+    offered = kvm.caps(host, stack.kernel, stack.params).xcr0
+    if host.supported is not None:
+        leaf = host.supported.registers(0xD)
+        offered = leaf.eax | leaf.edx << 32 | offered & AMX
+    return qemu.KvmHost(xcr0=offered)
 
 
 def guest_view(path: Path) -> CpuidTable:

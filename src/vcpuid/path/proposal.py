@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from vcpuid import kvm, qemu, versions
 from vcpuid.cpuid import CpuidWord, Snapshot
 from vcpuid.errors import KvmError, QemuError
+from vcpuid.path.pipeline import kvm_host, qemu_tables
 from vcpuid.path.stack import Stack
 from vcpuid.qemu import CpuState
 from vcpuid.qemu.catalog import Catalog, Flag, Machine, Model, catalog
@@ -46,7 +47,7 @@ def nearest(cpu: str, host: Snapshot, stack: Stack) -> str | None:
     wanted = attempt.model(cpu.partition(",")[0]) or attempt.misspelled(cpu.partition(",")[0])
     if wanted is None:
         return "host" if attempt.clean("host") else None
-    listed = qemu.models(host, stack.qemu, stack.machine, kernel=stack.kernel, params=stack.params)
+    listed = qemu.models(host, stack.qemu, stack.machine, kernel=stack.kernel, params=stack.params, xcr0=kvm_host(host, stack).xcr0)
     usable = [(info.name, model) for info in listed if info.usable and not info.deprecated and (model := attempt.model(info.name))]
     ranked = sorted(usable, key=lambda pair: (pair[1].vendor != host.vendor, _distance(attempt.catalog, pair[1], wanted), len(pair[0])))
     return next((name for name, _ in ranked if attempt.clean(name)), None)
@@ -71,11 +72,8 @@ class _Attempt:
 
     def run(self, cpu: str) -> qemu.QemuResult | None:
         """Give QEMU's answer, None where it refuses."""
-        stack = self.stack
         try:
-            return qemu.guest_tables(
-                cpu, host=self.host, qemu=stack.qemu, machine=stack.machine, smp=stack.smp, kernel=stack.kernel, params=stack.params
-            )
+            return qemu_tables(cpu, self.host, self.stack)
         except QemuError:
             return None
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
-from vcpuid.cpuid import CpuidWord
+from vcpuid.cpuid import CpuidTable, CpuidWord, Word
 from vcpuid.cpuid.names import Feature, all_features
-from vcpuid.path.decisions import Trace
+from vcpuid.path.decisions import read_bit
 from vcpuid.path.explain import Explanation, explain
-from vcpuid.path.pipeline import Path
+from vcpuid.path.pipeline import Path, TableWords
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +30,35 @@ def survey(path: Path) -> Survey:
     seen: list[Feature] = []
     lost: dict[str, list[Explanation]] = {}
     gained: dict[str, list[Explanation]] = {}
-    first, last = path.trace.steps[0], path.trace.steps[-1]
-    for feature in all_features():
-        if not isinstance(feature.place.word, CpuidWord) or feature.copy_of or not (feature.linux_names or feature.qemu_names):
-            continue
-        before, after = first.value(feature.place), last.value(feature.place)
+    host, guest = host_words(path), path.trace.steps[-1].after
+    for feature in cpuid_features():
+        before, after = shows(host, feature), shows(guest, feature)
         if after:
             seen.append(feature)
-        if before is not None and after is not None and before != after:
+        if before != after:
             side = gained if after else lost
-            side.setdefault(decider(path.trace, feature), []).append(explain(feature, path))
+            side.setdefault(deciding_party(path, feature, before, after), []).append(explain(feature, path))
     return Survey(tuple(seen), {k: tuple(v) for k, v in lost.items()}, {k: tuple(v) for k, v in gained.items()})
 
 
-def decider(trace: Trace, feature: Feature) -> str:
-    """Name the last party that handed the feature on otherwise than it was given it."""
-    name = last = None
-    for step in trace.steps:
-        value = step.value(feature.place)
-        if value is None:
-            continue
-        if last is not None and value != last:
-            name = step.party
-        last = value
-    return name or trace.steps[-1].party
+def cpuid_features() -> list[Feature]:
+    """Give the features of CPUID that Linux or QEMU names, without AMD's copies of leaf 1."""
+    return [f for f in all_features() if isinstance(f.place.word, CpuidWord) and not f.copy_of and (f.linux_names or f.qemu_names)]
+
+
+def shows(words: Mapping[Word, int], feature: Feature) -> bool:
+    """Tell whether CPUID shows a feature."""
+    return bool(read_bit(words, feature.place))
+
+
+def host_words(path: Path) -> Mapping[Word, int]:
+    """Return the host's CPUID, or what its KVM supports where the snapshot tells no more."""
+    return TableWords(path.host.raw or path.host.supported or CpuidTable(), {})
+
+
+def deciding_party(path: Path, feature: Feature, before: bool, after: bool) -> str:
+    """Name the last party that handed a feature on otherwise than it was given it, from what the host shows to what the guest shows."""
+    first, *between, last = path.trace.steps
+    handed = [(first.party, before), *((step.party, step.value(feature.place)) for step in between), (last.party, after)]
+    known = [(party, value) for party, value in handed if value is not None]
+    return [party for (_, given), (party, value) in pairwise(known) if value != given][-1]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vcpuid import qemu
 from vcpuid.cpuid import Bit, Snapshot
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.errors import KvmError, QemuError
 from vcpuid.path.decisions import Action, Rule
 from vcpuid.path.explain import Explanation, Reason, explain
-from vcpuid.path.pipeline import Path, resolve
+from vcpuid.path.pipeline import Path, qemu_tables, resolve
 from vcpuid.path.proposal import nearest, propose
 from vcpuid.path.stack import Stack
 from vcpuid.qemu.catalog import catalog
@@ -121,9 +120,7 @@ def _resolve(cpu: str, host: Snapshot, stack: Stack) -> tuple[Path | None, str |
 def _enforced(cpu: str, host: Snapshot, stack: Stack) -> bool:
     """Tell whether QEMU itself would be content: `enforce` is its own way to ask (AVX10's version counts, and is no bit)."""
     try:
-        qemu.guest_tables(
-            f"{cpu},enforce=on", host=host, qemu=stack.qemu, machine=stack.machine, smp=stack.smp, kernel=stack.kernel, params=stack.params
-        )
+        qemu_tables(f"{cpu},enforce=on", host, stack)
     except QemuError:
         return False
     return True

@@ -13,7 +13,7 @@ _FILTER = "x86_cpu_filter_features, target/i386/cpu.c"
 
 NOT_SUPPORTED = Rule(
     "qemu.filter.kvm", "KVM does not support it on this host", _FILTER,
-    remedy="a newer kernel, another host, or x-force-features=on at the guest's own risk",
+    remedy="see why KVM does not offer it: a newer kernel, a module parameter, or another host may help",
 )  # fmt: skip
 PROCESSOR_TRACE = Rule("qemu.filter.processor-trace", "the host's Processor Trace lacks what QEMU's fixed one has", _FILTER)
 
