@@ -26,8 +26,8 @@ def features(snapshot: Snapshot, spelling: Spelling) -> dict[str, bool]:
 
 
 def nameless(snapshot: Snapshot, spelling: Spelling, party: str) -> list[str]:
-    """Tell of the features that the CPU has and the party has no name for."""
-    lost = [feature.name for feature, has in _told(snapshot) if has and not spelling(feature)]
+    """Tell of the features that the CPU has and the party has no name for; AMD's copies of leaf 1 go by their originals' names."""
+    lost = [feature.name for feature, has in _told(snapshot) if has and not spelling(feature.copy_of or feature)]
     return [f"features without a name in {party}: {' '.join(lost)}"] if lost else []
 
 

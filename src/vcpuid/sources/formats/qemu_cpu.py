@@ -52,10 +52,9 @@ def _name(feature: Feature) -> str | None:
 
 
 def _loses(snapshot: Snapshot) -> list[str]:
-    return [
-        "all but vendor, family, model, stepping, name, address width and the features that QEMU names",
-        *nameless(snapshot, _name, "QEMU"),
-    ]
+    rest = "all but vendor, family, model, stepping, name, address width and the features that QEMU names"
+    comma = ["the name, since it has a comma"] if "," in _model_id(snapshot) else []
+    return [rest, *comma, *nameless(snapshot, _name, "QEMU")]
 
 
 FORMAT = Format("qemu", "QEMU's -cpu argument", lambda text: False, None, write, holds=("named",), loses=_loses)

@@ -70,13 +70,16 @@ def _prepare(snapshots: Sequence[Snapshot], to: str, part: str | None) -> tuple[
 def _fit(snapshot: Snapshot, form: Format, part: str | None) -> tuple[Snapshot, list[str]]:
     if form.holds == EVERYTHING:
         return snapshot, []
-    native = form.holds[0] if form.holds[0] in TABLES else "raw"
+    by_name = form.holds[0] not in TABLES
+    native = "raw" if by_name else form.holds[0]
     chosen = next((name for name in ([part] if part else [native, *TABLES]) if getattr(snapshot, name)), None)
     kept: dict[str, Any] = {name: getattr(snapshot, name) for name in form.holds if name not in TABLES}
     lost: list[str] = []
     if chosen is not None:
         kept[native], lost = _as(native, chosen, getattr(snapshot, chosen))
-        kept.pop("named", None)  # names add nothing to a table
+        if by_name:  # names are all that comes back, and `loses` says so
+            kept.pop("named")
+            lost = []
     elif part is not None or not any(kept.values()):
         raise InputError(f"the snapshot has not {TABLES[part]}" if part else f"the snapshot has nothing that {form.title} holds")
     ready = Snapshot(**kept)
