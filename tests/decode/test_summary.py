@@ -1,0 +1,264 @@
+"""What several fields say together, on registers of real processors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vcpuid import decode, sources
+from vcpuid.cpuid import CpuidTable, Entry
+from vcpuid.decode.descriptors import describe
+from vcpuid.decode.identity import family_model_stepping
+from vcpuid.decode.layout import layout
+
+CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
+
+INTEL = Entry(0, 0, 0, 0x20, 0x756E6547, 0x6C65746E, 0x49656E69)
+AMD = Entry(0, 0, 0, 0x10, 0x68747541, 0x444D4163, 0x69746E65)
+
+
+def intel(*entries: tuple[int, ...]) -> CpuidTable:
+    return CpuidTable([INTEL, *(Entry(function, index, 0, *registers) for function, index, *registers in entries)])
+
+
+def amd(*entries: tuple[int, ...]) -> CpuidTable:
+    return CpuidTable([AMD, *(Entry(function, index, 0, *registers) for function, index, *registers in entries)])
+
+
+@pytest.mark.parametrize(
+    ("signature", "told"),
+    [
+        (0xC06F2, (6, 0xCF, 2)),
+        (0xA20F12, (0x19, 0x21, 2)),
+        (0xF4A, (15, 4, 10)),
+        (0x673, (6, 7, 3)),
+        (0x543, (5, 4, 3)),
+        (0x1300F10, (0x22, 1, 0)),
+    ],
+)
+def test_family_model_and_stepping(signature: int, told: tuple[int, int, int]) -> None:
+    assert family_model_stepping(signature) == told
+
+
+@pytest.mark.parametrize(
+    ("leaf0", "signature", "names"),
+    [
+        (INTEL, 0xC06F2, ("Raptor Cove", "Emerald Rapids")),
+        (INTEL, 0x50654, ("Skylake", "Skylake-X")),
+        (INTEL, 0x50657, ("Skylake", "Cascade Lake")),
+        (AMD, 0xA20F12, ("Zen 3", "Vermeer")),
+        (AMD, 0xA10F11, ("Zen 4", "Genoa")),
+        (AMD, 0xFFF0FF0, (None, None)),
+    ],
+)
+def test_the_names_of_processors(leaf0: Entry, signature: int, names: tuple[str | None, str | None]) -> None:
+    who = decode.identity(CpuidTable([leaf0, Entry(1, 0, 0, signature, 0, 0, 0)]))
+    assert (who.microarchitecture, who.design) == names
+
+
+def test_a_brand_is_what_stands_before_its_end() -> None:
+    table = amd((0x80000002, 0, 0x20444D41, 0x43595045, 0x00202020, 0x58585858))
+    assert decode.identity(table).brand == "AMD EPYC"
+
+
+def test_caches_of_leaf_4() -> None:
+    table = intel((4, 0, 0xFC004121, 0x02C0003F, 0x3F, 0), (4, 1, 0xFC1FC163, 0x0380003F, 0x7FFF, 4), (4, 2, 0, 0, 0, 0))
+    first, third = decode.caches(table)
+    assert (first.name, first.size, first.ways, first.line, first.sets, first.shared) == ("L1d", 48 << 10, "12", 64, 64, 2)
+    assert (third.name, third.size, third.ways, third.shared, third.inclusive) == ("L3", 30 << 20, "15", 128, False)
+
+
+def test_caches_of_amds_old_leaves() -> None:
+    table = amd((0x80000005, 0, 0, 0, 0x40020140, 0x40020140), (0x80000006, 0, 0, 0, 0x02008140, 0x00800000 | 0x30 << 12 | 0x140))
+    assert [(cache.name, cache.size, cache.ways) for cache in decode.caches(table)] == [
+        ("L1d", 64 << 10, "2"),
+        ("L1i", 64 << 10, "2"),
+        ("L2", 512 << 10, "16 to 31"),
+        ("L3", 16 << 20, "off"),
+    ]
+
+
+def test_descriptors_of_leaf_2() -> None:
+    table = intel((2, 0, 0x605B5101, 0, 0, 0x7B7040))
+    assert [(cache.name, cache.size) for cache in decode.caches(table)] == [("L1d", 16 << 10), ("L2", 512 << 10)]
+    assert [(tlb.kind, tlb.entries) for tlb in decode.tlbs(table)] == [("code", 128), ("data", 64)]
+    assert describe(0x63) == "data TLB 2M/4M pages, 32 entries, 4-way; data TLB 1G pages, 4 entries, 4-way"
+    assert describe(0x70, "cyrix") != describe(0x70)
+    assert describe(0xEE) == "unknown descriptor 0xee"
+
+
+def test_a_register_of_leaf_2_that_is_not_valid_has_no_descriptors() -> None:
+    assert not decode.caches(intel((2, 0, 1, 0x8000002C, 0x80000060, 0)))
+
+
+def test_topology_of_leaf_0x1f() -> None:
+    table = intel((0x1F, 0, 1, 2, 0x100, 5), (0x1F, 1, 3, 8, 0x201, 5), (0x1F, 2, 4, 16, 0x502, 5), (0x1F, 3, 0, 0, 3, 5))
+    found = decode.topology(table)
+    assert [(level.name, level.shift, level.processors) for level in found.levels] == [("core", 1, 2), ("die", 3, 8), ("package", 4, 16)]
+    assert (found.apic_id, found.source, found.processors) == (5, "0x1f", 16)
+    assert found.counts() == {"thread": 16, "core": 8, "die": 2, "package": 1}
+
+
+def test_topology_of_amds_leaf_0x80000026() -> None:
+    table = amd((0x80000026, 0, 1, 2, 0x100, 3), (0x80000026, 1, 4, 16, 0x201, 3), (0x80000026, 2, 7, 32, 0x402, 3))
+    found = decode.topology(table)
+    assert [(level.name, level.processors) for level in found.levels] == [("core", 2), ("complex", 16), ("package", 32)]
+
+
+def test_topology_without_a_topology_leaf() -> None:
+    table = intel((1, 0, 0x6FB, 0x03040800, 0, 1 << 28), (4, 0, 0x0C000121, 0x01C0003F, 0x3F, 1))
+    found = decode.topology(table)
+    assert (found.processors, found.apic_id, found.source) == (4, 3, "0x4")
+
+
+def test_a_package_is_drawn_as_boxes() -> None:
+    table = intel(
+        (4, 0, 0x04004121, 0x01C0003F, 0x3F, 0),
+        (4, 1, 0x0401C163, 0x03C0003F, 0xFFF, 0),
+        (0xB, 0, 1, 2, 0x100, 0),
+        (0xB, 1, 2, 4, 0x201, 0),
+    )
+    assert decode.draw_topology(decode.topology(table)) == [
+        "┌ package ────────────────────────────┐",
+        "│ ┌ core ─────────┐ ┌ core ─────────┐ │",
+        "│ │ thread thread │ │ thread thread │ │",
+        "│ │ L1d 32 KiB    │ │ L1d 32 KiB    │ │",
+        "│ └───────────────┘ └───────────────┘ │",
+        "│ L3 4 MiB                            │",
+        "└─────────────────────────────────────┘",
+    ]
+
+
+def test_no_drawing_is_wider_than_it_may_be() -> None:
+    table = intel((0xB, 0, 1, 2, 0x100, 0), (0xB, 1, 8, 256, 0x201, 0))
+    lines = decode.draw_topology(decode.topology(table))
+    assert max(map(len, lines)) < 130
+    assert "… 128 in all" in "\n".join(lines)
+
+
+def test_the_xsave_area_in_both_forms() -> None:
+    table = intel(
+        (0xD, 0, 0x60007, 0, 11008, 0),
+        (0xD, 1, 0x1F, 0, 0x100, 0),
+        (0xD, 2, 256, 576, 0, 0),
+        (0xD, 8, 128, 0, 1, 0),
+        (0xD, 17, 64, 2752, 2, 0),
+        (0xD, 18, 8192, 2816, 6, 0),
+    )
+    area = decode.xsave(table)
+    assert [(c.name, c.offset, c.compacted, c.supervisor, c.xfd) for c in area.components[2:]] == [
+        ("AVX", 576, 576, False, False),
+        ("PT", None, 832, True, False),
+        ("XTILECFG", 2752, 960, False, False),
+        ("XTILEDATA", 2816, 1024, False, True),
+    ]
+    assert (area.size, area.compacted_size) == (11008, 9216)
+    assert any("XTILEDATA (64-byte aligned, XFD)" in line for line in decode.draw_xsave(area))
+
+
+CPUS = sorted(CAPTURES.glob("*.txt.gz"))
+
+
+@pytest.mark.parametrize("path", CPUS[::5], ids=lambda path: path.name.removesuffix(".txt.gz"))
+def test_components_fill_the_area_that_leaf_0xd_tells(path: Path) -> None:
+    area = decode.xsave(sources.read(path).raw)
+    ends = [component.offset + component.size for component in area.components if component.offset is not None]
+    assert max(ends, default=0) == area.size
+
+
+def test_frequencies() -> None:
+    found = decode.frequencies(intel((0x15, 0, 2, 160, 25_000_000, 0), (0x16, 0, 2000, 3400, 100, 0)))
+    assert (found.tsc, found.crystal, found.base, found.most, found.bus) == (2 * 10**9, 25 * 10**6, 2 * 10**9, 34 * 10**8, 10**8)
+    assert decode.frequencies(intel((0x15, 0, 2, 168, 0, 0), (0x16, 0, 2016, 3400, 100, 0))).crystal == 24_000_000
+    assert decode.frequencies(intel()).tsc is None
+
+
+def test_the_timing_leaf_of_a_hypervisor() -> None:
+    table = intel((0x40000000, 0, 0x40000010, 0x61774D56, 0x4D566572, 0x65726177), (0x40000010, 0, 2_400_000, 66_000, 0, 0))
+    found = decode.frequencies(table)
+    assert (found.tsc, found.bus, found.source) == (2_400_000_000, 66_000_000, "0x40000010")
+
+
+def test_facts_are_told_of_what_is_there_alone() -> None:
+    assert decode.facts(intel()) == {}
+    told = decode.facts(amd((0x8000001F, 0, 0xB, 0x173, 0x1F3, 5), (0x80000008, 0, 0x3030, 0, 0, 0)))
+    assert told["memory encryption"] == "SME, SEV, SEV-ES; C-bit 51; 499 encrypted guests, ASIDs from 5 on without SEV-ES"
+    assert told["addresses"] == "48 bits physical, 48 bits linear; 5 bits less under memory encryption"
+    sgx = intel((0x12, 0, 3, 0, 0, 0x241F), (0x12, 2, 0x70200001, 0, 0x5D80001, 0))
+    assert decode.facts(sgx)["SGX"] == "SGX2; enclaves up to 2^36 bytes; EPC 0x70200000 to 0x75f7ffff"
+
+
+def values(entry: Entry, who: str) -> dict[str, str]:
+    return {value.field.name: str(value.reading) for value in decode.leaf(entry, who).values()}
+
+
+def test_the_same_bits_mean_other_things() -> None:
+    leaf = Entry(0x80000001, 0, 0, 0, 0x40000000, 0, 1 << 24 | 1 << 16)
+    assert values(leaf, "amd")["pkg_type"] == "4"
+    assert "pkg_type" not in values(leaf, "intel")
+    assert values(leaf, "cyrix")["cxmmx"] == values(leaf, "amd")["fxsr"] == "yes"
+    assert values(leaf, "transmeta")["fcmov"] == "yes"
+    hypervisor = Entry(0x40000001, 0, 0, 0x31237648, 0, 0, 0)
+    assert values(hypervisor, "hyperv")["hv_interface"] == "Hv#1"
+    assert values(hypervisor, "kvm")["kvm-nopiodelay"] == "no"
+    assert values(hypervisor, "xen")["xen_major"] == str(0x3123)
+
+
+def test_hypervisors_are_known_wherever_their_leaves_are() -> None:
+    kvm = (0x4B4D564B, 0x564B4D56, 0x4D)
+    table = intel(
+        (0x40000000, 0, 0x40000005, 0x7263694D, 0x666F736F, 0x76482074),
+        (0x40000001, 0, 0x31237648, 0, 0, 0),
+        (0x40000100, 0, 0x40000101, *kvm),
+        (0x40000101, 0, 1 << 24, 0, 0, 0),
+    )
+    assert decode.parties(table).hypervisors == {0x40000000: "hyperv", 0x40000100: "kvm"}
+    (leaf,) = decode.leaves(table, [(0x40000101, None)])
+    assert leaf.who == "kvm"
+    assert leaf.value("kvmclock-stable-bit") == 1
+
+
+def test_reserved_bits_that_are_set_are_shown() -> None:
+    entry = Entry(1, 0, 0, 0, 0, 1 << 16, 1 << 10)
+    shown = [(v.register, v.field.bits, str(v.reading)) for v in decode.leaf(entry, "intel").values() if v.raw]
+    assert shown == [("ecx", "16", "0x1"), ("edx", "10", "0x1")]
+    assert "0x1.0.ecx.16 reserved 0x1\n" in decode.spell(CpuidTable([INTEL, entry]))
+
+
+def test_the_index_of_a_leaf_without_sub_leaves_does_not_count() -> None:
+    assert values(Entry(0x80000008, 3, 0, 0x3030, 0, 0, 0), "amd")["phys_addr_bits"] == "48 bits"
+
+
+# ---- differences
+
+
+def test_a_change_of_a_field_is_named() -> None:
+    (change,) = decode.diff(intel((7, 0, 0, 0x20, 0, 0)), intel((7, 0, 0, 0, 0, 0)))
+    assert (str(change), change.before, change.after) == ("7.0.ebx.5 avx2: yes -> no", 1, 0)
+    (change,) = decode.diff(intel((4, 0, 0x04000121, 0, 0, 0)), intel((4, 0, 0x0C000121, 0, 0, 0)))
+    assert str(change) == "4.0.eax.31:26 num_cores_on_die: 2 -> 4"
+
+
+def test_what_differs_from_cpu_to_cpu_is_left_out_unless_asked_for() -> None:
+    one, other = intel((1, 0, 0x6FB, 0x00010800, 0, 0)), intel((1, 0, 0x6FB, 0x02010800, 0, 0))
+    assert decode.diff(one, other) == []
+    assert [change.field.name for change in decode.diff(one, other, ignore=())] == ["local_apic_id"]
+
+
+def test_fields_that_are_left_out_are_fields() -> None:
+    for function, name in decode.PER_CPU:
+        assert name in {field.name for word in layout(function, 0, "amd") for field in word.fields}
+
+
+def test_an_entry_that_one_table_has_differs_where_it_is_not_zero() -> None:
+    assert decode.diff(intel(), intel((0x16, 0, 0, 0, 0, 0))) == []
+    (change,) = decode.diff(intel(), intel((0x16, 0, 2000, 0, 0, 0)))
+    assert str(change) == "16.0.eax.15:0 cpu_base_mhz: - -> 2000 MHz"
+
+
+def test_spread_tells_every_cpu() -> None:
+    tables = [intel((0xB, 0, 0, 1, 0x100, cpu), (0x1A, 0, core << 24, 0, 0, 0)) for cpu, core in ((0, 0x40), (1, 0x40), (8, 0x20))]
+    found = decode.spread(tables)
+    assert [(one.field.name, one.values) for one in found] == [("x2apic_id", (0, 1, 8)), ("core_type", (0x40, 0x40, 0x20))]
+    assert found[1].texts() == ("Core", "Core", "Atom")
