@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from vcpuid.sources.formats import FORMATS, parse
 from vcpuid.sources.formats.form import EVERYTHING
 from vcpuid.sources.formats.writing import TABLES, WRITABLE, losses, write
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"
 BOTH_WAYS = [form.name for form in FORMATS if form.read is not None and form.write is not None and form.holds[0] != "named"]
 SEVERAL = [name for name in BOTH_WAYS if WRITABLE[name].several]
 
@@ -165,3 +168,9 @@ def test_what_cannot_be_written_is_refused(cpu: Snapshot, form: str, part: str |
 
 def test_every_name_of_a_form_is_its_own() -> None:
     assert len({form.name for form in FORMATS}) == len(FORMATS)
+
+
+def test_every_form_is_documented() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\| (yes|no) \| (yes|no) \|", DOCUMENT.read_text(), re.MULTILINE)
+    told = {form.name: (form.read is not None, form.write is not None) for form in FORMATS}
+    assert {name: (reads == "yes", writes == "yes") for name, reads, writes in rows} == told

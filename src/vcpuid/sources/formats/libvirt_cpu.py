@@ -16,13 +16,16 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from vcpuid.cpuid import Snapshot
-from vcpuid.cpuid.features import Feature
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.documents import parse_xml
 from vcpuid.sources.formats.form import Format
 from vcpuid.sources.formats.names import features, nameless
+
+if TYPE_CHECKING:
+    from vcpuid.cpuid.features import Feature
 
 _HAS = {None: True, "require": True, "force": True, "disable": False, "forbid": False}
 _MODEL, _MODEL_FEATURES = "486", {"fpu", "pse", "vme"}

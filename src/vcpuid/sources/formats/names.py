@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from vcpuid.cpuid import CpuidWord, Snapshot
-from vcpuid.cpuid.features import Feature
-from vcpuid.cpuid.names import all_features, find_all
 from vcpuid.errors import InputError
 
-Spelling = Callable[[Feature], str | None]
+if TYPE_CHECKING:  # the table of names is read when a form needs it, not when any file is
+    from vcpuid.cpuid.features import Feature
+
+Spelling = Callable[["Feature"], str | None]
 """What a party calls a feature, None where it has no name for it."""
 
 
@@ -32,6 +34,8 @@ def nameless(snapshot: Snapshot, spelling: Spelling, party: str) -> list[str]:
 
 
 def _told(snapshot: Snapshot) -> Iterator[tuple[Feature, bool]]:
+    from vcpuid.cpuid.names import all_features
+
     if not snapshot.raw:
         for name, has in snapshot.named.items():
             yield from ((feature, has) for feature in _meant(name))
@@ -45,6 +49,8 @@ def _told(snapshot: Snapshot) -> Iterator[tuple[Feature, bool]]:
 
 def _meant(name: str) -> tuple[Feature, ...]:
     """Return every bit that QEMU or libvirt call so, since QEMU has names for two; else what the name means best."""
+    from vcpuid.cpuid.names import find_all
+
     try:
         meant = find_all(name)
     except InputError:

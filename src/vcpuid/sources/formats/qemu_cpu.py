@@ -1,17 +1,22 @@
 """QEMU's -cpu argument, written only: the model `base`, which has nothing, and all that the CPU has by QEMU's names.
 
-base,vendor=GenuineIntel,family=6,model=85,stepping=4,level=22,xlevel=0x80000008,model-id=…,+fpu,+vme,…
+    base,vendor=GenuineIntel,level=0x16,family=6,model=85,stepping=4,xlevel=0x80000008,model-id=…,+fpu,+vme,…
+
+QEMU builds the same table from it, but for what no property sets: caches, where the CPU's are not those of `base`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from vcpuid.cpuid import Snapshot
-from vcpuid.cpuid.features import Feature
 from vcpuid.sources.formats.form import Format
 from vcpuid.sources.formats.names import features, nameless
 from vcpuid.versions import QEMUS
+
+if TYPE_CHECKING:
+    from vcpuid.cpuid.features import Feature
 
 
 def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from functools import cache
 
 from vcpuid.cpuid import Snapshot
-from vcpuid.cpuid.names import all_features
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.documents import parse_json
 from vcpuid.sources.formats.form import Format
@@ -45,6 +44,8 @@ def _cpu(model: dict[str, object], source: str) -> Snapshot:
 @cache
 def _main_names() -> dict[str, str]:
     """Give the main name for each name of a feature that any release of QEMU has."""
+    from vcpuid.cpuid.names import all_features
+
     return {name: qemu.name for feature in all_features() for qemu in reversed(feature.qemu_names) for name in (qemu.name, *qemu.aliases)}
 
 
