@@ -26,8 +26,9 @@ def of(host: Read, cpu: str) -> Clocks:
         ("Haswell-noTSX,+invtsc", "tsc"),
         ("Haswell-noTSX,-kvmclock", "tsc"),
         ("Haswell-noTSX,hv-time", "kvm-clock"),  # Linux prefers KVM where it stands behind Hyper-V
-        ("Haswell-noTSX,kvm=off,hv-time", "hyperv_clocksource_tsc_page"),
-        ("Haswell-noTSX,kvm=off,hv-relaxed", "hpet"),
+        ("Haswell-noTSX,kvm=off,hv-time,hv-vpindex", "hyperv_clocksource_tsc_page"),
+        ("Haswell-noTSX,kvm=off,hv-vpindex", "hpet"),
+        ("Haswell-noTSX,kvm=off,hv-time", "tsc"),  # without hv-vpindex Linux wants nothing of Hyper-V
         ("Haswell-noTSX,kvm=off", "tsc"),
         ("Haswell-noTSX,-tsc,-kvmclock", "hpet"),
     ],

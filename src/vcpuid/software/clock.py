@@ -16,6 +16,7 @@ from vcpuid.software.cpu import SoftwareCpu
 _KVM, _HYPERV = b"KVMKVMKVM\0\0\0", b"Microsoft Hv"
 _KVM_BASES = (0x40000100, 0x40000000)
 _OLD_CLOCK, _NEW_CLOCK, _STABLE = 1 << 0, 1 << 3, 1 << 24  # leaf base + 1, EAX
+_MANDATORY = 1 << 5 | 1 << 6
 _REFERENCE_COUNTER, _STIMER, _REFERENCE_TSC, _INVARIANT = 1 << 1, 1 << 3, 1 << 9, 1 << 15  # Hyper-V's features, EAX
 
 
@@ -43,7 +44,7 @@ class Clocks(NamedTuple):
 def clocks(cpu: SoftwareCpu) -> Clocks:
     """Say what a Linux guest keeps time by."""
     kvm = next((base for base in _KVM_BASES if _signature(cpu, base) == _KVM), None)
-    on_hyperv = kvm is None and _signature(cpu, hyperv.VENDOR) == _HYPERV
+    on_hyperv = kvm is None and _is_hyperv(cpu)
     if not cpu.linux.has("HYPERVISOR"):
         kvm, on_hyperv = None, False
     sources = [*_tsc(cpu, on_hyperv), *(_kvm_clock(cpu, kvm) if kvm else ()), *(_hyperv(cpu) if on_hyperv else ())]
@@ -55,6 +56,11 @@ def clocks(cpu: SoftwareCpu) -> Clocks:
 
 def _signature(cpu: SoftwareCpu, base: int) -> bytes:
     return b"".join(register.to_bytes(4, "little") for register in cpu.table.registers(base)[1:])
+
+
+def _is_hyperv(cpu: SoftwareCpu) -> bool:
+    """Linux wants Hyper-V's name, hypercalls and hv-vpindex, else it goes on as without a hypervisor (ms_hyperv_platform)."""
+    return _signature(cpu, hyperv.VENDOR) == _HYPERV and not _MANDATORY & ~_hyperv_features(cpu)
 
 
 def _invariant(cpu: SoftwareCpu) -> bool:
