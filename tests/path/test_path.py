@@ -157,6 +157,13 @@ def test_an_observation_holds_for_the_kernel_that_made_it_alone() -> None:
     assert [(reason.party, reason.feature) for reason in told.chain][-1] == ("linux", "avx")
 
 
+def test_explain_says_why_proc_cpuinfo_does_not_name_a_feature() -> None:
+    told = explain(find("spec_ctrl"), path("host"))
+    assert told.hidden is not None
+    assert "has no quoted name" in told.hidden
+    assert explain(find("avx2"), path("host")).hidden is None
+
+
 def test_a_guest_is_a_snapshot_and_a_host_again() -> None:
     outer = path("host,+vmx")
     guest = guest_snapshot(outer)

@@ -49,7 +49,13 @@ def sheet(explanation: Explanation) -> Sheet:
         rows=[_row(stage) for stage in explanation.stages],
         data=explanation.as_dict(),
         head=[f"{feature.name}{where}", f"-cpu {explanation.path.cpu}, QEMU {stack.qemu}, {stack.machine}, Linux {stack.kernel}", ""],
-        foot=["", explanation.verdict, *_because(explanation), *_remedy(explanation)],
+        foot=[
+            "",
+            explanation.verdict,
+            *_because(explanation),
+            *_remedy(explanation),
+            *([explanation.hidden] if explanation.hidden else []),
+        ],
         styles={"party": "bold"},
     )
 

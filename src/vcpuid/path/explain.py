@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import Feature, by_bit
+from vcpuid.cpuid.notes import notes
 from vcpuid.path.decisions import Action, Basis, Decision, Rule, Step
 from vcpuid.path.pipeline import Path
 from vcpuid.versions import kernel as kernel_tables
@@ -99,6 +100,12 @@ class Explanation:
         """Whether the guest sees it; None for what no CPUID bit or MSR tells a guest."""
         return self.stages[-1].value
 
+    @property
+    def hidden(self) -> str | None:
+        """Why /proc/cpuinfo does not name the feature, whether the kernel uses it or not; None where it names it."""
+        said = notes(self.feature, kernel_tables(self.path.stack.kernel))
+        return next((note.text for note in said if note.topic == "hidden"), None)
+
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
@@ -113,6 +120,7 @@ class Explanation:
             "stages": [stage.as_dict() for stage in self.stages],
             "chain": [reason.as_dict() for reason in self.chain],
             "remedy": self.remedy,
+            "hidden": self.hidden,
             "remarks": list(self.path.remarks),
         }
 
