@@ -130,6 +130,11 @@ def test_a_package_is_drawn_as_boxes() -> None:
     ]
 
 
+def test_a_cache_that_no_level_of_the_topology_shares_has_a_box_of_its_own() -> None:
+    table = intel((4, 0, 0x0401C143, 0x03C0003F, 0xFFF, 0), (0xB, 0, 1, 2, 0x100, 0), (0xB, 1, 6, 32, 0x201, 0))
+    assert decode.draw_topology(decode.topology(table))[1].startswith("│ ┌ up to 8 threads ─")
+
+
 def test_no_drawing_is_wider_than_it_may_be() -> None:
     table = intel((0xB, 0, 1, 2, 0x100, 0), (0xB, 1, 8, 256, 0x201, 0))
     lines = decode.draw_topology(decode.topology(table))

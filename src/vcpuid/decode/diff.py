@@ -64,7 +64,7 @@ def diff(a: CpuidTable, b: CpuidTable, ignore: Collection[Place] = PER_CPU) -> l
         old, new = first.get((function, index)), second.get((function, index))
         if old is not None and new is not None and old[3:] == new[3:] and here.of(function) == there.of(function):
             continue
-        changes += _changes(_leaf(old, here.of(function)), _leaf(new, there.of(function)), ignore)
+        changes += _changes((function, index), _leaf(old, here.of(function)), _leaf(new, there.of(function)), ignore)
     return changes
 
 
@@ -109,15 +109,13 @@ def _leaf(entry: Entry | None, who: str) -> Leaf | None:
     return None if entry is None else leaf(entry, who)
 
 
-def _changes(old: Leaf | None, new: Leaf | None, ignore: Collection[Place]) -> Iterator[FieldChange]:
-    some = old or new
-    assert some is not None, "one table has the entry"
+def _changes(key: tuple[int, int], old: Leaf | None, new: Leaf | None, ignore: Collection[Place]) -> Iterator[FieldChange]:
     for number, register in enumerate(REGISTERS):
         before, after = _raw(old, number), _raw(new, number)
-        for field in sorted(before.keys() | after.keys(), key=lambda each: (each.low, each.width)):
+        for field in sorted(before.keys() | after.keys(), key=lambda each: (each.low, each.width, each.name)):
             values = before.get(field), after.get(field)
-            if values[0] != values[1] and any(values) and (some.function, field.name) not in ignore:
-                yield FieldChange(some.function, some.index, register, field, *values)
+            if values[0] != values[1] and any(values) and (key[0], field.name) not in ignore:
+                yield FieldChange(*key, register, field, *values)
 
 
 def _raw(some: Leaf | None, number: int) -> dict[Field, int]:

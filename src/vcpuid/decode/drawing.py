@@ -13,7 +13,10 @@ WIDTH = 100
 
 
 class _Group(NamedTuple):
-    """Instances of `names` hold `threads` logical processors each, which share `caches`."""
+    """Instances of `names` hold `threads` logical processors each, which share `caches`.
+
+    Without a name it is no level of the topology: APIC IDs have room for so many sharers, and there may be fewer.
+    """
 
     names: tuple[str, ...]
     threads: int
@@ -23,11 +26,14 @@ class _Group(NamedTuple):
 def draw_topology(found: Topology) -> list[str]:
     """Draw one package: a box for each core, die and so on, and for processors that share a cache."""
     block: list[str] | None = None
-    inner = 1
+    inner = _Group(("thread",), 1, ())
     for group in _groups(found):
-        count = -(-group.threads // inner)
-        block = _box(group, _beside(block, count) if block else ["thread " * min(count, 4) + (f"… {count} threads" if count > 4 else "")])
-        inner = group.threads
+        count = -(-group.threads // inner.threads)
+        how = "at most" if not group.names else "in all" if inner.names else "at least"
+        block = _box(
+            group, _beside(block, count, how) if block else ["thread " * min(count, 4) + (f"… {count} {how}" if count > 4 else "")]
+        )
+        inner = group
     return block or []
 
 
@@ -46,18 +52,18 @@ def _groups(found: Topology) -> list[_Group]:
 
 def _box(group: _Group, content: list[str]) -> list[str]:
     caches = "  ".join(f"{cache.name} {size(cache.size)}" for cache in group.caches)
-    name = ", ".join(group.names)
+    name = ", ".join(group.names) or f"up to {group.threads} threads"
     lines = [*content, *([caches] if caches else [])]
     width = max(len(name) + 2, *(len(line.rstrip()) for line in lines))
-    head = f" {name} " if name else ""
+    head = f" {name} "
     return [f"┌{head}{'─' * (width + 2 - len(head))}┐", *(f"│ {line.rstrip():{width}} │" for line in lines), f"└{'─' * (width + 2)}┘"]
 
 
-def _beside(block: list[str], count: int) -> list[str]:
+def _beside(block: list[str], count: int, how: str) -> list[str]:
     shown = max(1, min(count, WIDTH // (len(block[0]) + 1)))
     lines = [" ".join([line] * shown) for line in block]
     if count > shown:
-        lines[len(lines) // 2] += f"  … {count} in all"
+        lines[len(lines) // 2] += f"  … {count} {how}"
     return lines
 
 
