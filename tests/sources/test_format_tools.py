@@ -86,6 +86,15 @@ def test_cpuid_of_old_prints_no_subleaves() -> None:
     assert cpu.notes == ("the dump does not number the sub-leaves of leaf 7: they are counted in its order",)
 
 
+@pytest.mark.parametrize("text", [CPUID_R, TYCHO], ids=["cpuid", "tycho"])
+def test_a_dump_cut_between_lines_is_known_by_the_cpu_before(text: str) -> None:
+    lines = (text + text.replace("CPU 0", "CPU 1")).splitlines(keepends=True)
+    for kept in range(5, len(lines)):
+        with pytest.raises(InputError, match=rf"^dump.txt:{kept}: the dump (is cut here|ends behind)"):
+            parse("".join(lines[:kept]), "dump.txt")
+    assert [cpu.raw for cpu in parse("".join(lines), "dump.txt")] == [RAW, RAW]
+
+
 @pytest.mark.parametrize("text", [CPUID_R, TYCHO, KCPUID], ids=["cpuid", "tycho", "kcpuid"])
 def test_a_dump_cut_anywhere_is_refused_or_has_whole_answers_only(text: str) -> None:
     refused = []

@@ -49,10 +49,18 @@ class Cpus:
         self._cpus.append({})
 
     def snapshots(self) -> list[Snapshot]:
-        """Return the CPUs in the dump's order; raises InputError where a leaf has two answers, or a heading nothing under it at the end."""
+        """Return the CPUs in the dump's order; raises InputError where a leaf has two answers, or the last CPU is cut."""
         if self._fresh:
             raise InputError("the dump ends behind the heading of a CPU", source=self._source, line=self._line)
-        return [self._snapshot(cpu) for cpu in self._cpus if cpu]
+        cpus = [cpu for cpu in self._cpus if cpu]
+        if len(cpus) > 1:
+            before, last = ([key for key, answers in cpu.items() for _ in answers] for cpu in cpus[-2:])
+            if len(last) < len(before) and last == before[: len(last)]:
+                line = max(line for answers in cpus[-1].values() for line, _ in answers)
+                raise InputError(
+                    "the dump is cut here: of the last CPU it lacks leaves that the one before has", source=self._source, line=line
+                )
+        return [self._snapshot(cpu) for cpu in cpus]
 
     def _snapshot(self, cpu: dict[tuple[int, int | None], list[tuple[int, Registers]]]) -> Snapshot:
         entries: dict[tuple[int, int], Entry] = {}
