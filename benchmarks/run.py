@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from vcpuid import kvm, linux, qemu
@@ -49,8 +50,10 @@ def main() -> None:
     file = str(CAPTURE)
     jobs: dict[str, tuple[Callable[[], object], int, str]] = {
         "path": (lambda: resolve("Skylake-Server-v4", host=host, stack=stack), 200, "1 ms"),
+        "path, a host not seen before": (lambda: resolve("Skylake-Server-v4", host=replace(host), stack=stack), 200, "1 ms"),
         "linux.boot_cpu": (lambda: linux.boot_cpu(host, "6.12"), 200, ""),
         "kvm.supported": (lambda: kvm.supported(host, "6.12"), 200, "0.3 ms"),
+        "kvm.supported, a host not seen before": (lambda: kvm.supported(replace(host), "6.12"), 200, ""),
         "qemu.guest_tables": (lambda: qemu.guest_tables("Skylake-Server-v4", host=host, qemu="11.1"), 200, "1 ms"),
         "qemu.models": (lambda: qemu.models(host, qemu="11.1"), 10, "50 ms"),
         "kvm.set_cpuid": (lambda: kvm.set_cpuid(table, host=host, kernel="6.12"), 200, ""),

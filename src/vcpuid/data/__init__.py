@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from vcpuid.errors import InputError
+
+FOLDER = Path(__file__).parent
+"""Not through importlib.resources, which takes longer to import than the tables take to read."""
 
 
 @cache
@@ -21,7 +23,7 @@ def load(name: str) -> Any:
 
     Raises InputError where a user's own table is cut or gone.
     """
-    bundled = files(__name__).joinpath(f"{name}.json")
+    bundled = FOLDER / f"{name}.json"
     if bundled.is_file():
         return json.loads(bundled.read_bytes())
     own = user_folder() / f"{name}.json"

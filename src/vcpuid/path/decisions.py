@@ -10,7 +10,7 @@ A party turns the words it is given into the words it hands on. For every bit th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -139,7 +139,7 @@ class Step:
     title: str
     before: Mapping[Word, int]
     after: Mapping[Word, int]
-    decisions: tuple[Decision, ...] = ()
+    decisions: Sequence[Decision] = ()
     basis: Basis = Basis.MODELLED
     modelled: Mapping[Word, int] | None = None
     whole: bool = True

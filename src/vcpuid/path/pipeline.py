@@ -13,6 +13,7 @@ from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.kvm.params import split
 from vcpuid.path.decisions import Basis, Step, Trace
+from vcpuid.path.lazy import LazyMapping, LazySequence
 from vcpuid.path.stack import Stack, settle
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.state import CpuState
@@ -115,10 +116,18 @@ def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Prob
     made = qemu_tables(cpu, host, stack)
     table = made.tables[0]
     msrs = _guest_msrs(made.state)
-    machine = Step("qemu", "QEMU's table for KVM_SET_CPUID2", supported.after, TableWords(table, msrs), tuple(made.decisions))
+    machine = Step(
+        "qemu", "QEMU's table for KVM_SET_CPUID2", supported.after, TableWords(table, msrs), LazySequence(lambda: made.decisions)
+    )
     kept = kvm.set_cpuid(table, host=host, kernel=kernel, params=stack.params)
     vcpu = Step("vcpu", "the vCPU's table in KVM", machine.after, TableWords(kept.table, msrs), kept.decisions)
-    guest = Step("guest", GUEST, vcpu.after, GuestWords(kept.table, msrs, kernel), kvm.seen(kept.table, kernel=kernel).decisions)
+    guest = Step(
+        "guest",
+        GUEST,
+        vcpu.after,
+        GuestWords(kept.table, msrs, kernel),
+        LazySequence(lambda: kvm.seen(kept.table, kernel=kernel).decisions),
+    )
     if probe is not None:
         vcpu, guest = _observe(probe, table, vcpu, msrs, kernel)
     trace = Trace((silicon, kernel_step, supported, machine, vcpu, guest))
@@ -223,8 +232,8 @@ def _linux_step(host: Snapshot, kernel: str, stack: Stack, raw: Mapping[Word, in
     boot = kvm.caps(host, kernel, stack.params).boot
     if "flags" not in host.cpuinfo:
         return Step("linux", title, raw, boot.words(), boot.decisions, whole=False)
-    seen = linux.boot_cpu(host, kernel, params, observed=True)
-    return Step("linux", title, raw, seen.words(), boot.decisions, Basis.OBSERVED, boot.words(), whole=False)
+    seen: Mapping[Word, int] = LazyMapping(lambda: linux.boot_cpu(host, kernel, params, observed=True).words())
+    return Step("linux", title, raw, seen, boot.decisions, Basis.OBSERVED, boot.words(), whole=False)
 
 
 def _observe(probe: Probe, table: CpuidTable, vcpu: Step, msrs: Mapping[Word, int], kernel: str) -> tuple[Step, Step]:
@@ -237,5 +246,5 @@ def _observe(probe: Probe, table: CpuidTable, vcpu: Step, msrs: Mapping[Word, in
     }
     real = replace(vcpu, after=TableWords(reading.kept, msrs), basis=Basis.OBSERVED, modelled=vcpu.after)
     looked_up = GuestWords(reading.kept, msrs, kernel)
-    decisions = kvm.seen(reading.kept, kernel=kernel).decisions
+    decisions = LazySequence(lambda: kvm.seen(reading.kept, kernel=kernel).decisions)
     return real, Step("guest", GUEST, real.after, {**seen, **msrs}, decisions, Basis.OBSERVED, looked_up)
