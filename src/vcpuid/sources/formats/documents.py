@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from typing import Any
 
 from vcpuid.errors import InputError
@@ -51,11 +50,6 @@ def number(text: object, what: str, source: str, bits: int = 32) -> int:
     if not isinstance(text, str) or not _NUMBER.fullmatch(text) or (value := int(text, 0)) >> bits:
         raise InputError(f"{what} {str(text)[:40]!r} is not a number of {bits} bits", source=source)
     return value
-
-
-def within(value: object, *kinds: type) -> Iterator[Any]:
-    """Yield the items of a list that are of a kind; nothing where it is no list."""
-    yield from (item for item in value if isinstance(item, kinds)) if isinstance(value, list) else ()
 
 
 def _skip(text: str, place: int) -> int:
