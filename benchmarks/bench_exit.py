@@ -29,9 +29,9 @@ REPETITIONS, ROUNDS, TIMED = 15, 500, 8
 STAMPS = 0x8000  # where the guest writes them
 
 # void loop(uint32_t stamps[][2] /* rdi */, uint64_t rounds /* rsi */); the loop itself wants them in r8 and r9
-ENTER, LEAVE = bytes.fromhex("53" "4989f8" "4989f1"), bytes.fromhex("5bc3")  # push rbx; mov r8, rdi; mov r9, rsi ... pop rbx; ret
-START, STOP = bytes.fromhex("0f31" "418900"), bytes.fromhex("0f31" "41894004" "4983c008" "49ffc9")  # rdtsc, stored; next, one round less
-CPUID, NOP = bytes.fromhex("31c0" "31c9" "0fa2"), bytes.fromhex("31c0" "31c9" "6690")
+ENTER, LEAVE = bytes.fromhex("534989f84989f1"), bytes.fromhex("5bc3")  # push rbx; mov r8, rdi; mov r9, rsi ... pop rbx; ret
+START, STOP = bytes.fromhex("0f31418900"), bytes.fromhex("0f31418940044983c00849ffc9")  # rdtsc, stored; next, one round less
+CPUID, NOP = bytes.fromhex("31c031c90fa2"), bytes.fromhex("31c031c96690")
 OUT = bytes.fromhex("e601")
 
 
@@ -69,7 +69,7 @@ def in_a_guest(instruction: bytes, table: CpuidTable) -> float:
 
 def cycles_a_nanosecond() -> float:
     """Measure the TSC against the system's clock, over a tenth of a second."""
-    code = bytes.fromhex("0f31" "48c1e220" "4809d0" "c3")  # rdtsc; shl rdx, 32; or rax, rdx; ret
+    code = bytes.fromhex("0f3148c1e2204809d0c3")  # rdtsc; shl rdx, 32; or rax, rdx; ret
     with mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC) as page:
         page.write(code)
         place = (ctypes.c_char * mmap.PAGESIZE).from_buffer(page)

@@ -1,6 +1,6 @@
 """Draw docs/strings.svg from docs/strings.json, which benchmarks/bench_strings.py writes: pip install 'vcpuid[docs]'.
 
-    python docs/plot_strings.py
+python docs/plot_strings.py
 """
 
 from __future__ import annotations

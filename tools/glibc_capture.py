@@ -94,8 +94,7 @@ class Glibc:
         source, program = scratch / "list.s", scratch / "list"
         quads = "\n".join(f".quad {name}" for name in self.functions)
         source.write_text(
-            f".text\n.globl _start\n_start: lea list(%rip), %rdi\nint3\n.data\nlist:\n{quads}\n"
-            '.section .note.GNU-stack,"",@progbits\n'
+            f'.text\n.globl _start\n_start: lea list(%rip), %rdi\nint3\n.data\nlist:\n{quads}\n.section .note.GNU-stack,"",@progbits\n'
         )
         _run("cc", "-nostartfiles", "-pie", "-Wl,-z,now,--unresolved-symbols=ignore-all", "-o", program, source, self.libc)
         return program

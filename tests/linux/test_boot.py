@@ -286,6 +286,17 @@ def test_kvm_tells_its_guests_the_tscs_frequency() -> None:
     assert not boot_cpu(host("intel", SKYLAKE)).has("TSC_KNOWN_FREQ")
 
 
+def test_hyperv_tells_the_tscs_frequency_where_linux_takes_it_for_hyperv() -> None:
+    """Without the MSRs for hypercalls and for the VP index (QEMU's hv-vpindex) Linux does not detect it."""
+    signature = (0x40000005, 0x7263694D, 0x666F736F, 0x76482074)
+    leaves = {(1, 0): (0, 0, HYPERVISOR, 0), (0x40000000, 0): signature}
+    frequency, mandatory = 1 << 11, 1 << 5 | 1 << 6
+    whole = host("intel", SKYLAKE, leaves | {(0x40000003, 0): (frequency | mandatory, 0, 0, 1 << 8)})
+    assert boot_cpu(whole).has("TSC_KNOWN_FREQ")
+    partial = host("intel", SKYLAKE, leaves | {(0x40000003, 0): (frequency | 1 << 5, 0, 0, 1 << 8)})
+    assert not boot_cpu(partial).has("TSC_KNOWN_FREQ")
+
+
 def test_kvm_gives_its_guests_no_ls_cfg() -> None:
     signature = (0x40000001, 0x4B4D564B, 0x564B4D56, 0x4D)
     leaves = {(1, 0): (0, 0, HYPERVISOR, 0)}

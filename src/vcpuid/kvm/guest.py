@@ -156,9 +156,7 @@ def _assemble(loop: Sequence[tuple[bool, str]], mode: Mode) -> bytes:
 
 
 @contextmanager
-def machine(
-    table: CpuidTable, mode: Mode = 64, *, cr4: int = 0, apic: bool = True, code: bytes = b""
-) -> Iterator[tuple[Vcpu, mmap.mmap]]:
+def machine(table: CpuidTable, mode: Mode = 64, *, cr4: int = 0, apic: bool = True, code: bytes = b"") -> Iterator[tuple[Vcpu, mmap.mmap]]:
     """Yield the vCPU of a virtual machine with the table set and the code in place, and its memory; all of it is given back at the end.
 
     The memory is 64 KiB from address 0, page tables and code in the lower 20 of them. Raises as `read_cpuid` does.

@@ -13,6 +13,9 @@ VMWARE = Rule("linux.vmware.tsc", "VMware keeps the TSC at one rate and in step"
 _KVM_CLOCKSOURCES = 1 << 0 | 1 << 3
 _HYPERV_FREQUENCY_MSRS, _HYPERV_FREQUENCIES_AVAILABLE, _HYPERV_INVARIANT_TSC = 1 << 11, 1 << 8, 1 << 15
 
+_HYPERV_MANDATORY = 1 << 5 | 1 << 6
+"""The MSRs for hypercalls and for the index of a virtual processor."""
+
 
 def ask(cpu: Cpu) -> None:
     """Ask the hypervisor that announces itself; KVM is preferred where it stands behind Hyper-V's leaves (detect_hypervisor_vendor)."""
@@ -30,6 +33,8 @@ def _kvm(cpu: Cpu, base: int) -> None:
 
 def _hyperv(cpu: Cpu, base: int) -> None:
     features = cpu.leaf(base + 3)
+    if features.eax & _HYPERV_MANDATORY != _HYPERV_MANDATORY:
+        return  # ms_hyperv_platform does not take it for Hyper-V then
     if features.eax & _HYPERV_FREQUENCY_MSRS and features.edx & _HYPERV_FREQUENCIES_AVAILABLE:
         cpu.force("TSC_KNOWN_FREQ", HYPERV_FREQUENCY)
     if features.eax & _HYPERV_INVARIANT_TSC:

@@ -95,9 +95,7 @@ def draw(found: Plan, release: str, machine: str, host: Snapshot, xcr0: int | No
 def _host_properties(host: Snapshot, supported: Supported) -> dict[str, Any]:
     """What "max" and "host" take from the host besides features (host_cpu_instance_init, kvm_cpu_max_instance_init)."""
     signature = host.raw.registers(1).eax
-    name = b"".join(
-        value.to_bytes(4, "little") for leaf in (0x80000002, 0x80000003, 0x80000004) for value in host.raw.registers(leaf)
-    )
+    name = b"".join(value.to_bytes(4, "little") for leaf in (0x80000002, 0x80000003, 0x80000004) for value in host.raw.registers(leaf))
     return {
         "family": (signature >> 8 & 0xF) + (signature >> 20 & 0xFF),
         "model": signature >> 4 & 0xF | signature >> 12 & 0xF0,

@@ -121,5 +121,3 @@ def _msr(word: MsrWord, value: int, new: bool, ledger: Ledger) -> int:
     if new and word.msr == _ARCH_CAPABILITIES and value & _NOT_VULNERABLE == _NOT_VULNERABLE:
         return ledger.set(word, value, _FB_CLEAR, FB_CLEAR)
     return value
-
-
