@@ -50,6 +50,7 @@ REASONS = {
     ("Deterministic Address Translation Parameters (0x18/n)", "translation cache level"): "cpuid adds 1 to what counts from 1 (Intel SDM)",
     ("Compute Unit Identifiers (0x8000001e/ebx)", "cores per compute unit"): "cpuid takes 2 bits of the field's 8 (AMD APM)",
     ("leaf 2 of GenuineIntel", "0x73"): "a trace cache of 64K µops, which no manual lists",
+    ("leaf 2 of GenuineIntel", "0x81"): "an L2 cache of 128K, which no manual lists",
     **{
         ("leaf 2 of GenuineIntel", f"0x{number}"): "Itanium's, which is no x86 processor"
         for number in ("10", "15", "1a", "77", "7e", "88", "89", "8a", "8d", "90", "96", "9b")

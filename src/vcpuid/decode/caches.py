@@ -126,14 +126,15 @@ def _described_tlbs(table: CpuidTable) -> Iterator[Tlb]:
 
 
 _EXTENDED_TLBS = (
-    (0x80000005, "eax", "l1", "2m_4m"), (0x80000005, "ebx", "l1", "4k"), (0x80000006, "eax", "l2", "2m_4m"),
-    (0x80000006, "ebx", "l2", "4k"), (0x80000019, "eax", "l1", "1g"), (0x80000019, "ebx", "l2", "1g"),
+    (0x80000005, "l1", "2m_4m"), (0x80000005, "l1", "4k"), (0x80000006, "l2", "2m_4m"), (0x80000006, "l2", "4k"),
+    (0x80000019, "l1", "1g"), (0x80000019, "l2", "1g"),
 )  # fmt: skip
+"""Leaf, and how the names of its fields begin and end; those of code and data lie between."""
 
 
 def _extended_tlbs(table: CpuidTable) -> Iterator[Tlb]:
     who = parties(table).vendor
-    for function, _, level, pages in _EXTENDED_TLBS:
+    for function, level, pages in _EXTENDED_TLBS:
         entry = table.get(function)
         if entry is None or who == "intel":
             continue
