@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tarfile
 from collections.abc import Iterator
 from functools import cache
@@ -22,6 +21,7 @@ from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, Snapshot
 from vcpuid.cpuid.names import find_all
 from vcpuid.errors import InputError
 from vcpuid.path.decisions import replay
+from vcpuid.sources.formats import parse
 
 PEERS = Path(os.environ.get("VCPUID_PEERS", "peers-not-given"))
 LIBVIRT, INSTLATX = PEERS / "libvirt-cputestdata.tar.gz", PEERS / "instlatx64-cpuid.tar.xz"
@@ -71,20 +71,6 @@ def snapshot(xml: str) -> Snapshot:
     return Snapshot(raw=CpuidTable(entries), msrs=MsrTable(msrs))
 
 
-def first_thread(dump: str) -> Snapshot:
-    """The first processor of an InstLatx64 dump; sub-leaves are counted where the dump does not number them."""
-    entries: dict[tuple[int, int], Entry] = {}
-    counted: dict[int, int] = {}
-    for line in re.finditer(r"^CPUID ([0-9A-F]{8}): (\w{8})-(\w{8})-(\w{8})-(\w{8})(?: \[SL ([0-9A-F]+)\])?", dump, re.MULTILINE):
-        function, *registers = (int(text, 16) for text in line.groups()[:5])
-        index = int(line[6], 16) if line[6] else counted.get(function, 0)
-        if (function, index) == (0, 1):
-            break
-        counted[function] = index + 1
-        entries.setdefault((function, index), Entry(function, index, 0, *registers))
-    return Snapshot(raw=CpuidTable(entries.values()))
-
-
 def reported(text: str) -> Iterator[str]:
     """Names of the features that QEMU found: the first expansion of a model in its monitor's answers."""
     while True:
@@ -116,7 +102,7 @@ def test_what_a_real_kvm_offered_the_model_offers(name: str) -> None:
 def test_the_law_holds_for_real_processors(kernel: str) -> None:
     assert len(instlatx()) > 400
     for name, text in instlatx().items():
-        host = first_thread(text)
+        host = parse(text, name)[0]
         result = kvm.supported(host, kernel)
         replayed = replay(host.raw.words(), result.decisions)
         words = result.table.words()
