@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import subprocess
@@ -103,3 +104,24 @@ def test_a_guest_without_raw_lines_is_bad_input(guest: str) -> None:
     done = run("diff", HOST, "-", stdin=only)
     assert done.returncode == 3
     assert "RAW" in done.stderr
+
+
+def test_two_dumps_differ_by_field_with_its_meaning() -> None:
+    other = CAPTURES / "kvm-intel.corei7_haswell_4770-rnd00@6.12.txt.gz"
+    done = run("diff", HOST, str(other), "--by", "field", "--format", "json")
+    rows = json.loads(done.stdout)
+    assert done.returncode == 1
+    avx512f = next(row for row in rows if row["place"] == "7.0.ebx.16")
+    assert avx512f["field"] == "avx512f"
+    assert avx512f["host"] != avx512f["guest"]
+    assert run("diff", HOST, HOST, "--by", "field").returncode == 0
+
+
+def test_what_varies_by_cpu_is_left_out_by_default_and_said_so(tmp_path: Path) -> None:
+    lines = gzip.decompress(Path(HOST).read_bytes()).decode().splitlines()
+    there = tmp_path / "other.txt"
+    there.write_text("\n".join(line.replace("00010800", "02010800", 1) if line.startswith("RAW 00000001.0") else line for line in lines))
+    same = run("diff", HOST, str(there), "--by", "field")
+    assert same.returncode == 0
+    assert "left out" in same.stdout
+    assert run("diff", HOST, str(there), "--by", "field", "--all").returncode == 1
