@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.linux import boot_cpu, cpuinfo
 from vcpuid.path.decisions import replay
 from vcpuid.sources.snapshot import parse_snapshot
@@ -100,3 +101,20 @@ def test_replaying_the_decisions_gives_the_words(name: str) -> None:
     assert {word: value for word, value in replay(before, cpu.decisions).items() if value} == {
         word: value for word, value in cpu.words().items() if value
     }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hosts_own_lines_stand_in_for_what_cpuid_cannot_tell(name: str) -> None:
+    host = load(name)
+    info = cpuinfo(host, name.rpartition("@")[2])
+    assert " ".join(info.flags) == host.cpuinfo["flags"]
+    assert " ".join(info.bugs) == host.cpuinfo.get("bugs", "")
+    assert " ".join(info.vmx_flags) == host.cpuinfo.get("vmx_flags", "")
+
+
+def test_a_hosts_own_lines_do_not_stand_in_for_cpuid() -> None:
+    host = load(next(name for name in NAMES if "skylake_x@6.12" in name))
+    raw = CpuidTable(e._replace(ebx=e.ebx & ~(1 << 5)) if e[:2] == (7, 0) else e for e in host.raw)
+    assert "avx2" in cpuinfo(host, "6.12").flags
+    assert "avx2" not in cpuinfo(replace(host, raw=raw), "6.12").flags
+    assert cpuinfo(host, "7.3", observed=False) == cpuinfo(host, "7.3")

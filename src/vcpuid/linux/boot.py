@@ -79,19 +79,21 @@ def boot_cpu(
     kernel: str = "6.12",
     params: Mapping[str, str | int] | None = None,
     observed: bool = False,
+    facts: bool = False,
 ) -> BootCpu:
     """Identify the boot processor as a Linux release does.
 
     `host` gives CPUID (`raw`) and MSRs, `params` what neither shows (see `vcpuid.linux.machine`). With `observed`, the flags that the
-    host's own /proc/cpuinfo printed, where the snapshot has its lines, take the place of those worked out (rule "linux.observed").
+    host's own /proc/cpuinfo printed, where the snapshot has its lines, take the place of those worked out (rule "linux.observed"); with
+    `facts`, only those do that depend on more than CPUID: Linux's own words, bugs and VMX flags.
     Raises InputError for a host that tells no CPUID, for a parameter that is not known and for a release that is not a number.
     """
     if not host.raw and host.supported is None and not (observed and "flags" in host.cpuinfo):
         raise InputError("the host does not tell its CPUID: take a snapshot with RAW lines, or a dump of CPUID")
     cpu = Cpu(host, tables(kernel), Machine(host, params))
     _identify(cpu)
-    if observed:
-        adopt(cpu, host.cpuinfo)
+    if observed or facts:
+        adopt(cpu, host.cpuinfo, of_cpuid=observed)
     return BootCpu(
         cpu.tables, cpu.vendor, cpu.family, cpu.model, cpu.stepping, cpu.phys_bits, cpu.virt_bits,
         tuple(cpu.caps), tuple(cpu.vmx), tuple(cpu.ledger.decisions),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.linux.boot import boot_cpu
 from vcpuid.linux.tables import Place
+from vcpuid.versions import kernel as release
 
 
 class CpuInfo(NamedTuple):
@@ -18,9 +19,14 @@ class CpuInfo(NamedTuple):
     vmx_flags: tuple[str, ...]
 
 
-def cpuinfo(host: Snapshot, kernel: str = "6.12", params: Mapping[str, str | int] | None = None, observed: bool = False) -> CpuInfo:
-    """Say what /proc/cpuinfo shows of the boot processor; takes and raises what `boot_cpu` does."""
-    cpu = boot_cpu(host, kernel, params, observed)
+def cpuinfo(host: Snapshot, kernel: str = "6.12", params: Mapping[str, str | int] | None = None, observed: bool | None = None) -> CpuInfo:
+    """Say what /proc/cpuinfo shows of the boot processor; takes and raises what `boot_cpu` does.
+
+    CPUID does not tell all: the command line counts, and MSRs. Where the host's own lines are at hand, of this kernel, and no `params` say
+    otherwise, they stand in for that part alone; the rest is worked out. With `observed` True they hold for all, with False for nothing.
+    """
+    facts = observed is None and not params and host.kernel is not None and release(host.kernel) == release(kernel)
+    cpu = boot_cpu(host, kernel, params, bool(observed), facts)
     tables = cpu.tables
     vmx = _shown(tables.shown_vmx, cpu.vmx) if cpu.has("VMX") and cpu.vmx[0] else ()
     return CpuInfo(_shown(tables.shown_features, cpu.caps), _shown(tables.shown_bugs, cpu.caps), vmx)

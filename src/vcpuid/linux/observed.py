@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from vcpuid.cpuid.words import CpuidWord
 from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.tables import Place
 from vcpuid.path.decisions import Rule
@@ -15,11 +16,16 @@ OBSERVED = Rule(
 )
 
 
-def adopt(cpu: Cpu, cpuinfo: Mapping[str, str]) -> None:
-    """Give every flag that /proc/cpuinfo would print the value that its lines have; hidden flags and lines not there stay as they are."""
+def adopt(cpu: Cpu, cpuinfo: Mapping[str, str], *, of_cpuid: bool) -> None:
+    """Give every flag that /proc/cpuinfo would print the value that its lines have; hidden flags and lines not there stay as they are.
+
+    Without `of_cpuid`, flags in words that copy a register of CPUID stay as well: what is left is what CPUID alone cannot tell.
+    """
     for line, names in (("flags", cpu.tables.shown_features), ("bugs", cpu.tables.shown_bugs)):
         if line in cpuinfo:
             for word, (shown, on) in _masks(names, cpuinfo[line]).items():
+                if isinstance(cpu.tables.words[word], CpuidWord) and not of_cpuid:
+                    continue
                 before = cpu.caps[word]
                 cpu.caps[word] = cpu.ledger.compute(cpu.tables.words[word], before, before & ~shown | on, OBSERVED)
     if "vmx_flags" in cpuinfo:
