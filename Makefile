@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types check bench clean
+.PHONY: demo test lint types check bench man clean
 
 # explain exits 1 where the guest does not see the feature: an answer, not a failure.
 demo: .venv/.ready
@@ -25,6 +25,10 @@ check: lint types test
 bench: .venv/.ready-dev
 	$(BIN)/python benchmarks/run.py
 
+# One page a verb, in build/man/man1: MANPATH=build/man man vcpuid-explain
+man: .venv/.ready
+	$(BIN)/python tools/man_pages.py man build/man/man1
+
 .venv/.ready: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
@@ -35,4 +39,4 @@ bench: .venv/.ready-dev
 	@touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
