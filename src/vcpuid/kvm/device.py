@@ -175,10 +175,6 @@ class Vm(_Handle):
         """KVM_SET_TSS_ADDR: three pages that KVM on Intel may need for itself, out of the guest's memory."""
         self._ioctl(structs.SET_TSS_ADDR, address)
 
-    def create_irqchip(self) -> None:
-        """KVM_CREATE_IRQCHIP: interrupt controllers in the kernel, among them the vCPU's APIC."""
-        self._ioctl(structs.CREATE_IRQCHIP)
-
     def create_vcpu(self, number: int = 0) -> Vcpu:
         """KVM_CREATE_VCPU."""
         return Vcpu(self._ioctl(structs.CREATE_VCPU, number), self._run_size)
