@@ -8,9 +8,9 @@ Needs a usable /dev/kvm for the first part. Figures are medians; the table is wh
 from __future__ import annotations
 
 import platform
-import statistics
-import time
 from collections.abc import Callable
+
+from timing import median
 
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.errors import VcpuidError
@@ -21,17 +21,6 @@ from vcpuid.kvm.vcpu import set_cpuid
 
 _INTEL = Entry(0, 0, 0, 0x20, 0x756E6547, 0x6C65746E, 0x49656E69)
 _PLAIN = CpuidTable([_INTEL, *(Entry(function, 0, 0, 1, 2, 3, 4) for function in range(1, 0x21))])
-
-
-def median(work: Callable[[], object], runs: int) -> float:
-    """Return the median time of one run in seconds, after a warm-up."""
-    work()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def batch(work: Callable[[], object], times: int = 1000) -> Callable[[], object]:

@@ -8,13 +8,13 @@ Figures are medians over many runs; the goals stand beside them.
 from __future__ import annotations
 
 import gzip
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+from timing import median
 
 from vcpuid import kvm, linux, qemu
 from vcpuid.path.pipeline import resolve
@@ -22,17 +22,6 @@ from vcpuid.path.stack import Stack
 from vcpuid.sources.snapshot import parse_snapshot
 
 CAPTURE = Path(__file__).parents[1] / "tests" / "captures" / "kvm" / "kvm-intel.corei7_skylake_x@6.12.txt.gz"
-
-
-def median(work: Callable[[], object], runs: int = 200) -> float:
-    """Return the median time of one run in seconds, after a warm-up."""
-    work()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def process(*args: str) -> Callable[[], object]:
