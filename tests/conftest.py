@@ -1,19 +1,50 @@
-"""Skips what this machine cannot run, with the reason, and counts how many captures each party answers exactly."""
+"""Skips what this machine cannot run, with the reason, and counts how many captures each party answers exactly.
+
+A test that holds the model against something real says so: `@pytest.mark.conformance(party, origin)`. The party is a row of parties.json,
+which tells what is compared and how it is verified; `origin`, called with the test's parameters, tells whose answer it is, as a dict of
+`kernel` and `qemu` (releases) and `vendor` (leaf 0's twelve letters), None for what has no part in it. Live parties have no origin: it is
+this machine. `--figures FILE` writes the counts.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import re
+import shlex
 import shutil
+import subprocess
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from _pytest.compat import NOTSET
 
 os.environ.setdefault("VCPUID_PEERS", str(Path(__file__).parents[2] / "shared" / "peers"))
 """Data of others, read in place: the folder that the environment names, else the one that may lie beside the project."""
 
-RESULTS: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+PARTIES: dict[str, list[str]] = json.loads((Path(__file__).parent / "parties.json").read_text(encoding="utf-8"))["parties"]
+
+
+class Row(NamedTuple):
+    """What a run's figures are counted by; in a run without the data that a test needs, its origin is all None."""
+
+    party: str
+    how: str
+    kernel: str | None
+    qemu: str | None
+    vendor: str | None
+    test: str
+
+
+FIGURES: dict[Row, dict[str, int]] = defaultdict(lambda: {"exact": 0, "tried": 0, "skipped": 0})
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--figures", metavar="FILE", type=Path, help="write how many captures are answered exactly, as JSON, a row a line")
 
 
 def lacking(wanted: str) -> dict[str, str | None]:
@@ -33,22 +64,70 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name, reason in reasons.items():
             if reason is not None and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=reason))
-        marker = item.get_closest_marker("conformance")
-        if marker is not None:
-            item.user_properties.append(("conformance", marker.args[0]))
+
+
+@cache
+def running_vendor() -> str | None:
+    from vcpuid.errors import UnavailableError
+    from vcpuid.sources import read
+
+    try:
+        return read("live").vendor
+    except UnavailableError:
+        return None
+
+
+@cache
+def running_qemu() -> str | None:
+    command = shlex.split(os.environ.get("VCPUID_QEMU", "")) or ["qemu-system-x86_64"]
+    if shutil.which(command[0]) is None:
+        return None
+    told = re.search(r"version (\S+)", subprocess.run([*command, "--version"], capture_output=True, text=True).stdout)
+    return told and told[1]
+
+
+def row_of(item: pytest.Item, marker: pytest.Mark) -> Row:
+    """Find what a conformance test is counted by; raises where its marker does not tell all of it."""
+    party, *origins = marker.args
+    how = PARTIES[party][1]
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    if how == "live":
+        qemu = running_qemu() if item.get_closest_marker("qemu") else None
+        origin = {"kernel": platform.release(), "qemu": qemu, "vendor": running_vendor()}
+    elif any(value is NOTSET for value in params.values()):
+        origin = dict.fromkeys(("kernel", "qemu", "vendor"))
+    else:
+        (origin_of,) = origins
+        origin = origin_of(**params)
+    return Row(party=party, how=how, test=item.nodeid.partition("::")[0], **origin)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Find the row before the test may be skipped; a wrong marker is that test's error."""
+    marker = item.get_closest_marker("conformance")
+    if marker is not None:
+        item.user_properties.append(("conformance", row_of(item, marker)))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when != "call" or report.skipped:
+    if report.when == "teardown" or (report.when == "setup" and report.passed):
         return
-    for key, party in report.user_properties:
+    for key, row in report.user_properties:
         if key == "conformance":
-            RESULTS[str(party)][0] += report.passed
-            RESULTS[str(party)][1] += 1
+            FIGURES[row]["skipped" if report.skipped else "tried"] += 1
+            FIGURES[row]["exact"] += report.passed
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if RESULTS:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    if FIGURES:
         terminalreporter.section("exact against captures, by party")
-        for party, (exact, tried) in sorted(RESULTS.items()):
-            terminalreporter.write_line(f"{party}: {exact} of {tried} exact")
+    for party in PARTIES:
+        counts = [count for row, count in FIGURES.items() if row.party == party]
+        if counts:
+            exact, tried, skipped = (sum(count[what] for count in counts) for what in ("exact", "tried", "skipped"))
+            terminalreporter.write_line(f"{party}: {exact} of {tried} exact" + (f", {skipped} skipped" if skipped else ""))
+    if config.option.figures is not None and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        lines = [json.dumps(row._asdict() | count) for row, count in sorted(FIGURES.items(), key=lambda item: str(item[0]))]
+        config.option.figures.parent.mkdir(parents=True, exist_ok=True)
+        config.option.figures.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")

@@ -40,6 +40,10 @@ def host(name: str) -> tuple[Snapshot, int | None]:
     return found, None if found.supported.get(0xD) else AVX512_XCR0
 
 
+def origin(row: dict[str, Any]) -> dict[str, str | None]:
+    return {"kernel": row["host"].partition("@")[2], "qemu": row["qemu"], "vendor": host(row["host"])[0].vendor}
+
+
 def rows() -> list[Any]:
     with gzip.open(CAPTURES / "qmp.jsonl.gz", "rt") as lines:
         found = [json.loads(line) for line in lines]
@@ -49,7 +53,7 @@ def rows() -> list[Any]:
 ROWS = rows()
 
 
-@pytest.mark.conformance("qemu model lists")
+@pytest.mark.conformance("QEMU models", origin)
 @pytest.mark.parametrize("row", ROWS)
 def test_models_are_those_that_qemu_lists(row: dict[str, Any]) -> None:
     snapshot, xcr0 = host(row["host"])
@@ -58,7 +62,7 @@ def test_models_are_those_that_qemu_lists(row: dict[str, Any]) -> None:
     assert sorted(listed) == sorted(row["definitions"])
 
 
-@pytest.mark.conformance("qemu model expansions")
+@pytest.mark.conformance("QEMU expansions", origin)
 @pytest.mark.parametrize("row", ROWS)
 def test_models_expand_as_in_qemu(row: dict[str, Any]) -> None:
     snapshot, xcr0 = host(row["host"])
@@ -68,7 +72,7 @@ def test_models_expand_as_in_qemu(row: dict[str, Any]) -> None:
         assert {name: value for name, value in ours.items() if not isinstance(value, bool)} == theirs["other"], cpu
 
 
-@pytest.mark.conformance("qemu realized features")
+@pytest.mark.conformance("QEMU realized", origin)
 @pytest.mark.parametrize("row", ROWS)
 def test_realized_features_are_those_of_the_cpu_object(row: dict[str, Any]) -> None:
     snapshot, xcr0 = host(row["host"])

@@ -37,6 +37,10 @@ def release(name: str) -> str:
     return name.rpartition("@")[2]
 
 
+def origin(name: str) -> dict[str, str | None]:
+    return {"kernel": capture(name).kernel, "qemu": None, "vendor": capture(name).vendor}
+
+
 def lines(table: CpuidTable | None) -> list[str]:
     assert table is not None
     return [str(entry) for entry in table]
@@ -46,19 +50,19 @@ def test_there_are_captures_of_both_modules_and_three_kernels() -> None:
     assert {(name[4:7], release(name)) for name in NAMES} == {(m, k) for m in ("amd", "int") for k in ("6.1", "6.12", "7.3")}
 
 
-@pytest.mark.conformance("kvm supported")
+@pytest.mark.conformance("KVM supported", origin)
 @pytest.mark.parametrize("name", NAMES)
 def test_supported_is_what_the_kernel_answered(name: str) -> None:
     assert lines(answer(name).table) == lines(capture(name).supported)
 
 
-@pytest.mark.conformance("kvm emulated")
+@pytest.mark.conformance("KVM emulated", origin)
 @pytest.mark.parametrize("name", NAMES)
 def test_emulated_is_what_the_kernel_answered(name: str) -> None:
     assert lines(kvm.emulated(capture(name), release(name), PARAMS).table) == lines(capture(name).emulated)
 
 
-@pytest.mark.conformance("kvm hyperv")
+@pytest.mark.conformance("KVM Hyper-V", origin)
 @pytest.mark.parametrize("name", NAMES)
 def test_hyperv_is_what_the_kernel_answered(name: str) -> None:
     assert lines(kvm.hyperv_supported(capture(name), release(name), PARAMS).table) == lines(capture(name).hyperv)

@@ -101,6 +101,10 @@ def pick(name: str, case: str) -> tuple[Capture, Case]:
     return capture, next(c for c in capture.cases if c.name == case)
 
 
+def origin(host: Snapshot) -> dict[str, str | None]:
+    return {"kernel": host.kernel, "qemu": None, "vendor": host.vendor}
+
+
 def kept(capture: Capture, case: Case, cr4: int, apic: bool) -> CpuidTable:
     return set_cpuid(case.table, host=capture.host, kernel=capture.kernel, cr4=cr4, apic=apic).table
 
@@ -110,7 +114,7 @@ def differing(buffer: CpuidTable, table: CpuidTable) -> list[Entry]:
     return [entry for entry in buffer if table.get(*entry[:2]) != entry]
 
 
-@pytest.mark.conformance("kvm vcpu and look-up")
+@pytest.mark.conformance("vCPU", lambda name, case: origin(read(name).host))
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_what_a_vcpu_keeps(name: str, case: str) -> None:
     capture, wanted = pick(name, case)
@@ -130,7 +134,7 @@ def test_what_a_vcpu_keeps(name: str, case: str) -> None:
         assert differing(buffer, wanted.table) == wanted.got.get((cr4, apic), [])
 
 
-@pytest.mark.conformance("kvm vcpu and look-up")
+@pytest.mark.conformance("vCPU", lambda name, case: origin(read(name).host))
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_what_the_guest_reads(name: str, case: str) -> None:
     capture, wanted = pick(name, case)
@@ -140,7 +144,7 @@ def test_what_the_guest_reads(name: str, case: str) -> None:
         assert {place: lookup(table, *place, kernel=capture.kernel) for place in leaves} == leaves
 
 
-@pytest.mark.conformance("kvm vcpu and look-up")
+@pytest.mark.conformance("vCPU", lambda name, case: origin(read(name).host))
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_a_table_set_again_after_the_vcpu_ran(name: str, case: str) -> None:
     capture, wanted = pick(name, case)
@@ -184,10 +188,14 @@ def test_nothing_is_missing() -> None:
 HOSTS = sorted(path.name.removesuffix(".txt.gz") for path in (FOLDER.parent / "kvm").glob("*.txt.gz"))
 
 
-@pytest.mark.conformance("kvm vcpu and look-up")
+def host_of(name: str) -> Snapshot:
+    return parse_snapshot(gzip.decompress((FOLDER.parent / "kvm" / f"{name}.txt.gz").read_bytes()).decode().splitlines(), name)
+
+
+@pytest.mark.conformance("vCPU", lambda name: origin(host_of(name)))
 @pytest.mark.parametrize("name", HOSTS)
 def test_what_a_fresh_vcpu_keeps_of_the_supported_table(name: str) -> None:
-    host = parse_snapshot(gzip.decompress((FOLDER.parent / "kvm" / f"{name}.txt.gz").read_bytes()).decode().splitlines(), name)
+    host = host_of(name)
     assert host.supported is not None
     assert host.kept is not None
     assert host.set_result == 0

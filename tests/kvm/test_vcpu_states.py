@@ -51,6 +51,11 @@ def split(name: str) -> tuple[Snapshot, dict[str, Lines]]:
 CASES = [pytest.param(name, case, id=f"{name}-{case}") for name in FILES for case in split(name)[1]]
 
 
+def origin(name: str, case: str) -> dict[str, str | None]:
+    host, _ = split(name)
+    return {"kernel": host.kernel, "qemu": None, "vendor": host.vendor}
+
+
 class Replay:
     """A vCPU of the model that goes through the same steps; each step that answers is compared."""
 
@@ -141,7 +146,7 @@ def steps(lines: Lines) -> Iterator[tuple[str, list[str], list[Entry]]]:
             yield kind, words, got
 
 
-@pytest.mark.conformance("kvm vcpu and look-up")
+@pytest.mark.conformance("vCPU", origin)
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_a_vcpu_in_every_state(name: str, case: str) -> None:
     host, cases = split(name)

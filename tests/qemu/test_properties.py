@@ -36,11 +36,15 @@ def host(name: str) -> Snapshot:
         return parse_snapshot(json.load(file)[name], name)
 
 
+def origin(row: dict[str, Any]) -> dict[str, str | None]:
+    return {"kernel": row["host"].partition("@")[2], "qemu": row["qemu"], "vendor": host(row["host"]).vendor}
+
+
 def printed(row: dict[str, Any]) -> list[str]:
     return [re.sub(r"^qemu-system-x86_64: (warning: )?", "", line) for line in row["stderr"]]
 
 
-@pytest.mark.conformance("qemu -cpu arguments")
+@pytest.mark.conformance("QEMU arguments", origin)
 @pytest.mark.parametrize("row", rows())
 def test_arguments_are_taken_and_refused_as_by_the_real_qemu(row: dict[str, Any]) -> None:
     try:

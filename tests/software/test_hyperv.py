@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from vcpuid.cpuid import CpuidTable, Entry
+from vcpuid.cpuid import CpuidTable, Entry, vendor_name
 from vcpuid.data import load
 from vcpuid.qemu.hyperv import ENLIGHTENMENTS, FEATURES, INTERFACE, NO_SPINLOCKS, RECOMMENDATIONS, VENDOR
 from vcpuid.software.hyperv import SPINLOCKS, fields, offered, offers, present, recommended_but_missing
@@ -30,6 +30,12 @@ def rows() -> list[dict[str, Any]]:
     return [row for row in map(json.loads, lines) if row.get("vcpus") and asked(row["cpu"]) is not None]
 
 
+def origin(number: int) -> dict[str, str | None]:
+    row = rows()[number]
+    vendor = vendor_name(CpuidTable(map(entry, row["vcpus"][0])).registers(0))
+    return {"kernel": row["host"].partition("@")[2], "qemu": row["qemu"], "vendor": vendor}
+
+
 def asked(cpu: str) -> frozenset[str] | None:
     """The enlightenments that a -cpu asks for by name; None where it has none, or leaves it to the host (hv-passthrough)."""
     flags = [part.replace("_", "-").lstrip("+") for part in cpu.split(",")]
@@ -46,7 +52,7 @@ def test_enough_captured_tables_have_hyperv() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(rows())), ids=lambda n: rows()[n]["cpu"])
-@pytest.mark.conformance("Hyper-V enlightenments decoded")
+@pytest.mark.conformance("enlightenments", origin)
 def test_what_is_decoded_is_what_the_flags_asked_for(number: int) -> None:
     row = rows()[number]
     table = CpuidTable(map(entry, row["vcpus"][0]))
