@@ -1,4 +1,4 @@
-"""The forms of cpuid, kcpuid, strace, /proc/cpuinfo and Firecracker: as the programs print them, and cut."""
+"""The forms of cpuid, kcpuid, strace, /proc/cpuinfo, Firecracker and Cloud Hypervisor: as the programs print them, and cut."""
 
 from __future__ import annotations
 
@@ -329,6 +329,65 @@ def test_a_dump_of_firecrackers_helper_is_a_guests_table() -> None:
 def test_a_template_that_is_no_cpu_is_refused(text: str, cause: str) -> None:
     with pytest.raises(InputError, match=cause):
         parse(text, "template.json")
+
+
+LEAF_7 = {"function": 7, "index": 0, "flags": 1, "eax": 1, "ebx": 0x219C07AB, "ecx": 0, "edx": 0}
+
+
+def state_json(*vcpus: object, as_bytes: bool = False) -> str:
+    """Write the state.json of a VM, as Cloud Hypervisor's structures are written, without most of what is not CPUID."""
+
+    def node(state: object, **snapshots: object) -> dict[str, object]:
+        told = json.dumps(state, separators=(",", ":"))
+        return {"snapshots": snapshots, "snapshot_data": None if state is None else list(told.encode()) if as_bytes else {"state": told}}
+
+    cpus = {str(number): node(state) for number, state in sorted(enumerate(vcpus), key=lambda pair: str(pair[0]))}
+    parts = {"cpu-manager": node(None, **cpus), "device-manager": node({"device_tree": {}}), "memory-manager": node({"ranges": []})}
+    vm = {"clock": {"Kvm": {"clock": 1}}, "common_cpuid": [{**LEAF_7, "ebx": 0}]}
+    return json.dumps(node(vm, **parts), separators=(",", ":"))
+
+
+def vcpu(**changes: object) -> dict[str, object]:
+    return {"Kvm": {"cpuid": [{**LEAF_7, **changes}], "msrs": [{"index": 0x10, "data": 5}], "tsc_khz": 2_000_000, "nested_state": None}}
+
+
+@pytest.mark.parametrize("as_bytes", [False, True], ids=["since 39.0", "since 29.0"])
+def test_a_snapshot_of_cloud_hypervisor_has_every_vcpu_by_number(as_bytes: bool) -> None:
+    text = state_json(*(vcpu(edx=number) for number in range(12)), as_bytes=as_bytes)
+    wanted = [Snapshot(table=CpuidTable([Entry(7, 0, 1, 1, 0x219C07AB, 0, number)])) for number in range(12)]
+    assert parse(text, "state.json") == wanted
+    assert parse(json.dumps(json.loads(text), indent=2), "state.json") == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (state_json(vcpu())[:-1], ":1: damaged or cut JSON"),
+        (state_json(vcpu()).replace("}],", "},", 1), "damaged or cut JSON"),
+        (state_json(vcpu(eax=1 << 32)), "Cloud Hypervisor's state.json: .*eax 4294967296"),
+        (state_json(vcpu(eax=-1)), "Cloud Hypervisor's state.json: .*eax -1"),
+        (state_json(vcpu(eax=True)), "Cloud Hypervisor's state.json: .*eax True"),
+        (state_json(vcpu(eax="1")), "Cloud Hypervisor's state.json: .*eax '1'"),
+        (state_json(vcpu()).replace("ecx", "exx"), "Cloud Hypervisor's state.json: KeyError"),
+        (state_json({"Mshv": {"msrs": []}}), "vCPU 0 has no CPUID"),
+        (state_json({"Kvm": {"cpuid": []}}), "vCPU 0 has no CPUID"),
+        (state_json(None), "Cloud Hypervisor's state.json: TypeError"),
+        (state_json({"Kvm": 5}), "Cloud Hypervisor's state.json: AttributeError"),
+        (state_json(), "Cloud Hypervisor's state.json: .*no vCPU"),
+        (state_json(vcpu(), as_bytes=True).replace("[123", "[300", 1), "Cloud Hypervisor's state.json: ValueError"),
+        (state_json(vcpu(), as_bytes=True).replace("[123", "[255", 1), "Cloud Hypervisor's state.json: UnicodeDecodeError"),
+        (state_json(vcpu()).replace('"0"', '"first"'), "Cloud Hypervisor's state.json: ValueError"),
+        (state_json(vcpu()) * 2, "Cloud Hypervisor's state.json: ValueError"),
+        ('{"snapshots": {}}', "Cloud Hypervisor's state.json: KeyError"),
+        (
+            '{"snapshots": {"cpu-manager": {"snapshots": {"0": {"snapshot_data": {"state": ""}}}}}}',
+            "Cloud Hypervisor's state.json: ValueError",
+        ),
+    ],
+)
+def test_a_snapshot_without_cpuid_or_damaged_is_refused(text: str, cause: str) -> None:
+    with pytest.raises(InputError, match=cause):
+        parse(text, "state.json")
 
 
 @pytest.mark.parametrize(

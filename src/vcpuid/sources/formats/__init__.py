@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.sources.formats import (
+    cloud_hypervisor,
     cpuid_r,
     cpuinfo,
     firecracker,
@@ -22,8 +23,8 @@ from vcpuid.sources.formats import (
 FORMATS = tuple(
     module.FORMAT
     for module in (
-        snapshot, json_snapshot, cpuid_r, tycho, instlatx64, kcpuid, strace, libvirt_cpudata, firecracker, qmp, libvirt_cpu, cpuinfo,
-        qemu_cpu,
+        snapshot, json_snapshot, cpuid_r, tycho, instlatx64, kcpuid, strace, libvirt_cpudata, firecracker, cloud_hypervisor, qmp,
+        libvirt_cpu, cpuinfo, qemu_cpu,
     )
 )  # fmt: skip
 """Asked in this order: what tells most comes first, since a report may hold several. A text that none of them recognises is taken for a
