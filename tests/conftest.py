@@ -3,7 +3,7 @@
 A test that holds the model against something real says so: `@pytest.mark.conformance(party, origin)`. The party is a row of parties.json,
 which tells what is compared and how it is verified; `origin`, called with the test's parameters, tells whose answer it is, as a dict of
 `kernel` and `qemu` (releases) and `vendor` (leaf 0's twelve letters), None for what has no part in it. Live parties have no origin: it is
-this machine. `--figures FILE` writes the counts.
+this machine. `--figures=FILE` writes the counts.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ def row_of(item: pytest.Item, marker: pytest.Mark) -> Row:
     else:
         (origin_of,) = origins
         origin = origin_of(**params)
+    if "" in origin.values():
+        raise ValueError(f"an origin without a value: {origin}; None is for what has no part in it")
     return Row(party=party, how=how, test=item.nodeid.partition("::")[0], **origin)
 
 

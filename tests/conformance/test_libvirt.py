@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -276,6 +277,31 @@ def agreement(name: str) -> str:
 def test_agreement_is_what_it_was() -> None:
     """Neither worse nor, unnoticed, better."""
     assert "\n".join(map(agreement, names())) == AGREEMENT.strip()
+
+
+def test_the_documentation_has_these_figures() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text()
+    equal, compared, equal_lists, lists_compared = (
+        sum(int(line.split()[column]) for line in AGREEMENT.split("\n") if len(line.split()) > column) for column in range(1, 5)
+    )
+    assert f"| {len(names())} real machines | the properties of QEMU's host CPU | {equal:,} of {compared:,} equal |" in page
+    asked = sum(machine(name).lacking is not None for name in names())
+    assert f"| {asked} of these | what each of QEMU's models lacks there | {equal_lists:,} of {lists_compared:,} lists equal |" in page
+    assert f"one of {len(CAUSES)} causes" in page
+    counted = dict.fromkeys(("no MSRs", "not yet", "otherwise", "nested", "erratum", "sub-leaf"), 0)
+    for name in names():
+        found = machine(name)
+        for prop, (_, ours) in found.differing().items():
+            counted[kind(causes_of(found, prop, ours)[0])] += 1
+    assert tuple(counted.values()) == tuple(map(int, re.findall(r"^\| (\d+) \| ", page, re.MULTILINE)))
+
+
+def kind(known: Cause) -> str:
+    """The row of the documentation that a cause counts in."""
+    if known.linux is not None:
+        return "not yet"
+    words = {"feature MSRs": "no MSRs", "nested": "nested", "erratum": "erratum", "sub-leaf": "sub-leaf"}
+    return next((kind for word, kind in words.items() if word in known.why), "otherwise")
 
 
 def report() -> Iterator[str]:

@@ -80,3 +80,10 @@ def test_realized_features_are_those_of_the_cpu_object(row: dict[str, Any]) -> N
     for cpu, theirs in row["realized"].items():
         features = realize(cpu, snapshot, row["qemu"], row["machine"], xcr0=xcr0).features
         assert sorted(name for name, flag in flags.items() if features[flag.word] & flag.mask == flag.mask) == theirs, cpu
+
+
+def test_the_documentation_has_these_figures() -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs" / "conformance.md").read_text().split())
+    listed, expanded, realized = (sum(len(row.values[0][what]) for row in ROWS) for what in ("definitions", "expansions", "realized"))
+    assert f"The lists of models have {listed:,} rows" in page
+    assert f"the expansions are those of {expanded} CPUs, and {realized} CPUs were realized" in page

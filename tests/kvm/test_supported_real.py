@@ -97,6 +97,11 @@ def test_what_a_real_kvm_offered_the_model_offers(name: str) -> None:
         assert there is ((name, feature) not in SINCE_THEN), feature
 
 
+def test_the_documentation_tells_how_many_features_differ() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text()
+    assert f"what KVM offered is what ours offers | all but {len(SINCE_THEN)} named differences |" in page
+
+
 @pytest.mark.skipif(not INSTLATX.is_file(), reason="needs InstLatx64's dumps in VCPUID_PEERS")
 @pytest.mark.parametrize("kernel", ["6.1", "6.18", "7.3"])
 def test_the_law_holds_for_real_processors(kernel: str) -> None:

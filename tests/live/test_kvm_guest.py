@@ -41,7 +41,7 @@ def read(table: CpuidTable, leaves: list[tuple[int, int]], mode: guest.Mode, **s
         pytest.skip(str(lacking))
 
 
-@pytest.mark.conformance("look-up, live")
+@pytest.mark.conformance("live look-up")
 @pytest.mark.parametrize("mode", MODES)
 def test_the_guest_reads_what_the_lookup_says(supported: CpuidTable, mode: guest.Mode) -> None:
     leaves = [*PLACES, *((entry.function, entry.index) for entry in supported)]
@@ -49,7 +49,7 @@ def test_the_guest_reads_what_the_lookup_says(supported: CpuidTable, mode: guest
     assert reading.seen == {leaf: lookup(reading.kept, *leaf, kernel=platform.release()) for leaf in leaves}
 
 
-@pytest.mark.conformance("look-up, live")
+@pytest.mark.conformance("live look-up")
 @pytest.mark.parametrize("mode", MODES)
 def test_kvms_emulator_looks_up_in_the_same_table(supported: CpuidTable, mode: guest.Mode) -> None:
     """em_cpuid and kvm_emulate_cpuid, the two ways of a CPUID to KVM, give the same answers."""
@@ -61,7 +61,7 @@ def test_kvms_emulator_looks_up_in_the_same_table(supported: CpuidTable, mode: g
     assert guest.read_cpuid(supported, PLACES, mode, emulate=True).seen == read(supported, PLACES, mode).seen
 
 
-@pytest.mark.conformance("look-up, live")
+@pytest.mark.conformance("live look-up")
 @pytest.mark.parametrize("basic", [INTEL, AMD], ids=["intel", "amd"])
 @pytest.mark.parametrize("mode", MODES)
 def test_out_of_range_by_vendor(basic: Entry, mode: guest.Mode) -> None:
@@ -72,7 +72,7 @@ def test_out_of_range_by_vendor(basic: Entry, mode: guest.Mode) -> None:
     assert seen == {(0x30, 0): redirected, (0x30, 5): Registers(), (0x80000009, 0): redirected, (0x10, 0): Registers()}
 
 
-@pytest.mark.conformance("look-up, live")
+@pytest.mark.conformance("live look-up")
 def test_more_leaves_than_fit_at_once(supported: CpuidTable) -> None:
     leaves = [(0x77, index) for index in range(2500)]
     table = CpuidTable([*supported, *(Entry(0x77, index, 1, index, ~index & 0xFFFFFFFF, 0, 1) for index in range(100))])
@@ -88,14 +88,14 @@ def test_no_leaves_at_all(supported: CpuidTable) -> None:
     assert len(reading.kept) == len(supported)
 
 
-@pytest.mark.conformance("look-up, live")
+@pytest.mark.conformance("live look-up")
 @pytest.mark.parametrize("apic", [True, False])
 def test_the_apic_bit_follows_its_enable(supported: CpuidTable, apic: bool) -> None:
     reading = read(supported, [(1, 0)], 32, apic=apic)
     assert bool(reading.seen[1, 0].edx & 1 << 9) == apic
 
 
-@pytest.mark.conformance("look-up, live")
+@pytest.mark.conformance("live look-up")
 def test_osxsave_follows_cr4(supported: CpuidTable) -> None:
     for cr4 in (0, 1 << 18):
         try:

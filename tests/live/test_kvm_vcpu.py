@@ -17,7 +17,7 @@ from vcpuid.kvm.device import Kvm, Vcpu
 from vcpuid.kvm.vcpu import set_again, set_cpuid
 from vcpuid.kvm.vcpu_state import VcpuState
 
-pytestmark = [pytest.mark.kvm, pytest.mark.conformance("vCPU, live")]
+pytestmark = [pytest.mark.kvm, pytest.mark.conformance("live vCPU")]
 
 ENABLE_CAP, SET_XCRS = 0x4068AEA3, 0x4188AEA7
 CAP_DISABLE_EXITS, EXIT_HLT = 143, 2

@@ -57,21 +57,21 @@ def host() -> Snapshot:
     return vcpuid.read("kvm")
 
 
-@pytest.mark.conformance("models, live")
+@pytest.mark.conformance("live models")
 def test_every_model_lacks_what_qemu_says(monitor: Qmp, machine: str, release: str, host: Snapshot) -> None:
     listed = {model.name: (model.alias_of, model.deprecated, list(model.unavailable_features)) for model in models(host, release, machine)}
     answered = monitor.ask("query-cpu-definitions")
     assert listed == {row["name"]: (row.get("alias-of"), row["deprecated"], row["unavailable-features"]) for row in answered}
 
 
-@pytest.mark.conformance("expansions, live")
+@pytest.mark.conformance("live expansions")
 @pytest.mark.parametrize("model", EXPANDED)
 def test_models_expand_to_the_same_properties(monitor: Qmp, machine: str, release: str, host: Snapshot, model: str) -> None:
     expanded = monitor.expand(model)
     assert expansion(model, host, release, machine) == {name: expanded[name] for name in expanded if name not in OF_ANY_DEVICE}
 
 
-@pytest.mark.conformance("expansions, live")
+@pytest.mark.conformance("live expansions")
 @pytest.mark.parametrize("switched", [{"avx2": False}, {"pmu": True, "xsave": False}, {"level": 0xB, "svm": True}])
 def test_properties_change_an_expansion_alike(monitor: Qmp, machine: str, release: str, host: Snapshot, switched: dict[str, Any]) -> None:
     expanded = monitor.expand("max", switched)
@@ -80,7 +80,7 @@ def test_properties_change_an_expansion_alike(monitor: Qmp, machine: str, releas
     assert ours == {name: expanded[name] for name in expanded if name not in OF_ANY_DEVICE}
 
 
-@pytest.mark.conformance("realized, live")
+@pytest.mark.conformance("live realized")
 @pytest.mark.parametrize("cpu", REALIZED)
 def test_a_guest_has_the_same_features(machine: str, release: str, host: Snapshot, cpu: str) -> None:
     flags = catalog(release).flags

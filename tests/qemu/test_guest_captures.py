@@ -134,7 +134,7 @@ def test_tables_and_messages_are_those_of_the_real_qemu(name: str, row: dict[str
 
 
 @pytest.mark.skipif(not rows("real CPUs"), reason="VCPUID_PEERS names no tables on real processors")
-@pytest.mark.conformance("QEMU tables, real CPUs", origin)
+@pytest.mark.conformance("QEMU on real CPUs", origin)
 @pytest.mark.parametrize(("name", "row"), rows("real CPUs"))
 def test_tables_on_real_processors_are_those_of_the_real_qemu(name: str, row: dict[str, Any]) -> None:
     if not row["vcpus"] and (reasons := [reason for line in row["stderr"] if (reason := outside(line))]):
@@ -142,6 +142,14 @@ def test_tables_on_real_processors_are_those_of_the_real_qemu(name: str, row: di
     tables, lines = answer(name, row)
     assert tables == (row["vcpus"] or [])
     assert lines == printed(row)
+
+
+def test_the_documentation_has_these_figures() -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs" / "conformance.md").read_text().split())
+    chosen, drawn, more = (len(rows(name)) for name in ("chosen", "random", "more"))
+    refusals = sum(not row.values[1]["vcpus"] for row in ROWS)
+    assert f"Of the {len(ROWS):,} rows {chosen:,} vary what users set, {drawn} are drawn at random, and {more} combine" in page
+    assert f"{refusals} of them are refusals" in page
 
 
 def test_complaints_from_outside_are_few_and_known() -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from vcpuid.cpuid import CpuidTable, Entry, vendor_name
+from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.data import load
 from vcpuid.qemu.hyperv import ENLIGHTENMENTS, FEATURES, INTERFACE, NO_SPINLOCKS, RECOMMENDATIONS, VENDOR
 from vcpuid.software.hyperv import SPINLOCKS, fields, offered, offers, present, recommended_but_missing
+from vcpuid.sources.snapshot import parse_snapshot
 
 SETS = sorted((Path(__file__).parents[1] / "captures" / "qemu").glob("*.jsonl.gz"))
 
@@ -30,9 +31,15 @@ def rows() -> list[dict[str, Any]]:
     return [row for row in map(json.loads, lines) if row.get("vcpus") and asked(row["cpu"]) is not None]
 
 
+@cache
+def hosts() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = json.loads(gzip.decompress((SETS[0].parent / "hosts.json.gz").read_bytes()))
+    return found
+
+
 def origin(number: int) -> dict[str, str | None]:
     row = rows()[number]
-    vendor = vendor_name(CpuidTable(map(entry, row["vcpus"][0])).registers(0))
+    vendor = parse_snapshot(hosts()[row["host"]], row["host"]).vendor
     return {"kernel": row["host"].partition("@")[2], "qemu": row["qemu"], "vendor": vendor}
 
 
