@@ -5,6 +5,7 @@ Exit status: 0 yes, 1 no (a check that fails, or KVM or QEMU would refuse), 2 us
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -24,6 +25,7 @@ VERBS = {
     "decode": "Decode CPUID: every field of every leaf by name, with its value, unit and meaning.",
     "collect": "Write a snapshot of this machine's CPU and KVM.",
     "convert": "Write a CPU's description in another form, and say what that form cannot hold.",
+    "completion": "Print the script that makes a shell complete vcpuid's verbs, options, features, CPU models and hosts.",
     "kvm": "KVM's part: what it supports, keeps and answers.",
     "qemu": "QEMU's part: models and the table for KVM_SET_CPUID2.",
     "linux": "Linux's part: the flags of /proc/cpuinfo.",
@@ -45,6 +47,10 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; an error that vcpuid raises on purpose becomes one line on standard error and its exit status."""
+    if "_VCPUID_COMPLETE" in os.environ:
+        from vcpuid.cli.completion import register
+
+        register()
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except click.exceptions.Abort:

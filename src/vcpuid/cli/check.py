@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import click
 
+from vcpuid.cli import choices
 from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.path.hazards.rule import Hazard
@@ -17,8 +18,10 @@ COLUMNS = ["what", "id", "about", "why", "do"]
 
 
 @click.command(name="check")
-@click.argument("arguments", metavar="CPU [HOST] | --table TABLE [HOST]", nargs=-1)
-@click.option("--table", "table_source", metavar="TABLE", help="Look for hazards in this table, or snapshot of a guest.")
+@click.argument("arguments", metavar="CPU [HOST] | --table TABLE [HOST]", nargs=-1, shell_complete=choices.cpus_then_hosts)
+@click.option(
+    "--table", "table_source", metavar="TABLE", shell_complete=choices.hosts, help="Look for hazards in this table, or snapshot of a guest."
+)
 @stack_options
 @format_option
 def command(arguments: tuple[str, ...], table_source: str | None, stack: Callable[[Host], Stack], form: str) -> None:

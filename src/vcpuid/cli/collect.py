@@ -7,9 +7,14 @@ from typing import TextIO
 
 import click
 
+from vcpuid.cli import choices
+
 
 @click.command(name="collect")
-@click.option("--cpu", type=click.IntRange(min=0), default=None, help="The CPU whose answers are taken.  [default: the first one allowed]")
+@click.option(
+    "--cpu", type=click.IntRange(min=0), default=None, shell_complete=choices.cpu_numbers,
+    help="The CPU whose answers are taken.  [default: the first one allowed]",
+)  # fmt: skip
 @click.option("--output", "-o", type=click.File("w", lazy=True), default="-", help="File to write.  [default: standard output]")
 @click.option("--script", is_flag=True, help="Print the stand-alone collector instead, to run where vcpuid is not installed.")
 def command(cpu: int | None, output: TextIO, script: bool) -> None:

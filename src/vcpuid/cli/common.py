@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vcpuid.cli import choices
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError, UnavailableError
 from vcpuid.path.stack import Params, Stack, settle
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from vcpuid.path.pipeline import Probe
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+cpu_option = click.option(
+    "--cpu", default="host", show_default=True, metavar="CPU", shell_complete=choices.cpus,
+    help="The guest's CPU, as QEMU's -cpu takes it.",
+)  # fmt: skip
+host_option = click.option(
+    "--host", "source", metavar="HOST", shell_complete=choices.hosts, help="Where the host's CPUID comes from.  [default: this machine]"
+)
+host_argument = click.argument("source", metavar="[HOST]", required=False, shell_complete=choices.hosts)
 
 
 def number(value: str | int) -> int:
@@ -65,15 +75,20 @@ def probe_for(host: Host) -> Probe | None:
 def stack_options(command: F) -> F:
     """Add the options that describe the software: they reach the verb as one argument `stack`, a function of the host."""
 
-    @click.option("--kernel", metavar="RELEASE", help=f"Host kernel's release ({KERNELS[0]} to {KERNELS[-1]}).  [default: the host's]")
     @click.option(
-        "--qemu", "qemu_release", metavar="RELEASE", help=f"QEMU's release ({QEMUS[0]} to {QEMUS[-1]}).  [default: installed, else newest]"
-    )
-    @click.option("--machine", default="q35", show_default=True, help="QEMU's machine type (-M).")
-    @click.option("--smp", default="1", show_default=True, help="QEMU's -smp.")
+        "--kernel", metavar="RELEASE", shell_complete=choices.kernels,
+        help=f"Host kernel's release ({KERNELS[0]} to {KERNELS[-1]}).  [default: the host's]",
+    )  # fmt: skip
     @click.option(
-        "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of KVM's modules or the kernel; may be repeated."
-    )
+        "--qemu", "qemu_release", metavar="RELEASE", shell_complete=choices.qemus,
+        help=f"QEMU's release ({QEMUS[0]} to {QEMUS[-1]}).  [default: installed, else newest]",
+    )  # fmt: skip
+    @click.option("--machine", default="q35", show_default=True, shell_complete=choices.machines, help="QEMU's machine type (-M).")
+    @click.option("--smp", default="1", show_default=True, shell_complete=choices.topologies, help="QEMU's -smp.")
+    @click.option(
+        "--param", "params", multiple=True, metavar="NAME=VALUE", shell_complete=choices.params,
+        help="A parameter of KVM's modules or the kernel; may be repeated.",
+    )  # fmt: skip
     @click.option("--what-if", is_flag=True, help="HOST did not run so: model its KVM for --kernel and --param, whatever it told.")
     @functools.wraps(command)
     def wrapped(
@@ -87,7 +102,7 @@ def stack_options(command: F) -> F:
         **kwargs: Any,
     ) -> Any:
         def stack(host: Host) -> Stack:
-            chosen = Stack(kernel or kernel_of(host), qemu_release or _installed_qemu(), machine, smp, parse_params(params), what_if)
+            chosen = Stack(kernel or kernel_of(host), qemu_release or installed_qemu(), machine, smp, parse_params(params), what_if)
             host.snapshot = settle(host.snapshot, chosen)
             return chosen
 
@@ -105,7 +120,8 @@ def kernel_of(host: Host) -> str:
     return kernel_release() if host.here else KERNELS[-1]
 
 
-def _installed_qemu() -> str:
+def installed_qemu() -> str:
+    """Return the release of this machine's QEMU; where it has none, the newest that has tables."""
     from vcpuid.sources.installed import qemu_release
 
     return qemu_release() or QEMUS[-1]

@@ -8,11 +8,12 @@ from typing import TextIO
 import click
 
 from vcpuid import sources
+from vcpuid.cli import choices
 from vcpuid.sources.formats.writing import TABLES, WRITABLE, losses, write
 
 
 @click.command(name="convert")
-@click.argument("source", metavar="SOURCE")
+@click.argument("source", metavar="SOURCE", shell_complete=choices.hosts)
 @click.option("--to", required=True, type=click.Choice(list(WRITABLE)), help="The form to write.")
 @click.option(
     "--part", type=click.Choice(list(TABLES)), help="Which of a snapshot's tables, for forms that hold one.  [default: the first it has]"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcpuid.cli import choices
 from vcpuid.cli.common import print_warnings
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.errors import InputError
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @click.command(name="decode")
-@click.argument("source", metavar="SOURCE", default="live")
-@click.argument("wanted", metavar="[LEAF]...", nargs=-1)
+@click.argument("source", metavar="SOURCE", default="live", shell_complete=choices.hosts)
+@click.argument("wanted", metavar="[LEAF]...", nargs=-1, shell_complete=choices.leaves)
 @click.option("--full", is_flag=True, help="Show every field with its bits, the ones that are 0 too, and what it is about.")
 @click.option("--all-cpus", is_flag=True, help="Show the fields in which the CPUs of a dump differ, and their values.")
 @format_option

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 
+from vcpuid.cli import choices
 from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
 from vcpuid.cli.kvm import table_of
 from vcpuid.cli.output import Sheet, emit, format_option
@@ -18,15 +19,20 @@ COLUMNS = ["what", "host", "guest", "party", "why"]
 
 
 @click.command(name="diff")
-@click.argument("host_source", metavar="HOST")
-@click.argument("guest_source", metavar="[GUEST]", required=False)
-@click.option("--cpu", metavar="CPU", help="The guest's CPU, as QEMU's -cpu takes it.  [default: guessed from GUEST]")
+@click.argument("host_source", metavar="HOST", shell_complete=choices.hosts)
+@click.argument("guest_source", metavar="[GUEST]", required=False, shell_complete=choices.hosts)
+@click.option(
+    "--cpu", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU, as QEMU's -cpu takes it.  [default: guessed from GUEST]"
+)
 @click.option(
     "--by", type=click.Choice(["feature", "field", "register"]), default="feature", show_default=True, help="What a line is about."
 )
 @click.option("--all", "everything", is_flag=True, help="With --by field, count fields too in which CPUs of one machine differ.")
 @click.option("--flags", is_flag=True, help="Compare what /proc/cpuinfo shows on both sides: flags, bugs and VMX flags.")
-@click.option("--guest-kernel", metavar="RELEASE", help="The guest's kernel, for --flags.  [default: the guest's, else the host's]")
+@click.option(
+    "--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels,
+    help="The guest's kernel, for --flags.  [default: the guest's, else the host's]",
+)  # fmt: skip
 @stack_options
 @format_option
 def command(

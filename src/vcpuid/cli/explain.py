@@ -7,16 +7,17 @@ from collections.abc import Callable
 
 import click
 
-from vcpuid.cli.common import Host, print_warnings, probe_for, read_host, stack_options
+from vcpuid.cli import choices
+from vcpuid.cli.common import Host, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.path.explain import Explanation, Reason, Stage
 from vcpuid.path.stack import Stack
 
 
 @click.command(name="explain")
-@click.argument("feature")
-@click.option("--cpu", default="host", show_default=True, metavar="CPU", help="The guest's CPU, as QEMU's -cpu takes it.")
-@click.option("--host", "source", metavar="HOST", help="Where the host's CPUID comes from.  [default: this machine]")
+@click.argument("feature", shell_complete=choices.features)
+@cpu_option
+@host_option
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
 @stack_options
 @format_option

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import click
 
-from vcpuid.cli.common import Host, print_warnings, probe_for, read_host, stack_options
+from vcpuid.cli.common import Host, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.path.explain import Explanation
 from vcpuid.path.stack import Stack
 
 
 @click.command(name="guest")
-@click.option("--cpu", default="host", show_default=True, metavar="CPU", help="The guest's CPU, as QEMU's -cpu takes it.")
-@click.option("--host", "source", metavar="HOST", help="Where the host's CPUID comes from.  [default: this machine]")
+@cpu_option
+@host_option
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
 @stack_options
 @format_option

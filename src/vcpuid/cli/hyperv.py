@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import click
 
-from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
+from vcpuid.cli import choices
+from vcpuid.cli.common import Host, host_option, print_warnings, read_host, stack_options
 from vcpuid.cli.kvm import table_of
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cpuid import CpuidTable
@@ -16,9 +17,12 @@ from vcpuid.software.hyperv import Offer, fields, offers, present, recommended_b
 
 
 @click.command(name="hyperv")
-@click.argument("table", metavar="[TABLE]", required=False)
-@click.option("--cpu", default="host", show_default=True, metavar="CPU", help="The guest's CPU with its hv-* flags, as -cpu takes it.")
-@click.option("--host", "source", metavar="HOST", help="Where the host's CPUID comes from.  [default: this machine]")
+@click.argument("table", metavar="[TABLE]", required=False, shell_complete=choices.hosts)
+@click.option(
+    "--cpu", default="host", show_default=True, metavar="CPU", shell_complete=choices.cpus,
+    help="The guest's CPU with its hv-* flags, as -cpu takes it.",
+)  # fmt: skip
+@host_option
 @click.option("--fields", "decoded", is_flag=True, help="Decode the leaves field by field instead.")
 @stack_options
 @format_option

@@ -7,13 +7,16 @@ from typing import Literal
 
 import click
 
-from vcpuid.cli.common import kernel_of, number, parse_params, read_host
+from vcpuid.cli import choices
+from vcpuid.cli.common import host_argument, kernel_of, number, parse_params, read_host
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
 
 MODES: dict[str, Literal[16, 32, 64]] = {"16": 16, "32": 32, "64": 64}
 COLUMNS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx"]
+
+table_argument = click.argument("source", metavar="TABLE", shell_complete=choices.hosts)
 
 
 @click.group(name="kvm")
@@ -23,14 +26,18 @@ def command() -> None:
 
 def kernel_options(verb: click.decorators.FC) -> click.decorators.FC:
     """Add the options that say which kernel and which settings."""
-    verb = click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of KVM's modules; may be repeated.")(
-        verb
+    kernel = click.option(
+        "--kernel", metavar="RELEASE", shell_complete=choices.kernels, help="The kernel's release.  [default: the host's]"
     )
-    return click.option("--kernel", metavar="RELEASE", help="The kernel's release.  [default: the host's]")(verb)
+    param = click.option(
+        "--param", "params", multiple=True, metavar="NAME=VALUE", shell_complete=choices.params,
+        help="A parameter of KVM's modules; may be repeated.",
+    )  # fmt: skip
+    return kernel(param(verb))
 
 
 @command.command()
-@click.argument("source", metavar="[HOST]", required=False)
+@host_argument
 @click.option("--check", is_flag=True, help="Hold the host's own KVM against the model and name every bit that differs.")
 @kernel_options
 @format_option
@@ -74,7 +81,7 @@ def _check(snapshot: Snapshot, kernel: str, params: tuple[str, ...], form: str) 
 
 
 @command.command()
-@click.argument("source", metavar="[HOST]", required=False)
+@host_argument
 @kernel_options
 @format_option
 def emulated(source: str | None, kernel: str | None, params: tuple[str, ...], form: str) -> None:
@@ -90,7 +97,7 @@ def emulated(source: str | None, kernel: str | None, params: tuple[str, ...], fo
 
 
 @command.command(name="set")
-@click.argument("source", metavar="TABLE")
+@table_argument
 @click.option("--cr4", type=number, default=0, metavar="VALUE", help="The vCPU's CR4: OSXSAVE is 0x40000, PKE 0x400000.")
 @click.option("--no-apic", is_flag=True, help="The vCPU's APIC is globally disabled.")
 @kernel_options
@@ -108,8 +115,8 @@ def set_(source: str, cr4: int, no_apic: bool, kernel: str | None, params: tuple
 
 
 @command.command()
-@click.argument("source", metavar="TABLE")
-@click.argument("leaves", metavar="LEAF[.INDEX]...", nargs=-1, required=True)
+@table_argument
+@click.argument("leaves", metavar="LEAF[.INDEX]...", nargs=-1, required=True, shell_complete=choices.leaves)
 @kernel_options
 @format_option
 def lookup(source: str, leaves: tuple[str, ...], kernel: str | None, params: tuple[str, ...], form: str) -> None:
@@ -124,8 +131,8 @@ def lookup(source: str, leaves: tuple[str, ...], kernel: str | None, params: tup
 
 
 @command.command()
-@click.argument("source", metavar="TABLE")
-@click.argument("leaves", metavar="[LEAF[.INDEX]]...", nargs=-1)
+@table_argument
+@click.argument("leaves", metavar="[LEAF[.INDEX]]...", nargs=-1, shell_complete=choices.leaves)
 @click.option("--mode", type=click.Choice(list(MODES)), default="64", show_default=True, help="The guest's mode, in bits.")
 @click.option("--emulate", is_flag=True, help="Let KVM's instruction emulator execute the CPUID (kvm's force_emulation_prefix).")
 @click.option("--time", "timed", is_flag=True, help="Measure instead what one CPUID costs in the guest.")

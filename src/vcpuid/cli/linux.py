@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import click
 
-from vcpuid.cli.common import Host, parse_params, print_warnings, read_host, stack_options
+from vcpuid.cli import choices
+from vcpuid.cli.common import Host, cpu_option, host_argument, parse_params, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.path.stack import Stack
 
@@ -17,10 +18,10 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("source", metavar="[HOST]", required=False)
+@host_argument
 @click.option("--guest", is_flag=True, help="Those that a guest of HOST shows instead, with --cpu.")
-@click.option("--cpu", default="host", show_default=True, metavar="CPU", help="The guest's CPU, as QEMU's -cpu takes it.")
-@click.option("--guest-kernel", metavar="RELEASE", help="The guest's kernel.  [default: the host's]")
+@cpu_option
+@click.option("--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel.  [default: the host's]")
 @click.option("--guest-cmdline", default="", metavar="TEXT", help="The guest kernel's command line, such as mitigations=off.")
 @stack_options
 @format_option

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import click
 
+from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cpuid.features import Feature
 from vcpuid.versions import KERNELS
@@ -16,9 +17,12 @@ CARDS = 3
 
 
 @click.command(name="names")
-@click.argument("texts", metavar="NAME...", nargs=-1)
+@click.argument("texts", metavar="NAME...", nargs=-1, shell_complete=choices.features_or_words)
 @click.option("--all", "everything", is_flag=True, help="List every feature of the table.")
-@click.option("--kernel", default=KERNELS[-1], show_default=True, metavar="RELEASE", help="The kernel whose headers the remarks are about.")
+@click.option(
+    "--kernel", default=KERNELS[-1], show_default=True, metavar="RELEASE", shell_complete=choices.kernels,
+    help="The kernel whose headers the remarks are about.",
+)  # fmt: skip
 @format_option
 def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) -> None:
     """Give a feature's spellings, or all features of a word.

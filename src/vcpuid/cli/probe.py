@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
+from vcpuid.cli import choices
+from vcpuid.cli.common import Host, host_option, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.errors import UnavailableError
 from vcpuid.path.stack import Stack
@@ -20,12 +21,18 @@ if TYPE_CHECKING:
 
 
 @click.command(name="probe")
-@click.argument("features", nargs=-1, metavar="[FEATURE]...")
-@click.option("--cpu", metavar="CPU", help="The guest's CPU, as QEMU's -cpu takes it.  [default: host]")
-@click.option("--host", "source", metavar="HOST", help="Where the host's CPUID comes from.  [default: this machine]")
-@click.option("--table", "table_source", metavar="TABLE", help="Give the guest this table instead, as it is.")
-@click.option("--force", multiple=True, metavar="FEATURE", help="Force a feature on in the guest's table, or 'all'; may be repeated.")
-@click.option("--hide", multiple=True, metavar="FEATURE", help="Hide a feature from the guest's table, or 'all'; may be repeated.")
+@click.argument("features", nargs=-1, metavar="[FEATURE]...", shell_complete=choices.features_tried)
+@click.option("--cpu", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU, as QEMU's -cpu takes it.  [default: host]")
+@host_option
+@click.option("--table", "table_source", metavar="TABLE", shell_complete=choices.hosts, help="Give the guest this table instead, as it is.")
+@click.option(
+    "--force", multiple=True, metavar="FEATURE", shell_complete=choices.features_of_cpuid,
+    help="Force a feature on in the guest's table, or 'all'; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--hide", multiple=True, metavar="FEATURE", shell_complete=choices.features_of_cpuid,
+    help="Hide a feature from the guest's table, or 'all'; may be repeated.",
+)  # fmt: skip
 @click.option("--no-guest", is_flag=True, help="Try this process alone.")
 @stack_options
 @format_option

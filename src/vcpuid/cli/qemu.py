@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import click
 
-from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
+from vcpuid.cli import choices
+from vcpuid.cli.common import Host, host_argument, print_warnings, read_host, stack_options
 from vcpuid.cli.kvm import print_table
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.path.stack import Stack
@@ -19,7 +20,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("source", metavar="[HOST]", required=False)
+@host_argument
 @stack_options
 @format_option
 def models(source: str | None, stack: Callable[[Host], Stack], form: str) -> None:
@@ -46,8 +47,8 @@ def models(source: str | None, stack: Callable[[Host], Stack], form: str) -> Non
 
 
 @command.command()
-@click.argument("cpu", metavar="CPU")
-@click.argument("source", metavar="[HOST]", required=False)
+@click.argument("cpu", metavar="CPU", shell_complete=choices.cpus)
+@host_argument
 @stack_options
 @format_option
 def expand(cpu: str, source: str | None, stack: Callable[[Host], Stack], form: str) -> None:
@@ -65,8 +66,8 @@ def expand(cpu: str, source: str | None, stack: Callable[[Host], Stack], form: s
 
 
 @command.command()
-@click.argument("cpu", metavar="CPU")
-@click.argument("source", metavar="[HOST]", required=False)
+@click.argument("cpu", metavar="CPU", shell_complete=choices.cpus)
+@host_argument
 @click.option("--vcpu", type=click.IntRange(min=0), default=0, show_default=True, help="Which vCPU's table.")
 @stack_options
 @format_option
@@ -85,7 +86,7 @@ def table(cpu: str, source: str | None, vcpu: int, stack: Callable[[Host], Stack
 
 
 @command.command(name="import")
-@click.argument("binary", metavar="BINARY")
+@click.argument("binary", type=click.Path(), metavar="BINARY")
 @click.option("--label", default="imported", show_default=True, help="Ends the name under which --qemu finds it: RELEASE-LABEL.")
 @format_option
 def import_(binary: str, label: str, form: str) -> None:

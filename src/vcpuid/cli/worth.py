@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import click
 
-from vcpuid.cli.common import Host, number, print_warnings, probe_for, read_host, stack_options
+from vcpuid.cli import choices
+from vcpuid.cli.common import Host, cpu_option, host_option, number, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.kvm import table_of
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.path.stack import Stack
@@ -21,13 +22,15 @@ COLUMNS = ["topic", "item", "value", "why"]
 
 
 @click.command(name="worth")
-@click.argument("table", metavar="[TABLE]", required=False)
-@click.option("--cpu", default="host", show_default=True, metavar="CPU", help="The guest's CPU, as QEMU's -cpu takes it.")
-@click.option("--host", "source", metavar="HOST", help="Where the host's CPUID comes from.  [default: this machine]")
-@click.option("--glibc", "release", metavar="RELEASE", help="The guest's glibc.  [default: all with tables]")
+@click.argument("table", metavar="[TABLE]", required=False, shell_complete=choices.hosts)
+@cpu_option
+@host_option
+@click.option("--glibc", "release", metavar="RELEASE", shell_complete=choices.glibcs, help="The guest's glibc.  [default: all with tables]")
 @click.option("--hwcaps", default="", metavar="LIST", help="What GLIBC_TUNABLES=glibc.cpu.hwcaps holds in the guest, as -AVX2,-ERMS.")
 @click.option("--xcr0", type=number, metavar="VALUE", help="XCR0 as the guest's system sets it, 0 without XSAVE.  [default: as Linux does]")
-@click.option("--guest-kernel", default=KERNELS[-1], show_default=True, metavar="RELEASE", help="The guest's kernel.")
+@click.option(
+    "--guest-kernel", default=KERNELS[-1], show_default=True, metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel."
+)
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
 @stack_options
 @format_option

@@ -112,6 +112,12 @@ def layout(function: int, index: int, who: str) -> tuple[Word, Word, Word, Word]
     return eax, ebx, ecx, edx
 
 
+def titles() -> dict[int, str]:
+    """Say of every leaf that has fields what it is about; of one that several parties define, what the first of them says."""
+    texts = {int(number, 16): text for number, text, *_ in reversed(data.load("fields")["titles"])}
+    return dict(sorted(texts.items()))
+
+
 @cache
 def title(function: int, who: str) -> str:
     """Say what a leaf is about; empty where nobody knows."""

@@ -90,7 +90,7 @@ def split(params: Given | None) -> tuple[Given, dict[str, int | str]]:
         elif name in FACTS or _known(name):
             mine[name] = value
         else:
-            raise InputError(f"unknown parameter {name!r}: {', '.join(sorted(_all_names()))} and those of vcpuid.linux.machine are known")
+            raise InputError(f"unknown parameter {name!r}: {', '.join(sorted(names()))} and msr.INDEX are known")
     return mine, linux
 
 
@@ -110,5 +110,6 @@ def _known(name: str) -> bool:
     return rest in MODULES.get(module, ()) if dot else any(name in names for names in MODULES.values())
 
 
-def _all_names() -> set[str]:
-    return {f"{module}.{name}" for module, names in MODULES.items() for name in names} | FACTS
+def names() -> set[str]:
+    """Give the names of all parameters, those of modules in full; of the Linux host's, all but its MSRs."""
+    return {f"{module}.{name}" for module, names in MODULES.items() for name in names} | FACTS | _LINUX

@@ -189,6 +189,11 @@ class Catalog:
         unset = frozenset(row["kvm_unset"])
         return Machine(name, release, row["versions"], row["split_irqchip"], row["max_cpus"], unset, tuple(settings))
 
+    @cached_property
+    def machine_names(self) -> dict[str, str | None]:
+        """Machine types' full names, each with its alias."""
+        return {name: row["alias"] for name, row in self._rows["machines"].items()}
+
     def caches(self, model: str) -> dict[str, Any] | None:
         """Return the caches that a model brings along, None where it has none of its own."""
         found = self.models.get(model)

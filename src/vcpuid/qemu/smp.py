@@ -47,9 +47,14 @@ def parse(text: str, release: str, machine: str) -> tuple[Topology, tuple[str, .
     return Topology(cpus=cpus, max_cpus=max_cpus, **levels), warnings
 
 
+def keys(release: str) -> tuple[str, ...]:
+    """Give the keys that a release knows, those of other architectures among them."""
+    return tuple(key for key in ("cpus", "maxcpus", *_HIERARCHY) if key not in _NEW_KEYS or number(release) >= (10, 0))
+
+
 def _keys(text: str, release: str) -> dict[str, int]:
     """Read `key=number,…`; the first value may lack its key, which is `cpus`."""
-    known = {"cpus", "maxcpus", *_HIERARCHY} - (_NEW_KEYS if number(release) < (10, 0) else set())
+    known = keys(release)
     given: dict[str, int] = {}
     for position, part in enumerate(text.split(",") if text else ()):
         key, equals, value = part.partition("=")

@@ -1,0 +1,256 @@
+"""What can stand in each place of a command line, for shells to offer: features, CPUs, hosts, releases and the like.
+
+Each of `features`, `cpus` and so on is the `shell_complete=` of options and arguments. Nothing is loaded before a shell asks. An error is
+left to `vcpuid.cli.completion`, which turns it into nothing offered.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from vcpuid.versions import KERNELS, QEMUS
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from vcpuid.cpuid.features import Feature
+    from vcpuid.qemu.catalog import Catalog
+
+Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
+Offers = Iterable[tuple[str, str]]
+"""Texts, each with a few words on what it is, for the shells that show them."""
+
+
+def _completer(offers: Callable[[click.Context, str], Offers]) -> Completer:
+    """Make a completer of a function that may offer too much: `offers(context, typed)`.
+
+    What begins as was typed is kept or, where nothing does, what begins so but for case and for `-` against `_`. What holds a blank is
+    not: it would have to be quoted, by each shell's own rules.
+    """
+
+    def complete(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from vcpuid.cpuid.feature_table import key_of
+
+        told: dict[str, str] = {}
+        for text, about in offers(context, typed):
+            if " " not in text:
+                told.setdefault(text, about)
+        found = [text for text in told if text.startswith(typed)] or [text for text in told if key_of(text).startswith(key_of(typed))]
+        return [CompletionItem(text, help=told[text] or None) for text in found]
+
+    return complete
+
+
+def _plain(texts: Iterable[str]) -> Offers:
+    return ((text, "") for text in texts)
+
+
+# Features
+
+
+@_completer
+def features(context: click.Context, typed: str) -> Offers:
+    """FEATURE: every feature once, under the spelling that was begun, else under its name."""
+    return _features(typed)
+
+
+@_completer
+def features_or_words(context: click.Context, typed: str) -> Offers:
+    """NAME: a feature or a word of them."""
+    from vcpuid.cpuid.feature_table import table
+    from vcpuid.cpuid.feature_words import LINUX_WORDS
+
+    yield from _features(typed)
+    yield from LINUX_WORDS.items()
+    yield from ((name, f"the features of {word}") for name, word in table().hardware.items())
+
+
+@_completer
+def features_tried(context: click.Context, typed: str) -> Offers:
+    """FEATURE: one that has an instruction which can be tried."""
+    from vcpuid.probe.instructions import INSTRUCTIONS
+
+    return ((instruction.feature, instruction.name) for instruction in INSTRUCTIONS)
+
+
+@_completer
+def features_of_cpuid(context: click.Context, typed: str) -> Offers:
+    """FEATURE: one that a table for KVM_SET_CPUID2 can show, or all that can be tried."""
+    from vcpuid.cpuid.words import CpuidWord
+
+    yield "all", "every feature that can be tried"
+    yield from _features(typed, lambda feature: feature.bit is not None and isinstance(feature.bit.word, CpuidWord))
+
+
+def _features(typed: str, wanted: Callable[[Feature], bool] = lambda feature: True) -> Offers:
+    from vcpuid.cpuid.names import all_features, spellings
+
+    for feature in filter(wanted, all_features()):
+        begun = (text for text in spellings(feature) if text.startswith(typed))
+        yield next(begun, feature.name) if typed else feature.name, feature.description or ""
+
+
+# QEMU
+
+
+@_completer
+def cpus(context: click.Context, typed: str) -> Offers:
+    """CPU, as QEMU's -cpu takes it: a model of the chosen QEMU, behind a comma its properties."""
+    catalog = _catalog(context)
+    head, comma, begun = typed.rpartition(",")
+    if not comma:
+        return _models(catalog)
+    return ((f"{head},{text}", about) for text, about in _properties(catalog, head.partition(",")[0], begun))
+
+
+def _catalog(context: click.Context) -> Catalog:
+    from vcpuid import versions
+    from vcpuid.cli.common import installed_qemu
+    from vcpuid.qemu.catalog import catalog
+
+    return catalog(versions.qemu(context.params.get("qemu_release") or installed_qemu()))
+
+
+def _models(catalog: Catalog) -> Offers:
+    yield "host", "all that the host can give"
+    yield "max", "all that the host can give"
+    yield "base", "nothing but what is named"
+    for name in sorted((*catalog.models, *catalog.model_aliases)):
+        version = catalog.model_aliases.get(name)
+        yield name, catalog.models[name].model_id if name in catalog.models else f"alias of {version}" if version else "by machine type"
+
+
+def _properties(catalog: Catalog, model: str, begun: str) -> Offers:
+    """Give the properties of a model: `+name` and `-name` where a sign was typed, else `name=`, and its values behind that."""
+    from vcpuid.qemu.catalog import HOST_MODELS
+
+    names = dict.fromkeys(catalog.flags, "bool")
+    for name, found in catalog.properties.items():
+        if not found.type.startswith("link") and (not found.host_only or model in HOST_MODELS):
+            names[name] = found.type
+    names |= {alias: names[name] for alias, name in catalog.aliases.items() if "_" not in alias and name in names}
+    if begun[:1] in ("+", "-"):
+        yield from ((begun[0] + name, _about(name)) for name, kind in names.items() if kind == "bool")
+    elif "=" in begun:
+        name = begun.partition("=")[0]
+        yield from ((f"{name}={value}", "") for value in _values(name, names.get(catalog.aliases.get(name, name), "")))
+    else:
+        yield from ((f"{name}=", _about(name) if kind == "bool" else kind) for name, kind in names.items())
+
+
+def _about(name: str) -> str:
+    from vcpuid.cpuid.feature_table import key_of, table
+
+    return next((feature.description for feature in table().called(key_of(name)) if feature.description), "")
+
+
+def _values(name: str, kind: str) -> Iterable[str]:
+    if name == "vendor":
+        from vcpuid.decode.parties import VENDORS
+
+        return VENDORS
+    return {"bool": ("on", "off"), "OnOffAuto": ("on", "off", "auto")}.get(kind, ())
+
+
+@_completer
+def machines(context: click.Context, typed: str) -> Offers:
+    """Machine types of the chosen QEMU, by alias and in full."""
+    known = _catalog(context).machine_names
+    yield from ((alias, name) for name, alias in known.items() if alias)
+    yield from ((name, "") for name in known)
+
+
+@_completer
+def topologies(context: click.Context, typed: str) -> Offers:
+    """QEMU's -smp: the keys that can come next."""
+    from vcpuid.qemu.smp import keys
+
+    head, comma, _ = typed.rpartition(",")
+    return ((f"{head}{comma}{key}=", "") for key in keys(_catalog(context).release))
+
+
+@_completer
+def qemus(context: click.Context, typed: str) -> Offers:
+    """Releases of QEMU with tables, and the names of the user's own."""
+    from vcpuid import data
+
+    yield from _plain(QEMUS)
+    yield from ((name, row.get("binary", "")) for name, row in data.imported().items())
+
+
+# Hosts and kernels
+
+
+def hosts(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """HOST, SOURCE and TABLE: this machine in its three ways, on a CPU of choice, or a file."""
+    from click.shell_completion import CompletionItem
+
+    return [*_this_machine(context, parameter, typed), CompletionItem(typed, type="file")]
+
+
+@_completer
+def _this_machine(context: click.Context, typed: str) -> Offers:
+    if ":" in typed:
+        return ((f"{way}:{cpu}", "") for way in ("live", "kvm", "cpu") for cpu in _cpu_numbers())
+    return (("live", "this machine's processor"), ("kvm", "processor and KVM"), ("cpu", "the processor, by the kernel's device"))
+
+
+def cpus_then_hosts(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """CPU first, then HOST; with --table only HOST."""
+    further = context.params.get("table_source") or context.params.get("arguments")
+    return (hosts if further else cpus)(context, parameter, typed)
+
+
+@_completer
+def cpu_numbers(context: click.Context, typed: str) -> Offers:
+    """The numbers of the CPUs that this process may run on."""
+    return _plain(_cpu_numbers())
+
+
+def _cpu_numbers() -> Iterator[str]:
+    return map(str, sorted(os.sched_getaffinity(0)))
+
+
+@_completer
+def kernels(context: click.Context, typed: str) -> Offers:
+    """Releases of Linux with tables."""
+    return _plain(KERNELS)
+
+
+@_completer
+def params(context: click.Context, typed: str) -> Offers:
+    """NAME=VALUE: parameters of KVM's modules, in full or short, and facts of the machine."""
+    from vcpuid.kvm.params import MODULES, names
+
+    name, equals, _ = typed.partition("=")
+    modules = {short: module for module, known in MODULES.items() for short in known}
+    if equals:
+        return _plain(f"{name}={value}" for value in ((0, 1) if name.rpartition(".")[2] in modules else ()))
+    full = ((f"{name}=", "parameter of a module" if "." in name else "fact of the machine") for name in sorted(names()))
+    return (*full, *((f"{name}=", f"parameter of {module}") for name, module in modules.items()))
+
+
+# What is inside a table, and around it
+
+
+@_completer
+def leaves(context: click.Context, typed: str) -> Offers:
+    """LEAF, in hexadecimal, with 0x in front where that was typed."""
+    from vcpuid.decode.layout import titles
+
+    prefix = typed[:2] if typed[:2].lower() == "0x" else ""
+    return ((f"{prefix}{leaf:x}", about) for leaf, about in titles().items())
+
+
+@_completer
+def glibcs(context: click.Context, typed: str) -> Offers:
+    """Releases of glibc with tables."""
+    from vcpuid.software.glibc import RELEASES
+
+    return _plain(RELEASES)
