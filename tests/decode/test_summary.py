@@ -79,6 +79,12 @@ def test_caches_of_amds_old_leaves() -> None:
     ]
 
 
+def test_l2_tlbs_of_zen_5_are_told_in_units_of_32_entries() -> None:
+    table = amd((0x80000006, 0, 0x40802040, 0x60804040, 0x04008140, 0x02009140), (0x80000021, 0, 0x593FFFCF, 0x80382, 0, 0))
+    told = {(tlb.kind, tlb.pages): tlb.entries for tlb in decode.tlbs(table)}
+    assert told == {("L2 code", "2M 4M"): 2048, ("L2 data", "2M 4M"): 4096, ("L2 code", "4K"): 2048, ("L2 data", "4K"): 4096}
+
+
 def test_descriptors_of_leaf_2() -> None:
     table = intel((2, 0, 0x605B5101, 0, 0, 0x7B7040))
     assert [(cache.name, cache.size) for cache in decode.caches(table)] == [("L1d", 16 << 10), ("L2", 512 << 10)]

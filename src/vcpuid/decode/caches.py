@@ -132,8 +132,13 @@ _EXTENDED_TLBS = (
 """Leaf, and how the names of its fields begin and end; those of code and data lie between."""
 
 
+L2_TLB_SIZE_X32 = 1 << 14
+"""Fn8000_0021_EAX[14] of AMD's manual, since Zen 5: what the leaves tell of L2 TLBs is in units of 32 entries."""
+
+
 def _extended_tlbs(table: CpuidTable) -> Iterator[Tlb]:
     who = parties(table).vendor
+    units = {"l1": 1, "l2": 32 if table.registers(0x80000021).eax & L2_TLB_SIZE_X32 else 1}
     for function, level, pages in _EXTENDED_TLBS:
         entry = table.get(function)
         if entry is None or who == "intel":
@@ -143,9 +148,8 @@ def _extended_tlbs(table: CpuidTable) -> Iterator[Tlb]:
             stem = f"{level}_{side}tlb_{pages}"
             entries = decoded.value(f"{stem}_nentries")
             if entries:
-                yield Tlb(
-                    f"{level.upper()} {kind}", pages.upper().replace("_", " "), entries, _ways(decoded, f"{stem}_assoc"), f"{function:#x}"
-                )
+                size = pages.upper().replace("_", " ")
+                yield Tlb(f"{level.upper()} {kind}", size, entries * units[level], _ways(decoded, f"{stem}_assoc"), f"{function:#x}")
 
 
 def _ways(decoded: Leaf, name: str) -> str:
