@@ -4,7 +4,7 @@
 
 Flags are hidden from glibc with GLIBC_TUNABLES, which the tables of vcpuid.software.glibc check to have the same effect as hiding them in
 CPUID. Each setting runs several times, in turns, pinned to one processor; kept are the median of the runs and their range. A C
-compiler is needed. docs/plot_strings.py draws the result.
+compiler is needed. tools/plot_strings.py draws the result.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Write the manual of the command line as the command line itself tells it: `man` pages, or one Markdown page of all verbs.
+"""Write the manual of the command line as the command line itself tells it: man pages, or the verbs' pages of the documentation's site.
 
     python tools/man_pages.py man FOLDER         FOLDER/vcpuid.1, vcpuid-explain.1, vcpuid-kvm-set.1 …
-    python tools/man_pages.py markdown FILE
+    python tools/man_pages.py markdown FOLDER    FOLDER/index.md, explain.md, kvm.md (with kvm set and so on) …
 
 Nothing is typed here: names, arguments, options and sentences come from the click commands, so a page cannot fall behind its verb.
 """
@@ -37,9 +37,9 @@ def all_contexts() -> list[click.Context]:
 
 
 def options(context: click.Context) -> list[tuple[str, str]]:
-    """Give a verb's options as --help shows them: how it is written, what it does."""
+    """Give what --help says of a verb's options: how each is written, what it does."""
     records = (parameter.get_help_record(context) for parameter in context.command.get_params(context))
-    return [record for record in records if record is not None]
+    return [record for record in records if record is not None and record[1]]
 
 
 def usage(context: click.Context) -> str:
@@ -88,13 +88,30 @@ def man_page(context: click.Context) -> str:
     return "\n".join(lines) + "\n"
 
 
-def markdown() -> str:
-    """Lay all verbs out as one Markdown page."""
-    parts = ["# Verbs", f"Exit status of every verb: {EXIT_STATUS}"]
-    for context in all_contexts():
-        parts += [f"## {context.command_path}", f"    {context.command_path} {usage(context)}", *map(plain, paragraphs(context))]
-        parts.append("\n".join(f"- `{written}`: {plain(told)}" for written, told in options(context)))
-    return "\n\n".join(parts) + "\n"
+def markdown(context: click.Context, depth: int = 1) -> str:
+    """Lay one verb out in Markdown, the verbs below it as its sections."""
+    name = context.command_path if depth > 1 or context.parent is None else context.info_name
+    summary, *rest = map(plain, paragraphs(context))
+    parts = [f"{'#' * depth} {name}", summary, f"```text\n{context.command_path} {usage(context)}\n```", *rest]
+    parts += [f"`{written}`\n: {plain(told)}" for written, told in options(context)]
+    return "\n\n".join([*parts, *(markdown(verb, depth + 1) for verb in verbs(context))])
+
+
+def index(context: click.Context) -> str:
+    """Lay the program itself out in Markdown: what it takes, and its verbs, each with a page."""
+    below = verbs(context)
+    rows = [f"| [{verb.info_name}]({verb.info_name}.md) | {plain(paragraphs(verb)[0])} |" for verb in below]
+    pages = "\n".join(str(verb.info_name) for verb in below)
+    return "\n\n".join(
+        [
+            "# Verbs",
+            f"```text\n{context.command_path} {usage(context)}\n```",
+            *map(plain, paragraphs(context)[1:]),
+            f"Exit status of every verb: {EXIT_STATUS}",
+            "\n".join(["| verb | |", "| --- | --- |", *rows]),
+            f"```{{toctree}}\n:hidden:\n\n{pages}\n```",
+        ]
+    )
 
 
 def plain(text: str) -> str:
@@ -102,17 +119,23 @@ def plain(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "\\*_<>[]`" else letter for letter in text)
 
 
-def main(form: str, target: Path) -> None:
-    """Write the pages; raises InputError for a form that is neither man nor markdown."""
+def pages(form: str) -> dict[str, str]:
+    """Give each file's name and text; raises InputError for a form that is neither man nor markdown."""
+    everything = all_contexts()
     if form == "man":
-        target.mkdir(parents=True, exist_ok=True)
-        for context in all_contexts():
-            (target / f"{context.command_path.replace(' ', '-')}.1").write_text(man_page(context), encoding="utf-8")
-    elif form == "markdown":
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(markdown(), encoding="utf-8")
-    else:
-        raise InputError(f"{form!r} is neither man nor markdown")
+        return {f"{context.command_path.replace(' ', '-')}.1": man_page(context) for context in everything}
+    if form == "markdown":
+        root = everything[0]
+        return {"index.md": index(root) + "\n", **{f"{verb.info_name}.md": markdown(verb) + "\n" for verb in verbs(root)}}
+    raise InputError(f"{form!r} is neither man nor markdown")
+
+
+def main(form: str, folder: Path) -> None:
+    """Write the pages; raises InputError as `pages` does."""
+    written = pages(form)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in written.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

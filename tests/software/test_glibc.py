@@ -106,6 +106,13 @@ def test_the_captures_reach_most_variants() -> None:
         assert len(known & seen) > 0.6 * len(known)
 
 
+def test_the_documentation_has_these_figures() -> None:
+    page = " ".join((Path(__file__).parents[2] / "docs" / "worth.md").read_text().split())
+    (each,) = {sum(row["glibc"] == release for row in ROWS) for release in RELEASES}
+    assert f"All {len(ROWS)} captures, {each} CPUs for each release, are exact" in page
+    assert f"under {len(MASKS)} settings of `GLIBC_TUNABLES`" in page
+
+
 def test_every_function_with_variants_is_in_the_tables() -> None:
     for release in RELEASES:
         captured = {name for row in ROWS if row["glibc"] == release for name in row["variants"]}

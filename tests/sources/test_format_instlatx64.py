@@ -19,6 +19,7 @@ from vcpuid.sources.formats import parse
 from vcpuid.sources.formats.writing import write
 
 ARCHIVE = Path(os.environ["VCPUID_PEERS"]) / "instlatx64-cpuid.tar.xz"
+FORMATS = Path(__file__).parents[2] / "docs" / "formats.md"
 HEX = "([0-9A-Fa-f]{8})"
 LINE = re.compile(rf"CPUID {HEX}\W+{HEX}\W{HEX}\W{HEX}\W{HEX}")
 
@@ -52,6 +53,8 @@ def origin(name: str) -> dict[str, str | None]:
 @needs_the_collection
 def test_the_collection_is_whole() -> None:
     assert len(NAMES) == 449
+    cpus = sum(len(re.findall(r"^CPUID 00000000\W", text, re.MULTILINE)) for text in dumps().values())
+    assert f"The {len(NAMES)} dumps of the InstLatx64 collection ({cpus:,} CPUs)" in FORMATS.read_text()
 
 
 @pytest.mark.conformance("InstLatx64 dumps", origin)

@@ -1,6 +1,7 @@
-"""Draw docs/strings.svg from docs/strings.json, which benchmarks/bench_strings.py writes: pip install 'vcpuid[docs]'.
+"""Draw docs/strings.svg from docs/strings.json, which benchmarks/bench_strings.py writes.
 
-python docs/plot_strings.py
+pip install 'vcpuid[plots]'
+python tools/plot_strings.py
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-HERE = Path(__file__).parent
+DOCS = Path(__file__).parents[1] / "docs"
 FUNCTIONS = ("memcpy", "memset", "strlen", "memcmp")
 SETTINGS = {
     "": ("nothing hidden", "#1b9e77", "-"),
@@ -26,7 +27,7 @@ SETTINGS = {
 
 def main() -> None:
     """Draw one panel a function: time against time with nothing hidden, by size."""
-    told = json.loads((HERE / "strings.json").read_text())
+    told = json.loads((DOCS / "strings.json").read_text())
     times = {(row["hidden"], row["function"], row["size"]): row["ns"] for row in told["rows"]}
     sizes = sorted({row["size"] for row in told["rows"]})
     plt.rcParams |= {"svg.hashsalt": "vcpuid", "svg.fonttype": "none", "font.size": 8}
@@ -46,7 +47,7 @@ def main() -> None:
         panel.set_ylabel("time, nothing hidden = 1")
     lines, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(lines, labels, title="hidden from glibc", loc="outside lower center", ncols=len(labels), frameon=False)
-    figure.savefig(HERE / "strings.svg", metadata={"Date": None})
+    figure.savefig(DOCS / "strings.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":
