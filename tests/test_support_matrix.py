@@ -117,7 +117,7 @@ def test_tables_in_documents_are_written_and_held_to_the_run(tools: tuple[Module
     assert tools[0].main("write", run, document) == 0
     text = document.read_text()
     assert "| vCPU |" in text
-    assert "| Linux 7.3 | 1,000 of 1,000 | `tests/test_it.py` |\n" in text
+    assert "| Linux 7.3 | 1,000 of 1,000 | `test_it.py` |\n" in text
     assert text.startswith("Before.\n")
     assert text.endswith("|\n\nAfter.\n")
     assert "QEMU tables" not in text

@@ -117,7 +117,7 @@ def of_groups(groups: Iterable[str]) -> list[str]:
 def totals(figures: Iterable[Figure], party: str) -> tuple[str, str]:
     """Sum a party up, and name its tests."""
     measured = [figure for figure in figures if figure.party == party]
-    return told(measured, "not run"), ", ".join(f"`{test}`" for test in sorted({figure.test for figure in measured}))
+    return told(measured, "not run"), ", ".join(f"`{test}`" for test in sorted({figure.test.removeprefix("tests/") for figure in measured}))
 
 
 def releases(figures: Iterable[Figure]) -> str:
@@ -129,7 +129,7 @@ def releases(figures: Iterable[Figure]) -> str:
 
 def summary(figures: list[Figure], hows: list[str], present: str) -> str:
     """Lay out the table of parties verified so; of a party that this run did not try, the line of the table `present` is kept."""
-    lines = [table(["party", "what is compared", "releases", "exact", "test"], [])]
+    lines = [table(["party", "what is compared", "releases", "exact", "in tests/"], [])]
     for party in (party for party, row in PARTIES.items() if row.how in hows):
         measured = [figure for figure in figures if figure.party == party]
         old = next((line for line in present.splitlines() if line.startswith(f"| {party} |")), None)

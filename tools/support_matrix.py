@@ -152,7 +152,7 @@ def live(figures: list[Figure]) -> str:
 def verified(figures: list[Figure]) -> str:
     """Lay out every party: what is compared, how it is verified, by which test."""
     rows = [[party, row.what, HOW[row.how], *totals(figures, party)] for party, row in PARTIES.items()]
-    return "\n\n".join(["## How each is verified", table(["party", "what is compared", "with", "exact", "test"], rows)])
+    return "\n\n".join(["## How each is verified", table(["party", "what is compared", "with", "exact", "in tests/"], rows)])
 
 
 def uncovered(figures: list[Figure]) -> str:
