@@ -8,6 +8,7 @@ Figures are medians over many runs; the goals stand beside them.
 from __future__ import annotations
 
 import gzip
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,6 +31,13 @@ def process(*args: str) -> Callable[[], object]:
     return lambda: subprocess.run([program, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def completion(line: str) -> Callable[[], object]:
+    """Return a job that asks for the completions of a line, as bash does when its user presses the tabulator."""
+    program = Path(sys.executable).with_name("vcpuid")
+    asked = {"_VCPUID_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": line.split(" ")[-1]}
+    return lambda: subprocess.run([program], env={**os.environ, **asked}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
 def main() -> None:
     """Run the benchmarks named on the command line, all without any."""
     lines = gzip.decompress(CAPTURE.read_bytes()).decode().splitlines()
@@ -49,6 +57,9 @@ def main() -> None:
         "kvm.lookup": (lambda: kvm.lookup(table, 7, 0, kernel="6.12"), 1000, ""),
         "read a snapshot": (lambda: parse_snapshot(lines), 100, ""),
         "process: vcpuid --help": (process("--help"), 15, "100 ms"),
+        "process: completing a verb": (completion("vcpuid ex"), 15, "150 ms"),
+        "process: completing a feature": (completion("vcpuid explain avx"), 15, "150 ms"),
+        "process: completing a CPU's property": (completion("vcpuid guest --cpu host,+hv"), 15, "150 ms"),
         "process: vcpuid explain avx2": (process("explain", "avx2"), 15, "250 ms"),
         "process: vcpuid explain avx2 --host FILE": (process("explain", "avx2", "--host", file), 15, ""),
     }

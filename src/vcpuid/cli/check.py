@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.path.hazards.rule import Hazard
-from vcpuid.path.stack import Stack
-from vcpuid.path.verdict import Verdict
+
+if TYPE_CHECKING:
+    from vcpuid.path.hazards.rule import Hazard
+    from vcpuid.path.stack import Stack
+    from vcpuid.path.verdict import Verdict
 
 COLUMNS = ["what", "id", "about", "why", "do"]
 

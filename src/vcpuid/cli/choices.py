@@ -28,23 +28,28 @@ Offers = Iterable[tuple[str, str]]
 def _completer(offers: Callable[[click.Context, str], Offers]) -> Completer:
     """Make a completer of a function that may offer too much: `offers(context, typed)`.
 
-    What begins as was typed is kept or, where nothing does, what begins so but for case and for `-` against `_`. What holds a blank is
-    not: it would have to be quoted, by each shell's own rules.
+    What begins as was typed is kept, but for what holds a blank: it would have to be quoted, by each shell's own rules.
     """
 
     def complete(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        from vcpuid.cpuid.feature_table import key_of
-
         told: dict[str, str] = {}
         for text, about in offers(context, typed):
             if " " not in text:
                 told.setdefault(text, about)
-        found = [text for text in told if text.startswith(typed)] or [text for text in told if key_of(text).startswith(key_of(typed))]
-        return [CompletionItem(text, help=told[text] or None) for text in found]
+        return [CompletionItem(text, help=told[text] or None) for text in _begun(typed, told)]
 
     return complete
+
+
+def _begun(typed: str, texts: Iterable[str]) -> list[str]:
+    """Give the texts that begin as was typed; where none does, those that begin so but for case and for `-` against `_`."""
+    if found := [text for text in texts if text.startswith(typed)]:
+        return found
+    from vcpuid.cpuid.feature_table import key_of
+
+    return [text for text in texts if key_of(text).startswith(key_of(typed))]
 
 
 def _plain(texts: Iterable[str]) -> Offers:
@@ -92,8 +97,9 @@ def _features(typed: str, wanted: Callable[[Feature], bool] = lambda feature: Tr
     from vcpuid.cpuid.names import all_features, spellings
 
     for feature in filter(wanted, all_features()):
-        begun = (text for text in spellings(feature) if text.startswith(typed))
-        yield next(begun, feature.name) if typed else feature.name, feature.description or ""
+        names = spellings(feature) if typed else (feature.name,)
+        for name in _begun(typed, names)[:1]:
+            yield name, feature.description or ""
 
 
 # QEMU
@@ -128,12 +134,9 @@ def _models(catalog: Catalog) -> Offers:
 
 def _properties(catalog: Catalog, model: str, begun: str) -> Offers:
     """Give the properties of a model: `+name` and `-name` where a sign was typed, else `name=`, and its values behind that."""
-    from vcpuid.qemu.catalog import HOST_MODELS
+    from vcpuid.qemu.properties import settable
 
-    names = dict.fromkeys(catalog.flags, "bool")
-    for name, found in catalog.properties.items():
-        if not found.type.startswith("link") and (not found.host_only or model in HOST_MODELS):
-            names[name] = found.type
+    names = dict.fromkeys(catalog.flags, "bool") | settable(catalog, model)
     names |= {alias: names[name] for alias, name in catalog.aliases.items() if "_" not in alias and name in names}
     if begun[:1] in ("+", "-"):
         yield from ((begun[0] + name, _about(name)) for name, kind in names.items() if kind == "bool")
@@ -246,6 +249,18 @@ def leaves(context: click.Context, typed: str) -> Offers:
 
     prefix = typed[:2] if typed[:2].lower() == "0x" else ""
     return ((f"{prefix}{leaf:x}", about) for leaf, about in titles().items())
+
+
+@_completer
+def ignored(context: click.Context, typed: str) -> Offers:
+    """WHAT a comparison can leave out: two words, leaves, and the features that have a place in hardware."""
+    from vcpuid.decode.ignore import CPU, NONE
+    from vcpuid.decode.layout import titles
+
+    yield CPU, "what differs among CPUs of one machine"
+    yield NONE, "nothing"
+    yield from ((f"{leaf:x}", about) for leaf, about in titles().items())
+    yield from _features(typed, lambda feature: feature.bit is not None)
 
 
 @_completer

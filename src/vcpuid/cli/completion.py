@@ -68,10 +68,10 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
     def format_completion(self, item: CompletionItem) -> str:
         """Write an answer as `kind,text`."""
-        option, equals, _ = self.whole.partition("=") if self.whole.startswith("-") else ("", "", "")
+        option = self.whole[: self.whole.find("=") + 1] if self.whole.startswith("-") else ""
         ends = (os.environ["COMP_CWORD"], "".join(split_arg_string(os.environ["COMP_CWORD"])), self.whole)
         replaced = next(end for end in ends if self.whole.endswith(end))
-        return f"{item.type},{(option + equals + item.value)[len(self.whole) - len(replaced) :]}"
+        return f"{item.type},{(option + item.value)[len(self.whole) - len(replaced) :]}"
 
 
 class Zsh(_Shell, ZshComplete):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli.common import Host, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.path.explain import Explanation
-from vcpuid.path.stack import Stack
+
+if TYPE_CHECKING:
+    from vcpuid.path.explain import Explanation
+    from vcpuid.path.stack import Stack
 
 
 @click.command(name="guest")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,9 +12,11 @@ from vcpuid.cli import choices
 from vcpuid.cli.common import Host, host_option, print_warnings, read_host, stack_options
 from vcpuid.cli.kvm import table_of
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cpuid import CpuidTable
-from vcpuid.path.stack import Stack
-from vcpuid.software.hyperv import Offer, fields, offers, present, recommended_but_missing
+
+if TYPE_CHECKING:
+    from vcpuid.cpuid import CpuidTable
+    from vcpuid.path.stack import Stack
+    from vcpuid.software.hyperv import Offer
 
 
 @click.command(name="hyperv")
@@ -32,6 +35,8 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, stac
     With TABLE, that table's leaves 40000000 to 40000082; else those that QEMU makes of --cpu on --host. Exit status 0 where the table
     offers all that is recommended for Windows, 1 where something is missing.
     """
+    from vcpuid.software.hyperv import fields, offers, present, recommended_but_missing
+
     subject, head = (table_of(read_host(table).snapshot), table) if table is not None else _of_path(cpu, source, stack)
     missing = recommended_but_missing(subject)
     if decoded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,13 +11,12 @@ from vcpuid.cli import choices
 from vcpuid.cli.common import Host, cpu_option, host_option, number, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.kvm import table_of
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.path.stack import Stack
-from vcpuid.software import SoftwareCpu, software_cpu
-from vcpuid.software.clock import clocks
-from vcpuid.software.crypto import drivers
-from vcpuid.software.glibc import RELEASES, Glibc, Pick, glibc, is_preference
-from vcpuid.software.psabi import levels
 from vcpuid.versions import KERNELS
+
+if TYPE_CHECKING:
+    from vcpuid.path.stack import Stack
+    from vcpuid.software import SoftwareCpu
+    from vcpuid.software.glibc import Glibc, Pick
 
 COLUMNS = ["topic", "item", "value", "why"]
 
@@ -44,6 +44,9 @@ def command(
     clock that Linux keeps time by. With TABLE, that table's; else those of the guest that QEMU makes of --cpu on --host. Variants that
     execute what the host's processor lacks are marked FAULTS.
     """
+    from vcpuid.software import software_cpu
+    from vcpuid.software.glibc import RELEASES, glibc
+
     guest: SoftwareCpu
     host: SoftwareCpu | None = None
     if table is not None:
@@ -64,6 +67,7 @@ def _of_path(
     cpu: str, host: Host, stack: Callable[[Host], Stack], no_probe: bool, kernel: str, xcr0: int | None
 ) -> tuple[SoftwareCpu, SoftwareCpu | None, str]:
     from vcpuid.path.pipeline import guest_view, resolve
+    from vcpuid.software import software_cpu
 
     chosen = stack(host)
     path = resolve(cpu, host=host.snapshot, stack=chosen, probe=None if no_probe else probe_for(host))
@@ -74,6 +78,8 @@ def _of_path(
 
 
 def _silicon(host: SoftwareCpu | None, release: str) -> frozenset[str] | None:
+    from vcpuid.software.glibc import glibc
+
     return None if host is None else glibc(host, release).usable
 
 
@@ -82,6 +88,8 @@ def _row(topic: str, item: str, value: str, why: str) -> dict[str, str]:
 
 
 def _levels(guest: SoftwareCpu) -> Iterator[Mapping[str, str]]:
+    from vcpuid.software.psabi import levels
+
     for level in levels(guest):
         lacking = [f"lacks {' '.join(level.missing)}"] if level.missing else []
         lacking += [f"XCR0 lacks the states of {' '.join(level.disabled)}"] if level.disabled else []
@@ -100,6 +108,8 @@ def _glibc(found: Glibc, silicon: frozenset[str] | None) -> Iterator[Mapping[str
 
 
 def _why(pick: Pick, silicon: frozenset[str] | None) -> str:
+    from vcpuid.software.glibc import is_preference
+
     absent = [] if silicon is None else [name for name in _executed(pick) if name not in silicon]
     if absent == ["LZCNT"]:
         return "WRONG RESULTS: the host lacks LZCNT and executes it as BSR"
@@ -117,11 +127,16 @@ def _why(pick: Pick, silicon: frozenset[str] | None) -> str:
 
 def _executed(pick: Pick) -> list[str]:
     """The features whose instructions a variant executes: REP MOVSB needs none, whatever ERMS says, and memcpy's AVX variants need AVX."""
+    from vcpuid.software.glibc import is_preference
+
     executed = {"AVX" if name == "AVX_Fast_Unaligned_Load" else name: None for name in pick.needs if name != "ERMS"}
     return [name for name in executed if not is_preference(name)]
 
 
 def _kernel(guest: SoftwareCpu) -> Iterator[Mapping[str, str]]:
+    from vcpuid.software.clock import clocks
+    from vcpuid.software.crypto import drivers
+
     for one in drivers(guest):
         why = f"not {one.better[-1][0]}: lacking {' '.join(one.better[-1][1])}" if one.better else ""
         yield _row("crypto", one.algorithm, one.driver, why)

@@ -96,6 +96,12 @@ def find(catalog: Catalog, type_name: str, name: str) -> Flag | str:
     return name
 
 
+def settable(catalog: Catalog, model: str) -> dict[str, str]:
+    """Return the properties that a user may set on a model and that are no features, each with its type by QEMU's name."""
+    kinds = {name: found.type for name, found in catalog.properties.items() if not found.host_only or model in HOST_MODELS}
+    return {name: kind for name, kind in kinds.items() if name not in _READ_ONLY and not kind.startswith("link")}
+
+
 def value(catalog: Catalog, name: str, text: str, spelled: str) -> Any:
     """Read the value of a property that is no feature, `spelled` as the user did; raises QemuError with QEMU's words where it refuses."""
     kind = catalog.properties[name].type
