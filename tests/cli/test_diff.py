@@ -117,11 +117,51 @@ def test_two_dumps_differ_by_field_with_its_meaning() -> None:
     assert run("diff", HOST, HOST, "--by", "field").returncode == 0
 
 
-def test_what_varies_by_cpu_is_left_out_by_default_and_said_so(tmp_path: Path) -> None:
+@pytest.fixture
+def neighbour(tmp_path: Path) -> str:
+    """Another CPU of the host: its APIC id alone differs."""
     lines = gzip.decompress(Path(HOST).read_bytes()).decode().splitlines()
     there = tmp_path / "other.txt"
     there.write_text("\n".join(line.replace("00010800", "02010800", 1) if line.startswith("RAW 00000001.0") else line for line in lines))
-    same = run("diff", HOST, str(there), "--by", "field")
-    assert same.returncode == 0
-    assert "left out" in same.stdout
-    assert run("diff", HOST, str(there), "--by", "field", "--all").returncode == 1
+    return str(there)
+
+
+@pytest.mark.parametrize("by", [("field",), ("register", "--cpu", "host", *QEMU)])
+@pytest.mark.parametrize(
+    ("ignore", "foot"),
+    [
+        ([], "are the same, 1 left out (--ignore cpu)."),
+        (["none"], "1 {by}s differ."),
+        (["7.0.ebx"], "1 {by}s differ."),
+        (["7.0.ebx", "cpu"], "are the same, 1 left out (--ignore 7.0.ebx --ignore cpu)."),
+        (["1.0.ebx.31:24"], "are the same, 1 left out (--ignore 1.0.ebx.31:24)."),
+    ],
+)
+def test_what_is_ignored_is_left_out_and_counted(neighbour: str, by: tuple[str, ...], ignore: list[str], foot: str) -> None:
+    done = run("diff", HOST, neighbour, "--by", *by, *(word for text in ignore for word in ("--ignore", text)))
+    last = done.stdout.splitlines()[-1]
+    assert last.endswith(foot.format(by=by[0])), done.stderr
+    assert done.returncode == (1 if "differ" in last else 0)
+
+
+def test_features_are_ignored_by_any_of_their_names() -> None:
+    every = told("--cpu", "Haswell-noTSX")
+    assert {"avx512f", "avx512cd", "clwb"} <= set(every)
+    done = run("diff", HOST, "--cpu", "Haswell-noTSX", *QEMU, "--ignore", "AVX512F", "--ignore", "7.0.ebx.28", "--format", "json")
+    answer = json.loads(done.stdout)
+    assert {difference["what"] for difference in answer["differences"]} == set(every) - {"avx512f", "avx512cd"}
+    assert (answer["ignored"], answer["left_out"]) == (["AVX512F", "7.0.ebx.28"], 2)
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "says"),
+    [
+        (("--by", "field", "--ignore", "no_such_thing"), 3, "'no_such_thing' is no leaf, register, field or feature of CPUID"),
+        (("--by", "register", "--cpu", "host", *QEMU, "--ignore", "1.0.ebx.3:4"), 3, "bits go from 31 down to 0"),
+        (("--flags", "--cpu", "host", *QEMU, "--ignore", "cpu"), 2, "--ignore is not for --flags"),
+    ],
+)
+def test_what_cannot_be_ignored_is_refused(args: tuple[str, ...], status: int, says: str) -> None:
+    done = run("diff", HOST, HOST, *args)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert says in done.stderr

@@ -10,7 +10,6 @@ from vcpuid import decode, sources
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.decode.descriptors import describe
 from vcpuid.decode.identity import family_model_stepping
-from vcpuid.decode.layout import layout
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
 
@@ -255,11 +254,6 @@ def test_what_differs_from_cpu_to_cpu_is_left_out_unless_asked_for() -> None:
     one, other = intel((1, 0, 0x6FB, 0x00010800, 0, 0)), intel((1, 0, 0x6FB, 0x02010800, 0, 0))
     assert decode.diff(one, other) == []
     assert [change.field.name for change in decode.diff(one, other, ignore=())] == ["local_apic_id"]
-
-
-def test_fields_that_are_left_out_are_fields() -> None:
-    for function, name in decode.PER_CPU:
-        assert name in {field.name for word in layout(function, 0, "amd") for field in word.fields}
 
 
 def test_an_entry_that_one_table_has_differs_where_it_is_not_zero() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -11,10 +12,14 @@ from vcpuid.cli import choices
 from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
 from vcpuid.cli.kvm import table_of
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cpuid import CpuidTable
-from vcpuid.path.compare import Difference, Sides
-from vcpuid.path.stack import Stack
 
+if TYPE_CHECKING:
+    from vcpuid.cpuid import CpuidTable
+    from vcpuid.decode import FieldChange
+    from vcpuid.path.compare import Difference, Sides
+    from vcpuid.path.stack import Stack
+
+D = TypeVar("D", "Difference", "FieldChange")
 COLUMNS = ["what", "host", "guest", "party", "why"]
 
 
@@ -27,7 +32,11 @@ COLUMNS = ["what", "host", "guest", "party", "why"]
 @click.option(
     "--by", type=click.Choice(["feature", "field", "register"]), default="feature", show_default=True, help="What a line is about."
 )
-@click.option("--all", "everything", is_flag=True, help="With --by field, count fields too in which CPUs of one machine differ.")
+@click.option(
+    "--ignore", multiple=True, metavar="WHAT", shell_complete=choices.ignored,
+    help="Leave out a leaf (b), sub-leaf (1.0), register (1.0.ebx), its bits (1.0.ebx.31:24), a field or a feature; may be repeated. "
+    "`cpu` is what differs among CPUs of one machine (APIC ids and the like), `none` nothing.  [default: cpu]",
+)  # fmt: skip
 @click.option("--flags", is_flag=True, help="Compare what /proc/cpuinfo shows on both sides: flags, bugs and VMX flags.")
 @click.option(
     "--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels,
@@ -40,7 +49,7 @@ def command(
     guest_source: str | None,
     cpu: str | None,
     by: str,
-    everything: bool,
+    ignore: tuple[str, ...],
     flags: bool,
     guest_kernel: str | None,
     stack: Callable[[Host], Stack],
@@ -50,35 +59,56 @@ def command(
 
     GUEST is a snapshot taken in the guest; without one, it is what the path makes of --cpu. A difference that the path does not lead to
     is of party "unknown". With --by field, HOST and GUEST may be any two dumps: what differs is told with its meaning, and no party is
-    asked for; fields in which CPUs of one machine differ (APIC ids and the like) are left out unless --all is given. Exit status 0 where
-    nothing differs, 1 where something does.
+    asked for. What --ignore leaves out is counted in the last line. Exit status 0 where nothing else differs, 1 where something does.
     """
+    from vcpuid import decode
     from vcpuid.path import compare
     from vcpuid.path.compare_flags import by_flag
     from vcpuid.path.pipeline import guest_snapshot, resolve
 
     if guest_source is None and cpu is None:
         raise click.UsageError("give GUEST or --cpu")
+    if flags and ignore:
+        raise click.UsageError("--ignore is not for --flags")
     host = read_host(host_source)
     guest = None if guest_source is None else read_host(guest_source).snapshot
     chosen = stack(host)
+    ignore = ignore or (decode.CPU,)
     if by == "field" and not flags:
         other = guest or guest_snapshot(resolve(cpu or "host", host=host.snapshot, stack=chosen))
-        sheet, differ = _fields(host.snapshot.raw or table_of(host.snapshot), other.raw or table_of(other), everything)
-        emit(sheet, form)
-        sys.exit(1 if differ else 0)
-    both = compare.sides(host.snapshot, guest, cpu, chosen)
-    print_warnings(both.path.remarks)
-    found = by_flag(both, guest_kernel) if flags else compare.by_register(both) if by == "register" else compare.by_feature(both)
-    emit(_sheet(both, found, "flags" if flags else f"{by}s"), form)
-    sys.exit(1 if found else 0)
+        sheet = _fields(host.snapshot.raw or table_of(host.snapshot), other.raw or table_of(other), ignore)
+    else:
+        both = compare.sides(host.snapshot, guest, cpu, chosen)
+        print_warnings(both.path.remarks)
+        if flags:
+            found, what = by_flag(both, guest_kernel), "flags"
+        else:
+            found, what = compare.by_register(both) if by == "register" else compare.by_feature(both), f"{by}s"
+        sheet = _differences(both, found, what, ignore)
+    emit(sheet, form)
+    sys.exit(1 if sheet.rows else 0)
 
 
-def _fields(one: CpuidTable, other: CpuidTable, everything: bool) -> tuple[Sheet, bool]:
+def _counted(found: list[D], ignore: tuple[str, ...], tables: list[CpuidTable]) -> list[D]:
+    """Give the differences that --ignore does not leave out."""
+    from vcpuid.decode import Ignored
+
+    ignored = Ignored(ignore, tables)
+    return [difference for difference in found if difference.word is None or ignored.counts(difference.word, difference.mask)]
+
+
+def _foot(what: str, counted: int, left_out: int, ignore: tuple[str, ...]) -> list[str]:
+    """Say how many differ, and how many more are left out."""
+    told = f"{counted} {what} differ" if counted else f"The {what} are the same"
+    return ["", f"{told}, {left_out} left out ({' '.join(f'--ignore {text}' for text in ignore)})." if left_out else f"{told}."]
+
+
+def _fields(one: CpuidTable, other: CpuidTable, ignore: tuple[str, ...]) -> Sheet:
     """Lay out the fields in which two dumps differ."""
     from vcpuid import decode
 
-    changes = decode.diff(one, other, () if everything else decode.PER_CPU)
+    found = decode.diff(one, other, ignore=())
+    counted = _counted(found, ignore, [one, other])
     rows: list[dict[str, object]] = [
         {
             "place": change.place,
@@ -87,17 +117,19 @@ def _fields(one: CpuidTable, other: CpuidTable, everything: bool) -> tuple[Sheet
             "guest": change.spell(change.after),
             "meaning": change.field.description,
         }
-        for change in changes
+        for change in counted
     ]
-    left_out = "" if everything else "; what varies from CPU to CPU of one machine is left out (--all counts it)"
-    foot = ["", (f"{len(rows)} fields differ" if rows else "The fields are the same") + left_out + "."]
-    return Sheet(["place", "field", "host", "guest", "meaning"], rows, foot=foot, styles={"field": "bold"}), bool(rows)
+    foot = _foot("fields", len(counted), len(found) - len(counted), ignore)
+    return Sheet(["place", "field", "host", "guest", "meaning"], rows, foot=foot, styles={"field": "bold"})
 
 
-def _sheet(both: Sides, found: list[Difference], what: str) -> Sheet:
+def _differences(both: Sides, found: list[Difference], what: str, ignore: tuple[str, ...]) -> Sheet:
+    """Lay out in what guest and host differ, and who caused it."""
     chosen = both.path.stack
     cpu = f"{both.path.cpu}{' (guessed)' if both.guessed else ''}"
-    rows = [_row(difference) for difference in found]
+    counted = _counted(found, ignore, [both.path.host.raw, both.guest.raw])
+    left_out = len(found) - len(counted)
+    rows = [_row(difference) for difference in counted]
     return Sheet(
         COLUMNS,
         rows,
@@ -108,11 +140,13 @@ def _sheet(both: Sides, found: list[Difference], what: str) -> Sheet:
             "kernel": chosen.kernel,
             "qemu": chosen.qemu,
             "machine": chosen.machine,
+            "ignored": list(ignore),
+            "left_out": left_out,
             "differences": rows,
         },
         lines=[" ".join(str(row[column]) for column in COLUMNS[:4]) for row in rows],
         head=[f"-cpu {cpu}, QEMU {chosen.qemu}, {chosen.machine}, Linux {chosen.kernel}", ""],
-        foot=["", f"{len(found)} {what} differ" if found else f"The {what} are the same."],
+        foot=_foot(what, len(counted), left_out, ignore),
         styles={"what": "bold"},
     )
 

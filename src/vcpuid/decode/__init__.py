@@ -2,14 +2,15 @@
 
 Pure functions of a `CpuidTable`. `leaves` gives fields and `encode` puts them together again; `spell` writes them out as text. `identity`,
 `caches`, `tlbs`, `topology`, `xsave`, `frequencies` and `facts` read what spans leaves; `draw_topology` and `draw_xsave` draw; `diff` names
-the fields that differ between two tables, `spread` those that differ among CPUs.
+the fields that differ between two tables, `spread` those that differ among CPUs; `Ignored` tells what a comparison leaves out.
 """
 
 from vcpuid.decode.caches import Cache, Tlb, caches, tlbs
-from vcpuid.decode.diff import PER_CPU, FieldChange, Spread, diff, spread
+from vcpuid.decode.diff import FieldChange, Spread, diff, spread
 from vcpuid.decode.drawing import draw_topology, draw_xsave
 from vcpuid.decode.facts import Frequencies, facts, frequencies
 from vcpuid.decode.identity import Identity, identity
+from vcpuid.decode.ignore import CPU, NONE, PER_CPU, Ignored
 from vcpuid.decode.layout import Field
 from vcpuid.decode.leaves import Leaf, Value, encode, leaf, leaves, spell
 from vcpuid.decode.meaning import Reading
@@ -18,6 +19,8 @@ from vcpuid.decode.topology import Level, Topology, topology
 from vcpuid.decode.xsave import Component, XsaveLayout, xsave
 
 __all__ = [
+    "CPU",
+    "NONE",
     "PER_CPU",
     "Cache",
     "Component",
@@ -25,6 +28,7 @@ __all__ = [
     "FieldChange",
     "Frequencies",
     "Identity",
+    "Ignored",
     "Leaf",
     "Level",
     "Parties",

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable, Entry
-from vcpuid.cpuid.words import REGISTERS, Register
+from vcpuid.cpuid.words import REGISTERS, CpuidWord, Register
+from vcpuid.decode.ignore import CPU, Ignored
 from vcpuid.decode.layout import Field
 from vcpuid.decode.leaves import Leaf, Value, leaf
 from vcpuid.decode.parties import parties
-
-Place = tuple[int, str]
-
-PER_CPU: frozenset[Place] = frozenset(
-    {
-        (0x1, "local_apic_id"),
-        (0xB, "x2apic_id"),
-        (0x1F, "x2apic_id"),
-        (0x80000026, "x2apic_id"),
-        (0x8000001E, "ext_apic_id"),
-        (0x8000001E, "core_id"),
-        (0x8000001E, "node_id"),
-        (0x6, "this_lcpu_hwfdbk_idx"),
-    }
-)
-"""Fields that differ from one CPU to the next of the same machine: `diff` leaves them out unless told otherwise."""
 
 
 class FieldChange(NamedTuple):
@@ -43,6 +28,16 @@ class FieldChange(NamedTuple):
         """Where it is, `7.0.ebx.5` or `4.0.eax.31:26`."""
         return f"{self.function:x}.{self.index:x}.{self.register}.{self.field.bits}"
 
+    @property
+    def word(self) -> CpuidWord:
+        """The register."""
+        return CpuidWord(self.function, self.index, self.register)
+
+    @property
+    def mask(self) -> int:
+        """The bits of the register that differ."""
+        return ((self.before or 0) ^ (self.after or 0)) << self.field.low
+
     def spell(self, raw: int | None) -> str:
         """Say what a value of the field means; "-" where there is none."""
         return "-" if raw is None else str(Value(self.register, self.field, raw).reading)
@@ -51,11 +46,11 @@ class FieldChange(NamedTuple):
         return f"{self.place} {self.field.name}: {self.spell(self.before)} -> {self.spell(self.after)}"
 
 
-def diff(a: CpuidTable, b: CpuidTable, ignore: Collection[Place] = PER_CPU) -> list[FieldChange]:
+def diff(a: CpuidTable, b: CpuidTable, ignore: Iterable[str] = (CPU,)) -> list[FieldChange]:
     """Return the fields in which `b` differs from `a`, by leaf and sub-leaf, register and bit; reserved bits count.
 
-    `ignore` are fields left out, as (function, name); by default those in which CPUs of one machine differ. A field of an entry that only
-    one table has counts where it is not 0, as does a bit that means another thing on the other side (tables of two vendors).
+    `ignore` tells what is left out, as `Ignored` takes it; by default the fields in which CPUs of one machine differ. A field of an entry
+    that only one table has counts where it is not 0, as does a bit that means another thing on the other side (tables of two vendors).
     """
     here, there = parties(a), parties(b)
     first, second = a.by_key(), b.by_key()
@@ -64,8 +59,9 @@ def diff(a: CpuidTable, b: CpuidTable, ignore: Collection[Place] = PER_CPU) -> l
         old, new = first.get((function, index)), second.get((function, index))
         if old is not None and new is not None and old[3:] == new[3:] and here.of(function) == there.of(function):
             continue
-        changes += _changes((function, index), _leaf(old, here.of(function)), _leaf(new, there.of(function)), ignore)
-    return changes
+        changes += _changes((function, index), _leaf(old, here.of(function)), _leaf(new, there.of(function)))
+    ignored = Ignored(ignore, (a, b))
+    return [change for change in changes if ignored.counts(change.word, change.mask)]
 
 
 class Spread(NamedTuple):
@@ -109,12 +105,12 @@ def _leaf(entry: Entry | None, who: str) -> Leaf | None:
     return None if entry is None else leaf(entry, who)
 
 
-def _changes(key: tuple[int, int], old: Leaf | None, new: Leaf | None, ignore: Collection[Place]) -> Iterator[FieldChange]:
+def _changes(key: tuple[int, int], old: Leaf | None, new: Leaf | None) -> Iterator[FieldChange]:
     for number, register in enumerate(REGISTERS):
         before, after = _raw(old, number), _raw(new, number)
         for field in sorted(before.keys() | after.keys(), key=lambda each: (each.low, each.width, each.name)):
             values = before.get(field), after.get(field)
-            if values[0] != values[1] and any(values) and (key[0], field.name) not in ignore:
+            if values[0] != values[1] and any(values):
                 yield FieldChange(*key, register, field, *values)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from vcpuid import versions
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, MsrTable, MsrWord, Snapshot
 from vcpuid.cpuid.names import Feature
-from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS
+from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Word
 from vcpuid.errors import InputError, KvmError, QemuError
 from vcpuid.linux.identify import signature
 from vcpuid.path.decisions import Step
@@ -32,7 +32,7 @@ class Difference:
     """One thing in which guest and host differ.
 
     `what` names it (a feature, a register, a flag), `place` says where it is; `host` and `guest` are its values. `party` caused it, `why`
-    says how, by the rules of `rules`.
+    says how, by the rules of `rules`. `word` and `mask` are the bits that differ; a flag of /proc/cpuinfo is in no word.
     """
 
     what: str
@@ -42,6 +42,8 @@ class Difference:
     party: str
     why: str
     rules: tuple[str, ...] = ()
+    word: Word | None = None
+    mask: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +128,14 @@ def by_feature(both: Sides) -> list[Difference]:
 
 
 def _of_feature(both: Sides, feature: Feature, before: bool, after: bool) -> Difference:
-    place = str(feature.place)
+    place, bit = str(feature.place), feature.place
     if _ends(both.path, feature) != after:
         why = f"-cpu {both.path.cpu} on this path would {'show' if not after else 'not show'} it"
-        return Difference(feature.name, place, before, after, UNKNOWN, why)
+        return Difference(feature.name, place, before, after, UNKNOWN, why, (), bit.word, bit.mask)
     party = deciding_party(both.path, feature, before, after)
     stage = next(stage for stage in explain(feature, both.path).stages if stage.party == party)
-    return Difference(feature.name, place, before, after, party, stage.why, tuple(reason.rule.id for reason in stage.reasons))
+    rules = tuple(reason.rule.id for reason in stage.reasons)
+    return Difference(feature.name, place, before, after, party, stage.why, rules, bit.word, bit.mask)
 
 
 def by_register(both: Sides) -> list[Difference]:
@@ -146,13 +149,15 @@ def by_register(both: Sides) -> list[Difference]:
 def _of_register(both: Sides, word: CpuidWord, before: int, after: int) -> Difference:
     name = f"{word.function:x}.{word.index:x}.{word.register}"
     ends = both.path.trace.steps[-1].after.get(word, 0)
+    mask = before ^ after
     if ends != after:
-        return Difference(name, str(word), before, after, UNKNOWN, f"-cpu {both.path.cpu} on this path would show {ends:08x}")
+        why = f"-cpu {both.path.cpu} on this path would show {ends:08x}"
+        return Difference(name, str(word), before, after, UNKNOWN, why, (), word, mask)
     changed = list(_changes(both.path, word))
-    decisions = [d for step in changed for d in step.decisions if d.word == word and d.mask & (before ^ after)]
+    decisions = [d for step in changed for d in step.decisions if d.word == word and d.mask & mask]
     rules = {decision.rule.id: sentence(decision) for decision in decisions}
     party = changed[-1].party if changed else UNKNOWN
-    return Difference(name, str(word), before, after, party, "; ".join(rules.values()), tuple(rules))
+    return Difference(name, str(word), before, after, party, "; ".join(rules.values()), tuple(rules), word, mask)
 
 
 def _changes(path: Path, word: CpuidWord) -> Iterator[Step]:

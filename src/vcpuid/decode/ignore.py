@@ -1,0 +1,106 @@
+"""What a comparison leaves out: leaves, registers, fields and features by name, turned into bits of registers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from vcpuid.cpuid.feature_table import key_of
+from vcpuid.cpuid.names import find_all
+from vcpuid.cpuid.registers import CpuidTable
+from vcpuid.cpuid.words import REGISTERS, CpuidWord, Register, Word
+from vcpuid.decode.layout import layout
+from vcpuid.decode.parties import parties
+from vcpuid.errors import InputError
+
+PER_CPU: frozenset[tuple[int, str]] = frozenset(
+    {
+        (0x1, "local_apic_id"),
+        (0xB, "x2apic_id"),
+        (0x1F, "x2apic_id"),
+        (0x80000026, "x2apic_id"),
+        (0x8000001E, "ext_apic_id"),
+        (0x8000001E, "core_id"),
+        (0x8000001E, "node_id"),
+        (0x6, "this_lcpu_hwfdbk_idx"),
+    }
+)
+"""Leaf and name of the fields that differ from one CPU to the next of the same machine."""
+
+CPU, NONE = "cpu", "none"
+"""The words for those fields, and for nothing at all."""
+
+_PLACE = re.compile(r"(?:0x)?([0-9a-f]{1,8})(?:\.([0-9a-f]{1,8})(?:\.(e[abcd]x)(?:\.(\d{1,2})(?::(\d{1,2}))?)?)?)?", re.IGNORECASE)
+_ALL = -1
+
+
+_Place = tuple[int, int | None, Register | None]
+"""A leaf, a sub-leaf or, with all three, a register."""
+
+
+class Ignored:
+    """The bits that do not count when two tables are compared.
+
+    `texts` are any of `cpu` (the fields of `PER_CPU`), `none`, the name of a field or a feature, and a place: `b`, `1.0`, `1.0.ebx`,
+    `1.0.ebx.5` or `1.0.ebx.31:24`. A name is taken for a leaf's number only where nothing is called so. `tables` are what is compared:
+    they tell where a field is. Raises InputError for what is none of these.
+    """
+
+    def __init__(self, texts: Iterable[str], tables: Sequence[CpuidTable]) -> None:
+        self._masks: dict[_Place | Word, int] = {}
+        for text in texts:
+            for place, mask in _bits(text, tables):
+                self._masks[place] = self._masks.get(place, 0) | mask
+
+    def counts(self, word: Word, mask: int) -> bool:
+        """Whether any of these bits of a word counts."""
+        places = [(word.function, None, None), (word.function, word.index, None), word] if isinstance(word, CpuidWord) else [word]
+        for place in places:
+            mask &= ~self._masks.get(place, 0)
+        return bool(mask)
+
+
+def _bits(text: str, tables: Sequence[CpuidTable]) -> Sequence[tuple[_Place | Word, int]]:
+    """Give what a text means: words, each with the mask of its bits, or a leaf or sub-leaf whole."""
+    if text == NONE:
+        return ()
+    if text == CPU:
+        return list(_fields(lambda function, name: (function, name) in PER_CPU, tables))
+    key = key_of(text)
+    if named := [*_fields(lambda _, name: key_of(name) == key, tables), *_feature(text)]:
+        return named
+    if found := _PLACE.fullmatch(text):
+        return (_place(found),)
+    raise InputError(f"{text[:80]!r} is no leaf, register, field or feature of CPUID")
+
+
+def _fields(wanted: Callable[[int, str], bool], tables: Sequence[CpuidTable]) -> Iterator[tuple[CpuidWord, int]]:
+    """Find fields by leaf and name in the leaves that the tables have."""
+    for table in tables:
+        whose = parties(table)
+        for entry in table:
+            for word in layout(entry.function, entry.index, whose.of(entry.function)):
+                for field in word.fields:
+                    if wanted(entry.function, field.name):
+                        yield CpuidWord(entry.function, entry.index, word.register), field.mask
+
+
+def _feature(text: str) -> Iterator[tuple[Word, int]]:
+    """Find the bits of the features that are called so."""
+    try:
+        found = find_all(text)
+    except InputError:
+        return
+    yield from ((feature.bit.word, feature.bit.mask) for feature in found if feature.bit is not None)
+
+
+def _place(found: re.Match[str]) -> tuple[_Place, int]:
+    function, index = int(found[1], 16), None if found[2] is None else int(found[2], 16)
+    if index is None or found[3] is None:
+        return (function, index, None), _ALL
+    register = next(register for register in REGISTERS if register == found[3].lower())
+    high = 31 if found[4] is None else int(found[4])
+    low = 0 if found[4] is None else int(found[5] or high)
+    if not low <= high < 32:
+        raise InputError(f"{found[0]!r} is no place in a register: bits go from 31 down to 0")
+    return CpuidWord(function, index, register), (2 << high) - (1 << low)
