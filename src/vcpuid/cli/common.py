@@ -49,11 +49,16 @@ class Host:
 
 
 def read_host(source: str | None, *, kvm: bool = True) -> Host:
-    """Read HOST; without one, this machine: its processor and, where there is a usable /dev/kvm and `kvm` is wanted, its KVM."""
+    """Read HOST; without one, this machine: its processor and, where there is a usable /dev/kvm and `kvm` is wanted, its KVM.
+
+    What bears on every answer, such as that it is the first of several CPUs, is printed on standard error.
+    """
     from vcpuid import sources
 
     if source is not None:
-        return Host(sources.read(source), source.partition(":")[0] in ("kvm", "live", "cpu"))
+        snapshot, remarks = sources.remarked(source)
+        print_warnings(tuple(f"{'standard input' if source == '-' else source}: {remark}" for remark in remarks))
+        return Host(snapshot, source.partition(":")[0] in ("kvm", "live", "cpu"))
     if not kvm:
         return Host(sources.read("live"), True)
     try:

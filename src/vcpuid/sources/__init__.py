@@ -8,7 +8,7 @@ from dataclasses import replace
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 
-__all__ = ["collector_script", "read", "read_all", "this_machine"]
+__all__ = ["collector_script", "read", "read_all", "remarked", "this_machine"]
 
 _DEVICE = ("/dev/cpu/", "/cpuid")
 
@@ -29,31 +29,49 @@ def read(source: str | os.PathLike[str]) -> Snapshot:
     A file whose name is one of these words is read as `./live`, and one whose name ends in `#3` by that name where it exists. Raises
     InputError for what makes no sense (the file and the line are named), UnavailableError where the machine lacks something.
     """
-    cpus = read_all(source)
+    return remarked(source)[0]
+
+
+def remarked(source: str | os.PathLike[str]) -> tuple[Snapshot, tuple[str, ...]]:
+    """Read as `read` does, and give the notes that every answer depends on too.
+
+    That is which of several CPUs was taken, and of another program's dump all notes, since its reader made them: that it is an excerpt,
+    say. What a machine did not tell, and what stands in a file of vcpuid's own, is no such remark.
+    """
+    cpus, noted = _read(source)
+    first = cpus[0]
+    if len(cpus) == 1:
+        return first, first.notes if noted else ()
     note = f"the first of {len(cpus)} CPUs in the dump: append #1 and so on to its name for another"
-    return cpus[0] if len(cpus) == 1 else replace(cpus[0], notes=(*cpus[0].notes, note))
+    return replace(first, notes=(*first.notes, note)), (*(first.notes if noted else ()), note)
 
 
 def read_all(source: str | os.PathLike[str]) -> list[Snapshot]:
     """Read every CPU of a dump, each as a snapshot; `source` and errors as in `read`, and what is no dump gives one CPU."""
+    return _read(source)[0]
+
+
+def _read(source: str | os.PathLike[str]) -> tuple[list[Snapshot], bool]:
+    """Read every CPU, and say whether the notes are those of a reader."""
     if isinstance(source, str):
         way, _, cpu = source.partition(":")
         if way in ("live", "kvm", "cpu"):
-            return [_observe(way, cpu if way != source else None, source)]
+            return [_observe(way, cpu if way != source else None, source)], False
     path, (head, tail) = os.fspath(source), _DEVICE
     if path.startswith(head) and path.endswith(tail):
-        return [_observe("cpu", path[len(head) : -len(tail)], path)]
+        return [_observe("cpu", path[len(head) : -len(tail)], path)], False
     from vcpuid.sources.files import read_text
-    from vcpuid.sources.formats import parse
+    from vcpuid.sources.formats import parse, recognise
 
     file, number = _split(source)
     name, text = read_text(file)
     cpus = parse(text, name)
+    noted = any(cpu.notes for cpu in cpus) and "notes" not in recognise(text).holds
     if number is None:
-        return cpus
+        return cpus, noted
     if number >= len(cpus):
         raise InputError(f"it has no CPU {number}: there are {len(cpus)}, counted from 0", source=name)
-    return [cpus[number]]
+    return [cpus[number]], noted
 
 
 def _split(source: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], int | None]:

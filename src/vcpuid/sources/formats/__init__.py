@@ -19,6 +19,7 @@ from vcpuid.sources.formats import (
     strace,
     tycho,
 )
+from vcpuid.sources.formats.form import Format
 
 FORMATS = tuple(
     module.FORMAT
@@ -27,10 +28,17 @@ FORMATS = tuple(
         libvirt_cpu, cpuinfo, qemu_cpu,
     )
 )  # fmt: skip
-"""Asked in this order: what tells most comes first, since a report may hold several. A text that none of them recognises is taken for a
-snapshot, which may begin with any line at all, and whose reader names what is wrong."""
+"""Asked in this order: what tells most comes first, since a report may hold several."""
+
+
+def recognise(text: str) -> Format:
+    """Return the first format that recognises a text; a snapshot, which may begin with any line at all, and whose reader names what is
+    wrong, where none does."""
+    return next((known for known in FORMATS if known.read is not None and known.recognises(text)), snapshot.FORMAT)
 
 
 def parse(text: str, source: str) -> list[Snapshot]:
-    """Read every CPU that a text tells of, by the first format that recognises it; raises InputError."""
-    return next((known.read for known in FORMATS if known.read is not None and known.recognises(text)), snapshot.read)(text, source)
+    """Read every CPU that a text tells of, by the format that recognises it; raises InputError."""
+    read = recognise(text).read
+    assert read is not None
+    return read(text, source)

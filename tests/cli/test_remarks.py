@@ -1,0 +1,55 @@
+"""What verbs say of the dump that they were given: one line on standard error where an answer depends on it."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vcpuid.cli.common import read_host
+from vcpuid.cpuid import CpuidTable, Entry, Snapshot
+from vcpuid.sources import read, remarked
+from vcpuid.sources.formats.writing import write
+
+RAW = CpuidTable([Entry(0, 0, 0, 7, 0x756E6547, 0x6C65746E, 0x49656E69), Entry(7, 0, 0, 0, 0x219C07AB, 0, 0)])
+PAIR = [Snapshot(raw=RAW), Snapshot(raw=RAW)]
+FIRST = "the first of 2 CPUs in the dump: append #1 and so on to its name for another"
+EXCERPT = "leaf 0 is missing: this is a part of what CPUID answers"
+
+
+def dump(path: Path, snapshots: list[Snapshot], form: str) -> str:
+    path.write_text("".join(line + "\n" for line in write(snapshots, form)))
+    return str(path)
+
+
+def test_the_first_of_several_cpus_is_said_to_be_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = dump(tmp_path / "dump.txt", PAIR, "tycho")
+    assert read_host(source).snapshot.raw == RAW
+    assert capsys.readouterr().err == f"vcpuid: {source}: {FIRST}\n"
+    assert read_host(f"{source}#1").snapshot.raw == RAW
+    assert capsys.readouterr().err == ""
+
+
+def test_an_excerpt_is_said_to_be_one(tmp_path: Path) -> None:
+    source = dump(tmp_path / "dump.txt", [Snapshot(raw=CpuidTable(RAW[1:]))], "cpuid")
+    assert remarked(source) == (read(source), (EXCERPT,))
+    done = subprocess.run([sys.executable, "-m", "vcpuid", "kvm", "supported", source], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, f"vcpuid: {source}: {EXCERPT}\n")
+
+
+def test_notes_in_a_file_of_ones_own_are_the_collectors(tmp_path: Path) -> None:
+    noted = Snapshot(raw=RAW, notes=("taken on a Sunday", "HV ERR EINVAL: no Hyper-V"))
+    for form in ("snapshot", "json"):
+        assert remarked(dump(tmp_path / form, [noted], form)) == (noted, ())
+    pair = dump(tmp_path / "pair", [noted, noted], "json")
+    assert remarked(pair) == (read(pair), (FIRST,))
+
+
+def test_a_dump_on_standard_input_is_called_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "".join(line + "\n" for line in write(PAIR, "cpuid"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    read_host("-")
+    assert capsys.readouterr().err == f"vcpuid: standard input: {FIRST}\n"
