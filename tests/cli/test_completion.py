@@ -290,7 +290,7 @@ def test_a_shell_that_does_not_say_what_was_typed_is_offered_nothing(shell: str,
 def test_the_verb_prints_what_clicks_own_way_prints(shell: str) -> None:
     source = answer("", "", {VARIABLE: f"{shell}_source"}).stdout
     done = subprocess.run([sys.executable, "-m", "vcpuid", "completion", shell], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == source
+    assert done.stdout.rstrip() == source.rstrip()
     assert "vcpuid" in source
     assert not done.stderr
 
@@ -398,13 +398,19 @@ def bash(folder: Path, environment: dict[str, str]) -> Iterator[Terminal]:
     terminal.close()
 
 
-@pytest.fixture(scope="module")
-def zsh(folder: Path, environment: dict[str, str]) -> Iterator[Terminal]:
+COMPINIT = "unsetopt zle_bracketed_paste; autoload -Uz compinit; compinit -u -D"
+ZSH = {
+    "evaluated": f'{COMPINIT}; eval "$(vcpuid completion zsh)"',
+    "in fpath": f"mkdir ~/functions; vcpuid completion zsh > ~/functions/_vcpuid; fpath=(~/functions $fpath); {COMPINIT}",
+}
+
+
+@pytest.fixture(scope="module", params=ZSH)
+def zsh(folder: Path, environment: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Terminal]:
     program = shutil.which("zsh")
     if program is None:
         pytest.skip("zsh is not installed")
-    setup = 'unsetopt zle_bracketed_paste; autoload -Uz compinit; compinit -u -D; eval "$(vcpuid completion zsh)"'
-    terminal = Terminal([program, "-f", "-i"], setup, folder, environment)
+    terminal = Terminal([program, "-f", "-i"], ZSH[request.param], folder, environment)
     yield terminal
     terminal.close()
 

@@ -75,7 +75,7 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 
 class Zsh(_Shell, ZshComplete):
-    """zsh."""
+    """zsh, which evaluates the script or has it as the file `_vcpuid` in its fpath."""
 
     source_template = """\
 #compdef %(prog_name)s
@@ -93,12 +93,17 @@ class Zsh(_Shell, ZshComplete):
     (( $#open )) && _describe -V value open -U -i "$IPREFIX" -S ''
     [[ -n $files ]] && _files
 }
-if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+if [[ $funcstack[1] == %(complete_func)s ]]; then
     %(complete_func)s "$@"
 else
     compdef %(complete_func)s %(prog_name)s
 fi
 """
+
+    @property
+    def func_name(self) -> str:
+        """Name the function as the file, which it then takes the place of."""
+        return f"_{self.prog_name}"
 
     def format_completion(self, item: CompletionItem) -> str:
         """Write an answer as two lines: its kind, and `text:what it is`."""
