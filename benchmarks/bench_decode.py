@@ -1,112 +1,95 @@
-"""Decoding side by side with the cpuid program: every field of a pile of dumps, spelled out.
+"""Reading and decoding side by side with the cpuid program: every field of every CPU of a pile of dumps, from files to text.
 
     python benchmarks/bench_decode.py [DUMP…]
 
-Without DUMPs, the captures of the tests are the pile. Both read the same `cpuid -r` text and print every field that they know; a dump of
-which cpuid dies is left out. `vcpuid`'s part is one Python process that is running already; `cold` has nothing remembered of any register.
+Without DUMPs, the captures of the tests are the pile. Both read the same `cpuid -r` text, ours one file a dump, cpuid all in one file, and
+print every field that they know; a dump of which cpuid dies is left out. The runs take turns. `library` is a Python process that is
+running already, with nothing remembered of any register; `process` is the command line from its start.
 """
 
 from __future__ import annotations
 
-import io
+import os
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 from vcpuid import decode, sources
 from vcpuid.cpuid import Snapshot
-from vcpuid.decode.leaves import _spell, _split
+from vcpuid.decode.leaves import forget
+from vcpuid.sources.files import SIZE_LIMIT
 from vcpuid.sources.formats import cpuid_r
 
 CAPTURES = Path(__file__).parents[1] / "tests" / "captures" / "kvm"
-
-
-def pile(names: list[str]) -> list[list[Snapshot]]:
-    """Read the dumps, one CPU of each, and leave out those that cpuid cannot take."""
-    files = names or sorted(map(str, CAPTURES.glob("*.txt.gz")))
-    found = [[Snapshot(raw=sources.read_all(name)[0].raw)] for name in files]
-    return [dump for dump in found if told(text(dump)) is not None]
+ROUNDS = 7
 
 
 def text(dump: list[Snapshot]) -> str:
     return "\n".join(cpuid_r.write(dump)) + "\n"
 
 
-def told(dump: str) -> int | None:
-    """Return how many lines cpuid prints of a text, None where it dies."""
+def taken(dump: str) -> bool:
+    """Whether cpuid takes a text, or is not there to say."""
+    return shutil.which("cpuid") is None or subprocess.run(["cpuid", "-f", "-"], input=dump.encode(), capture_output=True).returncode == 0
+
+
+def show(files: list[Path]) -> None:
+    """Read each file and print every field of its CPUs to nowhere, one dump at a time in memory."""
+    forget()
+    with open(os.devnull, "w") as out:
+        for file in files:
+            for cpu in sources.read_all(file):
+                out.write(decode.spell(cpu.raw))
+
+
+def quietly(*command: str) -> None:
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+
+
+def measure(title: str, dumps: list[str], folder: Path) -> None:
+    """Print the median seconds of each way to show some dumps."""
+    folder.mkdir()
+    files = [folder / f"{number:04}" for number in range(len(dumps))]
+    for file, dump in zip(files, dumps, strict=True):
+        file.write_text(dump)
+    pile = folder.with_suffix(".pile")
+    pile.write_text("".join(dumps))
+    vcpuid = Path(sys.executable).with_name("vcpuid")
+    ways: dict[str, Callable[[], None]] = {
+        "cpuid -f": lambda: quietly("cpuid", "-f", str(pile)),
+        "library": lambda: show(files),
+        "library, one file": lambda: show([pile]),
+        "process": lambda: quietly(str(vcpuid), "decode", str(folder), "--each", "--full", "--format", "lines"),
+    }
     if shutil.which("cpuid") is None:
-        return 0
-    done = subprocess.run(["cpuid", "-f", "-"], input=dump.encode(), capture_output=True)
-    return done.stdout.count(b"\n") if done.returncode == 0 else None
-
-
-def timed(work: Callable[[], object], runs: int = 7) -> float:
-    """Return the median time of a run in seconds."""
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def forget() -> None:
-    """Forget what is remembered of registers; the layouts, which depend on no dump, stay."""
-    _split.cache_clear()
-    _spell.cache_clear()
+        del ways["cpuid -f"]
+    if pile.stat().st_size > SIZE_LIMIT:
+        del ways["library, one file"]
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            times[name].append(time.perf_counter() - start)
+    print(f"{title}: {len(dumps)} dumps, {''.join(dumps).count(chr(10)):,} lines")
+    for name, took in times.items():
+        print(f"  {name:<20}{statistics.median(took) * 1e3:8.1f} ms")
 
 
 def main() -> None:
-    dumps = pile(sys.argv[1:])
-    texts = [text(dump) for dump in dumps]
-
-    def spell() -> int:
-        out = io.StringIO()
-        for (dump,) in dumps:
-            out.write(decode.spell(dump.raw))
-        return out.tell()
-
-    def fields() -> None:
-        for (dump,) in dumps:
-            for _ in decode.leaves(dump.raw):
-                pass
-
-    def read() -> None:
-        for one in texts:
-            cpuid_r.read(one, "pile")
-
-    def cold(work: Callable[[], object]) -> Callable[[], object]:
-        def both() -> None:
-            forget()
-            work()
-
-        return both
-
-    spell()
-    lines = sum(decode.spell(dump.raw).count("\n") for (dump,) in dumps)
-    print(f"{len(dumps)} dumps, {sum(len(dump.raw) for (dump,) in dumps)} entries")
-    if shutil.which("cpuid"):
-        with tempfile.NamedTemporaryFile("w") as file:
-            file.write("".join(texts))
-            file.flush()
-            took = timed(lambda: subprocess.run(["cpuid", "-f", file.name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        print(f"cpuid -f, one process           {took * 1e3:8.1f} ms  {sum(told(one) or 0 for one in texts)} lines")
-    print(f"vcpuid: fields, cold            {timed(cold(fields)) * 1e3:8.1f} ms")
-    print(f"vcpuid: every field spelled, cold {timed(cold(spell)) * 1e3:6.1f} ms  {lines} lines")
-    print(f"vcpuid: every field spelled, warm {timed(spell) * 1e3:6.1f} ms")
-    print(f"vcpuid: reading the dumps       {timed(read) * 1e3:8.1f} ms")
-    forget()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    spell()
-    fields()
-    print(f"vcpuid: memory that stays       {(tracemalloc.get_traced_memory()[0] - before) / (1 << 20):8.1f} MiB")
+    names = sys.argv[1:] or sorted(map(str, CAPTURES.glob("*.txt.gz")))
+    read = [[Snapshot(raw=cpu.raw) for cpu in sources.read_all(name)] for name in names]
+    dumps = [dump for dump in read if taken(text(dump))]
+    with tempfile.TemporaryDirectory() as folder:
+        measure("all CPUs", [text(dump) for dump in dumps], Path(folder, "all"))
+        measure("one CPU of each", [text(dump[:1]) for dump in dumps], Path(folder, "one"))
+    print(f"peak memory of a process: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.common import print_warnings
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, emit, emit_each, format_option
 from vcpuid.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,13 +25,15 @@ if TYPE_CHECKING:
 @click.argument("wanted", metavar="[LEAF]...", nargs=-1, shell_complete=choices.leaves)
 @click.option("--full", is_flag=True, help="Show every field with its bits, the ones that are 0 too, and what it is about.")
 @click.option("--all-cpus", is_flag=True, help="Show the fields in which the CPUs of a dump differ, and their values.")
+@click.option("--each", is_flag=True, help="Decode every CPU of a dump, or of every dump in a folder, one after the other.")
 @format_option
-def command(source: str, wanted: tuple[str, ...], full: bool, all_cpus: bool, form: str) -> None:
+def command(source: str, wanted: tuple[str, ...], full: bool, all_cpus: bool, each: bool, form: str) -> None:
     """Decode CPUID: every field of every leaf by name, with its value, unit and meaning.
 
-    SOURCE is a snapshot or dump, or 'live' (the default) for this machine's processor. LEAF is a leaf, 7 or 0x80000008, or a sub-leaf, 7.1
-    or d.2, in hexadecimal; without one all are shown, between the processor's names, caches and topology and a map of its XSAVE area.
-    Flags that are set stand in one row a register, and what is 0 is left out; --full gives each field a row.
+    SOURCE is a snapshot or dump, or 'live' (the default) for this machine's processor; with --each, a folder of them too. LEAF is a leaf,
+    7 or 0x80000008, or a sub-leaf, 7.1 or d.2, in hexadecimal; without one all are shown, between the processor's names, caches and
+    topology and a map of its XSAVE area. Flags that are set stand in one row a register, and what is 0 is left out; --full gives each
+    field a row.
     """
     from vcpuid import sources
 
@@ -37,9 +41,44 @@ def command(source: str, wanted: tuple[str, ...], full: bool, all_cpus: bool, fo
     if all_cpus:
         emit(_differences([_table(snapshot, source) for snapshot in sources.read_all(source)], picked), form)
         return
+    if each:
+        damaged: list[InputError] = []
+        emit_each(_each(source, picked, full, form, damaged), form)
+        sys.exit(damaged[0].exit_status if damaged else 0)
     snapshot = sources.read(source)
     print_warnings(snapshot.notes)
-    emit(_sheet(_table(snapshot, source), picked, full, source), form)
+    sheet = _sheet(_table(snapshot, source), picked, full, form)
+    if sheet is None:
+        raise InputError("it has none of these leaves", source=source)
+    emit(sheet, form)
+
+
+def _each(source: str, wanted: Wanted, full: bool, form: str, damaged: list[InputError]) -> Iterator[tuple[str, Sheet]]:
+    """Decode a pile of dumps, with one of them in memory at a time; what is damaged is told, put into `damaged`, and left out."""
+    from vcpuid import sources
+
+    for file in _files(source):
+        try:
+            cpus = sources.read_all(file)
+            tables = [_table(cpu, file) for cpu in cpus]
+        except InputError as error:
+            damaged.append(error)
+            print(f"vcpuid: {error}", file=sys.stderr)
+            continue
+        for number, table in enumerate(tables):
+            sheet = _sheet(table, wanted, full, form)
+            if sheet is not None:
+                yield (f"{file}#{number}" if len(tables) > 1 else file), sheet
+
+
+def _files(source: str) -> Iterator[str]:
+    """Give the files of a folder and of those in it, by name; of anything else, itself."""
+    if not os.path.isdir(source):
+        yield source
+        return
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        yield from (os.path.join(folder, name) for name in sorted(names))
 
 
 def _table(snapshot: Snapshot, source: str) -> CpuidTable:
@@ -49,17 +88,21 @@ def _table(snapshot: Snapshot, source: str) -> CpuidTable:
     return table
 
 
-def _sheet(table: CpuidTable, wanted: Wanted, full: bool, source: str) -> Sheet:
+def _sheet(table: CpuidTable, wanted: Wanted, full: bool, form: str) -> Sheet | None:
+    """Lay out the leaves that are wanted, or None where the table has none of them; only what `form` prints is worked out."""
     from vcpuid import decode
 
+    if full and form == "lines":
+        text = decode.spell(table, wanted)
+        return Sheet([], [], lines=text) if text else None
     leaves = list(decode.leaves(table, wanted))
     if not leaves:
-        raise InputError("it has none of these leaves", source=source)
+        return None
+    if form == "json":
+        return Sheet([], [], data={**({} if wanted else _summary(table)), "leaves": [_as_data(leaf) for leaf in leaves]})
     return Sheet(
         columns=[*COLUMNS, "about"] if full else COLUMNS,
         rows=[row for leaf in leaves for row in (_full(leaf) if full else _compact(leaf))],
-        data={**({} if wanted else _summary(table)), "leaves": [_as_data(leaf) for leaf in leaves]},
-        lines=decode.spell(table, wanted).splitlines() if full else None,
         head=[] if wanted else _head(table),
         foot=[] if wanted else _foot(table),
         styles={"field": "bold"},

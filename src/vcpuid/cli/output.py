@@ -27,14 +27,15 @@ def format_option(command: F) -> F:
 class Sheet:
     """An answer that can be printed in every format.
 
-    `rows` serve tables, CSV and JSON lines; `data` is the whole answer for JSON, the rows where it is None; `lines` is the plain form,
-    the rows' values separated by blanks where it is None. `head` and `foot` are sentences around the table, for people only.
+    `rows` serve tables, CSV and JSON lines; `data` is the whole answer for JSON, the rows where it is None; `lines` is the plain form, as
+    lines or as one text, the rows' values separated by blanks where it is None. `head` and `foot` are sentences around the table, for
+    people only.
     """
 
     columns: Sequence[str]
     rows: list[dict[str, Any]]
     data: Any = None
-    lines: Iterable[str] | None = None
+    lines: Iterable[str] | str | None = None
     head: list[str] = field(default_factory=list)
     foot: list[str] = field(default_factory=list)
     styles: dict[str, str] = field(default_factory=dict)
@@ -48,14 +49,50 @@ def emit(sheet: Sheet, form: str) -> None:
         for row in sheet.rows:
             print(json.dumps(row))
     elif form == "csv":
-        writer = csv.DictWriter(sys.stdout, sheet.columns, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in sheet.rows)
+        _csv(sheet.columns).writerows({key: _cell(value) for key, value in row.items()} for row in sheet.rows)
     elif form == "lines":
-        for line in sheet.lines if sheet.lines is not None else (" ".join(_cell(row.get(c)) for c in sheet.columns) for row in sheet.rows):
-            print(line)
+        _lines(sheet)
     else:
         _table(sheet)
+
+
+def emit_each(sheets: Iterable[tuple[str, Sheet]], form: str) -> None:
+    """Print answers of one kind, each under the name of the CPU that it is about, as they come.
+
+    In JSON they are a list; JSON lines and CSV have the name as a column `cpu`.
+    """
+    writer = None
+    between = "["
+    for name, sheet in sheets:
+        if form == "json":
+            print(between + json.dumps({"cpu": name, **sheet.data}))
+            between = ","
+        elif form == "jsonl":
+            for row in sheet.rows:
+                print(json.dumps({"cpu": name, **row}))
+        elif form == "csv":
+            if writer is None:
+                writer = _csv(["cpu", *sheet.columns])
+            writer.writerows({"cpu": name, **{key: _cell(value) for key, value in row.items()}} for row in sheet.rows)
+        else:
+            print(f"{name}:")
+            _lines(sheet) if form == "lines" else _table(sheet)
+    if form == "json":
+        print("]" if between == "," else "[]")
+
+
+def _csv(columns: Sequence[str]) -> csv.DictWriter[str]:
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    return writer
+
+
+def _lines(sheet: Sheet) -> None:
+    if isinstance(sheet.lines, str):
+        print(sheet.lines, end="")
+        return
+    for line in sheet.lines if sheet.lines is not None else (" ".join(_cell(row.get(c)) for c in sheet.columns) for row in sheet.rows):
+        print(line)
 
 
 def _cell(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from vcpuid import data
@@ -89,6 +89,17 @@ class FeatureTable:
         """Return the feature at a place in the short form."""
         number = self._by_place.get(place)
         return None if number is None else self._feature(number)
+
+    def of_word(self, word: str) -> tuple[Feature, ...]:
+        """Return the features of a word, which is a place without its bit."""
+        return tuple(self._feature(number) for number in self._by_word.get(word, ()))
+
+    @cached_property
+    def _by_word(self) -> dict[str, list[int]]:
+        words: dict[str, list[int]] = {}
+        for place, number in self._by_place.items():
+            words.setdefault(place.rpartition(".")[0], []).append(number)
+        return words
 
     def features(self) -> tuple[Feature, ...]:
         """Return all of them."""

@@ -20,7 +20,9 @@ from vcpuid.cpuid.features import Feature, LinuxName, QemuName, short_place
 from vcpuid.cpuid.words import Bit, CpuidWord, LinuxWord, MsrWord, parse_bit
 from vcpuid.errors import InputError
 
-__all__ = ["Feature", "LinuxName", "QemuName", "all_features", "by_bit", "find", "find_all", "parse_place", "short_place", "spellings"]
+__all__ = [
+    "Feature", "LinuxName", "QemuName", "all_features", "by_bit", "by_word", "find", "find_all", "parse_place", "short_place", "spellings",
+]  # fmt: skip
 
 
 def find(text: str) -> Feature:
@@ -47,6 +49,11 @@ def find_all(text: str) -> tuple[Feature, ...]:
 def by_bit(bit: Bit) -> Feature | None:
     """Return the feature at a place, None where no party names it; in Linux' own words, the feature that the newest kernel has there."""
     return table().at(short_place(bit))
+
+
+def by_word(word: CpuidWord) -> tuple[Feature, ...]:
+    """Return the features of one register of a leaf that any party names, from the table's first to its last."""
+    return table().of_word(short_place(Bit(word, 0)).rpartition(".")[0])
 
 
 def all_features() -> tuple[Feature, ...]:

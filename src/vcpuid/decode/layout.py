@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from vcpuid import data
 from vcpuid.cpuid.features import short_symbol
-from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.names import by_bit, by_word
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Bit, CpuidWord, Register
 from vcpuid.decode.meaning import NO, YES, Meaning, Reading, meaning_of
 from vcpuid.decode.parties import HYPERVISOR_LEAVES
@@ -76,21 +76,21 @@ class Word:
         """Write out the fields of a value of the register, a line each: `0x7.0.ebx.5 avx2 yes`."""
         return "".join(
             [
-                texts[bits >> low & 1] if read is None else f"{texts[0]}{read(bits >> low & mask)}\n"
-                for low, mask, texts, read in self._lines
+                (other if read is None else f"{other}{read(raw)}\n") if (raw := bits >> low & mask) else nothing
+                for low, mask, nothing, other, read in self._lines
             ]
         )
 
 
-_Line = tuple[int, int, tuple[str, str], Callable[[int], Reading] | None]
+_Line = tuple[int, int, str, str, Callable[[int], Reading] | None]
 
 
 def _line(head: str, field: Field) -> _Line:
-    """Prepare a field's line: both of a flag's, what begins another's."""
+    """Prepare a field's line: the whole of it for 0, which most hold, and for a flag that is set; what begins it for another value."""
     mask = (1 << field.width) - 1
     if field.flag and field.meaning is None:
-        return field.low, mask, (f"{head}{NO}\n", f"{head}{YES}\n"), None
-    return field.low, mask, (head, head), field.read
+        return field.low, mask, f"{head}{NO}\n", f"{head}{YES}\n", None
+    return field.low, mask, f"{head}{field.read(0)}\n", head, field.read
 
 
 def canonical(function: int) -> int:
@@ -166,10 +166,9 @@ def _features(function: int, index: int, register: Register, who: str) -> Iterat
     """Give the features of a register. KVM's leaf 1 and Hyper-V's others are in the table under the same range."""
     if function in HYPERVISOR_LEAVES and who != ("kvm" if function == 0x40000001 else "hyperv"):
         return
-    for position in range(32):
-        feature = by_bit(Bit(CpuidWord(function, index, register), position))
-        if feature is not None:
-            yield Field(feature.name, position, 1, feature.description or "")
+    for feature in by_word(CpuidWord(function, index, register)):
+        if feature.bit is not None:
+            yield Field(feature.name, feature.bit.position, 1, feature.description or "")
 
 
 def _distinct(field: Field, others: list[Field], function: int, index: int, register: Register) -> Field:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, repeat
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable, Entry, Registers
 from vcpuid.cpuid.words import Register
 from vcpuid.decode.layout import Field, Word, layout, title
 from vcpuid.decode.meaning import Reading
-from vcpuid.decode.parties import parties
+from vcpuid.decode.parties import Parties, parties
 
 
 class Value(NamedTuple):
@@ -70,8 +70,20 @@ def _split(word: Word, bits: int) -> Values:
 
 
 @lru_cache(CACHED)
-def _spell(word: Word, bits: int) -> str:
+def _spell_word(word: Word, bits: int) -> str:
     return word.spell(bits)
+
+
+@lru_cache(CACHED >> 2)
+def _spell(entry: Entry, whose: Parties) -> str:
+    function, index, _, *bits = entry
+    return "".join(map(_spell_word, layout(function, index, whose.of(function)), bits))
+
+
+def forget() -> None:
+    """Forget what is remembered of registers, as a process that has just begun; how they are laid out stays."""
+    for remembered in (_split, _spell_word, _spell):
+        remembered.cache_clear()
 
 
 def leaf(entry: Entry, who: str = "") -> Leaf:
@@ -86,16 +98,13 @@ def leaves(table: CpuidTable, wanted: Iterable[tuple[int, int | None]] | None = 
 
     `wanted` picks leaves by function and index, None for all of a function's; without it all are decoded.
     """
-    return (leaf(entry, who) for entry, who in _picked(table, wanted))
+    whose = parties(table)
+    return (leaf(entry, whose.of(entry.function)) for entry in _picked(table, wanted))
 
 
 def spell(table: CpuidTable, wanted: Iterable[tuple[int, int | None]] | None = None) -> str:
     """Spell every field of a table, one a line: `0x7.0.ebx.5 avx2 yes`; `wanted` as for `leaves`."""
-    parts: list[str] = []
-    for (function, index, _, eax, ebx, ecx, edx), who in _picked(table, wanted):
-        a, b, c, d = layout(function, index, who)
-        parts += (_spell(a, eax), _spell(b, ebx), _spell(c, ecx), _spell(d, edx))
-    return "".join(parts)
+    return "".join(map(_spell, _picked(table, wanted), repeat(parties(table))))
 
 
 def encode(leaf: Leaf) -> Registers:
@@ -103,9 +112,8 @@ def encode(leaf: Leaf) -> Registers:
     return Registers(*(sum(value.raw << value.field.low for value in word) for word in leaf.words))
 
 
-def _picked(table: CpuidTable, wanted: Iterable[tuple[int, int | None]] | None) -> Iterator[tuple[Entry, str]]:
-    whose = parties(table)
-    picked = None if wanted is None else set(wanted)
-    for entry in table:
-        if picked is None or (entry.function, entry.index) in picked or (entry.function, None) in picked:
-            yield entry, whose.of(entry.function)
+def _picked(table: CpuidTable, wanted: Iterable[tuple[int, int | None]] | None) -> Iterable[Entry]:
+    if wanted is None:
+        return table
+    picked = set(wanted)
+    return [entry for entry in table if (entry.function, entry.index) in picked or (entry.function, None) in picked]

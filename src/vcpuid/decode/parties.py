@@ -51,10 +51,15 @@ HV_INTERFACE = int.from_bytes(b"Hv#1", "little")
 
 
 class Parties(NamedTuple):
-    """The vendor as fields are known by ("" where it is none of those), and the hypervisor by the base of its range."""
+    """The vendor as fields are known by ("" where it is none of those), and the base of each hypervisor's range with its name."""
 
     vendor: str
-    hypervisors: dict[int, str]
+    ranges: tuple[tuple[int, str], ...]
+
+    @property
+    def hypervisors(self) -> dict[int, str]:
+        """The hypervisors by the base of their ranges."""
+        return dict(self.ranges)
 
     def of(self, function: int) -> str:
         """Return whose fields a leaf has: a vendor or, in a hypervisor's range, that hypervisor; "" where nobody knows."""
@@ -63,7 +68,8 @@ class Parties(NamedTuple):
 
 def vendor(table: CpuidTable) -> str:
     """Return the vendor of a table, "" where it is none of those known."""
-    return VENDORS.get(vendor_name(table.registers(0)), "")
+    leaf = next((entry for entry in table if not entry.function), None)
+    return "" if leaf is None else VENDORS.get(vendor_name(leaf.registers), "")
 
 
 def parties(table: CpuidTable) -> Parties:
@@ -73,10 +79,9 @@ def parties(table: CpuidTable) -> Parties:
     """
     who = vendor(table)
     hypervisors = {}
-    for function in dict.fromkeys(entry.function for entry in table):
-        if function in HYPERVISOR_LEAVES and not function & 0xFF:
-            signature = table.registers(function)
-            name = (signature.ebx, signature.ecx, signature.edx)
-            known = HYPERVISORS.get(b"".join(part.to_bytes(4, "little") for part in name).decode("latin-1").rstrip("\0"), "")
-            hypervisors[function] = "hyperv" if table.registers(function + 1).eax == HV_INTERFACE else known
-    return Parties(FAMILIES.get(who, who), hypervisors)
+    for function in [entry[0] for entry in table if entry[0] & 0xFFFF00FF == HYPERVISOR_LEAVES.start]:
+        signature = table.registers(function)
+        name = (signature.ebx, signature.ecx, signature.edx)
+        known = HYPERVISORS.get(b"".join(part.to_bytes(4, "little") for part in name).decode("latin-1").rstrip("\0"), "")
+        hypervisors[function] = "hyperv" if table.registers(function + 1).eax == HV_INTERFACE else known
+    return Parties(FAMILIES.get(who, who), tuple(hypervisors.items()))

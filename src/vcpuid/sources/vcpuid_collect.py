@@ -111,18 +111,34 @@ class CpuidTable(Sequence[Entry]):
     """
 
     __slots__ = ("_by_function", "_by_key", "_entries", "_stale")
+    _by_function: dict[int, tuple[Entry, ...]]
+    _by_key: dict[tuple[int, int], Entry]
+    _stale: dict[tuple[int, int], Entry]
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._entries = tuple(entries)
-        self._by_function: dict[int, tuple[Entry, ...]] | None = None
-        self._by_key: dict[tuple[int, int], Entry] = {}
-        self._stale: dict[tuple[int, int], Entry] = {}
+
+    def __getattr__(self, name: str) -> object:
+        """Make an index when it is first asked for: of a pile of dumps, most tables are only listed."""
+        if name == "_by_function":
+            grouped: dict[int, list[Entry]] = {}
+            for entry in self._entries:
+                grouped.setdefault(entry.function, []).append(entry)
+            self._by_function = {number: tuple(entries) for number, entries in grouped.items()}
+        elif name in ("_by_key", "_stale"):
+            self._by_key, self._stale = self._index()
+        return object.__getattribute__(self, name)
+
+    def _index(self) -> tuple[dict[tuple[int, int], Entry], dict[tuple[int, int], Entry]]:
+        by_key: dict[tuple[int, int], Entry] = {}
+        stale: dict[tuple[int, int], Entry] = {}
         for entry in self._entries:
             function, index, flags = entry[:3]
-            if index and not flags & SIGNIFICANT_INDEX and function not in INDEXED_FUNCTIONS and (function, 0) not in self._by_key:
-                self._stale.setdefault((function, index), entry)
+            if index and not flags & SIGNIFICANT_INDEX and function not in INDEXED_FUNCTIONS and (function, 0) not in by_key:
+                stale.setdefault((function, index), entry)
                 index = 0
-            self._by_key.setdefault((function, index), entry)
+            by_key.setdefault((function, index), entry)
+        return by_key, stale
 
     def get(self, function: int, index: int = 0) -> Entry | None:
         """Return the first entry of this function and index, None where there is none."""

@@ -13,22 +13,22 @@ import re
 from collections.abc import Iterator, Sequence
 
 from vcpuid.cpuid import Snapshot
-from vcpuid.sources.formats.dump import read_lines
+from vcpuid.sources.formats.dump import Form, read_lines
 from vcpuid.sources.formats.form import Format
 
 _HEADING = re.compile(r"\s*CPU(?: \d+)?:\s*$")
 _ANSWER = re.compile(
-    r"\b0x(?P<f>[0-9a-f]{8})(?: 0x(?P<i>[0-9a-f]{2,8}))?:"
-    r" eax=0x(?P<a>[0-9a-f]{8}) ebx=0x(?P<b>[0-9a-f]{8}) ecx=0x(?P<c>[0-9a-f]{8}) edx=0x(?P<d>[0-9a-f]{8})\b"
+    r"\b0x([0-9a-f]{8})(?: 0x([0-9a-f]{2,8}))?:"
+    r" eax=0x([0-9a-f]{8}) ebx=0x([0-9a-f]{8}) ecx=0x([0-9a-f]{8}) edx=0x([0-9a-f]{8})\b"
 )
 _BEGINS = re.compile(r"\beax=0x|\b0x[0-9a-f]{8} 0x[0-9a-f]{2,8}:|^ {0,3}0x[0-9a-f]{8}\b")
 _SIGN = re.compile(r"\b0x[0-9a-f]{8}(?: 0x[0-9a-f]{2,8})?: eax=0x[0-9a-f]")
-_LIKE = "0x00000000 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000"
+_FORM = Form(_HEADING.match, _ANSWER.search, _BEGINS.search, "0x00000000 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000")
 
 
 def read(text: str, source: str) -> list[Snapshot]:
     """Read the answers of every CPU; raises InputError for a line that is cut or damaged."""
-    return read_lines(text, source, heading=_HEADING, answer=_ANSWER, begins=_BEGINS, like=_LIKE)
+    return read_lines(text, source, _FORM)
 
 
 def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
@@ -39,4 +39,4 @@ def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
             yield "   0x{:08x} 0x{:02x}: eax=0x{:08x} ebx=0x{:08x} ecx=0x{:08x} edx=0x{:08x}".format(function, index, *registers)
 
 
-FORMAT = Format("cpuid", "Todd Allen's cpuid -r", lambda text: bool(_SIGN.search(text)), read, write, several=True)
+FORMAT = Format("cpuid", "Todd Allen's cpuid -r", lambda text: "eax=0x" in text and bool(_SIGN.search(text)), read, write, several=True)

@@ -8,10 +8,10 @@ from itertools import islice
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.dump import CPU_LIMIT
-from vcpuid.sources.formats.form import Format
+from vcpuid.sources.formats.form import Format, line_begins
 from vcpuid.sources.proc_cpuinfo import cpuinfo_blocks
 
-_SIGN = re.compile(r"^flags[ \t]*:", re.MULTILINE)
+_SIGN = r"flags[ \t]*:"
 _PROCESSOR = re.compile(r"^processor[ \t]*:", re.MULTILINE)
 
 
@@ -28,4 +28,4 @@ def read(text: str, source: str) -> list[Snapshot]:
     return [Snapshot(cpuinfo=lines, cpu=lines.get("model_name")) for _, lines in blocks]
 
 
-FORMAT = Format("cpuinfo", "/proc/cpuinfo", lambda text: bool(_SIGN.search(text)), read, holds=("cpuinfo", "cpu"))
+FORMAT = Format("cpuinfo", "/proc/cpuinfo", line_begins(_SIGN), read, holds=("cpuinfo", "cpu"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, pairwise
+from struct import Struct
+from typing import NamedTuple
 
 from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot
 from vcpuid.errors import InputError
@@ -14,79 +16,174 @@ _HEXADECIMAL = re.compile("[0-9A-Fa-f]")
 _AVX = (0x100, 0x240)
 """Size and place of AVX's state in every XSAVE area (Intel SDM vol. 1, 13.4.3), so that its sub-leaf of leaf 0xD is known by sight."""
 
+_WORDS = Struct(">5I")
+"""Leaf and registers, as a line spells them."""
 
 CPU_LIMIT = 8192
 """CPUs of a dump: as many as Linux can run on (NR_CPUS of x86)."""
 
 
-class Cpus:
-    """Gathers a dump's answers into one snapshot for each CPU.
+class Answer(NamedTuple):
+    """A line that tells what CPUID answered; `numbered` is whether it tells the sub-leaf too, which is 0 otherwise."""
 
-    A heading begins a new CPU, and so does leaf 0 when the CPU has it already. `source` names the dump in errors.
+    place: tuple[int, int]
+    entry: Entry
+    numbered: bool
+
+
+def answer(function: int, index: int | None, registers: Sequence[int]) -> Answer:
+    """Make an answer of a line's numbers; `index` is None where it does not tell the sub-leaf."""
+    entry = tuple.__new__(Entry, (function, index or 0, 0, *registers))  # Entry's own __new__ takes twice as long
+    return Answer((function, index or 0), entry, index is not None)
+
+
+class Heading:
+    """A line that begins a CPU."""
+
+
+HEADING = Heading()
+Line = Answer | Heading | None
+"""What a line of a dump says, None for what is of no matter."""
+
+
+class Form(NamedTuple):
+    """How a dump with one answer a line spells it.
+
+    `answer` finds one in a line, as groups of hexadecimal digits: leaf, sub-leaf (may be missing), the four registers, or the sub-leaf
+    last where `number_last` says so. `begins` finds what looks like one that is cut or damaged; `like` is an example, by which the
+    beginning of one is known at the end of a file.
     """
 
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._cpus: list[dict[tuple[int, int | None], list[tuple[int, Registers]]]] = []
-        self._fresh = False
-        self._line = 0
+    heading: Callable[[str], re.Match[str] | None]
+    answer: Callable[[str], re.Match[str] | None]
+    begins: Callable[[str], re.Match[str] | None]
+    like: str
+    number_last: bool = False
 
-    def heading(self, line: int) -> None:
-        """Begin a new CPU."""
-        self._begin(line)
-        self._fresh, self._line = True, line
 
-    def answer(self, line: int, function: int, index: int | None, registers: Registers) -> None:
-        """Take what CPUID answered; `index` is None where the dump does not tell the sub-leaf."""
-        if not self._cpus or (function == 0 and not index and (0, index) in self._cpus[-1]):
-            self._begin(line)
-        self._fresh = False
-        self._cpus[-1].setdefault((function, index), []).append((line, registers))
+class _Lines(dict[str, Line]):
+    """What each line says; the CPUs of a dump have most of their lines in common, and one is looked at once."""
 
-    def _begin(self, line: int) -> None:
-        if len(self._cpus) == CPU_LIMIT:
-            raise InputError(f"more than {CPU_LIMIT} CPUs", source=self._source, line=line)
-        self._cpus.append({})
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self._form = form
+        self.damaged: set[str] = set()
 
-    def snapshots(self) -> list[Snapshot]:
-        """Return the CPUs in the dump's order; raises InputError where a leaf has two answers, or the last CPU is cut."""
-        if self._fresh:
-            raise InputError("the dump ends behind the heading of a CPU", source=self._source, line=self._line)
-        cpus = [cpu for cpu in self._cpus if cpu]
-        if len(cpus) > 1:
-            before, last = ([key for key, answers in cpu.items() for _ in answers] for cpu in cpus[-2:])
-            if len(last) < len(before) and last == before[: len(last)]:
-                line = max(line for answers in cpus[-1].values() for line, _ in answers)
-                raise InputError(
-                    "the dump is cut here: of the last CPU it lacks leaves that the one before has", source=self._source, line=line
-                )
-        return [self._snapshot(cpu) for cpu in cpus]
+    def __missing__(self, line: str) -> Line:
+        self[line] = said = self._look(line)
+        return said
 
-    def _snapshot(self, cpu: dict[tuple[int, int | None], list[tuple[int, Registers]]]) -> Snapshot:
-        entries: dict[tuple[int, int], Entry] = {}
-        counted: list[int] = []
-        for (function, index), answers in cpu.items():
-            if index is not None or len(answers) == 1:
-                numbers = [index or 0] * len(answers)
-            else:
-                numbers = self._numbers(function, answers)
-                counted += [function] if max(numbers) else []
-            for number, (line, registers) in zip(numbers, answers, strict=True):
-                entry = Entry(function, number, 0, *registers)
-                if entries.setdefault(entry[:2], entry) != entry:
-                    raise InputError(f"a second, different answer of CPUID {function:x}.{number:x}", source=self._source, line=line)
-        notes = [f"the dump does not number the sub-leaves of leaf {function:x}: they are counted in its order" for function in counted]
-        raw = CpuidTable(entries.values())
-        return Snapshot(raw=raw, notes=(*part(raw), *notes))
+    def _look(self, line: str) -> Line:
+        if found := self._form.answer(line):
+            leaf, *words = found.groups()
+            index = words.pop(-1 if self._form.number_last else 0)
+            function, *registers = _WORDS.unpack(bytes.fromhex(leaf + "".join(words)))
+            return answer(function, None if index is None else int(index, 16), registers)
+        if self._form.heading(line):
+            return HEADING
+        if self._form.begins(line):
+            self.damaged.add(line)
+        return None
 
-    def _numbers(self, function: int, answers: Sequence[tuple[int, Registers]]) -> list[int]:
-        numbers = list(islice(_subleaves(function, [registers for _, registers in answers]), len(answers)))
-        if len(numbers) < len(answers):
-            if len({registers for _, registers in answers}) == 1:
-                return [0] * len(answers)
-            cause = f"more answers of CPUID {function:x} than it has sub-leaves, and the dump does not number them"
-            raise InputError(cause, source=self._source, line=answers[len(numbers)][0])
-        return numbers
+    def numbered(self) -> set[int]:
+        """Return the leaves of which some line tells the sub-leaf."""
+        return {said.place[0] for said in self.values() if isinstance(said, Answer) and said.numbered}
+
+
+def read_lines(text: str, source: str, form: Form) -> list[Snapshot]:
+    """Read every CPU of a dump that has one answer a line; raises InputError for a line that is cut or damaged, and as `gather` does."""
+    lines, said = text.split("\n"), _Lines(form)
+    answers = [*map(said.__getitem__, lines)]
+    last, end = lines[-1], answers[-1]
+    if said.damaged or (end is None and last.strip() and _is_start(last, form.like)):
+        number = next((number for number, line in enumerate(lines, 1) if line in said.damaged), len(lines))
+        raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
+    if form.number_last and isinstance(end, Answer) and not end.numbered and end.place[0] in said.numbered():
+        raise InputError("the file ends where the sub-leaf should follow", source=source, line=len(lines))
+    return gather(answers, source)
+
+
+def gather(said: Sequence[Line], source: str) -> list[Snapshot]:
+    """Make a snapshot of each CPU, in the dump's order; `said` is what its lines say.
+
+    A heading begins a new CPU, and so does leaf 0 when the CPU has it already. Raises InputError, which names the dump by `source`, where
+    a leaf has two answers, or the last CPU is cut.
+    """
+    heads = [place for place, what in enumerate(said) if what is HEADING]
+    if heads and not any(said[heads[-1] + 1 :]):
+        raise InputError("the dump ends behind the heading of a CPU", source=source, line=heads[-1] + 1)
+    cpus = [cpu for head, end in pairwise([-1, *heads, len(said)]) for cpu in _cpus(said, head + 1, end)]
+    if len(cpus) > CPU_LIMIT:
+        raise InputError(f"more than {CPU_LIMIT} CPUs", source=source, line=cpus[CPU_LIMIT].start + 1)
+    if len(cpus) > 1:
+        before, last = ([answer.place for answer in cpu.answers] for cpu in cpus[-2:])
+        if len(last) < len(before) and last == before[: len(last)]:
+            cause = "the dump is cut here: of the last CPU it lacks leaves that the one before has"
+            raise InputError(cause, source=source, line=max(place for place, what in enumerate(said, 1) if what))
+    return [_snapshot(cpu, said, source) for cpu in cpus]
+
+
+class _Cpu(NamedTuple):
+    """The lines of one CPU, `start` to `end`, their answers, and those by leaf and sub-leaf as if all were numbered."""
+
+    start: int
+    end: int
+    answers: list[Answer]
+    entries: dict[tuple[int, int], Entry]
+
+
+def _cpus(said: Sequence[Line], start: int, end: int) -> Iterator[_Cpu]:
+    """Give the CPUs of lines that no heading divides, if there are any."""
+    answers = [what for what in said[start:end] if isinstance(what, Answer)]
+    entries = {place: entry for place, entry, _ in answers}
+    if len(entries) == len(answers):
+        if answers:
+            yield _Cpu(start, end, answers, entries)
+        return
+    firsts = [place for place in range(start, end) if isinstance(what := said[place], Answer) and what.place == (0, 0)]
+    if len(firsts) < 2:
+        yield _Cpu(start, end, answers, entries)
+        return
+    for begin, stop in pairwise([start, *firsts[1:], end]):
+        yield from _cpus(said, begin, stop)
+
+
+def _snapshot(cpu: _Cpu, said: Sequence[Line], source: str) -> Snapshot:
+    entries, notes = _numbered(cpu, said, source) if len(cpu.entries) < len(cpu.answers) else (cpu.entries, [])
+    raw = CpuidTable(entries.values())
+    return Snapshot(raw=raw, notes=(*part(raw), *notes))
+
+
+def _numbered(cpu: _Cpu, said: Sequence[Line], source: str) -> tuple[dict[tuple[int, int], Entry], list[str]]:
+    """Number the sub-leaves that a dump lists without numbers, and say of which leaves; raises InputError for two answers of one."""
+    leaves: dict[tuple[int, int | None], list[tuple[int, Entry]]] = {}
+    for line, what in enumerate(said[cpu.start : cpu.end], cpu.start + 1):
+        if isinstance(what, Answer):
+            function, index = what.place
+            leaves.setdefault((function, index if what.numbered else None), []).append((line, what.entry))
+    entries: dict[tuple[int, int], Entry] = {}
+    notes: list[str] = []
+    for (function, told), answers in leaves.items():
+        indices = _indices(function, answers, source) if told is None else [told] * len(answers)
+        if told is None and max(indices):
+            notes.append(f"the dump does not number the sub-leaves of leaf {function:x}: they are counted in its order")
+        for index, (line, entry) in zip(indices, answers, strict=True):
+            entry = entry._replace(index=index)
+            if entries.setdefault((function, index), entry) != entry:
+                raise InputError(f"a second, different answer of CPUID {function:x}.{index:x}", source=source, line=line)
+    return entries, notes
+
+
+def _indices(function: int, answers: Sequence[tuple[int, Entry]], source: str) -> list[int]:
+    """Count the sub-leaves of a leaf; the same answer over and over is one."""
+    registers = [entry.registers for _, entry in answers]
+    indices = list(islice(_subleaves(function, registers), len(answers)))
+    if len(indices) < len(answers):
+        if len(set(registers)) == 1:
+            return [0] * len(answers)
+        cause = f"more answers of CPUID {function:x} than it has sub-leaves, and the dump does not number them"
+        raise InputError(cause, source=source, line=answers[len(indices)][0])
+    return indices
 
 
 def _subleaves(function: int, answers: Sequence[Registers]) -> Iterator[int]:
@@ -106,42 +203,7 @@ def _subleaves(function: int, answers: Sequence[Registers]) -> Iterator[int]:
 
 def part(raw: CpuidTable) -> list[str]:
     """Return a note for what lacks leaf 0, and so cannot be all that CPUID answers: an excerpt, or features as libvirt writes them."""
-    return [] if raw.get(0) else ["leaf 0 is missing: this is a part of what CPUID answers"]
-
-
-def read_lines(
-    text: str,
-    source: str,
-    *,
-    heading: re.Pattern[str],
-    answer: re.Pattern[str],
-    begins: re.Pattern[str],
-    like: str,
-    has_number_last: bool = False,
-) -> list[Snapshot]:
-    """Read a dump that has one answer a line.
-
-    `answer` finds one in a line and has the groups f, i (may be missing), a, b, c, d, hexadecimal; `begins` finds what looks like one
-    that is cut or damaged, which raises InputError; `like` is an example, by which the beginning of one is known at the end of a file;
-    `has_number_last`: whether the sub-leaf stands behind the registers.
-    """
-    cpus = Cpus(source)
-    lines = text.split("\n")
-    numbered: set[int] = set()
-    for number, line in enumerate(lines, 1):
-        if found := answer.search(line):
-            function, *registers = (int(digits, 16) for digits in found.group(*"fabcd"))
-            index = None if found["i"] is None else int(found["i"], 16)
-            if index is not None:
-                numbered.add(function)
-            elif number == len(lines) and has_number_last and function in numbered:
-                raise InputError("the file ends where the sub-leaf should follow", source=source, line=number)
-            cpus.answer(number, function, index, Registers(*registers))
-        elif heading.match(line):
-            cpus.heading(number)
-        elif begins.search(line) or (number == len(lines) and line.strip() and _is_start(line, like)):
-            raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
-    return cpus.snapshots()
+    return [] if any(not entry.function for entry in raw) else ["leaf 0 is missing: this is a part of what CPUID answers"]
 
 
 def _is_start(line: str, like: str) -> bool:

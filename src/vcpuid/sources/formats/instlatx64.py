@@ -15,26 +15,26 @@ from collections.abc import Iterator, Sequence
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS
-from vcpuid.sources.formats.dump import read_lines
-from vcpuid.sources.formats.form import Format
+from vcpuid.sources.formats.dump import Form, read_lines
+from vcpuid.sources.formats.form import Format, line_begins
 
 _HEADING = re.compile(
     r"-+\[ *(?:CPUID Registers / )?Logical CPU #\d+|CPU#\d+ +AffMask|CPUID Registers \(CPU #\d+[^)]*\):|CPU \d+:\s*$", re.IGNORECASE
 )
-_PLACE = r"^[ \t]*CPUID (?P<f>[0-9A-Fa-f]{8})[ \t]*:?[ \t]*"
+_PLACE = r"[ \t]*CPUID ([0-9A-Fa-f]{8})[ \t]*:?[ \t]*"
 _ANSWER = re.compile(
-    _PLACE + r"(?P<a>[0-9A-Fa-f]{8})[- ](?P<b>[0-9A-Fa-f]{8})[- ](?P<c>[0-9A-Fa-f]{8})[- ](?P<d>[0-9A-Fa-f]{8})(?![0-9A-Fa-f-])"
+    _PLACE + r"([0-9A-Fa-f]{8})[- ]([0-9A-Fa-f]{8})[- ]([0-9A-Fa-f]{8})[- ]([0-9A-Fa-f]{8})(?![0-9A-Fa-f-])"
     r"(?!.*\[(?:S(?:L(?: [0-9A-Fa-f]*)?)?)?$)"  # no sub-leaf that is cut
-    r"(?:.*\[SL (?P<i>[0-9A-Fa-f]{2,8})\])?"
+    r"(?:.*\[SL ([0-9A-Fa-f]{2,8})\])?"
 )
 _BEGINS = re.compile(_PLACE + r"(?:[0-9A-Fa-f]{8}[- ]|[0-9A-Fa-f]*$)")
-_SIGN = re.compile(_PLACE + r"[0-9A-Fa-f]{8}[- ]", re.MULTILINE)
-_LIKE = "CPUID 00000000: 00000000-00000000-00000000-00000000 [SL 00]"
+_SIGN = _PLACE + r"[0-9A-Fa-f]{8}[- ]"
+_FORM = Form(_HEADING.match, _ANSWER.match, _BEGINS.match, "CPUID 00000000: 00000000-00000000-00000000-00000000 [SL 00]", number_last=True)
 
 
 def read(text: str, source: str) -> list[Snapshot]:
     """Read the answers of every CPU; raises InputError for a line that is cut or damaged."""
-    return read_lines(text, source, heading=_HEADING, answer=_ANSWER, begins=_BEGINS, like=_LIKE, has_number_last=True)
+    return read_lines(text, source, _FORM)
 
 
 def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
@@ -49,4 +49,4 @@ def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
             yield f"{line} [SL {index:02X}]" if index or function in INDEXED_FUNCTIONS else line
 
 
-FORMAT = Format("instlatx64", "AIDA64's text, as in InstLatx64", lambda text: bool(_SIGN.search(text)), read, write, several=True)
+FORMAT = Format("instlatx64", "AIDA64's text, as in InstLatx64", line_begins(_SIGN), read, write, several=True)

@@ -11,41 +11,42 @@ from __future__ import annotations
 
 import re
 
-from vcpuid.cpuid import Registers, Snapshot
+from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
-from vcpuid.sources.formats.dump import Cpus
-from vcpuid.sources.formats.form import Format
+from vcpuid.sources.formats.dump import Answer, answer, gather
+from vcpuid.sources.formats.form import Format, line_begins
 
 _REGISTERS = r" EAX=0x([0-9a-f]{8}), EBX=0x([0-9a-f]{8}), ECX=0x([0-9a-f]{8}), EDX=0x([0-9a-f]{8})$"
 _LEAF = re.compile(r"0x([0-9a-f]{8}):" + _REGISTERS)
 _GROUP = re.compile(r"0x([0-9a-f]{8}): subleafs:$")
 _SUBLEAF = re.compile(r" *(\d{1,3}):" + _REGISTERS)
 _BEGINS = re.compile(r"EAX=0x|^0x[0-9a-f]|^ *\d+: E")
-_SIGN = re.compile(r"^(?:0x[0-9a-f]{8}| *\d+): EAX=0x[0-9a-f]", re.MULTILINE)
+_SIGN = r"(?:0x[0-9a-f]{8}| *\d+): EAX=0x[0-9a-f]"
 
 
 def read(text: str, source: str) -> list[Snapshot]:
     """Read the one CPU; raises InputError for a line that is cut or damaged, and for a sub-leaf that follows no leaf."""
-    cpus = Cpus(source)
+    said: list[Answer | None] = []
     group: int | None = None
     for number, line in enumerate(text.split("\n"), 1):
         line = line.rstrip()
+        said.append(None)
         if found := _LEAF.match(line):
             group = None
-            cpus.answer(number, int(found[1], 16), 0, _registers(found))
+            said[-1] = answer(int(found[1], 16), 0, _registers(found))
         elif found := _GROUP.match(line):
             group = int(found[1], 16)
         elif found := _SUBLEAF.match(line):
             if group is None:
                 raise InputError("a sub-leaf under no leaf", source=source, line=number)
-            cpus.answer(number, group, int(found[1]), _registers(found))
+            said[-1] = answer(group, int(found[1]), _registers(found))
         elif _BEGINS.search(line):
             raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
-    return cpus.snapshots()
+    return gather(said, source)
 
 
-def _registers(found: re.Match[str]) -> Registers:
-    return Registers(*(int(found[group], 16) for group in range(2, 6)))
+def _registers(found: re.Match[str]) -> list[int]:
+    return [int(found[group], 16) for group in range(2, 6)]
 
 
-FORMAT = Format("kcpuid", "the kernel's kcpuid -r", lambda text: bool(_SIGN.search(text)), read)
+FORMAT = Format("kcpuid", "the kernel's kcpuid -r", line_begins(_SIGN), read)

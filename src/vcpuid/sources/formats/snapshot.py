@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Sequence
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
-from vcpuid.sources.formats.form import EVERYTHING, Format
+from vcpuid.sources.formats.form import EVERYTHING, Format, line_begins
 from vcpuid.sources.snapshot import format_snapshot, parse_snapshot
 
-_SIGN = re.compile(r"^(?:RAW|SUP|EMU|HV|TAB|GOT) [0-9a-f]+\.[0-9a-f]+ ", re.MULTILINE)
+_SIGN = r"(?:RAW|SUP|EMU|HV|TAB|GOT) [0-9a-f]+\.[0-9a-f]+ "
 
 
 def read(text: str, source: str) -> list[Snapshot]:
@@ -27,4 +26,4 @@ def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
     yield from format_snapshot(snapshots[0])
 
 
-FORMAT = Format("snapshot", "vcpuid's own, of one machine", lambda text: bool(_SIGN.search(text)), read, write, holds=EVERYTHING)
+FORMAT = Format("snapshot", "vcpuid's own, of one machine", line_begins(_SIGN), read, write, holds=EVERYTHING)

@@ -13,22 +13,22 @@ import re
 from collections.abc import Iterator, Sequence
 
 from vcpuid.cpuid import Snapshot
-from vcpuid.sources.formats.dump import read_lines
-from vcpuid.sources.formats.form import Format
+from vcpuid.sources.formats.dump import Form, read_lines
+from vcpuid.sources.formats.form import Format, line_begins
 
 _HEADING = re.compile(r"CPU \d+:\s*$")
 _ANSWER = re.compile(
-    r"^[ \t]*CPUID (?P<f>[0-9a-f]{8})(?:(?::|, index )(?P<i>[0-9a-f]{1,8})|, results) ="
-    r" (?P<a>[0-9a-f]{8}) (?P<b>[0-9a-f]{8}) (?P<c>[0-9a-f]{8}) (?P<d>[0-9a-f]{8})(?![0-9a-f])"
+    r"[ \t]*CPUID ([0-9a-f]{8})(?:(?::|, index )([0-9a-f]{1,8})|, results) ="
+    r" ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})(?![0-9a-f])"
 )
-_BEGINS = re.compile(r"^[ \t]*CPUID [0-9a-f]{8}")
-_SIGN = re.compile(r"^[ \t]*CPUID [0-9a-f]{8}(?:(?::|, index )[0-9a-f]{1,8}|, results) = [0-9a-f]", re.MULTILINE)
-_LIKE = "CPUID 00000000:00 = 00000000 00000000 00000000 00000000 | "
+_BEGINS = re.compile(r"[ \t]*CPUID [0-9a-f]{8}")
+_SIGN = r"[ \t]*CPUID [0-9a-f]{8}(?:(?::|, index )[0-9a-f]{1,8}|, results) = [0-9a-f]"
+_FORM = Form(_HEADING.match, _ANSWER.match, _BEGINS.match, "CPUID 00000000:00 = 00000000 00000000 00000000 00000000 | ")
 
 
 def read(text: str, source: str) -> list[Snapshot]:
     """Read the answers of every CPU; raises InputError for a line that is cut or damaged."""
-    return read_lines(text, source, heading=_HEADING, answer=_ANSWER, begins=_BEGINS, like=_LIKE)
+    return read_lines(text, source, _FORM)
 
 
 def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
@@ -41,4 +41,4 @@ def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
             yield "CPUID {:08x}:{:02x} = {:08x} {:08x} {:08x} {:08x} | ".format(function, index, *registers) + shown
 
 
-FORMAT = Format("tycho", "tycho's cpuid -d", lambda text: bool(_SIGN.search(text)), read, write, several=True)
+FORMAT = Format("tycho", "tycho's cpuid -d", line_begins(_SIGN), read, write, several=True)
