@@ -359,8 +359,8 @@ class Terminal:
 
     def complete(self, typed: str) -> list[str]:
         """Type a line, and have the shell print its words instead of running it."""
-        seen = self.run(f"{typed}\x01printf '<%s>' \x05 end''\n", "<vcpuid>.*<end>")
-        return re.findall("<([^>]*)>", re.findall("<vcpuid>(.*)<end>", seen)[-1])
+        seen = self.run(f"{typed}\x01printf '<%s>' \x05 end''\n", "vcpuid>.*<end>")
+        return re.findall("<([^>]*)>", re.findall("vcpuid>(.*)<end>", seen)[-1])
 
     def close(self) -> None:
         os.kill(self.pid, 9)
@@ -374,6 +374,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my host.txt").touch()
     (folder / "sub").mkdir()
     (folder / "sub" / "inner.txt").touch()
+    (folder / "bin").symlink_to(VCPUID.parent)
     return folder
 
 
@@ -423,6 +424,14 @@ def test_bash(bash: Terminal, typed: str) -> None:
 @pytest.mark.parametrize("typed", TYPED)
 def test_zsh(zsh: Terminal, typed: str) -> None:
     assert zsh.complete(typed) == shlex.split(TYPED[typed])
+
+
+def test_bash_finds_a_program_by_its_path(bash: Terminal) -> None:
+    assert bash.complete("~/bin/vcpuid expl\t") == ["explain"]
+
+
+def test_zsh_finds_a_program_by_its_path(zsh: Terminal) -> None:
+    assert zsh.complete("~/bin/vcpuid expl\t") == ["explain"]
 
 
 @pytest.mark.parametrize("typed", TYPED)

@@ -24,6 +24,7 @@ VARIABLE = "_VCPUID_COMPLETE"
 """The environment variable by which a shell asks, as click derives it from the program's name."""
 
 _END = "\0"
+"""Marks the cursor while a line is split: behind a blank, it is a word of its own."""
 
 
 class _Shell(ShellComplete):
@@ -61,7 +62,7 @@ class Bash(_Shell, BashComplete):
             [[ $value == *= ]] && compopt -o nospace
             COMPREPLY+=("$value")
         fi
-    done < <(env COMP_WORDS="${COMP_LINE:0:COMP_POINT}" COMP_CWORD="$2" %(complete_var)s=bash_complete "$1" 2>/dev/null)
+    done < <(env COMP_WORDS="${COMP_LINE:0:COMP_POINT}" COMP_CWORD="$2" %(complete_var)s=bash_complete "${1/#\\~\\//$HOME/}" 2>/dev/null)
 }
 complete -o nosort -F %(complete_func)s %(prog_name)s
 """
@@ -82,7 +83,7 @@ class Zsh(_Shell, ZshComplete):
 %(complete_func)s() {
     local kind told files
     local -a closed open
-    for kind told in "${(@f)$(env COMP_WORDS="${words[1,CURRENT]}" %(complete_var)s=zsh_complete $words[1] 2>/dev/null)}"; do
+    for kind told in "${(@f)$(env COMP_WORDS="${words[1,CURRENT]}" %(complete_var)s=zsh_complete ${~words[1]} 2>/dev/null)}"; do
         case $kind in
             file) files=yes ;;
             plain) if [[ ${told%%%%:*} == *= ]]; then open+=("$told"); else closed+=("$told"); fi ;;
