@@ -133,6 +133,42 @@ def test_every_spelling_finds_its_feature() -> None:
             assert feature in find_all(text), (feature.name, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("lzcnt", "abm"),
+        ("cmpxchg16b", "cx16"),
+        ("rdrnd", "rdrand"),
+        ("AVX5124FMAPS", "avx512_4fmaps"),
+        ("CNXT-ID", "cid"),
+        ("psn", "pn"),
+        ("page1gb", "pdpe1gb"),
+        ("skip-l1dfl", "skip-l1dfl-vmentry"),
+    ],
+)
+def test_names_of_compilers_manuals_and_xen_are_known(text: str, name: str) -> None:
+    assert find(text).name == name
+    assert text.lower().replace("-", "_") in [other.replace("-", "_") for other in find(text).others]
+
+
+def test_a_name_of_others_gives_way_to_one_of_the_path() -> None:
+    assert [short_place(feature.place) for feature in find_all("psfd")] == ["7.2.edx.0", "80000008.0.ebx.28"]
+    taken = {key(name) for feature in all_features() for name in path_names(feature)}
+    assert taken.isdisjoint(key(other) for feature in all_features() for other in feature.others)
+
+
+def key(text: str) -> str:
+    return text.lower().replace("_", "-")
+
+
+def path_names(feature: Feature) -> list[str]:
+    return [
+        *(text for name in feature.linux_names for text in (name.symbol, name.cpuinfo) if text),
+        *(text for name in feature.qemu_names for text in (name.name, *name.aliases)),
+        *filter(None, (feature.libvirt, feature.manual)),
+    ]
+
+
 def test_features_of_older_kernels_only_are_found_by_name() -> None:
     # A place in Linux' own words means what the newest kernel has there.
     older = [feature for feature in all_features() if not in_newest_kernel(feature)]

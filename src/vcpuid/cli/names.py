@@ -69,6 +69,8 @@ def _card(feature: Feature) -> Iterator[tuple[str, object]]:
         yield "libvirt", feature.libvirt
     if feature.manual:
         yield "manuals", feature.manual
+    if feature.others:
+        yield "others", " ".join(feature.others)
 
 
 def _span(releases: tuple[str, ...]) -> str:

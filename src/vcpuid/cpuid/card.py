@@ -36,6 +36,7 @@ def card(feature: Feature, kernel: str = KERNELS[-1]) -> dict[str, object]:
         "qemu": [{"property": name.name, "aliases": list(name.aliases), "releases": list(name.releases)} for name in feature.qemu_names],
         "libvirt": feature.libvirt,
         "manual": feature.manual,
+        "others": list(feature.others),
         "copy_of": str(feature.copy_of.bit) if feature.copy_of else None,
         "spellings": list(spellings(feature)),
         "notes": [note._asdict() for note in notes(feature, kernel)],

@@ -1,4 +1,4 @@
-"""data/features.json as features: built one at a time, found by any of their names or by their place."""
+"""data/features.json and data/aliases.json as features: built one at a time, found by any of their names or by their place."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Who(IntEnum):
     ALIAS = 5
     MANUAL = 6
     COPY = 7
+    OTHER = 8
 
 
 def key_of(text: str) -> str:
@@ -31,7 +32,12 @@ def key_of(text: str) -> str:
 
 
 def names_of(
-    linux: Iterable[Sequence[Any]], qemu: Iterable[Sequence[Any]], libvirt: str | None, manual: str | None, copied: Feature | None
+    linux: Iterable[Sequence[Any]],
+    qemu: Iterable[Sequence[Any]],
+    libvirt: str | None,
+    manual: str | None,
+    copied: Feature | None,
+    others: Iterable[str],
 ) -> Iterator[tuple[Who, str]]:
     """Give all names in these parts of a feature or, as they begin alike, of a row of the table."""
     for name, aliases, *_ in qemu:
@@ -49,6 +55,8 @@ def names_of(
         yield Who.MANUAL, manual
     if copied:
         yield Who.COPY, copied.name
+    for name in others:
+        yield Who.OTHER, name
 
 
 class FeatureTable:
@@ -58,8 +66,11 @@ class FeatureTable:
     that Linux, KVM (CPUID_7_0_EBX) and QEMU (FEAT_7_0_EBX) name stand for; `switches` are QEMU's properties that are no feature bits.
     """
 
-    def __init__(self, raw: dict[str, Any]) -> None:
+    def __init__(self, raw: dict[str, Any], aliases: Iterable[tuple[str, str]]) -> None:
         self._raw = raw
+        self._others: dict[str | None, tuple[str, ...]] = {}
+        for place, name in aliases:
+            self._others[place] = (*self._others.get(place, ()), name)
         self._rows: list[list[Any]] = raw["rows"]
         self._built: dict[int, Feature] = {}
         self._all: tuple[Feature, ...] = ()
@@ -78,7 +89,8 @@ class FeatureTable:
                     own = f"{self._word(symbol, index, kernels)}.{index % 32}"
                     if own not in self._by_place or newest in kernels:
                         self._by_place[own] = number
-            for _, text in names_of(linux, qemu, libvirt, manual, self.at(copied[0]) if copied else None):
+            same = self.at(copied[0]) if copied else None
+            for _, text in names_of(linux, qemu, libvirt, manual, same, self._others.get(place, ())):
                 self._by_key.setdefault(key_of(text), []).append(number)
 
     def called(self, key: str) -> tuple[Feature, ...]:
@@ -126,6 +138,7 @@ class FeatureTable:
                 manual=manual,
                 description=description,
                 copy_of=self.at(copied[0]) if copied else None,
+                others=self._others.get(place, ()),
             )
         return self._built[number]
 
@@ -142,7 +155,7 @@ class FeatureTable:
 @cache
 def table() -> FeatureTable:
     """Return the table, read once a process."""
-    return FeatureTable(data.load("features"))
+    return FeatureTable(data.load("features"), data.load("aliases")["rows"])
 
 
 def _bit(place: str) -> Bit:

@@ -56,7 +56,7 @@ class Feature:
     QEMU does, in the allowed-1 half of their MSR: bit 1 of MSR(48BH) is bit 33 of the register. `linux_names` and `qemu_names` go from
     the newest release to the oldest; more than one of a release are several symbols, or several properties, for one bit. `manual` and
     `description` are those of kcpuid's table, of Hyper-V's leaves the name in QEMU's header. `copy_of`: the bit of leaf 1 that AMD's
-    processors repeat here.
+    processors repeat here. `others`: what compilers, Xen and the newest manuals call it.
     """
 
     bit: Bit | None
@@ -66,6 +66,7 @@ class Feature:
     manual: str | None = None
     description: str | None = None
     copy_of: Feature | None = None
+    others: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

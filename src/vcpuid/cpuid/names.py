@@ -1,14 +1,14 @@
-"""One feature, many spellings: what Linux, KVM, QEMU, libvirt and the manuals call a bit.
+"""One feature, many spellings: what Linux, KVM, QEMU, libvirt, Xen, compilers and the manuals call a bit.
 
 `find("avx2")`, `find("X86_FEATURE_XMM3")`, `find("sse4_1")`, `find("CPUID.07H:EBX.avx2 [bit 5]")` and `find("7.0.ebx.5")` all give a
 `Feature`; `by_bit` gives the one at a place. Spellings don't care for case, nor for `-` against `_`, nor for a leading `+` or `-`.
 
 A spelling that several features share (QEMU's `ibpb` is AMD's CPUID bit, Linux' `ibpb` is a flag of its own) means, in this order:
-a name that a party gives before one that only the manuals' table has; a bit of hardware before a flag of Linux' own before a bug; then by
+a name that a party of the path gives before all others; a bit of hardware before a flag of Linux' own before a bug; then by
 who says it, QEMU, /proc/cpuinfo, libvirt, Linux' symbol, QEMU's alias; then the lower place. A spelling that begins with X86_FEATURE_
 and the like means Linux' symbol alone. `find_all` gives all of them, in that order.
 
-The table is data/features.json, written by tools/features.py.
+The table is data/features.json, written by tools/features.py, with data/aliases.json, written by tools/aliases.py.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ _Rank = tuple[bool, int, Who]
 def _names(feature: Feature) -> Iterator[tuple[_Rank, str]]:
     """Give the names of a feature, each with the rank it has among features of the same name: the lower the better."""
     kind = 2 if feature.is_bug else 1 if feature.bit is None else 0
-    for who, text in names_of(feature.linux_names, feature.qemu_names, feature.libvirt, feature.manual, feature.copy_of):
+    for who, text in names_of(feature.linux_names, feature.qemu_names, feature.libvirt, feature.manual, feature.copy_of, feature.others):
         if who is Who.FULL_SYMBOL:
             # In full, a symbol means the bit that Linux' own array has, before one that KVM alone gives the same name.
             yield (False, not any(name.symbol == text and name.number is not None for name in feature.linux_names), who), text
