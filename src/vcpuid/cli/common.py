@@ -48,17 +48,21 @@ class Host:
     here: bool
 
 
-def read_host(source: str | None, *, kvm: bool = True) -> Host:
-    """Read HOST; without one, this machine: its processor and, where there is a usable /dev/kvm and `kvm` is wanted, its KVM.
+def read_dump(source: str) -> Snapshot:
+    """Read a dump, and print on standard error what bears on every answer: that it is the first of several CPUs, say."""
+    from vcpuid import sources
 
-    What bears on every answer, such as that it is the first of several CPUs, is printed on standard error.
-    """
+    snapshot, remarks = sources.remarked(source)
+    print_warnings(tuple(f"{'standard input' if source == '-' else source}: {remark}" for remark in remarks))
+    return snapshot
+
+
+def read_host(source: str | None, *, kvm: bool = True) -> Host:
+    """Read HOST; without one, this machine: its processor and, where there is a usable /dev/kvm and `kvm` is wanted, its KVM."""
     from vcpuid import sources
 
     if source is not None:
-        snapshot, remarks = sources.remarked(source)
-        print_warnings(tuple(f"{'standard input' if source == '-' else source}: {remark}" for remark in remarks))
-        return Host(snapshot, source.partition(":")[0] in ("kvm", "live", "cpu"))
+        return Host(read_dump(source), source.partition(":")[0] in ("kvm", "live", "cpu"))
     if not kvm:
         return Host(sources.read("live"), True)
     try:

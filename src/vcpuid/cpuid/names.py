@@ -4,7 +4,7 @@
 `Feature`; `by_bit` gives the one at a place. Spellings don't care for case, nor for `-` against `_`, nor for a leading `+` or `-`.
 
 A spelling that several features share (QEMU's `ibpb` is AMD's CPUID bit, Linux' `ibpb` is a flag of its own) means, in this order:
-a name that a party of the path gives before all others; a bit of hardware before a flag of Linux' own before a bug; then by
+a name that Linux, KVM, QEMU or libvirt give before all others; a bit of hardware before a flag of Linux' own before a bug; then by
 who says it, QEMU, /proc/cpuinfo, libvirt, Linux' symbol, QEMU's alias; then the lower place. A spelling that begins with X86_FEATURE_
 and the like means Linux' symbol alone. `find_all` gives all of them, in that order.
 
