@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcpuid import data, decode
@@ -79,6 +79,7 @@ def test_the_changes_are_all_the_bits_that_differ(entry: Entry, other: tuple[int
         }
 
 
+@settings(deadline=None)  # the first example reads the tables
 @given(tables)
 def test_whatever_a_table_holds_it_can_be_summed_up_and_drawn(table: CpuidTable) -> None:
     decode.identity(table)
