@@ -15,6 +15,7 @@ import pytest
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
 from vcpuid.sources import files, read, read_all
+from vcpuid.sources.excerpt import missing
 from vcpuid.sources.formats import documents, parse
 from vcpuid.sources.formats.writing import write
 
@@ -77,7 +78,7 @@ def test_the_lines_are_found_inside_other_text(text: str) -> None:
 def test_an_excerpt_is_not_taken_for_all_of_cpuid() -> None:
     (cpu,) = parse("".join(CPUID_R.splitlines(keepends=True)[2:]), "report.txt")
     assert len(cpu.raw) == 2
-    assert cpu.notes == ("leaf 0 is missing: this is a part of what CPUID answers",)
+    assert missing(cpu.raw) == ["leaf 0 is missing: this is a part of what CPUID answers"]
 
 
 def test_cpuid_of_old_prints_no_subleaves() -> None:

@@ -35,15 +35,18 @@ def read(source: str | os.PathLike[str]) -> Snapshot:
 def remarked(source: str | os.PathLike[str]) -> tuple[Snapshot, tuple[str, ...]]:
     """Read as `read` does, and give the notes that every answer depends on too.
 
-    That is which of several CPUs was taken, and of another program's dump all notes, since its reader made them: that it is an excerpt,
-    say. What a machine did not tell, and what stands in a file of vcpuid's own, is no such remark.
+    That is which of several CPUs was taken, that a file is an excerpt, and of another program's dump all notes, since its reader made
+    them. What a machine did not tell, and what stands in a file of vcpuid's own, is no such remark.
     """
+    from vcpuid.sources.excerpt import missing
+
     cpus, noted = _read(source)
     first = cpus[0]
-    if len(cpus) == 1:
-        return first, first.notes if noted else ()
-    note = f"the first of {len(cpus)} CPUs in the dump: append #1 and so on to its name for another"
-    return replace(first, notes=(*first.notes, note)), (*(first.notes if noted else ()), note)
+    remarks = [*(first.notes if noted else ()), *(missing(first.raw) if first.raw else ())]
+    if len(cpus) > 1:
+        remarks.append(f"the first of {len(cpus)} CPUs in the dump: append #1 and so on to its name for another")
+        first = replace(first, notes=(*first.notes, remarks[-1]))
+    return first, tuple(remarks)
 
 
 def read_all(source: str | os.PathLike[str]) -> list[Snapshot]:
@@ -61,12 +64,12 @@ def _read(source: str | os.PathLike[str]) -> tuple[list[Snapshot], bool]:
     if path.startswith(head) and path.endswith(tail):
         return [_observe("cpu", path[len(head) : -len(tail)], path)], False
     from vcpuid.sources.files import read_text
-    from vcpuid.sources.formats import parse, recognise
+    from vcpuid.sources.formats import identify
 
     file, number = _split(source)
     name, text = read_text(file)
-    cpus = parse(text, name)
-    noted = any(cpu.notes for cpu in cpus) and "notes" not in recognise(text).holds
+    form, cpus = identify(text, name)
+    noted = "notes" not in form.holds
     if number is None:
         return cpus, noted
     if number >= len(cpus):

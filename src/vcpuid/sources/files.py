@@ -15,9 +15,11 @@ SIZE_LIMIT = 16 << 20
 """Bytes of text. A snapshot has some tens of kilobytes, a dump of every CPU of the largest machines some megabytes."""
 
 LINE_LIMIT = 1 << 16
-"""Bytes of a line; the longest that Linux prints, the flags of /proc/cpuinfo, has some thousands."""
+"""Bytes of a line; the longest that Linux prints, the flags of /proc/cpuinfo, has some thousands. JSON and XML may be all one line."""
 
 _GZIP = b"\x1f\x8b"
+_DOCUMENT = re.compile(rb"(?:\xef\xbb\xbf)?\s*[{[<]")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _CONTROLS = bytes(range(0x20)).translate(None, b"\t\n\r")
 _CONTROL = re.compile(rb"[%s]|\r(?!\n)" % re.escape(_CONTROLS))
 
@@ -50,7 +52,12 @@ def read_text(source: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _decode(data: bytes, name: str) -> str:
-    if (endless := _endless(data)) is not None:
+    if data.startswith(_UTF16):  # what a Windows shell's > writes
+        try:
+            data = data.decode("utf-16").encode()
+        except UnicodeError as error:
+            raise InputError(f"not text: it begins as UTF-16, and is none: {error}", source=name) from None
+    if _DOCUMENT.match(data) is None and (endless := _endless(data)) is not None:
         raise _at(endless, f"a line of more than {LINE_LIMIT} bytes", data, name)
     strange = len(data.translate(None, _CONTROLS)) < len(data) or (b"\r" in data and data.count(b"\r") > data.count(b"\r\n"))
     if strange and (control := _CONTROL.search(data)):  # a search looks at each byte, ten times slower than counting

@@ -190,7 +190,8 @@ def parse_snapshot(lines: Iterable[str], source: str = "snapshot") -> Snapshot:
         except _Cut as cut:
             raise InputError(str(cut), source=source, line=number) from None
     if not reader.raw and not reader.tables and not reader.pairs["CPUINFO"] and not reader.pairs["NAMED"]:
-        raise InputError("no CPUID in it: a snapshot has RAW or SUP lines", source=source, line=number or None)
+        cause = "no CPUID in it: neither RAW or SUP lines of a snapshot nor another form that is known"
+        raise InputError(cause, source=source, line=number or None)
     return reader.snapshot()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from vcpuid.cpuid import Snapshot
+from vcpuid.errors import InputError
 from vcpuid.sources.formats import (
     cloud_hypervisor,
     cpuid_r,
@@ -20,6 +23,7 @@ from vcpuid.sources.formats import (
     tycho,
 )
 from vcpuid.sources.formats.form import Format
+from vcpuid.sources.formats.pasted import unwrapped
 
 FORMATS = tuple(
     module.FORMAT
@@ -31,14 +35,27 @@ FORMATS = tuple(
 """Asked in this order: what tells most comes first, since a report may hold several."""
 
 
-def recognise(text: str) -> Format:
-    """Return the first format that recognises a text; a snapshot, which may begin with any line at all, and whose reader names what is
-    wrong, where none does."""
-    return next((known for known in FORMATS if known.read is not None and known.recognises(text)), snapshot.FORMAT)
-
-
 def parse(text: str, source: str) -> list[Snapshot]:
     """Read every CPU that a text tells of, by the format that recognises it; raises InputError."""
-    read = recognise(text).read
-    assert read is not None
-    return read(text, source)
+    return identify(text, source)[1]
+
+
+def identify(text: str, source: str) -> tuple[Format, list[Snapshot]]:
+    """Read every CPU that a text tells of, and say by which format.
+
+    What does not read as it stands is read as pasted text. Raises InputError, of the text as it stands.
+    """
+    try:
+        return _read(text, source)
+    except InputError:
+        for candidate in unwrapped(text):
+            with suppress(InputError):
+                return _read(candidate, source)
+        raise
+
+
+def _read(text: str, source: str) -> tuple[Format, list[Snapshot]]:
+    """Read a text by the first format that recognises it; as a snapshot, whose reader names what is wrong, where none does."""
+    chosen = next((known for known in FORMATS if known.read is not None and known.recognises(text)), snapshot.FORMAT)
+    assert chosen.read is not None
+    return chosen, chosen.read(text, source)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot
 from vcpuid.errors import InputError
+from vcpuid.sources.formats.mixed import refuse_mixed
 from vcpuid.sources.walk import SUBLEAVES
 
 _HEXADECIMAL = re.compile("[0-9A-Fa-f]")
@@ -21,6 +22,10 @@ _WORDS = Struct(">5I")
 
 CPU_LIMIT = 8192
 """CPUs of a dump: as many as Linux can run on (NR_CPUS of x86)."""
+
+
+ENTRY_LIMIT = 4096
+"""Answers of a CPU; real ones have at most some hundreds, and KVM takes 256 (KVM_MAX_CPUID_ENTRIES)."""
 
 
 class Answer(NamedTuple):
@@ -100,6 +105,7 @@ def read_lines(text: str, source: str, form: Form) -> list[Snapshot]:
         raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
     if form.number_last and isinstance(end, Answer) and not end.numbered and end.place[0] in said.numbered():
         raise InputError("the file ends where the sub-leaf should follow", source=source, line=len(lines))
+    refuse_mixed((line for line, what in said.items() if what is None), source)
     return gather(answers, source)
 
 
@@ -115,6 +121,9 @@ def gather(said: Sequence[Line], source: str) -> list[Snapshot]:
     cpus = [cpu for head, end in pairwise([-1, *heads, len(said)]) for cpu in _cpus(said, head + 1, end)]
     if len(cpus) > CPU_LIMIT:
         raise InputError(f"more than {CPU_LIMIT} CPUs", source=source, line=cpus[CPU_LIMIT].start + 1)
+    for cpu in cpus:
+        if len(cpu.answers) > ENTRY_LIMIT:
+            raise InputError(f"a CPU with more than {ENTRY_LIMIT} answers", source=source, line=cpu.end)
     if len(cpus) > 1:
         before, last = ([answer.place for answer in cpu.answers] for cpu in cpus[-2:])
         if len(last) < len(before) and last == before[: len(last)]:
@@ -150,8 +159,7 @@ def _cpus(said: Sequence[Line], start: int, end: int) -> Iterator[_Cpu]:
 
 def _snapshot(cpu: _Cpu, said: Sequence[Line], source: str) -> Snapshot:
     entries, notes = _numbered(cpu, said, source) if len(cpu.entries) < len(cpu.answers) else (cpu.entries, [])
-    raw = CpuidTable(entries.values())
-    return Snapshot(raw=raw, notes=(*part(raw), *notes))
+    return Snapshot(raw=CpuidTable(entries.values()), notes=tuple(notes))
 
 
 def _numbered(cpu: _Cpu, said: Sequence[Line], source: str) -> tuple[dict[tuple[int, int], Entry], list[str]]:
@@ -199,11 +207,6 @@ def _subleaves(function: int, answers: Sequence[Registers]) -> Iterator[int]:
         yield from (number for number in range(2, 63) if components >> number & 1)
     elif function in SUBLEAVES:
         yield from (number for number in SUBLEAVES[function](lambda index: answers[min(index, len(answers) - 1)]) if number)
-
-
-def part(raw: CpuidTable) -> list[str]:
-    """Return a note for what lacks leaf 0, and so cannot be all that CPUID answers: an excerpt, or features as libvirt writes them."""
-    return [] if any(not entry.function for entry in raw) else ["leaf 0 is missing: this is a part of what CPUID answers"]
 
 
 def _is_start(line: str, like: str) -> bool:

@@ -34,6 +34,11 @@ class Format(NamedTuple):
     several: bool = False
     loses: Callable[[Snapshot], list[str]] | None = None
 
+    @property
+    def tables(self) -> bool:
+        """Whether what CPUID answers is in it, not names of features alone."""
+        return not {"raw", "table", "supported"}.isdisjoint(self.holds)
+
 
 EVERYTHING = (
     "raw",

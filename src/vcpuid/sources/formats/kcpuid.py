@@ -15,6 +15,7 @@ from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.dump import Answer, answer, gather
 from vcpuid.sources.formats.form import Format, line_begins
+from vcpuid.sources.formats.mixed import refuse_mixed
 
 _REGISTERS = r" EAX=0x([0-9a-f]{8}), EBX=0x([0-9a-f]{8}), ECX=0x([0-9a-f]{8}), EDX=0x([0-9a-f]{8})$"
 _LEAF = re.compile(r"0x([0-9a-f]{8}):" + _REGISTERS)
@@ -42,6 +43,7 @@ def read(text: str, source: str) -> list[Snapshot]:
             said[-1] = answer(group, int(found[1]), _registers(found))
         elif _BEGINS.search(line):
             raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
+    refuse_mixed((line for line, what in zip(text.split("\n"), said, strict=True) if what is None), source)
     return gather(said, source)
 
 

@@ -18,7 +18,6 @@ from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.cpuid.registers import MsrTable
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.documents import number, parse_xml
-from vcpuid.sources.formats.dump import part
 from vcpuid.sources.formats.form import Format
 
 _NOTE = "libvirt does not say whether the values of MSRs are KVM's or the processor's own"
@@ -44,7 +43,7 @@ def read(text: str, source: str) -> list[Snapshot]:
             if msrs.setdefault(msr, high << 32 | low) != high << 32 | low:
                 raise InputError(f"a second, different value of MSR {msr:x}", source=source)
     raw = CpuidTable(entries.values())
-    return [Snapshot(raw=raw, msrs=MsrTable(msrs), notes=(*part(raw), *([_NOTE] if msrs else [])))]
+    return [Snapshot(raw=raw, msrs=MsrTable(msrs), notes=(_NOTE,) if msrs else ())]
 
 
 def _attribute(element: ET.Element, name: str, source: str) -> int:

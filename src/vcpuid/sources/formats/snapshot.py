@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.form import EVERYTHING, Format, line_begins
+from vcpuid.sources.formats.mixed import refuse_mixed
 from vcpuid.sources.snapshot import format_snapshot, parse_snapshot
 
 _SIGN = r"(?:RAW|SUP|EMU|HV|TAB|GOT) [0-9a-f]+\.[0-9a-f]+ "
@@ -18,6 +19,7 @@ def read(text: str, source: str) -> list[Snapshot]:
     snapshot = parse_snapshot(io.StringIO(text, newline="\n"), source)
     if not text.endswith("\n") and not snapshot.raw and snapshot.supported is None and snapshot.table is None:
         raise InputError("no CPUID in it, and its last line may be cut", source=source, line=text.count("\n") + 1)
+    refuse_mixed(snapshot.notes, source)
     return [snapshot]
 
 
