@@ -348,7 +348,7 @@ def state_json(*vcpus: object, as_bytes: bool = False) -> str:
     return json.dumps(node(vm, **parts), separators=(",", ":"))
 
 
-def vcpu(**changes: object) -> dict[str, object]:
+def vcpu(**changes: object) -> dict[str, dict[str, object]]:
     return {"Kvm": {"cpuid": [{**LEAF_7, **changes}], "msrs": [{"index": 0x10, "data": 5}], "tsc_khz": 2_000_000, "nested_state": None}}
 
 
@@ -358,6 +358,15 @@ def test_a_snapshot_of_cloud_hypervisor_has_every_vcpu_by_number(as_bytes: bool)
     wanted = [Snapshot(table=CpuidTable([Entry(7, 0, 1, 1, 0x219C07AB, 0, number)])) for number in range(12)]
     assert parse(text, "state.json") == wanted
     assert parse(json.dumps(json.loads(text), indent=2), "state.json") == wanted
+
+
+def test_a_snapshot_of_cloud_hypervisor_is_one_line_of_any_length(tmp_path: Path) -> None:
+    state = vcpu()
+    state["Kvm"]["lapic_state"] = {"regs": [0] * 1024}
+    path = tmp_path / "state.json"
+    path.write_text(state_json(*[state] * 24))
+    assert path.stat().st_size > files.LINE_LIMIT
+    assert len(read_all(path)) == 24
 
 
 @pytest.mark.parametrize(
