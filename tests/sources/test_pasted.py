@@ -12,7 +12,7 @@ from vcpuid.errors import InputError
 from vcpuid.sources import read, remarked
 from vcpuid.sources.excerpt import missing
 from vcpuid.sources.formats import parse
-from vcpuid.sources.formats.dump import ENTRY_LIMIT
+from vcpuid.sources.snapshot import ENTRY_LIMIT
 from vcpuid.sources.formats.writing import write
 
 RAW = CpuidTable(

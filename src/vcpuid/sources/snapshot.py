@@ -25,6 +25,9 @@ _TABLES = {"SUP": "supported", "EMU": "emulated", "HV": "hyperv", "TAB": "table"
 _KINDS = {"RAW", "MSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *_TABLES}
 _EMPTY = "empty"
 _HAS = {"on": True, "off": False}
+ENTRY_LIMIT = 4096
+"""Entries of a table, in any form: KVM takes 256 (KVM_MAX_CPUID_ENTRIES, arch/x86/include/asm/kvm_host.h), and no processor has as many."""
+
 _NOTE_LIMIT = 1000
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 
@@ -59,6 +62,11 @@ def _entry(words: list[str], flagged: bool) -> Entry:
         flags = _hex(words[1][1:], "flags")
     eax, ebx, ecx, edx = (_hex(word, "register") for word in words[wanted - 4 :])
     return Entry(*_place(words[0]), flags, eax, ebx, ecx, edx)
+
+
+def _bound(entries: int) -> None:
+    if entries == ENTRY_LIMIT:
+        raise _Cut(f"more than {ENTRY_LIMIT} entries in one table: no CPU has as many")
 
 
 def _is_note(line: str) -> bool:
@@ -111,11 +119,13 @@ class _Reader:
         entry = _entry(rest.split(), flagged=False)
         if entry[:2] in self.raw:
             raise _Cut(f"a second answer of CPUID {entry.function:x}.{entry.index:x}: a snapshot holds one CPU")
+        _bound(len(self.raw))
         self.raw[entry[:2]] = entry
 
     def _table(self, kind: str, rest: str) -> None:
         entries = self.tables.setdefault(kind, [])
         if rest != _EMPTY:
+            _bound(len(entries))
             entries.append(_entry(rest.split(), flagged=True))
 
     def _msr(self, _kind: str, rest: str) -> None:
@@ -198,8 +208,8 @@ def parse_snapshot(lines: Iterable[str], source: str = "snapshot") -> Snapshot:
 def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
     """Yield the lines of a snapshot, without line ends; `parse_snapshot` reads them back to an equal value.
 
-    Raises InputError where it would not: a text of several lines, a name with a space, a note that reads as a fact, two RAW answers
-    of one leaf or RAW flags.
+    Raises InputError where it would not: a text of several lines or with half of a character, a name with a space, a note that reads as a
+    fact, two RAW answers of one leaf, RAW flags or a table of more than ENTRY_LIMIT entries.
     """
     _check(snapshot)
     if snapshot.cpu is not None:
@@ -236,8 +246,8 @@ def _entries(kind: str, table: CpuidTable | None) -> Iterator[str]:
 def _check(snapshot: Snapshot) -> None:
     pairs = [*snapshot.cpuinfo.items(), *snapshot.params.items(), *((name, "on") for name in snapshot.named)]
     for text in (snapshot.cpu or "", snapshot.kernel or "", *snapshot.notes, *(text for pair in pairs for text in pair)):
-        if any(character < " " and character != "\t" for character in text):
-            raise InputError(f"a snapshot cannot hold the control characters of {text[:40]!r}")
+        if any((character < " " and character != "\t") or "\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(f"a snapshot cannot hold {text[:40]!r}: it has control characters, or half of a character")
     for name, value in pairs:
         if not name or " " in name or value != value.strip():
             raise InputError(f"a snapshot cannot hold the name {name[:40]!r} with the value {value[:40]!r}")
@@ -246,3 +256,5 @@ def _check(snapshot: Snapshot) -> None:
             raise InputError(f"a snapshot cannot hold the note {note[:40]!r}: it would not read as one")
     if any(entry.flags for entry in snapshot.raw) or len({entry[:2] for entry in snapshot.raw}) < len(snapshot.raw):
         raise InputError("a snapshot's RAW entries have no flags, and there is one for a leaf and sub-leaf")
+    if any(len(getattr(snapshot, name) or ()) > ENTRY_LIMIT for name in ("raw", *_TABLES.values())):
+        raise InputError(f"a snapshot's tables have at most {ENTRY_LIMIT} entries")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.mixed import refuse_mixed
+from vcpuid.sources.snapshot import ENTRY_LIMIT
 from vcpuid.sources.walk import SUBLEAVES
 
 _HEXADECIMAL = re.compile("[0-9A-Fa-f]")
@@ -22,10 +23,6 @@ _WORDS = Struct(">5I")
 
 CPU_LIMIT = 8192
 """CPUs of a dump: as many as Linux can run on (NR_CPUS of x86)."""
-
-
-ENTRY_LIMIT = 4096
-"""Answers of a CPU; real ones have at most some hundreds, and KVM takes 256 (KVM_MAX_CPUID_ENTRIES)."""
 
 
 class Answer(NamedTuple):

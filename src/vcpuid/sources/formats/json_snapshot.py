@@ -54,7 +54,9 @@ def read(text: str, source: str) -> list[Snapshot]:
             snapshot = _snapshot(value)
             if parse_snapshot(format_snapshot(snapshot)) != snapshot:
                 raise ValueError("a value of the wrong kind")
-        except (InputError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except InputError as error:
+            raise InputError(f"not of the form of vcpuid's JSON: {error.cause}", source=source) from None
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"not of the form of vcpuid's JSON: {error!r:.120}", source=source) from None
         snapshots.append(snapshot)
     return snapshots

@@ -1,0 +1,61 @@
+"""What no CPU has is refused before it takes memory and time: thousands of entries in one table; and text that cannot be written back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vcpuid.cpuid import CpuidTable, Entry, Snapshot
+from vcpuid.errors import InputError
+from vcpuid.sources.formats import parse
+from vcpuid.sources.formats.writing import write
+from vcpuid.sources.snapshot import ENTRY_LIMIT
+
+MOST = CpuidTable(Entry(number, 0, 0, 1, 2, 3, 4) for number in range(ENTRY_LIMIT))
+MORE = CpuidTable([*MOST, Entry(ENTRY_LIMIT, 0, 0, 1, 2, 3, 4)])
+RAW = [{"function": "0", "index": "0", "flags": 0, "eax": "0", "ebx": "0", "ecx": "0", "edx": "0"}]
+CAUSE = f"more than {ENTRY_LIMIT} entries in one table"
+
+
+def text_of(*lines: str) -> str:
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("kind", ["RAW {:08x}.0", "SUP {:08x}.0 f0", "TAB {:08x}.0 f0", "GOT {:08x}.0 f0"])
+def test_a_snapshots_table(kind: str) -> None:
+    lines = [f"{kind.format(entry.function)} 00000001 00000002 00000003 00000004" for entry in MORE]
+    (cpu,) = parse(text_of(*lines[:-1]), "host.txt")
+    assert MOST in (cpu.raw, cpu.supported, cpu.table, cpu.kept)
+    with pytest.raises(InputError, match=f"^host.txt:{ENTRY_LIMIT + 1}: {CAUSE}"):
+        parse(text_of(*lines), "host.txt")
+
+
+@pytest.mark.parametrize("part", ["raw", "supported", "table"])
+def test_a_table_in_json(part: str) -> None:
+    text = text_of(*write([Snapshot(**{part: MOST})], "json"))  # type: ignore[arg-type]
+    assert getattr(parse(text, "host.json")[0], part) == MOST
+    value = json.loads(text)
+    value[part].append({**value[part][0], "function": "ffff"})
+    with pytest.raises(InputError, match=rf"^host.json: not of the form of vcpuid's JSON: .* at most {ENTRY_LIMIT} entries"):
+        parse(json.dumps(value), "host.json")
+
+
+@pytest.mark.parametrize("cpu", [Snapshot(raw=MORE), Snapshot(supported=MORE), Snapshot(raw=MOST, cpu="\udc80")])
+def test_what_would_not_be_read_is_not_written(cpu: Snapshot) -> None:
+    with pytest.raises(InputError, match="a snapshot"):
+        list(write([cpu], "snapshot"))
+
+
+@pytest.mark.parametrize(
+    "told", [{"cpu": "\ud800"}, {"notes": ["a \udfff"]}, {"cpuinfo": {"flags": "\ud834"}}, {"params": {"\udd1e": "Y"}}]
+)
+def test_half_of_a_character_in_json(told: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"^host.json: not of the form of vcpuid's JSON: .* half of a character"):
+        parse(json.dumps({"raw": RAW, **told}), "host.json")
+
+
+def test_both_halves_of_a_character_in_json() -> None:
+    text = json.dumps({"raw": RAW, "cpu": "\U0001f600"})
+    assert "\\ud83d\\ude00" in text
+    assert "".join(write(parse(text, "host.json"), "json")).encode()
