@@ -12,8 +12,8 @@ from vcpuid.errors import InputError
 from vcpuid.sources import read, remarked
 from vcpuid.sources.excerpt import missing
 from vcpuid.sources.formats import parse
-from vcpuid.sources.snapshot import ENTRY_LIMIT
 from vcpuid.sources.formats.writing import write
+from vcpuid.sources.snapshot import ENTRY_LIMIT
 
 RAW = CpuidTable(
     [
