@@ -25,6 +25,7 @@ from vcpuid.cpuid.names import all_features, find
 from vcpuid.kvm import params
 from vcpuid.qemu import properties, smp
 from vcpuid.qemu.catalog import TYPE_SUFFIX, catalog, resolve_machine
+from vcpuid.sources.parts import TABLES
 from vcpuid.versions import KERNELS, QEMUS
 
 VCPUID = Path(sys.executable).with_name("vcpuid")
@@ -214,6 +215,12 @@ def test_leaves() -> None:
     assert [int(leaf, 16) for leaf in offered("decode", "live", "")] == sorted({int(leaf, 16) for leaf in offered("decode", "live", "")})
 
 
+@pytest.mark.parametrize("verb", ["decode", "convert"])
+def test_parts(verb: str) -> None:
+    told = {item.value: item.help for item in items(verb, "live", "--part", "")}
+    assert told == {field: TABLES[field] for field in ("raw", "table", "kept", "supported", "emulated", "hyperv")}
+
+
 def test_features_of_probe() -> None:
     assert offered("probe", "avx512v")
     assert not offered("probe", "spec-ctrl")
@@ -316,6 +323,7 @@ TYPED = {
     "vcpuid expl\t": "explain",
     "vcpuid kvm su\t": "kvm supported",
     "vcpuid convert --to instl\t": "convert --to instlatx64",
+    "vcpuid decode live --part sup\t": "decode live --part supported",
     "vcpuid explain --no-pr\t": "explain --no-probe",
     "vcpuid explain avx512-vp2\t": "explain avx512-vp2intersect",
     "vcpuid explain AVX512-VP2\t": "explain avx512_vp2intersect",

@@ -57,7 +57,7 @@ def test_json_has_the_fields_and_what_they_say_together() -> None:
     told = json.loads(run(HOST, "--format", "json").stdout)
     assert told["identity"]["design"] == "Skylake-X"
     assert told["xsave"]["components"]
-    assert {"identity", "caches", "tlbs", "topology", "xsave", "frequencies", "facts", "leaves"} == set(told)
+    assert {"identity", "caches", "tlbs", "topology", "xsave", "frequencies", "facts", "leaves", "of"} == set(told)
     (leaf,) = json.loads(run(HOST, "7.0", "--format", "json").stdout)["leaves"]
     (avx2,) = (field for field in leaf["fields"] if field["name"] == "avx2")
     assert (avx2["register"], avx2["bits"], avx2["raw"], avx2["text"]) == ("ebx", "5", 1, "yes")
@@ -71,6 +71,57 @@ def test_leaves_are_picked_with_and_without_a_sub_leaf() -> None:
     assert leaves("d.2") == [(0xD, 2)]
     assert leaves("0x80000008", "1") == [(1, 0), (0x80000008, 0)]
     assert len(leaves("d")) > 2
+
+
+RAW = "RAW 00000000.0 00000001 756e6547 6c65746e 49656e69"
+SUP = "SUP 00000000.0 f0 00000001 756e6547 6c65746e 49656e69"
+PARTS = {
+    "raw": (RAW, ""),
+    "table": (SUP.replace("SUP", "TAB"), "The table for KVM_SET_CPUID2, not a processor's own CPUID"),
+    "kept": (SUP.replace("SUP", "GOT"), "The table that KVM kept, not a processor's own CPUID"),
+    "supported": (SUP, "KVM_GET_SUPPORTED_CPUID, not a processor's own CPUID"),
+    "emulated": (SUP.replace("SUP", "EMU"), "KVM_GET_EMULATED_CPUID, not a processor's own CPUID"),
+    "hyperv": (SUP.replace("SUP", "HV"), "KVM_GET_SUPPORTED_HV_CPUID, not a processor's own CPUID"),
+}
+
+
+def snapshot(path: Path, *lines: str) -> str:
+    path.write_text("".join(line + "\n" for line in lines))
+    return str(path)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("more", [(), ("0",), ("--all-cpus",)], ids=" ".join)
+def test_what_is_no_processors_own_cpuid_is_said_to_be_what_it_is(part: str, more: tuple[str, ...], tmp_path: Path) -> None:
+    line, said = PARTS[part]
+    only = snapshot(tmp_path / "snapshot.txt", line)
+    shown = run(only, *more).stdout
+    assert shown.startswith(said)
+    assert ("not a processor's own CPUID" in shown) == (part != "raw")
+    if "--all-cpus" not in more:
+        assert json.loads(run(only, *more, "--format", "json").stdout)["of"] == part
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("more", [(), ("--each",), ("--all-cpus",)], ids=" ".join)
+def test_a_part_of_several_is_picked(part: str, more: tuple[str, ...], tmp_path: Path) -> None:
+    lines = [line.replace("00000001", f"{number:08x}") for number, (line, _) in enumerate(PARTS.values(), 1)]
+    everything = snapshot(tmp_path / "all.txt", *lines)
+    assert PARTS[part][1] in run(everything, *more, "--part", part).stdout
+    if "--all-cpus" not in more:
+        row = json.loads(run(everything, "0", *more, "--part", part, "--format", "jsonl").stdout.splitlines()[0])
+        assert row["value"] == hex(list(PARTS).index(part) + 1)
+        others = snapshot(tmp_path / "others.txt", *(line for line in lines if line != lines[list(PARTS).index(part)]))
+        done = CliRunner().invoke(command, [others, *more, "--part", part])
+        assert (type(done.exception), done.stdout) == ((SystemExit, "") if more else (InputError, ""))
+        assert "it has not " in (done.stderr if more else str(done.exception))
+
+
+def test_without_a_part_the_first_is_decoded(tmp_path: Path) -> None:
+    lines = [line for line, _ in PARTS.values()]
+    for number, part in enumerate(PARTS):
+        rest = snapshot(tmp_path / "rest.txt", *lines[number:])
+        assert json.loads(run(rest, "--format", "json").stdout)["of"] == part
 
 
 @pytest.mark.parametrize("wanted", ["seven", "7.x", ""])

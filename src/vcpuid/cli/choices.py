@@ -239,7 +239,15 @@ def params(context: click.Context, typed: str) -> Offers:
     return (*full, *((f"{name}=", f"parameter of {module}") for name, module in modules.items()))
 
 
-# What is inside a table, and around it
+# What is inside a snapshot and its tables, and around them
+
+
+@_completer
+def parts(context: click.Context, typed: str) -> Offers:
+    """PART: the tables that a snapshot can have."""
+    from vcpuid.sources.parts import TABLES
+
+    return TABLES.items()
 
 
 @_completer

@@ -9,15 +9,17 @@ import click
 
 from vcpuid import sources
 from vcpuid.cli import choices
-from vcpuid.sources.formats.writing import TABLES, WRITABLE, losses, write
+from vcpuid.sources.formats.writing import WRITABLE, losses, write
+from vcpuid.sources.parts import TABLES
 
 
 @click.command(name="convert")
 @click.argument("source", metavar="SOURCE", shell_complete=choices.hosts)
 @click.option("--to", required=True, type=click.Choice(list(WRITABLE)), help="The form to write.")
 @click.option(
-    "--part", type=click.Choice(list(TABLES)), help="Which of a snapshot's tables, for forms that hold one.  [default: the first it has]"
-)
+    "--part", type=click.Choice(list(TABLES)), shell_complete=choices.parts,
+    help="Which of a snapshot's tables, for forms that hold one.  [default: the first it has]",
+)  # fmt: skip
 @click.option("--output", "-o", type=click.File("w", lazy=True), default="-", help="File to write.  [default: standard output]")
 def command(source: str, to: str, part: str | None, output: TextIO) -> None:
     """Write a CPU's description in another form, and say what that form cannot hold.

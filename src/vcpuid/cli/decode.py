@@ -9,64 +9,69 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import print_warnings
+from vcpuid.cli.common import read_dump
 from vcpuid.cli.output import Sheet, emit, emit_each, format_option
 from vcpuid.errors import InputError
+from vcpuid.sources.parts import TABLES, pick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vcpuid.cpuid import CpuidTable, Snapshot
+    from vcpuid.cpuid import CpuidTable
     from vcpuid.decode import Leaf, Value
 
 
 @click.command(name="decode")
 @click.argument("source", metavar="SOURCE", default="live", shell_complete=choices.hosts)
 @click.argument("wanted", metavar="[LEAF]...", nargs=-1, shell_complete=choices.leaves)
+@click.option(
+    "--part", type=click.Choice(list(TABLES)), shell_complete=choices.parts,
+    help="Which of a snapshot's tables to decode.  [default: the first it has, in this order]",
+)  # fmt: skip
 @click.option("--full", is_flag=True, help="Show every field with its bits, the ones that are 0 too, and what it is about.")
 @click.option("--all-cpus", is_flag=True, help="Show the fields in which the CPUs of a dump differ, and their values.")
 @click.option("--each", is_flag=True, help="Decode every CPU of a dump, or of every dump in a folder, one after the other.")
 @format_option
-def command(source: str, wanted: tuple[str, ...], full: bool, all_cpus: bool, each: bool, form: str) -> None:
+def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, all_cpus: bool, each: bool, form: str) -> None:
     """Decode CPUID: every field of every leaf by name, with its value, unit and meaning.
 
     SOURCE is a snapshot or dump, or 'live' (the default) for this machine's processor; with --each, a folder of them too. LEAF is a leaf,
     7 or 0x80000008, or a sub-leaf, 7.1 or d.2, in hexadecimal; without one all are shown, between the processor's names, caches and
     topology and a map of its XSAVE area. Flags that are set stand in one row a register, and what is 0 is left out; --full gives each
-    field a row.
+    field a row. What a snapshot holds may be KVM's and not a processor's own CPUID: then the first line says so, and `of` in JSON.
     """
     from vcpuid import sources
 
     picked = [_leaf(text) for text in wanted] or None
     if all_cpus:
-        emit(_differences([_table(snapshot, source) for snapshot in sources.read_all(source)], picked), form)
+        cpus = sources.read_all(source)
+        part, _ = pick(cpus[0], part, source)
+        emit(_differences(part, [pick(cpu, part, source)[1] for cpu in cpus], picked), form)
         return
     if each:
         damaged: list[InputError] = []
-        emit_each(_each(source, picked, full, form, damaged), form)
+        emit_each(_each(source, part, picked, full, form, damaged), form)
         sys.exit(damaged[0].exit_status if damaged else 0)
-    snapshot = sources.read(source)
-    print_warnings(snapshot.notes)
-    sheet = _sheet(_table(snapshot, source), picked, full, form)
+    snapshot = read_dump(source)
+    sheet = _sheet(*pick(snapshot, part, source), picked, full, form)
     if sheet is None:
         raise InputError("it has none of these leaves", source=source)
     emit(sheet, form)
 
 
-def _each(source: str, wanted: Wanted, full: bool, form: str, damaged: list[InputError]) -> Iterator[tuple[str, Sheet]]:
+def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, damaged: list[InputError]) -> Iterator[tuple[str, Sheet]]:
     """Decode a pile of dumps, with one of them in memory at a time; what is damaged is told, put into `damaged`, and left out."""
     from vcpuid import sources
 
     for file in _files(source):
         try:
-            cpus = sources.read_all(file)
-            tables = [_table(cpu, file) for cpu in cpus]
+            tables = [pick(cpu, part, file) for cpu in sources.read_all(file)]
         except InputError as error:
             damaged.append(error)
             print(f"vcpuid: {error}", file=sys.stderr)
             continue
-        for number, table in enumerate(tables):
-            sheet = _sheet(table, wanted, full, form)
+        for number, (name, table) in enumerate(tables):
+            sheet = _sheet(name, table, wanted, full, form)
             if sheet is not None:
                 yield (f"{file}#{number}" if len(tables) > 1 else file), sheet
 
@@ -81,14 +86,7 @@ def _files(source: str) -> Iterator[str]:
         yield from (os.path.join(folder, name) for name in sorted(names))
 
 
-def _table(snapshot: Snapshot, source: str) -> CpuidTable:
-    table = snapshot.raw or snapshot.table or snapshot.supported
-    if not table:
-        raise InputError("it has no CPUID entries", source=source)
-    return table
-
-
-def _sheet(table: CpuidTable, wanted: Wanted, full: bool, form: str) -> Sheet | None:
+def _sheet(part: str, table: CpuidTable, wanted: Wanted, full: bool, form: str) -> Sheet | None:
     """Lay out the leaves that are wanted, or None where the table has none of them; only what `form` prints is worked out."""
     from vcpuid import decode
 
@@ -99,17 +97,25 @@ def _sheet(table: CpuidTable, wanted: Wanted, full: bool, form: str) -> Sheet | 
     if not leaves:
         return None
     if form == "json":
-        return Sheet([], [], data={**({} if wanted else _summary(table)), "leaves": [_as_data(leaf) for leaf in leaves]})
+        return Sheet([], [], data={"of": part, **({} if wanted else _summary(table)), "leaves": [_as_data(leaf) for leaf in leaves]})
     return Sheet(
         columns=[*COLUMNS, "about"] if full else COLUMNS,
         rows=[row for leaf in leaves for row in (_full(leaf) if full else _compact(leaf))],
-        head=[] if wanted else _head(table),
+        head=[*_kind(part), *([] if wanted else _head(table))],
         foot=[] if wanted else _foot(table),
         styles={"field": "bold"},
     )
 
 
-def _differences(tables: list[CpuidTable], wanted: Wanted) -> Sheet:
+def _kind(part: str) -> list[str]:
+    """Say whose answers these are, where they are no processor's: of a table for KVM_SET_CPUID2 all else looks the same."""
+    if part == "raw":
+        return []
+    what = TABLES[part]
+    return [f"{what[0].upper()}{what[1:]}, not a processor's own CPUID", ""]
+
+
+def _differences(part: str, tables: list[CpuidTable], wanted: Wanted) -> Sheet:
     from vcpuid import decode
 
     rows = []
@@ -122,7 +128,9 @@ def _differences(tables: list[CpuidTable], wanted: Wanted) -> Sheet:
         values = "; ".join(f"{text}: CPU {_ranges(cpus)}" for text, cpus in by_value.items())
         place = {"leaf": f"{found.function:#x}.{found.index:x}", "register": found.register, "bits": found.field.bits}
         rows.append({**place, "field": found.field.name, "value": values})
-    return Sheet(COLUMNS, rows, head=[f"{len(tables)} CPUs, {len(rows)} fields that differ among them", ""], styles={"field": "bold"})
+    return Sheet(
+        COLUMNS, rows, head=[*_kind(part), f"{len(tables)} CPUs, {len(rows)} fields that differ among them", ""], styles={"field": "bold"}
+    )
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -11,16 +11,7 @@ from vcpuid.cpuid.words import INDEXED_FUNCTIONS
 from vcpuid.errors import InputError
 from vcpuid.sources.formats import FORMATS
 from vcpuid.sources.formats.form import EVERYTHING, Format
-
-TABLES = {
-    "raw": "the CPUID instruction's answers",
-    "table": "the table for KVM_SET_CPUID2",
-    "kept": "the table that KVM kept",
-    "supported": "KVM_GET_SUPPORTED_CPUID",
-    "emulated": "KVM_GET_EMULATED_CPUID",
-    "hyperv": "KVM_GET_SUPPORTED_HV_CPUID",
-}
-"""The tables of a snapshot. A form that holds one is given the first of these that the snapshot has."""
+from vcpuid.sources.parts import TABLES
 
 _OTHERS = {
     "msrs": "the feature MSRs",
