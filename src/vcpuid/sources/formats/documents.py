@@ -6,6 +6,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from typing import Any
+from xml.parsers import expat
 
 from vcpuid.errors import InputError
 
@@ -30,6 +31,15 @@ def parse_xml(text: str, source: str) -> ET.Element:
         raise InputError(f"damaged or cut XML: {error.msg}", source=source, line=error.position[0]) from None
 
 
+def line_of(element: ET.Element, root: ET.Element, text: str) -> int:
+    """Return the line on which an element of a text's tree begins, by a second look: the tree itself does not know."""
+    lines: list[int] = []
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = lambda *_: lines.append(parser.CurrentLineNumber)
+    parser.Parse(text, True)
+    return next(line for line, other in zip(lines, root.iter(), strict=True) if other is element)
+
+
 def parse_json(text: str, source: str) -> list[Any]:
     """Return the JSON values of a text, one behind the other; raises InputError, with the line, where it is cut or no JSON."""
     _bound(text, source)
@@ -45,8 +55,10 @@ def parse_json(text: str, source: str) -> list[Any]:
     return values
 
 
-def number(text: object, what: str, source: str, bits: int = 32) -> int:
-    """Read a number, decimal or with 0x in front; raises InputError where it is none of at most that many bits."""
+def number(text: object, what: str, source: str | None = None, bits: int = 32) -> int:
+    """Read a number, decimal or with 0x in front; raises InputError where it is missing, or none of at most that many bits."""
+    if text is None:
+        raise InputError(f"{what} is missing", source=source)
     if not isinstance(text, str) or not _NUMBER.fullmatch(text) or (value := int(text, 0)) >> bits:
         raise InputError(f"{what} {str(text)[:40]!r} is not a number of {bits} bits", source=source)
     return value

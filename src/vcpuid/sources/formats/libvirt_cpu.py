@@ -16,11 +16,13 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
-from vcpuid.sources.formats.documents import parse_xml
+from vcpuid.sources.formats.documents import line_of, parse_xml
+from vcpuid.sources.formats.dump import CPU_LIMIT
 from vcpuid.sources.formats.form import Format
 from vcpuid.sources.formats.names import features, nameless
 
@@ -34,15 +36,31 @@ _MODEL, _MODEL_FEATURES = "486", {"fpu", "pse", "vme"}
 _VENDORS = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD", "HygonGenuine": "Hygon"}
 """src/cpu_map/x86_vendors.xml."""
 
+_ARCHITECTURES = {"x86_64", "i686"}
 _SIGN = re.compile(r"<(?:cpu|mode)[\s>/]")
 
 
 def read(text: str, source: str) -> list[Snapshot]:
-    """Read each CPU that names a model or features; raises InputError where there is none."""
-    cpus = [_snapshot(element, source) for element in _cpus(parse_xml(text, source))]
+    """Read each CPU that names a model or features; raises InputError where there is none, or the document is of no x86 machine."""
+    root = parse_xml(text, source)
+    for element, arch in _architectures(root):
+        if arch not in _ARCHITECTURES:
+            raise InputError(f"a CPU of {arch[:20]} architecture, not x86", source=source, line=line_of(element, root, text))
+    cpus = [_snapshot(element, source) for element in islice(_cpus(root), CPU_LIMIT + 1)]
     if not cpus:
         raise InputError("no <cpu> in it names a model or a feature", source=source)
+    if len(cpus) > CPU_LIMIT:
+        raise InputError(f"more than {CPU_LIMIT} CPUs", source=source)
     return cpus
+
+
+def _architectures(root: ET.Element) -> Iterator[tuple[ET.Element, str]]:
+    """Yield what says of which architecture: a <cpu>, domcapabilities or a domain; not the <arch name=…> of all guests of a host."""
+    for element in root.iter("arch"):
+        if arch := (element.text or "").strip():
+            yield element, arch
+    for element in root.iterfind(".//os/type[@arch]"):
+        yield element, element.get("arch", "")
 
 
 def _cpus(root: ET.Element) -> Iterator[ET.Element]:

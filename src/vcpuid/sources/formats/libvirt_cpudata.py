@@ -13,43 +13,69 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.cpuid.registers import MsrTable
 from vcpuid.errors import InputError
-from vcpuid.sources.formats.documents import number, parse_xml
+from vcpuid.sources.formats.documents import line_of, number, parse_xml
+from vcpuid.sources.formats.dump import CPU_LIMIT
 from vcpuid.sources.formats.form import Format
+from vcpuid.sources.snapshot import ENTRY_LIMIT
 
 _NOTE = "libvirt does not say whether the values of MSRs are KVM's or the processor's own"
 _SIGN = re.compile(r"<cpudata[\s>]")
 
 
 def read(text: str, source: str) -> list[Snapshot]:
-    """Read the CPU; raises InputError for what is cut, and for a leaf or an MSR that has two answers."""
+    """Read the CPU of each <cpudata>; raises InputError for what is cut, and for a leaf or an MSR that has two answers."""
     root = parse_xml(text, source)
-    data = next(root.iter("cpudata"))
-    if data.get("arch") != "x86":
-        raise InputError(f"a CPU of {data.get('arch', 'no')[:20]} architecture, not x86", source=source)
+    cpus = list(islice(root.iter("cpudata"), CPU_LIMIT + 1))
+    if not cpus:
+        raise InputError("no <cpudata> in it, unless in a remark or a namespace", source=source)
+    if len(cpus) > CPU_LIMIT:
+        raise InputError(f"more than {CPU_LIMIT} CPUs", source=source)
+    return [_snapshot(cpu, root, text, source) for cpu in cpus]
+
+
+def _snapshot(data: ET.Element, root: ET.Element, text: str, source: str) -> Snapshot:
     entries: dict[tuple[int, int], Entry] = {}
     msrs: dict[int, int] = {}
-    for element in data:
-        if element.tag == "cpuid":
-            function, index, *registers = (_attribute(element, name, source) for name in ("eax_in", "ecx_in", "eax", "ebx", "ecx", "edx"))
-            entry = Entry(function, index, 0, *registers)
-            if entries.setdefault(entry[:2], entry) != entry:
-                raise InputError(f"a second, different answer of CPUID {function:x}.{index:x}", source=source)
-        elif element.tag == "msr":
-            msr, low, high = (_attribute(element, name, source) for name in ("index", "eax", "edx"))
-            if msrs.setdefault(msr, high << 32 | low) != high << 32 | low:
-                raise InputError(f"a second, different value of MSR {msr:x}", source=source)
-    raw = CpuidTable(entries.values())
-    return [Snapshot(raw=raw, msrs=MsrTable(msrs), notes=(_NOTE,) if msrs else ())]
+    element = data
+    try:
+        if data.get("arch") != "x86":
+            raise InputError(f"a CPU of {data.get('arch', 'no')[:20]} architecture, not x86")
+        if data.find("cpuid") is None and data.find("msr") is None:
+            raise InputError("a <cpudata> with nothing in it")
+        for element in data:
+            if element.tag == "cpuid":
+                _take_answer(element, entries)
+            elif element.tag == "msr":
+                _take_msr(element, msrs)
+    except InputError as error:
+        raise InputError(error.cause, source=source, line=line_of(element, root, text)) from None
+    return Snapshot(raw=CpuidTable(entries.values()), msrs=MsrTable(msrs), notes=(_NOTE,) if msrs else ())
 
 
-def _attribute(element: ET.Element, name: str, source: str) -> int:
+def _take_answer(element: ET.Element, entries: dict[tuple[int, int], Entry]) -> None:
+    function, index, *registers = (_attribute(element, name) for name in ("eax_in", "ecx_in", "eax", "ebx", "ecx", "edx"))
+    entry = Entry(function, index, 0, *registers)
+    if entries.setdefault(entry[:2], entry) != entry:
+        raise InputError(f"a second, different answer of CPUID {function:x}.{index:x}")
+    if len(entries) > ENTRY_LIMIT:
+        raise InputError(f"a CPU with more than {ENTRY_LIMIT} answers")
+
+
+def _take_msr(element: ET.Element, msrs: dict[int, int]) -> None:
+    msr, low, high = (_attribute(element, name) for name in ("index", "eax", "edx"))
+    if msrs.setdefault(msr, high << 32 | low) != high << 32 | low:
+        raise InputError(f"a second, different value of MSR {msr:x}")
+
+
+def _attribute(element: ET.Element, name: str) -> int:
     if name == "ecx_in" and name not in element.attrib:  # libvirt takes a missing one for 0
         return 0
-    return number(element.get(name), f"{name} of a <{element.tag}>", source)
+    return number(element.get(name), f"{name} of a <{element.tag}>")
 
 
 def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
