@@ -117,6 +117,11 @@ def test_topology_without_a_topology_leaf() -> None:
     assert (found.processors, found.apic_id, found.source) == (4, 3, "0x4")
 
 
+def test_intels_processors_without_leaf_4_have_one_core() -> None:
+    gallatin = intel((1, 0, 0xF25, 0x0002080B, 0x4400, 0xBFEBFBFF), (2, 0, 0x665B5001, 0, 0, 0x7A7040))
+    assert decode.topology(gallatin).counts() == {"thread": 2, "core": 1, "package": 1}
+
+
 def test_a_package_is_drawn_as_boxes() -> None:
     table = intel(
         (4, 0, 0x04004121, 0x01C0003F, 0x3F, 0),

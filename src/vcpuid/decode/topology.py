@@ -12,6 +12,7 @@ from typing import NamedTuple
 from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.decode.caches import Cache, caches
 from vcpuid.decode.meaning import AMD_DOMAINS, DOMAINS
+from vcpuid.decode.parties import parties
 
 
 class Level(NamedTuple):
@@ -80,6 +81,8 @@ def _legacy(table: CpuidTable) -> tuple[int, str, list[Level]]:
     elif (cache := table.get(4)) is not None and cache.eax & 0x1F:
         cores, source = (cache.eax >> 26) + 1, "0x4"
         threads = max(logical // cores, 1)
+    elif parties(table).vendor == "intel":
+        threads = logical  # Intel's processors of several cores have leaf 4
     logical = max(logical, 1)
     threads = min(threads, logical)
     levels = [Level("package", (logical - 1).bit_length(), logical)]
