@@ -122,6 +122,20 @@ def test_intels_processors_without_leaf_4_have_one_core() -> None:
     assert decode.topology(gallatin).counts() == {"thread": 2, "core": 1, "package": 1}
 
 
+def test_before_zen_what_shares_is_cores_of_a_compute_unit() -> None:
+    def levels(signature: int) -> list[tuple[str, int, int]]:
+        table = amd(
+            (1, 0, signature, 0x00080800, 0, 1 << 28),
+            (0x80000001, 0, 0, 0, 1 << 22 | 2, 0),
+            (0x80000008, 0, 0x3030, 0, 0x4007, 0),
+            (0x8000001E, 0, 16, 0x100, 0, 0),
+        )
+        return [tuple(level) for level in decode.topology(table).levels]
+
+    assert levels(0x600F12) == [("core", 0, 1), ("compute unit", 1, 2), ("package", 4, 8)]
+    assert levels(0x800F11) == [("core", 1, 2), ("package", 4, 8)]
+
+
 def test_a_package_is_drawn_as_boxes() -> None:
     table = intel(
         (4, 0, 0x04004121, 0x01C0003F, 0x3F, 0),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.decode.caches import Cache, caches
+from vcpuid.decode.identity import family_model_stepping
 from vcpuid.decode.meaning import AMD_DOMAINS, DOMAINS
 from vcpuid.decode.parties import parties
 
@@ -73,19 +74,30 @@ def _levels(told: list[tuple[int, int, int]], domains: dict[int, str]) -> list[L
 def _legacy(table: CpuidTable) -> tuple[int, str, list[Level]]:
     one = table.registers(1)
     logical = (one.ebx >> 16 & 0xFF) if one.edx >> 28 & 1 else 1
-    apic_id, source, threads = one.ebx >> 24, "0x1", 1
+    apic_id, source, threads, units = one.ebx >> 24, "0x1", 1, 1
+    bits = 0
     if (size := table.get(0x80000008)) is not None and size.ecx and table.registers(0x80000001).ecx >> 1 & 1:
-        logical, source = (size.ecx & 0xFF) + 1, "0x80000008"
+        logical, bits, source = (size.ecx & 0xFF) + 1, size.ecx >> 12 & 0xF, "0x80000008"
         if (ids := table.get(0x8000001E)) is not None and table.registers(0x80000001).ecx >> 22 & 1:
-            apic_id, source, threads = ids.eax, "0x8000001e", (ids.ebx >> 8 & 0xFF) + 1
+            apic_id, source, sharers = ids.eax, "0x8000001e", (ids.ebx >> 8 & 0xFF) + 1
+            if family_model_stepping(one.eax)[0] < ZEN:
+                units = sharers
+            else:
+                threads = sharers
     elif (cache := table.get(4)) is not None and cache.eax & 0x1F:
         cores, source = (cache.eax >> 26) + 1, "0x4"
         threads = max(logical // cores, 1)
     elif parties(table).vendor == "intel":
         threads = logical  # Intel's processors of several cores have leaf 4
     logical = max(logical, 1)
-    threads = min(threads, logical)
-    levels = [Level("package", (logical - 1).bit_length(), logical)]
-    if threads > 1 or logical > 1:
+    levels = [Level("package", bits or (logical - 1).bit_length(), logical)]
+    if 1 < units <= logical:
+        levels.insert(0, Level("compute unit", (units - 1).bit_length(), units))
+    if logical > 1:
+        threads = min(threads, logical)
         levels.insert(0, Level("core", (threads - 1).bit_length(), threads))
     return apic_id, source, levels
+
+
+ZEN = 0x17
+"""The first family of AMD in which leaf 0x8000001E counts threads of a core; before, in Bulldozer's, it counts cores of a compute unit."""
