@@ -154,16 +154,120 @@ def test_a_package_is_drawn_as_boxes() -> None:
     ]
 
 
+def drawn(table: CpuidTable, others: list[CpuidTable] | None = None, width: int = 100) -> list[str]:
+    return decode.draw_topology(decode.topology(table, others or ()), width)
+
+
 def test_a_cache_that_no_level_of_the_topology_shares_has_a_box_of_its_own() -> None:
     table = intel((4, 0, 0x0401C143, 0x03C0003F, 0xFFF, 0), (0xB, 0, 1, 2, 0x100, 0), (0xB, 1, 6, 32, 0x201, 0))
-    assert decode.draw_topology(decode.topology(table))[1].startswith("│ ┌ up to 8 threads ─")
+    assert drawn(table)[1].startswith("│ ┌ up to 8 threads ─")
 
 
-def test_no_drawing_is_wider_than_it_may_be() -> None:
+def test_a_cache_belongs_to_the_level_whose_apic_ids_share_it_however_few_threads_there_are() -> None:
+    without_ht = intel(
+        (4, 0, 0x04004121, 0x01C0003F, 0x3F, 0),
+        (4, 1, 0x0401C143, 0x03C0003F, 0xFFF, 0),
+        (0x1F, 0, 1, 1, 0x100, 0),
+        (0x1F, 1, 3, 1, 0x201, 0),
+        (0x1F, 2, 7, 2, 0x302, 0),
+    )
+    assert drawn(without_ht) == [
+        "┌ package ──────────────────────────────────────────┐",
+        "│ ┌ core, module ────────┐ ┌ core, module ────────┐ │",
+        "│ │ thread               │ │ thread               │ │",
+        "│ │ L1d 32 KiB  L2 4 MiB │ │ L1d 32 KiB  L2 4 MiB │ │",
+        "│ └──────────────────────┘ └──────────────────────┘ │",
+        "└───────────────────────────────────────────────────┘",
+    ]
+
+
+def test_a_cache_of_a_single_thread_has_no_box() -> None:
+    table = intel((4, 0, 0x121, 0x01C0003F, 0x3F, 0), (0xB, 0, 1, 2, 0x100, 0), (0xB, 1, 3, 2, 0x201, 0))
+    assert drawn(table)[1] == "│ thread (L1d 32 KiB) thread (L1d 32 KiB) │"
+
+
+def test_a_cache_of_which_no_leaf_says_who_shares_it_is_the_cores_or_as_l3_the_packages() -> None:
+    thuban = amd(
+        (1, 0, 0x100FA0, 0x00020800, 0, 1 << 28),
+        (0x80000001, 0, 0, 0, 2, 0),
+        (0x80000005, 0, 0, 0, 0x40020140, 0),
+        (0x80000006, 0, 0, 0, 0x02008140, 0x00308140),
+        (0x80000008, 0, 0x3030, 0, 0x3001, 0),
+    )
+    lines = drawn(thuban)
+    assert lines[3] == "│ │ L1d 64 KiB  L2 512 KiB │ │ L1d 64 KiB  L2 512 KiB │ │"
+    assert lines[-2].startswith("│ L3 6 MiB ")
+
+
+def hybrid(apic_id: int, threads: int, module: int, *, third: bool) -> CpuidTable:
+    """A CPU of a Meteor Lake with 2 cores of two threads, 4 of one in a module, and 2 more without an L3 cache."""
+    return intel(
+        (4, 0, 0x04004121, 0x01C0003F, 0x3F, 0),
+        (4, 1, 0x0401C143, 0x03C0003F, 0x7FF, 0),
+        *([(4, 2, 0x040FC163, 0x03C0003F, 0x5FFF, 0)] if third else []),
+        (7, 0, 0, 0, 0, 1 << 15),
+        (0x1F, 0, 1, threads, 0x100, apic_id),
+        (0x1F, 1, 3, module, 0x201, apic_id),
+        (0x1F, 2, 7, 10, 0x302, apic_id),
+    )
+
+
+HYBRID = [
+    *(hybrid(number, 1, 4, third=True) for number in (0, 2, 4, 6)),
+    *(hybrid(number, 2, 2, third=True) for number in (8, 9, 16, 17)),
+    *(hybrid(number, 1, 2, third=False) for number in (64, 66)),
+]
+
+
+def test_cpus_that_are_not_alike_are_counted_by_their_apic_ids() -> None:
+    found = decode.topology(HYBRID[0], HYBRID)
+    assert found.counts() == {"thread": 10, "core": 8, "module": 4, "package": 1}
+    assert decode.draw_topology(found, 70) == [
+        "┌ package ──────────────────────────────────────────────┐",
+        "│ ┌ 8 threads ────────────────────────────────────────┐ │",
+        "│ │ ┌ module ──────────────────────────────────────┐  │ │",
+        "│ │ │ ┌ core ──────┐ ┌ core ──────┐ ┌ core ──────┐ │  │ │",
+        "│ │ │ │ thread     │ │ thread     │ │ thread     │ │  │ │",
+        "│ │ │ │ L1d 32 KiB │ │ L1d 32 KiB │ │ L1d 32 KiB │ │  │ │",
+        "│ │ │ └────────────┘ └────────────┘ └────────────┘ │  │ │",
+        "│ │ │ … 4 in all                                   │  │ │",
+        "│ │ │ L2 2 MiB                                     │  │ │",
+        "│ │ └──────────────────────────────────────────────┘  │ │",
+        "│ │ ┌ core, module ────────┐ ┌ core, module ────────┐ │ │",
+        "│ │ │ thread thread        │ │ thread thread        │ │ │",
+        "│ │ │ L1d 32 KiB  L2 2 MiB │ │ L1d 32 KiB  L2 2 MiB │ │ │",
+        "│ │ └──────────────────────┘ └──────────────────────┘ │ │",
+        "│ │ L3 24 MiB                                         │ │",
+        "│ └───────────────────────────────────────────────────┘ │",
+        "│ ┌ module ───────────────────────┐                     │",
+        "│ │ ┌ core ──────┐ ┌ core ──────┐ │                     │",
+        "│ │ │ thread     │ │ thread     │ │                     │",
+        "│ │ │ L1d 32 KiB │ │ L1d 32 KiB │ │                     │",
+        "│ │ └────────────┘ └────────────┘ │                     │",
+        "│ │ L2 2 MiB                      │                     │",
+        "│ └───────────────────────────────┘                     │",
+        "└───────────────────────────────────────────────────────┘",
+    ]
+
+
+def test_what_one_cpu_tells_of_others_that_are_not_like_it_is_said_so() -> None:
+    found = decode.topology(HYBRID[4])
+    assert found.mixed
+    assert not found.members
+    assert "│ … 5 if all were like this one" in "\n".join(decode.draw_topology(found))
+    kinds = amd((0x80000026, 0, 0x60000001, 2, 0x100, 0), (0x80000026, 1, 0xC0000004, 6, 0x201, 0), (0x80000026, 2, 5, 16, 0x402, 0))
+    assert "│ … 3 if all were like this one" in "\n".join(drawn(kinds))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_no_drawing_is_wider_than_it_may_be(width: int) -> None:
     table = intel((0xB, 0, 1, 2, 0x100, 0), (0xB, 1, 8, 256, 0x201, 0))
-    lines = decode.draw_topology(decode.topology(table))
-    assert max(map(len, lines)) < 130
+    lines = drawn(table, width=width)
+    assert width - 20 < max(map(len, lines)) <= width
     assert "… 128 in all" in "\n".join(lines)
+    assert max(map(len, drawn(HYBRID[0], HYBRID, width))) <= width
+    area = decode.xsave(intel((0xD, 0, 7, 0, 4096, 0), (0xD, 2, 256, 576, 0, 0), (0xD, 1, 2, 0, 0, 0)))
+    assert max(map(len, decode.draw_xsave(area, width))) <= max(width, 62)
 
 
 def test_the_xsave_area_in_both_forms() -> None:

@@ -1,12 +1,13 @@
 """How logical processors hang together: the levels of a package, by shifts of the APIC ID.
 
 Leaf 0x1F, 0xB or AMD's 0x80000026 tell levels; AMD's 0x8000001E and 0x80000008 and the old fields of leaves 1 and 4 stand in for them.
-The counts are what APIC IDs have room for, or how many processors a leaf says there are; one CPU's table tells no more.
+The counts are what APIC IDs have room for, or how many processors a leaf says there are; one CPU's table tells no more. Where CPUs are
+not alike it tells of its own kind, and the tables of all of them tell the package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable
@@ -24,13 +25,26 @@ class Level(NamedTuple):
     processors: int
 
 
+class Processor(NamedTuple):
+    """A logical processor of a package by its APIC ID, and the caches that it has."""
+
+    apic_id: int
+    caches: tuple[Cache, ...]
+
+
 class Topology(NamedTuple):
-    """A package: `levels` from the innermost out, the last one the package itself; `apic_id` that of the CPU that the table is of."""
+    """A package: `levels` from the innermost out, the last one the package itself; `apic_id` that of the CPU that the table is of.
+
+    `mixed` says that the package's CPUs are not all like this one. Then `members` are those of the package of which tables were given,
+    by their APIC IDs; it is empty where there is but one.
+    """
 
     levels: tuple[Level, ...]
     apic_id: int
     source: str
     caches: tuple[Cache, ...] = ()
+    mixed: bool = False
+    members: tuple[Processor, ...] = ()
 
     @property
     def processors(self) -> int:
@@ -38,14 +52,41 @@ class Topology(NamedTuple):
         return self.levels[-1].processors
 
     def counts(self) -> dict[str, int]:
-        """Say how many instances of each level the package has, threads first."""
+        """Say how many instances of each level the package has, threads first.
+
+        Of a mixed package they are those of its members; of one of which only this CPU is known, they are what it would have if all its
+        CPUs were like this one.
+        """
+        if self.members:
+            ids = [member.apic_id for member in self.members]
+            return {"thread": len(ids), **{level.name: len({number >> level.shift for number in ids}) for level in self.levels}}
         return {"thread": self.processors, **{level.name: -(-self.processors // max(level.processors, 1)) for level in self.levels}}
 
 
-def topology(table: CpuidTable) -> Topology:
-    """Read the topology of a table."""
+def topology(table: CpuidTable, others: Sequence[CpuidTable] = ()) -> Topology:
+    """Read the topology of a table; `others` are those of the machine's CPUs, this one too, and count where CPUs are not alike."""
+    found = _own(table)
+    if not found.mixed or len(others) < 2:
+        return found
+    package = found.levels[-1].shift
+    members = {
+        other.apic_id: Processor(other.apic_id, other.caches)
+        for other in map(_own, others)
+        if other.apic_id >> package == found.apic_id >> package
+    }
+    return found._replace(members=tuple(members[number] for number in sorted(members)) if len(members) > 1 else ())
+
+
+def _own(table: CpuidTable) -> Topology:
     apic_id, source, levels = next(_sources(table))
-    return Topology(tuple(levels), apic_id, source, caches(table))
+    return Topology(tuple(levels), apic_id, source, caches(table), _mixed(table))
+
+
+def _mixed(table: CpuidTable) -> bool:
+    """Whether CPUs are not alike: Intel's hybrid parts, and AMD's of several kinds of cores or with complexes of several sizes."""
+    if parties(table).vendor == "intel":
+        return bool(table.registers(7).edx >> 15 & 1)
+    return any(entry.eax >> 30 for entry in table.leaf(0x80000026))
 
 
 def _sources(table: CpuidTable) -> Iterator[tuple[int, str, list[Level]]]:
