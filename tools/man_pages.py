@@ -18,7 +18,10 @@ import click
 from vcpuid.cli import cli
 from vcpuid.errors import InputError
 
-EXIT_STATUS = "0 yes, 1 no, 2 usage, 3 bad input, 4 the environment lacks something."
+EXIT_STATUS = (
+    "0 yes, 1 no, 2 usage, 3 bad input, 4 the environment lacks something or the output cannot be written. "
+    "A reader that goes before the end, as head does, changes none of them."
+)
 
 
 def contexts(context: click.Context) -> Iterator[click.Context]:

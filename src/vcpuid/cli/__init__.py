@@ -1,6 +1,8 @@
 """The command line: one file a verb, each a thin shell over one public function.
 
-Exit status: 0 yes, 1 no (a check that fails, or KVM or QEMU would refuse), 2 usage, 3 bad input, 4 the environment lacks something.
+Exit status: 0 yes, 1 no (a check that fails, or KVM or QEMU would refuse), 2 usage, 3 bad input, 4 the environment lacks something, a
+place for the output among it (`streams`), 130 interrupted. A reader that goes before the end, as `head` does, changes none of them: where
+a verb answers with 0 or 1, that is its answer, read or not, in every format.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import sys
 
 import click
 
+from vcpuid.cli import streams
 from vcpuid.cli.lazy import LazyGroup
 from vcpuid.errors import VcpuidError
 
@@ -51,8 +54,12 @@ def main() -> None:
         from vcpuid.cli.completion import register
 
         register()
+    streams.guard()
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        try:
+            sys.exit(cli.main(standalone_mode=False) or 0)
+        finally:
+            sys.stdout.flush()
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
 
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.output import output_option
+from vcpuid.cli.streams import opened
 
 
 @click.command(name="collect")
@@ -15,9 +16,9 @@ from vcpuid.cli import choices
     "--cpu", type=click.IntRange(min=0), default=None, shell_complete=choices.cpu_numbers,
     help="The CPU whose answers are taken.  [default: the first one allowed]",
 )  # fmt: skip
-@click.option("--output", "-o", type=click.File("w", lazy=True), default="-", help="File to write.  [default: standard output]")
+@output_option
 @click.option("--script", is_flag=True, help="Print the stand-alone collector instead, to run where vcpuid is not installed.")
-def command(cpu: int | None, output: TextIO, script: bool) -> None:
+def command(cpu: int | None, path: str, script: bool) -> None:
     """Write a snapshot of this machine's CPU and KVM.
 
     The snapshot is a text file that every HOST argument takes. For a machine without vcpuid: vcpuid collect --script > collect.py,
@@ -27,10 +28,12 @@ def command(cpu: int | None, output: TextIO, script: bool) -> None:
     from vcpuid.sources.snapshot import format_snapshot
 
     if script:
-        print(sources.collector_script(), end="", file=output)
+        with opened(path) as output:
+            print(sources.collector_script(), end="", file=output)
         return
     snapshot = sources.this_machine(cpu)
-    for line in format_snapshot(snapshot):
-        print(line, file=output)
+    with opened(path) as output:
+        for line in format_snapshot(snapshot):
+            print(line, file=output)
     for note in snapshot.notes:
         print(f"vcpuid: {note}", file=sys.stderr)

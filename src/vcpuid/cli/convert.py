@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
 
 import click
 
 from vcpuid import sources
 from vcpuid.cli import choices
+from vcpuid.cli.output import output_option
+from vcpuid.cli.streams import opened
 from vcpuid.sources.formats.writing import WRITABLE, losses, write
 from vcpuid.sources.parts import TABLES
 
@@ -20,8 +21,8 @@ from vcpuid.sources.parts import TABLES
     "--part", type=click.Choice(list(TABLES)), shell_complete=choices.parts,
     help="Which of a snapshot's tables, for forms that hold one.  [default: the first it has]",
 )  # fmt: skip
-@click.option("--output", "-o", type=click.File("w", lazy=True), default="-", help="File to write.  [default: standard output]")
-def command(source: str, to: str, part: str | None, output: TextIO) -> None:
+@output_option
+def command(source: str, to: str, part: str | None, path: str) -> None:
     """Write a CPU's description in another form, and say what that form cannot hold.
 
     SOURCE is what every HOST is: a snapshot, a dump of another program, 'live' or 'kvm'. Of a dump with several CPUs all are written where
@@ -34,5 +35,6 @@ def command(source: str, to: str, part: str | None, output: TextIO) -> None:
     lines = list(write(snapshots, to, part))
     for lost in losses(snapshots, to, part):
         print(f"vcpuid: {to} does not hold {lost}", file=sys.stderr)
-    for line in lines:
-        print(line, file=output)
+    with opened(path) as output:
+        for line in lines:
+            print(line, file=output)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,17 +28,6 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = import_module(f"{self.package}.{cmd_name.replace('-', '_')}").command
         return command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; that whoever read our output has gone is no error of ours, though click would make it one."""
-        try:
-            try:
-                return super().invoke(ctx)
-            finally:
-                sys.stdout.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
-            ctx.exit(0)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs without importing them."""

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from vcpuid.cli.streams import reader_left
+
 FORMATS = ("table", "json", "jsonl", "csv", "lines")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,6 +23,13 @@ def format_option(command: F) -> F:
     return click.option(
         "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print the answer."
     )(command)
+
+
+def output_option(command: F) -> F:
+    """Add --output to a verb that writes a file, as the argument `path` for `streams.opened`."""
+    return click.option("--output", "-o", "path", type=click.Path(), default="-", help="File to write.  [default: standard output]")(
+        command
+    )
 
 
 @dataclass
@@ -59,11 +68,13 @@ def emit(sheet: Sheet, form: str) -> None:
 def emit_each(sheets: Iterable[tuple[str, Sheet]], form: str) -> None:
     """Print answers of one kind, each under the name of the CPU that it is about, as they come.
 
-    In JSON they are a list; JSON lines and CSV have the name as a column `cpu`.
+    In JSON they are a list; JSON lines and CSV have the name as a column `cpu`. Where nobody reads on, no more are asked for.
     """
     writer = None
     between = "["
     for name, sheet in sheets:
+        if reader_left():
+            return
         if form == "json":
             print(between + json.dumps({"cpu": name, **sheet.data}))
             between = ","

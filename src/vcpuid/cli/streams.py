@@ -1,0 +1,122 @@
+"""Where output goes: standard output, standard error and the files of --output, with one rule for what goes wrong there.
+
+A reader that has gone is no error: what is written further is dropped, and the verb ends as it would have, with its own exit status. Any
+other error of writing is an UnavailableError, raised once. What cannot be written on standard error is dropped: it could be told nowhere.
+A character that standard output's encoding lacks is written as its like in ASCII, or as `?`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from vcpuid.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_ERRORS = "vcpuid-like"
+_ASCII = 0x80
+_ESCAPED = range(0xDC80, 0xDD00)
+_BOXES, _BLOCKS = range(0x2500, 0x2580), range(0x2580, 0x25A0)
+_HORIZONTAL, _VERTICAL = "─━┄┅┈┉╌╍═╴╶╸╺", "│┃┆┇┊┋╎╏║╵╷╹╻"
+
+
+class _Outlet(io.RawIOBase):
+    """A file descriptor to write to, until an error shuts it; `name` is what the error's message calls it, None for one that tells none."""
+
+    def __init__(self, fd: int, name: str | None) -> None:
+        self.fd, self.name, self.shut = fd, name, False
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def isatty(self) -> bool:
+        return os.isatty(self.fd)
+
+    def write(self, data: ReadableBuffer) -> int:
+        """Write what the descriptor takes, all of it to nowhere once it is shut; raises UnavailableError."""
+        if not self.shut:
+            try:
+                return os.write(self.fd, data)
+            except OSError as error:
+                self.shut = True
+                if self.name is not None and not isinstance(error, BrokenPipeError):
+                    raise _unavailable(self.name, error) from None
+        return memoryview(data).nbytes
+
+
+def guard() -> None:
+    """Put standard output and standard error under the rule; those that are not the interpreter's own are left alone."""
+    codecs.register_error(_ERRORS, _like)
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _guarded(sys.stdout, "standard output", _ERRORS)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _guarded(sys.stderr, None, "backslashreplace")
+
+
+def _guarded(stream: TextIO | None, name: str | None, errors: str) -> TextIO:
+    """Wrap a standard stream's descriptor anew; Python has None for one that is closed."""
+    if stream is None:
+        return _text(_Outlet(-1, name), "utf-8", errors)
+    return _text(_Outlet(stream.fileno(), name), stream.encoding, errors, line_buffering=bool(stream.line_buffering))
+
+
+def _text(outlet: _Outlet, encoding: str, errors: str, *, line_buffering: bool = False) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedWriter(outlet), encoding, errors, line_buffering=line_buffering)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[TextIO]:
+    """Open a file to write text as vcpuid reads it, `-` for standard output; raises UnavailableError."""
+    if path == "-":
+        yield sys.stdout
+        return
+    try:
+        outlet = _Outlet(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), path)
+        stream = _text(outlet, "utf-8", "surrogateescape")
+        try:
+            yield stream
+            stream.flush()
+        finally:
+            outlet.shut = True
+            os.close(outlet.fd)
+    except OSError as error:
+        raise _unavailable(path, error) from None
+
+
+def reader_left() -> bool:
+    """Tell whether nobody reads standard output any more, so that what takes long may end early."""
+    outlet = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return isinstance(outlet, _Outlet) and outlet.shut
+
+
+def _unavailable(name: str, error: OSError) -> UnavailableError:
+    return UnavailableError(f"{name}: cannot be written: {error.strerror}")
+
+
+def _like(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Encode one character that the encoding lacks; a byte of a file's name that is no text comes out as it is."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character, after = error.object[error.start], error.start + 1
+    code = ord(character)
+    if code in _ESCAPED:
+        return bytes([code - 0xDC00]), after
+    if code in _BOXES:
+        return "-" if character in _HORIZONTAL else "|" if character in _VERTICAL else "+", after
+    if code in _BLOCKS:
+        return "#", after
+    if character == "µ":  # of µops
+        return "u", after
+    from unicodedata import normalize
+
+    return "".join(letter for letter in normalize("NFKD", character) if ord(letter) < _ASCII) or "?", after
