@@ -151,6 +151,36 @@ def test_all_cpus_shows_what_differs(tmp_path: Path) -> None:
     assert json.loads(run(str(file), "0", "--all-cpus", "--format", "json").stdout) == []
 
 
+HYBRID = "".join(
+    f"CPU {number}:\n"
+    "   0x00000000 0x00: eax=0x0000001f ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69\n"
+    "   0x00000007 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00008000\n"
+    f"   0x0000001f 0x00: eax=0x00000001 ebx=0x0000000{threads} ecx=0x00000100 edx=0x{number:08x}\n"
+    f"   0x0000001f 0x01: eax=0x00000004 ebx=0x00000006 ecx=0x00000201 edx=0x{number:08x}\n"
+    for number, threads in ((0, 2), (1, 2), (2, 2), (3, 2), (8, 1), (10, 1))
+)
+
+
+def test_cpus_that_are_not_alike_are_drawn_from_all_of_a_dump(tmp_path: Path) -> None:
+    file = tmp_path / "hybrid.txt"
+    file.write_text(HYBRID)
+    told = json.loads(run(str(file), "--format", "json").stdout)["topology"]
+    assert (told["mixed"], told["counts"]) == (True, {"thread": 6, "core": 4, "package": 1})
+    assert "│ │ thread thread │ │ thread thread │ │" in run(str(file)).stdout.replace(" " * 5, " ")
+    assert "if all were like this one" not in run(str(file)).stdout
+    assert json.loads(run(f"{file}#4", "--format", "json").stdout)["topology"]["counts"] is None
+    assert "… 6 if all were like this one" in run(f"{file}#4").stdout
+    assert [cpu["topology"]["counts"]["core"] for cpu in json.loads(run(str(file), "--each", "--format", "json").stdout)] == [4] * 6
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_drawings_take_the_terminals_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = run(HOST).stdout.splitlines()
+    top = next(number for number, line in enumerate(lines) if line.startswith("┌ package"))
+    assert max(map(len, lines[top:])) <= max(width, 62)
+
+
 @pytest.mark.x86
 def test_this_machine_is_decoded_without_a_source() -> None:
     assert "package" in run().stdout

@@ -50,11 +50,16 @@ class Host:
 
 def read_dump(source: str) -> Snapshot:
     """Read a dump, and print on standard error what bears on every answer: that it is the first of several CPUs, say."""
+    return read_cpus(source)[0]
+
+
+def read_cpus(source: str) -> list[Snapshot]:
+    """Read a dump for its first CPU, as `read_dump` does, and give the others too."""
     from vcpuid import sources
 
-    snapshot, remarks = sources.remarked(source)
+    cpus, remarks = sources.remarked_all(source)
     print_warnings(tuple(f"{'standard input' if source == '-' else source}: {remark}" for remark in remarks))
-    return snapshot
+    return cpus
 
 
 def read_host(source: str | None, *, kvm: bool = True) -> Host:

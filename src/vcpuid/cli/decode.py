@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import read_dump
+from vcpuid.cli.common import read_cpus
 from vcpuid.cli.output import Sheet, emit, emit_each, format_option
 from vcpuid.errors import InputError
 from vcpuid.sources.parts import TABLES, pick
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from vcpuid.cpuid import CpuidTable
     from vcpuid.decode import Leaf, Value
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--full", is_flag=True, help="Show every field with its bits, the ones that are 0 too, and what it is about.")
 @click.option("--all-cpus", is_flag=True, help="Show the fields in which the CPUs of a dump differ, and their values.")
-@click.option("--each", is_flag=True, help="Decode every CPU of a dump, or of every dump in a folder, one after the other.")
+@click.option("--each", is_flag=True, help="Decode every CPU of a dump, or of every dump in a folder and those in it.")
 @format_option
 def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, all_cpus: bool, each: bool, form: str) -> None:
     """Decode CPUID: every field of every leaf by name, with its value, unit and meaning.
@@ -42,6 +42,8 @@ def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, 
     """
     from vcpuid import sources
 
+    if all_cpus and each:
+        raise click.UsageError("--all-cpus compares the CPUs that --each shows one by one: give one of them")
     picked = [_leaf(text) for text in wanted] or None
     if all_cpus:
         cpus = sources.read_all(source)
@@ -52,42 +54,61 @@ def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, 
         damaged: list[InputError] = []
         emit_each(_each(source, part, picked, full, form, damaged), form)
         sys.exit(damaged[0].exit_status if damaged else 0)
-    snapshot = read_dump(source)
-    sheet = _sheet(*pick(snapshot, part, source), picked, full, form)
+    cpus = read_cpus(source)
+    name, table = pick(cpus[0], part, source)
+    sheet = _sheet(name, table, picked, full, form, [other for cpu in cpus if (other := getattr(cpu, name))])
     if sheet is None:
         raise InputError("it has none of these leaves", source=source)
     emit(sheet, form)
 
 
 def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, damaged: list[InputError]) -> Iterator[tuple[str, Sheet]]:
-    """Decode a pile of dumps, with one of them in memory at a time; what is damaged is told, put into `damaged`, and left out."""
+    """Decode a pile of dumps, with one of them in memory at a time; what is damaged is told, put into `damaged`, and left out.
+
+    Raises InputError where there is nothing to decode: no file, or the leaves in none.
+    """
     from vcpuid import sources
 
-    for file in _files(source):
+    def tell(error: InputError) -> None:
+        damaged.append(error)
+        print(f"vcpuid: {error}", file=sys.stderr)
+
+    shown = False
+    for file in _files(source, tell):
         try:
             tables = [pick(cpu, part, file) for cpu in sources.read_all(file)]
         except InputError as error:
-            damaged.append(error)
-            print(f"vcpuid: {error}", file=sys.stderr)
+            tell(error)
             continue
         for number, (name, table) in enumerate(tables):
-            sheet = _sheet(name, table, wanted, full, form)
+            sheet = _sheet(name, table, wanted, full, form, [other for kind, other in tables if kind == name])
             if sheet is not None:
+                shown = True
                 yield (f"{file}#{number}" if len(tables) > 1 else file), sheet
+    if not shown and not damaged:
+        raise InputError("none of its CPUs has any of these leaves" if wanted else "there is no file in it", source=source)
 
 
-def _files(source: str) -> Iterator[str]:
-    """Give the files of a folder and of those in it, by name; of anything else, itself."""
+def _files(source: str, tell: Callable[[InputError], None]) -> Iterator[str]:
+    """Give the files of a folder and of those in it, by name; of anything else, itself. What cannot be listed is told.
+
+    Pipes and the like are left out: reading one may never end.
+    """
     if not os.path.isdir(source):
         yield source
         return
-    for folder, folders, names in os.walk(source):
+    for folder, folders, names in os.walk(source, onerror=lambda error: tell(InputError(str(error.strerror), source=str(error.filename)))):
         folders.sort()
-        yield from (os.path.join(folder, name) for name in sorted(names))
+        for path in (os.path.join(folder, name) for name in sorted(names)):
+            if os.path.isfile(path) or not os.path.exists(path):
+                yield path
 
 
-def _sheet(part: str, table: CpuidTable, wanted: Wanted, full: bool, form: str) -> Sheet | None:
-    """Lay out the leaves that are wanted, or None where the table has none of them; only what `form` prints is worked out."""
+def _sheet(part: str, table: CpuidTable, wanted: Wanted, full: bool, form: str, cpus: Sequence[CpuidTable]) -> Sheet | None:
+    """Lay out the leaves that are wanted, or None where the table has none of them; only what `form` prints is worked out.
+
+    `cpus` are the tables of all CPUs of the machine, of which the topology may need more than one.
+    """
     from vcpuid import decode
 
     if full and form == "lines":
@@ -97,12 +118,12 @@ def _sheet(part: str, table: CpuidTable, wanted: Wanted, full: bool, form: str) 
     if not leaves:
         return None
     if form == "json":
-        return Sheet([], [], data={"of": part, **({} if wanted else _summary(table)), "leaves": [_as_data(leaf) for leaf in leaves]})
+        return Sheet([], [], data={"of": part, **({} if wanted else _summary(table, cpus)), "leaves": [_as_data(leaf) for leaf in leaves]})
     return Sheet(
         columns=[*COLUMNS, "about"] if full else COLUMNS,
         rows=[row for leaf in leaves for row in (_full(leaf) if full else _compact(leaf))],
         head=[*_kind(part), *([] if wanted else _head(table))],
-        foot=[] if wanted else _foot(table),
+        foot=[] if wanted else _foot(table, cpus),
         styles={"field": "bold"},
     )
 
@@ -207,10 +228,10 @@ def _as_data(leaf: Leaf) -> dict[str, object]:
     }
 
 
-def _summary(table: CpuidTable) -> dict[str, object]:
+def _summary(table: CpuidTable, cpus: Sequence[CpuidTable]) -> dict[str, object]:
     from vcpuid import decode
 
-    who, package, area = decode.identity(table), decode.topology(table), decode.xsave(table)
+    who, package, area = decode.identity(table), decode.topology(table, cpus), decode.xsave(table)
     return {
         "identity": {**who._asdict(), "hypervisors": {f"{base:#x}": name for base, name in who.hypervisors.items()}},
         "caches": [cache._asdict() for cache in package.caches],
@@ -219,6 +240,8 @@ def _summary(table: CpuidTable) -> dict[str, object]:
             "source": package.source,
             "apic_id": package.apic_id,
             "levels": [level._asdict() for level in package.levels],
+            "mixed": package.mixed,
+            "counts": package.counts() if package.members or not package.mixed else None,
         },
         "xsave": {**area._asdict(), "components": [component._asdict() for component in area.components]},
         "frequencies": decode.frequencies(table)._asdict(),
@@ -239,16 +262,19 @@ def _head(table: CpuidTable) -> list[str]:
     return [*lines, *(f"{topic}: {text}" for topic, text in decode.facts(table).items()), ""]
 
 
-def _foot(table: CpuidTable) -> list[str]:
-    from vcpuid import decode
-    from vcpuid.decode.drawing import size
+def _foot(table: CpuidTable, cpus: Sequence[CpuidTable]) -> list[str]:
+    import shutil
 
-    package, area = decode.topology(table), decode.xsave(table)
+    from vcpuid import decode
+    from vcpuid.decode.drawing import WIDTH, size
+
+    package, area = decode.topology(table, cpus), decode.xsave(table)
+    width = shutil.get_terminal_size((WIDTH, 0)).columns
     lines = [""]
     for cache in package.caches:
-        shared = f", {cache.shared} threads" if cache.shared else ""
+        shared = f", shared by up to {cache.shared} threads" if cache.shared and cache.shared > 1 else ""
         ways = f", {cache.ways}-way" if cache.ways.isdigit() else f", {cache.ways} ways" if cache.ways else ""
         lines.append(f"{cache.name} {size(cache.size)}{ways}, {cache.line} bytes a line{shared}  [{cache.source}]")
     lines += [f"TLB {tlb.kind}: {tlb.pages} pages, {tlb.entries} entries, ways: {tlb.ways}  [{tlb.source}]" for tlb in decode.tlbs(table)]
-    lines += ["", *decode.draw_topology(package)]
-    return [*lines, "", *decode.draw_xsave(area)] if area.components else lines
+    lines += ["", *decode.draw_topology(package, width)]
+    return [*lines, "", *decode.draw_xsave(area, width)] if area.components else lines

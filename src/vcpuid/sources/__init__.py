@@ -8,7 +8,7 @@ from dataclasses import replace
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 
-__all__ = ["collector_script", "read", "read_all", "remarked", "this_machine"]
+__all__ = ["collector_script", "read", "read_all", "remarked", "remarked_all", "this_machine"]
 
 _DEVICE = ("/dev/cpu/", "/cpuid")
 
@@ -38,6 +38,12 @@ def remarked(source: str | os.PathLike[str]) -> tuple[Snapshot, tuple[str, ...]]
     That is which of several CPUs was taken, that a file is an excerpt, and of another program's dump all notes, since its reader made
     them. What a machine did not tell, and what stands in a file of vcpuid's own, is no such remark.
     """
+    cpus, remarks = remarked_all(source)
+    return cpus[0], remarks
+
+
+def remarked_all(source: str | os.PathLike[str]) -> tuple[list[Snapshot], tuple[str, ...]]:
+    """Read every CPU of a dump, and give the notes on which answers about the first depend."""
     from vcpuid.sources.excerpt import missing
 
     cpus, noted = _read(source)
@@ -46,7 +52,7 @@ def remarked(source: str | os.PathLike[str]) -> tuple[Snapshot, tuple[str, ...]]
     if len(cpus) > 1:
         remarks.append(f"the first of {len(cpus)} CPUs in the dump: append #1 and so on to its name for another")
         first = replace(first, notes=(*first.notes, remarks[-1]))
-    return first, tuple(remarks)
+    return [first, *cpus[1:]], tuple(remarks)
 
 
 def read_all(source: str | os.PathLike[str]) -> list[Snapshot]:
