@@ -352,6 +352,21 @@ def test_hypervisors_are_known_wherever_their_leaves_are() -> None:
     assert leaf.value("kvmclock-stable-bit") == 1
 
 
+def test_what_a_processor_answers_to_leaf_0x40000000_is_no_hypervisor() -> None:
+    guest = (1, 0, 0x806F8, 0, 1 << 31, 0)
+    no_guest = (1, 0, 0x806F8, 0, 0, 0)
+    words = (0x6F462121, 0x6E6F206F, 0x65)  # "!!Foo one"
+
+    def hypervisors(first: tuple[int, ...], *told: int) -> dict[int, str]:
+        return decode.identity(intel(first, (0x40000000, 0, *told))).hypervisors
+
+    assert hypervisors(guest, 0, 0, 0, 0) == {}
+    assert hypervisors(no_guest, 0xB4, 0xB4, 0, 0) == hypervisors(guest, 0xB4, 0xB4, 0, 0) == {}
+    assert hypervisors(guest, 0x40000001, *words) == hypervisors(guest, 0, *words) == {0x40000000: "!!Foo one"}
+    assert hypervisors(no_guest, 0x40000001, *words) == hypervisors(guest, 0x16, *words) == {}
+    assert hypervisors(no_guest, 0, 0x4B4D564B, 0x564B4D56, 0x4D) == {0x40000000: "KVMKVMKVM"}
+
+
 def test_reserved_bits_that_are_set_are_shown() -> None:
     entry = Entry(1, 0, 0, 0, 0, 1 << 16, 1 << 10)
     shown = [(v.register, v.field.bits, str(v.reading)) for v in decode.leaf(entry, "intel").values() if v.raw]

@@ -75,13 +75,34 @@ def vendor(table: CpuidTable) -> str:
 def parties(table: CpuidTable) -> Parties:
     """Find out whose table it is.
 
-    A range of Hyper-V's leaves is known by its interface, "Hv#1": its name may be anything (QEMU's hv-vendor-id).
+    A range of Hyper-V's leaves is known by its interface, "Hv#1": its name may be anything (QEMU's hv-vendor-id). Another that is not
+    known must look like a hypervisor's: processors answer to these leaves too, with zeros or, Intel's, as to their highest standard one.
     """
     who = vendor(table)
     hypervisors = {}
     for function in [entry[0] for entry in table if entry[0] & 0xFFFF00FF == HYPERVISOR_LEAVES.start]:
-        signature = table.registers(function)
-        name = (signature.ebx, signature.ecx, signature.edx)
-        known = HYPERVISORS.get(b"".join(part.to_bytes(4, "little") for part in name).decode("latin-1").rstrip("\0"), "")
-        hypervisors[function] = "hyperv" if table.registers(function + 1).eax == HV_INTERFACE else known
+        name = _signature(table, function)
+        if table.registers(function + 1).eax == HV_INTERFACE:
+            hypervisors[function] = "hyperv"
+        elif name in HYPERVISORS or _unknown_hypervisor(table, function, name):
+            hypervisors[function] = HYPERVISORS.get(name, "")
     return Parties(FAMILIES.get(who, who), tuple(hypervisors.items()))
+
+
+def _signature(table: CpuidTable, base: int) -> str:
+    return b"".join(part.to_bytes(4, "little") for part in table.registers(base)[1:]).decode("latin-1").rstrip("\0")
+
+
+def _unknown_hypervisor(table: CpuidTable, base: int, name: str) -> bool:
+    """Whether a range without a known name is one: CPUID says that it is a guest's, and the range's first leaf has a name and an end.
+
+    KVM once told 0 as the highest leaf (Linux, Documentation/virt/kvm/x86/cpuid.rst).
+    """
+    highest = table.registers(base).eax
+    return bool(
+        table.registers(1).ecx >> 31 & 1
+        and name
+        and name.isascii()
+        and name.isprintable()
+        and (not highest or base <= highest <= base + 0xFF)
+    )
