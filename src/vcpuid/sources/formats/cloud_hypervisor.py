@@ -16,11 +16,13 @@ from typing import Any
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
-from vcpuid.sources.formats.documents import parse_json
+from vcpuid.sources.formats.documents import is_object, parse_json
+from vcpuid.sources.formats.dump import CPU_LIMIT
 from vcpuid.sources.formats.form import Format
+from vcpuid.sources.snapshot import ENTRY_LIMIT
 
 _FIELDS = ("function", "index", "flags", "eax", "ebx", "ecx", "edx")
-_SIGN = re.compile(r'\s*\{\s*"snapshots"\s*:\s*\{')
+_SIGN = re.compile(r'"snapshots"\s*:\s*\{')
 
 
 def read(text: str, source: str) -> list[Snapshot]:
@@ -30,6 +32,8 @@ def read(text: str, source: str) -> list[Snapshot]:
         vcpus = whole["snapshots"]["cpu-manager"]["snapshots"]
         if not vcpus:
             raise ValueError("no vCPU")
+        if len(vcpus) > CPU_LIMIT:
+            raise InputError(f"more than {CPU_LIMIT} CPUs", source=source)
         return [Snapshot(table=_table(vcpus[name]["snapshot_data"], f"vCPU {name}", source)) for name in sorted(vcpus, key=int)]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"not of the form of Cloud Hypervisor's state.json: {error!r:.80}", source=source) from None
@@ -40,6 +44,8 @@ def _table(data: Any, vcpu: str, source: str) -> CpuidTable:
     entries = state.get("Kvm", {}).get("cpuid")
     if not entries:
         raise InputError(f"{vcpu} has no CPUID: only a VM of KVM on x86 tells of it", source=source)
+    if len(entries) > ENTRY_LIMIT:
+        raise InputError(f"{vcpu} has more than {ENTRY_LIMIT} entries", source=source)
     return CpuidTable(Entry(*(_word(entry[field], field) for field in _FIELDS)) for entry in entries)
 
 
@@ -49,6 +55,8 @@ def _word(value: object, field: str) -> int:
     return value
 
 
-FORMAT = Format(
-    "cloud-hypervisor", "the state.json of a Cloud Hypervisor snapshot", lambda text: bool(_SIGN.match(text)), read, holds=("table",)
-)
+def _recognises(text: str) -> bool:
+    return is_object(text) is not None and _SIGN.search(text) is not None
+
+
+FORMAT = Format("cloud-hypervisor", "the state.json of a Cloud Hypervisor snapshot", _recognises, read, holds=("table",))
