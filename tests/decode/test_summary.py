@@ -322,6 +322,18 @@ def test_facts_are_told_of_what_is_there_alone() -> None:
     assert decode.facts(sgx)["SGX"] == "SGX2; enclaves up to 2^36 bytes; EPC 0x70200000 to 0x75f7ffff"
 
 
+def test_counters_of_leaf_0x23_count_where_it_lists_them() -> None:
+    lunar_lake = (0xA, 0, 0xD300806, 0x280, 7, 0x8603)
+    listed = ((0x23, 0, 0xB, 3, 0, 0), (0x23, 1, 0x3FF, 0xF, 0, 0))
+    assert decode.facts(intel(lunar_lake))["PMU"] == "version 6: 8 counters of 48 bits; 3 fixed counters of 48 bits"
+    assert decode.facts(intel(lunar_lake, *listed))["PMU"] == "version 6: 8 counters of 48 bits; 3 fixed counters of 48 bits"
+    assert decode.facts(intel(lunar_lake, (7, 1, 1 << 8, 0, 0, 0), *listed))["PMU"] == (
+        "version 6: 10 counters of 48 bits; 4 fixed counters of 48 bits"
+    )
+    tremont = (0xA, 0, 0x7300805, 0, 0xF, 0x8603)
+    assert decode.facts(intel(tremont))["PMU"].endswith("4 fixed counters of 48 bits")
+
+
 def values(entry: Entry, who: str) -> dict[str, str]:
     return {value.field.name: str(value.reading) for value in decode.leaf(entry, who).values()}
 

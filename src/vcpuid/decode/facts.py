@@ -101,9 +101,12 @@ def _power(table: CpuidTable) -> Iterator[str]:
 def _pmu(table: CpuidTable) -> Iterator[str]:
     leaf = table.registers(0xA)
     if leaf.eax & 0xFF:
-        yield f"version {leaf.eax & 0xFF}: {leaf.eax >> 8 & 0xFF} counters of {leaf.eax >> 16 & 0xFF} bits"
-        if leaf.edx & 0x1F:
-            yield f"{leaf.edx & 0x1F} fixed counters of {leaf.edx >> 5 & 0xFF} bits"
+        counters, fixed = leaf.eax >> 8 & 0xFF, ((1 << (leaf.edx & 0x1F)) - 1 | leaf.ecx).bit_count()
+        if table.registers(7, 1).eax >> 8 & 1 and table.registers(0x23).eax & 2:  # sub-leaf 1 lists them: more than the first on some
+            counters, fixed = (bits.bit_count() for bits in table.registers(0x23, 1)[:2])
+        yield f"version {leaf.eax & 0xFF}: {counters} counters of {leaf.eax >> 16 & 0xFF} bits"
+        if fixed:
+            yield f"{fixed} fixed counters of {leaf.edx >> 5 & 0xFF} bits"
     second = table.registers(0x80000022)
     if second.eax & 1:
         yield f"AMD version 2: {second.ebx & 0xF} core, {second.ebx >> 10 & 0x3F} northbridge, {second.ebx >> 16 & 0x3F} UMC counters"
