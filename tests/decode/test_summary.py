@@ -303,7 +303,10 @@ def test_components_fill_the_area_that_leaf_0xd_tells(path: Path) -> None:
 def test_frequencies() -> None:
     found = decode.frequencies(intel((0x15, 0, 2, 160, 25_000_000, 0), (0x16, 0, 2000, 3400, 100, 0)))
     assert (found.tsc, found.crystal, found.base, found.most, found.bus) == (2 * 10**9, 25 * 10**6, 2 * 10**9, 34 * 10**8, 10**8)
-    assert decode.frequencies(intel((0x15, 0, 2, 168, 0, 0), (0x16, 0, 2016, 3400, 100, 0))).crystal == 24_000_000
+    skylake = intel((0x15, 0, 2, 126, 0, 0), (0x16, 0, 1500, 2600, 100, 0))
+    assert decode.frequencies(skylake)[:2] == (1_500_000_000, None)
+    assert decode.facts(skylake)["frequency"].startswith("TSC about 1500 MHz; base 1500 MHz")
+    assert not found.about
     assert decode.frequencies(intel()).tsc is None
 
 

@@ -13,7 +13,10 @@ from vcpuid.decode.parties import parties
 
 
 class Frequencies(NamedTuple):
-    """Frequencies in Hz, None where no leaf tells. `tsc` is worked out where leaf 0x15 leaves the crystal's out, from leaf 0x16."""
+    """Frequencies in Hz, None where no leaf tells.
+
+    Where leaf 0x15 leaves the crystal's out, `tsc` is the base frequency of leaf 0x16 and `about`: that leaf's are rounded to MHz.
+    """
 
     tsc: int | None = None
     crystal: int | None = None
@@ -21,6 +24,7 @@ class Frequencies(NamedTuple):
     most: int | None = None
     bus: int | None = None
     source: str = ""
+    about: bool = False
 
 
 def frequencies(table: CpuidTable) -> Frequencies:
@@ -30,13 +34,11 @@ def frequencies(table: CpuidTable) -> Frequencies:
     crystal = ratio.ecx or None
     tsc = None
     if ratio.eax and ratio.ebx:
-        if crystal is None and base:
-            crystal = base * ratio.eax // ratio.ebx
-        tsc = crystal * ratio.ebx // ratio.eax if crystal else None
-    found = Frequencies(tsc, crystal, base, most, bus, "0x15, 0x16" if tsc or base else "")
+        tsc = crystal * ratio.ebx // ratio.eax if crystal else base
+    found = Frequencies(tsc, crystal, base, most, bus, "0x15, 0x16" if tsc or base else "", about=bool(tsc and not crystal))
     timing = next((base + 0x10 for base, who in parties(table).hypervisors.items() if who in ("kvm", "vmware")), 0)
     if timing and (told := table.registers(timing)).eax:
-        return found._replace(tsc=told.eax * 1000, bus=told.ebx * 1000 or found.bus, source=f"{timing:#x}")
+        return found._replace(tsc=told.eax * 1000, bus=told.ebx * 1000 or found.bus, source=f"{timing:#x}", about=False)
     if mhz := table.registers(0x80860007).eax:
         return found._replace(base=mhz * 1_000_000, source="0x80860007")
     return found
@@ -63,7 +65,8 @@ def _topic(name: str) -> Callable[[Fact], Fact]:
 @_topic("frequency")
 def _frequency(table: CpuidTable) -> Iterator[str]:
     found = frequencies(table)
-    for name, value in (("TSC", found.tsc), ("crystal", found.crystal), ("base", found.base), ("most", found.most), ("bus", found.bus)):
+    tsc = "TSC about" if found.about else "TSC"
+    for name, value in ((tsc, found.tsc), ("crystal", found.crystal), ("base", found.base), ("most", found.most), ("bus", found.bus)):
         if value:
             yield f"{name} {value / 1e6:.10g} MHz"
 
