@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import errno
+import gzip
 import io
 import json
+import os
+import re
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -179,6 +184,111 @@ def test_drawings_take_the_terminals_width(width: int, monkeypatch: pytest.Monke
     lines = run(HOST).stdout.splitlines()
     top = next(number for number, line in enumerate(lines) if line.startswith("┌ package"))
     assert max(map(len, lines[top:])) <= max(width, 62)
+
+
+# A pile of dumps
+
+DUMP = (
+    "CPU {}:\n   0x00000000 0x00: eax=0x00000002 ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69\n"
+    "   0x00000001 0x00: eax=0x{:08x} ebx=0x00000000 ecx=0x00000000 edx=0x00000001\n"
+)
+
+
+@pytest.fixture
+def pile(tmp_path: Path) -> Path:
+    """A folder: a dump of two CPUs, a damaged file, a gzip dump in a folder of its own, a link that leads nowhere, a pipe."""
+    folder = tmp_path / "pile"
+    (folder / "more").mkdir(parents=True)
+    (folder / "two.txt").write_text(DUMP.format(0, 0x50654) + DUMP.format(1, 0x50655))
+    (folder / "damaged.txt").write_text(DUMP.format(0, 0x50654)[:-5])
+    (folder / "more" / "one.gz").write_bytes(gzip.compress(DUMP.format(0, 0x50656).encode()))
+    (folder / "link").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe")
+    return folder
+
+
+def cpus(pile: Path) -> list[str]:
+    return [f"{pile}/two.txt#0", f"{pile}/two.txt#1", f"{pile}/more/one.gz"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("more", [(), ("--full",), ("1",)], ids=" ".join)
+def test_each_shows_all_that_can_be_read_and_tells_what_cannot(more: tuple[str, ...], form: str, pile: Path) -> None:
+    done = CliRunner().invoke(command, [str(pile), *more, "--each", "--format", form])
+    assert done.exit_code == InputError.exit_status
+    told = done.stderr.splitlines()
+    assert [line.partition(": ")[2].partition(":")[0] for line in told] == [f"{pile}/damaged.txt", f"{pile}/link"]
+    assert "cut" in told[0]
+    assert "No such file" in told[1]
+    names, steppings = cpus(pile), ["4", "5", "6"]
+    if form == "json":
+        shown = json.loads(done.stdout)
+        assert [cpu["cpu"] for cpu in shown] == names
+        fields = ((field for leaf in cpu["leaves"] for field in leaf["fields"] if field["name"] == "stepping") for cpu in shown)
+        assert [str(field["value"]) for found in fields for field in found] == steppings
+        assert all(("identity" in cpu) == ("1" not in more) for cpu in shown)
+    elif form in ("jsonl", "csv"):
+        csv_rows = list(csv.DictReader(io.StringIO(done.stdout))) if form == "csv" else []
+        rows = csv_rows or [json.loads(line) for line in done.stdout.splitlines()]
+        assert list(dict.fromkeys(row["cpu"] for row in rows)) == names
+        assert [row["value"] for row in rows if row["field"] == "stepping"] == steppings
+    else:
+        first, *others = re.split(rf"(?:^|\n\n)({pile}.*):\n", done.stdout)
+        assert (first, others[::2]) == ("", names)
+        assert all(re.search(rf"\bstepping\W+{stepping}\b", text) for stepping, text in zip(steppings, others[1::2], strict=True))
+
+
+def test_each_of_one_is_what_it_is_alone(pile: Path) -> None:
+    (alone,) = json.loads(run(HOST, "--each", "--format", "json").stdout)
+    assert alone == {"cpu": HOST, **json.loads(run(HOST, "--format", "json").stdout)}
+    assert run(f"{pile}/two.txt#1", "1", "--each").stdout == f"{pile}/two.txt#1:\n{run(f'{pile}/two.txt#1', '1').stdout}\n"
+
+
+def test_each_leaves_out_what_has_none_of_the_leaves(pile: Path) -> None:
+    (pile / "two.txt").write_text(DUMP.format(0, 1) + DUMP.format(1, 2).replace("0x00000001 0x00", "0x00000002 0x00"))
+    (pile / "damaged.txt").unlink()
+    (pile / "link").unlink()
+    rows = [json.loads(line) for line in run(str(pile), "1", "--each", "--format", "jsonl").stdout.splitlines()]
+    assert {row["cpu"] for row in rows} == {cpus(pile)[0], cpus(pile)[2]}
+    with pytest.raises(InputError, match="pile: none of its CPUs has any of these leaves"):
+        run(str(pile), "7", "--each")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_folder_without_dumps_is_refused(form: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="there is no file in it"):
+        run(str(tmp_path), "--each", "--format", form)
+    (tmp_path / "README").write_text("nothing of the kind\n")
+    done = CliRunner().invoke(command, [str(tmp_path), "--each", "--format", form])
+    assert (done.exit_code, done.stdout) == (InputError.exit_status, "[]\n" if form == "json" else "")
+    assert done.stderr.startswith(f"vcpuid: {tmp_path}/README:1: no CPUID in it")
+
+
+def test_a_folder_that_cannot_be_listed_is_told(pile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = os.scandir
+
+    def scandir(path: str) -> object:
+        if path.endswith("more"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    done = CliRunner().invoke(command, [str(pile), "1", "--each", "--format", "jsonl"])
+    assert done.exit_code == InputError.exit_status
+    assert f"vcpuid: {pile}/more: Permission denied\n" in done.stderr
+    assert {json.loads(line)["cpu"] for line in done.stdout.splitlines()} == set(cpus(pile)[:2])
+
+
+def test_a_folder_is_not_read_as_one_dump(pile: Path) -> None:
+    with pytest.raises(InputError, match="Is a directory"):
+        run(str(pile))
+
+
+def test_each_and_all_cpus_exclude_each_other() -> None:
+    done = run(HOST, "--each", "--all-cpus")
+    assert done.exit_code == click.UsageError.exit_code
+    assert "--all-cpus compares the CPUs that --each shows one by one" in done.stderr
 
 
 @pytest.mark.x86

@@ -38,7 +38,9 @@ def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, 
     SOURCE is a snapshot or dump, or 'live' (the default) for this machine's processor; with --each, a folder of them too. LEAF is a leaf,
     7 or 0x80000008, or a sub-leaf, 7.1 or d.2, in hexadecimal; without one all are shown, between the processor's names, caches and
     topology and a map of its XSAVE area. Flags that are set stand in one row a register, and what is 0 is left out; --full gives each
-    field a row. What a snapshot holds may be KVM's and not a processor's own CPUID: then the first line says so, and `of` in JSON.
+    field a row. With --each, what cannot be read is told, and the exit status is 3.
+
+    What a snapshot holds may be KVM's and not a processor's own CPUID: then the first line says so, and `of` in JSON.
     """
     from vcpuid import sources
 
@@ -73,8 +75,9 @@ def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, 
         damaged.append(error)
         print(f"vcpuid: {error}", file=sys.stderr)
 
-    shown = False
+    found = shown = False
     for file in _files(source, tell):
+        found = True
         try:
             tables = [pick(cpu, part, file) for cpu in sources.read_all(file)]
         except InputError as error:
@@ -86,7 +89,7 @@ def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, 
                 shown = True
                 yield (f"{file}#{number}" if len(tables) > 1 else file), sheet
     if not shown and not damaged:
-        raise InputError("none of its CPUs has any of these leaves" if wanted else "there is no file in it", source=source)
+        raise InputError("none of its CPUs has any of these leaves" if found else "there is no file in it", source=source)
 
 
 def _files(source: str, tell: Callable[[InputError], None]) -> Iterator[str]:

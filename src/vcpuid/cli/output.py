@@ -68,7 +68,8 @@ def emit(sheet: Sheet, form: str) -> None:
 def emit_each(sheets: Iterable[tuple[str, Sheet]], form: str) -> None:
     """Print answers of one kind, each under the name of the CPU that it is about, as they come.
 
-    In JSON they are a list; JSON lines and CSV have the name as a column `cpu`. Where nobody reads on, no more are asked for.
+    In JSON they are a list; JSON lines and CSV have the name as a column `cpu`; in the others it stands above, and an empty line below.
+    Where nobody reads on, no more are asked for.
     """
     writer = None
     between = "["
@@ -88,6 +89,7 @@ def emit_each(sheets: Iterable[tuple[str, Sheet]], form: str) -> None:
         else:
             print(f"{name}:")
             _lines(sheet) if form == "lines" else _table(sheet)
+            print()
     if form == "json":
         print("]" if between == "," else "[]")
 
