@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from typing import Any
 from xml.parsers import expat
 
@@ -50,13 +51,19 @@ def line_of(element: ET.Element, root: ET.Element, text: str) -> int:
     return next(line for line, other in zip(lines, root.iter(), strict=True) if other is element)
 
 
-def parse_json(text: str, source: str) -> list[Any]:
-    """Return the JSON values of a text, one behind the other; raises InputError, with the line, where it is cut or no JSON."""
+_next_value = re.compile(r"\s*(?=\S)").match
+
+
+def parse_json(text: str, source: str, begin: Callable[[str, int], re.Match[str] | None] = _next_value) -> list[Any]:
+    """Return the JSON values of a text; raises InputError, with the line, where it is cut or no JSON.
+
+    `begin` takes the text and where the value before ends, and finds what stands before the next one: else they are one behind the other.
+    """
     _bound(_weight(text) if len(text) > LIMIT else 0, source)
     decoder, values, place = json.JSONDecoder(), [], 0
     try:
-        while (place := _skip(text, place)) < len(text):
-            value, place = decoder.raw_decode(text, place)
+        while found := begin(text, place):
+            value, place = decoder.raw_decode(text, found.end())
             values.append(value)
     except json.JSONDecodeError as error:
         raise InputError(f"damaged or cut JSON: {error.msg}", source=source, line=error.lineno) from None
@@ -72,12 +79,6 @@ def number(text: object, what: str, source: str | None = None, bits: int = 32) -
     if not isinstance(text, str) or not _NUMBER.fullmatch(text) or (value := int(text, 0)) >> bits:
         raise InputError(f"{what} {str(text)[:40]!r} is not a number of {bits} bits", source=source)
     return value
-
-
-def _skip(text: str, place: int) -> int:
-    while place < len(text) and text[place].isspace():
-        place += 1
-    return place
 
 
 def _weight(text: str) -> int:

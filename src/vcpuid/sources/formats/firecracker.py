@@ -16,7 +16,7 @@ from typing import Any
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
-from vcpuid.sources.formats.documents import number, parse_json
+from vcpuid.sources.formats.documents import is_object, number, parse_json
 from vcpuid.sources.formats.form import Format
 
 _BITS = re.compile("[01x]{1,32}")
@@ -72,7 +72,7 @@ def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
 
 
 def _recognises(text: str) -> bool:
-    return text[:100].lstrip().startswith("{") and '"cpuid_modifiers"' in text
+    return is_object(text) is not None and '"cpuid_modifiers"' in text
 
 
 FORMAT = Format("firecracker", "a custom CPU template of Firecracker", _recognises, read, write, holds=("table",))

@@ -3,23 +3,30 @@
     {"return": {"model": {"name": "base", "props": {"avx2": true, "sse4.1": true, …}}}}
 
 What comes of it is a partial snapshot: the features that QEMU's tables know, each with QEMU's name for it (of aliases, the main one).
-Other replies and events around it, as in libvirt's test data, are passed over.
+Other replies and events around it, as in libvirt's test data, are passed over, and so are lines that are no JSON: qmp-shell's greeting and
+what was typed behind its prompt.
 """
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.documents import parse_json
-from vcpuid.sources.formats.form import Format
+from vcpuid.sources.formats.form import Format, line_begins
+
+_REPLY = r"(?:\(QEMU\) ?)*[ \t]*(?=\{)"
+_behind = re.compile(r"\s*(?=\{)").match
+_below = re.compile(f"^{_REPLY}", re.MULTILINE).search
+_begins = line_begins(_REPLY)
 
 
 def read(text: str, source: str) -> list[Snapshot]:
     """Read the CPU of every expansion; raises InputError where there is none, or two properties for one feature disagree."""
     cpus = []
-    for value in parse_json(text, source):
+    for value in parse_json(text, source, lambda text, place: _behind(text, place) or _below(text, place)):
         reply = value.get("return") if isinstance(value, dict) else None
         model = reply.get("model") if isinstance(reply, dict) else None
         if isinstance(model, dict) and isinstance(model.get("props"), dict):
@@ -50,7 +57,7 @@ def _main_names() -> dict[str, str]:
 
 
 def _recognises(text: str) -> bool:
-    return text[:100].lstrip().startswith("{") and '"return"' in text
+    return '"return"' in text and _begins(text)
 
 
 FORMAT = Format("qmp", "QEMU's query-cpu-model-expansion", _recognises, read, holds=("named", "cpu"))
