@@ -34,7 +34,7 @@ TYPED = '(QEMU) query-cpu-model-expansion type=full model={"name":"host"}\n'
     ],
     ids=["plain", "blanks", "qmp-shell", "shell and no end", "prompt", "prompts", "fences", "in a report", "others", "on one line"],
 )  # fmt: skip
-def test_a_reply_is_found(text: str, reply: str) -} None:
+def test_a_reply_is_found(text: str, reply: str) -> None:
     assert parse(text.replace("REPLY", reply), "reply.txt") == [CPU]
 
 
