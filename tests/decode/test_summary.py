@@ -78,6 +78,16 @@ def test_caches_of_amds_old_leaves() -> None:
     ]
 
 
+def test_intels_associativity_of_l2_may_refer_to_leaf_4() -> None:
+    def ways(who: str) -> list[str]:
+        return [values(Entry(0x80000006, 0, 0, 0, 0, number << 12, 0), who)["l2_assoc"] for number in (2, 4, 6, 7, 9, 15)]
+
+    assert ways("intel") == ["2", "4", "8", "see leaf 4", "reserved", "full"]
+    assert ways("amd") == ["2", "4 to 5", "8 to 15", "reserved", "see leaf 0x8000001d", "full"]
+    (second,) = decode.caches(intel((0x80000006, 0, 0, 0, 0x01006040, 0)))
+    assert (second.size, second.ways) == (256 << 10, "8")
+
+
 def test_l2_tlbs_of_zen_5_are_told_in_units_of_32_entries() -> None:
     table = amd((0x80000006, 0, 0x40802040, 0x60804040, 0x04008140, 0x02009140), (0x80000021, 0, 0x593FFFCF, 0x80382, 0, 0))
     told = {(tlb.kind, tlb.pages): tlb.entries for tlb in decode.tlbs(table)}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.decode.descriptors import Descriptor, descriptors
 from vcpuid.decode.leaves import Leaf, leaf
-from vcpuid.decode.meaning import CACHE_TYPES, L1_WAYS, TLB_TYPES, WAYS
+from vcpuid.decode.meaning import CACHE_TYPES, INTEL_WAYS, L1_WAYS, TLB_TYPES, WAYS
 from vcpuid.decode.parties import parties
 
 
@@ -89,15 +89,17 @@ def _deterministic(table: CpuidTable, function: int) -> Iterator[Cache]:
 
 
 def _extended(table: CpuidTable) -> Iterator[Cache]:
-    if parties(table).vendor != "intel":
+    intel = parties(table).vendor == "intel"
+    if not intel:
         for kind, register in zip(("data", "code"), table.registers(0x80000005)[2:], strict=True):
             if register >> 24:
-                ways = register >> 16 & 0xFF
-                yield Cache(1, kind, (register >> 24) << 10, L1_WAYS.get(ways, str(ways)), register & 0xFF, source="0x80000005")
+                number = register >> 16 & 0xFF
+                yield Cache(1, kind, (register >> 24) << 10, L1_WAYS.get(number, str(number)), register & 0xFF, source="0x80000005")
     _, _, second, third = table.registers(0x80000006)
     if second >> 16 and not any(found.kind == "L2" for found in leaf_2(table)):
-        yield Cache(2, "unified", (second >> 16) << 10, WAYS.get(second >> 12 & 0xF, "reserved"), second & 0xFF, source="0x80000006")
-    if third >> 18 and parties(table).vendor != "intel":
+        ways = (INTEL_WAYS if intel else WAYS).get(second >> 12 & 0xF, "reserved")
+        yield Cache(2, "unified", (second >> 16) << 10, ways, second & 0xFF, source="0x80000006")
+    if third >> 18 and not intel:
         yield Cache(3, "unified", (third >> 18) * 512 << 10, WAYS.get(third >> 12 & 0xF, "reserved"), third & 0xFF, source="0x80000006")
 
 

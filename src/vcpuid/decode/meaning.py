@@ -93,6 +93,10 @@ WAYS = {0: "off", 1: "direct mapped", 2: "2", 3: "3", 4: "4 to 5", 5: "6 to 7", 
         10: "32 to 47", 11: "48 to 63", 12: "64 to 95", 13: "96 to 127", 14: "128 or more", 15: "full"}  # fmt: skip
 """Associativity in AMD's leaves 0x80000006 and 0x80000019."""
 
+INTEL_WAYS = {0: "off", 1: "direct mapped", 2: "2", 4: "4", 6: "8", 7: "see leaf 4", 8: "16", 10: "32", 11: "48", 12: "64", 13: "96",
+              14: "128", 15: "full"}  # fmt: skip
+"""Associativity in leaf 0x80000006 where Intel has it (SDM vol. 2A)."""
+
 L1_WAYS = {0: "reserved", 1: "direct mapped", 255: "full"}
 TOPOLOGY = (0xB, 0x1F, 0x80000026)
 CACHES = (0x4, 0x8000001D)
@@ -173,6 +177,7 @@ register(0x80000005, "l1_itlb_2m_4m_nentries l1_dtlb_2m_4m_nentries l1_itlb_4k_n
 register(0x80000005, "l1_dcache_line_size l1_icache_line_size", amount("bytes"))
 register(0x80000005, "l1_dcache_size_kb l1_icache_size_kb", amount("KiB"))
 register(0x80000006, "l2_itlb_2m_4m_assoc l2_dtlb_2m_4m_assoc l2_itlb_4k_assoc l2_dtlb_4k_assoc l2_assoc l3_assoc", choice(WAYS))
+register(0x80000006, "l2_assoc", choice(INTEL_WAYS), "intel")
 register(0x80000006, "l2_itlb_2m_4m_nentries l2_dtlb_2m_4m_nentries l2_itlb_4k_nentries l2_dtlb_4k_nentries", amount("entries"))
 register(0x80000006, "l2_line_size l3_line_size", amount("bytes"))
 register(0x80000006, "l2_size_kb", amount("KiB"))
