@@ -49,6 +49,19 @@ def test_a_person_sees_names_fields_and_drawings() -> None:
     assert "ZMM_Hi256" in shown
 
 
+def test_of_caches_and_tlbs_is_shown_what_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "willamette.txt"
+    file.write_text(
+        "CPU 0:\n"
+        "   0x00000000 0x00: eax=0x00000002 ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69\n"
+        "   0x00000002 0x00: eax=0x665b5001 ebx=0x00000000 ecx=0x00000000 edx=0x007a7000\n"
+    )
+    lines = run(str(file)).stdout.splitlines()
+    assert "trace cache 12K µops, 8-way  [0x2]" in lines
+    assert "L1d 8 KiB, 4-way, 64 bytes a line  [0x2]" in lines
+    assert "TLB code: 4K 2M 4M pages, 64 entries  [0x2]" in lines
+
+
 def test_full_shows_every_bit() -> None:
     table = sources.read(HOST).raw
     lines = run(HOST, "--full", "--format", "lines").stdout

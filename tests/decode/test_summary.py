@@ -96,11 +96,24 @@ def test_l2_tlbs_of_zen_5_are_told_in_units_of_32_entries() -> None:
 
 def test_descriptors_of_leaf_2() -> None:
     table = intel((2, 0, 0x605B5101, 0, 0, 0x7B7040))
-    assert [(cache.name, cache.size) for cache in decode.caches(table)] == [("L1d", 16 << 10), ("L2", 512 << 10)]
+    assert [(cache.name, cache.size) for cache in decode.caches(table)] == [
+        ("L1d", 16 << 10),
+        ("trace cache", 12 << 10),
+        ("L2", 512 << 10),
+    ]
     assert [(tlb.kind, tlb.entries) for tlb in decode.tlbs(table)] == [("code", 128), ("data", 64)]
     assert describe(0x63) == "data TLB 2M/4M pages, 32 entries, 4-way; data TLB 1G pages, 4 entries, 4-way"
     assert describe(0x70, "cyrix") != describe(0x70)
     assert describe(0xEE) == "unknown descriptor 0xee"
+
+
+def test_a_trace_cache_is_told_by_leaf_2_though_leaf_4_tells_the_others() -> None:
+    table = intel((2, 0, 0x605B5101, 0, 0, 0x700000), (4, 0, 0x4121, 0x01C0003F, 0x1F, 0))
+    assert [(cache.name, cache.amount, cache.source) for cache in decode.caches(table)] == [
+        ("trace cache", "12K µops", "0x2"),
+        ("L1d", "16 KiB", "0x4.0"),
+    ]
+    assert "trace cache 12K µops  L1d 16 KiB" in drawn(table)[2]
 
 
 def test_a_register_of_leaf_2_that_is_not_valid_has_no_descriptors() -> None:

@@ -269,15 +269,18 @@ def _foot(table: CpuidTable, cpus: Sequence[CpuidTable]) -> list[str]:
     import shutil
 
     from vcpuid import decode
-    from vcpuid.decode.drawing import WIDTH, size
+    from vcpuid.decode.drawing import WIDTH
 
     package, area = decode.topology(table, cpus), decode.xsave(table)
     width = shutil.get_terminal_size((WIDTH, 0)).columns
     lines = [""]
     for cache in package.caches:
-        shared = f", shared by up to {cache.shared} threads" if cache.shared and cache.shared > 1 else ""
-        ways = f", {cache.ways}-way" if cache.ways.isdigit() else f", {cache.ways} ways" if cache.ways else ""
-        lines.append(f"{cache.name} {size(cache.size)}{ways}, {cache.line} bytes a line{shared}  [{cache.source}]")
-    lines += [f"TLB {tlb.kind}: {tlb.pages} pages, {tlb.entries} entries, ways: {tlb.ways}  [{tlb.source}]" for tlb in decode.tlbs(table)]
+        ways = f"{cache.ways}-way" if cache.ways.isdigit() else cache.ways and f"{cache.ways} ways"
+        line = f"{cache.line} bytes a line" if cache.line else ""
+        shared = f"shared by up to {cache.shared} threads" if cache.shared and cache.shared > 1 else ""
+        lines.append(f"{', '.join(filter(None, (f'{cache.name} {cache.amount}', ways, line, shared)))}  [{cache.source}]")
+    for tlb in decode.tlbs(table):
+        ways = f", ways: {tlb.ways}" if tlb.ways else ""
+        lines.append(f"TLB {tlb.kind}: {tlb.pages} pages, {tlb.entries} entries{ways}  [{tlb.source}]")
     lines += ["", *decode.draw_topology(package, width)]
     return [*lines, "", *decode.draw_xsave(area, width)] if area.components else lines

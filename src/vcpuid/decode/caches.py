@@ -15,6 +15,7 @@ from vcpuid.decode.parties import parties
 class Cache(NamedTuple):
     """A cache as the leaf `source` tells it: `size` in bytes, `line` in bytes, `ways` in words; None where the leaf does not say.
 
+    `kind` is data, code, unified or trace: a trace cache holds decoded instructions, and its size is in µops.
     `shared` is the most logical processors that may share it, by their APIC IDs.
     """
 
@@ -32,11 +33,30 @@ class Cache(NamedTuple):
     @property
     def name(self) -> str:
         """The usual short name: L1d, L1i, L2."""
+        if self.kind == "trace":
+            return "trace cache"
         return f"L{self.level}{ {'data': 'd', 'code': 'i'}.get(self.kind, '') }"
+
+    @property
+    def amount(self) -> str:
+        """Its size as text."""
+        if self.kind == "trace":
+            return f"{(self.size or 0) >> 10}K µops"
+        return size(self.size)
+
+
+def size(amount: int | None) -> str:
+    """Spell a size in bytes."""
+    if amount is None:
+        return "?"
+    for unit, scale in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if amount >= 1 << scale and not amount & (1 << scale - 2) - 1:
+            return f"{amount / (1 << scale):g} {unit}"
+    return f"{amount} bytes"
 
 
 class Tlb(NamedTuple):
-    """A TLB as the leaf `source` tells it: `entries` for pages of the sizes `pages`."""
+    """A TLB as the leaf `source` tells it: `entries` for pages of the sizes `pages`; `ways` is empty where nothing tells them."""
 
     kind: str
     pages: str
@@ -46,10 +66,13 @@ class Tlb(NamedTuple):
 
 
 def caches(table: CpuidTable) -> tuple[Cache, ...]:
-    """Return the caches: from leaf 4 or 0x8000001D, which tell most, else from 0x80000005 and 6 and from leaf 2's descriptors."""
+    """Return the caches: from leaf 4 or 0x8000001D, which tell most, else from 0x80000005 and 6 and from leaf 2's descriptors.
+
+    Leaf 2 alone tells of a trace cache.
+    """
     for function in (0x4, 0x8000001D):
         if found := tuple(_deterministic(table, function)):
-            return found
+            return (*(cache for cache in _described(table) if cache.kind == "trace"), *found)
     return (*_extended(table), *_described(table))
 
 
@@ -105,9 +128,11 @@ def _extended(table: CpuidTable) -> Iterator[Cache]:
 
 def _described(table: CpuidTable) -> Iterator[Cache]:
     for found in leaf_2(table):
-        if found.size is not None and found.kind.startswith("L"):
+        ways = "full" if found.ways == 0 else "" if found.ways is None else str(found.ways)
+        if found.kind == "trace cache":
+            yield Cache(1, "trace", found.size, ways, None, source="0x2")
+        elif found.size is not None and found.kind.startswith("L"):
             level, _, kind = found.kind[1:].partition(" ")
-            ways = "full" if found.ways == 0 else "" if found.ways is None else str(found.ways)
             yield Cache(int(level), kind or "unified", found.size, ways, found.unit, source="0x2")
 
 

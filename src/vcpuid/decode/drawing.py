@@ -131,7 +131,7 @@ def _home(cache: Cache, levels: Sequence[Level]) -> int:
 
 def _draw(box: _Box, width: int) -> list[str]:
     """Draw a box with what is in it in so many columns, two of which are its border and two blank."""
-    caches = [f"{cache.name} {size(cache.size)}" for cache in sorted(box.caches, key=lambda cache: cache.level)]
+    caches = [f"{cache.name} {cache.amount}" for cache in sorted(box.caches, key=lambda cache: cache.level)]
     if not box.within:
         return ["thread" + (f" ({', '.join(caches)})" if caches else "")]
     lines = [line for row in box.within for line in _draw_row(row, width - 4)]
@@ -180,13 +180,3 @@ def draw_xsave(found: XsaveLayout, width: int = WIDTH) -> list[str]:
 
 def _at(offset: int | None) -> str:
     return f"{'-' if offset is None else offset:>9}"
-
-
-def size(amount: int | None) -> str:
-    """Spell a size in bytes."""
-    if amount is None:
-        return "?"
-    for unit, scale in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
-        if amount >= 1 << scale and not amount & (1 << scale - 2) - 1:
-            return f"{amount / (1 << scale):g} {unit}"
-    return f"{amount} bytes"
