@@ -68,4 +68,20 @@ def test_what_is_no_place_and_no_name_is_refused(text: str) -> None:
 
 def test_fields_that_differ_by_cpu_are_fields() -> None:
     for function, name in decode.PER_CPU:
-        assert name in {field.name for word in layout(function, 0, "amd") for field in word.fields}
+        assert name in {field.name for who in ("amd", "xen") for word in layout(function, 0, who) for field in word.fields}
+
+
+@pytest.mark.parametrize(
+    ("entries", "place"),
+    [
+        (["80860007"], (CpuidWord(0x80860007, 0, "eax"), 0xFFFF)),
+        (["c0000002"], (CpuidWord(0xC0000002, 0, "eax"), 0xFFFF)),
+        (["c0000004"], (CpuidWord(0xC0000004, 0, "ebx"), 0x3FFFFF)),
+        (["40000100", "40000104"], (CpuidWord(0x40000104, 0, "ebx"), 0xFFFFFFFF)),
+    ],
+)
+def test_what_varies_with_time_or_by_vcpu_is_left_out_too(entries: list[str], place: tuple[Word, int]) -> None:
+    xen = (0x40000105, 0x566E6558, 0x65584D4D, 0x4D4D566E)
+    table = CpuidTable(Entry(number, 0, 0, *(xen if number == 0x40000100 else (0, 0, 0, 0))) for number in (int(n, 16) for n in entries))
+    assert not decode.Ignored(["cpu"], [table]).counts(*place)
+    assert decode.Ignored([], [table]).counts(*place)

@@ -9,7 +9,7 @@ from vcpuid.cpuid.feature_table import key_of
 from vcpuid.cpuid.names import find_all
 from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.cpuid.words import REGISTERS, CpuidWord, Register, Word
-from vcpuid.decode.layout import layout
+from vcpuid.decode.layout import canonical, layout
 from vcpuid.decode.parties import parties
 from vcpuid.errors import InputError
 
@@ -23,9 +23,24 @@ PER_CPU: frozenset[tuple[int, str]] = frozenset(
         (0x8000001E, "core_id"),
         (0x8000001E, "node_id"),
         (0x6, "this_lcpu_hwfdbk_idx"),
+        (0x40000004, "xen_vcpu_id"),
+        (0x80860007, "cpu_cur_mhz"),
+        (0x80860007, "cpu_cur_voltage"),
+        (0x80860007, "cpu_cur_perf_pctg"),
+        (0x80860007, "cpu_cur_gate_delay"),
+        (0xC0000002, "cpu_cur_temperature"),
+        (0xC0000004, "thermal_monitor_temperature"),
+        *(
+            (leaf, name)
+            for leaf in (0xC0000002, 0xC0000004)
+            for name in (
+                "cpu_cur_voltage", "cpu_cur_multiplier", "multiplier_transition", "voltage_transition", "tm2_transition",
+                "tm2_voltage_transition", "perf_ctl_transition", "perf_ctl_voltage_transition",
+            )
+        ),
     }
-)
-"""Leaf and name of the fields that differ from one CPU to the next of the same machine."""
+)  # fmt: skip
+"""Leaf and name of the fields that differ from one CPU to the next of the same machine, or on one CPU from one moment to the next."""
 
 CPU, NONE = "cpu", "none"
 """The words for those fields, and for nothing at all."""
@@ -65,7 +80,7 @@ def _bits(text: str, tables: Sequence[CpuidTable]) -> Sequence[tuple[_Place | Wo
     if text == NONE:
         return ()
     if text == CPU:
-        return list(_fields(lambda function, name: (function, name) in PER_CPU, tables))
+        return list(_fields(lambda function, name: (canonical(function), name) in PER_CPU, tables))
     key = key_of(text)
     if named := [*_fields(lambda _, name: key_of(name) == key, tables), *_feature(text)]:
         return named
