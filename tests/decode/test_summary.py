@@ -273,6 +273,17 @@ def test_cpus_that_are_not_alike_are_counted_by_their_apic_ids() -> None:
     ]
 
 
+def test_cpus_with_other_caches_are_not_alike_though_no_flag_says_so() -> None:
+    def cpu(apic_id: int, sets: int) -> CpuidTable:
+        levels = ((0x80000026, 0, 0, 1, 0x100, apic_id), (0x80000026, 1, 1, 2, 0x201, apic_id), (0x80000026, 2, 2, 4, 0x402, apic_id))
+        return amd((0x8000001D, 0, 0x4163, 0x03C0003F, sets - 1, 0), *levels)
+
+    dies = [cpu(number, 98304 if number < 2 else 32768) for number in range(4)]
+    assert decode.topology(dies[0], dies).mixed
+    assert [line.strip("│ ") for line in drawn(dies[0], dies) if "L3" in line] == ["L3 96 MiB", "L3 32 MiB"]
+    assert not decode.topology(dies[0], [dies[0], cpu(1, 98304)]).mixed
+
+
 def test_what_one_cpu_tells_of_others_that_are_not_like_it_is_said_so() -> None:
     found = decode.topology(HYBRID[4])
     assert found.mixed

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.decode.caches import Cache, caches
 from vcpuid.decode.identity import family_model_stepping
-from vcpuid.decode.meaning import AMD_DOMAINS, DOMAINS
+from vcpuid.decode.meaning import AMD_DOMAINS, CACHES, DOMAINS
 from vcpuid.decode.parties import parties
 
 
@@ -64,10 +64,14 @@ class Topology(NamedTuple):
 
 
 def topology(table: CpuidTable, others: Sequence[CpuidTable] = ()) -> Topology:
-    """Read the topology of a table; `others` are those of the machine's CPUs, this one too, and count where CPUs are not alike."""
+    """Read the topology of a table; `others` are those of the machine's CPUs, this one too, and count where CPUs are not alike.
+
+    Not alike are those of a part that says so, and those of which the tables tell of other caches: no flag tells of a die with more L3.
+    """
     found = _own(table)
-    if not found.mixed or len(others) < 2:
+    if len(others) < 2 or not (found.mixed or any(other.leaf(leaf) != table.leaf(leaf) for other in others for leaf in CACHES)):
         return found
+    found = found._replace(mixed=True)
     package = found.levels[-1].shift
     members = {
         other.apic_id: Processor(other.apic_id, other.caches)
