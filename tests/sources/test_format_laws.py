@@ -70,7 +70,7 @@ def test_what_is_not_told_of_as_lost_comes_back(form: str, cpu: Snapshot) -> Non
     (again,) = parse(text_of([cpu], form), "again")
     assert again == cpu if not lost else again != cpu
     for part in WRITABLE[form].holds:
-        if form != "firecracker" or cpu.table:
+        if part != "table" or (cpu.table and len({entry[:2] for entry in cpu.table}) == len(cpu.table)):
             assert getattr(again, part) == getattr(cpu, part)
 
 
@@ -112,7 +112,7 @@ def test_any_table_can_be_written(form: str, part: str, table: CpuidTable) -> No
     told = losses([cpu], form, part)
     assert any("they read back as" in lost for lost in told) == (part != native)
     assert ("the entries' flags" in told) == (native == "raw" and any(entry.flags for entry in table))
-    assert any("behind another" in lost for lost in told) == (native == "raw" and len({entry[:2] for entry in table}) < len(table))
+    assert any("behind another" in lost for lost in told) == (len({entry[:2] for entry in table}) < len(table))
 
 
 @pytest.mark.parametrize("form", BOTH_WAYS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from vcpuid.cpuid import CpuidWord, Snapshot
+from vcpuid.cpuid import Bit, CpuidWord, Snapshot
 from vcpuid.errors import InputError
 
 if TYPE_CHECKING:  # the table of names is read when a form needs it, not when any file is
@@ -31,6 +31,14 @@ def nameless(snapshot: Snapshot, spelling: Spelling, party: str) -> list[str]:
     """Tell of the features that the CPU has and the party has no name for; AMD's copies of leaf 1 go by their originals' names."""
     lost = [feature.name for feature, has in _told(snapshot) if has and not spelling(feature.copy_of or feature)]
     return [f"features without a name in {party}: {' '.join(lost)}"] if lost else []
+
+
+def told_as(bit: Bit) -> str:
+    """Return the best text that means this bit alone: a name, or its place where no party has one for it, or has it for others too."""
+    from vcpuid.cpuid.names import by_bit, short_place, spellings
+
+    feature = by_bit(bit)
+    return short_place(bit) if feature is None else next(text for text in spellings(feature) if _meant(text) == (feature,))
 
 
 def _told(snapshot: Snapshot) -> Iterator[tuple[Feature, bool]]:

@@ -85,17 +85,18 @@ def _fit(snapshot: Snapshot, form: Format, part: str | None) -> tuple[Snapshot, 
 
 
 def _as(native: str, chosen: str, table: CpuidTable) -> tuple[CpuidTable, list[str]]:
-    """Turn one table of a snapshot into another: answers of the instruction have no flags and no leaf twice."""
+    """Turn one table of a snapshot into another: none has a leaf twice, and answers of the instruction have no flags."""
     lost = [] if chosen == native else [f"that these are {TABLES[chosen]}: they read back as {TABLES[native]}"]
-    if native != "raw":
-        if chosen == "raw":
-            table = CpuidTable(entry._replace(flags=SIGNIFICANT_INDEX if entry.function in INDEXED_FUNCTIONS else 0) for entry in table)
-        return table, lost
-    if any(entry.flags for entry in table):
+    if native == "raw" and any(entry.flags for entry in table):
         lost.append("the entries' flags")
     single: dict[tuple[int, int], Entry] = {}
     for entry in table:
-        single.setdefault(entry[:2], entry._replace(flags=0))
+        flags = entry.flags
+        if native == "raw":
+            flags = 0
+        elif chosen == "raw":
+            flags = SIGNIFICANT_INDEX if entry.function in INDEXED_FUNCTIONS else 0
+        single.setdefault(entry[:2], entry._replace(flags=flags))
     if len(single) < len(table):
         lost.append(f"{len(table) - len(single)} entries behind another of the same leaf and sub-leaf")
     return CpuidTable(single.values()), lost
