@@ -32,6 +32,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from vcpuid.decode.meaning import meaning_of
+
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "src" / "vcpuid" / "data"
 LICENCE = "CC0-1.0"
@@ -40,6 +42,11 @@ ENDLESS = {0xB, 0x1F, 0x80000026}
 """Topology leaves: their sub-leaves go on for as long as there are levels; kcpuid's table lists those of today's processors."""
 
 Row = list[str]
+
+ENCODED = re.compile(
+    r" \((?:0-based|zero-based|24-based|log2)\)| - 1$|[,;] (?:minus-one notation|in (?:4K pages|quadwords|16-byte units))$"
+)
+"""What kcpuid's table says of how a number is written down: wrong beside a value of which that is undone."""
 
 KINDS = {
     "L1_INST": "L1 code",
@@ -68,9 +75,18 @@ def kcpuid(path: Path) -> tuple[list[Row], list[Row], str]:
     if licence is None or licence[1].strip() != LICENCE:
         sys.exit(f"{path}: its licence is {licence[1] if licence else 'not told'}; only {LICENCE} may be taken")
     generator = re.search(r"Generator: (.*)", text)
-    rows = [field(leaf, subleaves, register, bits, "", name, about) for leaf, subleaves, register, bits, name, about in cells(text, 6)]
+    rows = [
+        field(leaf, subleaves, register, bits, "", name, ENCODED.sub("", about) if converted(int(leaf, 16), name) else about)
+        for leaf, subleaves, register, bits, name, about in cells(text, 6)
+    ]
     titles = [[leaf.lower(), title] for leaf, title in re.findall(r"^# Leaf ([0-9A-F]+)H\n# (.+)$", text, re.MULTILINE)]
     return rows, titles, generator[1] if generator else "unknown"
+
+
+def converted(leaf: int, name: str) -> bool:
+    """Whether decoding shows another number than the field's own."""
+    meaning = meaning_of(leaf, name)
+    return meaning is not None and meaning(1).value not in (1, "\1")
 
 
 def extra(text: str) -> tuple[list[Row], list[Row], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -38,6 +39,29 @@ def test_rows_titles_and_generator_are_read(tool: ModuleType, tmp_path: Path) ->
     assert rows[0] == ["4.0-1f.eax", "4:0", "cache_type", "Cache type"]
     assert rows[1] == ["b.0-ff.eax", "4:0", "x2apic_id_shift", "Bit width, of this level"]
     assert (titles, generator) == ([["4", "Caches"]], "x86-cpuid-db v9")
+
+
+def test_how_a_number_is_written_down_is_left_out_where_decoding_undoes_it(tool: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "cpuid.csv"
+    rows = (
+        "0x4, 31:0, ebx, 31:22, cache_nways, Ways of associativity (0-based)\n"
+        "0xf, 0, ebx, 31:0, core_rmid_max, RMID max within this core (0-based)\n"
+        "0x80000008, 0, ecx, 7:0, cpu_nthreads, Number of physical threads - 1\n"
+        "0x6, 0, edx, 11:8, feedback_sz, Feedback interface structure size, in 4K pages\n"
+    )
+    path.write_text(FREE + rows)
+    assert [row[3] for row in tool.kcpuid(path)[0]] == [
+        "Ways of associativity",
+        "RMID max within this core (0-based)",
+        "Number of physical threads",
+        "Feedback interface structure size",
+    ]
+
+
+def test_no_description_says_how_a_number_is_written_down_beside_one_of_which_that_is_undone(tool: ModuleType) -> None:
+    told = [row for row in data.load("fields")["rows"] if tool.converted(int(row[0].split(".")[0], 16), row[2])]
+    assert len(told) > 25
+    assert [row for row in told if re.search(r"-based|minus|- 1|log2|, in |above", row[3])] == []
 
 
 @pytest.mark.parametrize(
