@@ -56,6 +56,14 @@ def test_the_names_of_processors(leaf0: Entry, signature: int, names: tuple[str 
     assert (who.microarchitecture, who.design) == names
 
 
+@pytest.mark.parametrize(("brand", "design"), [(b"ZHAOXIN KaiXian ", "ZX-C"), (b"VIA Eden X4 C425", "Eden X4")])
+def test_a_brand_tells_zhaoxins_processors_from_vias(brand: bytes, design: str) -> None:
+    words = (int.from_bytes(brand[at : at + 4], "little") for at in range(0, 16, 4))
+    centaur = Entry(0, 0, 0, 0xD, 0x746E6543, 0x736C7561, 0x48727561)
+    table = CpuidTable([centaur, Entry(1, 0, 0, 0x6FE, 0, 0, 0), Entry(0x80000002, 0, 0, *words)])
+    assert decode.identity(table).design == design
+
+
 def test_a_brand_is_what_stands_before_its_end() -> None:
     table = amd((0x80000002, 0, 0x20444D41, 0x43595045, 0x00202020, 0x58585858))
     assert decode.identity(table).brand == "AMD EPYC"

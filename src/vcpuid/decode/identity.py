@@ -32,10 +32,11 @@ def identity(table: CpuidTable) -> Identity:
     """Tell who a table's processor is."""
     signature = table.registers(1).eax
     family, model, stepping = family_model_stepping(signature)
-    microarchitecture, design = _names(vendor(table), family, model, stepping)
+    name = brand(table)
+    microarchitecture, design = _names(_makers(vendor(table), name), family, model, stepping)
     return Identity(
         vendor_name(table.registers(0)),
-        brand(table),
+        name,
         family,
         model,
         stepping,
@@ -88,9 +89,16 @@ def _rows() -> dict[tuple[str, int], list[tuple[range, range | None, str, str]]]
     return rows
 
 
-def _names(who: str, family: int, model: int, stepping: int) -> tuple[str, str] | tuple[None, None]:
-    for maker in (who, FAMILIES.get(who)):
-        for models, steppings, microarchitecture, design in _rows().get((maker or "", family), ()):
+def _makers(who: str, name: str) -> tuple[str, ...]:
+    """Say under which makers a processor is listed. Zhaoxin's first ones have Centaur's vendor name, and their own in the brand."""
+    if who == "centaur" and name.startswith("ZHAOXIN"):
+        return "zhaoxin", who
+    return who, FAMILIES.get(who, who)
+
+
+def _names(makers: tuple[str, ...], family: int, model: int, stepping: int) -> tuple[str, str] | tuple[None, None]:
+    for maker in makers:
+        for models, steppings, microarchitecture, design in _rows().get((maker, family), ()):
             if model in models and (steppings is None or stepping in steppings):
                 return microarchitecture, design
     return None, None
