@@ -173,8 +173,8 @@ class Snapshot:
 
     `raw` is the CPUID instruction as user space sees it; `supported`, `emulated` and `hyperv` are KVM_GET_SUPPORTED_CPUID,
     KVM_GET_EMULATED_CPUID and KVM_GET_SUPPORTED_HV_CPUID; `msrs` the feature MSRs by KVM's system ioctl; `cpuinfo` lines of
-    /proc/cpuinfo on one CPU; `params` kernel module parameters as "kvm_intel.nested"; `named` features that QEMU or libvirt
-    tell of by name, without any CPUID, and whether the CPU has them; `table` a table made for KVM_SET_CPUID2; `kept`
+    /proc/cpuinfo on one CPU; `params` kernel module parameters as "kvm_intel.nested"; `named` features that QEMU, libvirt or
+    a CPU template tell of by name, without any CPUID, and whether the CPU has them; `table` a table made for KVM_SET_CPUID2; `kept`
     what KVM_GET_CPUID2 gave back after `table` (or, without one, `supported`) was handed to KVM_SET_CPUID2, and `set_result` that call's
     return value. `cpu` and `kernel` say where it was taken; `notes` are free lines.
     """

@@ -5,7 +5,7 @@
     MSR index ok value                          a feature MSR; ok is what KVM_GET_MSRS returned, 1 where it was read
     CPUINFO name value…                         a line of /proc/cpuinfo
     PARAM module.parameter value                a kernel module's parameter
-    NAMED feature on                            a feature that QEMU or libvirt tell of by name, or `off`
+    NAMED feature on                            a feature told by name or place (by QEMU, libvirt, a CPU template), or `off`
     CPU …, KERNEL …                             where it was taken
     SETRC n                                     return value of KVM_SET_CPUID2 for the TAB table, else for SUP (GOT: what it kept)
 

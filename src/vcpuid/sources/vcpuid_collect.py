@@ -203,8 +203,8 @@ class Snapshot:
 
     `raw` is the CPUID instruction as user space sees it; `supported`, `emulated` and `hyperv` are KVM_GET_SUPPORTED_CPUID,
     KVM_GET_EMULATED_CPUID and KVM_GET_SUPPORTED_HV_CPUID; `msrs` the feature MSRs by KVM's system ioctl; `cpuinfo` lines of
-    /proc/cpuinfo on one CPU; `params` kernel module parameters as "kvm_intel.nested"; `named` features that QEMU or libvirt
-    tell of by name, without any CPUID, and whether the CPU has them; `table` a table made for KVM_SET_CPUID2; `kept`
+    /proc/cpuinfo on one CPU; `params` kernel module parameters as "kvm_intel.nested"; `named` features that QEMU, libvirt or
+    a CPU template tell of by name, without any CPUID, and whether the CPU has them; `table` a table made for KVM_SET_CPUID2; `kept`
     what KVM_GET_CPUID2 gave back after `table` (or, without one, `supported`) was handed to KVM_SET_CPUID2, and `set_result` that call's
     return value. `cpu` and `kernel` say where it was taken; `notes` are free lines.
     """
@@ -775,6 +775,8 @@ def _text(path: str) -> str:
 _TABLES = {"SUP": "supported", "EMU": "emulated", "HV": "hyperv", "TAB": "table", "GOT": "kept"}
 _KINDS = {"RAW", "MSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *_TABLES}
 _EMPTY = "empty"
+ENTRY_LIMIT = 4096
+"""Entries of a table, in any form: KVM takes 256 (KVM_MAX_CPUID_ENTRIES, arch/x86/include/asm/kvm_host.h), and no processor has as many."""
 
 
 def _is_note(line: str) -> bool:
@@ -786,8 +788,8 @@ def _is_note(line: str) -> bool:
 def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
     """Yield the lines of a snapshot, without line ends; `parse_snapshot` reads them back to an equal value.
 
-    Raises InputError where it would not: a text of several lines, a name with a space, a note that reads as a fact, two RAW answers
-    of one leaf or RAW flags.
+    Raises InputError where it would not: a text of several lines or with half of a character, a name with a space, a note that reads as a
+    fact, two RAW answers of one leaf, RAW flags or a table of more than ENTRY_LIMIT entries.
     """
     _check(snapshot)
     if snapshot.cpu is not None:
@@ -824,8 +826,8 @@ def _entries(kind: str, table: CpuidTable | None) -> Iterator[str]:
 def _check(snapshot: Snapshot) -> None:
     pairs = [*snapshot.cpuinfo.items(), *snapshot.params.items(), *((name, "on") for name in snapshot.named)]
     for text in (snapshot.cpu or "", snapshot.kernel or "", *snapshot.notes, *(text for pair in pairs for text in pair)):
-        if any(character < " " and character != "\t" for character in text):
-            raise InputError(f"a snapshot cannot hold the control characters of {text[:40]!r}")
+        if any((character < " " and character != "\t") or "\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(f"a snapshot cannot hold {text[:40]!r}: it has control characters, or half of a character")
     for name, value in pairs:
         if not name or " " in name or value != value.strip():
             raise InputError(f"a snapshot cannot hold the name {name[:40]!r} with the value {value[:40]!r}")
@@ -834,6 +836,8 @@ def _check(snapshot: Snapshot) -> None:
             raise InputError(f"a snapshot cannot hold the note {note[:40]!r}: it would not read as one")
     if any(entry.flags for entry in snapshot.raw) or len({entry[:2] for entry in snapshot.raw}) < len(snapshot.raw):
         raise InputError("a snapshot's RAW entries have no flags, and there is one for a leaf and sub-leaf")
+    if any(len(getattr(snapshot, name) or ()) > ENTRY_LIMIT for name in ("raw", *_TABLES.values())):
+        raise InputError(f"a snapshot's tables have at most {ENTRY_LIMIT} entries")
 
 
 # ---------------- vcpuid.sources.collector
