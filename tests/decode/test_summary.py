@@ -425,14 +425,15 @@ def test_what_a_processor_answers_to_leaf_0x40000000_is_no_hypervisor() -> None:
 
 
 def test_bits_that_real_processors_set_have_names() -> None:
-    def flags(function: int, *registers: int) -> set[str]:
-        return {value.field.name for value in decode.leaf(Entry(function, 0, 0, *registers), "amd").values() if value.raw}
+    def flags(function: int, *registers: int, who: str = "amd") -> set[str]:
+        return {value.field.name for value in decode.leaf(Entry(function, 0, 0, *registers), who).values() if value.raw}
 
     assert flags(0x80000007, 0, 0x3B, 0, 0) >= {"pfeh", "lwsmi"}
     assert flags(0x8000001B, 0x81800, 0, 0, 0) == {"ibs_l3_miss_filter", "ibs_load_lat_filter", "ibs_dtlb_pgsize"}
     assert flags(0x80000008, 0, 1 << 10 | 1 << 9, 0, 0) == {"wbnoinvd", "lbr_extn"}
     assert flags(0x8000000A, 0, 0, 0, 1 << 11) == {"encrypted_mcode_patch"}
     assert flags(0x80000001, 0, 0, 1 << 25, 0) == {"stream_perf_mon"}
+    assert flags(0x40000003, 0, 1 << 19, 0, 1 << 28, who="hyperv") == {"hv_fast_hypercall_output", "hv_cross_vtl_flush"}
 
 
 def test_reserved_bits_that_are_set_are_shown() -> None:
