@@ -429,6 +429,7 @@ def test_bits_that_real_processors_set_have_names() -> None:
         return {value.field.name for value in decode.leaf(Entry(function, 0, 0, *registers), who).values() if value.raw}
 
     assert flags(0x80000007, 0, 0x3B, 0, 0) >= {"pfeh", "lwsmi"}
+    assert flags(0x80000007, 0x0D6B0101, 0, 0, 0) == {"n_feedback_monitors", "feedback_version", "feedback_max_wrap_time"}
     assert flags(0x8000001B, 0x81800, 0, 0, 0) == {"ibs_l3_miss_filter", "ibs_load_lat_filter", "ibs_dtlb_pgsize"}
     assert flags(0x80000008, 0, 1 << 10 | 1 << 9, 0, 0) == {"wbnoinvd", "lbr_extn"}
     assert flags(0x8000000A, 0, 0, 0, 1 << 11) == {"encrypted_mcode_patch"}
