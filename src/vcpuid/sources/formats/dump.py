@@ -167,16 +167,17 @@ def _numbered(cpu: _Cpu, said: Sequence[Line], source: str) -> tuple[dict[tuple[
             function, index = what.place
             leaves.setdefault((function, index if what.numbered else None), []).append((line, what.entry))
     entries: dict[tuple[int, int], Entry] = {}
-    notes: list[str] = []
+    counted: list[str] = []
     for (function, told), answers in leaves.items():
         indices = _indices(function, answers, source) if told is None else [told] * len(answers)
         if told is None and max(indices):
-            notes.append(f"the dump does not number the sub-leaves of leaf {function:x}: they are counted in its order")
+            counted.append(f"{function:x}")
         for index, (line, entry) in zip(indices, answers, strict=True):
             entry = entry._replace(index=index)
             if entries.setdefault((function, index), entry) != entry:
                 raise InputError(f"a second, different answer of CPUID {function:x}.{index:x}", source=source, line=line)
-    return entries, notes
+    note = f"the dump does not number the sub-leaves of leaf {', '.join(counted)}: they are counted in its order"
+    return entries, [note] if counted else []
 
 
 def _indices(function: int, answers: Sequence[tuple[int, Entry]], source: str) -> list[int]:
