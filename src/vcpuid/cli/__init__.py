@@ -7,6 +7,7 @@ a verb answers with 0 or 1, that is its answer, read or not, in every format.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -50,6 +51,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; an error that vcpuid raises on purpose becomes one line on standard error and its exit status."""
+    gc.disable()  # a process of a second has no use for it: hardly anything here is garbage but what its last reference frees
     if "_VCPUID_COMPLETE" in os.environ:
         from vcpuid.cli.completion import register
 

@@ -53,9 +53,9 @@ def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, 
         emit(_differences(part, [pick(cpu, part, source)[1] for cpu in cpus], picked), form)
         return
     if each:
-        damaged: list[InputError] = []
+        damaged: list[int] = []
         emit_each(_each(source, part, picked, full, form, damaged), form)
-        sys.exit(damaged[0].exit_status if damaged else 0)
+        sys.exit(max(damaged, default=0))
     cpus = read_cpus(source)
     name, table = pick(cpus[0], part, source)
     sheet = _sheet(name, table, picked, full, form, [other for cpu in cpus if (other := getattr(cpu, name))])
@@ -64,15 +64,15 @@ def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, 
     emit(sheet, form)
 
 
-def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, damaged: list[InputError]) -> Iterator[tuple[str, Sheet]]:
-    """Decode a pile of dumps, with one of them in memory at a time; what is damaged is told, put into `damaged`, and left out.
+def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, damaged: list[int]) -> Iterator[tuple[str, Sheet]]:
+    """Decode a pile of dumps, with one of them in memory at a time; what is damaged is told, its status put into `damaged`, and left out.
 
     Raises InputError where there is nothing to decode: no file, or the leaves in none.
     """
     from vcpuid import sources
 
     def tell(error: InputError) -> None:
-        damaged.append(error)
+        damaged.append(error.exit_status)  # not the error, which would keep the dump
         print(f"vcpuid: {error}", file=sys.stderr)
 
     found = shown = False
@@ -83,8 +83,9 @@ def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, 
         except InputError as error:
             tell(error)
             continue
+        alike = {name: [table for kind, table in tables if kind == name] for name in {name for name, _ in tables}}
         for number, (name, table) in enumerate(tables):
-            sheet = _sheet(name, table, wanted, full, form, [other for kind, other in tables if kind == name])
+            sheet = _sheet(name, table, wanted, full, form, alike[name])
             if sheet is not None:
                 shown = True
                 yield (f"{file}#{number}" if len(tables) > 1 else file), sheet

@@ -77,9 +77,11 @@ class _Lines(dict[str, Line]):
 
     def _look(self, line: str) -> Line:
         if found := self._form.answer(line):
-            leaf, *words = found.groups()
-            index = words.pop(-1 if self._form.number_last else 0)
-            function, *registers = _WORDS.unpack(bytes.fromhex(leaf + "".join(words)))
+            if self._form.number_last:
+                leaf, a, b, c, d, index = found.groups()
+            else:
+                leaf, index, a, b, c, d = found.groups()
+            function, *registers = _WORDS.unpack(bytes.fromhex(leaf + a + b + c + d))
             return answer(function, None if index is None else int(index, 16), registers)
         if self._form.heading(line):
             return HEADING
