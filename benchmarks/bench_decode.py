@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vcpuid import decode, sources
-from vcpuid.decode.leaves import forget
+from vcpuid.decode.leaves import _spell, _spell_word, _split
 from vcpuid.sources.files import SIZE_LIMIT
 from vcpuid.sources.formats import cpuid_r
 
@@ -52,7 +52,8 @@ def taken(dump: str) -> bool:
 
 def show(files: list[Path]) -> None:
     """Read each file and print every field of its CPUs to nowhere, one dump at a time in memory."""
-    forget()
+    for remembered in (_split, _spell_word, _spell):
+        remembered.cache_clear()
     with open(os.devnull, "w") as out:
         for file in files:
             for cpu in sources.read_all(file):

@@ -1,4 +1,4 @@
-"""Times a job: the one way in which the benchmarks of this folder do."""
+"""Times a job that is run over and over; benchmarks whose jobs take turns have loops of their own."""
 
 from __future__ import annotations
 

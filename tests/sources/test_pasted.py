@@ -60,6 +60,14 @@ def test_quoted_cpus_stay_apart() -> None:
     assert [cpu.raw for cpu in parse(quoted, "report")] == [RAW, other.raw]
 
 
+@pytest.mark.parametrize("said", ["here is the rest of CPU:", "What is wrong with this CPU:", "Output for CPU 1:"])
+@pytest.mark.parametrize("place", [0, 3, -1])
+def test_prose_is_no_heading(said: str, place: int) -> None:
+    lines = list(write([CPU], "cpuid"))
+    lines.insert(place % (len(lines) + 1), said)
+    assert [cpu.raw for cpu in parse("\n".join(lines) + "\n", "report")] == [RAW]
+
+
 @pytest.mark.parametrize("mark", ["", "> ", "| "])
 @pytest.mark.parametrize("width", [60, 72, 80])
 def test_lines_that_a_mailer_has_wrapped(mark: str, width: int) -> None:

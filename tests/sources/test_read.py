@@ -44,6 +44,13 @@ def give_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
+@pytest.mark.parametrize("begin", ["[pid 12] ", "[    0.123456] ", "RAW "])
+def test_a_long_line_of_a_log_is_no_json(begin: str, host: Path) -> None:
+    host.write_text(begin + "x" * (files.LINE_LIMIT + 1) + "\n")
+    with pytest.raises(InputError, match=r"host.txt:1: a line of more than 65536 bytes"):
+        read(host)
+
+
 def test_a_plain_file(host: Path) -> None:
     host.write_text(TEXT)
     snapshot = read(host)

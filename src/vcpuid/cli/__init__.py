@@ -51,7 +51,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; an error that vcpuid raises on purpose becomes one line on standard error and its exit status."""
-    gc.disable()  # a process of a second has no use for it: hardly anything here is garbage but what its last reference frees
+    gc.set_threshold(100_000)  # of what a verb makes, hardly anything outlives its last reference; to look for it takes time
     if "_VCPUID_COMPLETE" in os.environ:
         from vcpuid.cli.completion import register
 

@@ -80,12 +80,6 @@ def _spell(entry: Entry, whose: Parties) -> str:
     return "".join(map(_spell_word, layout(function, index, whose.of(function)), bits))
 
 
-def forget() -> None:
-    """Forget what is remembered of registers, as a process that has just begun; how they are laid out stays."""
-    for remembered in (_split, _spell_word, _spell):
-        remembered.cache_clear()
-
-
 def leaf(entry: Entry, who: str = "") -> Leaf:
     """Decode one entry as `who` means it."""
     function, index, _, *bits = entry

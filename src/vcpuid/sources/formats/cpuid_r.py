@@ -4,8 +4,7 @@
        0x00000007 0x00: eax=0x00000001 ebx=0xf1bf07ab ecx=0x00405fc6 edx=0x00000010
 
 With -1 the heading is `CPU:`. Old versions print no sub-leaf. The lines are found inside other text, too: cpuid prints the leaves that it
-cannot decode the same way, and people paste them behind `> ` or a time of day, or wrapped by
-a mailer.
+cannot decode the same way, and people paste them behind `> ` or a time of day, or as a mailer wrapped them.
 """
 
 from __future__ import annotations
@@ -16,13 +15,15 @@ from collections.abc import Iterator, Sequence
 from vcpuid.cpuid import Snapshot
 from vcpuid.sources.formats.dump import Form, read_lines
 from vcpuid.sources.formats.form import Format
+from vcpuid.sources.formats.pasted import QUOTE
 
-_HEADING = re.compile(r"(?:.*\W)?CPU(?: \d+)?:\s*$")
+_HEADING = re.compile(rf"{QUOTE}CPU(?: \d+)?:\s*$")
 _ANSWER = re.compile(
     r"\b0x([0-9a-f]{8})(?: 0x([0-9a-f]{2,8}))?:"
     r" eax=0x([0-9a-f]{8}) ebx=0x([0-9a-f]{8}) ecx=0x([0-9a-f]{8}) edx=0x([0-9a-f]{8})\b"
 )
-_WRAPPED = re.compile(r"\n[>| \t]*e[bcd]x=0x[^\n]*(?:\n[>| \t]*e[bcd]x=0x[^\n]*)*")
+_REST = rf"\n{QUOTE}e[bcd]x=0x[^\n]*"
+_WRAPPED = re.compile(f"{_REST}(?:{_REST})*")
 _BEGINS = re.compile(r"\beax=0x|\b0x[0-9a-f]{8} 0x[0-9a-f]{2,8}:|^ {0,3}0x[0-9a-f]{8}\b")
 _SIGN = re.compile(r"\b0x[0-9a-f]{8}(?: 0x[0-9a-f]{2,8})?: eax=0x[0-9a-f]")
 _FORM = Form(_HEADING.match, _ANSWER.search, _BEGINS.search, "0x00000000 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000")

@@ -10,7 +10,9 @@ from vcpuid.sources.formats.mixed import form_in
 LIMIT = 1 << 20
 """Characters of a text; trackers of bugs and mail servers take no larger ones."""
 
-_QUOTE = r"(?:[ \t]*[>|])+"
+QUOTE = r"(?:[ \t]*[>|])*[ \t]*"
+"""What mail puts before a line that it quotes, and blanks; a pattern that matches nothing, too."""
+
 _PROGRAM = r"(?:\S+ (?:kernel|\S+\[\d+\]): )?"
 _TIME = (
     r"\[[ \d]+\.\d+\] ?",  # the kernel's log
@@ -18,7 +20,7 @@ _TIME = (
     rf"[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d {_PROGRAM}",  # syslog
     r"\d\d:\d\d:\d\d(?:\.\d+)? ",
 )
-_AROUND = re.compile(rf"^(?:{_QUOTE})?[ \t]*(?:{'|'.join(_TIME)})?[ \t]*(?:```.*)?", re.MULTILINE)
+_AROUND = re.compile(rf"^{QUOTE}(?:{'|'.join(_TIME)})?[ \t]*(?:```.*)?", re.MULTILINE)
 _MARKUP = re.compile("[<>{}]")
 
 
