@@ -13,8 +13,7 @@ from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.errors import InputError
 from vcpuid.sources import files, read_all
 from vcpuid.sources.formats import documents, parse
-from vcpuid.sources.formats.dump import CPU_LIMIT
-from vcpuid.sources.snapshot import ENTRY_LIMIT
+from vcpuid.sources.snapshot import CPU_LIMIT, ENTRY_LIMIT
 
 FIELDS = ("function", "index", "flags", "eax", "ebx", "ecx", "edx")
 

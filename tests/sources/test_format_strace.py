@@ -13,8 +13,7 @@ from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
 from vcpuid.sources import read_all
 from vcpuid.sources.formats import parse
-from vcpuid.sources.formats.dump import CPU_LIMIT
-from vcpuid.sources.snapshot import ENTRY_LIMIT
+from vcpuid.sources.snapshot import CPU_LIMIT, ENTRY_LIMIT
 
 
 def entries(edx: int) -> str:

@@ -7,8 +7,7 @@ import pytest
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
 from vcpuid.sources.formats import parse
-from vcpuid.sources.formats.dump import CPU_LIMIT
-from vcpuid.sources.snapshot import ENTRY_LIMIT
+from vcpuid.sources.snapshot import CPU_LIMIT, ENTRY_LIMIT
 
 
 def cpuid(function: int, eax: int = 1) -> str:

@@ -28,6 +28,9 @@ _HAS = {"on": True, "off": False}
 ENTRY_LIMIT = 4096
 """Entries of a table, in any form: KVM takes 256 (KVM_MAX_CPUID_ENTRIES, arch/x86/include/asm/kvm_host.h), and no processor has as many."""
 
+CPU_LIMIT = 8192
+"""CPUs of a dump, in any form: as many as Linux can run on (NR_CPUS, arch/x86/Kconfig)."""
+
 _NOTE_LIMIT = 1000
 _HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
 

@@ -17,9 +17,8 @@ from typing import Any
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.documents import is_object, parse_json
-from vcpuid.sources.formats.dump import CPU_LIMIT
 from vcpuid.sources.formats.form import Format
-from vcpuid.sources.snapshot import ENTRY_LIMIT
+from vcpuid.sources.snapshot import CPU_LIMIT, ENTRY_LIMIT
 
 _FIELDS = ("function", "index", "flags", "eax", "ebx", "ecx", "edx")
 _SIGN = re.compile(r'"snapshots"\s*:\s*\{')

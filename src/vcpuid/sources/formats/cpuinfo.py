@@ -7,9 +7,9 @@ from itertools import islice
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
-from vcpuid.sources.formats.dump import CPU_LIMIT
 from vcpuid.sources.formats.form import Format, line_begins
 from vcpuid.sources.proc_cpuinfo import cpuinfo_blocks
+from vcpuid.sources.snapshot import CPU_LIMIT
 
 _SIGN = r"flags[ \t]*:"
 _PROCESSOR = re.compile(r"^processor[ \t]*:", re.MULTILINE)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.mixed import refuse_mixed
-from vcpuid.sources.snapshot import ENTRY_LIMIT
+from vcpuid.sources.snapshot import CPU_LIMIT, ENTRY_LIMIT
 from vcpuid.sources.walk import SUBLEAVES
 
 _HEXADECIMAL = re.compile("[0-9A-Fa-f]")
@@ -20,9 +20,6 @@ _AVX = (0x100, 0x240)
 
 _WORDS = Struct(">5I")
 """Leaf and registers, as a line spells them."""
-
-CPU_LIMIT = 8192
-"""CPUs of a dump: as many as Linux can run on (NR_CPUS of x86)."""
 
 
 class Answer(NamedTuple):

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.documents import line_of, parse_xml
-from vcpuid.sources.formats.dump import CPU_LIMIT
 from vcpuid.sources.formats.form import Format
 from vcpuid.sources.formats.names import features, nameless
+from vcpuid.sources.snapshot import CPU_LIMIT
 
 if TYPE_CHECKING:
     from vcpuid.cpuid.features import Feature

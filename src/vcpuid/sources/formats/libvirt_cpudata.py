@@ -19,9 +19,8 @@ from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.cpuid.registers import MsrTable
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.documents import line_of, number, parse_xml
-from vcpuid.sources.formats.dump import CPU_LIMIT
 from vcpuid.sources.formats.form import Format
-from vcpuid.sources.snapshot import ENTRY_LIMIT
+from vcpuid.sources.snapshot import CPU_LIMIT, ENTRY_LIMIT
 
 _NOTE = "libvirt does not say whether the values of MSRs are KVM's or the processor's own"
 _SIGN = re.compile(r"<cpudata[\s>]")

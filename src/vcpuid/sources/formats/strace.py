@@ -16,9 +16,8 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
-from vcpuid.sources.formats.dump import CPU_LIMIT
 from vcpuid.sources.formats.form import Format
-from vcpuid.sources.snapshot import ENTRY_LIMIT
+from vcpuid.sources.snapshot import CPU_LIMIT, ENTRY_LIMIT
 
 _FLAGS = {"KVM_CPUID_FLAG_SIGNIFCANT_INDEX": 1, "KVM_CPUID_FLAG_STATEFUL_FUNC": 2, "KVM_CPUID_FLAG_STATE_READ_NEXT": 4}
 _SUPPORTED, _EMULATED, _SET = "KVM_GET_SUPPORTED_CPUID", "KVM_GET_EMULATED_CPUID", "KVM_SET_CPUID2"
