@@ -48,8 +48,8 @@ def test_every_verb_has_a_page_that_names_every_option(tmp_path: Path) -> None:
     root = click.Context(cli, info_name="vcpuid")
     assert {path.stem for path in tmp_path.iterdir()} == {"index", *cli.list_commands(root)}
     for name in cli.list_commands(root):
-        assert f"\n{name}\n" in (tmp_path / "index.md").read_text()
-        text = (tmp_path / f"{name}.md").read_text()
+        assert f"\n{name}\n" in (tmp_path / "index.md").read_text(encoding="utf-8")
+        text = (tmp_path / f"{name}.md").read_text(encoding="utf-8")
         assert text.startswith(f"# {name}\n")
         verb = cli.get_command(root, name)
         assert verb is not None
@@ -70,9 +70,9 @@ def checked(site: Path, page: str, style: str = "") -> tuple[int, str]:
     """Lay a site of two pages out and check it."""
     (site / "folder").mkdir()
     (site / "_static").mkdir()
-    (site / "index.html").write_text(page)
-    (site / "folder" / "b.html").write_text('<p id="there"><a href="../index.html">back</a>')
-    (site / "_static" / "a.css").write_text(style)
+    (site / "index.html").write_text(page, encoding="utf-8")
+    (site / "folder" / "b.html").write_text('<p id="there"><a href="../index.html">back</a>', encoding="utf-8")
+    (site / "_static" / "a.css").write_text(style, encoding="utf-8")
     done = subprocess.run([sys.executable, CHECK, site], capture_output=True, text=True, timeout=60)
     return done.returncode, done.stderr
 

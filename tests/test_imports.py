@@ -48,7 +48,7 @@ def rule(path: Path) -> tuple[str, ...]:
 
 def imports(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -76,7 +76,9 @@ def test_the_core_needs_the_standard_library_alone(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in MODULES if name(p).split("/")[0] in CORE and name(p) not in DEVICES], ids=name)
 def test_nothing_below_the_sources_opens_a_file(path: Path) -> None:
     calls = {
-        node.func.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        node.func.id
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert "open" not in calls
     assert not imports(path) & {"os", "io", "pathlib", "socket", "subprocess", "fcntl", "mmap", "ctypes"}

@@ -28,7 +28,7 @@ def test_every_verb_has_a_page_that_names_every_option(tmp_path: Path) -> None:
     contexts = {context.command_path.replace(" ", "-") + ".1": context for context in walk(click.Context(cli, info_name="vcpuid"))}
     assert {path.name for path in tmp_path.iterdir()} == set(contexts)
     for page, context in contexts.items():
-        text = (tmp_path / page).read_text().replace("\\-", "-")
+        text = (tmp_path / page).read_text(encoding="utf-8").replace("\\-", "-")
         for parameter in context.command.params:
             if isinstance(parameter, click.Option):
                 assert all(option in text for option in parameter.opts), f"{page}: {parameter.opts}"

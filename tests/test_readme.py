@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text()
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 SESSIONS = [
     (command, output)
-    for text in (TEXT, (ROOT / "docs" / "crash.md").read_text())
+    for text in (TEXT, (ROOT / "docs" / "crash.md").read_text(encoding="utf-8"))
     for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     for command, output in re.findall(r"^\$ (vcpuid [^\n]*)\n(.*?)(?=^\$ |\Z)", block, re.MULTILINE | re.DOTALL)
 ]

@@ -17,7 +17,7 @@ from vcpuid.errors import InputError
 from vcpuid.versions import KERNELS, QEMUS
 
 ROOT = Path(__file__).parents[1]
-PARTIES = json.loads((ROOT / "tests" / "parties.json").read_text())["parties"]
+PARTIES = json.loads((ROOT / "tests" / "parties.json").read_text(encoding="utf-8"))["parties"]
 
 Row = dict[str, Any]
 
@@ -51,9 +51,9 @@ SOME = [
 
 @pytest.fixture
 def page(tools: tuple[ModuleType, ModuleType], tmp_path: Path) -> str:
-    (tmp_path / "figures.json").write_text(json.dumps(SOME))
+    (tmp_path / "figures.json").write_text(json.dumps(SOME), encoding="utf-8")
     tools[1].main(tmp_path / "figures.json", tmp_path / "folder" / "page.md")
-    return (tmp_path / "folder" / "page.md").read_text()
+    return (tmp_path / "folder" / "page.md").read_text(encoding="utf-8")
 
 
 def cell(page: str, section: str, row: tuple[str, ...], column: str) -> str:
@@ -104,25 +104,25 @@ def test_a_run_that_compared_nothing_still_names_every_release(tools: tuple[Modu
 def test_figures_of_a_party_that_nobody_knows_are_refused(tools: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     for text in ("", "{", json.dumps([{"party": "vCPU"}]), json.dumps([SOME[0] | {"party": "magic"}])):
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=r"not the figures of a run|has no magic"):
             tools[0].read_figures(file)
 
 
 def test_tables_in_documents_are_written_and_held_to_the_run(tools: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:
     run, document = tmp_path / "figures.json", tmp_path / "page.md"
-    run.write_text(json.dumps(SOME))
-    document.write_text("Before.\n\n<!-- figures: kernel dumps -->\n\n\nAfter.\n")
+    run.write_text(json.dumps(SOME), encoding="utf-8")
+    document.write_text("Before.\n\n<!-- figures: kernel dumps -->\n\n\nAfter.\n", encoding="utf-8")
     assert tools[0].main("check", run, document) == 1
     assert tools[0].main("write", run, document) == 0
-    text = document.read_text()
+    text = document.read_text(encoding="utf-8")
     assert "| vCPU |" in text
     assert "| Linux 7.3 | 1,000 of 1,000 | `test_it.py` |\n" in text
     assert text.startswith("Before.\n")
     assert text.endswith("|\n\nAfter.\n")
     assert "QEMU tables" not in text
     assert tools[0].main("check", run, document) == 0
-    document.write_text(text.replace("1,000 of 1,000", "1,001 of 1,001"))
+    document.write_text(text.replace("1,000 of 1,000", "1,001 of 1,001"), encoding="utf-8")
     assert tools[0].main("check", run, document) == 1
 
 
@@ -136,8 +136,8 @@ def test_a_run_without_the_data_leaves_the_line_of_one_that_had_it(tools: tuple[
 
 @pytest.mark.parametrize("act", ["read", "check"])
 def test_a_document_without_a_marker_is_refused(tools: tuple[ModuleType, ModuleType], act: str, tmp_path: Path) -> None:
-    (tmp_path / "figures.json").write_text("[]")
-    (tmp_path / "page.md").write_text("No table.\n")
+    (tmp_path / "figures.json").write_text("[]", encoding="utf-8")
+    (tmp_path / "page.md").write_text("No table.\n", encoding="utf-8")
     with pytest.raises(InputError, match=f"nothing to {act}"):
         tools[0].main(act, tmp_path / "figures.json", tmp_path / "page.md")
 
@@ -152,7 +152,7 @@ def run(*arguments: str | Path) -> tuple[subprocess.CompletedProcess[str], Path]
 def test_a_run_writes_what_it_counted(tmp_path: Path) -> None:
     done, figures = run(tmp_path / "new" / "figures.json", "tests/linux/test_captures.py", "-k", "cpuinfo_is_what and Dhyana")
     assert done.returncode == 0, done.stdout
-    rows = json.loads(figures.read_text())
+    rows = json.loads(figures.read_text(encoding="utf-8"))
     assert {row.pop("kernel").split(".")[0] for row in rows} == {"6", "7"}
     expected = counted("/proc/cpuinfo", 1, 1, vendor="HygonGenuine") | {"test": "tests/linux/test_captures.py"}
     assert rows == [{key: value for key, value in expected.items() if key != "kernel"}] * 3
@@ -204,7 +204,7 @@ def test_live():
 
 
 def test_every_outcome_counts_as_what_it_is_and_no_row_lacks_its_origin(tmp_path: Path) -> None:
-    (tmp_path / "test_inner.py").write_text(INNER)
+    (tmp_path / "test_inner.py").write_text(INNER, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", f"--figures={tmp_path / 'figures.json'}"]
     done = subprocess.run(
         [*command, f"--rootdir={tmp_path}", "-c", ROOT / "pyproject.toml", tmp_path / "test_inner.py"],
@@ -216,7 +216,7 @@ def test_every_outcome_counts_as_what_it_is_and_no_row_lacks_its_origin(tmp_path
     assert "1 failed, 1 passed, 3 skipped, 4 errors" in done.stdout, done.stdout
     for test in ("test_lacking", "test_empty", "test_no_origin", "test_unknown_party"):
         assert re.search(rf"^ERROR \S*{test}", done.stdout, re.MULTILINE), done.stdout
-    rows = {row["party"]: row for row in json.loads((tmp_path / "figures.json").read_text())}
+    rows = {row["party"]: row for row in json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))}
     assert set(rows) == {"vCPU", "KVM supported", "live vCPU"}
     expected = counted("vCPU", 1, 2, 1, kernel="6.12.1", vendor="AuthenticAMD")
     assert rows["vCPU"] == expected | {"test": rows["vCPU"]["test"]}

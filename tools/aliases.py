@@ -67,9 +67,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--xen", required=True, metavar="RELEASE=TREE")
     release, _, tree = parser.parse_args().xen.partition("=")
-    places, names = known(json.loads((DATA / "features.json").read_text())["rows"])
-    listed = (HERE / "aliases.csv").read_text()
-    header = (Path(tree) / "xen/include/public/arch-x86/cpufeatureset.h").read_text()
+    places, names = known(json.loads((DATA / "features.json").read_text(encoding="utf-8"))["rows"])
+    listed = (HERE / "aliases.csv").read_text(encoding="utf-8")
+    header = (Path(tree) / "xen/include/public/arch-x86/cpufeatureset.h").read_text(encoding="utf-8")
     found = {(place, key_of(name)): (place, name) for place, name in (*rows(listed), *xen(header))}
     new = sorted(row for (place, key), row in found.items() if place in places and key not in names)
     sources = re.findall(r"^# source: (.+)$", listed, re.MULTILINE)

@@ -24,7 +24,7 @@ class Source:
     """A few C files read together; `symbol` gives a macro or an enumerator as a number, `table` an initialiser."""
 
     def __init__(self, paths: list[Path]) -> None:
-        self.text = "\n".join(strip(path.read_text()) for path in paths if path.exists())
+        self.text = "\n".join(strip(path.read_text(encoding="utf-8")) for path in paths if path.exists())
         self.macros: dict[str, str] = {}
         for name, body in re.findall(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+([^\n]+)$", self.text, flags=re.M):
             self.macros.setdefault(name, body)

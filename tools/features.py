@@ -148,12 +148,12 @@ def linux_headers(table: Table, tree: Path, bugs: dict[str, Any], kernel: int) -
     `bugs` tells the names in /proc/cpuinfo.
     """
     include = tree / "arch/x86/include"
-    features = (include / "asm/cpufeatures.h").read_text()
+    features = (include / "asm/cpufeatures.h").read_text(encoding="utf-8")
     for symbol, word, bit in re.findall(r"#define X86_BUG_(\w+)\s+X86_BUG\((?:\s*(\d+)\*32\s*\+)?\s*(\d+)\)", features):
         full = f"X86_BUG_{symbol}"
         if symbol in bugs:  # a number that is free again stays in the header as a comment
             table.add_linux(full, full, int(word or 0) * 32 + int(bit), bugs[symbol]["cpuinfo"], kernel)
-    vmx = (include / "asm/vmxfeatures.h").read_text()
+    vmx = (include / "asm/vmxfeatures.h").read_text(encoding="utf-8")
     for symbol, word, bit, cpuinfo in re.findall(r'#define VMX_FEATURE_(\w+)\s+\(\s*(\d+)\*32\+\s*(\d+)\)(?:\s*/\* "(\w*)")?', vmx):
         number = int(word) * 32 + int(bit)
         full = f"VMX_FEATURE_{symbol}"
@@ -164,11 +164,11 @@ def linux_headers(table: Table, tree: Path, bugs: dict[str, Any], kernel: int) -
         else:
             key = ("msr.48d", int(bit)) if number < 16 else full
         table.add_linux(key, full, number, vmx_cpuinfo(symbol, cpuinfo, vmx), kernel)
-    para = (include / "uapi/asm/kvm_para.h").read_text()
+    para = (include / "uapi/asm/kvm_para.h").read_text(encoding="utf-8")
     for prefix, word_name in KVM_WORDS.items():
         for symbol, bit in re.findall(rf"#define ({prefix}_\w+)\s+(\d+)\b", para):
             table.add_linux((word_name, int(bit)), symbol, None, None, kernel)
-    msrs = (include / "asm/msr-index.h").read_text()
+    msrs = (include / "asm/msr-index.h").read_text(encoding="utf-8")
     for symbol, bit in re.findall(r"#define (ARCH_CAP_\w+)\s+BIT(?:_ULL)?\((\d+)\)", msrs):
         table.add_linux(("msr.10a", int(bit)), symbol, None, None, kernel)
     for symbol, bit in re.findall(r"#define (MSR_IA32_CORE_CAPS_\w+)_BIT\s+(\d+)", msrs):
@@ -191,7 +191,7 @@ def manual_names(table: Table, path: Path, words: Iterable[str]) -> str:
 
     Raises SystemExit where the file's header does not put it in the public domain (CC0-1.0).
     """
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if "SPDX-License-Identifier: CC0-1.0" not in text:
         sys.exit(f"{path}: not under CC0-1.0")
     known = {*words, *(key[0] for key in table.linux.keys() | table.qemu.keys() | table.libvirt.keys() if not isinstance(key, str))}
@@ -238,7 +238,9 @@ def qemu_names(table: Table, catalog: dict[str, Any], tree: Path, release: int) 
     source = Source([target / "cpu.h", target / "kvm/hyperv-proto.h", target / "kvm/kvm.c"])
     source.text = re.sub(r"^[ \t]*#[ \t]*(if|else|endif).*$", "", source.text, flags=re.M)
     rows = source.table("kvm_hyperv_properties")
-    for name, symbol in re.findall(r'DEFINE_PROP_BIT64\("(hv-[\w-]+)", X86CPU, hyperv_features,\s*(\w+)', (target / "cpu.c").read_text()):
+    for name, symbol in re.findall(
+        r'DEFINE_PROP_BIT64\("(hv-[\w-]+)", X86CPU, hyperv_features,\s*(\w+)', (target / "cpu.c").read_text(encoding="utf-8")
+    ):
         for flags in rows[source.symbol(symbol)]["flags"]:
             register = ("eax", "ecx", "edx", "ebx")[flags["reg"]]  # R_EAX … R_EBX of target/i386/cpu.h
             for bit in range(32):
@@ -248,7 +250,7 @@ def qemu_names(table: Table, catalog: dict[str, Any], tree: Path, release: int) 
 
 def hyperv_names(table: Table, tree: Path) -> None:
     """Take the constants of QEMU's hyperv-proto.h, whose comments say which register the bits below them are of."""
-    text = (tree / "target/i386/kvm/hyperv-proto.h").read_text()
+    text = (tree / "target/i386/kvm/hyperv-proto.h").read_text(encoding="utf-8")
     leaves = {name: int(value, 16) for name, value in re.findall(r"#define (HV_CPUID_\w+)\s+(0x\w+)", text)}
     for leaf, register, body in re.findall(r"/\*\s+\* (HV_CPUID_\w+)\.(E.X) bits\s+\*/([^/]*)", text):
         for name, bit in re.findall(r"#define (HV_\w+)\s+\(1u << (\d+)\)", body):

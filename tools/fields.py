@@ -70,7 +70,7 @@ def cells(text: str, columns: int) -> Iterator[Row]:
 
 def kcpuid(path: Path) -> tuple[list[Row], list[Row], str]:
     """Read kcpuid's table: rows, titles and the generator's name; ends the program where it is not in the public domain."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     licence = re.search(r"SPDX-License-Identifier:\s*(.*)", text.split("\n", 1)[0])
     if licence is None or licence[1].strip() != LICENCE:
         sys.exit(f"{path}: its licence is {licence[1] if licence else 'not told'}; only {LICENCE} may be taken")
@@ -107,7 +107,7 @@ def field(leaf: str, subleaves: str, register: str, bits: str, who: str, name: s
 
 def merge(added: list[Row], base: list[Row]) -> list[Row]:
     """Put the rows of some vendors first; of two rows for the same bits and vendors, keep the added one. Features are left out."""
-    features = {row[0] for row in json.loads((DATA / "features.json").read_text())["rows"]}
+    features = {row[0] for row in json.loads((DATA / "features.json").read_text(encoding="utf-8"))["rows"]}
 
     def is_feature(word: str, bits: str) -> bool:
         leaf, span, register = word.split(".")
@@ -194,25 +194,27 @@ def main() -> None:
     version, _, path = parser.parse_args().linux.partition("=")
     tree = Path(path)
     base, titles, generator = kcpuid(tree / "tools/arch/x86/kcpuid/cpuid.csv")
-    added, more, sources = extra((HERE / "fields-extra.csv").read_text())
+    added, more, sources = extra((HERE / "fields-extra.csv").read_text(encoding="utf-8"))
     release = f"Linux {version}"
     source = {
         "script": "tools/fields.py",
         "rows": [f"tools/arch/x86/kcpuid/cpuid.csv of {release}, {generator}, {LICENCE}", *sources],
         "descriptors": [
             f"arch/x86/kernel/cpu/cpuid_0x2_table.c of {release}",
-            *re.findall(r"^# source: (.+)$", (HERE / "descriptors-extra.csv").read_text(), re.MULTILINE),
+            *re.findall(r"^# source: (.+)$", (HERE / "descriptors-extra.csv").read_text(encoding="utf-8"), re.MULTILINE),
         ],
-        "microarchitectures": re.findall(r"^# source: (.+)$", (HERE / "microarchitectures.csv").read_text(), re.MULTILINE),
+        "microarchitectures": re.findall(r"^# source: (.+)$", (HERE / "microarchitectures.csv").read_text(encoding="utf-8"), re.MULTILINE),
     }
     parts = {
         "titles": [*titles, *more],
         "rows": merge(added, base),
         "descriptors": descriptors(
-            (tree / "arch/x86/kernel/cpu/cpuid_0x2_table.c").read_text(), (HERE / "descriptors-extra.csv").read_text()
+            (tree / "arch/x86/kernel/cpu/cpuid_0x2_table.c").read_text(encoding="utf-8"),
+            (HERE / "descriptors-extra.csv").read_text(encoding="utf-8"),
         ),
         "microarchitectures": processors(
-            (HERE / "microarchitectures.csv").read_text(), (tree / "arch/x86/include/asm/intel-family.h").read_text()
+            (HERE / "microarchitectures.csv").read_text(encoding="utf-8"),
+            (tree / "arch/x86/include/asm/intel-family.h").read_text(encoding="utf-8"),
         ),
     }
     print("{\n" + f'"source": {json.dumps(source)}' + "".join(f',\n"{key}": {dump(rows)}' for key, rows in parts.items()) + "\n}")

@@ -94,7 +94,8 @@ class Glibc:
         source, program = scratch / "list.s", scratch / "list"
         quads = "\n".join(f".quad {name}" for name in self.functions)
         source.write_text(
-            f'.text\n.globl _start\n_start: lea list(%rip), %rdi\nint3\n.data\nlist:\n{quads}\n.section .note.GNU-stack,"",@progbits\n'
+            f'.text\n.globl _start\n_start: lea list(%rip), %rdi\nint3\n.data\nlist:\n{quads}\n.section .note.GNU-stack,"",@progbits\n',
+            encoding="utf-8",
         )
         _run("cc", "-nostartfiles", "-pie", "-Wl,-z,now,--unresolved-symbols=ignore-all", "-o", program, source, self.libc)
         return program
@@ -172,7 +173,7 @@ def _kill(pid: int) -> None:
 
 
 def _base(pid: int, file: Path) -> int:
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8").splitlines():
         if line.endswith(str(file.resolve())):
             return int(line.split("-")[0], 16)
     raise LookupError(file)

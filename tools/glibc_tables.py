@@ -98,12 +98,12 @@ def resolver(folder: Path, function: str) -> tuple[str, list[tuple[Row, str]]] |
     path = folder / f"{function}.c"
     if not path.exists():
         return None
-    text = strip(path.read_text())
+    text = strip(path.read_text(encoding="utf-8"))
     include = re.search(r'#\s*include "ifunc-([\w-]+)\.h"', text)
     generic = re.search(r"define GENERIC (\w+)", text)
     name = include[1] if include else function
     if include:
-        text = strip((folder / f"ifunc-{name}.h").read_text())
+        text = strip((folder / f"ifunc-{name}.h").read_text(encoding="utf-8"))
         default = re.search(r"define GENERIC\s+(\w+)", text)
         if default:
             name += f"-{generic[1]}" if generic else ""
@@ -123,7 +123,7 @@ def _variant(text: str, function: str) -> str:
 
 def usable(source: Path) -> list[tuple[Row, str]]:
     """Read update_active: for each feature what must hold beside its bit in CPUID."""
-    text = strip((source / "sysdeps/x86/cpu-features.c").read_text())
+    text = strip((source / "sysdeps/x86/cpu-features.c").read_text(encoding="utf-8"))
     body = re.search(r"^update_active \(.*?\)\s*\{(.*?)^\}", text, re.S | re.M)
     assert body
     plain = re.sub(r"^#\s*if CET_ENABLED.*?^#\s*endif", "", body[1], flags=re.S | re.M)
@@ -143,7 +143,7 @@ def usable(source: Path) -> list[tuple[Row, str]]:
 
 def places(source: Path) -> dict[str, str]:
     """Give each feature's bit of CPUID, as `7.0.ebx.5`."""
-    text = strip((source / "sysdeps/x86/include/cpu-features.h").read_text())
+    text = strip((source / "sysdeps/x86/include/cpu-features.h").read_text(encoding="utf-8"))
     bits = dict(re.findall(r"#define bit_cpu_(\w+)\s+\(1u << (\d+)\)", text))
     words = dict(re.findall(r"#define index_cpu_(\w+)\s+(CPUID_INDEX_\w+)", text))
     registers = dict(re.findall(r"#define reg_(\w+)\s+(e[abcd]x)", text))
@@ -157,14 +157,16 @@ def places(source: Path) -> dict[str, str]:
 
 def words(source: Path) -> list[str]:
     """Give the leaves in the order in which glibc keeps them (and ld.so --list-diagnostics prints them)."""
-    text = strip("".join((source / "sysdeps/x86" / name).read_text() for name in ("bits/platform/x86.h", "include/cpu-features.h")))
+    text = strip(
+        "".join((source / "sysdeps/x86" / name).read_text(encoding="utf-8") for name in ("bits/platform/x86.h", "include/cpu-features.h"))
+    )
     leaves = [_INDEX.fullmatch(name) for name in dict.fromkeys(re.findall(r"^\s*(CPUID_INDEX_\w+)\s*(?:=[^,\n]*)?,?$", text, re.M))]
     return [f"{leaf[1].lower()}.{leaf[2] or 0}" for leaf in leaves if leaf and leaf[1] != "MAX"]
 
 
 def tunables(source: Path) -> dict[str, str | None]:
     """Give the names that GLIBC_TUNABLES=glibc.cpu.hwcaps takes: features that can be put off, preferences with the feature they need."""
-    text = strip((source / "sysdeps/x86/cpu-tunables.c").read_text())
+    text = strip((source / "sysdeps/x86/cpu-tunables.c").read_text(encoding="utf-8"))
     found: dict[str, str | None] = {}
     for kind, names in re.findall(r"CHECK_GLIBC_IFUNC_(\w+)\s*\(\w+,\s*cpu_features,\s*([\w,\s]+)\)", text):
         name, *rest = [part.strip() for part in names.split(",")]
@@ -175,7 +177,7 @@ def tunables(source: Path) -> dict[str, str | None]:
 
 def without_xsave(source: Path) -> list[str]:
     """Give the features that glibc drops, after the tunables, where neither XSAVE nor XSAVEC is left."""
-    text = strip((source / "sysdeps/x86/cpu-features.c").read_text())
+    text = strip((source / "sysdeps/x86/cpu-features.c").read_text(encoding="utf-8"))
     block = text[text.index("bool disable_xsave_features") :].split("xsave_state_size = 0;")[1].split("}")[0]
     return re.findall(r"CPU_FEATURE_UNSET \(cpu_features, (\w+)\)", block)
 

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
         facts = json.loads(gzip.decompress(Path(facts_path).read_bytes()))
         table = Tree(Path(tree)).table(facts)
         release = ".".join(facts["kernel"].split(".")[:2])
-        (out / f"linux-{release}.json").write_text(dump(table) + "\n")
+        (out / f"linux-{release}.json").write_text(dump(table) + "\n", encoding="utf-8")
 
 
 class Tree:
@@ -44,7 +44,7 @@ class Tree:
     def read(self, path: str) -> str:
         """Return a file without its comments; empty where this release has no such file."""
         file = self.root / path
-        return re.sub(r"/\*.*?\*/", " ", file.read_text(), flags=re.DOTALL) if file.exists() else ""
+        return re.sub(r"/\*.*?\*/", " ", file.read_text(encoding="utf-8"), flags=re.DOTALL) if file.exists() else ""
 
     def table(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Join the facts and what the tree says."""
@@ -53,12 +53,12 @@ class Tree:
             "source": f"Linux {facts['kernel']}, read by tools/linux_tables.py",
             "words": [[name, facts["reverse_cpuid"].get(name)] for name in words],
             "features": [[name, row["word"], row["bit"], row["cpuinfo"]] for name, row in facts["features"].items()],
-            "bugs": list(flags_of((self.root / INCLUDE / "cpufeatures.h").read_text(), "X86_BUG_", r"X86_BUG\(\s*{}\)")),
+            "bugs": list(flags_of((self.root / INCLUDE / "cpufeatures.h").read_text(encoding="utf-8"), "X86_BUG_", r"X86_BUG\(\s*{}\)")),
             "scattered": list(scattered(self.read(CPU + "scattered.c"))),
             "deps": [
                 list(row) for row in re.findall(r"\{\s*X86_FEATURE_(\w+),\s*X86_FEATURE_(\w+),?\s*\}", self.read(CPU + "cpuid-deps.c"))
             ],
-            "vmx": list(flags_of((self.root / INCLUDE / "vmxfeatures.h").read_text(), "VMX_FEATURE_", r"\(\s*{}\)")),
+            "vmx": list(flags_of((self.root / INCLUDE / "vmxfeatures.h").read_text(encoding="utf-8"), "VMX_FEATURE_", r"\(\s*{}\)")),
             "models": {name: list(rows) for name, rows in self.lists().items()},
         }
 

@@ -27,7 +27,7 @@ SETTINGS = {
 
 def main() -> None:
     """Draw one panel a function: time against time with nothing hidden, by size."""
-    told = json.loads((DOCS / "strings.json").read_text())
+    told = json.loads((DOCS / "strings.json").read_text(encoding="utf-8"))
     times = {(row["hidden"], row["function"], row["size"]): row["ns"] for row in told["rows"]}
     sizes = sorted({row["size"] for row in told["rows"]})
     plt.rcParams |= {"svg.hashsalt": "vcpuid", "svg.fonttype": "none", "font.size": 8}

@@ -61,7 +61,7 @@ def main() -> None:
     trees = [argument.partition("=") for argument in sys.argv[1:]]
     since: dict[int, list[Any]] = {}
     for number, (release, _, tree) in enumerate(trees):
-        source = (Path(tree) / "target/i386/cpu.c").read_text()
+        source = (Path(tree) / "target/i386/cpu.c").read_text(encoding="utf-8")
         for code, row in descriptors(source).items():
             since.setdefault(code, [code, *row, release if number else None])
     releases = ", ".join(release for release, _, _ in trees)

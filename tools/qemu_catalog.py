@@ -90,7 +90,7 @@ def overlay(rows: list[Row], warnings: list[str]) -> None:
 
 def empty_host(command: str, cpu: str) -> list[str]:
     """Return what the program warns of on a host that supports nothing."""
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as host:
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as host:
         leaf = "0000001f 756e6547 6c65746e 49656e69"
         host.write(f"RAW 00000000.0 {leaf}\nSUP 00000000.0 f0 {leaf}\nMSR 8b 1 0\n")
         host.flush()
@@ -275,7 +275,7 @@ def main() -> None:
         table, aliases = properties(source, listed, base, rows)
         needs = dependencies(source, rows)
         models, by_alias = source_models(source, rows, aliases)
-        extra: Row = json.loads(options.extra.read_text()) if options.extra else {}
+        extra: Row = json.loads(options.extra.read_text(encoding="utf-8")) if options.extra else {}
         needs += extra.get("dependencies_more", [])
         if options.empty_host:
             models, by_alias = ask_models(
@@ -302,7 +302,7 @@ def main() -> None:
             "compat": compat(boards, set(listed)),
             "machines": machines(qemu, boards),
         }
-    (DATA / f"qemu-{options.release}.json").write_text(dump(catalog))
+    (DATA / f"qemu-{options.release}.json").write_text(dump(catalog), encoding="utf-8")
 
 
 if __name__ == "__main__":

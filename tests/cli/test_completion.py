@@ -196,7 +196,7 @@ def test_releases() -> None:
 def test_an_imported_qemu_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     (tmp_path / "vcpuid").mkdir()
-    (tmp_path / "vcpuid" / "imported.json").write_text('{"10.2-mine": {"binary": "/opt/qemu", "size": 1, "mtime_ns": 1}}')
+    (tmp_path / "vcpuid" / "imported.json").write_text('{"10.2-mine": {"binary": "/opt/qemu", "size": 1, "mtime_ns": 1}}', encoding="utf-8")
     assert offered("guest", "--qemu", "10.2") == ["10.2-mine"]
 
 
@@ -279,7 +279,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_nothing_that_goes_wrong_shows(shell: str, damage: str, tmp_path: Path) -> None:
     (tmp_path / "vcpuid").mkdir()
-    (tmp_path / "vcpuid" / "imported.json").write_text("{cut")
+    (tmp_path / "vcpuid" / "imported.json").write_text("{cut", encoding="utf-8")
     line, env = DAMAGES[damage]
     done = answer(shell, line, {name: text.replace("{broken}", str(tmp_path)) for name, text in env.items()})
     assert (done.returncode, done.stderr) == (0, "")

@@ -48,8 +48,8 @@ def test_a_part_is_chosen_and_written_to_a_file(tmp_path: Path) -> None:
 def test_all_cpus_or_the_one_with_a_number(tmp_path: Path) -> None:
     one = run(str(HOST), "--to", "cpuid").stdout
     file = tmp_path / "two.txt"
-    file.write_text(one + one.replace("CPU 0:", "CPU 1:").replace("0x00050654", "0x00050655"))
-    assert run(str(file), "--to", "cpuid").stdout == file.read_text()
+    file.write_text(one + one.replace("CPU 0:", "CPU 1:").replace("0x00050654", "0x00050655"), encoding="utf-8")
+    assert run(str(file), "--to", "cpuid").stdout == file.read_text(encoding="utf-8")
     done = run(f"{file}#1", "--to", "snapshot")
     assert done.stdout.splitlines()[1].startswith("RAW 00000001.0 00050655 ")
     assert not done.stderr

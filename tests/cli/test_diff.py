@@ -122,7 +122,10 @@ def neighbour(tmp_path: Path) -> str:
     """Another CPU of the host: its APIC id alone differs."""
     lines = gzip.decompress(Path(HOST).read_bytes()).decode().splitlines()
     there = tmp_path / "other.txt"
-    there.write_text("\n".join(line.replace("00010800", "02010800", 1) if line.startswith("RAW 00000001.0") else line for line in lines))
+    there.write_text(
+        "\n".join(line.replace("00010800", "02010800", 1) if line.startswith("RAW 00000001.0") else line for line in lines),
+        encoding="utf-8",
+    )
     return str(there)
 
 

@@ -96,9 +96,9 @@ def test_a_reader_that_goes_in_the_middle_of_a_large_answer() -> None:
 
 def test_a_pile_of_dumps_is_not_read_on_for_nobody(tmp_path: Path) -> None:
     good = "CPU 0:\n   0x00000000 0x00: eax=0x00000000 ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69\n"
-    (tmp_path / "1").write_text(good)
-    (tmp_path / "2").write_text(good)
-    (tmp_path / "3").write_text("nonsense")
+    (tmp_path / "1").write_text(good, encoding="utf-8")
+    (tmp_path / "2").write_text(good, encoding="utf-8")
+    (tmp_path / "3").write_text("nonsense", encoding="utf-8")
     assert run("decode", str(tmp_path), "--each").returncode == 3
     with nobody() as writer:
         done = run("decode", str(tmp_path), "--each", stdout=writer)

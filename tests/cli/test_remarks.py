@@ -21,7 +21,7 @@ EXCERPT = "leaf 0 is missing: this is a part of what CPUID answers"
 
 
 def dump(path: Path, snapshots: list[Snapshot], form: str) -> str:
-    path.write_text("".join(line + "\n" for line in write(snapshots, form)))
+    path.write_text("".join(line + "\n" for line in write(snapshots, form)), encoding="utf-8")
     return str(path)
 
 
@@ -50,6 +50,6 @@ def test_notes_in_a_file_of_ones_own_are_the_collectors(tmp_path: Path) -> None:
 
 def test_a_dump_on_standard_input_is_called_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     text = "".join(line + "\n" for line in write(PAIR, "cpuid"))
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8"))
     read_host("-")
     assert capsys.readouterr().err == f"vcpuid: standard input: {FIRST}\n"

@@ -109,7 +109,7 @@ def test_what_hyperv_asks_to_be_added_is_what_qemu_accepts() -> None:
 
 
 def test_the_documentation_shows_what_is_printed() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "worth.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "worth.md").read_text(encoding="utf-8")
     shown = [line for line in page.split("```")[1].splitlines() if line.startswith(("level", "glibc", "crypto", "clock"))]
     printed = run("worth", "--cpu", "IvyBridge", "--host", SKYLAKE, "--qemu", "10.0", "--glibc", "2.41").stdout.splitlines()
     assert len(shown) >= 7

@@ -280,7 +280,7 @@ def test_agreement_is_what_it_was() -> None:
 
 
 def test_the_documentation_has_these_figures() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
     equal, compared, equal_lists, lists_compared = (
         sum(int(line.split()[column]) for line in AGREEMENT.split("\n") if len(line.split()) > column) for column in range(1, 5)
     )

@@ -45,7 +45,7 @@ def origin(row: dict[str, Any]) -> dict[str, str | None]:
 
 
 def rows() -> list[Any]:
-    with gzip.open(CAPTURES / "qmp.jsonl.gz", "rt") as lines:
+    with gzip.open(CAPTURES / "qmp.jsonl.gz", "rt", encoding="utf-8") as lines:
         found = [json.loads(line) for line in lines]
     return [pytest.param(row, id=f"{row['qemu']} {row['machine']} {row['host']}") for row in found]
 
@@ -83,7 +83,7 @@ def test_realized_features_are_those_of_the_cpu_object(row: dict[str, Any]) -> N
 
 
 def test_the_documentation_has_these_figures() -> None:
-    page = " ".join((Path(__file__).parents[2] / "docs" / "conformance.md").read_text().split())
+    page = " ".join((Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8").split())
     listed, expanded, realized = (sum(len(row.values[0][what]) for row in ROWS) for what in ("definitions", "expansions", "realized"))
     assert f"The lists of models have {listed:,} rows" in page
     assert f"the expansions are those of {expanded} CPUs, and {realized} CPUs were realized" in page

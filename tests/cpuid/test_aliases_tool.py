@@ -41,7 +41,7 @@ def test_names_that_are_known_and_bits_that_are_not_are_left_out(
 ) -> None:
     header = tmp_path / "xen/include/public/arch-x86/cpufeatureset.h"
     header.parent.mkdir(parents=True)
-    header.write_text(HEADER)
+    header.write_text(HEADER, encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["aliases.py", "--xen", f"9={tmp_path}"])
     tool.main()
     told = json.loads(capsys.readouterr().out)

@@ -36,10 +36,10 @@ def test_names_of_vmx_features_in_the_old_and_the_new_header(tool: ModuleType) -
 def test_manual_names_come_from_free_tables_only(tool: ModuleType, tmp_path: Path) -> None:
     rows = "0x7, 0, ebx, 5, avx2, AVX2, and more\n0x7, 0, ebx, 31:8, field, A field\n0x8, 0, eax, 1, other, Another word\n"
     path = tmp_path / "cpuid.csv"
-    path.write_text(rows)
+    path.write_text(rows, encoding="utf-8")
     with pytest.raises(SystemExit, match="not under CC0"):
         tool.manual_names(tool.Table(), path, {"7.0.ebx"})
-    path.write_text(f"# SPDX-License-Identifier: CC0-1.0\n# Generator: some-db v1\n{rows}")
+    path.write_text(f"# SPDX-License-Identifier: CC0-1.0\n# Generator: some-db v1\n{rows}", encoding="utf-8")
     table = tool.Table()
     assert tool.manual_names(table, path, {"7.0.ebx"}) == "some-db v1"
     assert table.manual == {("7.0.ebx", 5): ("avx2", "AVX2, and more")}
@@ -50,7 +50,8 @@ def test_libvirt_names(tool: ModuleType, tmp_path: Path) -> None:
     path.write_text(
         "<cpus><feature name='a'><cpuid eax_in='0x07' ecx_in='0x01' eax='0x10'/></feature>"
         "<feature name='b'><alias name='c' source='qemu'/><cpuid eax_in='0x01' edx='0x80000000'/></feature>"
-        "<feature name='d'><msr index='0x10a' edx='0x00000001' eax='0x00000000'/></feature></cpus>"
+        "<feature name='d'><msr index='0x10a' edx='0x00000001' eax='0x00000000'/></feature></cpus>",
+        encoding="utf-8",
     )
     table = tool.Table()
     tool.libvirt_names(table, path)

@@ -48,7 +48,7 @@ def test_every_flag_that_linux_shows(path: Path) -> None:
 @cache
 def warnings() -> dict[str, list[tuple[str, str, int]]]:
     found: dict[str, dict[tuple[str, str, int], None]] = {release: {} for release in QEMUS}
-    with gzip.open(CAPTURES / "qemu" / "sets.jsonl.gz", "rt") as rows:
+    with gzip.open(CAPTURES / "qemu" / "sets.jsonl.gz", "rt", encoding="utf-8") as rows:
         for row in map(json.loads, rows):
             for text, name, bit in _features(row["stderr"]):
                 found[row["qemu"]][text, name, bit] = None

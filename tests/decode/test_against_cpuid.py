@@ -124,7 +124,7 @@ def cpuid(tables: list[CpuidTable]) -> list[dict[Key, str]]:
 
 @cache
 def labels() -> dict[tuple[str, str], tuple[int, str, str, str, str | dict[str, int]]]:
-    rows = json.loads(LABELS.read_text())["rows"]
+    rows = json.loads(LABELS.read_text(encoding="utf-8"))["rows"]
     return {(section, label): (int(word.split(".")[0], 16), *word.split(".")[1:], name, how) for section, label, word, name, how in rows}
 
 
@@ -325,9 +325,9 @@ def random_table(draw: random.Random, vendor: str, hypervisor: str) -> CpuidTabl
 
 
 def test_labels_name_fields_that_there_are() -> None:
-    named = {(word.split(".")[0], name) for _, _, word, name, _ in json.loads(LABELS.read_text())["rows"]}
+    named = {(word.split(".")[0], name) for _, _, word, name, _ in json.loads(LABELS.read_text(encoding="utf-8"))["rows"]}
     there = set()
-    for word in {word for _, _, word, _, _ in json.loads(LABELS.read_text())["rows"]}:
+    for word in {word for _, _, word, _, _ in json.loads(LABELS.read_text(encoding="utf-8"))["rows"]}:
         function, index, _ = word.split(".")
         for who in ("intel", "amd", "centaur", "transmeta", "cyrix", "kvm", "hyperv", "xen", "vmware"):
             for n in (0, 1, 2, 3) if index == "n" else (int(index, 16),):

@@ -54,7 +54,8 @@ def test_of_caches_and_tlbs_is_shown_what_is_told(tmp_path: Path) -> None:
     file.write_text(
         "CPU 0:\n"
         "   0x00000000 0x00: eax=0x00000002 ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69\n"
-        "   0x00000002 0x00: eax=0x665b5001 ebx=0x00000000 ecx=0x00000000 edx=0x007a7000\n"
+        "   0x00000002 0x00: eax=0x665b5001 ebx=0x00000000 ecx=0x00000000 edx=0x007a7000\n",
+        encoding="utf-8",
     )
     lines = run(str(file)).stdout.splitlines()
     assert "trace cache 12K µops, 8-way  [0x2]" in lines
@@ -104,7 +105,7 @@ PARTS = {
 
 
 def snapshot(path: Path, *lines: str) -> str:
-    path.write_text("".join(line + "\n" for line in lines))
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     return str(path)
 
 
@@ -160,7 +161,7 @@ def test_all_cpus_shows_what_differs(tmp_path: Path) -> None:
         for cpu, core in enumerate((0x40, 0x40, 0x20, 0x20, 0x40))
     ]
     file = tmp_path / "hybrid.txt"
-    file.write_text("".join(entries))
+    file.write_text("".join(entries), encoding="utf-8")
     shown = run(str(file), "--all-cpus").stdout
     assert "5 CPUs, 1 fields that differ" in shown
     (row,) = json.loads(run(str(file), "--all-cpus", "--format", "json").stdout)
@@ -181,7 +182,7 @@ HYBRID = "".join(
 
 def test_cpus_that_are_not_alike_are_drawn_from_all_of_a_dump(tmp_path: Path) -> None:
     file = tmp_path / "hybrid.txt"
-    file.write_text(HYBRID)
+    file.write_text(HYBRID, encoding="utf-8")
     told = json.loads(run(str(file), "--format", "json").stdout)["topology"]
     assert (told["mixed"], told["counts"]) == (True, {"thread": 6, "core": 4, "package": 1})
     assert "│ │ thread thread │ │ thread thread │ │" in run(str(file)).stdout.replace(" " * 5, " ")
@@ -212,8 +213,8 @@ def pile(tmp_path: Path) -> Path:
     """A folder: a dump of two CPUs, a damaged file, a gzip dump in a folder of its own, a link that leads nowhere, a pipe."""
     folder = tmp_path / "pile"
     (folder / "more").mkdir(parents=True)
-    (folder / "two.txt").write_text(DUMP.format(0, 0x50654) + DUMP.format(1, 0x50655))
-    (folder / "damaged.txt").write_text(DUMP.format(0, 0x50654)[:-5])
+    (folder / "two.txt").write_text(DUMP.format(0, 0x50654) + DUMP.format(1, 0x50655), encoding="utf-8")
+    (folder / "damaged.txt").write_text(DUMP.format(0, 0x50654)[:-5], encoding="utf-8")
     (folder / "more" / "one.gz").write_bytes(gzip.compress(DUMP.format(0, 0x50656).encode()))
     (folder / "link").symlink_to("nowhere")
     os.mkfifo(folder / "pipe")
@@ -258,7 +259,7 @@ def test_each_of_one_is_what_it_is_alone(pile: Path) -> None:
 
 
 def test_each_leaves_out_what_has_none_of_the_leaves(pile: Path) -> None:
-    (pile / "two.txt").write_text(DUMP.format(0, 1) + DUMP.format(1, 2).replace("0x00000001 0x00", "0x00000002 0x00"))
+    (pile / "two.txt").write_text(DUMP.format(0, 1) + DUMP.format(1, 2).replace("0x00000001 0x00", "0x00000002 0x00"), encoding="utf-8")
     (pile / "damaged.txt").unlink()
     (pile / "link").unlink()
     rows = [json.loads(line) for line in run(str(pile), "1", "--each", "--format", "jsonl").stdout.splitlines()]
@@ -272,7 +273,7 @@ def test_a_folder_without_dumps_is_refused(form: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="there is no file in it"):
         run(str(tmp_path), "--each", "--format", form)
-    (tmp_path / "README").write_text("nothing of the kind\n")
+    (tmp_path / "README").write_text("nothing of the kind\n", encoding="utf-8")
     done = CliRunner().invoke(command, [str(tmp_path), "--each", "--format", form])
     assert (done.exit_code, done.stdout) == (InputError.exit_status, "[]\n" if form == "json" else "")
     assert done.stderr.startswith(f"vcpuid: {tmp_path}/README:1: no CPUID in it")

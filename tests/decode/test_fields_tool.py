@@ -34,7 +34,7 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_rows_titles_and_generator_are_read(tool: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "cpuid.csv"
-    path.write_text(FREE + ROWS)
+    path.write_text(FREE + ROWS, encoding="utf-8")
     rows, titles, generator = tool.kcpuid(path)
     assert rows[0] == ["4.0-1f.eax", "4:0", "cache_type", "Cache type"]
     assert rows[1] == ["b.0-ff.eax", "4:0", "x2apic_id_shift", "Bit width, of this level"]
@@ -49,7 +49,7 @@ def test_how_a_number_is_written_down_is_left_out_where_decoding_undoes_it(tool:
         "0x80000008, 0, ecx, 7:0, cpu_nthreads, Number of physical threads - 1\n"
         "0x6, 0, edx, 11:8, feedback_sz, Feedback interface structure size, in 4K pages\n"
     )
-    path.write_text(FREE + rows)
+    path.write_text(FREE + rows, encoding="utf-8")
     assert [row[3] for row in tool.kcpuid(path)[0]] == [
         "Ways of associativity",
         "RMID max within this core (0-based)",
@@ -69,7 +69,7 @@ def test_no_description_says_how_a_number_is_written_down_beside_one_of_which_th
 )
 def test_any_other_licence_is_refused(tool: ModuleType, tmp_path: Path, licence: str) -> None:
     path = tmp_path / "cpuid.csv"
-    path.write_text(licence + ROWS)
+    path.write_text(licence + ROWS, encoding="utf-8")
     with pytest.raises(SystemExit, match="licence"):
         tool.kcpuid(path)
 
@@ -110,8 +110,8 @@ def test_descriptors_of_both_tables(tool: ModuleType) -> None:
 def test_the_table_in_the_package_has_what_lies_beside_the_tool(tool: ModuleType) -> None:
     table = data.load("fields")
     assert "CC0-1.0" in table["source"]["rows"][0]
-    added, titles, sources = tool.extra((TOOLS / "fields-extra.csv").read_text())
+    added, titles, sources = tool.extra((TOOLS / "fields-extra.csv").read_text(encoding="utf-8"))
     assert [row for row in added if row not in table["rows"]] == []
     assert [title for title in titles if title not in table["titles"]] == []
     assert table["source"]["rows"][1:] == sources
-    assert table["microarchitectures"] == list(tool.cells((TOOLS / "microarchitectures.csv").read_text(), 6))
+    assert table["microarchitectures"] == list(tool.cells((TOOLS / "microarchitectures.csv").read_text(encoding="utf-8"), 6))

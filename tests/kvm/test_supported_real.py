@@ -98,7 +98,7 @@ def test_what_a_real_kvm_offered_the_model_offers(name: str) -> None:
 
 
 def test_the_documentation_tells_how_many_features_differ() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
     assert f"what KVM offered is what ours offers | all but {len(SINCE_THEN)} named differences |" in page
 
 

@@ -80,7 +80,7 @@ def environment(name: str, host: Snapshot) -> dict[str, str | int]:
 
 
 def load(name: str) -> Snapshot:
-    with gzip.open(CAPTURES[NAMES.index(name)], "rt") as lines:
+    with gzip.open(CAPTURES[NAMES.index(name)], "rt", encoding="utf-8") as lines:
         return parse_snapshot(lines)
 
 

@@ -67,4 +67,4 @@ def calls(tree: ast.Module) -> set[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_every_feature_named_in_the_code_exists_in_some_release(path: Path) -> None:
     known = {name for release in KERNELS for name in tables(release).features}
-    assert calls(ast.parse(path.read_text())) <= known
+    assert calls(ast.parse(path.read_text(encoding="utf-8"))) <= known

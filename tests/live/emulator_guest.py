@@ -36,15 +36,15 @@ def prepare(libc: ctypes.CDLL) -> None:
         image = Path(f"/modules/{name}.ko").read_bytes()
         if libc.syscall(_INIT_MODULE, image, ctypes.c_ulong(len(image)), parameters.encode()):
             print(f"no module {name}: {os.strerror(ctypes.get_errno())}")
-    (_TRACING / "options/stacktrace").write_text("1")
-    (_LOOKUPS / "enable").write_text("1")
+    (_TRACING / "options/stacktrace").write_text("1", encoding="utf-8")
+    (_LOOKUPS / "enable").write_text("1", encoding="utf-8")
 
 
 def read(mode: guest.Mode, emulate: bool) -> dict[str, object]:
     """Read all that KVM supports, and leaves that are missing, in one mode and one way."""
     with Kvm() as kvm:
         table = kvm.supported_cpuid()
-    (_TRACING / "trace").write_text("")
+    (_TRACING / "trace").write_text("", encoding="utf-8")
     leaves = [*((entry.function, entry.index) for entry in table), *MISSING]
     reading = guest.read_cpuid(table, leaves, mode, emulate=emulate, seconds=60)
     seen = [[*leaf, *registers] for leaf, registers in reading.seen.items()]
@@ -53,7 +53,7 @@ def read(mode: guest.Mode, emulate: bool) -> dict[str, object]:
 
 def callers() -> list[list[str]]:
     """Tell the different back-traces of look-ups, the innermost function first."""
-    traces = (_TRACING / "trace").read_text().split("<stack trace>")[1:]
+    traces = (_TRACING / "trace").read_text(encoding="utf-8").split("<stack trace>")[1:]
     found = {tuple(re.findall(r"^ *=> (\w+)", trace, re.MULTILINE)) for trace in traces}
     return [list(functions) for functions in found]
 

@@ -37,7 +37,7 @@ def boot(request: pytest.FixtureRequest, booting: ModuleType, kernel: Path, qemu
         pytest.skip(
             "QEMU does not let a KVM in its guest see XSETBV, so there is no AVX one storey down: 10.0 does (VCPUID_QEMU names one)"
         )
-    library = re.search(r"/\S*libc\.so\.6", Path("/proc/self/maps").read_text())
+    library = re.search(r"/\S*libc\.so\.6", Path("/proc/self/maps").read_text(encoding="utf-8"))
     if library is None or XTEST not in Path(library[0]).read_bytes():
         pytest.skip("this machine's C library has no string functions for RTM, as glibc 2.36 has")
     try:

@@ -30,7 +30,7 @@ def supported() -> CpuidTable:
 
 def resources() -> tuple[int, int]:
     """Open descriptors, and mappings that belong to KVM or are shared memory as guests have it."""
-    maps = Path("/proc/self/maps").read_text().splitlines()
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
     return len(os.listdir("/proc/self/fd")), sum("kvm" in line or "/dev/zero" in line for line in maps)
 
 
@@ -54,7 +54,7 @@ def test_the_guest_reads_what_the_lookup_says(supported: CpuidTable, mode: guest
 def test_kvms_emulator_looks_up_in_the_same_table(supported: CpuidTable, mode: guest.Mode) -> None:
     """em_cpuid and kvm_emulate_cpuid, the two ways of a CPUID to KVM, give the same answers."""
     parameter = Path("/sys/module/kvm/parameters/force_emulation_prefix")
-    if not parameter.exists() or parameter.read_text().strip() in ("0", "N"):
+    if not parameter.exists() or parameter.read_text(encoding="utf-8").strip() in ("0", "N"):
         with pytest.raises(UnavailableError, match="force_emulation_prefix"):
             guest.read_cpuid(supported, PLACES, mode, emulate=True, seconds=0.5)
         pytest.skip("kvm's parameter force_emulation_prefix is off")

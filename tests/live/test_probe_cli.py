@@ -49,7 +49,9 @@ def test_the_status_is_1_where_something_advertised_faults() -> None:
 @pytest.mark.kvm
 def test_a_table_of_choice(tmp_path: Path) -> None:
     table = tmp_path / "table.txt"
-    table.write_text("TAB 00000000.0 f0 00000001 756e6547 6c65746e 49656e69\nTAB 00000001.0 f0 000306c1 00000800 00000000 02000001\n")
+    table.write_text(
+        "TAB 00000000.0 f0 00000001 756e6547 6c65746e 49656e69\nTAB 00000001.0 f0 000306c1 00000800 00000000 02000001\n", encoding="utf-8"
+    )
     told = json.loads(run("sse", "sse2", "--table", str(table), "--format", "json").stdout)
     assert [(outcome["feature"], outcome["asked"]) for outcome in told["guest"]] == [("sse", True), ("sse2", False)]
 
@@ -57,7 +59,7 @@ def test_a_table_of_choice(tmp_path: Path) -> None:
 @pytest.mark.kvm
 def test_what_kvm_refuses_is_one_line(tmp_path: Path) -> None:
     table = tmp_path / "table.txt"
-    table.write_text("TAB 80000008.0 f0 00002030 00000000 00000000 00000000\n")
+    table.write_text("TAB 80000008.0 f0 00002030 00000000 00000000 00000000\n", encoding="utf-8")
     done = run("--table", str(table))
     assert done.returncode == 1
     assert done.stderr.startswith("vcpuid: EINVAL: KVM_SET_CPUID2")

@@ -30,7 +30,7 @@ NOP = row("90")
 
 def resources() -> tuple[int, int]:
     """Open descriptors, and mappings that belong to KVM or are shared memory as guests have it."""
-    maps = Path("/proc/self/maps").read_text().splitlines()
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
     return len(os.listdir("/proc/self/fd")), sum("kvm" in line or "/dev/zero" in line for line in maps)
 
 

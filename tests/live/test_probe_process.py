@@ -19,7 +19,7 @@ def row(code: str, **more: object) -> Instruction:
 
 def resources() -> tuple[int, str]:
     """Open descriptors, and children."""
-    return len(os.listdir("/proc/self/fd")), Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return len(os.listdir("/proc/self/fd")), Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="utf-8")
 
 
 def test_every_instruction_for_user_code_has_an_outcome() -> None:

@@ -75,9 +75,9 @@ def test_a_cut_catalog_of_the_users_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     folder = tmp_path / "vcpuid"
     folder.mkdir()
-    (folder / "qemu-9.9.9-cut.json").write_text('{"words": [')
+    (folder / "qemu-9.9.9-cut.json").write_text('{"words": [', encoding="utf-8")
     with pytest.raises(InputError, match=r"qemu-9\.9\.9-cut\.json"):
         data.load("qemu-9.9.9-cut")
-    (folder / "imported.json").write_text("[")
+    (folder / "imported.json").write_text("[", encoding="utf-8")
     with pytest.raises(InputError, match=r"imported\.json"):
         data.imported()

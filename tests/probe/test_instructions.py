@@ -19,7 +19,7 @@ YOUNG = {"vpdpwsud", "vsha512msg1", "vsm3msg1", "vsm4key4", "tcmmimfp16ps"}
 
 def assemble(text: str, folder: Path) -> bytes:
     source, result, flat = (folder / f"code.{ending}" for ending in ("s", "o", "bin"))
-    source.write_text(f".intel_syntax noprefix\n{text}\n")
+    source.write_text(f".intel_syntax noprefix\n{text}\n", encoding="utf-8")
     subprocess.run(["as", "--64", "-o", result, source], check=True, capture_output=True, text=True)
     subprocess.run(["objcopy", "-O", "binary", "-j", ".text", result, flat], check=True, capture_output=True, text=True)
     return flat.read_bytes()

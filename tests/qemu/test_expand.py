@@ -27,12 +27,12 @@ AMD, INTEL = "tcg/EPYC-Genoa-v1@7.3", "bochs/sapphire_rapids-gnr@7.3"
 
 @cache
 def hosts() -> dict[str, Snapshot]:
-    with gzip.open(CAPTURES / "hosts.json.gz", "rt") as file:
+    with gzip.open(CAPTURES / "hosts.json.gz", "rt", encoding="utf-8") as file:
         return {name: parse_snapshot(lines, name) for name, lines in json.load(file).items()}
 
 
 def rows() -> list[dict[str, Any]]:
-    with gzip.open(CAPTURES / "sets.jsonl.gz", "rt") as lines:
+    with gzip.open(CAPTURES / "sets.jsonl.gz", "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 

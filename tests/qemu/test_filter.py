@@ -23,7 +23,7 @@ PREFIX = "host doesn't support requested feature: "
 
 @cache
 def host(name: str = "bochs/corei7_haswell_4770-rnd00@6.1") -> Snapshot:
-    with gzip.open(HOSTS, "rt") as file:
+    with gzip.open(HOSTS, "rt", encoding="utf-8") as file:
         return parse_snapshot(json.load(file)[name], name)
 
 

@@ -21,7 +21,7 @@ CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
 
 @cache
 def host(name: str = "kvm-intel.corei7_skylake_x@6.12") -> Snapshot:
-    with gzip.open(CAPTURES / f"{name}.txt.gz", "rt") as lines:
+    with gzip.open(CAPTURES / f"{name}.txt.gz", "rt", encoding="utf-8") as lines:
         return parse_snapshot(lines, name)
 
 

@@ -60,7 +60,7 @@ def rows(name: str) -> list[Any]:
     path = SETS[name].rows
     if not path.exists():
         return []
-    with gzip.open(path, "rt") as lines:
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
         found = [json.loads(line) for line in lines]
     return [pytest.param(name, row, id=f"{name} {number}") for number, row in enumerate(found)]
 
@@ -70,7 +70,7 @@ ROWS = rows("chosen") + rows("random") + rows("more")
 
 @cache
 def hosts(path: Path) -> dict[str, list[str]]:
-    with gzip.open(path, "rt") as file:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
         found: dict[str, list[str]] = json.load(file)
     return found
 
@@ -145,7 +145,7 @@ def test_tables_on_real_processors_are_those_of_the_real_qemu(name: str, row: di
 
 
 def test_the_documentation_has_these_figures() -> None:
-    page = " ".join((Path(__file__).parents[2] / "docs" / "conformance.md").read_text().split())
+    page = " ".join((Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8").split())
     chosen, drawn, more = (len(rows(name)) for name in ("chosen", "random", "more"))
     refusals = sum(not row.values[1]["vcpus"] for row in ROWS)
     assert f"Of the {len(ROWS):,} rows {chosen:,} vary what users set, {drawn} are drawn at random, and {more} combine" in page

@@ -23,7 +23,7 @@ HOSTS = Path(__file__).parents[1] / "captures" / "qemu" / "hosts.json.gz"
 
 @cache
 def host(name: str) -> Snapshot:
-    with gzip.open(HOSTS, "rt") as file:
+    with gzip.open(HOSTS, "rt", encoding="utf-8") as file:
         return parse_snapshot(json.load(file)[name], name)
 
 

@@ -25,14 +25,14 @@ CAPTURES = Path(__file__).parents[1] / "captures" / "qemu"
 
 
 def rows() -> list[Any]:
-    with gzip.open(CAPTURES / "options.jsonl.gz", "rt") as lines:
+    with gzip.open(CAPTURES / "options.jsonl.gz", "rt", encoding="utf-8") as lines:
         found = [json.loads(line) for line in lines]
     return [pytest.param(row, id=f"{row['qemu']} {row['cpu']}") for row in found]
 
 
 @cache
 def host(name: str) -> Snapshot:
-    with gzip.open(CAPTURES / "hosts.json.gz", "rt") as file:
+    with gzip.open(CAPTURES / "hosts.json.gz", "rt", encoding="utf-8") as file:
         return parse_snapshot(json.load(file)[name], name)
 
 

@@ -61,6 +61,6 @@ def test_this_machine_keeps_time_by_what_we_say() -> None:
     kernel = Path("/sys/devices/system/clocksource/clocksource0/available_clocksource")
     if not kernel.exists():
         pytest.skip("this system does not tell its clocksources")
-    available = kernel.read_text().split()
+    available = kernel.read_text(encoding="utf-8").split()
     told = [clock.name for clock in clocks(software_cpu(sources.read("live").raw)).sources if clock.rating is not None]
     assert [name for name in told if name in available] == available

@@ -107,7 +107,7 @@ def test_the_captures_reach_most_variants() -> None:
 
 
 def test_the_documentation_has_these_figures() -> None:
-    page = " ".join((Path(__file__).parents[2] / "docs" / "worth.md").read_text().split())
+    page = " ".join((Path(__file__).parents[2] / "docs" / "worth.md").read_text(encoding="utf-8").split())
     (each,) = {sum(row["glibc"] == release for row in ROWS) for release in RELEASES}
     assert f"All {len(ROWS)} captures, {each} CPUs for each release, are exact" in page
     assert f"under {len(MASKS)} settings of `GLIBC_TUNABLES`" in page

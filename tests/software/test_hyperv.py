@@ -129,6 +129,6 @@ def test_there_is_a_word_on_every_enlightenment() -> None:
 
 
 def test_the_documentation_has_the_same_words() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "windows.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "windows.md").read_text(encoding="utf-8")
     for flag, (kind, use, without) in load("hyperv")["enlightenments"].items():
         assert f"| `{flag}` | {kind} | {use} | {without} |" in page

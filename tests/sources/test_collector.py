@@ -122,7 +122,7 @@ def test_python_3_8_can_read_it() -> None:
 def test_it_tells_what_vcpuid_tells(python: str, tmp_path: Path) -> None:
     """As a file, and down a pipe as `ssh host python3 -` gives it, with nothing of vcpuid in reach."""
     script = tmp_path / "vcpuid_collect.py"
-    script.write_text(collector_script())
+    script.write_text(collector_script(), encoding="utf-8")
     expected = [line + "\n" for line in format_snapshot(this_machine())]
     as_file = subprocess.run([python, "-I", script], capture_output=True, cwd=tmp_path, check=True)
     piped = subprocess.run([python, "-I", "-"], input=collector_script().encode(), capture_output=True, cwd=tmp_path, check=True)

@@ -46,7 +46,9 @@ def document(vcpus: dict[str, Any], as_bytes: bool = False) -> dict[str, Any]:
 @pytest.mark.parametrize("as_bytes", [False, True], ids=["since 39.0", "since 29.0"])
 def test_one_line_of_64_vcpus(as_bytes: bool, tmp_path: Path) -> None:
     file = tmp_path / "state.json"
-    file.write_text(json.dumps(document({str(number): state(number) for number in range(64)}, as_bytes), separators=(",", ":")))
+    file.write_text(
+        json.dumps(document({str(number): state(number) for number in range(64)}, as_bytes), separators=(",", ":")), encoding="utf-8"
+    )
     assert documents.LIMIT < file.stat().st_size < files.SIZE_LIMIT
     cpus = read_all(file)
     assert [cpu.table for cpu in cpus] == [table(number) for number in range(64)]

@@ -54,7 +54,7 @@ def origin(name: str) -> dict[str, str | None]:
 def test_the_collection_is_whole() -> None:
     assert len(NAMES) == 449
     cpus = sum(len(re.findall(r"^CPUID 00000000\W", text, re.MULTILINE)) for text in dumps().values())
-    assert f"The {len(NAMES)} dumps of the InstLatx64 collection ({cpus:,} CPUs)" in FORMATS.read_text()
+    assert f"The {len(NAMES)} dumps of the InstLatx64 collection ({cpus:,} CPUs)" in FORMATS.read_text(encoding="utf-8")
 
 
 @pytest.mark.conformance("InstLatx64 dumps", origin)
@@ -87,7 +87,7 @@ def test_a_dump_comes_back_from_every_form(name: str, form: str) -> None:
 def test_cpuid_itself_reads_what_we_write_of_a_dump(name: str, tmp_path: Path) -> None:
     text = "".join(line + "\n" for line in write(parse(dumps()[name], name), "cpuid"))
     file = tmp_path / "dump.txt"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     assert subprocess.run(["cpuid", "-r", "-f", str(file)], capture_output=True, text=True, check=True).stdout == text
 
 

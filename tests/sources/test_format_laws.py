@@ -173,6 +173,6 @@ def test_every_name_of_a_form_is_its_own() -> None:
 
 
 def test_every_form_is_documented() -> None:
-    rows = re.findall(r"^\| `([\w-]+)` \|[^|]*\| (yes|no) \| (yes|no) \|", DOCUMENT.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \|[^|]*\| (yes|no) \| (yes|no) \|", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
     told = {form.name: (form.read is not None, form.write is not None) for form in FORMATS}
     assert {name: (reads == "yes", writes == "yes") for name, reads, writes in rows} == told

@@ -45,7 +45,7 @@ def origin(name: str) -> dict[str, str | None]:
 @pytest.mark.skipif(not READ, reason="libvirt's test data is not there")
 def test_the_data_is_whole() -> None:
     assert (len(READ), len(EXPANDED)) == (270 + 31, 31)
-    assert f"libvirt's {len(READ)} test files" in (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    assert f"libvirt's {len(READ)} test files" in (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.conformance("libvirt's data", origin)

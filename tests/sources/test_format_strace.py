@@ -131,7 +131,7 @@ def test_a_real_trace_with_any_options(options: str, tmp_path: Path) -> None:
     strace = ["strace", "-f", "-v", *options.split(), "-e", "trace=ioctl", "-o", str(trace)]
     quit_ = '{"execute": "qmp_capabilities"}{"execute": "quit"}'
     subprocess.run([*strace, *qemu], input=quit_, capture_output=True, text=True, timeout=60, check=False)
-    if not trace.exists() or not re.search("KVM_SET_CPUID2|0x4008ae90", trace.read_text()):
+    if not trace.exists() or not re.search("KVM_SET_CPUID2|0x4008ae90", trace.read_text(encoding="utf-8")):
         pytest.skip("this machine's KVM, or ptrace, lets no QEMU start here")
     cpus = read_all(trace)
     assert [cpu.set_result for cpu in cpus] == [0, 0]

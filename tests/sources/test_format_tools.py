@@ -126,7 +126,7 @@ def test_a_subleaf_under_no_leaf_is_named() -> None:
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
     file = tmp_path / "dump.txt"
-    file.write_text(CPUID_R + CPUID_R.replace("CPU 0", "CPU 1").replace("219c07ab", "219c07aa"))
+    file.write_text(CPUID_R + CPUID_R.replace("CPU 0", "CPU 1").replace("219c07ab", "219c07aa"), encoding="utf-8")
     return file
 
 
@@ -146,7 +146,7 @@ def test_a_cpu_of_several_is_read_by_its_number(two: Path) -> None:
 
 def test_a_file_whose_name_has_a_number_sign(two: Path) -> None:
     other = two.with_name("dump.txt#1")
-    other.write_text(CPUID_R)
+    other.write_text(CPUID_R, encoding="utf-8")
     assert read(str(other)).raw == RAW
     assert read(f"{other}#0").raw == RAW
 
@@ -158,7 +158,7 @@ def test_the_installed_cpuid_tells_what_we_see(tmp_path: Path) -> None:
     file.write_bytes(subprocess.run(["cpuid", "-r"], capture_output=True, check=True).stdout)
     cpus = read_all(file)
     assert {cpu.vendor for cpu in cpus} == {read("live").vendor}
-    assert "".join(line + "\n" for line in write(cpus, "cpuid")) == file.read_text()
+    assert "".join(line + "\n" for line in write(cpus, "cpuid")) == file.read_text(encoding="utf-8")
 
 
 SET = (
@@ -244,7 +244,7 @@ def test_a_real_trace_of_the_installed_qemu(tmp_path: Path) -> None:
     quit_ = '{"execute": "qmp_capabilities"}{"execute": "quit"}'
     strace = ["strace", "-f", "-v", "-s", "65536", "-e", "trace=ioctl", "-o", str(trace)]
     subprocess.run([*strace, *qemu], input=quit_, capture_output=True, text=True, timeout=60, check=False)
-    if not trace.exists() or "KVM_SET_CPUID2" not in trace.read_text():
+    if not trace.exists() or "KVM_SET_CPUID2" not in trace.read_text(encoding="utf-8"):
         pytest.skip("this machine's KVM, or ptrace, lets no QEMU start here")
     cpu = read(trace)
     assert cpu.set_result == 0
@@ -361,7 +361,7 @@ def test_a_snapshot_of_cloud_hypervisor_is_one_line_of_any_length(tmp_path: Path
     state = vcpu()
     state["Kvm"]["lapic_state"] = {"regs": [0] * 1024}
     path = tmp_path / "state.json"
-    path.write_text(state_json(*[state] * 32))
+    path.write_text(state_json(*[state] * 32), encoding="utf-8")
     assert path.stat().st_size > files.LINE_LIMIT
     assert len(read_all(path)) == 32
 
@@ -417,7 +417,7 @@ def test_a_snapshot_without_cpuid_or_damaged_is_refused(text: str, cause: str) -
 @pytest.mark.parametrize("size", [files.SIZE_LIMIT + 1, documents.LIMIT])
 def test_memory_is_bounded(line: str, size: int, tmp_path: Path) -> None:
     file = tmp_path / "dump.txt"
-    file.write_text((line * (size // len(line) + 1))[:size])
+    file.write_text((line * (size // len(line) + 1))[:size], encoding="utf-8")
     tracemalloc.start()
     try:
         with pytest.raises(InputError, match=r"more than|cut|no CPUID|has no flags|nested too deep"):

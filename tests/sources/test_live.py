@@ -65,7 +65,7 @@ def test_leaves_that_every_processor_has() -> None:
 @pytest.mark.parametrize("cpu", CPUS[:4])
 def test_a_cpu_of_choice(cpu: int) -> None:
     """The APIC ID tells CPUs apart; /proc/cpuinfo has it, too."""
-    blocks = Path("/proc/cpuinfo").read_text().split("\n\n")
+    blocks = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")
     block = next(each for each in blocks if re.search(rf"^processor\s*: {cpu}$", each, re.MULTILINE))
     apic_id = re.search(r"^initial apicid\s*: (\d+)$", block, re.MULTILINE)
     assert apic_id is not None
@@ -182,7 +182,7 @@ def test_a_snapshot_of_everything() -> None:
     assert parse_snapshot(format_snapshot(snapshot)) == snapshot
     for name, value in snapshot.params.items():
         module, _, parameter = name.partition(".")
-        assert Path(f"/sys/module/{module}/parameters/{parameter}").read_text().split() == value.split()
+        assert Path(f"/sys/module/{module}/parameters/{parameter}").read_text(encoding="utf-8").split() == value.split()
 
 
 def test_kvm_that_is_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:

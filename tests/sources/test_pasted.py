@@ -126,7 +126,7 @@ def test_a_cpu_with_more_answers_than_any_has(form: str) -> None:
 @pytest.mark.parametrize(("leaves", "told"), [(1, "leaf 0x0 tells of leaves up to 0x7, 0x0 is the last"), (2, "0x1 is the last"), (3, "")])
 def test_a_dump_that_is_cut_between_lines_is_told(form: str, leaves: int, told: str, tmp_path: Path) -> None:
     path = tmp_path / "dump.txt"
-    path.write_text(text_of(form, [Snapshot(raw=CpuidTable(RAW[:leaves]))]))
+    path.write_text(text_of(form, [Snapshot(raw=CpuidTable(RAW[:leaves]))]), encoding="utf-8")
     remarks = remarked(path)[1]
     assert (told in "".join(remarks)) if told else not remarks
 

@@ -41,18 +41,18 @@ def host(tmp_path: Path) -> Path:
 
 
 def give_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
 
 
 @pytest.mark.parametrize("begin", ["[pid 12] ", "[    0.123456] ", "RAW "])
 def test_a_long_line_of_a_log_is_no_json(begin: str, host: Path) -> None:
-    host.write_text(begin + "x" * (files.LINE_LIMIT + 1) + "\n")
+    host.write_text(begin + "x" * (files.LINE_LIMIT + 1) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"host.txt:1: a line of more than 65536 bytes"):
         read(host)
 
 
 def test_a_plain_file(host: Path) -> None:
-    host.write_text(TEXT)
+    host.write_text(TEXT, encoding="utf-8")
     snapshot = read(host)
     assert snapshot.cpu == "Example"
     assert snapshot.kernel == "6.12.1"
@@ -79,14 +79,14 @@ def test_a_plain_file(host: Path) -> None:
 )
 def test_a_file_is_known_by_its_content(data: bytes, tmp_path: Path) -> None:
     plain, other = tmp_path / "plain.gz", tmp_path / "other.txt"
-    plain.write_text(TEXT)
+    plain.write_text(TEXT, encoding="utf-8")
     other.write_bytes(data)
     assert read(str(other)) == read(plain)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_standard_input(pack: Any, host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host.write_text(TEXT)
+    host.write_text(TEXT, encoding="utf-8")
     give_stdin(monkeypatch, pack(TEXT.encode()))
     assert read("-") == read(host)
 
@@ -105,7 +105,7 @@ def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_words_for_the_machine_are_files_as_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("live").write_text(TEXT)
+    Path("live").write_text(TEXT, encoding="utf-8")
     assert read(Path("live")) == read("./live")
     assert read(Path("live")).cpu == "Example"
 
@@ -149,7 +149,7 @@ def test_words_for_the_machine_are_files_as_paths(tmp_path: Path, monkeypatch: p
     ],
 )
 def test_a_wrong_line_is_named(line: str, cause: str, host: Path) -> None:
-    host.write_text(TEXT + line + "\n" + TEXT.splitlines()[7] + "\n", newline="")
+    host.write_text(TEXT + line + "\n" + TEXT.splitlines()[7] + "\n", newline="", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         read(host)
     assert (caught.value.source, caught.value.line) == (str(host), 13)
@@ -160,7 +160,7 @@ def test_a_wrong_line_is_named(line: str, cause: str, host: Path) -> None:
 
 @pytest.mark.parametrize("digits", range(1, 8))
 def test_a_file_cut_in_its_last_register(digits: int, host: Path) -> None:
-    host.write_text(TEXT + f"SUP 00000007.0 f1 00000000 019803ab 0000000c {'2000000'[:digits]}")
+    host.write_text(TEXT + f"SUP 00000007.0 f1 00000000 019803ab 0000000c {'2000000'[:digits]}", encoding="utf-8")
     with pytest.raises(InputError, match=r"host.txt:13: the file is cut within this line"):
         read(host)
 
