@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -290,6 +292,27 @@ def test_cpus_with_other_caches_are_not_alike_though_no_flag_says_so() -> None:
     assert decode.topology(dies[0], dies).mixed
     assert [line.strip("│ ") for line in drawn(dies[0], dies) if "L3" in line] == ["L3 96 MiB", "L3 32 MiB"]
     assert not decode.topology(dies[0], [dies[0], cpu(1, 98304)]).mixed
+
+
+@pytest.mark.parametrize("number", [10, 40])
+@pytest.mark.parametrize("alike", [True, False])
+def test_each_of_many_cpus_is_read_and_their_package_drawn_once(number: int, alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [hybrid(n, 1, 4, third=True) if alike else HYBRID[n % 10] for n in range(number)]
+    tables = [
+        CpuidTable(e._replace(edx=n) if e.function == 0x1F else e for e in table if e.function != 7) for n, table in enumerate(tables)
+    ]
+    wanted = [(decode.topology(table, tables), drawn(table, tables)) for table in tables]
+    module, drawing = import_module("vcpuid.decode.topology"), import_module("vcpuid.decode.drawing")
+    drawing._drawn.cache_clear()
+    read = Mock(side_effect=module._own)
+    draw = Mock(side_effect=drawing._of_one if alike else drawing._of_members)
+    monkeypatch.setattr(module, "_own", read)
+    monkeypatch.setattr(drawing, "_of_one" if alike else "_of_members", draw)
+    cpus = decode.Cpus(tables)
+    assert [(found := cpus.topology(table), decode.draw_topology(found)) for table in tables] == wanted
+    assert (wanted[0][0].mixed, len(wanted[0][0].members)) == (not alike, 0 if alike else number)
+    assert read.call_count == (number if alike else 2 * number)
+    assert draw.call_count <= 4
 
 
 def test_what_one_cpu_tells_of_others_that_are_not_like_it_is_said_so() -> None:

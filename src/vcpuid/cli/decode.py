@@ -15,10 +15,10 @@ from vcpuid.errors import InputError
 from vcpuid.sources.parts import TABLES, pick
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-    from vcpuid.cpuid import CpuidTable
-    from vcpuid.decode import Leaf, Value
+    from vcpuid.cpuid import CpuidTable, Snapshot
+    from vcpuid.decode import Cpus, Leaf, Value
 
 
 @click.command(name="decode")
@@ -58,7 +58,7 @@ def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, 
         sys.exit(max(damaged, default=0))
     cpus = read_cpus(source)
     name, table = pick(cpus[0], part, source)
-    sheet = _sheet(name, table, picked, full, form, [other for cpu in cpus if (other := getattr(cpu, name))])
+    sheet = _sheet(name, table, picked, full, form, _alike(name, cpus))
     if sheet is None:
         raise InputError("it has none of these leaves", source=source)
     emit(sheet, form)
@@ -79,11 +79,12 @@ def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, 
     for file in _files(source, tell):
         found = True
         try:
-            tables = [pick(cpu, part, file) for cpu in sources.read_all(file)]
+            cpus = sources.read_all(file)
+            tables = [pick(cpu, part, file) for cpu in cpus]
         except InputError as error:
             tell(error)
             continue
-        alike = {name: [table for kind, table in tables if kind == name] for name in {name for name, _ in tables}}
+        alike = {name: _alike(name, cpus) for name in {name for name, _ in tables}}
         for number, (name, table) in enumerate(tables):
             sheet = _sheet(name, table, wanted, full, form, alike[name])
             if sheet is not None:
@@ -91,6 +92,13 @@ def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, 
                 yield (f"{file}#{number}" if len(tables) > 1 else file), sheet
     if not shown and not damaged:
         raise InputError("none of its CPUs has any of these leaves" if found else "there is no file in it", source=source)
+
+
+def _alike(part: str, cpus: list[Snapshot]) -> Cpus:
+    """Put together the tables of one kind."""
+    from vcpuid import decode
+
+    return decode.Cpus([table for cpu in cpus if (table := getattr(cpu, part))])
 
 
 def _files(source: str, tell: Callable[[InputError], None]) -> Iterator[str]:
@@ -108,10 +116,10 @@ def _files(source: str, tell: Callable[[InputError], None]) -> Iterator[str]:
                 yield path
 
 
-def _sheet(part: str, table: CpuidTable, wanted: Wanted, full: bool, form: str, cpus: Sequence[CpuidTable]) -> Sheet | None:
+def _sheet(part: str, table: CpuidTable, wanted: Wanted, full: bool, form: str, cpus: Cpus) -> Sheet | None:
     """Lay out the leaves that are wanted, or None where the table has none of them; only what `form` prints is worked out.
 
-    `cpus` are the tables of all CPUs of the machine, of which the topology may need more than one.
+    `cpus` are all CPUs of the machine, of which the topology may need more than one.
     """
     from vcpuid import decode
 
@@ -232,10 +240,10 @@ def _as_data(leaf: Leaf) -> dict[str, object]:
     }
 
 
-def _summary(table: CpuidTable, cpus: Sequence[CpuidTable]) -> dict[str, object]:
+def _summary(table: CpuidTable, cpus: Cpus) -> dict[str, object]:
     from vcpuid import decode
 
-    who, package, area = decode.identity(table), decode.topology(table, cpus), decode.xsave(table)
+    who, package, area = decode.identity(table), cpus.topology(table), decode.xsave(table)
     return {
         "identity": {**who._asdict(), "hypervisors": {f"{base:#x}": name for base, name in who.hypervisors.items()}},
         "caches": [cache._asdict() for cache in package.caches],
@@ -266,13 +274,13 @@ def _head(table: CpuidTable) -> list[str]:
     return [*lines, *(f"{topic}: {text}" for topic, text in decode.facts(table).items()), ""]
 
 
-def _foot(table: CpuidTable, cpus: Sequence[CpuidTable]) -> list[str]:
+def _foot(table: CpuidTable, cpus: Cpus) -> list[str]:
     import shutil
 
     from vcpuid import decode
     from vcpuid.decode.drawing import WIDTH
 
-    package, area = decode.topology(table, cpus), decode.xsave(table)
+    package, area = cpus.topology(table), decode.xsave(table)
     width = shutil.get_terminal_size((WIDTH, 0)).columns
     lines = [""]
     for cache in package.caches:

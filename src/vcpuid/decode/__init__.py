@@ -1,8 +1,9 @@
 """Every leaf decoded: fields with names, values, units and meanings, and what several of them say together.
 
 Pure functions of a `CpuidTable`. `leaves` gives fields and `encode` puts them together again; `spell` writes them out as text. `identity`,
-`caches`, `tlbs`, `topology`, `xsave`, `frequencies` and `facts` read what spans leaves; `draw_topology` and `draw_xsave` draw; `diff` names
-the fields that differ between two tables, `spread` those that differ among CPUs; `Ignored` tells what a comparison leaves out.
+`caches`, `tlbs`, `topology`, `xsave`, `frequencies` and `facts` read what spans leaves, `Cpus` what spans a machine's CPUs; `draw_topology`
+and `draw_xsave` draw; `diff` names the fields that differ between two tables, `spread` those that differ among CPUs; `Ignored` tells what a
+comparison leaves out.
 """
 
 from vcpuid.decode.caches import Cache, Tlb, caches, tlbs
@@ -15,7 +16,7 @@ from vcpuid.decode.layout import Field
 from vcpuid.decode.leaves import Leaf, Value, encode, leaf, leaves, spell
 from vcpuid.decode.meaning import Reading
 from vcpuid.decode.parties import Parties, parties
-from vcpuid.decode.topology import Level, Topology, topology
+from vcpuid.decode.topology import Cpus, Level, Topology, topology
 from vcpuid.decode.xsave import Component, XsaveLayout, xsave
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "PER_CPU",
     "Cache",
     "Component",
+    "Cpus",
     "Field",
     "FieldChange",
     "Frequencies",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -41,6 +42,12 @@ def draw_topology(found: Topology, width: int = WIDTH) -> list[str]:
 
     Of more boxes side by side than fit the first are drawn, and all of them counted.
     """
+    return list(_drawn(found._replace(apic_id=0, source="", caches=() if found.members else found.caches), width))
+
+
+@lru_cache(8)
+def _drawn(found: Topology, width: int) -> list[str]:
+    """Draw a package; `found` has nothing of a CPU that the drawing does not show, so that CPUs of one package have one drawing."""
     return _draw(_of_members(found) if found.members else _of_one(found), width)
 
 

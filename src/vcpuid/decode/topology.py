@@ -8,9 +8,11 @@ not alike it tells of its own kind, and the tables of all of them tell the packa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from itertools import groupby
 from typing import NamedTuple
 
-from vcpuid.cpuid.registers import CpuidTable
+from vcpuid.cpuid.registers import CpuidTable, Entry
 from vcpuid.decode.caches import Cache, caches
 from vcpuid.decode.identity import family_model_stepping
 from vcpuid.decode.meaning import AMD_DOMAINS, CACHES, DOMAINS
@@ -32,6 +34,20 @@ class Processor(NamedTuple):
     caches: tuple[Cache, ...]
 
 
+class Members(tuple[Processor, ...]):
+    """The processors of a package by their APIC IDs.
+
+    All of them have this same list, and what is worked out of it is remembered by it: so its hash is taken once.
+    """
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 class Topology(NamedTuple):
     """A package: `levels` from the innermost out, the last one the package itself; `apic_id` that of the CPU that the table is of.
 
@@ -44,7 +60,7 @@ class Topology(NamedTuple):
     source: str
     caches: tuple[Cache, ...] = ()
     mixed: bool = False
-    members: tuple[Processor, ...] = ()
+    members: Members = Members()
 
     @property
     def processors(self) -> int:
@@ -58,27 +74,59 @@ class Topology(NamedTuple):
         CPUs were like this one.
         """
         if self.members:
-            ids = [member.apic_id for member in self.members]
-            return {"thread": len(ids), **{level.name: len({number >> level.shift for number in ids}) for level in self.levels}}
+            return {"thread": len(self.members), **_instances(self.members, self.levels)}
         return {"thread": self.processors, **{level.name: -(-self.processors // max(level.processors, 1)) for level in self.levels}}
 
 
-def topology(table: CpuidTable, others: Sequence[CpuidTable] = ()) -> Topology:
-    """Read the topology of a table; `others` are those of the machine's CPUs, this one too, and count where CPUs are not alike.
+@lru_cache(8)
+def _instances(members: Members, levels: tuple[Level, ...]) -> dict[str, int]:
+    """Count the instances of each level among CPUs."""
+    return {level.name: len({member.apic_id >> level.shift for member in members}) for level in levels}
 
-    Not alike are those of a part that says so, and those of which the tables tell of other caches: no flag tells of a die with more L3.
-    """
-    found = _own(table)
-    if len(others) < 2 or not (found.mixed or any(other.leaf(leaf) != table.leaf(leaf) for other in others for leaf in CACHES)):
-        return found
-    found = found._replace(mixed=True)
-    package = found.levels[-1].shift
-    members = {
-        other.apic_id: Processor(other.apic_id, other.caches)
-        for other in map(_own, others)
-        if other.apic_id >> package == found.apic_id >> package
-    }
-    return found._replace(members=tuple(members[number] for number in sorted(members)) if len(members) > 1 else ())
+
+class Cpus:
+    """The CPUs of one machine by their tables; what takes all of them is worked out once, however many are asked about."""
+
+    def __init__(self, tables: Sequence[CpuidTable]) -> None:
+        self._tables = tables
+        self._packages: dict[int, dict[int, Members]] = {}
+
+    def topology(self, table: CpuidTable) -> Topology:
+        """Read the topology of the table of one of them; the others count where CPUs are not alike.
+
+        Not alike are those of a part that says so, and those of which the tables tell of other caches: no flag tells of a die with more L3.
+        """
+        found = _own(table)
+        if len(self._tables) < 2 or not (found.mixed or self._kinds - {_kind(table)}):
+            return found
+        package = found.levels[-1].shift
+        return found._replace(mixed=True, members=self._by_package(package).get(found.apic_id >> package, Members()))
+
+    @cached_property
+    def _kinds(self) -> set[tuple[tuple[Entry, ...], ...]]:
+        return {_kind(table) for table in self._tables}
+
+    @cached_property
+    def _processors(self) -> list[Processor]:
+        found = {each.apic_id: Processor(each.apic_id, each.caches) for each in map(_own, self._tables)}
+        return [found[number] for number in sorted(found)]
+
+    def _by_package(self, shift: int) -> dict[int, Members]:
+        """Give the members of the packages of which several are known, by the bits of the APIC ID from `shift` on."""
+        if shift not in self._packages:
+            groups = ((number, Members(group)) for number, group in groupby(self._processors, lambda each: each.apic_id >> shift))
+            self._packages[shift] = {number: members for number, members in groups if len(members) > 1}
+        return self._packages[shift]
+
+
+def topology(table: CpuidTable, others: Sequence[CpuidTable] = ()) -> Topology:
+    """Read the topology of a table; `others` are those of the machine's CPUs, this one too. Of many, ask `Cpus`."""
+    return Cpus(others).topology(table)
+
+
+def _kind(table: CpuidTable) -> tuple[tuple[Entry, ...], ...]:
+    """Give what tells of a CPU's caches."""
+    return tuple(map(table.leaf, CACHES))
 
 
 def _own(table: CpuidTable) -> Topology:
