@@ -24,6 +24,7 @@ from vcpuid.sources.formats import (
 )
 from vcpuid.sources.formats.form import Format
 from vcpuid.sources.formats.pasted import unwrapped
+from vcpuid.sources.snapshot import CPU_LIMIT
 
 FORMATS = tuple(
     module.FORMAT
@@ -58,4 +59,7 @@ def _read(text: str, source: str) -> tuple[Format, list[Snapshot]]:
     """Read a text by the first format that recognises it; as a snapshot, whose reader names what is wrong, where none does."""
     chosen = next((known for known in FORMATS if known.read is not None and known.recognises(text)), snapshot.FORMAT)
     assert chosen.read is not None
-    return chosen, chosen.read(text, source)
+    cpus = chosen.read(text, source)
+    if len(cpus) > CPU_LIMIT:
+        raise InputError(f"more than {CPU_LIMIT} CPUs", source=source)
+    return chosen, cpus

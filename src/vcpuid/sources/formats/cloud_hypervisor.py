@@ -18,7 +18,7 @@ from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.documents import is_object, parse_json
 from vcpuid.sources.formats.form import Format
-from vcpuid.sources.snapshot import CPU_LIMIT, ENTRY_LIMIT
+from vcpuid.sources.snapshot import ENTRY_LIMIT
 
 _FIELDS = ("function", "index", "flags", "eax", "ebx", "ecx", "edx")
 _SIGN = re.compile(r'"snapshots"\s*:\s*\{')
@@ -31,8 +31,6 @@ def read(text: str, source: str) -> list[Snapshot]:
         vcpus = whole["snapshots"]["cpu-manager"]["snapshots"]
         if not vcpus:
             raise ValueError("no vCPU")
-        if len(vcpus) > CPU_LIMIT:
-            raise InputError(f"more than {CPU_LIMIT} CPUs", source=source)
         return [Snapshot(table=_table(vcpus[name]["snapshot_data"], f"vCPU {name}", source)) for name in sorted(vcpus, key=int)]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"not of the form of Cloud Hypervisor's state.json: {error!r:.80}", source=source) from None

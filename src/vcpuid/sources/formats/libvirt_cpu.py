@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from vcpuid.cpuid import Snapshot
@@ -24,7 +23,6 @@ from vcpuid.errors import InputError
 from vcpuid.sources.formats.documents import line_of, parse_xml
 from vcpuid.sources.formats.form import Format
 from vcpuid.sources.formats.names import features, nameless
-from vcpuid.sources.snapshot import CPU_LIMIT
 
 if TYPE_CHECKING:
     from vcpuid.cpuid.features import Feature
@@ -46,11 +44,9 @@ def read(text: str, source: str) -> list[Snapshot]:
     for element, arch in _architectures(root):
         if arch not in _ARCHITECTURES:
             raise InputError(f"a CPU of {arch[:20]} architecture, not x86", source=source, line=line_of(element, root, text))
-    cpus = [_snapshot(element, source) for element in islice(_cpus(root), CPU_LIMIT + 1)]
+    cpus = [_snapshot(element, source) for element in _cpus(root)]
     if not cpus:
         raise InputError("no <cpu> in it names a model or a feature", source=source)
-    if len(cpus) > CPU_LIMIT:
-        raise InputError(f"more than {CPU_LIMIT} CPUs", source=source)
     return cpus
 
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.cpuid.registers import MsrTable
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.documents import line_of, number, parse_xml
 from vcpuid.sources.formats.form import Format
-from vcpuid.sources.snapshot import CPU_LIMIT, ENTRY_LIMIT
+from vcpuid.sources.snapshot import ENTRY_LIMIT
 
 _NOTE = "libvirt does not say whether the values of MSRs are KVM's or the processor's own"
 _SIGN = re.compile(r"<cpudata[\s>]")
@@ -29,11 +28,9 @@ _SIGN = re.compile(r"<cpudata[\s>]")
 def read(text: str, source: str) -> list[Snapshot]:
     """Read the CPU of each <cpudata>; raises InputError for what is cut, and for a leaf or an MSR that has two answers."""
     root = parse_xml(text, source)
-    cpus = list(islice(root.iter("cpudata"), CPU_LIMIT + 1))
+    cpus = list(root.iter("cpudata"))
     if not cpus:
         raise InputError("no <cpudata> in it, unless in a remark or a namespace", source=source)
-    if len(cpus) > CPU_LIMIT:
-        raise InputError(f"more than {CPU_LIMIT} CPUs", source=source)
     return [_snapshot(cpu, root, text, source) for cpu in cpus]
 
 

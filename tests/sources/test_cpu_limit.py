@@ -1,0 +1,53 @@
+"""No machine has more CPUs than Linux can run on: more are refused, whatever the form."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+
+from vcpuid.cpuid import CpuidTable, Entry, Snapshot
+from vcpuid.errors import InputError
+from vcpuid.sources.formats import FORMATS, parse
+from vcpuid.sources.formats.writing import WRITABLE, write
+from vcpuid.sources.snapshot import CPU_LIMIT
+
+CPU = Snapshot(raw=CpuidTable([Entry(0, 0, 0, 0, 1, 2, 3)]))
+ONE_CPU = {"snapshot", "kcpuid", "firecracker"}
+
+
+def written(form: str) -> Callable[[int], str]:
+    return lambda cpus: "\n".join(write([CPU] * cpus, form)) + "\n"
+
+
+def repeated(cpu: str, around: str = "{}") -> Callable[[int], str]:
+    """Repeat the text of a CPU, with its number for every #."""
+    return lambda cpus: around.format("".join(cpu.replace("#", str(number)) for number in range(cpus)))
+
+
+def vm(vcpus: int) -> str:
+    registers = dict.fromkeys(("function", "index", "flags", "eax", "ebx", "ecx", "edx"), 0)
+    data = {"snapshot_data": {"state": json.dumps({"Kvm": {"cpuid": [registers]}})}}
+    return json.dumps({"snapshots": {"cpu-manager": {"snapshots": {str(number): data for number in range(vcpus)}}}})
+
+
+TEXTS = {
+    **{name: written(name) for name, known in WRITABLE.items() if known.several},
+    "cloud-hypervisor": vm,
+    "cpudata": repeated("<cpudata arch='x86'><msr index='1' eax='1' edx='0'/></cpudata>", "<cpus>{}</cpus>"),
+    "cpuinfo": repeated("processor : #\nflags : fpu\n\n"),
+    "libvirt": repeated("<cpu><model>486</model></cpu>", "<cpus>{}</cpus>"),
+    "qmp": repeated('{"return": {"model": {"props": {}}}}\n'),
+    "strace": repeated("12 ioctl(#, KVM_SET_CPUID2, {nent=0, entries=[]}) = 0\n"),
+}
+
+
+@pytest.mark.parametrize("form", sorted({known.name for known in FORMATS if known.read is not None} - ONE_CPU))
+def test_the_limit_holds_for_every_form(form: str) -> None:
+    text = TEXTS[form]
+    assert len(parse(text(CPU_LIMIT), "dump")) == CPU_LIMIT
+    with pytest.raises(InputError, match=f"more than {CPU_LIMIT} CPUs") as caught:
+        parse(text(CPU_LIMIT + 1), "dump")
+    assert re.match("dump(:[0-9]+)?: ", str(caught.value))
