@@ -79,8 +79,8 @@ def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, 
     for file in _files(source, tell):
         found = True
         try:
-            cpus = sources.read_all(file)
-            tables = [pick(cpu, part, file) for cpu in cpus]
+            cpus, meant = sources.read_dump(file)
+            tables = [pick(cpu, part, file) for cpu in (cpus if meant is None else [cpus[meant]])]
         except InputError as error:
             tell(error)
             continue

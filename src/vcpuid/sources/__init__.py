@@ -8,7 +8,7 @@ from dataclasses import replace
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 
-__all__ = ["collector_script", "read", "read_all", "remarked", "remarked_all", "this_machine"]
+__all__ = ["collector_script", "read", "read_all", "read_dump", "remarked", "remarked_all", "this_machine"]
 
 _DEVICE = ("/dev/cpu/", "/cpuid")
 
@@ -43,32 +43,42 @@ def remarked(source: str | os.PathLike[str]) -> tuple[Snapshot, tuple[str, ...]]
 
 
 def remarked_all(source: str | os.PathLike[str]) -> tuple[list[Snapshot], tuple[str, ...]]:
-    """Read every CPU of a dump, and give the notes on which answers about the first depend."""
+    """Read every CPU of a dump, the one that `source` means before the others, and give the notes on which answers about that depend."""
     from vcpuid.sources.excerpt import missing
 
-    cpus, noted = _read(source)
-    first = cpus[0]
+    cpus, number, noted = _read(source)
+    others = list(cpus)
+    first = others.pop(number or 0)
     remarks = [*(first.notes if noted else ()), *(missing(first.raw) if first.raw else ())]
-    if len(cpus) > 1:
+    if others and number is None:
         remarks.append(f"the first of {len(cpus)} CPUs in the dump: append #1 and so on to its name for another")
         first = replace(first, notes=(*first.notes, remarks[-1]))
-    return [first, *cpus[1:]], tuple(remarks)
+    return [first, *others], tuple(remarks)
+
+
+def read_dump(source: str | os.PathLike[str]) -> tuple[list[Snapshot], int | None]:
+    """Read every CPU of a dump, in its order, and say which of them `source` means by number, if one."""
+    return _read(source)[:2]
 
 
 def read_all(source: str | os.PathLike[str]) -> list[Snapshot]:
-    """Read every CPU of a dump, each as a snapshot; `source` and errors as in `read`, and what is no dump gives one CPU."""
-    return _read(source)[0]
+    """Read every CPU that `source` means, each as a snapshot: all of a dump; of `dump.txt#3`, and of what is no dump, there is one.
+
+    Errors are as in `read`.
+    """
+    cpus, number = read_dump(source)
+    return cpus if number is None else [cpus[number]]
 
 
-def _read(source: str | os.PathLike[str]) -> tuple[list[Snapshot], bool]:
-    """Read every CPU, and say whether the notes are those of a reader."""
+def _read(source: str | os.PathLike[str]) -> tuple[list[Snapshot], int | None, bool]:
+    """Read every CPU, and say which of them is meant, if one, and whether the notes are those of a reader."""
     if isinstance(source, str):
         way, _, cpu = source.partition(":")
         if way in ("live", "kvm", "cpu"):
-            return [_observe(way, cpu if way != source else None, source)], False
+            return [_observe(way, cpu if way != source else None, source)], None, False
     path, (head, tail) = os.fspath(source), _DEVICE
     if path.startswith(head) and path.endswith(tail):
-        return [_observe("cpu", path[len(head) : -len(tail)], path)], False
+        return [_observe("cpu", path[len(head) : -len(tail)], path)], None, False
     from vcpuid.sources.files import read_text
     from vcpuid.sources.formats import identify
 
@@ -76,11 +86,9 @@ def _read(source: str | os.PathLike[str]) -> tuple[list[Snapshot], bool]:
     name, text = read_text(file)
     form, cpus = identify(text, name)
     noted = "notes" not in form.holds
-    if number is None:
-        return cpus, noted
-    if number >= len(cpus):
+    if number is not None and number >= len(cpus):
         raise InputError(f"it has no CPU {number}: there are {len(cpus)}, counted from 0", source=name)
-    return [cpus[number]], noted
+    return cpus, number, noted
 
 
 def _split(source: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], int | None]:
