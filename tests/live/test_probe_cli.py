@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from vcpuid.cli.probe import command
 from vcpuid.errors import UnavailableError
@@ -66,15 +65,17 @@ def test_what_kvm_refuses_is_one_line(tmp_path: Path) -> None:
     assert not done.stdout
 
 
-def test_without_kvm_the_process_is_tried_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_kvm_the_process_is_tried_and_that_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def refuse(_self: Kvm) -> None:
         raise UnavailableError("/dev/kvm: No such file or directory")
 
     monkeypatch.setattr(Kvm, "__init__", refuse)
-    done = CliRunner().invoke(command, ["sse2"])
-    assert done.exit_code == 0
-    assert "only this process is tried" in done.stderr
-    assert "paddb" in done.stdout
+    with pytest.raises(SystemExit) as ended:
+        command.main(["sse2"])
+    stdout, stderr = capsys.readouterr()
+    assert ended.value.code == 0
+    assert "only this process is tried" in stderr
+    assert "paddb" in stdout
 
 
 @pytest.mark.parametrize(
