@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from _pytest.compat import NOTSET
 
 os.environ.setdefault("VCPUID_PEERS", str(Path(__file__).parents[2] / "shared" / "peers"))
 """Data of others, read in place: the folder that the environment names, else the one that may lie beside the project."""
@@ -94,7 +93,7 @@ def row_of(item: pytest.Item, marker: pytest.Mark) -> Row:
     if how == "live":
         qemu = running_qemu() if item.get_closest_marker("qemu") else None
         origin = {"kernel": platform.release(), "qemu": qemu, "vendor": running_vendor()}
-    elif any(value is NOTSET for value in params.values()):
+    elif any(not parametrize.args[1] for parametrize in item.iter_markers("parametrize")):
         origin = dict.fromkeys(("kernel", "qemu", "vendor"))
     else:
         (origin_of,) = origins
