@@ -201,9 +201,18 @@ def test_cpus_that_are_not_alike_are_drawn_from_all_of_a_dump(tmp_path: Path) ->
     assert (told["mixed"], told["counts"]) == (True, {"thread": 6, "core": 4, "package": 1})
     assert "│ │ thread thread │ │ thread thread │ │" in run(str(file)).stdout.replace(" " * 5, " ")
     assert "if all were like this one" not in run(str(file)).stdout
-    assert json.loads(run(f"{file}#4", "--format", "json").stdout)["topology"]["counts"] is None
-    assert "… 6 if all were like this one" in run(f"{file}#4").stdout
-    assert [cpu["topology"]["counts"]["core"] for cpu in json.loads(run(str(file), "--each", "--format", "json").stdout)] == [4] * 6
+    each = json.loads(run(str(file), "--each", "--format", "json").stdout)
+    for number in (0, 4):
+        name = f"{file}#{number}"
+        assert {"cpu": name, **json.loads(run(name, "--format", "json").stdout)} == each[number]
+        assert [{"cpu": name, **cpu} for cpu in json.loads(run(name, "--each", "--format", "json").stdout)] == [each[number]]
+        assert "if all were like this one" not in run(name).stdout
+    assert not run(f"{file}#0").stderr
+    assert [cpu["topology"]["counts"]["core"] for cpu in each] == [4] * 6
+    alone = tmp_path / "alone.txt"
+    alone.write_text("CPU " + HYBRID.rpartition("CPU ")[2], encoding="utf-8")
+    assert json.loads(run(str(alone), "--format", "json").stdout)["topology"]["counts"] is None
+    assert "… 6 if all were like this one" in run(str(alone)).stdout
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
