@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
-from vcpuid.sources.formats import parse
+from vcpuid.sources.formats import documents, parse
 from vcpuid.sources.snapshot import ENTRY_LIMIT
 
 
@@ -42,6 +44,18 @@ def test_several_cpudata_are_several_cpus() -> None:
 def test_what_is_wrong_is_named_with_its_line(text: str, cause: str) -> None:
     with pytest.raises(InputError, match=f"^{cause}"):
         parse(text, "cpu.xml")
+
+
+def test_the_look_for_a_line_leaves_nothing_to_the_collector_of_cycles() -> None:
+    text = cpudata(*map(cpuid, range(100)))
+    root = documents.parse_xml(text, "cpu.xml")
+    gc.collect()
+    gc.disable()
+    try:
+        assert documents.line_of(root[-1], root, text) == 101
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 HOST = """\

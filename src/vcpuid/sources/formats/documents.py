@@ -48,6 +48,7 @@ def line_of(element: ET.Element, root: ET.Element, text: str) -> int:
     parser = expat.ParserCreate()
     parser.StartElementHandler = lambda *_: lines.append(parser.CurrentLineNumber)
     parser.Parse(text, True)
+    parser.StartElementHandler = None  # which holds the parser that holds it: a cycle, with all lines in it
     return next(line for line, other in zip(lines, root.iter(), strict=True) if other is element)
 
 
