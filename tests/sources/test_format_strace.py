@@ -88,6 +88,33 @@ def test_two_vmms_with_the_same_descriptors_stay_apart() -> None:
     assert cpus == [Snapshot(table=table(edx), set_result=0) for edx in (6, 7, 8)]
 
 
+LOGS = [
+    "> ",
+    "> | ",
+    "10:20:30 ",
+    "> 10:20:30.123 ",
+    "[   12.345678] ",
+    "1795433934.090791 ",
+    "2026-11-23 10:20:30 ",
+    "2026-11-23T10:20:30.1234567Z ",
+    "Nov 23 10:20:30 host strace[55]: ",
+    "> Nov  3 10:20:30 host strace[55]: ",
+]
+
+
+@pytest.mark.parametrize("log", LOGS)
+@pytest.mark.parametrize("thread", ["# ", "[pid #] ", "[pid    #<CPU 0/KVM>] ", "#<qemu> ", "# 10:20:30 ", "# [  16] "])
+def test_threads_stay_apart_in_a_log(log: str, thread: str) -> None:
+    cpus = parse("".join(log + given(edx, thread.replace("#", str(edx + 6))) for edx in (6, 7)), "trace")
+    assert cpus == [Snapshot(table=table(edx), set_result=0) for edx in (6, 7)]
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_times_are_no_threads(log: str) -> None:
+    (cpu,) = parse(log + given(6, "") + log.replace("3", "4") + given(7, "[  16] "), "trace")
+    assert cpu.table == table(7)
+
+
 def test_a_table_that_replaces_another_is_told_of() -> None:
     for thread in ("12 ", ""):
         (cpu,) = parse(given(6, thread) + given(7, thread), "trace")

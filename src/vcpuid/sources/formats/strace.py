@@ -24,7 +24,9 @@ _SUPPORTED, _EMULATED, _SET = "KVM_GET_SUPPORTED_CPUID", "KVM_GET_EMULATED_CPUID
 _NUMBERS = {"0xc008ae05": _SUPPORTED, "0xc008ae09": _EMULATED, "0x4008ae90": _SET}
 """The ioctls as -X raw shows them (include/uapi/linux/kvm.h)."""
 
-_THREAD = re.compile(r"[ \t>|]*(?:\[pid +)?(\d+)(?=[<\] ])")
+_THREAD = re.compile(r"\[pid +(\d+)|(?<![^\s>|])(?<![A-Z][a-z]{2} )(?<![A-Z][a-z]{2} {2})(\d+)(?=[< ])")
+"""Ahead of a call, the first number that is no time or part of one, as the day in `Nov 23 10:20:30`."""
+
 _NAMES = "|".join((_SUPPORTED, _EMULATED, _SET, *_NUMBERS))
 _SIGN = re.compile(rf"\bioctl\((\d+)(?:<[^(\n]*>)?(?:\(deleted\))?, ({_NAMES})\b(?: /\* \w+ \*/)?")
 _UNFINISHED = " <unfinished ...>"
@@ -99,7 +101,8 @@ def _calls(text: str, source: str) -> Iterator[_Call]:
     for number, line in enumerate(text.split("\n"), 1):
         if "ioctl" not in line:
             continue
-        thread = found[1] if (found := _THREAD.match(line)) else ""
+        found = _THREAD.search(line, 0, line.index("ioctl"))
+        thread = (found[1] or found[2]) if found else ""
         begun, resumed, rest = line.partition(_RESUMED)
         if resumed:
             number, begun = waiting.pop(thread, (number, ""))
