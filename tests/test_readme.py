@@ -32,10 +32,10 @@ def test_a_transcript_is_what_the_command_prints(command: str, output: str) -> N
     done = subprocess.run(
         [sys.executable, "-m", *shlex.split(command)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=ROOT,
         timeout=60,
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": "200", "PYTHONUTF8": "1"},
     )
     assert done.returncode in (0, 1), done.stderr
     printed = [line.rstrip() for line in done.stdout.strip().splitlines()]

@@ -23,7 +23,8 @@ RECOMMENDED = (
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "vcpuid", *args], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-X", "utf8", "-m", "vcpuid", *args]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60, stdin=subprocess.DEVNULL)
 
 
 def rows(*args: str) -> list[dict[str, str]]:
