@@ -208,7 +208,7 @@ def test_every_outcome_counts_as_what_it_is_and_no_row_lacks_its_origin(tmp_path
     command = [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", f"--figures={tmp_path / 'figures.json'}"]
     done = subprocess.run(
         [*command, f"--rootdir={tmp_path}", "-c", ROOT / "pyproject.toml", tmp_path / "test_inner.py"],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))},
         capture_output=True,
         text=True,
         timeout=120,
