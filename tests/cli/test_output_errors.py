@@ -131,6 +131,7 @@ def test_a_character_that_the_encoding_lacks_has_its_like(encoding: str, form: s
         ("\ud800 中", "ascii", b"? ?"),
     ],
 )
+@pytest.mark.usefixtures("capsys")  # guard() replaces no stream of pytest's
 def test_likes(text: str, encoding: str, written: bytes) -> None:
     guard()
     assert text.encode(encoding, "vcpuid-like") == written
