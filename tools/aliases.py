@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from vcpuid.cpuid.feature_table import key_of
+
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parent / "src" / "vcpuid" / "data"
 
@@ -41,11 +43,6 @@ def rows(text: str) -> Iterator[Row]:
         if line.strip() and not line.startswith("#"):
             place, name = line.split(",")
             yield place.strip(), name.strip()
-
-
-def key_of(name: str) -> str:
-    """Make names that differ in case, or in `-` and `_`, the same; as vcpuid.cpuid.feature_table does."""
-    return name.lower().replace("_", "-")
 
 
 def known(features: list[list[object]]) -> tuple[set[str], set[str]]:
