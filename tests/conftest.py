@@ -21,9 +21,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("VCPUID_PEERS", str(Path(__file__).parents[2] / "shared" / "peers"))
-"""Data of others, read in place: the folder that the environment names, else the one that may lie beside the project."""
+"""Data of others, read in place: the folder that the environment names, by default shared/peers beside the checkout."""
+
+settings.register_profile("vcpuid", database=None)
+settings.load_profile("vcpuid")
+"""No database of examples: a checkout need not be writable, and no run depends on the one before."""
 
 PARTIES: dict[str, list[str]] = json.loads((Path(__file__).parent / "parties.json").read_text(encoding="utf-8"))["parties"]
 
