@@ -55,6 +55,13 @@ def test_a_name_of_hexadecimal_digits_is_no_leaf() -> None:
     assert ignored.counts(CpuidWord(0xDE, 0, "eax"), 1)
 
 
+@pytest.mark.parametrize("text", ["core_type", "core-native-model-id", "xen_vcpu_id", "L3_LINE_SIZE", "cba", "reserved"])
+@pytest.mark.parametrize("tables", [[], [TABLE]])
+def test_whether_a_name_is_taken_does_not_depend_on_the_tables(text: str, tables: list[CpuidTable]) -> None:
+    ignored = decode.Ignored([text], tables)
+    assert all(ignored.counts(*place) for place in (APIC_ID, X2APIC_ID, (CpuidWord(0xCBA, 0, "eax"), 1)))
+
+
 def test_features_of_msrs_are_left_out_too() -> None:
     assert not decode.Ignored(["rdctl-no"], [TABLE]).counts(MsrWord(0x10A), 1)
     assert decode.Ignored(["rdctl-no"], [TABLE]).counts(MsrWord(0x10A), 2)

@@ -9,7 +9,7 @@ from vcpuid.cpuid.feature_table import key_of
 from vcpuid.cpuid.names import find_all
 from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.cpuid.words import REGISTERS, CpuidWord, Register, Word
-from vcpuid.decode.layout import canonical, layout
+from vcpuid.decode.layout import canonical, layout, names
 from vcpuid.decode.parties import parties
 from vcpuid.errors import InputError
 
@@ -58,7 +58,7 @@ class Ignored:
 
     `texts` are any of `cpu` (the fields of `PER_CPU`), `none`, the name of a field or a feature, and a place: `b`, `1.0`, `1.0.ebx`,
     `1.0.ebx.5` or `1.0.ebx.31:24`. A name is taken for a leaf's number only where nothing is called so. `tables` are what is compared:
-    they tell where a field is. Raises InputError for what is none of these.
+    they tell where a field is, and one that they have not is nothing to leave out. Raises InputError for what is none of these.
     """
 
     def __init__(self, texts: Iterable[str], tables: Sequence[CpuidTable]) -> None:
@@ -84,6 +84,8 @@ def _bits(text: str, tables: Sequence[CpuidTable]) -> Sequence[tuple[_Place | Wo
     key = key_of(text)
     if named := [*_fields(lambda _, name: key_of(name) == key, tables), *_feature(text)]:
         return named
+    if any(key_of(name) == key for name in names()):
+        return ()
     if found := _PLACE.fullmatch(text):
         return (_place(found),)
     raise InputError(f"{text[:80]!r} is no leaf, register, field or feature of CPUID")

@@ -126,6 +126,12 @@ def title(function: int, who: str) -> str:
     return found.get((who,)) or (found.get((), "") if leaf != "40000001" or who == "kvm" else "")
 
 
+@cache
+def names() -> frozenset[str]:
+    """Give the names of the table's fields, and that of what is reserved."""
+    return frozenset((RESERVED, *(name for _, _, name, *_ in data.load("fields")["rows"])))
+
+
 class _Row(NamedTuple):
     first: int
     last: int
