@@ -59,6 +59,13 @@ def test_flags_are_those_of_cpuinfo() -> None:
     assert found["hypervisor"]["guest"] == "yes"
 
 
+def test_of_flags_none_is_ignored() -> None:
+    flags, features = (
+        json.loads(run("diff", HOST, "--cpu", "host", *QEMU, *more, "--format", "json").stdout)["ignored"] for more in (("--flags",), ())
+    )
+    assert (flags, features) == ([], ["cpu"])
+
+
 def test_a_host_does_not_differ_from_itself() -> None:
     done = run("diff", HOST, HOST, "--cpu", "host", *QEMU, "--by", "register")
     assert done.returncode == 0

@@ -73,7 +73,7 @@ def command(
     host = read_host(host_source)
     guest = None if guest_source is None else read_host(guest_source).snapshot
     chosen = stack(host)
-    ignore = ignore or (decode.CPU,)
+    ignore = () if flags else ignore or (decode.CPU,)
     if by == "field" and not flags:
         other = guest or guest_snapshot(resolve(cpu or "host", host=host.snapshot, stack=chosen))
         sheet = _fields(host.snapshot.raw or table_of(host.snapshot), other.raw or table_of(other), ignore)
