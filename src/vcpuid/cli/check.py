@@ -58,11 +58,11 @@ def command(arguments: tuple[str, ...], table_source: str | None, stack: Callabl
 
 
 def _hazards_of_table(table_source: str, source: str | None, stack: Callable[[Host], Stack]) -> tuple[Hazard, ...]:
-    from vcpuid.cli.kvm import table_of
     from vcpuid.path import hazards
+    from vcpuid.sources.parts import for_guest
 
     guest = read_host(table_source)
-    table = table_of(guest.snapshot)
+    table = for_guest(guest.snapshot, table_source)
     host = None if source is None else read_host(source)
     chosen = stack(host or guest)
     return hazards.of_table(table, None if host is None else host.snapshot, chosen)

@@ -10,8 +10,8 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.common import Host, host_option, print_warnings, read_host, stack_options
-from vcpuid.cli.kvm import table_of
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.sources.parts import for_guest
 
 if TYPE_CHECKING:
     from vcpuid.cpuid import CpuidTable
@@ -37,7 +37,7 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, stac
     """
     from vcpuid.software.hyperv import fields, offers, present, recommended_but_missing
 
-    subject, head = (table_of(read_host(table).snapshot), table) if table is not None else _of_path(cpu, source, stack)
+    subject, head = (for_guest(read_host(table).snapshot, table), table) if table is not None else _of_path(cpu, source, stack)
     missing = recommended_but_missing(subject)
     if decoded:
         rows: list[dict[str, object]] = [field._asdict() for field in fields(subject)]

@@ -12,8 +12,10 @@ from vcpuid.cli.common import host_argument, kernel_of, number, parse_params, re
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
+from vcpuid.sources.parts import for_guest
 
 MODES: dict[str, Literal[16, 32, 64]] = {"16": 16, "32": 32, "64": 64}
+table_of = for_guest  # for `diff`
 COLUMNS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx"]
 
 table_argument = click.argument("source", metavar="TABLE", shell_complete=choices.hosts)
@@ -107,7 +109,7 @@ def set_(source: str, cr4: int, no_apic: bool, kernel: str | None, params: tuple
     from vcpuid import kvm
 
     host = read_host(source)
-    table = table_of(host.snapshot)
+    table = for_guest(host.snapshot, source)
     result = kvm.set_cpuid(
         table, host=host.snapshot, kernel=kernel or kernel_of(host), cr4=cr4, apic=not no_apic, params=parse_params(params)
     )
@@ -124,7 +126,7 @@ def lookup(source: str, leaves: tuple[str, ...], kernel: str | None, params: tup
     from vcpuid import kvm
 
     host = read_host(source)
-    table = table_of(host.snapshot)
+    table = for_guest(host.snapshot, source)
     release = kernel or kernel_of(host)
     entries = [Entry(f, i, 0, *kvm.lookup(table, f, i, kernel=release)) for f, i in map(parse_leaf, leaves)]
     print_table(CpuidTable(entries), "GUEST", form)
@@ -141,7 +143,7 @@ def run(source: str, leaves: tuple[str, ...], mode: str, emulate: bool, timed: b
     """Hand TABLE to this machine's KVM and show each leaf as asked, kept (KVM_GET_CPUID2) and seen by a real guest."""
     from vcpuid.kvm.guest import read_cpuid, time_exit
 
-    table = table_of(read_host(source).snapshot)
+    table = for_guest(read_host(source).snapshot, source)
     if timed:
         cost = time_exit(table, mode=MODES[mode])
         row = {"cycles": round(cost.cycles, 1), "ns": None if cost.ns is None else round(cost.ns, 1), "rounds": cost.rounds}
@@ -157,14 +159,6 @@ def run(source: str, leaves: tuple[str, ...], mode: str, emulate: bool, timed: b
             where = {"function": f"{function:08x}", "index": f"{index:x}", "register": register}
             rows.append({**where, "asked": f"{values[0]:08x}", "kept": f"{values[1]:08x}", "seen": f"{values[2]:08x}", "": note})
     emit(Sheet(["function", "index", "register", "asked", "kept", "seen", ""], rows), form)
-
-
-def table_of(snapshot: Snapshot) -> CpuidTable:
-    """Take the table of a TABLE argument: its TAB lines, else its SUP lines, else its RAW lines."""
-    table = snapshot.table or snapshot.supported or snapshot.raw
-    if not table:
-        raise InputError("no TAB, SUP or RAW lines: not a table")
-    return table
 
 
 def parse_leaf(text: str) -> tuple[int, int]:

@@ -73,11 +73,11 @@ def _guest(table: Callable[[], CpuidTable], force: Sequence[str], hide: Sequence
 
 def _table(cpu: str, source: str | None, table_source: str | None, stack: Callable[[Host], Stack]) -> CpuidTable:
     """Return the table that the guest is to get, before bits are forced or hidden."""
-    from vcpuid.cli.kvm import table_of
     from vcpuid.path.pipeline import qemu_tables
+    from vcpuid.sources.parts import for_guest
 
     if table_source is not None:
-        return table_of(read_host(table_source).snapshot)
+        return for_guest(read_host(table_source).snapshot, table_source)
     host = read_host(source)
     chosen = stack(host)
     made = qemu_tables(cpu, host.snapshot, chosen)

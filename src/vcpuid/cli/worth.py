@@ -9,8 +9,8 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.common import Host, cpu_option, host_option, number, print_warnings, probe_for, read_host, stack_options
-from vcpuid.cli.kvm import table_of
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.sources.parts import for_guest
 from vcpuid.versions import KERNELS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def command(
     guest: SoftwareCpu
     host: SoftwareCpu | None = None
     if table is not None:
-        guest, head = software_cpu(table_of(read_host(table).snapshot), guest_kernel, xcr0), table
+        guest, head = software_cpu(for_guest(read_host(table).snapshot, table), guest_kernel, xcr0), table
         host = software_cpu(read_host(source).snapshot.raw, guest_kernel) if source is not None else None
     else:
         guest, host, head = _of_path(cpu, read_host(source), stack, no_probe, guest_kernel, xcr0)

@@ -16,13 +16,32 @@ TABLES = {
 """What each is, in the order in which one is taken where none is named."""
 
 
-def pick(snapshot: Snapshot, part: str | None, source: str) -> tuple[str, CpuidTable]:
-    """Give the table `part`, a key of TABLES, or else the first that the snapshot has, and its name.
+_FOR_GUEST = ("table", "supported", "raw")
+
+
+def pick(snapshot: Snapshot, part: str | None, source: str | None = None, native: str = "raw") -> tuple[str, CpuidTable]:
+    """Give the table `part`, a key of TABLES, or else the first that the snapshot has, `native` before all others, and its name.
 
     Raises InputError, with `source` as where it happened, for a snapshot without.
     """
-    for name in (part,) if part else TABLES:
+    for name in (part,) if part else (native, *TABLES):
         table: CpuidTable | None = getattr(snapshot, name)
         if table:
             return name, table
-    raise InputError(f"it has not {TABLES[part]}" if part else "it has no CPUID entries", source=source)
+    raise _lacks(f"not {TABLES[part]}" if part else "no CPUID entries", source)
+
+
+def for_guest(snapshot: Snapshot, source: str | None = None) -> CpuidTable:
+    """Give the table that a guest is to get: the one made for it, else all that KVM supports, else the processor's own.
+
+    What KVM kept is what became of such a table and is none. Raises InputError as `pick` does.
+    """
+    for name in _FOR_GUEST:
+        table: CpuidTable | None = getattr(snapshot, name)
+        if table:
+            return table
+    raise _lacks("neither " + " nor ".join(TABLES[name] for name in _FOR_GUEST), source)
+
+
+def _lacks(what: str, source: str | None) -> InputError:
+    return InputError(f"{'the snapshot' if source is None else 'it'} has {what}", source=source)

@@ -11,7 +11,7 @@ from vcpuid.cpuid.words import INDEXED_FUNCTIONS
 from vcpuid.errors import InputError
 from vcpuid.sources.formats import FORMATS
 from vcpuid.sources.formats.form import EVERYTHING, Format
-from vcpuid.sources.parts import TABLES
+from vcpuid.sources.parts import TABLES, pick
 
 _OTHERS = {
     "msrs": "the feature MSRs",
@@ -63,16 +63,17 @@ def _fit(snapshot: Snapshot, form: Format, part: str | None) -> tuple[Snapshot, 
         return snapshot, []
     by_name = form.holds[0] not in TABLES
     native = "raw" if by_name else form.holds[0]
-    chosen = next((name for name in ([part] if part else [native, *TABLES]) if getattr(snapshot, name)), None)
+    chosen = None
     kept: dict[str, Any] = {name: getattr(snapshot, name) for name in form.holds if name not in TABLES}
     lost: list[str] = []
-    if chosen is not None:
-        kept[native], lost = _as(native, chosen, getattr(snapshot, chosen))
+    if part or any(getattr(snapshot, name) for name in TABLES):
+        chosen, table = pick(snapshot, part, native=native)
+        kept[native], lost = _as(native, chosen, table)
         if by_name:  # names are all that comes back, and `loses` says so
             kept.pop("named")
             lost = []
-    elif part is not None or not any(kept.values()):
-        raise InputError(f"the snapshot has not {TABLES[part]}" if part else f"the snapshot has nothing that {form.title} holds")
+    elif not any(kept.values()):
+        raise InputError(f"the snapshot has nothing that {form.title} holds")
     ready = Snapshot(**kept)
     lost += form.loses(ready) if form.loses is not None else []
     for name, text in TABLES.items():
