@@ -157,7 +157,7 @@ def test_without_a_part_the_first_is_decoded(tmp_path: Path) -> None:
         assert json.loads(run(rest, "--format", "json").stdout)["of"] == part
 
 
-@pytest.mark.parametrize("wanted", ["seven", "7.x", ""])
+@pytest.mark.parametrize("wanted", ["seven", "7.x", "", "7.", "1_0", "+7", " 7", "7 ", "100000007", "7.0.0", "0x", "0x0x7", "7.-1"])
 def test_what_is_no_leaf_is_refused(wanted: str) -> None:
     with pytest.raises(InputError, match="is no leaf"):
         run(HOST, wanted)

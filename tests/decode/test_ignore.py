@@ -67,7 +67,9 @@ def test_features_of_msrs_are_left_out_too() -> None:
     assert decode.Ignored(["rdctl-no"], [TABLE]).counts(MsrWord(0x10A), 2)
 
 
-@pytest.mark.parametrize("text", ["no_such_thing", "1.0.ebx.32", "1.0.ebx.3:4", "1.0.efx", "", "123456789"])
+@pytest.mark.parametrize(
+    "text", ["no_such_thing", "1.0.ebx.32", "1.0.ebx.3:4", "1.0.efx", "", "123456789", "1.ebx", "-1", "1_0.0", "+7", " 7", "7.-1"]
+)
 def test_what_is_no_place_and_no_name_is_refused(text: str) -> None:
     with pytest.raises(InputError):
         decode.Ignored([text], [TABLE])

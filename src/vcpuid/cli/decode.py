@@ -11,6 +11,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.common import read_cpus
 from vcpuid.cli.output import Sheet, emit, emit_each, format_option
+from vcpuid.cpuid.words import parse_leaf
 from vcpuid.errors import InputError
 from vcpuid.sources.parts import TABLES, pick
 
@@ -46,7 +47,7 @@ def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, 
 
     if all_cpus and each:
         raise click.UsageError("--all-cpus compares the CPUs that --each shows one by one: give one of them")
-    picked = [_leaf(text) for text in wanted] or None
+    picked = [parse_leaf(text) for text in wanted] or None
     if all_cpus:
         cpus = sources.read_all(source)
         part, _ = pick(cpus[0], part, source)
@@ -179,14 +180,6 @@ def _ranges(numbers: list[int]) -> str:
 
 Wanted = list[tuple[int, int | None]] | None
 COLUMNS = ["leaf", "register", "bits", "field", "value"]
-
-
-def _leaf(text: str) -> tuple[int, int | None]:
-    function, dot, index = text.partition(".")
-    try:
-        return int(function, 16), int(index, 16) if dot else None
-    except ValueError:
-        raise InputError(f"{text!r} is no leaf: 7, 0x80000008 or d.2 is") from None
 
 
 def _full(leaf: Leaf) -> Iterator[dict[str, object]]:

@@ -10,7 +10,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.common import host_argument, kernel_of, number, parse_params, read_host
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cpuid import CpuidTable, Entry, Snapshot
+from vcpuid.cpuid import CpuidTable, Entry, Snapshot, words
 from vcpuid.errors import InputError
 from vcpuid.sources.parts import for_guest
 
@@ -162,12 +162,9 @@ def run(source: str, leaves: tuple[str, ...], mode: str, emulate: bool, timed: b
 
 
 def parse_leaf(text: str) -> tuple[int, int]:
-    """Read LEAF or LEAF.INDEX, both hexadecimal."""
-    function, _, index = text.partition(".")
-    try:
-        return int(function, 16), int(index or "0", 16)
-    except ValueError:
-        raise InputError(f"{text!r} is not a leaf such as 7, 7.1 or 80000008 (hexadecimal)") from None
+    """Read LEAF or LEAF.INDEX; without an index it is 0."""
+    function, index = words.parse_leaf(text)
+    return function, index or 0
 
 
 def print_table(table: CpuidTable, kind: str, form: str) -> None:

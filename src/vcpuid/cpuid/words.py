@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from vcpuid.errors import InputError
+
 Register = Literal["eax", "ebx", "ecx", "edx"]
 REGISTERS: tuple[Register, ...] = ("eax", "ebx", "ecx", "edx")
 
@@ -86,6 +88,26 @@ class Bit(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.word} [bit {self.position}]"
+
+
+def parse_leaf(text: str) -> tuple[int, int | None]:
+    """Read a leaf, `7` or `0x80000008`, or a sub-leaf, `d.2`: hexadecimal numbers of at most 8 digits. A leaf has None for an index.
+
+    Raises InputError where the text is neither.
+    """
+    function, dot, index = text.partition(".")
+    try:
+        return _hexadecimal(function), _hexadecimal(index) if dot else None
+    except ValueError:
+        raise InputError(f"{text[:80]!r} is no leaf: 7, 0x80000008 or d.2 is") from None
+
+
+def _hexadecimal(text: str) -> int:
+    """Read a number as `int` does, which takes signs, blanks and underscores, and has no end: here those are errors."""
+    digits = text.lower().removeprefix("0x")
+    if len(digits) > 8 or not set(digits) <= set("0123456789abcdef"):
+        raise ValueError
+    return int(digits, 16)
 
 
 def parse_bit(text: str) -> Bit | None:

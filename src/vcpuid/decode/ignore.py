@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from vcpuid.cpuid.feature_table import key_of
 from vcpuid.cpuid.names import find_all
 from vcpuid.cpuid.registers import CpuidTable
-from vcpuid.cpuid.words import REGISTERS, CpuidWord, Register, Word
+from vcpuid.cpuid.words import REGISTERS, CpuidWord, Register, Word, parse_leaf
 from vcpuid.decode.layout import canonical, layout, names
 from vcpuid.decode.parties import parties
 from vcpuid.errors import InputError
@@ -45,7 +45,9 @@ PER_CPU: frozenset[tuple[int, str]] = frozenset(
 CPU, NONE = "cpu", "none"
 """The words for those fields, and for nothing at all."""
 
-_PLACE = re.compile(r"(?:0x)?([0-9a-f]{1,8})(?:\.([0-9a-f]{1,8})(?:\.(e[abcd]x)(?:\.(\d{1,2})(?::(\d{1,2}))?)?)?)?", re.IGNORECASE)
+_PLACE = re.compile(r"(.+?)(?:\.(e[abcd]x)(?:\.([0-9]{1,2})(?::([0-9]{1,2}))?)?)?", re.IGNORECASE)
+"""A leaf or sub-leaf, a register of it, and the number of a bit there or of the first and the last."""
+
 _ALL = -1
 
 
@@ -86,9 +88,7 @@ def _bits(text: str, tables: Sequence[CpuidTable]) -> Sequence[tuple[_Place | Wo
         return named
     if any(key_of(name) == key for name in names()):
         return ()
-    if found := _PLACE.fullmatch(text):
-        return (_place(found),)
-    raise InputError(f"{text[:80]!r} is no leaf, register, field or feature of CPUID")
+    return (_place(text),)
 
 
 def _fields(wanted: Callable[[int, str], bool], tables: Sequence[CpuidTable]) -> Iterator[tuple[CpuidWord, int]]:
@@ -111,13 +111,22 @@ def _feature(text: str) -> Iterator[tuple[Word, int]]:
     yield from ((feature.bit.word, feature.bit.mask) for feature in found if feature.bit is not None)
 
 
-def _place(found: re.Match[str]) -> tuple[_Place, int]:
-    function, index = int(found[1], 16), None if found[2] is None else int(found[2], 16)
-    if index is None or found[3] is None:
+def _place(text: str) -> tuple[_Place, int]:
+    nothing = InputError(f"{text[:80]!r} is no leaf, register, field or feature of CPUID")
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise nothing
+    try:
+        function, index = parse_leaf(found[1])
+    except InputError:
+        raise nothing from None
+    if found[2] is None:
         return (function, index, None), _ALL
-    register = next(register for register in REGISTERS if register == found[3].lower())
-    high = 31 if found[4] is None else int(found[4])
-    low = 0 if found[4] is None else int(found[5] or high)
+    if index is None:
+        raise nothing
+    register = next(register for register in REGISTERS if register == found[2].lower())
+    high = 31 if found[3] is None else int(found[3])
+    low = 0 if found[3] is None else int(found[4] or high)
     if not low <= high < 32:
-        raise InputError(f"{found[0]!r} is no place in a register: bits go from 31 down to 0")
+        raise InputError(f"{text!r} is no place in a register: bits go from 31 down to 0")
     return CpuidWord(function, index, register), (2 << high) - (1 << low)
