@@ -48,6 +48,21 @@ def test_notes_in_a_file_of_ones_own_are_the_collectors(tmp_path: Path) -> None:
     assert remarked(pair) == (read(pair), (FIRST,))
 
 
+def test_what_is_written_of_all_cpus_is_remarked_on_once(tmp_path: Path) -> None:
+    def convert(source: str, form: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "vcpuid", "convert", source, "--to", form]
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
+        return done.returncode, done.stderr
+
+    part = Snapshot(raw=CpuidTable(RAW[1:]))
+    source = dump(tmp_path / "dump.txt", [Snapshot(raw=RAW), part, part], "cpuid")
+    assert convert(source, "tycho") == (0, f"vcpuid: {source}: {EXCERPT}\n")
+    assert convert(f"{source}#0", "tycho") == (0, "")
+    assert convert(f"{source}#2", "snapshot") == (0, f"vcpuid: {source}#2: {EXCERPT}\n")
+    kept = dump(tmp_path / "kept.txt", [Snapshot(raw=RAW, notes=("taken on a Sunday",))], "snapshot")
+    assert convert(kept, "json") == (0, "")
+
+
 def test_a_dump_on_standard_input_is_called_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     text = "".join(line + "\n" for line in write(PAIR, "cpuid"))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8"))

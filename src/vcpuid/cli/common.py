@@ -48,16 +48,15 @@ class Host:
     here: bool
 
 
-def read_dump(source: str) -> Snapshot:
-    """Read a dump, and print on standard error what bears on every answer: that it is the first of several CPUs, say."""
-    return read_cpus(source)[0]
+def read_cpus(source: str, *, every: bool = False) -> list[Snapshot]:
+    """Read a dump, and print on standard error what bears on an answer about its first CPU: that there are others, say.
 
-
-def read_cpus(source: str) -> list[Snapshot]:
-    """Read a dump for its first CPU, as `read_dump` does, and give the others too."""
+    Returns the CPU that `source` means before the others of its dump. With `every`, the answer is about all that it means: these are
+    returned in the dump's order, and what bears on any of them is printed.
+    """
     from vcpuid import sources
 
-    cpus, remarks = sources.remarked_all(source)
+    cpus, remarks = (sources.remarked_all if every else sources.remarked_among)(source)
     print_warnings(tuple(f"{'standard input' if source == '-' else source}: {remark}" for remark in remarks))
     return cpus
 
@@ -67,7 +66,7 @@ def read_host(source: str | None, *, kvm: bool = True) -> Host:
     from vcpuid import sources
 
     if source is not None:
-        return Host(read_dump(source), source.partition(":")[0] in ("kvm", "live", "cpu"))
+        return Host(read_cpus(source)[0], source.partition(":")[0] in ("kvm", "live", "cpu"))
     if not kvm:
         return Host(sources.read("live"), True)
     try:

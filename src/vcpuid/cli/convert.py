@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from vcpuid import sources
 from vcpuid.cli import choices
+from vcpuid.cli.common import read_cpus
 from vcpuid.cli.output import output_option
 from vcpuid.cli.streams import opened
 from vcpuid.sources.formats.writing import WRITABLE, losses, write
@@ -31,7 +31,7 @@ def command(source: str, to: str, part: str | None, path: str) -> None:
     Forms: snapshot and json (vcpuid's own), cpuid (Todd Allen's cpuid -r), tycho (tycho's cpuid -d), instlatx64 (AIDA64's), cpudata and
     libvirt (libvirt's XML, of CPUID and of features), firecracker (a CPU template), qemu (a -cpu argument).
     """
-    snapshots = sources.read_all(source)
+    snapshots = read_cpus(source, every=True)
     lines = list(write(snapshots, to, part))
     for lost in losses(snapshots, to, part):
         print(f"vcpuid: {to} does not hold {lost}", file=sys.stderr)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 
-__all__ = ["collector_script", "read", "read_all", "read_dump", "remarked", "remarked_all", "this_machine"]
+__all__ = ["collector_script", "read", "read_all", "read_dump", "remarked", "remarked_all", "remarked_among", "this_machine"]
 
 _DEVICE = ("/dev/cpu/", "/cpuid")
 
@@ -38,22 +38,34 @@ def remarked(source: str | os.PathLike[str]) -> tuple[Snapshot, tuple[str, ...]]
     That is which of several CPUs was taken, that a file is an excerpt, and of another program's dump all notes, since its reader made
     them. What a machine did not tell, and what stands in a file of vcpuid's own, is no such remark.
     """
-    cpus, remarks = remarked_all(source)
+    cpus, remarks = remarked_among(source)
     return cpus[0], remarks
 
 
-def remarked_all(source: str | os.PathLike[str]) -> tuple[list[Snapshot], tuple[str, ...]]:
+def remarked_among(source: str | os.PathLike[str]) -> tuple[list[Snapshot], tuple[str, ...]]:
     """Read every CPU of a dump, the one that `source` means before the others, and give the notes on which answers about that depend."""
-    from vcpuid.sources.excerpt import missing
-
     cpus, number, noted = _read(source)
     others = list(cpus)
     first = others.pop(number or 0)
-    remarks = [*(first.notes if noted else ()), *(missing(first.raw) if first.raw else ())]
+    remarks = _remarks(first, noted)
     if others and number is None:
         remarks.append(f"the first of {len(cpus)} CPUs in the dump: append #1 and so on to its name for another")
         first = replace(first, notes=(*first.notes, remarks[-1]))
     return [first, *others], tuple(remarks)
+
+
+def remarked_all(source: str | os.PathLike[str]) -> tuple[list[Snapshot], tuple[str, ...]]:
+    """Read as `read_all` does, and give the notes on which answers about any of the CPUs depend, each once."""
+    cpus, number, noted = _read(source)
+    meant = cpus if number is None else [cpus[number]]
+    return meant, tuple(dict.fromkeys(remark for cpu in meant for remark in _remarks(cpu, noted)))
+
+
+def _remarks(cpu: Snapshot, noted: bool) -> list[str]:
+    """Give the notes of a CPU on which answers depend: a reader's, if they are, and what an excerpt lacks."""
+    from vcpuid.sources.excerpt import missing
+
+    return [*(cpu.notes if noted else ()), *(missing(cpu.raw) if cpu.raw else ())]
 
 
 def read_dump(source: str | os.PathLike[str]) -> tuple[list[Snapshot], int | None]:
