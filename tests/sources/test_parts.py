@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
-from vcpuid.sources.parts import TABLES, for_guest, pick
+from vcpuid.sources.parts import TABLE_KINDS, TABLES, for_guest, pick
+from vcpuid.sources.snapshot import format_snapshot
 
 ALL: dict[str, Any] = {name: CpuidTable([Entry(number, 0, 0, 0, 0, 0, 0)]) for number, name in enumerate(TABLES)}
 NEITHER = "neither the table for KVM_SET_CPUID2 nor KVM_GET_SUPPORTED_CPUID nor the CPUID instruction's answers"
@@ -21,6 +23,12 @@ def test_the_first_is_taken_that_is_not_empty() -> None:
         left[name] = CpuidTable()
     with pytest.raises(InputError, match=r"^the snapshot has no CPUID entries$"):
         pick(Snapshot(**left), None)
+
+
+def test_every_table_of_a_snapshot_has_a_name_and_a_word() -> None:
+    assert set(TABLES) == {field.name for field in dataclasses.fields(Snapshot) if "CpuidTable" in str(field.type)}
+    for kind, name in TABLE_KINDS.items():
+        assert [line.split()[0] for line in format_snapshot(Snapshot(**{name: ALL[name]}))] == [kind]
 
 
 @pytest.mark.parametrize("name", TABLES)

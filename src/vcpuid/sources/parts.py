@@ -5,16 +5,19 @@ from __future__ import annotations
 from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.errors import InputError
 
-TABLES = {
-    "raw": "the CPUID instruction's answers",
-    "table": "the table for KVM_SET_CPUID2",
-    "kept": "the table that KVM kept",
-    "supported": "KVM_GET_SUPPORTED_CPUID",
-    "emulated": "KVM_GET_EMULATED_CPUID",
-    "hyperv": "KVM_GET_SUPPORTED_HV_CPUID",
-}
+_ROWS = (
+    ("raw", "RAW", "the CPUID instruction's answers"),
+    ("table", "TAB", "the table for KVM_SET_CPUID2"),
+    ("kept", "GOT", "the table that KVM kept"),
+    ("supported", "SUP", "KVM_GET_SUPPORTED_CPUID"),
+    ("emulated", "EMU", "KVM_GET_EMULATED_CPUID"),
+    ("hyperv", "HV", "KVM_GET_SUPPORTED_HV_CPUID"),
+)
+TABLES = {name: what for name, _, what in _ROWS}
 """What each is, in the order in which one is taken where none is named."""
 
+TABLE_KINDS = {kind: name for name, kind, _ in _ROWS}
+"""The names, by the words with which lines of a snapshot's file begin."""
 
 _FOR_GUEST = ("table", "supported", "raw")
 

@@ -20,9 +20,10 @@ from types import MappingProxyType
 
 from vcpuid.cpuid.registers import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.errors import InputError
+from vcpuid.sources.parts import TABLE_KINDS
 
-_TABLES = {"SUP": "supported", "EMU": "emulated", "HV": "hyperv", "TAB": "table", "GOT": "kept"}
-_KINDS = {"RAW", "MSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *_TABLES}
+_TABLES = {kind: name for kind, name in TABLE_KINDS.items() if kind != "RAW"}
+_KINDS = {"MSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *TABLE_KINDS}
 _EMPTY = "empty"
 _HAS = {"on": True, "off": False}
 ENTRY_LIMIT = 4096
@@ -198,7 +199,7 @@ def parse_snapshot(lines: Iterable[str], source: str = "snapshot") -> Snapshot:
             continue
         try:
             reader.line(text)
-            if 0 < ends < number and text.split()[0] in {"RAW", *_TABLES} and len(text.split()[-1]) < 8:
+            if 0 < ends < number and text.split()[0] in TABLE_KINDS and len(text.split()[-1]) < 8:
                 raise _Cut("the file is cut within this line")
         except _Cut as cut:
             raise InputError(str(cut), source=source, line=number) from None
@@ -259,5 +260,5 @@ def _check(snapshot: Snapshot) -> None:
             raise InputError(f"a snapshot cannot hold the note {note[:40]!r}: it would not read as one")
     if any(entry.flags for entry in snapshot.raw) or len({entry[:2] for entry in snapshot.raw}) < len(snapshot.raw):
         raise InputError("a snapshot's RAW entries have no flags, and there is one for a leaf and sub-leaf")
-    if any(len(getattr(snapshot, name) or ()) > ENTRY_LIMIT for name in ("raw", *_TABLES.values())):
+    if any(len(getattr(snapshot, name) or ()) > ENTRY_LIMIT for name in TABLE_KINDS.values()):
         raise InputError(f"a snapshot's tables have at most {ENTRY_LIMIT} entries")

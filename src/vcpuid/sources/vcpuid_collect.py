@@ -770,10 +770,25 @@ def _text(path: str) -> str:
         return ""
 
 
+# ---------------- vcpuid.sources.parts
+
+_ROWS = (
+    ("raw", "RAW", "the CPUID instruction's answers"),
+    ("table", "TAB", "the table for KVM_SET_CPUID2"),
+    ("kept", "GOT", "the table that KVM kept"),
+    ("supported", "SUP", "KVM_GET_SUPPORTED_CPUID"),
+    ("emulated", "EMU", "KVM_GET_EMULATED_CPUID"),
+    ("hyperv", "HV", "KVM_GET_SUPPORTED_HV_CPUID"),
+)
+
+TABLE_KINDS = {kind: name for name, kind, _ in _ROWS}
+"""The names, by the words with which lines of a snapshot's file begin."""
+
+
 # ---------------- vcpuid.sources.snapshot
 
-_TABLES = {"SUP": "supported", "EMU": "emulated", "HV": "hyperv", "TAB": "table", "GOT": "kept"}
-_KINDS = {"RAW", "MSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *_TABLES}
+_TABLES = {kind: name for kind, name in TABLE_KINDS.items() if kind != "RAW"}
+_KINDS = {"MSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *TABLE_KINDS}
 _EMPTY = "empty"
 ENTRY_LIMIT = 4096
 """Entries of a table, in any form: KVM takes 256 (KVM_MAX_CPUID_ENTRIES, arch/x86/include/asm/kvm_host.h), and no processor has as many."""
@@ -836,7 +851,7 @@ def _check(snapshot: Snapshot) -> None:
             raise InputError(f"a snapshot cannot hold the note {note[:40]!r}: it would not read as one")
     if any(entry.flags for entry in snapshot.raw) or len({entry[:2] for entry in snapshot.raw}) < len(snapshot.raw):
         raise InputError("a snapshot's RAW entries have no flags, and there is one for a leaf and sub-leaf")
-    if any(len(getattr(snapshot, name) or ()) > ENTRY_LIMIT for name in ("raw", *_TABLES.values())):
+    if any(len(getattr(snapshot, name) or ()) > ENTRY_LIMIT for name in TABLE_KINDS.values()):
         raise InputError(f"a snapshot's tables have at most {ENTRY_LIMIT} entries")
 
 

@@ -19,9 +19,10 @@ from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.sources.formats.documents import parse_json
 from vcpuid.sources.formats.form import EVERYTHING, Format
+from vcpuid.sources.parts import TABLES
 from vcpuid.sources.snapshot import format_snapshot, parse_snapshot
 
-_TABLES = ("raw", "supported", "emulated", "hyperv", "table", "kept")
+_TABLES = tuple(name for name in EVERYTHING if name in TABLES)
 _SIGN = re.compile(rf'\s*\{{\s*"(?:{"|".join(EVERYTHING)})":')
 
 
@@ -38,7 +39,7 @@ def _object(snapshot: Snapshot) -> dict[str, Any]:
     told |= {name: dict(getattr(snapshot, name)) for name in ("cpuinfo", "params", "named")}
     told |= {name: getattr(snapshot, name) for name in ("set_result", "cpu", "kernel")}
     told["notes"] = list(snapshot.notes)
-    return {name: value for name, value in told.items() if name in _TABLES[1:] or value not in (None, {}, [])}
+    return {name: value for name, value in told.items() if (name in TABLES and name != "raw") or value not in (None, {}, [])}
 
 
 def _row(entry: Entry) -> dict[str, Any]:
