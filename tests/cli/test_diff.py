@@ -124,6 +124,39 @@ def test_two_dumps_differ_by_field_with_its_meaning() -> None:
     assert run("diff", HOST, HOST, "--by", "field").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("RAW", None),
+        ("TAB", "the table for KVM_SET_CPUID2"),
+        ("GOT", "the table that KVM kept"),
+        ("SUP", "KVM_GET_SUPPORTED_CPUID"),
+        ("EMU", "KVM_GET_EMULATED_CPUID"),
+        ("HV", "KVM_GET_SUPPORTED_HV_CPUID"),
+    ],
+)
+def test_fields_are_of_the_table_that_decode_takes_and_it_is_said_which(kind: str, said: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "table.txt"
+    flags = "" if kind == "RAW" else "f0 "
+    file.write_text(f"{kind} 00000000.0 {flags}00000001 756e6547 6c65746e 49656e69\n", encoding="utf-8")
+    alone = run("decode", str(file)).stdout.splitlines()
+    for args, side in (((str(file), HOST), "host"), ((HOST, str(file)), "guest")):
+        done = run("diff", *args, "--by", "field")
+        assert done.returncode == 1
+        told = [line for line in done.stdout.splitlines() if "not a processor's own CPUID" in line]
+        assert told == ([f"{side}: {said}, not a processor's own CPUID"] if said else [])
+        assert not said or said[1:] in alone[0]
+
+
+def test_each_side_is_said_to_be_what_it_is(guest: str, tmp_path: Path) -> None:
+    file = tmp_path / "guest.txt"
+    file.write_text("".join(line + "\n" for line in guest.splitlines() if line.startswith("TAB")), encoding="utf-8")
+    done = run("diff", str(file), str(file), "--by", "field")
+    assert done.returncode == 0
+    said = "the table for KVM_SET_CPUID2, not a processor's own CPUID"
+    assert [line for line in done.stdout.splitlines() if line] == [f"host: {said}", f"guest: {said}", "The fields are the same."]
+
+
 @pytest.fixture
 def neighbour(tmp_path: Path) -> str:
     """Another CPU of the host: its APIC id alone differs."""

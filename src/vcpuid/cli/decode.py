@@ -135,18 +135,21 @@ def _sheet(part: str, table: CpuidTable, wanted: Wanted, full: bool, form: str, 
     return Sheet(
         columns=[*COLUMNS, "about"] if full else COLUMNS,
         rows=[row for leaf in leaves for row in (_full(leaf) if full else _compact(leaf))],
-        head=[*_kind(part), *([] if wanted else _head(table))],
+        head=[*kind(part), *([] if wanted else _head(table))],
         foot=[] if wanted else _foot(table, cpus),
         styles={"field": "bold"},
     )
 
 
-def _kind(part: str) -> list[str]:
-    """Say whose answers these are, where they are no processor's: of a table for KVM_SET_CPUID2 all else looks the same."""
+def kind(part: str, side: str = "") -> list[str]:
+    """Say whose answers these are, where they are no processor's: of a table for KVM_SET_CPUID2 all else looks the same.
+
+    `side` is what they are called where several tables are shown.
+    """
     if part == "raw":
         return []
-    what = TABLES[part]
-    return [f"{what[0].upper()}{what[1:]}, not a processor's own CPUID", ""]
+    what = f"{TABLES[part]}, not a processor's own CPUID"
+    return [f"{side}: {what}" if side else f"{what[0].upper()}{what[1:]}", ""]
 
 
 def _differences(part: str, tables: list[CpuidTable], wanted: Wanted) -> Sheet:
@@ -163,7 +166,7 @@ def _differences(part: str, tables: list[CpuidTable], wanted: Wanted) -> Sheet:
         place = {"leaf": f"{found.function:#x}.{found.index:x}", "register": found.register, "bits": found.field.bits}
         rows.append({**place, "field": found.field.name, "value": values})
     return Sheet(
-        COLUMNS, rows, head=[*_kind(part), f"{len(tables)} CPUs, {len(rows)} fields that differ among them", ""], styles={"field": "bold"}
+        COLUMNS, rows, head=[*kind(part), f"{len(tables)} CPUs, {len(rows)} fields that differ among them", ""], styles={"field": "bold"}
     )
 
 

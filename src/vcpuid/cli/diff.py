@@ -10,8 +10,9 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
-from vcpuid.cli.kvm import table_of
+from vcpuid.cli.decode import kind
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.sources.parts import pick
 
 if TYPE_CHECKING:
     from vcpuid.cpuid import CpuidTable
@@ -76,7 +77,7 @@ def command(
     ignore = () if flags else ignore or (decode.CPU,)
     if by == "field" and not flags:
         other = guest or guest_snapshot(resolve(cpu or "host", host=host.snapshot, stack=chosen))
-        sheet = _fields(host.snapshot.raw or table_of(host.snapshot), other.raw or table_of(other), ignore)
+        sheet = _fields(pick(host.snapshot, None, host_source), pick(other, None, guest_source), ignore)
     else:
         both = compare.sides(host.snapshot, guest, cpu, chosen)
         print_warnings(both.path.remarks)
@@ -103,10 +104,11 @@ def _foot(what: str, counted: int, left_out: int, ignore: tuple[str, ...]) -> li
     return ["", f"{told}, {left_out} left out ({' '.join(f'--ignore {text}' for text in ignore)})." if left_out else f"{told}."]
 
 
-def _fields(one: CpuidTable, other: CpuidTable, ignore: tuple[str, ...]) -> Sheet:
-    """Lay out the fields in which two dumps differ."""
+def _fields(host: tuple[str, CpuidTable], guest: tuple[str, CpuidTable], ignore: tuple[str, ...]) -> Sheet:
+    """Lay out the fields in which two tables differ, each given with the name of its kind."""
     from vcpuid import decode
 
+    (mine, one), (theirs, other) = host, guest
     found = decode.diff(one, other, ignore=())
     counted = _counted(found, ignore, [one, other])
     rows: list[dict[str, object]] = [
@@ -120,7 +122,8 @@ def _fields(one: CpuidTable, other: CpuidTable, ignore: tuple[str, ...]) -> Shee
         for change in counted
     ]
     foot = _foot("fields", len(counted), len(found) - len(counted), ignore)
-    return Sheet(["place", "field", "host", "guest", "meaning"], rows, foot=foot, styles={"field": "bold"})
+    head = [*kind(mine, "host"), *kind(theirs, "guest")]
+    return Sheet(["place", "field", "host", "guest", "meaning"], rows, head=head, foot=foot, styles={"field": "bold"})
 
 
 def _differences(both: Sides, found: list[Difference], what: str, ignore: tuple[str, ...]) -> Sheet:

@@ -15,7 +15,6 @@ from vcpuid.errors import InputError
 from vcpuid.sources.parts import for_guest
 
 MODES: dict[str, Literal[16, 32, 64]] = {"16": 16, "32": 32, "64": 64}
-table_of = for_guest  # for `diff`
 COLUMNS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx"]
 
 table_argument = click.argument("source", metavar="TABLE", shell_complete=choices.hosts)
