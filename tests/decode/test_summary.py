@@ -10,7 +10,7 @@ import pytest
 
 from vcpuid import decode, sources
 from vcpuid.cpuid import CpuidTable, Entry
-from vcpuid.decode.descriptors import describe
+from vcpuid.decode.descriptors import Descriptor, describe
 from vcpuid.decode.identity import family_model_stepping
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
@@ -313,6 +313,18 @@ def test_each_of_many_cpus_is_read_and_their_package_drawn_once(number: int, ali
     assert (wanted[0][0].mixed, len(wanted[0][0].members)) == (not alike, 0 if alike else number)
     assert read.call_count == (number if alike else 2 * number)
     assert draw.call_count <= 4
+
+
+def test_what_topology_and_caches_are_made_of_has_public_names() -> None:
+    members = decode.topology(HYBRID[0], HYBRID).members
+    assert isinstance(members, decode.Members)
+    assert isinstance(members[0], decode.Processor)
+    assert members[0].caches == decode.caches(HYBRID[0])
+
+
+@pytest.mark.parametrize(("ways", "text"), [(0, "full"), (None, ""), (8, "8")])
+def test_ways_of_descriptors_are_spelled_alike_for_caches_and_tlbs(ways: int | None, text: str) -> None:
+    assert Descriptor("L2", 1 << 20, "", ways, 64).way_count == text
 
 
 def test_what_one_cpu_tells_of_others_that_are_not_like_it_is_said_so() -> None:

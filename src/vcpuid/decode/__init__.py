@@ -16,7 +16,7 @@ from vcpuid.decode.layout import Field
 from vcpuid.decode.leaves import Leaf, Value, encode, leaf, leaves, spell
 from vcpuid.decode.meaning import Reading
 from vcpuid.decode.parties import Parties, parties
-from vcpuid.decode.topology import Cpus, Level, Topology, topology
+from vcpuid.decode.topology import Cpus, Level, Members, Processor, Topology, topology
 from vcpuid.decode.xsave import Component, XsaveLayout, xsave
 
 __all__ = [
@@ -33,7 +33,9 @@ __all__ = [
     "Ignored",
     "Leaf",
     "Level",
+    "Members",
     "Parties",
+    "Processor",
     "Reading",
     "Spread",
     "Tlb",

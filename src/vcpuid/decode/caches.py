@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable
-from vcpuid.decode.descriptors import Descriptor, descriptors
+from vcpuid.decode.descriptors import Descriptor, descriptors, micro_operations
 from vcpuid.decode.leaves import Leaf, leaf
 from vcpuid.decode.meaning import CACHE_TYPES, INTEL_WAYS, L1_WAYS, TLB_TYPES, WAYS
 from vcpuid.decode.parties import parties
@@ -41,7 +41,7 @@ class Cache(NamedTuple):
     def amount(self) -> str:
         """Its size as text."""
         if self.kind == "trace":
-            return f"{(self.size or 0) >> 10}K µops"
+            return micro_operations(self.size)
         return size(self.size)
 
 
@@ -128,12 +128,11 @@ def _extended(table: CpuidTable) -> Iterator[Cache]:
 
 def _described(table: CpuidTable) -> Iterator[Cache]:
     for found in leaf_2(table):
-        ways = "full" if found.ways == 0 else "" if found.ways is None else str(found.ways)
         if found.kind == "trace cache":
-            yield Cache(1, "trace", found.size, ways, None, source="0x2")
+            yield Cache(1, "trace", found.size, found.way_count, None, source="0x2")
         elif found.size is not None and found.kind.startswith("L"):
             level, _, kind = found.kind[1:].partition(" ")
-            yield Cache(int(level), kind or "unified", found.size, ways, found.unit, source="0x2")
+            yield Cache(int(level), kind or "unified", found.size, found.way_count, found.unit, source="0x2")
 
 
 def _deterministic_tlbs(table: CpuidTable) -> Iterator[Tlb]:
@@ -148,8 +147,7 @@ def _deterministic_tlbs(table: CpuidTable) -> Iterator[Tlb]:
 def _described_tlbs(table: CpuidTable) -> Iterator[Tlb]:
     for found in leaf_2(table):
         if found.is_tlb:
-            ways = "full" if found.ways == 0 else "" if found.ways is None else str(found.ways)
-            yield Tlb(found.kind.removesuffix(" TLB"), found.pages, found.unit or 0, ways, "0x2")
+            yield Tlb(found.kind.removesuffix(" TLB"), found.pages, found.unit or 0, found.way_count, "0x2")
 
 
 _EXTENDED_TLBS = (

@@ -26,13 +26,18 @@ class Descriptor(NamedTuple):
         """Whether it is a TLB."""
         return self.kind.endswith("TLB") or "TLB " in self.kind
 
+    @property
+    def way_count(self) -> str:
+        """The ways as text: a number, "full", or nothing where they are not told."""
+        return "full" if self.ways == 0 else "" if self.ways is None else str(self.ways)
+
     def __str__(self) -> str:
         parts = [self.kind]
         if self.is_tlb:
             parts[0] += f" {'/'.join(self.pages.split())} pages"
             parts.append(f"{self.unit} entries")
         elif self.kind == "trace cache":
-            parts.append(f"{(self.size or 0) >> 10}K µops")
+            parts.append(micro_operations(self.size))
         elif self.size is not None:
             parts.append(f"{self.size >> 10} KiB")
         if self.ways is not None:
@@ -40,6 +45,11 @@ class Descriptor(NamedTuple):
         if self.unit is not None and not self.is_tlb:
             parts.append(f"{self.unit} bytes a line" if self.size is not None else f"{self.unit} bytes")
         return ", ".join(parts)
+
+
+def micro_operations(size: int | None) -> str:
+    """Spell the size of a trace cache, which holds decoded instructions."""
+    return f"{(size or 0) >> 10}K µops"
 
 
 @cache
