@@ -302,6 +302,18 @@ def test_a_folder_without_dumps_is_refused(form: str, tmp_path: Path) -> None:
     assert done.stderr.startswith(f"vcpuid: {tmp_path}/README:1: no CPUID in it")
 
 
+def test_a_link_to_a_folder_is_told_and_not_followed(pile: Path) -> None:
+    (pile / "damaged.txt").unlink()
+    (pile / "link").unlink()
+    (pile / "more" / "circle").symlink_to(".")
+    done = run(str(pile), "1", "--each", "--format", "jsonl")
+    assert done.exit_code == InputError.exit_status
+    assert done.stderr == f"vcpuid: {pile}/more/circle: links to folders are not followed\n"
+    assert list(dict.fromkeys(json.loads(line)["cpu"] for line in done.stdout.splitlines())) == cpus(pile)
+    named = run(f"{pile}/more/circle", "1", "--each", "--format", "jsonl")
+    assert {json.loads(line)["cpu"] for line in named.stdout.splitlines()} == {f"{pile}/more/circle/one.gz"}
+
+
 def test_a_folder_that_cannot_be_listed_is_told(pile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = os.scandir
 
