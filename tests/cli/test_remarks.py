@@ -11,7 +11,7 @@ import pytest
 
 from vcpuid.cli.common import read_host
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
-from vcpuid.sources import read, remarked
+from vcpuid.sources import read, read_dump
 from vcpuid.sources.formats.writing import write
 
 RAW = CpuidTable([Entry(0, 0, 0, 7, 0x756E6547, 0x6C65746E, 0x49656E69), Entry(7, 0, 0, 0, 0x219C07AB, 0, 0)])
@@ -35,7 +35,7 @@ def test_the_first_of_several_cpus_is_said_to_be_it(tmp_path: Path, capsys: pyte
 
 def test_an_excerpt_is_said_to_be_one(tmp_path: Path) -> None:
     source = dump(tmp_path / "dump.txt", [Snapshot(raw=CpuidTable(RAW[1:]))], "cpuid")
-    assert remarked(source) == (read(source), (EXCERPT,))
+    assert read_dump(source).remarks() == (EXCERPT,)
     done = subprocess.run([sys.executable, "-m", "vcpuid", "kvm", "supported", source], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, f"vcpuid: {source}: {EXCERPT}\n")
 
@@ -43,9 +43,11 @@ def test_an_excerpt_is_said_to_be_one(tmp_path: Path) -> None:
 def test_notes_in_a_file_of_ones_own_are_the_collectors(tmp_path: Path) -> None:
     noted = Snapshot(raw=RAW, notes=("taken on a Sunday", "HV ERR EINVAL: no Hyper-V"))
     for form in ("snapshot", "json"):
-        assert remarked(dump(tmp_path / form, [noted], form)) == (noted, ())
+        told = read_dump(dump(tmp_path / form, [noted], form))
+        assert (told.first, told.remarks()) == (noted, ())
     pair = dump(tmp_path / "pair", [noted, noted], "json")
-    assert remarked(pair) == (read(pair), (FIRST,))
+    assert read_dump(pair).remarks() == (FIRST,)
+    assert read(pair).notes[-1] == FIRST
 
 
 def test_what_is_written_of_all_cpus_is_remarked_on_once(tmp_path: Path) -> None:

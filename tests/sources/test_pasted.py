@@ -9,7 +9,7 @@ import pytest
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
-from vcpuid.sources import read, remarked
+from vcpuid.sources import read, read_dump
 from vcpuid.sources.excerpt import missing
 from vcpuid.sources.formats import parse
 from vcpuid.sources.formats.writing import write
@@ -127,7 +127,7 @@ def test_a_cpu_with_more_answers_than_any_has(form: str) -> None:
 def test_a_dump_that_is_cut_between_lines_is_told(form: str, leaves: int, told: str, tmp_path: Path) -> None:
     path = tmp_path / "dump.txt"
     path.write_text(text_of(form, [Snapshot(raw=CpuidTable(RAW[:leaves]))]), encoding="utf-8")
-    remarks = remarked(path)[1]
+    remarks = read_dump(path).remarks()
     assert (told in "".join(remarks)) if told else not remarks
 
 

@@ -56,9 +56,9 @@ def read_cpus(source: str, *, every: bool = False) -> list[Snapshot]:
     """
     from vcpuid import sources
 
-    cpus, remarks = (sources.remarked_all if every else sources.remarked_among)(source)
-    print_warnings(tuple(f"{'standard input' if source == '-' else source}: {remark}" for remark in remarks))
-    return cpus
+    dump = sources.read_dump(source)
+    print_warnings(tuple(f"{'standard input' if source == '-' else source}: {remark}" for remark in dump.remarks(every=every)))
+    return dump.meant if every else [dump.first, *dump.others]
 
 
 def read_host(source: str | None, *, kvm: bool = True) -> Host:

@@ -43,13 +43,12 @@ def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, 
 
     What a snapshot holds may be KVM's and not a processor's own CPUID: then the first line says so, and `of` in JSON.
     """
-    from vcpuid import sources
 
     if all_cpus and each:
         raise click.UsageError("--all-cpus compares the CPUs that --each shows one by one: give one of them")
     picked = [parse_leaf(text) for text in wanted] or None
     if all_cpus:
-        cpus = sources.read_all(source)
+        cpus = read_cpus(source, every=True)
         part, _ = pick(cpus[0], part, source)
         emit(_differences(part, [pick(cpu, part, source)[1] for cpu in cpus], picked), form)
         return
@@ -80,12 +79,12 @@ def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, 
     for file in _files(source, tell):
         found = True
         try:
-            cpus, meant = sources.read_dump(file)
-            tables = [pick(cpu, part, file) for cpu in (cpus if meant is None else [cpus[meant]])]
+            dump = sources.read_dump(file)
+            tables = [pick(cpu, part, file) for cpu in dump.meant]
         except InputError as error:
             tell(error)
             continue
-        alike = {name: _alike(name, cpus) for name in {name for name, _ in tables}}
+        alike = {name: _alike(name, dump.cpus) for name in {name for name, _ in tables}}
         for number, (name, table) in enumerate(tables):
             sheet = _sheet(name, table, wanted, full, form, alike[name])
             if sheet is not None:

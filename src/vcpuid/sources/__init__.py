@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import NamedTuple
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 
-__all__ = ["collector_script", "read", "read_all", "read_dump", "remarked", "remarked_all", "remarked_among", "this_machine"]
+__all__ = ["Dump", "collector_script", "read", "read_all", "read_dump", "this_machine"]
 
 _DEVICE = ("/dev/cpu/", "/cpuid")
 
@@ -29,48 +30,7 @@ def read(source: str | os.PathLike[str]) -> Snapshot:
     A file whose name is one of these words is read as `./live`, and one whose name ends in `#3` by that name where it exists. Raises
     InputError for what makes no sense (the file and the line are named), UnavailableError where the machine lacks something.
     """
-    return remarked(source)[0]
-
-
-def remarked(source: str | os.PathLike[str]) -> tuple[Snapshot, tuple[str, ...]]:
-    """Read as `read` does, and give the notes that every answer depends on too.
-
-    That is which of several CPUs was taken, that a file is an excerpt, and of another program's dump all notes, since its reader made
-    them. What a machine did not tell, and what stands in a file of vcpuid's own, is no such remark.
-    """
-    cpus, remarks = remarked_among(source)
-    return cpus[0], remarks
-
-
-def remarked_among(source: str | os.PathLike[str]) -> tuple[list[Snapshot], tuple[str, ...]]:
-    """Read every CPU of a dump, the one that `source` means before the others, and give the notes on which answers about that depend."""
-    cpus, number, noted = _read(source)
-    others = list(cpus)
-    first = others.pop(number or 0)
-    remarks = _remarks(first, noted)
-    if others and number is None:
-        remarks.append(f"the first of {len(cpus)} CPUs in the dump: append #1 and so on to its name for another")
-        first = replace(first, notes=(*first.notes, remarks[-1]))
-    return [first, *others], tuple(remarks)
-
-
-def remarked_all(source: str | os.PathLike[str]) -> tuple[list[Snapshot], tuple[str, ...]]:
-    """Read as `read_all` does, and give the notes on which answers about any of the CPUs depend, each once."""
-    cpus, number, noted = _read(source)
-    meant = cpus if number is None else [cpus[number]]
-    return meant, tuple(dict.fromkeys(remark for cpu in meant for remark in _remarks(cpu, noted)))
-
-
-def _remarks(cpu: Snapshot, noted: bool) -> list[str]:
-    """Give the notes of a CPU on which answers depend: a reader's, if they are, and what an excerpt lacks."""
-    from vcpuid.sources.excerpt import missing
-
-    return [*(cpu.notes if noted else ()), *(missing(cpu.raw) if cpu.raw else ())]
-
-
-def read_dump(source: str | os.PathLike[str]) -> tuple[list[Snapshot], int | None]:
-    """Read every CPU of a dump, in its order, and say which of them `source` means by number, if one."""
-    return _read(source)[:2]
+    return read_dump(source).first
 
 
 def read_all(source: str | os.PathLike[str]) -> list[Snapshot]:
@@ -78,29 +38,70 @@ def read_all(source: str | os.PathLike[str]) -> list[Snapshot]:
 
     Errors are as in `read`.
     """
-    cpus, number = read_dump(source)
-    return cpus if number is None else [cpus[number]]
+    return read_dump(source).meant
 
 
-def _read(source: str | os.PathLike[str]) -> tuple[list[Snapshot], int | None, bool]:
-    """Read every CPU, and say which of them is meant, if one, and whether the notes are those of a reader."""
+class Dump(NamedTuple):
+    """All that a source holds: `cpus` in its order, of which `number` is meant where the source names one.
+
+    `noted` says that the snapshots' notes are those of a reader of another program's form.
+    """
+
+    cpus: list[Snapshot]
+    number: int | None = None
+    noted: bool = False
+
+    @property
+    def meant(self) -> list[Snapshot]:
+        """The CPUs that the source means."""
+        return self.cpus if self.number is None else [self.cpus[self.number]]
+
+    @property
+    def first(self) -> Snapshot:
+        """The first of them; that there are others is among its notes."""
+        cpu = self.meant[0]
+        return replace(cpu, notes=(*cpu.notes, *self._others())) if self._others() else cpu
+
+    @property
+    def others(self) -> list[Snapshot]:
+        """The CPUs of the dump but that one."""
+        return [cpu for number, cpu in enumerate(self.cpus) if number != (self.number or 0)]
+
+    def remarks(self, *, every: bool = False) -> tuple[str, ...]:
+        """Give the notes on which every answer about the first depends, or with `every` about any that is meant, each once.
+
+        That is which of several CPUs was taken, that a file is an excerpt, and of another program's dump all notes, since its reader made
+        them. What a machine did not tell, and what stands in a file of vcpuid's own, is no such remark.
+        """
+        from vcpuid.sources.excerpt import missing
+
+        cpus = self.meant if every else self.meant[:1]
+        said = [text for cpu in cpus for text in (*(cpu.notes if self.noted else ()), *(missing(cpu.raw) if cpu.raw else ()))]
+        return tuple(dict.fromkeys(said if every else [*said, *self._others()]))
+
+    def _others(self) -> list[str]:
+        count = len(self.meant)
+        return [f"the first of {count} CPUs in the dump: append #1 and so on to its name for another"] if count > 1 else []
+
+
+def read_dump(source: str | os.PathLike[str]) -> Dump:
+    """Read all that a source holds; `source` and errors as in `read`."""
     if isinstance(source, str):
         way, _, cpu = source.partition(":")
         if way in ("live", "kvm", "cpu"):
-            return [_observe(way, cpu if way != source else None, source)], None, False
+            return Dump([_observe(way, cpu if way != source else None, source)])
     path, (head, tail) = os.fspath(source), _DEVICE
     if path.startswith(head) and path.endswith(tail):
-        return [_observe("cpu", path[len(head) : -len(tail)], path)], None, False
+        return Dump([_observe("cpu", path[len(head) : -len(tail)], path)])
     from vcpuid.sources.files import read_text
     from vcpuid.sources.formats import identify
 
     file, number = _split(source)
     name, text = read_text(file)
     form, cpus = identify(text, name)
-    noted = "notes" not in form.holds
     if number is not None and number >= len(cpus):
         raise InputError(f"it has no CPU {number}: there are {len(cpus)}, counted from 0", source=name)
-    return cpus, number, noted
+    return Dump(cpus, number, noted="notes" not in form.holds)
 
 
 def _split(source: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], int | None]:
