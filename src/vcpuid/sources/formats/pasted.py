@@ -10,7 +10,7 @@ from vcpuid.sources.formats.mixed import form_in
 LIMIT = 1 << 20
 """Characters of a text; trackers of bugs and mail servers take no larger ones."""
 
-QUOTE = r"(?:[ \t]*[>|])*[ \t]*"
+QUOTE = r"[>| \t]*"
 """What mail puts before a line that it quotes, and blanks; a pattern that matches nothing, too."""
 
 _PROGRAM = r"(?:\S+ (?:kernel|\S+\[\d+\]): )?"
