@@ -43,7 +43,6 @@ def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, 
 
     What a snapshot holds may be KVM's and not a processor's own CPUID: then the first line says so, and `of` in JSON.
     """
-
     if all_cpus and each:
         raise click.UsageError("--all-cpus compares the CPUs that --each shows one by one: give one of them")
     picked = [parse_leaf(text) for text in wanted] or None

@@ -59,8 +59,8 @@ class Dump(NamedTuple):
     @property
     def first(self) -> Snapshot:
         """The first of them; that there are others is among its notes."""
-        cpu = self.meant[0]
-        return replace(cpu, notes=(*cpu.notes, *self._others())) if self._others() else cpu
+        cpu, more = self.meant[0], self._others()
+        return replace(cpu, notes=(*cpu.notes, *more)) if more else cpu
 
     @property
     def others(self) -> list[Snapshot]:

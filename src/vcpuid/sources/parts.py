@@ -27,11 +27,8 @@ def pick(snapshot: Snapshot, part: str | None, source: str | None = None, native
 
     Raises InputError, with `source` as where it happened, for a snapshot without.
     """
-    for name in (part,) if part else (native, *TABLES):
-        table: CpuidTable | None = getattr(snapshot, name)
-        if table:
-            return name, table
-    raise _lacks(f"not {TABLES[part]}" if part else "no CPUID entries", source)
+    lacking = f"not {TABLES[part]}" if part else "no CPUID entries"
+    return _first(snapshot, (part,) if part else (native, *TABLES), lacking, source)
 
 
 def for_guest(snapshot: Snapshot, source: str | None = None) -> CpuidTable:
@@ -39,12 +36,13 @@ def for_guest(snapshot: Snapshot, source: str | None = None) -> CpuidTable:
 
     What KVM kept is what became of such a table and is none. Raises InputError as `pick` does.
     """
-    for name in _FOR_GUEST:
+    return _first(snapshot, _FOR_GUEST, "neither " + " nor ".join(TABLES[name] for name in _FOR_GUEST), source)[1]
+
+
+def _first(snapshot: Snapshot, names: tuple[str, ...], lacking: str, source: str | None) -> tuple[str, CpuidTable]:
+    """Give the first of these tables that has entries, and its name; raises InputError, with what the snapshot has instead."""
+    for name in names:
         table: CpuidTable | None = getattr(snapshot, name)
         if table:
-            return table
-    raise _lacks("neither " + " nor ".join(TABLES[name] for name in _FOR_GUEST), source)
-
-
-def _lacks(what: str, source: str | None) -> InputError:
-    return InputError(f"{'the snapshot' if source is None else 'it'} has {what}", source=source)
+            return name, table
+    raise InputError(f"{'the snapshot' if source is None else 'it'} has {lacking}", source=source)

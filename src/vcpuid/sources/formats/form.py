@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from typing import NamedTuple
 
 from vcpuid.cpuid import Snapshot
@@ -40,20 +41,5 @@ class Format(NamedTuple):
         return not {"raw", "table", "supported"}.isdisjoint(self.holds)
 
 
-EVERYTHING = (
-    "raw",
-    "supported",
-    "emulated",
-    "hyperv",
-    "msrs",
-    "cpuinfo",
-    "params",
-    "named",
-    "table",
-    "kept",
-    "set_result",
-    "cpu",
-    "kernel",
-    "notes",
-)
+EVERYTHING = tuple(part.name for part in fields(Snapshot))
 """All parts of a snapshot: what the forms of vcpuid's own hold."""
