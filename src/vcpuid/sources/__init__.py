@@ -108,15 +108,20 @@ def _split(source: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], int 
     """Take the number off `dump.txt#3`."""
     if isinstance(source, str):
         path, _, number = source.rpartition("#")
-        if path and number.isascii() and number.isdigit() and len(number) < 10 and not os.path.exists(source):
+        if path and _is_number(number) and not os.path.exists(source):
             return path, int(number)
     return source, None
+
+
+def _is_number(text: str) -> bool:
+    """Whether it can be the number of a CPU."""
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _observe(way: str, number: str | None, source: str) -> Snapshot:
     from vcpuid.sources.machine import observe
 
-    if number is not None and not (number.isascii() and number.isdigit() and len(number) < 10):
+    if number is not None and not _is_number(number):
         raise InputError(f"{number[:40]!r} is not the number of a CPU", source=source[:80])
     return observe(None if number is None else int(number), device=way == "cpu", kvm=way == "kvm")
 
