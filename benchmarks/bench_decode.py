@@ -21,8 +21,8 @@ from pathlib import Path
 
 from vcpuid import decode, sources
 from vcpuid.decode.leaves import _spell, _spell_word, _split
-from vcpuid.sources.files import SIZE_LIMIT
-from vcpuid.sources.formats import cpuid_r
+from vcpuid.formats import cpuid_r
+from vcpuid.formats.files import SIZE_LIMIT
 
 CAPTURES = Path(__file__).parents[1] / "tests" / "captures" / "kvm"
 ROUNDS = 7

@@ -21,9 +21,9 @@ from statistics import median
 
 from vcpuid import sources
 from vcpuid.cpuid import CpuidTable
-from vcpuid.kvm.guest import CODE, machine
-from vcpuid.kvm.structs import EXIT_IO, Regs
-from vcpuid.sources.live import pinned
+from vcpuid.live.instruction import pinned
+from vcpuid.live.kvm_structs import EXIT_IO, Regs
+from vcpuid.live.tiny_guest import CODE, machine
 
 REPETITIONS, ROUNDS, TIMED = 15, 500, 8
 STAMPS = 0x8000  # where the guest writes them

@@ -14,10 +14,10 @@ from timing import median
 
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.errors import VcpuidError
-from vcpuid.kvm import guest
-from vcpuid.kvm.device import Kvm
 from vcpuid.kvm.lookup import lookup, seen
 from vcpuid.kvm.vcpu import set_cpuid
+from vcpuid.live import tiny_guest as guest
+from vcpuid.live.kvm_device import Kvm
 
 _INTEL = Entry(0, 0, 0, 0x20, 0x756E6547, 0x6C65746E, 0x49656E69)
 _PLAIN = CpuidTable([_INTEL, *(Entry(function, 0, 0, 1, 2, 3, 4) for function in range(1, 0x21))])

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import vcpuid
-from vcpuid import versions
+from vcpuid import releases
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import VcpuidError
+from vcpuid.formats.lines import parse_snapshot
+from vcpuid.live.qmp import DEFAULT_PROGRAM, Qmp
 from vcpuid.qemu import guest_tables, models
 from vcpuid.qemu.expansion import expansion
-from vcpuid.qemu.qmp import DEFAULT_PROGRAM, Qmp
-from vcpuid.sources.snapshot import parse_snapshot
 
 CAPTURE = Path(__file__).parents[1] / "tests" / "captures" / "kvm" / "kvm-intel.corei7_skylake_x@6.12.txt.gz"
 CPU = "Skylake-Server"
@@ -77,13 +77,13 @@ def main() -> None:
     try:
         host = vcpuid.read("kvm")
         with Qmp(program) as qemu:
-            release = versions.qemu("{major}.{minor}".format(**qemu.version["qemu"]))
+            release = releases.qemu("{major}.{minor}".format(**qemu.version["qemu"]))
             print(f"QEMU {release} beside vcpuid, this machine's KVM, {len(models(host, release))} models")
             measure(ours(host, release) + theirs(program, qemu))
     except VcpuidError as lacking:
         print(f"no QEMU to compare with: {lacking}")
     captured = parse_snapshot(gzip.decompress(CAPTURE.read_bytes()).decode().splitlines())
-    for release in versions.QEMUS:
+    for release in releases.QEMUS:
         print(f"QEMU {release}, a captured host, {len(models(captured, release))} models")
         measure(ours(captured, release))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from timing import median
 
+from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu import guest_tables
-from vcpuid.sources.snapshot import parse_snapshot
 
 CAPTURE = Path(__file__).parents[1] / "tests" / "captures" / "kvm" / "kvm-intel.sapphire_rapids-xfd@6.12.txt.gz"
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from timing import median
 
 from vcpuid import kvm, linux, qemu
+from vcpuid.formats.lines import parse_snapshot
 from vcpuid.path.pipeline import resolve
-from vcpuid.path.stack import Stack
-from vcpuid.sources.snapshot import parse_snapshot
+from vcpuid.setup import Stack
 
 CAPTURE = Path(__file__).parents[1] / "tests" / "captures" / "kvm" / "kvm-intel.corei7_skylake_x@6.12.txt.gz"
 

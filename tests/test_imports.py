@@ -13,26 +13,30 @@ import vcpuid
 
 ROOT = Path(vcpuid.__file__).parent
 
-# What each room may import from vcpuid, by prefix. `path` is two floors: decisions lie under the parties, the rest above them.
-BASE = ("vcpuid.errors", "vcpuid.versions", "vcpuid.data")
-RULES = {
+LAYERS: dict[str, tuple[str, ...]] = {
     "errors": (),
-    "versions": ("vcpuid.data", "vcpuid.errors"),
-    "data": ("vcpuid.errors",),
-    "cpuid": (*BASE, "vcpuid.cpuid"),
-    "decode": (*BASE, "vcpuid.cpuid", "vcpuid.decode"),
-    "path/decisions": (*BASE, "vcpuid.cpuid"),
-    "linux": (*BASE, "vcpuid.cpuid", "vcpuid.path.decisions", "vcpuid.linux"),
-    "kvm": (*BASE, "vcpuid.cpuid", "vcpuid.path.decisions", "vcpuid.linux", "vcpuid.kvm"),
-    "qemu": (*BASE, "vcpuid.cpuid", "vcpuid.path.decisions", "vcpuid.linux", "vcpuid.kvm", "vcpuid.qemu"),
-    "software": (*BASE, "vcpuid.cpuid", "vcpuid.path.decisions", "vcpuid.linux", "vcpuid.qemu", "vcpuid.software"),
-    "path": (*BASE, "vcpuid.cpuid", "vcpuid.path", "vcpuid.linux", "vcpuid.kvm", "vcpuid.qemu"),
-    "sources": (*BASE, "vcpuid.cpuid", "vcpuid.kvm", "vcpuid.qemu", "vcpuid.path", "vcpuid.sources"),
-    "probe": (*BASE, "vcpuid.cpuid", "vcpuid.kvm", "vcpuid.sources", "vcpuid.probe"),
+    "data": ("errors",),
+    "releases": ("data", "errors"),
+    "cpuid": ("data", "errors", "releases"),
+    "reasons": ("cpuid",),
+    "setup": ("cpuid", "releases"),
+    "decode": ("cpuid", "data", "errors"),
+    "formats": ("cpuid", "errors", "releases"),
+    "linux": ("cpuid", "data", "errors", "reasons", "releases"),
+    "kvm": ("cpuid", "data", "errors", "linux", "reasons", "releases"),
+    "qemu": ("cpuid", "data", "errors", "kvm", "reasons", "releases"),
+    "live": ("cpuid", "data", "errors", "formats", "releases"),
+    "sources": ("cpuid", "data", "errors", "formats", "live"),
+    "software": ("cpuid", "data", "errors", "linux", "qemu", "releases"),
+    "path": ("cpuid", "errors", "kvm", "linux", "qemu", "reasons", "releases", "setup"),
+    "answers": ("cpuid", "errors", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup"),
+    "hazards": ("cpuid", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup"),
+    "probe": ("cpuid", "errors", "live"),
 }
-CORE = ("errors", "versions", "data", "cpuid", "decode", "path", "linux", "kvm", "qemu")
-DEVICES = {"kvm/device", "kvm/guest", "qemu/qmp", "data/__init__"}
-"""The modules below sources/ that may open a file or a device."""
+"""What each room may import from vcpuid besides itself, lowest first: a row names rooms above it only."""
+
+CORE = ("errors", "releases", "data", "cpuid", "reasons", "setup", "decode", "linux", "kvm", "qemu", "path", "answers", "hazards")
+"""Rooms that need the standard library alone, and open no file: `data` reads the tables."""
 
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p.relative_to(ROOT).parts[0] not in ("cli", "__init__.py", "__main__.py"))
 """All but the command line and the public face, which may import everything."""
@@ -42,8 +46,8 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).with_suffix("").as_posix()
 
 
-def rule(path: Path) -> tuple[str, ...]:
-    return RULES.get(name(path)) or RULES[name(path).split("/")[0]]
+def room(path: Path) -> str:
+    return name(path).split("/")[0]
 
 
 def imports(path: Path) -> set[str]:
@@ -57,24 +61,64 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def under(module: str, prefixes: tuple[str, ...]) -> bool:
-    return any(module == prefix or module.startswith(prefix + ".") for prefix in prefixes)
+def test_layers_point_down() -> None:
+    order = list(LAYERS)
+    for room_, below in LAYERS.items():
+        assert list(below) == sorted(below)
+        assert all(order.index(other) < order.index(room_) for other in below), room_
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_dependencies_point_down(path: Path) -> None:
-    upward = sorted(m for m in imports(path) if m.startswith("vcpuid") and not under(m, rule(path)))
+    allowed = {room(path), *LAYERS[room(path)]}
+    upward = sorted(m for m in imports(path) if m.startswith("vcpuid") and m.split(".")[1] not in allowed)
     assert not upward
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if name(p).split("/")[0] in CORE], ids=name)
+def test_no_row_allows_what_nobody_takes() -> None:
+    taken: dict[str, set[str]] = {}
+    for path in MODULES:
+        taken.setdefault(room(path), set()).update(m.split(".")[1] for m in imports(path) if m.startswith("vcpuid."))
+    assert {room_: sorted(others - {room_}) for room_, others in taken.items()} == {room_: list(below) for room_, below in LAYERS.items()}
+
+
+def modules_of(path: Path) -> set[str]:
+    """The files that a module imports, whether for good, in a function or for types alone."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "vcpuid":
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {n for n in names if n in FILES} or ({node.module} & FILES.keys())
+            if any(n not in FILES for n in names):
+                found |= {node.module} & FILES.keys()
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & FILES.keys()
+    return found
+
+
+def dotted(path: Path) -> str:
+    parts = ("vcpuid", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {dotted(path): path for path in ROOT.rglob("*.py")}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {module: modules_of(path) - {module, "vcpuid"} for module, path in FILES.items() if module != "vcpuid"}
+    while ends := {m for m, needs in graph.items() if not needs} | (graph.keys() - set().union(*graph.values())):
+        graph = {module: needs - ends for module, needs in graph.items() if module not in ends}
+    assert not graph
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room(p) in CORE], ids=name)
 def test_the_core_needs_the_standard_library_alone(path: Path) -> None:
     tops = {module.split(".")[0] for module in imports(path)} - {"vcpuid"}
     assert tops <= set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if name(p).split("/")[0] in CORE and name(p) not in DEVICES], ids=name)
-def test_nothing_below_the_sources_opens_a_file(path: Path) -> None:
+@pytest.mark.parametrize("path", [p for p in MODULES if room(p) in CORE and room(p) != "data"], ids=name)
+def test_the_core_opens_no_file_and_no_device(path: Path) -> None:
     calls = {
         node.func.id
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from vcpuid.errors import InputError
-from vcpuid.versions import KERNELS, QEMUS
+from vcpuid.releases import KERNELS, QEMUS
 
 ROOT = Path(__file__).parents[1]
 PARTIES = json.loads((ROOT / "tests" / "parties.json").read_text(encoding="utf-8"))["parties"]

@@ -1,6 +1,6 @@
-"""Make the stand-alone collector, src/vcpuid/sources/vcpuid_collect.py, out of the package's own modules.
+"""Make the stand-alone collector, src/vcpuid/data/collector/vcpuid_collect.py.txt, out of the package's own modules.
 
-    python tools/build_collector.py > collect.py && mv collect.py src/vcpuid/sources/vcpuid_collect.py
+    python tools/build_collector.py > collect.py && mv collect.py src/vcpuid/data/collector/vcpuid_collect.py.txt
 
 From `collector.main` on, every definition that is needed is taken over as it stands in its module; of a class, the methods whose names
 occur in what is needed. Nothing else is. The result runs on Python 3.8, older than what the package needs, by three differences: what only
@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1] / "src"
-START = "vcpuid.sources.collector"
+START = "vcpuid.live.collector"
 HEAD = '''#!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # ruff: noqa

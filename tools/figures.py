@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from vcpuid.decode.parties import VENDORS
 from vcpuid.errors import InputError
-from vcpuid.versions import number as release_number
+from vcpuid.releases import number as release_number
 
 MARKER = re.compile(r"(<!-- figures: (.+) -->\n\n)((?:\|.*\n)*)")
 

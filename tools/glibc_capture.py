@@ -30,10 +30,10 @@ from typing import Any
 
 from vcpuid import kvm
 from vcpuid.cpuid import CpuidTable, Entry, Registers
+from vcpuid.cpuid.walk import Cpuid
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS
+from vcpuid.formats.lines import parse_snapshot
 from vcpuid.software.cpu import software_cpu
-from vcpuid.sources.snapshot import parse_snapshot
-from vcpuid.sources.walk import Cpuid
 
 FUNCTIONS = (
     "memchr", "memcmp", "__memcmpeq", "memcpy", "__memcpy_chk", "memmove", "__memmove_chk", "mempcpy", "__mempcpy_chk", "memrchr",

@@ -24,8 +24,8 @@ from typing import Any
 
 from csource import Source
 from qemu_models import source_models
-from vcpuid.qemu.inquiry import ask_models
-from vcpuid.qemu.qmp import Qmp
+from vcpuid.live.qemu_inquiry import ask_models
+from vcpuid.live.qmp import Qmp
 
 Row = dict[str, Any]
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from csource import Source
-from vcpuid.qemu.inquiry import FIELDS, LIMITS, masks
+from vcpuid.live.qemu_inquiry import FIELDS, LIMITS, masks
 
 Row = dict[str, Any]
 HYPERVISOR = 1 << 31  # CPUID_EXT_HYPERVISOR: x86_cpu_load_model sets it in every model

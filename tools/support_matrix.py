@@ -3,7 +3,7 @@
     pytest --figures=FIGURES.json
     python tools/support_matrix.py FIGURES.json PAGE.md
 
-Releases are those of vcpuid.versions, all of them, captured or not; what exactly they are tables of is those tables' own "source".
+Releases are those of vcpuid.releases, all of them, captured or not; what exactly they are tables of is those tables' own "source".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from figures import HOW, PARTIES, Figure, listed, name_of, of_groups, read_figur
 from vcpuid import data
 from vcpuid.errors import InputError
 from vcpuid.linux.identify import VENDORS as KNOWN_TO_LINUX
-from vcpuid.versions import KERNELS, QEMUS
+from vcpuid.releases import KERNELS, QEMUS
 
 KERNEL_PARTIES, QEMU_PARTIES, LIVE_PARTIES = of_groups(["Linux", "KVM"]), of_groups(["QEMU"]), of_groups(["live"])
 SOURCES_ONLY = "sources only"

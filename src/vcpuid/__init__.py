@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vcpuid import cpuid, kvm, linux, qemu
+    from vcpuid.answers.explain import Explanation
     from vcpuid.cpuid import Snapshot
     from vcpuid.errors import InputError, KvmError, QemuError, UnavailableError, VcpuidError
-    from vcpuid.path.explain import Explanation
     from vcpuid.path.pipeline import Path, resolve
-    from vcpuid.path.stack import Stack
+    from vcpuid.setup import Stack
     from vcpuid.sources import read
 
 __all__ = [
@@ -44,13 +44,13 @@ __all__ = [
 
 
 _WHERE = {
-    "Explanation": "vcpuid.path.explain",
+    "Explanation": "vcpuid.answers.explain",
     "InputError": "vcpuid.errors",
     "KvmError": "vcpuid.errors",
     "Path": "vcpuid.path.pipeline",
     "QemuError": "vcpuid.errors",
     "Snapshot": "vcpuid.cpuid",
-    "Stack": "vcpuid.path.stack",
+    "Stack": "vcpuid.setup",
     "UnavailableError": "vcpuid.errors",
     "VcpuidError": "vcpuid.errors",
     "read": "vcpuid.sources",
@@ -79,10 +79,10 @@ def explain(feature: str, cpu: str = "host", host: Snapshot | None = None, stack
     host, QemuError or KvmError where QEMU or KVM would refuse that CPU, UnavailableError where this machine has no x86 processor or no
     usable /dev/kvm.
     """
+    from vcpuid.answers.explain import explain as read_off
     from vcpuid.cpuid.names import find
-    from vcpuid.path.explain import explain as read_off
     from vcpuid.path.pipeline import resolve
-    from vcpuid.path.stack import Stack
+    from vcpuid.setup import Stack
     from vcpuid.sources import read
 
     wanted = find(feature)

@@ -22,11 +22,11 @@ from vcpuid.cli import VERBS, cli
 from vcpuid.cli.completion import SHELLS, VARIABLE
 from vcpuid.cpuid.card import look_up
 from vcpuid.cpuid.names import all_features, find
+from vcpuid.cpuid.parts import TABLES
 from vcpuid.kvm import params
 from vcpuid.qemu import properties, smp
 from vcpuid.qemu.catalog import TYPE_SUFFIX, catalog, resolve_machine
-from vcpuid.sources.parts import TABLES
-from vcpuid.versions import KERNELS, QEMUS
+from vcpuid.releases import KERNELS, QEMUS
 
 VCPUID = Path(sys.executable).with_name("vcpuid")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from vcpuid.formats.writing import WRITABLE
 from vcpuid.sources import read, read_all
-from vcpuid.sources.formats.writing import WRITABLE
 
 HOST = Path(__file__).parents[1] / "captures" / "kvm" / "kvm-intel.corei7_skylake_x@6.12.txt.gz"
 

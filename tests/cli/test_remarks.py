@@ -11,8 +11,8 @@ import pytest
 
 from vcpuid.cli.common import read_host
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
+from vcpuid.formats.writing import write
 from vcpuid.sources import read, read_dump
-from vcpuid.sources.formats.writing import write
 
 RAW = CpuidTable([Entry(0, 0, 0, 7, 0x756E6547, 0x6C65746E, 0x49656E69), Entry(7, 0, 0, 0, 0x219C07AB, 0, 0)])
 PAIR = [Snapshot(raw=RAW), Snapshot(raw=RAW)]

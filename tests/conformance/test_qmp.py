@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from vcpuid.cpuid import Snapshot
+from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu import models, realize
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.expansion import expansion
-from vcpuid.sources.snapshot import parse_snapshot
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "qemu"
 AVX512_XCR0 = 0xE7

@@ -7,7 +7,7 @@ from vcpuid.cpuid.feature_words import LINUX_WORDS, MSR_NAMES, describe, in_word
 from vcpuid.cpuid.names import all_features
 from vcpuid.cpuid.words import CpuidWord, LinuxWord, MsrWord, Word
 from vcpuid.errors import InputError
-from vcpuid.versions import KERNELS
+from vcpuid.releases import KERNELS
 
 LEAF7 = CpuidWord(7, 0, "ebx")
 

@@ -6,7 +6,7 @@ from vcpuid import data
 from vcpuid.cpuid.names import Feature, LinuxName, all_features, by_bit, find, find_all, short_place, spellings
 from vcpuid.cpuid.words import Bit, CpuidWord, LinuxWord, MsrWord
 from vcpuid.errors import InputError
-from vcpuid.versions import KERNELS, QEMUS
+from vcpuid.releases import KERNELS, QEMUS
 
 # text, name, place: as cpufeatures.h, reverse_cpuid.h, vmxfeatures.h, kvm_para.h and QEMU's feature_word_info have them.
 KNOWN = [

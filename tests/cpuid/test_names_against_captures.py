@@ -13,8 +13,8 @@ import pytest
 
 from vcpuid.cpuid.names import find, find_all
 from vcpuid.cpuid.words import CpuidWord
-from vcpuid.sources.snapshot import parse_snapshot
-from vcpuid.versions import QEMUS, kernel
+from vcpuid.formats.lines import parse_snapshot
+from vcpuid.releases import QEMUS, kernel
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 LINES = {"flags": "X86_FEATURE_", "bugs": "X86_BUG_", "vmx_flags": "VMX_FEATURE_"}

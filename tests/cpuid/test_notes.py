@@ -11,7 +11,7 @@ from vcpuid.cpuid.feature_words import LINUX_WORDS
 from vcpuid.cpuid.names import all_features, find
 from vcpuid.cpuid.notes import SET_BY, SUMMED_UP, notes
 from vcpuid.errors import InputError
-from vcpuid.versions import KERNELS
+from vcpuid.releases import KERNELS
 
 
 def topics(text: str, kernel: str = KERNELS[-1]) -> dict[str, str]:

@@ -24,7 +24,7 @@ import vcpuid
 from vcpuid import data, decode
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.decode.descriptors import descriptors
-from vcpuid.sources.formats import parse as parse_dump
+from vcpuid.formats import parse as parse_dump
 
 DUMPS = Path(os.environ.get("VCPUID_PEERS", "peers-not-given")) / "instlatx64-cpuid.tar.xz"
 LABELS = Path(__file__).parent / "cpuid-labels.json"

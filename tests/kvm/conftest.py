@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
-from vcpuid.sources.snapshot import parse_snapshot
+from vcpuid.formats.lines import parse_snapshot
 
 FOLDER = Path(__file__).parents[1] / "captures" / "kvm"
 

@@ -14,8 +14,8 @@ from vcpuid.errors import InputError
 from vcpuid.kvm import rules
 from vcpuid.kvm.plan import plan_of
 from vcpuid.linux.tables import tables
-from vcpuid.path.decisions import Decision
-from vcpuid.versions import KERNELS
+from vcpuid.reasons import Decision
+from vcpuid.releases import KERNELS
 
 Machine = Callable[[str], Snapshot]
 Edit = Callable[..., Snapshot]

@@ -8,8 +8,8 @@ import pytest
 
 from vcpuid import kvm
 from vcpuid.cpuid import Snapshot
-from vcpuid.path.decisions import replay
-from vcpuid.versions import KERNELS
+from vcpuid.reasons import replay
+from vcpuid.releases import KERNELS
 
 Machine = Callable[[str], Snapshot]
 Edit = Callable[..., Snapshot]

@@ -8,8 +8,8 @@ from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.lookup import lookup, lookup_entry, seen, signature_base, time_scale
 from vcpuid.kvm.vcpu import set_cpuid
 from vcpuid.kvm.vcpu_state import VcpuState
-from vcpuid.path.decisions import Action, Decision, replay
-from vcpuid.versions import KERNELS
+from vcpuid.reasons import Action, Decision, replay
+from vcpuid.releases import KERNELS
 
 INTEL = Entry(0, 0, 0, 0x14, 0x756E6547, 0x6C65746E, 0x49656E69)
 OLD_AMD = Entry(0, 0, 0, 0x14, 0x69444D41, 0x21726574, 0x74656273)

@@ -10,8 +10,8 @@ import pytest
 from vcpuid import kvm
 from vcpuid.cpuid import CpuidTable, CpuidWord, Registers, Snapshot
 from vcpuid.errors import InputError
-from vcpuid.path.decisions import Rule, replay
-from vcpuid.versions import KERNELS
+from vcpuid.reasons import Rule, replay
+from vcpuid.releases import KERNELS
 
 Machine = Callable[[str], Snapshot]
 Edit = Callable[..., Snapshot]

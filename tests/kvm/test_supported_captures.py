@@ -13,8 +13,8 @@ import pytest
 
 from vcpuid import kvm
 from vcpuid.cpuid import CpuidTable, Snapshot
-from vcpuid.path.decisions import Decision, Result, replay
-from vcpuid.sources.snapshot import parse_snapshot
+from vcpuid.formats.lines import parse_snapshot
+from vcpuid.reasons import Decision, Result, replay
 
 CAPTURES = sorted((Path(__file__).parents[1] / "captures" / "kvm").glob("*.txt.gz"))
 NAMES = [path.name.removesuffix(".txt.gz") for path in CAPTURES]

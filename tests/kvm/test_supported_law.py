@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcpuid import kvm
+from vcpuid import reasons as decisions
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import KvmError
-from vcpuid.path import decisions
-from vcpuid.sources.snapshot import parse_snapshot
-from vcpuid.versions import KERNELS
+from vcpuid.formats.lines import parse_snapshot
+from vcpuid.releases import KERNELS
 
 FOLDER = Path(__file__).parents[1] / "captures" / "kvm"
 NAMES = ["kvm-amd.EPYC-Turin-v1@7.3", "kvm-intel.sapphire_rapids-dmr@7.3", "kvm-intel.core2_penryn_t9600@6.1"]

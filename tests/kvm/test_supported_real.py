@@ -20,8 +20,8 @@ from vcpuid import kvm
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, Snapshot
 from vcpuid.cpuid.names import find_all
 from vcpuid.errors import InputError
-from vcpuid.path.decisions import replay
-from vcpuid.sources.formats import parse
+from vcpuid.formats import parse
+from vcpuid.reasons import replay
 
 PEERS = Path(os.environ.get("VCPUID_PEERS", "peers-not-given"))
 LIBVIRT, INSTLATX = PEERS / "libvirt-cputestdata.tar.gz", PEERS / "instlatx64-cpuid.tar.xz"

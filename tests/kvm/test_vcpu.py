@@ -10,8 +10,8 @@ from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.vcpu import MAX_ENTRIES, get_cpuid, set_again, set_cpuid
 from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.kvm.xsave import area_size
-from vcpuid.path.decisions import Action, Decision, replay
-from vcpuid.versions import KERNELS
+from vcpuid.reasons import Action, Decision, replay
+from vcpuid.releases import KERNELS
 
 XSAVE, OSXSAVE, APIC, MWAIT, PKU, OSPKE = 1 << 26, 1 << 27, 1 << 9, 1 << 3, 1 << 3, 1 << 4
 CR4_OSXSAVE, CR4_PKE = 1 << 18, 1 << 22

@@ -14,10 +14,10 @@ import pytest
 
 from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot
 from vcpuid.errors import KvmError
+from vcpuid.formats.lines import parse_snapshot
 from vcpuid.kvm.lookup import lookup, seen
 from vcpuid.kvm.vcpu import get_cpuid, set_again, set_cpuid
-from vcpuid.path.decisions import replay
-from vcpuid.sources.snapshot import parse_snapshot
+from vcpuid.reasons import replay
 
 FOLDER = Path(__file__).parents[1] / "captures" / "guest"
 FILES = sorted(path.name.removesuffix(".txt.gz") for path in FOLDER.glob("*.txt.gz"))

@@ -14,7 +14,7 @@ from vcpuid.errors import KvmError
 from vcpuid.kvm.lookup import lookup, seen
 from vcpuid.kvm.vcpu import set_again, set_cpuid
 from vcpuid.kvm.vcpu_state import VcpuState
-from vcpuid.path.decisions import replay
+from vcpuid.reasons import replay
 
 FOLDER = Path(__file__).parents[1] / "captures" / "vcpu"
 FILES = sorted(path.name.removesuffix(".txt.gz") for path in FOLDER.glob("*.txt.gz"))

@@ -9,7 +9,7 @@ import pytest
 from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.errors import InputError
 from vcpuid.linux import BootCpu, boot_cpu, cpuinfo
-from vcpuid.path.decisions import Decision
+from vcpuid.reasons import Decision
 
 VENDORS = {
     "intel": (0x756E6547, 0x6C65746E, 0x49656E69),

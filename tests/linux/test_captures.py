@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from vcpuid.cpuid import CpuidTable, Snapshot
+from vcpuid.formats.lines import parse_snapshot
 from vcpuid.linux import boot_cpu, cpuinfo
-from vcpuid.path.decisions import replay
-from vcpuid.sources.snapshot import parse_snapshot
+from vcpuid.reasons import replay
 
 CAPTURES = sorted((Path(__file__).parents[1] / "captures" / "kvm").glob("*.txt.gz"))
 NAMES = [path.name.removesuffix(".txt.gz") for path in CAPTURES]

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.linux import boot_cpu, cpuinfo
-from vcpuid.path.decisions import replay
-from vcpuid.versions import KERNELS
+from vcpuid.reasons import replay
+from vcpuid.releases import KERNELS
 
 VENDORS = [
     (0x756E6547, 0x6C65746E, 0x49656E69),

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import vcpuid.linux
 from vcpuid.linux import vulnerabilities
-from vcpuid.path.decisions import Rule
-from vcpuid.versions import KERNELS
+from vcpuid.reasons import Rule
+from vcpuid.releases import KERNELS
 
 
 def rules() -> Iterator[Rule]:

@@ -10,7 +10,7 @@ import pytest
 import vcpuid.linux
 from vcpuid.errors import InputError
 from vcpuid.linux.tables import tables
-from vcpuid.versions import KERNELS
+from vcpuid.releases import KERNELS
 
 SOURCES = sorted(Path(vcpuid.linux.__file__).parent.glob("*.py"))
 METHODS = {"has": 0, "set": 0, "force": 0, "clear": 0, "drop": 0}

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from vcpuid.errors import VcpuidError
-from vcpuid.kvm import guest
-from vcpuid.kvm.device import Kvm
+from vcpuid.live import tiny_guest as guest
+from vcpuid.live.kvm_device import Kvm
 
 MODULES = {"irqbypass": "", "kvm": "force_emulation_prefix=1", "kvm-amd": ""}
 MISSING = [(7, 9), (0xB, 7), (0x1234, 0), (0x80005678, 0), (0xFFFFFFFF, 0xFFFFFFFF)]

@@ -11,8 +11,8 @@ import subprocess
 import pytest
 
 from vcpuid import Stack, read
-from vcpuid.path.verdict import Verdict, verdict
-from vcpuid.sources.installed import qemu_release
+from vcpuid.answers.verdict import Verdict, verdict
+from vcpuid.live.installed import qemu_release
 
 pytestmark = [pytest.mark.kvm, pytest.mark.qemu, pytest.mark.x86]
 

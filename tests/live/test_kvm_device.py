@@ -13,10 +13,10 @@ import pytest
 
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.errors import KvmError, UnavailableError
-from vcpuid.kvm import structs
-from vcpuid.kvm.device import Kvm
-from vcpuid.kvm.structs import Regs, Segment
 from vcpuid.kvm.vcpu import MAX_ENTRIES
+from vcpuid.live import kvm_structs as structs
+from vcpuid.live.kvm_device import Kvm
+from vcpuid.live.kvm_structs import Regs, Segment
 
 CAP_EXT_CPUID, CAP_SYS_HYPERV_CPUID, CAP_NOTHING = 7, 191, 100_000
 

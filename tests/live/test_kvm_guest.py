@@ -9,10 +9,10 @@ import pytest
 
 from vcpuid.cpuid import CpuidTable, Entry, Registers
 from vcpuid.errors import InputError, KvmError, UnavailableError
-from vcpuid.kvm import guest
-from vcpuid.kvm.device import Kvm, Vcpu
 from vcpuid.kvm.lookup import lookup
-from vcpuid.kvm.structs import EXIT_SHUTDOWN
+from vcpuid.live import tiny_guest as guest
+from vcpuid.live.kvm_device import Kvm, Vcpu
+from vcpuid.live.kvm_structs import EXIT_SHUTDOWN
 
 pytestmark = pytest.mark.kvm
 

@@ -12,10 +12,10 @@ import pytest
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import KvmError
-from vcpuid.kvm import guest
-from vcpuid.kvm.device import Kvm, Vcpu
 from vcpuid.kvm.vcpu import set_again, set_cpuid
 from vcpuid.kvm.vcpu_state import VcpuState
+from vcpuid.live import tiny_guest as guest
+from vcpuid.live.kvm_device import Kvm, Vcpu
 
 pytestmark = [pytest.mark.kvm, pytest.mark.conformance("live vCPU")]
 

@@ -13,7 +13,7 @@ import pytest
 
 from vcpuid.cli.probe import command
 from vcpuid.errors import UnavailableError
-from vcpuid.kvm.device import Kvm
+from vcpuid.live.kvm_device import Kvm
 
 pytestmark = pytest.mark.x86
 

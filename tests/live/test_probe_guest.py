@@ -8,7 +8,7 @@ import pytest
 
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.errors import KvmError, UnavailableError
-from vcpuid.kvm.device import Kvm
+from vcpuid.live.kvm_device import Kvm
 from vcpuid.probe import INSTRUCTIONS, Instruction, guest, override
 from vcpuid.probe.instructions import Needs
 

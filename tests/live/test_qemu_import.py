@@ -10,11 +10,11 @@ import pytest
 
 from vcpuid import data, qemu
 from vcpuid.errors import InputError, UnavailableError
-from vcpuid.path.stack import Stack
-from vcpuid.sources import installed, qemu_import
-from vcpuid.sources.qemu_import import Imported
-from vcpuid.sources.snapshot import parse_snapshot
-from vcpuid.versions import QEMUS, choose
+from vcpuid.formats.lines import parse_snapshot
+from vcpuid.live import installed, qemu_import
+from vcpuid.live.qemu_import import Imported
+from vcpuid.releases import QEMUS, choose
+from vcpuid.setup import Stack
 
 PROGRAM = "qemu-system-x86_64"
 HOST = Path(__file__).parents[1] / "captures" / "kvm" / "kvm-intel.corei7_skylake_x@6.12.txt.gz"

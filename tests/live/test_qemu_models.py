@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import vcpuid
-from vcpuid import versions
+from vcpuid import releases
 from vcpuid.cpuid import Snapshot
+from vcpuid.live.qmp import DEFAULT_PROGRAM, Qmp
 from vcpuid.qemu import models, realize
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.expansion import expansion
-from vcpuid.qemu.qmp import DEFAULT_PROGRAM, Qmp
 
 pytestmark = [pytest.mark.kvm, pytest.mark.qemu]
 
@@ -47,7 +47,7 @@ def monitor(machine: str) -> Iterator[Qmp]:
 @pytest.fixture(scope="module")
 def release(monitor: Qmp) -> str:
     asked = "{major}.{minor}".format(**monitor.version["qemu"])
-    if asked not in versions.QEMUS:
+    if asked not in releases.QEMUS:
         pytest.skip(f"there are no tables of QEMU {asked}")
     return asked
 

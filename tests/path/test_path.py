@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 import vcpuid
 from vcpuid import Stack, cpuid, resolve
+from vcpuid.answers.explain import explain
+from vcpuid.answers.patched import differences
+from vcpuid.answers.survey import survey
 from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot
 from vcpuid.cpuid.names import all_features, find
 from vcpuid.errors import InputError, QemuError
-from vcpuid.path.decisions import Basis, replay
-from vcpuid.path.differences import differences
-from vcpuid.path.explain import explain
+from vcpuid.formats.lines import format_snapshot, parse_snapshot
 from vcpuid.path.pipeline import Path as CpuPath
 from vcpuid.path.pipeline import guest_snapshot, guest_view
-from vcpuid.path.survey import survey
-from vcpuid.sources.snapshot import format_snapshot, parse_snapshot
+from vcpuid.reasons import Basis, replay
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
 SKYLAKE, MILAN = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vcpuid.cpuid import CpuidWord, LinuxWord, MsrWord, Word
-from vcpuid.path.decisions import Action, Ledger, Rule, replay
+from vcpuid.reasons import Action, Ledger, Rule, replay
 
 WORDS: list[Word] = [CpuidWord(7, 0, "ebx"), CpuidWord(0xD, 1, "eax"), MsrWord(0x10A), LinuxWord("CPUID_LNX_1")]
 RULE = Rule("test.rule", "It is so.", "nowhere()")

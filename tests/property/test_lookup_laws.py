@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, Entry, Registers, Snapshot
 from vcpuid.errors import KvmError, UnavailableError
-from vcpuid.kvm import guest
 from vcpuid.kvm.cr4 import refusal as cr4_refusal
 from vcpuid.kvm.lookup import find, lookup, lookup_entry, seen
 from vcpuid.kvm.vcpu import get_cpuid, set_again, set_cpuid
 from vcpuid.kvm.vcpu_state import VcpuState
-from vcpuid.path.decisions import replay
-from vcpuid.versions import KERNELS
+from vcpuid.live import tiny_guest as guest
+from vcpuid.reasons import replay
+from vcpuid.releases import KERNELS
 
 WORD = st.integers(0, 0xFFFFFFFF)
 VENDORS = (b"GenuineIntel", b"AuthenticAMD", b"AMDisbetter!", b"HygonGenuine", b"CentaurHauls", bytes(12))

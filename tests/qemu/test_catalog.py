@@ -8,10 +8,10 @@ import pytest
 
 from vcpuid.cpuid.words import MsrWord
 from vcpuid.errors import QemuError
+from vcpuid.live.qmp import Qmp
 from vcpuid.qemu import catalog as tables
 from vcpuid.qemu.catalog import HOST_MODELS, catalog
-from vcpuid.qemu.qmp import Qmp
-from vcpuid.versions import QEMUS
+from vcpuid.releases import QEMUS
 
 pytestmark = pytest.mark.parametrize("release", QEMUS)
 

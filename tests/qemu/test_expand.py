@@ -14,12 +14,12 @@ import pytest
 from vcpuid.cpuid.registers import CpuidTable, Snapshot
 from vcpuid.cpuid.words import MsrWord, Word
 from vcpuid.errors import QemuError
-from vcpuid.path.decisions import replay
+from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.realize import realize
 from vcpuid.qemu.smp import parse
 from vcpuid.qemu.state import CpuState
-from vcpuid.sources.snapshot import parse_snapshot
+from vcpuid.reasons import replay
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "qemu"
 AMD, INTEL = "tcg/EPYC-Genoa-v1@7.3", "bochs/sapphire_rapids-gnr@7.3"

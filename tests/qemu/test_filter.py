@@ -13,9 +13,9 @@ import pytest
 
 from vcpuid.cpuid.registers import CpuidTable, Entry, Snapshot
 from vcpuid.errors import QemuError
+from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu.realize import realize
-from vcpuid.sources.snapshot import parse_snapshot
-from vcpuid.versions import QEMUS
+from vcpuid.releases import QEMUS
 
 HOSTS = Path(__file__).parents[1] / "captures" / "qemu" / "hosts.json.gz"
 PREFIX = "host doesn't support requested feature: "

@@ -12,9 +12,9 @@ import pytest
 from vcpuid import qemu
 from vcpuid.cpuid.registers import CpuidTable, Snapshot
 from vcpuid.errors import InputError, QemuError
-from vcpuid.path.decisions import Action
+from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu import KvmHost, guest_tables
-from vcpuid.sources.snapshot import parse_snapshot
+from vcpuid.reasons import Action
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
 

@@ -23,9 +23,9 @@ import pytest
 from vcpuid.cpuid.registers import CpuidTable, Snapshot
 from vcpuid.cpuid.words import CpuidWord, Word
 from vcpuid.errors import QemuError
-from vcpuid.path.decisions import replay
+from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu import KvmHost, QemuResult, guest_tables
-from vcpuid.sources.snapshot import parse_snapshot
+from vcpuid.reasons import replay
 
 QEMU = Path(__file__).parents[1] / "captures" / "qemu"
 PEERS = Path(os.environ.get("VCPUID_PEERS", "peers-not-given")) / "qemu-on-real-cpus"

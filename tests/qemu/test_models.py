@@ -12,11 +12,11 @@ import pytest
 import vcpuid
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.errors import QemuError
+from vcpuid.formats.lines import parse_snapshot
+from vcpuid.live.qmp import Qmp
 from vcpuid.qemu.models import models
-from vcpuid.qemu.qmp import Qmp
 from vcpuid.qemu.realize import realize
-from vcpuid.sources.snapshot import parse_snapshot
-from vcpuid.versions import QEMUS
+from vcpuid.releases import QEMUS
 
 HOSTS = Path(__file__).parents[1] / "captures" / "qemu" / "hosts.json.gz"
 

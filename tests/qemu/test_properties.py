@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.errors import QemuError
+from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu import KvmHost, guest_tables
 from vcpuid.qemu.properties import parse
 from vcpuid.qemu.realize import realize
-from vcpuid.sources.snapshot import parse_snapshot
 
 MACHINE = KvmHost(tsc_khz=2596144, tsc_scaling=False)
 CAPTURES = Path(__file__).parents[1] / "captures" / "qemu"

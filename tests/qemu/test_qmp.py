@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vcpuid.errors import QemuError, UnavailableError
-from vcpuid.qemu.qmp import Qmp
+from vcpuid.live.qmp import Qmp
 
 
 def test_a_program_that_is_not_there_is_unavailable() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vcpuid.cpuid import Snapshot
-from vcpuid.sources.snapshot import parse_snapshot
+from vcpuid.formats.lines import parse_snapshot
 
 KVM = Path(__file__).parents[1] / "captures" / "kvm"
 

@@ -12,9 +12,9 @@ import pytest
 
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.data import load
+from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu.hyperv import ENLIGHTENMENTS, FEATURES, INTERFACE, NO_SPINLOCKS, RECOMMENDATIONS, VENDOR
 from vcpuid.software.hyperv import SPINLOCKS, fields, offered, offers, present, recommended_but_missing
-from vcpuid.sources.snapshot import parse_snapshot
 
 SETS = sorted((Path(__file__).parents[1] / "captures" / "qemu").glob("*.jsonl.gz"))
 

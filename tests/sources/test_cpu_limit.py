@@ -10,9 +10,9 @@ import pytest
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
-from vcpuid.sources.formats import FORMATS, parse
-from vcpuid.sources.formats.writing import WRITABLE, write
-from vcpuid.sources.snapshot import CPU_LIMIT
+from vcpuid.formats import FORMATS, parse
+from vcpuid.formats.lines import CPU_LIMIT
+from vcpuid.formats.writing import WRITABLE, write
 
 CPU = Snapshot(raw=CpuidTable([Entry(0, 0, 0, 0, 1, 2, 3)]))
 ONE_CPU = {"snapshot", "kcpuid", "firecracker"}

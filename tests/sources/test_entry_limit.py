@@ -8,9 +8,9 @@ import pytest
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
-from vcpuid.sources.formats import parse
-from vcpuid.sources.formats.writing import write
-from vcpuid.sources.snapshot import ENTRY_LIMIT
+from vcpuid.formats import parse
+from vcpuid.formats.lines import ENTRY_LIMIT
+from vcpuid.formats.writing import write
 
 MOST = CpuidTable(Entry(number, 0, 0, 1, 2, 3, 4) for number in range(ENTRY_LIMIT))
 MORE = CpuidTable([*MOST, Entry(ENTRY_LIMIT, 0, 0, 1, 2, 3, 4)])

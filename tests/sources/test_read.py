@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.errors import InputError
-from vcpuid.sources import files, read
-from vcpuid.sources.snapshot import parse_snapshot
+from vcpuid.formats import files
+from vcpuid.formats.lines import parse_snapshot
+from vcpuid.sources import read
 
 TEXT = """\
 CPU Example
@@ -69,8 +70,8 @@ def test_a_plain_file(host: Path) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        gzip.compress(TEXT.encode()),
-        gzip.compress(TEXT[:100].encode()) + gzip.compress(TEXT[100:].encode()),
+        gzip.compress(TEXT.encode(), mtime=0),
+        gzip.compress(TEXT[:100].encode(), mtime=0) + gzip.compress(TEXT[100:].encode(), mtime=0),
         TEXT.replace("\n", "\r\n").encode(),
         b"\xef\xbb\xbf" + TEXT.encode(),
         TEXT.rstrip("\n").encode(),
@@ -174,14 +175,14 @@ def test_a_file_cut_in_its_last_register(digits: int, host: Path) -> None:
         (b"CPUINFO flags fpu vm", "host.txt:1: no CPUID in it"),
         (b"RAW 0.0 0 0 0 0\ncaf\xe9\n", "host.txt:2: not text: byte 0xe9 is not UTF-8"),
         (bytes(range(256)), "host.txt:1: not text: a byte 0x00"),
-        (gzip.compress(b"RAW 0.0 0\n"), "host.txt:1: 2 fields where 5 belong"),
-        (gzip.compress(TEXT.encode())[:-1], "host.txt: damaged gzip data: "),
-        (gzip.compress(TEXT.encode())[:40], "host.txt: damaged gzip data: "),
-        (gzip.compress(TEXT.encode())[:3], "host.txt: damaged gzip data: "),
+        (gzip.compress(b"RAW 0.0 0\n", mtime=0), "host.txt:1: 2 fields where 5 belong"),
+        (gzip.compress(TEXT.encode(), mtime=0)[:-1], "host.txt: damaged gzip data: "),
+        (gzip.compress(TEXT.encode(), mtime=0)[:40], "host.txt: damaged gzip data: "),
+        (gzip.compress(TEXT.encode(), mtime=0)[:3], "host.txt: damaged gzip data: "),
         (b"\x1f\x8b", "host.txt: damaged gzip data: "),
         (b"\x1f\x8bRAW 0.0 0 0 0 0\n", "host.txt: damaged gzip data: "),
-        (gzip.compress(TEXT.encode()) + b"more", "host.txt: damaged gzip data: "),
-        (gzip.compress(gzip.compress(TEXT.encode())), "host.txt:1: not text"),
+        (gzip.compress(TEXT.encode(), mtime=0) + b"more", "host.txt: damaged gzip data: "),
+        (gzip.compress(gzip.compress(TEXT.encode(), mtime=0), mtime=0), "host.txt:1: not text"),
     ],
 )
 def test_a_wrong_file_is_named(data: bytes, cause: str, host: Path) -> None:

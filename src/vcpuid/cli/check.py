@@ -13,9 +13,9 @@ from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
 
 if TYPE_CHECKING:
-    from vcpuid.path.hazards.rule import Hazard
-    from vcpuid.path.stack import Stack
-    from vcpuid.path.verdict import Verdict
+    from vcpuid.answers.verdict import Verdict
+    from vcpuid.hazards.rule import Hazard
+    from vcpuid.setup import Stack
 
 COLUMNS = ["what", "id", "about", "why", "do"]
 
@@ -33,8 +33,8 @@ def command(arguments: tuple[str, ...], table_source: str | None, stack: Callabl
     CPU is what QEMU's -cpu takes. Hazards are of three kinds: "breaks" (a guest that believes its CPUID fails), "risk" and "note". A
     TABLE without a HOST is checked for contradictions within it. Exit status 0 where the CPU runs and nothing breaks, else 1.
     """
-    from vcpuid.path import hazards
-    from vcpuid.path.verdict import verdict
+    from vcpuid import hazards
+    from vcpuid.answers.verdict import verdict
 
     wanted = 0 if table_source is not None else 1
     if not wanted <= len(arguments) <= wanted + 1:
@@ -58,8 +58,8 @@ def command(arguments: tuple[str, ...], table_source: str | None, stack: Callabl
 
 
 def _hazards_of_table(table_source: str, source: str | None, stack: Callable[[Host], Stack]) -> tuple[Hazard, ...]:
-    from vcpuid.path import hazards
-    from vcpuid.sources.parts import for_guest
+    from vcpuid import hazards
+    from vcpuid.cpuid.parts import for_guest
 
     guest = read_host(table_source)
     table = for_guest(guest.snapshot, table_source)

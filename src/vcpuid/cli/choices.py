@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vcpuid.versions import KERNELS, QEMUS
+from vcpuid.releases import KERNELS, QEMUS
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -116,11 +116,11 @@ def cpus(context: click.Context, typed: str) -> Offers:
 
 
 def _catalog(context: click.Context) -> Catalog:
-    from vcpuid import versions
-    from vcpuid.cli.common import installed_qemu
+    from vcpuid import releases
+    from vcpuid.live.installed import default_qemu
     from vcpuid.qemu.catalog import catalog
 
-    return catalog(versions.qemu(context.params.get("qemu_release") or installed_qemu()))
+    return catalog(releases.qemu(context.params.get("qemu_release") or default_qemu()))
 
 
 def _models(catalog: Catalog) -> Offers:
@@ -245,7 +245,7 @@ def params(context: click.Context, typed: str) -> Offers:
 @_completer
 def parts(context: click.Context, typed: str) -> Offers:
     """PART: the tables that a snapshot can have."""
-    from vcpuid.sources.parts import TABLES
+    from vcpuid.cpuid.parts import TABLES
 
     return TABLES.items()
 

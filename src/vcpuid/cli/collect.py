@@ -25,7 +25,7 @@ def command(cpu: int | None, path: str, script: bool) -> None:
     then python3 collect.py > host.txt there (Python 3.8 or newer, nothing else).
     """
     from vcpuid import sources
-    from vcpuid.sources.snapshot import format_snapshot
+    from vcpuid.formats.lines import format_snapshot
 
     if script:
         with opened(path) as output:

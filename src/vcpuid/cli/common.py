@@ -14,8 +14,8 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError, UnavailableError
-from vcpuid.path.stack import Params, Stack, settle
-from vcpuid.versions import KERNELS, QEMUS
+from vcpuid.releases import KERNELS, QEMUS
+from vcpuid.setup import Params, Stack, settle
 
 if TYPE_CHECKING:
     from vcpuid.path.pipeline import Probe
@@ -80,7 +80,7 @@ def probe_for(host: Host) -> Probe | None:
     """Return the real guest as a probe where the host is this machine and /dev/kvm may be used, else None: the model answers."""
     if not host.here or host.snapshot.supported is None or not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return None
-    from vcpuid.kvm.guest import read_cpuid
+    from vcpuid.live.tiny_guest import read_cpuid
 
     return read_cpuid
 
@@ -115,7 +115,9 @@ def stack_options(command: F) -> F:
         **kwargs: Any,
     ) -> Any:
         def stack(host: Host) -> Stack:
-            chosen = Stack(kernel or kernel_of(host), qemu_release or installed_qemu(), machine, smp, parse_params(params), what_if)
+            from vcpuid.live.installed import default_qemu
+
+            chosen = Stack(kernel or kernel_of(host), qemu_release or default_qemu(), machine, smp, parse_params(params), what_if)
             host.snapshot = settle(host.snapshot, chosen)
             return chosen
 
@@ -126,18 +128,11 @@ def stack_options(command: F) -> F:
 
 def kernel_of(host: Host) -> str:
     """Return the release of the host's kernel; where the snapshot has none and is not of this machine, the newest that has tables."""
-    from vcpuid.sources.installed import kernel_release
+    from vcpuid.live.installed import kernel_release
 
     if host.snapshot.kernel:
         return host.snapshot.kernel
     return kernel_release() if host.here else KERNELS[-1]
-
-
-def installed_qemu() -> str:
-    """Return the release of this machine's QEMU; where it has none, the newest that has tables."""
-    from vcpuid.sources.installed import qemu_release
-
-    return qemu_release() or QEMUS[-1]
 
 
 def parse_params(params: tuple[str, ...]) -> Params:

@@ -152,6 +152,4 @@ def command(shell: str) -> None:
     To turn it on: eval "$(vcpuid completion bash)" in ~/.bashrc, eval "$(vcpuid completion zsh)" in ~/.zshrc behind compinit, or
     vcpuid completion fish | source in ~/.config/fish/config.fish.
     """
-    from vcpuid.cli import cli
-
-    print(SHELLS[shell](cli, {}, "vcpuid", VARIABLE).source(), end="")
+    print(SHELLS[shell](click.get_current_context().find_root().command, {}, "vcpuid", VARIABLE).source(), end="")

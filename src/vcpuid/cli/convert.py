@@ -10,8 +10,8 @@ from vcpuid.cli import choices
 from vcpuid.cli.common import read_cpus
 from vcpuid.cli.output import output_option
 from vcpuid.cli.streams import opened
-from vcpuid.sources.formats.writing import WRITABLE, losses, write
-from vcpuid.sources.parts import TABLES
+from vcpuid.cpuid.parts import TABLES
+from vcpuid.formats.writing import WRITABLE, losses, write
 
 
 @click.command(name="convert")

@@ -11,9 +11,10 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.common import read_cpus
 from vcpuid.cli.output import Sheet, emit, emit_each, format_option
+from vcpuid.cli.tables import kind
+from vcpuid.cpuid.parts import TABLES, pick
 from vcpuid.cpuid.words import parse_leaf
 from vcpuid.errors import InputError
-from vcpuid.sources.parts import TABLES, pick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,17 +142,6 @@ def _sheet(part: str, table: CpuidTable, wanted: Wanted, full: bool, form: str, 
         foot=[] if wanted else _foot(table, cpus),
         styles={"field": "bold"},
     )
-
-
-def kind(part: str, side: str = "") -> list[str]:
-    """Say whose answers these are, where they are no processor's: of a table for KVM_SET_CPUID2 all else looks the same.
-
-    `side` is what they are called where several tables are shown.
-    """
-    if part == "raw":
-        return []
-    what = f"{TABLES[part]}, not a processor's own CPUID"
-    return [f"{side}: {what}" if side else f"{what[0].upper()}{what[1:]}", ""]
 
 
 def _differences(part: str, tables: list[CpuidTable], wanted: Wanted) -> Sheet:

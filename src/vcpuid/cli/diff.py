@@ -10,15 +10,15 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
-from vcpuid.cli.decode import kind
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.sources.parts import pick
+from vcpuid.cli.tables import kind
+from vcpuid.cpuid.parts import pick
 
 if TYPE_CHECKING:
+    from vcpuid.answers.compare import Difference, Sides
     from vcpuid.cpuid import CpuidTable
     from vcpuid.decode import FieldChange
-    from vcpuid.path.compare import Difference, Sides
-    from vcpuid.path.stack import Stack
+    from vcpuid.setup import Stack
 
 D = TypeVar("D", "Difference", "FieldChange")
 COLUMNS = ["what", "host", "guest", "party", "why"]
@@ -63,8 +63,8 @@ def command(
     asked for. What --ignore leaves out is counted in the last line. Exit status 0 where nothing else differs, 1 where something does.
     """
     from vcpuid import decode
-    from vcpuid.path import compare
-    from vcpuid.path.compare_flags import by_flag
+    from vcpuid.answers import compare
+    from vcpuid.answers.compare_flags import by_flag
     from vcpuid.path.pipeline import guest_snapshot, resolve
 
     if guest_source is None and cpu is None:

@@ -13,8 +13,8 @@ from vcpuid.cli.common import Host, cpu_option, host_option, print_warnings, pro
 from vcpuid.cli.output import Sheet, emit, format_option
 
 if TYPE_CHECKING:
-    from vcpuid.path.explain import Explanation, Reason, Stage
-    from vcpuid.path.stack import Stack
+    from vcpuid.answers.explain import Explanation, Reason, Stage
+    from vcpuid.setup import Stack
 
 
 @click.command(name="explain")
@@ -30,8 +30,8 @@ def command(feature: str, cpu: str, source: str | None, no_probe: bool, stack: C
     FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities, or a line of QEMU's log such as 'CPUID.07H:EBX.avx2 [bit 5]'.
     Exit status 0 where the guest sees the feature, 1 where it does not.
     """
+    from vcpuid.answers.explain import explain
     from vcpuid.cpuid.names import find
-    from vcpuid.path.explain import explain
     from vcpuid.path.pipeline import resolve
 
     wanted = find(feature)

@@ -11,8 +11,8 @@ from vcpuid.cli.common import Host, cpu_option, host_option, print_warnings, pro
 from vcpuid.cli.output import Sheet, emit, format_option
 
 if TYPE_CHECKING:
-    from vcpuid.path.explain import Explanation
-    from vcpuid.path.stack import Stack
+    from vcpuid.answers.explain import Explanation
+    from vcpuid.setup import Stack
 
 
 @click.command(name="guest")
@@ -27,9 +27,9 @@ def command(cpu: str, source: str | None, no_probe: bool, stack: Callable[[Host]
     With --format lines, a snapshot of the guest: what its CPUID returns (RAW), the table set (TAB) and kept (GOT). vcpuid reads it back
     as a HOST, for a guest within the guest, and as a TABLE.
     """
+    from vcpuid.answers.survey import survey
+    from vcpuid.formats.lines import format_snapshot
     from vcpuid.path.pipeline import guest_snapshot, resolve
-    from vcpuid.path.survey import survey
-    from vcpuid.sources.snapshot import format_snapshot
 
     host = read_host(source)
     chosen = stack(host)

@@ -11,11 +11,11 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.common import Host, host_option, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.sources.parts import for_guest
+from vcpuid.cpuid.parts import for_guest
 
 if TYPE_CHECKING:
     from vcpuid.cpuid import CpuidTable
-    from vcpuid.path.stack import Stack
+    from vcpuid.setup import Stack
     from vcpuid.software.hyperv import Offer
 
 

@@ -10,12 +10,12 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.common import host_argument, kernel_of, number, parse_params, read_host
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.tables import print_table
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot, words
+from vcpuid.cpuid.parts import for_guest
 from vcpuid.errors import InputError
-from vcpuid.sources.parts import for_guest
 
 MODES: dict[str, Literal[16, 32, 64]] = {"16": 16, "32": 32, "64": 64}
-COLUMNS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx"]
 
 table_argument = click.argument("source", metavar="TABLE", shell_complete=choices.hosts)
 
@@ -58,7 +58,7 @@ def supported(source: str | None, check: bool, kernel: str | None, params: tuple
 
 
 def _check(snapshot: Snapshot, kernel: str, params: tuple[str, ...], form: str) -> None:
-    from vcpuid.path.differences import differences
+    from vcpuid.answers.patched import differences
 
     if snapshot.supported is None:
         raise InputError("HOST does not tell what its KVM supports (no SUP lines): there is nothing to check")
@@ -140,7 +140,7 @@ def lookup(source: str, leaves: tuple[str, ...], kernel: str | None, params: tup
 @format_option
 def run(source: str, leaves: tuple[str, ...], mode: str, emulate: bool, timed: bool, form: str) -> None:
     """Hand TABLE to this machine's KVM and show each leaf as asked, kept (KVM_GET_CPUID2) and seen by a real guest."""
-    from vcpuid.kvm.guest import read_cpuid, time_exit
+    from vcpuid.live.tiny_guest import read_cpuid, time_exit
 
     table = for_guest(read_host(source).snapshot, source)
     if timed:
@@ -164,11 +164,3 @@ def parse_leaf(text: str) -> tuple[int, int]:
     """Read LEAF or LEAF.INDEX; without an index it is 0."""
     function, index = words.parse_leaf(text)
     return function, index or 0
-
-
-def print_table(table: CpuidTable, kind: str, form: str) -> None:
-    """Print a table; its plain form is that of snapshots."""
-    rows: list[dict[str, object]] = [
-        dict(zip(COLUMNS, (f"{e.function:08x}", f"{e.index:x}", e.flags, *(f"{r:08x}" for r in e[3:])), strict=True)) for e in table
-    ]
-    emit(Sheet(COLUMNS, rows, lines=[f"{kind} {entry}" for entry in table]), form)

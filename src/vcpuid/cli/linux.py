@@ -9,7 +9,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.common import Host, cpu_option, host_argument, parse_params, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.path.stack import Stack
+from vcpuid.setup import Stack
 
 
 @click.group(name="linux")

@@ -9,7 +9,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cpuid.features import Feature
-from vcpuid.versions import KERNELS
+from vcpuid.releases import KERNELS
 
 COLUMNS = ["name", "place", "linux", "cpuinfo", "qemu", "libvirt"]
 CARDS = 3
@@ -34,7 +34,7 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
     from vcpuid.cpuid.card import card, look_up
     from vcpuid.cpuid.names import all_features
     from vcpuid.cpuid.notes import notes
-    from vcpuid.versions import kernel as kernel_tables
+    from vcpuid.releases import kernel as kernel_tables
 
     if bool(texts) == everything:
         raise click.UsageError("give a NAME, or --all")

@@ -13,7 +13,7 @@ from vcpuid.cli import choices
 from vcpuid.cli.common import Host, host_option, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.errors import UnavailableError
-from vcpuid.path.stack import Stack
+from vcpuid.setup import Stack
 
 if TYPE_CHECKING:
     from vcpuid.cpuid import CpuidTable
@@ -61,7 +61,7 @@ def command(
 def _guest(table: Callable[[], CpuidTable], force: Sequence[str], hide: Sequence[str], tried: Sequence[Instruction]) -> list[Outcome]:
     """Try the guest; without a /dev/kvm that runs one, say so and leave it at the process."""
     from vcpuid import probe
-    from vcpuid.kvm.device import Kvm
+    from vcpuid.live.kvm_device import Kvm
 
     try:
         Kvm().close()
@@ -73,8 +73,8 @@ def _guest(table: Callable[[], CpuidTable], force: Sequence[str], hide: Sequence
 
 def _table(cpu: str, source: str | None, table_source: str | None, stack: Callable[[Host], Stack]) -> CpuidTable:
     """Return the table that the guest is to get, before bits are forced or hidden."""
+    from vcpuid.cpuid.parts import for_guest
     from vcpuid.path.pipeline import qemu_tables
-    from vcpuid.sources.parts import for_guest
 
     if table_source is not None:
         return for_guest(read_host(table_source).snapshot, table_source)
@@ -102,7 +102,7 @@ def _sheet(here: Sequence[Outcome], inside: Sequence[Outcome]) -> Sheet:
 
 def _machine() -> str:
     """Say what the experiments ran on: processor, kernel, KVM's vendor module."""
-    from vcpuid.sources.machine import read_cpuinfo, read_params
+    from vcpuid.live.observe import read_cpuinfo, read_params
 
     model = read_cpuinfo(min(os.sched_getaffinity(0))).get("model_name", "unnamed processor")
     modules = sorted({name.partition(".")[0] for name in read_params()} - {"kvm"})

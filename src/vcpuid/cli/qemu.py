@@ -9,9 +9,9 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.common import Host, host_argument, print_warnings, read_host, stack_options
-from vcpuid.cli.kvm import print_table
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.path.stack import Stack
+from vcpuid.cli.tables import print_table
+from vcpuid.setup import Stack
 
 
 @click.group(name="qemu")
@@ -94,7 +94,7 @@ def import_(binary: str, label: str, form: str) -> None:
 
     No guest is started and no KVM is used. Where BINARY is the QEMU installed here, it is the default from then on.
     """
-    from vcpuid.sources.qemu_import import import_qemu
+    from vcpuid.live.qemu_import import import_qemu
 
     made = import_qemu(binary, label, _progress if sys.stderr.isatty() else lambda *_: None)
     print_warnings(made.remarks)

@@ -10,11 +10,11 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.common import Host, cpu_option, host_option, number, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.sources.parts import for_guest
-from vcpuid.versions import KERNELS
+from vcpuid.cpuid.parts import for_guest
+from vcpuid.releases import KERNELS
 
 if TYPE_CHECKING:
-    from vcpuid.path.stack import Stack
+    from vcpuid.setup import Stack
     from vcpuid.software import SoftwareCpu
     from vcpuid.software.glibc import Glibc, Pick
 

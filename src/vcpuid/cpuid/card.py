@@ -7,7 +7,7 @@ from vcpuid.cpuid.features import Feature, LinuxName
 from vcpuid.cpuid.names import find_all, spellings
 from vcpuid.cpuid.notes import notes
 from vcpuid.errors import InputError
-from vcpuid.versions import KERNELS
+from vcpuid.releases import KERNELS
 
 
 def look_up(text: str, kernel: str = KERNELS[-1]) -> tuple[Feature, ...]:

@@ -12,7 +12,7 @@ from vcpuid.cpuid.features import Feature
 from vcpuid.cpuid.names import all_features, parse_place
 from vcpuid.cpuid.words import CpuidWord, LinuxWord, MsrWord, Word
 from vcpuid.errors import InputError
-from vcpuid.versions import KERNELS
+from vcpuid.releases import KERNELS
 
 LINUX_WORDS = {
     "CPUID_LNX_1": "makes of processors (K8, ZEN5), what the TSC and the PMU are good for (constant_tsc, arch_perfmon), and facts that "

@@ -129,11 +129,11 @@ class Feature:
         return self.linux is not None and self.linux.startswith("X86_BUG_")
 
     def in_linux(self, kernel: str) -> LinuxName | None:
-        """Return its symbol in one of `versions.KERNELS`; None where that kernel has none."""
+        """Return its symbol in one of `releases.KERNELS`; None where that kernel has none."""
         return next((name for name in self.linux_names if kernel in name.kernels), None)
 
     def in_qemu(self, release: str) -> QemuName | None:
-        """Return its property in one of `versions.QEMUS`; None where that release has none."""
+        """Return its property in one of `releases.QEMUS`; None where that release has none."""
         return next((name for name in self.qemu_names if release in name.releases), None)
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from vcpuid.cpuid.feature_words import CONTROL_MSRS, LINUX_WORDS
 from vcpuid.cpuid.features import Feature, LinuxName
 from vcpuid.cpuid.names import all_features, find_all
 from vcpuid.cpuid.words import CpuidWord, MsrWord
-from vcpuid.versions import KERNELS, number
+from vcpuid.releases import KERNELS, number
 
 SUMMED_UP = {
     "X86_FEATURE_SPEC_CTRL": ("ibrs", "ibpb"),

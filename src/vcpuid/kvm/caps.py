@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
-from vcpuid import versions
+from vcpuid import releases
 from vcpuid.cpuid import Snapshot
 from vcpuid.kvm import params as parameters
 from vcpuid.kvm import rules, xstate
@@ -20,7 +20,7 @@ from vcpuid.kvm.hardware import Hardware, setup
 from vcpuid.kvm.params import Given
 from vcpuid.kvm.plan import Plan, Step, plan_of
 from vcpuid.linux import BootCpu, boot_cpu
-from vcpuid.path.decisions import Decision, Ledger
+from vcpuid.reasons import Decision, Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def caps(host: Snapshot, kernel: str = "6.12", params: Given | None = None) -> C
     `host` gives CPUID (`raw`), feature MSRs and lines of /proc/cpuinfo; `params` see `vcpuid.kvm.params`. Raises InputError for a
     parameter or a release that makes no sense. The answers for the last few hosts are kept.
     """
-    return _caps(_Same(host), versions.kernel(kernel), tuple((params or {}).items()))
+    return _caps(_Same(host), releases.kernel(kernel), tuple((params or {}).items()))
 
 
 class _Same:

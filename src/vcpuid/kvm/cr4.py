@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import CpuidTable, CpuidWord
 from vcpuid.kvm.lookup import find
-from vcpuid.versions import number
+from vcpuid.releases import number
 
 OSXSAVE = 1 << 18
 PKE = 1 << 22

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Snapshot
 from vcpuid.kvm.caps import caps
 from vcpuid.kvm.params import Given
-from vcpuid.path.decisions import Ledger, Result, Rule
+from vcpuid.reasons import Ledger, Result, Rule
 
 _SOURCE = "cpuid_func_emulated, arch/x86/kvm/cpuid.c"
 _LIMIT = Rule("kvm.emulated.limit", "the last leaf in which KVM emulates anything", _SOURCE)

@@ -13,7 +13,7 @@ from vcpuid.kvm.params import Given, Params
 from vcpuid.kvm.pmu import Pmu, pebs_ept, pmu
 from vcpuid.kvm.vmx import controls
 from vcpuid.linux import BootCpu
-from vcpuid.versions import number
+from vcpuid.releases import number
 
 _AMD64_CORE_COUNTERS = 6
 

@@ -5,14 +5,14 @@ The names of the bits are those of the "Hypervisor Top Level Functional Specific
 
 from __future__ import annotations
 
-from vcpuid import versions
+from vcpuid import releases
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Snapshot
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.kvm import params as parameters
 from vcpuid.kvm.hardware import module_of
 from vcpuid.kvm.params import Given, Params
 from vcpuid.linux.identify import VENDORS
-from vcpuid.path.decisions import Ledger, Result, Rule
+from vcpuid.reasons import Ledger, Result, Rule
 
 _SOURCE = "kvm_get_hv_cpuid, arch/x86/kvm/hyperv.c"
 _ALWAYS = Rule("kvm.hyperv", "KVM can play Hyper-V to the guest; a VMM that wants it puts these leaves in the guest's table", _SOURCE)
@@ -73,11 +73,11 @@ def hyperv_supported(host: Snapshot, kernel: str = "6.12", params: Given | None 
     Parameters and errors are those of `vcpuid.kvm.supported`.
     """
     mine, linux = parameters.split(params)
-    release = versions.kernel(kernel)
+    release = releases.kernel(kernel)
     module = module_of(VENDORS.get(host.vendor, "unknown"))
     given = Params(module, host, mine)
-    newer = versions.number(release) > (6, 1)
-    evmcs = module == "kvm_intel" and (versions.number(release) < (7, 3) or bool(given.parameter("nested")))
+    newer = releases.number(release) > (6, 1)
+    evmcs = module == "kvm_intel" and (releases.number(release) < (7, 3) or bool(given.parameter("nested")))
     smt = given.fact("smt")
     if smt is None:
         smt = _several_threads(host) and "nosmt=force" not in str(linux.get("cmdline", "")).split()

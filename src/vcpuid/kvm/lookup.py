@@ -19,9 +19,9 @@ from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.vcpu_state import RESET, VcpuState
-from vcpuid.path.decisions import Ledger, Result, Rule
-from vcpuid.versions import kernel as kernel_tables
-from vcpuid.versions import number
+from vcpuid.reasons import Ledger, Result, Rule
+from vcpuid.releases import kernel as kernel_tables
+from vcpuid.releases import number
 
 _AMD_LIKE = frozenset({b"AuthenticAMD", b"AMDisbetter!", b"HygonGenuine"})
 _HYPERVISOR_BASES = range(0x40000000, 0x40010000, 0x100)

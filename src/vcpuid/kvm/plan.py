@@ -22,7 +22,7 @@ from vcpuid.cpuid.words import REGISTERS
 from vcpuid.data import load
 from vcpuid.kvm import rules
 from vcpuid.linux.tables import NOWHERE, Place, Tables, tables
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 _HIDDEN = (None, "VENDOR", "RUNTIME")
 """Kinds with which a feature is not offered, unless the vendor module grants it."""

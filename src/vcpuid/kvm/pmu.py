@@ -15,7 +15,7 @@ from typing import NamedTuple
 from vcpuid.cpuid import Snapshot
 from vcpuid.kvm.params import Params
 from vcpuid.linux import BootCpu
-from vcpuid.versions import number
+from vcpuid.releases import number
 
 _PERF_CAPABILITIES = 0x345
 _FULL_WIDTH_WRITES = 1 << 13

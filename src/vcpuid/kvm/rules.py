@@ -18,8 +18,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from vcpuid.path.decisions import Rule
-from vcpuid.versions import KERNELS, number
+from vcpuid.reasons import Rule
+from vcpuid.releases import KERNELS, number
 
 _COMMON = "kvm_set_cpu_caps, arch/x86/kvm/cpuid.c"
 _VMX = "vmx_set_cpu_caps, arch/x86/kvm/vmx/vmx.c"

@@ -6,7 +6,7 @@ from vcpuid.cpuid import Snapshot
 from vcpuid.kvm.caps import caps
 from vcpuid.kvm.leaves import LEAVES, Build
 from vcpuid.kvm.params import Given
-from vcpuid.path.decisions import Result
+from vcpuid.reasons import Result
 
 _RANGES = (0, 0x80000000, 0xC0000000, 0x40000000)
 """First leaves of the ranges, in the order in which KVM reports them; EAX of the first tells the last."""

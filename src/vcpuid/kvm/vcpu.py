@@ -16,9 +16,9 @@ from vcpuid.kvm.params import Given
 from vcpuid.kvm.vcpu_host import DYNAMIC_XFEATURES, Host, offered_xcr0
 from vcpuid.kvm.vcpu_runtime import renew
 from vcpuid.kvm.vcpu_state import RESET, VcpuState
-from vcpuid.path.decisions import Result
-from vcpuid.versions import kernel as kernel_tables
-from vcpuid.versions import number
+from vcpuid.reasons import Result
+from vcpuid.releases import kernel as kernel_tables
+from vcpuid.releases import number
 
 MAX_ENTRIES = 256
 """KVM_MAX_CPUID_ENTRIES of Linux arch/x86/include/asm/kvm_host.h."""

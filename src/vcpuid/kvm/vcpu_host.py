@@ -7,8 +7,8 @@ from vcpuid.kvm.caps import caps
 from vcpuid.kvm.lookup import find
 from vcpuid.kvm.params import Given, read
 from vcpuid.kvm.supported import supported
-from vcpuid.versions import kernel as kernel_tables
-from vcpuid.versions import number
+from vcpuid.releases import kernel as kernel_tables
+from vcpuid.releases import number
 
 DYNAMIC_XFEATURES = 1 << 18
 """XFEATURE_MASK_USER_DYNAMIC of Linux arch/x86/include/asm/fpu/xstate.h: AMX's tile data."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 _SET = "kvm_update_cpuid_runtime, arch/x86/kvm/cpuid.c"
 

@@ -13,7 +13,7 @@ from vcpuid.kvm.lookup import find, signature_base, word_index, xen_time, xen_ti
 from vcpuid.kvm.vcpu_host import Host, offered_xcr0
 from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.kvm.xsave import area_size
-from vcpuid.path.decisions import Ledger, Result, Rule
+from vcpuid.reasons import Ledger, Result, Rule
 
 _OSXSAVE, _MWAIT, _APIC = 1 << 27, 1 << 3, 1 << 9
 _OSPKE = 1 << 4

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.linux import BootCpu
-from vcpuid.versions import number
+from vcpuid.releases import number
 
 _BASIC, _ENTRY, _SECONDARY = 0x480, 0x484, 0x48B
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from vcpuid.cpuid import CpuidTable
 from vcpuid.kvm.hardware import Hardware
 from vcpuid.linux import BootCpu
-from vcpuid.versions import number
+from vcpuid.releases import number
 
 _MPX = 0x18
 _TILE_CONFIG = 1 << 17

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcpuid.linux import machine, zen
 from vcpuid.linux.cpu import Cpu
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 EARLY, BSP, INIT = "early_init_amd, cpu/amd.c", "bsp_init_amd, cpu/amd.c", "init_amd, cpu/amd.c"
 K8 = Rule("linux.amd.k8", "The family is K8 or a later one", EARLY)

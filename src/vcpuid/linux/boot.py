@@ -28,7 +28,7 @@ from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.machine import Machine
 from vcpuid.linux.observed import adopt
 from vcpuid.linux.tables import NOWHERE, Tables, tables
-from vcpuid.path.decisions import Decision
+from vcpuid.reasons import Decision
 
 
 @dataclass(frozen=True, slots=True)

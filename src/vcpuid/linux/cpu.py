@@ -6,8 +6,8 @@ from vcpuid.cpuid.registers import Registers, Snapshot
 from vcpuid.linux import rules
 from vcpuid.linux.machine import Machine
 from vcpuid.linux.tables import NOWHERE, Match, Place, Tables, candidates
-from vcpuid.path.decisions import Ledger, Rule
-from vcpuid.versions import KERNELS
+from vcpuid.reasons import Ledger, Rule
+from vcpuid.releases import KERNELS
 
 EARLIER_RELEASES = {release: frozenset(KERNELS[:number]) for number, release in enumerate(KERNELS)}
 

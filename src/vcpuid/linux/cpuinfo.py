@@ -8,7 +8,7 @@ from typing import NamedTuple
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.linux.boot import boot_cpu
 from vcpuid.linux.tables import Place
-from vcpuid.versions import kernel as release
+from vcpuid.releases import kernel as release
 
 
 class CpuInfo(NamedTuple):

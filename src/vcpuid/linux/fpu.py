@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.linux.cpu import Cpu
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 SOURCE = "fpu__init_system_xstate, fpu/xstate.c"
 NO_SSE_STATE = Rule("linux.xsave.no-sse-state", "Leaf 0xD does not list the x87 and SSE states, so XSAVE is not used", SOURCE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.linux.cpu import Cpu
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 KVM_CLOCK = Rule("linux.kvm.clock", "KVM's clock tells the TSC's frequency", "kvmclock_init, kvmclock.c", "Boot with no-kvmclock")
 HYPERV_FREQUENCY = Rule("linux.hyperv.frequency", "Hyper-V tells the TSC's frequency", "ms_hyperv_init_platform, cpu/mshyperv.c")

@@ -9,7 +9,7 @@ from vcpuid.cpuid.words import CpuidWord
 from vcpuid.linux import rules
 from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.tables import tables
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 VENDORS = {
     "GenuineIntel": "intel",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcpuid.linux import machine, vmx
 from vcpuid.linux.cpu import Cpu
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 EARLY, INIT = "early_init_intel, cpu/intel.c", "init_intel, cpu/intel.c"
 BAD_MICROCODE = Rule(

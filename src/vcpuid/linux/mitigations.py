@@ -9,7 +9,7 @@ from __future__ import annotations
 from vcpuid.linux import machine
 from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.vulnerabilities import Caps, arch_capabilities
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 
 def _rule(name: str, reason: str, function: str, since: str | None = None, until: str | None = None) -> Rule:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from vcpuid.cpuid.words import CpuidWord
 from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.tables import Place
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 OBSERVED = Rule(
     "linux.observed",

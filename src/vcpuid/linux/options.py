@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vcpuid.linux.cpu import Cpu
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 PARSE_EARLY = "cpu_parse_early_param, cpu/common.c"
 

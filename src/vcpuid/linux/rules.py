@@ -5,7 +5,7 @@ Files are under arch/x86/kernel/ unless a path says otherwise. `since` and `unti
 
 from __future__ import annotations
 
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 # Reading CPUID: get_cpu_cap and what belongs to it
 LEVEL = Rule(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from vcpuid import versions
+from vcpuid import releases
 from vcpuid.cpuid.words import REGISTERS, Bit, CpuidWord, LinuxWord
 from vcpuid.data import load
 
@@ -99,7 +99,7 @@ def _dependents(release: str, feature: str) -> tuple[tuple[str, str], ...]:
 @cache
 def tables(kernel: str) -> Tables:
     """Return the tables that stand for a kernel release; raises InputError where it is not a release number."""
-    release = versions.kernel(kernel)
+    release = releases.kernel(kernel)
     if release != kernel:
         return tables(release)
     data = load(f"linux-{release}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.linux.cpu import Cpu
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 KNOWN = Rule("linux.tsc.known-freq", "Leaf 0x15 tells the TSC's frequency", "native_calibrate_tsc, tsc.c")
 RELIABLE = Rule("linux.tsc.reliable", "On this Atom nothing but the TSC keeps time", "native_calibrate_tsc, tsc.c")

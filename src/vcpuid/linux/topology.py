@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.linux.cpu import Cpu
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 EXTENDED = Rule(
     "linux.topology.extended",

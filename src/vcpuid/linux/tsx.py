@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.vulnerabilities import Caps, arch_capabilities
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 SOURCE = "tsx_init, cpu/tsx.c"
 ALWAYS_ABORTS = Rule("linux.tsx.always-aborts", "Microcode makes every transaction abort ({cause})", SOURCE)

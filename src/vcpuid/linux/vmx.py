@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcpuid.linux import machine
 from vcpuid.linux.cpu import Cpu
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 SOURCE = "init_ia32_feat_ctl, cpu/feat_ctl.c"
 ENABLE = "Enable it in the firmware"

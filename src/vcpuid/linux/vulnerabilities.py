@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from vcpuid.linux import machine
 from vcpuid.linux.cpu import Cpu
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 SOURCE = "cpu_set_bug_bits, cpu/common.c"
 IMMUNE_TO_NOTHING: frozenset[str] = frozenset()

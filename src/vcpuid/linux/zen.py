@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.linux.cpu import Cpu
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 MICROCODE = "Update the microcode"
 GENERATION = Rule("linux.amd.generation", "Family and model are of this Zen generation", "bsp_init_amd, cpu/amd.c")

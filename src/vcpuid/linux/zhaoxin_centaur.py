@@ -5,7 +5,7 @@ from __future__ import annotations
 from vcpuid.linux import vmx
 from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.intel import has_perfmon
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 SOURCE = "init_zhaoxin, cpu/zhaoxin.c; init_centaur, cpu/centaur.c"
 CONSTANT_TSC = Rule("linux.zhaoxin.constant-tsc", "The TSC of this family and model runs at a constant rate", SOURCE)

@@ -12,12 +12,12 @@ from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.kvm.params import split
-from vcpuid.path.decisions import Basis, Step, Trace
-from vcpuid.path.lazy import LazyMapping, LazySequence
-from vcpuid.path.stack import Stack, settle
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.state import CpuState
-from vcpuid.versions import kernel as kernel_tables
+from vcpuid.reasons import Basis, Step, Trace
+from vcpuid.reasons.lazy import LazyMapping, LazySequence
+from vcpuid.releases import kernel as kernel_tables
+from vcpuid.setup import Stack, settle
 
 GUEST = "the guest's CPUID instruction"
 PLAIN_CONTROLS = {0x48D: 0x481, 0x48E: 0x482, 0x48F: 0x483, 0x490: 0x484}
@@ -42,7 +42,7 @@ class Reading(Protocol):
 
 
 class Probe(Protocol):
-    """Hands a table to a real vCPU and reads leaves inside a guest; `vcpuid.kvm.guest.read_cpuid` is one."""
+    """Hands a table to a real vCPU and reads leaves inside a guest; `vcpuid.live.tiny_guest.read_cpuid` is one."""
 
     def __call__(self, table: CpuidTable, leaves: Sequence[tuple[int, int]]) -> Reading:
         """Set the table, run the guest, return what it read."""

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 
 from vcpuid.cpuid import CpuidTable, Registers
 from vcpuid.errors import KvmError, UnavailableError
-from vcpuid.kvm import structs
-from vcpuid.kvm.device import Vcpu
-from vcpuid.kvm.guest import CODE, machine, read_cpuid
+from vcpuid.live import kvm_structs as structs
+from vcpuid.live.kvm_device import Vcpu
+from vcpuid.live.tiny_guest import CODE, machine, read_cpuid
 from vcpuid.probe import kernel
 from vcpuid.probe.advertised import Seen, advertises, places, shows
 from vcpuid.probe.instructions import INSTRUCTIONS, NOTHING, Instruction, Needs

@@ -1,6 +1,6 @@
 """The guest's kernel: descriptor tables and handlers, each of which tells the vector of an exception by the port to which it writes.
 
-It lives in the upper part of the memory that `vcpuid.kvm.guest.machine` makes. User code and kernel see the same 64 KiB.
+It lives in the upper part of the memory that `vcpuid.live.tiny_guest.machine` makes. User code and kernel see the same 64 KiB.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 import struct
 
-from vcpuid.kvm.structs import DescriptorTable, Regs, Segment, Sregs
+from vcpuid.live.kvm_structs import DescriptorTable, Regs, Segment, Sregs
 from vcpuid.probe.instructions import Needs
 
 BREAKPOINT = 3

@@ -7,10 +7,10 @@ import struct
 from collections.abc import Iterable
 
 from vcpuid.errors import UnavailableError
+from vcpuid.live.instruction import instruction as cpuid_instruction
 from vcpuid.probe.advertised import Seen, advertises, places
 from vcpuid.probe.instructions import AMX_DATA, CR4_FSGSBASE, CR4_PKE, INSTRUCTIONS, OSXSAVE, Instruction, Needs
 from vcpuid.probe.outcome import CANNOT_ENABLE, CANNOT_TELL, HANGS, Outcome, feature_name, judge
-from vcpuid.sources.live import instruction as cpuid_instruction
 
 _XGETBV = bytes.fromhex("0f 01 d0")
 _START_UP = 10.0

@@ -1,25 +1,14 @@
-"""Caches as QEMU shows them: which ones a guest gets, and how leaves 2, 4, 0x80000005, 0x80000006 and 0x8000001D spell them.
-
-All of it is in QEMU's target/i386/cpu.c (encode_cache_cpuid2 and its siblings, x86_cpu_get_cache_cpuid, cpu_x86_cpuid).
-"""
+"""Which caches QEMU shows a guest: the model's own, or legacy ones (QEMU, target/i386/cpu.c, x86_cpu_realizefn and the cache tables)."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from vcpuid import data
 from vcpuid.qemu import catalog
-from vcpuid.versions import number
-
-if TYPE_CHECKING:
-    from vcpuid.qemu.leaves.cpu import Cpu, Regs
-    from vcpuid.qemu.topology import Topology
-
-_ZERO = (0, 0, 0, 0)
-_WORD = 0xFFFFFFFF
-_UNKNOWN_DESCRIPTOR = 0xFF
-"""Leaf 2: ask leaf 4 instead."""
+from vcpuid.qemu.state import CpuState
+from vcpuid.releases import number
 
 
 class Cache(NamedTuple):
@@ -68,7 +57,7 @@ def _model(release: str, model: str) -> Caches | None:
 
 
 @cache
-def _descriptors(release: tuple[int, int]) -> dict[tuple[int, int, int, int, int], int]:
+def descriptors(release: tuple[int, int]) -> dict[tuple[int, int, int, int, int], int]:
     """Return leaf 2's code by type, level, size, ways and line size; of codes for the same cache the lowest."""
     found: dict[tuple[int, int, int, int, int], int] = {}
     for code, kind, level, size, ways, line, since in data.load("qemu-caches")["descriptors"]:
@@ -77,150 +66,21 @@ def _descriptors(release: tuple[int, int]) -> dict[tuple[int, int, int, int, int
     return found
 
 
-def shown(cpu: Cpu) -> Shown:
+def shown(state: CpuState) -> Shown:
     """Choose the caches of each leaf: the model's own, else legacy ones, in which leaves contradict each other up to QEMU 10.0."""
-    own = None if cpu.on("legacy-cache") else _model(cpu.state.release, cpu.state.model)
+    props = state.props
+    own = None if props.get("legacy-cache") else _model(state.release, state.model)
     if own is not None:
         return Shown(own, own, own, own)
     intel, amd = _legacy("intel"), _legacy("amd")
-    by_vendor = amd if cpu.state.is_amd else intel
-    consistent_vendor = cpu.on("x-vendor-cpuid-only-v2")
+    by_vendor = amd if state.is_amd else intel
+    consistent_vendor = props.get("x-vendor-cpuid-only-v2")
     leaf_2 = intel if not consistent_vendor else by_vendor
-    if not cpu.on("x-consistent-cache"):
+    if not props.get("x-consistent-cache"):
         leaf_2 = _legacy("intel-leaf2")
     return Shown(
         leaf_2,
         by_vendor if consistent_vendor else intel,
         by_vendor if consistent_vendor else amd,
-        by_vendor if cpu.release >= (10, 1) else amd,
+        by_vendor if number(state.release) >= (10, 1) else amd,
     )
-
-
-def leaf_2(cpu: Cpu, index: int) -> Regs:
-    """Answer leaf 2: one descriptor a cache."""
-    if cpu.on("host-cache-info"):
-        return cpu.host_cpuid(2, 0)
-    if cpu.on("x-vendor-cpuid-only") and cpu.state.is_amd:
-        return _ZERO
-    codes = _descriptors(cpu.release)
-    l1d, l1i, l2, l3 = (codes.get((c.type, c.level, c.size, c.associativity, c.line_size), _UNKNOWN_DESCRIPTOR) for c in cpu.caches.leaf_2)
-    if cpu.on("x-consistent-cache") and (cpu.integer("min-level") >= 4 or _UNKNOWN_DESCRIPTOR in (l1d, l1i, l2, l3)):
-        return 1, 0, 0, _UNKNOWN_DESCRIPTOR
-    return 1, 0, l3 if cpu.on("l3-cache") else 0, l1d << 16 | l1i << 8 | l2
-
-
-def _sharing(topology: Topology, level: str) -> int:
-    """Return the highest APIC id offset among those that share a cache of this level."""
-    offsets = {"core": topology.core_offset, "module": topology.module_offset, "die": topology.die_offset}
-    return min((1 << offsets.get(level, topology.package_offset)) - 1, 4095)
-
-
-def _cores(topology: Topology) -> int:
-    """Return the highest core id offset in a package."""
-    return min((1 << topology.package_offset - topology.core_offset) - 1, 63)
-
-
-def _kind(cache: Cache) -> int:
-    """EAX of leaves 4 and 0x8000001D but for the counts."""
-    return cache.type | cache.level << 5 | (0x100 if cache.self_init else 0)
-
-
-def _geometry(cache: Cache) -> tuple[int, int, int]:
-    """EBX, ECX and EDX of leaves 4 and 0x8000001D."""
-    ebx = cache.line_size - 1 | cache.partitions - 1 << 12 | cache.associativity - 1 << 22
-    return ebx, cache.sets - 1, cache.no_invd_sharing | cache.inclusive << 1 | cache.complex_indexing << 2
-
-
-def _visible(cpu: Cpu, caches: Caches, index: int) -> Cache | None:
-    """Return the cache that a sub-leaf of leaf 4 is about."""
-    return None if index > 3 or (index == 3 and not cpu.on("l3-cache")) else caches[index]
-
-
-def leaf_4(cpu: Cpu, index: int) -> Regs:
-    """Answer leaf 4: one sub-leaf a cache, and how many threads share it."""
-    if cpu.on("host-cache-info"):
-        return _host_leaf_4(cpu, index)
-    if cpu.on("x-vendor-cpuid-only") and cpu.state.is_amd:
-        return _ZERO
-    cache = _visible(cpu, cpu.caches.leaf_4, index)
-    if cache is None:
-        return _ZERO
-    topology = cpu.topology
-    if cpu.release < (10, 0):
-        threads = (1, 1, topology.threads, 1 << topology.die_offset)[index]
-        cores = topology.cores - 1
-        return ((_kind(cache) | cores << 26 | threads - 1 << 14) & _WORD, *_geometry(cache))
-    threads = 0 if index < 2 and not cpu.on("x-l1-cache-per-thread") else _sharing(topology, cache.share_level)
-    return (_kind(cache) | _cores(topology) << 26 | threads << 14, *_geometry(cache))
-
-
-def _host_leaf_4(cpu: Cpu, index: int) -> Regs:
-    """Answer leaf 4 as the host does, its counts fitted to the guest's topology."""
-    eax, ebx, ecx, edx = cpu.host_cpuid(4, index)
-    if eax & 31:
-        topology = cpu.topology
-        sharing = (eax >> 14 & 0xFFF) + 1
-        if cpu.release >= (10, 0):
-            cores, fits = _cores(topology), _sharing(topology, "socket")
-        else:
-            cores, fits = _round_up(topology.cores) - 1, _round_up(topology.threads_per_package) - 1
-        eax = (eax & 0x3FFFFFF | cores << 26) & _WORD
-        if sharing > topology.threads_per_package:
-            eax = eax & ~0x3FFC000 | fits << 14
-    return eax, ebx, ecx, edx
-
-
-def _round_up(count: int) -> int:
-    """Return the next power of two."""
-    return 1 << (count - 1).bit_length()
-
-
-# TLBs, the same for every guest: entries and ways, packed as the leaves have them.
-_L1_TLBS = (0x01FF01FF, 0x01FF01FF)
-_L2_TLBS = (0x00000000, 0x42004200)
-_WAYS = {2: 2, 4: 4, 8: 6, 16: 8, 32: 0xA, 48: 0xB, 64: 0xC, 96: 0xD, 128: 0xE, 255: 0xF}
-"""Ways as leaf 0x80000006 spells them."""
-
-
-def leaf_80000005(cpu: Cpu, index: int) -> Regs:
-    """Answer leaf 0x80000005: AMD's L1 caches."""
-    if cpu.on("host-cache-info"):
-        return cpu.host_cpuid(0x80000005, 0)
-    if cpu.on("x-vendor-cpuid-only-v2") and cpu.state.is_intel:
-        return _ZERO
-    l1d, l1i, _, _ = cpu.caches.leaf_80000005
-    ecx, edx = ((c.size >> 10 << 24 | c.associativity << 16 | c.lines_per_tag << 8 | c.line_size) & _WORD for c in (l1d, l1i))
-    return (*_L1_TLBS, ecx, edx)
-
-
-def leaf_80000006(cpu: Cpu, index: int) -> Regs:
-    """Answer leaf 0x80000006: AMD's L2 and L3; Intel has the L2 only."""
-    if cpu.on("host-cache-info"):
-        return cpu.host_cpuid(0x80000006, 0)
-    _, _, l2, l3 = cpu.caches.leaf_80000005
-    ecx = (l2.size >> 10 << 16 | _ways(l2) << 12 | l2.lines_per_tag << 8 | l2.line_size) & _WORD
-    if cpu.on("x-vendor-cpuid-only-v2") and (cpu.state.is_intel or cpu.state.is_zhaoxin):
-        return 0, 0, ecx, 0
-    edx = (l3.size >> 19 << 18 | _ways(l3) << 12 | l3.lines_per_tag << 8 | l3.line_size) & _WORD if cpu.on("l3-cache") else 0
-    return (*_L2_TLBS, ecx, edx)
-
-
-def _ways(cache: Cache) -> int:
-    return cache.associativity if cache.associativity <= 1 else _WAYS.get(cache.associativity, 0)
-
-
-def leaf_8000001d(cpu: Cpu, index: int) -> Regs:
-    """Answer leaf 0x8000001D: AMD's form of leaf 4; it shows the L3 whatever l3-cache says."""
-    if cpu.on("host-cache-info"):
-        return cpu.host_cpuid(0x8000001D, index)
-    if index > 3:
-        return _ZERO
-    cache, topology = cpu.caches.leaf_8000001d[index], cpu.topology
-    if cpu.release >= (10, 0):
-        threads = _sharing(topology, cache.share_level)
-    else:
-        threads = (topology.threads_per_die if cache.level == 3 else topology.threads) - 1
-    ebx, ecx, edx = _geometry(cache)
-    if cpu.on("x-amd-topoext-features-only"):
-        edx &= 3
-    return _kind(cache) | threads << 14, ebx, ecx, edx

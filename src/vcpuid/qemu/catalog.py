@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from vcpuid import data
 from vcpuid.errors import QemuError
 from vcpuid.qemu.words import FeatureWord, read
-from vcpuid.versions import number
+from vcpuid.releases import number
 
 TYPE_SUFFIX = "-x86_64-cpu"
 """Ends the name of every CPU type of qemu-system-x86_64."""

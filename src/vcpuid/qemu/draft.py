@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from vcpuid.cpuid.words import Bit
-from vcpuid.path.decisions import Ledger, Rule
 from vcpuid.qemu.catalog import Catalog, Flag, Machine
 from vcpuid.qemu.supported import Supported
+from vcpuid.reasons import Ledger, Rule
 
 
 class Switch(NamedTuple):

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, Entry
 from vcpuid.errors import QemuError
 from vcpuid.qemu.leaves import LEAVES, PER_VCPU, ZERO, Cpu
+from vcpuid.qemu.leaves.topology import has_leaf_1f
 from vcpuid.qemu.leaves.xsave import subleaves
-from vcpuid.qemu.topology import has_leaf_1f
 
 STATEFUL = 2 | 4
 """KVM_CPUID_FLAG_STATEFUL_FUNC and KVM_CPUID_FLAG_STATE_READ_NEXT: of leaf 2, which once was to be read repeatedly."""

@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from vcpuid.cpuid.words import Bit, CpuidWord
-from vcpuid.path.decisions import Rule
 from vcpuid.qemu.catalog import Catalog, Dependency
 from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.words import FeatureWord
+from vcpuid.reasons import Rule
 
 _EXPAND = "x86_cpu_expand_features, target/i386/cpu.c"
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vcpuid import versions
+from vcpuid import releases
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.qemu.catalog import HOST_MODELS, catalog
 from vcpuid.qemu.catalog import machine as find_machine
@@ -39,7 +39,7 @@ def expansion(
     module parameters `params`; `xcr0` is as in `Supported`. Properties of the object alone (realized, memory) are left out. Raises
     QemuError with QEMU's message.
     """
-    release = versions.qemu(qemu)
+    release = releases.qemu(qemu)
     tables, described = catalog(release), find_machine(release, machine)
     if host.supported is None:
         from vcpuid import kvm

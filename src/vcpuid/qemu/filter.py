@@ -5,9 +5,9 @@ QEMU, target/i386/cpu.c, x86_cpu_filter_features and mark_unavailable_features.
 
 from __future__ import annotations
 
-from vcpuid.path.decisions import Rule
 from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.expand import INTEL_PT
+from vcpuid.reasons import Rule
 
 _FILTER = "x86_cpu_filter_features, target/i386/cpu.c"
 

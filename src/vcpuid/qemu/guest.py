@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from vcpuid import versions
+from vcpuid import releases
 from vcpuid.cpuid.registers import CpuidTable, Snapshot
 from vcpuid.errors import QemuError
 from vcpuid.kvm import hyperv_supported
 from vcpuid.kvm import supported as kvm_supported
-from vcpuid.path.decisions import Decision
 from vcpuid.qemu import catalog, hyperv
 from vcpuid.qemu.entries import Builder
 from vcpuid.qemu.kvmhost import KvmHost, initialize
@@ -20,6 +19,7 @@ from vcpuid.qemu.realize import realize
 from vcpuid.qemu.rules import account
 from vcpuid.qemu.smp import parse
 from vcpuid.qemu.state import CpuState
+from vcpuid.reasons import Decision
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def guest_tables(
 
     Not among the warnings: that a machine type is deprecated, which says nothing of the CPU.
     """
-    release = versions.qemu(qemu)
+    release = releases.qemu(qemu)
     kvm = kvm or KvmHost()
     supported = host.supported
     if supported is None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
-from vcpuid import versions
+from vcpuid import releases
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.qemu.catalog import machine as find_machine
@@ -49,7 +49,7 @@ def models(
     Where `host` has no SUP lines they are modelled for `kernel` and its module parameters `params`; `xcr0` is as in `Supported`. Raises
     QemuError for an unknown machine type.
     """
-    release = versions.qemu(qemu)
+    release = releases.qemu(qemu)
     if host.supported is None:
         from vcpuid import kvm
 

@@ -10,11 +10,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from vcpuid.errors import QemuError
-from vcpuid.path.decisions import Rule
 from vcpuid.qemu import properties
 from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import Switch
+from vcpuid.reasons import Rule
 
 KVM_DEFAULT_ON = Rule("qemu.kvm.default-on", "with KVM, QEMU adds it to every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c")
 KVM_DEFAULT_OFF = Rule(

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from vcpuid import versions
+from vcpuid import releases
 from vcpuid.cpuid.registers import Snapshot, vendor_name
 from vcpuid.errors import QemuError
-from vcpuid.path.decisions import Ledger, Rule
 from vcpuid.qemu import address_bits, hyperv
 from vcpuid.qemu.catalog import HOST_MODELS, catalog
 from vcpuid.qemu.catalog import machine as find_machine
@@ -22,6 +21,7 @@ from vcpuid.qemu.plan import Plan, plan
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.supported import AMD_ALIASES, Supported
 from vcpuid.qemu.topology import Topology
+from vcpuid.reasons import Ledger, Rule
 
 AMD_COPY = Rule("qemu.realize.amd-aliases", "AMD repeats these bits of leaf 1, so QEMU copies them", "x86_cpu_realizefn, target/i386/cpu.c")
 LBR_FORMAT = Rule("qemu.realize.lbr-fmt", "the property lbr-fmt names the format", "x86_cpu_realizefn, target/i386/cpu.c")
@@ -54,7 +54,7 @@ def realize(
     Where `host` has no SUP lines they are modelled for `kernel`; `xcr0` is as in `Supported`. Raises QemuError with QEMU's message, and its
     warnings so far, where QEMU refuses; UnavailableError where hv-passthrough needs what `host` does not hold.
     """
-    release = versions.qemu(qemu)
+    release = releases.qemu(qemu)
     found = plan(release, find_machine(release, machine).name, cpu)
     if host.supported is None:
         from vcpuid import kvm

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.cpuid.words import REGISTERS, CpuidWord, Register, Word
-from vcpuid.path.decisions import Decision, Ledger, Rule, replay
 from vcpuid.qemu.state import CpuState
+from vcpuid.reasons import Decision, Ledger, Rule, replay
 
 _CPUID = "cpu_x86_cpuid, target/i386/cpu.c"
 _BUILD = "kvm_x86_build_cpuid, target/i386/kvm/kvm.c"

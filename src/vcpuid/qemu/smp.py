@@ -11,7 +11,7 @@ from math import prod
 from vcpuid.errors import QemuError
 from vcpuid.qemu import catalog
 from vcpuid.qemu.topology import Topology
-from vcpuid.versions import number
+from vcpuid.releases import number
 
 _HIERARCHY = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
 """Levels, largest first; drawers, books and clusters exist on other architectures only, yet are understood."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vcpuid.path.decisions import Decision
+from vcpuid.reasons import Decision
 
 
 @dataclass(slots=True)

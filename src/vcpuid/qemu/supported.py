@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from vcpuid.cpuid.registers import CpuidTable, Registers, Snapshot
 from vcpuid.cpuid.words import MsrWord
-from vcpuid.path.decisions import Ledger, Rule
 from vcpuid.qemu.catalog import Catalog, Machine
+from vcpuid.reasons import Ledger, Rule
 
 _CPUID = "kvm_arch_get_supported_cpuid, target/i386/kvm/kvm.c"
 _MSR = "kvm_arch_get_supported_msr_feature, target/i386/kvm/kvm.c"

@@ -1,4 +1,4 @@
-"""How QEMU lays out a guest's threads, and the leaves that tell the guest (QEMU, include/hw/i386/topology.h and target/i386/cpu.c).
+"""How QEMU lays out a guest's threads (QEMU, include/hw/i386/topology.h).
 
 An APIC id is a package's number, then a die's, module's, core's and thread's, each in as many bits as its count needs.
 """
@@ -7,13 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from vcpuid.qemu.leaves.cpu import Cpu, Regs
-
-# Level types of leaves 0xB and 0x1F, ECX bits 15:8 (Intel SDM, CPUID).
-SMT, CORE, MODULE, DIE = 1, 2, 3, 5
 
 
 def _bits(count: int) -> int:
@@ -84,51 +77,3 @@ class Topology:
     def core_id(self, apic_id: int) -> int:
         """Return the number of the core within its module."""
         return apic_id >> self.core_offset & ((1 << self.module_offset - self.core_offset) - 1)
-
-
-def leaf_b(cpu: Cpu, index: int) -> Regs:
-    """Answer leaf 0xB: threads of a core, then of a package; QEMU 7.2 counts the second within a die."""
-    if not cpu.on("cpuid-0xb"):
-        return 0, 0, 0, 0
-    topology = cpu.topology
-    if index == 0:
-        return topology.core_offset, topology.threads & 0xFFFF, SMT << 8, cpu.apic_id
-    if index == 1:
-        count = topology.threads_per_package if cpu.release >= (10, 0) else topology.threads_per_die
-        return topology.package_offset, count & 0xFFFF, CORE << 8 | 1, cpu.apic_id
-    return 0, 0, index & 0xFF, cpu.apic_id
-
-
-def has_leaf_1f(cpu: Cpu) -> bool:
-    """Whether the guest gets leaf 0x1F."""
-    return cpu.topology.extended or cpu.on("x-force-cpuid-0x1f")
-
-
-def leaf_1f(cpu: Cpu, index: int) -> Regs:
-    """Answer leaf 0x1F: one sub-leaf a level below the package, then one of type 0. A level tells the width and size of the next."""
-    if not has_leaf_1f(cpu):
-        return 0, 0, 0, 0
-    topology = cpu.topology
-    levels = [(SMT, 0, 1), (CORE, topology.core_offset, topology.threads)]
-    if topology.modules > 1:
-        levels.append((MODULE, topology.module_offset, topology.threads_per_module))
-    if topology.dies > 1:
-        levels.append((DIE, topology.die_offset, topology.threads_per_die))
-    levels.append((0, topology.package_offset, topology.threads_per_package))
-    if index + 1 >= len(levels):
-        return 0, 0, index & 0xFF, cpu.apic_id
-    _, offset, count = levels[index + 1]
-    return offset, count & 0xFFFF, levels[index][0] << 8 | index & 0xFF, cpu.apic_id
-
-
-def leaf_8000001e(cpu: Cpu, index: int) -> Regs:
-    """Answer leaf 0x8000001E: AMD's core and node ids; up to QEMU 7.2, and for machines that ask for it, a die counts as a node."""
-    topology, apic_id = cpu.topology, cpu.apic_id
-    core = topology.core_id(apic_id)
-    if core > 255:
-        return 0, 0, 0, 0
-    if cpu.release < (10, 0) or cpu.on("legacy-multi-node"):
-        node = topology.dies - 1 << 8 | apic_id >> topology.die_offset & 0xFF
-    else:
-        node = apic_id >> topology.package_offset & 0xFF
-    return apic_id, topology.threads - 1 << 8 | core & 0xFF, node, 0

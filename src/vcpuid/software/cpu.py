@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vcpuid import linux
 from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot
 from vcpuid.linux import BootCpu
-from vcpuid.versions import KERNELS
+from vcpuid.releases import KERNELS
 
 _OSXSAVE = 1 << 27  # leaf 1 ECX
 _OSPKE = 1 << 4  # leaf 7 ECX

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from vcpuid.cpuid import CpuidWord, Registers, parse_bit
 from vcpuid.data import load
 from vcpuid.errors import InputError
+from vcpuid.releases import number
 from vcpuid.software import tuning
 from vcpuid.software.cpu import SoftwareCpu
-from vcpuid.versions import number
 
 RELEASES = ("2.36", "2.41")
 """Releases with tables: those of Debian 12 and 13."""

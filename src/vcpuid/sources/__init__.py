@@ -73,7 +73,7 @@ class Dump(NamedTuple):
         That is which of several CPUs was taken, that a file is an excerpt, and of another program's dump all notes, since its reader made
         them. What a machine did not tell, and what stands in a file of vcpuid's own, is no such remark.
         """
-        from vcpuid.sources.excerpt import missing
+        from vcpuid.cpuid.excerpt import missing
 
         cpus = self.meant if every else self.meant[:1]
         said = [text for cpu in cpus for text in (*(cpu.notes if self.noted else ()), *(missing(cpu.raw) if cpu.raw else ()))]
@@ -93,8 +93,8 @@ def read_dump(source: str | os.PathLike[str]) -> Dump:
     path, (head, tail) = os.fspath(source), _DEVICE
     if path.startswith(head) and path.endswith(tail):
         return Dump([_observe("cpu", path[len(head) : -len(tail)], path)])
-    from vcpuid.sources.files import read_text
-    from vcpuid.sources.formats import identify
+    from vcpuid.formats import identify
+    from vcpuid.formats.files import read_text
 
     file, number = _split(source)
     name, text = read_text(file)
@@ -119,7 +119,7 @@ def _is_number(text: str) -> bool:
 
 
 def _observe(way: str, number: str | None, source: str) -> Snapshot:
-    from vcpuid.sources.machine import observe
+    from vcpuid.live.observe import observe
 
     if number is not None and not _is_number(number):
         raise InputError(f"{number[:40]!r} is not the number of a CPU", source=source[:80])
@@ -132,13 +132,13 @@ def this_machine(cpu: int | None = None) -> Snapshot:
     What it does not tell (no usable /dev/kvm, say) is missing, and the snapshot's notes say why. Raises UnavailableError where there is
     no CPUID to be had at all.
     """
-    from vcpuid.sources.machine import observe
+    from vcpuid.live.observe import observe
 
     return observe(cpu)
 
 
 def collector_script() -> str:
     """Return the source of the stand-alone collector: `this_machine` for hosts where vcpuid is not installed."""
-    from importlib.resources import files
+    from vcpuid import data
 
-    return files(__name__).joinpath("vcpuid_collect.py").read_text(encoding="utf-8")
+    return (data.FOLDER / "collector" / "vcpuid_collect.py.txt").read_text(encoding="utf-8")

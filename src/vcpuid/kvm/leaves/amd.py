@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcpuid.kvm.leaves.basic import caches
 from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf, zero
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 _SVM = Rule("kvm.leaf.svm", "KVM describes its own nested AMD-V: revision 1 and eight address-space identifiers", SOURCE)
 _RESERVED = Rule("kvm.leaf.amd-reserved", "KVM passes on the defined bits only", SOURCE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, as_is, zero
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 _LIMIT = Rule("kvm.leaf.limit", "KVM caps the number of leaves at the last one that it knows", SOURCE)
 _THERMAL = Rule("kvm.leaf.thermal", "of power management KVM offers only that the APIC timer always runs", SOURCE)

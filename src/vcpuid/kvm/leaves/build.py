@@ -11,8 +11,8 @@ from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Snapsh
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import KvmError
 from vcpuid.kvm.caps import Caps
-from vcpuid.path.decisions import Decision, Ledger, Rule
-from vcpuid.versions import number
+from vcpuid.reasons import Decision, Ledger, Rule
+from vcpuid.releases import number
 
 MAX_ENTRIES = 256
 """KVM_MAX_CPUID_ENTRIES of Linux arch/x86/include/asm/kvm_host.h."""

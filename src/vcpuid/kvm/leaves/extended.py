@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, zero
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 _LIMIT = Rule(
     "kvm.leaf.extended-limit", "KVM caps these leaves at the last one that it knows, and may go up to 0x80000021 of its own", SOURCE

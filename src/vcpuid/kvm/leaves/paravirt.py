@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 _KVM = Rule("kvm.leaf.paravirt", "KVM introduces itself here and tells what it offers to guests that know it", SOURCE)
 

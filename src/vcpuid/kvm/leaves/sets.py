@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, zero
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 _SUBLEAVES = Rule("kvm.leaf.subleaves", "KVM knows the first sub-leaves of this leaf only", SOURCE)
 _NO_FEATURE = Rule("kvm.leaf.no-feature", "the leaf describes a feature that KVM does not offer", SOURCE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf, zero
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 _SGX = Rule("kvm.leaf.sgx", "KVM offers SGX only where the host does, and of its attributes those that it knows", SOURCE)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf
 from vcpuid.kvm.xsave import area_size
 from vcpuid.kvm.xstate import permitted_xcr0
-from vcpuid.path.decisions import Rule
+from vcpuid.reasons import Rule
 
 _STATES = Rule(
     "kvm.leaf.xsave",

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vcpuid.qemu import caches, topology
-from vcpuid.qemu.leaves import basic, extended, xsave
+from vcpuid.qemu.leaves import basic, cache, extended, topology, xsave
 from vcpuid.qemu.leaves.cpu import ZERO, Cpu, Regs
 
 LEAVES: dict[int, Callable[[Cpu, int], Regs]] = {
     0x0: basic.leaf_0,
     0x1: basic.leaf_1,
-    0x2: caches.leaf_2,
-    0x4: caches.leaf_4,
+    0x2: cache.leaf_2,
+    0x4: cache.leaf_4,
     0x5: basic.leaf_5,
     0x6: basic.leaf_6,
     0x7: basic.leaf_7,
@@ -36,12 +35,12 @@ LEAVES: dict[int, Callable[[Cpu, int], Regs]] = {
     0x80000002: extended.leaf_80000002,
     0x80000003: extended.leaf_80000003,
     0x80000004: extended.leaf_80000004,
-    0x80000005: caches.leaf_80000005,
-    0x80000006: caches.leaf_80000006,
+    0x80000005: cache.leaf_80000005,
+    0x80000006: cache.leaf_80000006,
     0x80000007: extended.leaf_80000007,
     0x80000008: extended.leaf_80000008,
     0x8000000A: extended.leaf_8000000a,
-    0x8000001D: caches.leaf_8000001d,
+    0x8000001D: cache.leaf_8000001d,
     0x8000001E: topology.leaf_8000001e,
     0x80000021: extended.leaf_80000021,
     0x80000022: extended.leaf_80000022,

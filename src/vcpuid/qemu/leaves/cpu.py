@@ -9,7 +9,7 @@ from vcpuid.cpuid.registers import CpuidTable, Snapshot
 from vcpuid.qemu import caches
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.topology import Topology
-from vcpuid.versions import number
+from vcpuid.releases import number
 
 Regs = tuple[int, int, int, int]
 """EAX, EBX, ECX, EDX."""
@@ -48,7 +48,7 @@ class Cpu:
         self.signature = _signature(state)
         self.vendor_words = _words(state.vendor, 12)[0][:3]
         self.model_id_words = _words(state.model_id, 48)
-        self.caches = caches.shown(self)
+        self.caches = caches.shown(state)
 
     def word(self, name: str) -> int:
         """Return a feature word by QEMU's name; 0 where this release has none of that name."""

@@ -1,0 +1,172 @@
+"""Why does a guest show what its host does not, and the reverse? Differences line by line, each with the party that caused it.
+
+The guest is a snapshot, or what the path makes of a -cpu argument. In the first case the path attributes only the differences that it
+leads to as well; of all others it says that it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vcpuid import releases
+from vcpuid.answers.explain import explain, sentence
+from vcpuid.answers.survey import cpuid_features, deciding_party, host_words, shows
+from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, MsrTable, MsrWord, Snapshot
+from vcpuid.cpuid.names import Feature
+from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Word
+from vcpuid.errors import InputError, KvmError, QemuError
+from vcpuid.linux.identify import signature
+from vcpuid.path.pipeline import GuestWords, Path, guest_view, resolve
+from vcpuid.qemu.catalog import catalog
+from vcpuid.reasons import Step
+from vcpuid.releases import kernel as kernel_tables
+from vcpuid.setup import Stack
+
+UNKNOWN = "unknown"
+"""The party where the path does not explain a difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing in which guest and host differ.
+
+    `what` names it (a feature, a register, a flag), `place` says where it is; `host` and `guest` are its values. `party` caused it, `why`
+    says how, by the rules of `rules`. `word` and `mask` are the bits that differ; a flag of /proc/cpuinfo is in no word.
+    """
+
+    what: str
+    place: str
+    host: bool | int
+    guest: bool | int
+    party: str
+    why: str
+    rules: tuple[str, ...] = ()
+    word: Word | None = None
+    mask: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """A guest and the path to it. `observed` tells that the guest is a snapshot of its own, `guessed` that its -cpu is a guess."""
+
+    path: Path
+    guest: Snapshot
+    observed: bool
+    guessed: bool
+
+    @property
+    def words(self) -> GuestWords:
+        """The guest's registers; what its snapshot leaves out, KVM answers by its look-up rules."""
+        return _registers(self.guest.raw, self.path.stack.kernel)
+
+
+def sides(host: Snapshot, guest: Snapshot | None = None, cpu: str | None = None, stack: Stack | None = None) -> Sides:
+    """Put a guest beside its host.
+
+    Without a `guest`, it is what the path makes of `cpu`; without a `cpu`, that is guessed from the guest's CPUID. Raises QemuError or
+    KvmError where QEMU or KVM refuse `cpu`, InputError where there is neither guest nor CPU, or the guest tells nothing.
+    """
+    stack = stack or Stack()
+    if guest is None:
+        if cpu is None:
+            raise InputError("neither a guest nor its -cpu is given")
+        path = resolve(cpu, host=host, stack=stack)
+        msrs = MsrTable({word.msr: value for word, value in path.trace.step("qemu").after.items() if isinstance(word, MsrWord)})
+        return Sides(path, Snapshot(cpu=cpu, raw=guest_view(path), msrs=msrs), observed=False, guessed=False)
+    if not guest.raw:
+        raise InputError("the guest's snapshot does not tell its CPUID (RAW lines)")
+    path = _guess(host, guest, stack) if cpu is None else resolve(cpu, host=host, stack=stack)
+    return Sides(path, guest, observed=True, guessed=cpu is None)
+
+
+def _registers(raw: CpuidTable, kernel: str) -> GuestWords:
+    entries = (e._replace(flags=SIGNIFICANT_INDEX if e.function in INDEXED_FUNCTIONS else 0) for e in raw)
+    return GuestWords(CpuidTable(entries), {}, kernel_tables(kernel))
+
+
+def _guess(host: Snapshot, guest: Snapshot, stack: Stack) -> Path:
+    """Try every model with the guest's signature and name, and the host's own; take the path that leads nearest to what the guest shows."""
+    family, model, stepping = signature(guest.raw.registers(1).eax)
+    brand = _brand(guest.raw)
+    tables = catalog(releases.qemu(stack.qemu))
+    alike = [
+        name
+        for name, row in tables.models.items()
+        if (row.family, row.model, row.stepping) == (family, model, stepping) and row.model_id.strip() == brand
+    ]
+    paths = []
+    for cpu in ("host", *alike):
+        try:
+            paths.append(resolve(cpu, host=host, stack=stack))
+        except (QemuError, KvmError):
+            continue
+    if not paths:
+        raise InputError("no CPU of QEMU's is like this guest's: say with --cpu which it was given")
+    words = _registers(guest.raw, stack.kernel)
+    return min(paths, key=lambda path: sum(shows(words, feature) != _ends(path, feature) for feature in cpuid_features()))
+
+
+def _brand(table: CpuidTable) -> str:
+    registers = (value for function in (0x80000002, 0x80000003, 0x80000004) for value in table.registers(function))
+    return b"".join(value.to_bytes(4, "little") for value in registers).split(b"\0")[0].decode("latin-1").strip()
+
+
+def _ends(path: Path, feature: Feature) -> bool:
+    return shows(path.trace.steps[-1].after, feature)
+
+
+def by_feature(both: Sides) -> list[Difference]:
+    """List the features that one side has and the other has not, by leaf."""
+    host, guest = host_words(both.path), both.words
+    found = []
+    for feature in cpuid_features():
+        before, after = shows(host, feature), shows(guest, feature)
+        if before != after:
+            found.append(_of_feature(both, feature, before, after))
+    return found
+
+
+def _of_feature(both: Sides, feature: Feature, before: bool, after: bool) -> Difference:
+    place, bit = str(feature.place), feature.place
+    if _ends(both.path, feature) != after:
+        why = f"-cpu {both.path.cpu} on this path would {'show' if not after else 'not show'} it"
+        return Difference(feature.name, place, before, after, UNKNOWN, why, (), bit.word, bit.mask)
+    party = deciding_party(both.path, feature, before, after)
+    stage = next(stage for stage in explain(feature, both.path).stages if stage.party == party)
+    rules = tuple(reason.rule.id for reason in stage.reasons)
+    return Difference(feature.name, place, before, after, party, stage.why, rules, bit.word, bit.mask)
+
+
+def by_register(both: Sides) -> list[Difference]:
+    """List the registers in which the sides differ, by leaf, sub-leaf and register."""
+    host, guest = host_words(both.path), both.words
+    words = {word for word in (*host, *guest) if isinstance(word, CpuidWord)}
+    order = sorted(words, key=lambda word: (word.function, word.index, REGISTERS.index(word.register)))
+    return [_of_register(both, word, host.get(word, 0), guest.get(word, 0)) for word in order if host.get(word, 0) != guest.get(word, 0)]
+
+
+def _of_register(both: Sides, word: CpuidWord, before: int, after: int) -> Difference:
+    name = f"{word.function:x}.{word.index:x}.{word.register}"
+    ends = both.path.trace.steps[-1].after.get(word, 0)
+    mask = before ^ after
+    if ends != after:
+        why = f"-cpu {both.path.cpu} on this path would show {ends:08x}"
+        return Difference(name, str(word), before, after, UNKNOWN, why, (), word, mask)
+    changed = list(_changes(both.path, word))
+    decisions = [d for step in changed for d in step.decisions if d.word == word and d.mask & mask]
+    rules = {decision.rule.id: sentence(decision) for decision in decisions}
+    party = changed[-1].party if changed else UNKNOWN
+    return Difference(name, str(word), before, after, party, "; ".join(rules.values()), tuple(rules), word, mask)
+
+
+def _changes(path: Path, word: CpuidWord) -> Iterator[Step]:
+    """Give the parties that handed a register on otherwise than they were given it; Linux hands none on."""
+    last: int | None = None
+    for step in path.trace.steps:
+        if not step.whole:
+            continue
+        value = step.after.get(word, 0)
+        if last is not None and value != last:
+            yield step
+        last = value

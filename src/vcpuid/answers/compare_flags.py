@@ -1,0 +1,97 @@
+"""Guest and host held together as /proc/cpuinfo shows them: each side's flags as its Linux printed them, else as it would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+from vcpuid.answers.compare import UNKNOWN, Difference, Sides, by_feature
+from vcpuid.answers.explain import sentence
+from vcpuid.cpuid.names import Feature, all_features
+from vcpuid.kvm.params import split
+from vcpuid.linux import BootCpu, boot_cpu, cpuinfo
+from vcpuid.reasons import Decision
+from vcpuid.releases import kernel as kernel_tables
+
+HOST_LINUX, GUEST_LINUX = "host's linux", "guest's linux"
+"""Parties that no CPUID bit stands behind: a kernel that worked a flag out."""
+
+
+def by_flag(both: Sides, guest_kernel: str | None = None) -> list[Difference]:
+    """List the flags, bugs and VMX flags that one side's /proc/cpuinfo shows and the other's does not.
+
+    The guest's kernel is `guest_kernel`, else the one its snapshot names, else the host's. Where a CPUID bit is behind the difference,
+    the party is the one that changed that bit; else one of the two kernels worked the flag out.
+    """
+    stack, host = both.path.stack, both.path.host
+    release = guest_kernel or both.guest.kernel or stack.kernel
+    params = split(stack.params)[1]
+    shown = (cpuinfo(host, stack.kernel, params, observed=True), cpuinfo(both.guest, release, observed=True))
+    kernels = _Kernels(both, release)
+    found: list[Difference] = []
+    for line in ("flags", "bugs", "vmx_flags"):
+        ours, theirs = (getattr(side, line) for side in shown)
+        found += [kernels.difference(line, name, name in ours) for name in _merged(ours, theirs)]
+    return found
+
+
+def _merged(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[str]:
+    """Give the names of one side alone: the host's in its order, then the guest's."""
+    yield from (name for name in ours if name not in theirs)
+    yield from (name for name in theirs if name not in ours)
+
+
+_PREFIXES = {"flags": "X86_FEATURE_", "bugs": "X86_BUG_", "vmx_flags": "VMX_FEATURE_"}
+
+
+class _Kernels:
+    """What both kernels decided, and what the path did to the bits behind their flags."""
+
+    def __init__(self, both: Sides, release: str) -> None:
+        stack = both.path.stack
+        self._sides = (
+            (HOST_LINUX, True, kernel_tables(stack.kernel), boot_cpu(both.path.host, stack.kernel, split(stack.params)[1])),
+            (GUEST_LINUX, False, kernel_tables(release), boot_cpu(both.guest, release)),
+        )
+        self._bits = {difference.place: difference for difference in by_feature(both)}
+        self._vmx = next((d for d in self._bits.values() if d.what == "vmx"), None)
+
+    def difference(self, line: str, name: str, on_host: bool) -> Difference:
+        """Tell who caused the difference in one name of a line of /proc/cpuinfo."""
+        feature = self._feature(name, _PREFIXES[line])
+        bit = self._vmx if line == "vmx_flags" else self._bits.get(str(feature.bit)) if feature is not None and feature.bit else None
+        place = line.replace("_", " ")
+        if bit is not None and bit.host == on_host:
+            why = f"vmx: {bit.why}" if bit is self._vmx and name != "vmx" else bit.why
+            return Difference(name, place, on_host, not on_host, bit.party, why, bit.rules)
+        for party, is_host, release, boot in self._sides:
+            decision = None if feature is None else _decision(feature, release, boot, on_host == is_host)
+            if decision is not None:
+                why = f"{'on the host' if is_host else 'in the guest'}: {sentence(decision)}"
+                return Difference(name, place, on_host, not on_host, party, why, (decision.rule.id,))
+        return Difference(name, place, on_host, not on_host, UNKNOWN, "no rule of the path or of either kernel leads to it")
+
+    def _feature(self, name: str, prefix: str) -> Feature | None:
+        return next((f for _, _, release, _ in self._sides if (f := _shown(release).get((prefix, name))) is not None), None)
+
+
+@cache
+def _shown(release: str) -> dict[tuple[str, str], Feature]:
+    """Features by what /proc/cpuinfo calls them, and the prefix of their symbol."""
+    found: dict[tuple[str, str], Feature] = {}
+    for feature in all_features():
+        own = feature.in_linux(release)
+        if own is not None and own.cpuinfo is not None:
+            found.setdefault((own.symbol[: own.symbol.index("_", own.symbol.index("_") + 1) + 1], own.cpuinfo), feature)
+    return found
+
+
+def _decision(feature: Feature, release: str, boot: BootCpu, on: bool) -> Decision | None:
+    """Find a kernel's last decision that turned the feature on, or off."""
+    own = feature.in_linux(release)
+    places = {own.place if own is not None else None, feature.bit}
+    made = (d for d in reversed(boot.decisions) for bit in places if bit is not None and d.word == bit.word and d.mask & bit.mask)
+    last = next(made, None)
+    if last is None or any(bool(last.value & bit.mask) != on for bit in places if bit is not None and bit.word == last.word):
+        return None
+    return last

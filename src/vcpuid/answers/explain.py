@@ -1,0 +1,237 @@
+"""Reads a trace and tells a bit's fate; computes nothing of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vcpuid.cpuid import Bit
+from vcpuid.cpuid.names import Feature, by_bit
+from vcpuid.cpuid.notes import notes
+from vcpuid.path.pipeline import Path
+from vcpuid.reasons import Action, Basis, Decision, Rule, Step
+from vcpuid.releases import kernel as kernel_tables
+
+NO_HARDWARE = Rule(
+    "silicon.lacks",
+    "the host's processor does not report it",
+    "the CPUID instruction",
+    remedy="run the guest on a processor that has it, or choose a CPU without it",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A decision in words: what the party did to the feature, by which rule."""
+
+    party: str
+    feature: str
+    action: Action
+    rule: Rule
+    text: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "party": self.party,
+            "feature": self.feature,
+            "action": self.action.value,
+            "rule": self.rule.id,
+            "reason": self.text,
+            "source": self.rule.source,
+            "since": self.rule.since,
+            "until": self.rule.until,
+            "remedy": self.rule.remedy,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The feature after one party. `value` is None where the party does not look at the word or nobody knows."""
+
+    party: str
+    title: str
+    value: bool | None
+    basis: Basis
+    modelled: bool | None
+    reasons: tuple[Reason, ...]
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether the machine answered otherwise than the rules say."""
+        return self.modelled is not None and self.value is not None and self.modelled != self.value
+
+    @property
+    def why(self) -> str:
+        """Give the reasons in one line; where the machine does otherwise than the rules, say that instead."""
+        if self.disagrees:
+            return f"this machine's own doing: by the rules it would be {'on' if self.modelled else 'off'}"
+        return "; ".join(f"{reason.action.value}: {reason.text}" for reason in self.reasons)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "party": self.party,
+            "title": self.title,
+            "value": self.value,
+            "basis": self.basis.value,
+            "modelled": self.modelled,
+            "reasons": [reason.as_dict() for reason in self.reasons],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A feature's fate on one path.
+
+    `stages` hold its value after each party; `verdict` is one sentence; `chain` is why, from the deciding rule down to its first cause;
+    `remedy` is what a user can do about that first cause, None where nothing helps.
+    """
+
+    feature: Feature
+    path: Path
+    stages: tuple[Stage, ...]
+    verdict: str
+    chain: tuple[Reason, ...]
+    remedy: str | None
+
+    @property
+    def visible(self) -> bool | None:
+        """Whether the guest sees it; None for what no CPUID bit or MSR tells a guest."""
+        return self.stages[-1].value
+
+    @property
+    def hidden(self) -> str | None:
+        """Why /proc/cpuinfo does not name the feature, whether the kernel uses it or not; None where it names it."""
+        said = notes(self.feature, kernel_tables(self.path.stack.kernel))
+        return next((note.text for note in said if note.topic == "hidden"), None)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "feature": self.feature.name,
+            "bit": str(self.feature.bit) if self.feature.bit else None,
+            "cpu": self.path.cpu,
+            "kernel": self.path.stack.kernel,
+            "qemu": self.path.stack.qemu,
+            "machine": self.path.stack.machine,
+            "visible": self.visible,
+            "verdict": self.verdict,
+            "stages": [stage.as_dict() for stage in self.stages],
+            "chain": [reason.as_dict() for reason in self.chain],
+            "remedy": self.remedy,
+            "hidden": self.hidden,
+            "remarks": list(self.path.remarks),
+        }
+
+
+def explain(feature: Feature, path: Path) -> Explanation:
+    """Tell what each party of a resolved path did to a feature, and why."""
+    kernel = kernel_tables(path.stack.kernel)
+    stages = tuple(_stage(step, feature, kernel) for step in path.trace.steps)
+    chain = tuple(_chain(path, feature, stages))
+    if stages[0].value is False and stages[-1].value is False:
+        chain = (*chain, Reason("silicon", feature.name, Action.CLEARED, NO_HARDWARE, NO_HARDWARE.reason))
+    remedy = next((reason.rule.remedy for reason in reversed(chain) if reason.rule.remedy), None)
+    return Explanation(feature, path, stages, _verdict(feature, stages), chain, remedy)
+
+
+def places(feature: Feature, step: Step, kernel: str) -> tuple[Bit, ...]:
+    """Where a party keeps the feature: Linux copies scattered bits to words of its own, all others use the hardware's place."""
+    linux = feature.in_linux(kernel) if step.party == "linux" else None
+    own = linux.place if linux is not None else None
+    return tuple(dict.fromkeys(bit for bit in (own, feature.bit) if bit is not None))
+
+
+def _stage(step: Step, feature: Feature, kernel: str) -> Stage:
+    bits = places(feature, step, kernel)
+    value = next((v for v in map(step.value, bits) if v is not None), None)
+    modelled = next((v for v in map(step.modelled_value, bits) if v is not None), None)
+    reasons = tuple(_reason(step, decision, feature.name) for bit in bits for decision in step.about(bit))
+    return Stage(step.party, step.title, value, step.basis, modelled, reasons)
+
+
+def _reason(step: Step, decision: Decision, feature: str) -> Reason:
+    return Reason(step.party, feature, decision.action, decision.rule, sentence(decision))
+
+
+def sentence(decision: Decision) -> str:
+    """Give a decision's reason for a person, the cause spelled by its feature's name."""
+    if decision.cause is None:
+        return decision.rule.reason
+    cause = by_bit(decision.cause)
+    return decision.rule.reason.format(cause=decision.cause if cause is None else cause.name)
+
+
+def _turns(stages: tuple[Stage, ...]) -> Iterator[int]:
+    """Positions at which the value differs from what the party before handed on."""
+    last: bool | None = None
+    for position, stage in enumerate(stages):
+        if stage.value is None:
+            continue
+        if last is not None and stage.value != last:
+            yield position
+        last = stage.value
+
+
+def _chain(path: Path, feature: Feature, stages: tuple[Stage, ...]) -> Iterator[Reason]:
+    """Go from the decision that made the bit what the guest sees to that decision's cause, then to the cause's own, and so on."""
+    turns = list(_turns(stages))
+    at = turns[-1] if turns else len(stages) - 1
+    seen: set[tuple[str, str]] = set()
+    while (found := _decider(path, feature, at)) is not None:
+        at, decision = found
+        key = (decision.rule.id, feature.name)
+        if key in seen:
+            return
+        seen.add(key)
+        yield _reason(path.trace.steps[at], decision, feature.name)
+        cause = None if decision.cause is None else by_bit(decision.cause)
+        if cause is not None:
+            feature = cause
+        elif decision.cause is None and at > 0 and not decision.value:
+            at -= 1  # a party that took the bit away may have done so because one before it had
+        else:
+            return
+
+
+def _decider(path: Path, feature: Feature, at: int) -> tuple[int, Decision] | None:
+    """The last decision about the feature at this party or at one before it, as long as those before still agree about the bit."""
+    kernel = kernel_tables(path.stack.kernel)
+    value: bool | None = None
+    for position in range(at, -1, -1):
+        step = path.trace.steps[position]
+        bits = places(feature, step, kernel)
+        passed = next((v for v in map(step.value, bits) if v is not None), None)
+        if value is not None and passed is not None and passed != value:
+            return None
+        value = passed if value is None else value
+        decisions = [decision for bit in bits for decision in step.about(bit)]
+        if decisions:
+            return position, decisions[-1]
+    return None
+
+
+def _verdict(feature: Feature, stages: tuple[Stage, ...]) -> str:
+    first, last = stages[0], stages[-1]
+    name = feature.name
+    if feature.bit is None:
+        return f"{name} is Linux's own flag: no CPUID bit or MSR hands it to a guest, whose kernel works it out anew."
+    if last.value is None:
+        return f"Nothing says what the guest sees of {name}."
+    odd = " and ".join(_title(stage) for stage in stages if stage.disagrees)
+    disagreement = f" That is what this machine does; by the rules, {odd} would do otherwise." if odd else ""
+    turns = list(_turns(stages))
+    if not turns:
+        if last.value:
+            return f"The guest sees {name}: the hardware has it and no party takes it away.{disagreement}"
+        return f"The guest does not see {name}: the hardware lacks it and no party makes it up.{disagreement}"
+    party = _title(stages[turns[-1]])
+    if last.value:
+        lacking = "" if first.value else ", though the hardware does not report it"
+        return f"The guest sees {name}: {party} put it there{lacking}.{disagreement}"
+    return f"The guest does not see {name}: {party} took it away.{disagreement}"
+
+
+def _title(stage: Stage) -> str:
+    return {"linux": "Linux", "kvm": "KVM", "qemu": "QEMU", "vcpu": "KVM's vCPU", "guest": "KVM's look-up"}.get(stage.party, stage.party)

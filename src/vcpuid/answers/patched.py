@@ -1,0 +1,51 @@
+"""A machine's own KVM held against the model: how a user finds out that a kernel is patched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vcpuid import kvm
+from vcpuid.answers.explain import sentence
+from vcpuid.cpuid import Bit, CpuidWord, Snapshot
+from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.words import REGISTERS
+from vcpuid.errors import InputError
+from vcpuid.reasons import Result
+from vcpuid.setup import Params
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One bit of KVM_GET_SUPPORTED_CPUID: what the machine says, what the model says, and the rule by which the model says it."""
+
+    bit: Bit
+    feature: str
+    machine: bool
+    model: bool
+    rule: str
+    reason: str
+
+
+def differences(host: Snapshot, kernel: str, params: Params | None = None) -> list[Difference]:
+    """List the bits in which the snapshot's SUP table differs from the model for its kernel, in the order of leaves."""
+    if host.supported is None:
+        raise InputError("the snapshot has no SUP lines")
+    model = kvm.supported(host, kernel, params)
+    theirs, ours = host.supported.words(), model.table.words()
+    words = sorted(theirs.keys() | ours.keys(), key=lambda word: (word.function, word.index, REGISTERS.index(word.register)))
+    return [
+        _difference(Bit(word, position), word, ours.get(word, 0), model)
+        for word in words
+        for position in range(word.width)
+        if (theirs.get(word, 0) ^ ours.get(word, 0)) >> position & 1
+    ]
+
+
+def _difference(bit: Bit, word: CpuidWord, ours: int, model: Result) -> Difference:
+    feature = by_bit(bit)
+    name = feature.name if feature is not None else ""
+    value = bool(ours & bit.mask)
+    about = [d for d in model.decisions if d.word == word and d.mask & bit.mask]
+    if not about:
+        return Difference(bit, name, not value, value, "", "KVM passes on what CPUID says")
+    return Difference(bit, name, not value, value, about[-1].rule.id, sentence(about[-1]))

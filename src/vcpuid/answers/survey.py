@@ -1,0 +1,64 @@
+"""The guest's CPU as a whole: every feature that it sees, and every one that it gained or lost against the host, by party."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from vcpuid.answers.explain import Explanation, explain
+from vcpuid.cpuid import CpuidTable, CpuidWord, Word
+from vcpuid.cpuid.names import Feature, all_features
+from vcpuid.path.pipeline import Path, TableWords
+from vcpuid.reasons import read_bit
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """`seen` are the guest's features; `lost` and `gained` explain those in which it differs from the host's CPUID, by deciding party."""
+
+    seen: tuple[Feature, ...]
+    lost: dict[str, tuple[Explanation, ...]]
+    gained: dict[str, tuple[Explanation, ...]]
+
+
+def survey(path: Path) -> Survey:
+    """Hold every CPUID feature that Linux or QEMU names against the host's.
+
+    Features of MSRs are left out, since the host's own are not known, and so are AMD's copies of leaf 1 in leaf 0x80000001.
+    """
+    seen: list[Feature] = []
+    lost: dict[str, list[Explanation]] = {}
+    gained: dict[str, list[Explanation]] = {}
+    host, guest = host_words(path), path.trace.steps[-1].after
+    for feature in cpuid_features():
+        before, after = shows(host, feature), shows(guest, feature)
+        if after:
+            seen.append(feature)
+        if before != after:
+            side = gained if after else lost
+            side.setdefault(deciding_party(path, feature, before, after), []).append(explain(feature, path))
+    return Survey(tuple(seen), {k: tuple(v) for k, v in lost.items()}, {k: tuple(v) for k, v in gained.items()})
+
+
+def cpuid_features() -> list[Feature]:
+    """Give the features of CPUID that Linux or QEMU names, without AMD's copies of leaf 1."""
+    return [f for f in all_features() if isinstance(f.place.word, CpuidWord) and not f.copy_of and (f.linux_names or f.qemu_names)]
+
+
+def shows(words: Mapping[Word, int], feature: Feature) -> bool:
+    """Tell whether CPUID shows a feature."""
+    return bool(read_bit(words, feature.place))
+
+
+def host_words(path: Path) -> Mapping[Word, int]:
+    """Return the host's CPUID, or what its KVM supports where the snapshot tells no more."""
+    return TableWords(path.host.raw or path.host.supported or CpuidTable(), {})
+
+
+def deciding_party(path: Path, feature: Feature, before: bool, after: bool) -> str:
+    """Name the last party that handed a feature on otherwise than it was given it, from what the host shows to what the guest shows."""
+    first, *between, last = path.trace.steps
+    handed = [(first.party, before), *((step.party, step.value(feature.place)) for step in between), (last.party, after)]
+    known = [(party, value) for party, value in handed if value is not None]
+    return [party for (_, given), (party, value) in pairwise(known) if value != given][-1]

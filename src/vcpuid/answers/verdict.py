@@ -1,0 +1,144 @@
+"""Does QEMU run `-cpu CPU` on a host with all that was asked? If not, what is missing, by whose doing, and which -cpu would run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vcpuid.answers.explain import Explanation, Reason, explain
+from vcpuid.answers.proposal import nearest, propose
+from vcpuid.cpuid import Bit, Snapshot
+from vcpuid.cpuid.names import Feature, by_bit
+from vcpuid.errors import KvmError, QemuError
+from vcpuid.path.pipeline import Path, qemu_tables, resolve
+from vcpuid.qemu.catalog import catalog
+from vcpuid.qemu.state import CpuState
+from vcpuid.reasons import Action, Rule
+from vcpuid.setup import Stack
+
+OWN_DOING = Rule(
+    "observed.otherwise", "this machine does otherwise than the rules say", "the host's snapshot",
+    remedy="find out with vcpuid kvm supported --check what its kernel or its settings change",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A feature that was asked for and that the host does not give.
+
+    `forced` says that the guest is told of it all the same (x-force-features=on). `explanation` is its fate on the path without force.
+    """
+
+    feature: Feature
+    forced: bool
+    explanation: Explanation
+
+    @property
+    def cause(self) -> Reason:
+        """The first cause: a party that does otherwise than its rules say, else the last reason of the chain, else QEMU's own."""
+        stages, chain = self.explanation.stages, self.explanation.chain
+        odd = next((stage for stage in stages if stage.disagrees and not stage.value), None)
+        if odd is not None:
+            return Reason(odd.party, self.feature.name, Action.CLEARED, OWN_DOING, odd.why)
+        return chain[-1] if chain else next(stage.reasons[-1] for stage in reversed(stages) if stage.reasons)
+
+    @property
+    def remedy(self) -> str | None:
+        """What a user can do about it."""
+        return self.explanation.remedy or self.cause.rule.remedy
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "feature": self.feature.name,
+            "bit": str(self.feature.place),
+            "forced": self.forced,
+            "cause": self.cause.as_dict(),
+            "chain": [reason.as_dict() for reason in self.explanation.chain],
+            "remedy": self.remedy,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer.
+
+    `runs` says that QEMU starts the guest and gives it all that was asked. `refusal` is QEMU's or KVM's message where they refuse,
+    `warnings` what QEMU prints on the way, each once. `proposal` is the shortest -cpu found that keeps the model (in any of its versions)
+    and the user's properties as far as they can be kept and runs without a warning: the CPU itself where that is so, None where there is
+    none. `nearest` is the model that runs as it is and differs least from the one asked for; it is looked for where the proposal drops
+    features or there is none. `path` is the resolved CPU, None where QEMU or KVM refuse it.
+    """
+
+    cpu: str
+    runs: bool
+    refusal: str | None
+    warnings: tuple[str, ...]
+    missing: tuple[Missing, ...]
+    proposal: str | None
+    nearest: str | None
+    path: Path | None
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "cpu": self.cpu,
+            "runs": self.runs,
+            "refusal": self.refusal,
+            "warnings": list(self.warnings),
+            "missing": [missing.as_dict() for missing in self.missing],
+            "proposal": self.proposal,
+            "nearest": self.nearest,
+        }
+
+
+def verdict(cpu: str, host: Snapshot, stack: Stack | None = None) -> Verdict:
+    """Judge a -cpu argument on a host.
+
+    What QEMU or KVM refuse is the verdict itself. Raises InputError for a host that tells nothing and for a wrong release or parameter.
+    """
+    stack = stack or Stack()
+    path, refusal, warnings = _resolve(cpu, host, stack)
+    missing = _missing(cpu, host, stack, path)
+    runs = refusal is None and not missing and _enforced(cpu, host, stack)
+    proposal = cpu if runs and not warnings else propose(cpu, host, stack)
+    near = nearest(cpu, host, stack) if proposal is None or (proposal != cpu and ",-" in proposal) else None
+    return Verdict(cpu, runs, refusal, tuple(dict.fromkeys(warnings)), missing, proposal, near, path)
+
+
+def _resolve(cpu: str, host: Snapshot, stack: Stack) -> tuple[Path | None, str | None, tuple[str, ...]]:
+    """Resolve a CPU; return the path or the refusal, and what QEMU warns of."""
+    try:
+        path = resolve(cpu, host=host, stack=stack)
+    except QemuError as error:
+        return None, error.message, error.warnings
+    except KvmError as error:
+        return None, str(error), ()
+    return path, None, path.warnings
+
+
+def _enforced(cpu: str, host: Snapshot, stack: Stack) -> bool:
+    """Tell whether QEMU itself would be content: `enforce` is its own way to ask (AVX10's version counts, and is no bit)."""
+    try:
+        qemu_tables(f"{cpu},enforce=on", host, stack)
+    except QemuError:
+        return False
+    return True
+
+
+def _missing(cpu: str, host: Snapshot, stack: Stack, path: Path | None) -> tuple[Missing, ...]:
+    """Explain what QEMU denied. A CPU that says `enforce` is looked at without, one that forces features without force."""
+    forced = path is not None and bool(path.state.props["x-force-features"])
+    if path is None or forced:
+        path, _, _ = _resolve(f"{cpu},enforce=off,x-force-features=off", host, stack)
+    if path is None:
+        return ()
+    features = (by_bit(bit) or Feature(bit) for bit in denied(path.state))
+    return tuple(Missing(feature, forced, explain(feature, path)) for feature in features)
+
+
+def denied(state: CpuState) -> Iterator[Bit]:
+    """Yield the bits that QEMU denied, in QEMU's order."""
+    for row in catalog(state.release).words:
+        mask = state.filtered.get(row.name, 0)
+        yield from (Bit(row.word, position) for position in range(row.word.width) if mask >> position & 1)

@@ -1,0 +1,28 @@
+"""How verbs print a table of CPUID entries, and what they say of one that is no processor's own."""
+
+from __future__ import annotations
+
+from vcpuid.cli.output import Sheet, emit
+from vcpuid.cpuid import CpuidTable
+from vcpuid.cpuid.parts import TABLES
+
+COLUMNS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx"]
+
+
+def print_table(table: CpuidTable, kind: str, form: str) -> None:
+    """Print a table; its plain form is that of snapshots."""
+    rows: list[dict[str, object]] = [
+        dict(zip(COLUMNS, (f"{e.function:08x}", f"{e.index:x}", e.flags, *(f"{r:08x}" for r in e[3:])), strict=True)) for e in table
+    ]
+    emit(Sheet(COLUMNS, rows, lines=[f"{kind} {entry}" for entry in table]), form)
+
+
+def kind(part: str, side: str = "") -> list[str]:
+    """Say whose answers these are, where they are no processor's: of a table for KVM_SET_CPUID2 all else looks the same.
+
+    `side` is what they are called where several tables are shown.
+    """
+    if part == "raw":
+        return []
+    what = f"{TABLES[part]}, not a processor's own CPUID"
+    return [f"{side}: {what}" if side else f"{what[0].upper()}{what[1:]}", ""]

@@ -1,0 +1,83 @@
+"""A snapshot as JSON, for programs: an object with the parts by their names.
+
+    {"raw": [{"function": "00000007", "index": "0", "flags": 0, "eax": "00000001", …}], "msrs": {"10a": "…"}, "cpu": "…"}
+
+Registers, leaves, sub-leaves and MSRs are hexadecimal without 0x, as everywhere in vcpuid's output; what a machine did not tell is not
+there. A file may have several such objects, one behind the other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vcpuid.cpuid import CpuidTable, Entry, Snapshot
+from vcpuid.cpuid.parts import TABLES
+from vcpuid.cpuid.registers import MsrTable
+from vcpuid.cpuid.words import REGISTERS
+from vcpuid.errors import InputError
+from vcpuid.formats.documents import parse_json
+from vcpuid.formats.form import EVERYTHING, Format
+from vcpuid.formats.lines import format_snapshot, parse_snapshot
+
+_TABLES = tuple(name for name in EVERYTHING if name in TABLES)
+_SIGN = re.compile(rf'\s*\{{\s*"(?:{"|".join(EVERYTHING)})":')
+
+
+def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
+    """Yield each snapshot as an object."""
+    for snapshot in snapshots:
+        yield from json.dumps(_object(snapshot), indent=2, ensure_ascii=False).split("\n")
+
+
+def _object(snapshot: Snapshot) -> dict[str, Any]:
+    told: dict[str, Any] = {name: [_row(entry) for entry in table] for name in _TABLES if (table := getattr(snapshot, name)) is not None}
+    told["msrs"] = {f"{msr:x}": f"{value:x}" for msr, value in snapshot.msrs.items()}
+    told["refused_msrs"] = [f"{msr:x}" for msr in snapshot.msrs.refused]
+    told |= {name: dict(getattr(snapshot, name)) for name in ("cpuinfo", "params", "named")}
+    told |= {name: getattr(snapshot, name) for name in ("set_result", "cpu", "kernel")}
+    told["notes"] = list(snapshot.notes)
+    return {name: value for name, value in told.items() if (name in TABLES and name != "raw") or value not in (None, {}, [])}
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    row = {"function": f"{entry.function:08x}", "index": f"{entry.index:x}", "flags": entry.flags}
+    return row | {register: f"{value:08x}" for register, value in zip(REGISTERS, entry.registers, strict=True)}
+
+
+def read(text: str, source: str) -> list[Snapshot]:
+    """Read each object; raises InputError where one is not of the form, or the snapshot form could not hold it."""
+    snapshots = []
+    for value in parse_json(text, source):
+        try:
+            snapshot = _snapshot(value)
+            if parse_snapshot(format_snapshot(snapshot)) != snapshot:
+                raise ValueError("a value of the wrong kind")
+        except InputError as error:
+            raise InputError(f"not of the form of vcpuid's JSON: {error.cause}", source=source) from None
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(f"not of the form of vcpuid's JSON: {error!r:.120}", source=source) from None
+        snapshots.append(snapshot)
+    return snapshots
+
+
+def _snapshot(value: dict[str, Any]) -> Snapshot:
+    parts: Any = {name: CpuidTable(map(_entry, value[name])) for name in _TABLES if name in value}
+    parts |= {name: value[name] for name in ("cpuinfo", "params", "named", "set_result", "cpu", "kernel") if name in value}
+    msrs = {_hex(msr): _hex(content) for msr, content in value.get("msrs", {}).items()}
+    return Snapshot(**parts, msrs=MsrTable(msrs, map(_hex, value.get("refused_msrs", ()))), notes=tuple(value.get("notes", ())))
+
+
+def _entry(row: dict[str, Any]) -> Entry:
+    return Entry(_hex(row["function"]), _hex(row["index"]), row["flags"], *(_hex(row[register]) for register in REGISTERS))
+
+
+def _hex(text: str) -> int:
+    if not re.fullmatch("[0-9A-Fa-f]{1,16}", text):
+        raise ValueError(text)
+    return int(text, 16)
+
+
+FORMAT = Format("json", "a snapshot as JSON", lambda text: bool(_SIGN.match(text)), read, write, holds=EVERYTHING, several=True)

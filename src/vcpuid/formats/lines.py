@@ -1,0 +1,264 @@
+"""vcpuid's own file format: one machine a file, one fact a line.
+
+    KIND func.index fFLAGS eax ebx ecx edx      SUP, EMU, HV, TAB, GOT: entries of KVM's ioctls, hexadecimal
+    RAW func.index eax ebx ecx edx              the CPUID instruction
+    MSR index ok value                          a feature MSR; ok is what KVM_GET_MSRS returned, 1 where it was read
+    CPUINFO name value…                         a line of /proc/cpuinfo
+    PARAM module.parameter value                a kernel module's parameter
+    NAMED feature on                            a feature told by name or place (by QEMU, libvirt, a CPU template), or `off`
+    CPU …, KERNEL …                             where it was taken
+    SETRC n                                     return value of KVM_SET_CPUID2 for the TAB table, else for SUP (GOT: what it kept)
+
+`KIND empty` is a table without entries, `KIND ERR reason` an ioctl that failed, kept as a note. Lines that begin with `#` and empty ones
+are skipped. Ahead of the first fact, any other line is a note and is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from types import MappingProxyType
+
+from vcpuid.cpuid.parts import TABLE_KINDS
+from vcpuid.cpuid.registers import CpuidTable, Entry, MsrTable, Snapshot
+from vcpuid.errors import InputError
+
+_TABLES = {kind: name for kind, name in TABLE_KINDS.items() if kind != "RAW"}
+_KINDS = {"MSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *TABLE_KINDS}
+_EMPTY = "empty"
+_HAS = {"on": True, "off": False}
+ENTRY_LIMIT = 4096
+"""Entries of a table, in any form: KVM takes 256 (KVM_MAX_CPUID_ENTRIES, arch/x86/include/asm/kvm_host.h), and no processor has as many."""
+
+CPU_LIMIT = 8192
+"""CPUs of a dump, in any form: as many as Linux can run on (NR_CPUS, arch/x86/Kconfig)."""
+
+_NOTE_LIMIT = 1000
+_HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
+
+
+class _Cut(Exception):
+    """A line that is not of its kind's form; the text says how."""
+
+
+def _hex(text: str, what: str, bits: int = 32) -> int:
+    if not text or not _HEXADECIMAL.issuperset(text):
+        raise _Cut(f"{what} {text[:40]!r} is not a hexadecimal number")
+    if len(text) > bits // 4:
+        raise _Cut(f"{what} {text[:40]!r} has more than {bits // 4} digits")
+    return int(text, 16)
+
+
+def _place(text: str) -> tuple[int, int]:
+    function, dot, index = text.partition(".")
+    if not dot:
+        raise _Cut(f"{text[:40]!r} is not of the form func.index")
+    return _hex(function, "leaf"), _hex(index, "sub-leaf")
+
+
+def _entry(words: list[str], flagged: bool) -> Entry:
+    wanted = 6 if flagged else 5
+    if len(words) != wanted:
+        raise _Cut(f"{len(words)} fields where {wanted} belong (func.index {'fFLAGS ' if flagged else ''}eax ebx ecx edx)")
+    flags = 0
+    if flagged:
+        if not words[1].startswith("f"):
+            raise _Cut(f"{words[1][:40]!r} is not of the form fFLAGS")
+        flags = _hex(words[1][1:], "flags")
+    eax, ebx, ecx, edx = (_hex(word, "register") for word in words[wanted - 4 :])
+    return Entry(*_place(words[0]), flags, eax, ebx, ecx, edx)
+
+
+def _bound(entries: int) -> None:
+    if entries == ENTRY_LIMIT:
+        raise _Cut(f"more than {ENTRY_LIMIT} entries in one table: no CPU has as many")
+
+
+def _is_note(line: str) -> bool:
+    """Whether a line, neither empty nor a comment, states no fact about the CPU."""
+    kind, _, rest = line.partition(" ")
+    return kind not in _KINDS or (kind in _TABLES and rest.startswith("ERR "))
+
+
+class _Reader:
+    """Collects the facts of one snapshot."""
+
+    def __init__(self) -> None:
+        self.raw: dict[tuple[int, int], Entry] = {}
+        self.tables: dict[str, list[Entry]] = {}
+        self.msrs: dict[int, int] = {}
+        self.refused: list[int] = []
+        self.pairs: dict[str, dict[str, str]] = {"CPUINFO": {}, "PARAM": {}, "NAMED": {}}
+        self.head: dict[str, str] = {}
+        self.notes: list[str] = []
+        self.set_result: int | None = None
+        self.kinds: dict[str, Callable[[str, str], None]] = {
+            "RAW": self._raw,
+            **dict.fromkeys(_TABLES, self._table),
+            "MSR": self._msr,
+            "CPUINFO": self._pair,
+            "PARAM": self._pair,
+            "NAMED": self._pair,
+            "CPU": self._head,
+            "KERNEL": self._head,
+            "SETRC": self._set_result,
+        }
+
+    @property
+    def told(self) -> bool:
+        """Whether there was a fact about the CPU so far."""
+        return bool(self.raw or self.tables or self.msrs or self.refused or self.pairs["CPUINFO"] or self.pairs["NAMED"])
+
+    def line(self, line: str) -> None:
+        kind, _, rest = line.partition(" ")
+        if not _is_note(line):
+            self.kinds[kind](kind, rest)
+        elif self.told and kind not in _KINDS:
+            raise _Cut(f"{kind[:40]!r} is not a kind of line that a snapshot has")
+        elif len(self.notes) == _NOTE_LIMIT:
+            raise _Cut(f"more than {_NOTE_LIMIT} lines that tell nothing of a CPU")
+        else:
+            self.notes.append(line)
+
+    def _raw(self, _kind: str, rest: str) -> None:
+        entry = _entry(rest.split(), flagged=False)
+        if entry[:2] in self.raw:
+            raise _Cut(f"a second answer of CPUID {entry.function:x}.{entry.index:x}: a snapshot holds one CPU")
+        _bound(len(self.raw))
+        self.raw[entry[:2]] = entry
+
+    def _table(self, kind: str, rest: str) -> None:
+        entries = self.tables.setdefault(kind, [])
+        if rest != _EMPTY:
+            _bound(len(entries))
+            entries.append(_entry(rest.split(), flagged=True))
+
+    def _msr(self, _kind: str, rest: str) -> None:
+        words = rest.split()
+        if len(words) != 3:
+            raise _Cut(f"{len(words)} fields where 3 belong (index ok value)")
+        index, value = _hex(words[0], "MSR"), _hex(words[2], "value", 64)
+        if index in self.msrs or index in self.refused:
+            raise _Cut(f"a second value of MSR {index:x}")
+        if words[1] == "1":
+            self.msrs[index] = value
+        elif words[1] in ("0", "-1"):
+            self.refused.append(index)
+        else:
+            raise _Cut(f"{words[1][:40]!r} is not what KVM_GET_MSRS returns: 1 where it was read, else 0 or -1")
+
+    def _pair(self, kind: str, rest: str) -> None:
+        name, _, value = rest.partition(" ")
+        if not name:
+            raise _Cut("a name is missing")
+        if name in self.pairs[kind]:
+            raise _Cut(f"a second {kind} line of {name[:40]!r}")
+        if kind == "NAMED" and value.strip() not in _HAS:
+            raise _Cut(f"{value[:40]!r} is neither on nor off")
+        self.pairs[kind][name] = value.strip()
+
+    def _head(self, kind: str, rest: str) -> None:
+        if kind in self.head:
+            raise _Cut(f"a second {kind} line: a snapshot holds one machine")
+        self.head[kind] = rest
+
+    def _set_result(self, _kind: str, rest: str) -> None:
+        if self.set_result is not None:
+            raise _Cut("a second SETRC line")
+        if not rest.isascii() or not rest.removeprefix("-").isdigit() or len(rest) > 11:
+            raise _Cut(f"{rest[:40]!r} is not a return value")
+        self.set_result = int(rest)
+
+    def snapshot(self) -> Snapshot:
+        tables = {name: CpuidTable(self.tables[kind]) if kind in self.tables else None for kind, name in _TABLES.items()}
+        return Snapshot(
+            raw=CpuidTable(self.raw.values()),
+            **tables,
+            msrs=MsrTable(self.msrs, self.refused),
+            cpuinfo=MappingProxyType(self.pairs["CPUINFO"]),
+            params=MappingProxyType(self.pairs["PARAM"]),
+            named=MappingProxyType({name: _HAS[value] for name, value in self.pairs["NAMED"].items()}),
+            set_result=self.set_result,
+            cpu=self.head.get("CPU"),
+            kernel=self.head.get("KERNEL"),
+            notes=tuple(self.notes),
+        )
+
+
+def parse_snapshot(lines: Iterable[str], source: str = "snapshot") -> Snapshot:
+    """Read a snapshot from its lines, with or without their line ends; `source` names it in errors.
+
+    Raises InputError with the line at fault. Where the last line alone lacks its end, it may be cut: there the last register must have
+    all its digits.
+    """
+    reader = _Reader()
+    number, ends = 0, 0
+    for number, line in enumerate(lines, 1):
+        text = line.rstrip("\r\n")
+        ends += line.endswith("\n")
+        if not text.strip() or text.startswith("#"):
+            continue
+        try:
+            reader.line(text)
+            if 0 < ends < number and text.split()[0] in TABLE_KINDS and len(text.split()[-1]) < 8:
+                raise _Cut("the file is cut within this line")
+        except _Cut as cut:
+            raise InputError(str(cut), source=source, line=number) from None
+    if not reader.raw and not reader.tables and not reader.pairs["CPUINFO"] and not reader.pairs["NAMED"]:
+        cause = "no CPUID in it: neither RAW or SUP lines of a snapshot nor another form that is known"
+        raise InputError(cause, source=source, line=number or None)
+    return reader.snapshot()
+
+
+def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the lines of a snapshot, without line ends; `parse_snapshot` reads them back to an equal value.
+
+    Raises InputError where it would not: a text of several lines or with half of a character, a name with a space, a note that reads as a
+    fact, two RAW answers of one leaf, RAW flags or a table of more than ENTRY_LIMIT entries.
+    """
+    _check(snapshot)
+    if snapshot.cpu is not None:
+        yield f"CPU {snapshot.cpu}"
+    yield from snapshot.notes
+    if snapshot.kernel is not None:
+        yield f"KERNEL {snapshot.kernel}"
+    for name, value in snapshot.cpuinfo.items():
+        yield f"CPUINFO {name} {value}"
+    for name, value in snapshot.params.items():
+        yield f"PARAM {name} {value}"
+    for name, has in snapshot.named.items():
+        yield f"NAMED {name} {'on' if has else 'off'}"
+    for function, index, _, *registers in snapshot.raw:
+        yield "RAW {:08x}.{:x} {:08x} {:08x} {:08x} {:08x}".format(function, index, *registers)
+    for kind in ("SUP", "EMU", "HV", "TAB"):
+        yield from _entries(kind, getattr(snapshot, _TABLES[kind]))
+    for msr, content in snapshot.msrs.items():
+        yield f"MSR {msr:x} 1 {content:x}"
+    for msr in snapshot.msrs.refused:
+        yield f"MSR {msr:x} 0 0"
+    if snapshot.set_result is not None:
+        yield f"SETRC {snapshot.set_result}"
+    yield from _entries("GOT", snapshot.kept)
+
+
+def _entries(kind: str, table: CpuidTable | None) -> Iterator[str]:
+    if table is not None:
+        yield from (f"{kind} {entry}" for entry in table)
+        if not table:
+            yield f"{kind} {_EMPTY}"
+
+
+def _check(snapshot: Snapshot) -> None:
+    pairs = [*snapshot.cpuinfo.items(), *snapshot.params.items(), *((name, "on") for name in snapshot.named)]
+    for text in (snapshot.cpu or "", snapshot.kernel or "", *snapshot.notes, *(text for pair in pairs for text in pair)):
+        if any((character < " " and character != "\t") or "\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(f"a snapshot cannot hold {text[:40]!r}: it has control characters, or half of a character")
+    for name, value in pairs:
+        if not name or " " in name or value != value.strip():
+            raise InputError(f"a snapshot cannot hold the name {name[:40]!r} with the value {value[:40]!r}")
+    for note in snapshot.notes:
+        if not note.strip() or note.startswith("#") or not _is_note(note):
+            raise InputError(f"a snapshot cannot hold the note {note[:40]!r}: it would not read as one")
+    if any(entry.flags for entry in snapshot.raw) or len({entry[:2] for entry in snapshot.raw}) < len(snapshot.raw):
+        raise InputError("a snapshot's RAW entries have no flags, and there is one for a leaf and sub-leaf")
+    if any(len(getattr(snapshot, name) or ()) > ENTRY_LIMIT for name in TABLE_KINDS.values()):
+        raise InputError(f"a snapshot's tables have at most {ENTRY_LIMIT} entries")

@@ -1,0 +1,50 @@
+"""Text as people paste it: quoted in mail, out of a log, between fences, amid prose. Lines keep their numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from vcpuid.formats.mixed import form_in
+
+LIMIT = 1 << 20
+"""Characters of a text; trackers of bugs and mail servers take no larger ones."""
+
+QUOTE = r"[>| \t]*"
+"""What mail puts before a line that it quotes, and blanks; a pattern that matches nothing, too."""
+
+_PROGRAM = r"(?:\S+ (?:kernel|\S+\[\d+\]): )?"
+_TIME = (
+    r"\[[ \d]+\.\d+\] ?",  # the kernel's log
+    rf"\d{{4}}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S* {_PROGRAM}",  # logs of builds, journalctl -o short-iso
+    rf"[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d {_PROGRAM}",  # syslog
+    r"\d\d:\d\d:\d\d(?:\.\d+)? ",
+)
+_AROUND = re.compile(rf"^{QUOTE}(?:{'|'.join(_TIME)})?[ \t]*(?:```.*)?", re.MULTILINE)
+_MARKUP = re.compile("[<>{}]")
+
+
+def unwrapped(text: str) -> Iterator[str]:
+    """Give a text without what stands before each of its lines, and then, where it is XML or JSON, without the prose around that."""
+    if len(text) > LIMIT:
+        return
+    bare = _AROUND.sub("", text)
+    if bare != text:
+        yield bare
+    document = _document(bare)
+    if document is not None and document != bare:
+        yield document
+
+
+def _document(text: str) -> str | None:
+    """Blank the lines before the first that begins as XML or JSON does, and behind the last that ends so: prose, without brackets."""
+    lines = text.split("\n")
+    begins = [number for number, line in enumerate(lines) if line.lstrip().startswith(("<", "{", "["))]
+    ends = [number for number, line in enumerate(lines, 1) if line.rstrip().endswith((">", "}", "]"))]
+    if not begins or not ends:
+        return None
+    around = lines[: begins[0]], lines[ends[-1] :]
+    prose = [*around[0], *around[1]]
+    if any(_MARKUP.search(line) for line in prose) or form_in(prose):
+        return None
+    return "\n".join([*([""] * len(around[0])), *lines[begins[0] : ends[-1]], *([""] * len(around[1]))])

@@ -1,0 +1,34 @@
+"""What in a guest's CPUID will hurt: rules by topic, each a row with its detector, its consequence and what to do about it."""
+
+from __future__ import annotations
+
+from vcpuid.cpuid import CpuidTable, MsrWord, Snapshot, Word
+from vcpuid.hazards import features, leaves, migration, security, topology, xsave
+from vcpuid.hazards.rule import Hazard, HazardRule, Severity
+from vcpuid.hazards.view import View
+from vcpuid.path.pipeline import Path
+from vcpuid.setup import Stack
+
+__all__ = ["RULES", "Hazard", "HazardRule", "Severity", "View", "find", "of_path", "of_table"]
+
+RULES = (*features.RULES, *xsave.RULES, *leaves.RULES, *topology.RULES, *security.RULES, *migration.RULES)
+
+
+def of_path(path: Path) -> tuple[Hazard, ...]:
+    """Find what will hurt the guest of a resolved path."""
+    msrs: dict[Word, int] = {word: value for word, value in path.trace.step("qemu").after.items() if isinstance(word, MsrWord)}
+    return find(View(path.tables[0], path.stack, path.host, path.state, msrs, path.tables[1:]))
+
+
+def of_table(table: CpuidTable, host: Snapshot | None = None, stack: Stack | None = None) -> tuple[Hazard, ...]:
+    """Find what will hurt a guest with this table, on `host` where one is given; of the guest's feature MSRs nothing is known.
+
+    Raises InputError for a host or a stack that makes no sense.
+    """
+    return find(View(table, stack or Stack(), host))
+
+
+def find(view: View) -> tuple[Hazard, ...]:
+    """Try every rule; the worst come first, else in the order of the rules."""
+    found = (Hazard(rule, tuple(dict.fromkeys(rule.detect(view)))) for rule in RULES)
+    return tuple(sorted((hazard for hazard in found if hazard.subjects), key=lambda hazard: list(Severity).index(hazard.rule.severity)))

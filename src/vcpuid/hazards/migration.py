@@ -1,0 +1,72 @@
+"""What ties a guest to the host, the kernel or the QEMU that it was started on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vcpuid.cpuid import Bit, CpuidWord
+from vcpuid.hazards.rule import HazardRule, Severity
+from vcpuid.hazards.view import View
+from vcpuid.qemu.catalog import HOST_MODELS
+
+_INVTSC = Bit(CpuidWord(0x80000007, 0, "edx"), 8)
+
+
+def _host_model(view: View) -> Iterator[str]:
+    if view.state is not None and view.state.model in HOST_MODELS:
+        yield f"-cpu {view.state.model}"
+
+
+def _not_migratable(view: View) -> Iterator[str]:
+    if view.state is not None and view.state.model in HOST_MODELS and not view.on("migratable"):
+        yield "migratable=off"
+
+
+def _invtsc(view: View) -> Iterator[str]:
+    frequency = 0 if view.state is None else view.state.props.get("tsc-frequency")
+    if view.has(_INVTSC) and not frequency:
+        yield "invtsc"
+
+
+def _from_host(view: View) -> Iterator[str]:
+    """Name properties that hand on what this host has, on a model that has its own."""
+    if view.state is None:
+        return
+    yield from (f"{name}=on" for name in ("host-cache-info", "hv-passthrough") if view.on(name))
+    if view.state.model not in HOST_MODELS:
+        yield from (f"{name}=on" for name in ("pmu", "host-phys-bits") if view.on(name))
+
+
+def _forced(view: View) -> Iterator[str]:
+    if view.on("x-force-features"):
+        yield "x-force-features=on"
+
+
+RULES = (
+    HazardRule(
+        "migration.host-model", Severity.NOTE, _host_model,
+        "The guest's CPU is whatever this host, its kernel and its QEMU make of it: it can move only to a host that has all of that.",
+        "a named model, the lowest of all hosts that the guest may run on",
+    ),
+    HazardRule(
+        "migration.off", Severity.RISK, _not_migratable,
+        "The guest gets features that QEMU cannot migrate; QEMU does not stop you from trying, and the guest may crash on the other host.",
+        "migratable=on, the default",
+    ),
+    HazardRule(
+        "migration.invtsc", Severity.RISK, _invtsc,
+        "QEMU refuses to migrate or to save a guest with an invariant TSC, since the other host's TSC may run at another frequency.",
+        "-invtsc, or tsc-frequency= the host's, with hosts that can scale or have the same",
+    ),
+    HazardRule(
+        "migration.from-host", Severity.RISK, _from_host,
+        "This part of the guest's CPU comes from this very host: on another the guest keeps running and finds caches, counters, addresses "
+        "or enlightenments that are not there.",
+        "leave it off, or move the guest between equal hosts only",
+    ),
+    HazardRule(
+        "migration.forced", Severity.RISK, _forced,
+        "QEMU no longer checks that a host has what the guest was told: a guest that moves finds features gone.",
+        "leave x-force-features off",
+    ),
+)  # fmt: skip

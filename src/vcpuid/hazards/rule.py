@@ -1,0 +1,49 @@
+"""What a hazard is: a rule row, and a finding of it in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from vcpuid.hazards.view import View
+
+
+class Severity(Enum):
+    """How bad it is: a guest that uses what it is told fails; it may fail or lose something; good to know."""
+
+    BREAKS = "breaks"
+    RISK = "risk"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class HazardRule:
+    """One way in which a table hurts.
+
+    `detect` yields what it is about, one text a finding ("rtm", "avx2 needs avx"); `consequence` says what happens, `fix` what to do.
+    """
+
+    id: str
+    severity: Severity
+    detect: Callable[[View], Iterable[str]]
+    consequence: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """A rule that applies to a table; `subjects` are its findings."""
+
+    rule: HazardRule
+    subjects: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "hazard": self.rule.id,
+            "severity": self.rule.severity.value,
+            "subjects": list(self.subjects),
+            "consequence": self.rule.consequence,
+            "fix": self.rule.fix,
+        }

@@ -1,0 +1,150 @@
+"""What a detector looks at: one vCPU's table, and what is known of the host and of the CPU that QEMU made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+
+from vcpuid import kvm, releases
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrWord, Registers, Snapshot, Word, vendor_name
+from vcpuid.cpuid.names import all_features, by_bit, short_place
+from vcpuid.linux import BootCpu, boot_cpu
+from vcpuid.qemu.catalog import Catalog, catalog
+from vcpuid.qemu.catalog import machine as find_machine
+from vcpuid.qemu.draft import bits
+from vcpuid.qemu.state import CpuState
+from vcpuid.qemu.supported import Supported
+from vcpuid.reasons import Ledger
+from vcpuid.setup import Stack
+
+Masks = Mapping[Word, int]
+
+_ANNOUNCED = {CpuidWord(1, 0, "edx"): 1 << 28, CpuidWord(0x80000001, 0, "ecx"): 1 << 1, CpuidWord(1, 0, "ecx"): 1 << 27,
+              CpuidWord(7, 0, "ecx"): 1 << 4}  # fmt: skip
+"""Bits that describe the guest and need nothing of the host: HT and CMP_LEGACY tell of -smp, OSXSAVE and OSPKE of the guest's CR4."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A guest's CPUID as it will be.
+
+    `table` is the first vCPU's, `others` those of the rest. `host` is None where nothing is known of it: rules that compare find nothing
+    then. `state` is the CPU behind the table where QEMU's model made it; `msrs` are the guest's feature MSRs, as far as known.
+    """
+
+    table: CpuidTable
+    stack: Stack
+    host: Snapshot | None = None
+    state: CpuState | None = None
+    msrs: Masks = field(default_factory=dict)
+    others: tuple[CpuidTable, ...] = ()
+
+    def leaf(self, function: int, index: int = 0) -> Registers:
+        """Return a leaf of the table, zeros where it has none."""
+        return self.table.registers(function, index)
+
+    def word(self, word: Word) -> int:
+        """Return a register or a feature MSR of the guest, 0 where nothing is known."""
+        return self.table.word(word) if isinstance(word, CpuidWord) else self.msrs.get(word, 0)
+
+    def has(self, bit: Bit) -> bool:
+        """Tell whether the guest is told of a feature."""
+        return bool(self.word(bit.word) & bit.mask)
+
+    def on(self, name: str) -> bool:
+        """Tell whether a property of QEMU's CPU is on."""
+        return self.state is not None and bool(self.state.props.get(name))
+
+    @property
+    def vendor(self) -> str:
+        """The maker that leaf 0 names."""
+        return vendor_name(self.leaf(0))
+
+    @property
+    def is_amd(self) -> bool:
+        """Whether guests take it for AMD's, or Hygon's copy of that."""
+        return self.vendor in ("AuthenticAMD", "HygonGenuine")
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The tables of the QEMU that made the table, or would."""
+        return catalog(releases.qemu(self.stack.qemu if self.state is None else self.state.release))
+
+    @cached_property
+    def observed(self) -> Snapshot | None:
+        """The host with KVM_GET_SUPPORTED_CPUID, modelled where it was not observed; None where nothing is known of the host."""
+        host = self.host
+        if host is None or not (host.raw or host.supported):
+            return None
+        return host if host.supported else replace(host, supported=kvm.supported(host, self.stack.kernel, self.stack.params).table)
+
+    @cached_property
+    def supported(self) -> CpuidTable | None:
+        """KVM_GET_SUPPORTED_CPUID of the host."""
+        return None if self.observed is None else self.observed.supported
+
+    @cached_property
+    def hardware(self) -> CpuidTable | None:
+        """What the host's processor answers; what KVM supports stands for a processor that the snapshot does not tell."""
+        return None if self.observed is None else self.observed.raw or self.observed.supported
+
+    @cached_property
+    def excess(self) -> Masks:
+        """Feature bits of the guest that neither KVM nor QEMU can give on this host, by word."""
+        host = self.observed
+        if host is None or host.supported is None:
+            return {}
+        machine = find_machine(self.catalog.release, "q35" if self.state is None else self.state.machine)
+        given = Supported(self.catalog, machine, host, Ledger())
+        known: dict[Word, int] = {row.word: given.words[row.name] for row in self.catalog.words}
+        emulated = host.emulated or kvm.emulated(host, self.stack.kernel, self.stack.params).table
+        found: dict[Word, int] = {}
+        for word, named in _named().items():
+            value = self.word(word) & named
+            if isinstance(word, CpuidWord):
+                value &= ~(host.supported.word(word) | emulated.word(word) | _ANNOUNCED.get(word, 0))
+            if value := value & ~known.get(word, 0):
+                found[word] = value
+        return found
+
+    @cached_property
+    def guest_linux(self) -> BootCpu:
+        """The guest's processor as a Linux in it identifies it."""
+        return _identify(self.table, {w.msr: v for w, v in self.msrs.items() if isinstance(w, MsrWord)}, self.stack)
+
+    @cached_property
+    def best_linux(self) -> BootCpu | None:
+        """The processor as a Linux would identify it in a guest that is given all that KVM supports."""
+        host = self.observed
+        return None if host is None or host.supported is None else _identify(host.supported, dict(host.msrs), self.stack)
+
+
+def _identify(table: CpuidTable, msrs: Mapping[int, int], stack: Stack) -> BootCpu:
+    capabilities = msrs.get(0x10A)
+    params: dict[str, str | int] = {"msr.10a": "absent" if capabilities is None else capabilities}
+    return boot_cpu(Snapshot(raw=CpuidTable(entry._replace(flags=0) for entry in table)), stack.kernel, params)
+
+
+@cache
+def _named() -> dict[Word, int]:
+    """Every bit of hardware that Linux or QEMU has a name for, by word; AMD's copies of leaf 1 and the hypervisors' leaves left out."""
+    masks: dict[Word, int] = {}
+    for feature in all_features():
+        bit = feature.bit
+        if bit is None or feature.copy_of or not (feature.linux_names or feature.qemu_names):
+            continue
+        if not isinstance(bit.word, CpuidWord) or not 0x40000000 <= bit.word.function < 0x40010000:
+            masks[bit.word] = masks.get(bit.word, 0) | bit.mask
+    return masks
+
+
+def names(masks: Masks) -> list[str]:
+    """Name every bit of some words, leaf by leaf."""
+    return [name_of(Bit(word, position)) for word, mask in masks.items() for position in bits(mask)]
+
+
+def name_of(bit: Bit) -> str:
+    """Name a bit as people know it."""
+    feature = by_bit(bit)
+    return short_place(bit) if feature is None else feature.name

@@ -1,0 +1,1 @@
+"""This machine: all that opens a device or starts a program."""

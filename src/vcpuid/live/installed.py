@@ -1,0 +1,73 @@
+"""What is installed on this machine: its running kernel and its QEMU."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from vcpuid import data
+from vcpuid.releases import QEMUS
+
+QEMU_NAMES = ("qemu-system-x86_64", "qemu-kvm", "/usr/libexec/qemu-kvm")
+
+
+def kernel_release() -> str:
+    """Return the running kernel's release, as uname -r prints it."""
+    return platform.release()
+
+
+def qemu_release() -> str | None:
+    """Return the installed QEMU's release ("7.2.22"), or its name where that very binary was imported; None where none is installed.
+
+    Starting QEMU takes longer than all else that vcpuid does, so the answer is remembered in the user's cache folder for as long as the
+    binary's size and time stay the same.
+    """
+    found = next((found for found in map(shutil.which, QEMU_NAMES) if found), None)
+    if found is None:
+        return None
+    binary = Path(found).resolve()
+    this = identity(binary)
+    for name, row in data.imported().items():
+        if row == this:
+            return name
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vcpuid" / "qemu.json"
+    try:
+        known = json.loads(cache.read_text())
+        if isinstance(known, dict) and known.get("of") == this and isinstance(known.get("release"), str):
+            return str(known["release"])
+    except (OSError, ValueError):
+        pass  # nothing remembered, or nothing that can be read: ask
+    release = _ask(str(binary))
+    if release is not None:
+        try:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            cache.write_text(json.dumps({"of": this, "release": release}))
+        except OSError:
+            pass  # no folder to write to: ask again next time
+    return release
+
+
+def default_qemu() -> str:
+    """Return the release of this machine's QEMU; where it has none, the newest that has tables."""
+    return qemu_release() or QEMUS[-1]
+
+
+def identity(binary: Path) -> dict[str, Any]:
+    """Tell one state of a binary from another, without reading it."""
+    stat = binary.stat()
+    return {"binary": str(binary), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+
+
+def _ask(binary: str) -> str | None:
+    try:
+        answer = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(r"version (\d+\.\d+(?:\.\d+)?)", answer.stdout)
+    return match[1] if match else None

@@ -1,0 +1,76 @@
+"""The path as its parties' steps: what each was given, what it handed on, and how that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from vcpuid.cpuid.words import Bit, CpuidWord, Word, range_of
+from vcpuid.reasons.ledger import Decision
+
+
+class Basis(Enum):
+    """How a step's outcome is known."""
+
+    OBSERVED = "observed"
+    MODELLED = "modelled"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One party's part of the path, as words.
+
+    Where the machine itself told what the party answers, `basis` is OBSERVED, `after` is what it told, and `modelled` is what the rules
+    say, so that the two can be held side by side; the decisions are always those of the rules, over `before`. `whole` says that the
+    party answers for all of CPUID: a word that is not in `after` then reads 0, while otherwise the party does not look at it.
+    """
+
+    party: str
+    title: str
+    before: Mapping[Word, int]
+    after: Mapping[Word, int]
+    decisions: Sequence[Decision] = ()
+    basis: Basis = Basis.MODELLED
+    modelled: Mapping[Word, int] | None = None
+    whole: bool = True
+
+    def value(self, bit: Bit) -> bool | None:
+        """Whether the party hands the bit on; None where it does not look at it or nobody knows."""
+        return None if self.basis is Basis.UNKNOWN else read_bit(self.after, bit, self.whole)
+
+    def modelled_value(self, bit: Bit) -> bool | None:
+        """What the rules say of the bit, where the machine's own answer stands in `after`; None where nothing was modelled."""
+        return None if self.modelled is None else read_bit(self.modelled, bit, self.whole)
+
+    def about(self, bit: Bit) -> tuple[Decision, ...]:
+        """Give the decisions that touched the bit, oldest first."""
+        return tuple(d for d in self.decisions if d.mask & bit.mask and d.word == bit.word)
+
+
+def read_bit(words: Mapping[Word, int], bit: Bit, whole: bool = True) -> bool | None:
+    """Tell whether a bit is on; None where the words do not say. `whole` words are all of CPUID: what they lack is off.
+
+    Past the last leaf of its range CPUID may answer with another leaf's bits, which stand for no feature: there a bit is off.
+    """
+    value = words.get(bit.word)
+    if not (whole and isinstance(bit.word, CpuidWord)):
+        return None if value is None else bool(value & bit.mask)
+    if not value:
+        return False
+    return bit.word.function <= words.get(CpuidWord(range_of(bit.word.function), 0, "eax"), 0) and bool(value & bit.mask)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The whole path, from the silicon to the guest."""
+
+    steps: tuple[Step, ...]
+
+    def step(self, party: str) -> Step:
+        """Return a party's step; KeyError where the path has none of that name."""
+        for step in self.steps:
+            if step.party == party:
+                return step
+        raise KeyError(party)

@@ -1,0 +1,211 @@
+"""Every hazard rule fires on a table made to have it, stays silent on the table it was made from, and says what happens and what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vcpuid import Stack, hazards, read, resolve
+from vcpuid.cpuid import CpuidTable, Entry, Snapshot
+from vcpuid.hazards import RULES, Hazard, Severity
+
+CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
+INTEL, AMD, ICELAKE = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3", "kvm-intel.sapphire_rapids-xfd@6.12"
+
+
+@cache
+def host(name: str) -> Snapshot:
+    return read(CAPTURES / f"{name}.txt.gz")
+
+
+def stack(name: str, **given: str) -> Stack:
+    return Stack(kernel=name.partition("@")[2], **given)
+
+
+def of_cpu(cpu: str, name: str = INTEL, **given: str) -> tuple[Hazard, ...]:
+    return hazards.of_path(resolve(cpu, host=host(name), stack=stack(name, **given)))
+
+
+@cache
+def table(cpu: str, name: str = INTEL, **given: str) -> CpuidTable:
+    return resolve(cpu, host=host(name), stack=stack(name, **given)).tables[0]
+
+
+def edited(base: CpuidTable, *edits: tuple[int, int, str, Callable[[int], int]]) -> CpuidTable:
+    """Change registers of a table: leaf, sub-leaf, register, what becomes of its value."""
+    entries = list(base)
+    for function, index, register, change in edits:
+        at = next((i for i, e in enumerate(entries) if (e.function, e.index if e.flags & 1 else 0) == (function, index)), None)
+        if at is None:
+            at = len(entries)
+            entries.append(Entry(function, index, 1, 0, 0, 0, 0))
+        entries[at] = entries[at]._replace(**{register: change(getattr(entries[at], register))})
+    return CpuidTable(entries)
+
+
+def on(bit: int) -> Callable[[int], int]:
+    return lambda value: value | 1 << bit
+
+
+def off(bit: int) -> Callable[[int], int]:
+    return lambda value: value & ~(1 << bit)
+
+
+def to(value: int) -> Callable[[int], int]:
+    return lambda _: value
+
+
+def of_edited(
+    *edits: tuple[int, int, str, Callable[[int], int]], cpu: str = "Haswell-v2", name: str = INTEL, **given: str
+) -> tuple[Hazard, ...]:
+    return hazards.of_table(edited(table(cpu, name, **given), *edits), host(name), stack(name))
+
+
+def of_guest(cpu: str, name: str, **given: str) -> tuple[Hazard, ...]:
+    return hazards.of_table(table(cpu, name, **given), host(name), stack(name))
+
+
+def twins() -> tuple[Hazard, ...]:
+    path = resolve("Haswell-v2", host=host(INTEL), stack=stack(INTEL, smp="2"))
+    return hazards.find(hazards.View(path.tables[0], path.stack, path.host, path.state, {}, (path.tables[0],)))
+
+
+THREADS = {"smp": "4,cores=2,threads=2"}
+
+# By rule: a table that has the hazard, and a text that its subjects hold.
+CASES: dict[str, tuple[Callable[[], tuple[Hazard, ...]], str]] = {
+    "tsx.no-hardware": (lambda: of_cpu("Haswell-v2,+rtm,x-force-features=on"), "rtm, with avx2"),
+    "tsx.no-hle": (lambda: of_cpu("Haswell-v2,+hle,x-force-features=on"), "hle"),
+    "tsx.always-aborts": (lambda: of_edited((7, 0, "ebx", on(11)), (7, 0, "edx", on(11))), "rtm"),
+    "feature.no-hardware": (lambda: of_cpu("Haswell-v2,+sha-ni,x-force-features=on"), "sha_ni"),
+    "feature.false-promise": (lambda: of_cpu("Haswell-v2,+fsrm,x-force-features=on"), "fsrm"),
+    "feature.kvm-hides": (lambda: of_cpu("Haswell-v2,+est,x-force-features=on"), "est"),
+    "msr.refused": (lambda: of_cpu("Haswell-v2,+vmx,+vmx-tsc-scaling,+vmx-vnmi,+vmx-page-walk-5,x-force-features=on"), "vmx-page-walk-5"),
+    "feature.unmet-need": (lambda: of_cpu("Haswell-v2,-avx"), "avx2 needs avx"),
+    "xsave.no-state": (lambda: of_cpu("Skylake-Server-v3,-avx512f"), "avx512dq (components 5, 6, 7)"),
+    "xsave.no-permission": (lambda: hazards.of_table(supported(ICELAKE), host(ICELAKE), stack(ICELAKE)), "amx_tile"),
+    "xsave.not-of-host": (lambda: of_edited((0xD, 0, "eax", on(9))), "component 9"),
+    "xsave.impossible": (lambda: of_edited((0xD, 0, "eax", on(5))), "AVX-512: components 6, 7 missing"),
+    "xsave.sizes": (lambda: of_edited((0xD, 0, "ecx", to(576))), "576 bytes, its components take 832"),
+    "vendor.two": (lambda: of_edited((0x80000000, 0, "ebx", to(0x68747541))), "GenuineIntel"),
+    "vendor.not-host": (lambda: of_cpu("Haswell-v2,vendor=AuthenticAMD"), "AuthenticAMD on GenuineIntel"),
+    "family.unknown": (lambda: of_cpu("EPYC"), "GenuineIntel family 0x17"),
+    "leaf.amd-on-intel": (lambda: of_edited((0x80000000, 0, "eax", to(0x8000001E)), (0x8000001E, 0, "eax", to(1))), "leaf 0x8000001e"),
+    "leaf.intel-on-amd": (lambda: of_edited((4, 0, "eax", to(0x121)), cpu="EPYC", name=AMD), "leaf 0x4"),
+    "level.too-low": (lambda: of_cpu("Nehalem,+avx2,level=4"), "avx2 in leaf 0x7, the last is 0x4"),
+    "level.own-leaf": (lambda: of_cpu("Haswell-v2,level=7"), "xsave without leaf 0xd"),
+    "address.too-wide": (lambda: of_cpu("Haswell-v2,phys-bits=52"), "52 bits, the host has 40"),
+    "hypervisor.hidden": (lambda: of_cpu("Haswell-v2,-hypervisor"), "leaf 0x40000000"),
+    "topology.counts": (lambda: of_edited((1, 0, "edx", off(28)), **THREADS), "4 threads in leaf 0xB, ht off"),
+    "topology.leaf-1f": (lambda: of_edited((0, 0, "eax", to(0x1F)), (0x1F, 0, "ecx", to(256)), (0x1F, 0, "eax", to(3)), **THREADS), "0x1F"),
+    "topology.leaf-4": (lambda: of_edited((4, 0, "eax", lambda eax: eax & 0x3FFFFFF), **THREADS), "1 ids for cores in leaf 4"),
+    "topology.ids": (lambda: of_edited((0xB, 0, "edx", to(7)), **THREADS), "APIC id 0x0 in leaf 1, 0x7 in leaf 0xb"),
+    "topology.amd": (lambda: of_edited((0x8000001E, 0, "ebx", to(0x300)), cpu="EPYC", name=AMD, **THREADS), "4 threads in leaf 0x8000001e"),
+    "topology.id-twice": (twins, "0x0"),
+    "topology.no-topoext": (lambda: of_cpu("EPYC,-topoext", AMD, **THREADS), "2 threads a core"),
+    "speculation.no-control": (lambda: of_cpu("Haswell-v1", ICELAKE), "ibrs"),
+    "speculation.false-immunity": (lambda: of_cpu("Haswell-v2,+arch-capabilities,+mds-no,x-force-features=on"), "mds-no, and"),
+    "speculation.no-capabilities": (lambda: of_cpu("Haswell-v2"), "arch-capabilities"),
+    "migration.host-model": (lambda: of_cpu("host"), "-cpu host"),
+    "migration.off": (lambda: of_cpu("host,migratable=off"), "migratable=off"),
+    "migration.invtsc": (lambda: of_cpu("Haswell-v2,+invtsc"), "invtsc"),
+    "migration.from-host": (lambda: of_cpu("Haswell-v2,pmu=on"), "pmu=on"),
+    "migration.forced": (lambda: of_cpu("Haswell-v2,x-force-features=on"), "x-force-features=on"),
+}  # fmt: skip
+
+
+def supported(name: str) -> CpuidTable:
+    found = host(name).supported
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule.id for rule in RULES])
+def test_every_rule_finds_what_it_is_for(rule: hazards.HazardRule) -> None:
+    make, subject = CASES[rule.id]
+    found = [hazard for hazard in make() if hazard.rule is rule]
+    assert found, "nothing found"
+    assert any(subject in text for text in found[0].subjects), found[0].subjects
+
+
+def test_rules_are_told_apart_and_say_what_happens_and_what_to_do() -> None:
+    assert len({rule.id for rule in RULES}) == len(RULES)
+    assert set(CASES) == {rule.id for rule in RULES}
+    for rule in RULES:
+        assert rule.consequence[0].isupper(), rule.id
+        assert rule.consequence.endswith("."), rule.id
+        assert rule.fix, rule.id
+
+
+@pytest.mark.parametrize(("cpu", "name", "given"), [("Haswell-v2", INTEL, {}), ("Haswell-v2", INTEL, THREADS), ("EPYC", AMD, THREADS)])
+def test_the_tables_that_the_cases_start_from_have_none_of_it(cpu: str, name: str, given: dict[str, str]) -> None:
+    found = {hazard.rule.id for hazard in of_guest(cpu, name, **given)}
+    assert found <= {"speculation.no-capabilities", "feature.kvm-hides", "speculation.no-control"}
+
+
+def test_the_crash_of_the_notes_avx2_on_and_rtm_forced() -> None:
+    """AVX2 and RTM forced on where the processor has no RTM: glibc's string functions with RTM kill init by XTEST's #UD."""
+    found = of_cpu("Haswell-v2,+rtm,x-force-features=on")
+    assert found[0].rule.id == "tsx.no-hardware"
+    assert found[0].rule.severity is Severity.BREAKS
+    assert "avx2_rtm" in found[0].rule.consequence
+    assert "XTEST" in found[0].rule.consequence
+    assert "#UD" in found[0].rule.consequence
+    assert "-rtm" in found[0].rule.fix
+
+
+def test_with_avx512_glibc_takes_other_functions() -> None:
+    told = next(hazard for hazard in of_cpu("Skylake-Server-v3,+rtm,x-force-features=on") if hazard.rule.id == "tsx.no-hardware")
+    assert told.subjects == ("rtm",)
+
+
+def test_what_kvm_emulates_is_no_hazard() -> None:
+    """No processor here has tsc-deadline or x2apic of its own (AMD), and movbe of KVM's emulator needs none."""
+    raw = host(AMD).raw
+    assert not raw.registers(1).ecx & (1 << 21 | 1 << 24)
+    found = of_edited((1, 0, "ecx", lambda ecx: ecx | 1 << 21 | 1 << 24 | 1 << 31), cpu="EPYC", name=AMD)
+    assert not [hazard for hazard in found if hazard.rule.id.startswith("feature.")]
+
+
+def test_without_a_host_only_contradictions_within_the_table_are_found() -> None:
+    forced = edited(table("Haswell-v2"), (7, 0, "ebx", on(11)), (1, 0, "ecx", off(28)))
+    found = {hazard.rule.id for hazard in hazards.of_table(forced)}
+    assert found == {"feature.unmet-need"}
+
+
+def test_a_host_that_tells_its_kvm_alone_stands_for_the_processor() -> None:
+    snapshot = Snapshot(supported=supported(INTEL))
+    forced = edited(table("Haswell-v2"), (7, 0, "ebx", on(29)))
+    found = hazards.of_table(forced, snapshot, stack(INTEL))
+    assert ("feature.no-hardware", ("sha_ni",)) in [(hazard.rule.id, hazard.subjects) for hazard in found]
+
+
+def test_amds_repeats_of_leaf_1_are_no_loss_where_the_leaf_is_past_the_last() -> None:
+    assert "level.too-low" not in {hazard.rule.id for hazard in of_cpu("pentium", AMD)}
+
+
+def test_the_worst_comes_first() -> None:
+    order = [list(Severity).index(hazard.rule.severity) for hazard in of_cpu("host,+rtm,x-force-features=on,migratable=off")]
+    assert order == sorted(order)
+    assert len(set(order)) == 3
+
+
+REGISTERS = st.one_of(st.integers(0, 0xFFFFFFFF), st.sampled_from([0, 1, 0xD, 0x1F, 0x80000022, 0xFFFFFFFF]))
+LEAVES = st.sampled_from([0, 1, 4, 7, 0xB, 0xD, 0x12, 0x14, 0x1D, 0x1F, 0x24, 0x40000000, *range(0x80000000, 0x80000009), 0x8000001E])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.builds(Entry, LEAVES, st.integers(0, 4), st.integers(0, 1), REGISTERS, REGISTERS, REGISTERS, REGISTERS), max_size=20),
+    st.sampled_from([None, INTEL, AMD]),
+)
+def test_any_table_is_judged(entries: list[Entry], name: str | None) -> None:
+    found = hazards.of_table(CpuidTable(entries), None if name is None else host(name), Stack() if name is None else stack(name))
+    assert all(hazard.subjects for hazard in found)
+    assert json.loads(json.dumps([hazard.as_dict() for hazard in found])) is not None
