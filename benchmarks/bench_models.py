@@ -77,15 +77,15 @@ def main() -> None:
     try:
         host = vcpuid.read("kvm")
         with Qmp(program) as qemu:
-            release = releases.qemu("{major}.{minor}".format(**qemu.version["qemu"]))
+            release = releases.qemu("{major}.{minor}".format(**qemu.version["qemu"])).tables
             print(f"QEMU {release} beside vcpuid, this machine's KVM, {len(models(host, release))} models")
             measure(ours(host, release) + theirs(program, qemu))
     except VcpuidError as lacking:
         print(f"no QEMU to compare with: {lacking}")
     captured = parse_snapshot(gzip.decompress(CAPTURE.read_bytes()).decode().splitlines())
-    for release in releases.QEMUS:
-        print(f"QEMU {release}, a captured host, {len(models(captured, release))} models")
-        measure(ours(captured, release))
+    for name in releases.QEMUS:
+        print(f"QEMU {name}, a captured host, {len(models(captured, name))} models")
+        measure(ours(captured, name))
 
 
 if __name__ == "__main__":

@@ -19,23 +19,27 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "releases": ("data", "errors"),
     "cpuid": ("data", "errors", "releases"),
     "reasons": ("cpuid",),
-    "setup": ("cpuid", "releases"),
+    "params": ("cpuid", "errors"),
+    "setup": ("cpuid", "errors", "params", "releases"),
     "decode": ("cpuid", "data", "errors"),
     "formats": ("cpuid", "errors", "releases"),
-    "linux": ("cpuid", "data", "errors", "reasons", "releases"),
-    "kvm": ("cpuid", "data", "errors", "linux", "reasons", "releases"),
-    "qemu": ("cpuid", "data", "errors", "kvm", "reasons", "releases"),
+    "linux": ("cpuid", "data", "errors", "params", "reasons", "releases", "setup"),
+    "kvm": ("cpuid", "data", "errors", "linux", "params", "reasons", "releases", "setup"),
+    "qemu": ("cpuid", "data", "errors", "kvm", "params", "reasons", "releases", "setup"),
     "live": ("cpuid", "data", "errors", "formats", "releases"),
     "sources": ("cpuid", "data", "errors", "formats", "live"),
     "software": ("cpuid", "data", "errors", "linux", "qemu", "releases"),
-    "path": ("cpuid", "errors", "kvm", "linux", "qemu", "reasons", "releases", "setup"),
-    "answers": ("cpuid", "errors", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup"),
-    "hazards": ("cpuid", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup"),
+    "vmm": ("cpuid", "errors", "kvm", "linux", "qemu", "reasons", "releases", "setup"),
+    "path": ("cpuid", "errors", "kvm", "linux", "reasons", "releases", "setup", "vmm"),
+    "answers": ("cpuid", "errors", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup", "vmm"),
+    "hazards": ("cpuid", "kvm", "linux", "params", "path", "qemu", "releases", "setup", "vmm"),
     "probe": ("cpuid", "errors", "live"),
 }
 """What each room may import from vcpuid besides itself, lowest first: a row names rooms above it only."""
 
-CORE = ("errors", "releases", "data", "cpuid", "reasons", "setup", "decode", "linux", "kvm", "qemu", "path", "answers", "hazards")
+CORE = (
+    "errors", "releases", "data", "cpuid", "reasons", "params", "setup", "decode", "linux", "kvm", "qemu", "vmm", "path", "answers", "hazards",
+)  # fmt: skip
 """Rooms that need the standard library alone, and open no file: `data` reads the tables."""
 
 MODULES = sorted(p for p in ROOT.rglob("*.py") if p.relative_to(ROOT).parts[0] not in ("cli", "__init__.py", "__main__.py"))

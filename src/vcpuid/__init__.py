@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from vcpuid import cpuid, kvm, linux, qemu
     from vcpuid.answers.explain import Explanation
     from vcpuid.cpuid import Snapshot
-    from vcpuid.errors import InputError, KvmError, QemuError, UnavailableError, VcpuidError
+    from vcpuid.errors import InputError, KvmError, QemuError, RefusedError, RemarkWarning, UnavailableError, VcpuidError
     from vcpuid.path.pipeline import Path, resolve
-    from vcpuid.setup import Stack
+    from vcpuid.setup import Setup, Stack
     from vcpuid.sources import read
 
 __all__ = [
@@ -29,6 +29,9 @@ __all__ = [
     "KvmError",
     "Path",
     "QemuError",
+    "RefusedError",
+    "RemarkWarning",
+    "Setup",
     "Snapshot",
     "Stack",
     "UnavailableError",
@@ -49,6 +52,9 @@ _WHERE = {
     "KvmError": "vcpuid.errors",
     "Path": "vcpuid.path.pipeline",
     "QemuError": "vcpuid.errors",
+    "RefusedError": "vcpuid.errors",
+    "RemarkWarning": "vcpuid.errors",
+    "Setup": "vcpuid.setup",
     "Snapshot": "vcpuid.cpuid",
     "Stack": "vcpuid.setup",
     "UnavailableError": "vcpuid.errors",
@@ -82,11 +88,8 @@ def explain(feature: str, cpu: str = "host", host: Snapshot | None = None, stack
     from vcpuid.answers.explain import explain as read_off
     from vcpuid.cpuid.names import find
     from vcpuid.path.pipeline import resolve
-    from vcpuid.setup import Stack
     from vcpuid.sources import read
 
     wanted = find(feature)
     snapshot = read("kvm") if host is None else host
-    if stack is None:
-        stack = Stack(kernel=snapshot.kernel) if snapshot.kernel else Stack()
     return read_off(wanted, resolve(cpu, host=snapshot, stack=stack))

@@ -4,7 +4,10 @@
     ├── InputError         what was read or asked for makes no sense: a cut dump, an unknown name, a wrong value
     ├── UnavailableError   the machine lacks something: no /dev/kvm, no QEMU, not an x86 processor
     ├── KvmError           KVM refuses; carries the errno that the ioctl gives
-    └── QemuError          QEMU refuses; its text is QEMU's own message
+    └── RefusedError       a VMM refuses; the text is its own message
+        └── QemuError      QEMU does
+
+    RemarkWarning          a warning, no error: the answer stands on something else than what was asked for
 
 `exit_status` is what the command line ends with when the error reaches it.
 """
@@ -12,7 +15,8 @@
 from __future__ import annotations
 
 import errno as _errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 
 class VcpuidError(Exception):
@@ -28,6 +32,9 @@ class InputError(VcpuidError):
         self.cause, self.source, self.line = cause, source, line
         where = "" if source is None else f"{source}: " if line is None else f"{source}:{line}: "
         super().__init__(where + cause)
+
+    def __reduce__(self) -> tuple[Callable[..., InputError], tuple[object, ...]]:
+        return partial(InputError, source=self.source, line=self.line), (self.cause,)
 
 
 class UnavailableError(VcpuidError):
@@ -45,12 +52,26 @@ class KvmError(VcpuidError):
         self.errno, self.reason = errno, reason
         super().__init__(f"{_errno.errorcode.get(errno, errno)}: {reason}")
 
+    def __reduce__(self) -> tuple[type[KvmError], tuple[int, str]]:
+        return KvmError, (self.errno, self.reason)
 
-class QemuError(VcpuidError):
-    """QEMU refuses to start; `message` is what it prints, without the program name, `warnings` what it has printed before."""
+
+class RefusedError(VcpuidError):
+    """A VMM refuses to start; `message` is what it prints, without the program name, `warnings` what it has printed before."""
 
     exit_status = 1
 
     def __init__(self, message: str, warnings: Sequence[str] = ()) -> None:
         self.message, self.warnings = message, tuple(warnings)
         super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[str, tuple[str, ...]]]:
+        return type(self), (self.message, self.warnings)
+
+
+class QemuError(RefusedError):
+    """QEMU refuses to start."""
+
+
+class RemarkWarning(UserWarning):
+    """What a public function has to say of its answer: another release's tables were used, a parameter has no effect."""

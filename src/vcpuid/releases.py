@@ -1,12 +1,14 @@
-"""Releases of Linux and QEMU: which of those that vcpuid has tables of stands for the one asked for."""
+"""Releases of Linux and of VMMs: which of those that vcpuid has tables of stands for the one asked for."""
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
 
 from vcpuid import data
-from vcpuid.errors import InputError
+from vcpuid.errors import InputError, RemarkWarning
 
 KERNELS = ("6.1", "6.12", "6.18", "7.1", "7.3")
 """Linux releases with tables, oldest first; each stands for that stable series as Debian built it (data/ names the exact release)."""
@@ -15,45 +17,63 @@ QEMUS = ("7.2", "10.0", "11.1")
 """QEMU releases with tables, oldest first."""
 
 
-class Chosen(NamedTuple):
-    """A release with tables, and a remark where it is not the one asked for."""
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A program's release, and the tables that stand for it.
 
-    release: str
-    remark: str | None
+    `asked` is the release as somebody wrote it ("6.18.44-fc", "11.1"), `tables` the one of KERNELS or QEMUS whose tables are used, or the
+    name of an imported QEMU, and `number` its major and minor, which rules compare. `remark` says so where the two differ.
+    """
+
+    program: str
+    asked: str
+    tables: str
+    number: tuple[int, int]
+    remark: str | None = None
+
+    def __str__(self) -> str:
+        return self.asked
 
 
+@lru_cache(maxsize=256)
 def number(text: str) -> tuple[int, int]:
     """Read major and minor of a release such as `6.18.44-fc-v669` or `11.1`; raises InputError."""
-    match = re.match(r"v?(\d+)\.(\d+)", text)
+    match = re.match(r"v?(\d{1,9})\.(\d{1,9})(?!\d)", text)
     if match is None:
-        raise InputError(f"{text!r} is not a release number such as 6.12 or 11.1")
+        raise InputError(f"{text[:40]!r} is not a release number such as 6.12 or 11.1")
     return int(match[1]), int(match[2])
 
 
-def choose(asked: str, known: tuple[str, ...], what: str) -> Chosen:
-    """Take the newest known release that is not newer than the one asked for; the oldest where all are newer."""
-    if asked in known:
-        return Chosen(asked, None)
+@lru_cache(maxsize=256)
+def choose(asked: str, known: tuple[str, ...], program: str) -> Release:
+    """Take the newest known release that is not newer than the one asked for; the oldest where all are newer. Raises InputError."""
     wanted = number(asked)
     older = [release for release in known if number(release) <= wanted]
-    release = older[-1] if older else known[0]
-    if number(release) == wanted:
-        return Chosen(release, None)
-    return Chosen(release, f"no tables of {what} {wanted[0]}.{wanted[1]}: those of {release} are used")
+    tables = older[-1] if older else known[0]
+    same = number(tables) == wanted
+    remark = None if same else f"no tables of {program} {wanted[0]}.{wanted[1]}: those of {tables} are used"
+    return Release(program, asked, tables, number(tables), remark)
 
 
-def kernel(asked: str) -> str:
-    """Choose the kernel tables for a release."""
-    return choose(asked, KERNELS, "Linux").release
+def linux(asked: str | Release | None = None) -> Release:
+    """Choose the tables for a release of Linux; of None, the newest. Raises InputError where it is no release."""
+    return asked if isinstance(asked, Release) else choose(KERNELS[-1] if asked is None else asked, KERNELS, "Linux")
 
 
-def choose_qemu(asked: str) -> Chosen:
-    """Choose the QEMU tables for a release, or for the name of an imported QEMU."""
-    if asked in QEMUS or asked not in data.imported():
-        return choose(asked, QEMUS, "QEMU")
-    return Chosen(asked, None)
+def asked_linux(asked: str | Release | None) -> Release:
+    """Do the same for a public function: where other tables than the release's own stand for it, its caller gets a RemarkWarning."""
+    if isinstance(asked, Release):
+        return asked
+    release = linux(asked)
+    if release.remark is not None:
+        warnings.warn(release.remark, RemarkWarning, stacklevel=3)
+    return release
 
 
-def qemu(asked: str) -> str:
-    """Choose the QEMU tables for a release, or for the name of an imported QEMU."""
-    return choose_qemu(asked).release
+def qemu(asked: str | Release | None = None) -> Release:
+    """Choose the tables for a release of QEMU, or for the name of an imported one; of None, the newest. Raises InputError."""
+    if isinstance(asked, Release):
+        return asked
+    if asked is not None and asked not in QEMUS and asked in data.imported():
+        return Release("QEMU", asked, asked, number(asked))
+    return choose(QEMUS[-1] if asked is None else asked, QEMUS, "QEMU")

@@ -1,47 +1,201 @@
-"""The software between the silicon and the guest."""
+"""What is asked, settled once: the host, the software on it, its parameters. Every party below and every answer above reads this."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from functools import cached_property, lru_cache
+from typing import Generic, TypeVar
 
+from vcpuid import params as parameters
+from vcpuid import releases
 from vcpuid.cpuid import Snapshot
-from vcpuid.releases import KERNELS, QEMUS, choose, choose_qemu, kernel
+from vcpuid.cpuid.frozen import FrozenMap
+from vcpuid.errors import RemarkWarning
+from vcpuid.params import Given, Params
+from vcpuid.releases import Release
 
-Params = Mapping[str, int | str | bool]
-"""Kernel module parameters and boot parameters by name, as the kernel spells them."""
+_VENDOR_MODULES = {"GenuineIntel": "kvm_intel", "AuthenticAMD": "kvm_amd", "HygonGenuine": "kvm_amd"}
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Releases and settings of the host's kernel and of QEMU.
+    """The software between the silicon and the guest, as somebody asks for it; None leaves it to the host, or to the newest tables.
 
     `kernel` and `qemu` are releases as the programs print them ("6.18.44-fc", "7.2.22"); the newest tables that are not newer stand for
-    them. `machine` is QEMU's -M, `smp` its -smp. `params` are kernel parameters that differ from the host snapshot's and the kernel's
-    defaults. `what_if` says that the host did not run with them: what its KVM and Linux answered then tells nothing of them.
+    them. `machine` is QEMU's -M, `smp` its -smp. `params` are parameters that differ from the host snapshot's and the kernel's defaults
+    (`vcpuid.params`). `what_if` says that the host did not run with them: what its KVM and Linux answered then tells nothing of them.
     """
 
-    kernel: str = KERNELS[-1]
-    qemu: str = QEMUS[-1]
+    kernel: str | None = None
+    qemu: str | None = None
     machine: str = "q35"
     smp: str = "1"
-    params: Params = field(default_factory=lambda: MappingProxyType({}))
+    params: Given = field(default_factory=FrozenMap)
     what_if: bool = False
 
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What stands for what: one sentence for each release without tables of its own. Raises InputError for a wrong release."""
-        chosen = (choose(self.kernel, KERNELS, "Linux"), choose_qemu(self.qemu))
-        return tuple(c.remark for c in chosen if c.remark)
+
+@dataclass(frozen=True)
+class Setup:
+    """A host and the software on it, settled: what holds for them, under which releases, with which parameters.
+
+    `host` has only the observations that hold for `kernel` and `params`. `vmm` is the release of the VMM that makes the guest's table.
+    `remarks` are sentences on what stands for what was asked, and on what has no effect. It can be pickled; `made` by `Setup.of`.
+    """
+
+    host: Snapshot
+    kernel: Release
+    vmm: Release
+    machine: str = "q35"
+    smp: str = "1"
+    params: Params = parameters.NONE
+    remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, host: Snapshot, stack: Stack | None = None, *, vmm: Release | None = None) -> Setup:
+        """Settle a host and a stack. `vmm` is the VMM's release where that is not QEMU.
+
+        The kernel is the one asked for, else the snapshot's own, else the newest with tables; QEMU the one asked for, else the newest.
+        Raises InputError for a wrong release or parameter.
+        """
+        stack = stack or _DEFAULT
+        kernel = releases.linux(stack.kernel or _own_kernel(host))
+        vmm = releases.qemu(stack.qemu) if vmm is None else vmm
+        params = Params.of(stack.params)
+        kept, more = _settle(host, kernel, stack)
+        remarks = (*(release.remark for release in (kernel, vmm) if release.remark), *more)
+        if params is not parameters.NONE:
+            remarks = (*remarks, *_without_effect(kept, params))
+        return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks)
+
+    @cached_property
+    def below(self) -> Below:
+        """What Linux and KVM look at of it, as a key for what is remembered of them."""
+        return Below(self)
+
+    def with_host(self, host: Snapshot) -> Setup:
+        """Return the same setup around another snapshot of which all observations hold."""
+        return replace(self, host=host)
 
 
-def settle(host: Snapshot, stack: Stack) -> Snapshot:
-    """Keep of a host's observations those that hold for a stack: none of its kernel's, where that is another one or a what-if.
+_DEFAULT = Stack()
+
+
+class Below:
+    """A setup as far as Linux and KVM look at it: equal where the fingerprints, the kernel's tables and the parameters are."""
+
+    __slots__ = ("_hash", "_key", "setup")
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self._key = (setup.host.fingerprint, setup.kernel.tables, setup.params)
+        self._hash = hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Below) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[type[Below], tuple[Setup]]:
+        return Below, (self.setup,)
+
+
+T = TypeVar("T")
+
+
+class Remembered(Generic[T]):
+    """A function of a setup that looks at its host, kernel and parameters alone; its answers for the last setups are kept.
+
+    A decorator: hosts that rules cannot tell apart share an answer, whichever object or process they come from.
+    """
+
+    def __init__(self, function: Callable[[Setup], T]) -> None:
+        self.__doc__, self.__name__, self.__wrapped__ = function.__doc__, function.__name__, function
+        self._kept = lru_cache(maxsize=64)(lambda below: function(below.setup))
+        self.cache_clear = self._kept.cache_clear
+
+    def __call__(self, setup: Setup) -> T:
+        """Return the answer, worked out where none is kept."""
+        return self._kept(setup.below)
+
+
+def settled(
+    host: Snapshot | Setup,
+    *,
+    kernel: str | Release | None = None,
+    qemu: str | Release | None = None,
+    machine: str = "q35",
+    smp: str = "1",
+    params: Given | None = None,
+) -> Setup:
+    """Settle the arguments of a public function: a Setup is taken as it is; of a snapshot, remarks become a RemarkWarning each.
+
+    Raises InputError as `Setup.of` does.
+    """
+    if isinstance(host, Setup):
+        return host
+    made = _of_arguments(host, kernel, qemu, machine, smp, params)
+    for remark in made.remarks:
+        warnings.warn(remark, RemarkWarning, stacklevel=3)
+    return made
+
+
+def _of_arguments(
+    host: Snapshot, kernel: str | Release | None, qemu: str | Release | None, machine: str, smp: str, params: Given | None
+) -> Setup:
+    stack = Stack(_asked(kernel), _asked(qemu), machine, smp, FrozenMap() if params is None else params)
+    return Setup.of(host, stack)
+
+
+def _asked(release: str | Release | None) -> str | None:
+    return release.asked if isinstance(release, Release) else release
+
+
+def _own_kernel(host: Snapshot) -> str | None:
+    """The kernel that a snapshot names; None where it names none, or calls it by something that is no release."""
+    return host.kernel if host.kernel and host.kernel.lstrip("v")[:1].isdigit() else None
+
+
+def _settle(host: Snapshot, kernel: Release, stack: Stack) -> tuple[Snapshot, tuple[str, ...]]:
+    """Keep of a host's observations those that hold: none of its kernel's, where that is another one or a what-if.
 
     A snapshot without RAW lines is left as it is, since there is nothing to model its KVM from; so is one that tells no kernel.
     """
-    other = host.kernel is not None and kernel(host.kernel) != kernel(stack.kernel)
-    if not host.raw or not (other or stack.what_if):
-        return host
-    return replace(host, supported=None, emulated=None, hyperv=None, kept=None, set_result=None, cpuinfo=MappingProxyType({}))
+    own = _own_kernel(host)
+    other = own is not None and releases.linux(own).tables != kernel.tables
+    if not (other or stack.what_if):
+        return host, ()
+    if not host.raw:
+        if host.supported is None:
+            return host, ()
+        return host, (f"the snapshot does not tell its CPUID (RAW lines): what its own KVM answered stands for Linux {kernel}'s",)
+    return _unobserved(host), ()
+
+
+@lru_cache(maxsize=64)
+def _unobserved(host: Snapshot) -> Snapshot:
+    return replace(host, supported=None, emulated=None, hyperv=None, kept=None, set_result=None, cpuinfo=FrozenMap())
+
+
+def _without_effect(host: Snapshot, params: Params) -> Iterator[str]:
+    """Say which parameters change no answer on this host, and why."""
+    module = _VENDOR_MODULES.get(host.vendor)
+    for name in params.kvm:
+        owners = parameters.modules_of(name)
+        if module and owners and not {module, "kvm"} & set(owners):
+            yield f"the parameter {name} has no effect: this host's processor is {host.vendor}'s, and its module is {module}"
+
+
+def overruled(setup: Setup) -> tuple[str, ...]:
+    """Name the module parameters that were given and that the host's KVM did not run with, where what it answered holds all the same."""
+    if setup.host.supported is None:
+        return ()
+    return tuple(name for name in setup.params.kvm if parameters.modules_of(name) and not _ran_with(setup, name))
+
+
+def _ran_with(setup: Setup, name: str) -> bool:
+    short, wanted = name.rpartition(".")[2], parameters.read(name, setup.params.kvm[name])
+    told = (setup.host.params.get(f"{module}.{short}") for module in parameters.modules_of(name))
+    return any(value is not None and parameters.read(name, value) == wanted for value in told)

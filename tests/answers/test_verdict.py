@@ -16,7 +16,7 @@ from vcpuid import Stack, read
 from vcpuid.answers.verdict import Verdict, verdict
 from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.formats.lines import parse_snapshot
-from vcpuid.path.pipeline import qemu_tables
+from vcpuid.path.pipeline import resolve
 from vcpuid.qemu.catalog import catalog
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
@@ -33,7 +33,7 @@ def judge(cpu: str, name: str = SKYLAKE, **stack: str) -> Verdict:
 
 
 def runs_cleanly(cpu: str, name: str, **stack: str) -> bool:
-    return not qemu_tables(f"{cpu},enforce", host(name), Stack(kernel=name.partition("@")[2], **stack)).warnings
+    return not resolve(f"{cpu},enforce", host=host(name), stack=Stack(kernel=name.partition("@")[2], **stack)).warnings
 
 
 def test_a_cpu_that_runs_is_its_own_proposal() -> None:

@@ -23,7 +23,7 @@ from vcpuid.cli.completion import SHELLS, VARIABLE
 from vcpuid.cpuid.card import look_up
 from vcpuid.cpuid.names import all_features, find
 from vcpuid.cpuid.parts import TABLES
-from vcpuid.kvm import params
+from vcpuid.params import Params
 from vcpuid.qemu import properties, smp
 from vcpuid.qemu.catalog import TYPE_SUFFIX, catalog, resolve_machine
 from vcpuid.releases import KERNELS, QEMUS
@@ -183,7 +183,7 @@ def test_machines_and_topologies(release: str) -> None:
     machines = offered("qemu", "models", "--qemu", release, "--machine", "")
     assert {"q35", "pc", "microvm"} <= set(machines)
     assert all(resolve_machine(release, machine) for machine in machines)
-    keys = offered("qemu", "models", "--qemu", release, "--smp", "4,")
+    keys = offered("guest", "--qemu", release, "--smp", "4,")
     assert "4,cores=" in keys
     assert {text.removeprefix("4,").removesuffix("=") for text in keys} == set(smp.keys(release))
 
@@ -203,8 +203,8 @@ def test_an_imported_qemu_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_parameters() -> None:
     names = offered("kvm", "supported", "--param", "")
     assert {"kvm_intel.nested=", "nested=", "cmdline=", "smt="} <= set(names)
-    mine, linux = params.split(dict.fromkeys((name.removesuffix("=") for name in names), 1))
-    assert len(mine) + len(linux) == len(names)
+    known = Params.of(dict.fromkeys((name.removesuffix("=") for name in names), 1))
+    assert len(known.kvm) + len(known.linux) == len(names)
     assert offered("kvm", "supported", "--param", "nested=") == ["nested=0", "nested=1"]
     assert not offered("kvm", "supported", "--param", "cmdline=")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vcpuid.cli.common import read_host
+from vcpuid.cli.setup import read_host
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.formats.writing import write
 from vcpuid.sources import read, read_dump

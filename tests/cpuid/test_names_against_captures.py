@@ -14,7 +14,7 @@ import pytest
 from vcpuid.cpuid.names import find, find_all
 from vcpuid.cpuid.words import CpuidWord
 from vcpuid.formats.lines import parse_snapshot
-from vcpuid.releases import QEMUS, kernel
+from vcpuid.releases import QEMUS, linux
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 LINES = {"flags": "X86_FEATURE_", "bugs": "X86_BUG_", "vmx_flags": "VMX_FEATURE_"}
@@ -31,7 +31,7 @@ def machines() -> list[Path]:
 def test_every_flag_that_linux_shows(path: Path) -> None:
     snapshot = parse_snapshot(gzip.decompress(path.read_bytes()).decode().splitlines(), path.name)
     assert snapshot.kernel is not None
-    release = kernel(snapshot.kernel)
+    release = linux(snapshot.kernel).tables
     for line, prefix in LINES.items():
         for flag in snapshot.cpuinfo.get(line, "").split():
             found = [

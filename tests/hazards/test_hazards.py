@@ -73,7 +73,7 @@ def of_guest(cpu: str, name: str, **given: str) -> tuple[Hazard, ...]:
 
 def twins() -> tuple[Hazard, ...]:
     path = resolve("Haswell-v2", host=host(INTEL), stack=stack(INTEL, smp="2"))
-    return hazards.find(hazards.View(path.tables[0], path.stack, path.host, path.state, {}, (path.tables[0],)))
+    return hazards.find(hazards.View(path.tables[0], path.setup, path.host, path.made, {}, (path.tables[0],)))
 
 
 THREADS = {"smp": "4,cores=2,threads=2"}

@@ -200,6 +200,7 @@ def test_hygon_is_amds_twin(machine: Machine, edited: Edit, kernel: str) -> None
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", [TURIN, MILAN, SKYLAKE, SAPPHIRE])
+@pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning")  # a parameter of the other vendor's module
 @pytest.mark.parametrize("params", [{}, {"nested": 0}, {"enable_pmu": 0}, {"ept": 0}, {"npt": 0}, {"amx_permission": 1, "pt_mode": 1}])
 def test_the_law_holds_for_every_kernel_and_parameter(machine: Machine, kernel: str, name: str, params: dict[str, Any]) -> None:
     host = machine(name)

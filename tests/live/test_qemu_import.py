@@ -14,7 +14,7 @@ from vcpuid.formats.lines import parse_snapshot
 from vcpuid.live import installed, qemu_import
 from vcpuid.live.qemu_import import Imported
 from vcpuid.releases import QEMUS, choose
-from vcpuid.setup import Stack
+from vcpuid.setup import Setup, Stack
 
 PROGRAM = "qemu-system-x86_64"
 HOST = Path(__file__).parents[1] / "captures" / "kvm" / "kvm-intel.corei7_skylake_x@6.12.txt.gz"
@@ -39,7 +39,7 @@ def test_what_the_program_tells_is_what_the_bundled_catalog_of_its_release_has(m
     release = choose(made.name, QEMUS, "QEMU")
     if release.remark:
         pytest.skip(f"no catalog is bundled of this QEMU: {release.remark}")
-    bundled, own = data.load(f"qemu-{release.release}"), data.load(f"qemu-{made.name}")
+    bundled, own = data.load(f"qemu-{release.tables}"), data.load(f"qemu-{made.name}")
     assert {key for key in bundled if bundled[key] != own[key]} == {"release", "source"}
     assert not made.new_models
     assert not made.remarks
@@ -55,9 +55,9 @@ def test_progress_is_told_model_by_model(made: Imported, asked: list[str]) -> No
 def test_an_imported_qemu_is_used_by_its_name_and_by_default(made: Imported) -> None:
     host = parse_snapshot(gzip.decompress(HOST.read_bytes()).decode().splitlines())
     assert installed.qemu_release() == made.name
-    assert Stack(qemu=made.name).remarks == ()
+    assert Setup.of(host, Stack(qemu=made.name)).vmm.remark is None
     tables = qemu.guest_tables("Skylake-Server-v4", host=host, qemu=made.name).tables
-    assert tables == qemu.guest_tables("Skylake-Server-v4", host=host, qemu=choose(made.name, QEMUS, "QEMU").release).tables
+    assert tables == qemu.guest_tables("Skylake-Server-v4", host=host, qemu=choose(made.name, QEMUS, "QEMU").tables).tables
 
 
 def test_what_is_no_qemu_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vcpuid
-from vcpuid import Stack, cpuid, resolve
+from vcpuid import Setup, Stack, cpuid, resolve
 from vcpuid.answers.explain import explain
 from vcpuid.answers.patched import differences
 from vcpuid.answers.survey import survey
@@ -133,12 +133,12 @@ def test_an_observation_wins_over_the_model_and_is_shown_as_different() -> None:
     assert told.stages[2].modelled is True
     assert told.stages[2].disagrees
     assert told.visible is False
-    found = differences(replace(snapshot, supported=patched), "6.12", OFF)
+    found = differences(replace(snapshot, supported=patched), resolved.setup)
     assert [(str(d.bit), d.feature, d.machine, d.model) for d in found] == [("CPUID[eax=07h,ecx=00h].EBX [bit 16]", "avx512f", False, True)]
 
 
 def test_a_machine_with_a_stock_kernel_does_not_differ_from_the_model() -> None:
-    assert differences(host(MILAN), "7.3", OFF) == []
+    assert differences(host(MILAN), Setup.of(host(MILAN), Stack(params=OFF))) == []
 
 
 def test_a_host_without_raw_leaves_silicon_and_linux_unknown() -> None:

@@ -17,7 +17,7 @@ from vcpuid.kvm.vcpu import get_cpuid, set_again, set_cpuid
 from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.live import tiny_guest as guest
 from vcpuid.reasons import replay
-from vcpuid.releases import KERNELS
+from vcpuid.releases import KERNELS, linux
 
 WORD = st.integers(0, 0xFFFFFFFF)
 VENDORS = (b"GenuineIntel", b"AuthenticAMD", b"AMDisbetter!", b"HygonGenuine", b"CentaurHauls", bytes(12))
@@ -75,7 +75,7 @@ def places(table: CpuidTable) -> list[tuple[int, int]]:
 
 @given(TABLES, st.sampled_from(KERNELS), STATES, st.sampled_from([0, 0x40000, 0x440000]), st.booleans())
 def test_the_decisions_replay(table: CpuidTable, kernel: str, state: VcpuState, cr4: int, apic: bool) -> None:
-    if cr4_refusal(cr4, table, None, kernel):
+    if cr4_refusal(cr4, table, None, linux(kernel).number):
         cr4 = 0
     kept = set_cpuid(table, kernel=kernel, state=state, cr4=cr4, apic=apic)
     assert replay(table.words(), kept.decisions) == kept.table.words()

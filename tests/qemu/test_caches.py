@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vcpuid.cpuid.registers import CpuidTable, Entry, Snapshot
+from vcpuid.cpuid.registers import CpuidTable, Entry
 from vcpuid.qemu.caches import Cache, Shown
 from vcpuid.qemu.leaves import LEAVES, Cpu
 from vcpuid.qemu.state import CpuState
@@ -24,7 +24,7 @@ def cpu(
     release: str, props: dict[str, object], vendor: str = "GenuineIntel", smp: Topology | None = None, raw: tuple[Entry, ...] = ()
 ) -> Cpu:
     state = CpuState(release, f"pc-q35-{release}", "test-v1", vendor=vendor, props=dict(props))
-    return Cpu(state, smp or Topology(), Snapshot(raw=CpuidTable(raw)), CpuidTable())
+    return Cpu(state, smp or Topology(), CpuidTable(raw), CpuidTable())
 
 
 def test_legacy_caches_contradict_each_other_up_to_10_0() -> None:

@@ -47,7 +47,7 @@ def cpu(
         **(props or {}),
     }
     host = Snapshot(raw=CpuidTable(raw))
-    return Cpu(made, topology or Topology(), host, CpuidTable(supported))
+    return Cpu(made, topology or Topology(), host.raw, CpuidTable(supported))
 
 
 def lines(found: Cpu, function: int) -> list[str]:

@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vcpuid import releases
 from vcpuid.answers.explain import explain, sentence
 from vcpuid.answers.survey import cpuid_features, deciding_party, host_words, shows
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, MsrTable, MsrWord, Snapshot
 from vcpuid.cpuid.names import Feature
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Word
-from vcpuid.errors import InputError, KvmError, QemuError
-from vcpuid.linux.identify import signature
+from vcpuid.errors import InputError, KvmError, RefusedError
 from vcpuid.path.pipeline import GuestWords, Path, guest_view, resolve
-from vcpuid.qemu.catalog import catalog
 from vcpuid.reasons import Step
-from vcpuid.releases import kernel as kernel_tables
-from vcpuid.setup import Stack
+from vcpuid.releases import Release
+from vcpuid.setup import Setup, Stack
+from vcpuid.vmm import Vmm
+from vcpuid.vmm.known import named
 
 UNKNOWN = "unknown"
 """The party where the path does not explain a difference."""
@@ -58,58 +57,53 @@ class Sides:
     @property
     def words(self) -> GuestWords:
         """The guest's registers; what its snapshot leaves out, KVM answers by its look-up rules."""
-        return _registers(self.guest.raw, self.path.stack.kernel)
+        return _registers(self.guest.raw, self.path.setup.kernel)
 
 
-def sides(host: Snapshot, guest: Snapshot | None = None, cpu: str | None = None, stack: Stack | None = None) -> Sides:
-    """Put a guest beside its host.
+def sides(
+    host: Snapshot | Setup,
+    guest: Snapshot | None = None,
+    cpu: str | None = None,
+    stack: Stack | None = None,
+    vmm: Vmm | None = None,
+) -> Sides:
+    """Put a guest beside its host; `host`, `stack` and `vmm` are as in `resolve`.
 
     Without a `guest`, it is what the path makes of `cpu`; without a `cpu`, that is guessed from the guest's CPUID. Raises QemuError or
     KvmError where QEMU or KVM refuse `cpu`, InputError where there is neither guest nor CPU, or the guest tells nothing.
     """
-    stack = stack or Stack()
     if guest is None:
         if cpu is None:
             raise InputError("neither a guest nor its -cpu is given")
-        path = resolve(cpu, host=host, stack=stack)
-        msrs = MsrTable({word.msr: value for word, value in path.trace.step("qemu").after.items() if isinstance(word, MsrWord)})
+        path = resolve(cpu, host=host, stack=stack, vmm=vmm)
+        msrs = MsrTable({word.msr: value for word, value in path.trace.vmm.after.items() if isinstance(word, MsrWord)})
         return Sides(path, Snapshot(cpu=cpu, raw=guest_view(path), msrs=msrs), observed=False, guessed=False)
     if not guest.raw:
         raise InputError("the guest's snapshot does not tell its CPUID (RAW lines)")
-    path = _guess(host, guest, stack) if cpu is None else resolve(cpu, host=host, stack=stack)
+    path = _guess(host, guest, stack, vmm) if cpu is None else resolve(cpu, host=host, stack=stack, vmm=vmm)
     return Sides(path, guest, observed=True, guessed=cpu is None)
 
 
-def _registers(raw: CpuidTable, kernel: str) -> GuestWords:
+def _registers(raw: CpuidTable, kernel: Release) -> GuestWords:
     entries = (e._replace(flags=SIGNIFICANT_INDEX if e.function in INDEXED_FUNCTIONS else 0) for e in raw)
-    return GuestWords(CpuidTable(entries), {}, kernel_tables(kernel))
+    return GuestWords(CpuidTable(entries), {}, kernel)
 
 
-def _guess(host: Snapshot, guest: Snapshot, stack: Stack) -> Path:
-    """Try every model with the guest's signature and name, and the host's own; take the path that leads nearest to what the guest shows."""
-    family, model, stepping = signature(guest.raw.registers(1).eax)
-    brand = _brand(guest.raw)
-    tables = catalog(releases.qemu(stack.qemu))
-    alike = [
-        name
-        for name, row in tables.models.items()
-        if (row.family, row.model, row.stepping) == (family, model, stepping) and row.model_id.strip() == brand
-    ]
+def _guess(host: Snapshot | Setup, guest: Snapshot, stack: Stack | None, vmm: Vmm | None) -> Path:
+    """Try what the VMM has that looks like the guest's CPU; take the path that leads nearest to what the guest shows."""
+    vmm = vmm or named()
+    stack = stack or Stack()
+    setup = host if isinstance(host, Setup) else Setup.of(host, stack, vmm=vmm.release(stack.qemu))
     paths = []
-    for cpu in ("host", *alike):
+    for cpu in vmm.alike(guest.raw, setup):
         try:
-            paths.append(resolve(cpu, host=host, stack=stack))
-        except (QemuError, KvmError):
+            paths.append(resolve(cpu, host=setup, vmm=vmm))
+        except (RefusedError, KvmError):
             continue
     if not paths:
         raise InputError("no CPU of QEMU's is like this guest's: say with --cpu which it was given")
-    words = _registers(guest.raw, stack.kernel)
+    words = _registers(guest.raw, setup.kernel)
     return min(paths, key=lambda path: sum(shows(words, feature) != _ends(path, feature) for feature in cpuid_features()))
-
-
-def _brand(table: CpuidTable) -> str:
-    registers = (value for function in (0x80000002, 0x80000003, 0x80000004) for value in table.registers(function))
-    return b"".join(value.to_bytes(4, "little") for value in registers).split(b"\0")[0].decode("latin-1").strip()
 
 
 def _ends(path: Path, feature: Feature) -> bool:

@@ -8,10 +8,9 @@ from functools import cache
 from vcpuid.answers.compare import UNKNOWN, Difference, Sides, by_feature
 from vcpuid.answers.explain import sentence
 from vcpuid.cpuid.names import Feature, all_features
-from vcpuid.kvm.params import split
 from vcpuid.linux import BootCpu, boot_cpu, cpuinfo
 from vcpuid.reasons import Decision
-from vcpuid.releases import kernel as kernel_tables
+from vcpuid.setup import Setup, Stack
 
 HOST_LINUX, GUEST_LINUX = "host's linux", "guest's linux"
 """Parties that no CPUID bit stands behind: a kernel that worked a flag out."""
@@ -23,16 +22,19 @@ def by_flag(both: Sides, guest_kernel: str | None = None) -> list[Difference]:
     The guest's kernel is `guest_kernel`, else the one its snapshot names, else the host's. Where a CPUID bit is behind the difference,
     the party is the one that changed that bit; else one of the two kernels worked the flag out.
     """
-    stack, host = both.path.stack, both.path.host
-    release = guest_kernel or both.guest.kernel or stack.kernel
-    params = split(stack.params)[1]
-    shown = (cpuinfo(host, stack.kernel, params, observed=True), cpuinfo(both.guest, release, observed=True))
-    kernels = _Kernels(both, release)
+    host, guest = both.path.setup, guest_setup(both, guest_kernel)
+    shown = (cpuinfo(host, observed=True), cpuinfo(guest, observed=True))
+    kernels = _Kernels(both, guest)
     found: list[Difference] = []
     for line in ("flags", "bugs", "vmx_flags"):
         ours, theirs = (getattr(side, line) for side in shown)
         found += [kernels.difference(line, name, name in ours) for name in _merged(ours, theirs)]
     return found
+
+
+def guest_setup(both: Sides, guest_kernel: str | None = None) -> Setup:
+    """Settle the guest as a host of its own kernel: `guest_kernel`, else the one that its snapshot names, else the host's."""
+    return Setup.of(both.guest, Stack(kernel=guest_kernel or both.guest.kernel or both.path.setup.kernel.asked))
 
 
 def _merged(ours: Sequence[str], theirs: Sequence[str]) -> Iterator[str]:
@@ -47,11 +49,11 @@ _PREFIXES = {"flags": "X86_FEATURE_", "bugs": "X86_BUG_", "vmx_flags": "VMX_FEAT
 class _Kernels:
     """What both kernels decided, and what the path did to the bits behind their flags."""
 
-    def __init__(self, both: Sides, release: str) -> None:
-        stack = both.path.stack
+    def __init__(self, both: Sides, guest: Setup) -> None:
+        host = both.path.setup
         self._sides = (
-            (HOST_LINUX, True, kernel_tables(stack.kernel), boot_cpu(both.path.host, stack.kernel, split(stack.params)[1])),
-            (GUEST_LINUX, False, kernel_tables(release), boot_cpu(both.guest, release)),
+            (HOST_LINUX, True, host.kernel.tables, boot_cpu(host)),
+            (GUEST_LINUX, False, guest.kernel.tables, boot_cpu(guest)),
         )
         self._bits = {difference.place: difference for difference in by_feature(both)}
         self._vmx = next((d for d in self._bits.values() if d.what == "vmx"), None)

@@ -10,7 +10,6 @@ from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.cpuid.notes import notes
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Action, Basis, Decision, Rule, Step
-from vcpuid.releases import kernel as kernel_tables
 
 NO_HARDWARE = Rule(
     "silicon.lacks",
@@ -50,6 +49,7 @@ class Stage:
     """The feature after one party. `value` is None where the party does not look at the word or nobody knows."""
 
     party: str
+    spoken: str
     title: str
     value: bool | None
     basis: Basis
@@ -103,7 +103,7 @@ class Explanation:
     @property
     def hidden(self) -> str | None:
         """Why /proc/cpuinfo does not name the feature, whether the kernel uses it or not; None where it names it."""
-        said = notes(self.feature, kernel_tables(self.path.stack.kernel))
+        said = notes(self.feature, self.path.setup.kernel.tables)
         return next((note.text for note in said if note.topic == "hidden"), None)
 
     def as_dict(self) -> dict[str, object]:
@@ -112,9 +112,7 @@ class Explanation:
             "feature": self.feature.name,
             "bit": str(self.feature.bit) if self.feature.bit else None,
             "cpu": self.path.cpu,
-            "kernel": self.path.stack.kernel,
-            "qemu": self.path.stack.qemu,
-            "machine": self.path.stack.machine,
+            **self.path.software(),
             "visible": self.visible,
             "verdict": self.verdict,
             "stages": [stage.as_dict() for stage in self.stages],
@@ -127,7 +125,7 @@ class Explanation:
 
 def explain(feature: Feature, path: Path) -> Explanation:
     """Tell what each party of a resolved path did to a feature, and why."""
-    kernel = kernel_tables(path.stack.kernel)
+    kernel = path.setup.kernel.tables
     stages = tuple(_stage(step, feature, kernel) for step in path.trace.steps)
     chain = tuple(_chain(path, feature, stages))
     if stages[0].value is False and stages[-1].value is False:
@@ -148,7 +146,7 @@ def _stage(step: Step, feature: Feature, kernel: str) -> Stage:
     value = next((v for v in map(step.value, bits) if v is not None), None)
     modelled = next((v for v in map(step.modelled_value, bits) if v is not None), None)
     reasons = tuple(_reason(step, decision, feature.name) for bit in bits for decision in step.about(bit))
-    return Stage(step.party, step.title, value, step.basis, modelled, reasons)
+    return Stage(step.party, step.spoken, step.title, value, step.basis, modelled, reasons)
 
 
 def _reason(step: Step, decision: Decision, feature: str) -> Reason:
@@ -197,7 +195,7 @@ def _chain(path: Path, feature: Feature, stages: tuple[Stage, ...]) -> Iterator[
 
 def _decider(path: Path, feature: Feature, at: int) -> tuple[int, Decision] | None:
     """The last decision about the feature at this party or at one before it, as long as those before still agree about the bit."""
-    kernel = kernel_tables(path.stack.kernel)
+    kernel = path.setup.kernel.tables
     value: bool | None = None
     for position in range(at, -1, -1):
         step = path.trace.steps[position]
@@ -219,19 +217,15 @@ def _verdict(feature: Feature, stages: tuple[Stage, ...]) -> str:
         return f"{name} is Linux's own flag: no CPUID bit or MSR hands it to a guest, whose kernel works it out anew."
     if last.value is None:
         return f"Nothing says what the guest sees of {name}."
-    odd = " and ".join(_title(stage) for stage in stages if stage.disagrees)
+    odd = " and ".join(stage.spoken for stage in stages if stage.disagrees)
     disagreement = f" That is what this machine does; by the rules, {odd} would do otherwise." if odd else ""
     turns = list(_turns(stages))
     if not turns:
         if last.value:
             return f"The guest sees {name}: the hardware has it and no party takes it away.{disagreement}"
         return f"The guest does not see {name}: the hardware lacks it and no party makes it up.{disagreement}"
-    party = _title(stages[turns[-1]])
+    party = stages[turns[-1]].spoken
     if last.value:
         lacking = "" if first.value else ", though the hardware does not report it"
         return f"The guest sees {name}: {party} put it there{lacking}.{disagreement}"
     return f"The guest does not see {name}: {party} took it away.{disagreement}"
-
-
-def _title(stage: Stage) -> str:
-    return {"linux": "Linux", "kvm": "KVM", "qemu": "QEMU", "vcpu": "KVM's vCPU", "guest": "KVM's look-up"}.get(stage.party, stage.party)

@@ -11,11 +11,11 @@ from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.reasons import Result
-from vcpuid.setup import Params
+from vcpuid.setup import Setup
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PatchedBit:
     """One bit of KVM_GET_SUPPORTED_CPUID: what the machine says, what the model says, and the rule by which the model says it."""
 
     bit: Bit
@@ -26,11 +26,14 @@ class Difference:
     reason: str
 
 
-def differences(host: Snapshot, kernel: str, params: Params | None = None) -> list[Difference]:
-    """List the bits in which the snapshot's SUP table differs from the model for its kernel, in the order of leaves."""
+def differences(host: Snapshot, setup: Setup) -> list[PatchedBit]:
+    """List the bits in which a snapshot's SUP table differs from the model of a setup, in the order of leaves.
+
+    Raises InputError where the snapshot does not tell what its KVM supports.
+    """
     if host.supported is None:
         raise InputError("the snapshot has no SUP lines")
-    model = kvm.supported(host, kernel, params)
+    model = kvm.supported(setup)
     theirs, ours = host.supported.words(), model.table.words()
     words = sorted(theirs.keys() | ours.keys(), key=lambda word: (word.function, word.index, REGISTERS.index(word.register)))
     return [
@@ -41,11 +44,11 @@ def differences(host: Snapshot, kernel: str, params: Params | None = None) -> li
     ]
 
 
-def _difference(bit: Bit, word: CpuidWord, ours: int, model: Result) -> Difference:
+def _difference(bit: Bit, word: CpuidWord, ours: int, model: Result) -> PatchedBit:
     feature = by_bit(bit)
     name = feature.name if feature is not None else ""
     value = bool(ours & bit.mask)
     about = [d for d in model.decisions if d.word == word and d.mask & bit.mask]
     if not about:
-        return Difference(bit, name, not value, value, "", "KVM passes on what CPUID says")
-    return Difference(bit, name, not value, value, about[-1].rule.id, sentence(about[-1]))
+        return PatchedBit(bit, name, not value, value, "", "KVM passes on what CPUID says")
+    return PatchedBit(bit, name, not value, value, about[-1].rule.id, sentence(about[-1]))

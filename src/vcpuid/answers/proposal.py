@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 
-from vcpuid import kvm, qemu, releases
-from vcpuid.cpuid import CpuidWord, Snapshot
+from vcpuid import kvm, qemu
+from vcpuid.cpuid import CpuidWord
 from vcpuid.errors import KvmError, QemuError
-from vcpuid.path.pipeline import kvm_host, qemu_tables
+from vcpuid.kvm.answers import kvm_says
 from vcpuid.qemu import CpuState
 from vcpuid.qemu.catalog import Catalog, Flag, Machine, Model, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import bits
-from vcpuid.setup import Stack
+from vcpuid.setup import Setup
 
 CURES = ("topoext=on", "pmu=off", "avx10-version=1", "avx10-version=0")
 """Settings that end a warning which nothing that is taken away would end: of AMD's threads, a PMU unlike the host's, AVX10's version."""
@@ -22,12 +22,12 @@ _TRY = "enforce=off"
 """Lets QEMU tell what is missing instead of refusing."""
 
 
-def propose(cpu: str, host: Snapshot, stack: Stack) -> str | None:
+def propose(cpu: str, setup: Setup) -> str | None:
     """Find the shortest -cpu that keeps the model, in any of its versions, and runs without a warning; None where there is none.
 
     What the user set stays as far as it can. Features that the host lacks are dropped with -feature, or by not asking for them.
     """
-    attempt = _Attempt(host, stack)
+    attempt = _Attempt(setup)
     if attempt.machine is None:
         return None
     name, *settings = cpu.split(",")
@@ -36,20 +36,32 @@ def propose(cpu: str, host: Snapshot, stack: Stack) -> str | None:
     return min(found, key=lambda text: (len(text), text.count(",-")), default=None)
 
 
-def nearest(cpu: str, host: Snapshot, stack: Stack) -> str | None:
+def enforced(cpu: str, setup: Setup) -> bool:
+    """Tell whether QEMU itself would be content: `enforce` is its own way to ask (AVX10's version counts, and is no bit)."""
+    return _Attempt(setup).run(f"{cpu},enforce=on") is not None
+
+
+def lenient(cpu: str) -> str:
+    """Change a -cpu argument so that QEMU tells what is missing, instead of refusing it or of giving it all the same."""
+    return f"{cpu},{_TRY},x-force-features=off"
+
+
+def nearest(cpu: str, setup: Setup) -> str | None:
     """Name the model that runs on the host without a warning and differs in the fewest features from the one asked for.
 
     Of an unknown model, the one whose name looks most alike is taken as meant. Models of the host's own maker come first.
     """
-    attempt = _Attempt(host, stack)
+    attempt = _Attempt(setup)
     if attempt.machine is None:
         return None
     wanted = attempt.model(cpu.partition(",")[0]) or attempt.misspelled(cpu.partition(",")[0])
     if wanted is None:
         return "host" if attempt.clean("host") else None
-    listed = qemu.models(host, stack.qemu, stack.machine, kernel=stack.kernel, params=stack.params, xcr0=kvm_host(host, stack).xcr0)
+    listed = qemu.models(setup, xcr0=kvm_says(setup).xcr0)
     usable = [(info.name, model) for info in listed if info.usable and not info.deprecated and (model := attempt.model(info.name))]
-    ranked = sorted(usable, key=lambda pair: (pair[1].vendor != host.vendor, _distance(attempt.catalog, pair[1], wanted), len(pair[0])))
+    ranked = sorted(
+        usable, key=lambda pair: (pair[1].vendor != setup.host.vendor, _distance(attempt.catalog, pair[1], wanted), len(pair[0]))
+    )
     return next((name for name, _ in ranked if attempt.clean(name)), None)
 
 
@@ -62,18 +74,18 @@ def _distance(tables: Catalog, one: Model, other: Model) -> int:
 class _Attempt:
     """Tries -cpu arguments on one host and one QEMU."""
 
-    def __init__(self, host: Snapshot, stack: Stack) -> None:
-        self.host, self.stack = host, stack
-        self.catalog: Catalog = catalog(releases.qemu(stack.qemu))
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.kvm = setup, qemu.KvmHost(xcr0=kvm_says(setup).xcr0)
+        self.catalog: Catalog = catalog(setup.vmm.tables)
         try:
-            self.machine: Machine | None = find_machine(self.catalog.release, stack.machine)
+            self.machine: Machine | None = find_machine(self.catalog.release, setup.machine)
         except QemuError:
             self.machine = None
 
     def run(self, cpu: str) -> qemu.QemuResult | None:
         """Give QEMU's answer, None where it refuses."""
         try:
-            return qemu_tables(cpu, self.host, self.stack)
+            return qemu.guest_tables(cpu, host=self.setup, kvm=self.kvm)
         except QemuError:
             return None
 
@@ -83,7 +95,7 @@ class _Attempt:
         if made is None or made.warnings:
             return False
         try:
-            kvm.set_cpuid(made.tables[0], host=self.host, kernel=self.stack.kernel, params=self.stack.params)
+            kvm.set_cpuid(made.tables[0], host=self.setup)
         except KvmError:
             return False
         return True

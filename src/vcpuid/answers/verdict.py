@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vcpuid.answers.explain import Explanation, Reason, explain
-from vcpuid.answers.proposal import nearest, propose
-from vcpuid.cpuid import Bit, Snapshot
+from vcpuid.answers.proposal import enforced, lenient, nearest, propose
+from vcpuid.cpuid import Snapshot
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.errors import KvmError, QemuError
-from vcpuid.path.pipeline import Path, qemu_tables, resolve
-from vcpuid.qemu.catalog import catalog
-from vcpuid.qemu.state import CpuState
+from vcpuid.path.pipeline import Path, resolve
 from vcpuid.reasons import Action, Rule
-from vcpuid.setup import Stack
+from vcpuid.setup import Setup, Stack
 
 OWN_DOING = Rule(
     "observed.otherwise", "this machine does otherwise than the rules say", "the host's snapshot",
@@ -92,24 +89,24 @@ class Verdict:
         }
 
 
-def verdict(cpu: str, host: Snapshot, stack: Stack | None = None) -> Verdict:
-    """Judge a -cpu argument on a host.
+def verdict(cpu: str, host: Snapshot | Setup, stack: Stack | None = None) -> Verdict:
+    """Judge a -cpu argument on a host; `host` and `stack` are as in `resolve`.
 
     What QEMU or KVM refuse is the verdict itself. Raises InputError for a host that tells nothing and for a wrong release or parameter.
     """
-    stack = stack or Stack()
-    path, refusal, warnings = _resolve(cpu, host, stack)
-    missing = _missing(cpu, host, stack, path)
-    runs = refusal is None and not missing and _enforced(cpu, host, stack)
-    proposal = cpu if runs and not warnings else propose(cpu, host, stack)
-    near = nearest(cpu, host, stack) if proposal is None or (proposal != cpu and ",-" in proposal) else None
+    setup = host if isinstance(host, Setup) else Setup.of(host, stack)
+    path, refusal, warnings = _resolve(cpu, setup)
+    missing = _missing(cpu, setup, path)
+    runs = refusal is None and not missing and enforced(cpu, setup)
+    proposal = cpu if runs and not warnings else propose(cpu, setup)
+    near = nearest(cpu, setup) if proposal is None or (proposal != cpu and ",-" in proposal) else None
     return Verdict(cpu, runs, refusal, tuple(dict.fromkeys(warnings)), missing, proposal, near, path)
 
 
-def _resolve(cpu: str, host: Snapshot, stack: Stack) -> tuple[Path | None, str | None, tuple[str, ...]]:
+def _resolve(cpu: str, setup: Setup) -> tuple[Path | None, str | None, tuple[str, ...]]:
     """Resolve a CPU; return the path or the refusal, and what QEMU warns of."""
     try:
-        path = resolve(cpu, host=host, stack=stack)
+        path = resolve(cpu, host=setup)
     except QemuError as error:
         return None, error.message, error.warnings
     except KvmError as error:
@@ -117,28 +114,12 @@ def _resolve(cpu: str, host: Snapshot, stack: Stack) -> tuple[Path | None, str |
     return path, None, path.warnings
 
 
-def _enforced(cpu: str, host: Snapshot, stack: Stack) -> bool:
-    """Tell whether QEMU itself would be content: `enforce` is its own way to ask (AVX10's version counts, and is no bit)."""
-    try:
-        qemu_tables(f"{cpu},enforce=on", host, stack)
-    except QemuError:
-        return False
-    return True
-
-
-def _missing(cpu: str, host: Snapshot, stack: Stack, path: Path | None) -> tuple[Missing, ...]:
+def _missing(cpu: str, setup: Setup, path: Path | None) -> tuple[Missing, ...]:
     """Explain what QEMU denied. A CPU that says `enforce` is looked at without, one that forces features without force."""
-    forced = path is not None and bool(path.state.props["x-force-features"])
+    forced = path is not None and path.made.forced
     if path is None or forced:
-        path, _, _ = _resolve(f"{cpu},enforce=off,x-force-features=off", host, stack)
+        path, _, _ = _resolve(lenient(cpu), setup)
     if path is None:
         return ()
-    features = (by_bit(bit) or Feature(bit) for bit in denied(path.state))
+    features = (by_bit(bit) or Feature(bit) for bit in path.made.denied)
     return tuple(Missing(feature, forced, explain(feature, path)) for feature in features)
-
-
-def denied(state: CpuState) -> Iterator[Bit]:
-    """Yield the bits that QEMU denied, in QEMU's order."""
-    for row in catalog(state.release).words:
-        mask = state.filtered.get(row.name, 0)
-        yield from (Bit(row.word, position) for position in range(row.word.width) if mask >> position & 1)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import warnings
 
 import click
 
 from vcpuid.cli import streams
 from vcpuid.cli.lazy import LazyGroup
-from vcpuid.errors import VcpuidError
+from vcpuid.errors import RemarkWarning, VcpuidError
 
 VERBS = {
     "explain": "Tell a feature's fate: its value after each party, the rule that decided, what can be done.",
@@ -49,6 +50,11 @@ def cli() -> None:
     """
 
 
+def _say(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: str | None = None) -> None:
+    """Print what a public function has to say of its answer, as verbs print their remarks."""
+    print(f"vcpuid: {message}", file=sys.stderr)
+
+
 def main() -> None:
     """Run the command line; an error that vcpuid raises on purpose becomes one line on standard error and its exit status."""
     gc.set_threshold(100_000)  # of what a verb makes, hardly anything outlives its last reference; to look for it takes time
@@ -57,6 +63,8 @@ def main() -> None:
 
         register()
     streams.guard()
+    warnings.simplefilter("always", RemarkWarning)
+    warnings.showwarning = _say
     try:
         try:
             sys.exit(cli.main(standalone_mode=False) or 0)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, print_warnings, read_host, stack_options
 
 if TYPE_CHECKING:
     from vcpuid.answers.verdict import Verdict
     from vcpuid.hazards.rule import Hazard
-    from vcpuid.setup import Stack
 
 COLUMNS = ["what", "id", "about", "why", "do"]
 
@@ -25,9 +24,9 @@ COLUMNS = ["what", "id", "about", "why", "do"]
 @click.option(
     "--table", "table_source", metavar="TABLE", shell_complete=choices.hosts, help="Look for hazards in this table, or snapshot of a guest."
 )
-@stack_options
+@stack_options()
 @format_option
-def command(arguments: tuple[str, ...], table_source: str | None, stack: Callable[[Host], Stack], form: str) -> None:
+def command(arguments: tuple[str, ...], table_source: str | None, asked: Asked, form: str) -> None:
     """Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.
 
     CPU is what QEMU's -cpu takes. Hazards are of three kinds: "breaks" (a guest that believes its CPUID fails), "risk" and "note". A
@@ -41,31 +40,36 @@ def command(arguments: tuple[str, ...], table_source: str | None, stack: Callabl
         raise click.UsageError("give CPU and, if it is not this machine, HOST; or --table TABLE and, if it is to be compared, HOST")
     source = arguments[wanted] if len(arguments) > wanted else None
     if table_source is not None:
-        found = _hazards_of_table(table_source, source, stack)
+        found = _hazards_of_table(table_source, source, asked)
         emit(_sheet(None, found, form), form)
     else:
         host = read_host(source)
-        chosen = stack(host)
-        answer = verdict(arguments[0], host.snapshot, chosen)
+        setup = asked.setup(host)
+        answer = verdict(arguments[0], setup)
         found = () if answer.path is None else hazards.of_path(answer.path)
-        remarks = chosen.remarks if answer.path is None else answer.path.remarks
+        remarks = setup.remarks if answer.path is None else answer.path.remarks
         print_warnings(remarks)
-        told = {"kernel": chosen.kernel, "qemu": chosen.qemu, "machine": chosen.machine, "smp": chosen.smp, "remarks": list(remarks)}
+        software = {"kernel": setup.kernel.asked, "qemu": setup.vmm.asked, "machine": setup.machine, "smp": setup.smp}
+        told = {**software, "remarks": list(remarks)}
         emit(_sheet(answer, found, form, told), form)
         if not answer.runs:
             sys.exit(1)
     sys.exit(1 if any(hazard.rule.severity is hazards.Severity.BREAKS for hazard in found) else 0)
 
 
-def _hazards_of_table(table_source: str, source: str | None, stack: Callable[[Host], Stack]) -> tuple[Hazard, ...]:
+def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tuple[Hazard, ...]:
     from vcpuid import hazards
     from vcpuid.cpuid.parts import for_guest
 
     guest = read_host(table_source)
     table = for_guest(guest.snapshot, table_source)
-    host = None if source is None else read_host(source)
-    chosen = stack(host or guest)
-    return hazards.of_table(table, None if host is None else host.snapshot, chosen)
+    if source is None:
+        asked.has_no_effect("the table is checked by itself, on no host", "--smp", "--param", "--what-if", "--machine")
+        return hazards.of_table(table, stack=asked.stack(guest))
+    asked.has_no_effect("the table is given, and no QEMU makes it", "--smp")
+    setup = asked.setup(read_host(source))
+    print_warnings(setup.remarks)
+    return hazards.of_table(table, setup)
 
 
 def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str, stack: Mapping[str, object] | None = None) -> Sheet:

@@ -120,7 +120,7 @@ def _catalog(context: click.Context) -> Catalog:
     from vcpuid.live.installed import default_qemu
     from vcpuid.qemu.catalog import catalog
 
-    return catalog(releases.qemu(context.params.get("qemu_release") or default_qemu()))
+    return catalog(releases.qemu(context.params.get("qemu") or default_qemu()).tables)
 
 
 def _models(catalog: Catalog) -> Offers:
@@ -229,7 +229,7 @@ def kernels(context: click.Context, typed: str) -> Offers:
 @_completer
 def params(context: click.Context, typed: str) -> Offers:
     """NAME=VALUE: parameters of KVM's modules, in full or short, and facts of the machine."""
-    from vcpuid.kvm.params import MODULES, names
+    from vcpuid.params import MODULES, names
 
     name, equals, _ = typed.partition("=")
     modules = {short: module for module, known in MODULES.items() for short in known}

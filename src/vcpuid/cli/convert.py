@@ -7,8 +7,8 @@ import sys
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import read_cpus
 from vcpuid.cli.output import output_option
+from vcpuid.cli.setup import read_cpus
 from vcpuid.cli.streams import opened
 from vcpuid.cpuid.parts import TABLES
 from vcpuid.formats.writing import WRITABLE, losses, write

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import read_cpus
 from vcpuid.cli.output import Sheet, emit, emit_each, format_option
+from vcpuid.cli.setup import read_cpus
 from vcpuid.cli.tables import kind
 from vcpuid.cpuid.parts import TABLES, pick
 from vcpuid.cpuid.words import parse_leaf

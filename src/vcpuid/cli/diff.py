@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import Host, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, print_warnings, read_host, stack_options
 from vcpuid.cli.tables import kind
 from vcpuid.cpuid.parts import pick
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from vcpuid.answers.compare import Difference, Sides
     from vcpuid.cpuid import CpuidTable
     from vcpuid.decode import FieldChange
-    from vcpuid.setup import Stack
 
 D = TypeVar("D", "Difference", "FieldChange")
 COLUMNS = ["what", "host", "guest", "party", "why"]
@@ -43,7 +41,7 @@ COLUMNS = ["what", "host", "guest", "party", "why"]
     "--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels,
     help="The guest's kernel, for --flags.  [default: the guest's, else the host's]",
 )  # fmt: skip
-@stack_options
+@stack_options()
 @format_option
 def command(
     host_source: str,
@@ -53,7 +51,7 @@ def command(
     ignore: tuple[str, ...],
     flags: bool,
     guest_kernel: str | None,
-    stack: Callable[[Host], Stack],
+    asked: Asked,
     form: str,
 ) -> None:
     """Show what a guest's CPU has that its host's has not, and the reverse, each with the party that caused it.
@@ -73,13 +71,18 @@ def command(
         raise click.UsageError("--ignore is not for --flags")
     host = read_host(host_source)
     guest = None if guest_source is None else read_host(guest_source).snapshot
-    chosen = stack(host)
     ignore = () if flags else ignore or (decode.CPU,)
     if by == "field" and not flags:
-        other = guest or guest_snapshot(resolve(cpu or "host", host=host.snapshot, stack=chosen))
+        if guest is not None:
+            asked.has_no_effect("with --by field two dumps are held against each other, and no party is asked for")
+            other = guest
+        else:
+            path = resolve(cpu or "host", host=asked.setup(host))
+            print_warnings(path.remarks)
+            other = guest_snapshot(path)
         sheet = _fields(pick(host.snapshot, None, host_source), pick(other, None, guest_source), ignore)
     else:
-        both = compare.sides(host.snapshot, guest, cpu, chosen)
+        both = compare.sides(asked.setup(host), guest, cpu)
         print_warnings(both.path.remarks)
         if flags:
             found, what = by_flag(both, guest_kernel), "flags"
@@ -128,8 +131,6 @@ def _fields(host: tuple[str, CpuidTable], guest: tuple[str, CpuidTable], ignore:
 
 def _differences(both: Sides, found: list[Difference], what: str, ignore: tuple[str, ...]) -> Sheet:
     """Lay out in what guest and host differ, and who caused it."""
-    chosen = both.path.stack
-    cpu = f"{both.path.cpu}{' (guessed)' if both.guessed else ''}"
     counted = _counted(found, ignore, [both.path.host.raw, both.guest.raw])
     left_out = len(found) - len(counted)
     rows = [_row(difference) for difference in counted]
@@ -140,15 +141,13 @@ def _differences(both: Sides, found: list[Difference], what: str, ignore: tuple[
             "cpu": both.path.cpu,
             "guessed": both.guessed,
             "observed": both.observed,
-            "kernel": chosen.kernel,
-            "qemu": chosen.qemu,
-            "machine": chosen.machine,
+            **both.path.software(),
             "ignored": list(ignore),
             "left_out": left_out,
             "differences": rows,
         },
         lines=[" ".join(str(row[column]) for column in COLUMNS[:4]) for row in rows],
-        head=[f"-cpu {cpu}, QEMU {chosen.qemu}, {chosen.machine}, Linux {chosen.kernel}", ""],
+        head=[both.path.headline(" (guessed)" if both.guessed else ""), ""],
         foot=_foot(what, len(counted), left_out, ignore),
         styles={"what": "bold"},
     )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import Host, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
 
 if TYPE_CHECKING:
     from vcpuid.answers.explain import Explanation, Reason, Stage
-    from vcpuid.setup import Stack
 
 
 @click.command(name="explain")
@@ -22,9 +20,9 @@ if TYPE_CHECKING:
 @cpu_option
 @host_option
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
-@stack_options
+@stack_options()
 @format_option
-def command(feature: str, cpu: str, source: str | None, no_probe: bool, stack: Callable[[Host], Stack], form: str) -> None:
+def command(feature: str, cpu: str, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
     """Tell a feature's fate: its value after each party, the rule that decided, what can be done.
 
     FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities, or a line of QEMU's log such as 'CPUID.07H:EBX.avx2 [bit 5]'.
@@ -36,8 +34,7 @@ def command(feature: str, cpu: str, source: str | None, no_probe: bool, stack: C
 
     wanted = find(feature)
     host = read_host(source)
-    chosen = stack(host)
-    path = resolve(cpu, host=host.snapshot, stack=chosen, probe=None if no_probe else probe_for(host))
+    path = resolve(cpu, host=asked.setup(host), probe=None if no_probe else probe_for(host))
     explanation = explain(wanted, path)
     print_warnings(path.remarks)
     emit(sheet(explanation), form)
@@ -46,13 +43,13 @@ def command(feature: str, cpu: str, source: str | None, no_probe: bool, stack: C
 
 def sheet(explanation: Explanation) -> Sheet:
     """Lay an explanation out."""
-    feature, stack = explanation.feature, explanation.path.stack
+    feature = explanation.feature
     where = f"  {feature.bit}" if feature.bit is not None else ""
     return Sheet(
         columns=["party", "value", "known", "why"],
         rows=[_row(stage) for stage in explanation.stages],
         data=explanation.as_dict(),
-        head=[f"{feature.name}{where}", f"-cpu {explanation.path.cpu}, QEMU {stack.qemu}, {stack.machine}, Linux {stack.kernel}", ""],
+        head=[f"{feature.name}{where}", explanation.path.headline(), ""],
         foot=[
             "",
             explanation.verdict,

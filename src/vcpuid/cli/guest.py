@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
-from vcpuid.cli.common import Host, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
 
 if TYPE_CHECKING:
     from vcpuid.answers.explain import Explanation
-    from vcpuid.setup import Stack
 
 
 @click.command(name="guest")
 @cpu_option
 @host_option
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
-@stack_options
+@stack_options()
 @format_option
-def command(cpu: str, source: str | None, no_probe: bool, stack: Callable[[Host], Stack], form: str) -> None:
+def command(cpu: str, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
     """Show the guest's CPU as a whole: flags gained and lost against the host, by party.
 
     With --format lines, a snapshot of the guest: what its CPUID returns (RAW), the table set (TAB) and kept (GOT). vcpuid reads it back
@@ -32,8 +30,7 @@ def command(cpu: str, source: str | None, no_probe: bool, stack: Callable[[Host]
     from vcpuid.path.pipeline import guest_snapshot, resolve
 
     host = read_host(source)
-    chosen = stack(host)
-    path = resolve(cpu, host=host.snapshot, stack=chosen, probe=None if no_probe else probe_for(host))
+    path = resolve(cpu, host=asked.setup(host), probe=None if no_probe else probe_for(host))
     print_warnings((*path.remarks, *path.warnings))
     found = survey(path)
     rows = [
@@ -45,15 +42,13 @@ def command(cpu: str, source: str | None, no_probe: bool, stack: Callable[[Host]
         rows=rows,
         data={
             "cpu": cpu,
-            "kernel": chosen.kernel,
-            "qemu": chosen.qemu,
-            "machine": chosen.machine,
+            **path.software(),
             "warnings": list(path.warnings),
             "flags": [feature.name for feature in found.seen],
             "changes": rows,
         },
         lines=format_snapshot(guest_snapshot(path)),
-        head=[f"-cpu {cpu}, QEMU {chosen.qemu}, {chosen.machine}, Linux {chosen.kernel}", ""],
+        head=[path.headline(), ""],
         foot=["", f"The guest sees {len(found.seen)} features: " + " ".join(feature.name for feature in found.seen)],
         styles={"feature": "bold"},
     )

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import Host, host_option, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, host_option, print_warnings, read_host, stack_options
 from vcpuid.cpuid.parts import for_guest
 
 if TYPE_CHECKING:
     from vcpuid.cpuid import CpuidTable
-    from vcpuid.setup import Stack
     from vcpuid.software.hyperv import Offer
 
 
@@ -27,9 +25,9 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @host_option
 @click.option("--fields", "decoded", is_flag=True, help="Decode the leaves field by field instead.")
-@stack_options
+@stack_options()
 @format_option
-def command(table: str | None, cpu: str, source: str | None, decoded: bool, stack: Callable[[Host], Stack], form: str) -> None:
+def command(table: str | None, cpu: str, source: str | None, decoded: bool, asked: Asked, form: str) -> None:
     """Tell which Hyper-V enlightenments Windows finds, what each needs, and what it loses without.
 
     With TABLE, that table's leaves 40000000 to 40000082; else those that QEMU makes of --cpu on --host. Exit status 0 where the table
@@ -37,7 +35,11 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, stac
     """
     from vcpuid.software.hyperv import fields, offers, present, recommended_but_missing
 
-    subject, head = (for_guest(read_host(table).snapshot, table), table) if table is not None else _of_path(cpu, source, stack)
+    if table is not None:
+        asked.has_no_effect("TABLE is given, and no QEMU makes it")
+        subject, head = for_guest(read_host(table).snapshot, table), table
+    else:
+        subject, head = _of_path(cpu, source, asked)
     missing = recommended_but_missing(subject)
     if decoded:
         rows: list[dict[str, object]] = [field._asdict() for field in fields(subject)]
@@ -61,14 +63,13 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, stac
     sys.exit(1 if missing or not present(subject) else 0)
 
 
-def _of_path(cpu: str, source: str | None, stack: Callable[[Host], Stack]) -> tuple[CpuidTable, str]:
+def _of_path(cpu: str, source: str | None, asked: Asked) -> tuple[CpuidTable, str]:
     from vcpuid.path.pipeline import guest_view, resolve
 
     host = read_host(source)
-    chosen = stack(host)
-    path = resolve(cpu, host=host.snapshot, stack=chosen)
+    path = resolve(cpu, host=asked.setup(host))
     print_warnings((*path.remarks, *path.warnings))
-    return guest_view(path), f"-cpu {cpu}, QEMU {chosen.qemu}, {chosen.machine}, Linux {chosen.kernel}"
+    return guest_view(path), path.headline()
 
 
 def _row(one: Offer) -> dict[str, object]:

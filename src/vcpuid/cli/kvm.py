@@ -8,12 +8,13 @@ from typing import Literal
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import host_argument, kernel_of, number, parse_params, read_host
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, host_argument, kernel_options, number, print_warnings, read_host, stack_options
 from vcpuid.cli.tables import print_table
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot, words
 from vcpuid.cpuid.parts import for_guest
 from vcpuid.errors import InputError
+from vcpuid.setup import Setup
 
 MODES: dict[str, Literal[16, 32, 64]] = {"16": 16, "32": 32, "64": 64}
 
@@ -25,44 +26,32 @@ def command() -> None:
     """KVM's part: what it supports, keeps and answers."""
 
 
-def kernel_options(verb: click.decorators.FC) -> click.decorators.FC:
-    """Add the options that say which kernel and which settings."""
-    kernel = click.option(
-        "--kernel", metavar="RELEASE", shell_complete=choices.kernels, help="The kernel's release.  [default: the host's]"
-    )
-    param = click.option(
-        "--param", "params", multiple=True, metavar="NAME=VALUE", shell_complete=choices.params,
-        help="A parameter of KVM's modules; may be repeated.",
-    )  # fmt: skip
-    return kernel(param(verb))
-
-
 @command.command()
 @host_argument
 @click.option("--check", is_flag=True, help="Hold the host's own KVM against the model and name every bit that differs.")
 @kernel_options
 @format_option
-def supported(source: str | None, check: bool, kernel: str | None, params: tuple[str, ...], form: str) -> None:
+def supported(source: str | None, check: bool, asked: Asked, form: str) -> None:
     """Print what KVM_GET_SUPPORTED_CPUID answers on HOST: as observed where HOST tells it and no --kernel is given, else modelled."""
     from vcpuid import kvm
 
     host = read_host(source)
+    setup = asked.setup(host)
+    print_warnings(setup.remarks)
     if check:
-        _check(host.snapshot, kernel or kernel_of(host), params, form)
-        return
-    observed = host.snapshot.supported
-    if observed is not None and kernel is None and not params:
-        print_table(observed, "SUP", form)
+        _check(host.snapshot, setup, form)
+    elif host.snapshot.supported is not None and not asked.given:
+        print_table(host.snapshot.supported, "SUP", form)
     else:
-        print_table(kvm.supported(host.snapshot, kernel or kernel_of(host), parse_params(params)).table, "SUP", form)
+        print_table(kvm.supported(setup).table, "SUP", form)
 
 
-def _check(snapshot: Snapshot, kernel: str, params: tuple[str, ...], form: str) -> None:
+def _check(snapshot: Snapshot, setup: Setup, form: str) -> None:
     from vcpuid.answers.patched import differences
 
     if snapshot.supported is None:
         raise InputError("HOST does not tell what its KVM supports (no SUP lines): there is nothing to check")
-    found = differences(snapshot, kernel, parse_params(params))
+    found = differences(snapshot, setup)
     rows: list[dict[str, object]] = [
         {
             "bit": str(d.bit),
@@ -74,6 +63,7 @@ def _check(snapshot: Snapshot, kernel: str, params: tuple[str, ...], form: str) 
         }
         for d in found
     ]
+    kernel = setup.kernel.asked
     verdict = (
         f"{len(found)} bits differ from Linux {kernel}'s KVM" if found else f"KVM answers as the model of Linux {kernel} does, bit for bit"
     )
@@ -85,16 +75,17 @@ def _check(snapshot: Snapshot, kernel: str, params: tuple[str, ...], form: str) 
 @host_argument
 @kernel_options
 @format_option
-def emulated(source: str | None, kernel: str | None, params: tuple[str, ...], form: str) -> None:
+def emulated(source: str | None, asked: Asked, form: str) -> None:
     """Print what KVM_GET_EMULATED_CPUID answers on HOST: as observed where HOST tells it and no --kernel is given, else modelled."""
     from vcpuid import kvm
 
     host = read_host(source)
-    observed = host.snapshot.emulated
-    if observed is not None and kernel is None and not params:
-        print_table(observed, "EMU", form)
+    setup = asked.setup(host)
+    print_warnings(setup.remarks)
+    if host.snapshot.emulated is not None and not asked.given:
+        print_table(host.snapshot.emulated, "EMU", form)
     else:
-        print_table(kvm.emulated(host.snapshot, kernel or kernel_of(host)).table, "EMU", form)
+        print_table(kvm.emulated(setup).table, "EMU", form)
 
 
 @command.command(name="set")
@@ -103,31 +94,32 @@ def emulated(source: str | None, kernel: str | None, params: tuple[str, ...], fo
 @click.option("--no-apic", is_flag=True, help="The vCPU's APIC is globally disabled.")
 @kernel_options
 @format_option
-def set_(source: str, cr4: int, no_apic: bool, kernel: str | None, params: tuple[str, ...], form: str) -> None:
+def set_(source: str, cr4: int, no_apic: bool, asked: Asked, form: str) -> None:
     """Print what a vCPU keeps of TABLE after KVM_SET_CPUID2, as KVM_GET_CPUID2 gives it back; exit 1 where KVM refuses."""
     from vcpuid import kvm
 
     host = read_host(source)
     table = for_guest(host.snapshot, source)
-    result = kvm.set_cpuid(
-        table, host=host.snapshot, kernel=kernel or kernel_of(host), cr4=cr4, apic=not no_apic, params=parse_params(params)
-    )
+    setup = asked.setup(host)
+    print_warnings(setup.remarks)
+    result = kvm.set_cpuid(table, host=setup, cr4=cr4, apic=not no_apic)
     print_table(result.table, "GOT", form)
 
 
 @command.command()
 @table_argument
 @click.argument("leaves", metavar="LEAF[.INDEX]...", nargs=-1, required=True, shell_complete=choices.leaves)
-@kernel_options
+@stack_options("qemu", "machine", "smp", "params", "what_if")
 @format_option
-def lookup(source: str, leaves: tuple[str, ...], kernel: str | None, params: tuple[str, ...], form: str) -> None:
+def lookup(source: str, leaves: tuple[str, ...], asked: Asked, form: str) -> None:
     """Print what a guest's CPUID returns for leaves of TABLE, by KVM's rules for missing and out-of-range leaves."""
     from vcpuid import kvm
 
     host = read_host(source)
     table = for_guest(host.snapshot, source)
-    release = kernel or kernel_of(host)
-    entries = [Entry(f, i, 0, *kvm.lookup(table, f, i, kernel=release)) for f, i in map(parse_leaf, leaves)]
+    setup = asked.setup(host)
+    print_warnings(setup.remarks)
+    entries = [Entry(f, i, 0, *kvm.lookup(table, f, i, kernel=setup.kernel)) for f, i in map(parse_leaf, leaves)]
     print_table(CpuidTable(entries), "GUEST", form)
 
 

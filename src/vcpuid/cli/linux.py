@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import Host, cpu_option, host_argument, parse_params, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.setup import Stack
+from vcpuid.cli.setup import Asked, cpu_option, host_argument, print_warnings, read_host, stack_options
 
 
 @click.group(name="linux")
@@ -23,24 +20,26 @@ def command() -> None:
 @cpu_option
 @click.option("--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel.  [default: the host's]")
 @click.option("--guest-cmdline", default="", metavar="TEXT", help="The guest kernel's command line, such as mitigations=off.")
-@stack_options
+@stack_options()
 @format_option
-def flags(
-    source: str | None, guest: bool, cpu: str, guest_kernel: str | None, guest_cmdline: str, stack: Callable[[Host], Stack], form: str
-) -> None:
+def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, guest_cmdline: str, asked: Asked, form: str) -> None:
     """Print the flags, bugs and VMX flags that /proc/cpuinfo shows on HOST, by the rules of its kernel and in that kernel's order."""
-    from vcpuid.kvm.params import split
     from vcpuid.linux import cpuinfo
     from vcpuid.path.pipeline import guest_snapshot, resolve
+    from vcpuid.setup import Setup, Stack
 
     host = read_host(source, kvm=guest)
-    chosen = stack(host)
     if guest:
-        path = resolve(cpu, host=host.snapshot, stack=chosen)
-        print_warnings((*path.remarks, *path.warnings))
-        info = cpuinfo(guest_snapshot(path), guest_kernel or chosen.kernel, parse_params((f"cmdline={guest_cmdline}",)))
+        path = resolve(cpu, host=asked.setup(host))
+        kernel = Stack(guest_kernel or path.setup.kernel.asked, params={"cmdline": guest_cmdline})
+        inside = Setup.of(guest_snapshot(path), kernel)
+        print_warnings(dict.fromkeys((*path.remarks, *path.warnings, *inside.remarks)))
+        info = cpuinfo(inside)
     else:
-        info = cpuinfo(host.snapshot, chosen.kernel, split(chosen.params)[1])
+        asked.has_no_effect("these are the host's own flags; --guest asks for a guest's", "--qemu", "--machine", "--smp")
+        setup = asked.setup(host)
+        print_warnings(setup.remarks)
+        info = cpuinfo(setup)
     data = {"flags": list(info.flags), "bugs": list(info.bugs), "vmx flags": list(info.vmx_flags)}
     rows: list[dict[str, object]] = [{"line": line, "names": " ".join(names)} for line, names in data.items()]
     emit(Sheet(["line", "names"], rows, data, lines=[f"{line}: {' '.join(names)}" for line, names in data.items()]), form)

@@ -8,6 +8,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import print_warnings
 from vcpuid.cpuid.features import Feature
 from vcpuid.releases import KERNELS
 
@@ -34,11 +35,13 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
     from vcpuid.cpuid.card import card, look_up
     from vcpuid.cpuid.names import all_features
     from vcpuid.cpuid.notes import notes
-    from vcpuid.releases import kernel as kernel_tables
+    from vcpuid.releases import linux
 
     if bool(texts) == everything:
         raise click.UsageError("give a NAME, or --all")
-    tables = kernel_tables(kernel)
+    release = linux(kernel)
+    print_warnings(() if release.remark is None else (release.remark,))
+    tables = release.tables
     found = all_features() if everything else tuple(dict.fromkeys(f for text in texts for f in look_up(text, tables)))
     if form == "table" and len(found) <= CARDS:
         for feature in found:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import Host, host_option, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, host_option, print_warnings, read_host, stack_options
 from vcpuid.errors import UnavailableError
-from vcpuid.setup import Stack
 
 if TYPE_CHECKING:
     from vcpuid.cpuid import CpuidTable
@@ -34,11 +33,11 @@ if TYPE_CHECKING:
     help="Hide a feature from the guest's table, or 'all'; may be repeated.",
 )  # fmt: skip
 @click.option("--no-guest", is_flag=True, help="Try this process alone.")
-@stack_options
+@stack_options()
 @format_option
 def command(
     features: tuple[str, ...], cpu: str | None, source: str | None, table_source: str | None, force: tuple[str, ...],
-    hide: tuple[str, ...], no_guest: bool, stack: Callable[[Host], Stack], form: str,
+    hide: tuple[str, ...], no_guest: bool, asked: Asked, form: str,
 ) -> None:  # fmt: skip
     """Try instructions, in this process and in a real guest, and hold what works against what CPUID shows.
 
@@ -53,7 +52,7 @@ def command(
         raise click.UsageError("--no-guest leaves no use for a guest's table")
     tried = probe.instructions_of(features)
     here = probe.process(tried)
-    inside = [] if no_guest else _guest(lambda: _table(cpu or "host", source, table_source, stack), force, hide, tried)
+    inside = [] if no_guest else _guest(lambda: _table(cpu or "host", source, table_source, asked), force, hide, tried)
     emit(_sheet(here, inside), form)
     sys.exit(1 if any(outcome.verdict == probe.HAZARD for outcome in (*here, *inside)) else 0)
 
@@ -71,17 +70,19 @@ def _guest(table: Callable[[], CpuidTable], force: Sequence[str], hide: Sequence
         return []
 
 
-def _table(cpu: str, source: str | None, table_source: str | None, stack: Callable[[Host], Stack]) -> CpuidTable:
+def _table(cpu: str, source: str | None, table_source: str | None, asked: Asked) -> CpuidTable:
     """Return the table that the guest is to get, before bits are forced or hidden."""
     from vcpuid.cpuid.parts import for_guest
-    from vcpuid.path.pipeline import qemu_tables
+    from vcpuid.kvm.answers import kvm_says
+    from vcpuid.vmm.qemu import QEMU
 
     if table_source is not None:
+        asked.has_no_effect("the table is given, and no QEMU makes it")
         return for_guest(read_host(table_source).snapshot, table_source)
     host = read_host(source)
-    chosen = stack(host)
-    made = qemu_tables(cpu, host.snapshot, chosen)
-    print_warnings((*chosen.remarks, *made.warnings))
+    setup = asked.setup(host)
+    made = QEMU.make(cpu, setup, kvm_says(setup))
+    print_warnings((*setup.remarks, *made.warnings))
     return made.tables[0]
 
 

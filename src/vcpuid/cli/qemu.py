@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import Host, host_argument, print_warnings, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, host_argument, print_warnings, read_host, stack_options
 from vcpuid.cli.tables import print_table
-from vcpuid.setup import Stack
 
 
 @click.group(name="qemu")
@@ -21,18 +19,17 @@ def command() -> None:
 
 @command.command()
 @host_argument
-@stack_options
+@stack_options("smp")
 @format_option
-def models(source: str | None, stack: Callable[[Host], Stack], form: str) -> None:
+def models(source: str | None, asked: Asked, form: str) -> None:
     """List QEMU's CPU models: which run on HOST, and which features stand in the way of the others."""
     from vcpuid import qemu
-    from vcpuid.path.pipeline import kvm_host
+    from vcpuid.kvm.answers import kvm_says
 
     host = read_host(source)
-    chosen = stack(host)
-    print_warnings(chosen.remarks)
-    xcr0 = kvm_host(host.snapshot, chosen).xcr0
-    found = qemu.models(host.snapshot, chosen.qemu, chosen.machine, kernel=chosen.kernel, params=chosen.params, xcr0=xcr0)
+    setup = asked.setup(host)
+    print_warnings(setup.remarks)
+    found = qemu.models(setup, xcr0=kvm_says(setup).xcr0)
     rows: list[dict[str, object]] = [
         {
             "model": model.name,
@@ -49,18 +46,17 @@ def models(source: str | None, stack: Callable[[Host], Stack], form: str) -> Non
 @command.command()
 @click.argument("cpu", metavar="CPU", shell_complete=choices.cpus)
 @host_argument
-@stack_options
+@stack_options("smp")
 @format_option
-def expand(cpu: str, source: str | None, stack: Callable[[Host], Stack], form: str) -> None:
+def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
     """Print every property of CPU on HOST, as the monitor's query-cpu-model-expansion (full) gives them."""
-    from vcpuid.path.pipeline import kvm_host
+    from vcpuid.kvm.answers import kvm_says
     from vcpuid.qemu.expansion import expansion
 
     host = read_host(source)
-    chosen = stack(host)
-    print_warnings(chosen.remarks)
-    kvm = kvm_host(host.snapshot, chosen)
-    found = expansion(cpu, host.snapshot, chosen.qemu, chosen.machine, kernel=chosen.kernel, params=chosen.params, xcr0=kvm.xcr0)
+    setup = asked.setup(host)
+    print_warnings(setup.remarks)
+    found = expansion(cpu, setup, xcr0=kvm_says(setup).xcr0)
     rows: list[dict[str, object]] = [{"property": name, "value": value} for name, value in found.items()]
     emit(Sheet(["property", "value"], rows, found), form)
 
@@ -69,19 +65,20 @@ def expand(cpu: str, source: str | None, stack: Callable[[Host], Stack], form: s
 @click.argument("cpu", metavar="CPU", shell_complete=choices.cpus)
 @host_argument
 @click.option("--vcpu", type=click.IntRange(min=0), default=0, show_default=True, help="Which vCPU's table.")
-@stack_options
+@stack_options()
 @format_option
-def table(cpu: str, source: str | None, vcpu: int, stack: Callable[[Host], Stack], form: str) -> None:
+def table(cpu: str, source: str | None, vcpu: int, asked: Asked, form: str) -> None:
     """Print the entries that QEMU hands to KVM_SET_CPUID2 for -cpu CPU; exit 1, with QEMU's own message, where QEMU refuses."""
     from vcpuid.errors import InputError
-    from vcpuid.path.pipeline import qemu_tables
+    from vcpuid.kvm.answers import kvm_says
+    from vcpuid.vmm.qemu import QEMU
 
     host = read_host(source)
-    chosen = stack(host)
-    made = qemu_tables(cpu, host.snapshot, chosen)
-    print_warnings((*chosen.remarks, *made.warnings))
+    setup = asked.setup(host)
+    made = QEMU.make(cpu, setup, kvm_says(setup))
+    print_warnings((*setup.remarks, *made.warnings))
     if vcpu >= len(made.tables):
-        raise InputError(f"there is no vCPU {vcpu}: -smp {chosen.smp} makes {len(made.tables)}")
+        raise InputError(f"there is no vCPU {vcpu}: -smp {setup.smp} makes {len(made.tables)}")
     print_table(made.tables[vcpu], "TAB", form)
 
 

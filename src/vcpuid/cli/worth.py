@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.common import Host, cpu_option, host_option, number, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, Host, cpu_option, host_option, number, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cpuid.parts import for_guest
 from vcpuid.releases import KERNELS
 
 if TYPE_CHECKING:
-    from vcpuid.setup import Stack
     from vcpuid.software import SoftwareCpu
     from vcpuid.software.glibc import Glibc, Pick
 
@@ -32,11 +31,11 @@ COLUMNS = ["topic", "item", "value", "why"]
     "--guest-kernel", default=KERNELS[-1], show_default=True, metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel."
 )
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
-@stack_options
+@stack_options()
 @format_option
 def command(
     table: str | None, cpu: str, source: str | None, release: str | None, hwcaps: str, xcr0: int | None, guest_kernel: str,
-    no_probe: bool, stack: Callable[[Host], Stack], form: str,
+    no_probe: bool, asked: Asked, form: str,
 ) -> None:  # fmt: skip
     """Tell what a guest's flags are worth to its software: levels, string functions, crypto, clocks.
 
@@ -50,10 +49,11 @@ def command(
     guest: SoftwareCpu
     host: SoftwareCpu | None = None
     if table is not None:
+        asked.has_no_effect("TABLE is given, and no QEMU makes it")
         guest, head = software_cpu(for_guest(read_host(table).snapshot, table), guest_kernel, xcr0), table
         host = software_cpu(read_host(source).snapshot.raw, guest_kernel) if source is not None else None
     else:
-        guest, host, head = _of_path(cpu, read_host(source), stack, no_probe, guest_kernel, xcr0)
+        guest, host, head = _of_path(cpu, read_host(source), asked, no_probe, guest_kernel, xcr0)
     found = [glibc(guest, one, hwcaps) for one in ([release] if release else RELEASES)]
     functions = (row for one in found for row in _glibc(one, _silicon(host, one.release)))
     rows: list[Mapping[str, str]] = [*_levels(guest), *functions, *_kernel(guest)]
@@ -64,17 +64,15 @@ def command(
 
 
 def _of_path(
-    cpu: str, host: Host, stack: Callable[[Host], Stack], no_probe: bool, kernel: str, xcr0: int | None
+    cpu: str, host: Host, asked: Asked, no_probe: bool, kernel: str, xcr0: int | None
 ) -> tuple[SoftwareCpu, SoftwareCpu | None, str]:
     from vcpuid.path.pipeline import guest_view, resolve
     from vcpuid.software import software_cpu
 
-    chosen = stack(host)
-    path = resolve(cpu, host=host.snapshot, stack=chosen, probe=None if no_probe else probe_for(host))
+    path = resolve(cpu, host=asked.setup(host), probe=None if no_probe else probe_for(host))
     print_warnings((*path.remarks, *path.warnings))
     silicon = software_cpu(host.snapshot.raw, kernel) if host.snapshot.raw else None
-    head = f"-cpu {cpu}, QEMU {chosen.qemu}, {chosen.machine}, Linux {chosen.kernel}"
-    return software_cpu(guest_view(path), kernel, xcr0), silicon, head
+    return software_cpu(guest_view(path), kernel, xcr0), silicon, path.headline()
 
 
 def _silicon(host: SoftwareCpu | None, release: str) -> frozenset[str] | None:

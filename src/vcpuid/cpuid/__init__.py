@@ -1,6 +1,6 @@
 """The vocabulary: what CPUID answers, where features live, what they are called. Values only, no input or output."""
 
-from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, CpuidTable, Entry, MsrTable, Registers, Snapshot, vendor_name
+from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, CpuidTable, Entry, MsrTable, Registers, Snapshot, brand_string, vendor_name
 from vcpuid.cpuid.words import Bit, CpuidWord, LinuxWord, MsrWord, Register, Word, parse_bit
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Registers",
     "Snapshot",
     "Word",
+    "brand_string",
     "parse_bit",
     "vendor_name",
 ]

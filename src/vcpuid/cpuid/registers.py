@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from functools import cached_property
+from hashlib import blake2b
+from itertools import chain
+from struct import pack
 from typing import NamedTuple, overload
 
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, CpuidWord
 
 SIGNIFICANT_INDEX = 1
@@ -114,6 +118,10 @@ class CpuidTable(Sequence[Entry]):
             for register, value in zip(REGISTERS, entry[3:], strict=True)
         }
 
+    def packed(self) -> bytes:
+        """Return the entries as bytes, for digests: their number, then seven little-endian 32-bit words each."""
+        return pack(f"<{1 + 7 * len(self._entries)}I", len(self._entries), *chain.from_iterable(self._entries))
+
     @overload
     def __getitem__(self, position: int) -> Entry: ...
     @overload
@@ -132,6 +140,9 @@ class CpuidTable(Sequence[Entry]):
 
     def __hash__(self) -> int:
         return hash(self._entries)
+
+    def __reduce__(self) -> tuple[type[CpuidTable], tuple[tuple[Entry, ...]]]:
+        return CpuidTable, (self._entries,)
 
     def __repr__(self) -> str:
         return f"CpuidTable({len(self._entries)} entries)"
@@ -167,7 +178,13 @@ class MsrTable(Mapping[int, int]):
         return f"MsrTable({', '.join(f'{i:x}: {v:x}' for i, v in self._values.items())})"
 
 
-@dataclass(frozen=True, slots=True)
+_NO_TEXT: Mapping[str, str] = FrozenMap()
+_NO_NAMES: Mapping[str, bool] = FrozenMap()
+_READ_OF_CPUINFO = ("flags", "vmx_flags", "bugs")
+"""The lines of /proc/cpuinfo that rules read; the model's name, say, is for people."""
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What one machine tells of its CPU; parts it did not tell are None or empty.
 
@@ -177,6 +194,9 @@ class Snapshot:
     a CPU template tell of by name, without any CPUID, and whether the CPU has them; `table` a table made for KVM_SET_CPUID2; `kept`
     what KVM_GET_CPUID2 gave back after `table` (or, without one, `supported`) was handed to KVM_SET_CPUID2, and `set_result` that call's
     return value. `cpu` and `kernel` say where it was taken; `notes` are free lines.
+
+    It is immutable and can be pickled. Two snapshots are equal where all of this is; `fingerprint` is the same where the rules cannot tell
+    them apart, and is what hashes and caches go by.
     """
 
     raw: CpuidTable = field(default_factory=CpuidTable)
@@ -184,9 +204,9 @@ class Snapshot:
     emulated: CpuidTable | None = None
     hyperv: CpuidTable | None = None
     msrs: MsrTable = field(default_factory=MsrTable)
-    cpuinfo: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    params: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    named: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
+    cpuinfo: Mapping[str, str] = _NO_TEXT
+    params: Mapping[str, str] = _NO_TEXT
+    named: Mapping[str, bool] = _NO_NAMES
     table: CpuidTable | None = None
     kept: CpuidTable | None = None
     set_result: int | None = None
@@ -194,11 +214,39 @@ class Snapshot:
     kernel: str | None = None
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("cpuinfo", "params", "named"):
+            given = getattr(self, name)
+            if not isinstance(given, FrozenMap):
+                object.__setattr__(self, name, FrozenMap(given))
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits over what the parties' rules read: KVM's and the processor's tables, MSRs, flags, parameters, the kernel.
+
+        It is the same in every process and on every machine. Where a snapshot was taken, notes, and tables made for guests do not count.
+        """
+        digest = blake2b(digest_size=16)
+        for table in (self.raw, self.supported, self.emulated, self.hyperv):
+            digest.update(b"-" if table is None else table.packed())
+        lines = tuple((name, self.cpuinfo[name]) for name in _READ_OF_CPUINFO if name in self.cpuinfo)
+        digest.update(repr((sorted(self.msrs.items()), lines, sorted(self.params.items()), self.kernel)).encode())
+        return digest.hexdigest()
+
     @property
     def vendor(self) -> str:
         """The twelve characters of leaf 0, for example GenuineIntel; empty where leaf 0 is not known."""
         leaf0 = self.raw.get(0) or (self.supported.get(0) if self.supported is not None else None)
         return "" if leaf0 is None else vendor_name(leaf0.registers)
+
+
+def brand_string(table: CpuidTable) -> str:
+    """Spell the processor's name of leaves 0x80000002 to 0x80000004 up to its first zero character, blanks around it included."""
+    registers = (value for function in (0x80000002, 0x80000003, 0x80000004) for value in table.registers(function))
+    return b"".join(value.to_bytes(4, "little") for value in registers).split(b"\0")[0].decode("latin-1")
 
 
 def vendor_name(leaf: Registers) -> str:

@@ -16,8 +16,8 @@ are skipped. Ahead of the first fact, any other line is a note and is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from types import MappingProxyType
 
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.parts import TABLE_KINDS
 from vcpuid.cpuid.registers import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.errors import InputError
@@ -174,9 +174,9 @@ class _Reader:
             raw=CpuidTable(self.raw.values()),
             **tables,
             msrs=MsrTable(self.msrs, self.refused),
-            cpuinfo=MappingProxyType(self.pairs["CPUINFO"]),
-            params=MappingProxyType(self.pairs["PARAM"]),
-            named=MappingProxyType({name: _HAS[value] for name, value in self.pairs["NAMED"].items()}),
+            cpuinfo=FrozenMap(self.pairs["CPUINFO"]),
+            params=FrozenMap(self.pairs["PARAM"]),
+            named=FrozenMap({name: _HAS[value] for name, value in self.pairs["NAMED"].items()}),
             set_result=self.set_result,
             cpu=self.head.get("CPU"),
             kernel=self.head.get("KERNEL"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from vcpuid.cpuid import CpuidTable, MsrWord, Snapshot, Word
+from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.hazards import features, leaves, migration, security, topology, xsave
 from vcpuid.hazards.rule import Hazard, HazardRule, Severity
 from vcpuid.hazards.view import View
 from vcpuid.path.pipeline import Path
-from vcpuid.setup import Stack
+from vcpuid.setup import Setup, Stack
 
 __all__ = ["RULES", "Hazard", "HazardRule", "Severity", "View", "find", "of_path", "of_table"]
 
@@ -16,16 +16,18 @@ RULES = (*features.RULES, *xsave.RULES, *leaves.RULES, *topology.RULES, *securit
 
 def of_path(path: Path) -> tuple[Hazard, ...]:
     """Find what will hurt the guest of a resolved path."""
-    msrs: dict[Word, int] = {word: value for word, value in path.trace.step("qemu").after.items() if isinstance(word, MsrWord)}
-    return find(View(path.tables[0], path.stack, path.host, path.state, msrs, path.tables[1:]))
+    return find(View(path.tables[0], path.setup, path.host, path.made, path.made.msrs, path.tables[1:]))
 
 
-def of_table(table: CpuidTable, host: Snapshot | None = None, stack: Stack | None = None) -> tuple[Hazard, ...]:
+def of_table(table: CpuidTable, host: Snapshot | Setup | None = None, stack: Stack | None = None) -> tuple[Hazard, ...]:
     """Find what will hurt a guest with this table, on `host` where one is given; of the guest's feature MSRs nothing is known.
+
+    `stack` is the software, where `host` is no Setup, which holds it.
 
     Raises InputError for a host or a stack that makes no sense.
     """
-    return find(View(table, stack or Stack(), host))
+    setup = host if isinstance(host, Setup) else Setup.of(Snapshot() if host is None else host, stack)
+    return find(View(table, setup, None if host is None else setup.host))
 
 
 def find(view: View) -> tuple[Hazard, ...]:

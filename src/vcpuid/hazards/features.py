@@ -11,7 +11,6 @@ from vcpuid.hazards.rule import HazardRule, Severity
 from vcpuid.hazards.view import View, name_of, names
 from vcpuid.linux.tables import tables
 from vcpuid.qemu.draft import bits
-from vcpuid.releases import kernel as kernel_tables
 
 _TSX = CpuidWord(7, 0, "ebx")
 _RTM, _HLE, _AVX2 = Bit(_TSX, 11), Bit(_TSX, 4), Bit(_TSX, 5)
@@ -106,7 +105,7 @@ def needs(kernel: str) -> tuple[tuple[Bit, Bit], ...]:
 
 def _unmet(view: View) -> Iterator[str]:
     """Name each feature with what it needs and has not, by the tables of Linux and of QEMU; what KVM itself offers so is left out."""
-    for feature, needed in needs(kernel_tables(view.stack.kernel)):
+    for feature, needed in needs(view.setup.kernel.tables):
         if view.has(feature) and not view.has(needed) and not _offered(view, feature, needed):
             yield f"{name_of(feature)} needs {name_of(needed)}"
     by_name = view.catalog.by_name

@@ -8,7 +8,6 @@ from vcpuid.cpuid import Bit, CpuidWord, MsrWord
 from vcpuid.cpuid.names import find
 from vcpuid.hazards.rule import HazardRule, Severity
 from vcpuid.hazards.view import View
-from vcpuid.kvm.params import split
 from vcpuid.linux import boot_cpu
 from vcpuid.linux.machine import ARCH_CAPABILITIES
 
@@ -38,7 +37,7 @@ def _bugs(view: View) -> frozenset[str] | None:
         return frozenset(host.cpuinfo["bugs"].split())
     if host.vendor == "GenuineIntel" and ARCH_CAPABILITIES not in host.msrs:
         return None
-    return frozenset(name.lower() for name in boot_cpu(host, view.stack.kernel, split(view.stack.params)[1]).bugs)
+    return frozenset(name.lower() for name in boot_cpu(view.setup).bugs)
 
 
 def _missing(view: View) -> Iterator[str]:

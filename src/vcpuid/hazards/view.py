@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 
-from vcpuid import kvm, releases
+from vcpuid import releases
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrWord, Registers, Snapshot, Word, vendor_name
 from vcpuid.cpuid.names import all_features, by_bit, short_place
+from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.linux import BootCpu, boot_cpu
+from vcpuid.params import Value
 from vcpuid.qemu.catalog import Catalog, catalog
-from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import bits
 from vcpuid.qemu.state import CpuState
-from vcpuid.qemu.supported import Supported
-from vcpuid.reasons import Ledger
-from vcpuid.setup import Stack
+from vcpuid.releases import Release
+from vcpuid.setup import Setup, Stack
+from vcpuid.vmm import Made
+from vcpuid.vmm.qemu import available
 
 Masks = Mapping[Word, int]
 
@@ -29,16 +31,22 @@ _ANNOUNCED = {CpuidWord(1, 0, "edx"): 1 << 28, CpuidWord(0x80000001, 0, "ecx"): 
 class View:
     """A guest's CPUID as it will be.
 
-    `table` is the first vCPU's, `others` those of the rest. `host` is None where nothing is known of it: rules that compare find nothing
-    then. `state` is the CPU behind the table where QEMU's model made it; `msrs` are the guest's feature MSRs, as far as known.
+    `table` is the first vCPU's, `others` those of the rest. `setup` is the software; `host` is None where nothing is known of it: rules
+    that compare find nothing then. `made` is the VMM's work where the table is its; `msrs` are the guest's feature MSRs, as far as known.
     """
 
     table: CpuidTable
-    stack: Stack
+    setup: Setup
     host: Snapshot | None = None
-    state: CpuState | None = None
+    made: Made | None = None
     msrs: Masks = field(default_factory=dict)
     others: tuple[CpuidTable, ...] = ()
+
+    @property
+    def state(self) -> CpuState | None:
+        """The CPU that QEMU's model made; None where the table is another VMM's, or nobody knows whose."""
+        detail = None if self.made is None else self.made.detail
+        return detail if isinstance(detail, CpuState) else None
 
     def leaf(self, function: int, index: int = 0) -> Registers:
         """Return a leaf of the table, zeros where it has none."""
@@ -68,42 +76,36 @@ class View:
 
     @cached_property
     def catalog(self) -> Catalog:
-        """The tables of the QEMU that made the table, or would."""
-        return catalog(releases.qemu(self.stack.qemu if self.state is None else self.state.release))
+        """QEMU's tables: of the release that made the table, else of the newest."""
+        vmm = self.setup.vmm
+        return catalog(vmm.tables if vmm.program == "QEMU" else releases.qemu().tables)
 
     @cached_property
-    def observed(self) -> Snapshot | None:
-        """The host with KVM_GET_SUPPORTED_CPUID, modelled where it was not observed; None where nothing is known of the host."""
-        host = self.host
-        if host is None or not (host.raw or host.supported):
-            return None
-        return host if host.supported else replace(host, supported=kvm.supported(host, self.stack.kernel, self.stack.params).table)
+    def kvm(self) -> Answers | None:
+        """What KVM answers on the host; None where nothing is known of it."""
+        return kvm_says(self.setup) if self.host is not None and (self.host.raw or self.host.supported) else None
 
     @cached_property
     def supported(self) -> CpuidTable | None:
-        """KVM_GET_SUPPORTED_CPUID of the host."""
-        return None if self.observed is None else self.observed.supported
+        """KVM_GET_SUPPORTED_CPUID of the host, modelled where it was not observed."""
+        return None if self.kvm is None else self.kvm.supported
 
     @cached_property
     def hardware(self) -> CpuidTable | None:
         """What the host's processor answers; what KVM supports stands for a processor that the snapshot does not tell."""
-        return None if self.observed is None else self.observed.raw or self.observed.supported
+        return None if self.kvm is None else self.kvm.raw
 
     @cached_property
     def excess(self) -> Masks:
-        """Feature bits of the guest that neither KVM nor QEMU can give on this host, by word."""
-        host = self.observed
-        if host is None or host.supported is None:
+        """Feature bits of the guest that neither KVM nor the VMM can give on this host, by word."""
+        if self.kvm is None:
             return {}
-        machine = find_machine(self.catalog.release, "q35" if self.state is None else self.state.machine)
-        given = Supported(self.catalog, machine, host, Ledger())
-        known: dict[Word, int] = {row.word: given.words[row.name] for row in self.catalog.words}
-        emulated = host.emulated or kvm.emulated(host, self.stack.kernel, self.stack.params).table
+        known = available(self.setup, self.kvm) if self.made is None or self.made.available is None else self.made.available
         found: dict[Word, int] = {}
         for word, named in _named().items():
             value = self.word(word) & named
             if isinstance(word, CpuidWord):
-                value &= ~(host.supported.word(word) | emulated.word(word) | _ANNOUNCED.get(word, 0))
+                value &= ~(self.kvm.supported.word(word) | self.kvm.emulated.word(word) | _ANNOUNCED.get(word, 0))
             if value := value & ~known.get(word, 0):
                 found[word] = value
         return found
@@ -111,19 +113,18 @@ class View:
     @cached_property
     def guest_linux(self) -> BootCpu:
         """The guest's processor as a Linux in it identifies it."""
-        return _identify(self.table, {w.msr: v for w, v in self.msrs.items() if isinstance(w, MsrWord)}, self.stack)
+        return _identify(self.table, {w.msr: v for w, v in self.msrs.items() if isinstance(w, MsrWord)}, self.setup.kernel)
 
     @cached_property
     def best_linux(self) -> BootCpu | None:
         """The processor as a Linux would identify it in a guest that is given all that KVM supports."""
-        host = self.observed
-        return None if host is None or host.supported is None else _identify(host.supported, dict(host.msrs), self.stack)
+        return None if self.kvm is None else _identify(self.kvm.supported, self.kvm.msrs, self.setup.kernel)
 
 
-def _identify(table: CpuidTable, msrs: Mapping[int, int], stack: Stack) -> BootCpu:
+def _identify(table: CpuidTable, msrs: Mapping[int, int], kernel: Release) -> BootCpu:
     capabilities = msrs.get(0x10A)
-    params: dict[str, str | int] = {"msr.10a": "absent" if capabilities is None else capabilities}
-    return boot_cpu(Snapshot(raw=CpuidTable(entry._replace(flags=0) for entry in table)), stack.kernel, params)
+    params: dict[str, Value] = {"msr.10a": "absent" if capabilities is None else capabilities}
+    return boot_cpu(Setup.of(Snapshot(raw=CpuidTable(entry._replace(flags=0) for entry in table)), Stack(kernel.asked, params=params)))
 
 
 @cache

@@ -11,7 +11,6 @@ from vcpuid.hazards.rule import HazardRule, Severity
 from vcpuid.hazards.view import View, name_of
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.draft import bits
-from vcpuid.releases import kernel as kernel_tables
 
 _XSAVE = Bit(CpuidWord(1, 0, "ecx"), 26)
 _LEGACY_AREA = 576
@@ -64,7 +63,7 @@ def _unpermitted(view: View) -> int:
 def _lacking(view: View, mask: int) -> Iterator[tuple[str, int]]:
     """Name features with those of their components that lie in `mask` and that the guest cannot switch on."""
     off = mask & ~components(view)
-    for bit, wanted in _states(view.catalog.release, kernel_tables(view.stack.kernel)).items():
+    for bit, wanted in _states(view.catalog.release, view.setup.kernel.tables).items():
         if view.has(bit) and wanted & off:
             yield name_of(bit), wanted & off
 

@@ -7,20 +7,20 @@ svm_set_cpu_caps).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from vcpuid import releases
 from vcpuid.cpuid import Snapshot
-from vcpuid.kvm import params as parameters
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.kvm import rules, xstate
-from vcpuid.kvm.hardware import Hardware, setup
-from vcpuid.kvm.params import Given
-from vcpuid.kvm.plan import Plan, Step, plan_of
+from vcpuid.kvm.hardware import Hardware, set_up
+from vcpuid.kvm.plan import CapsPlan, RowPlan, plan_of
 from vcpuid.linux import BootCpu, boot_cpu
-from vcpuid.reasons import Decision, Ledger
+from vcpuid.params import Given
+from vcpuid.reasons import Decision, Ledger, Unrecorded
+from vcpuid.reasons.lazy import LazySequence
+from vcpuid.releases import Release
+from vcpuid.setup import Remembered, Setup, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Caps:
     """
 
     words: Mapping[str, int]
-    decisions: tuple[Decision, ...]
+    decisions: Sequence[Decision]
     boot: BootCpu
     hardware: Hardware
-    plan: Plan
+    plan: CapsPlan
     values: tuple[int, ...]
     xcr0: int
     xss: int
@@ -45,38 +45,28 @@ class Caps:
         return bool(self.values[word] & mask)
 
 
-def caps(host: Snapshot, kernel: str = "6.12", params: Given | None = None) -> Caps:
+def caps(host: Snapshot | Setup, kernel: str | Release | None = None, params: Given | None = None) -> Caps:
     """Set up KVM on a host, as loading its modules does.
 
-    `host` gives CPUID (`raw`), feature MSRs and lines of /proc/cpuinfo; `params` see `vcpuid.kvm.params`. Raises InputError for a
-    parameter or a release that makes no sense. The answers for the last few hosts are kept.
+    `host` gives CPUID (`raw`), feature MSRs and lines of /proc/cpuinfo; `kernel` is its release, by default the snapshot's own, and
+    `params` are its parameters (`vcpuid.params`); or `host` is a Setup, which holds both. Raises InputError for a parameter or a release
+    that makes no sense. The answers for the last hosts are kept.
     """
-    return _caps(_Same(host), releases.kernel(kernel), tuple((params or {}).items()))
+    return loaded(settled(host, kernel=kernel, params=params))
 
 
-class _Same:
-    """A snapshot as a key: equal to itself alone."""
-
-    __slots__ = ("host",)
-
-    def __init__(self, host: Snapshot) -> None:
-        self.host = host
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.host is self.host
-
-    def __hash__(self) -> int:
-        return id(self.host)
+@Remembered
+def loaded(setup: Setup) -> Caps:
+    """Set up KVM for a settled host; its decisions are worked out when they are looked at, by doing the same once more."""
+    found = _loaded(setup, Unrecorded())
+    return replace(found, decisions=LazySequence(lambda: _loaded(setup, Ledger()).decisions))
 
 
-@lru_cache(maxsize=16)
-def _caps(same: _Same, kernel: str, params: tuple[tuple[str, int | str | bool], ...]) -> Caps:
-    host = same.host
-    mine, linux = parameters.split(dict(params))
-    boot = boot_cpu(host, kernel, linux)
-    hardware = setup(host, boot, mine)
-    plan = plan_of(kernel, hardware.module)
-    ledger = Ledger()
+def _loaded(setup: Setup, ledger: Ledger) -> Caps:
+    host = setup.host
+    boot = boot_cpu(setup)
+    hardware = set_up(setup, boot)
+    plan = plan_of(setup.kernel.tables, hardware.module)
     values, held = _start(plan, host, boot, ledger)
     for step in plan.steps:
         _take(step, plan, values, held, boot, hardware, ledger)
@@ -85,8 +75,8 @@ def _caps(same: _Same, kernel: str, params: tuple[tuple[str, int | str | bool], 
         if left:
             ledger.clear(plan.words[number].word, left, left, rules.OTHER_VENDOR)
     return Caps(
-        words=MappingProxyType({word.name: value for word, value in zip(plan.words, values, strict=True)}),
-        decisions=tuple(ledger.decisions),
+        words=FrozenMap({word.name: value for word, value in zip(plan.words, values, strict=True)}),
+        decisions=ledger.decisions,
         boot=boot,
         hardware=hardware,
         plan=plan,
@@ -96,7 +86,7 @@ def _caps(same: _Same, kernel: str, params: tuple[tuple[str, int | str | bool], 
     )
 
 
-def _start(plan: Plan, host: Snapshot, boot: BootCpu, ledger: Ledger) -> tuple[list[int], list[int]]:
+def _start(plan: CapsPlan, host: Snapshot, boot: BootCpu, ledger: Ledger) -> tuple[list[int], list[int]]:
     """Bring every word from the CPU's value to what its kinds leave; the second list holds VENDOR bits that wait for the vendor module."""
     raw, host_words = host.raw, boot.caps
     values, held = [], []
@@ -125,7 +115,7 @@ def _start(plan: Plan, host: Snapshot, boot: BootCpu, ledger: Ledger) -> tuple[l
     return values, held
 
 
-def _take(step: Step, plan: Plan, values: list[int], held: list[int], boot: BootCpu, hardware: Hardware, ledger: Ledger) -> None:
+def _take(step: RowPlan, plan: CapsPlan, values: list[int], held: list[int], boot: BootCpu, hardware: Hardware, ledger: Ledger) -> None:
     """Do one row."""
     action, targets, terms, rule = step
     cause = None
@@ -155,7 +145,7 @@ def _take(step: Step, plan: Plan, values: list[int], held: list[int], boot: Boot
         held[number] &= ~mask
 
 
-def _set_up_xss(plan: Plan, host: Snapshot, values: list[int], boot: BootCpu, ledger: Ledger) -> int:
+def _set_up_xss(plan: CapsPlan, host: Snapshot, values: list[int], boot: BootCpu, ledger: Ledger) -> int:
     """kvm_setup_xss_caps: without the states of control-flow enforcement in IA32_XSS, its features go too. Returns IA32_XSS."""
 
     def has(feature: str) -> bool:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import CpuidTable, CpuidWord
 from vcpuid.kvm.lookup import find
-from vcpuid.releases import number
 
 OSXSAVE = 1 << 18
 PKE = 1 << 22
@@ -42,13 +41,12 @@ BITS = (
 )
 
 
-def refusal(cr4: int, table: CpuidTable, supported: CpuidTable | None, kernel: str) -> str | None:
+def refusal(cr4: int, table: CpuidTable, supported: CpuidTable | None, release: tuple[int, int]) -> str | None:
     """Say why KVM refuses a CR4, None where it takes it.
 
     `table` is the guest's, `supported` what KVM_GET_SUPPORTED_CPUID of the host answers (None where the host is not known).
     """
     rest = cr4 & ~_ALWAYS
-    release = number(kernel)
     for bit in BITS:
         if not rest >> bit.position & 1 or release < bit.since:
             continue
@@ -58,7 +56,7 @@ def refusal(cr4: int, table: CpuidTable, supported: CpuidTable | None, kernel: s
             return f"CR4.{bit.name}: the guest's table has no {names}"
         if supported is not None and not _has(supported, bit):
             return f"CR4.{bit.name}: KVM has no {names} on this host"
-    return f"CR4 bits {rest:#x} are reserved for KVM of Linux {kernel}" if rest else None
+    return f"CR4 bits {rest:#x} are reserved for KVM of Linux {release[0]}.{release[1]}" if rest else None
 
 
 def _has(table: CpuidTable, bit: Cr4Bit) -> bool:

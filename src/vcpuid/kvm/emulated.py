@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Snapshot
-from vcpuid.kvm.caps import caps
-from vcpuid.kvm.params import Given
+from vcpuid.kvm.caps import loaded
+from vcpuid.params import Given
 from vcpuid.reasons import Ledger, Result, Rule
+from vcpuid.releases import Release
+from vcpuid.setup import Setup, settled
 
 _SOURCE = "cpuid_func_emulated, arch/x86/kvm/cpuid.c"
 _LIMIT = Rule("kvm.emulated.limit", "the last leaf in which KVM emulates anything", _SOURCE)
@@ -17,7 +19,7 @@ _MOVBE_BIT = 1 << 22
 _RDPID_BIT = 1 << 22
 
 
-def emulated(host: Snapshot, kernel: str = "6.12", params: Given | None = None) -> Result:
+def emulated(host: Snapshot | Setup, kernel: str | Release | None = None, params: Given | None = None) -> Result:
     """Return what KVM_GET_EMULATED_CPUID answers on a host; the decisions start from words that are all 0.
 
     Parameters and errors are those of `vcpuid.kvm.supported`.
@@ -25,6 +27,7 @@ def emulated(host: Snapshot, kernel: str = "6.12", params: Given | None = None) 
     ledger = Ledger()
     last = ledger.compute(CpuidWord(0, 0, "eax"), 0, _LAST, _LIMIT)
     movbe = ledger.set(CpuidWord(1, 0, "ecx"), 0, _MOVBE_BIT, _MOVBE)
-    rdpid = ledger.set(CpuidWord(7, 0, "ecx"), 0, _RDPID_BIT, _RDPID) if caps(host, kernel, params).has("RDTSCP") else 0
+    offers_rdtscp = loaded(settled(host, kernel=kernel, params=params)).has("RDTSCP")
+    rdpid = ledger.set(CpuidWord(7, 0, "ecx"), 0, _RDPID_BIT, _RDPID) if offers_rdtscp else 0
     table = CpuidTable((Entry(0, 0, 0, last, 0, 0, 0), Entry(1, 0, 0, 0, 0, movbe, 0), Entry(7, 0, SIGNIFICANT_INDEX, 0, 0, rdpid, 0)))
     return Result(table, tuple(ledger.decisions))

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vcpuid.cpuid import Snapshot
-from vcpuid.kvm.params import Given, Params
+from vcpuid.kvm.module_params import ModuleParams
 from vcpuid.kvm.pmu import Pmu, pebs_ept, pmu
 from vcpuid.kvm.vmx import controls
 from vcpuid.linux import BootCpu
-from vcpuid.releases import number
+from vcpuid.setup import Setup
 
 _AMD64_CORE_COUNTERS = 6
 
@@ -24,7 +24,7 @@ class Hardware(NamedTuple):
     module: str
     on: frozenset[str]
     pmu: Pmu
-    params: Params
+    params: ModuleParams
 
 
 def module_of(vendor: str) -> str:
@@ -32,10 +32,11 @@ def module_of(vendor: str) -> str:
     return "kvm_amd" if vendor in ("amd", "hygon") else "kvm_intel"
 
 
-def setup(host: Snapshot, boot: BootCpu, given: Given) -> Hardware:
+def set_up(setup: Setup, boot: BootCpu) -> Hardware:
     """Load the vendor module on a host."""
+    host = setup.host
     module = module_of(boot.vendor)
-    params = Params(module, host, given)
+    params = ModuleParams(module, setup)
     counters = pmu(host, boot, params)
     on = {"nested"} if params.parameter("nested") else set()
     if counters.counters:
@@ -49,7 +50,7 @@ def setup(host: Snapshot, boot: BootCpu, given: Given) -> Hardware:
     return Hardware(module, frozenset(on), counters, params)
 
 
-def _intel(on: set[str], host: Snapshot, boot: BootCpu, params: Params) -> None:
+def _intel(on: set[str], host: Snapshot, boot: BootCpu, params: ModuleParams) -> None:
     has = controls(host, boot)
     on.update(f"vmx.{name}" for name in has)
     if params.parameter("ept") and "ept" in has:
@@ -71,7 +72,7 @@ def _intel(on: set[str], host: Snapshot, boot: BootCpu, params: Params) -> None:
         on.add("pebs")
 
 
-def _amd(on: set[str], host: Snapshot, boot: BootCpu, params: Params, counters: Pmu) -> None:
+def _amd(on: set[str], host: Snapshot, boot: BootCpu, params: ModuleParams, counters: Pmu) -> None:
     if params.parameter("npt") and boot.has("NPT"):
         on.update(("npt", "tdp"))
         level = params.fact("paging_5level")
@@ -96,15 +97,15 @@ def _amd(on: set[str], host: Snapshot, boot: BootCpu, params: Params, counters: 
     _sev(on, host, boot, params)
 
 
-def _sev(on: set[str], host: Snapshot, boot: BootCpu, params: Params) -> None:
+def _sev(on: set[str], host: Snapshot, boot: BootCpu, params: ModuleParams) -> None:
     """Memory encryption: needs NPT, later NRIPS too, decode assists, ASIDs for it and (6.18) its firmware."""
-    newer = number(boot.kernel) > (6, 1)
+    newer = boot.number > (6, 1)
     _, _, last, first = host.raw.registers(0x8000001F)
     if not (params.parameter("sev") and "npt" in on and boot.has("SEV") and boot.has("DECODEASSISTS") and last):
         return
     if newer and not ("nrips" in on and boot.has("FLUSHBYASID")):
         return
-    if number(boot.kernel) >= (6, 18) and params.fact("sev_firmware") == 0:
+    if boot.number >= (6, 18) and params.fact("sev_firmware") == 0:
         return
     on.add("sev")
     if params.parameter("sev_es") and boot.has("SEV_ES") and first != 1 and (not newer or "lbrv" in on):

@@ -5,14 +5,15 @@ The names of the bits are those of the "Hypervisor Top Level Functional Specific
 
 from __future__ import annotations
 
-from vcpuid import releases
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Snapshot
 from vcpuid.cpuid.words import REGISTERS
-from vcpuid.kvm import params as parameters
 from vcpuid.kvm.hardware import module_of
-from vcpuid.kvm.params import Given, Params
+from vcpuid.kvm.module_params import ModuleParams
 from vcpuid.linux.identify import VENDORS
+from vcpuid.params import CMDLINE, Given
 from vcpuid.reasons import Ledger, Result, Rule
+from vcpuid.releases import Release
+from vcpuid.setup import Setup, settled
 
 _SOURCE = "kvm_get_hv_cpuid, arch/x86/kvm/hyperv.c"
 _ALWAYS = Rule("kvm.hyperv", "KVM can play Hyper-V to the guest; a VMM that wants it puts these leaves in the guest's table", _SOURCE)
@@ -67,20 +68,20 @@ _NESTED_EBX = 1 << 0  # IA32_PERF_GLOBAL_CTRL in enlightened VMCSs
 _MAX_VCPUS_61, _MAX_VCPUS = 1024, 4096
 
 
-def hyperv_supported(host: Snapshot, kernel: str = "6.12", params: Given | None = None) -> Result:
+def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None, params: Given | None = None) -> Result:
     """Return what KVM_GET_SUPPORTED_HV_CPUID answers on /dev/kvm; the decisions start from words that are all 0.
 
     Parameters and errors are those of `vcpuid.kvm.supported`.
     """
-    mine, linux = parameters.split(params)
-    release = releases.kernel(kernel)
-    module = module_of(VENDORS.get(host.vendor, "unknown"))
-    given = Params(module, host, mine)
-    newer = releases.number(release) > (6, 1)
-    evmcs = module == "kvm_intel" and (releases.number(release) < (7, 3) or bool(given.parameter("nested")))
+    setup = settled(host, kernel=kernel, params=params)
+    module = module_of(VENDORS.get(setup.host.vendor, "unknown"))
+    given = ModuleParams(module, setup)
+    release = setup.kernel.number
+    newer = release > (6, 1)
+    evmcs = module == "kvm_intel" and (release < (7, 3) or bool(given.parameter("nested")))
     smt = given.fact("smt")
     if smt is None:
-        smt = _several_threads(host) and "nosmt=force" not in str(linux.get("cmdline", "")).split()
+        smt = _several_threads(setup.host) and "nosmt=force" not in str(setup.params.linux.get(CMDLINE, "")).split()
     limit = given.fact("max_vcpus") or (_MAX_VCPUS if newer else _MAX_VCPUS_61)
     ledger = Ledger()
     rows: dict[int, list[int]] = {

@@ -20,8 +20,7 @@ from vcpuid.errors import InputError
 from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.vcpu_state import RESET, VcpuState
 from vcpuid.reasons import Ledger, Result, Rule
-from vcpuid.releases import kernel as kernel_tables
-from vcpuid.releases import number
+from vcpuid.releases import Release, asked_linux
 
 _AMD_LIKE = frozenset({b"AuthenticAMD", b"AMDisbetter!", b"HygonGenuine"})
 _HYPERVISOR_BASES = range(0x40000000, 0x40010000, 0x100)
@@ -76,27 +75,34 @@ def signature_base(table: CpuidTable, signature: bytes) -> tuple[int, int] | Non
     return None
 
 
-def lookup(table: CpuidTable, function: int, index: int = 0, *, kernel: str = "6.12", state: VcpuState = RESET) -> Registers:
+def lookup(table: CpuidTable, function: int, index: int = 0, *, kernel: str | Release | None = None, state: VcpuState = RESET) -> Registers:
     """Return what CPUID answers in the guest for EAX = `function`, ECX = `index`.
 
-    `table` is what the vCPU keeps (the table of `set_cpuid`), `kernel` the host's release, `state` the vCPU's MSRs. The
-    release counts for few leaves only; those raise InputError for a wrong one.
+    `table` is what the vCPU keeps (the table of `set_cpuid`), `kernel` the host's release, by default the newest with tables, `state` the
+    vCPU's MSRs. Raises InputError for a wrong release.
     """
+    release = asked_linux(kernel)
     entry = find(table, function, index)
     if entry is not None and function not in _ADJUSTED and not state.tsc_khz:
         return entry.registers
-    return lookup_entry(table, function, index, kernel=kernel, state=state).registers
+    return _look_up(table, function, index, release, state).registers
 
 
-def lookup_entry(table: CpuidTable, function: int, index: int = 0, *, kernel: str = "6.12", state: VcpuState = RESET) -> Answer:
+def lookup_entry(
+    table: CpuidTable, function: int, index: int = 0, *, kernel: str | Release | None = None, state: VcpuState = RESET
+) -> Answer:
     """Do the same, and tell which entry answered and what was changed on the way."""
+    return _look_up(table, function, index, asked_linux(kernel), state)
+
+
+def _look_up(table: CpuidTable, function: int, index: int, release: Release, state: VcpuState) -> Answer:
     entry = find(table, function, index)
     exact = entry is not None
     if entry is None:
         function, entry = _out_of_range(table, function, index)
     if entry is None:
         return Answer(_missing(table, function, index), None, False)
-    return _adjust(table, function, index, entry, exact, kernel, state)
+    return _adjust(table, function, index, entry, exact, release.number, state)
 
 
 def _out_of_range(table: CpuidTable, function: int, index: int) -> tuple[int, Entry | None]:
@@ -132,7 +138,7 @@ def _missing(table: CpuidTable, function: int, index: int) -> Registers:
     return Registers()
 
 
-def _adjust(table: CpuidTable, function: int, index: int, entry: Entry, exact: bool, kernel: str, state: VcpuState) -> Answer:
+def _adjust(table: CpuidTable, function: int, index: int, entry: Entry, exact: bool, kernel: tuple[int, int], state: VcpuState) -> Answer:
     """What the guest reads of an entry: leaves 7 and 0x80000007 depend on MSRs, Xen's time leaf on the TSC's frequency."""
     registers = entry.registers
     if function == 7:
@@ -143,16 +149,15 @@ def _adjust(table: CpuidTable, function: int, index: int, entry: Entry, exact: b
         if _hides_invtsc(table, kernel, state):
             registers = registers._replace(edx=registers.edx & ~_INVARIANT_TSC)
             return Answer(registers, entry, exact, ((rules.INVTSC_HIDDEN, registers),))
-    elif state.tsc_khz and state.xen_enabled and (6, 18) <= number(kernel) < (7, 3) and function == xen_time_leaf(table):
+    elif state.tsc_khz and state.xen_enabled and (6, 18) <= kernel < (7, 3) and function == xen_time_leaf(table):
         told = {register: value for subleaf, register, value in xen_time(state.tsc_khz) if subleaf == index}
         registers = registers._replace(**told)
         return Answer(registers, entry, exact, ((rules.XEN_TIME, registers),))
     return Answer(registers, entry, exact)
 
 
-def _hides_invtsc(table: CpuidTable, kernel: str, state: VcpuState) -> bool:
+def _hides_invtsc(table: CpuidTable, release: tuple[int, int], state: VcpuState) -> bool:
     """Whether a Hyper-V guest has yet to ask for the invariant TSC (kvm_hv_invtsc_suppressed, Linux arch/x86/kvm/hyperv.h)."""
-    release = number(kernel)
     if release < (6, 12) or (release < (6, 18) and not state.constant_tsc) or state.invtsc_control & 1:
         return False
     interface, features = find(table, 0x40000001), find(table, 0x40000003)
@@ -190,13 +195,13 @@ def time_scale(tsc_khz: int) -> tuple[int, int]:
     return (target << 32) // base, shift
 
 
-def seen(table: CpuidTable, *, kernel: str = "6.12", state: VcpuState = RESET) -> Result:
+def seen(table: CpuidTable, *, kernel: str | Release | None = None, state: VcpuState = RESET) -> Result:
     """Return what the guest reads at every place where the table has an entry, and why it is not what the entry says."""
-    kernel = kernel_tables(kernel)
+    release = asked_linux(kernel)
     ledger = Ledger()
     read = []
     for entry in table:
-        answer = lookup_entry(table, entry.function, entry.index, kernel=kernel, state=state)
+        answer = _look_up(table, entry.function, entry.index, release, state)
         if answer.registers == entry[3:]:
             read.append(entry)
             continue

@@ -59,7 +59,7 @@ class Term(NamedTuple):
     bit: Bit | None
 
 
-class Step(NamedTuple):
+class RowPlan(NamedTuple):
     """A row made ready: the bits it changes and the terms it asks for."""
 
     action: str
@@ -68,17 +68,17 @@ class Step(NamedTuple):
     rule: Rule
 
 
-class Plan(NamedTuple):
+class CapsPlan(NamedTuple):
     """What one vendor module of one kernel does: words in the kernel's order, then steps. `places` finds a feature's word and mask."""
 
     words: tuple[PlannedWord, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[RowPlan, ...]
     places: Mapping[str, tuple[int, int]]
     by_word: Mapping[tuple[int, int], tuple[tuple[int, int], ...]]
 
 
 @cache
-def plan_of(release: str, module: str) -> Plan:
+def plan_of(release: str, module: str) -> CapsPlan:
     """Make the tables of a kernel release and the rows of a vendor module ready."""
     data = load("kvm-caps")
     kernels = data["kernels"]
@@ -106,7 +106,7 @@ def plan_of(release: str, module: str) -> Plan:
         key = (row.word.function, row.word.index)
         by_word[key] = (*by_word.get(key, ()), (REGISTERS.index(row.word.register), number))
     steps = tuple(_step(row, places, words, tables(release)) for row in rules.ROWS[module] if row.in_force(release))
-    return Plan(words, steps, places, by_word)
+    return CapsPlan(words, steps, places, by_word)
 
 
 def _granted(module: str, kernel: str) -> set[str]:
@@ -138,12 +138,12 @@ def _word(name: str, place: list[Any], kinds: list[tuple[int, str, str]], later:
     )
 
 
-def _step(row: rules.Row, places: Mapping[str, tuple[int, int]], words: tuple[PlannedWord, ...], linux: Tables) -> Step:
+def _step(row: rules.Row, places: Mapping[str, tuple[int, int]], words: tuple[PlannedWord, ...], linux: Tables) -> RowPlan:
     targets: dict[int, int] = {}
     for name in row.features.split():
         number, mask = places[name]
         targets[number] = targets.get(number, 0) | mask
-    return Step(row.action, tuple(targets.items()), tuple(_term(text, places, words, linux) for text in row.when.split()), row.rule)
+    return RowPlan(row.action, tuple(targets.items()), tuple(_term(text, places, words, linux) for text in row.when.split()), row.rule)
 
 
 def _term(text: str, places: Mapping[str, tuple[int, int]], words: tuple[PlannedWord, ...], linux: Tables) -> Term:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vcpuid.cpuid import Snapshot
-from vcpuid.kvm.params import Params
+from vcpuid.kvm.module_params import ModuleParams
 from vcpuid.linux import BootCpu
 from vcpuid.releases import number
 
@@ -53,7 +53,7 @@ NONE = Pmu()
 """What is left where KVM offers no PMU (enable_pmu off)."""
 
 
-def pmu(host: Snapshot, boot: BootCpu, params: Params) -> Pmu:
+def pmu(host: Snapshot, boot: BootCpu, params: ModuleParams) -> Pmu:
     """Return the PMU as KVM has it, NONE where it has none."""
     if not params.parameter("enable_pmu") or boot.has("HYBRID_CPU") or not _present(host, boot, params):
         return NONE
@@ -63,16 +63,16 @@ def pmu(host: Snapshot, boot: BootCpu, params: Params) -> Pmu:
     return found
 
 
-def pebs_ept(boot: BootCpu, params: Params) -> bool:
+def pebs_ept(boot: BootCpu, params: ModuleParams) -> bool:
     """Whether perf can run a guest's PEBS: the CPU writes its records through EPT."""
     given = params.fact("pebs_ept")
     if given is not None:
         return bool(given)
     model = (boot.family, boot.model)
-    return any(model == known and number(boot.kernel) >= number(since) for known, since in _PEBS_EPT)
+    return any(model == known and boot.number >= number(since) for known, since in _PEBS_EPT)
 
 
-def _present(host: Snapshot, boot: BootCpu, params: Params) -> bool:
+def _present(host: Snapshot, boot: BootCpu, params: ModuleParams) -> bool:
     given = params.fact("pmu")
     if given is not None:
         return bool(given)
@@ -87,7 +87,7 @@ def _under_tcg(host: Snapshot) -> bool:
     return b"".join(value.to_bytes(4, "little") for value in (ebx, ecx, edx)) == _TCG
 
 
-def _intel(host: Snapshot, boot: BootCpu, params: Params) -> Pmu:
+def _intel(host: Snapshot, boot: BootCpu, params: ModuleParams) -> Pmu:
     if not boot.has("ARCH_PERFMON"):
         return NONE
     eax, ebx, ecx, edx = host.raw.registers(0xA)
@@ -99,19 +99,19 @@ def _intel(host: Snapshot, boot: BootCpu, params: Params) -> Pmu:
     counters = params.fact("pmu_counters")
     if counters is None:
         counters = eax >> 8 & 0xFF
-    if number(boot.kernel) > (6, 1):
+    if boot.number > (6, 1):
         counters = min(counters, _INTEL_LIMIT)
     return Pmu(min(version, _VERSION_LIMIT), counters, min(fixed, _FIXED_LIMIT), eax >> 16 & 0xFF, ebx, eax >> 24)
 
 
-def _amd(host: Snapshot, boot: BootCpu, params: Params) -> Pmu:
+def _amd(host: Snapshot, boot: BootCpu, params: ModuleParams) -> Pmu:
     second = boot.has("PERFMON_V2")
     counters = params.fact("pmu_counters")
     if counters is None and second:
         counters = host.raw.registers(0x80000022).ebx & 0xF
     elif counters is None:
         counters = _AMD_CORE if boot.has("PERFCTR_CORE") else _AMD_LEGACY
-    if number(boot.kernel) > (6, 1):
+    if boot.number > (6, 1):
         if counters < _AMD_LEGACY:
             return NONE
         counters = _AMD_LEGACY if counters < _AMD_CORE else _AMD_CORE

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from vcpuid.cpuid import Snapshot
-from vcpuid.kvm.caps import caps
+from vcpuid.kvm.caps import loaded
 from vcpuid.kvm.leaves import LEAVES, Build
-from vcpuid.kvm.params import Given
+from vcpuid.params import Given
 from vcpuid.reasons import Result
+from vcpuid.reasons.lazy import LazySequence
+from vcpuid.releases import Release
+from vcpuid.setup import Remembered, Setup, settled
 
 _RANGES = (0, 0x80000000, 0xC0000000, 0x40000000)
 """First leaves of the ranges, in the order in which KVM reports them; EAX of the first tells the last."""
 
 
-def supported(host: Snapshot, kernel: str = "6.12", params: Given | None = None) -> Result:
+def supported(host: Snapshot | Setup, kernel: str | Release | None = None, params: Given | None = None) -> Result:
     """Return what KVM_GET_SUPPORTED_CPUID answers on a host, and why it differs from the CPU's own CPUID.
 
-    `host` gives CPUID (`raw`), feature MSRs and lines of /proc/cpuinfo; its tables of KVM's are not looked at. `params` see
-    `vcpuid.kvm.params`. Raises InputError for a parameter or a release that makes no sense, KvmError(E2BIG) for a CPU with more
-    sub-leaves than KVM has room for.
+    `host` gives CPUID (`raw`), feature MSRs and lines of /proc/cpuinfo; its tables of KVM's are not looked at. `kernel` is its release, by
+    default the snapshot's own, `params` are its parameters (`vcpuid.params`); or `host` is a Setup, which holds both. The answers for the
+    last hosts are kept. Raises InputError for a parameter or a release that makes no sense, KvmError(E2BIG) for a CPU with more sub-leaves
+    than KVM has room for.
     """
-    found = caps(host, kernel, params)
-    build = Build(host, found)
+    return answered(settled(host, kernel=kernel, params=params))
+
+
+@Remembered
+def answered(setup: Setup) -> Result:
+    """Ask the model of KVM of a settled host."""
+    found = loaded(setup)
+    build = Build(setup.host, found)
     for first in _RANGES:
         if first != 0xC0000000 or _has_centaur(build):
             last = _leaf(build, first)
             for function in range(first + 1, last + 1):
                 _leaf(build, function)
-    table, decisions = build.finish()
-    return Result(table, (*found.decisions, *decisions))
+    return Result(build.table(), LazySequence(lambda: (*found.decisions, *build.decisions())))
 
 
 def _leaf(build: Build, function: int) -> int:

@@ -11,17 +11,15 @@ import errno
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import KvmError
 from vcpuid.kvm import cr4 as cr4_bits
+from vcpuid.kvm.leaves.build import MAX_ENTRIES
 from vcpuid.kvm.lookup import find
-from vcpuid.kvm.params import Given
-from vcpuid.kvm.vcpu_host import DYNAMIC_XFEATURES, Host, offered_xcr0
+from vcpuid.kvm.vcpu_host import DYNAMIC_XFEATURES, KvmBelow, offered_xcr0
 from vcpuid.kvm.vcpu_runtime import renew
 from vcpuid.kvm.vcpu_state import RESET, VcpuState
+from vcpuid.params import Given, Params
 from vcpuid.reasons import Result
-from vcpuid.releases import kernel as kernel_tables
-from vcpuid.releases import number
-
-MAX_ENTRIES = 256
-"""KVM_MAX_CPUID_ENTRIES of Linux arch/x86/include/asm/kvm_host.h."""
+from vcpuid.releases import Release, asked_linux
+from vcpuid.setup import Setup, settled
 
 _PADDING = Entry(0, 0, 0, 0, 0, 0, 0)
 
@@ -29,8 +27,8 @@ _PADDING = Entry(0, 0, 0, 0, 0, 0, 0)
 def set_cpuid(
     table: CpuidTable,
     *,
-    host: Snapshot | None = None,
-    kernel: str = "6.12",
+    host: Snapshot | Setup | None = None,
+    kernel: str | Release | None = None,
     cr4: int = 0,
     apic: bool = True,
     params: Given | None = None,
@@ -38,16 +36,16 @@ def set_cpuid(
 ) -> Result:
     """Return what KVM_GET_CPUID2 gives back once a vCPU that has not run was given `table`, and why it differs.
 
-    `cr4` is the vCPU's CR4 and `apic` the global enable of its APIC, as KVM_SET_SREGS puts them; `state` is all else that matters. `host`
-    and `params` (see `vcpuid.kvm.params`) tell what KVM itself has; without a host nothing counts as missing there. Order and number of the
-    entries stay.
+    `cr4` is the vCPU's CR4 and `apic` the global enable of its APIC, as KVM_SET_SREGS puts them; `state` is all else that matters. `host`,
+    its `kernel` (by default the snapshot's own, else the newest) and `params` (`vcpuid.params`) tell what KVM itself has, or a Setup tells
+    all three; without a host nothing counts as missing there. Order and number of the entries stay.
 
     Raises KvmError where KVM_SET_CPUID2 refuses (E2BIG, EINVAL, EPERM) or KVM_SET_SREGS does (EINVAL).
     """
-    there = Host(host, kernel, params)
+    there = _below(host, kernel, params)
     _check_room(table)
     _check_table(table, there)
-    reason = cr4_bits.refusal(cr4, table, there.supported, there.kernel) if cr4 else None
+    reason = cr4_bits.refusal(cr4, table, there.supported, there.release) if cr4 else None
     if reason is not None:
         raise KvmError(errno.EINVAL, reason)
     return renew(table, there, cr4, apic, state, first=True)
@@ -57,8 +55,8 @@ def set_again(
     kept: CpuidTable,
     table: CpuidTable,
     *,
-    host: Snapshot | None = None,
-    kernel: str = "6.12",
+    host: Snapshot | Setup | None = None,
+    kernel: str | Release | None = None,
     cr4: int = 0,
     apic: bool = True,
     params: Given | None = None,
@@ -70,13 +68,13 @@ def set_again(
     kept. Raises KvmError(EINVAL) where it is not, E2BIG where there are too many entries.
     """
     _check_room(table)
-    result = renew(table, Host(host, kernel, params), cr4, apic, state, first=False)
+    result = renew(table, _below(host, kernel, params), cr4, apic, state, first=False)
     if result.table != kept:
         raise KvmError(errno.EINVAL, f"the vCPU has run, and {_difference(kept, result.table)}")
     return result
 
 
-def get_cpuid(kept: CpuidTable, room: int = MAX_ENTRIES, *, kernel: str = "6.12") -> CpuidTable:
+def get_cpuid(kept: CpuidTable, room: int = MAX_ENTRIES, *, kernel: str | Release | None = None) -> CpuidTable:
     """Return what KVM_GET_CPUID2 leaves in a zeroed buffer for `room` entries, as the caller counts them.
 
     Linux 6.1 does not write the number of entries back, so there the caller takes the whole buffer for entries. Raises KvmError(E2BIG)
@@ -84,9 +82,17 @@ def get_cpuid(kept: CpuidTable, room: int = MAX_ENTRIES, *, kernel: str = "6.12"
     """
     if room < len(kept):
         raise KvmError(errno.E2BIG, f"{len(kept)} entries do not fit a buffer for {room}")
-    if number(kernel_tables(kernel)) > (6, 1):
+    release = asked_linux(kernel)
+    if release.number > (6, 1):
         return kept
     return CpuidTable((*kept, *[_PADDING] * (room - len(kept))))
+
+
+def _below(host: Snapshot | Setup | None, kernel: str | Release | None, params: Given | None) -> KvmBelow:
+    if host is None:
+        return KvmBelow(None, asked_linux(kernel), Params.of(params))
+    setup = settled(host, kernel=kernel, params=params)
+    return KvmBelow(setup, setup.kernel, setup.params)
 
 
 def _check_room(table: CpuidTable) -> None:
@@ -94,7 +100,7 @@ def _check_room(table: CpuidTable) -> None:
         raise KvmError(errno.E2BIG, f"{len(table)} entries: KVM takes {MAX_ENTRIES} at most")
 
 
-def _check_table(table: CpuidTable, host: Host) -> None:
+def _check_table(table: CpuidTable, host: KvmBelow) -> None:
     """kvm_check_cpuid: the two things that KVM does look at."""
     sizes = find(table, 0x80000008)
     if sizes is not None and (bits := sizes.eax >> 8 & 0xFF) not in (0, 48, 57):

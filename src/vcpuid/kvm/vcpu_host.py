@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot
-from vcpuid.kvm.caps import caps
+from vcpuid.cpuid import CpuidTable, CpuidWord
+from vcpuid.kvm.answers import kvm_says
+from vcpuid.kvm.caps import loaded
 from vcpuid.kvm.lookup import find
-from vcpuid.kvm.params import Given, read
-from vcpuid.kvm.supported import supported
-from vcpuid.releases import kernel as kernel_tables
-from vcpuid.releases import number
+from vcpuid.params import Params, read
+from vcpuid.releases import Release
+from vcpuid.setup import Setup
 
 DYNAMIC_XFEATURES = 1 << 18
 """XFEATURE_MASK_USER_DYNAMIC of Linux arch/x86/include/asm/fpu/xstate.h: AMX's tile data."""
@@ -22,31 +22,30 @@ def offered_xcr0(table: CpuidTable) -> int:
     return 0 if entry is None else entry.eax | entry.edx << 32
 
 
-class Host:
-    """A host, or none that is known: then nothing counts as missing. `params` see `vcpuid.kvm.params`."""
+class KvmBelow:
+    """The KVM that a vCPU lives on, or one of which only the kernel is known: then nothing counts as missing.
 
-    __slots__ = ("_params", "_snapshot", "kernel", "release")
+    `setup` is None in the second case, where `kernel` alone counts. `release` is the number of the kernel's tables.
+    """
 
-    def __init__(self, snapshot: Snapshot | None, kernel: str, params: Given | None) -> None:
-        self._snapshot, self._params = snapshot, params or {}
-        self.kernel = kernel_tables(kernel)
-        self.release = number(self.kernel)
+    __slots__ = ("_given", "_host", "_setup", "release")
+
+    def __init__(self, setup: Setup | None, kernel: Release, params: Params) -> None:
+        self._setup, self.release, self._given = setup, kernel.number, params.kvm
+        self._host = None if setup is None else setup.host
 
     @property
     def supported(self) -> CpuidTable | None:
         """What KVM_GET_SUPPORTED_CPUID answers: as the snapshot tells, else as modelled; None where the host is not known."""
-        if self._snapshot is None or self._snapshot.supported is not None:
-            return None if self._snapshot is None else self._snapshot.supported
-        return supported(self._snapshot, self.kernel, self._params).table
+        return None if self._setup is None else kvm_says(self._setup).supported
 
     @property
     def xcr0(self) -> int:
         """The XCR0 features that KVM has (kvm_caps.supported_xcr0)."""
-        if self._snapshot is None:
+        if self._setup is None:
             return -1
-        if self._snapshot.raw:
-            return caps(self._snapshot, self.kernel, self._params).xcr0
-        return offered_xcr0(self._snapshot.supported or _NOTHING)
+        host = self._setup.host
+        return loaded(self._setup).xcr0 if host.raw else offered_xcr0(host.supported or _NOTHING)
 
     @property
     def permission(self) -> int:
@@ -54,16 +53,16 @@ class Host:
 
         Where `amx_permission` is not given, the process counts as having asked, as QEMU does.
         """
-        if not read("amx_permission", self._params.get("amx_permission", True)):
+        if not read("amx_permission", self._given.get("amx_permission", True)):
             return 0
-        return DYNAMIC_XFEATURES if self._snapshot is None else offered_xcr0(self._cpuid(_NOTHING))
+        return DYNAMIC_XFEATURES if self._host is None else offered_xcr0(self._cpuid(_NOTHING))
 
     def runs_with(self, flag: str, word: CpuidWord, mask: int) -> bool:
         """Whether Linux runs the host with a feature: by /proc/cpuinfo, else by CPUID, else by what KVM supports."""
-        if self._snapshot is None:
+        if self._host is None:
             return True
-        if "flags" in self._snapshot.cpuinfo:
-            return flag in self._snapshot.cpuinfo["flags"].split()
+        if "flags" in self._host.cpuinfo:
+            return flag in self._host.cpuinfo["flags"].split()
         return bool(self._cpuid(_NOTHING).word(word) & mask)
 
     def xsave_layout(self, table: CpuidTable) -> CpuidTable:
@@ -71,6 +70,4 @@ class Host:
         return self._cpuid(table)
 
     def _cpuid(self, otherwise: CpuidTable) -> CpuidTable:
-        if self._snapshot is None:
-            return otherwise
-        return self._snapshot.raw or self._snapshot.supported or otherwise
+        return otherwise if self._host is None else self._host.raw or self._host.supported or otherwise

@@ -10,7 +10,7 @@ from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Register
 from vcpuid.kvm import cr4 as cr4_bits
 from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.lookup import find, signature_base, word_index, xen_time, xen_time_leaf
-from vcpuid.kvm.vcpu_host import Host, offered_xcr0
+from vcpuid.kvm.vcpu_host import KvmBelow, offered_xcr0
 from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.kvm.xsave import area_size
 from vcpuid.reasons import Ledger, Result, Rule
@@ -23,7 +23,7 @@ _X87_AND_SSE = 3
 _XSAVEC_OR_XSAVES = 1 << 1 | 1 << 3
 
 
-def renew(table: CpuidTable, host: Host, cr4: int, apic: bool, state: VcpuState, *, first: bool) -> Result:
+def renew(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuState, *, first: bool) -> Result:
     """Return a table with the bits that KVM rules as they follow from the vCPU's state; `first`: it has no table yet."""
     edit = _Edit(table)
     always = host.release >= (6, 18)  # older kernels let these two be where the host lacks the feature
@@ -47,7 +47,7 @@ def renew(table: CpuidTable, host: Host, cr4: int, apic: bool, state: VcpuState,
     return edit.result()
 
 
-def _xsave_sizes(edit: _Edit, table: CpuidTable, host: Host, state: VcpuState) -> None:
+def _xsave_sizes(edit: _Edit, table: CpuidTable, host: KvmBelow, state: VcpuState) -> None:
     layout = host.xsave_layout(table)
     edit.write(find(table, 0xD, 0), "ebx", area_size(layout, state.xcr0, compacted=False), rules.XSAVE_SIZE)
     compact = find(table, 0xD, 1)
@@ -56,7 +56,7 @@ def _xsave_sizes(edit: _Edit, table: CpuidTable, host: Host, state: VcpuState) -
         edit.write(compact, "ebx", area_size(layout, features, compacted=True), rules.XSAVES_SIZE)
 
 
-def _enclave_features(edit: _Edit, table: CpuidTable, host: Host) -> None:
+def _enclave_features(edit: _Edit, table: CpuidTable, host: KvmBelow) -> None:
     entry = find(table, 0x12, 1)
     if entry is not None:
         offered = offered_xcr0(table) & host.xcr0

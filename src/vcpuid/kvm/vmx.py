@@ -48,7 +48,7 @@ def controls(host: Snapshot, boot: BootCpu) -> set[str]:
     line = host.cpuinfo.get("vmx_flags")
     flags = None if line is None else line.split()
     msrs = host.msrs
-    taken = number(host.kernel) if host.kernel and host.kernel[0].isdigit() else number(boot.kernel)
+    taken = number(host.kernel) if host.kernel and host.kernel[0].isdigit() else boot.number
     found = set()
     for name, (flag, msr, bit, since, feature) in _CONTROLS.items():
         if flags is not None and flag is not None:

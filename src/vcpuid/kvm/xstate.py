@@ -9,7 +9,6 @@ from __future__ import annotations
 from vcpuid.cpuid import CpuidTable
 from vcpuid.kvm.hardware import Hardware
 from vcpuid.linux import BootCpu
-from vcpuid.releases import number
 
 _MPX = 0x18
 _TILE_CONFIG = 1 << 17
@@ -45,12 +44,12 @@ def permitted_xcr0(boot: BootCpu, supported: int, hardware: Hardware) -> int:
     if not supported & _TILE_DATA or hardware.params.fact("amx_permission"):
         return supported
     supported &= ~_TILE_DATA
-    return supported & ~_TILE_CONFIG if number(boot.kernel) >= (6, 4) else supported
+    return supported & ~_TILE_CONFIG if boot.number >= (6, 4) else supported
 
 
 def supported_xss(boot: BootCpu, raw: CpuidTable, *, xsaves: bool, shstk: bool, ibt: bool) -> int:
     """Return the IA32_XSS features that KVM supports, by what it offers to guests; none before 6.18."""
-    if number(boot.kernel) < (6, 18) or not (xsaves and boot.has("XSAVES") and boot.has("SHSTK")) or not (shstk or ibt):
+    if boot.number < (6, 18) or not (xsaves and boot.has("XSAVES") and boot.has("SHSTK")) or not (shstk or ibt):
         return 0
     states = raw.registers(0xD, 1).ecx & CET
     return states if states == CET else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vcpuid.cpuid.registers import Snapshot
@@ -28,7 +28,11 @@ from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.machine import Machine
 from vcpuid.linux.observed import adopt
 from vcpuid.linux.tables import NOWHERE, Tables, tables
-from vcpuid.reasons import Decision
+from vcpuid.params import Given
+from vcpuid.reasons import Decision, Ledger, Unrecorded
+from vcpuid.reasons.lazy import LazySequence
+from vcpuid.releases import Release
+from vcpuid.setup import Remembered, Setup, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,17 @@ class BootCpu:
     virt_bits: int
     caps: tuple[int, ...]
     vmx: tuple[int, ...]
-    decisions: tuple[Decision, ...]
+    decisions: Sequence[Decision]
 
     @property
     def kernel(self) -> str:
         """The release whose tables stand for the kernel asked for."""
         return self.tables.release
+
+    @property
+    def number(self) -> tuple[int, int]:
+        """Major and minor of that release."""
+        return self.tables.number
 
     def has(self, feature: str) -> bool:
         """Tell whether a feature is set, printed or hidden; one that this release does not know is not."""
@@ -75,29 +84,65 @@ class BootCpu:
 
 
 def boot_cpu(
-    host: Snapshot,
-    kernel: str = "6.12",
-    params: Mapping[str, str | int] | None = None,
+    host: Snapshot | Setup,
+    kernel: str | Release | None = None,
+    params: Given | None = None,
     observed: bool = False,
     facts: bool = False,
 ) -> BootCpu:
     """Identify the boot processor as a Linux release does.
 
-    `host` gives CPUID (`raw`) and MSRs, `params` what neither shows (see `vcpuid.linux.machine`). With `observed`, the flags that the
+    `host` gives CPUID (`raw`) and MSRs; `kernel` is the release, the host's own by default, and `params` is what neither shows (`cmdline`
+    and `msr.INDEX`, see `vcpuid.linux.machine`); or `host` is a Setup, which holds both. With `observed`, the flags that the
     host's own /proc/cpuinfo printed, where the snapshot has its lines, take the place of those worked out (rule "linux.observed"); with
     `facts`, only those do that depend on more than CPUID: Linux's own words, bugs and VMX flags.
-    Raises InputError for a host that tells no CPUID, for a parameter that is not known and for a release that is not a number.
+    Raises InputError for a host that tells no CPUID, for a parameter that is not Linux's and for a release that is not a number.
     """
+    setup = settled(host, kernel=kernel, params=params)
+    if not isinstance(host, Setup):
+        refuse_others(setup)
+    return _boot(setup, observed, facts) if observed or facts else booted(setup)
+
+
+def refuse_others(setup: Setup) -> None:
+    """Raise InputError where parameters are given that Linux's flags do not depend on."""
+    for name in setup.params.kvm:
+        raise InputError(f"the parameter {name} is KVM's and has no effect on Linux's flags: cmdline and msr.INDEX have")
+
+
+@Remembered
+def booted(setup: Setup) -> BootCpu:
+    """Identify the boot processor by the rules alone."""
+    return _boot(setup, observed=False, facts=False)
+
+
+def _boot(setup: Setup, observed: bool, facts: bool) -> BootCpu:
+    """Identify the boot processor; its decisions are worked out when they are looked at, by doing the same once more."""
+    cpu = _booted(setup, observed, facts, Unrecorded())
+    decisions = LazySequence(lambda: _booted(setup, observed, facts, Ledger()).ledger.decisions)
+    return BootCpu(
+        cpu.tables,
+        cpu.vendor,
+        cpu.family,
+        cpu.model,
+        cpu.stepping,
+        cpu.phys_bits,
+        cpu.virt_bits,
+        tuple(cpu.caps),
+        tuple(cpu.vmx),
+        decisions,
+    )
+
+
+def _booted(setup: Setup, observed: bool, facts: bool, ledger: Ledger) -> Cpu:
+    host = setup.host
     if not host.raw and host.supported is None and not (observed and "flags" in host.cpuinfo):
         raise InputError("the host does not tell its CPUID: take a snapshot with RAW lines, or a dump of CPUID")
-    cpu = Cpu(host, tables(kernel), Machine(host, params))
+    cpu = Cpu(host, tables(setup.kernel.tables), Machine(host, setup.params.linux), ledger)
     _identify(cpu)
     if observed or facts:
         adopt(cpu, host.cpuinfo, of_cpuid=observed)
-    return BootCpu(
-        cpu.tables, cpu.vendor, cpu.family, cpu.model, cpu.stepping, cpu.phys_bits, cpu.virt_bits,
-        tuple(cpu.caps), tuple(cpu.vmx), tuple(cpu.ledger.decisions),
-    )  # fmt: skip
+    return cpu
 
 
 def _identify(cpu: Cpu) -> None:

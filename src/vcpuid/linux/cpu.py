@@ -26,9 +26,9 @@ class Cpu:
         "platform", "power", "raw", "stepping", "tables", "vendor", "virt_bits", "vmx",
     )  # fmt: skip
 
-    def __init__(self, host: Snapshot, tables: Tables, machine: Machine) -> None:
+    def __init__(self, host: Snapshot, tables: Tables, machine: Machine, ledger: Ledger) -> None:
         self.tables, self.machine, self.raw = tables, machine, host.raw
-        self.ledger = Ledger()
+        self.ledger = ledger
         self.caps = [0] * len(tables.words)
         self._forced: dict[int, int] = {}
         self._dropped: dict[int, int] = {}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import Snapshot
-from vcpuid.linux.boot import boot_cpu
+from vcpuid.linux.boot import boot_cpu, refuse_others
 from vcpuid.linux.tables import Place
-from vcpuid.releases import kernel as release
+from vcpuid.params import Given
+from vcpuid.releases import Release
+from vcpuid.setup import Setup, settled
 
 
 class CpuInfo(NamedTuple):
@@ -19,14 +21,19 @@ class CpuInfo(NamedTuple):
     vmx_flags: tuple[str, ...]
 
 
-def cpuinfo(host: Snapshot, kernel: str = "6.12", params: Mapping[str, str | int] | None = None, observed: bool | None = None) -> CpuInfo:
+def cpuinfo(
+    host: Snapshot | Setup, kernel: str | Release | None = None, params: Given | None = None, observed: bool | None = None
+) -> CpuInfo:
     """Say what /proc/cpuinfo shows of the boot processor; takes and raises what `boot_cpu` does.
 
     CPUID does not tell all: the command line counts, and MSRs. Where the host's own lines are at hand, of this kernel, and no `params` say
     otherwise, they stand in for that part alone; the rest is worked out. With `observed` True they hold for all, with False for nothing.
     """
-    facts = observed is None and not params and host.kernel is not None and release(host.kernel) == release(kernel)
-    cpu = boot_cpu(host, kernel, params, bool(observed), facts)
+    setup = settled(host, kernel=kernel, params=params)
+    if not isinstance(host, Setup):
+        refuse_others(setup)
+    facts = observed is None and not setup.params.linux and setup.host.kernel is not None
+    cpu = boot_cpu(setup, observed=bool(observed), facts=facts)
     tables = cpu.tables
     vmx = _shown(tables.shown_vmx, cpu.vmx) if cpu.has("VMX") and cpu.vmx[0] else ()
     return CpuInfo(_shown(tables.shown_features, cpu.caps), _shown(tables.shown_bugs, cpu.caps), vmx)

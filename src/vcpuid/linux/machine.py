@@ -17,10 +17,8 @@ that, and there is nothing left to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from vcpuid.cpuid.registers import Snapshot
-from vcpuid.errors import InputError
+from vcpuid.params import CMDLINE, MSR, Given, read_msr
 
 PLATFORM_ID = 0x17
 TEST_CTRL = 0x33
@@ -75,16 +73,15 @@ class Machine:
 
     __slots__ = ("_msrs", "options")
 
-    def __init__(self, host: Snapshot, params: Mapping[str, str | int] | None = None) -> None:
+    def __init__(self, host: Snapshot, params: Given) -> None:
         self._msrs: dict[int, int | None] = {**TYPICAL, **{index: value for index, value in host.msrs.items() if index in SNAPSHOT}}
         if _is_kvm_guest(host):
             self._msrs |= dict.fromkeys(KVM_LACKS)
-        for name, value in (params or {}).items():
-            if name.startswith("msr."):
-                self._msrs[_number(name[4:], 16)] = None if value == "absent" else _number(value)
-            elif name != "cmdline":
-                raise InputError(f"unknown parameter {name!r} of the Linux host: cmdline and msr.INDEX are known")
-        self.options = _options(str((params or {}).get("cmdline", "")))
+        for name, value in params.items():
+            if name.startswith(MSR):
+                index, told = read_msr(name, value)
+                self._msrs[index] = told
+        self.options = _options(str(params.get(CMDLINE, "")))
 
     def msr(self, index: int) -> int | None:
         """Return what RDMSR gives; None where it raises #GP."""
@@ -100,13 +97,6 @@ def _is_kvm_guest(host: Snapshot) -> bool:
 
 
 _KVMK = int.from_bytes(b"KVMK", "little")
-
-
-def _number(value: str | int, base: int = 0) -> int:
-    try:
-        return value if isinstance(value, int) else int(value, base)
-    except ValueError:
-        raise InputError(f"{value!r} is not a number") from None
 
 
 def _options(cmdline: str) -> dict[str, str]:

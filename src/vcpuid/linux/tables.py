@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from vcpuid import releases
 from vcpuid.cpuid.words import REGISTERS, Bit, CpuidWord, LinuxWord
 from vcpuid.data import load
+from vcpuid.releases import number
 
 
 class Place(NamedTuple):
@@ -55,6 +55,7 @@ class Tables:
     """All tables of one release. `words` and the places count the words of bugs on from those of features."""
 
     release: str
+    number: tuple[int, int]
     words: tuple[CpuidWord | LinuxWord, ...]
     word_numbers: dict[str, int]
     features: dict[str, Place]
@@ -97,11 +98,8 @@ def _dependents(release: str, feature: str) -> tuple[tuple[str, str], ...]:
 
 
 @cache
-def tables(kernel: str) -> Tables:
-    """Return the tables that stand for a kernel release; raises InputError where it is not a release number."""
-    release = releases.kernel(kernel)
-    if release != kernel:
-        return tables(release)
+def tables(release: str) -> Tables:
+    """Return the tables of a release, one of KERNELS."""
     data = load(f"linux-{release}")
     cpuid = [CpuidWord(*place) if place else LinuxWord(name) for name, place in data["words"]]
     bug_words = 1 + max(word for _, word, _, _ in data["bugs"])
@@ -112,8 +110,9 @@ def tables(kernel: str) -> Tables:
         depending[cause] = (*depending.get(cause, ()), name)
     return Tables(
         release=release,
-        words=(*cpuid, *(LinuxWord(f"BUGS_{number + 1}") for number in range(bug_words))),
-        word_numbers={name: number for number, (name, _) in enumerate(data["words"])},
+        number=number(release),
+        words=(*cpuid, *(LinuxWord(f"BUGS_{at + 1}") for at in range(bug_words))),
+        word_numbers={name: at for at, (name, _) in enumerate(data["words"])},
         features=features,
         bits={name: Bit(cpuid[word], mask.bit_length() - 1) for name, (word, mask) in features.items()},
         bugs=bugs,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from types import MappingProxyType
 from typing import NamedTuple
 
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.registers import CpuidTable, MsrTable, Snapshot
 from vcpuid.cpuid.walk import walk
 from vcpuid.errors import KvmError, UnavailableError
@@ -34,8 +34,8 @@ def observe(cpu: int | None = None, *, device: bool | None = None, kvm: bool | N
     return Snapshot(
         raw=raw,
         **answers._asdict(),
-        cpuinfo=MappingProxyType(cpuinfo),
-        params=MappingProxyType(read_params()),
+        cpuinfo=FrozenMap(cpuinfo),
+        params=FrozenMap(read_params()),
         cpu=cpuinfo.get("model_name"),
         kernel=os.uname().release,
         notes=tuple(notes),

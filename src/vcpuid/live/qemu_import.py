@@ -51,7 +51,7 @@ def import_qemu(binary: str, label: str = "imported", progress: Callable[[str, i
     with qemu:
         version = qemu.version["qemu"]
         release = ".".join(str(version[part]) for part in ("major", "minor", "micro"))
-        nearest = data.load(f"qemu-{choose(release, QEMUS, 'QEMU').release}")
+        nearest = data.load(f"qemu-{choose(release, QEMUS, 'QEMU').tables}")
         name = f"{release}-{label}"
         catalog, remarks = catalog_of(qemu, nearest, name, progress, hidden)
     if number(release) < number(QEMUS[0]):

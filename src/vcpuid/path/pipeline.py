@@ -1,4 +1,4 @@
-"""Joins the parties into one path: silicon, Linux, KVM, QEMU, the vCPU's table, the guest's CPUID instruction."""
+"""Joins the parties into one path: silicon, Linux, KVM, the VMM, the vCPU's table, the guest's CPUID instruction."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from vcpuid import kvm, linux, qemu
+from vcpuid import kvm, linux
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
-from vcpuid.kvm.params import split
-from vcpuid.qemu.catalog import catalog
-from vcpuid.qemu.state import CpuState
+from vcpuid.kvm.answers import kvm_says
 from vcpuid.reasons import Basis, Step, Trace
 from vcpuid.reasons.lazy import LazyMapping, LazySequence
-from vcpuid.releases import kernel as kernel_tables
-from vcpuid.setup import Stack, settle
+from vcpuid.releases import Release
+from vcpuid.setup import Setup, Stack, overruled
+from vcpuid.vmm import Made, Vmm
+from vcpuid.vmm.known import named
 
+SILICON = "the host's CPUID instruction"
+KVM = "KVM_GET_SUPPORTED_CPUID"
 GUEST = "the guest's CPUID instruction"
+_LINUX = "Linux {}'s boot_cpu_data"
+
 PLAIN_CONTROLS = {0x48D: 0x481, 0x48E: 0x482, 0x48F: 0x483, 0x490: 0x484}
 """VMX's "true" controls, which QEMU sets, and the plain ones that KVM answers likewise (vmx_get_vmx_msr, arch/x86/kvm/vmx/nested.c)."""
-
-AMX = 3 << 17
-"""XCR0: the configuration and the data of AMX's tiles."""
 
 VMX, SVM = CpuidWord(1, 0, "ecx"), CpuidWord(0x80000001, 0, "ecx")
 
 
-class Reading(Protocol):
+class VcpuReading(Protocol):
     """What a real vCPU made of a table: the table it kept and what CPUID returned inside."""
 
     @property
@@ -44,7 +45,7 @@ class Reading(Protocol):
 class Probe(Protocol):
     """Hands a table to a real vCPU and reads leaves inside a guest; `vcpuid.live.tiny_guest.read_cpuid` is one."""
 
-    def __call__(self, table: CpuidTable, leaves: Sequence[tuple[int, int]]) -> Reading:
+    def __call__(self, table: CpuidTable, leaves: Sequence[tuple[int, int]]) -> VcpuReading:
         """Set the table, run the guest, return what it read."""
 
 
@@ -70,9 +71,9 @@ class TableWords(Mapping[Word, int]):
 
 
 class GuestWords(TableWords):
-    """What the guest's CPUID instruction returns, by KVM's look-up rules; feature MSRs as QEMU set them."""
+    """What the guest's CPUID instruction returns, by KVM's look-up rules; feature MSRs as the VMM set them."""
 
-    def __init__(self, kept: CpuidTable, msrs: Mapping[Word, int], kernel: str) -> None:
+    def __init__(self, kept: CpuidTable, msrs: Mapping[Word, int], kernel: Release) -> None:
         super().__init__(kept, msrs)
         self._kernel = kernel
 
@@ -83,93 +84,91 @@ class GuestWords(TableWords):
         return self._msrs[word]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Path:
-    """One guest CPU and all that led to it. `tables` are what QEMU hands to KVM_SET_CPUID2, one a vCPU; `kept` is what the first keeps.
+    """One guest CPU and all that led to it.
 
-    `state` is QEMU's CPU behind the tables.
+    `cpu` is what was asked of `vmm`, `made` what that made of it, and `kept` what the first vCPU keeps of its table. `host` is the
+    setup's: of a snapshot, what holds for this kernel. `warnings` are the VMM's, `remarks` vcpuid's own on what stands for what.
     """
 
     cpu: str
-    host: Snapshot
-    stack: Stack
-    tables: tuple[CpuidTable, ...]
+    setup: Setup
+    vmm: Vmm
+    made: Made
     kept: CpuidTable
     trace: Trace
-    state: CpuState
-    warnings: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
+    @property
+    def host(self) -> Snapshot:
+        """What the host tells, as far as it holds here."""
+        return self.setup.host
 
-def resolve(cpu: str, *, host: Snapshot, stack: Stack | None = None, probe: Probe | None = None) -> Path:
+    @property
+    def tables(self) -> tuple[CpuidTable, ...]:
+        """What the VMM hands to KVM_SET_CPUID2, one table a vCPU."""
+        return self.made.tables
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the VMM prints."""
+        return self.made.warnings
+
+    def headline(self, remark: str = "") -> str:
+        """Say what was asked, of which software, in a line; `remark` is put behind the CPU."""
+        return f"{self.vmm.describe(self.cpu + remark, self.setup)}, Linux {self.setup.kernel}"
+
+    def software(self) -> dict[str, object]:
+        """For JSON: the releases of the software."""
+        setup = self.setup
+        return {"kernel": setup.kernel.asked, setup.vmm.program.lower(): setup.vmm.asked, "machine": setup.machine}
+
+
+def resolve(
+    cpu: str,
+    *,
+    host: Snapshot | Setup,
+    stack: Stack | None = None,
+    probe: Probe | None = None,
+    vmm: Vmm | None = None,
+) -> Path:
     """Follow a guest CPU from the host's silicon to the guest.
 
-    `cpu` is QEMU's -cpu argument. What the host snapshot tells of KVM is used as observed, where it holds for `stack` (see `settle`), and
-    the model's answer kept beside it; the rest is modelled. With a `probe`, the vCPU's table and the guest's reading are observed too.
-    Raises QemuError or KvmError where QEMU or KVM would refuse, InputError for what makes no sense.
+    `cpu` is what is asked of the VMM: of QEMU, the usual one, the argument of -cpu. `host` is a snapshot, and `stack` the software on
+    it, by default the host's own kernel and the newest QEMU; or `host` is a Setup, which holds both. What the snapshot tells of KVM is
+    used as observed, where it holds for the stack, and the model's answer kept beside it; the rest is modelled. With a `probe`, the vCPU's
+    table and the guest's reading are observed too. Raises QemuError, KvmError or the VMM's own error where one of them would refuse,
+    InputError for what makes no sense.
     """
+    vmm = vmm or named()
     stack = stack or Stack()
-    host = settle(host, stack)
-    remarks = (*stack.remarks, *_kvm_remarks(host))
-    kernel = kernel_tables(stack.kernel)
-    silicon, kernel_step, supported = _host_steps(host, kernel, stack)
-    made = qemu_tables(cpu, host, stack)
-    table = made.tables[0]
-    msrs = _guest_msrs(made.state)
-    machine = Step(
-        "qemu", "QEMU's table for KVM_SET_CPUID2", supported.after, TableWords(table, msrs), LazySequence(lambda: made.decisions)
-    )
-    kept = kvm.set_cpuid(table, host=host, kernel=kernel, params=stack.params)
-    vcpu = Step("vcpu", "the vCPU's table in KVM", machine.after, TableWords(kept.table, msrs), kept.decisions)
-    guest = Step(
-        "guest",
-        GUEST,
-        vcpu.after,
-        GuestWords(kept.table, msrs, kernel),
-        LazySequence(lambda: kvm.seen(kept.table, kernel=kernel).decisions),
-    )
+    setup = host if isinstance(host, Setup) else Setup.of(host, stack, vmm=vmm.release(stack.qemu))
+    silicon, kernel_step, supported = _host_steps(setup)
+    made = vmm.make(cpu, setup, kvm_says(setup))
+    table, msrs, kernel = made.tables[0], made.msrs, setup.kernel
+    basis = Basis.OBSERVED if made.observed else Basis.MODELLED
+    machine = Step(vmm.name, vmm.spoken, vmm.title, supported.after, TableWords(table, msrs), made.decisions, basis)
+    kept = kvm.set_cpuid(table, host=setup)
+    vcpu = Step("vcpu", "KVM's vCPU", "the vCPU's table in KVM", machine.after, TableWords(kept.table, msrs), kept.decisions)
+    decisions = LazySequence(lambda: kvm.seen(kept.table, kernel=kernel).decisions)
+    guest = Step("guest", "KVM's look-up", GUEST, vcpu.after, GuestWords(kept.table, msrs, kernel), decisions)
     if probe is not None:
         vcpu, guest = _observe(probe, table, vcpu, msrs, kernel)
     trace = Trace((silicon, kernel_step, supported, machine, vcpu, guest))
-    return Path(cpu, host, stack, tuple(made.tables), kept.table, trace, made.state, tuple(made.warnings), remarks)
+    return Path(cpu, setup, vmm, made, kept.table, trace, (*setup.remarks, *_kvm_remarks(setup)))
 
 
-def _kvm_remarks(host: Snapshot) -> Iterator[str]:
-    """Say where the host's KVM is not one of Linux's own, as its modules' parameters show, and where there can be none."""
+def _kvm_remarks(setup: Setup) -> Iterator[str]:
+    """Say what an answer about this host's KVM stands on: one that is not Linux's own, one that ran otherwise, or none."""
+    host = setup.host
     modules = {name.partition(".")[0] for name in host.params}
     for module in sorted(modules - {"kvm", "kvm_intel", "kvm_amd"}):
         yield f"this host's KVM runs on {module}, which is not one of Linux's own vendor modules: where it was asked, its answers hold"
+    if names := overruled(setup):
+        yield f"{', '.join(names)}: this host's KVM was asked as it ran, and what it answered holds; a what-if models it with these instead"
     if host.supported is None and host.raw and not (host.raw.word(VMX) & 1 << 5 or host.raw.word(SVM) & 1 << 2):
         yield "this processor reports neither VMX nor SVM: KVM's part is what it would be if KVM could run here"
-
-
-def qemu_tables(cpu: str, host: Snapshot, stack: Stack) -> qemu.QemuResult:
-    """Ask QEMU's part alone: the tables for KVM_SET_CPUID2, as `vcpuid.qemu.guest_tables` makes them, on this host's KVM."""
-    return qemu.guest_tables(
-        cpu,
-        host=host,
-        qemu=stack.qemu,
-        machine=stack.machine,
-        smp=stack.smp,
-        kernel=stack.kernel,
-        params=stack.params,
-        kvm=kvm_host(host, stack),
-    )
-
-
-def kvm_host(host: Snapshot, stack: Stack) -> qemu.KvmHost:
-    """Tell what QEMU learns of KVM besides CPUID, as far as the host shows it.
-
-    QEMU asks for the permission to use AMX and then for the XSAVE components (KVM_X86_XCOMP_GUEST_SUPP); who took the snapshot's SUP lines
-    need not have asked, and leaf 0xD then lacks the state of AMX's tiles.
-    """
-    if not host.raw:
-        return qemu.KvmHost()
-    offered = kvm.caps(host, stack.kernel, stack.params).xcr0
-    if host.supported is not None:
-        leaf = host.supported.registers(0xD)
-        offered = leaf.eax | leaf.edx << 32 | offered & AMX
-    return qemu.KvmHost(xcr0=offered)
 
 
 def guest_view(path: Path) -> CpuidTable:
@@ -192,26 +191,24 @@ def guest_snapshot(path: Path) -> Snapshot:
     return Snapshot(cpu=path.cpu, raw=guest_view(path), msrs=MsrTable(msrs), table=path.tables[0], kept=path.kept)
 
 
-def _host_steps(host: Snapshot, kernel: str, stack: Stack) -> tuple[Step, Step, Step]:
+def _host_steps(setup: Setup) -> tuple[Step, Step, Step]:
     """Silicon, Linux and KVM; a snapshot without RAW lines leaves the first two unknown."""
-    raw = TableWords(host.raw, {})
-    msrs = _host_msrs(host)
-    title = "KVM_GET_SUPPORTED_CPUID"
+    host, msrs = setup.host, _host_msrs(setup.host)
     if not host.raw:
-        silicon = Step("silicon", "the host's CPUID instruction", {}, {}, basis=Basis.UNKNOWN)
-        kernel_step = Step("linux", f"Linux {kernel}'s boot_cpu_data", {}, {}, basis=Basis.UNKNOWN, whole=False)
         if host.supported is None:
             raise InputError("the host tells neither its CPUID (RAW lines) nor what its KVM supports (SUP lines)")
-        return silicon, kernel_step, Step("kvm", title, {}, TableWords(host.supported, msrs), basis=Basis.OBSERVED)
-    silicon = Step("silicon", "the host's CPUID instruction", {}, raw, basis=Basis.OBSERVED)
-    kernel_step = _linux_step(host, kernel, stack, raw)
-    model = kvm.supported(host, kernel, stack.params)
+        silicon = Step("silicon", "the hardware", SILICON, {}, {}, basis=Basis.UNKNOWN)
+        kernel_step = Step("linux", "Linux", _LINUX.format(setup.kernel.tables), {}, {}, basis=Basis.UNKNOWN, whole=False)
+        return silicon, kernel_step, Step("kvm", "KVM", KVM, {}, TableWords(host.supported, msrs), basis=Basis.OBSERVED)
+    raw = TableWords(host.raw, {})
+    silicon = Step("silicon", "the hardware", SILICON, {}, raw, basis=Basis.OBSERVED)
+    model = kvm.supported(setup)
     modelled = TableWords(model.table, msrs)
     before = TableWords(host.raw, msrs)  # what KVM does to feature MSRs is not modelled: they count from here on
-    if host.supported is None:
-        return silicon, kernel_step, Step("kvm", title, before, modelled, model.decisions)
-    observed = TableWords(host.supported, msrs)
-    return silicon, kernel_step, Step("kvm", title, before, observed, model.decisions, Basis.OBSERVED, modelled)
+    step = Step("kvm", "KVM", KVM, before, modelled, model.decisions)
+    if host.supported is not None:
+        step = replace(step, after=TableWords(host.supported, msrs), basis=Basis.OBSERVED, modelled=modelled)
+    return silicon, _linux_step(setup, raw), step
 
 
 def _host_msrs(host: Snapshot) -> dict[Word, int]:
@@ -219,24 +216,17 @@ def _host_msrs(host: Snapshot) -> dict[Word, int]:
     return {MsrWord(index): value >> 32 if index in CONTROL_MSRS else value for index, value in host.msrs.items()}
 
 
-def _guest_msrs(state: CpuState) -> dict[Word, int]:
-    """The feature MSRs that QEMU gives the guest."""
-    words = catalog(state.release).by_name
-    return {words[name].word: value for name, value in state.features.items() if isinstance(words[name].word, MsrWord)}
-
-
-def _linux_step(host: Snapshot, kernel: str, stack: Stack, raw: Mapping[Word, int]) -> Step:
+def _linux_step(setup: Setup, raw: Mapping[Word, int]) -> Step:
     """Linux's words; the flags that the host's own /proc/cpuinfo shows are observed."""
-    title = f"Linux {kernel}'s boot_cpu_data"
-    params = split(stack.params)[1]
-    boot = kvm.caps(host, kernel, stack.params).boot
-    if "flags" not in host.cpuinfo:
-        return Step("linux", title, raw, boot.words(), boot.decisions, whole=False)
-    seen: Mapping[Word, int] = LazyMapping(lambda: linux.boot_cpu(host, kernel, params, observed=True).words())
-    return Step("linux", title, raw, seen, boot.decisions, Basis.OBSERVED, boot.words(), whole=False)
+    title, boot = _LINUX.format(setup.kernel.tables), linux.boot_cpu(setup)
+    modelled = LazyMapping(boot.words)
+    if "flags" not in setup.host.cpuinfo:
+        return Step("linux", "Linux", title, raw, modelled, boot.decisions, whole=False)
+    seen: Mapping[Word, int] = LazyMapping(lambda: linux.boot_cpu(setup, observed=True).words())
+    return Step("linux", "Linux", title, raw, seen, boot.decisions, Basis.OBSERVED, modelled, whole=False)
 
 
-def _observe(probe: Probe, table: CpuidTable, vcpu: Step, msrs: Mapping[Word, int], kernel: str) -> tuple[Step, Step]:
+def _observe(probe: Probe, table: CpuidTable, vcpu: Step, msrs: Mapping[Word, int], kernel: Release) -> tuple[Step, Step]:
     """The last two steps as a real vCPU takes them; the model's answer beside each is to what that vCPU was given and kept."""
     reading = probe(table, list(table.by_key()))
     seen: dict[Word, int] = {
@@ -247,4 +237,5 @@ def _observe(probe: Probe, table: CpuidTable, vcpu: Step, msrs: Mapping[Word, in
     real = replace(vcpu, after=TableWords(reading.kept, msrs), basis=Basis.OBSERVED, modelled=vcpu.after)
     looked_up = GuestWords(reading.kept, msrs, kernel)
     decisions = LazySequence(lambda: kvm.seen(reading.kept, kernel=kernel).decisions)
-    return real, Step("guest", GUEST, real.after, {**seen, **msrs}, decisions, Basis.OBSERVED, looked_up)
+    guest = Step("guest", "KVM's look-up", GUEST, real.after, {**seen, **msrs}, decisions, Basis.OBSERVED, looked_up)
+    return real, guest

@@ -6,8 +6,8 @@ QEMU, target/i386/host-cpu.c (host_cpu_adjust_phys_bits), target/i386/kvm/kvm-cp
 
 from __future__ import annotations
 
-from vcpuid.cpuid.registers import Snapshot
 from vcpuid.errors import QemuError
+from vcpuid.kvm.answers import Answers
 from vcpuid.qemu.draft import Draft
 
 _LM, _PSE36, _PAE = 1 << 29, 1 << 17, 1 << 6
@@ -16,12 +16,12 @@ _MAX, _MIN, _TCG = 52, 32, 40
 _UNSET = 0xFFFFFFFF
 
 
-def _of_host(host: Snapshot) -> int:
+def _of_host(host: Answers) -> int:
     """Return the host's own (host_cpu_phys_bits)."""
     return host.raw.registers(0x80000008).eax & 0xFF if host.raw.registers(0x80000000).eax >= 0x80000008 else 36
 
 
-def adjust(draft: Draft, host: Snapshot) -> tuple[int, int]:
+def adjust(draft: Draft, host: Answers) -> tuple[int, int]:
     """Bring the properties in line with the host, and warn where they are not; return what follows for phys-bits and guest-phys-bits."""
     props = draft.props
     phys, guest, limit = props["phys-bits"], props.get("guest-phys-bits", 0), props["host-phys-bits-limit"]

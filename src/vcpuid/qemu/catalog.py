@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from vcpuid import data
+from vcpuid.cpuid.words import MsrWord
 from vcpuid.errors import QemuError
 from vcpuid.qemu.words import FeatureWord, read
 from vcpuid.releases import number
@@ -120,6 +121,11 @@ class Catalog:
         self.properties: dict[str, Property] = {name: Property(*row) for name, row in self._rows["properties"].items()}
         self.dependencies: tuple[Dependency, ...] = tuple(Dependency(*row) for row in self._rows["dependencies"])
         self.components: tuple[Component, ...] = tuple(Component(*row) for row in self._rows["xsave"])
+
+    @cached_property
+    def msrs(self) -> tuple[tuple[str, MsrWord], ...]:
+        """The feature words that are MSRs, by name."""
+        return tuple((row.name, row.word) for row in self.words if isinstance(row.word, MsrWord))
 
     @cached_property
     def flags(self) -> dict[str, Flag]:

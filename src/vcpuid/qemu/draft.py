@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from vcpuid.cpuid.words import Bit
 from vcpuid.qemu.catalog import Catalog, Flag, Machine
+from vcpuid.qemu.hyperv import HyperV
 from vcpuid.qemu.supported import Supported
 from vcpuid.reasons import Ledger, Rule
 
@@ -45,6 +46,7 @@ class Draft:
     warnings: list[str] = field(default_factory=list)
     late_warnings: list[str] = field(default_factory=list)
     once: list[str] = field(default_factory=list)
+    hyperv: HyperV | None = None
 
     @property
     def is_amd(self) -> bool:

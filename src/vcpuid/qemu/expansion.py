@@ -5,17 +5,19 @@ QEMU, target/i386/cpu-system.c (x86_cpu_from_model, x86_cpu_to_dict_full).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from vcpuid import releases
 from vcpuid.cpuid.registers import Snapshot
+from vcpuid.kvm.answers import kvm_says
+from vcpuid.params import Given
 from vcpuid.qemu.catalog import HOST_MODELS, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.plan import plan
 from vcpuid.qemu.realize import draw
+from vcpuid.reasons import Unrecorded
+from vcpuid.releases import Release
+from vcpuid.setup import Setup, settled
 
 _UNSET = {"lbr-fmt": (1 << 64) - 1 & ~0x3F, "hv-vendor-id": ""}
 """How the monitor shows properties that nobody has set."""
@@ -25,28 +27,25 @@ _OWN = frozenset({"level-func24"})
 
 def expansion(
     cpu: str,
-    host: Snapshot,
-    qemu: str = "11.1",
+    host: Snapshot | Setup,
+    qemu: str | Release | None = None,
     machine: str = "q35",
     *,
-    kernel: str = "6.12",
-    params: Mapping[str, int | str | bool] | None = None,
+    kernel: str | Release | None = None,
+    params: Given | None = None,
     xcr0: int | None = None,
 ) -> dict[str, Any]:
     """Return the properties of `-cpu CPU` before the host's lacks are filtered, by every name that QEMU has for them.
 
-    That is what a model wants; for max and host it is what they get. Where `host` has no SUP lines they are modelled for `kernel` and its
-    module parameters `params`; `xcr0` is as in `Supported`. Properties of the object alone (realized, memory) are left out. Raises
-    QemuError with QEMU's message.
+    That is what a model wants; for max and host it is what they get. `host` is a snapshot, or a Setup, which holds QEMU's release, the
+    machine type and all else. Where it has no SUP lines they are modelled for `kernel` (by default the snapshot's own) and its `params`;
+    `xcr0` is as in `Supported`. Properties of the object alone (realized, memory) are left out. Raises QemuError with QEMU's message.
     """
-    release = releases.qemu(qemu)
-    tables, described = catalog(release), find_machine(release, machine)
-    if host.supported is None:
-        from vcpuid import kvm
-
-        host = replace(host, supported=kvm.supported(host, kernel=kernel, params=params).table)
+    setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params)
+    release = setup.vmm.tables
+    tables, described = catalog(release), find_machine(release, setup.machine)
     found = plan(release, described.name, cpu)
-    draft = draw(found, release, described.name, host, xcr0)
+    draft = draw(found, tables, described, kvm_says(setup), xcr0, Unrecorded())
     expand(draft, Shape())
     values: dict[str, Any] = {name: draft.features[flag.word] & flag.mask == flag.mask for name, flag in tables.flags.items()}
     for name, value in draft.props.items():

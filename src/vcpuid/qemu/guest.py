@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
-from vcpuid import releases
 from vcpuid.cpuid.registers import CpuidTable, Snapshot
 from vcpuid.errors import QemuError
-from vcpuid.kvm import hyperv_supported
-from vcpuid.kvm import supported as kvm_supported
+from vcpuid.kvm.answers import Answers, kvm_says
+from vcpuid.params import Given
 from vcpuid.qemu import catalog, hyperv
 from vcpuid.qemu.entries import Builder
 from vcpuid.qemu.kvmhost import KvmHost, initialize
 from vcpuid.qemu.leaves import Cpu, hypervisor
-from vcpuid.qemu.realize import realize
+from vcpuid.qemu.realize import realized
 from vcpuid.qemu.rules import account
 from vcpuid.qemu.smp import parse
 from vcpuid.qemu.state import CpuState
 from vcpuid.reasons import Decision
+from vcpuid.releases import Release
+from vcpuid.setup import Setup, settled
 
 
 @dataclass(frozen=True)
@@ -44,50 +44,47 @@ class QemuResult:
 def guest_tables(
     cpu: str,
     *,
-    host: Snapshot,
-    qemu: str = "11.1",
+    host: Snapshot | Setup,
+    qemu: str | Release | None = None,
     machine: str = "q35",
     smp: str = "1",
-    kernel: str = "6.12",
-    params: Mapping[str, int | str | bool] | None = None,
+    kernel: str | Release | None = None,
+    params: Given | None = None,
     kvm: KvmHost | None = None,
 ) -> QemuResult:
     """Work out the tables that QEMU hands to KVM_SET_CPUID2 for `-cpu CPU -machine MACHINE -smp SMP`.
 
     `host` holds the host's RAW leaves, or SUP lines that stand for them; its SUP and HV lines are used where there are any, else both are
-    modelled for `kernel` and its module parameters `params`. `kvm` is what else QEMU asks of KVM. Raises QemuError with QEMU's message,
-    and the warnings before it, where QEMU refuses to start; InputError for a release that is none.
+    modelled for `kernel` (by default the snapshot's own) and its `params`. Or `host` is a Setup, which holds these, QEMU's release, machine
+    and smp. `kvm` is what else QEMU asks of KVM. Raises QemuError with QEMU's message, and the warnings before it, where QEMU refuses to
+    start; InputError for a release that is none.
 
     Not among the warnings: that a machine type is deprecated, which says nothing of the CPU.
     """
-    release = releases.qemu(qemu)
-    kvm = kvm or KvmHost()
-    supported = host.supported
-    if supported is None:
-        supported = kvm_supported(host, kernel, params).table
-        host = replace(host, supported=supported)
-    if not host.raw:
-        host = replace(host, raw=supported)
-    if host.hyperv is None and "hv" in cpu:
-        host = replace(host, hyperv=hyperv_supported(host, kernel, params).table)
-    resolved = catalog.resolve_machine(release, machine)
-    topology, smp_warnings = parse(smp, release, resolved)
+    setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, smp=smp, params=params)
+    return make(cpu, setup, kvm or KvmHost())
+
+
+def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
+    """Work out the tables on a settled host."""
+    release, says = setup.vmm.tables, kvm_says(setup)
+    topology, smp_warnings = parse(setup.smp, release, catalog.resolve_machine(release, setup.machine))
     warnings = [*smp_warnings, *kvm.count_warnings(topology)]
     try:
-        state = realize(cpu, host, release, resolved, topology, xcr0=kvm.xcr0)
+        state = realized(cpu, setup, topology, kvm.xcr0)
         warnings += state.warnings
-        tables = _tables(Cpu(state, topology, host, supported), host.hyperv, kvm)
+        tables = _tables(Cpu(state, topology, says.raw, says.supported), says, kvm)
     except QemuError as error:
         raise QemuError(error.message, (*warnings, *error.warnings)) from None
     repeated = [warning for warning in (*state.warnings, *state.late_warnings) if warning not in state.once]
-    return QemuResult(tables, [*warnings, *state.late_warnings, *repeated * (topology.cpus - 1)], state, supported)
+    return QemuResult(tables, [*warnings, *state.late_warnings, *repeated * (topology.cpus - 1)], state, says.supported)
 
 
-def _tables(cpu: Cpu, host_hyperv: CpuidTable | None, kvm: KvmHost) -> tuple[CpuidTable, ...]:
+def _tables(cpu: Cpu, host: Answers, kvm: KvmHost) -> tuple[CpuidTable, ...]:
     """Set up the vCPUs: hypervisor leaves come first, the frequency leaf last."""
-    hv = hyperv.expand(cpu.props, host_hyperv, cpu.release)
+    hv = cpu.state.hyperv
     cpu.tsc_khz = initialize(kvm, cpu, hv)
-    first = [] if hv is None else hyperv.entries(hv, cpu.props, host_hyperv)
+    first = [] if hv is None else hyperv.entries(hv, cpu.props, host.hyperv)
     first += hypervisor.entries(cpu, hv is not None)
     builder = Builder(cpu, first, hypervisor.frequency_entries(cpu, hv is not None))
     return tuple(CpuidTable(builder.table(cpu.topology.apic_id(number))) for number in range(cpu.topology.cpus))

@@ -6,11 +6,12 @@ QEMU, target/i386/cpu.c (x86_cpu_definition_entry, x86_cpu_class_check_missing_f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
-from vcpuid import releases
 from vcpuid.cpuid.registers import Snapshot
+from vcpuid.kvm.answers import kvm_says
+from vcpuid.params import Given
 from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import bits
@@ -18,6 +19,9 @@ from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.plan import plan
 from vcpuid.qemu.realize import draw
+from vcpuid.reasons import Unrecorded
+from vcpuid.releases import Release
+from vcpuid.setup import Setup, settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +40,26 @@ class ModelInfo:
 
 
 def models(
-    host: Snapshot,
-    qemu: str = "11.1",
+    host: Snapshot | Setup,
+    qemu: str | Release | None = None,
     machine: str = "q35",
     *,
-    kernel: str = "6.12",
-    params: Mapping[str, int | str | bool] | None = None,
+    kernel: str | Release | None = None,
+    params: Given | None = None,
     xcr0: int | None = None,
 ) -> list[ModelInfo]:
     """List every model of a QEMU with the features that the host lacks, by name; "base", "host" and "max" come last.
 
-    Where `host` has no SUP lines they are modelled for `kernel` and its module parameters `params`; `xcr0` is as in `Supported`. Raises
-    QemuError for an unknown machine type.
+    `host` is a snapshot, or a Setup, which holds QEMU's release, the machine type and all else. Where it has no SUP lines they are
+    modelled for `kernel` (by default the snapshot's own) and its `params`; `xcr0` is as in `Supported`. Raises QemuError for an unknown
+    machine type.
     """
-    release = releases.qemu(qemu)
-    if host.supported is None:
-        from vcpuid import kvm
-
-        host = replace(host, supported=kvm.supported(host, kernel=kernel, params=params).table)
-    tables, described = catalog(release), find_machine(release, machine)
+    setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params)
+    release, kvm = setup.vmm.tables, kvm_says(setup)
+    tables, described = catalog(release), find_machine(release, setup.machine)
     found = []
     for name in (*sorted((*tables.models, *tables.model_aliases)), "base", "host", "max"):
-        draft = draw(plan(release, described.name, name), release, described.name, host, xcr0)
+        draft = draw(plan(release, described.name, name), tables, described, kvm, xcr0, Unrecorded())
         expand(draft, Shape())
         filter_features(draft, verbose=False)
         lacking = _names(tables, draft.filtered)

@@ -34,7 +34,7 @@ USER_AVX10 = Rule(
 USER_OFF = Rule("qemu.user.off", "-cpu switches it off", "x86_cpu_parse_featurestr, target/i386/cpu.c", remedy="drop it from -cpu")
 
 
-class Plan(NamedTuple):
+class CpuRequest(NamedTuple):
     """What a -cpu argument means on a machine type, whatever the host: `assigned` are the properties that it and the machine type set."""
 
     model: str
@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def plan(release: str, machine_name: str, cpu: str) -> Plan:
+def plan(release: str, machine_name: str, cpu: str) -> CpuRequest:
     """Read a -cpu argument for a machine type; raises QemuError with QEMU's message."""
     tables, machine = catalog(release), find_machine(release, machine_name)
     name = properties.model_of(cpu)
@@ -84,7 +84,7 @@ def plan(release: str, machine_name: str, cpu: str) -> Plan:
                     assigned[found] = properties.switch(tables, found, on, prop)
             except QemuError as error:
                 late_error = late_error or error.message
-    return Plan(model, assigned, tuple(switches), late_error, option)
+    return CpuRequest(model, assigned, tuple(switches), late_error, option)
 
 
 def _avx10(tables: Catalog, version: int) -> list[Switch]:

@@ -5,23 +5,26 @@ QEMU, target/i386/cpu.c (x86_cpu_initfn, x86_cpu_realizefn), target/i386/host-cp
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from vcpuid import releases
 from vcpuid.cpuid.registers import Snapshot, vendor_name
 from vcpuid.errors import QemuError
+from vcpuid.kvm.answers import Answers, kvm_says
+from vcpuid.params import Given
 from vcpuid.qemu import address_bits, hyperv
-from vcpuid.qemu.catalog import HOST_MODELS, catalog
+from vcpuid.qemu.catalog import HOST_MODELS, Catalog, Machine, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
-from vcpuid.qemu.plan import Plan, plan
+from vcpuid.qemu.plan import CpuRequest, plan
 from vcpuid.qemu.state import CpuState
-from vcpuid.qemu.supported import AMD_ALIASES, Supported
+from vcpuid.qemu.supported import AMD_ALIASES, Supported, supported
 from vcpuid.qemu.topology import Topology
-from vcpuid.reasons import Ledger, Rule
+from vcpuid.reasons import Ledger, Rule, Unrecorded
+from vcpuid.reasons.lazy import LazySequence
+from vcpuid.releases import Release
+from vcpuid.setup import Setup, settled
 
 AMD_COPY = Rule("qemu.realize.amd-aliases", "AMD repeats these bits of leaf 1, so QEMU copies them", "x86_cpu_realizefn, target/i386/cpu.c")
 LBR_FORMAT = Rule("qemu.realize.lbr-fmt", "the property lbr-fmt names the format", "x86_cpu_realizefn, target/i386/cpu.c")
@@ -41,39 +44,47 @@ _BLANK = {
 
 def realize(
     cpu: str,
-    host: Snapshot,
-    qemu: str = "11.1",
+    host: Snapshot | Setup,
+    qemu: str | Release | None = None,
     machine: str = "q35",
     topology: Topology | None = None,
     *,
-    kernel: str = "6.12",
+    kernel: str | Release | None = None,
+    params: Given | None = None,
     xcr0: int | None = None,
 ) -> CpuState:
     """Work out the CPU that `-cpu CPU -machine MACHINE` makes on a host; every vCPU of a guest is the same but for its number.
 
-    Where `host` has no SUP lines they are modelled for `kernel`; `xcr0` is as in `Supported`. Raises QemuError with QEMU's message, and its
-    warnings so far, where QEMU refuses; UnavailableError where hv-passthrough needs what `host` does not hold.
+    `host` is a snapshot, or a Setup, which holds QEMU's release, the machine type and all else. Where it has no SUP lines they are
+    modelled for `kernel` (by default the snapshot's own) and its `params`; `xcr0` is as in `Supported`. Raises QemuError with QEMU's
+    message, and its warnings so far, where QEMU refuses.
     """
-    release = releases.qemu(qemu)
-    found = plan(release, find_machine(release, machine).name, cpu)
-    if host.supported is None:
-        from vcpuid import kvm
+    setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params)
+    return realized(cpu, setup, topology or Topology(), xcr0)
 
-        host = replace(host, supported=kvm.supported(host, kernel=kernel).table)
-    draft = draw(found, release, machine, host, xcr0)
+
+def realized(cpu: str, setup: Setup, topology: Topology, xcr0: int | None) -> CpuState:
+    """Realize a CPU on a settled host. Its decisions are worked out when they are looked at, by doing the same once more."""
+    state = _realized(cpu, setup, topology, xcr0, Unrecorded())
+    state.decisions = LazySequence(lambda: _realized(cpu, setup, topology, xcr0, Ledger()).decisions)
+    return state
+
+
+def _realized(cpu: str, setup: Setup, topology: Topology, xcr0: int | None, ledger: Ledger) -> CpuState:
+    machine, kvm = find_machine(setup.vmm.tables, setup.machine), kvm_says(setup)
+    found = plan(setup.vmm.tables, machine.name, cpu)
+    draft = draw(found, catalog(setup.vmm.tables), machine, kvm, xcr0, ledger)
     try:
-        _realize(draft, found, host, topology or Topology())
+        _realize(draft, found, kvm, topology)
     except QemuError as error:
         raise QemuError(error.message, (*draft.warnings, *error.warnings)) from None
     return _state(draft, found)
 
 
-def draw(found: Plan, release: str, machine: str, host: Snapshot, xcr0: int | None = None) -> Draft:
+def draw(found: CpuRequest, tables: Catalog, machine: Machine, host: Answers, xcr0: int | None, ledger: Ledger) -> Draft:
     """Create the CPU: its model's properties, what the host gives to it, and what the machine type and -cpu set."""
-    tables, ledger = catalog(release), Ledger()
     props: dict[str, Any] = {**tables.defaults, **_BLANK}
-    described = find_machine(release, machine)
-    supported = Supported(tables, described, host, ledger, xcr0)
+    able = supported(tables, machine, host, ledger, xcr0)
     if found.model != "base" or tables.number >= (10, 1):
         props["vendor"] = vendor_name(host.raw.registers(0))
     model = tables.models.get(found.model)
@@ -84,15 +95,15 @@ def draw(found: Plan, release: str, machine: str, host: Snapshot, xcr0: int | No
         props.update({"min-level": model.level, "min-xlevel": model.xlevel, "legacy-cache": model.cache is None, **model.props})
     elif found.model in HOST_MODELS:
         base = None
-        props.update(_host_properties(host, supported))
+        props.update(_host_properties(host, able))
     props.update(found.assigned)
-    draft = Draft(tables, described, supported, ledger, base, found.switches, props)
+    draft = Draft(tables, machine, able, ledger, base, found.switches, props)
     draft.warnings += found.option.warnings
     draft.once += found.option.warnings
     return draft
 
 
-def _host_properties(host: Snapshot, supported: Supported) -> dict[str, Any]:
+def _host_properties(host: Answers, able: Supported) -> dict[str, Any]:
     """What "max" and "host" take from the host besides features (host_cpu_instance_init, kvm_cpu_max_instance_init)."""
     signature = host.raw.registers(1).eax
     name = b"".join(value.to_bytes(4, "little") for leaf in (0x80000002, 0x80000003, 0x80000004) for value in host.raw.registers(leaf))
@@ -104,15 +115,16 @@ def _host_properties(host: Snapshot, supported: Supported) -> dict[str, Any]:
         "host-phys-bits": True,
         "pmu": True,
         "migratable": True,
-        "min-level": supported.leaf(0).eax,
-        "min-xlevel": supported.leaf(0x80000000).eax,
-        "min-xlevel2": supported.leaf(0xC0000000).eax,
+        "min-level": able.leaf(0).eax,
+        "min-xlevel": able.leaf(0x80000000).eax,
+        "min-xlevel2": able.leaf(0xC0000000).eax,
     }
 
 
-def _realize(draft: Draft, found: Plan, host: Snapshot, topology: Topology) -> None:
+def _realize(draft: Draft, found: CpuRequest, host: Answers, topology: Topology) -> None:
     props = draft.props
-    draft.warnings += hyperv.prepare(props, host.hyperv)
+    host_hyperv = host.hyperv if hyperv.enabled(props) else None
+    draft.warnings += hyperv.prepare(props, host_hyperv)
     if not draft.machine.is_pc:
         props["host-phys-bits"] = True  # microvm_device_pre_plug_cb, hw/i386/microvm.c
     if props.get("x-vendor-cpuid-only-v2") and not props["x-vendor-cpuid-only"]:
@@ -120,7 +132,7 @@ def _realize(draft: Draft, found: Plan, host: Snapshot, topology: Topology) -> N
     if found.late_error is not None:
         raise QemuError(found.late_error)
     expand(draft, Shape(topology.threads_per_package, topology.extended))
-    hyperv.expand(props, host.hyperv, draft.catalog.number)
+    draft.hyperv = hyperv.expand(props, host_hyperv, draft.catalog.number)
     _check_lbr(draft)
     if filter_features(draft, bool(props["check"] or props["enforce"])) and props["enforce"]:
         raise QemuError("Host doesn't support requested features")
@@ -168,7 +180,7 @@ def _check_threads(draft: Draft, topology: Topology) -> None:
         draft.once.append(f"{first}. {second}")
 
 
-def _check_pmu(draft: Draft, host: Snapshot) -> None:
+def _check_pmu(draft: Draft, host: Answers) -> None:
     """Complain of a PMU that the guest's vendor would make unlike the host's (QEMU 11.1, while a vCPU is set up)."""
     if draft.catalog.number < (11, 1) or not draft.props["pmu"]:
         return
@@ -178,7 +190,7 @@ def _check_pmu(draft: Draft, host: Snapshot) -> None:
         draft.late_warnings.append("AMD performance-monitoring is supported from K7 and later")
 
 
-def _state(draft: Draft, found: Plan) -> CpuState:
+def _state(draft: Draft, found: CpuRequest) -> CpuState:
     props = draft.props
     return CpuState(
         release=draft.catalog.release,
@@ -204,4 +216,5 @@ def _state(draft: Draft, found: Plan) -> CpuState:
         late_warnings=draft.late_warnings,
         once=draft.once,
         decisions=draft.ledger.decisions,
+        hyperv=draft.hyperv,
     )

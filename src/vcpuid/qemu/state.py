@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from vcpuid.qemu.hyperv import HyperV
 from vcpuid.reasons import Decision
 
 
@@ -18,7 +20,8 @@ class CpuState:
     should have had and that the host or a missing dependency denies (with x-force-features=on it has them all the same), `supported` what
     QEMU takes the host to support. `props` holds the final value of every other property under QEMU's own name, settings of the machine
     type included. `warnings` are what QEMU prints for its first CPU, in its order and without the program's name, `late_warnings` what it
-    prints once the vCPU is set up; it prints those of them that are also in `once` for that CPU only.
+    prints once the vCPU is set up; it prints those of them that are also in `once` for that CPU only. `hyperv` are the enlightenments in
+    force, None where the guest sees no Hyper-V.
     """
 
     release: str
@@ -38,12 +41,13 @@ class CpuState:
     features: dict[str, int] = field(default_factory=dict)
     user_features: dict[str, int] = field(default_factory=dict)
     filtered: dict[str, int] = field(default_factory=dict)
-    supported: dict[str, int] = field(default_factory=dict)
+    supported: Mapping[str, int] = field(default_factory=dict)
     props: dict[str, object] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     late_warnings: list[str] = field(default_factory=list)
     once: list[str] = field(default_factory=list)
-    decisions: list[Decision] = field(default_factory=list)
+    hyperv: HyperV | None = None
+    decisions: Sequence[Decision] = ()
 
     @property
     def is_intel(self) -> bool:

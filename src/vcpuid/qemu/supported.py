@@ -6,10 +6,14 @@ QEMU, target/i386/kvm/kvm.c (kvm_arch_get_supported_cpuid, kvm_arch_get_supporte
 
 from __future__ import annotations
 
-from vcpuid.cpuid.registers import CpuidTable, Registers, Snapshot
+from functools import lru_cache
+from typing import NamedTuple
+
+from vcpuid.cpuid.registers import CpuidTable, Registers
 from vcpuid.cpuid.words import MsrWord
+from vcpuid.kvm.answers import Answers
 from vcpuid.qemu.catalog import Catalog, Machine
-from vcpuid.reasons import Ledger, Rule
+from vcpuid.reasons import Ledger, Rule, Unrecorded
 
 _CPUID = "kvm_arch_get_supported_cpuid, target/i386/kvm/kvm.c"
 _MSR = "kvm_arch_get_supported_msr_feature, target/i386/kvm/kvm.c"
@@ -58,13 +62,31 @@ _SILICON_SINCE_10 = {
 }
 
 
-def _tsx_is_broken(host: Snapshot) -> bool:
+def _tsx_is_broken(host: Answers) -> bool:
     """Tell the Haswells whose TSX a microcode update has to switch off (host_tsx_broken)."""
     if host.vendor != "GenuineIntel":
         return False
     signature = host.raw.registers(1).eax
     family, model, stepping = signature >> 8 & 0xF, signature >> 4 & 0xF | signature >> 12 & 0xF0, signature & 0xF
     return family == 6 and ((model == 63 and stepping < 4) or model in (60, 69, 70))
+
+
+class MachineKinds(NamedTuple):
+    """What of a machine type matters here."""
+
+    split_irqchip: bool
+    is_pc: bool
+
+
+def supported(catalog: Catalog, machine: Machine, host: Answers, ledger: Ledger, xcr0: int | None = None) -> Supported:
+    """See a host as a QEMU does; where nobody wants to know why, what was worked out for the last hosts is taken."""
+    kinds = MachineKinds(machine.split_irqchip, machine.is_pc)
+    return Supported(catalog, kinds, host, ledger, xcr0) if ledger.records else _unrecorded(catalog, kinds, host, xcr0)
+
+
+@lru_cache(maxsize=64)
+def _unrecorded(catalog: Catalog, kinds: MachineKinds, host: Answers, xcr0: int | None) -> Supported:
+    return Supported(catalog, kinds, host, Unrecorded(), xcr0)
 
 
 class Supported:
@@ -76,8 +98,7 @@ class Supported:
 
     __slots__ = ("table", "words")
 
-    def __init__(self, catalog: Catalog, machine: Machine, host: Snapshot, ledger: Ledger, xcr0: int | None = None) -> None:
-        assert host.supported is not None  # realize sees to it
+    def __init__(self, catalog: Catalog, kinds: MachineKinds, host: Answers, ledger: Ledger, xcr0: int | None = None) -> None:
         self.table: CpuidTable = host.supported
         new = catalog.number >= (10, 0)
         always, silicon = (_ALWAYS_SINCE_10, _SILICON_SINCE_10) if new else (_ALWAYS, {})
@@ -95,17 +116,17 @@ class Supported:
         if xcr0 is not None:
             for name, value in (("FEAT_XSAVE_XCR0_LO", xcr0 & 0xFFFFFFFF), ("FEAT_XSAVE_XCR0_HI", xcr0 >> 32)):
                 self.words[name] = ledger.compute(catalog.by_name[name].word, self.words[name], value, PERMITTED)
-        self._amend(catalog, machine, host, ledger, new)
+        self._amend(catalog, kinds, host, ledger, new)
 
-    def _amend(self, catalog: Catalog, machine: Machine, host: Snapshot, ledger: Ledger, new: bool) -> None:
+    def _amend(self, catalog: Catalog, kinds: MachineKinds, host: Answers, ledger: Ledger, new: bool) -> None:
         words, by_name = self.words, catalog.by_name
         if _tsx_is_broken(host):
             words["FEAT_7_0_EBX"] = ledger.clear(by_name["FEAT_7_0_EBX"].word, words["FEAT_7_0_EBX"], _RTM_HLE, BROKEN_TSX)
         extended = by_name["FEAT_8000_0001_EDX"]
         words[extended.name] = ledger.set(extended.word, words[extended.name], words["FEAT_1_EDX"] & AMD_ALIASES, AMD_ALIAS)
-        if machine.split_irqchip:
+        if kinds.split_irqchip:
             words["FEAT_KVM"] = ledger.set(by_name["FEAT_KVM"].word, words["FEAT_KVM"], _MSI_EXT_DEST_ID, SPLIT_IRQCHIP)
-        if new and not machine.is_pc:
+        if new and not kinds.is_pc:
             for name, mask in (("FEAT_7_0_EBX", _SGX), ("FEAT_7_0_ECX", _SGX_LC)):
                 words[name] = ledger.clear(by_name[name].word, words[name], mask, NO_SGX)
 

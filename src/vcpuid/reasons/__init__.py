@@ -8,8 +8,8 @@ A party turns the words it is given into the words it hands on. For every bit th
 * a bit that differs before and after is named by at least one decision.
 """
 
-from vcpuid.reasons.ledger import Decision, Ledger, Result, replay
+from vcpuid.reasons.ledger import Decision, Ledger, Result, Unrecorded, replay
 from vcpuid.reasons.rule import Action, Rule
 from vcpuid.reasons.trace import Basis, Step, Trace, read_bit
 
-__all__ = ["Action", "Basis", "Decision", "Ledger", "Result", "Rule", "Step", "Trace", "read_bit", "replay"]
+__all__ = ["Action", "Basis", "Decision", "Ledger", "Result", "Rule", "Step", "Trace", "Unrecorded", "read_bit", "replay"]

@@ -29,6 +29,9 @@ class LazyMapping(Mapping[K, V]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __reduce__(self) -> tuple[type[dict[K, V]], tuple[dict[K, V]]]:
+        return dict, (dict(self._values),)
+
 
 class LazySequence(Sequence[V]):
     """The sequence that a function returns."""
@@ -52,3 +55,12 @@ class LazySequence(Sequence[V]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, Sequence) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __reduce__(self) -> tuple[type[tuple[V, ...]], tuple[tuple[V, ...]]]:
+        return tuple, (tuple(self._values),)

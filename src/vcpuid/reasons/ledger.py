@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ class Ledger:
     """
 
     __slots__ = ("decisions",)
+    records = True
+    """Whether decisions are written down."""
 
     def __init__(self) -> None:
         self.decisions: list[Decision] = []
@@ -64,12 +66,39 @@ class Ledger:
         return after
 
 
+class Unrecorded(Ledger):
+    """A ledger that writes nothing down, for those who want the outcome alone; a party's work is the same with either."""
+
+    __slots__ = ()
+    records = False
+
+    def clear(self, word: Word, before: int, mask: int, rule: Rule, cause: Bit | None = None) -> int:
+        """Take the bits of `mask` away."""
+        return before & ~mask
+
+    def keep(self, word: Word, before: int, mask: int, rule: Rule, cause: Bit | None = None) -> int:
+        """Take all bits but those of `mask` away."""
+        return before & mask
+
+    def set(self, word: Word, before: int, mask: int, rule: Rule, cause: Bit | None = None) -> int:
+        """Turn the bits of `mask` on."""
+        return before | mask
+
+    def compute(self, word: Word, before: int, after: int, rule: Rule, cause: Bit | None = None) -> int:
+        """Replace the value by one that the rule works out from other things."""
+        return after
+
+    def copy(self, word: Word, before: int, after: int, rule: Rule, cause: Bit | None = None) -> int:
+        """Replace the value by that of another word."""
+        return after
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """A table that a party hands on, and why it differs from the one it was given."""
 
     table: CpuidTable
-    decisions: tuple[Decision, ...] = ()
+    decisions: Sequence[Decision] = ()
 
 
 def replay(before: Mapping[Word, int], decisions: Iterable[Decision]) -> dict[Word, int]:

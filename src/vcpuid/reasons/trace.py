@@ -22,12 +22,14 @@ class Basis(Enum):
 class Step:
     """One party's part of the path, as words.
 
-    Where the machine itself told what the party answers, `basis` is OBSERVED, `after` is what it told, and `modelled` is what the rules
-    say, so that the two can be held side by side; the decisions are always those of the rules, over `before`. `whole` says that the
-    party answers for all of CPUID: a word that is not in `after` then reads 0, while otherwise the party does not look at it.
+    `party` is its id, `spoken` how a person calls it, `title` what it hands on. Where the machine itself told what the party answers,
+    `basis` is OBSERVED, `after` is what it told, and `modelled` is what the rules say, so that the two can be held side by side; the
+    decisions are always those of the rules, over `before`. `whole` says that the party answers for all of CPUID: a word that is not in
+    `after` then reads 0, while otherwise the party does not look at it.
     """
 
     party: str
+    spoken: str
     title: str
     before: Mapping[Word, int]
     after: Mapping[Word, int]
@@ -62,11 +64,20 @@ def read_bit(words: Mapping[Word, int], bit: Bit, whole: bool = True) -> bool | 
     return bit.word.function <= words.get(CpuidWord(range_of(bit.word.function), 0, "eax"), 0) and bool(value & bit.mask)
 
 
+_VMM = 3
+"""The VMM's place among the steps: silicon, Linux, KVM, the VMM, the vCPU, the guest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """The whole path, from the silicon to the guest."""
 
     steps: tuple[Step, ...]
+
+    @property
+    def vmm(self) -> Step:
+        """The step of the VMM: what it hands to KVM_SET_CPUID2."""
+        return self.steps[_VMM]
 
     def step(self, party: str) -> Step:
         """Return a party's step; KeyError where the path has none of that name."""

@@ -40,7 +40,7 @@ class Build:
 
     def __init__(self, host: Snapshot, caps: Caps) -> None:
         self.host, self.caps = host, caps
-        self.kernel = number(caps.boot.kernel)
+        self.kernel = caps.boot.number
         self._unused = host.raw.by_key()
         self._indexed = indexed(caps.boot.kernel)
         self._limit = host.raw.registers(0x80000000).eax
@@ -80,8 +80,12 @@ class Build:
         """Whether KVM offers a feature."""
         return self.caps.has(feature)
 
-    def finish(self) -> tuple[CpuidTable, list[Decision]]:
-        """Return the table, and the decisions that lead to it from the CPU's words as `caps` left them."""
+    def table(self) -> CpuidTable:
+        """Return the table."""
+        return CpuidTable(Entry(*key, flags, *after) for key, flags, _, after, _ in self._written)
+
+    def decisions(self) -> list[Decision]:
+        """Account for the table: the decisions that lead to it from the CPU's words as `caps` left them."""
         ledger = Ledger()
         features, values = dict(self.caps.plan.by_word), self.caps.values
 
@@ -96,16 +100,14 @@ class Build:
                     if old != new:
                         ledger.compute(CpuidWord(*key, register), old, new, rule)
 
-        entries = []
-        for key, flags, entry, after, rule in self._written:
+        for key, _, entry, after, rule in self._written:
             explain(key, entry, after, rule)
-            entries.append(Entry(*key, flags, *after))
         for key, entry in self._unused.items():
             if entry[3:] != _ZERO:
                 explain(key, entry, _ZERO, LEFT_OUT)
         for key in list(features):
             explain(key, None, _ZERO, LEFT_OUT)
-        return CpuidTable(entries), ledger.decisions
+        return ledger.decisions
 
 
 class Leaf(NamedTuple):

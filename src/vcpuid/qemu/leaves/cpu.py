@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import unpack_from
 from typing import Any
 
-from vcpuid.cpuid.registers import CpuidTable, Snapshot
+from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.qemu import caches
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.topology import Topology
@@ -40,8 +40,8 @@ class Cpu:
         "vendor_words",
     )
 
-    def __init__(self, state: CpuState, topology: Topology, host: Snapshot, supported: CpuidTable, tsc_khz: int = 0) -> None:
-        self.state, self.topology, self.supported, self.raw, self.tsc_khz = state, topology, supported, host.raw, tsc_khz
+    def __init__(self, state: CpuState, topology: Topology, raw: CpuidTable, supported: CpuidTable, tsc_khz: int = 0) -> None:
+        self.state, self.topology, self.supported, self.raw, self.tsc_khz = state, topology, supported, raw, tsc_khz
         self.release = number(state.release)
         self.features, self.props = state.features, state.props
         self.apic_id = 0

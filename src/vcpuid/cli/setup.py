@@ -1,0 +1,198 @@
+"""What several verbs share: the options that name a host and a stack, and their defaults for this machine."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vcpuid.cli import choices
+from vcpuid.cpuid import Snapshot
+from vcpuid.errors import InputError, UnavailableError
+from vcpuid.params import Given
+from vcpuid.releases import KERNELS, QEMUS
+from vcpuid.setup import Setup, Stack
+
+if TYPE_CHECKING:
+    from vcpuid.path.pipeline import Probe
+    from vcpuid.vmm import Vmm
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+cpu_option = click.option(
+    "--cpu", default="host", show_default=True, metavar="CPU", shell_complete=choices.cpus,
+    help="The guest's CPU, as QEMU's -cpu takes it.",
+)  # fmt: skip
+host_option = click.option(
+    "--host", "source", metavar="HOST", shell_complete=choices.hosts, help="Where the host's CPUID comes from.  [default: this machine]"
+)
+host_argument = click.argument("source", metavar="[HOST]", required=False, shell_complete=choices.hosts)
+
+
+def number(value: str | int) -> int:
+    """Read an option that is a number, decimal or with 0x in front; click answers a ValueError with a usage error."""
+    return value if isinstance(value, int) else int(value, 0)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host as the command line named it. `here` says that it is the machine we run on, whose KVM can be asked."""
+
+    snapshot: Snapshot
+    here: bool
+
+
+def read_cpus(source: str, *, every: bool = False) -> list[Snapshot]:
+    """Read a dump, and print on standard error what bears on an answer about its first CPU: that there are others, say.
+
+    Returns the CPU that `source` means before the others of its dump. With `every`, the answer is about all that it means: these are
+    returned in the dump's order, and what bears on any of them is printed.
+    """
+    from vcpuid import sources
+
+    dump = sources.read_dump(source)
+    print_warnings(tuple(f"{'standard input' if source == '-' else source}: {remark}" for remark in dump.remarks(every=every)))
+    return dump.meant if every else [dump.first, *dump.others]
+
+
+def read_host(source: str | None, *, kvm: bool = True) -> Host:
+    """Read HOST; without one, this machine: its processor and, where there is a usable /dev/kvm and `kvm` is wanted, its KVM."""
+    from vcpuid import sources
+
+    if source is not None:
+        return Host(read_cpus(source)[0], source.partition(":")[0] in ("kvm", "live", "cpu"))
+    if not kvm:
+        return Host(sources.read("live"), True)
+    try:
+        return Host(sources.read("kvm"), True)
+    except UnavailableError as lacking:
+        print(f"vcpuid: {lacking}; KVM's answer is modelled from this processor's CPUID", file=sys.stderr)
+        return Host(sources.read("live"), True)
+
+
+def probe_for(host: Host) -> Probe | None:
+    """Return the real guest as a probe where the host is this machine and /dev/kvm may be used, else None: the model answers."""
+    if not host.here or host.snapshot.supported is None or not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return None
+    from vcpuid.live.tiny_guest import read_cpuid
+
+    return read_cpuid
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The software that the command line names; `given` are the options that were typed, as they are spelled."""
+
+    kernel: str | None = None
+    qemu: str | None = None
+    machine: str = "q35"
+    smp: str = "1"
+    params: Given = field(default_factory=dict)
+    what_if: bool = False
+    given: tuple[str, ...] = ()
+
+    def setup(self, host: Host, vmm: Vmm | None = None) -> Setup:
+        """Settle it on a host; this machine's running kernel and installed QEMU are the defaults where the host tells none.
+
+        Raises InputError for a wrong release or parameter.
+        """
+        release = None if vmm is None or vmm.name == "qemu" else vmm.release(None)
+        return Setup.of(host.snapshot, self.stack(host, with_qemu=release is None), vmm=release)
+
+    def stack(self, host: Host, *, with_qemu: bool = True) -> Stack:
+        """Name the software on a host."""
+        kernel = self.kernel or self._running(host)
+        qemu = self.qemu or (self._installed() if with_qemu else None)
+        return Stack(kernel, qemu, self.machine, self.smp, self.params, self.what_if)
+
+    def has_no_effect(self, because: str, *names: str) -> None:
+        """Say on standard error which of these options were given in vain, and why; without names, of all options that were given."""
+        for option in self.given:
+            if not names or option in names:
+                print_warnings((f"{option} has no effect: {because}",))
+
+    @staticmethod
+    def _running(host: Host) -> str | None:
+        from vcpuid.live.installed import kernel_release
+
+        return kernel_release() if host.here and not host.snapshot.kernel else None
+
+    @staticmethod
+    def _installed() -> str:
+        from vcpuid.live.installed import default_qemu
+
+        return default_qemu()
+
+
+_STACK = {
+    "kernel": click.option(
+        "--kernel", metavar="RELEASE", shell_complete=choices.kernels,
+        help=f"Host kernel's release ({KERNELS[0]} to {KERNELS[-1]}).  [default: the host's]",
+    ),
+    "qemu": click.option(
+        "--qemu", metavar="RELEASE", shell_complete=choices.qemus,
+        help=f"QEMU's release ({QEMUS[0]} to {QEMUS[-1]}).  [default: installed, else newest]",
+    ),
+    "machine": click.option(
+        "--machine", default="q35", show_default=True, shell_complete=choices.machines, help="QEMU's machine type (-M)."
+    ),
+    "smp": click.option("--smp", default="1", show_default=True, shell_complete=choices.topologies, help="QEMU's -smp."),
+    "params": click.option(
+        "--param", "params", multiple=True, metavar="NAME=VALUE", shell_complete=choices.params,
+        help="A parameter of KVM's modules or the kernel; may be repeated.",
+    ),
+    "what_if": click.option(
+        "--what-if", is_flag=True, help="HOST did not run so: model its KVM for --kernel and --param, whatever it told."
+    ),
+}  # fmt: skip
+"""The options that name the software, by the fields of Asked."""
+
+
+def stack_options(*without: str) -> Callable[[F], F]:
+    """Add the options that name the software, but for those that the verb has no use for; they reach it as one argument `asked`."""
+
+    def decorate(command: F) -> F:
+        names = [name for name in _STACK if name not in without]
+
+        @functools.wraps(command)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            context = click.get_current_context()
+            spelled = {p.name: p.opts[0] for p in context.command.params}
+            typed = tuple(spelled[name] for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE)
+            found = {name: kwargs.pop(name) for name in names}
+            if "params" in found:
+                found["params"] = parse_params(found["params"])
+            return command(*args, asked=Asked(**found, given=typed), **kwargs)
+
+        result: Any = wrapped
+        for name in reversed(names):
+            result = _STACK[name](result)
+        return result  # type: ignore[no-any-return]  # functools.wraps keeps the look of the command, not its type
+
+    return decorate
+
+
+kernel_options = stack_options("qemu", "machine", "smp", "what_if")
+"""The options of verbs that ask KVM's part alone."""
+
+
+def parse_params(params: tuple[str, ...]) -> Given:
+    """Read NAME=VALUE options; numbers become integers."""
+    parsed: dict[str, int | str | bool] = {}
+    for param in params:
+        name, equals, value = param.partition("=")
+        if not name or not equals:
+            raise InputError(f"--param {param!r} is not of the form NAME=VALUE")
+        parsed[name] = int(value, 0) if value.lstrip("-").isdigit() or value[:2] == "0x" else value
+    return parsed
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """Print remarks on standard error, each as one line."""
+    for warning in warnings:
+        print(f"vcpuid: {warning}", file=sys.stderr)

@@ -1,0 +1,73 @@
+"""What KVM answers a VMM on a host: as the snapshot observed it, where it did, else as the model has it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from vcpuid.cpuid import CpuidTable, MsrTable
+from vcpuid.kvm.caps import loaded
+from vcpuid.kvm.emulated import emulated
+from vcpuid.kvm.hyperv import hyperv_supported
+from vcpuid.kvm.supported import answered
+from vcpuid.setup import Remembered, Setup
+
+AMX = 3 << 17
+"""XCR0: the configuration and the data of AMX's tiles."""
+
+
+class Answers:
+    """KVM's answers of one settled host, each worked out when it is first asked for."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.host = setup, setup.host
+
+    @property
+    def vendor(self) -> str:
+        """The twelve characters of leaf 0."""
+        return self.host.vendor
+
+    @property
+    def msrs(self) -> MsrTable:
+        """KVM's feature MSRs."""
+        return self.host.msrs
+
+    @cached_property
+    def raw(self) -> CpuidTable:
+        """The processor's CPUID; what KVM supports stands for one that the snapshot does not tell."""
+        return self.host.raw or self.supported
+
+    @cached_property
+    def supported(self) -> CpuidTable:
+        """KVM_GET_SUPPORTED_CPUID; raises what `vcpuid.kvm.supported` does where it is modelled."""
+        return answered(self.setup).table if self.host.supported is None else self.host.supported
+
+    @cached_property
+    def emulated(self) -> CpuidTable:
+        """KVM_GET_EMULATED_CPUID."""
+        return emulated(self.setup).table if self.host.emulated is None else self.host.emulated
+
+    @cached_property
+    def hyperv(self) -> CpuidTable:
+        """KVM_GET_SUPPORTED_HV_CPUID."""
+        return hyperv_supported(self.setup).table if self.host.hyperv is None else self.host.hyperv
+
+    @cached_property
+    def xcr0(self) -> int | None:
+        """The XSAVE components that a guest may have (KVM_GET_DEVICE_ATTR, KVM_X86_XCOMP_GUEST_SUPP); None where the host tells no CPUID.
+
+        A VMM asks for the permission to use AMX before it asks this; who took the snapshot's SUP lines need not have, and leaf 0xD then
+        lacks the state of AMX's tiles.
+        """
+        if not self.host.raw:
+            return None
+        offered = loaded(self.setup).xcr0
+        if self.host.supported is not None:
+            leaf = self.host.supported.registers(0xD)
+            offered = leaf.eax | leaf.edx << 32 | offered & AMX
+        return offered
+
+
+@Remembered
+def kvm_says(setup: Setup) -> Answers:
+    """Return KVM's answers for a settled host; they are kept, and so is what was worked out of them."""
+    return Answers(setup)

@@ -1,0 +1,133 @@
+"""What Linux and KVM are told from outside: module parameters, and what neither CPUID nor an MSR of a snapshot shows.
+
+Module parameters, as in /sys/module/MODULE/parameters; a name may carry its module ("kvm_intel.nested") or not ("nested"):
+
+| module | names |
+| --- | --- |
+| kvm | `enable_pmu` |
+| kvm_intel | `nested`, `ept`, `unrestricted_guest`, `sgx`, `pt_mode`, `cet`, `allow_smaller_maxphyaddr`, `enable_mediated_pmu` |
+| kvm_amd | `nested`, `npt`, `nrips`, `vls`, `vgif`, `vnmi`, `lbrv`, `tsc_scaling`, `gmet`, `sev`, `sev_es`, `sev_snp` |
+
+Facts of the machine and of the asking process:
+
+| name | meaning | where not given |
+| --- | --- | --- |
+| `pmu` | whether perf has a PMU that KVM can use | feature MSR 0x345 (Intel); else as `vcpuid.kvm.pmu` tells |
+| `pmu_counters` | general counters that perf has | leaf 0xA; AMD: leaf 0x80000022, else 6 or 4 |
+| `pebs_ept` | perf can run PEBS under EPT | as perf knows of the model |
+| `ept_5level` | EPT walks five levels | /proc/cpuinfo's vmx flags; else as the host has LA57 |
+| `amx_permission` | the process asked ARCH_REQ_XCOMP_GUEST_PERM for AMX's tile data | off |
+| `smt` | Linux may run several threads on a core | as CPUID tells |
+| `sched_info` | the scheduler counts steal time (CONFIG_SCHED_INFO) | on |
+| `max_vcpus` | KVM_MAX_VCPUS (CONFIG_KVM_MAX_NR_VCPUS) | 1024 in 6.1, later 4096, as Debian builds them |
+| `sev_firmware` | the secure processor answers | on |
+| `paging_5level` | the host runs on five-level page tables | as the host has LA57 |
+
+The Linux host's own are `cmdline`, its command line, and `msr.INDEX`, an MSR as the hardware has it (`vcpuid.linux.machine`). The
+defaults of module parameters are the kernel's own; a snapshot's PARAM lines come before them, and what the caller gives before those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from vcpuid.cpuid.frozen import FrozenMap
+from vcpuid.errors import InputError
+
+Value = int | str | bool
+Given = Mapping[str, Value]
+"""Parameters as a caller gives them, by name."""
+
+COMMON = {"enable_pmu": 1}
+INTEL = {
+    "nested": 1, "ept": 1, "unrestricted_guest": 1, "sgx": 1, "cet": 1, "pt_mode": 0, "allow_smaller_maxphyaddr": 0,
+    "enable_mediated_pmu": 0,
+}  # fmt: skip
+AMD = dict.fromkeys(("nested", "npt", "nrips", "vls", "vgif", "vnmi", "lbrv", "tsc_scaling", "gmet", "sev", "sev_es", "sev_snp"), 1)
+MODULES = {"kvm": COMMON, "kvm_intel": INTEL, "kvm_amd": AMD}
+"""KVM's modules, each with its parameters and the kernel's defaults."""
+
+FACTS = frozenset(
+    {
+        "pmu", "pmu_counters", "pebs_ept", "ept_5level", "paging_5level", "amx_permission", "smt", "sched_info", "max_vcpus",
+        "sev_firmware",
+    }
+)  # fmt: skip
+
+CMDLINE = "cmdline"
+MSR = "msr."
+"""How the name of a parameter begins that gives an MSR; its index follows, hexadecimal."""
+
+_WORDS = {"y": 1, "yes": 1, "on": 1, "true": 1, "n": 0, "no": 0, "off": 0, "false": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """Parameters whose names are known, parted by who reads them: KVM's (`kvm`), the Linux host's (`linux`)."""
+
+    kvm: FrozenMap[str, Value] = field(default_factory=FrozenMap)
+    linux: FrozenMap[str, Value] = field(default_factory=FrozenMap)
+
+    @classmethod
+    def of(cls, given: Given | None) -> Params:
+        """Check and part what a caller gives; raises InputError for a name that is neither's, and for a value that is none."""
+        if not given:
+            return NONE
+        kvm: dict[str, Value] = {}
+        linux: dict[str, Value] = {}
+        for name, value in given.items():
+            if name == CMDLINE:
+                linux[name] = value
+            elif name.startswith(MSR):
+                read_msr(name, value)
+                linux[name] = value
+            elif name in FACTS or modules_of(name):
+                read(name, value)
+                kvm[name] = value
+            else:
+                raise InputError(f"unknown parameter {name[:80]!r}: {', '.join(sorted(names()))} and msr.INDEX are known")
+        return cls(FrozenMap(kvm), FrozenMap(linux))
+
+
+NONE = Params()
+"""No parameter given."""
+
+
+def read(name: str, value: Value) -> int:
+    """Read a parameter's value: a number, or Y and N as /sys/module shows them; raises InputError."""
+    if isinstance(value, str):
+        word = value.strip().lower()
+        try:
+            return _WORDS[word] if word in _WORDS else int(word, 0)
+        except ValueError:
+            raise InputError(f"parameter {name}: {value[:80]!r} is neither a number nor yes or no") from None
+    return int(value)
+
+
+def read_msr(name: str, value: Value) -> tuple[int, int | None]:
+    """Read a parameter `msr.INDEX`: the index, and the value, None where RDMSR raises #GP ("absent"). Raises InputError."""
+    try:
+        index = int(name.removeprefix(MSR), 16)
+        found = None if value == "absent" else value if isinstance(value, int) else int(value, 0)
+    except ValueError:
+        raise InputError(f"parameter {name[:80]}={str(value)[:80]}: the index is hexadecimal, the value a number or 'absent'") from None
+    if not 0 <= index < 1 << 32 or (found is not None and not 0 <= found < 1 << 64):
+        raise InputError(f"parameter {name[:80]}: an MSR has a 32-bit index and a 64-bit value")
+    return index, found
+
+
+def modules_of(name: str) -> tuple[str, ...]:
+    """Name the modules of KVM that have a parameter, whether its name carries one or not; none where no module has it."""
+    module, dot, rest = name.partition(".")
+    if dot:
+        return (module,) if rest in MODULES.get(module, ()) else ()
+    return tuple(module for module, known in MODULES.items() if name in known)
+
+
+def names() -> Iterator[str]:
+    """Give the names of all parameters, those of modules in full; of the Linux host's, all but its MSRs."""
+    for module, known in MODULES.items():
+        yield from (f"{module}.{name}" for name in known)
+    yield from FACTS
+    yield CMDLINE

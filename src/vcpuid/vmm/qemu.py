@@ -1,0 +1,90 @@
+"""QEMU as a VMM of the path: an adapter over `vcpuid.qemu`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vcpuid import qemu, releases
+from vcpuid.cpuid import Bit, CpuidTable, Word, brand_string
+from vcpuid.kvm.answers import Answers
+from vcpuid.linux.identify import signature
+from vcpuid.qemu.catalog import catalog
+from vcpuid.qemu.draft import bits
+from vcpuid.qemu.guest import make
+from vcpuid.qemu.state import CpuState
+from vcpuid.qemu.supported import supported
+from vcpuid.reasons import Unrecorded
+from vcpuid.reasons.lazy import LazyMapping, LazySequence
+from vcpuid.releases import Release
+from vcpuid.setup import Setup
+from vcpuid.vmm import Made
+
+
+@dataclass(frozen=True, slots=True)
+class Qemu:
+    """What is asked of it is the argument of -cpu; `Made.detail` is QEMU's CPU, a `vcpuid.qemu.CpuState`."""
+
+    name: str = "qemu"
+    spoken: str = "QEMU"
+    title: str = "QEMU's table for KVM_SET_CPUID2"
+
+    def release(self, asked: str | None) -> Release:
+        """Choose the tables for a release of QEMU, or for the name of an imported one."""
+        return releases.qemu(asked)
+
+    def describe(self, asked: str, setup: Setup) -> str:
+        """Name CPU, QEMU and machine type."""
+        return f"-cpu {asked}, QEMU {setup.vmm}, {setup.machine}"
+
+    def alike(self, table: CpuidTable, setup: Setup) -> Iterator[str]:
+        """Give the host's own CPU, then every model with the guest's signature and name."""
+        yield "host"
+        wanted, brand = signature(table.registers(1).eax), brand_string(table).strip()
+        for name, model in catalog(setup.vmm.tables).models.items():
+            if (model.family, model.model, model.stepping) == wanted and model.model_id.strip() == brand:
+                yield name
+
+    def make(self, asked: str, setup: Setup, kvm: Answers) -> Made:
+        """Make the tables as `vcpuid.qemu.guest_tables` does, on this host's KVM; raises what that raises."""
+        made = make(asked, setup, qemu.KvmHost(xcr0=kvm.xcr0))
+        state = made.state
+        return Made(
+            tables=made.tables,
+            msrs=_msrs(state),
+            decisions=LazySequence(lambda: made.decisions),
+            denied=_denied(state),
+            forced=bool(state.props["x-force-features"]),
+            warnings=tuple(made.warnings),
+            available=LazyMapping(lambda: _available(state)),
+            detail=state,
+        )
+
+
+QEMU = Qemu()
+
+
+def _msrs(state: CpuState) -> dict[Word, int]:
+    """The feature MSRs that QEMU gives the guest."""
+    return {word: state.features[name] for name, word in catalog(state.release).msrs if name in state.features}
+
+
+def _denied(state: CpuState) -> tuple[Bit, ...]:
+    """The bits that QEMU denied, in QEMU's order."""
+    filtered = state.filtered
+    if not filtered:
+        return ()
+    rows = ((row.word, filtered[row.name]) for row in catalog(state.release).words if row.name in filtered)
+    return tuple(Bit(word, position) for word, mask in rows for position in bits(mask))
+
+
+def _available(state: CpuState) -> dict[Word, int]:
+    return {row.word: state.supported[row.name] for row in catalog(state.release).words}
+
+
+def available(setup: Setup, kvm: Answers) -> dict[Word, int]:
+    """Return the bits that QEMU can give a guest on this host, by word; of another VMM's setup, the newest QEMU on a q35."""
+    of_qemu = setup.vmm.program == "QEMU"
+    tables = catalog((setup.vmm if of_qemu else releases.qemu()).tables)
+    able = supported(tables, tables.machine(setup.machine if of_qemu else "q35"), kvm, Unrecorded())
+    return {row.word: able.words[row.name] for row in tables.words}
