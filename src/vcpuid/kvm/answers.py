@@ -21,7 +21,7 @@ class Answers:
     def __init__(self, setup: Setup) -> None:
         self.setup, self.host = setup, setup.host
 
-    @property
+    @cached_property
     def vendor(self) -> str:
         """The twelve characters of leaf 0."""
         return self.host.vendor

@@ -121,6 +121,14 @@ class Catalog:
         self.properties: dict[str, Property] = {name: Property(*row) for name, row in self._rows["properties"].items()}
         self.dependencies: tuple[Dependency, ...] = tuple(Dependency(*row) for row in self._rows["dependencies"])
         self.components: tuple[Component, ...] = tuple(Component(*row) for row in self._rows["xsave"])
+        self._described: dict[tuple[str, int], str] = {}
+
+    def describe(self, name: str, position: int) -> str:
+        """Spell one bit of a feature word as QEMU does in warnings."""
+        found = self._described.get((name, position))
+        if found is None:
+            found = self._described[name, position] = self.by_name[name].describe(position)
+        return found
 
     @cached_property
     def msrs(self) -> tuple[tuple[str, MsrWord], ...]:

@@ -83,8 +83,7 @@ class Draft:
             self.take(name, mask, rule, cause)
         self.filtered[name] = self.filtered.get(name, 0) | mask
         if prefix is not None:
-            describe = self.catalog.by_name[name].describe
-            self.warnings += [f"{prefix}: {describe(bit)}" for bit in bits(mask)]
+            self.warnings += [f"{prefix}: {self.catalog.describe(name, bit)}" for bit in bits(mask)]
 
 
 def bits(mask: int) -> Iterable[int]:

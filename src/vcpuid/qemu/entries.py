@@ -13,7 +13,7 @@ from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, Entry
 from vcpuid.errors import QemuError
 from vcpuid.qemu.leaves import LEAVES, PER_VCPU, ZERO, Cpu
 from vcpuid.qemu.leaves.topology import has_leaf_1f
-from vcpuid.qemu.leaves.xsave import subleaves
+from vcpuid.qemu.leaves.xsave import leaf_d, subleaves
 
 STATEFUL = 2 | 4
 """KVM_CPUID_FLAG_STATEFUL_FUNC and KVM_CPUID_FLAG_STATE_READ_NEXT: of leaf 2, which once was to be read repeatedly."""
@@ -89,7 +89,8 @@ class Builder:
         if function in _UNTIL:
             return self._until(function, *_UNTIL[function]) if function != 0x1F or has_leaf_1f(self.cpu) else []
         if function == 0xD:
-            found = [entry for index in subleaves(self.cpu.state.release) if (entry := self._subleaf(function, index)).eax]
+            answers = ((index, leaf_d(self.cpu, index)) for index in subleaves(self.cpu.state.release))
+            found = [Entry(function, index, SIGNIFICANT_INDEX, *answer) for index, answer in answers if answer[0]]
             return found if modern else [*found, Entry(function, LAST_COMPONENT, SIGNIFICANT_INDEX, *ZERO)]
         if function == 0x12:
             return [self._subleaf(function, index) for index in range(3)]

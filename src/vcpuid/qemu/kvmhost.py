@@ -61,10 +61,14 @@ def initialize(kvm: KvmHost, cpu: Cpu, hyperv: HyperV | None) -> int:
             raise QemuError(f"Hyper-V enlightened VMCS (hv-evmcs) is not supported by kernel\n{_INVALID}")
         if cpu.on("hv-enforce-cpuid") and "hv-enforce-cpuid" in kvm.refused:
             raise QemuError(f"failed to enable KVM_CAP_HYPERV_ENFORCE_CPUID: Invalid argument\n{_INVALID}")
-    lmce = vendor_name(cpu.raw.registers(0)) == "GenuineIntel" if kvm.lmce is None else kvm.lmce
-    if cpu.on("lmce") and not lmce and cpu.state.family >= 6 and cpu.word("FEAT_1_EDX") & MCE_AND_MCA == MCE_AND_MCA:
+    if cpu.on("lmce") and not _takes_lmce(kvm, cpu) and cpu.state.family >= 6 and cpu.word("FEAT_1_EDX") & MCE_AND_MCA == MCE_AND_MCA:
         raise QemuError(f"kvm: LMCE not supported\n{_UNSUPPORTED}")
     return wanted or kvm.tsc_khz or _enumerated_khz(cpu)
+
+
+def _takes_lmce(kvm: KvmHost, cpu: Cpu) -> bool:
+    """Whether KVM takes local machine checks."""
+    return vendor_name(cpu.raw.registers(0)) == "GenuineIntel" if kvm.lmce is None else kvm.lmce
 
 
 def _enumerated_khz(cpu: Cpu) -> int:

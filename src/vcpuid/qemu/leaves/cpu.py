@@ -21,7 +21,7 @@ class Cpu:
     """The realized CPU, its place among the others, and the host below it.
 
     `apic_id` is that of the vCPU whose leaves are asked for; all else is the same for every vCPU. `tsc_khz` is the guest's TSC
-    frequency, 0 where it is not known.
+    frequency, 0 where it is not known. `xcr0` and `xss` are the guest's XSAVE components.
     """
 
     __slots__ = (
@@ -38,6 +38,8 @@ class Cpu:
         "topology",
         "tsc_khz",
         "vendor_words",
+        "xcr0",
+        "xss",
     )
 
     def __init__(self, state: CpuState, topology: Topology, raw: CpuidTable, supported: CpuidTable, tsc_khz: int = 0) -> None:
@@ -49,6 +51,8 @@ class Cpu:
         self.vendor_words = _words(state.vendor, 12)[0][:3]
         self.model_id_words = _words(state.model_id, 48)
         self.caches = caches.shown(state)
+        self.xcr0 = self.word("FEAT_XSAVE_XCR0_HI") << 32 | self.word("FEAT_XSAVE_XCR0_LO")
+        self.xss = self.word("FEAT_XSAVE_XSS_HI") << 32 | self.word("FEAT_XSAVE_XSS_LO")
 
     def word(self, name: str) -> int:
         """Return a feature word by QEMU's name; 0 where this release has none of that name."""

@@ -27,12 +27,6 @@ def subleaves(release: str) -> tuple[int, ...]:
     return (0, 1, *sizes(release))
 
 
-def components(cpu: Cpu) -> tuple[int, int]:
-    """Return the guest's XCR0 and XSS components."""
-    xcr0 = cpu.word("FEAT_XSAVE_XCR0_HI") << 32 | cpu.word("FEAT_XSAVE_XCR0_LO")
-    return xcr0, cpu.word("FEAT_XSAVE_XSS_HI") << 32 | cpu.word("FEAT_XSAVE_XSS_LO")
-
-
 @cache
 def _users(release: str) -> dict[int, tuple[str, int]]:
     """Return the feature, as a word and bits, that each component goes with."""
@@ -53,9 +47,8 @@ def leaf_d(cpu: Cpu, index: int) -> Regs:
     """Answer leaf 0xD: sub-leaf 0 the standard area, 1 the compacted one, others one component each, laid out as on the host."""
     if not cpu.word("FEAT_1_ECX") & XSAVE:
         return ZERO
-    xcr0, xss = components(cpu)
+    xcr0, xss = cpu.xcr0, cpu.xss
     known = sizes(cpu.state.release)
-    lbr = cpu.on("pmu") and bool(cpu.word("FEAT_7_0_EDX") & ARCH_LBR)
     if index == 0:
         size = LEGACY_SIZE
         for component, room in known.items():
@@ -66,10 +59,10 @@ def leaf_d(cpu: Cpu, index: int) -> Regs:
         eax = cpu.word("FEAT_XSAVE")
         size = LEGACY_SIZE + sum(room for component, room in known.items() if (xcr0 | xss) >> component & 1)
         ecx = cpu.word("FEAT_XSAVE_XSS_LO") & ~(1 << LBR)
-        if lbr and eax & XSAVES:
+        if _has_lbr(cpu) and eax & XSAVES:
             ecx |= 1 << LBR
         return eax, size, ecx, cpu.word("FEAT_XSAVE_XSS_HI")
-    if index == LBR and lbr:
+    if index == LBR and _has_lbr(cpu):
         return cpu.host_supports(0xD, index)
     if index in known:
         if cpu.release >= (11, 0):
@@ -81,3 +74,8 @@ def leaf_d(cpu: Cpu, index: int) -> Regs:
         if xss >> index & 1:
             return known[index], 0, 1, 0
     return ZERO
+
+
+def _has_lbr(cpu: Cpu) -> bool:
+    """Whether the guest gets last branch records."""
+    return cpu.on("pmu") and bool(cpu.word("FEAT_7_0_EDX") & ARCH_LBR)
