@@ -38,7 +38,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
 """What each room may import from vcpuid besides itself, lowest first: a row names rooms above it only."""
 
 CORE = (
-    "errors", "releases", "data", "cpuid", "reasons", "params", "setup", "decode", "linux", "kvm", "qemu", "vmm", "path", "answers", "hazards",
+    "errors", "releases", "data", "cpuid", "reasons", "params", "setup", "decode", "linux", "kvm", "qemu", "vmm", "path", "answers",
+    "hazards",
 )  # fmt: skip
 """Rooms that need the standard library alone, and open no file: `data` reads the tables."""
 

@@ -10,6 +10,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
+from vcpuid.cli.vmm import Guest, vmm_options
 
 if TYPE_CHECKING:
     from vcpuid.answers.explain import Explanation, Reason, Stage
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 @click.argument("feature", shell_complete=choices.features)
 @cpu_option
 @host_option
+@vmm_options
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
 @stack_options()
 @format_option
-def command(feature: str, cpu: str, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
+def command(feature: str, guest: Guest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
     """Tell a feature's fate: its value after each party, the rule that decided, what can be done.
 
     FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities, or a line of QEMU's log such as 'CPUID.07H:EBX.avx2 [bit 5]'.
@@ -34,7 +36,7 @@ def command(feature: str, cpu: str, source: str | None, no_probe: bool, asked: A
 
     wanted = find(feature)
     host = read_host(source)
-    path = resolve(cpu, host=asked.setup(host), probe=None if no_probe else probe_for(host))
+    path = resolve(guest.asked, host=asked.setup(host, guest.vmm), probe=None if no_probe else probe_for(host), vmm=guest.vmm)
     explanation = explain(wanted, path)
     print_warnings(path.remarks)
     emit(sheet(explanation), form)

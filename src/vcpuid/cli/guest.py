@@ -8,6 +8,7 @@ import click
 
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
+from vcpuid.cli.vmm import Guest, vmm_options
 
 if TYPE_CHECKING:
     from vcpuid.answers.explain import Explanation
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 @click.command(name="guest")
 @cpu_option
 @host_option
+@vmm_options
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
 @stack_options()
 @format_option
-def command(cpu: str, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
+def command(guest: Guest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
     """Show the guest's CPU as a whole: flags gained and lost against the host, by party.
 
     With --format lines, a snapshot of the guest: what its CPUID returns (RAW), the table set (TAB) and kept (GOT). vcpuid reads it back
@@ -30,7 +32,7 @@ def command(cpu: str, source: str | None, no_probe: bool, asked: Asked, form: st
     from vcpuid.path.pipeline import guest_snapshot, resolve
 
     host = read_host(source)
-    path = resolve(cpu, host=asked.setup(host), probe=None if no_probe else probe_for(host))
+    path = resolve(guest.asked, host=asked.setup(host, guest.vmm), probe=None if no_probe else probe_for(host), vmm=guest.vmm)
     print_warnings((*path.remarks, *path.warnings))
     found = survey(path)
     rows = [
@@ -41,7 +43,7 @@ def command(cpu: str, source: str | None, no_probe: bool, asked: Asked, form: st
         columns=["change", "party", "feature", "why"],
         rows=rows,
         data={
-            "cpu": cpu,
+            "cpu": path.cpu,
             **path.software(),
             "warnings": list(path.warnings),
             "flags": [feature.name for feature in found.seen],

@@ -1,0 +1,158 @@
+"""A VMM of which only its table is known: a recording or a dump shows what it handed to KVM_SET_CPUID2, and no rule of ours made it.
+
+What differs from KVM's answer is told as an observation. Where VMMs are known to write a place (a vCPU's APIC id, the topology, the brand
+string, bits that KVM rules itself), the decision names that idiom; else it says what happened to the bits and no more. The idioms are those
+of QEMU, Firecracker, Cloud Hypervisor, crosvm, libkrun and gVisor, as their tables show them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vcpuid.cpuid import CpuidTable, CpuidWord
+from vcpuid.cpuid.words import REGISTERS, Register
+from vcpuid.kvm.answers import Answers
+from vcpuid.reasons import Decision, Ledger, Rule
+from vcpuid.reasons.lazy import LazySequence
+from vcpuid.releases import Release
+from vcpuid.setup import Setup
+from vcpuid.vmm import Made
+
+_SHOWN = "the table that was given to KVM_SET_CPUID2"
+_ALL = 0xFFFFFFFF
+
+APIC_ID = Rule("recorded.apic-id", "the VMM writes each vCPU's own APIC id here", _SHOWN)
+TOPOLOGY = Rule("recorded.topology", "the VMM lays out the guest's threads, cores and caches here, and not the host's", _SHOWN)
+BRAND = Rule("recorded.brand", "the VMM writes the processor's name here, which KVM does not report", _SHOWN)
+VENDOR = Rule("recorded.vendor", "the VMM names the processor's maker here", _SHOWN)
+SIGNATURE = Rule("recorded.signature", "the VMM writes the family, model and stepping of the CPU that it plays", _SHOWN)
+RANGE = Rule("recorded.range", "the VMM says which leaf is the last one", _SHOWN)
+RUNTIME = Rule("recorded.runtime", "the VMM copies a bit that KVM rules by itself as the guest's registers say", _SHOWN)
+HYPERVISOR = Rule("recorded.hypervisor-bit", "the VMM tells the guest that it is a guest", _SHOWN)
+DEADLINE = Rule(
+    "recorded.tsc-deadline",
+    "the VMM gives the APIC timer's deadline mode, since KVM emulates the APIC (KVM_CAP_TSC_DEADLINE_TIMER)",
+    _SHOWN,
+)
+INTRODUCTION = Rule(
+    "recorded.hypervisor-leaves", "hypervisors introduce themselves here, and the VMM decides which ones the guest finds", _SHOWN
+)
+XSAVE_AREA = Rule("recorded.xsave-area", "sizes and offsets follow from the XSAVE states that the VMM gives the guest", _SHOWN)
+LEFT_OUT = Rule("recorded.left-out", "the VMM's table has no such leaf", _SHOWN)
+OF_PROCESSOR = Rule("recorded.of-processor", "the VMM hands on what the processor itself answers, and not what KVM reports", _SHOWN)
+TAKEN = Rule(
+    "recorded.taken", "the VMM took it away; why, its table does not say", _SHOWN, remedy="see the VMM's own settings for the guest's CPU"
+)
+ADDED = Rule(
+    "recorded.added", "the VMM gave it, though KVM does not report it", _SHOWN, remedy="see the VMM's own settings for the guest's CPU"
+)
+
+
+class _Idiom(NamedTuple):
+    """Bits of a register, or of a register in every sub-leaf (`subleaf` None), that VMMs write for a reason of their own."""
+
+    rule: Rule
+    function: int
+    subleaf: int | None
+    register: Register
+    mask: int = _ALL
+
+
+def _whole(rule: Rule, function: int, *registers: Register) -> Iterator[_Idiom]:
+    return (_Idiom(rule, function, None, register) for register in registers or REGISTERS)
+
+
+_IDIOMS = (
+    _Idiom(RANGE, 0x0, 0, "eax"),
+    *_whole(VENDOR, 0x0, "ebx", "ecx", "edx"),
+    _Idiom(SIGNATURE, 0x1, 0, "eax"),
+    _Idiom(APIC_ID, 0x1, 0, "ebx", 0xFF000000),
+    _Idiom(TOPOLOGY, 0x1, 0, "ebx", 0x00FF0000),
+    _Idiom(TOPOLOGY, 0x1, 0, "edx", 1 << 28),  # HTT: the package has several threads
+    _Idiom(DEADLINE, 0x1, 0, "ecx", 1 << 24),
+    _Idiom(RUNTIME, 0x1, 0, "ecx", 1 << 27),  # OSXSAVE
+    _Idiom(HYPERVISOR, 0x1, 0, "ecx", 1 << 31),
+    *_whole(TOPOLOGY, 0x4),
+    _Idiom(RUNTIME, 0x7, 0, "ecx", 1 << 4),  # OSPKE
+    *(idiom for leaf in (0xB, 0x1F) for idiom in (*_whole(APIC_ID, leaf, "edx"), *_whole(TOPOLOGY, leaf, "eax", "ebx", "ecx"))),
+    *_whole(XSAVE_AREA, 0xD, "ebx", "ecx"),
+    _Idiom(RANGE, 0x80000000, 0, "eax"),
+    *_whole(VENDOR, 0x80000000, "ebx", "ecx", "edx"),
+    _Idiom(SIGNATURE, 0x80000001, 0, "eax"),
+    _Idiom(TOPOLOGY, 0x80000001, 0, "ecx", 1 << 1),  # CMP_LEGACY
+    *(idiom for leaf in (0x80000002, 0x80000003, 0x80000004) for idiom in _whole(BRAND, leaf)),
+    _Idiom(TOPOLOGY, 0x80000008, 0, "ecx"),
+    *_whole(TOPOLOGY, 0x8000001D),
+    _Idiom(APIC_ID, 0x8000001E, 0, "eax"),
+    *_whole(TOPOLOGY, 0x8000001E, "ebx", "ecx"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A VMM that made these tables, one a vCPU; what is asked of it is the name of the source that shows them."""
+
+    tables: tuple[CpuidTable, ...]
+    name: str = "vmm"
+    spoken: str = "the VMM"
+    title: str = "the recorded table for KVM_SET_CPUID2"
+
+    def release(self, asked: str | None) -> Release:
+        """Return a release that says there is none: nothing is known of the program but its tables."""
+        del asked
+        return Release("VMM", "recorded", "recorded", (0, 0))
+
+    def describe(self, asked: str, setup: Setup) -> str:
+        """Name the source."""
+        del setup
+        return f"the table of {asked}"
+
+    def alike(self, table: CpuidTable, setup: Setup) -> Sequence[str]:
+        """Give the recorded table's own name: there is nothing else to ask for."""
+        del table, setup
+        return ("recorded",)
+
+    def make(self, asked: str, setup: Setup, kvm: Answers) -> Made:
+        """Hand on the recorded tables; the decisions, from KVM's answer to the first of them, are worked out when looked at."""
+        del asked, setup
+        first = self.tables[0]
+        return Made(self.tables, decisions=LazySequence(lambda: tuple(account(kvm.supported, first, kvm.host.raw))), observed=True)
+
+
+def account(supported: CpuidTable, table: CpuidTable, raw: CpuidTable) -> list[Decision]:
+    """Account for a table whose maker is not known: the decisions lead from what KVM supports to it, word by word.
+
+    `raw` is the processor's own CPUID, an empty table where it is not known.
+    """
+    ledger = Ledger()
+    before, after = supported.words(), table.words()
+    known: set[CpuidWord] = {word for word in after if table.get(word.function, word.index) is not None}
+    for word in sorted(before.keys() | after.keys(), key=lambda word: (word.function, word.index, REGISTERS.index(word.register))):
+        _account(ledger, word, before.get(word, 0), after.get(word, 0), word in known, raw)
+    return ledger.decisions
+
+
+def _account(ledger: Ledger, word: CpuidWord, value: int, target: int, present: bool, raw: CpuidTable) -> None:
+    """Take one word from KVM's value to the table's."""
+    if value == target:
+        return
+    if not present:
+        ledger.clear(word, value, value, LEFT_OUT)
+        return
+    if 0x40000000 <= word.function < 0x40010000:
+        ledger.compute(word, value, target, INTRODUCTION)
+        return
+    for rule, mask in _idioms_of(word):
+        value = ledger.compute(word, value, value & ~mask | target & mask, rule)
+    if value != target and raw.get(word.function, word.index) is not None and raw.word(word) == target:
+        value = ledger.compute(word, value, target, OF_PROCESSOR)
+    value = ledger.clear(word, value, value & ~target, TAKEN)
+    ledger.set(word, value, target & ~value, ADDED)
+
+
+def _idioms_of(word: CpuidWord) -> Iterator[tuple[Rule, int]]:
+    for rule, function, index, register, mask in _IDIOMS:
+        if function == word.function and register == word.register and index in (None, word.index):
+            yield rule, mask
