@@ -50,9 +50,15 @@ def cli() -> None:
     """
 
 
+_SAID: set[str] = set()
+"""What was said of this run's answer."""
+
+
 def _say(message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: str | None = None) -> None:
-    """Print what a public function has to say of its answer, as verbs print their remarks."""
-    print(f"vcpuid: {message}", file=sys.stderr)
+    """Print what a public function has to say of its answer, once, as verbs print their remarks."""
+    if str(message) not in _SAID:
+        _SAID.add(str(message))
+        print(f"vcpuid: {message}", file=sys.stderr)
 
 
 def main() -> None:
@@ -63,6 +69,7 @@ def main() -> None:
 
         register()
     streams.guard()
+    _SAID.clear()
     warnings.simplefilter("always", RemarkWarning)
     warnings.showwarning = _say
     try:

@@ -10,7 +10,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import Asked, has_no_effect, print_warnings, read_host, stack_options
 
 if TYPE_CHECKING:
     from vcpuid.answers.verdict import Verdict
@@ -64,9 +64,9 @@ def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tu
     guest = read_host(table_source)
     table = for_guest(guest.snapshot, table_source)
     if source is None:
-        asked.has_no_effect("the table is checked by itself, on no host", "--smp", "--param", "--what-if", "--machine")
+        has_no_effect("the table is checked by itself, on no host", "--smp", "--param", "--what-if", "--machine")
         return hazards.of_table(table, stack=asked.stack(guest))
-    asked.has_no_effect("the table is given, and no QEMU makes it", "--smp")
+    has_no_effect("the table is given, and no QEMU makes it", "--smp")
     setup = asked.setup(read_host(source))
     print_warnings(setup.remarks)
     return hazards.of_table(table, setup)

@@ -9,7 +9,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options
 from vcpuid.cli.tables import kind
 from vcpuid.cpuid.parts import pick
 
@@ -62,19 +62,21 @@ def command(
     """
     from vcpuid import decode
     from vcpuid.answers import compare
-    from vcpuid.answers.compare_flags import by_flag
+    from vcpuid.answers.compare_flags import by_flag, guest_setup
     from vcpuid.path.pipeline import guest_snapshot, resolve
 
     if guest_source is None and cpu is None:
         raise click.UsageError("give GUEST or --cpu")
     if flags and ignore:
         raise click.UsageError("--ignore is not for --flags")
+    if not flags:
+        has_no_effect("it is for --flags", "--guest-kernel")
     host = read_host(host_source)
     guest = None if guest_source is None else read_host(guest_source).snapshot
     ignore = () if flags else ignore or (decode.CPU,)
     if by == "field" and not flags:
         if guest is not None:
-            asked.has_no_effect("with --by field two dumps are held against each other, and no party is asked for")
+            has_no_effect("with --by field two dumps are held against each other, and no party is asked for", *STACK, "--cpu")
             other = guest
         else:
             path = resolve(cpu or "host", host=asked.setup(host))
@@ -85,6 +87,7 @@ def command(
         both = compare.sides(asked.setup(host), guest, cpu)
         print_warnings(both.path.remarks)
         if flags:
+            print_warnings(remark for remark in guest_setup(both, guest_kernel).remarks if remark not in both.path.remarks)
             found, what = by_flag(both, guest_kernel), "flags"
         else:
             found, what = compare.by_register(both) if by == "register" else compare.by_feature(both), f"{by}s"

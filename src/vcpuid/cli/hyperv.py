@@ -9,7 +9,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, host_option, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options
 from vcpuid.cpuid.parts import for_guest
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, aske
     from vcpuid.software.hyperv import fields, offers, present, recommended_but_missing
 
     if table is not None:
-        asked.has_no_effect("TABLE is given, and no QEMU makes it")
+        has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--host")
         subject, head = for_guest(read_host(table).snapshot, table), table
     else:
         subject, head = _of_path(cpu, source, asked)

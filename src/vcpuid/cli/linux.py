@@ -6,7 +6,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, cpu_option, host_argument, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import Asked, cpu_option, has_no_effect, host_argument, print_warnings, read_host, stack_options
 
 
 @click.group(name="linux")
@@ -36,9 +36,10 @@ def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, g
         print_warnings(dict.fromkeys((*path.remarks, *path.warnings, *inside.remarks)))
         info = cpuinfo(inside)
     else:
-        asked.has_no_effect("these are the host's own flags; --guest asks for a guest's", "--qemu", "--machine", "--smp")
+        guests = ("--cpu", "--qemu", "--machine", "--smp", "--guest-kernel", "--guest-cmdline")
+        has_no_effect("these are the host's own flags; --guest asks for a guest's", *guests)
         setup = asked.setup(host)
-        print_warnings(setup.remarks)
+        print_warnings((*setup.remarks, *(f"the parameter {name} is KVM's: it changes no flag of the host" for name in setup.params.kvm)))
         info = cpuinfo(setup)
     data = {"flags": list(info.flags), "bugs": list(info.bugs), "vmx flags": list(info.vmx_flags)}
     rows: list[dict[str, object]] = [{"line": line, "names": " ".join(names)} for line, names in data.items()]

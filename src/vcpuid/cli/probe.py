@@ -11,7 +11,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, host_option, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options
 from vcpuid.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def command(
         raise click.UsageError("--table is the guest's table as it is; --cpu and --host make one")
     if no_guest and (table_source is not None or cpu is not None or source is not None or force or hide):
         raise click.UsageError("--no-guest leaves no use for a guest's table")
+    if no_guest:
+        has_no_effect("--no-guest tries this process alone", *STACK)
     tried = probe.instructions_of(features)
     here = probe.process(tried)
     inside = [] if no_guest else _guest(lambda: _table(cpu or "host", source, table_source, asked), force, hide, tried)
@@ -77,7 +79,7 @@ def _table(cpu: str, source: str | None, table_source: str | None, asked: Asked)
     from vcpuid.vmm.qemu import QEMU
 
     if table_source is not None:
-        asked.has_no_effect("the table is given, and no QEMU makes it")
+        has_no_effect("the table is given, and no QEMU makes it", *STACK)
         return for_guest(read_host(table_source).snapshot, table_source)
     host = read_host(source)
     setup = asked.setup(host)

@@ -86,7 +86,7 @@ def probe_for(host: Host) -> Probe | None:
 
 @dataclass(frozen=True)
 class Asked:
-    """The software that the command line names; `given` are the options that were typed, as they are spelled."""
+    """The software that the command line names; `given` tells whether it names any."""
 
     kernel: str | None = None
     qemu: str | None = None
@@ -94,7 +94,7 @@ class Asked:
     smp: str = "1"
     params: Given = field(default_factory=dict)
     what_if: bool = False
-    given: tuple[str, ...] = ()
+    given: bool = False
 
     def setup(self, host: Host, vmm: Vmm | None = None) -> Setup:
         """Settle it on a host; this machine's running kernel and installed QEMU are the defaults where the host tells none.
@@ -109,12 +109,6 @@ class Asked:
         kernel = self.kernel or self._running(host)
         qemu = self.qemu or (self._installed() if with_qemu else None)
         return Stack(kernel, qemu, self.machine, self.smp, self.params, self.what_if)
-
-    def has_no_effect(self, because: str, *names: str) -> None:
-        """Say on standard error which of these options were given in vain, and why; without names, of all options that were given."""
-        for option in self.given:
-            if not names or option in names:
-                print_warnings((f"{option} has no effect: {because}",))
 
     @staticmethod
     def _running(host: Host) -> str | None:
@@ -153,6 +147,23 @@ _STACK = {
 """The options that name the software, by the fields of Asked."""
 
 
+STACK = ("--kernel", "--qemu", "--machine", "--smp", "--param", "--what-if")
+"""All of them."""
+
+
+def typed(*names: str) -> list[str]:
+    """Give those of these options that stand on the command line."""
+    context = click.get_current_context()
+    spelled = {parameter.opts[0]: parameter.name for parameter in context.command.params}
+    source = click.core.ParameterSource.COMMANDLINE
+    return [name for name in names if name in spelled and context.get_parameter_source(spelled[name] or "") is source]
+
+
+def has_no_effect(because: str, *names: str) -> None:
+    """Say on standard error which of these options were given in vain, and why."""
+    print_warnings(f"{name} has no effect: {because}" for name in typed(*names))
+
+
 def stack_options(*without: str) -> Callable[[F], F]:
     """Add the options that name the software, but for those that the verb has no use for; they reach it as one argument `asked`."""
 
@@ -161,13 +172,10 @@ def stack_options(*without: str) -> Callable[[F], F]:
 
         @functools.wraps(command)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            context = click.get_current_context()
-            spelled = {p.name: p.opts[0] for p in context.command.params}
-            typed = tuple(spelled[name] for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE)
             found = {name: kwargs.pop(name) for name in names}
             if "params" in found:
                 found["params"] = parse_params(found["params"])
-            return command(*args, asked=Asked(**found, given=typed), **kwargs)
+            return command(*args, asked=Asked(**found, given=bool(typed(*STACK))), **kwargs)
 
         result: Any = wrapped
         for name in reversed(names):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.setup import read_cpus
+from vcpuid.cli.setup import has_no_effect, read_cpus, typed
 
 if TYPE_CHECKING:
     from vcpuid.vmm import Vmm
@@ -47,6 +47,7 @@ def _guest(cpu: str | None, table_source: str | None) -> Guest:
 
     if table_source is None:
         return Guest(named(), cpu or "host")
-    if click.get_current_context().get_parameter_source("cpu") is click.core.ParameterSource.COMMANDLINE:
+    if typed("--cpu"):
         raise click.UsageError("--table is the guest's table as it is; --cpu makes one")
+    has_no_effect("the table is given, and no QEMU makes it", "--qemu", "--machine", "--smp")
     return Guest(Recorded(tuple(for_guest(cpu, table_source) for cpu in read_cpus(table_source, every=True))), table_source)

@@ -9,7 +9,19 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, Host, cpu_option, host_option, number, print_warnings, probe_for, read_host, stack_options
+from vcpuid.cli.setup import (
+    STACK,
+    Asked,
+    Host,
+    cpu_option,
+    has_no_effect,
+    host_option,
+    number,
+    print_warnings,
+    probe_for,
+    read_host,
+    stack_options,
+)
 from vcpuid.cpuid.parts import for_guest
 from vcpuid.releases import KERNELS
 
@@ -49,7 +61,7 @@ def command(
     guest: SoftwareCpu
     host: SoftwareCpu | None = None
     if table is not None:
-        asked.has_no_effect("TABLE is given, and no QEMU makes it")
+        has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--no-probe")
         guest, head = software_cpu(for_guest(read_host(table).snapshot, table), guest_kernel, xcr0), table
         host = software_cpu(read_host(source).snapshot.raw, guest_kernel) if source is not None else None
     else:

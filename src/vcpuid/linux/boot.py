@@ -28,7 +28,7 @@ from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.machine import Machine
 from vcpuid.linux.observed import adopt
 from vcpuid.linux.tables import NOWHERE, Tables, tables
-from vcpuid.params import Given
+from vcpuid.params import Given, Params
 from vcpuid.reasons import Decision, Ledger, Unrecorded
 from vcpuid.reasons.lazy import LazySequence
 from vcpuid.releases import Release
@@ -98,15 +98,14 @@ def boot_cpu(
     `facts`, only those do that depend on more than CPUID: Linux's own words, bugs and VMX flags.
     Raises InputError for a host that tells no CPUID, for a parameter that is not Linux's and for a release that is not a number.
     """
+    refuse_others(params)
     setup = settled(host, kernel=kernel, params=params)
-    if not isinstance(host, Setup):
-        refuse_others(setup)
     return _boot(setup, observed, facts) if observed or facts else booted(setup)
 
 
-def refuse_others(setup: Setup) -> None:
+def refuse_others(params: Given | None) -> None:
     """Raise InputError where parameters are given that Linux's flags do not depend on."""
-    for name in setup.params.kvm:
+    for name in Params.of(params).kvm:
         raise InputError(f"the parameter {name} is KVM's and has no effect on Linux's flags: cmdline and msr.INDEX have")
 
 

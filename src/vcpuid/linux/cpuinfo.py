@@ -29,9 +29,8 @@ def cpuinfo(
     CPUID does not tell all: the command line counts, and MSRs. Where the host's own lines are at hand, of this kernel, and no `params` say
     otherwise, they stand in for that part alone; the rest is worked out. With `observed` True they hold for all, with False for nothing.
     """
+    refuse_others(params)
     setup = settled(host, kernel=kernel, params=params)
-    if not isinstance(host, Setup):
-        refuse_others(setup)
     facts = observed is None and not setup.params.linux and setup.host.kernel is not None
     cpu = boot_cpu(setup, observed=bool(observed), facts=facts)
     tables = cpu.tables

@@ -1,0 +1,233 @@
+"""What is asked is settled in one place: every verb and every public function takes the host's own release where none is given, says where
+other tables stand for a release, refuses a parameter that nobody knows and says which has no effect here."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import click
+import pytest
+
+import vcpuid
+from vcpuid import Setup, Stack, cli, kvm, linux, qemu
+from vcpuid.cpuid import Snapshot
+from vcpuid.errors import InputError, RemarkWarning
+from vcpuid.formats.lines import parse_snapshot
+from vcpuid.releases import KERNELS, QEMUS
+
+CAPTURES = Path(__file__).parent / "captures" / "kvm"
+NAME = "kvm-intel.corei7_skylake_x@6.12"
+HOST = str(CAPTURES / f"{NAME}.txt.gz")
+NEWER = "kvm-amd.EPYC-Milan-v2@7.3"
+
+
+@cache
+def host(name: str = NAME) -> Snapshot:
+    return parse_snapshot(gzip.decompress((CAPTURES / f"{name}.txt.gz").read_bytes()).decode().splitlines(), name)
+
+
+# The command line
+
+VERBS: dict[tuple[str, ...], list[str]] = {
+    ("explain",): ["avx2", "--host", HOST],
+    ("guest",): ["--host", HOST],
+    ("check",): ["Haswell", HOST],
+    ("diff",): [HOST, "--cpu", "Haswell"],
+    ("probe",): ["avx2", "--host", HOST, "--cpu", "Haswell"],
+    ("worth",): ["--host", HOST],
+    ("hyperv",): ["--host", HOST],
+    ("names",): ["avx2"],
+    ("kvm", "supported"): [HOST],
+    ("kvm", "emulated"): [HOST],
+    ("kvm", "set"): [HOST],
+    ("kvm", "lookup"): [HOST, "7"],
+    ("qemu", "models"): [HOST],
+    ("qemu", "expand"): ["Haswell", HOST],
+    ("qemu", "table"): ["Haswell", HOST],
+    ("linux", "flags"): [HOST],
+}
+"""A call of each verb that takes a release or a parameter; it asks about a captured host."""
+
+NEEDS = {"--guest-kernel": {("diff",): ["--flags"], ("linux", "flags"): ["--guest"]}, "--qemu": {("linux", "flags"): ["--guest"]}}
+"""What else a verb needs for an option to have an effect."""
+
+
+def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), name)
+            assert found is not None
+            yield from commands(found, (*path, name))
+    else:
+        yield path, command
+
+
+ALL = dict(commands(cli.cli))
+OPTIONS = ("--kernel", "--guest-kernel", "--qemu", "--param")
+TAKING = [(path, option) for path, command in ALL.items() for option in OPTIONS if any(option in p.opts for p in command.params)]
+
+
+def call(path: tuple[str, ...], option: str, value: str) -> list[str]:
+    extra = NEEDS.get(option, {}).get(path, [])
+    return [*path, *VERBS[path], *extra, option, value]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vcpuid", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, told.err
+
+    return run
+
+
+def marked(pairs: list[tuple[tuple[str, ...], str]]) -> list[object]:
+    """A guest's table for `probe` needs KVM; all else asks files alone."""
+    return [
+        pytest.param(*pair, id=" ".join((*pair[0], pair[1])), marks=[pytest.mark.kvm] if pair[0] == ("probe",) else []) for pair in pairs
+    ]
+
+
+def test_every_verb_that_takes_a_release_or_a_parameter_is_walked() -> None:
+    assert {path for path, _ in TAKING} == VERBS.keys()
+
+
+@pytest.mark.parametrize(("path", "option"), marked([pair for pair in TAKING if pair[1] != "--param"]))
+def test_a_verb_says_which_tables_stand_for_a_release(path: tuple[str, ...], option: str, run: Callable[..., tuple[int, str, str]]) -> None:
+    program, asked, tables = ("QEMU", "9.2", "7.2") if option == "--qemu" else ("Linux", "6.8", "6.1")
+    status, _, said = run(*call(path, option, asked))
+    assert status in (0, 1), said
+    assert said.count(f"vcpuid: no tables of {program} {asked}: those of {tables} are used\n") == 1
+
+
+@pytest.mark.parametrize(("path", "option"), marked(TAKING))
+def test_a_verb_refuses_what_makes_no_sense(path: tuple[str, ...], option: str, run: Callable[..., tuple[int, str, str]]) -> None:
+    value, says = (
+        ("nonsense=1", "unknown parameter 'nonsense'") if option == "--param" else ("nonsense", "'nonsense' is not a release number")
+    )
+    status, out, said = run(*call(path, option, value))
+    assert (status, out) == (3, "")
+    assert says in said
+
+
+@pytest.mark.parametrize(("path", "option"), marked([pair for pair in TAKING if pair[1] == "--param"]))
+def test_a_verb_says_which_parameter_has_no_effect(path: tuple[str, ...], option: str, run: Callable[..., tuple[int, str, str]]) -> None:
+    status, _, said = run(*call(path, option, "npt=0"))
+    assert status in (0, 1)
+    assert "vcpuid: the parameter npt has no effect: this host's processor is GenuineIntel's, and its module is kvm_intel\n" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["linux", "flags", HOST, "--qemu", "10.0"], "--qemu has no effect: these are the host's own flags; --guest asks for a guest's"),
+        (["linux", "flags", HOST, "--param", "nested=0"], "the parameter nested is KVM's: it changes no flag of the host"),
+        (["hyperv", HOST, "--qemu", "10.0"], "--qemu has no effect: TABLE is given, and no QEMU makes it"),
+        (["worth", HOST, "--smp", "2"], "--smp has no effect: TABLE is given, and no QEMU makes it"),
+        (["diff", HOST, HOST, "--by", "field", "--kernel", "6.1"], "--kernel has no effect: with --by field two dumps are held"),
+        (["diff", HOST, "--cpu", "host", "--guest-kernel", "6.1"], "--guest-kernel has no effect: it is for --flags"),
+        (["check", "--table", HOST, "--param", "nested=0"], "--param has no effect: the table is checked by itself, on no host"),
+        (["explain", "avx2", "--host", HOST, "--param", "nested=0"], "nested: this host's KVM was asked as it ran"),
+        (["explain", "avx2", "--host", HOST, "--table", HOST, "--qemu", "10.0"], "--qemu has no effect: the table is given"),
+    ],
+)
+def test_an_option_in_vain_is_said(arguments: list[str], says: str, run: Callable[..., tuple[int, str, str]]) -> None:
+    status, _, said = run(*arguments)
+    assert status in (0, 1)
+    assert f"vcpuid: {says}" in said
+
+
+# The library
+
+TABLE = qemu.guest_tables("Haswell", host=host()).tables[0]
+ARGUMENTS: dict[str, object] = {"host": host(), "cpu": "Haswell", "table": TABLE, "kept": TABLE, "function": 7}
+"""What a public function needs besides releases and parameters."""
+
+
+def functions(parameter: str) -> list[object]:
+    found = []
+    for package in (vcpuid, linux, kvm, qemu):
+        for name in package.__all__:
+            member = getattr(package, name)
+            if inspect.isfunction(member) and parameter in inspect.signature(member).parameters:
+                found.append(pytest.param(member, id=f"{package.__name__}.{name}"))
+    return found
+
+
+def ask(function: Callable[..., object], **given: object) -> None:
+    """Call it; that a vCPU which has run refuses another table than it keeps is no matter here."""
+    needed = inspect.signature(function).parameters
+    with suppress(vcpuid.KvmError):
+        function(**{name: value for name, value in ARGUMENTS.items() if name in needed}, **given)
+
+
+@pytest.mark.parametrize(("parameter", "function"), [(p, *f.values) for p in ("kernel", "qemu") for f in functions(p)])  # type: ignore[attr-defined]
+def test_a_function_warns_of_other_tables_and_refuses_nonsense(parameter: str, function: Callable[..., object]) -> None:
+    asked, remark = ("6.8", "no tables of Linux 6.8: those of 6.1 are used") if parameter == "kernel" else ("9.2", "no tables of QEMU 9.2")
+    with pytest.warns(RemarkWarning, match=remark):
+        ask(function, **{parameter: asked})
+    with pytest.raises(InputError, match="not a release number"):
+        ask(function, **{parameter: "nonsense"})
+
+
+@pytest.mark.parametrize("function", functions("params"))
+def test_a_function_refuses_unknown_parameters_and_warns_of_idle_ones(function: Callable[..., object]) -> None:
+    with pytest.raises(InputError, match="unknown parameter 'nonsense'"):
+        ask(function, params={"nonsense": 1})
+    if function.__module__.startswith("vcpuid.linux"):
+        with pytest.raises(InputError, match="npt is KVM's"):
+            ask(function, params={"npt": 0})
+        return
+    with pytest.warns(RemarkWarning, match="npt has no effect"):
+        ask(function, params={"npt": 0})
+
+
+@pytest.mark.parametrize("name", [NAME, NEWER, "kvm-intel.corei7_skylake_x@6.1"])
+def test_the_snapshots_own_release_is_the_default_everywhere(name: str) -> None:
+    snapshot, own = host(name), name.partition("@")[2]
+    assert linux.boot_cpu(snapshot).kernel == own
+    assert linux.cpuinfo(snapshot, params={"cmdline": ""}) == linux.cpuinfo(snapshot, own, params={"cmdline": ""})
+    assert kvm.supported(snapshot) == kvm.supported(snapshot, own)
+    assert kvm.emulated(snapshot) == kvm.emulated(snapshot, own)
+    assert kvm.hyperv_supported(snapshot) == kvm.hyperv_supported(snapshot, own)
+    assert kvm.set_cpuid(TABLE, host=snapshot) == kvm.set_cpuid(TABLE, host=snapshot, kernel=own)
+    assert qemu.guest_tables("Haswell", host=snapshot).tables == qemu.guest_tables("Haswell", host=snapshot, kernel=own).tables
+    for path in (vcpuid.resolve("host", host=snapshot), vcpuid.explain("avx2", host=snapshot).path):
+        assert path.setup.kernel.tables == own
+        assert path.setup.vmm.tables == QEMUS[-1]
+        assert path.trace.step("kvm").basis.value == "observed"
+
+
+def test_a_snapshot_that_names_no_kernel_gets_the_newest() -> None:
+    bare = Snapshot(raw=host().raw)
+    assert linux.boot_cpu(bare).kernel == KERNELS[-1]
+    assert Setup.of(bare).kernel.tables == KERNELS[-1]
+
+
+def test_observations_hold_for_their_kernel_in_every_function() -> None:
+    other = kvm.supported(host(), "6.1").table
+    assert qemu.guest_tables("host", host=host(), kernel="6.1").supported == other
+    assert vcpuid.resolve("host", host=host(), stack=Stack(kernel="6.1")).made.tables == qemu.guest_tables(
+        "host", host=Setup.of(host(), Stack(kernel="6.1")), kvm=qemu.KvmHost(xcr0=kvm.caps(host(), "6.1").xcr0)
+    ).tables  # fmt: skip
+
+
+def test_no_signature_has_a_release_of_its_own() -> None:
+    known = {*KERNELS, *QEMUS}
+    found = []
+    for file in Path(vcpuid.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
+                found += [f"{file}:{node.lineno}" for default in defaults if isinstance(default, ast.Constant) and default.value in known]
+    assert not found
