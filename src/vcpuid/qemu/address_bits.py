@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vcpuid.errors import QemuError
 from vcpuid.kvm.answers import Answers
+from vcpuid.qemu import messages
 from vcpuid.qemu.draft import Draft
 
 _LM, _PSE36, _PAE = 1 << 29, 1 << 17, 1 << 6
@@ -29,7 +30,7 @@ def adjust(draft: Draft, host: Answers) -> tuple[int, int]:
         return phys, 0 if guest == _UNSET else guest
     of_host = _of_host(host)
     if phys not in (0, of_host):
-        warning = f"Host physical bits ({of_host}) does not match phys-bits property ({phys})"
+        warning = messages.HOST_BITS_DIFFER(host=of_host, asked=phys)
         draft.warnings.append(warning)
         draft.once.append(warning)
     if props["host-phys-bits"]:
@@ -46,16 +47,16 @@ def settle(draft: Draft, phys: int, guest: int) -> None:
     number = draft.catalog.number
     if draft.has("FEAT_8000_0001_EDX", _LM):
         if number >= (11, 1) and phys and phys < _MIN:
-            raise QemuError(f"phys-bits should be at least {_MIN} (but is {phys})")
+            raise QemuError(messages.PHYS_BITS_LOW(least=_MIN, asked=phys))
         if number < (11, 1) and phys and not _MIN <= phys <= _MAX:
-            raise QemuError(f"phys-bits should be between {_MIN} and {_MAX}  (but is {phys})")
+            raise QemuError(messages.PHYS_BITS_RANGE(least=_MIN, most=_MAX, asked=phys))
         phys = phys or _TCG
         if guest and not _MIN <= guest <= phys:
-            raise QemuError(f"guest-phys-bits should be between {_MIN} and {phys}  (but is {guest})")
+            raise QemuError(messages.GUEST_BITS_RANGE(least=_MIN, most=phys, asked=guest))
     else:
         if phys:
-            raise QemuError("phys-bits is not user-configurable in 32 bit")
+            raise QemuError(messages.PHYS_BITS_32())
         if guest:
-            raise QemuError("guest-phys-bits is not user-configurable in 32 bit")
+            raise QemuError(messages.GUEST_BITS_32())
         phys = 36 if draft.has("FEAT_1_EDX", _PSE36 | _PAE if number >= (10, 0) else _PSE36) else 32
     draft.props["phys-bits"], draft.props["guest-phys-bits"] = phys, guest

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from vcpuid import data
 from vcpuid.cpuid.words import MsrWord
 from vcpuid.errors import QemuError
+from vcpuid.qemu import messages
 from vcpuid.qemu.words import FeatureWord, read
 from vcpuid.releases import number
 
@@ -171,7 +172,7 @@ class Catalog:
         if name in HOST_MODELS or name == "base" or name in self.models:
             return name
         if name not in self.model_aliases:
-            raise QemuError(f"unable to find CPU model '{name}'")
+            raise QemuError(messages.NO_MODEL(name=name))
         fixed = self.model_aliases[name]
         if fixed is not None:
             return fixed
@@ -191,8 +192,7 @@ class Catalog:
         if row is None:
             name, row = next(((full, row) for full, row in rows.items() if row["alias"] == name), (name, None))
         if row is None:
-            named = "" if self.number < (10, 0) else f': "{name}"'
-            raise QemuError(f"unsupported machine type{named}\nUse -machine help to list supported machines")
+            raise QemuError(messages.NO_MACHINE() if self.number < (10, 0) else messages.NO_MACHINE_NAMED(name=name))
         release = None if row["release"] is None else number(row["release"])
         settings = [
             tuple(setting)

@@ -5,7 +5,7 @@ QEMU, target/i386/cpu.c: X86CPU, x86_cpu_set_bit_prop, mark_unavailable_features
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -75,15 +75,15 @@ class Draft:
         """Turn bits off."""
         self.features[name] = self.ledger.clear(self.catalog.by_name[name].word, self.features[name], mask, rule, cause)
 
-    def refuse(self, name: str, mask: int, rule: Rule, prefix: str | None, cause: Bit | None = None) -> None:
+    def refuse(self, name: str, mask: int, rule: Rule, message: Callable[..., str] | None, cause: Bit | None = None) -> None:
         """Take bits that the guest will not get, unless x-force-features keeps them, and warn (mark_unavailable_features)."""
         if not mask:
             return
         if not self.props["x-force-features"]:
             self.take(name, mask, rule, cause)
         self.filtered[name] = self.filtered.get(name, 0) | mask
-        if prefix is not None:
-            self.warnings += [f"{prefix}: {self.catalog.describe(name, bit)}" for bit in bits(mask)]
+        if message is not None:
+            self.warnings += [message(feature=self.catalog.describe(name, bit)) for bit in bits(mask)]
 
 
 def bits(mask: int) -> Iterable[int]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, Entry
 from vcpuid.errors import QemuError
+from vcpuid.qemu import messages
 from vcpuid.qemu.leaves import LEAVES, PER_VCPU, ZERO, Cpu
 from vcpuid.qemu.leaves.topology import has_leaf_1f
 from vcpuid.qemu.leaves.xsave import leaf_d, subleaves
@@ -80,8 +81,8 @@ class Builder:
 
     def _full(self, function: int) -> str:
         if self.cpu.release >= (10, 0):
-            return f"cpuid_data is full, no space for cpuid(eax:0x{function:x},ecx:0x0)"
-        return f"unsupported xlevel2 value: 0x{self.cpu.state.xlevel2:x}"
+            return messages.TABLE_FULL(function=function)
+        return messages.XLEVEL2(value=self.cpu.state.xlevel2)
 
     def _block(self, function: int, kept: int) -> list[Entry]:
         """Make the entries of one leaf; `kept` is the index left in the next slot."""

@@ -5,10 +5,11 @@ QEMU, target/i386/cpu.c, x86_cpu_expand_features. What it needs to know of the h
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from vcpuid.cpuid.words import Bit, CpuidWord
+from vcpuid.qemu import messages
 from vcpuid.qemu.catalog import Catalog, Dependency
 from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.words import FeatureWord
@@ -89,8 +90,8 @@ def expand(draft: Draft, shape: Shape) -> None:
     _depend(draft)
     if number >= (11, 1) and draft.has("FEAT_7_0_EBX", _MPX) and draft.has("FEAT_7_1_EDX", _APX):
         mpx, apx = Bit(draft.catalog.by_name["FEAT_7_0_EBX"].word, 14), Bit(draft.catalog.by_name["FEAT_7_1_EDX"].word, 21)
-        draft.refuse("FEAT_7_0_EBX", _MPX, CONFLICT, "this feature conflicts with APX", apx)
-        draft.refuse("FEAT_7_1_EDX", _APX, CONFLICT, "this feature conflicts with MPX", mpx)
+        draft.refuse("FEAT_7_0_EBX", _MPX, CONFLICT, partial(messages.CONFLICTS, other="APX"), apx)
+        draft.refuse("FEAT_7_1_EDX", _APX, CONFLICT, partial(messages.CONFLICTS, other="MPX"), mpx)
     if not draft.props["kvm"]:
         draft.take("FEAT_KVM", _UNSET, KVM_HIDDEN)
     _components(draft)
@@ -143,8 +144,7 @@ def _depend(draft: Draft) -> None:
         lost = features[needs] & needs_mask
         if not lost:
             continue
-        prefix = "This feature depends on other features that were not requested"
-        draft.refuse(needs, lost & draft.user[needs], DEPENDENCY, prefix, cause)
+        draft.refuse(needs, lost & draft.user[needs], DEPENDENCY, messages.NOT_REQUESTED, cause)
         draft.take(needs, lost, DEPENDENCY, cause)
 
 
@@ -194,8 +194,7 @@ def _levels(draft: Draft, shape: Shape) -> None:
             if props.get("x-intel-pt-auto-level", True):
                 least[0] = max(least[0], 0x14)
             elif least[0] < 0x14:
-                prefix = 'Intel PT need CPUID leaf 0x14, please set by "-cpu ...,intel-pt=on,min-level=0x14"'
-                draft.refuse("FEAT_7_0_EBX", INTEL_PT, DEPENDENCY, prefix, Bit(CpuidWord(7, 0, "ebx"), 25))
+                draft.refuse("FEAT_7_0_EBX", INTEL_PT, DEPENDENCY, messages.PT_NEEDS_LEVEL, Bit(CpuidWord(7, 0, "ebx"), 25))
         if (shape.extended or props.get("x-force-cpuid-0x1f")) and (draft.is_intel or not props["x-vendor-cpuid-only"]):
             least[0] = max(least[0], 0x1F)
         if draft.has("FEAT_7_1_EDX", _AVX10):

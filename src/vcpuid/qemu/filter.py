@@ -5,6 +5,7 @@ QEMU, target/i386/cpu.c, x86_cpu_filter_features and mark_unavailable_features.
 
 from __future__ import annotations
 
+from vcpuid.qemu import messages
 from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.expand import INTEL_PT
 from vcpuid.reasons import Rule
@@ -17,7 +18,6 @@ NOT_SUPPORTED = Rule(
 )  # fmt: skip
 PROCESSOR_TRACE = Rule("qemu.filter.processor-trace", "the host's Processor Trace lacks what QEMU's fixed one has", _FILTER)
 
-_PREFIX = "host doesn't support requested feature"
 _AVX10 = 1 << 19
 _LIP = 1 << 31
 
@@ -27,18 +27,18 @@ _PT_EBX, _PT_ECX, _PT_MTC, _PT_RANGES, _PT_CYCLES_AND_PSB = 0xF, 0x7, 0x0249 << 
 
 def filter_features(draft: Draft, verbose: bool) -> bool:
     """Filter a draft's features; return whether anything was missing."""
-    prefix = _PREFIX if verbose else None
+    message = messages.HOST_LACKS if verbose else None
     supported = draft.supported.words
     for row in draft.catalog.words:
         missing = draft.features[row.name] & ~supported[row.name]
         if missing:
-            draft.refuse(row.name, missing, NOT_SUPPORTED, prefix)
+            draft.refuse(row.name, missing, NOT_SUPPORTED, message)
     if draft.has("FEAT_7_0_EBX", INTEL_PT) and not _traces(draft):
-        draft.refuse("FEAT_7_0_EBX", INTEL_PT, PROCESSOR_TRACE, prefix)
+        draft.refuse("FEAT_7_0_EBX", INTEL_PT, PROCESSOR_TRACE, message)
     missing_any = any(draft.filtered.values())
     if draft.catalog.number < (10, 0):
         return missing_any
-    return _filter_avx10(draft, prefix) or missing_any
+    return _filter_avx10(draft, verbose) or missing_any
 
 
 def _traces(draft: Draft) -> bool:
@@ -55,7 +55,7 @@ def _traces(draft: Draft) -> bool:
     )
 
 
-def _filter_avx10(draft: Draft, prefix: str | None) -> bool:
+def _filter_avx10(draft: Draft, verbose: bool) -> bool:
     """Lower AVX10's version to the host's; return whether it was too high."""
     asked = draft.props["avx10-version"]
     if draft.has("FEAT_7_1_EDX", _AVX10):
@@ -63,11 +63,12 @@ def _filter_avx10(draft: Draft, prefix: str | None) -> bool:
         if version >= asked:
             return False
         kept = draft.catalog.number >= (11, 1) and draft.props["x-force-features"]
-        if prefix is not None:
-            draft.warnings.append(f"{prefix}: avx10.{asked}." + ("" if kept else f" Adjust to avx10.{version}"))
+        if verbose:
+            told = messages.AVX10_LACKING(version=asked) if kept else messages.AVX10_ADJUSTED(version=asked, given=version)
+            draft.warnings.append(told)
         if not kept:
             draft.props["avx10-version"] = version
         return True
-    if asked and prefix is not None:
-        draft.warnings.append(f"{prefix}: avx10.{asked}.")
+    if asked and verbose:
+        draft.warnings.append(messages.AVX10_LACKING(version=asked))
     return bool(asked)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable, Entry, Registers
 from vcpuid.errors import QemuError, UnavailableError
+from vcpuid.qemu import messages
 
 VENDOR, INTERFACE, VERSION, FEATURES, RECOMMENDATIONS, LIMITS, NESTED = (*range(0x40000000, 0x40000006), 0x4000000A)
 DEBUG_VENDOR, DEBUG_INTERFACE, DEBUG_PLATFORM = 0x40000080, 0x40000081, 0x40000082
@@ -77,9 +78,9 @@ def enabled(props: Mapping[str, Any]) -> bool:
 def prepare(props: Mapping[str, Any], host: CpuidTable | None) -> list[str]:
     """Do what comes before features are expanded (x86_cpu_pre_plug, x86_cpu_hyperv_realize): return QEMU's warnings; raises QemuError."""
     if props.get("hv-vpindex") and host is not None and not host:
-        raise QemuError("kernel doesn't allow setting HyperV VP_INDEX")
+        raise QemuError(messages.HYPERV_VP_INDEX())
     too_long = len(str(props.get("hv-vendor-id") or "")) > VENDOR_LENGTH
-    return [f"hv-vendor-id truncated to {VENDOR_LENGTH} characters"] if too_long else []
+    return [messages.HYPERV_VENDOR_CUT(length=VENDOR_LENGTH)] if too_long else []
 
 
 class HyperV(NamedTuple):
@@ -124,14 +125,14 @@ def _supported(one: Enlightenment, host: CpuidTable) -> bool:
 
 def _check(one: Enlightenment, asked: set[str], host: CpuidTable | None) -> None:
     if host is not None and not _supported(one, host):
-        raise QemuError(f"Hyper-V {one.title} is not supported by kernel")
+        raise QemuError(messages.HYPERV_LACKS(title=one.title))
     for need in one.needs:
         if need not in asked:
             raise _lacking(one, need)
 
 
 def _lacking(one: Enlightenment, need: str) -> QemuError:
-    return QemuError(f"Hyper-V {one.title} requires Hyper-V {ENLIGHTENMENTS[need].title}")
+    return QemuError(messages.HYPERV_NEEDS(title=one.title, needed=ENLIGHTENMENTS[need].title))
 
 
 def _host_values(flags: frozenset[str], host: CpuidTable) -> HyperV:

@@ -6,16 +6,13 @@ from dataclasses import dataclass
 
 from vcpuid.cpuid.registers import vendor_name
 from vcpuid.errors import QemuError
+from vcpuid.qemu import messages
 from vcpuid.qemu.hyperv import HyperV
 from vcpuid.qemu.leaves import Cpu
 from vcpuid.qemu.topology import Topology
 
 MCE_AND_MCA = 1 << 7 | 1 << 14
 """FEAT_1_EDX: with both, from family 6 on, QEMU sets up machine checks."""
-
-_FAILED = "kvm_init_vcpu: kvm_arch_init_vcpu failed (0): "
-_INVALID = f"{_FAILED}Invalid argument"
-_UNSUPPORTED = f"{_FAILED}Operation not supported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +37,7 @@ class KvmHost:
         """Warn of more vCPUs than KVM recommends."""
         limit = self.recommended_vcpus
         counts = (("SMP", topology.cpus), ("hotpluggable", topology.max_cpus))
-        return [
-            f"Number of {what} cpus requested ({count}) exceeds the recommended cpus supported by KVM ({limit})"
-            for what, count in counts
-            if limit is not None and count > limit
-        ]
+        return [messages.MANY_CPUS(what=what, asked=count, most=limit) for what, count in counts if limit is not None and count > limit]
 
 
 def initialize(kvm: KvmHost, cpu: Cpu, hyperv: HyperV | None) -> int:
@@ -54,15 +47,14 @@ def initialize(kvm: KvmHost, cpu: Cpu, hyperv: HyperV | None) -> int:
     """
     wanted = cpu.integer("tsc-frequency") // 1000
     if wanted and kvm.tsc_khz is not None and not kvm.tsc_scaling and abs(wanted - kvm.tsc_khz) > kvm.tsc_khz * 250 // 1_000_000:
-        mismatch = f"TSC frequency mismatch between VM ({wanted} kHz) and host ({kvm.tsc_khz} kHz), and TSC scaling unavailable"
-        raise QemuError(_UNSUPPORTED, [mismatch])
+        raise QemuError(messages.VCPU_UNSUPPORTED(), [messages.TSC_MISMATCH(asked=wanted, host=kvm.tsc_khz)])
     if hyperv is not None:
         if "hv-evmcs" in hyperv.flags and "hv-evmcs" in kvm.refused:
-            raise QemuError(f"Hyper-V enlightened VMCS (hv-evmcs) is not supported by kernel\n{_INVALID}")
+            raise QemuError(messages.NO_EVMCS())
         if cpu.on("hv-enforce-cpuid") and "hv-enforce-cpuid" in kvm.refused:
-            raise QemuError(f"failed to enable KVM_CAP_HYPERV_ENFORCE_CPUID: Invalid argument\n{_INVALID}")
+            raise QemuError(messages.NO_ENFORCE_CPUID())
     if cpu.on("lmce") and not _takes_lmce(kvm, cpu) and cpu.state.family >= 6 and cpu.word("FEAT_1_EDX") & MCE_AND_MCA == MCE_AND_MCA:
-        raise QemuError(f"kvm: LMCE not supported\n{_UNSUPPORTED}")
+        raise QemuError(messages.NO_LMCE())
     return wanted or kvm.tsc_khz or _enumerated_khz(cpu)
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from vcpuid.errors import QemuError
-from vcpuid.qemu import properties
+from vcpuid.qemu import messages, properties
 from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import Switch
@@ -72,7 +72,7 @@ def plan(release: str, machine_name: str, cpu: str) -> CpuRequest:
                 if found == "avx10-version" and tables.number >= (11, 1):
                     switches += _avx10(tables, assigned[found])
         except QemuError as error:
-            raise QemuError(f"can't apply global {type_name}.{prop}={text}: {error.message}", option.warnings) from None
+            raise QemuError(messages.GLOBAL(type=type_name, property=prop, value=text, cause=error.message), option.warnings) from None
     late_error = None
     for names, on in ((option.plus, True), (option.minus, False)):
         for prop in names:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from vcpuid.errors import QemuError
+from vcpuid.qemu import messages
 from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag
 
 BOOLEANS = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False}
@@ -43,7 +44,7 @@ class CpuOption:
 def model_of(cpu: str) -> str:
     """Return the model that a -cpu argument names; raises QemuError for an empty one."""
     if not cpu:
-        raise QemuError("-cpu option cannot be empty")
+        raise QemuError(messages.EMPTY_CPU())
     return cpu.partition(",")[0]
 
 
@@ -62,12 +63,12 @@ def parse(cpu: str) -> CpuOption:
         name, value = name.replace("_", "-"), value if equals else "on"
         for sign, names in (("+", plus), ("-", minus)):
             if name in names:
-                warnings.append(f'Ambiguous CPU model string. Don\'t mix both "{sign}{name}" and "{name}={value}"')
+                warnings.append(messages.AMBIGUOUS(sign=sign, name=name, value=value))
         if name == "tsc-freq":
             name, value = "tsc-frequency", _metric(value)
         settings.append((name, value))
     if warnings:
-        warnings.append("Compatibility of ambiguous CPU model strings won't be kept on future QEMU versions")
+        warnings.append(messages.AMBIGUOUS_OUTLOOK())
     return CpuOption(model_of(cpu), tuple(settings), tuple(plus), tuple(minus), tuple(warnings))
 
 
@@ -75,7 +76,7 @@ def _metric(text: str) -> str:
     """Read a number with a metric suffix such as 2.5G (qemu_strtosz_metric)."""
     match = re.fullmatch(r"\s*(\d+)(\.\d*)?([BbKkMmGgTtPpEe]?)", text)
     if match is None:
-        raise QemuError(f"bad numerical value {text}")
+        raise QemuError(messages.BAD_NUMBER(text=text))
     unit = _METRIC[match[3].upper()]
     return str(int(match[1]) * unit + int(float("0" + (match[2] or ".0")) * unit))
 
@@ -90,9 +91,9 @@ def find(catalog: Catalog, type_name: str, name: str) -> Flag | str:
         return catalog.flags[name]
     found = catalog.properties.get(name)
     if found is None or (found.host_only and type_name.removesuffix(TYPE_SUFFIX) not in HOST_MODELS):
-        raise QemuError(f"Property '{type_name}.{name}' not found")
+        raise QemuError(messages.NO_PROPERTY(type=type_name, name=name))
     if name in _READ_ONLY:
-        raise QemuError(f"Property '{type_name}.{name}' is not writable")
+        raise QemuError(messages.READ_ONLY(type=type_name, name=name))
     return name
 
 
@@ -109,23 +110,23 @@ def value(catalog: Catalog, name: str, text: str, spelled: str) -> Any:
         return boolean(spelled, text)
     if kind == "OnOffAuto":
         if text not in ("on", "off", "auto"):
-            raise QemuError(f"Parameter '{name}' does not accept value '{text}'")
+            raise QemuError(messages.NOT_ACCEPTED(name=name, value=text))
         return text
     if kind.startswith("link"):
-        raise QemuError(f"Device '{text}' not found")
+        raise QemuError(messages.NO_DEVICE(name=text))
     if kind.startswith(("int", "uint")):
         return _number(catalog, name, kind, text)
     if name == "vendor" and len(text) != _VENDOR_LENGTH:
         if catalog.number < (10, 0):
-            raise QemuError(f"Property '.{name}' doesn't take value '{text}'")
-        raise QemuError(f"value of property '{name}' must consist of exactly {_VENDOR_LENGTH} characters")
+            raise QemuError(messages.VALUE_REFUSED(name=name, value=text))
+        raise QemuError(messages.LENGTH(name=name, length=_VENDOR_LENGTH))
     return text[:_MODEL_ID_LENGTH] if name == "model-id" else text
 
 
 def boolean(name: str, text: str) -> bool:
     """Read a boolean; raises QemuError."""
     if text not in BOOLEANS:
-        raise QemuError(f"Parameter '{name}' expects 'on' or 'off'")
+        raise QemuError(messages.EXPECTS(name=name, what="'on' or 'off'"))
     return BOOLEANS[text]
 
 
@@ -135,9 +136,9 @@ def switch(catalog: Catalog, name: str, on: bool, spelled: str) -> bool:
     if kind == "bool":
         return on
     if kind.startswith(("int", "uint")) and _visited(catalog, name, kind) == "uint64":
-        raise QemuError(f"Parameter '{spelled}' expects uint64")
+        raise QemuError(messages.EXPECTS(name=spelled, what="uint64"))
     expected = "integer" if kind.startswith("int") else "string"
-    raise QemuError(f"Invalid parameter type for '{spelled}', expected: {expected}")
+    raise QemuError(messages.EXPECTED_TYPE(name=spelled, what=expected))
 
 
 def _visited(catalog: Catalog, name: str, kind: str) -> str:
@@ -149,21 +150,21 @@ def _number(catalog: Catalog, name: str, kind: str, text: str) -> int:
     visited = _visited(catalog, name, kind)
     number = _integer(text, signed=visited == "int64")
     if number is None:
-        raise QemuError(f"Parameter '{name}' expects {visited}")
+        raise QemuError(messages.EXPECTS(name=name, what=visited))
     if name in _LARGEST:
         if not 0 <= number <= _LARGEST[name]:
             if catalog.number >= (10, 0):
-                raise QemuError(f"parameter '{name}' can be at most {_LARGEST[name]}")
-            raise QemuError(f"Property .{name} doesn't take value {number} (minimum: 0, maximum: {_LARGEST[name]})")
+                raise QemuError(messages.TOO_MUCH(name=name, most=_LARGEST[name]))
+            raise QemuError(messages.NUMBER_REFUSED(name=name, value=number, most=_LARGEST[name]))
         return number
     bits = int(kind.lstrip("uint") or "64")
     low, high = (0, 1 << bits) if kind.startswith("uint") else (-1 << bits - 1, 1 << bits - 1)
     if not low <= number < high:
-        raise QemuError(f"Parameter '{name}' expects {kind}_t")
+        raise QemuError(messages.EXPECTS(name=name, what=f"{kind}_t"))
     if name == "lbr-fmt" and number & ~_LBR_FORMAT:
-        raise QemuError(f"Property value for 'lbr-fmt' has bits outside mask '{_LBR_FORMAT:#x}'")
+        raise QemuError(messages.LBR_MASK(mask=_LBR_FORMAT))
     if name == "avx10-version" and number > _NEWEST_AVX10 and catalog.number >= (11, 1):
-        raise QemuError(f"avx10-version can be at most {_NEWEST_AVX10}")
+        raise QemuError(messages.AVX10_NEWEST(most=_NEWEST_AVX10))
     return number
 
 

@@ -11,7 +11,7 @@ from vcpuid.cpuid.registers import Snapshot, vendor_name
 from vcpuid.errors import QemuError
 from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.params import Given
-from vcpuid.qemu import address_bits, hyperv
+from vcpuid.qemu import address_bits, hyperv, messages
 from vcpuid.qemu.catalog import HOST_MODELS, Catalog, Machine, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import Draft
@@ -128,14 +128,14 @@ def _realize(draft: Draft, found: CpuRequest, host: Answers, topology: Topology)
     if not draft.machine.is_pc:
         props["host-phys-bits"] = True  # microvm_device_pre_plug_cb, hw/i386/microvm.c
     if props.get("x-vendor-cpuid-only-v2") and not props["x-vendor-cpuid-only"]:
-        raise QemuError("x-vendor-cpuid-only-v2 property depends on x-vendor-cpuid-only")
+        raise QemuError(messages.VENDOR_ONLY())
     if found.late_error is not None:
         raise QemuError(found.late_error)
     expand(draft, Shape(topology.threads_per_package, topology.extended))
     draft.hyperv = hyperv.expand(props, host_hyperv, draft.catalog.number)
     _check_lbr(draft)
     if filter_features(draft, bool(props["check"] or props["enforce"])) and props["enforce"]:
-        raise QemuError("Host doesn't support requested features")
+        raise QemuError(messages.ENFORCED())
     if draft.is_amd:
         extended = draft.catalog.by_name["FEAT_8000_0001_EDX"]
         before = draft.features[extended.name]
@@ -145,7 +145,7 @@ def _realize(draft: Draft, found: CpuRequest, host: Answers, topology: Topology)
     _check_threads(draft, topology)
     address_bits.settle(draft, *phys_bits)
     if not props["legacy-cache"] and (found.model not in draft.catalog.models or draft.catalog.models[found.model].cache is None):
-        raise QemuError(f"CPU model '{found.option.model}' doesn't support legacy-cache=off")
+        raise QemuError(messages.NO_LEGACY_CACHE(model=found.option.model))
     _check_pmu(draft, host)
 
 
@@ -160,24 +160,23 @@ def _check_lbr(draft: Draft) -> None:
     if not asked:
         return
     if not props["pmu"]:
-        raise QemuError("vPMU: LBR is unsupported without pmu=on")
+        raise QemuError(messages.LBR_WITHOUT_PMU())
     of_host = draft.supported.words[name] & _LBR_FORMAT
     if asked != of_host:
-        raise QemuError(f"vPMU: the lbr-fmt value (0x{asked:x}) does not match the host value (0x{of_host:x}).")
+        raise QemuError(messages.LBR_FORMAT(asked=asked, host=of_host))
 
 
 def _check_threads(draft: Draft, topology: Topology) -> None:
     """Warn of threads that the guest's AMD CPU cannot have; QEMU 7.2 does so once the vCPU is set up."""
     if not draft.is_amd or draft.has("FEAT_8000_0001_ECX", _TOPOEXT) or topology.threads <= 1:
         return
-    first = f"This family of AMD CPU doesn't support hyperthreading({topology.threads})"
-    second = "Please configure -smp options properly or try enabling topoext feature."
     if draft.catalog.number < (10, 0):
-        draft.late_warnings += [first, second]
-        draft.once += [first, second]
+        told = [messages.NO_HYPERTHREADING(threads=topology.threads), messages.TRY_TOPOEXT()]
+        draft.late_warnings += told
     else:
-        draft.warnings.append(f"{first}. {second}")
-        draft.once.append(f"{first}. {second}")
+        told = [messages.NO_HYPERTHREADING_TRY(threads=topology.threads)]
+        draft.warnings += told
+    draft.once += told
 
 
 def _check_pmu(draft: Draft, host: Answers) -> None:
@@ -185,9 +184,9 @@ def _check_pmu(draft: Draft, host: Answers) -> None:
     if draft.catalog.number < (11, 1) or not draft.props["pmu"]:
         return
     if not any(draft.props["vendor"] in alike and host.vendor in alike for alike in _PMU_VENDORS):
-        draft.late_warnings.append("host doesn't support requested feature: vPMU")
+        draft.late_warnings.append(messages.VPMU())
     elif draft.is_amd and draft.props["family"] < _K7:
-        draft.late_warnings.append("AMD performance-monitoring is supported from K7 and later")
+        draft.late_warnings.append(messages.AMD_PMU())
 
 
 def _state(draft: Draft, found: CpuRequest) -> CpuState:

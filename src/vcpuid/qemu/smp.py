@@ -9,7 +9,7 @@ from functools import cache
 from math import prod
 
 from vcpuid.errors import QemuError
-from vcpuid.qemu import catalog
+from vcpuid.qemu import catalog, messages
 from vcpuid.qemu.topology import Topology
 from vcpuid.releases import number
 
@@ -36,13 +36,11 @@ def parse(text: str, release: str, machine: str) -> tuple[Topology, tuple[str, .
     counts, cpus, max_cpus = _complete(given, catalog.prefers_sockets(machine))
     layout = " * ".join(f"{level} ({counts[level]})" for level in _HIERARCHY if level in supported)
     if prod(counts.values()) != max_cpus:
-        raise QemuError(f"Invalid CPU topology: product of the hierarchy must match maxcpus: {layout} != maxcpus ({max_cpus})")
+        raise QemuError(messages.SMP_PRODUCT(layout=layout, most=max_cpus))
     if max_cpus < cpus:
-        raise QemuError(
-            f"Invalid CPU topology: maxcpus must be equal to or greater than smp: {layout} == maxcpus ({max_cpus}) < smp_cpus ({cpus})"
-        )
+        raise QemuError(messages.SMP_TOO_MANY(layout=layout, most=max_cpus, cpus=cpus))
     if max_cpus > (limit := catalog.max_cpus(release, machine)):
-        raise QemuError(f"Invalid SMP CPUs {max_cpus}. The max CPUs supported by machine '{machine}' is {limit}")
+        raise QemuError(messages.SMP_LIMIT(cpus=max_cpus, machine=machine, most=limit))
     levels = {level: counts[level] for level in ("sockets", "dies", "modules", "cores", "threads")}
     return Topology(cpus=cpus, max_cpus=max_cpus, **levels), warnings
 
@@ -60,24 +58,23 @@ def _keys(text: str, release: str) -> dict[str, int]:
         key, equals, value = part.partition("=")
         if not equals:
             if position:
-                raise QemuError(f"-smp {text}: Expected '=' after parameter '{key}'")
+                raise QemuError(messages.SMP_NO_EQUALS(text=text, key=key))
             key, value = "cpus", key
         if key not in known:
-            raise QemuError(f"Parameter 'smp.{key}' is unexpected")
+            raise QemuError(messages.SMP_UNEXPECTED(key=key))
         try:
             given[key] = int(value, 0)
         except ValueError:
-            raise QemuError(f"Parameter 'smp.{key}' expects integer") from None
+            raise QemuError(messages.SMP_INTEGER(key=key)) from None
     return given
 
 
 def _reject_zero(given: dict[str, int], release: str) -> tuple[str, ...]:
     if all(given.values()):
         return ()
-    complaint = "CPU topology parameters must be greater than zero"
     if number(release) < (10, 0):
-        return (f"Deprecated CPU topology (considered invalid): {complaint}",)
-    raise QemuError(f"Invalid CPU topology: {complaint}")
+        return (messages.SMP_ZERO_DEPRECATED(),)
+    raise QemuError(messages.SMP_ZERO())
 
 
 def _supported(release: str, machine: str) -> frozenset[str]:
@@ -92,7 +89,7 @@ def _reject_unsupported(given: dict[str, int], supported: frozenset[str], releas
     old = number(release) < (10, 0)
     for level in ("dies", "clusters") if old else _UNSUPPORTED_ORDER:
         if given.get(level, 1) > 1 and level not in supported:
-            raise QemuError(f"{level} {'' if old else '> 1 '}not supported by this machine's CPU topology")
+            raise QemuError((messages.SMP_LEVEL if old else messages.SMP_LEVEL_COUNT)(level=level))
 
 
 def _complete(given: dict[str, int], prefer_sockets: bool) -> tuple[dict[str, int], int, int]:

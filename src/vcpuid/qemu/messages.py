@@ -1,0 +1,140 @@
+"""What QEMU prints of a guest's CPU: each text as a template that both prints it and finds what stands in it.
+
+The texts are QEMU's own, without the program's name, its option and the word "warning"; files and functions are named where they are
+printed. A field is `{name}` for any text without a line end, `{name:d}` for a number and `{name:x}` for a hexadecimal one. A feature is
+spelled as `FeatureWord.describe` does, which `vcpuid.cpuid.parse_bit` reads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from string import Formatter
+
+_FIELDS = {"": r"[^\n]{0,400}?", "d": r"-?\d{1,20}", "x": r"[0-9a-f]{1,16}"}
+"""What a field matches, by its format."""
+
+
+class Message:
+    """One text of QEMU's. Calling it with its fields prints it."""
+
+    def __init__(self, template: str) -> None:
+        self.template = template
+
+    def __call__(self, **fields: object) -> str:
+        """Print the message with its fields."""
+        return self.template.format(**fields)
+
+    def __repr__(self) -> str:
+        return f"Message({self.template!r})"
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        named: set[str] = set()
+        parts = []
+        for literal, name, spec, _ in Formatter().parse(self.template):
+            parts.append(re.escape(literal))
+            if name is not None:
+                parts.append(f"(?P={name})" if name in named else f"(?P<{name}>{_FIELDS[spec or '']})")
+                named.add(name)
+        return re.compile("".join(parts))
+
+    def match(self, text: str) -> dict[str, str] | None:
+        """Return what stands in each field where the whole of a text is this message, else None."""
+        found = self._pattern.fullmatch(text)
+        return None if found is None else found.groupdict()
+
+
+# Features that the guest does not get: mark_unavailable_features and its callers, target/i386/cpu.c
+HOST_LACKS = Message("host doesn't support requested feature: {feature}")
+NOT_REQUESTED = Message("This feature depends on other features that were not requested: {feature}")
+CONFLICTS = Message("this feature conflicts with {other}: {feature}")
+PT_NEEDS_LEVEL = Message('Intel PT need CPUID leaf 0x14, please set by "-cpu ...,intel-pt=on,min-level=0x14": {feature}')
+AVX10_LACKING = Message("host doesn't support requested feature: avx10.{version:d}.")
+AVX10_ADJUSTED = Message("host doesn't support requested feature: avx10.{version:d}. Adjust to avx10.{given:d}")
+ENFORCED = Message("Host doesn't support requested features")
+VPMU = Message("host doesn't support requested feature: vPMU")
+AMD_PMU = Message("AMD performance-monitoring is supported from K7 and later")
+
+# Properties of the CPU that the host or another property contradicts: x86_cpu_realizefn and host-cpu.c, target/i386
+HOST_BITS_DIFFER = Message("Host physical bits ({host:d}) does not match phys-bits property ({asked:d})")
+PHYS_BITS_LOW = Message("phys-bits should be at least {least:d} (but is {asked:d})")
+PHYS_BITS_RANGE = Message("phys-bits should be between {least:d} and {most:d}  (but is {asked:d})")
+GUEST_BITS_RANGE = Message("guest-phys-bits should be between {least:d} and {most:d}  (but is {asked:d})")
+PHYS_BITS_32 = Message("phys-bits is not user-configurable in 32 bit")
+GUEST_BITS_32 = Message("guest-phys-bits is not user-configurable in 32 bit")
+NO_LEGACY_CACHE = Message("CPU model '{model}' doesn't support legacy-cache=off")
+VENDOR_ONLY = Message("x-vendor-cpuid-only-v2 property depends on x-vendor-cpuid-only")
+LBR_WITHOUT_PMU = Message("vPMU: LBR is unsupported without pmu=on")
+LBR_FORMAT = Message("vPMU: the lbr-fmt value (0x{asked:x}) does not match the host value (0x{host:x}).")
+NO_HYPERTHREADING = Message("This family of AMD CPU doesn't support hyperthreading({threads:d})")
+TRY_TOPOEXT = Message("Please configure -smp options properly or try enabling topoext feature.")
+NO_HYPERTHREADING_TRY = Message(f"{NO_HYPERTHREADING.template}. {TRY_TOPOEXT.template}")
+
+# The -cpu argument and its properties: x86_cpu_parse_featurestr, target/i386/cpu.c, and the setters, qom/ and hw/core/qdev-properties.c
+EMPTY_CPU = Message("-cpu option cannot be empty")
+NO_MODEL = Message("unable to find CPU model '{name}'")
+AMBIGUOUS = Message('Ambiguous CPU model string. Don\'t mix both "{sign}{name}" and "{name}={value}"')
+AMBIGUOUS_OUTLOOK = Message("Compatibility of ambiguous CPU model strings won't be kept on future QEMU versions")
+GLOBAL = Message("can't apply global {type}.{property}={value}: {cause}")
+NO_PROPERTY = Message("Property '{type}.{name}' not found")
+READ_ONLY = Message("Property '{type}.{name}' is not writable")
+BAD_NUMBER = Message("bad numerical value {text}")
+NOT_ACCEPTED = Message("Parameter '{name}' does not accept value '{value}'")
+EXPECTS = Message("Parameter '{name}' expects {what}")
+EXPECTED_TYPE = Message("Invalid parameter type for '{name}', expected: {what}")
+NO_DEVICE = Message("Device '{name}' not found")
+VALUE_REFUSED = Message("Property '.{name}' doesn't take value '{value}'")
+NUMBER_REFUSED = Message("Property .{name} doesn't take value {value:d} (minimum: 0, maximum: {most:d})")
+TOO_MUCH = Message("parameter '{name}' can be at most {most:d}")
+LENGTH = Message("value of property '{name}' must consist of exactly {length:d} characters")
+LBR_MASK = Message("Property value for 'lbr-fmt' has bits outside mask '0x{mask:x}'")
+AVX10_NEWEST = Message("avx10-version can be at most {most:d}")
+
+# -machine and -smp: hw/core/machine.c and machine-smp.c, hw/core/cpu
+NO_MACHINE = Message("unsupported machine type\nUse -machine help to list supported machines")
+NO_MACHINE_NAMED = Message('unsupported machine type: "{name}"\nUse -machine help to list supported machines')
+SMP_NO_EQUALS = Message("-smp {text}: Expected '=' after parameter '{key}'")
+SMP_UNEXPECTED = Message("Parameter 'smp.{key}' is unexpected")
+SMP_INTEGER = Message("Parameter 'smp.{key}' expects integer")
+SMP_ZERO = Message("Invalid CPU topology: CPU topology parameters must be greater than zero")
+SMP_ZERO_DEPRECATED = Message("Deprecated CPU topology (considered invalid): CPU topology parameters must be greater than zero")
+SMP_LEVEL = Message("{level} not supported by this machine's CPU topology")
+SMP_LEVEL_COUNT = Message("{level} > 1 not supported by this machine's CPU topology")
+SMP_PRODUCT = Message("Invalid CPU topology: product of the hierarchy must match maxcpus: {layout} != maxcpus ({most:d})")
+SMP_TOO_MANY = Message(
+    "Invalid CPU topology: maxcpus must be equal to or greater than smp: {layout} == maxcpus ({most:d}) < smp_cpus ({cpus:d})"
+)
+SMP_LIMIT = Message("Invalid SMP CPUs {cpus:d}. The max CPUs supported by machine '{machine}' is {most:d}")
+
+# Hyper-V: hyperv_feature_supported and its like, target/i386/kvm/kvm.c
+HYPERV_VENDOR_CUT = Message("hv-vendor-id truncated to {length:d} characters")
+HYPERV_VP_INDEX = Message("kernel doesn't allow setting HyperV VP_INDEX")
+HYPERV_LACKS = Message("Hyper-V {title} is not supported by kernel")
+HYPERV_NEEDS = Message("Hyper-V {title} requires Hyper-V {needed}")
+
+# Setting up a vCPU: kvm_arch_init_vcpu, target/i386/kvm/kvm.c, and kvm_init_vcpu, accel/kvm/kvm-all.c
+MANY_CPUS = Message("Number of {what} cpus requested ({asked:d}) exceeds the recommended cpus supported by KVM ({most:d})")
+TSC_MISMATCH = Message("TSC frequency mismatch between VM ({asked:d} kHz) and host ({host:d} kHz), and TSC scaling unavailable")
+VCPU_UNSUPPORTED = Message("kvm_init_vcpu: kvm_arch_init_vcpu failed (0): Operation not supported")
+NO_EVMCS = Message(
+    "Hyper-V enlightened VMCS (hv-evmcs) is not supported by kernel\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): Invalid argument"
+)
+NO_ENFORCE_CPUID = Message(
+    "failed to enable KVM_CAP_HYPERV_ENFORCE_CPUID: Invalid argument\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): Invalid argument"
+)
+NO_LMCE = Message("kvm: LMCE not supported\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): Operation not supported")
+TABLE_FULL = Message("cpuid_data is full, no space for cpuid(eax:0x{function:x},ecx:0x0)")
+XLEVEL2 = Message("unsupported xlevel2 value: 0x{value:x}")
+
+MESSAGES: dict[str, Message] = {name: value for name, value in globals().items() if isinstance(value, Message)}
+"""All of them by name, the particular ahead of the general where both would match."""
+
+
+def recognise(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Give each message that a text can be, by name, with what stands in its fields; `text` is without program and "warning: "."""
+    for name, message in MESSAGES.items():
+        fields = message.match(text)
+        if fields is not None:
+            yield name, fields
