@@ -1,37 +1,55 @@
 # `make demo` runs the main job on this machine, `make test` passes the tests; both make and use .venv.
+# Another Python, in an environment of its own: make test PYTHON=python3.13 VENV=build/python3.13
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 FIGURES := build/figures.json
+DIST := build/dist
 
-.PHONY: demo test lint types check bench man docs clean
+# The tests that `make quick` runs: the parties and the laws, in this process.
+QUICK := $(addprefix tests/,cpuid decode kvm linux path probe property qemu software test_imports.py test_project.py)
+
+.PHONY: demo setup test quick lint types generated check hooks bench man docs dist clean
 
 # explain exits 1 where the guest does not see the feature: an answer, not a failure.
-demo: .venv/.ready
+demo: $(VENV)/.ready
 	$(BIN)/vcpuid explain avx512f --cpu Skylake-Server-v4 || test $$? -eq 1
 	@echo
 	$(BIN)/vcpuid guest --cpu host
 
-test: .venv/.ready-dev
+setup: $(VENV)/.ready-dev
+
+test: $(VENV)/.ready-dev
 	$(BIN)/pytest --figures=$(FIGURES)
 
-lint: .venv/.ready-dev
+quick: $(VENV)/.ready-dev
+	$(BIN)/pytest --quiet $(QUICK)
+
+lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/.ready-dev
+types: $(VENV)/.ready-dev
 	$(BIN)/mypy
+
+# What a script makes and the repository holds is what the script makes today.
+generated: $(VENV)/.ready-dev
+	$(BIN)/pytest --quiet tests/sources/test_collector.py -k test_it_is_up_to_date
 
 check: lint types test
 
-bench: .venv/.ready-dev
+# What git runs before each commit, over all files: .pre-commit-config.yaml
+hooks: lint types generated
+
+bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/run.py
 
 # One page a verb, in build/man/man1: MANPATH=build/man man vcpuid-explain
-man: .venv/.ready
+man: $(VENV)/.ready
 	$(BIN)/python tools/man_pages.py man build/man/man1
 
 # The documentation's site, build/site/index.html. Its figures are those of the last `make test`, or of a run of the conformance tests alone.
-docs: .venv/.ready-docs $(FIGURES)
+docs: $(VENV)/.ready-docs $(FIGURES)
 	$(BIN)/python tools/figures.py check $(FIGURES) README.md docs/conformance.md
 	rm -rf build/site docs/generated
 	$(BIN)/python tools/support_matrix.py $(FIGURES) docs/generated/support.md
@@ -40,21 +58,27 @@ docs: .venv/.ready-docs $(FIGURES)
 	$(BIN)/python tools/check_site.py build/site
 	@echo build/site/index.html
 
-$(FIGURES): $(shell find src tests -type f -not -name '*.pyc') | .venv/.ready-dev
+$(FIGURES): $(shell find src tests -type f -not -name '*.pyc') | $(VENV)/.ready-dev
 	$(BIN)/pytest -m conformance --figures=$@
 
-.venv/.ready: pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+$(VENV)/.ready: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-.venv/.ready-dev: .venv/.ready
+$(VENV)/.ready-dev: $(VENV)/.ready
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-.venv/.ready-docs: .venv/.ready
+$(VENV)/.ready-docs: $(VENV)/.ready
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
+# What is released, in build/dist: built from what git holds, then looked into, installed away from here and used.
+dist: $(VENV)/.ready-dev
+	rm -rf $(DIST)
+	$(BIN)/python -m build --outdir $(DIST)
+	$(BIN)/python tools/check_dist.py $(DIST)
+
 clean:
-	rm -rf build docs/generated .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build docs/generated $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import metadata
+from pathlib import Path
 from textwrap import indent
 from typing import Any
 
@@ -30,6 +31,7 @@ autodoc_default_options = {"members": True}
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 100
 
+ROOT_PAGES = {"CONTRIBUTING": "contributing", "CHANGELOG": "changelog", "SECURITY": "security"}
 CODE = re.compile(r"(`[^`]+`)")
 DRAWN = re.compile(r"\A {4}|\S {2,}\S")
 MARKUP = re.compile(r"(?<!^)[\\*_|]", re.MULTILINE)
@@ -58,7 +60,18 @@ def leave_out(app: object, what: str, name: str, obj: object, skip: bool, option
     return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
 
 
+def find_root_pages(app: object, doctree: Any) -> None:
+    """Lead links to CONTRIBUTING.md and the like, which stand beside README.md, to the pages here that include these files."""
+    from sphinx.addnodes import pending_xref
+
+    for node in doctree.findall(pending_xref):
+        page = ROOT_PAGES.get(Path(node["reftarget"]).stem)
+        if node["reftype"] == "myst" and page:
+            node.attributes |= {"refdomain": "doc", "reftarget": page, "reftargetid": None}
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", read_docstring)
     app.connect("autodoc-skip-member", leave_out)
+    app.connect("doctree-read", find_root_pages)

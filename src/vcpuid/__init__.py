@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vcpuid.setup import Setup, Stack
     from vcpuid.sources import read
 
+    __version__: str
+
 __all__ = [
     "Explanation",
     "InputError",
@@ -70,6 +72,10 @@ def __getattr__(name: str) -> object:
         return getattr(import_module(_WHERE[name]), name)
     if name in __all__:
         return import_module(f"vcpuid.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vcpuid")
     raise AttributeError(f"module 'vcpuid' has no attribute {name!r}")
 
 

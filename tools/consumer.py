@@ -1,0 +1,29 @@
+"""A program as others write it with vcpuid; tools/check_dist.py runs it and type-checks it where nothing but the wheel is installed."""
+
+from __future__ import annotations
+
+import sys
+
+import vcpuid
+
+
+def main(source: str) -> None:
+    """Ask each part of the public face about a host."""
+    host: vcpuid.Snapshot = vcpuid.read(source)
+    told: vcpuid.Explanation = vcpuid.explain("avx2", cpu="EPYC-Milan", host=host, stack=vcpuid.Stack(qemu="11.1"))
+    visible: bool | None = told.visible
+    table: vcpuid.cpuid.CpuidTable = vcpuid.kvm.supported(host).table
+    tables = vcpuid.qemu.guest_tables("EPYC-Milan", host=host).tables
+    path: vcpuid.Path = vcpuid.resolve("EPYC-Milan", host=host)
+    flags = vcpuid.linux.cpuinfo(host).flags
+    try:
+        vcpuid.explain("no-such-feature", host=host)
+    except vcpuid.InputError as error:
+        cause: str = error.cause
+    # An error by design: where the wheel's types are lost, nothing is left to ignore, and mypy says so.
+    number: int = told.verdict  # type: ignore[assignment]
+    print("EPYC-Milan", visible, len(table), len(tables), path.remarks, len(flags), cause, number, vcpuid.__version__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
