@@ -34,7 +34,7 @@ types: $(VENV)/.ready-dev
 
 # What a script makes and the repository holds is what the script makes today.
 generated: $(VENV)/.ready-dev
-	$(BIN)/pytest --quiet tests/sources/test_collector.py -k test_it_is_up_to_date
+	$(BIN)/pytest --quiet tests/live/test_collector.py -k test_it_is_up_to_date
 
 check: lint types test
 

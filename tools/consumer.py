@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import vcpuid
 
@@ -14,7 +15,11 @@ def main(source: str) -> None:
     visible: bool | None = told.visible
     table: vcpuid.cpuid.CpuidTable = vcpuid.kvm.supported(host).table
     tables = vcpuid.qemu.guest_tables("EPYC-Milan", host=host).tables
-    path: vcpuid.Path = vcpuid.resolve("EPYC-Milan", host=host)
+    setup = vcpuid.Setup.of(host, vcpuid.Stack(kernel="6.8"))
+    path: vcpuid.Path = vcpuid.resolve("EPYC-Milan", host=setup)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", vcpuid.RemarkWarning)
+        vcpuid.kvm.supported(host, kernel="6.8")
     flags = vcpuid.linux.cpuinfo(host).flags
     try:
         vcpuid.explain("no-such-feature", host=host)
@@ -22,7 +27,7 @@ def main(source: str) -> None:
         cause: str = error.cause
     # An error by design: where the wheel's types are lost, nothing is left to ignore, and mypy says so.
     number: int = told.verdict  # type: ignore[assignment]
-    print("EPYC-Milan", visible, len(table), len(tables), path.remarks, len(flags), cause, number, vcpuid.__version__)
+    print("EPYC-Milan", visible, len(table), len(tables), path.remarks, len(flags), len(said), cause, number, vcpuid.__version__)
 
 
 if __name__ == "__main__":
