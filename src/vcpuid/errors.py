@@ -5,7 +5,8 @@
     ├── UnavailableError   the machine lacks something: no /dev/kvm, no QEMU, not an x86 processor
     ├── KvmError           KVM refuses; carries the errno that the ioctl gives
     └── RefusedError       a VMM refuses; the text is its own message
-        └── QemuError      QEMU does
+        ├── QemuError      QEMU does
+        └── FirecrackerError  Firecracker does; the text is the part of its message that names the cause
 
     RemarkWarning          a warning, no error: the answer stands on something else than what was asked for
 
@@ -71,6 +72,10 @@ class RefusedError(VcpuidError):
 
 class QemuError(RefusedError):
     """QEMU refuses to start."""
+
+
+class FirecrackerError(RefusedError):
+    """Firecracker refuses to start a guest."""
 
 
 class RemarkWarning(UserWarning):

@@ -317,11 +317,11 @@ def test_a_dump_of_firecrackers_helper_is_a_guests_table() -> None:
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        (template(edx="0b2"), "not of the form of Firecracker's templates"),
-        (template().replace('"0x7"', "7"), "leaf '7' is not a number"),
-        (template().replace('"flags": 1', '"flags": "1"'), "not of the form of Firecracker's templates"),
+        (template(edx="0b2"), r"cpuid_modifiers\[0\].modifiers\[3\].bitmap: '0b2' is not a bitmap"),
+        (template().replace('"0x7"', "7"), r"cpuid_modifiers\[0\].leaf: '7' is not a number of 32 bits"),
+        (template().replace('"flags": 1', '"flags": "1"'), r"cpuid_modifiers\[0\].flags: 1 is not a number of 32 bits"),
         (template()[:-1], ":1: damaged or cut JSON"),
-        ('{"cpuid_modifiers": 5}', "not of the form of Firecracker's templates"),
+        ('{"cpuid_modifiers": 5}', "cpuid_modifiers: not a list"),
     ],
 )
 def test_a_template_that_is_no_cpu_is_refused(text: str, cause: str) -> None:

@@ -55,13 +55,19 @@ def line_of(element: ET.Element, root: ET.Element, text: str) -> int:
 _next_value = re.compile(r"\s*(?=\S)").match
 
 
-def parse_json(text: str, source: str, begin: Callable[[str, int], re.Match[str] | None] = _next_value) -> list[Any]:
+def parse_json(
+    text: str,
+    source: str,
+    begin: Callable[[str, int], re.Match[str] | None] = _next_value,
+    pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> list[Any]:
     """Return the JSON values of a text; raises InputError, with the line, where it is cut or no JSON.
 
     `begin` takes the text and where the value before ends, and finds what stands before the next one: else they are one behind the other.
+    `pairs` makes an object's value of its keys and values, if it is to be another than a dict.
     """
     _bound(_weight(text) if len(text) > LIMIT else 0, source)
-    decoder, values, place = json.JSONDecoder(), [], 0
+    decoder, values, place = json.JSONDecoder(object_pairs_hook=pairs), [], 0
     try:
         while found := begin(text, place):
             value, place = decoder.raw_decode(text, found.end())

@@ -156,7 +156,7 @@ def resolve(
     if probe is not None:
         vcpu, guest = _observe(probe, table, vcpu, msrs, kernel)
     trace = Trace((silicon, kernel_step, supported, machine, vcpu, guest))
-    return Path(cpu, setup, vmm, made, kept.table, trace, (*setup.remarks, *_kvm_remarks(setup)))
+    return Path(cpu, setup, vmm, made, kept.table, trace, (*setup.remarks, *_kvm_remarks(setup), *made.remarks))
 
 
 def _kvm_remarks(setup: Setup) -> Iterator[str]:

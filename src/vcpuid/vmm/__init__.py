@@ -1,6 +1,7 @@
 """The VMM's place on the path: whoever takes KVM_GET_SUPPORTED_CPUID and hands a table to KVM_SET_CPUID2.
 
-QEMU is one (`vcpuid.vmm.qemu`). `vcpuid.vmm.recorded` is one of which only its table is known. The path knows none of them by name.
+QEMU is one (`vcpuid.vmm.qemu`), Firecracker another (`vcpuid.vmm.firecracker`). `vcpuid.vmm.recorded` is one of which only its table is
+known. The path knows none of them by name.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class Made:
     `tables` are those for KVM_SET_CPUID2, one a vCPU; `msrs` the feature MSRs that it sets, and `decisions` lead from
     KVM_GET_SUPPORTED_CPUID to the first table. `denied` are the bits that were asked for and are not given, or with `forced` are given
     all the same; `warnings` what it prints on the way. `observed` says that a recording shows the tables, and no rule made them.
-    `available` are the bits that the VMM could give a guest on this host, where that is known. `detail` is the VMM's own: only its own
-    advice reads it.
+    `available` are the bits that the VMM could give a guest on this host, where that is known. `remarks` say what of it is not known for
+    sure. `detail` is the VMM's own: only its own advice reads it.
     """
 
     tables: tuple[CpuidTable, ...]
@@ -38,6 +39,7 @@ class Made:
     warnings: tuple[str, ...] = ()
     observed: bool = False
     available: Mapping[Word, int] | None = None
+    remarks: tuple[str, ...] = ()
     detail: object = None
 
 

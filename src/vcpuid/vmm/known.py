@@ -5,7 +5,7 @@ from __future__ import annotations
 from vcpuid.errors import InputError
 from vcpuid.vmm import Vmm
 
-NAMES = ("qemu",)
+NAMES = ("qemu", "firecracker")
 """The VMMs that can be asked for by name, the usual one first."""
 
 
@@ -15,4 +15,8 @@ def named(name: str = NAMES[0]) -> Vmm:
         from vcpuid.vmm.qemu import QEMU
 
         return QEMU
+    if name == "firecracker":
+        from vcpuid.vmm.firecracker import FIRECRACKER
+
+        return FIRECRACKER
     raise InputError(f"{name[:40]!r} is no VMM that vcpuid knows: {', '.join(NAMES)}")
