@@ -69,6 +69,9 @@ class Setup:
             remarks = (*remarks, *_without_effect(kept, params))
         return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks)
 
+    def __getstate__(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
     @cached_property
     def below(self) -> Below:
         """What Linux and KVM look at of it, as a key for what is remembered of them."""

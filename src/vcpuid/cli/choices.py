@@ -187,6 +187,27 @@ def qemus(context: click.Context, typed: str) -> Offers:
     yield from ((name, row.get("binary", "")) for name, row in data.imported().items())
 
 
+@_completer
+def vmms(context: click.Context, typed: str) -> Offers:
+    """NAME[:RELEASE]: the VMMs that are modelled, each with its releases behind a colon."""
+    from vcpuid.vmm.firecracker import RELEASES
+    from vcpuid.vmm.known import NAMES
+
+    releases = {"qemu": QEMUS, "firecracker": RELEASES}
+    name, colon, _ = typed.partition(":")
+    return _plain(f"{name}:{release}" for release in releases.get(name, ())) if colon else _plain(NAMES)
+
+
+def templates(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """TEMPLATE: Firecracker's static ones, or a file."""
+    from click.shell_completion import CompletionItem
+
+    from vcpuid.vmm.firecracker import names
+
+    found = [CompletionItem(name) for name in names() if name.startswith(typed)]
+    return [*found, CompletionItem(typed, type="file")]
+
+
 # Hosts and kernels
 
 

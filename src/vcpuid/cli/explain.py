@@ -36,7 +36,7 @@ def command(feature: str, guest: Guest, source: str | None, no_probe: bool, aske
 
     wanted = find(feature)
     host = read_host(source)
-    path = resolve(guest.asked, host=asked.setup(host, guest.vmm), probe=None if no_probe else probe_for(host), vmm=guest.vmm)
+    path = resolve(guest.asked, host=guest.setup(host, asked), probe=None if no_probe else probe_for(host), vmm=guest.vmm)
     explanation = explain(wanted, path)
     print_warnings(path.remarks)
     emit(sheet(explanation), form)

@@ -32,7 +32,7 @@ def command(guest: Guest, source: str | None, no_probe: bool, asked: Asked, form
     from vcpuid.path.pipeline import guest_snapshot, resolve
 
     host = read_host(source)
-    path = resolve(guest.asked, host=asked.setup(host, guest.vmm), probe=None if no_probe else probe_for(host), vmm=guest.vmm)
+    path = resolve(guest.asked, host=guest.setup(host, asked), probe=None if no_probe else probe_for(host), vmm=guest.vmm)
     print_warnings((*path.remarks, *path.warnings))
     found = survey(path)
     rows = [

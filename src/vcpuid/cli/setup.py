@@ -15,12 +15,11 @@ from vcpuid.cli import choices
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError, UnavailableError
 from vcpuid.params import Given
-from vcpuid.releases import KERNELS, QEMUS
+from vcpuid.releases import KERNELS, QEMUS, Release
 from vcpuid.setup import Setup, Stack
 
 if TYPE_CHECKING:
     from vcpuid.path.pipeline import Probe
-    from vcpuid.vmm import Vmm
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -96,13 +95,12 @@ class Asked:
     what_if: bool = False
     given: bool = False
 
-    def setup(self, host: Host, vmm: Vmm | None = None) -> Setup:
+    def setup(self, host: Host, vmm: Release | None = None) -> Setup:
         """Settle it on a host; this machine's running kernel and installed QEMU are the defaults where the host tells none.
 
-        Raises InputError for a wrong release or parameter.
+        `vmm` is the VMM's release where that is not QEMU. Raises InputError for a wrong release or parameter.
         """
-        release = None if vmm is None or vmm.name == "qemu" else vmm.release(None)
-        return Setup.of(host.snapshot, self.stack(host, with_qemu=release is None), vmm=release)
+        return Setup.of(host.snapshot, self.stack(host, with_qemu=vmm is None), vmm=vmm)
 
     def stack(self, host: Host, *, with_qemu: bool = True) -> Stack:
         """Name the software on a host."""

@@ -1,8 +1,9 @@
-"""The options that say which VMM makes the guest's table: QEMU of -cpu, or one whose table somebody has."""
+"""The options that say which VMM makes the guest's table: QEMU of -cpu, another one, or one whose table somebody has."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.setup import has_no_effect, read_cpus, typed
+from vcpuid.cli.setup import Asked, Host, has_no_effect, read_cpus, typed
+from vcpuid.setup import Setup
 
 if TYPE_CHECKING:
     from vcpuid.vmm import Vmm
@@ -20,34 +22,78 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Guest:
-    """The VMM, and what is asked of it."""
+    """The VMM, what is asked of it, and its release where one was given."""
 
     vmm: Vmm
     asked: str
+    release: str | None = None
+
+    def setup(self, host: Host, asked: Asked) -> Setup:
+        """Settle the software that the command line names on a host, under this VMM."""
+        return asked.setup(host, None if self.vmm.name == "qemu" else self.vmm.release(self.release))
 
 
 def vmm_options(command: F) -> F:
     """Add the options; with the verb's own --cpu, they reach it as one argument `guest`."""
 
     @click.option(
+        "--vmm", metavar="NAME[:RELEASE]", shell_complete=choices.vmms,
+        help="Who makes the guest's table: qemu, or firecracker, as firecracker:1.14.  [default: qemu]",
+    )  # fmt: skip
+    @click.option(
+        "--template", metavar="TEMPLATE", shell_complete=choices.templates,
+        help="Firecracker's CPU template: the name of a static one (T2, C3), or a custom one's JSON file.  [default: none]",
+    )  # fmt: skip
+    @click.option(
         "--table", "table_source", metavar="TABLE", shell_complete=choices.hosts,
         help="A table that some VMM handed to KVM_SET_CPUID2, instead of the one that QEMU makes of --cpu.",
     )  # fmt: skip
     @functools.wraps(command)
-    def wrapped(*args: Any, cpu: str | None, table_source: str | None, **kwargs: Any) -> Any:
-        return command(*args, guest=_guest(cpu, table_source), **kwargs)
+    def wrapped(*args: Any, cpu: str, vmm: str | None, template: str | None, table_source: str | None, **kwargs: Any) -> Any:
+        if table_source is not None:
+            guest = _recorded(table_source)
+        elif template is not None or (vmm or "").partition(":")[0] == "firecracker":
+            guest = _firecracker(vmm, template)
+        else:
+            guest = _qemu(vmm, cpu, kwargs)
+        return command(*args, guest=guest, **kwargs)
 
     return wrapped  # type: ignore[return-value]  # functools.wraps keeps the look of the command, not its type
 
 
-def _guest(cpu: str | None, table_source: str | None) -> Guest:
+def _recorded(source: str) -> Guest:
     from vcpuid.cpuid.parts import for_guest
-    from vcpuid.vmm.known import named
     from vcpuid.vmm.recorded import Recorded
 
-    if table_source is None:
-        return Guest(named(), cpu or "host")
-    if typed("--cpu"):
-        raise click.UsageError("--table is the guest's table as it is; --cpu makes one")
+    if in_vain := typed("--cpu", "--vmm", "--template"):
+        raise click.UsageError(f"--table is the guest's table as it is; {in_vain[0]} makes one")
     has_no_effect("the table is given, and no QEMU makes it", "--qemu", "--machine", "--smp")
-    return Guest(Recorded(tuple(for_guest(cpu, table_source) for cpu in read_cpus(table_source, every=True))), table_source)
+    return Guest(Recorded(tuple(for_guest(cpu, source) for cpu in read_cpus(source, every=True))), source)
+
+
+def _firecracker(vmm: str | None, template: str | None) -> Guest:
+    from vcpuid.formats.files import read_text
+    from vcpuid.formats.firecracker_template import read_template
+    from vcpuid.vmm.firecracker import FIRECRACKER, Firecracker, names
+
+    name, _, release = (vmm or "firecracker").partition(":")
+    if name != "firecracker":
+        raise click.UsageError(f"--template is Firecracker's; --vmm says {name}")
+    has_no_effect("Firecracker makes the guest's table: give --template", "--cpu", "--qemu", "--machine")
+    if template is None or template.lower() == "none":
+        return Guest(FIRECRACKER, "none", release or None)
+    if template in names() and not os.path.exists(template):
+        return Guest(FIRECRACKER, template, release or None)
+    source, text = read_text(template)
+    return Guest(Firecracker(custom=read_template(text, source)), template, release or None)
+
+
+def _qemu(vmm: str | None, cpu: str, options: dict[str, Any]) -> Guest:
+    from vcpuid.vmm.known import named
+
+    name, _, release = (vmm or "qemu").partition(":")
+    if release and typed("--qemu"):
+        raise click.UsageError("--vmm and --qemu both name a release")
+    if release:
+        options["qemu"] = release  # as if --qemu said so: the options of the software are read behind these
+    return Guest(named(name), cpu)
