@@ -1,7 +1,7 @@
 """The command line: one file a verb, each a thin shell over one public function.
 
 Exit status: 0 yes, 1 no (a check that fails, or KVM or QEMU would refuse), 2 usage, 3 bad input, 4 the environment lacks something, a
-place for the output among it (`streams`), 130 interrupted. A reader that goes before the end, as `head` does, changes none of them: where
+place for the output among it (`streams`), 70 a fault of vcpuid itself, 130 interrupted. A reader that goes before the end, as `head` does, changes none of them: where
 a verb answers with 0 or 1, that is its answer, read or not, in every format.
 """
 
@@ -38,9 +38,17 @@ VERBS = {
 """The verbs in the order in which --help lists them, each with the first line of its own help."""
 
 
+_TRACEBACK = "--traceback"
+"""Taken wherever it stands: who adds it does so behind a command line that has failed."""
+
+_FAULT = 70
+"""EX_SOFTWARE of sysexits.h."""
+
+
 @click.group(
     cls=LazyGroup, verbs=VERBS, package="vcpuid.cli", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
 )
+@click.option(_TRACEBACK, is_flag=True, expose_value=False, help="Show where vcpuid failed, if it does. It may stand anywhere.")
 @click.version_option(package_name="vcpuid", prog_name="vcpuid", message="%(prog)s %(version)s")
 def cli() -> None:
     """Which CPU does this guest see, and why?
@@ -72,9 +80,10 @@ def main() -> None:
     _SAID.clear()
     warnings.simplefilter("always", RemarkWarning)
     warnings.showwarning = _say
+    arguments = [argument for argument in sys.argv[1:] if argument != _TRACEBACK]
     try:
         try:
-            sys.exit(cli.main(standalone_mode=False) or 0)
+            sys.exit(cli.main(arguments, standalone_mode=False) or 0)
         finally:
             sys.stdout.flush()
     except click.exceptions.Abort:
@@ -85,3 +94,12 @@ def main() -> None:
     except VcpuidError as error:
         print(f"vcpuid: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except Exception as fault:
+        if _TRACEBACK in sys.argv:
+            raise
+        told = " ".join(str(fault).split())[:200]
+        print(
+            f"vcpuid: a fault of vcpuid itself, please report it: {type(fault).__name__}: {told} ({_TRACEBACK} shows where)",
+            file=sys.stderr,
+        )
+        sys.exit(_FAULT)
