@@ -1,8 +1,8 @@
 """The command line: one file a verb, each a thin shell over one public function.
 
 Exit status: 0 yes, 1 no (a check that fails, or KVM or QEMU would refuse), 2 usage, 3 bad input, 4 the environment lacks something, a
-place for the output among it (`streams`), 70 a fault of vcpuid itself, 130 interrupted. A reader that goes before the end, as `head` does, changes none of them: where
-a verb answers with 0 or 1, that is its answer, read or not, in every format.
+place for the output among it (`streams`), 70 a fault of vcpuid itself, 130 interrupted. A reader that goes before the end, as `head` does,
+changes none of them: where a verb answers with 0 or 1, that is its answer, read or not, in every format.
 """
 
 from __future__ import annotations
