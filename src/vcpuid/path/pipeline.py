@@ -202,12 +202,14 @@ def _host_steps(setup: Setup) -> tuple[Step, Step, Step]:
         return silicon, kernel_step, Step("kvm", "KVM", KVM, {}, TableWords(host.supported, msrs), basis=Basis.OBSERVED)
     raw = TableWords(host.raw, {})
     silicon = Step("silicon", "the hardware", SILICON, {}, raw, basis=Basis.OBSERVED)
-    model = kvm.supported(setup)
-    modelled = TableWords(model.table, msrs)
     before = TableWords(host.raw, msrs)  # what KVM does to feature MSRs is not modelled: they count from here on
-    step = Step("kvm", "KVM", KVM, before, modelled, model.decisions)
-    if host.supported is not None:
-        step = replace(step, after=TableWords(host.supported, msrs), basis=Basis.OBSERVED, modelled=modelled)
+    if host.supported is None:
+        model = kvm.supported(setup)
+        step = Step("kvm", "KVM", KVM, before, TableWords(model.table, msrs), model.decisions)
+    else:  # the model is worked out when somebody holds the two side by side
+        modelled = LazyMapping(lambda: TableWords(kvm.supported(setup).table, msrs))
+        decisions = LazySequence(lambda: kvm.supported(setup).decisions)
+        step = Step("kvm", "KVM", KVM, before, TableWords(host.supported, msrs), decisions, Basis.OBSERVED, modelled)
     return silicon, _linux_step(setup, raw), step
 
 
