@@ -13,7 +13,8 @@ from vcpuid.kvm.lookup import find, signature_base, word_index, xen_time, xen_ti
 from vcpuid.kvm.vcpu_host import KvmBelow, offered_xcr0
 from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.kvm.xsave import area_size
-from vcpuid.reasons import Ledger, Result, Rule
+from vcpuid.reasons import Ledger, Result, Rule, Unrecorded
+from vcpuid.reasons.lazy import LazySequence
 
 _OSXSAVE, _MWAIT, _APIC = 1 << 27, 1 << 3, 1 << 9
 _OSPKE = 1 << 4
@@ -24,8 +25,17 @@ _XSAVEC_OR_XSAVES = 1 << 1 | 1 << 3
 
 
 def renew(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuState, *, first: bool) -> Result:
-    """Return a table with the bits that KVM rules as they follow from the vCPU's state; `first`: it has no table yet."""
-    edit = _Edit(table)
+    """Return a table with the bits that KVM rules as they follow from the vCPU's state; `first`: it has no table yet.
+
+    Its decisions are worked out when they are looked at, by doing the same once more.
+    """
+    renewed = _renewed(table, host, cr4, apic, state, Unrecorded(), first=first)
+    decisions = LazySequence(lambda: _renewed(table, host, cr4, apic, state, Ledger(), first=first).decisions)
+    return Result(renewed.table, decisions)
+
+
+def _renewed(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuState, ledger: Ledger, *, first: bool) -> Result:
+    edit = _Edit(table, ledger)
     always = host.release >= (6, 18)  # older kernels let these two be where the host lacks the feature
     leaf1 = find(table, 1)
     if always or host.runs_with("xsave", CpuidWord(1, 0, "ecx"), 1 << 26):
@@ -80,8 +90,8 @@ def _looked_again(cr4: int, apic: bool, state: VcpuState) -> bool:
 class _Edit:
     """A table under change: takes entries of the table as given, and writes down what a rule makes of them. No entry, nothing to do."""
 
-    def __init__(self, table: CpuidTable) -> None:
-        self._table, self._given, self._entries, self._ledger = table, tuple(table), list(table), Ledger()
+    def __init__(self, table: CpuidTable, ledger: Ledger) -> None:
+        self._table, self._given, self._entries, self._ledger = table, tuple(table), list(table), ledger
 
     def follow(self, entry: Entry | None, register: Register, mask: int, on: bool, rule: Rule) -> None:
         """Make bits of a register follow a switch."""
@@ -100,7 +110,7 @@ class _Edit:
         return Result(CpuidTable(self._entries), tuple(self._ledger.decisions))
 
     def _place(self, entry: Entry, register: Register) -> tuple[Ledger, CpuidWord, int]:
-        index = word_index(self._table, entry)
+        index = word_index(self._table, entry) if self._ledger.records else entry.index
         ledger = Ledger() if index is None else self._ledger  # an entry that is no word of the table changes unseen
         return ledger, CpuidWord(entry.function, index or 0, register), getattr(self._entries[self._given.index(entry)], register)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vcpuid.cpuid.registers import Snapshot, vendor_name
+from vcpuid.cpuid.registers import Snapshot
 from vcpuid.errors import QemuError
 from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.params import Given
@@ -86,7 +86,7 @@ def draw(found: CpuRequest, tables: Catalog, machine: Machine, host: Answers, xc
     props: dict[str, Any] = {**tables.defaults, **_BLANK}
     able = supported(tables, machine, host, ledger, xcr0)
     if found.model != "base" or tables.number >= (10, 1):
-        props["vendor"] = vendor_name(host.raw.registers(0))
+        props["vendor"] = host.vendor
     model = tables.models.get(found.model)
     base: dict[str, int] | None = {}
     if model is not None:

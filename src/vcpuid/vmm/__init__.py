@@ -34,7 +34,7 @@ class Made:
     tables: tuple[CpuidTable, ...]
     msrs: Mapping[Word, int] = field(default_factory=FrozenMap)
     decisions: Sequence[Decision] = ()
-    denied: tuple[Bit, ...] = ()
+    denied: Sequence[Bit] = ()
     forced: bool = False
     warnings: tuple[str, ...] = ()
     observed: bool = False

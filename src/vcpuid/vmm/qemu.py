@@ -53,7 +53,7 @@ class Qemu:
             tables=made.tables,
             msrs=_msrs(state),
             decisions=LazySequence(lambda: made.decisions),
-            denied=_denied(state),
+            denied=LazySequence(lambda: _denied(state)),
             forced=bool(state.props["x-force-features"]),
             warnings=tuple(made.warnings),
             available=LazyMapping(lambda: _available(state)),

@@ -22,6 +22,7 @@ def sizes(release: str) -> dict[int, int]:
     return {component.number: component.size for component in catalog(release).components if component.number > 1}
 
 
+@cache
 def subleaves(release: str) -> tuple[int, ...]:
     """Return the sub-leaves that may answer anything."""
     return (0, 1, *sizes(release))
