@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "live": ("cpuid", "data", "errors", "formats", "releases"),
     "sources": ("cpuid", "data", "errors", "formats", "live"),
     "software": ("cpuid", "data", "errors", "linux", "qemu", "releases"),
-    "vmm": ("cpuid", "data", "errors", "formats", "kvm", "linux", "params", "qemu", "reasons", "releases", "setup"),
+    "vmm": ("cpuid", "data", "errors", "formats", "kvm", "params", "qemu", "reasons", "releases", "setup"),
     "path": ("cpuid", "errors", "kvm", "linux", "reasons", "releases", "setup", "vmm"),
     "answers": ("cpuid", "errors", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup", "vmm"),
     "hazards": ("cpuid", "kvm", "linux", "params", "path", "qemu", "releases", "setup", "vmm"),

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vcpuid.decode.parties import VENDORS
+from vcpuid.cpuid.vendors import KINDS
 from vcpuid.errors import InputError
 from vcpuid.releases import number as release_number
 
@@ -68,7 +68,7 @@ def series(release: str) -> str:
 
 def name_of(vendor: str) -> str:
     """Name the vendor that leaf 0 spells; one that nobody knows is spelled as it is."""
-    known = VENDORS.get(vendor, vendor.strip())
+    known = KINDS.get(vendor, vendor.strip())
     return known.upper() if len(known) < 4 else known[:1].upper() + known[1:]
 
 

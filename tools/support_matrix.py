@@ -15,8 +15,8 @@ from pathlib import Path
 
 from figures import HOW, PARTIES, Figure, listed, name_of, of_groups, read_figures, table, told, totals
 from vcpuid import data
+from vcpuid.cpuid.vendors import LINUX_KINDS as KNOWN_TO_LINUX
 from vcpuid.errors import InputError
-from vcpuid.linux.identify import VENDORS as KNOWN_TO_LINUX
 from vcpuid.releases import KERNELS, QEMUS
 
 KERNEL_PARTIES, QEMU_PARTIES, LIVE_PARTIES = of_groups(["Linux", "KVM"]), of_groups(["QEMU"]), of_groups(["live"])

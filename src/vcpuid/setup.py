@@ -10,13 +10,13 @@ from typing import Generic, TypeVar
 
 from vcpuid import params as parameters
 from vcpuid import releases
-from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid import Snapshot, vendors
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.errors import RemarkWarning
 from vcpuid.params import Given, Params
 from vcpuid.releases import Release
 
-_VENDOR_MODULES = {"GenuineIntel": "kvm_intel", "AuthenticAMD": "kvm_amd", "HygonGenuine": "kvm_amd"}
+_VENDOR_MODULES = {vendors.INTEL: "kvm_intel", vendors.AMD: "kvm_amd", vendors.HYGON: "kvm_amd"}
 
 
 @dataclass(frozen=True, slots=True)

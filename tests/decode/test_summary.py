@@ -11,7 +11,6 @@ import pytest
 from vcpuid import decode, sources
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.decode.descriptors import Descriptor, describe
-from vcpuid.decode.identity import family_model_stepping
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
 
@@ -25,21 +24,6 @@ def intel(*entries: tuple[int, ...]) -> CpuidTable:
 
 def amd(*entries: tuple[int, ...]) -> CpuidTable:
     return CpuidTable([AMD, *(Entry(function, index, 0, *registers) for function, index, *registers in entries)])
-
-
-@pytest.mark.parametrize(
-    ("signature", "told"),
-    [
-        (0xC06F2, (6, 0xCF, 2)),
-        (0xA20F12, (0x19, 0x21, 2)),
-        (0xF4A, (15, 4, 10)),
-        (0x673, (6, 7, 3)),
-        (0x543, (5, 4, 3)),
-        (0x1300F10, (0x22, 1, 0)),
-    ],
-)
-def test_family_model_and_stepping(signature: int, told: tuple[int, int, int]) -> None:
-    assert family_model_stepping(signature) == told
 
 
 @pytest.mark.parametrize(

@@ -155,9 +155,9 @@ def _about(name: str) -> str:
 
 def _values(name: str, kind: str) -> Iterable[str]:
     if name == "vendor":
-        from vcpuid.decode.parties import VENDORS
+        from vcpuid.cpuid.vendors import KINDS
 
-        return VENDORS
+        return KINDS
     return {"bool": ("on", "off"), "OnOffAuto": ("on", "off", "auto")}.get(kind, ())
 
 

@@ -1,6 +1,16 @@
 """The vocabulary: what CPUID answers, where features live, what they are called. Values only, no input or output."""
 
-from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, CpuidTable, Entry, MsrTable, Registers, Snapshot, brand_string, vendor_name
+from vcpuid.cpuid.registers import (
+    SIGNIFICANT_INDEX,
+    CpuidTable,
+    Entry,
+    MsrTable,
+    Registers,
+    Snapshot,
+    brand_string,
+    hypervisor_name,
+    vendor_name,
+)
 from vcpuid.cpuid.words import Bit, CpuidWord, LinuxWord, MsrWord, Register, Word, parse_bit
 
 __all__ = [
@@ -17,6 +27,7 @@ __all__ = [
     "Snapshot",
     "Word",
     "brand_string",
+    "hypervisor_name",
     "parse_bit",
     "vendor_name",
 ]

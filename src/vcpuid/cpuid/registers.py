@@ -11,6 +11,7 @@ from struct import pack
 from typing import NamedTuple, overload
 
 from vcpuid.cpuid.frozen import FrozenMap
+from vcpuid.cpuid.text import characters, up_to_zero
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, CpuidWord
 
 SIGNIFICANT_INDEX = 1
@@ -245,10 +246,14 @@ class Snapshot:
 
 def brand_string(table: CpuidTable) -> str:
     """Spell the processor's name of leaves 0x80000002 to 0x80000004 up to its first zero character, blanks around it included."""
-    registers = (value for function in (0x80000002, 0x80000003, 0x80000004) for value in table.registers(function))
-    return b"".join(value.to_bytes(4, "little") for value in registers).split(b"\0")[0].decode("latin-1")
+    return up_to_zero(*(value for function in (0x80000002, 0x80000003, 0x80000004) for value in table.registers(function)))
 
 
-def vendor_name(leaf: Registers) -> str:
+def vendor_name(leaf: Registers | Entry) -> str:
     """Spell the vendor of leaf 0 (EBX, EDX, ECX), or of any leaf that names one in that order."""
-    return b"".join(value.to_bytes(4, "little") for value in (leaf.ebx, leaf.edx, leaf.ecx)).decode("latin-1").rstrip("\0")
+    return characters(leaf.ebx, leaf.edx, leaf.ecx).rstrip("\0")
+
+
+def hypervisor_name(leaf: Registers | Entry) -> str:
+    """Spell the hypervisor that the first leaf of a range from 0x40000000 on names (EBX, ECX, EDX)."""
+    return characters(leaf.ebx, leaf.ecx, leaf.edx).rstrip("\0")

@@ -6,6 +6,7 @@ from functools import cache
 from typing import NamedTuple
 
 from vcpuid import data
+from vcpuid.cpuid import vendors
 from vcpuid.cpuid.registers import CpuidTable, vendor_name
 from vcpuid.decode.meaning import text
 from vcpuid.decode.parties import FAMILIES, parties, vendor
@@ -31,7 +32,7 @@ class Identity(NamedTuple):
 def identity(table: CpuidTable) -> Identity:
     """Tell who a table's processor is."""
     signature = table.registers(1).eax
-    family, model, stepping = family_model_stepping(signature)
+    family, model, stepping = vendors.signature(signature)
     name = brand(table)
     microarchitecture, design = _names(_makers(vendor(table), name), family, model, stepping)
     return Identity(
@@ -45,20 +46,6 @@ def identity(table: CpuidTable) -> Identity:
         design,
         {base: _hypervisor(table, base) for base in parties(table).hypervisors},
     )
-
-
-def family_model_stepping(signature: int) -> tuple[int, int, int]:
-    """Put leaf 1's EAX together.
-
-    The extended family counts where the family is 15. Intel counts the extended model in families 6 and 15, AMD in 15 alone; Linux
-    (x86_model in arch/x86/lib/cpu.c) does from family 6 on, whoever made the processor, and so do we: elsewhere it is 0.
-    """
-    family, model = signature >> 8 & 0xF, signature >> 4 & 0xF
-    if family == 0xF:
-        family += signature >> 20 & 0xFF
-    if family >= 6:
-        model |= signature >> 12 & 0xF0
-    return family, model, signature & 0xF
 
 
 def brand(table: CpuidTable) -> str:

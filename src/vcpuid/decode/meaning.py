@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from vcpuid.cpuid.text import up_to_zero
 from vcpuid.decode.descriptors import describe
 
 
@@ -79,7 +80,7 @@ def numbers(first: int = 0, step: int = 1, unit: str = "") -> Meaning:
 
 def text(*registers: int) -> str:
     """Spell registers as the string that they hold, up to its end."""
-    return b"".join(register.to_bytes(4, "little") for register in registers).split(b"\0")[0].decode("latin-1")
+    return up_to_zero(*registers)
 
 
 CACHE_TYPES = {0: "no more", 1: "data", 2: "code", 3: "unified"}

@@ -4,47 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.cpuid.registers import CpuidTable, vendor_name
-
-VENDORS = {
-    "GenuineIntel": "intel",
-    "GenuineIotel": "intel",
-    "AuthenticAMD": "amd",
-    "AMDisbetter!": "amd",
-    "HygonGenuine": "hygon",
-    "CentaurHauls": "centaur",
-    "VIA VIA VIA ": "centaur",
-    "  Shanghai  ": "zhaoxin",
-    "GenuineTMx86": "transmeta",
-    "TransmetaCPU": "transmeta",
-    "CyrixInstead": "cyrix",
-    "Geode by NSC": "cyrix",
-    "RiseRiseRise": "rise",
-    "SiS SiS SiS ": "sis",
-    "Vortex86 SoC": "vortex",
-    "Genuine  RDC": "rdc",
-    "NexGenDriven": "nexgen",
-    "UMC UMC UMC ": "umc",
-}
-"""Leaf 0's names. GenuineIotel is no misprint of ours: some processors answer so, one bit astray."""
+from vcpuid.cpuid import vendors
+from vcpuid.cpuid.registers import CpuidTable, hypervisor_name, vendor_name
 
 FAMILIES = {"hygon": "amd"}
 """Whose fields a vendor has, where not its own."""
-
-HYPERVISORS = {
-    "KVMKVMKVM": "kvm",
-    "Microsoft Hv": "hyperv",
-    "XenVMMXenVMM": "xen",
-    "VMwareVMware": "vmware",
-    "TCGTCGTCGTCG": "tcg",
-    "bhyve bhyve ": "bhyve",
-    "ACRNACRNACRN": "acrn",
-    " lrpepyh  vr": "parallels",
-    "QNXQVMBSQG": "qnx",
-    "SRESRESRESRE": "sre",
-    "IntelTDX    ": "tdx",
-}
-"""Names in the first leaf of a hypervisor's range."""
 
 HYPERVISOR_LEAVES = range(0x40000000, 0x40010000)
 HV_INTERFACE = int.from_bytes(b"Hv#1", "little")
@@ -69,7 +33,7 @@ class Parties(NamedTuple):
 def vendor(table: CpuidTable) -> str:
     """Return the vendor of a table, "" where it is none of those known."""
     leaf = next((entry for entry in table if not entry.function), None)
-    return "" if leaf is None else VENDORS.get(vendor_name(leaf.registers), "")
+    return "" if leaf is None else vendors.KINDS.get(vendor_name(leaf), "")
 
 
 def parties(table: CpuidTable) -> Parties:
@@ -81,16 +45,12 @@ def parties(table: CpuidTable) -> Parties:
     who = vendor(table)
     hypervisors = {}
     for function in [entry[0] for entry in table if entry[0] & 0xFFFF00FF == HYPERVISOR_LEAVES.start]:
-        name = _signature(table, function)
+        name = hypervisor_name(table.registers(function))
         if table.registers(function + 1).eax == HV_INTERFACE:
             hypervisors[function] = "hyperv"
-        elif name in HYPERVISORS or _unknown_hypervisor(table, function, name):
-            hypervisors[function] = HYPERVISORS.get(name, "")
+        elif name in vendors.HYPERVISORS or _unknown_hypervisor(table, function, name):
+            hypervisors[function] = vendors.HYPERVISORS.get(name, "")
     return Parties(FAMILIES.get(who, who), tuple(hypervisors.items()))
-
-
-def _signature(table: CpuidTable, base: int) -> str:
-    return b"".join(part.to_bytes(4, "little") for part in table.registers(base)[1:]).decode("latin-1").rstrip("\0")
 
 
 def _unknown_hypervisor(table: CpuidTable, base: int, name: str) -> bool:

@@ -13,8 +13,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable, Entry
+from vcpuid.cpuid.vendors import signature
 from vcpuid.decode.caches import Cache, caches
-from vcpuid.decode.identity import family_model_stepping
 from vcpuid.decode.meaning import AMD_DOMAINS, CACHES, DOMAINS
 from vcpuid.decode.parties import parties
 
@@ -173,7 +173,7 @@ def _legacy(table: CpuidTable) -> tuple[int, str, list[Level]]:
         logical, bits, source = (size.ecx & 0xFF) + 1, size.ecx >> 12 & 0xF, "0x80000008"
         if (ids := table.get(0x8000001E)) is not None and table.registers(0x80000001).ecx >> 22 & 1:
             apic_id, source, sharers = ids.eax, "0x8000001e", (ids.ebx >> 8 & 0xFF) + 1
-            if family_model_stepping(one.eax)[0] < ZEN:
+            if signature(one.eax)[0] < ZEN:
                 units = sharers
             else:
                 threads = sharers

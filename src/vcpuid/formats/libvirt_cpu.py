@@ -18,7 +18,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid import Snapshot, vendors
 from vcpuid.errors import InputError
 from vcpuid.formats.documents import line_of, parse_xml
 from vcpuid.formats.form import Format
@@ -31,7 +31,7 @@ _HAS = {None: True, "require": True, "force": True, "disable": False, "forbid": 
 _MODEL, _MODEL_FEATURES = "486", {"fpu", "pse", "vme"}
 """src/cpu_map/x86_486.xml in libvirt's source."""
 
-_VENDORS = {"GenuineIntel": "Intel", "AuthenticAMD": "AMD", "HygonGenuine": "Hygon"}
+_VENDORS = {vendors.INTEL: "Intel", vendors.AMD: "AMD", vendors.HYGON: "Hygon"}
 """src/cpu_map/x86_vendors.xml."""
 
 _ARCHITECTURES = {"x86_64", "i686"}

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid import Snapshot, brand_string
+from vcpuid.cpuid.vendors import signature
 from vcpuid.formats.form import Format
 from vcpuid.formats.names import features, nameless
 from vcpuid.releases import QEMUS
@@ -31,9 +32,10 @@ def _settings(snapshot: Snapshot) -> Iterator[str]:
         yield f"vendor={snapshot.vendor}"
         yield f"level={raw.registers(0).eax:#x}"
     if raw.get(1) is not None:
-        signature = raw.registers(1).eax
-        family, model = signature >> 8 & 0xF, signature >> 4 & 0xF | signature >> 12 & 0xF0
-        yield from (f"family={family + (signature >> 20 & 0xFF if family == 0xF else 0)}", f"model={model}", f"stepping={signature & 0xF}")
+        eax = raw.registers(1).eax
+        family, _, stepping = signature(eax)
+        model = eax >> 4 & 0xF | eax >> 12 & 0xF0  # as QEMU packs it: both halves in every family (x86_cpuid_version_set_model)
+        yield from (f"family={family}", f"model={model}", f"stepping={stepping}")
     if raw.registers(0x80000000).eax >> 31:
         yield f"xlevel={raw.registers(0x80000000).eax:#x}"
     width = raw.registers(0x80000008).eax
@@ -46,8 +48,7 @@ def _settings(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _model_id(snapshot: Snapshot) -> str:
-    leaves = [snapshot.raw.registers(0x80000002 + number) for number in range(3)]
-    text = b"".join(register.to_bytes(4, "little") for leaf in leaves for register in leaf).split(b"\0")[0].decode("latin-1")
+    text = brand_string(snapshot.raw)
     return text if text.isascii() and text.isprintable() else ""
 
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid.text import characters
 from vcpuid.formats.dump import Form, read_lines
 from vcpuid.formats.form import Format, line_begins
 
@@ -36,8 +37,7 @@ def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
     for number, snapshot in enumerate(snapshots):
         yield f"CPU {number}:"
         for function, index, _, *registers in snapshot.raw:
-            text = b"".join(register.to_bytes(4, "little") for register in registers).decode("latin-1")
-            shown = "".join(character if " " <= character < "\x7f" else "." for character in text)
+            shown = "".join(character if " " <= character < "\x7f" else "." for character in characters(*registers))
             yield "CPUID {:08x}:{:02x} = {:08x} {:08x} {:08x} {:08x} | ".format(function, index, *registers) + shown
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from vcpuid.cpuid import Bit, CpuidWord, vendor_name
 from vcpuid.cpuid.names import find
+from vcpuid.cpuid.vendors import INTEL, signature
 from vcpuid.hazards.rule import HazardRule, Severity
 from vcpuid.hazards.view import View, names
-from vcpuid.linux.identify import signature
 from vcpuid.qemu.supported import AMD_ALIASES
 
 _OWN_LEAVES = (
@@ -39,13 +39,13 @@ def _other_maker(view: View) -> Iterator[str]:
 
 def _family(view: View) -> Iterator[str]:
     family, model, _ = signature(view.leaf(1).eax)
-    wrong = family not in _INTEL_FAMILIES if view.vendor == "GenuineIntel" else view.is_amd and family not in _AMD_FAMILIES
+    wrong = family not in _INTEL_FAMILIES if view.vendor == INTEL else view.is_amd and family not in _AMD_FAMILIES
     if wrong and view.has(_LM):
         yield f"{view.vendor} family {family:#x} model {model:#x}"
 
 
 def _amd_leaves(view: View) -> Iterator[str]:
-    if view.vendor == "GenuineIntel":
+    if view.vendor == INTEL:
         yield from (f"leaf {number:#x}" for number in _AMD_LEAVES if number <= view.leaf(0x80000000).eax and any(view.leaf(number)))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vcpuid.cpuid import Bit, CpuidWord, MsrWord
 from vcpuid.cpuid.names import find
+from vcpuid.cpuid.vendors import INTEL
 from vcpuid.hazards.rule import HazardRule, Severity
 from vcpuid.hazards.view import View
 from vcpuid.linux import boot_cpu
@@ -35,7 +36,7 @@ def _bugs(view: View) -> frozenset[str] | None:
         return None
     if "bugs" in host.cpuinfo:
         return frozenset(host.cpuinfo["bugs"].split())
-    if host.vendor == "GenuineIntel" and ARCH_CAPABILITIES not in host.msrs:
+    if host.vendor == INTEL and ARCH_CAPABILITIES not in host.msrs:
         return None
     return frozenset(name.lower() for name in boot_cpu(view.setup).bugs)
 
@@ -73,7 +74,7 @@ def _vouched(view: View, bit: Bit) -> bool:
 def _no_capabilities(view: View) -> Iterator[str]:
     """Name the MSR that tells an Intel guest what it is immune to, where the host has it and the guest not."""
     host, supported = view.host, view.supported
-    if host is None or supported is None or not view.vendor == host.vendor == "GenuineIntel":
+    if host is None or supported is None or not view.vendor == host.vendor == INTEL:
         return
     hidden = supported.word(_CAPABILITIES) & ~view.word(_CAPABILITIES) & _HAS_CAPABILITIES
     if hidden and host.msrs.get(ARCH_CAPABILITIES):

@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from vcpuid import releases
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrWord, Registers, Snapshot, Word, vendor_name
 from vcpuid.cpuid.names import all_features, by_bit, short_place
+from vcpuid.cpuid.vendors import AMD_AND_HYGON
 from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.linux import BootCpu, boot_cpu
 from vcpuid.params import Value
@@ -72,7 +73,7 @@ class View:
     @property
     def is_amd(self) -> bool:
         """Whether guests take it for AMD's, or Hygon's copy of that."""
-        return self.vendor in ("AuthenticAMD", "HygonGenuine")
+        return self.vendor in AMD_AND_HYGON
 
     @cached_property
     def catalog(self) -> Catalog:

@@ -5,11 +5,10 @@ The names of the bits are those of the "Hypervisor Top Level Functional Specific
 
 from __future__ import annotations
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Snapshot
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Snapshot, vendors
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.kvm.hardware import module_of
 from vcpuid.kvm.module_params import ModuleParams
-from vcpuid.linux.identify import VENDORS
 from vcpuid.params import CMDLINE, Given
 from vcpuid.reasons import Ledger, Result, Rule
 from vcpuid.releases import Release
@@ -21,7 +20,7 @@ _EVMCS = Rule("kvm.hyperv.evmcs", "kvm_intel lets a nested Hyper-V use enlighten
 _CORES = Rule("kvm.hyperv.core-sharing", "the host runs one thread a core, so virtual processors never share one by surprise", _SOURCE)
 _LIMITS = Rule("kvm.hyperv.limits", "as many virtual processors as this KVM was built for", _SOURCE)
 
-_SIGNATURE = tuple(int.from_bytes(b"Linux KVM Hv"[start : start + 4], "little") for start in (0, 4, 8))
+_SIGNATURE = vendors.twelve("Linux KVM Hv")
 _INTERFACE = int.from_bytes(b"Hv#1", "little")
 _DEBUG_INTERFACE = int.from_bytes(b"VS#1", "little")
 
@@ -74,7 +73,7 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
     Parameters and errors are those of `vcpuid.kvm.supported`.
     """
     setup = settled(host, kernel=kernel, params=params)
-    module = module_of(VENDORS.get(setup.host.vendor, "unknown"))
+    module = module_of(vendors.linux_kind(setup.host.vendor))
     given = ModuleParams(module, setup)
     release = setup.kernel.number
     newer = release > (6, 1)
@@ -120,6 +119,6 @@ def _several_threads(host: Snapshot) -> bool:
     raw = host.raw
     if raw.registers(0xB, 1).ebx:
         return raw.registers(0xB, 0).ebx > 1
-    if raw.registers(0x80000000).eax >= 0x8000001E and host.vendor in ("AuthenticAMD", "HygonGenuine"):
+    if raw.registers(0x80000000).eax >= 0x8000001E and host.vendor in vendors.AMD_AND_HYGON:
         return bool(raw.registers(0x8000001E).ebx >> 8 & 0xFF)
     return False

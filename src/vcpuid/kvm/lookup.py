@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Register, Registers
+from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Register, Registers, hypervisor_name, vendor_name, vendors
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.kvm import vcpu_rules as rules
@@ -22,10 +22,9 @@ from vcpuid.kvm.vcpu_state import RESET, VcpuState
 from vcpuid.reasons import Ledger, Result, Rule
 from vcpuid.releases import Release, asked_linux
 
-_AMD_LIKE = frozenset({b"AuthenticAMD", b"AMDisbetter!", b"HygonGenuine"})
+_AMD_LIKE = vendors.AMD_AND_HYGON | {vendors.OLD_AMD}
 _HYPERVISOR_BASES = range(0x40000000, 0x40010000, 0x100)
 _HYPERV_INTERFACE = 0x31237648
-_XEN_SIGNATURE = b"XenVMMXenVMM"
 _HYPERV_TSC_INVARIANT = 1 << 15
 _RTM_AND_HLE = 1 << 11 | 1 << 4
 _TSX_CPUID_CLEAR = 1 << 1
@@ -63,14 +62,14 @@ def word_index(table: CpuidTable, entry: Entry) -> int | None:
     return None
 
 
-def signature_base(table: CpuidTable, signature: bytes) -> tuple[int, int] | None:
+def signature_base(table: CpuidTable, name: str) -> tuple[int, int] | None:
     """Find where a hypervisor announces itself: its first leaf and the highest it claims; None where it does not.
 
     KVM looks for KVM's and Xen's own leaves so (kvm_get_hypervisor_cpuid, Linux arch/x86/kvm/cpuid.c).
     """
     for base in _HYPERVISOR_BASES:
         entry = find(table, base)
-        if entry is not None and b"".join(r.to_bytes(4, "little") for r in (entry.ebx, entry.ecx, entry.edx)) == signature:
+        if entry is not None and hypervisor_name(entry) == name:
             return base, entry.eax
     return None
 
@@ -108,7 +107,7 @@ def _look_up(table: CpuidTable, function: int, index: int, release: Release, sta
 def _out_of_range(table: CpuidTable, function: int, index: int) -> tuple[int, Entry | None]:
     """The leaf that stands in for one without an entry, and its entry."""
     basic = find(table, 0)
-    if basic is None or _vendor(basic) in _AMD_LIKE:
+    if basic is None or vendor_name(basic) in _AMD_LIKE:
         return function, None
     top = find(table, _class_base(function))
     if top is not None and function <= top.eax:
@@ -123,10 +122,6 @@ def _class_base(function: int) -> int:
     if function >= 0xC0000000:
         return 0xC0000000
     return function & 0x80000000
-
-
-def _vendor(leaf0: Entry) -> bytes:
-    return b"".join(register.to_bytes(4, "little") for register in (leaf0.ebx, leaf0.edx, leaf0.ecx))
 
 
 def _missing(table: CpuidTable, function: int, index: int) -> Registers:
@@ -168,7 +163,7 @@ def _hides_invtsc(table: CpuidTable, release: tuple[int, int], state: VcpuState)
 
 def xen_time_leaf(table: CpuidTable) -> int | None:
     """Return the leaf in which Xen tells a guest the time's rate, None where it has none."""
-    xen = signature_base(table, _XEN_SIGNATURE)
+    xen = signature_base(table, vendors.XEN)
     return xen[0] | 3 if xen is not None and xen[0] | 3 <= xen[1] else None
 
 

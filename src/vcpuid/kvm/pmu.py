@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid import Snapshot, hypervisor_name
+from vcpuid.cpuid.vendors import TCG
 from vcpuid.kvm.module_params import ModuleParams
 from vcpuid.linux import BootCpu
 from vcpuid.releases import number
@@ -24,7 +25,6 @@ _FIXED_LIMIT = 3
 _INTEL_LIMIT = 8
 _AMD_LEGACY = 4
 _AMD_CORE = 6
-_TCG = b"TCGTCGTCGTCG"
 
 _PEBS_EPT = (
     ((6, 0x6A), "6.1"),  # Ice Lake-X
@@ -83,8 +83,7 @@ def _present(host: Snapshot, boot: BootCpu, params: ModuleParams) -> bool:
 
 def _under_tcg(host: Snapshot) -> bool:
     """Whether leaf 0x40000000 (EBX, ECX, EDX) names QEMU's own emulator, which has no counters."""
-    _, ebx, ecx, edx = host.raw.registers(0x40000000)
-    return b"".join(value.to_bytes(4, "little") for value in (ebx, ecx, edx)) == _TCG
+    return hypervisor_name(host.raw.registers(0x40000000)) == TCG
 
 
 def _intel(host: Snapshot, boot: BootCpu, params: ModuleParams) -> Pmu:

@@ -6,7 +6,7 @@ arch/x86/kvm/cpuid.c.
 
 from __future__ import annotations
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Register
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Register, vendors
 from vcpuid.kvm import cr4 as cr4_bits
 from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.lookup import find, signature_base, word_index, xen_time, xen_time_leaf
@@ -19,7 +19,6 @@ from vcpuid.reasons.lazy import LazySequence
 _OSXSAVE, _MWAIT, _APIC = 1 << 27, 1 << 3, 1 << 9
 _OSPKE = 1 << 4
 _PV_UNHALT = 1 << 7
-_KVM_SIGNATURE = b"KVMKVMKVM\0\0\0"
 _X87_AND_SSE = 3
 _XSAVEC_OR_XSAVES = 1 << 1 | 1 << 3
 
@@ -48,7 +47,7 @@ def _renewed(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: Vcp
     _xsave_sizes(edit, table, host, state)
     # Linux 6.1 looks for KVM's leaves in the table before this one: at first there is none, until something makes it look again.
     if state.hlt_in_guest and (host.release > (6, 1) or not first or _looked_again(cr4, apic, state)):
-        base = signature_base(table, _KVM_SIGNATURE)
+        base = signature_base(table, vendors.KVM)
         edit.follow(find(table, base[0] | 1) if base else None, "eax", _PV_UNHALT, False, rules.PV_UNHALT)
     if host.release <= (6, 1):
         _enclave_features(edit, table, host)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import vendors
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
@@ -47,8 +48,4 @@ def _vmware(cpu: Cpu, base: int) -> None:
         cpu.force(feature, VMWARE)
 
 
-def _signature(text: bytes) -> tuple[int, ...]:
-    return tuple(int.from_bytes(text[start : start + 4], "little") for start in (0, 4, 8))
-
-
-_NAMES = {_signature(b"KVMKVMKVM\0\0\0"): _kvm, _signature(b"Microsoft Hv"): _hyperv, _signature(b"VMwareVMware"): _vmware}
+_NAMES = {vendors.twelve(vendors.KVM): _kvm, vendors.twelve(vendors.HYPERV): _hyperv, vendors.twelve(vendors.VMWARE): _vmware}

@@ -5,20 +5,12 @@ from __future__ import annotations
 from functools import cache
 
 from vcpuid.cpuid.registers import Entry, vendor_name
+from vcpuid.cpuid.vendors import linux_kind, signature
 from vcpuid.cpuid.words import CpuidWord
 from vcpuid.linux import rules
 from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.tables import tables
 from vcpuid.reasons import Rule
-
-VENDORS = {
-    "GenuineIntel": "intel",
-    "AuthenticAMD": "amd",
-    "HygonGenuine": "hygon",
-    "CentaurHauls": "centaur",
-    "  Shanghai  ": "zhaoxin",
-}
-"""Vendors that a 64-bit kernel knows; it treats all others alike, as "unknown"."""
 
 _LIVE = {CpuidWord(1, 0, "ecx"): 1 << 27, CpuidWord(7, 0, "ecx"): 1 << 4}
 """OSXSAVE and OSPKE: bits that mirror CR4."""
@@ -28,7 +20,7 @@ def read(cpu: Cpu) -> None:
     """Read what CPUID tells (cpu_detect, get_cpu_vendor, get_cpu_cap, get_cpu_address_sizes)."""
     leaf0 = cpu.leaf(0)
     cpu.level = leaf0.eax
-    cpu.vendor = VENDORS.get(vendor_name(leaf0), "unknown")
+    cpu.vendor = linux_kind(vendor_name(leaf0))
     if cpu.level >= 1:
         cpu.family, cpu.model, cpu.stepping = signature(cpu.leaf(1).eax)
     extended = cpu.leaf(0x80000000).eax
@@ -41,17 +33,6 @@ def read(cpu: Cpu) -> None:
     _words(cpu)
     _scattered(cpu)
     _speculation_control(cpu)
-
-
-def signature(eax: int) -> tuple[int, int, int]:
-    """Split leaf 1's EAX into family, model and stepping (x86_family and x86_model in arch/x86/lib/cpu.c)."""
-    family = eax >> 8 & 0xF
-    if family == 0xF:
-        family += eax >> 20 & 0xFF
-    model = eax >> 4 & 0xF
-    if family >= 6:
-        model |= eax >> 12 & 0xF0
-    return family, model, eax & 0xF
 
 
 @cache

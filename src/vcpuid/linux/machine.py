@@ -17,6 +17,7 @@ that, and there is nothing left to do.
 
 from __future__ import annotations
 
+from vcpuid.cpuid import vendors
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.params import CMDLINE, MSR, Given, read_msr
 
@@ -96,7 +97,7 @@ def _is_kvm_guest(host: Snapshot) -> bool:
     return any(host.raw.registers(base).ebx == _KVMK for base in (0x40000000, 0x40000100))
 
 
-_KVMK = int.from_bytes(b"KVMK", "little")
+_KVMK = vendors.twelve(vendors.KVM)[0]
 
 
 def _options(cmdline: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from vcpuid.cpuid.words import Bit
 from vcpuid.qemu.catalog import Catalog, Flag, Machine
 from vcpuid.qemu.hyperv import HyperV
+from vcpuid.qemu.maker import Maker
 from vcpuid.qemu.supported import Supported
 from vcpuid.reasons import Ledger, Rule
 
@@ -26,7 +27,7 @@ class Switch(NamedTuple):
 
 
 @dataclass(slots=True)
-class Draft:
+class Draft(Maker):
     """X86CPU before it is realized.
 
     `base` is what the model has before anything is switched: None for max and host, which take what the host can give. `switches` are
@@ -49,19 +50,9 @@ class Draft:
     hyperv: HyperV | None = None
 
     @property
-    def is_amd(self) -> bool:
-        """IS_AMD_CPU of QEMU."""
-        return bool(self.props["vendor"] == "AuthenticAMD")
-
-    @property
-    def is_intel(self) -> bool:
-        """IS_INTEL_CPU of QEMU."""
-        return bool(self.props["vendor"] == "GenuineIntel")
-
-    @property
-    def is_zhaoxin(self) -> bool:
-        """IS_ZHAOXIN_CPU of QEMU."""
-        return self.props["vendor"] in ("  Shanghai  ", "CentaurHauls")
+    def vendor(self) -> str:
+        """The property vendor."""
+        return str(self.props["vendor"])
 
     def has(self, name: str, mask: int) -> bool:
         """Tell whether any of these bits is on; no release that lacks the word has them."""

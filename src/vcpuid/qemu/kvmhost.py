@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vcpuid.cpuid.registers import vendor_name
+from vcpuid.cpuid.vendors import INTEL
 from vcpuid.errors import QemuError
 from vcpuid.qemu import messages
 from vcpuid.qemu.hyperv import HyperV
@@ -60,7 +61,7 @@ def initialize(kvm: KvmHost, cpu: Cpu, hyperv: HyperV | None) -> int:
 
 def _takes_lmce(kvm: KvmHost, cpu: Cpu) -> bool:
     """Whether KVM takes local machine checks."""
-    return vendor_name(cpu.raw.registers(0)) == "GenuineIntel" if kvm.lmce is None else kvm.lmce
+    return vendor_name(cpu.raw.registers(0)) == INTEL if kvm.lmce is None else kvm.lmce
 
 
 def _enumerated_khz(cpu: Cpu) -> int:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from vcpuid.cpuid.registers import Snapshot
+from vcpuid.cpuid import vendors
+from vcpuid.cpuid.registers import Snapshot, brand_string
 from vcpuid.errors import QemuError
 from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.params import Given
@@ -19,7 +20,7 @@ from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.plan import CpuRequest, plan
 from vcpuid.qemu.state import CpuState
-from vcpuid.qemu.supported import AMD_ALIASES, Supported, supported
+from vcpuid.qemu.supported import AMD_ALIASES, Supported, host_signature, supported
 from vcpuid.qemu.topology import Topology
 from vcpuid.reasons import Ledger, Rule, Unrecorded
 from vcpuid.reasons.lazy import LazySequence
@@ -31,7 +32,7 @@ LBR_FORMAT = Rule("qemu.realize.lbr-fmt", "the property lbr-fmt names the format
 
 _TOPOEXT = 1 << 22
 _LBR_FORMAT = 0x3F
-_PMU_VENDORS = ("GenuineIntel", "CentaurHauls", "  Shanghai  "), ("AuthenticAMD",)
+_PMU_VENDORS = (vendors.INTEL, vendors.CENTAUR, vendors.ZHAOXIN), (vendors.AMD,)
 """Vendors with one kind of performance monitoring unit each."""
 _K7 = 6
 
@@ -105,13 +106,12 @@ def draw(found: CpuRequest, tables: Catalog, machine: Machine, host: Answers, xc
 
 def _host_properties(host: Answers, able: Supported) -> dict[str, Any]:
     """What "max" and "host" take from the host besides features (host_cpu_instance_init, kvm_cpu_max_instance_init)."""
-    signature = host.raw.registers(1).eax
-    name = b"".join(value.to_bytes(4, "little") for leaf in (0x80000002, 0x80000003, 0x80000004) for value in host.raw.registers(leaf))
+    family, model, stepping = host_signature(host)
     return {
-        "family": (signature >> 8 & 0xF) + (signature >> 20 & 0xFF),
-        "model": signature >> 4 & 0xF | signature >> 12 & 0xF0,
-        "stepping": signature & 0xF,
-        "model-id": name.split(b"\0")[0].decode("latin-1"),
+        "family": family,
+        "model": model,
+        "stepping": stepping,
+        "model-id": brand_string(host.raw),
         "host-phys-bits": True,
         "pmu": True,
         "migratable": True,

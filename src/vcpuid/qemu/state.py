@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vcpuid.qemu.hyperv import HyperV
+from vcpuid.qemu.maker import Maker
 from vcpuid.reasons import Decision
 
 
 @dataclass(slots=True)
-class CpuState:
+class CpuState(Maker):
     """X86CPU after x86_cpu_expand_features and x86_cpu_filter_features (QEMU, target/i386/cpu.c).
 
     `release` is the QEMU whose tables were used, `machine` the machine type with aliases resolved (pc-q35-7.2), `model` the CPU model
@@ -48,18 +49,3 @@ class CpuState:
     once: list[str] = field(default_factory=list)
     hyperv: HyperV | None = None
     decisions: Sequence[Decision] = ()
-
-    @property
-    def is_intel(self) -> bool:
-        """IS_INTEL_CPU of QEMU: told by the vendor alone."""
-        return self.vendor == "GenuineIntel"
-
-    @property
-    def is_amd(self) -> bool:
-        """IS_AMD_CPU of QEMU."""
-        return self.vendor == "AuthenticAMD"
-
-    @property
-    def is_zhaoxin(self) -> bool:
-        """IS_ZHAOXIN_CPU of QEMU, since 10.0."""
-        return self.vendor in ("  Shanghai  ", "CentaurHauls")

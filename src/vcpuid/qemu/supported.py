@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable, Registers
+from vcpuid.cpuid.vendors import INTEL
 from vcpuid.cpuid.words import MsrWord
 from vcpuid.kvm.answers import Answers
 from vcpuid.qemu.catalog import Catalog, Machine
@@ -62,12 +63,20 @@ _SILICON_SINCE_10 = {
 }
 
 
+def host_signature(host: Answers) -> tuple[int, int, int]:
+    """Split the host's leaf 1 EAX into family, model and stepping (host_cpu_vendor_fms, target/i386/host-cpu.c).
+
+    Unlike Linux (`vcpuid.cpuid.vendors.signature`), QEMU counts the extended family and the extended model in every family.
+    """
+    eax = host.raw.registers(1).eax
+    return (eax >> 8 & 0xF) + (eax >> 20 & 0xFF), eax >> 4 & 0xF | eax >> 12 & 0xF0, eax & 0xF
+
+
 def _tsx_is_broken(host: Answers) -> bool:
     """Tell the Haswells whose TSX a microcode update has to switch off (host_tsx_broken)."""
-    if host.vendor != "GenuineIntel":
+    if host.vendor != INTEL:
         return False
-    signature = host.raw.registers(1).eax
-    family, model, stepping = signature >> 8 & 0xF, signature >> 4 & 0xF | signature >> 12 & 0xF0, signature & 0xF
+    family, model, stepping = host_signature(host)
     return family == 6 and ((model == 63 and stepping < 4) or model in (60, 69, 70))
 
 

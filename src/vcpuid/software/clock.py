@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from vcpuid.cpuid import hypervisor_name, vendors
 from vcpuid.qemu import hyperv
 from vcpuid.software.cpu import SoftwareCpu
 
-_KVM, _HYPERV = b"KVMKVMKVM\0\0\0", b"Microsoft Hv"
 _KVM_BASES = (0x40000100, 0x40000000)
 _OLD_CLOCK, _NEW_CLOCK, _STABLE = 1 << 0, 1 << 3, 1 << 24  # leaf base + 1, EAX
 _MANDATORY = 1 << 5 | 1 << 6
@@ -43,7 +43,7 @@ class Clocks(NamedTuple):
 
 def clocks(cpu: SoftwareCpu) -> Clocks:
     """Say what a Linux guest keeps time by."""
-    kvm = next((base for base in _KVM_BASES if _signature(cpu, base) == _KVM), None)
+    kvm = next((base for base in _KVM_BASES if _hypervisor(cpu, base) == vendors.KVM), None)
     on_hyperv = kvm is None and _is_hyperv(cpu)
     if not cpu.linux.has("HYPERVISOR"):
         kvm, on_hyperv = None, False
@@ -54,13 +54,13 @@ def clocks(cpu: SoftwareCpu) -> Clocks:
     return Clocks("KVM" if kvm else "Hyper-V" if on_hyperv else None, tuple(sources), _timer(cpu, on_hyperv))
 
 
-def _signature(cpu: SoftwareCpu, base: int) -> bytes:
-    return b"".join(register.to_bytes(4, "little") for register in cpu.table.registers(base)[1:])
+def _hypervisor(cpu: SoftwareCpu, base: int) -> str:
+    return hypervisor_name(cpu.table.registers(base))
 
 
 def _is_hyperv(cpu: SoftwareCpu) -> bool:
     """Linux wants Hyper-V's name, hypercalls and hv-vpindex, else it goes on as without a hypervisor (ms_hyperv_platform)."""
-    return _signature(cpu, hyperv.VENDOR) == _HYPERV and not _MANDATORY & ~_hyperv_features(cpu)
+    return _hypervisor(cpu, hyperv.VENDOR) == vendors.HYPERV and not _MANDATORY & ~_hyperv_features(cpu)
 
 
 def _invariant(cpu: SoftwareCpu) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vcpuid import linux
-from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot
+from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot, vendor_name
 from vcpuid.linux import BootCpu
 from vcpuid.releases import KERNELS
 
@@ -40,10 +40,9 @@ class SoftwareCpu:
         return self.table.registers(function, index) if function <= self.table.registers(function & 0x80000000).eax else Registers()
 
     @property
-    def vendor(self) -> bytes:
-        """The twelve characters of leaf 0."""
-        _, ebx, ecx, edx = self.table.registers(0)
-        return b"".join(register.to_bytes(4, "little") for register in (ebx, edx, ecx))
+    def vendor(self) -> str:
+        """The vendor that leaf 0 names."""
+        return vendor_name(self.table.registers(0))
 
 
 def software_cpu(table: CpuidTable, kernel: str = KERNELS[-1], xcr0: int | None = None) -> SoftwareCpu:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord
 from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.text import characters
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.data import load
 from vcpuid.qemu.hyperv import (
@@ -162,5 +163,4 @@ def _flags(bit: Bit) -> tuple[str, ...]:
 
 
 def _text(registers: list[int] | tuple[int, ...]) -> str:
-    data = b"".join(register.to_bytes(4, "little") for register in registers)
-    return data.rstrip(b"\0").decode("latin-1")
+    return characters(*registers).rstrip("\0")

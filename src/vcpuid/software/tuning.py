@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vcpuid.cpuid.vendors import AMD, CENTAUR, HYGON, INTEL, ZHAOXIN
+
 Ask = Callable[[str], bool]
 
-INTEL, AMD, HYGON = b"GenuineIntel", b"AuthenticAMD", b"HygonGenuine"
-ZHAOXIN = (b"CentaurHauls", b"  Shanghai  ")
-KNOWN = (INTEL, AMD, HYGON, *ZHAOXIN)
+_ZHAOXIN = (CENTAUR, ZHAOXIN)
+KNOWN = (INTEL, AMD, HYGON, *_ZHAOXIN)
 """Of processors of other vendors glibc does not read leaf 1 nor any extended leaf, so that they lack SSE2 for it."""
 
 _UNALIGNED = frozenset({"Fast_Unaligned_Load", "Fast_Unaligned_Copy", "Prefer_PMINUB_for_stringop"})
@@ -39,7 +40,7 @@ class Tuning:
     removed: frozenset[str] = frozenset()
 
 
-def tune(vendor: bytes, signature: int, cpu: Ask, usable: Ask, release: tuple[int, int]) -> Tuning:
+def tune(vendor: str, signature: int, cpu: Ask, usable: Ask, release: tuple[int, int]) -> Tuning:
     """Tune for a processor: `signature` is EAX of leaf 1, `cpu` asks CPUID for a feature, `usable` what update_active made of it."""
     family, model, stepping = _signature(signature)
     new = release >= (2, 41)
@@ -54,7 +55,7 @@ def tune(vendor: bytes, signature: int, cpu: Ask, usable: Ask, release: tuple[in
             tuning.preferred.discard("AVX_Fast_Unaligned_Load")
         if usable("AVX") and cpu("FMA4"):
             tuning.added = frozenset({"FMA4"})
-    elif vendor in ZHAOXIN:
+    elif vendor in _ZHAOXIN:
         _zhaoxin(tuning, family, model, new)
     if vendor == INTEL and not cpu("AVX512ER") and usable("RTM") and "RTM" not in tuning.removed:
         tuning.preferred.add("Prefer_No_VZEROUPPER")
@@ -65,7 +66,7 @@ def tune(vendor: bytes, signature: int, cpu: Ask, usable: Ask, release: tuple[in
 
 
 def _signature(eax: int) -> tuple[int, int, int]:
-    """Family, model and stepping, with the extended model where any rule looks at it."""
+    """Family, model and stepping as glibc has them: with the extended model where any rule looks at it, which Linux counts from 6 on."""
     family, model = eax >> 8 & 0xF, eax >> 4 & 0xF
     if family in (6, 7, 0xF):
         model += eax >> 12 & 0xF0

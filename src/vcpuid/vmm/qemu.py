@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from vcpuid import qemu, releases
 from vcpuid.cpuid import Bit, CpuidTable, Word, brand_string
+from vcpuid.cpuid.vendors import signature
 from vcpuid.kvm.answers import Answers
-from vcpuid.linux.identify import signature
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.draft import bits
 from vcpuid.qemu.guest import make

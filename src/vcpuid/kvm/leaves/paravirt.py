@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import vendors
 from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf
 from vcpuid.reasons import Rule
 
 _KVM = Rule("kvm.leaf.paravirt", "KVM introduces itself here and tells what it offers to guests that know it", SOURCE)
 
-SIGNATURE = b"KVMKVMKVM\0\0\0"
 _STEAL_TIME = 1 << 5
 _FEATURES = sum(1 << bit for bit in (0, 1, 3, 4, 6, 7, 9, 10, 11, 12, 13, 14, 24))
 """Clock, no I/O delay, clock by new MSRs, asynchronous faults, end of interrupt, unhalt, TLB flush, asynchronous faults as exits, IPIs,
@@ -15,7 +15,7 @@ poll control, yield, asynchronous faults by interrupt, stable clock: KVM_FEATURE
 
 
 def _signature(_build: Build, registers: list[int]) -> None:
-    registers[:] = (0x40000001, *(int.from_bytes(SIGNATURE[start : start + 4], "little") for start in (0, 4, 8)))
+    registers[:] = (0x40000001, *vendors.twelve(vendors.KVM))
 
 
 def _features(build: Build, registers: list[int]) -> None:

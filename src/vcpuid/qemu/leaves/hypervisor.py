@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import vendors
 from vcpuid.cpuid.registers import Entry
 from vcpuid.qemu.leaves.cpu import Cpu
 
@@ -11,7 +12,7 @@ BEHIND_HYPERV = 0x100
 FREQUENCY = 0x40000010
 APIC_BUS_KHZ = 1_000_000
 INVARIANT_TSC = 1 << 8  # FEAT_8000_0007_EDX
-_SIGNATURE_WORDS = tuple(int.from_bytes(b"KVMKVMKVM\0\0\0"[at : at + 4], "little") for at in (0, 4, 8))
+_SIGNATURE_WORDS = vendors.twelve(vendors.KVM)
 
 
 def frequency(cpu: Cpu) -> int:
