@@ -10,7 +10,7 @@ from vcpuid.cpuid import CpuidWord
 from vcpuid.cpuid.names import find
 from vcpuid.errors import InputError
 from vcpuid.probe import INSTRUCTIONS, Instruction, instructions_of
-from vcpuid.probe.instructions import AVX, AVX512, NOTHING, OSXSAVE
+from vcpuid.probe.instructions import AVX, AVX512, CR4_OSXSAVE, NOTHING
 
 IDS = [f"{instruction.feature}-{instruction.name}" for instruction in INSTRUCTIONS]
 YOUNG = {"vpdpwsud", "vsha512msg1", "vsm3msg1", "vsm4key4", "tcmmimfp16ps"}
@@ -55,7 +55,7 @@ def test_vector_instructions_need_their_state(instruction: Instruction) -> None:
     if instruction.name.startswith("v"):
         wide = instruction.code[0] == 0x62
         assert instruction.needs == (AVX512 if wide else AVX)
-    assert bool(instruction.needs.xcr0) <= bool(instruction.needs.cr4 & OSXSAVE)
+    assert bool(instruction.needs.xcr0) <= bool(instruction.needs.cr4 & CR4_OSXSAVE)
     assert instruction.ring in (0, 3)
     assert (instruction.answer is None) == (not instruction.instead)
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 
 from vcpuid import kvm, qemu
 from vcpuid.cpuid import CpuidWord
+from vcpuid.cpuid.words import positions
 from vcpuid.errors import KvmError, QemuError
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.qemu import CpuState
 from vcpuid.qemu.catalog import Catalog, Flag, Machine, Model, catalog
 from vcpuid.qemu.catalog import machine as find_machine
-from vcpuid.qemu.draft import bits
 from vcpuid.setup import Setup
 
 CURES = ("topoext=on", "pmu=off", "avx10-version=1", "avx10-version=0")
@@ -169,7 +169,7 @@ class _Attempt:
         """Name what is missing, XSAVE components by the features that use them; other bits without a name cannot be dropped."""
         found: dict[str, None] = {}
         for row in self.catalog.words:
-            for position in bits(state.filtered.get(row.name, 0)):
+            for position in positions(state.filtered.get(row.name, 0)):
                 if position in row.names:
                     found[row.names[position]] = None
                 elif row.name == "FEAT_XSAVE_XCR0_LO":

@@ -12,7 +12,7 @@ from typing import NamedTuple, overload
 
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.text import characters, up_to_zero
-from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, CpuidWord
+from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Bit, CpuidWord
 
 SIGNIFICANT_INDEX = 1
 """KVM_CPUID_FLAG_SIGNIFCANT_INDEX of `Entry.flags`: the entry answers only for its own index (ECX)."""
@@ -110,6 +110,10 @@ class CpuidTable(Sequence[Entry]):
         entry = self._by_key.get((word.function, word.index))
         value: int = 0 if entry is None else getattr(entry, word.register)
         return value
+
+    def has(self, bit: Bit) -> bool:
+        """Tell whether a bit of a register is set; no bit of an MSR is."""
+        return isinstance(bit.word, CpuidWord) and bool(self.word(bit.word) & bit.mask)
 
     def words(self) -> dict[CpuidWord, int]:
         """Return every register of every entry; of duplicates, the first."""

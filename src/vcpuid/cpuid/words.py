@@ -6,6 +6,7 @@ of 64 bits. Feature sets are integers on words everywhere inside the path.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from vcpuid.errors import InputError
@@ -88,6 +89,14 @@ class Bit(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.word} [bit {self.position}]"
+
+
+def positions(mask: int) -> Iterator[int]:
+    """Yield the positions of a mask's bits, lowest first."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
 
 
 def parse_leaf(text: str) -> tuple[int, int | None]:

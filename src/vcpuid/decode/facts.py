@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from vcpuid.cpuid import bits
 from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.decode.parties import parties
 
@@ -105,8 +106,8 @@ def _pmu(table: CpuidTable) -> Iterator[str]:
     leaf = table.registers(0xA)
     if leaf.eax & 0xFF:
         counters, fixed = leaf.eax >> 8 & 0xFF, ((1 << (leaf.edx & 0x1F)) - 1 | leaf.ecx).bit_count()
-        if table.registers(7, 1).eax >> 8 & 1 and table.registers(0x23).eax & 2:  # sub-leaf 1 lists them: more than the first on some
-            counters, fixed = (bits.bit_count() for bits in table.registers(0x23, 1)[:2])
+        if table.has(bits.ARCH_PERFMON_EXT) and table.registers(0x23).eax & 2:  # sub-leaf 1 lists them: more than the first on some
+            counters, fixed = (known.bit_count() for known in table.registers(0x23, 1)[:2])
         yield f"version {leaf.eax & 0xFF}: {counters} counters of {leaf.eax >> 16 & 0xFF} bits"
         if fixed:
             yield f"{fixed} fixed counters of {leaf.edx >> 5 & 0xFF} bits"
@@ -131,7 +132,7 @@ def _sgx(table: CpuidTable) -> Iterator[str]:
 @_topic("Processor Trace")
 def _trace(table: CpuidTable) -> Iterator[str]:
     leaf, ranges = table.registers(0x14), table.registers(0x14, 1)
-    if table.registers(7).ebx >> 25 & 1:
+    if table.has(bits.INTEL_PT):
         names = ("CR3 filter", "cycle-accurate mode", "IP filter", "MTC packets", "PTWRITE", "power events", "PSB preserved", "event trace")
         yield "tracing to memory" if leaf.ecx & 1 else "tracing"
         yield from (name for bit, name in enumerate(names) if leaf.ebx >> bit & 1)
@@ -141,7 +142,7 @@ def _trace(table: CpuidTable) -> Iterator[str]:
 
 @_topic("AMX")
 def _amx(table: CpuidTable) -> Iterator[str]:
-    if table.registers(7).edx >> 24 & 1:
+    if table.has(bits.AMX_TILE):
         leaf, unit = table.registers(0x1D, 1), table.registers(0x1E)
         yield f"{leaf.ebx >> 16} tiles of {leaf.ecx & 0xFFFF} rows of {leaf.ebx & 0xFFFF} bytes"
         yield f"TMUL of up to {unit.ebx & 0xFF} rows, {unit.ebx >> 8 & 0xFFFF} bytes a column"
@@ -149,7 +150,7 @@ def _amx(table: CpuidTable) -> Iterator[str]:
 
 @_topic("AVX10")
 def _avx10(table: CpuidTable) -> Iterator[str]:
-    if table.registers(7, 1).edx >> 19 & 1:
+    if table.has(bits.AVX10):
         leaf = table.registers(0x24)
         widths = " ".join(str(128 << n) for n in range(3) if leaf.ebx >> 16 + n & 1)
         yield f"version {leaf.ebx & 0xFF}" + (f", vectors of {widths} bits" if widths else "")
@@ -157,7 +158,7 @@ def _avx10(table: CpuidTable) -> Iterator[str]:
 
 @_topic("SVM")
 def _svm(table: CpuidTable) -> Iterator[str]:
-    if table.registers(0x80000001).ecx >> 2 & 1:
+    if table.has(bits.SVM):
         leaf = table.registers(0x8000000A)
         yield f"revision {leaf.eax & 0xFF}, {leaf.ebx} address space identifiers"
 
@@ -171,7 +172,7 @@ def _encryption(table: CpuidTable) -> Iterator[str]:
         yield f"C-bit {leaf.ebx & 0x3F}"
         if leaf.eax & 2:
             yield f"{leaf.ecx} encrypted guests, ASIDs from {leaf.edx} on without SEV-ES"
-    if table.registers(7).ecx >> 13 & 1:
+    if table.has(bits.TME):
         yield "TME"
     keys = table.registers(0x80000023)
     if keys.eax & 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.cpuid import vendors
+from vcpuid.cpuid import bits, vendors
 from vcpuid.cpuid.registers import CpuidTable, hypervisor_name, vendor_name
 
 FAMILIES = {"hygon": "amd"}
@@ -60,9 +60,5 @@ def _unknown_hypervisor(table: CpuidTable, base: int, name: str) -> bool:
     """
     highest = table.registers(base).eax
     return bool(
-        table.registers(1).ecx >> 31 & 1
-        and name
-        and name.isascii()
-        and name.isprintable()
-        and (not highest or base <= highest <= base + 0xFF)
+        table.has(bits.HYPERVISOR) and name and name.isascii() and name.isprintable() and (not highest or base <= highest <= base + 0xFF)
     )

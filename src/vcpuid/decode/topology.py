@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
+from vcpuid.cpuid import bits
 from vcpuid.cpuid.registers import CpuidTable, Entry
 from vcpuid.cpuid.vendors import signature
 from vcpuid.decode.caches import Cache, caches
@@ -137,7 +138,7 @@ def _own(table: CpuidTable) -> Topology:
 def _mixed(table: CpuidTable) -> bool:
     """Whether CPUs are not alike: Intel's hybrid parts, and AMD's of several kinds of cores or with complexes of several sizes."""
     if parties(table).vendor == "intel":
-        return bool(table.registers(7).edx >> 15 & 1)
+        return table.has(bits.HYBRID_CPU)
     return any(entry.eax >> 30 for entry in table.leaf(0x80000026))
 
 
@@ -166,12 +167,12 @@ def _levels(told: list[tuple[int, int, int]], domains: dict[int, str]) -> list[L
 
 def _legacy(table: CpuidTable) -> tuple[int, str, list[Level]]:
     one = table.registers(1)
-    logical = (one.ebx >> 16 & 0xFF) if one.edx >> 28 & 1 else 1
+    logical = (one.ebx >> 16 & 0xFF) if table.has(bits.HT) else 1
     apic_id, source, threads, units = one.ebx >> 24, "0x1", 1, 1
-    bits = 0
-    if (size := table.get(0x80000008)) is not None and size.ecx and table.registers(0x80000001).ecx >> 1 & 1:
-        logical, bits, source = (size.ecx & 0xFF) + 1, size.ecx >> 12 & 0xF, "0x80000008"
-        if (ids := table.get(0x8000001E)) is not None and table.registers(0x80000001).ecx >> 22 & 1:
+    width = 0
+    if (size := table.get(0x80000008)) is not None and size.ecx and table.has(bits.CMP_LEGACY):
+        logical, width, source = (size.ecx & 0xFF) + 1, size.ecx >> 12 & 0xF, "0x80000008"
+        if (ids := table.get(0x8000001E)) is not None and table.has(bits.TOPOEXT):
             apic_id, source, sharers = ids.eax, "0x8000001e", (ids.ebx >> 8 & 0xFF) + 1
             if signature(one.eax)[0] < ZEN:
                 units = sharers
@@ -183,7 +184,7 @@ def _legacy(table: CpuidTable) -> tuple[int, str, list[Level]]:
     elif parties(table).vendor == "intel":
         threads = logical  # Intel's processors of several cores have leaf 4
     logical = max(logical, 1)
-    levels = [Level("package", bits or (logical - 1).bit_length(), logical)]
+    levels = [Level("package", width or (logical - 1).bit_length(), logical)]
     if 1 < units <= logical:
         levels.insert(0, Level("compute unit", (units - 1).bit_length(), units))
     if logical > 1:

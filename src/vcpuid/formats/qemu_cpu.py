@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vcpuid.cpuid import Snapshot, brand_string
+from vcpuid.cpuid import Snapshot, bits, brand_string
 from vcpuid.cpuid.vendors import signature
 from vcpuid.formats.form import Format
 from vcpuid.formats.names import features, nameless
@@ -39,7 +39,7 @@ def _settings(snapshot: Snapshot) -> Iterator[str]:
     if raw.registers(0x80000000).eax >> 31:
         yield f"xlevel={raw.registers(0x80000000).eax:#x}"
     width = raw.registers(0x80000008).eax
-    if raw.registers(0x80000001).edx >> 29 & 1 and width & 0xFF:  # QEMU refuses a width for a CPU without long mode
+    if raw.has(bits.LM) and width & 0xFF:  # QEMU refuses a width for a CPU without long mode
         yield from (f"phys-bits={width & 0xFF}", f"guest-phys-bits={width >> 16 & 0xFF}")
     if raw.registers(0xA).eax & 0xFF:
         yield "pmu=on"  # without it QEMU shows neither leaf 0xA nor PDCM

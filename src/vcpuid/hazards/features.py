@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word
+from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word, bits
 from vcpuid.cpuid.names import all_features, find
+from vcpuid.cpuid.words import positions
 from vcpuid.hazards.rule import HazardRule, Severity
 from vcpuid.hazards.view import View, name_of, names
 from vcpuid.linux.tables import tables
-from vcpuid.qemu.draft import bits
 
 _TSX = CpuidWord(7, 0, "ebx")
-_RTM, _HLE, _AVX2 = Bit(_TSX, 11), Bit(_TSX, 4), Bit(_TSX, 5)
-_EVEX = 1 << 30 | 1 << 31
+_EVEX = bits.AVX512BW.mask | bits.AVX512VL.mask
 """AVX-512 BW and VL: glibc prefers its EVEX functions where it finds both."""
-_RTM_ALWAYS_ABORT = Bit(CpuidWord(7, 0, "edx"), 11)
 _CHECKED_MSRS = frozenset({0x345, *range(0x480, 0x493)})
 
 _PROMISES = (
@@ -47,7 +45,7 @@ def _lacking(view: View, *, promises: bool) -> Iterator[str]:
             mask &= ~hardware.word(word)
             mask &= _promises().get(word, 0) if promises else ~_promises().get(word, 0)
             if word == _TSX:
-                mask &= ~(_RTM.mask | _HLE.mask)
+                mask &= ~(bits.RTM.mask | bits.HLE.mask)
             yield from names({word: mask})
 
 
@@ -74,23 +72,23 @@ def _refused_msrs(view: View) -> Iterator[str]:
 
 def _tsx(view: View) -> Iterator[str]:
     """Name RTM where the processor lacks it, so that XBEGIN and XTEST do not exist; and AVX2, where glibc would use both."""
-    if _lacks(view, _RTM):
+    if _lacks(view, bits.RTM):
         evex = view.word(_TSX) & _EVEX == _EVEX
-        yield "rtm, with avx2" if view.has(_AVX2) and not evex else "rtm"
+        yield "rtm, with avx2" if view.has(bits.AVX2) and not evex else "rtm"
 
 
 def _hle(view: View) -> Iterator[str]:
-    if _lacks(view, _HLE):
+    if _lacks(view, bits.HLE):
         yield "hle"
 
 
 def _lacks(view: View, bit: Bit) -> bool:
-    return view.has(bit) and view.hardware is not None and not view.hardware.word(_TSX) & bit.mask
+    return view.has(bit) and view.hardware is not None and not view.hardware.has(bit)
 
 
 def _aborting(view: View) -> Iterator[str]:
-    for bit in (_RTM, _HLE):
-        if view.has(bit) and view.has(_RTM_ALWAYS_ABORT):
+    for bit in (bits.RTM, bits.HLE):
+        if view.has(bit) and view.has(bits.RTM_ALWAYS_ABORT):
             yield name_of(bit)
 
 
@@ -113,7 +111,7 @@ def _unmet(view: View) -> Iterator[str]:
         word, target = by_name[name].word, by_name[dependent].word
         if (isinstance(word, MsrWord) and word not in view.msrs) or view.word(word) & mask:
             continue
-        for position in bits(view.word(target) & dependent_mask):
+        for position in positions(view.word(target) & dependent_mask):
             if position in by_name[dependent].names:
                 yield f"{name_of(Bit(target, position))} needs {name_of(Bit(word, mask.bit_length() - 1))}"
 
@@ -121,9 +119,9 @@ def _unmet(view: View) -> Iterator[str]:
 def _offered(view: View, feature: Bit, needed: Bit) -> bool:
     """Whether KVM supports the one without the other: SSBD by Intel's bit on AMD, say, or a processor that is odd itself."""
     supported = view.supported
-    if supported is None or not isinstance(feature.word, CpuidWord) or not isinstance(needed.word, CpuidWord):
+    if supported is None or not isinstance(needed.word, CpuidWord):
         return False
-    return bool(supported.word(feature.word) & feature.mask) and not supported.word(needed.word) & needed.mask
+    return supported.has(feature) and not supported.has(needed)
 
 
 RULES = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vcpuid.cpuid import Bit, CpuidWord, vendor_name
+from vcpuid.cpuid import CpuidWord, bits, vendor_name
 from vcpuid.cpuid.names import find
 from vcpuid.cpuid.vendors import INTEL, signature
 from vcpuid.hazards.rule import HazardRule, Severity
@@ -23,8 +23,6 @@ _AMD_FAMILIES = range(0xF, 0x100)
 _INTEL_FAMILIES = (0x5, 0x6, 0xF, 0x12, 0x13)
 """Families of processors with x86-64 (and the Pentium): AMD's since the K8, Intel's with Core, NetBurst and those after Core."""
 
-_LM = Bit(CpuidWord(0x80000001, 0, "edx"), 29)
-
 
 def _two_makers(view: View) -> Iterator[str]:
     extended = vendor_name(view.leaf(0x80000000))
@@ -40,7 +38,7 @@ def _other_maker(view: View) -> Iterator[str]:
 def _family(view: View) -> Iterator[str]:
     family, model, _ = signature(view.leaf(1).eax)
     wrong = family not in _INTEL_FAMILIES if view.vendor == INTEL else view.is_amd and family not in _AMD_FAMILIES
-    if wrong and view.has(_LM):
+    if wrong and view.has(bits.LM):
         yield f"{view.vendor} family {family:#x} model {model:#x}"
 
 
@@ -101,7 +99,7 @@ def _wide_addresses(view: View) -> Iterator[str]:
 
 
 def _no_hypervisor_bit(view: View) -> Iterator[str]:
-    if view.leaf(0x40000000).ebx and not view.leaf(1).ecx >> 31:
+    if view.leaf(0x40000000).ebx and not view.has(bits.HYPERVISOR):
         yield "leaf 0x40000000"
 
 

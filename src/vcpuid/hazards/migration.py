@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vcpuid.cpuid import Bit, CpuidWord
+from vcpuid.cpuid import bits
 from vcpuid.hazards.rule import HazardRule, Severity
 from vcpuid.hazards.view import View
 from vcpuid.qemu.catalog import HOST_MODELS
-
-_INVTSC = Bit(CpuidWord(0x80000007, 0, "edx"), 8)
 
 
 def _host_model(view: View) -> Iterator[str]:
@@ -24,7 +22,7 @@ def _not_migratable(view: View) -> Iterator[str]:
 
 def _invtsc(view: View) -> Iterator[str]:
     frequency = 0 if view.state is None else view.state.props.get("tsc-frequency")
-    if view.has(_INVTSC) and not frequency:
+    if view.has(bits.CONSTANT_TSC) and not frequency:
         yield "invtsc"
 
 

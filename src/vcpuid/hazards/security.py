@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vcpuid.cpuid import Bit, CpuidWord, MsrWord
-from vcpuid.cpuid.names import find
+from vcpuid.cpuid import Bit, MsrWord, bits
 from vcpuid.cpuid.vendors import INTEL
 from vcpuid.hazards.rule import HazardRule, Severity
-from vcpuid.hazards.view import View
+from vcpuid.hazards.view import View, name_of
 from vcpuid.linux import boot_cpu
 from vcpuid.linux.machine import ARCH_CAPABILITIES
 
@@ -16,14 +15,14 @@ _CONTROLS = ("IBRS", "IBPB", "STIBP", "SSBD", "MD_CLEAR", "SRBDS_CTRL", "FLUSH_L
 """Flags of Linux behind which the controls of all makers stand."""
 
 _IMMUNITIES = (
-    ("msr.10a.0", "cpu_meltdown"), ("msr.10a.4", "spec_store_bypass"), ("msr.10a.5", "mds"), ("msr.10a.6", "itlb_multihit"),
-    ("msr.10a.8", "taa"), ("msr.10a.13", "mmio_stale_data"), ("msr.10a.14", "mmio_stale_data"), ("msr.10a.15", "mmio_stale_data"),
-    ("msr.10a.26", "gds"), ("msr.10a.27", "rfds"), ("msr.10a.20", "bhi"), ("msr.10a.62", "its"),
-    ("btc_no", "retbleed"), ("amd_ssb_no", "spec_store_bypass"), ("srso_no", "srso"), ("tsa_sq_no", "tsa"), ("tsa_l1_no", "tsa"),
+    (bits.ARCH_CAP_RDCL_NO, "cpu_meltdown"), (bits.ARCH_CAP_SSB_NO, "spec_store_bypass"), (bits.ARCH_CAP_MDS_NO, "mds"),
+    (bits.ARCH_CAP_PSCHANGE_MC_NO, "itlb_multihit"), (bits.ARCH_CAP_TAA_NO, "taa"), (bits.ARCH_CAP_SBDR_SSDP_NO, "mmio_stale_data"),
+    (bits.ARCH_CAP_FBSDP_NO, "mmio_stale_data"), (bits.ARCH_CAP_PSDP_NO, "mmio_stale_data"), (bits.ARCH_CAP_GDS_NO, "gds"),
+    (bits.ARCH_CAP_RFDS_NO, "rfds"), (bits.ARCH_CAP_BHI_NO, "bhi"), (bits.ARCH_CAP_ITS_NO, "its"),
+    (bits.BTC_NO, "retbleed"), (bits.AMD_SSB_NO, "spec_store_bypass"), (bits.SRSO_NO, "srso"), (bits.TSA_SQ_NO, "tsa"),
+    (bits.TSA_L1_NO, "tsa"),
 )  # fmt: skip
 """Bits that promise immunity, with the bug as /proc/cpuinfo names it (cpu_set_bug_bits, cpu/common.c)."""
-
-_CAPABILITIES, _HAS_CAPABILITIES = CpuidWord(7, 0, "edx"), 1 << 29
 
 _SERVES = {"MD_CLEAR": "mds", "SRBDS_CTRL": "srbds", "FLUSH_L1D": "l1tf"}
 """Controls that serve one bug only: nobody misses them on a processor without it."""
@@ -57,18 +56,16 @@ def _false(view: View) -> Iterator[str]:
     bugs = _bugs(view)
     if bugs is None:
         return
-    for name, bug in _IMMUNITIES:
-        feature = find(name)
-        bit = feature.bit
-        if bit is not None and bug in bugs and view.has(bit) and not _vouched(view, bit):
-            yield f"{feature.name}, and the host has {bug}"
+    for bit, bug in _IMMUNITIES:
+        if bug in bugs and view.has(bit) and not _vouched(view, bit):
+            yield f"{name_of(bit)}, and the host has {bug}"
 
 
 def _vouched(view: View, bit: Bit) -> bool:
     """Whether KVM itself promises it: it does so as well where the host's own mitigation protects guests."""
     if isinstance(bit.word, MsrWord):
         return view.host is not None and bool(view.host.msrs.get(bit.word.msr, 0) & bit.mask)
-    return isinstance(bit.word, CpuidWord) and view.supported is not None and bool(view.supported.word(bit.word) & bit.mask)
+    return view.supported is not None and view.supported.has(bit)
 
 
 def _no_capabilities(view: View) -> Iterator[str]:
@@ -76,7 +73,7 @@ def _no_capabilities(view: View) -> Iterator[str]:
     host, supported = view.host, view.supported
     if host is None or supported is None or not view.vendor == host.vendor == INTEL:
         return
-    hidden = supported.word(_CAPABILITIES) & ~view.word(_CAPABILITIES) & _HAS_CAPABILITIES
+    hidden = supported.has(bits.ARCH_CAPABILITIES) and not view.has(bits.ARCH_CAPABILITIES)
     if hidden and host.msrs.get(ARCH_CAPABILITIES):
         yield "arch-capabilities"
 

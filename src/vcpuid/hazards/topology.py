@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from vcpuid.cpuid import Bit, CpuidTable, CpuidWord
+from vcpuid.cpuid import CpuidTable, bits
 from vcpuid.hazards.rule import HazardRule, Severity
 from vcpuid.hazards.view import View
 
-_HT = Bit(CpuidWord(1, 0, "edx"), 28)
-_TOPOEXT = Bit(CpuidWord(0x80000001, 0, "ecx"), 22)
 _SMT = 1
 
 
@@ -42,7 +40,7 @@ def _counts(view: View) -> Iterator[str]:
     leaf1 = view.leaf(1).ebx >> 16 & 0xFF
     told = levels(view.table, 0x1F) or levels(view.table, 0xB)
     if told and told[-1].threads > 1:
-        if not view.has(_HT):
+        if not view.has(bits.HT):
             yield f"{told[-1].threads} threads in leaf 0xB, ht off"
         elif leaf1 <= 1:
             yield f"{told[-1].threads} threads in leaf 0xB, {leaf1} in leaf 1"
@@ -85,7 +83,7 @@ def _ids(view: View) -> Iterator[str]:
         told = levels(view.table, number)
         if told and told[0].x2apic & 0xFF != first:
             yield f"APIC id {first:#x} in leaf 1, {told[0].x2apic:#x} in leaf {number:#x}"
-    if view.is_amd and view.has(_TOPOEXT) and view.leaf(0x80000000).eax >= 0x8000001E:
+    if view.is_amd and view.has(bits.TOPOEXT) and view.leaf(0x80000000).eax >= 0x8000001E:
         extended = view.leaf(0x8000001E).eax
         if extended & 0xFF != first:
             yield f"APIC id {first:#x} in leaf 1, {extended:#x} in leaf 0x8000001e"
@@ -96,7 +94,7 @@ def _amd(view: View) -> Iterator[str]:
     if not view.is_amd:
         return
     told = levels(view.table, 0xB)
-    if view.has(_TOPOEXT) and view.leaf(0x80000000).eax >= 0x8000001E and told and told[0].kind == _SMT:
+    if view.has(bits.TOPOEXT) and view.leaf(0x80000000).eax >= 0x8000001E and told and told[0].kind == _SMT:
         threads = (view.leaf(0x8000001E).ebx >> 8 & 0xFF) + 1
         if threads != told[0].threads and told[0].threads:
             yield f"a core has {threads} threads in leaf 0x8000001e, {told[0].threads} in 0xB"
@@ -109,7 +107,7 @@ def _amd(view: View) -> Iterator[str]:
 
 def _threads_without_topoext(view: View) -> Iterator[str]:
     told = levels(view.table, 0xB)
-    if view.is_amd and not view.has(_TOPOEXT) and told and told[0].kind == _SMT and told[0].threads > 1:
+    if view.is_amd and not view.has(bits.TOPOEXT) and told and told[0].kind == _SMT and told[0].threads > 1:
         yield f"{told[0].threads} threads a core"
 
 

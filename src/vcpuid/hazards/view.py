@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 from vcpuid import releases
-from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrWord, Registers, Snapshot, Word, vendor_name
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrWord, Registers, Snapshot, Word, bits, vendor_name
 from vcpuid.cpuid.names import all_features, by_bit, short_place
 from vcpuid.cpuid.vendors import AMD_AND_HYGON
+from vcpuid.cpuid.words import positions
 from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.linux import BootCpu, boot_cpu
 from vcpuid.params import Value
 from vcpuid.qemu.catalog import Catalog, catalog
-from vcpuid.qemu.draft import bits
 from vcpuid.qemu.state import CpuState
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack
@@ -23,8 +23,7 @@ from vcpuid.vmm.qemu import available
 
 Masks = Mapping[Word, int]
 
-_ANNOUNCED = {CpuidWord(1, 0, "edx"): 1 << 28, CpuidWord(0x80000001, 0, "ecx"): 1 << 1, CpuidWord(1, 0, "ecx"): 1 << 27,
-              CpuidWord(7, 0, "ecx"): 1 << 4}  # fmt: skip
+_ANNOUNCED = {bit.word: bit.mask for bit in (bits.HT, bits.CMP_LEGACY, bits.OSXSAVE, bits.OSPKE)}
 """Bits that describe the guest and need nothing of the host: HT and CMP_LEGACY tell of -smp, OSXSAVE and OSPKE of the guest's CR4."""
 
 
@@ -143,7 +142,7 @@ def _named() -> dict[Word, int]:
 
 def names(masks: Masks) -> list[str]:
     """Name every bit of some words, leaf by leaf."""
-    return [name_of(Bit(word, position)) for word, mask in masks.items() for position in bits(mask)]
+    return [name_of(Bit(word, position)) for word, mask in masks.items() for position in positions(mask)]
 
 
 def name_of(bit: Bit) -> str:

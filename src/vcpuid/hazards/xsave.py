@@ -5,29 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from vcpuid.cpuid import Bit, CpuidWord
+from vcpuid.cpuid import Bit, bits, xfeatures
+from vcpuid.cpuid.words import positions
 from vcpuid.hazards.features import needs
 from vcpuid.hazards.rule import HazardRule, Severity
 from vcpuid.hazards.view import View, name_of
 from vcpuid.qemu.catalog import catalog
-from vcpuid.qemu.draft import bits
 
-_XSAVE = Bit(CpuidWord(1, 0, "ecx"), 26)
 _LEGACY_AREA = 576
 """Bytes of x87 and SSE state and of the header (Intel SDM volume 1, 13.4)."""
-_SUPERVISOR = 0x1FD00
-"""Components that XSS switches on, not XCR0: processor trace, PASID, CET, HDC, UINTR, LBR, HWP (SDM volume 1, 13.1)."""
-_AMX = 0b11 << 17
-_TOGETHER = ((1 << 3 | 1 << 4, "MPX"), (0b111 << 5, "AVX-512"), (_AMX, "AMX"))
+_TOGETHER = ((xfeatures.MPX, "MPX"), (xfeatures.AVX512, "AVX-512"), (xfeatures.AMX, "AMX"))
 """Components that XCR0 takes together or not at all (SDM volume 1, 13.3)."""
-_NEEDS = ((1 << 2, 1 << 1), (0b111 << 5, 1 << 2))
+_NEEDS = ((xfeatures.AVX, xfeatures.SSE), (xfeatures.AVX512, xfeatures.AVX))
 """Components that XCR0 takes only with others: AVX's with SSE's, AVX-512's with AVX's."""
 
 
 def components(view: View) -> int:
     """What leaf 0xD lets the guest put into XCR0; nothing where it has no XSAVE."""
     leaf = view.leaf(0xD)
-    return leaf.eax | leaf.edx << 32 if view.has(_XSAVE) else 0
+    return leaf.eax | leaf.edx << 32 if view.has(bits.XSAVE) else 0
 
 
 @cache
@@ -37,7 +33,7 @@ def _states(release: str, kernel: str) -> dict[Bit, int]:
     states: dict[Bit, int] = {}
     for number, name, mask, _ in tables.components:
         bit = Bit(tables.by_name[name].word, mask.bit_length() - 1)
-        if bit != _XSAVE and not 1 << number & _SUPERVISOR:
+        if bit != bits.XSAVE and not 1 << number & xfeatures.SUPERVISOR:
             states[bit] = states.get(bit, 0) | 1 << number
     changed = True
     while changed:
@@ -52,12 +48,12 @@ def _states(release: str, kernel: str) -> dict[Bit, int]:
 def _permittable(view: View) -> int:
     """AMX's components, where the processor has them: KVM tells of them only to those that asked Linux for leave to use them."""
     hardware = view.hardware
-    return _AMX if hardware is not None and hardware.registers(0xD).eax & _AMX == _AMX else 0
+    return xfeatures.AMX if hardware is not None and hardware.registers(0xD).eax & xfeatures.AMX == xfeatures.AMX else 0
 
 
 def _unpermitted(view: View) -> int:
     """AMX's components, where the processor has them and the table was made without leave to use them."""
-    return _permittable(view) if components(view) & _AMX != _AMX else 0
+    return _permittable(view) if components(view) & xfeatures.AMX != xfeatures.AMX else 0
 
 
 def _lacking(view: View, mask: int) -> Iterator[tuple[str, int]]:
@@ -70,7 +66,7 @@ def _lacking(view: View, mask: int) -> Iterator[tuple[str, int]]:
 
 def _no_state(view: View) -> Iterator[str]:
     for name, lacking in _lacking(view, ~_unpermitted(view)):
-        yield f"{name} ({_list(lacking)})" if view.has(_XSAVE) else f"{name} (no xsave)"
+        yield f"{name} ({_list(lacking)})" if view.has(bits.XSAVE) else f"{name} (no xsave)"
 
 
 def _no_permission(view: View) -> Iterator[str]:
@@ -79,7 +75,7 @@ def _no_permission(view: View) -> Iterator[str]:
 
 
 def _list(mask: int) -> str:
-    numbers = list(bits(mask))
+    numbers = list(positions(mask))
     return f"component{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
@@ -87,7 +83,7 @@ def _not_of_host(view: View) -> Iterator[str]:
     if view.supported is None:
         return
     leaf = view.supported.registers(0xD)
-    if extra := components(view) & ~(leaf.eax | leaf.edx << 32 | _permittable(view) | 0b11):
+    if extra := components(view) & ~(leaf.eax | leaf.edx << 32 | _permittable(view) | xfeatures.LEGACY):
         yield _list(extra)
 
 
@@ -97,7 +93,7 @@ def _impossible(view: View) -> Iterator[str]:
         return
     if view.state is not None:
         enabled |= _unpermitted(view)
-    if not enabled & 1:
+    if not enabled & xfeatures.X87:
         yield "component 0 (x87) is not there"
     for mask, name in _TOGETHER:
         if 0 < enabled & mask < mask:
@@ -112,7 +108,7 @@ def _sizes(view: View) -> Iterator[str]:
     if not enabled:
         return
     needed = _LEGACY_AREA
-    for number in bits(enabled & ~0b11):
+    for number in positions(enabled & ~xfeatures.LEGACY):
         size, offset = view.leaf(0xD, number)[:2]
         if not size:
             yield f"component {number} has no size"

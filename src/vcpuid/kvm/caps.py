@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid import Snapshot, xfeatures
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.kvm import rules, xstate
 from vcpuid.kvm.hardware import Hardware, set_up
@@ -153,7 +153,7 @@ def _set_up_xss(plan: CapsPlan, host: Snapshot, values: list[int], boot: BootCpu
         return bool(values[number] & mask)
 
     xss = xstate.supported_xss(boot, host.raw, xsaves=has("XSAVES"), shstk=has("SHSTK"), ibt=has("IBT"))
-    if xss != xstate.CET:
+    if xss != xfeatures.CET:
         for feature in ("SHSTK", "IBT"):
             if has(feature):
                 number, mask = plan.places[feature]

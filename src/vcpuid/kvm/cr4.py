@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.cpuid import CpuidTable, CpuidWord
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, bits
 from vcpuid.kvm.lookup import find
 
-OSXSAVE = 1 << 18
-PKE = 1 << 22
+CR4_OSXSAVE, CR4_PKE = 1 << 18, 1 << 22
 
 _ALWAYS = 0x7FF
 """VME, PVI, TSD, DE, PSE, PAE, MCE, PGE, PCE, OSFXSR and OSXMMEXCPT."""
@@ -22,22 +21,22 @@ class Cr4Bit(NamedTuple):
 
     name: str
     position: int
-    features: tuple[tuple[str, CpuidWord, int], ...]
+    features: tuple[tuple[str, Bit], ...]
     since: tuple[int, int] = (6, 1)
 
 
 BITS = (
-    Cr4Bit("UMIP", 11, (("UMIP", CpuidWord(7, 0, "ecx"), 2),)),
-    Cr4Bit("LA57", 12, (("LA57", CpuidWord(7, 0, "ecx"), 16),)),
-    Cr4Bit("VMXE", 13, (("VMX", CpuidWord(1, 0, "ecx"), 5),)),
-    Cr4Bit("FSGSBASE", 16, (("FSGSBASE", CpuidWord(7, 0, "ebx"), 0),)),
-    Cr4Bit("PCIDE", 17, (("PCID", CpuidWord(1, 0, "ecx"), 17),)),
-    Cr4Bit("OSXSAVE", 18, (("XSAVE", CpuidWord(1, 0, "ecx"), 26),)),
-    Cr4Bit("SMEP", 20, (("SMEP", CpuidWord(7, 0, "ebx"), 7),)),
-    Cr4Bit("SMAP", 21, (("SMAP", CpuidWord(7, 0, "ebx"), 20),)),
-    Cr4Bit("PKE", 22, (("PKU", CpuidWord(7, 0, "ecx"), 3),)),
-    Cr4Bit("CET", 23, (("SHSTK", CpuidWord(7, 0, "ecx"), 7), ("IBT", CpuidWord(7, 0, "edx"), 20)), (6, 18)),
-    Cr4Bit("LAM_SUP", 28, (("LAM", CpuidWord(7, 1, "eax"), 26),), (6, 12)),
+    Cr4Bit("UMIP", 11, (("UMIP", bits.UMIP),)),
+    Cr4Bit("LA57", 12, (("LA57", bits.LA57),)),
+    Cr4Bit("VMXE", 13, (("VMX", bits.VMX),)),
+    Cr4Bit("FSGSBASE", 16, (("FSGSBASE", bits.FSGSBASE),)),
+    Cr4Bit("PCIDE", 17, (("PCID", bits.PCID),)),
+    Cr4Bit("OSXSAVE", 18, (("XSAVE", bits.XSAVE),)),
+    Cr4Bit("SMEP", 20, (("SMEP", bits.SMEP),)),
+    Cr4Bit("SMAP", 21, (("SMAP", bits.SMAP),)),
+    Cr4Bit("PKE", 22, (("PKU", bits.PKU),)),
+    Cr4Bit("CET", 23, (("SHSTK", bits.SHSTK), ("IBT", bits.IBT)), (6, 18)),
+    Cr4Bit("LAM_SUP", 28, (("LAM", bits.LAM),), (6, 12)),
 )
 
 
@@ -51,7 +50,7 @@ def refusal(cr4: int, table: CpuidTable, supported: CpuidTable | None, release: 
         if not rest >> bit.position & 1 or release < bit.since:
             continue
         rest &= ~(1 << bit.position)
-        names = " or ".join(name for name, _, _ in bit.features)
+        names = " or ".join(name for name, _ in bit.features)
         if not _has(table, bit):
             return f"CR4.{bit.name}: the guest's table has no {names}"
         if supported is not None and not _has(supported, bit):
@@ -60,8 +59,11 @@ def refusal(cr4: int, table: CpuidTable, supported: CpuidTable | None, release: 
 
 
 def _has(table: CpuidTable, bit: Cr4Bit) -> bool:
-    for _, word, position in bit.features:
-        entry = find(table, word.function, word.index)
-        if entry is not None and getattr(entry, word.register) >> position & 1:
-            return True
-    return False
+    return any(_shows(table, feature) for _, feature in bit.features)
+
+
+def _shows(table: CpuidTable, feature: Bit) -> bool:
+    word = feature.word
+    assert isinstance(word, CpuidWord), "no MSR tells of CR4's bits"
+    entry = find(table, word.function, word.index)
+    return entry is not None and bool(getattr(entry, word.register) & feature.mask)

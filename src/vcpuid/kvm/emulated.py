@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Snapshot
+from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Snapshot, bits
 from vcpuid.kvm.caps import loaded
 from vcpuid.params import Given
 from vcpuid.reasons import Ledger, Result, Rule
@@ -15,8 +15,6 @@ _MOVBE = Rule("kvm.emulated.movbe", "KVM's emulator executes MOVBE, should the g
 _RDPID = Rule("kvm.emulated.rdpid", "KVM's emulator executes RDPID wherever RDTSCP is there", _SOURCE)
 
 _LAST = 7
-_MOVBE_BIT = 1 << 22
-_RDPID_BIT = 1 << 22
 
 
 def emulated(host: Snapshot | Setup, kernel: str | Release | None = None, params: Given | None = None) -> Result:
@@ -26,8 +24,8 @@ def emulated(host: Snapshot | Setup, kernel: str | Release | None = None, params
     """
     ledger = Ledger()
     last = ledger.compute(CpuidWord(0, 0, "eax"), 0, _LAST, _LIMIT)
-    movbe = ledger.set(CpuidWord(1, 0, "ecx"), 0, _MOVBE_BIT, _MOVBE)
+    movbe = ledger.set(CpuidWord(1, 0, "ecx"), 0, bits.MOVBE.mask, _MOVBE)
     offers_rdtscp = loaded(settled(host, kernel=kernel, params=params)).has("RDTSCP")
-    rdpid = ledger.set(CpuidWord(7, 0, "ecx"), 0, _RDPID_BIT, _RDPID) if offers_rdtscp else 0
+    rdpid = ledger.set(CpuidWord(7, 0, "ecx"), 0, bits.RDPID.mask, _RDPID) if offers_rdtscp else 0
     table = CpuidTable((Entry(0, 0, 0, last, 0, 0, 0), Entry(1, 0, 0, 0, 0, movbe, 0), Entry(7, 0, SIGNIFICANT_INDEX, 0, 0, rdpid, 0)))
     return Result(table, tuple(ledger.decisions))

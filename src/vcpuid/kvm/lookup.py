@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Register, Registers, hypervisor_name, vendor_name, vendors
+from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Register, Registers, bits, hypervisor_name, vendor_name, vendors
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.kvm import vcpu_rules as rules
@@ -26,9 +26,9 @@ _AMD_LIKE = vendors.AMD_AND_HYGON | {vendors.OLD_AMD}
 _HYPERVISOR_BASES = range(0x40000000, 0x40010000, 0x100)
 _HYPERV_INTERFACE = 0x31237648
 _HYPERV_TSC_INVARIANT = 1 << 15
-_RTM_AND_HLE = 1 << 11 | 1 << 4
-_TSX_CPUID_CLEAR = 1 << 1
-_INVARIANT_TSC = 1 << 8
+_RTM_AND_HLE = bits.RTM.mask | bits.HLE.mask
+_TSX_CPUID_CLEAR = 1 << 1  # of IA32_TSX_CTRL
+_INVARIANT_TSC = bits.CONSTANT_TSC.mask
 _ADJUSTED = frozenset({7, 0x80000007})
 """Leaves whose answer an MSR may change, wherever the TSC's frequency is not told."""
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.cpuid import Snapshot, hypervisor_name
+from vcpuid.cpuid import Snapshot, bits, hypervisor_name
 from vcpuid.cpuid.vendors import TCG
 from vcpuid.kvm.module_params import ModuleParams
 from vcpuid.linux import BootCpu
 from vcpuid.releases import number
 
 _PERF_CAPABILITIES = 0x345
-_FULL_WIDTH_WRITES = 1 << 13
+_FULL_WIDTH_WRITES = bits.FULL_WIDTH_WRITE.mask
 _VERSION_LIMIT = 2
 _FIXED_LIMIT = 3
 _INTEL_LIMIT = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcpuid.cpuid import CpuidTable, CpuidWord
+from vcpuid.cpuid import Bit, CpuidTable, xfeatures
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.caps import loaded
 from vcpuid.kvm.lookup import find
@@ -10,7 +10,7 @@ from vcpuid.params import Params, read
 from vcpuid.releases import Release
 from vcpuid.setup import Setup
 
-DYNAMIC_XFEATURES = 1 << 18
+DYNAMIC_XFEATURES = xfeatures.TILE_DATA
 """XFEATURE_MASK_USER_DYNAMIC of Linux arch/x86/include/asm/fpu/xstate.h: AMX's tile data."""
 
 _NOTHING = CpuidTable()
@@ -57,13 +57,13 @@ class KvmBelow:
             return 0
         return DYNAMIC_XFEATURES if self._host is None else offered_xcr0(self._cpuid(_NOTHING))
 
-    def runs_with(self, flag: str, word: CpuidWord, mask: int) -> bool:
+    def runs_with(self, flag: str, bit: Bit) -> bool:
         """Whether Linux runs the host with a feature: by /proc/cpuinfo, else by CPUID, else by what KVM supports."""
         if self._host is None:
             return True
         if "flags" in self._host.cpuinfo:
             return flag in self._host.cpuinfo["flags"].split()
-        return bool(self._cpuid(_NOTHING).word(word) & mask)
+        return self._cpuid(_NOTHING).has(bit)
 
     def xsave_layout(self, table: CpuidTable) -> CpuidTable:
         """The table whose leaf 0xD tells the sizes of XSAVE's states; the guest's own where the host is not known."""

@@ -6,9 +6,9 @@ arch/x86/kvm/cpuid.c.
 
 from __future__ import annotations
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Register, vendors
-from vcpuid.kvm import cr4 as cr4_bits
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Register, bits, vendors, xfeatures
 from vcpuid.kvm import vcpu_rules as rules
+from vcpuid.kvm.cr4 import CR4_OSXSAVE, CR4_PKE
 from vcpuid.kvm.lookup import find, signature_base, word_index, xen_time, xen_time_leaf
 from vcpuid.kvm.vcpu_host import KvmBelow, offered_xcr0
 from vcpuid.kvm.vcpu_state import VcpuState
@@ -16,11 +16,10 @@ from vcpuid.kvm.xsave import area_size
 from vcpuid.reasons import Ledger, Result, Rule, Unrecorded
 from vcpuid.reasons.lazy import LazySequence
 
-_OSXSAVE, _MWAIT, _APIC = 1 << 27, 1 << 3, 1 << 9
-_OSPKE = 1 << 4
-_PV_UNHALT = 1 << 7
-_X87_AND_SSE = 3
-_XSAVEC_OR_XSAVES = 1 << 1 | 1 << 3
+_OSXSAVE, _MWAIT, _APIC = bits.OSXSAVE.mask, bits.MWAIT.mask, bits.APIC.mask
+_OSPKE = bits.OSPKE.mask
+_PV_UNHALT = bits.KVM_FEATURE_PV_UNHALT.mask
+_XSAVEC_OR_XSAVES = bits.XSAVEC.mask | bits.XSAVES.mask
 
 
 def renew(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuState, *, first: bool) -> Result:
@@ -37,13 +36,13 @@ def _renewed(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: Vcp
     edit = _Edit(table, ledger)
     always = host.release >= (6, 18)  # older kernels let these two be where the host lacks the feature
     leaf1 = find(table, 1)
-    if always or host.runs_with("xsave", CpuidWord(1, 0, "ecx"), 1 << 26):
-        edit.follow(leaf1, "ecx", _OSXSAVE, bool(cr4 & cr4_bits.OSXSAVE), rules.OSXSAVE)
+    if always or host.runs_with("xsave", bits.XSAVE):
+        edit.follow(leaf1, "ecx", _OSXSAVE, bool(cr4 & CR4_OSXSAVE), rules.OSXSAVE)
     edit.follow(leaf1, "edx", _APIC, apic, rules.APIC)
     if not state.mwait_quirk:
         edit.follow(leaf1, "ecx", _MWAIT, state.mwait_enabled, rules.MWAIT)
-    if always or host.runs_with("pku", CpuidWord(7, 0, "ecx"), 1 << 3):
-        edit.follow(find(table, 7, 0), "ecx", _OSPKE, bool(cr4 & cr4_bits.PKE), rules.OSPKE)
+    if always or host.runs_with("pku", bits.PKU):
+        edit.follow(find(table, 7, 0), "ecx", _OSPKE, bool(cr4 & CR4_PKE), rules.OSPKE)
     _xsave_sizes(edit, table, host, state)
     # Linux 6.1 looks for KVM's leaves in the table before this one: at first there is none, until something makes it look again.
     if state.hlt_in_guest and (host.release > (6, 1) or not first or _looked_again(cr4, apic, state)):
@@ -69,7 +68,7 @@ def _enclave_features(edit: _Edit, table: CpuidTable, host: KvmBelow) -> None:
     entry = find(table, 0x12, 1)
     if entry is not None:
         offered = offered_xcr0(table) & host.xcr0
-        edit.write(entry, "ecx", entry.ecx & offered | _X87_AND_SSE, rules.SGX_XFRM)
+        edit.write(entry, "ecx", entry.ecx & offered | xfeatures.LEGACY, rules.SGX_XFRM)
         edit.write(entry, "edx", entry.edx & offered >> 32, rules.SGX_XFRM)
 
 
@@ -83,7 +82,7 @@ def _xen_time(edit: _Edit, table: CpuidTable, tsc_khz: int) -> None:
 
 def _looked_again(cr4: int, apic: bool, state: VcpuState) -> bool:
     """Whether the vCPU left its reset state in a way that makes KVM write its bits anew."""
-    return bool(cr4 & (cr4_bits.OSXSAVE | cr4_bits.PKE) or not apic or state.xcr0 & ~_X87_AND_SSE or state.xss)
+    return bool(cr4 & (CR4_OSXSAVE | CR4_PKE) or not apic or state.xcr0 & ~xfeatures.LEGACY or state.xss)
 
 
 class _Edit:

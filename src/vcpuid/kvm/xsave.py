@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from vcpuid.cpuid import CpuidTable
+from vcpuid.cpuid import CpuidTable, xfeatures
 
 _LEGACY_AND_HEADER = 576
 _FIRST = 2
 _LAST = 62
-_ALIGNED = 1 << 1
 _U32 = 0xFFFFFFFF
 """KVM adds in 32 bits, which only a broken CPUID overflows."""
 
@@ -23,6 +22,6 @@ def area_size(components: CpuidTable, features: int, *, compacted: bool) -> int:
         if features >> number & 1:
             length, place, flags, _ = components.registers(0xD, number)
             if compacted:
-                place = (size + 63) & ~63 if flags & _ALIGNED else size
+                place = (size + 63) & ~63 if flags & xfeatures.ALIGNED else size
             size = max(size, (place + length) & _U32)
     return size

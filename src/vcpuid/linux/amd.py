@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import bits
 from vcpuid.linux import machine, zen
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
@@ -58,12 +59,12 @@ def early_init(cpu: Cpu) -> None:
     cpu.microcode = (cpu.machine.msr(machine.MICROCODE) or 0) & 0xFFFFFFFF
     if cpu.family >= 0xF:
         cpu.set("K8", K8)
-    if cpu.power >> 8 & 1:
+    if cpu.power & bits.CONSTANT_TSC.mask:
         cpu.set("CONSTANT_TSC", INVARIANT_TSC)
         cpu.set("NONSTOP_TSC", INVARIANT_TSC)
-    if cpu.power >> 12 & 1:
+    if cpu.power & bits.ACC_POWER.mask:
         cpu.set("ACC_POWER", POWER)
-    if cpu.power >> 14 & 1:
+    if cpu.power & bits.RAPL.mask:
         cpu.set("RAPL", POWER)
     cpu.set("SYSCALL32", SYSCALL)
     if cpu.has("APIC") and cpu.family > 0x16:  # older ones tell in PCI configuration space, which is not modelled
@@ -76,7 +77,7 @@ def early_init(cpu: Cpu) -> None:
     if not cpu.has("HYPERVISOR") and not cpu.has("IBPB_BRTYPE"):
         if cpu.family == 0x17 and cpu.has("AMD_IBPB"):
             cpu.force("IBPB_BRTYPE", BRTYPE)
-        elif cpu.family >= 0x19 and (cpu.machine.msr(machine.PRED_CMD) or 0) & machine.SBPB:
+        elif cpu.family >= 0x19 and (cpu.machine.msr(machine.PRED_CMD) or 0) & machine.PRED_CMD_SBPB:
             cpu.force("IBPB_BRTYPE", BRTYPE)
             cpu.force("SBPB", BRTYPE)
 
@@ -175,7 +176,7 @@ def _k8(cpu: Cpu) -> None:
 
 
 def _null_segment(cpu: Cpu) -> None:
-    announced = cpu.extended_level >= 0x80000021 and cpu.leaf(0x80000021).eax >> 6 & 1
+    announced = cpu.extended_level >= 0x80000021 and cpu.leaf(0x80000021).eax & bits.NULL_SEL_CLR_BASE.mask
     measured = not cpu.has("HYPERVISOR") and cpu.family in (0x17, 0x18) and cpu.model >= 0x30  # Zen 2 clears it, and does not say so
     if not announced and not measured:
         cpu.set_bug("NULL_SEG", NULL_SEGMENT)

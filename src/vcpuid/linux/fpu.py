@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import xfeatures
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
@@ -11,18 +12,16 @@ APX_AND_MPX = Rule("linux.xsave.apx-and-mpx", "Leaf 0xD lists APX's state and MP
 COMPACTED = Rule("linux.xsave.compacted", "{cause} saves states in the compacted format", SOURCE)
 ENABLED = Rule("linux.xsave.enabled", "Linux turned CR4.OSXSAVE on", SOURCE)
 
-_FP_SSE, _MPX, _APX = 0b11, 0b11 << 3, 1 << 19
-
 
 def init(cpu: Cpu) -> None:
     """Turn XSAVE on, or off where its leaf makes no sense."""
     if not cpu.has("XSAVE"):
         return
     states = cpu.leaf(0xD).eax
-    if states & _FP_SSE != _FP_SSE:
+    if states & xfeatures.LEGACY != xfeatures.LEGACY:
         cpu.drop("XSAVE", NO_SSE_STATE)
         return
-    if cpu.since("6.18") and states & _APX and states & _MPX:
+    if cpu.since("6.18") and states & xfeatures.APX and states & xfeatures.MPX:
         cpu.drop("XSAVE", APX_AND_MPX)
         return
     for cause in ("XSAVEC", "XSAVES"):

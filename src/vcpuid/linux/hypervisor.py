@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcpuid.cpuid import vendors
+from vcpuid.cpuid import bits, vendors
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
@@ -11,7 +11,7 @@ HYPERV_FREQUENCY = Rule("linux.hyperv.frequency", "Hyper-V tells the TSC's frequ
 HYPERV_INVARIANT = Rule("linux.hyperv.invariant", "Hyper-V promises an invariant TSC", "ms_hyperv_init_platform, cpu/mshyperv.c")
 VMWARE = Rule("linux.vmware.tsc", "VMware keeps the TSC at one rate and in step", "vmware_set_capabilities, cpu/vmware.c")
 
-_KVM_CLOCKSOURCES = 1 << 0 | 1 << 3
+_KVM_CLOCKSOURCES = bits.KVM_FEATURE_CLOCKSOURCE.mask | bits.KVM_FEATURE_CLOCKSOURCE2.mask
 _HYPERV_FREQUENCY_MSRS, _HYPERV_FREQUENCIES_AVAILABLE, _HYPERV_INVARIANT_TSC = 1 << 11, 1 << 8, 1 << 15
 
 _HYPERV_MANDATORY = 1 << 5 | 1 << 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from vcpuid.cpuid import bits
 from vcpuid.cpuid.registers import Entry, vendor_name
 from vcpuid.cpuid.vendors import linux_kind, signature
 from vcpuid.cpuid.words import CpuidWord
@@ -12,8 +13,8 @@ from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.tables import tables
 from vcpuid.reasons import Rule
 
-_LIVE = {CpuidWord(1, 0, "ecx"): 1 << 27, CpuidWord(7, 0, "ecx"): 1 << 4}
-"""OSXSAVE and OSPKE: bits that mirror CR4."""
+_LIVE = {bit.word: bit.mask for bit in (bits.OSXSAVE, bits.OSPKE)}
+"""Bits that mirror CR4."""
 
 
 def read(cpu: Cpu) -> None:
@@ -67,12 +68,12 @@ _VENDOR_RANGES = (0x8086, 0xC000)
 def _scattered(cpu: Cpu) -> None:
     get = cpu.raw.get
     tops = {0: cpu.level, 0x80000000: cpu.leaf(0x80000000).eax}
-    for function, subleaf, register, bits in cpu.tables.scattered:
+    for function, subleaf, register, masks in cpu.tables.scattered:
         base = function & 0xFFFF0000
         entry = get(function, subleaf) if function <= tops[base] <= base | 0xFFFF else None
         value = 0 if entry is None else entry[_FIRST_REGISTER + register]
         if value:
-            for mask, feature in bits:
+            for mask, feature in masks:
                 if value & mask:
                     cpu.set(feature, rules.SCATTERED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import bits
 from vcpuid.linux import machine, vmx
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
@@ -54,7 +55,7 @@ NO_LBR_DEPTH = Rule(
 
 _CONTROLS = ("IBRS", "IBPB", "STIBP", "SPEC_CTRL", "MSR_SPEC_CTRL", "INTEL_STIBP", "SSBD", "SPEC_CTRL_SSBD")
 _NONSTOP_S3 = {0x27, 0x35, 0x4A, 0x75}
-_CORE_CAPS_SPLIT_LOCK = 1 << 5
+_CORE_CAPS_SPLIT_LOCK = bits.MSR_IA32_CORE_CAPS_SPLIT_LOCK_DETECT.mask
 
 
 def early_init(cpu: Cpu) -> None:
@@ -90,7 +91,7 @@ def early_init(cpu: Cpu) -> None:
 
 
 def _time(cpu: Cpu) -> None:
-    if cpu.power >> 8 & 1:
+    if cpu.power & bits.CONSTANT_TSC.mask:
         cpu.set("CONSTANT_TSC", INVARIANT_TSC)
         cpu.set("NONSTOP_TSC", INVARIANT_TSC)
     models = ((0x03, 0x06), (0x0E, 0x3A)) if cpu.since("6.18") else ((0x03, 0xFF), (0x0E, 0xFF))
@@ -131,7 +132,7 @@ def init(cpu: Cpu) -> None:
         cpu.set("PREFER_YMM", PREFER_YMM)
     vmx.feature_control(cpu)
     if cpu.machine.msr(machine.MISC_FEATURES_ENABLES) is not None:
-        if (cpu.machine.msr(machine.PLATFORM_INFO) or 0) >> 31 & 1:
+        if (cpu.machine.msr(machine.PLATFORM_INFO) or 0) & machine.PLATFORM_INFO_CPUID_FAULT:
             cpu.set("CPUID_FAULT", CPUID_FAULT)
         if cpu.family == 6 and cpu.model in (0x57, 0x85) and cpu.machine.option("ring3mwait") != "disable":
             cpu.set("RING3MWAIT", RING3_MWAIT)

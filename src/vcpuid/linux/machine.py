@@ -17,7 +17,7 @@ that, and there is nothing left to do.
 
 from __future__ import annotations
 
-from vcpuid.cpuid import vendors
+from vcpuid.cpuid import bits, vendors
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.params import CMDLINE, MSR, Given, read_msr
 
@@ -40,17 +40,21 @@ RMP_END = 0xC0010133
 AMD_PPIN_CTL = 0xC00102F0
 LS_CFG = 0xC0011020
 
-SBPB = 1 << 7
+PRED_CMD_SBPB = 1 << 7
+PLATFORM_INFO_CPUID_FAULT = 1 << 31
 
 TYPICAL = {
     TEST_CTRL: 0,
     FEAT_CTL: 0x60005,  # locked; VMX outside SMX, SGX and its launch control on
-    PRED_CMD: 1 | SBPB,  # the bits that a write takes: nothing can be read
+    PRED_CMD: 1 | PRED_CMD_SBPB,  # the bits that a write takes: nothing can be read
     PPIN_CTL: 2,
     MICROCODE: 0x7FFFFFFF_7FFFFFFF,  # newer than every revision that Linux knows, in Intel's half and in AMD's
-    PLATFORM_INFO: 1 << 31,  # CPUID can be made to fault
-    CORE_CAPABILITIES: 1 << 5,  # split locks can raise #AC
-    ARCH_CAPABILITIES: 0x2B,  # RDCL_NO, IBRS_ALL, SKIP_L1DFL_VMENTRY, MDS_NO
+    PLATFORM_INFO: PLATFORM_INFO_CPUID_FAULT,
+    CORE_CAPABILITIES: bits.MSR_IA32_CORE_CAPS_SPLIT_LOCK_DETECT.mask,
+    ARCH_CAPABILITIES: bits.ARCH_CAP_RDCL_NO.mask
+    | bits.ARCH_CAP_IBRS_ALL.mask
+    | bits.ARCH_CAP_SKIP_VMENTRY_L1DFLUSH.mask
+    | bits.ARCH_CAP_MDS_NO.mask,
     MISC_FEATURES_ENABLES: 0,
     MISC_ENABLE: 1,  # fast strings on; BTS and PEBS available
     TME_ACTIVATE: 0,  # memory is not encrypted

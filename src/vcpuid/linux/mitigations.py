@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from vcpuid.linux import machine
 from vcpuid.linux.cpu import Cpu
-from vcpuid.linux.vulnerabilities import Caps, arch_capabilities
+from vcpuid.linux.vulnerabilities import ArchCap, arch_capabilities
 from vcpuid.reasons import Rule
 
 
@@ -132,7 +132,7 @@ def _firmware(cpu: Cpu, always_on: bool) -> None:
 
 
 def _branch_history(cpu: Cpu) -> None:
-    alternate_returns = arch_capabilities(cpu) >> 19 & 1
+    alternate_returns = arch_capabilities(cpu) & ArchCap.RRSBA
     if cpu.has("RETPOLINE") and (not alternate_returns or cpu.has("RRSBA_CTRL")):
         return
     if cpu.has("BHI_CTRL"):
@@ -149,7 +149,7 @@ def _return_stack(cpu: Cpu) -> bool:
     if not cpu.has("IBPB_BRTYPE"):
         if cpu.family == 0x17 and cpu.has("AMD_IBPB"):
             cpu.force("IBPB_BRTYPE", SRSO_MICROCODE)
-        elif cpu.family == 0x19 and (cpu.machine.msr(machine.PRED_CMD) or 0) & machine.SBPB:
+        elif cpu.family == 0x19 and (cpu.machine.msr(machine.PRED_CMD) or 0) & machine.PRED_CMD_SBPB:
             cpu.force("SBPB", SRSO_MICROCODE)
             cpu.force("IBPB_BRTYPE", SRSO_MICROCODE)
     if cpu.family < 0x19 and not _has_siblings(cpu):
@@ -178,7 +178,7 @@ def _buffers(cpu: Cpu) -> None:
     caps = arch_capabilities(cpu)
     taa = cpu.has("RTM") and _wanted(cpu, "TAA", "tsx_async_abort")
     mds = _wanted(cpu, "MDS", "mds")
-    registers = bool(caps & Caps.RFDS_CLEAR) and _wanted(cpu, "RFDS", "reg_file_data_sampling")
+    registers = bool(caps & ArchCap.RFDS_CLEAR) and _wanted(cpu, "RFDS", "reg_file_data_sampling")
     mmio = _wanted(cpu, "MMIO_STALE_DATA", "mmio_stale_data")
     if mds or taa or registers or (mmio and (cpu.has_bug("MDS") or (cpu.has_bug("TAA") and cpu.has("RTM")))):
         cpu.force("CLEAR_CPU_BUF", VERW)
@@ -194,6 +194,6 @@ def _buffers(cpu: Cpu) -> None:
 def _others(cpu: Cpu) -> None:
     if cpu.has("IBPB") and _wanted(cpu, "VMSCAPE", "vmscape"):
         cpu.force("IBPB_EXIT_TO_USER", VMSCAPE)
-    microcode = arch_capabilities(cpu) & Caps.GDS_CTRL
+    microcode = arch_capabilities(cpu) & ArchCap.GDS_CTRL
     if cpu.has_bug("GDS") and not microcode and cpu.machine.option("gather_data_sampling") == "force":
         cpu.drop("AVX", GDS)

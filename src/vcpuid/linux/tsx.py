@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.linux.cpu import Cpu
-from vcpuid.linux.vulnerabilities import Caps, arch_capabilities
+from vcpuid.linux.vulnerabilities import ArchCap, arch_capabilities
 from vcpuid.reasons import Rule
 
 SOURCE = "tsx_init, cpu/tsx.c"
@@ -19,7 +19,7 @@ def init(cpu: Cpu) -> None:
         cpu.drop("RTM", ALWAYS_ABORTS, "RTM_ALWAYS_ABORT")
         cpu.drop("HLE", ALWAYS_ABORTS, "RTM_ALWAYS_ABORT")
         return
-    if not arch_capabilities(cpu) & Caps.TSX_CTRL:
+    if not arch_capabilities(cpu) & ArchCap.TSX_CTRL:
         return
     cpu.force("MSR_TSX_CTRL", CONTROL)
     wanted = cpu.machine.option("tsx")

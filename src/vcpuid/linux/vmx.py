@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import bits
 from vcpuid.linux import machine
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
@@ -15,12 +16,16 @@ SGX_OFF = Rule("linux.feat-ctl.sgx-off", "FEAT_CTL is locked with SGX off, or no
 SGX_LC_OFF = Rule("linux.feat-ctl.sgx-lc-off", "FEAT_CTL is locked with SGX launch control off", SOURCE, ENABLE)
 CAPABILITY = Rule("linux.vmx-capability", "The VMX capability MSRs report it", "init_vmx_capabilities, cpu/feat_ctl.c")
 
-_LOCKED, _VMX_OUTSIDE_SMX, _SGX_LC, _SGX = 1, 1 << 2, 1 << 17, 1 << 18
+_LOCKED, _VMX_OUTSIDE_SMX, _CONTROL_SGX_LC, _CONTROL_SGX = 1, 1 << 2, 1 << 17, 1 << 18
+"""Bits of IA32_FEAT_CTL."""
 
 MISC, PRIMARY, SECONDARY, TERTIARY_LOW, TERTIARY_HIGH = range(5)
-_VIRTUAL_TPR = 1 << 21
-_APIC_ACCESSES, _EPT, _APIC_REGISTERS, _INTR_DELIVERY = 1 << 0, 1 << 1, 1 << 8, 1 << 9
-_VIRTUAL_NMIS, _POSTED_INTR, _FLEXPRIORITY, _APICV, _EPT_AD = 1 << 5, 1 << 7, 1 << 24, 1 << 25, 1 << 18
+_VIRTUAL_TPR = bits.VMX_FEATURE_VIRTUAL_TPR.mask
+_APIC_ACCESSES, _EPT = bits.VMX_FEATURE_VIRT_APIC_ACCESSES.mask, bits.VMX_FEATURE_EPT.mask
+_APIC_REGISTERS, _INTR_DELIVERY = bits.VMX_FEATURE_APIC_REGISTER_VIRT.mask, bits.VMX_FEATURE_VIRT_INTR_DELIVERY.mask
+_VIRTUAL_NMIS, _POSTED_INTR = bits.VMX_FEATURE_VIRTUAL_NMIS.mask, bits.VMX_FEATURE_POSTED_INTR.mask
+_EPT_AD, _FLEXPRIORITY, _APICV = 1 << 18, 1 << 24, 1 << 25
+"""Of the word MISC, whose lower half are the pin-based controls: bits that are Linux' own (asm/vmxfeatures.h)."""
 _EPT_BITS = {0: 17, 21: 18, 17: 19, 7: 20}
 """Bits of IA32_VMX_EPT_VPID_CAP and the bits of the word MISC that Linux keeps them in: execute-only, A/D, 1 GB pages, 5 levels."""
 
@@ -35,16 +40,16 @@ def feature_control(cpu: Cpu) -> None:
     for_kvm = cpu.has("SGX") and cpu.has("VMX")
     for_driver = cpu.has("SGX") and cpu.has("SGX_LC")
     if not control & _LOCKED:
-        control = _LOCKED | _VMX_OUTSIDE_SMX * cpu.has("VMX") | _SGX * (for_kvm or for_driver) | _SGX_LC * for_driver
+        control = _LOCKED | _VMX_OUTSIDE_SMX * cpu.has("VMX") | _CONTROL_SGX * (for_kvm or for_driver) | _CONTROL_SGX_LC * for_driver
     cpu.set("MSR_IA32_FEAT_CTL", PRESENT)
     if cpu.has("VMX"):
         if control & _VMX_OUTSIDE_SMX:
             _capabilities(cpu)
         else:
             cpu.clear("VMX", VMX_OFF)
-    if not control & _SGX:
+    if not control & _CONTROL_SGX:
         cpu.clear("SGX", SGX_OFF)
-    elif not control & _SGX_LC and for_driver:
+    elif not control & _CONTROL_SGX_LC and for_driver:
         cpu.clear("SGX_LC" if for_kvm and cpu.has("VMX") else "SGX", SGX_LC_OFF)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from vcpuid.cpuid import bits
 from vcpuid.linux import machine
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
@@ -17,29 +18,30 @@ SOURCE = "cpu_set_bug_bits, cpu/common.c"
 IMMUNE_TO_NOTHING: frozenset[str] = frozenset()
 
 
-class Caps:
-    """Bits of IA32_ARCH_CAPABILITIES (asm/msr-index.h)."""
+class ArchCap:
+    """ARCH_CAP_*, the bits of IA32_ARCH_CAPABILITIES that Linux asks for."""
 
-    RDCL_NO = 1 << 0
-    IBRS_ALL = 1 << 1
-    RSBA = 1 << 2
-    SSB_NO = 1 << 4
-    MDS_NO = 1 << 5
-    PSCHANGE_MC_NO = 1 << 6
-    TSX_CTRL = 1 << 7
-    TAA_NO = 1 << 8
-    SBDR_SSDP_NO = 1 << 13
-    FBSDP_NO = 1 << 14
-    PSDP_NO = 1 << 15
-    PBRSB_NO = 1 << 24
-    GDS_CTRL = 1 << 25
-    GDS_NO = 1 << 26
-    RFDS_NO = 1 << 27
-    RFDS_CLEAR = 1 << 28
-    ITS_NO = 1 << 62
+    RDCL_NO = bits.ARCH_CAP_RDCL_NO.mask
+    IBRS_ALL = bits.ARCH_CAP_IBRS_ALL.mask
+    RSBA = bits.ARCH_CAP_RSBA.mask
+    SSB_NO = bits.ARCH_CAP_SSB_NO.mask
+    MDS_NO = bits.ARCH_CAP_MDS_NO.mask
+    PSCHANGE_MC_NO = bits.ARCH_CAP_PSCHANGE_MC_NO.mask
+    TSX_CTRL = bits.ARCH_CAP_TSX_CTRL_MSR.mask
+    TAA_NO = bits.ARCH_CAP_TAA_NO.mask
+    SBDR_SSDP_NO = bits.ARCH_CAP_SBDR_SSDP_NO.mask
+    FBSDP_NO = bits.ARCH_CAP_FBSDP_NO.mask
+    PSDP_NO = bits.ARCH_CAP_PSDP_NO.mask
+    RRSBA = bits.ARCH_CAP_RRSBA.mask
+    PBRSB_NO = bits.ARCH_CAP_PBRSB_NO.mask
+    GDS_CTRL = bits.ARCH_CAP_GDS_CTRL.mask
+    GDS_NO = bits.ARCH_CAP_GDS_NO.mask
+    RFDS_NO = bits.ARCH_CAP_RFDS_NO.mask
+    RFDS_CLEAR = bits.ARCH_CAP_RFDS_CLEAR.mask
+    ITS_NO = bits.ARCH_CAP_ITS_NO.mask
 
 
-MMIO_IMMUNE = Caps.SBDR_SSDP_NO | Caps.FBSDP_NO | Caps.PSDP_NO
+MMIO_IMMUNE = ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO
 
 
 class View(NamedTuple):
@@ -74,7 +76,7 @@ LISTED = "The model is on the list of affected ones"
 
 FIRST = (
     bug("OLD_MICROCODE", "A newer microcode than this is known for the model", lambda v: _old_microcode(v.cpu), since="6.18"),
-    bug("ITLB_MULTIHIT", NO_LIST, lambda v: v.not_immune("NO_ITLB_MULTIHIT", Caps.PSCHANGE_MC_NO)),
+    bug("ITLB_MULTIHIT", NO_LIST, lambda v: v.not_immune("NO_ITLB_MULTIHIT", ArchCap.PSCHANGE_MC_NO)),
 )
 """What is looked at even where a processor does not speculate."""
 
@@ -85,17 +87,17 @@ SPECULATING = (
     bug(
         "SPEC_STORE_BYPASS",
         "Neither the model, nor CPUID, nor ARCH_CAPABILITIES says that loads do not pass older stores",
-        lambda v: v.not_immune("NO_SSB", Caps.SSB_NO) and not v.cpu.has("AMD_SSB_NO"),
+        lambda v: v.not_immune("NO_SSB", ArchCap.SSB_NO) and not v.cpu.has("AMD_SSB_NO"),
     ),
 )
 AFTER_IBRS = (
-    bug("MDS", NO_LIST, lambda v: v.not_immune("NO_MDS", Caps.MDS_NO)),
+    bug("MDS", NO_LIST, lambda v: v.not_immune("NO_MDS", ArchCap.MDS_NO)),
     bug("MSBDS_ONLY", "Of MDS the model has the store buffers' part only", lambda v: v.cpu.has_bug("MDS") and "MSBDS_ONLY" in v.immune),
     bug("SWAPGS", NO_LIST, lambda v: v.not_immune("NO_SWAPGS")),
     bug(
         "TAA",
         "It has TSX, or control over it, and ARCH_CAPABILITIES does not say that asynchronous aborts are harmless",
-        lambda v: not v.caps & Caps.TAA_NO and (v.cpu.has("RTM") or bool(v.caps & Caps.TSX_CTRL)),
+        lambda v: not v.caps & ArchCap.TAA_NO and (v.cpu.has("RTM") or bool(v.caps & ArchCap.TSX_CTRL)),
     ),
     bug(
         "SRBDS",
@@ -112,11 +114,11 @@ AFTER_IBRS = (
     bug(
         "RETBLEED",
         "The model is on the list of affected ones, or ARCH_CAPABILITIES says that returns may use alternate predictions",
-        lambda v: not v.cpu.has("BTC_NO") and ("RETBLEED" in v.affected or bool(v.caps & Caps.RSBA)),
+        lambda v: not v.cpu.has("BTC_NO") and ("RETBLEED" in v.affected or bool(v.caps & ArchCap.RSBA)),
     ),
     bug("SMT_RSB", LISTED, lambda v: "SMT_RSB" in v.affected),
     bug("SRSO", LISTED, lambda v: "SRSO" in v.affected and not v.cpu.has("SRSO_NO")),
-    bug("GDS", LISTED, lambda v: "GDS" in v.affected and not v.caps & Caps.GDS_NO and v.cpu.has("AVX")),
+    bug("GDS", LISTED, lambda v: "GDS" in v.affected and not v.caps & ArchCap.GDS_NO and v.cpu.has("AVX")),
     bug("RFDS", "The model is on the list of affected ones, or ARCH_CAPABILITIES offers to clear registers", lambda v: _rfds(v)),
     bug(
         "BHI",
@@ -130,14 +132,14 @@ AFTER_IBRS = (
     bug("VMSCAPE", LISTED, lambda v: "VMSCAPE" in v.affected and not v.cpu.has("HYPERVISOR")),
 )
 LAST = (
-    bug("CPU_MELTDOWN", NO_LIST, lambda v: v.not_immune("NO_MELTDOWN", Caps.RDCL_NO)),
+    bug("CPU_MELTDOWN", NO_LIST, lambda v: v.not_immune("NO_MELTDOWN", ArchCap.RDCL_NO)),
     bug("L1TF", NO_LIST, lambda v: v.cpu.has_bug("CPU_MELTDOWN") and "NO_L1TF" not in v.immune),
 )
 IBRS_ENHANCED = Rule("linux.ibrs-enhanced", "ARCH_CAPABILITIES announces enhanced IBRS, or CPUID automatic IBRS", SOURCE)
 PBRSB = bug(
     "EIBRS_PBRSB",
     "Enhanced IBRS lets returns after a VM exit use old predictions",
-    lambda v: v.not_immune("NO_EIBRS_PBRSB", Caps.PBRSB_NO),
+    lambda v: v.not_immune("NO_EIBRS_PBRSB", ArchCap.PBRSB_NO),
 )
 
 
@@ -151,7 +153,7 @@ def mark(cpu: Cpu) -> None:
         return
     _set(view, SPECULATING)
     automatic = cpu.has("AUTOIBRS") and not (cpu.has("SEV_SNP") and cpu.since("6.12"))
-    if caps & Caps.IBRS_ALL or automatic:
+    if caps & ArchCap.IBRS_ALL or automatic:
         cpu.force("IBRS_ENHANCED", IBRS_ENHANCED)
         _set(view, (PBRSB,))
     _set(view, AFTER_IBRS)
@@ -178,15 +180,15 @@ def _old_microcode(cpu: Cpu) -> bool:
 
 def _rfds(view: View) -> bool:
     cpu, caps = view.cpu, view.caps
-    if caps & (Caps.RFDS_NO | Caps.RFDS_CLEAR):
-        return not caps & Caps.RFDS_NO
+    if caps & (ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR):
+        return not caps & ArchCap.RFDS_NO
     only_big_cores = cpu.since("7.3") and cpu.model in (0x97, 0xB7) and cpu.core_type != "atom" and not cpu.has("HYBRID_CPU")
     return "RFDS" in view.affected and not only_big_cores
 
 
 def _its(view: View) -> bool:
     cpu = view.cpu
-    if view.caps & Caps.ITS_NO or cpu.vendor != "intel" or cpu.has("BHI_CTRL"):
+    if view.caps & ArchCap.ITS_NO or cpu.vendor != "intel" or cpu.has("BHI_CTRL"):
         return False
     return cpu.has("HYPERVISOR") or "ITS" in view.affected
 

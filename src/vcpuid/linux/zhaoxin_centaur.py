@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import bits
 from vcpuid.linux import vmx
 from vcpuid.linux.cpu import Cpu
 from vcpuid.linux.intel import has_perfmon
@@ -21,7 +22,7 @@ def early_init(cpu: Cpu) -> None:
     if _modern(cpu):
         cpu.set("CONSTANT_TSC", CONSTANT_TSC)
     cpu.set("SYSENTER32", SYSENTER)
-    if cpu.power >> 8 & 1:
+    if cpu.power & bits.CONSTANT_TSC.mask:
         cpu.set("CONSTANT_TSC", INVARIANT_TSC)
         cpu.set("NONSTOP_TSC", INVARIANT_TSC)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from vcpuid import kvm, linux
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
@@ -26,8 +26,6 @@ _LINUX = "Linux {}'s boot_cpu_data"
 
 PLAIN_CONTROLS = {0x48D: 0x481, 0x48E: 0x482, 0x48F: 0x483, 0x490: 0x484}
 """VMX's "true" controls, which QEMU sets, and the plain ones that KVM answers likewise (vmx_get_vmx_msr, arch/x86/kvm/vmx/nested.c)."""
-
-VMX, SVM = CpuidWord(1, 0, "ecx"), CpuidWord(0x80000001, 0, "ecx")
 
 
 class VcpuReading(Protocol):
@@ -167,7 +165,7 @@ def _kvm_remarks(setup: Setup) -> Iterator[str]:
         yield f"this host's KVM runs on {module}, which is not one of Linux's own vendor modules: where it was asked, its answers hold"
     if names := overruled(setup):
         yield f"{', '.join(names)}: this host's KVM was asked as it ran, and what it answered holds; a what-if models it with these instead"
-    if host.supported is None and host.raw and not (host.raw.word(VMX) & 1 << 5 or host.raw.word(SVM) & 1 << 2):
+    if host.supported is None and host.raw and not (host.raw.has(bits.VMX) or host.raw.has(bits.SVM)):
         yield "this processor reports neither VMX nor SVM: KVM's part is what it would be if KVM could run here"
 
 

@@ -13,15 +13,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vcpuid.cpuid import xfeatures
 from vcpuid.cpuid.names import find
 from vcpuid.errors import InputError
 
-OSXSAVE, CR4_FSGSBASE, CR4_PKE, EFER_SVME = 1 << 18, 1 << 16, 1 << 22, 1 << 12
-AMX_DATA = 1 << 18
+CR4_OSXSAVE, CR4_FSGSBASE, CR4_PKE, EFER_SVME = 1 << 18, 1 << 16, 1 << 22, 1 << 12
+AMX_DATA = xfeatures.TILE_DATA
 """The component of XCR0 that Linux gives a process or a guest on request only (tile data)."""
 
 
-_NAMES = {OSXSAVE: "CR4.OSXSAVE", CR4_FSGSBASE: "CR4.FSGSBASE", CR4_PKE: "CR4.PKE", EFER_SVME: "EFER.SVME"}
+_NAMES = {CR4_OSXSAVE: "CR4.OSXSAVE", CR4_FSGSBASE: "CR4.FSGSBASE", CR4_PKE: "CR4.PKE", EFER_SVME: "EFER.SVME"}
 
 
 class Needs(NamedTuple):
@@ -38,8 +39,11 @@ class Needs(NamedTuple):
 
 
 NOTHING = Needs()
-XSAVE = Needs(cr4=OSXSAVE)
-AVX, AVX512, AMX, LWP = (Needs(xcr0, OSXSAVE) for xcr0 in (0x7, 0xE7, 0x60003, 1 << 62 | 7))
+XSAVE = Needs(cr4=CR4_OSXSAVE)
+_AVX = xfeatures.LEGACY | xfeatures.AVX
+AVX, AVX512, AMX, LWP = (
+    Needs(states, CR4_OSXSAVE) for states in (_AVX, _AVX | xfeatures.AVX512, xfeatures.LEGACY | xfeatures.AMX, _AVX | xfeatures.LWP)
+)  # fmt: skip
 FSGSBASE, PKE, SVME = Needs(cr4=CR4_FSGSBASE), Needs(cr4=CR4_PKE), Needs(efer=EFER_SVME)
 
 

@@ -6,10 +6,11 @@ import signal
 import struct
 from collections.abc import Iterable
 
+from vcpuid.cpuid import bits
 from vcpuid.errors import UnavailableError
 from vcpuid.live.instruction import instruction as cpuid_instruction
 from vcpuid.probe.advertised import Seen, advertises, places
-from vcpuid.probe.instructions import AMX_DATA, CR4_FSGSBASE, CR4_PKE, INSTRUCTIONS, OSXSAVE, Instruction, Needs
+from vcpuid.probe.instructions import AMX_DATA, CR4_FSGSBASE, CR4_OSXSAVE, CR4_PKE, INSTRUCTIONS, Instruction, Needs
 from vcpuid.probe.outcome import CANNOT_ENABLE, CANNOT_TELL, HANGS, Outcome, feature_name, judge
 
 _XGETBV = bytes.fromhex("0f 01 d0")
@@ -41,7 +42,7 @@ def _outcome(instruction: Instruction, answer: str, seen: Seen, xcr0: int, permi
 
 def _lacking(needs: Needs, seen: Seen, xcr0: int, permitted: bool) -> str:
     """Say what Linux has not switched on for us, empty where all is there."""
-    if needs.cr4 & OSXSAVE and not seen[1, 0].ecx >> 27 & 1:
+    if needs.cr4 & CR4_OSXSAVE and not seen[1, 0].ecx & bits.OSXSAVE.mask:
         return "this kernel has not set CR4.OSXSAVE"
     if needs.xcr0 & ~xcr0:
         return f"this kernel has set XCR0 to {xcr0:#x}, not {needs.xcr0:#x}"
@@ -49,7 +50,7 @@ def _lacking(needs: Needs, seen: Seen, xcr0: int, permitted: bool) -> str:
         return "this kernel does not permit the process AMX's tiles"
     if needs.cr4 & CR4_FSGSBASE and not _hwcap2() & _HWCAP2_FSGSBASE:
         return "this kernel has not set CR4.FSGSBASE"
-    if needs.cr4 & CR4_PKE and not seen[7, 0].ecx >> 4 & 1:
+    if needs.cr4 & CR4_PKE and not seen[7, 0].ecx & bits.OSPKE.mask:
         return "this kernel has not set CR4.PKE"
     return ""
 

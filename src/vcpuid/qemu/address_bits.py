@@ -6,12 +6,13 @@ QEMU, target/i386/host-cpu.c (host_cpu_adjust_phys_bits), target/i386/kvm/kvm-cp
 
 from __future__ import annotations
 
+from vcpuid.cpuid import bits
 from vcpuid.errors import QemuError
 from vcpuid.kvm.answers import Answers
 from vcpuid.qemu import messages
 from vcpuid.qemu.draft import Draft
 
-_LM, _PSE36, _PAE = 1 << 29, 1 << 17, 1 << 6
+_LM, _PSE36, _PAE = bits.LM.mask, bits.PSE36.mask, bits.PAE.mask
 _MAX, _MIN, _TCG = 52, 32, 40
 """Most and least bits that QEMU takes, and how many a CPU has where nobody says."""
 _UNSET = 0xFFFFFFFF

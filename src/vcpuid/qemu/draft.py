@@ -5,11 +5,11 @@ QEMU, target/i386/cpu.c: X86CPU, x86_cpu_set_bit_prop, mark_unavailable_features
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from vcpuid.cpuid.words import Bit
+from vcpuid.cpuid.words import Bit, positions
 from vcpuid.qemu.catalog import Catalog, Flag, Machine
 from vcpuid.qemu.hyperv import HyperV
 from vcpuid.qemu.maker import Maker
@@ -74,12 +74,4 @@ class Draft(Maker):
             self.take(name, mask, rule, cause)
         self.filtered[name] = self.filtered.get(name, 0) | mask
         if message is not None:
-            self.warnings += [message(feature=self.catalog.describe(name, bit)) for bit in bits(mask)]
-
-
-def bits(mask: int) -> Iterable[int]:
-    """Yield the positions of a mask's bits, lowest first."""
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
+            self.warnings += [message(feature=self.catalog.describe(name, bit)) for bit in positions(mask)]

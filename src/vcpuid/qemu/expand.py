@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from typing import NamedTuple
 
+from vcpuid.cpuid import bits, xfeatures
 from vcpuid.cpuid.words import Bit, CpuidWord
 from vcpuid.qemu import messages
 from vcpuid.qemu.catalog import Catalog, Dependency
@@ -47,14 +48,14 @@ COMPONENTS = Rule(
     "x86_cpu_enable_xsave_components, target/i386/cpu.c",
 )  # fmt: skip
 
-INTEL_PT, SGX = 1 << 25, 1 << 2
+INTEL_PT, SGX = bits.INTEL_PT.mask, bits.SGX.mask
 """FEAT_7_0_EBX."""
-_AVX10, _APX, _MPX, _ARCH_LBR = 1 << 19, 1 << 21, 1 << 14, 1 << 19
-_HT, _CMP_LEGACY, _PDCM, _XSAVE, _SVM = 1 << 28, 1 << 1, 1 << 15, 1 << 26, 1 << 2
-_ARCH_CAPABILITIES, _INVTSC = 1 << 29, 1 << 8
-_XSAVES = 1 << 3
-_LEGACY_COMPONENTS = 0b11
-_SUPERVISOR_COMPONENTS = 1 << 11 | 1 << 12 | 1 << 15  # CET of user and supervisor mode, last branch records
+_AVX10, _APX, _MPX, _ARCH_LBR = bits.AVX10.mask, bits.APX.mask, bits.MPX.mask, bits.ARCH_LBR.mask
+_HT, _CMP_LEGACY, _PDCM, _XSAVE, _SVM = bits.HT.mask, bits.CMP_LEGACY.mask, bits.PDCM.mask, bits.XSAVE.mask, bits.SVM.mask
+_ARCH_CAPABILITIES, _INVTSC = bits.ARCH_CAPABILITIES.mask, bits.CONSTANT_TSC.mask
+_XSAVES = bits.XSAVES.mask
+_SUPERVISOR_COMPONENTS = xfeatures.CET | xfeatures.LBR
+"""All that QEMU knows of IA32_XSS."""
 _UNSET = 0xFFFFFFFF
 
 _LEVEL_WORDS = (
@@ -89,9 +90,8 @@ def expand(draft: Draft, shape: Shape) -> None:
             draft.take("FEAT_7_0_EDX", _ARCH_LBR, NO_PMU)
     _depend(draft)
     if number >= (11, 1) and draft.has("FEAT_7_0_EBX", _MPX) and draft.has("FEAT_7_1_EDX", _APX):
-        mpx, apx = Bit(draft.catalog.by_name["FEAT_7_0_EBX"].word, 14), Bit(draft.catalog.by_name["FEAT_7_1_EDX"].word, 21)
-        draft.refuse("FEAT_7_0_EBX", _MPX, CONFLICT, partial(messages.CONFLICTS, other="APX"), apx)
-        draft.refuse("FEAT_7_1_EDX", _APX, CONFLICT, partial(messages.CONFLICTS, other="MPX"), mpx)
+        draft.refuse("FEAT_7_0_EBX", _MPX, CONFLICT, partial(messages.CONFLICTS, other="APX"), bits.APX)
+        draft.refuse("FEAT_7_1_EDX", _APX, CONFLICT, partial(messages.CONFLICTS, other="MPX"), bits.MPX)
     if not draft.props["kvm"]:
         draft.take("FEAT_KVM", _UNSET, KVM_HIDDEN)
     _components(draft)
@@ -151,7 +151,7 @@ def _depend(draft: Draft) -> None:
 def _components(draft: Draft) -> None:
     """Settle the XSAVE components: those of features in force that KVM has (x86_cpu_enable_xsave_components, x86_cpu_init_xsave)."""
     supported, number, found = draft.supported.words, draft.catalog.number, 0
-    known = supported["FEAT_XSAVE_XCR0_LO"] | _LEGACY_COMPONENTS
+    known = supported["FEAT_XSAVE_XCR0_LO"] | xfeatures.LEGACY
     if number >= (10, 1):
         known |= supported["FEAT_XSAVE_XSS_LO"]
     if draft.has("FEAT_1_ECX", _XSAVE):
@@ -194,7 +194,7 @@ def _levels(draft: Draft, shape: Shape) -> None:
             if props.get("x-intel-pt-auto-level", True):
                 least[0] = max(least[0], 0x14)
             elif least[0] < 0x14:
-                draft.refuse("FEAT_7_0_EBX", INTEL_PT, DEPENDENCY, messages.PT_NEEDS_LEVEL, Bit(CpuidWord(7, 0, "ebx"), 25))
+                draft.refuse("FEAT_7_0_EBX", INTEL_PT, DEPENDENCY, messages.PT_NEEDS_LEVEL, bits.INTEL_PT)
         if (shape.extended or props.get("x-force-cpuid-0x1f")) and (draft.is_intel or not props["x-vendor-cpuid-only"]):
             least[0] = max(least[0], 0x1F)
         if draft.has("FEAT_7_1_EDX", _AVX10):

@@ -5,6 +5,7 @@ QEMU, target/i386/cpu.c, x86_cpu_filter_features and mark_unavailable_features.
 
 from __future__ import annotations
 
+from vcpuid.cpuid import bits
 from vcpuid.qemu import messages
 from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.expand import INTEL_PT
@@ -18,8 +19,7 @@ NOT_SUPPORTED = Rule(
 )  # fmt: skip
 PROCESSOR_TRACE = Rule("qemu.filter.processor-trace", "the host's Processor Trace lacks what QEMU's fixed one has", _FILTER)
 
-_AVX10 = 1 << 19
-_LIP = 1 << 31
+_AVX10, _LIP = bits.AVX10.mask, bits.INTEL_PT_LIP.mask
 
 # The one Processor Trace that QEMU offers, leaf 0x14 (INTEL_PT_* of target/i386/cpu.c).
 _PT_EBX, _PT_ECX, _PT_MTC, _PT_RANGES, _PT_CYCLES_AND_PSB = 0xF, 0x7, 0x0249 << 16, 2, 0x003F << 16 | 0x1FFF

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vcpuid.cpuid import bits
 from vcpuid.cpuid.registers import vendor_name
 from vcpuid.cpuid.vendors import INTEL
 from vcpuid.errors import QemuError
@@ -12,7 +13,7 @@ from vcpuid.qemu.hyperv import HyperV
 from vcpuid.qemu.leaves import Cpu
 from vcpuid.qemu.topology import Topology
 
-MCE_AND_MCA = 1 << 7 | 1 << 14
+MCE_AND_MCA = bits.MCE.mask | bits.MCA.mask
 """FEAT_1_EDX: with both, from family 6 on, QEMU sets up machine checks."""
 
 

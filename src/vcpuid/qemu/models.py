@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 
 from vcpuid.cpuid.registers import Snapshot
+from vcpuid.cpuid.words import positions
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.params import Given
 from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.qemu.catalog import machine as find_machine
-from vcpuid.qemu.draft import bits
 from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.plan import plan
@@ -74,7 +74,7 @@ def _names(tables: Catalog, filtered: Mapping[str, int]) -> tuple[str, ...]:
     users = _component_users(tables)
     names = []
     for word in tables.words:
-        for position in bits(filtered.get(word.name, 0)):
+        for position in positions(filtered.get(word.name, 0)):
             component = position + 32 if word.name == "FEAT_XSAVE_XCR0_HI" else position
             known = users.get(component) if word.name.startswith("FEAT_XSAVE_XCR0") else None
             names.append(known or word.names.get(position, ""))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vcpuid.cpuid import vendors
+from vcpuid.cpuid import bits, vendors
 from vcpuid.cpuid.registers import Snapshot, brand_string
 from vcpuid.errors import QemuError
 from vcpuid.kvm.answers import Answers, kvm_says
@@ -30,7 +30,7 @@ from vcpuid.setup import Setup, settled
 AMD_COPY = Rule("qemu.realize.amd-aliases", "AMD repeats these bits of leaf 1, so QEMU copies them", "x86_cpu_realizefn, target/i386/cpu.c")
 LBR_FORMAT = Rule("qemu.realize.lbr-fmt", "the property lbr-fmt names the format", "x86_cpu_realizefn, target/i386/cpu.c")
 
-_TOPOEXT = 1 << 22
+_TOPOEXT = bits.TOPOEXT.mask
 _LBR_FORMAT = 0x3F
 _PMU_VENDORS = (vendors.INTEL, vendors.CENTAUR, vendors.ZHAOXIN), (vendors.AMD,)
 """Vendors with one kind of performance monitoring unit each."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+from vcpuid.cpuid import bits
 from vcpuid.cpuid.registers import CpuidTable, Registers
 from vcpuid.cpuid.vendors import INTEL
 from vcpuid.cpuid.words import MsrWord
@@ -36,30 +37,39 @@ NO_SGX = Rule("qemu.supported.no-sgx", "this machine type has no SGX", _WORD, si
 AMD_ALIASES = 0x0183F3FF
 """Bits of 0x80000001 EDX that repeat leaf 1 EDX (CPUID_EXT2_AMD_ALIASES)."""
 
-_MTRR_PAT_MCE_MCA, _HT = 1 << 12 | 1 << 16 | 1 << 7 | 1 << 14, 1 << 28
-_HYPERVISOR, _TSC_DEADLINE = 1 << 31, 1 << 24
-_RTM_HLE = 1 << 11 | 1 << 4
-_SGX, _SGX_LC = 1 << 2, 1 << 30
+_MTRR_PAT_MCE_MCA = bits.MTRR.mask | bits.PAT.mask | bits.MCE.mask | bits.MCA.mask
+_RTM_HLE = bits.RTM.mask | bits.HLE.mask
+_SGX, _SGX_LC = bits.SGX.mask, bits.SGX_LC.mask
 _ARCH_CAPABILITIES = 0x10A
-_NOT_VULNERABLE = 1 << 5 | 1 << 8 | 1 << 13 | 1 << 14 | 1 << 15  # MDS, TAA, SBDR/SSDP, FBSDP and PSDP
-_FB_CLEAR = 1 << 17
+_NOT_VULNERABLE = (
+    bits.ARCH_CAP_MDS_NO.mask
+    | bits.ARCH_CAP_TAA_NO.mask
+    | bits.ARCH_CAP_SBDR_SSDP_NO.mask
+    | bits.ARCH_CAP_FBSDP_NO.mask
+    | bits.ARCH_CAP_PSDP_NO.mask
+)
+_FB_CLEAR = bits.ARCH_CAP_FB_CLEAR.mask
 _CONTROL_MSRS = frozenset({0x48B, 0x48D, 0x48E, 0x48F, 0x490})
-_MSI_EXT_DEST_ID = 1 << 15
+_MSI_EXT_DEST_ID = bits.KVM_FEATURE_MSI_EXT_DEST_ID.mask
 
 _ALWAYS = {
     "FEAT_1_EDX": _MTRR_PAT_MCE_MCA,
-    "FEAT_1_ECX": _HYPERVISOR | _TSC_DEADLINE,
-    "FEAT_6_EAX": 1 << 2,  # ARAT: the APIC is emulated
-    "FEAT_8000_0001_ECX": 1 << 22,  # TOPOEXT
-    "FEAT_KVM_HINTS": 1 << 0,
+    "FEAT_1_ECX": bits.HYPERVISOR.mask | bits.TSC_DEADLINE_TIMER.mask,
+    "FEAT_6_EAX": bits.ARAT.mask,  # the APIC is emulated
+    "FEAT_8000_0001_ECX": bits.TOPOEXT.mask,
+    "FEAT_KVM_HINTS": bits.KVM_HINTS_REALTIME.mask,
 }
-_ALWAYS_SINCE_10 = {**_ALWAYS, "FEAT_1_EDX": _MTRR_PAT_MCE_MCA | _HT, "FEAT_8000_0007_EBX": 1 << 0 | 1 << 1}
+_ALWAYS_SINCE_10 = {
+    **_ALWAYS,
+    "FEAT_1_EDX": _MTRR_PAT_MCE_MCA | bits.HT.mask,
+    "FEAT_8000_0007_EBX": bits.OVERFLOW_RECOV.mask | bits.SUCCOR.mask,
+}
 
 _SILICON_SINCE_10 = {
-    "FEAT_7_0_EBX": 1 << 9,  # ERMS
-    "FEAT_7_0_EDX": 1 << 4,  # FSRM
-    "FEAT_7_1_EAX": 1 << 10 | 1 << 11 | 1 << 12,  # FZRM, FSRS, FSRC
-    "FEAT_7_2_EDX": 1 << 5,  # MCDT_NO
+    "FEAT_7_0_EBX": bits.ERMS.mask,
+    "FEAT_7_0_EDX": bits.FSRM.mask,
+    "FEAT_7_1_EAX": bits.FZRM.mask | bits.FSRS.mask | bits.FSRC.mask,
+    "FEAT_7_2_EDX": bits.MCDT_NO.mask,
 }
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vcpuid.cpuid import hypervisor_name, vendors
+from vcpuid.cpuid import bits, hypervisor_name, vendors
 from vcpuid.qemu import hyperv
 from vcpuid.software.cpu import SoftwareCpu
 
 _KVM_BASES = (0x40000100, 0x40000000)
-_OLD_CLOCK, _NEW_CLOCK, _STABLE = 1 << 0, 1 << 3, 1 << 24  # leaf base + 1, EAX
+_CLOCKS = bits.KVM_FEATURE_CLOCKSOURCE.mask | bits.KVM_FEATURE_CLOCKSOURCE2.mask
+_STABLE = bits.KVM_FEATURE_CLOCKSOURCE_STABLE_BIT.mask
 _MANDATORY = 1 << 5 | 1 << 6
 _REFERENCE_COUNTER, _STIMER, _REFERENCE_TSC, _INVARIANT = 1 << 1, 1 << 3, 1 << 9, 1 << 15  # Hyper-V's features, EAX
 
@@ -81,7 +82,7 @@ def _tsc(cpu: SoftwareCpu, on_hyperv: bool) -> Iterator[Clock]:
 
 def _kvm_clock(cpu: SoftwareCpu, base: int) -> Iterator[Clock]:
     features = cpu.table.registers(base + 1).eax
-    if not features & (_OLD_CLOCK | _NEW_CLOCK):
+    if not features & _CLOCKS:
         yield Clock("kvm-clock", None, "CPUID has no kvmclock")
         return
     speed = "read without a system call" if features & _STABLE else "without kvmclock-stable-bit each read is a system call"

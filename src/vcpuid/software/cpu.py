@@ -6,25 +6,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vcpuid import linux
-from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot, vendor_name
+from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot, bits, vendor_name, xfeatures
 from vcpuid.linux import BootCpu
 from vcpuid.releases import KERNELS
 
-_OSXSAVE = 1 << 27  # leaf 1 ECX
-_OSPKE = 1 << 4  # leaf 7 ECX
+_OSXSAVE, _OSPKE = bits.OSXSAVE.mask, bits.OSPKE.mask
 
 # The states that Linux enables for programs, and the flag that each depends on (xsave_cpuid_features, arch/x86/kernel/fpu/xstate.c).
 _STATES = {
-    "FPU": 1 << 0,
-    "XMM": 1 << 1,
-    "AVX": 1 << 2,
-    "MPX": 3 << 3,
-    "AVX512F": 7 << 5,
-    "OSPKE": 1 << 9,
-    "AMX_TILE": 3 << 17,
-    "APX": 1 << 19,
+    "FPU": xfeatures.X87,
+    "XMM": xfeatures.SSE,
+    "AVX": xfeatures.AVX,
+    "MPX": xfeatures.MPX,
+    "AVX512F": xfeatures.AVX512,
+    "OSPKE": xfeatures.PKRU,
+    "AMX_TILE": xfeatures.AMX,
+    "APX": xfeatures.APX,
 }
-_DYNAMIC = 1 << 18
+_DYNAMIC = xfeatures.TILE_DATA
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vcpuid.cpuid import Bit, CpuidTable, CpuidWord
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, bits
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.text import characters
 from vcpuid.cpuid.words import REGISTERS
@@ -30,7 +30,6 @@ from vcpuid.qemu.hyperv import (
 )
 
 SPINLOCKS = "hv-spinlocks"
-_HYPERVISOR = 1 << 31  # leaf 1 ECX
 _HV1 = int.from_bytes(b"Hv#1", "little")
 _BIT_WORDS = tuple(
     CpuidWord(leaf, 0, register)
@@ -68,7 +67,7 @@ class Offer(NamedTuple):
 
 def present(table: CpuidTable) -> bool:
     """Whether a guest finds Hyper-V: the hypervisor bit, and `Hv#1` in leaf 0x40000001. Windows asks for no vendor's name."""
-    return bool(table.registers(1).ecx & _HYPERVISOR) and table.registers(INTERFACE).eax == _HV1
+    return table.has(bits.HYPERVISOR) and table.registers(INTERFACE).eax == _HV1
 
 
 def offered(table: CpuidTable) -> frozenset[str]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from vcpuid import qemu, releases
 from vcpuid.cpuid import Bit, CpuidTable, Word, brand_string
 from vcpuid.cpuid.vendors import signature
+from vcpuid.cpuid.words import positions
 from vcpuid.kvm.answers import Answers
 from vcpuid.qemu.catalog import catalog
-from vcpuid.qemu.draft import bits
 from vcpuid.qemu.guest import make
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.supported import supported
@@ -75,7 +75,7 @@ def _denied(state: CpuState) -> tuple[Bit, ...]:
     if not filtered:
         return ()
     rows = ((row.word, filtered[row.name]) for row in catalog(state.release).words if row.name in filtered)
-    return tuple(Bit(word, position) for word, mask in rows for position in bits(mask))
+    return tuple(Bit(word, position) for word, mask in rows for position in positions(mask))
 
 
 def _available(state: CpuState) -> dict[Word, int]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vcpuid.cpuid import CpuidTable, CpuidWord
+from vcpuid.cpuid import CpuidTable, CpuidWord, bits
 from vcpuid.cpuid.words import REGISTERS, Register
 from vcpuid.kvm.answers import Answers
 from vcpuid.reasons import Decision, Ledger, Rule
@@ -70,18 +70,18 @@ _IDIOMS = (
     _Idiom(SIGNATURE, 0x1, 0, "eax"),
     _Idiom(APIC_ID, 0x1, 0, "ebx", 0xFF000000),
     _Idiom(TOPOLOGY, 0x1, 0, "ebx", 0x00FF0000),
-    _Idiom(TOPOLOGY, 0x1, 0, "edx", 1 << 28),  # HTT: the package has several threads
-    _Idiom(DEADLINE, 0x1, 0, "ecx", 1 << 24),
-    _Idiom(RUNTIME, 0x1, 0, "ecx", 1 << 27),  # OSXSAVE
-    _Idiom(HYPERVISOR, 0x1, 0, "ecx", 1 << 31),
+    _Idiom(TOPOLOGY, 0x1, 0, "edx", bits.HT.mask),  # the package has several threads
+    _Idiom(DEADLINE, 0x1, 0, "ecx", bits.TSC_DEADLINE_TIMER.mask),
+    _Idiom(RUNTIME, 0x1, 0, "ecx", bits.OSXSAVE.mask),
+    _Idiom(HYPERVISOR, 0x1, 0, "ecx", bits.HYPERVISOR.mask),
     *_whole(TOPOLOGY, 0x4),
-    _Idiom(RUNTIME, 0x7, 0, "ecx", 1 << 4),  # OSPKE
+    _Idiom(RUNTIME, 0x7, 0, "ecx", bits.OSPKE.mask),
     *(idiom for leaf in (0xB, 0x1F) for idiom in (*_whole(APIC_ID, leaf, "edx"), *_whole(TOPOLOGY, leaf, "eax", "ebx", "ecx"))),
     *_whole(XSAVE_AREA, 0xD, "ebx", "ecx"),
     _Idiom(RANGE, 0x80000000, 0, "eax"),
     *_whole(VENDOR, 0x80000000, "ebx", "ecx", "edx"),
     _Idiom(SIGNATURE, 0x80000001, 0, "eax"),
-    _Idiom(TOPOLOGY, 0x80000001, 0, "ecx", 1 << 1),  # CMP_LEGACY
+    _Idiom(TOPOLOGY, 0x80000001, 0, "ecx", bits.CMP_LEGACY.mask),
     *(idiom for leaf in (0x80000002, 0x80000003, 0x80000004) for idiom in _whole(BRAND, leaf)),
     _Idiom(TOPOLOGY, 0x80000008, 0, "ecx"),
     *_whole(TOPOLOGY, 0x8000001D),

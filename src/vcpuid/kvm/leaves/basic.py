@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import bits
 from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, as_is, zero
 from vcpuid.reasons import Rule
 
@@ -10,8 +11,8 @@ _THERMAL = Rule("kvm.leaf.thermal", "of power management KVM offers only that th
 _PMU = Rule("kvm.leaf.pmu", "KVM describes the PMU that it virtualizes with what the host's perf has", SOURCE)
 _TOPOLOGY = Rule("kvm.leaf.topology", "KVM leaves the processor topology to the VMM", SOURCE)
 
-_ANYTHREAD_DEPRECATED = 1 << 15
-_ARAT = 1 << 2
+_ANYTHREAD_DEPRECATED = 1 << 15  # leaf 0xA EDX
+_ARAT = bits.ARAT.mask
 
 
 def _highest(build: Build, registers: list[int]) -> None:

@@ -14,8 +14,6 @@ _ADDRESSES = Rule(
     "kvm.leaf.addresses", "KVM tells the address sizes that its paging can serve, with at least 48 bits of virtual address", SOURCE
 )
 
-_INVARIANT_TSC = 1 << 8
-
 
 def _highest(build: Build, registers: list[int]) -> None:
     highest = min(registers[0], 0x80000022 if build.kernel > (6, 1) else 0x80000021)

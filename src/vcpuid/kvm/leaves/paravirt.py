@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from vcpuid.cpuid import vendors
+from vcpuid.cpuid import bits, vendors
 from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf
 from vcpuid.reasons import Rule
 
 _KVM = Rule("kvm.leaf.paravirt", "KVM introduces itself here and tells what it offers to guests that know it", SOURCE)
 
-_STEAL_TIME = 1 << 5
-_FEATURES = sum(1 << bit for bit in (0, 1, 3, 4, 6, 7, 9, 10, 11, 12, 13, 14, 24))
-"""Clock, no I/O delay, clock by new MSRs, asynchronous faults, end of interrupt, unhalt, TLB flush, asynchronous faults as exits, IPIs,
-poll control, yield, asynchronous faults by interrupt, stable clock: KVM_FEATURE_* of arch/x86/include/uapi/asm/kvm_para.h."""
+_STEAL_TIME = bits.KVM_FEATURE_STEAL_TIME.mask
+_FEATURES = (
+    bits.KVM_FEATURE_CLOCKSOURCE.mask
+    | bits.KVM_FEATURE_NOP_IO_DELAY.mask
+    | bits.KVM_FEATURE_CLOCKSOURCE2.mask
+    | bits.KVM_FEATURE_ASYNC_PF.mask
+    | bits.KVM_FEATURE_PV_EOI.mask
+    | bits.KVM_FEATURE_PV_UNHALT.mask
+    | bits.KVM_FEATURE_PV_TLB_FLUSH.mask
+    | bits.KVM_FEATURE_ASYNC_PF_VMEXIT.mask
+    | bits.KVM_FEATURE_PV_SEND_IPI.mask
+    | bits.KVM_FEATURE_POLL_CONTROL.mask
+    | bits.KVM_FEATURE_PV_SCHED_YIELD.mask
+    | bits.KVM_FEATURE_ASYNC_PF_INT.mask
+    | bits.KVM_FEATURE_CLOCKSOURCE_STABLE_BIT.mask
+)
 
 
 def _signature(_build: Build, registers: list[int]) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import bits
 from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf, zero
 from vcpuid.reasons import Rule
 
 _SGX = Rule("kvm.leaf.sgx", "KVM offers SGX only where the host does, and of its attributes those that it knows", SOURCE)
 
-_MISC_EXINFO = 1 << 0
-_ATTRIBUTES_61 = 0x2 | 0x4 | 0x10 | 0x20 | 0x80
-_ATTRIBUTES = _ATTRIBUTES_61 | 0x400
+_MISC_EXINFO = bits.SGX_EXINFO.mask
+_ATTRIBUTES_61 = (
+    bits.SGX_DEBUG.mask | bits.SGX_MODE64.mask | bits.SGX_PROVISIONKEY.mask | bits.SGX_TOKENKEY.mask | bits.SGX_KSS.mask
+)  # fmt: skip
+_ATTRIBUTES = _ATTRIBUTES_61 | bits.SGX_AEX_NOTIFY.mask
 
 
 def _sgx(build: Build, registers: list[int]) -> None:

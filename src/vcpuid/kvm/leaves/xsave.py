@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import bits, xfeatures
 from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf
 from vcpuid.kvm.xsave import area_size
 from vcpuid.kvm.xstate import permitted_xcr0
@@ -17,10 +18,7 @@ _AREA = Rule(
     "kvm.leaf.xsave-area", "the CPU tells the area's size for the states now switched on; KVM tells it for all that it offers", SOURCE
 )
 
-_XSAVEC = 1 << 1
-_XSAVES = 1 << 3
-_SUPERVISOR = 1 << 0
-_XFD = 1 << 2
+_XSAVEC_OR_XSAVES = bits.XSAVEC.mask | bits.XSAVES.mask
 
 
 def _xsave(build: Build, registers: list[int]) -> None:
@@ -33,7 +31,7 @@ def _xsave(build: Build, registers: list[int]) -> None:
         return
     registers = build.subleaf(0xD, 1, _AREA)
     build.features(registers, 0xD, 1)
-    compacted = registers[0] & (_XSAVES | _XSAVEC)
+    compacted = registers[0] & _XSAVEC_OR_XSAVES
     registers[1] = area_size(raw, xcr0 | xss, compacted=True) if compacted else 0
     registers[2] &= xss
     registers[3] &= xss >> 32
@@ -41,10 +39,10 @@ def _xsave(build: Build, registers: list[int]) -> None:
         if (xcr0 | xss) >> index & 1:
             supervisor = not xcr0 >> index & 1
             size, _, flags, _ = raw.registers(0xD, index)
-            if size and bool(flags & _SUPERVISOR) is supervisor:
+            if size and bool(flags & xfeatures.IN_XSS) is supervisor:
                 registers = build.subleaf(0xD, index, _STATES)
                 if not build.has("XFD"):
-                    registers[2] &= ~_XFD
+                    registers[2] &= ~xfeatures.NEEDS_XFD
                 registers[3] = 0
 
 

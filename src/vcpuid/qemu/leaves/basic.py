@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import bits, xfeatures
 from vcpuid.qemu.leaves.cpu import ZERO, Cpu, Regs
 
 # Bits of feature words that decide what other leaves say.
-PDCM = 1 << 15  # FEAT_1_ECX
-HT = 1 << 28  # FEAT_1_EDX
-SGX = 1 << 2  # FEAT_7_0_EBX
-INTEL_PT = 1 << 25  # FEAT_7_0_EBX
-SGX_LC = 1 << 30  # FEAT_7_0_ECX
-ARCH_LBR = 1 << 19  # FEAT_7_0_EDX
-AMX_TILE = 1 << 24  # FEAT_7_0_EDX
-AVX10 = 1 << 19  # FEAT_7_1_EDX
-PT_LIP = 1 << 31  # FEAT_14_0_ECX
-APX = 1 << 21  # FEAT_7_1_EDX
-PROVISION_KEY = 1 << 4  # leaf 0x12.1 EAX
+PDCM = bits.PDCM.mask  # FEAT_1_ECX
+HT = bits.HT.mask  # FEAT_1_EDX
+SGX = bits.SGX.mask  # FEAT_7_0_EBX
+INTEL_PT = bits.INTEL_PT.mask  # FEAT_7_0_EBX
+SGX_LC = bits.SGX_LC.mask  # FEAT_7_0_ECX
+ARCH_LBR = bits.ARCH_LBR.mask  # FEAT_7_0_EDX
+AMX_TILE = bits.AMX_TILE.mask  # FEAT_7_0_EDX
+AVX10 = bits.AVX10.mask  # FEAT_7_1_EDX
+PT_LIP = bits.INTEL_PT_LIP.mask  # FEAT_14_0_ECX
+APX = bits.APX.mask  # FEAT_7_1_EDX
+PROVISION_KEY = bits.SGX_PROVISIONKEY.mask  # leaf 0x12.1 EAX
 
 
 def leaf_0(cpu: Cpu, index: int) -> Regs:
@@ -88,7 +89,7 @@ def leaf_12(cpu: Cpu, index: int) -> Regs:
     if index == 0:
         return eax & cpu.word("FEAT_SGX_12_0_EAX"), ebx & cpu.word("FEAT_SGX_12_0_EBX"), ecx, edx
     eax &= cpu.word("FEAT_SGX_12_1_EAX") & ~PROVISION_KEY
-    return eax, 0, ecx & cpu.word("FEAT_XSAVE_XCR0_LO") | 3, edx & cpu.word("FEAT_XSAVE_XCR0_HI")
+    return eax, 0, ecx & cpu.word("FEAT_XSAVE_XCR0_LO") | xfeatures.LEGACY, edx & cpu.word("FEAT_XSAVE_XCR0_HI")
 
 
 def leaf_14(cpu: Cpu, index: int) -> Regs:

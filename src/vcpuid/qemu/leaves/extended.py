@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid import bits
 from vcpuid.qemu.leaves.cpu import ZERO, Cpu, Regs
 
-CMP_LEGACY = 1 << 1  # FEAT_8000_0001_ECX
-SVM = 1 << 2  # FEAT_8000_0001_ECX
-LONG_MODE = 1 << 29  # FEAT_8000_0001_EDX
-LA57 = 1 << 16  # FEAT_7_0_ECX
-PERFMON_V2 = 1  # FEAT_8000_0022_EAX
+CMP_LEGACY = bits.CMP_LEGACY.mask  # FEAT_8000_0001_ECX
+SVM = bits.SVM.mask  # FEAT_8000_0001_ECX
+LONG_MODE = bits.LM.mask  # FEAT_8000_0001_EDX
+LA57 = bits.LA57.mask  # FEAT_7_0_ECX
+PERFMON_V2 = bits.PERFMON_V2.mask  # FEAT_8000_0022_EAX
 
 
 def _is_intel_like(cpu: Cpu) -> bool:

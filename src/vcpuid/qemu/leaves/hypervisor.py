@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcpuid.cpuid import vendors
+from vcpuid.cpuid import bits, vendors
 from vcpuid.cpuid.registers import Entry
 from vcpuid.qemu.leaves.cpu import Cpu
 
@@ -11,7 +11,7 @@ BEHIND_HYPERV = 0x100
 """Where Hyper-V has leaf 0x40000000, KVM's are moved up by this."""
 FREQUENCY = 0x40000010
 APIC_BUS_KHZ = 1_000_000
-INVARIANT_TSC = 1 << 8  # FEAT_8000_0007_EDX
+INVARIANT_TSC = bits.CONSTANT_TSC.mask  # FEAT_8000_0007_EDX
 _SIGNATURE_WORDS = vendors.twelve(vendors.KVM)
 
 

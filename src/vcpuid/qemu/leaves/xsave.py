@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from functools import cache
 
+from vcpuid.cpuid import bits, xfeatures
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.leaves.basic import ARCH_LBR
 from vcpuid.qemu.leaves.cpu import ZERO, Cpu, Regs
 
-XSAVE = 1 << 26  # FEAT_1_ECX
-XSAVES = 1 << 3  # FEAT_XSAVE
+XSAVE = bits.XSAVE.mask  # FEAT_1_ECX
+XSAVES = bits.XSAVES.mask  # FEAT_XSAVE
 LEGACY_SIZE = 0x240
 """Bytes of the x87 and SSE state and the header."""
-LBR = 15
-"""The component of last branch records."""
+LBR = xfeatures.LBR.bit_length() - 1
+"""The sub-leaf of last branch records."""
 
 
 @cache
@@ -59,9 +60,9 @@ def leaf_d(cpu: Cpu, index: int) -> Regs:
     if index == 1:
         eax = cpu.word("FEAT_XSAVE")
         size = LEGACY_SIZE + sum(room for component, room in known.items() if (xcr0 | xss) >> component & 1)
-        ecx = cpu.word("FEAT_XSAVE_XSS_LO") & ~(1 << LBR)
+        ecx = cpu.word("FEAT_XSAVE_XSS_LO") & ~xfeatures.LBR
         if _has_lbr(cpu) and eax & XSAVES:
-            ecx |= 1 << LBR
+            ecx |= xfeatures.LBR
         return eax, size, ecx, cpu.word("FEAT_XSAVE_XSS_HI")
     if index == LBR and _has_lbr(cpu):
         return cpu.host_supports(0xD, index)

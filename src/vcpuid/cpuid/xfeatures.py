@@ -1,0 +1,49 @@
+"""XSAVE's state components by name: bits of XCR0 and, those marked so, of IA32_XSS.
+
+Intel SDM volume 1, 13.1; enum xfeature of Linux, arch/x86/include/asm/fpu/types.h. LWP is AMD's (APM volume 2, 11.5.2).
+"""
+
+from __future__ import annotations
+
+X87 = 1 << 0
+SSE = 1 << 1
+AVX = 1 << 2
+BNDREGS = 1 << 3
+BNDCSR = 1 << 4
+OPMASK = 1 << 5
+ZMM_HI256 = 1 << 6
+HI16_ZMM = 1 << 7
+PT = 1 << 8
+"""Processor trace, of IA32_XSS."""
+PKRU = 1 << 9
+PASID = 1 << 10
+"""Of IA32_XSS."""
+CET_USER = 1 << 11
+CET_KERNEL = 1 << 12
+"""Both of IA32_XSS."""
+HDC = 1 << 13
+"""Of IA32_XSS."""
+UINTR = 1 << 14
+"""Of IA32_XSS."""
+LBR = 1 << 15
+"""Last branch records, of IA32_XSS."""
+HWP = 1 << 16
+"""Of IA32_XSS."""
+TILE_CONFIG = 1 << 17
+TILE_DATA = 1 << 18
+APX = 1 << 19
+LWP = 1 << 62
+
+LEGACY = X87 | SSE
+MPX = BNDREGS | BNDCSR
+AVX512 = OPMASK | ZMM_HI256 | HI16_ZMM
+CET = CET_USER | CET_KERNEL
+AMX = TILE_CONFIG | TILE_DATA
+SUPERVISOR = PT | PASID | CET | HDC | UINTR | LBR | HWP
+"""All of IA32_XSS."""
+
+IN_XSS = 1 << 0
+ALIGNED = 1 << 1
+NEEDS_XFD = 1 << 2
+"""Flags of a component, ECX of its sub-leaf of leaf 0xD: it is one of IA32_XSS, it begins at a multiple of 64 bytes where the area is
+compacted, IA32_XFD can disarm it."""
