@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "qemu": ("cpuid", "data", "errors", "kvm", "params", "reasons", "releases", "setup"),
     "live": ("cpuid", "data", "errors", "formats", "releases"),
     "sources": ("cpuid", "data", "errors", "formats", "live"),
-    "software": ("cpuid", "data", "errors", "linux", "qemu", "releases"),
+    "software": ("cpuid", "data", "errors", "linux", "releases"),
     "vmm": ("cpuid", "data", "errors", "formats", "kvm", "params", "qemu", "reasons", "releases", "setup"),
     "path": ("cpuid", "errors", "kvm", "linux", "reasons", "releases", "setup", "vmm"),
     "answers": ("cpuid", "errors", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup", "vmm"),

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from vcpuid.cpuid.hyperv import ENLIGHTENMENTS, FEATURES, LIMITS, NESTED, RECOMMENDATIONS, VENDOR
 from vcpuid.cpuid.registers import CpuidTable, Entry
 from vcpuid.errors import QemuError, UnavailableError
-from vcpuid.qemu.hyperv import ENLIGHTENMENTS, FEATURES, LIMITS, NESTED, RECOMMENDATIONS, VENDOR, enabled, entries, expand
+from vcpuid.qemu.hyperv import enabled, entries, expand
 
 RELEASE = (10, 0)
 EVERYTHING = CpuidTable(

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from vcpuid.cpuid import CpuidTable, Entry
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry
+from vcpuid.cpuid.hyperv import ENLIGHTENMENTS, FEATURES, INTERFACE, NO_SPINLOCKS, RECOMMENDATIONS, VENDOR
+from vcpuid.cpuid.words import REGISTERS
 from vcpuid.data import load
 from vcpuid.formats.lines import parse_snapshot
-from vcpuid.qemu.hyperv import ENLIGHTENMENTS, FEATURES, INTERFACE, NO_SPINLOCKS, RECOMMENDATIONS, VENDOR
 from vcpuid.software.hyperv import SPINLOCKS, fields, offered, offers, present, recommended_but_missing
 
 SETS = sorted((Path(__file__).parents[1] / "captures" / "qemu").glob("*.jsonl.gz"))
@@ -88,8 +89,9 @@ def table(*flags: str, spinlocks: int = NO_SPINLOCKS) -> CpuidTable:
     interface = [int.from_bytes(b"Hv#1", "little"), 0, 0, 0]
     leaves: dict[int, list[int]] = {1: [0, 0, 1 << 31, 0], INTERFACE: interface, RECOMMENDATIONS: [0, spinlocks, 0, 0]}
     for flag in flags:
-        for leaf, register, mask in ENLIGHTENMENTS[flag].bits:
-            leaves.setdefault(leaf, [0, 0, 0, 0])[register] |= mask
+        for bit in ENLIGHTENMENTS[flag].bits:
+            assert isinstance(bit.word, CpuidWord)
+            leaves.setdefault(bit.word.function, [0, 0, 0, 0])[REGISTERS.index(bit.word.register)] |= bit.mask
     return CpuidTable(Entry(leaf, 0, 0, *registers) for leaf, registers in sorted(leaves.items()))
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.cpuid import bits, vendors
+from vcpuid.cpuid import bits, hyperv, vendors
 from vcpuid.cpuid.registers import CpuidTable, hypervisor_name, vendor_name
 
 FAMILIES = {"hygon": "amd"}
 """Whose fields a vendor has, where not its own."""
 
 HYPERVISOR_LEAVES = range(0x40000000, 0x40010000)
-HV_INTERFACE = int.from_bytes(b"Hv#1", "little")
 
 
 class Parties(NamedTuple):
@@ -46,7 +45,7 @@ def parties(table: CpuidTable) -> Parties:
     hypervisors = {}
     for function in [entry[0] for entry in table if entry[0] & 0xFFFF00FF == HYPERVISOR_LEAVES.start]:
         name = hypervisor_name(table.registers(function))
-        if table.registers(function + 1).eax == HV_INTERFACE:
+        if table.registers(function + 1).eax == hyperv.HV_1:
             hypervisors[function] = "hyperv"
         elif name in vendors.HYPERVISORS or _unknown_hypervisor(table, function, name):
             hypervisors[function] = vendors.HYPERVISORS.get(name, "")

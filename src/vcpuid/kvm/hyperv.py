@@ -1,11 +1,8 @@
-"""KVM_GET_SUPPORTED_HV_CPUID: the Hyper-V that KVM can play for Windows guests (kvm_get_hv_cpuid, Linux arch/x86/kvm/hyperv.c).
-
-The names of the bits are those of the "Hypervisor Top Level Functional Specification".
-"""
+"""KVM_GET_SUPPORTED_HV_CPUID: the Hyper-V that KVM can play for Windows guests (kvm_get_hv_cpuid, Linux arch/x86/kvm/hyperv.c)."""
 
 from __future__ import annotations
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Snapshot, vendors
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Snapshot, hyperv, vendors
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.kvm.hardware import module_of
 from vcpuid.kvm.module_params import ModuleParams
@@ -21,49 +18,38 @@ _CORES = Rule("kvm.hyperv.core-sharing", "the host runs one thread a core, so vi
 _LIMITS = Rule("kvm.hyperv.limits", "as many virtual processors as this KVM was built for", _SOURCE)
 
 _SIGNATURE = vendors.twelve("Linux KVM Hv")
-_INTERFACE = int.from_bytes(b"Hv#1", "little")
-_DEBUG_INTERFACE = int.from_bytes(b"VS#1", "little")
 
 _FEATURES_EAX = (
-    1 << 0  # VP run time
-    | 1 << 1  # reference counter
-    | 1 << 2  # synthetic interrupt controller
-    | 1 << 3  # synthetic timers
-    | 1 << 4  # APIC registers
-    | 1 << 5  # hypercalls
-    | 1 << 6  # VP index
-    | 1 << 7  # reset
-    | 1 << 9  # reference TSC
-    | 1 << 11  # frequencies
-    | 1 << 13  # re-enlightenment
+    hyperv.VP_RUNTIME.mask
+    | hyperv.REFERENCE_COUNTER.mask
+    | hyperv.SYNIC.mask
+    | hyperv.SYNTIMERS.mask
+    | hyperv.APIC_ACCESS.mask
+    | hyperv.HYPERCALL.mask
+    | hyperv.VP_INDEX.mask
+    | hyperv.RESET.mask
+    | hyperv.REFERENCE_TSC.mask
+    | hyperv.ACCESS_FREQUENCY_MSRS.mask
+    | hyperv.ACCESS_REENLIGHTENMENT.mask
 )
-_TSC_INVARIANT = 1 << 15
-_FEATURES_EBX = 1 << 4 | 1 << 5 | 1 << 11  # post messages, signal events, debugging
-_EXTENDED_HYPERCALLS = 1 << 20
+_FEATURES_EBX = hyperv.POST_MESSAGES.mask | hyperv.SIGNAL_EVENTS.mask | hyperv.DEBUGGING.mask
 _FEATURES_EDX = (
-    1 << 1  # guest debugging
-    | 1 << 4  # hypercall input in XMM registers
-    | 1 << 8  # frequency MSRs
-    | 1 << 10  # crash MSRs
-    | 1 << 11  # debug MSRs
-    | 1 << 19  # timers in direct mode
+    hyperv.GUEST_DEBUGGING.mask
+    | hyperv.XMM_INPUT.mask
+    | hyperv.FREQUENCY_MSRS.mask
+    | hyperv.CRASH_MSRS.mask
+    | hyperv.DEBUG_MSRS.mask
+    | hyperv.STIMER_DIRECT_MODE.mask
 )
-_GVA_RANGES_FLUSH = 1 << 14
 _HINTS_EAX = (
-    1 << 2  # flush remote TLBs by hypercall
-    | 1 << 3  # MSRs for the APIC
-    | 1 << 5  # relaxed timing
-    | 1 << 9  # no automatic end of interrupt
-    | 1 << 10  # IPIs by hypercall
-    | 1 << 11  # sparse processor sets
+    hyperv.REMOTE_TLB_FLUSH_RECOMMENDED.mask
+    | hyperv.APIC_ACCESS_RECOMMENDED.mask
+    | hyperv.RELAXED_TIMING_RECOMMENDED.mask
+    | hyperv.DEPRECATING_AEOI_RECOMMENDED.mask
+    | hyperv.CLUSTER_IPI_RECOMMENDED.mask
+    | hyperv.EX_PROCESSOR_MASKS_RECOMMENDED.mask
 )
-_HINT_EVMCS = 1 << 14
-_HINT_NO_CORE_SHARING = 1 << 18
 _SPINLOCK_RETRIES = 0xFFF
-_EVMCS_VERSIONS = 0x0101
-_NESTED_EAX = 1 << 19  # MSR bitmap
-_NESTED_DIRECT_FLUSH = 1 << 17
-_NESTED_EBX = 1 << 0  # IA32_PERF_GLOBAL_CTRL in enlightened VMCSs
 _MAX_VCPUS_61, _MAX_VCPUS = 1024, 4096
 
 
@@ -84,32 +70,38 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
     limit = given.fact("max_vcpus") or (_MAX_VCPUS if newer else _MAX_VCPUS_61)
     ledger = Ledger()
     rows: dict[int, list[int]] = {
-        0x40000000: [0x40000082, *_SIGNATURE],
-        0x40000001: [_INTERFACE, 0, 0, 0],
-        0x40000002: [0x3839, 0xA0000, 0, 0],
-        0x40000003: [
-            _FEATURES_EAX | (_TSC_INVARIANT if newer else 0),
-            _FEATURES_EBX | (_EXTENDED_HYPERCALLS if newer else 0),
+        hyperv.VENDOR: [hyperv.DEBUG_PLATFORM, *_SIGNATURE],
+        hyperv.INTERFACE: [hyperv.HV_1, 0, 0, 0],
+        hyperv.VERSION: [0x3839, 0xA0000, 0, 0],
+        hyperv.FEATURES: [
+            _FEATURES_EAX | (hyperv.TSC_INVARIANT.mask if newer else 0),
+            _FEATURES_EBX | (hyperv.EXTENDED_HYPERCALLS.mask if newer else 0),
             0,
-            _FEATURES_EDX | (_GVA_RANGES_FLUSH if newer else 0),
+            _FEATURES_EDX | (hyperv.EXT_GVA_RANGES_FLUSH.mask if newer else 0),
         ],
-        0x40000004: [_HINTS_EAX, _SPINLOCK_RETRIES, 0, 0],
-        0x40000005: [0, 64, 0, 0],
-        0x40000080: [0, *_SIGNATURE],
-        0x40000081: [_DEBUG_INTERFACE, 0, 0, 0],
-        0x40000082: [1 << 1, 0, 0, 0],
-        0x4000000A: [_NESTED_EAX | (_NESTED_DIRECT_FLUSH if newer else 0), _NESTED_EBX, 0, 0],
+        hyperv.RECOMMENDATIONS: [_HINTS_EAX, _SPINLOCK_RETRIES, 0, 0],
+        hyperv.LIMITS: [0, 64, 0, 0],
+        hyperv.DEBUG_VENDOR: [0, *_SIGNATURE],
+        hyperv.DEBUG_INTERFACE: [hyperv.VS_1, 0, 0, 0],
+        hyperv.DEBUG_PLATFORM: [hyperv.ALLOW_KERNEL_DEBUGGING.mask, 0, 0, 0],
+        hyperv.NESTED: [
+            hyperv.NESTED_MSR_BITMAP.mask | (hyperv.NESTED_DIRECT_FLUSH.mask if newer else 0),
+            hyperv.NESTED_PERF_GLOBAL_CTRL.mask,
+            0,
+            0,
+        ],
     }
     for function, registers in rows.items():
         for register, value in zip(REGISTERS, registers, strict=True):
             ledger.compute(CpuidWord(function, 0, register), 0, value, _ALWAYS)
-    hints, nested = CpuidWord(0x40000004, 0, "eax"), CpuidWord(0x4000000A, 0, "eax")
+    hints, nested = CpuidWord(hyperv.RECOMMENDATIONS, 0, "eax"), CpuidWord(hyperv.NESTED, 0, "eax")
+    evmcs_hint, no_sharing_hint = hyperv.ENLIGHTENED_VMCS_RECOMMENDED.mask, hyperv.NO_NONARCH_CORESHARING.mask
     if evmcs:
-        rows[0x40000004][0] = ledger.set(hints, rows[0x40000004][0], _HINT_EVMCS, _EVMCS)
-        rows[0x4000000A][0] = ledger.set(nested, rows[0x4000000A][0], _EVMCS_VERSIONS, _EVMCS)
+        rows[hyperv.RECOMMENDATIONS][0] = ledger.set(hints, rows[hyperv.RECOMMENDATIONS][0], evmcs_hint, _EVMCS)
+        rows[hyperv.NESTED][0] = ledger.set(nested, rows[hyperv.NESTED][0], hyperv.EVMCS_VERSIONS, _EVMCS)
     if not smt:
-        rows[0x40000004][0] = ledger.set(hints, rows[0x40000004][0], _HINT_NO_CORE_SHARING, _CORES)
-    rows[0x40000005][0] = ledger.compute(CpuidWord(0x40000005, 0, "eax"), 0, limit, _LIMITS)
+        rows[hyperv.RECOMMENDATIONS][0] = ledger.set(hints, rows[hyperv.RECOMMENDATIONS][0], no_sharing_hint, _CORES)
+    rows[hyperv.LIMITS][0] = ledger.compute(CpuidWord(hyperv.LIMITS, 0, "eax"), 0, limit, _LIMITS)
     table = CpuidTable(Entry(function, 0, 0, *registers) for function, registers in rows.items())
     return Result(table, tuple(ledger.decisions))
 

@@ -14,7 +14,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Entry, Register, Registers, bits, hypervisor_name, vendor_name, vendors
+from vcpuid.cpuid import (
+    SIGNIFICANT_INDEX,
+    CpuidTable,
+    CpuidWord,
+    Entry,
+    Register,
+    Registers,
+    bits,
+    hyperv,
+    hypervisor_name,
+    vendor_name,
+    vendors,
+)
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.kvm import vcpu_rules as rules
@@ -24,8 +36,7 @@ from vcpuid.releases import Release, asked_linux
 
 _AMD_LIKE = vendors.AMD_AND_HYGON | {vendors.OLD_AMD}
 _HYPERVISOR_BASES = range(0x40000000, 0x40010000, 0x100)
-_HYPERV_INTERFACE = 0x31237648
-_HYPERV_TSC_INVARIANT = 1 << 15
+_HYPERV_TSC_INVARIANT = hyperv.TSC_INVARIANT.mask
 _RTM_AND_HLE = bits.RTM.mask | bits.HLE.mask
 _TSX_CPUID_CLEAR = 1 << 1  # of IA32_TSX_CTRL
 _INVARIANT_TSC = bits.CONSTANT_TSC.mask
@@ -155,8 +166,8 @@ def _hides_invtsc(table: CpuidTable, release: tuple[int, int], state: VcpuState)
     """Whether a Hyper-V guest has yet to ask for the invariant TSC (kvm_hv_invtsc_suppressed, Linux arch/x86/kvm/hyperv.h)."""
     if release < (6, 12) or (release < (6, 18) and not state.constant_tsc) or state.invtsc_control & 1:
         return False
-    interface, features = find(table, 0x40000001), find(table, 0x40000003)
-    if interface is None or interface.eax != _HYPERV_INTERFACE or features is None:
+    interface, features = find(table, hyperv.INTERFACE), find(table, hyperv.FEATURES)
+    if interface is None or interface.eax != hyperv.HV_1 or features is None:
         return False
     return bool(features.eax & _HYPERV_TSC_INVARIANT)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcpuid.cpuid import bits, vendors
+from vcpuid.cpuid import bits, hyperv, vendors
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
@@ -12,10 +12,7 @@ HYPERV_INVARIANT = Rule("linux.hyperv.invariant", "Hyper-V promises an invariant
 VMWARE = Rule("linux.vmware.tsc", "VMware keeps the TSC at one rate and in step", "vmware_set_capabilities, cpu/vmware.c")
 
 _KVM_CLOCKSOURCES = bits.KVM_FEATURE_CLOCKSOURCE.mask | bits.KVM_FEATURE_CLOCKSOURCE2.mask
-_HYPERV_FREQUENCY_MSRS, _HYPERV_FREQUENCIES_AVAILABLE, _HYPERV_INVARIANT_TSC = 1 << 11, 1 << 8, 1 << 15
-
-_HYPERV_MANDATORY = 1 << 5 | 1 << 6
-"""The MSRs for hypercalls and for the index of a virtual processor."""
+_HYPERV_MANDATORY = hyperv.HYPERCALL.mask | hyperv.VP_INDEX.mask
 
 
 def ask(cpu: Cpu) -> None:
@@ -36,9 +33,9 @@ def _hyperv(cpu: Cpu, base: int) -> None:
     features = cpu.leaf(base + 3)
     if features.eax & _HYPERV_MANDATORY != _HYPERV_MANDATORY:
         return  # ms_hyperv_platform does not take it for Hyper-V then
-    if features.eax & _HYPERV_FREQUENCY_MSRS and features.edx & _HYPERV_FREQUENCIES_AVAILABLE:
+    if features.eax & hyperv.ACCESS_FREQUENCY_MSRS.mask and features.edx & hyperv.FREQUENCY_MSRS.mask:
         cpu.force("TSC_KNOWN_FREQ", HYPERV_FREQUENCY)
-    if features.eax & _HYPERV_INVARIANT_TSC:
+    if features.eax & hyperv.TSC_INVARIANT.mask:
         cpu.force("TSC_RELIABLE", HYPERV_INVARIANT)
 
 

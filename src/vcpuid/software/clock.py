@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vcpuid.cpuid import bits, hypervisor_name, vendors
-from vcpuid.qemu import hyperv
+from vcpuid.cpuid import bits, hyperv, hypervisor_name, vendors
 from vcpuid.software.cpu import SoftwareCpu
 
 _KVM_BASES = (0x40000100, 0x40000000)
 _CLOCKS = bits.KVM_FEATURE_CLOCKSOURCE.mask | bits.KVM_FEATURE_CLOCKSOURCE2.mask
 _STABLE = bits.KVM_FEATURE_CLOCKSOURCE_STABLE_BIT.mask
-_MANDATORY = 1 << 5 | 1 << 6
-_REFERENCE_COUNTER, _STIMER, _REFERENCE_TSC, _INVARIANT = 1 << 1, 1 << 3, 1 << 9, 1 << 15  # Hyper-V's features, EAX
+_MANDATORY = hyperv.HYPERCALL.mask | hyperv.VP_INDEX.mask
+_INVARIANT = hyperv.TSC_INVARIANT.mask
 
 
 class Clock(NamedTuple):
@@ -101,14 +100,14 @@ def _hyperv(cpu: SoftwareCpu) -> Iterator[Clock]:
     lower = bool(features & _INVARIANT)
     why = "below the TSC, which Hyper-V promises to be invariant" if lower else "hv-time"
     for name, bit, rating in (
-        ("hyperv_clocksource_tsc_page", _REFERENCE_TSC, 250 if lower else 500),
-        ("hyperv_clocksource_msr", _REFERENCE_COUNTER, 245 if lower else 495),
+        ("hyperv_clocksource_tsc_page", hyperv.REFERENCE_TSC, 250 if lower else 500),
+        ("hyperv_clocksource_msr", hyperv.REFERENCE_COUNTER, 245 if lower else 495),
     ):
-        yield Clock(name, rating if features & bit else None, why if features & bit else "without hv-time")
+        yield Clock(name, rating if features & bit.mask else None, why if features & bit.mask else "without hv-time")
 
 
 def _timer(cpu: SoftwareCpu, on_hyperv: bool) -> Clock:
-    if on_hyperv and _hyperv_features(cpu) & _STIMER:
+    if on_hyperv and _hyperv_features(cpu) & hyperv.SYNTIMERS.mask:
         return Clock("Hyper-V clockevent", 1000, "hv-stimer")
     rating = 150 if cpu.linux.has("ARAT") else 100
     if cpu.linux.has("TSC_DEADLINE_TIMER"):

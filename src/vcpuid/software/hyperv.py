@@ -1,6 +1,6 @@
 """What a guest that speaks Hyper-V, Windows first of all, finds in leaves 0x40000000 to 0x40000082.
 
-The bits of each enlightenment and what it needs are QEMU's (`vcpuid.qemu.hyperv`); names of further bits are the features table's.
+The bits of each enlightenment and what it needs are those of `vcpuid.cpuid.hyperv`; names of further bits are the features table's.
 What Windows does with each is in data/hyperv.json.
 """
 
@@ -10,16 +10,13 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, bits
-from vcpuid.cpuid.names import by_bit
-from vcpuid.cpuid.text import characters
-from vcpuid.cpuid.words import REGISTERS
-from vcpuid.data import load
-from vcpuid.qemu.hyperv import (
+from vcpuid.cpuid.hyperv import (
     DEBUG_INTERFACE,
     DEBUG_PLATFORM,
     DEBUG_VENDOR,
     ENLIGHTENMENTS,
     FEATURES,
+    HV_1,
     INTERFACE,
     LIMITS,
     NESTED,
@@ -28,9 +25,12 @@ from vcpuid.qemu.hyperv import (
     VENDOR,
     VERSION,
 )
+from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.text import characters
+from vcpuid.cpuid.words import REGISTERS
+from vcpuid.data import load
 
 SPINLOCKS = "hv-spinlocks"
-_HV1 = int.from_bytes(b"Hv#1", "little")
 _BIT_WORDS = tuple(
     CpuidWord(leaf, 0, register)
     for leaf, registers in ((FEATURES, "eax ebx edx"), (RECOMMENDATIONS, "eax"), (NESTED, "eax ebx"), (DEBUG_PLATFORM, "eax"))
@@ -67,14 +67,14 @@ class Offer(NamedTuple):
 
 def present(table: CpuidTable) -> bool:
     """Whether a guest finds Hyper-V: the hypervisor bit, and `Hv#1` in leaf 0x40000001. Windows asks for no vendor's name."""
-    return table.has(bits.HYPERVISOR) and table.registers(INTERFACE).eax == _HV1
+    return table.has(bits.HYPERVISOR) and table.registers(INTERFACE).eax == HV_1
 
 
 def offered(table: CpuidTable) -> frozenset[str]:
     """Give the hv-* flags whose bits are all set in a table."""
-    if table.registers(INTERFACE).eax != _HV1:
+    if table.registers(INTERFACE).eax != HV_1:
         return frozenset()
-    flags = {name for name, one in ENLIGHTENMENTS.items() if all(table.registers(leaf)[r] & mask == mask for leaf, r, mask in one.bits)}
+    flags = {name for name, one in ENLIGHTENMENTS.items() if all(map(table.has, one.bits))}
     return frozenset(flags | ({SPINLOCKS} if table.registers(RECOMMENDATIONS).ebx != NO_SPINLOCKS else set()))
 
 
@@ -155,10 +155,7 @@ def _bits(table: CpuidTable) -> Iterator[Field]:
 
 
 def _flags(bit: Bit) -> tuple[str, ...]:
-    word = bit.word
-    assert isinstance(word, CpuidWord)
-    place = (word.function, REGISTERS.index(word.register))
-    return tuple(name for name, one in ENLIGHTENMENTS.items() if any((leaf, r) == place and mask & bit.mask for leaf, r, mask in one.bits))
+    return tuple(name for name, one in ENLIGHTENMENTS.items() if bit in one.bits)
 
 
 def _text(registers: list[int] | tuple[int, ...]) -> str:
