@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from vcpuid.cpuid.registers import CpuidTable, Entry
-from vcpuid.qemu.caches import Cache, Shown
-from vcpuid.qemu.leaves import LEAVES, Cpu
+from vcpuid.qemu.caches import CacheInfo, Shown
+from vcpuid.qemu.leaves import LEAVES, RealizedCpu
 from vcpuid.qemu.state import CpuState
-from vcpuid.qemu.topology import Topology
+from vcpuid.qemu.topology import GuestTopology
 
 OFF: dict[str, object] = {
     "legacy-cache": True,
@@ -21,10 +21,10 @@ MODERN: dict[str, object] = {**OFF, "x-vendor-cpuid-only-v2": True, "x-consisten
 
 
 def cpu(
-    release: str, props: dict[str, object], vendor: str = "GenuineIntel", smp: Topology | None = None, raw: tuple[Entry, ...] = ()
-) -> Cpu:
+    release: str, props: dict[str, object], vendor: str = "GenuineIntel", smp: GuestTopology | None = None, raw: tuple[Entry, ...] = ()
+) -> RealizedCpu:
     state = CpuState(release, f"pc-q35-{release}", "test-v1", vendor=vendor, props=dict(props))
-    return Cpu(state, smp or Topology(), CpuidTable(raw), CpuidTable())
+    return RealizedCpu(state, smp or GuestTopology(), CpuidTable(raw), CpuidTable())
 
 
 def test_legacy_caches_contradict_each_other_up_to_10_0() -> None:
@@ -55,13 +55,13 @@ def test_without_an_l3_leaf_8000001d_shows_one_still() -> None:
 
 @pytest.mark.parametrize(("release", "sharing"), [("7.2", [0, 0, 1, 7]), ("10.0", [1, 1, 1, 7])])
 def test_threads_of_a_core_share_l1_since_10_0(release: str, sharing: list[int]) -> None:
-    found = cpu(release, OFF, smp=Topology(cpus=6, max_cpus=6, cores=3, threads=2))
+    found = cpu(release, OFF, smp=GuestTopology(cpus=6, max_cpus=6, cores=3, threads=2))
     assert [LEAVES[4](found, index)[0] >> 14 & 0xFFF for index in range(4)] == sharing
 
 
 def test_the_hosts_caches_are_fitted_to_the_guests_topology() -> None:
     raw = (Entry(0, 0, 0, 4, 0, 0, 0), Entry(4, 0, 0, 0xFC000163 | 63 << 14, 1, 2, 3), Entry(4, 1, 0, 0xFC000121 | 1 << 14, 1, 2, 3))
-    found = cpu("11.1", {**MODERN, "host-cache-info": True}, smp=Topology(cpus=4, max_cpus=4, cores=4), raw=raw)
+    found = cpu("11.1", {**MODERN, "host-cache-info": True}, smp=GuestTopology(cpus=4, max_cpus=4, cores=4), raw=raw)
     assert LEAVES[4](found, 0) == (0x163 | 3 << 26 | 3 << 14, 1, 2, 3)
     assert LEAVES[4](found, 1) == (0x121 | 3 << 26 | 1 << 14, 1, 2, 3)
     assert LEAVES[4](found, 2) == (0, 0, 0, 0)
@@ -70,7 +70,7 @@ def test_the_hosts_caches_are_fitted_to_the_guests_topology() -> None:
 
 def test_a_cache_of_unknown_shape_has_leaf_2_refer_to_leaf_4() -> None:
     found = cpu("10.0", OFF)
-    odd = Cache(3, 2, 3 << 20, 64, 3, 1, 16384, 1, 0, 0, 0, 0, "core")
+    odd = CacheInfo(3, 2, 3 << 20, 64, 3, 1, 16384, 1, 0, 0, 0, 0, "core")
     l1d, l1i, _, l3 = found.caches.leaf_2
     found.caches = Shown((l1d, l1i, odd, l3), *found.caches[1:])
     assert LEAVES[2](found, 0)[3] & 0xFF == 0xFF

@@ -10,9 +10,9 @@ from vcpuid.cpuid.registers import CpuidTable, Entry, Snapshot
 from vcpuid.cpuid.words import CpuidWord
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.entries import Builder
-from vcpuid.qemu.leaves import LEAVES, Cpu
+from vcpuid.qemu.leaves import LEAVES, RealizedCpu
 from vcpuid.qemu.state import CpuState
-from vcpuid.qemu.topology import Topology
+from vcpuid.qemu.topology import GuestTopology
 
 RELEASES = ("7.2", "10.0", "11.1")
 XSAVE = 1 << 26
@@ -20,14 +20,14 @@ XSAVE = 1 << 26
 
 def cpu(
     release: str = "11.1",
-    topology: Topology | None = None,
+    topology: GuestTopology | None = None,
     *,
     features: dict[str, int] | None = None,
     props: dict[str, Any] | None = None,
     supported: tuple[Entry, ...] = (),
     raw: tuple[Entry, ...] = (),
     **state: Any,
-) -> Cpu:
+) -> RealizedCpu:
     given: dict[str, Any] = {"vendor": "GenuineIntel", "level": 0xD, "xlevel": 0x80000008, "family": 6, "model_number": 85, "stepping": 4}
     made = CpuState(release, f"pc-q35-{release}", "test-v1", **{**given, **state})
     made.features = features or {}
@@ -47,10 +47,10 @@ def cpu(
         **(props or {}),
     }
     host = Snapshot(raw=CpuidTable(raw))
-    return Cpu(made, topology or Topology(), host.raw, CpuidTable(supported))
+    return RealizedCpu(made, topology or GuestTopology(), host.raw, CpuidTable(supported))
 
 
-def lines(found: Cpu, function: int) -> list[str]:
+def lines(found: RealizedCpu, function: int) -> list[str]:
     return [str(entry) for entry in Builder(found).table(0) if entry.function == function]
 
 
@@ -66,7 +66,7 @@ def test_strings_are_spread_over_registers() -> None:
 
 
 def test_a_package_of_intels_counts_apic_ids_and_one_of_amds_threads() -> None:
-    six = Topology(cpus=6, max_cpus=6, cores=3, threads=2)
+    six = GuestTopology(cpus=6, max_cpus=6, cores=3, threads=2)
     intel, amd = cpu(topology=six), cpu(topology=six, vendor="AuthenticAMD")
     assert LEAVES[1](intel, 0)[1] >> 16 & 0xFF == 8
     assert LEAVES[1](amd, 0)[1] >> 16 & 0xFF == 6
@@ -74,13 +74,13 @@ def test_a_package_of_intels_counts_apic_ids_and_one_of_amds_threads() -> None:
 
 
 def test_old_qemu_counts_a_die_where_new_ones_count_a_package() -> None:
-    dies = Topology(cpus=8, max_cpus=8, dies=2, cores=2, threads=2)
+    dies = GuestTopology(cpus=8, max_cpus=8, dies=2, cores=2, threads=2)
     assert [LEAVES[0xB](cpu(release, dies), 1)[1] for release in RELEASES] == [4, 8, 8]
     assert [LEAVES[0x80000008](cpu(release, dies, vendor="AuthenticAMD"), 0)[2] for release in RELEASES] == [0x3003, 0x3007, 0x3007]
 
 
 def test_leaf_1f_has_a_sub_leaf_a_level_and_one_to_end_it() -> None:
-    topology = Topology(cpus=16, max_cpus=16, dies=2, modules=2, cores=2, threads=2)
+    topology = GuestTopology(cpus=16, max_cpus=16, dies=2, modules=2, cores=2, threads=2)
     found = cpu(topology=topology, level=0x1F)
     assert lines(found, 0x1F) == [
         "0000001f.0 f1 00000001 00000002 00000100 00000000",
@@ -94,7 +94,7 @@ def test_leaf_1f_has_a_sub_leaf_a_level_and_one_to_end_it() -> None:
 
 
 def test_nodes_are_dies_for_old_machines() -> None:
-    topology = Topology(cpus=8, max_cpus=8, sockets=2, dies=2, cores=2)
+    topology = GuestTopology(cpus=8, max_cpus=8, sockets=2, dies=2, cores=2)
     found = cpu(topology=topology, vendor="AuthenticAMD")
     found.apic_id = topology.apic_id(7)
     assert LEAVES[0x8000001E](found, 0) == (7, 1, 1, 0)
@@ -121,7 +121,7 @@ def test_only_old_qemu_calls_leaf_2_stateful() -> None:
 
 
 def test_vcpus_differ_in_apic_ids_alone() -> None:
-    topology = Topology(cpus=4, max_cpus=4, cores=2, threads=2)
+    topology = GuestTopology(cpus=4, max_cpus=4, cores=2, threads=2)
     builder = Builder(cpu(topology=topology))
     first, last = builder.table(0), builder.table(3)
     assert {entry.function for entry, other in zip(first, last, strict=True) if entry != other} == {1, 0xB}

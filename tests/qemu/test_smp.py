@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vcpuid.errors import QemuError
 from vcpuid.qemu.smp import parse
-from vcpuid.qemu.topology import Topology
+from vcpuid.qemu.topology import GuestTopology
 
 COUNTS = st.integers(1, 6)
 
@@ -81,7 +81,7 @@ def test_old_qemu_only_warns_of_zero() -> None:
 @given(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
 def test_apic_ids_are_distinct_ascending_and_fit_their_package(sockets: int, dies: int, modules: int, cores: int, threads: int) -> None:
     count = sockets * dies * modules * cores * threads
-    topology = Topology(count, count, sockets, dies, modules, cores, threads)
+    topology = GuestTopology(count, count, sockets, dies, modules, cores, threads)
     ids = [topology.apic_id(number) for number in range(count)]
     assert ids == sorted(set(ids))
     packages = {apic_id >> topology.package_offset for apic_id in ids}
@@ -92,4 +92,4 @@ def test_apic_ids_are_distinct_ascending_and_fit_their_package(sockets: int, die
 @given(COUNTS, COUNTS, COUNTS)
 def test_what_is_spelled_out_is_taken_as_it_is(sockets: int, cores: int, threads: int) -> None:
     topology, _ = parse(f"sockets={sockets},cores={cores},threads={threads}", "11.1", "pc-q35-11.1")
-    assert topology == Topology(sockets * cores * threads, sockets * cores * threads, sockets, 1, 1, cores, threads)
+    assert topology == GuestTopology(sockets * cores * threads, sockets * cores * threads, sockets, 1, 1, cores, threads)

@@ -11,7 +11,7 @@ from vcpuid.cpuid.words import positions
 from vcpuid.errors import KvmError, QemuError
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.qemu import CpuState
-from vcpuid.qemu.catalog import Catalog, Flag, Machine, Model, catalog
+from vcpuid.qemu.catalog import Catalog, Flag, MachineType, Model, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.setup import Setup
 
@@ -78,7 +78,7 @@ class _Attempt:
         self.setup, self.kvm = setup, qemu.KvmHost(xcr0=kvm_says(setup).xcr0)
         self.catalog: Catalog = catalog(setup.vmm.tables)
         try:
-            self.machine: Machine | None = find_machine(self.catalog.release, setup.machine)
+            self.machine: MachineType | None = find_machine(self.catalog.release, setup.machine)
         except QemuError:
             self.machine = None
 

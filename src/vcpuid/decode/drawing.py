@@ -25,10 +25,10 @@ class _Box(NamedTuple):
     names: tuple[str, ...]
     caches: tuple[Cache, ...]
     label: str = ""
-    within: tuple[_Row, ...] = ()
+    within: tuple[_Alike, ...] = ()
 
 
-class _Row(NamedTuple):
+class _Alike(NamedTuple):
     """Boxes that are alike: how many, and how that is to be taken; `always` has it said though all of them are drawn."""
 
     box: _Box
@@ -65,7 +65,7 @@ def _of_one(found: Topology) -> _Box:
             threads = min(max(cache.shared or 1 for cache in caches), held << shift - inner, found.processors)
         like = found.mixed and (shift == found.levels[-1].shift or threads == found.processors)
         how = "if all were like this one" if like else "at most" if not names else "in all" if named else "at least"
-        box = _around(names, caches, f"up to {threads} threads", [_Row(box, max(-(-threads // held), 1), how, like)])
+        box = _around(names, caches, f"up to {threads} threads", [_Alike(box, max(-(-threads // held), 1), how, like)])
         held, inner, named = max(threads, 1), shift, bool(names)
     return box
 
@@ -81,7 +81,7 @@ def _of_members(found: Topology) -> _Box:
             shared = {cache.name: cache for member in members for cache in _shared(member.caches, found.levels, shift)}
             if names or shared:
                 kinds = Counter(box for _, box in parts)
-                rows = [_Row(box, count, "of these" if len(kinds) > 1 else "in all") for box, count in kinds.items()]
+                rows = [_Alike(box, count, "of these" if len(kinds) > 1 else "in all") for box, count in kinds.items()]
                 parts = [(members, _around(names, tuple(shared.values()), f"{len(members)} threads", rows))]
             outer += parts
         boxes = outer
@@ -93,7 +93,7 @@ def _thread(caches: Sequence[Cache], levels: Sequence[Level]) -> _Box:
     return _Box(("thread",), () if _names(levels, 0) else _shared(caches, levels, 0))
 
 
-def _around(names: tuple[str, ...], caches: tuple[Cache, ...], label: str, rows: list[_Row]) -> _Box:
+def _around(names: tuple[str, ...], caches: tuple[Cache, ...], label: str, rows: list[_Alike]) -> _Box:
     """Put a box around others; one that would hold a single box is one with it, and without a name a single thread has none around it."""
     box = rows[0].box
     if len(rows) > 1 or rows[0].number > 1:
@@ -148,7 +148,7 @@ def _draw(box: _Box, width: int) -> list[str]:
     return [f"┌{head}{'─' * (inside + 2 - len(head))}┐", *(f"│ {line:{inside}} │" for line in lines), f"└{'─' * (inside + 2)}┘"]
 
 
-def _draw_row(row: _Row, width: int) -> list[str]:
+def _draw_row(row: _Alike, width: int) -> list[str]:
     block = _draw(row.box, width)
     shown = max(1, min(row.number, (width + 1) // (len(block[0]) + 1)))
     note = [f"… {row.number} {row.how}"] if row.number > shown or row.always else []

@@ -132,7 +132,7 @@ def names() -> frozenset[str]:
     return frozenset((RESERVED, *(name for _, _, name, *_ in data.load("fields")["rows"])))
 
 
-class _Row(NamedTuple):
+class _Span(NamedTuple):
     first: int
     last: int
     field: Field
@@ -140,16 +140,16 @@ class _Row(NamedTuple):
 
 
 @cache
-def _rows() -> dict[tuple[int, str], list[_Row]]:
+def _rows() -> dict[tuple[int, str], list[_Span]]:
     """Return the table's rows by leaf and register; rows of some vendors come first there, as they do in the file."""
-    rows: dict[tuple[int, str], list[_Row]] = {}
+    rows: dict[tuple[int, str], list[_Span]] = {}
     for word, bits, name, description, *who in data.load("fields")["rows"]:
         leaf, span, register = word.split(".")
         first, _, last = span.partition("-")
         high, _, low = bits.partition(":")
         function, lowest = int(leaf, 16), int(low or high)
         field = Field(name, lowest, int(high) - lowest + 1, description)
-        rows.setdefault((function, register), []).append(_Row(int(first, 16), int(last or first, 16), field, tuple(" ".join(who).split())))
+        rows.setdefault((function, register), []).append(_Span(int(first, 16), int(last or first, 16), field, tuple(" ".join(who).split())))
     return rows
 
 

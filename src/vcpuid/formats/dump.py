@@ -22,7 +22,7 @@ _WORDS = Struct(">5I")
 """Leaf and registers, as a line spells them."""
 
 
-class Answer(NamedTuple):
+class AnswerLine(NamedTuple):
     """A line that tells what CPUID answered; `numbered` is whether it tells the sub-leaf too, which is 0 otherwise."""
 
     place: tuple[int, int]
@@ -30,10 +30,10 @@ class Answer(NamedTuple):
     numbered: bool
 
 
-def answer(function: int, index: int | None, registers: Sequence[int]) -> Answer:
+def answer(function: int, index: int | None, registers: Sequence[int]) -> AnswerLine:
     """Make an answer of a line's numbers; `index` is None where it does not tell the sub-leaf."""
     entry = tuple.__new__(Entry, (function, index or 0, 0, *registers))  # Entry's own __new__ takes twice as long
-    return Answer((function, index or 0), entry, index is not None)
+    return AnswerLine((function, index or 0), entry, index is not None)
 
 
 class Heading:
@@ -41,7 +41,7 @@ class Heading:
 
 
 HEADING = Heading()
-Line = Answer | Heading | None
+Line = AnswerLine | Heading | None
 """What a line of a dump says, None for what is of no matter."""
 
 
@@ -88,7 +88,7 @@ class _Lines(dict[str, Line]):
 
     def numbered(self) -> set[int]:
         """Return the leaves of which some line tells the sub-leaf."""
-        return {said.place[0] for said in self.values() if isinstance(said, Answer) and said.numbered}
+        return {said.place[0] for said in self.values() if isinstance(said, AnswerLine) and said.numbered}
 
 
 def read_lines(text: str, source: str, form: Form) -> list[Snapshot]:
@@ -99,7 +99,7 @@ def read_lines(text: str, source: str, form: Form) -> list[Snapshot]:
     if said.damaged or (end is None and last.strip() and _is_start(last, form.like)):
         number = next((number for number, line in enumerate(lines, 1) if line in said.damaged), len(lines))
         raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
-    if form.number_last and isinstance(end, Answer) and not end.numbered and end.place[0] in said.numbered():
+    if form.number_last and isinstance(end, AnswerLine) and not end.numbered and end.place[0] in said.numbered():
         raise InputError("the file ends where the sub-leaf should follow", source=source, line=len(lines))
     refuse_mixed((line for line, what in said.items() if what is None), source)
     return gather(answers, source)
@@ -133,19 +133,19 @@ class _Cpu(NamedTuple):
 
     start: int
     end: int
-    answers: list[Answer]
+    answers: list[AnswerLine]
     entries: dict[tuple[int, int], Entry]
 
 
 def _cpus(said: Sequence[Line], start: int, end: int) -> Iterator[_Cpu]:
     """Give the CPUs of lines that no heading divides, if there are any."""
-    answers = [what for what in said[start:end] if isinstance(what, Answer)]
+    answers = [what for what in said[start:end] if isinstance(what, AnswerLine)]
     entries = {place: entry for place, entry, _ in answers}
     if len(entries) == len(answers):
         if answers:
             yield _Cpu(start, end, answers, entries)
         return
-    firsts = [place for place in range(start, end) if isinstance(what := said[place], Answer) and what.place == (0, 0)]
+    firsts = [place for place in range(start, end) if isinstance(what := said[place], AnswerLine) and what.place == (0, 0)]
     if len(firsts) < 2:
         yield _Cpu(start, end, answers, entries)
         return
@@ -162,7 +162,7 @@ def _numbered(cpu: _Cpu, said: Sequence[Line], source: str) -> tuple[dict[tuple[
     """Number the sub-leaves that a dump lists without numbers, and say of which leaves; raises InputError for two answers of one."""
     leaves: dict[tuple[int, int | None], list[tuple[int, Entry]]] = {}
     for line, what in enumerate(said[cpu.start : cpu.end], cpu.start + 1):
-        if isinstance(what, Answer):
+        if isinstance(what, AnswerLine):
             function, index = what.place
             leaves.setdefault((function, index if what.numbered else None), []).append((line, what.entry))
     entries: dict[tuple[int, int], Entry] = {}

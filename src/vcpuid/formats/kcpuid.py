@@ -13,7 +13,7 @@ import re
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
-from vcpuid.formats.dump import Answer, answer, gather
+from vcpuid.formats.dump import AnswerLine, answer, gather
 from vcpuid.formats.form import Format, line_begins
 from vcpuid.formats.mixed import refuse_mixed
 
@@ -27,7 +27,7 @@ _SIGN = r"(?:0x[0-9a-f]{8}| *\d+): EAX=0x[0-9a-f]"
 
 def read(text: str, source: str) -> list[Snapshot]:
     """Read the one CPU; raises InputError for a line that is cut or damaged, and for a sub-leaf that follows no leaf."""
-    said: list[Answer | None] = []
+    said: list[AnswerLine | None] = []
     group: int | None = None
     for number, line in enumerate(text.split("\n"), 1):
         line = line.rstrip()

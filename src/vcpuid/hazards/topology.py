@@ -13,7 +13,7 @@ from vcpuid.hazards.view import View
 _SMT = 1
 
 
-class Level(NamedTuple):
+class LevelSubleaf(NamedTuple):
     """One sub-leaf of leaf 0xB or 0x1F: its type, the width of the ids below the next level, how many threads that has, the x2APIC id."""
 
     kind: int
@@ -22,16 +22,16 @@ class Level(NamedTuple):
     x2apic: int
 
 
-def levels(table: CpuidTable, function: int) -> list[Level]:
+def levels(table: CpuidTable, function: int) -> list[LevelSubleaf]:
     """Read leaf 0xB or 0x1F, up to the first sub-leaf without a type."""
     if function > table.registers(0).eax:
         return []
-    found: list[Level] = []
+    found: list[LevelSubleaf] = []
     for index in range(8):
         eax, ebx, ecx, edx = table.registers(function, index)
         if not ecx >> 8 & 0xFF:
             break
-        found.append(Level(ecx >> 8 & 0xFF, eax & 0x1F, ebx & 0xFFFF, edx))
+        found.append(LevelSubleaf(ecx >> 8 & 0xFF, eax & 0x1F, ebx & 0xFFFF, edx))
     return found
 
 

@@ -44,7 +44,7 @@ class ArchCap:
 MMIO_IMMUNE = ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO
 
 
-class View(NamedTuple):
+class BugEvidence(NamedTuple):
     """What decides: the processor, its ARCH_CAPABILITIES, and its rows of the two lists."""
 
     cpu: Cpu
@@ -62,10 +62,10 @@ class Bug(NamedTuple):
 
     name: str
     rule: Rule
-    present: Callable[[View], bool]
+    present: Callable[[BugEvidence], bool]
 
 
-def bug(name: str, reason: str, present: Callable[[View], bool], since: str | None = None, until: str | None = None) -> Bug:
+def bug(name: str, reason: str, present: Callable[[BugEvidence], bool], since: str | None = None, until: str | None = None) -> Bug:
     """Make a row with the rule `linux.bug.NAME`."""
     identity = "linux.bug." + name.lower().replace("_", "-")
     return Bug(name, Rule(identity, reason, SOURCE, None, since, until), present)
@@ -147,7 +147,7 @@ def mark(cpu: Cpu) -> None:
     """Set the flags of all vulnerabilities that the processor has."""
     caps = arch_capabilities(cpu)
     rows = (cpu.is_one_of("vuln_whitelist"), cpu.is_one_of("vuln_blacklist"))
-    view = View(cpu, caps, *(IMMUNE_TO_NOTHING if row is None else row.data for row in rows))
+    view = BugEvidence(cpu, caps, *(IMMUNE_TO_NOTHING if row is None else row.data for row in rows))
     _set(view, FIRST)
     if "NO_SPECULATION" in view.immune:
         return
@@ -165,7 +165,7 @@ def arch_capabilities(cpu: Cpu) -> int:
     return (cpu.machine.msr(machine.ARCH_CAPABILITIES) or 0) if cpu.has("ARCH_CAPABILITIES") else 0
 
 
-def _set(view: View, bugs: tuple[Bug, ...]) -> None:
+def _set(view: BugEvidence, bugs: tuple[Bug, ...]) -> None:
     for name, rule, present in bugs:
         if present(view):
             view.cpu.set_bug(name, rule)
@@ -178,7 +178,7 @@ def _old_microcode(cpu: Cpu) -> bool:
     return newest is not None and (bool(cpu.microcode >> 31) or cpu.microcode < newest.data)
 
 
-def _rfds(view: View) -> bool:
+def _rfds(view: BugEvidence) -> bool:
     cpu, caps = view.cpu, view.caps
     if caps & (ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR):
         return not caps & ArchCap.RFDS_NO
@@ -186,14 +186,14 @@ def _rfds(view: View) -> bool:
     return "RFDS" in view.affected and not only_big_cores
 
 
-def _its(view: View) -> bool:
+def _its(view: BugEvidence) -> bool:
     cpu = view.cpu
     if view.caps & ArchCap.ITS_NO or cpu.vendor != "intel" or cpu.has("BHI_CTRL"):
         return False
     return cpu.has("HYPERVISOR") or "ITS" in view.affected
 
 
-def _tsa(view: View) -> bool:
+def _tsa(view: BugEvidence) -> bool:
     cpu = view.cpu
     needed = ("TSA_SQ_NO", "TSA_L1_NO", "TSA_FILL_NO") if cpu.since("7.3") else ("TSA_SQ_NO", "TSA_L1_NO")
     immune = cpu.vendor != "amd" or all(map(cpu.has, needed))

@@ -11,7 +11,7 @@ from vcpuid.qemu.state import CpuState
 from vcpuid.releases import number
 
 
-class Cache(NamedTuple):
+class CacheInfo(NamedTuple):
     """One cache, with QEMU's field names; `type` is 1 for data, 2 for instructions, 3 for both; `share_level` says whose it is."""
 
     type: int
@@ -29,7 +29,7 @@ class Cache(NamedTuple):
     share_level: str
 
 
-Caches = tuple[Cache, Cache, Cache, Cache]
+Caches = tuple[CacheInfo, CacheInfo, CacheInfo, CacheInfo]
 """L1D, L1I, L2, L3."""
 
 
@@ -45,7 +45,7 @@ class Shown(NamedTuple):
 @cache
 def _legacy(name: str) -> Caches:
     """Return the caches of a CPU model that has none of its own."""
-    l1d, l1i, l2, l3 = (Cache(*row) for row in data.load("qemu-caches")["legacy"][name])
+    l1d, l1i, l2, l3 = (CacheInfo(*row) for row in data.load("qemu-caches")["legacy"][name])
     return l1d, l1i, l2, l3
 
 
@@ -53,7 +53,7 @@ def _legacy(name: str) -> Caches:
 def _model(release: str, model: str) -> Caches | None:
     """Return a CPU model's own caches."""
     rows = catalog.caches(release, model)
-    return None if rows is None else tuple(Cache(*row) for row in rows)  # type: ignore[return-value]
+    return None if rows is None else tuple(CacheInfo(*row) for row in rows)  # type: ignore[return-value]
 
 
 @cache

@@ -53,7 +53,7 @@ class Dependency(NamedTuple):
     needs_mask: int
 
 
-class Component(NamedTuple):
+class SaveArea(NamedTuple):
     """An XSAVE component of x86_ext_save_areas that any bit of `mask` in `word` needs, and its bytes; one may have several rows."""
 
     number: int
@@ -86,7 +86,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class MachineType:
     """A machine type, as far as CPUs care.
 
     `release` is the version in its name (None: microvm, which has none), `versions` how models without a version in their name are
@@ -121,7 +121,7 @@ class Catalog:
         self.aliases: dict[str, str] = self._rows["aliases"]
         self.properties: dict[str, Property] = {name: Property(*row) for name, row in self._rows["properties"].items()}
         self.dependencies: tuple[Dependency, ...] = tuple(Dependency(*row) for row in self._rows["dependencies"])
-        self.components: tuple[Component, ...] = tuple(Component(*row) for row in self._rows["xsave"])
+        self.components: tuple[SaveArea, ...] = tuple(SaveArea(*row) for row in self._rows["xsave"])
         self._described: dict[tuple[str, int], str] = {}
 
     def describe(self, name: str, position: int) -> str:
@@ -150,7 +150,7 @@ class Catalog:
         """Values of the properties of a CPU that nothing has set."""
         return {name: found.default for name, found in self.properties.items() if found.default is not None}
 
-    def kvm_defaults(self, machine: Machine) -> list[tuple[Flag, bool]]:
+    def kvm_defaults(self, machine: MachineType) -> list[tuple[Flag, bool]]:
         """Return the features that KVM switches on or off in every model that is not "max" or "host" (kvm_default_props)."""
         split = {"kvm-msi-ext-dest-id"} if machine.split_irqchip else set()
         rows = ((name, value == "on" or name in split) for name, value in self._rows["kvm_defaults"])
@@ -167,7 +167,7 @@ class Catalog:
         aliases: dict[str, str | None] = self._rows["model_aliases"]
         return aliases
 
-    def resolve_model(self, name: str, machine: Machine) -> str:
+    def resolve_model(self, name: str, machine: MachineType) -> str:
         """Return the versioned name of a model; raises QemuError where there is none of that name."""
         if name in HOST_MODELS or name == "base" or name in self.models:
             return name
@@ -182,7 +182,7 @@ class Catalog:
     def _last_versions(self) -> dict[str, int]:
         return {model.base: model.version for model in self.models.values()}
 
-    def machine(self, name: str) -> Machine:
+    def machine(self, name: str) -> MachineType:
         """Return a machine type by its name or its alias; raises QemuError where there is none of that name.
 
         Only PCs and microvm are known: isapc, Xen's and other special machine types are refused as if QEMU did not have them.
@@ -201,7 +201,7 @@ class Catalog:
             for setting in compat
         ]
         unset = frozenset(row["kvm_unset"])
-        return Machine(name, release, row["versions"], row["split_irqchip"], row["max_cpus"], unset, tuple(settings))
+        return MachineType(name, release, row["versions"], row["split_irqchip"], row["max_cpus"], unset, tuple(settings))
 
     @cached_property
     def machine_names(self) -> dict[str, str | None]:
@@ -222,7 +222,7 @@ def catalog(release: str) -> Catalog:
 
 
 @cache
-def machine(release: str, name: str) -> Machine:
+def machine(release: str, name: str) -> MachineType:
     """Return a machine type of a release; raises QemuError where it has none of that name."""
     return catalog(release).machine(name)
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from vcpuid.cpuid.words import Bit, positions
-from vcpuid.qemu.catalog import Catalog, Flag, Machine
+from vcpuid.qemu.catalog import Catalog, Flag, MachineType
 from vcpuid.qemu.hyperv import HyperV
 from vcpuid.qemu.maker import Maker
 from vcpuid.qemu.supported import Supported
 from vcpuid.reasons import Ledger, Rule
 
 
-class Switch(NamedTuple):
+class FeatureSwitch(NamedTuple):
     """One feature property being set: its bits, on or off, by whom. `asked` tells whether QEMU takes it for the user's own wish."""
 
     flag: Flag
@@ -35,11 +35,11 @@ class Draft(Maker):
     """
 
     catalog: Catalog
-    machine: Machine
+    machine: MachineType
     supported: Supported
     ledger: Ledger
     base: dict[str, int] | None
-    switches: tuple[Switch, ...]
+    switches: tuple[FeatureSwitch, ...]
     props: dict[str, Any]
     features: dict[str, int] = field(default_factory=dict)
     user: dict[str, int] = field(default_factory=dict)

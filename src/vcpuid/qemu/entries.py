@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, Entry
 from vcpuid.errors import QemuError
 from vcpuid.qemu import messages
-from vcpuid.qemu.leaves import LEAVES, PER_VCPU, ZERO, Cpu
+from vcpuid.qemu.leaves import LEAVES, PER_VCPU, ZERO, RealizedCpu
 from vcpuid.qemu.leaves.topology import has_leaf_1f
 from vcpuid.qemu.leaves.xsave import leaf_d, subleaves
 
@@ -38,7 +38,7 @@ _BASIC = tuple(sorted(function for function in LEAVES if function < 0x40000000))
 _EXTENDED = tuple(sorted(function for function in LEAVES if 0x80000000 <= function < CENTAUR))
 
 
-def functions(cpu: Cpu) -> list[int]:
+def functions(cpu: RealizedCpu) -> list[int]:
     """List the leaves that may make an entry, in order."""
     state = cpu.state
     centaur = range(CENTAUR, min(state.xlevel2 + 1, CENTAUR + MAX_ENTRIES))
@@ -53,7 +53,7 @@ class Builder:
 
     __slots__ = ("cpu", "first", "functions", "last", "shared")
 
-    def __init__(self, cpu: Cpu, first: Sequence[Entry] = (), last: Sequence[Entry] = ()) -> None:
+    def __init__(self, cpu: RealizedCpu, first: Sequence[Entry] = (), last: Sequence[Entry] = ()) -> None:
         self.cpu, self.first, self.last, self.functions = cpu, first, last, functions(cpu)
         self.shared: dict[int, list[Entry]] = {}
 

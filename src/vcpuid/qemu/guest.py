@@ -12,7 +12,7 @@ from vcpuid.params import Given
 from vcpuid.qemu import catalog, hyperv
 from vcpuid.qemu.entries import Builder
 from vcpuid.qemu.kvmhost import KvmHost, initialize
-from vcpuid.qemu.leaves import Cpu, hypervisor
+from vcpuid.qemu.leaves import RealizedCpu, hypervisor
 from vcpuid.qemu.realize import realized
 from vcpuid.qemu.rules import account
 from vcpuid.qemu.smp import parse
@@ -73,14 +73,14 @@ def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
     try:
         state = realized(cpu, setup, topology, kvm.xcr0)
         warnings += state.warnings
-        tables = _tables(Cpu(state, topology, says.raw, says.supported), says, kvm)
+        tables = _tables(RealizedCpu(state, topology, says.raw, says.supported), says, kvm)
     except QemuError as error:
         raise QemuError(error.message, (*warnings, *error.warnings)) from None
     repeated = [warning for warning in (*state.warnings, *state.late_warnings) if warning not in state.once]
     return QemuResult(tables, [*warnings, *state.late_warnings, *repeated * (topology.cpus - 1)], state, says.supported)
 
 
-def _tables(cpu: Cpu, host: Answers, kvm: KvmHost) -> tuple[CpuidTable, ...]:
+def _tables(cpu: RealizedCpu, host: Answers, kvm: KvmHost) -> tuple[CpuidTable, ...]:
     """Set up the vCPUs: hypervisor leaves come first, the frequency leaf last."""
     hv = cpu.state.hyperv
     cpu.tsc_khz = initialize(kvm, cpu, hv)

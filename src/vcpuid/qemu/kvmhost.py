@@ -10,8 +10,8 @@ from vcpuid.cpuid.vendors import INTEL
 from vcpuid.errors import QemuError
 from vcpuid.qemu import messages
 from vcpuid.qemu.hyperv import HyperV
-from vcpuid.qemu.leaves import Cpu
-from vcpuid.qemu.topology import Topology
+from vcpuid.qemu.leaves import RealizedCpu
+from vcpuid.qemu.topology import GuestTopology
 
 MCE_AND_MCA = bits.MCE.mask | bits.MCA.mask
 """FEAT_1_EDX: with both, from family 6 on, QEMU sets up machine checks."""
@@ -35,14 +35,14 @@ class KvmHost:
     refused: frozenset[str] = frozenset()
     xcr0: int | None = None
 
-    def count_warnings(self, topology: Topology) -> list[str]:
+    def count_warnings(self, topology: GuestTopology) -> list[str]:
         """Warn of more vCPUs than KVM recommends."""
         limit = self.recommended_vcpus
         counts = (("SMP", topology.cpus), ("hotpluggable", topology.max_cpus))
         return [messages.MANY_CPUS(what=what, asked=count, most=limit) for what, count in counts if limit is not None and count > limit]
 
 
-def initialize(kvm: KvmHost, cpu: Cpu, hyperv: HyperV | None) -> int:
+def initialize(kvm: KvmHost, cpu: RealizedCpu, hyperv: HyperV | None) -> int:
     """Go through what may fail while a vCPU is set up, in QEMU's order; return its TSC frequency in kHz, 0 where it is not known.
 
     Raises QemuError; the message has QEMU's second line too.
@@ -60,12 +60,12 @@ def initialize(kvm: KvmHost, cpu: Cpu, hyperv: HyperV | None) -> int:
     return wanted or kvm.tsc_khz or _enumerated_khz(cpu)
 
 
-def _takes_lmce(kvm: KvmHost, cpu: Cpu) -> bool:
+def _takes_lmce(kvm: KvmHost, cpu: RealizedCpu) -> bool:
     """Whether KVM takes local machine checks."""
     return vendor_name(cpu.raw.registers(0)) == INTEL if kvm.lmce is None else kvm.lmce
 
 
-def _enumerated_khz(cpu: Cpu) -> int:
+def _enumerated_khz(cpu: RealizedCpu) -> int:
     """Return the host's TSC frequency from its crystal's, which Linux takes as exact (native_calibrate_tsc); 0 where it tells neither."""
     denominator, numerator, crystal_hz, _ = cpu.host_cpuid(0x15, 0)
     return crystal_hz // 1000 * numerator // denominator if denominator and numerator else 0

@@ -13,7 +13,7 @@ from vcpuid.errors import QemuError
 from vcpuid.qemu import messages, properties
 from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag, catalog
 from vcpuid.qemu.catalog import machine as find_machine
-from vcpuid.qemu.draft import Switch
+from vcpuid.qemu.draft import FeatureSwitch
 from vcpuid.reasons import Rule
 
 KVM_DEFAULT_ON = Rule("qemu.kvm.default-on", "with KVM, QEMU adds it to every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c")
@@ -39,7 +39,7 @@ class CpuRequest(NamedTuple):
 
     model: str
     assigned: dict[str, Any]
-    switches: tuple[Switch, ...]
+    switches: tuple[FeatureSwitch, ...]
     late_error: str | None
     option: properties.CpuOption
 
@@ -54,10 +54,10 @@ def plan(release: str, machine_name: str, cpu: str) -> CpuRequest:
     type_name = name + TYPE_SUFFIX
     ancestors = {type_name, TYPE_SUFFIX[1:]} | ({"max" + TYPE_SUFFIX} if name == "host" else set())
     assigned: dict[str, Any] = {}
-    switches: list[Switch] = []
+    switches: list[FeatureSwitch] = []
     if model not in HOST_MODELS and model != "base":
         for flag, on in tables.kvm_defaults(machine):
-            switches.append(Switch(flag, on, KVM_DEFAULT_ON if on else KVM_DEFAULT_OFF))
+            switches.append(FeatureSwitch(flag, on, KVM_DEFAULT_ON if on else KVM_DEFAULT_OFF))
     settings = [(name, text, False) for kind, name, text in machine.compat if kind in ancestors]
     settings += [(name, text, True) for name, text in option.settings]
     for prop, text, by_user in settings:
@@ -66,7 +66,7 @@ def plan(release: str, machine_name: str, cpu: str) -> CpuRequest:
             if isinstance(found, Flag):
                 on = properties.boolean(prop, text)
                 rule = (USER_ON if on else USER_OFF) if by_user else (MACHINE_ON if on else MACHINE_OFF)
-                switches.append(Switch(found, on, rule))
+                switches.append(FeatureSwitch(found, on, rule))
             else:
                 assigned[found] = properties.value(tables, found, text, prop)
                 if found == "avx10-version" and tables.number >= (11, 1):
@@ -79,7 +79,7 @@ def plan(release: str, machine_name: str, cpu: str) -> CpuRequest:
             try:
                 found = properties.find(tables, type_name, prop)
                 if isinstance(found, Flag):
-                    switches.append(Switch(found, on, USER_ON if on else USER_OFF))
+                    switches.append(FeatureSwitch(found, on, USER_ON if on else USER_OFF))
                 else:
                     assigned[found] = properties.switch(tables, found, on, prop)
             except QemuError as error:
@@ -87,7 +87,7 @@ def plan(release: str, machine_name: str, cpu: str) -> CpuRequest:
     return CpuRequest(model, assigned, tuple(switches), late_error, option)
 
 
-def _avx10(tables: Catalog, version: int) -> list[Switch]:
+def _avx10(tables: Catalog, version: int) -> list[FeatureSwitch]:
     """What setting AVX10's version switches on since QEMU 11.0."""
     names = ("avx10", "avx10-128", "avx10-256", "avx10-512", "avx10-vnni-int")[: 0 if version == 0 else 4 if version == 1 else 5]
-    return [Switch(tables.flags[name], True, USER_AVX10, asked=False) for name in names]
+    return [FeatureSwitch(tables.flags[name], True, USER_AVX10, asked=False) for name in names]

@@ -13,7 +13,7 @@ from vcpuid.errors import QemuError
 from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.params import Given
 from vcpuid.qemu import address_bits, hyperv, messages
-from vcpuid.qemu.catalog import HOST_MODELS, Catalog, Machine, catalog
+from vcpuid.qemu.catalog import HOST_MODELS, Catalog, MachineType, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.expand import Shape, expand
@@ -21,7 +21,7 @@ from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.plan import CpuRequest, plan
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.supported import AMD_ALIASES, Supported, host_signature, supported
-from vcpuid.qemu.topology import Topology
+from vcpuid.qemu.topology import GuestTopology
 from vcpuid.reasons import Ledger, Rule, Unrecorded
 from vcpuid.reasons.lazy import LazySequence
 from vcpuid.releases import Release
@@ -48,7 +48,7 @@ def realize(
     host: Snapshot | Setup,
     qemu: str | Release | None = None,
     machine: str = "q35",
-    topology: Topology | None = None,
+    topology: GuestTopology | None = None,
     *,
     kernel: str | Release | None = None,
     params: Given | None = None,
@@ -61,17 +61,17 @@ def realize(
     message, and its warnings so far, where QEMU refuses.
     """
     setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params)
-    return realized(cpu, setup, topology or Topology(), xcr0)
+    return realized(cpu, setup, topology or GuestTopology(), xcr0)
 
 
-def realized(cpu: str, setup: Setup, topology: Topology, xcr0: int | None) -> CpuState:
+def realized(cpu: str, setup: Setup, topology: GuestTopology, xcr0: int | None) -> CpuState:
     """Realize a CPU on a settled host. Its decisions are worked out when they are looked at, by doing the same once more."""
     state = _realized(cpu, setup, topology, xcr0, Unrecorded())
     state.decisions = LazySequence(lambda: _realized(cpu, setup, topology, xcr0, Ledger()).decisions)
     return state
 
 
-def _realized(cpu: str, setup: Setup, topology: Topology, xcr0: int | None, ledger: Ledger) -> CpuState:
+def _realized(cpu: str, setup: Setup, topology: GuestTopology, xcr0: int | None, ledger: Ledger) -> CpuState:
     machine, kvm = find_machine(setup.vmm.tables, setup.machine), kvm_says(setup)
     found = plan(setup.vmm.tables, machine.name, cpu)
     draft = draw(found, catalog(setup.vmm.tables), machine, kvm, xcr0, ledger)
@@ -82,7 +82,7 @@ def _realized(cpu: str, setup: Setup, topology: Topology, xcr0: int | None, ledg
     return _state(draft, found)
 
 
-def draw(found: CpuRequest, tables: Catalog, machine: Machine, host: Answers, xcr0: int | None, ledger: Ledger) -> Draft:
+def draw(found: CpuRequest, tables: Catalog, machine: MachineType, host: Answers, xcr0: int | None, ledger: Ledger) -> Draft:
     """Create the CPU: its model's properties, what the host gives to it, and what the machine type and -cpu set."""
     props: dict[str, Any] = {**tables.defaults, **_BLANK}
     able = supported(tables, machine, host, ledger, xcr0)
@@ -121,7 +121,7 @@ def _host_properties(host: Answers, able: Supported) -> dict[str, Any]:
     }
 
 
-def _realize(draft: Draft, found: CpuRequest, host: Answers, topology: Topology) -> None:
+def _realize(draft: Draft, found: CpuRequest, host: Answers, topology: GuestTopology) -> None:
     props = draft.props
     host_hyperv = host.hyperv if hyperv.enabled(props) else None
     draft.warnings += hyperv.prepare(props, host_hyperv)
@@ -166,7 +166,7 @@ def _check_lbr(draft: Draft) -> None:
         raise QemuError(messages.LBR_FORMAT(asked=asked, host=of_host))
 
 
-def _check_threads(draft: Draft, topology: Topology) -> None:
+def _check_threads(draft: Draft, topology: GuestTopology) -> None:
     """Warn of threads that the guest's AMD CPU cannot have; QEMU 7.2 does so once the vCPU is set up."""
     if not draft.is_amd or draft.has("FEAT_8000_0001_ECX", _TOPOEXT) or topology.threads <= 1:
         return

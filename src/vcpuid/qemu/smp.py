@@ -10,7 +10,7 @@ from math import prod
 
 from vcpuid.errors import QemuError
 from vcpuid.qemu import catalog, messages
-from vcpuid.qemu.topology import Topology
+from vcpuid.qemu.topology import GuestTopology
 from vcpuid.releases import number
 
 _HIERARCHY = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
@@ -24,7 +24,7 @@ _UNSUPPORTED_ORDER = ("modules", "clusters", "dies", "books", "drawers")
 
 
 @cache
-def parse(text: str, release: str, machine: str) -> tuple[Topology, tuple[str, ...]]:
+def parse(text: str, release: str, machine: str) -> tuple[GuestTopology, tuple[str, ...]]:
     """Read -smp for a machine type of a QEMU release; return the topology and what QEMU warns of.
 
     Raises QemuError with QEMU's message where it refuses.
@@ -42,7 +42,7 @@ def parse(text: str, release: str, machine: str) -> tuple[Topology, tuple[str, .
     if max_cpus > (limit := catalog.max_cpus(release, machine)):
         raise QemuError(messages.SMP_LIMIT(cpus=max_cpus, machine=machine, most=limit))
     levels = {level: counts[level] for level in ("sockets", "dies", "modules", "cores", "threads")}
-    return Topology(cpus=cpus, max_cpus=max_cpus, **levels), warnings
+    return GuestTopology(cpus=cpus, max_cpus=max_cpus, **levels), warnings
 
 
 def keys(release: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from vcpuid.cpuid.registers import CpuidTable, Registers
 from vcpuid.cpuid.vendors import INTEL
 from vcpuid.cpuid.words import MsrWord
 from vcpuid.kvm.answers import Answers
-from vcpuid.qemu.catalog import Catalog, Machine
+from vcpuid.qemu.catalog import Catalog, MachineType
 from vcpuid.reasons import Ledger, Rule, Unrecorded
 
 _CPUID = "kvm_arch_get_supported_cpuid, target/i386/kvm/kvm.c"
@@ -97,7 +97,7 @@ class MachineKinds(NamedTuple):
     is_pc: bool
 
 
-def supported(catalog: Catalog, machine: Machine, host: Answers, ledger: Ledger, xcr0: int | None = None) -> Supported:
+def supported(catalog: Catalog, machine: MachineType, host: Answers, ledger: Ledger, xcr0: int | None = None) -> Supported:
     """See a host as a QEMU does; where nobody wants to know why, what was worked out for the last hosts is taken."""
     kinds = MachineKinds(machine.split_irqchip, machine.is_pc)
     return Supported(catalog, kinds, host, ledger, xcr0) if ledger.records else _unrecorded(catalog, kinds, host, xcr0)

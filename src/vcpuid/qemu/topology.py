@@ -15,7 +15,7 @@ def _bits(count: int) -> int:
 
 
 @dataclass(frozen=True)
-class Topology:
+class GuestTopology:
     """The outcome of -smp: `cpus` present, `max_cpus` possible, then how many of each level make up one of the level above."""
 
     cpus: int = 1

@@ -39,7 +39,7 @@ _BIT_WORDS = tuple(
 )
 
 
-class Field(NamedTuple):
+class HyperVField(NamedTuple):
     """One value of a leaf: its place (as `40000004.ebx` or `40000003.eax.1`), its name and what it says; `flags` the enlightenments
     that the bit belongs to."""
 
@@ -108,41 +108,41 @@ def _closure(flag: str) -> Iterator[str]:
     yield flag
 
 
-def fields(table: CpuidTable) -> tuple[Field, ...]:
+def fields(table: CpuidTable) -> tuple[HyperVField, ...]:
     """Decode the Hyper-V leaves that a table has, field by field; bits that are 0 are left out."""
     return tuple(_fields(table))
 
 
-def _fields(table: CpuidTable) -> Iterator[Field]:
+def _fields(table: CpuidTable) -> Iterator[HyperVField]:
     highest, *vendor = table.registers(VENDOR)
     if table.get(VENDOR) is not None:
-        yield Field(f"{VENDOR:x}.eax", "highest leaf", f"{highest:#x}")
-        yield Field(f"{VENDOR:x}.ebx-edx", "vendor", _text(vendor))
+        yield HyperVField(f"{VENDOR:x}.eax", "highest leaf", f"{highest:#x}")
+        yield HyperVField(f"{VENDOR:x}.ebx-edx", "vendor", _text(vendor))
     if table.get(INTERFACE) is not None:
-        yield Field(f"{INTERFACE:x}.eax", "interface", _text([table.registers(INTERFACE).eax]))
+        yield HyperVField(f"{INTERFACE:x}.eax", "interface", _text([table.registers(INTERFACE).eax]))
     if table.get(VERSION) is not None:
         build, version, service_pack, branch = table.registers(VERSION)
-        yield Field(f"{VERSION:x}.eax", "build", str(build))
-        yield Field(f"{VERSION:x}.ebx", "version", f"{version >> 16}.{version & 0xFFFF}")
-        yield Field(f"{VERSION:x}.ecx", "service pack", str(service_pack))
-        yield Field(f"{VERSION:x}.edx", "service branch and number", f"{branch >> 24}.{branch & 0xFFFFFF}")
+        yield HyperVField(f"{VERSION:x}.eax", "build", str(build))
+        yield HyperVField(f"{VERSION:x}.ebx", "version", f"{version >> 16}.{version & 0xFFFF}")
+        yield HyperVField(f"{VERSION:x}.ecx", "service pack", str(service_pack))
+        yield HyperVField(f"{VERSION:x}.edx", "service branch and number", f"{branch >> 24}.{branch & 0xFFFFFF}")
     yield from _bits(table)
     if table.get(RECOMMENDATIONS) is not None:
         retries = table.registers(RECOMMENDATIONS).ebx
         never = retries == NO_SPINLOCKS
-        yield Field(f"{RECOMMENDATIONS:x}.ebx", "spins before a long wait is told", "never" if never else str(retries), (SPINLOCKS,))
+        yield HyperVField(f"{RECOMMENDATIONS:x}.ebx", "spins before a long wait is told", "never" if never else str(retries), (SPINLOCKS,))
     if table.get(LIMITS) is not None:
         processors, logical, _, _ = table.registers(LIMITS)
-        yield Field(f"{LIMITS:x}.eax", "virtual processors", "no limit" if processors == 0xFFFFFFFF else str(processors))
-        yield Field(f"{LIMITS:x}.ebx", "logical processors", str(logical))
+        yield HyperVField(f"{LIMITS:x}.eax", "virtual processors", "no limit" if processors == 0xFFFFFFFF else str(processors))
+        yield HyperVField(f"{LIMITS:x}.ebx", "logical processors", str(logical))
     if nested := table.registers(NESTED).eax & 0xFFFF:
-        yield Field(f"{NESTED:x}.eax", "enlightened VMCS versions", f"{nested & 0xFF} to {nested >> 8}", ("hv-evmcs",))
+        yield HyperVField(f"{NESTED:x}.eax", "enlightened VMCS versions", f"{nested & 0xFF} to {nested >> 8}", ("hv-evmcs",))
     if table.get(DEBUG_VENDOR) is not None:
-        yield Field(f"{DEBUG_VENDOR:x}.ebx-edx", "debugger's vendor", _text(table.registers(DEBUG_VENDOR)[1:]), ("hv-syndbg",))
-        yield Field(f"{DEBUG_INTERFACE:x}.eax", "debugger's interface", _text([table.registers(DEBUG_INTERFACE).eax]), ("hv-syndbg",))
+        yield HyperVField(f"{DEBUG_VENDOR:x}.ebx-edx", "debugger's vendor", _text(table.registers(DEBUG_VENDOR)[1:]), ("hv-syndbg",))
+        yield HyperVField(f"{DEBUG_INTERFACE:x}.eax", "debugger's interface", _text([table.registers(DEBUG_INTERFACE).eax]), ("hv-syndbg",))
 
 
-def _bits(table: CpuidTable) -> Iterator[Field]:
+def _bits(table: CpuidTable) -> Iterator[HyperVField]:
     for word in _BIT_WORDS:
         value = table.word(word)
         if word.function == NESTED and word.register == "eax":
@@ -151,7 +151,7 @@ def _bits(table: CpuidTable) -> Iterator[Field]:
             if value >> position & 1:
                 bit = Bit(word, position)
                 feature = by_bit(bit)
-                yield Field(f"{word.function:x}.{word.register}.{position}", feature.name if feature else "?", "1", _flags(bit))
+                yield HyperVField(f"{word.function:x}.{word.register}.{position}", feature.name if feature else "?", "1", _flags(bit))
 
 
 def _flags(bit: Bit) -> tuple[str, ...]:

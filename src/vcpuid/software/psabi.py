@@ -10,7 +10,7 @@ from vcpuid.data import load
 from vcpuid.software.cpu import SoftwareCpu
 
 
-class Level(NamedTuple):
+class PsabiLevel(NamedTuple):
     """One level. `missing` are the bits that the CPU lacks of this level alone, by the psABI's names; `disabled` those whose state the
     operating system has not enabled; `reached` says that it lacks none, of this level and of those below."""
 
@@ -36,14 +36,14 @@ def features() -> dict[str, tuple[_Feature, ...]]:
     }
 
 
-def levels(cpu: SoftwareCpu) -> tuple[Level, ...]:
+def levels(cpu: SoftwareCpu) -> tuple[PsabiLevel, ...]:
     """Say of each level whether a CPU reaches it; the lowest first."""
-    found: list[Level] = []
+    found: list[PsabiLevel] = []
     for name, members in features().items():
         missing = tuple(one.name for one in members if not _has(cpu, one.bit))
         disabled = tuple(one.name for one in members if one.name not in missing and one.state & ~cpu.xcr0)
         below = not found or found[-1].reached
-        found.append(Level(name, below and not missing and not disabled, missing, disabled))
+        found.append(PsabiLevel(name, below and not missing and not disabled, missing, disabled))
     return tuple(found)
 
 

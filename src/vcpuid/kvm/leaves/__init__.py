@@ -8,9 +8,9 @@ them in place and adds sub-leaves. `LEAVES` finds it, with the rule that account
 from __future__ import annotations
 
 from vcpuid.kvm.leaves import amd, basic, extended, paravirt, sets, sgx, xsave
-from vcpuid.kvm.leaves.build import BLANK, LEFT_OUT, Build, Leaf
+from vcpuid.kvm.leaves.build import BLANK, LEFT_OUT, Build, KvmLeaf
 
-LEAVES: dict[int, Leaf] = {
+LEAVES: dict[int, KvmLeaf] = {
     function: leaf for module in (basic, sets, xsave, sgx, extended, amd, paravirt) for function, leaf in module.LEAVES.items()
 }
 

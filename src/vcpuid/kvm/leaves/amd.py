@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.kvm.leaves.basic import caches
-from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf, zero
+from vcpuid.kvm.leaves.build import SOURCE, Build, KvmLeaf, zero
 from vcpuid.reasons import Rule
 
 _SVM = Rule("kvm.leaf.svm", "KVM describes its own nested AMD-V: revision 1 and eight address-space identifiers", SOURCE)
@@ -56,11 +56,11 @@ def _performance(build: Build, registers: list[int]) -> None:
 
 
 LEAVES = {
-    0x8000000A: Leaf(_svm, _SVM),
-    0x80000019: Leaf(_large_page_tlb, _RESERVED),
-    0x8000001A: Leaf(_optimizations, _RESERVED),
+    0x8000000A: KvmLeaf(_svm, _SVM),
+    0x80000019: KvmLeaf(_large_page_tlb, _RESERVED),
+    0x8000001A: KvmLeaf(_optimizations, _RESERVED),
     0x8000001D: caches(0x8000001D),
-    0x8000001F: Leaf(_encryption, _SEV),
-    0x80000021: Leaf(_more_features, _MORE),
-    0x80000022: Leaf(_performance, _PMU),
+    0x8000001F: KvmLeaf(_encryption, _SEV),
+    0x80000021: KvmLeaf(_more_features, _MORE),
+    0x80000022: KvmLeaf(_performance, _PMU),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.cpuid import bits
-from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, as_is, zero
+from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, KvmLeaf, as_is, zero
 from vcpuid.reasons import Rule
 
 _LIMIT = Rule("kvm.leaf.limit", "KVM caps the number of leaves at the last one that it knows", SOURCE)
@@ -23,7 +23,7 @@ def _features(build: Build, registers: list[int]) -> None:
     build.features(registers, 1)
 
 
-def caches(function: int) -> Leaf:
+def caches(function: int) -> KvmLeaf:
     """Pass sub-leaves on up to the first that describes no cache."""
 
     def answer(build: Build, registers: list[int]) -> None:
@@ -32,7 +32,7 @@ def caches(function: int) -> Leaf:
             index += 1
             registers = build.subleaf(function, index, BLANK)
 
-    return Leaf(answer, BLANK)
+    return KvmLeaf(answer, BLANK)
 
 
 def _thermal(_build: Build, registers: list[int]) -> None:
@@ -58,12 +58,12 @@ def _topology(_build: Build, registers: list[int]) -> None:
 
 
 LEAVES = {
-    0x0: Leaf(_highest, _LIMIT),
-    0x1: Leaf(_features, BLANK),
-    0x2: Leaf(as_is, BLANK),
+    0x0: KvmLeaf(_highest, _LIMIT),
+    0x1: KvmLeaf(_features, BLANK),
+    0x2: KvmLeaf(as_is, BLANK),
     0x4: caches(0x4),
-    0x6: Leaf(_thermal, _THERMAL),
-    0xA: Leaf(_pmu, _PMU),
-    0xB: Leaf(_topology, _TOPOLOGY),
-    0x1F: Leaf(_topology, _TOPOLOGY),
+    0x6: KvmLeaf(_thermal, _THERMAL),
+    0xA: KvmLeaf(_pmu, _PMU),
+    0xB: KvmLeaf(_topology, _TOPOLOGY),
+    0x1F: KvmLeaf(_topology, _TOPOLOGY),
 }

@@ -110,7 +110,7 @@ class Build:
         return ledger.decisions
 
 
-class Leaf(NamedTuple):
+class KvmLeaf(NamedTuple):
     """How KVM answers a leaf, and why the answer is not the CPU's."""
 
     answer: Callable[[Build, list[int]], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, zero
+from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, KvmLeaf, zero
 from vcpuid.reasons import Rule
 
 _LIMIT = Rule(
@@ -64,12 +64,12 @@ def _centaur_features(build: Build, registers: list[int]) -> None:
 
 
 LEAVES = {
-    0x80000000: Leaf(_highest, _LIMIT),
-    0x80000001: Leaf(_features, _RESERVED),
-    0x80000005: Leaf(_first_level, BLANK),
-    0x80000006: Leaf(_second_level, _RESERVED),
-    0x80000007: Leaf(_power, _POWER),
-    0x80000008: Leaf(_addresses, _ADDRESSES),
-    0xC0000000: Leaf(_centaur, _LIMIT),
-    0xC0000001: Leaf(_centaur_features, BLANK),
+    0x80000000: KvmLeaf(_highest, _LIMIT),
+    0x80000001: KvmLeaf(_features, _RESERVED),
+    0x80000005: KvmLeaf(_first_level, BLANK),
+    0x80000006: KvmLeaf(_second_level, _RESERVED),
+    0x80000007: KvmLeaf(_power, _POWER),
+    0x80000008: KvmLeaf(_addresses, _ADDRESSES),
+    0xC0000000: KvmLeaf(_centaur, _LIMIT),
+    0xC0000001: KvmLeaf(_centaur_features, BLANK),
 }

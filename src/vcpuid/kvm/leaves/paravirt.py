@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.cpuid import bits, vendors
-from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf
+from vcpuid.kvm.leaves.build import SOURCE, Build, KvmLeaf
 from vcpuid.reasons import Rule
 
 _KVM = Rule("kvm.leaf.paravirt", "KVM introduces itself here and tells what it offers to guests that know it", SOURCE)
@@ -34,4 +34,4 @@ def _features(build: Build, registers: list[int]) -> None:
     registers[0] = _FEATURES | (_STEAL_TIME if "sched_info" in build.caps.hardware.on else 0)
 
 
-LEAVES = {0x40000000: Leaf(_signature, _KVM), 0x40000001: Leaf(_features, _KVM)}
+LEAVES = {0x40000000: KvmLeaf(_signature, _KVM), 0x40000001: KvmLeaf(_features, _KVM)}

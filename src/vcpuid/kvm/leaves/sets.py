@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, Leaf, zero
+from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, KvmLeaf, zero
 from vcpuid.reasons import Rule
 
 _SUBLEAVES = Rule("kvm.leaf.subleaves", "KVM knows the first sub-leaves of this leaf only", SOURCE)
@@ -23,7 +23,7 @@ def _structured(build: Build, registers: list[int]) -> None:
         build.features(registers, 7, 2)
 
 
-def _as_long_as(feature: str, function: int) -> Leaf:
+def _as_long_as(feature: str, function: int) -> KvmLeaf:
     """Pass all sub-leaves on where KVM offers the feature; EAX of sub-leaf 0 tells how many there are."""
 
     def answer(build: Build, registers: list[int]) -> None:
@@ -33,7 +33,7 @@ def _as_long_as(feature: str, function: int) -> Leaf:
         for index in range(1, registers[0] + 1):
             build.subleaf(function, index, BLANK)
 
-    return Leaf(answer, _NO_FEATURE)
+    return KvmLeaf(answer, _NO_FEATURE)
 
 
 def _tile_multiply(build: Build, registers: list[int]) -> None:
@@ -64,9 +64,9 @@ def _avx10(build: Build, registers: list[int]) -> None:
 
 
 LEAVES = {
-    0x7: Leaf(_structured, _SUBLEAVES),
+    0x7: KvmLeaf(_structured, _SUBLEAVES),
     0x14: _as_long_as("INTEL_PT", 0x14),
     0x1D: _as_long_as("AMX_TILE", 0x1D),
-    0x1E: Leaf(_tile_multiply, _NO_FEATURE),
-    0x24: Leaf(_avx10, _AVX10),
+    0x1E: KvmLeaf(_tile_multiply, _NO_FEATURE),
+    0x24: KvmLeaf(_avx10, _AVX10),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.cpuid import bits
-from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf, zero
+from vcpuid.kvm.leaves.build import SOURCE, Build, KvmLeaf, zero
 from vcpuid.reasons import Rule
 
 _SGX = Rule("kvm.leaf.sgx", "KVM offers SGX only where the host does, and of its attributes those that it knows", SOURCE)
@@ -26,4 +26,4 @@ def _sgx(build: Build, registers: list[int]) -> None:
     registers[1] = 0
 
 
-LEAVES = {0x12: Leaf(_sgx, _SGX)}
+LEAVES = {0x12: KvmLeaf(_sgx, _SGX)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.cpuid import bits, xfeatures
-from vcpuid.kvm.leaves.build import SOURCE, Build, Leaf
+from vcpuid.kvm.leaves.build import SOURCE, Build, KvmLeaf
 from vcpuid.kvm.xsave import area_size
 from vcpuid.kvm.xstate import permitted_xcr0
 from vcpuid.reasons import Rule
@@ -46,4 +46,4 @@ def _xsave(build: Build, registers: list[int]) -> None:
                 registers[3] = 0
 
 
-LEAVES = {0xD: Leaf(_xsave, _STATES)}
+LEAVES = {0xD: KvmLeaf(_xsave, _STATES)}

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vcpuid.qemu.leaves import basic, cache, extended, topology, xsave
-from vcpuid.qemu.leaves.cpu import ZERO, Cpu, Regs
+from vcpuid.qemu.leaves.cpu import ZERO, RealizedCpu, Regs
 
-LEAVES: dict[int, Callable[[Cpu, int], Regs]] = {
+LEAVES: dict[int, Callable[[RealizedCpu, int], Regs]] = {
     0x0: basic.leaf_0,
     0x1: basic.leaf_1,
     0x2: cache.leaf_2,
@@ -50,4 +50,4 @@ LEAVES: dict[int, Callable[[Cpu, int], Regs]] = {
 
 PER_VCPU = frozenset({0x1, 0xB, 0x1F, 0x8000001E})
 
-__all__ = ["LEAVES", "PER_VCPU", "ZERO", "Cpu", "Regs"]
+__all__ = ["LEAVES", "PER_VCPU", "ZERO", "RealizedCpu", "Regs"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.cpuid import bits, xfeatures
-from vcpuid.qemu.leaves.cpu import ZERO, Cpu, Regs
+from vcpuid.qemu.leaves.cpu import ZERO, RealizedCpu, Regs
 
 # Bits of feature words that decide what other leaves say.
 PDCM = bits.PDCM.mask  # FEAT_1_ECX
@@ -19,13 +19,13 @@ APX = bits.APX.mask  # FEAT_7_1_EDX
 PROVISION_KEY = bits.SGX_PROVISIONKEY.mask  # leaf 0x12.1 EAX
 
 
-def leaf_0(cpu: Cpu, index: int) -> Regs:
+def leaf_0(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0: the last leaf, the vendor."""
     ebx, edx, ecx = cpu.vendor_words
     return cpu.state.level, ebx, ecx, edx
 
 
-def leaf_1(cpu: Cpu, index: int) -> Regs:
+def leaf_1(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 1: the model's signature, this thread's APIC id, how many threads the package has, features."""
     topology = cpu.topology
     ebx = (cpu.apic_id << 24 | 8 << 8) & 0xFFFFFFFF
@@ -44,17 +44,17 @@ def leaf_1(cpu: Cpu, index: int) -> Regs:
     return cpu.signature, ebx, ecx, edx
 
 
-def leaf_5(cpu: Cpu, index: int) -> Regs:
+def leaf_5(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 5: MWAIT wakes on interrupts, nothing else is said of it."""
     return 0, 0, 3, 0
 
 
-def leaf_6(cpu: Cpu, index: int) -> Regs:
+def leaf_6(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 6: thermal and power."""
     return cpu.word("FEAT_6_EAX"), 0, 0, 0
 
 
-def leaf_7(cpu: Cpu, index: int) -> Regs:
+def leaf_7(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 7: structured extended features."""
     if index == 0:
         ebx, ecx, edx = cpu.word("FEAT_7_0_EBX"), cpu.word("FEAT_7_0_ECX"), cpu.word("FEAT_7_0_EDX")
@@ -73,12 +73,12 @@ def leaf_7(cpu: Cpu, index: int) -> Regs:
     return ZERO
 
 
-def leaf_a(cpu: Cpu, index: int) -> Regs:
+def leaf_a(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0xA: performance monitoring as KVM has it."""
     return cpu.host_supports(0xA, index) if cpu.on("pmu") else ZERO
 
 
-def leaf_12(cpu: Cpu, index: int) -> Regs:
+def leaf_12(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0x12: SGX as KVM has it, less what the feature words lack.
 
     QEMU is taken to have no EPC section, and not to be let at /dev/sgx_provision.
@@ -92,7 +92,7 @@ def leaf_12(cpu: Cpu, index: int) -> Regs:
     return eax, 0, ecx & cpu.word("FEAT_XSAVE_XCR0_LO") | xfeatures.LEGACY, edx & cpu.word("FEAT_XSAVE_XCR0_HI")
 
 
-def leaf_14(cpu: Cpu, index: int) -> Regs:
+def leaf_14(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0x14: the one Processor Trace that QEMU offers, an Ice Lake's."""
     if not cpu.word("FEAT_7_0_EBX") & INTEL_PT:
         return ZERO
@@ -101,14 +101,14 @@ def leaf_14(cpu: Cpu, index: int) -> Regs:
     return (0x0249 << 16 | 2, 0x003F << 16 | 0x1FFF, 0, 0) if index == 1 else ZERO
 
 
-def leaf_1c(cpu: Cpu, index: int) -> Regs:
+def leaf_1c(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0x1C: last branch records as KVM has them."""
     if cpu.on("pmu") and cpu.word("FEAT_7_0_EDX") & ARCH_LBR:
         return (*cpu.host_supports(0x1C, 0)[:3], 0)
     return ZERO
 
 
-def leaf_1d(cpu: Cpu, index: int) -> Regs:
+def leaf_1d(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0x1D: AMX tiles, a Sapphire Rapids'."""
     if not cpu.word("FEAT_7_0_EDX") & AMX_TILE:
         return ZERO
@@ -117,7 +117,7 @@ def leaf_1d(cpu: Cpu, index: int) -> Regs:
     return (0x2000 | 0x400 << 16, 0x40 | 8 << 16, 0x10, 0) if index == 1 else ZERO
 
 
-def leaf_1e(cpu: Cpu, index: int) -> Regs:
+def leaf_1e(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0x1E: AMX multiplication, a Sapphire Rapids'."""
     if not cpu.word("FEAT_7_0_EDX") & AMX_TILE:
         return ZERO
@@ -126,7 +126,7 @@ def leaf_1e(cpu: Cpu, index: int) -> Regs:
     return (cpu.word("FEAT_1E_1_EAX"), 0, 0, 0) if index == 1 else ZERO
 
 
-def leaf_24(cpu: Cpu, index: int) -> Regs:
+def leaf_24(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0x24: AVX10's version and vector lengths."""
     if not cpu.word("FEAT_7_1_EDX") & AVX10:
         return ZERO
@@ -135,6 +135,6 @@ def leaf_24(cpu: Cpu, index: int) -> Regs:
     return (0, 0, cpu.word("FEAT_24_1_ECX"), 0) if index == 1 else ZERO
 
 
-def leaf_29(cpu: Cpu, index: int) -> Regs:
+def leaf_29(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0x29: APX."""
     return (0, cpu.word("FEAT_29_0_EBX"), 0, 0) if cpu.word("FEAT_7_1_EDX") & APX else ZERO

@@ -5,16 +5,16 @@ QEMU, target/i386/cpu.c (encode_cache_cpuid2 and its siblings, x86_cpu_get_cache
 
 from __future__ import annotations
 
-from vcpuid.qemu.caches import Cache, Caches, descriptors
-from vcpuid.qemu.leaves.cpu import ZERO, Cpu, Regs
-from vcpuid.qemu.topology import Topology
+from vcpuid.qemu.caches import CacheInfo, Caches, descriptors
+from vcpuid.qemu.leaves.cpu import ZERO, RealizedCpu, Regs
+from vcpuid.qemu.topology import GuestTopology
 
 _WORD = 0xFFFFFFFF
 _UNKNOWN_DESCRIPTOR = 0xFF
 """Leaf 2: ask leaf 4 instead."""
 
 
-def leaf_2(cpu: Cpu, index: int) -> Regs:
+def leaf_2(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 2: one descriptor a cache."""
     if cpu.on("host-cache-info"):
         return cpu.host_cpuid(2, 0)
@@ -27,34 +27,34 @@ def leaf_2(cpu: Cpu, index: int) -> Regs:
     return 1, 0, l3 if cpu.on("l3-cache") else 0, l1d << 16 | l1i << 8 | l2
 
 
-def _sharing(topology: Topology, level: str) -> int:
+def _sharing(topology: GuestTopology, level: str) -> int:
     """Return the highest APIC id offset among those that share a cache of this level."""
     offsets = {"core": topology.core_offset, "module": topology.module_offset, "die": topology.die_offset}
     return min((1 << offsets.get(level, topology.package_offset)) - 1, 4095)
 
 
-def _cores(topology: Topology) -> int:
+def _cores(topology: GuestTopology) -> int:
     """Return the highest core id offset in a package."""
     return min((1 << topology.package_offset - topology.core_offset) - 1, 63)
 
 
-def _kind(cache: Cache) -> int:
+def _kind(cache: CacheInfo) -> int:
     """EAX of leaves 4 and 0x8000001D but for the counts."""
     return cache.type | cache.level << 5 | (0x100 if cache.self_init else 0)
 
 
-def _geometry(cache: Cache) -> tuple[int, int, int]:
+def _geometry(cache: CacheInfo) -> tuple[int, int, int]:
     """EBX, ECX and EDX of leaves 4 and 0x8000001D."""
     ebx = cache.line_size - 1 | cache.partitions - 1 << 12 | cache.associativity - 1 << 22
     return ebx, cache.sets - 1, cache.no_invd_sharing | cache.inclusive << 1 | cache.complex_indexing << 2
 
 
-def _visible(cpu: Cpu, caches: Caches, index: int) -> Cache | None:
+def _visible(cpu: RealizedCpu, caches: Caches, index: int) -> CacheInfo | None:
     """Return the cache that a sub-leaf of leaf 4 is about."""
     return None if index > 3 or (index == 3 and not cpu.on("l3-cache")) else caches[index]
 
 
-def leaf_4(cpu: Cpu, index: int) -> Regs:
+def leaf_4(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 4: one sub-leaf a cache, and how many threads share it."""
     if cpu.on("host-cache-info"):
         return _host_leaf_4(cpu, index)
@@ -72,7 +72,7 @@ def leaf_4(cpu: Cpu, index: int) -> Regs:
     return (_kind(cache) | _cores(topology) << 26 | threads << 14, *_geometry(cache))
 
 
-def _host_leaf_4(cpu: Cpu, index: int) -> Regs:
+def _host_leaf_4(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 4 as the host does, its counts fitted to the guest's topology."""
     eax, ebx, ecx, edx = cpu.host_cpuid(4, index)
     if eax & 31:
@@ -100,7 +100,7 @@ _WAYS = {2: 2, 4: 4, 8: 6, 16: 8, 32: 0xA, 48: 0xB, 64: 0xC, 96: 0xD, 128: 0xE, 
 """Ways as leaf 0x80000006 spells them."""
 
 
-def leaf_80000005(cpu: Cpu, index: int) -> Regs:
+def leaf_80000005(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0x80000005: AMD's L1 caches."""
     if cpu.on("host-cache-info"):
         return cpu.host_cpuid(0x80000005, 0)
@@ -111,7 +111,7 @@ def leaf_80000005(cpu: Cpu, index: int) -> Regs:
     return (*_L1_TLBS, ecx, edx)
 
 
-def leaf_80000006(cpu: Cpu, index: int) -> Regs:
+def leaf_80000006(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0x80000006: AMD's L2 and L3; Intel has the L2 only."""
     if cpu.on("host-cache-info"):
         return cpu.host_cpuid(0x80000006, 0)
@@ -123,11 +123,11 @@ def leaf_80000006(cpu: Cpu, index: int) -> Regs:
     return (*_L2_TLBS, ecx, edx)
 
 
-def _ways(cache: Cache) -> int:
+def _ways(cache: CacheInfo) -> int:
     return cache.associativity if cache.associativity <= 1 else _WAYS.get(cache.associativity, 0)
 
 
-def leaf_8000001d(cpu: Cpu, index: int) -> Regs:
+def leaf_8000001d(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0x8000001D: AMD's form of leaf 4; it shows the L3 whatever l3-cache says."""
     if cpu.on("host-cache-info"):
         return cpu.host_cpuid(0x8000001D, index)

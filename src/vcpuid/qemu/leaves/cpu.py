@@ -8,7 +8,7 @@ from typing import Any
 from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.qemu import caches
 from vcpuid.qemu.state import CpuState
-from vcpuid.qemu.topology import Topology
+from vcpuid.qemu.topology import GuestTopology
 from vcpuid.releases import number
 
 Regs = tuple[int, int, int, int]
@@ -17,7 +17,7 @@ Regs = tuple[int, int, int, int]
 ZERO: Regs = (0, 0, 0, 0)
 
 
-class Cpu:
+class RealizedCpu:
     """The realized CPU, its place among the others, and the host below it.
 
     `apic_id` is that of the vCPU whose leaves are asked for; all else is the same for every vCPU. `tsc_khz` is the guest's TSC
@@ -42,7 +42,7 @@ class Cpu:
         "xss",
     )
 
-    def __init__(self, state: CpuState, topology: Topology, raw: CpuidTable, supported: CpuidTable, tsc_khz: int = 0) -> None:
+    def __init__(self, state: CpuState, topology: GuestTopology, raw: CpuidTable, supported: CpuidTable, tsc_khz: int = 0) -> None:
         self.state, self.topology, self.supported, self.raw, self.tsc_khz = state, topology, supported, raw, tsc_khz
         self.release = number(state.release)
         self.features, self.props = state.features, state.props

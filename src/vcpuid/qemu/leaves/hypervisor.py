@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcpuid.cpuid import bits, vendors
 from vcpuid.cpuid.registers import Entry
-from vcpuid.qemu.leaves.cpu import Cpu
+from vcpuid.qemu.leaves.cpu import RealizedCpu
 
 SIGNATURE = 0x40000000
 BEHIND_HYPERV = 0x100
@@ -15,13 +15,13 @@ INVARIANT_TSC = bits.CONSTANT_TSC.mask  # FEAT_8000_0007_EDX
 _SIGNATURE_WORDS = vendors.twelve(vendors.KVM)
 
 
-def frequency(cpu: Cpu) -> int:
+def frequency(cpu: RealizedCpu) -> int:
     """Return the TSC frequency in kHz that the guest is told, 0 where it is told none: it must be known, and not change."""
     stable = cpu.word("FEAT_8000_0007_EDX") & INVARIANT_TSC or cpu.integer("tsc-frequency")
     return cpu.tsc_khz if stable and cpu.on("vmware-cpuid-freq") and cpu.on("kvm") else 0
 
 
-def entries(cpu: Cpu, hyperv: bool) -> list[Entry]:
+def entries(cpu: RealizedCpu, hyperv: bool) -> list[Entry]:
     """Make KVM's leaves; none with kvm=off."""
     if not cpu.on("kvm"):
         return []
@@ -33,7 +33,7 @@ def entries(cpu: Cpu, hyperv: bool) -> list[Entry]:
     ]
 
 
-def frequency_entries(cpu: Cpu, hyperv: bool) -> list[Entry]:
+def frequency_entries(cpu: RealizedCpu, hyperv: bool) -> list[Entry]:
     """Make VMware's leaf of TSC and APIC bus frequency, which follows all others."""
     khz = frequency(cpu)
     return [] if hyperv or not khz else [Entry(FREQUENCY, 0, 0, khz, APIC_BUS_KHZ, 0, 0)]

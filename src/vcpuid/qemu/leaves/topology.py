@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from vcpuid.qemu.leaves.cpu import Cpu, Regs
+from vcpuid.qemu.leaves.cpu import RealizedCpu, Regs
 
 # Level types of leaves 0xB and 0x1F, ECX bits 15:8 (Intel SDM, CPUID).
 SMT, CORE, MODULE, DIE = 1, 2, 3, 5
 
 
-def leaf_b(cpu: Cpu, index: int) -> Regs:
+def leaf_b(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0xB: threads of a core, then of a package; QEMU 7.2 counts the second within a die."""
     if not cpu.on("cpuid-0xb"):
         return 0, 0, 0, 0
@@ -21,12 +21,12 @@ def leaf_b(cpu: Cpu, index: int) -> Regs:
     return 0, 0, index & 0xFF, cpu.apic_id
 
 
-def has_leaf_1f(cpu: Cpu) -> bool:
+def has_leaf_1f(cpu: RealizedCpu) -> bool:
     """Whether the guest gets leaf 0x1F."""
     return cpu.topology.extended or cpu.on("x-force-cpuid-0x1f")
 
 
-def leaf_1f(cpu: Cpu, index: int) -> Regs:
+def leaf_1f(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0x1F: one sub-leaf a level below the package, then one of type 0. A level tells the width and size of the next."""
     if not has_leaf_1f(cpu):
         return 0, 0, 0, 0
@@ -43,7 +43,7 @@ def leaf_1f(cpu: Cpu, index: int) -> Regs:
     return offset, count & 0xFFFF, levels[index][0] << 8 | index & 0xFF, cpu.apic_id
 
 
-def leaf_8000001e(cpu: Cpu, index: int) -> Regs:
+def leaf_8000001e(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0x8000001E: AMD's core and node ids; up to QEMU 7.2, and for machines that ask for it, a die counts as a node."""
     topology, apic_id = cpu.topology, cpu.apic_id
     core = topology.core_id(apic_id)

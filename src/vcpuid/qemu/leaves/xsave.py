@@ -7,7 +7,7 @@ from functools import cache
 from vcpuid.cpuid import bits, xfeatures
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.leaves.basic import ARCH_LBR
-from vcpuid.qemu.leaves.cpu import ZERO, Cpu, Regs
+from vcpuid.qemu.leaves.cpu import ZERO, RealizedCpu, Regs
 
 XSAVE = bits.XSAVE.mask  # FEAT_1_ECX
 XSAVES = bits.XSAVES.mask  # FEAT_XSAVE
@@ -35,7 +35,7 @@ def _users(release: str) -> dict[int, tuple[str, int]]:
     return {component.number: (component.word, component.mask) for component in reversed(catalog(release).components)}
 
 
-def _placed(cpu: Cpu, component: int) -> tuple[int, int]:
+def _placed(cpu: RealizedCpu, component: int) -> tuple[int, int]:
     """Return a component's offset and flags; QEMU 7.2 asks the host for those alone whose feature KVM supports (kvm_cpu_xsave_init)."""
     if cpu.release < (8, 0):
         word, mask = _users(cpu.state.release)[component]
@@ -45,7 +45,7 @@ def _placed(cpu: Cpu, component: int) -> tuple[int, int]:
     return offset, flags & 6
 
 
-def leaf_d(cpu: Cpu, index: int) -> Regs:
+def leaf_d(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 0xD: sub-leaf 0 the standard area, 1 the compacted one, others one component each, laid out as on the host."""
     if not cpu.word("FEAT_1_ECX") & XSAVE:
         return ZERO
@@ -78,6 +78,6 @@ def leaf_d(cpu: Cpu, index: int) -> Regs:
     return ZERO
 
 
-def _has_lbr(cpu: Cpu) -> bool:
+def _has_lbr(cpu: RealizedCpu) -> bool:
     """Whether the guest gets last branch records."""
     return cpu.on("pmu") and bool(cpu.word("FEAT_7_0_EDX") & ARCH_LBR)
