@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, bits
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.reasons import Ledger, Rule, replay
-from vcpuid.vmm.patching import Draft, MissingLeaf, Patch, Vcpu, bit, leaf
+from vcpuid.vmm.patching import MissingLeaf, Patch, TableDraft, VcpuPlace, bit, leaf
 
 RULE = Rule("test.rule", "It is so.", "nowhere()")
 PLACES = [(0, 0), (7, 0), (7, 1), (0xB, 0), (0x80000001, 0)]
@@ -29,14 +29,14 @@ steps = st.lists(st.one_of(patches, copies), max_size=12)
 @given(tables, steps)
 def test_the_decisions_lead_from_the_table_given_to_the_table_made(entries: tuple[Entry, ...], script: list[object]) -> None:
     table, ledger = CpuidTable(entries), Ledger()
-    draft = Draft(table, ledger)
+    draft = TableDraft(table, ledger)
     for step in script:
         if not isinstance(step, Patch):
             (place, registers) = step  # type: ignore[misc]
             draft.insert(*place, 1)
             draft.copy(*place, registers, RULE)
         elif step.word[:2] in draft:
-            draft.apply([step], Vcpu())
+            draft.apply([step], VcpuPlace())
     made = draft.table()
     assert [entry[:2] for entry in made] == sorted(entry[:2] for entry in made)
     replayed = replay(dict(table.words()), ledger.decisions)
@@ -45,12 +45,12 @@ def test_the_decisions_lead_from_the_table_given_to_the_table_made(entries: tupl
 
 @given(tables, patches)
 def test_a_patch_changes_its_bits_alone(entries: tuple[Entry, ...], patch: Patch) -> None:
-    draft, table = Draft(CpuidTable(entries), Ledger()), CpuidTable(entries)
+    draft, table = TableDraft(CpuidTable(entries), Ledger()), CpuidTable(entries)
     if (patch.word.function, patch.word.index) not in draft:
         with pytest.raises(MissingLeaf):
-            draft.apply([patch], Vcpu())
+            draft.apply([patch], VcpuPlace())
         return
-    draft.apply([patch], Vcpu())
+    draft.apply([patch], VcpuPlace())
     assert isinstance(patch.value, int)
     before, after = table.words(), draft.table().words()
     assert after.pop(patch.word) == before.pop(patch.word) & ~patch.mask | patch.value << patch.low
@@ -58,20 +58,20 @@ def test_a_patch_changes_its_bits_alone(entries: tuple[Entry, ...], patch: Patch
 
 
 def test_a_patch_is_worked_out_for_its_vcpu() -> None:
-    draft = Draft(CpuidTable([Entry(1, 0, 0, 0, 0xFFFFFFFF, 0, 0)]), Ledger())
-    draft.apply([Patch(CpuidWord(1, 0, "ebx"), 24, 31, lambda vcpu: vcpu.number, RULE), bit(1, "ecx", 31, True, RULE)], Vcpu(5, 8, 2))
+    draft = TableDraft(CpuidTable([Entry(1, 0, 0, 0, 0xFFFFFFFF, 0, 0)]), Ledger())
+    draft.apply([Patch(CpuidWord(1, 0, "ebx"), 24, 31, lambda vcpu: vcpu.number, RULE), bit(bits.HYPERVISOR, 1, RULE)], VcpuPlace(5, 8, 2))
     assert draft.registers(1) == (0, 0x05FFFFFF, 0x80000000, 0)
 
 
 def test_subleaves_end_at_the_first_that_is_missing() -> None:
-    draft = Draft(CpuidTable([Entry(4, index, 1, 1, 0, 0, 0) for index in (0, 1, 3)]), Ledger())
+    draft = TableDraft(CpuidTable([Entry(4, index, 1, 1, 0, 0, 0) for index in (0, 1, 3)]), Ledger())
     assert list(draft.subleaves(4)) == [0, 1]
     assert list(draft.subleaves(5)) == []
 
 
 def test_an_entry_that_is_inserted_is_empty_and_leaves_no_decision() -> None:
     ledger = Ledger()
-    draft = Draft(CpuidTable(), ledger)
+    draft = TableDraft(CpuidTable(), ledger)
     draft.insert(0xB, 1, 1)
     assert draft.table() == CpuidTable([Entry(0xB, 1, 1, 0, 0, 0, 0)])
     assert not ledger.decisions

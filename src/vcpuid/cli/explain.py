@@ -10,7 +10,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
-from vcpuid.cli.vmm import Guest, vmm_options
+from vcpuid.cli.vmm import AskedGuest, vmm_options
 
 if TYPE_CHECKING:
     from vcpuid.answers.explain import Explanation, Reason, Stage
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
 @stack_options()
 @format_option
-def command(feature: str, guest: Guest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
+def command(feature: str, guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
     """Tell a feature's fate: its value after each party, the rule that decided, what can be done.
 
     FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities, or a line of QEMU's log such as 'CPUID.07H:EBX.avx2 [bit 5]'.

@@ -8,7 +8,7 @@ import click
 
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
-from vcpuid.cli.vmm import Guest, vmm_options
+from vcpuid.cli.vmm import AskedGuest, vmm_options
 
 if TYPE_CHECKING:
     from vcpuid.answers.explain import Explanation
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
 @stack_options()
 @format_option
-def command(guest: Guest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
+def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
     """Show the guest's CPU as a whole: flags gained and lost against the host, by party.
 
     With --format lines, a snapshot of the guest: what its CPUID returns (RAW), the table set (TAB) and kept (GOT). vcpuid reads it back

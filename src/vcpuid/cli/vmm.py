@@ -21,7 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
-class Guest:
+class AskedGuest:
     """The VMM, what is asked of it, and its release where one was given."""
 
     vmm: Vmm
@@ -61,17 +61,17 @@ def vmm_options(command: F) -> F:
     return wrapped  # type: ignore[return-value]  # functools.wraps keeps the look of the command, not its type
 
 
-def _recorded(source: str) -> Guest:
+def _recorded(source: str) -> AskedGuest:
     from vcpuid.cpuid.parts import for_guest
     from vcpuid.vmm.recorded import Recorded
 
     if in_vain := typed("--cpu", "--vmm", "--template"):
         raise click.UsageError(f"--table is the guest's table as it is; {in_vain[0]} makes one")
     has_no_effect("the table is given, and no QEMU makes it", "--qemu", "--machine", "--smp")
-    return Guest(Recorded(tuple(for_guest(cpu, source) for cpu in read_cpus(source, every=True))), source)
+    return AskedGuest(Recorded(tuple(for_guest(cpu, source) for cpu in read_cpus(source, every=True))), source)
 
 
-def _firecracker(vmm: str | None, template: str | None) -> Guest:
+def _firecracker(vmm: str | None, template: str | None) -> AskedGuest:
     from vcpuid.formats.files import read_text
     from vcpuid.formats.firecracker_template import read_template
     from vcpuid.vmm.firecracker import FIRECRACKER, Firecracker, names
@@ -81,14 +81,14 @@ def _firecracker(vmm: str | None, template: str | None) -> Guest:
         raise click.UsageError(f"--template is Firecracker's; --vmm says {name}")
     has_no_effect("Firecracker makes the guest's table: give --template", "--cpu", "--qemu", "--machine")
     if template is None or template.lower() == "none":
-        return Guest(FIRECRACKER, "none", release or None)
+        return AskedGuest(FIRECRACKER, "none", release or None)
     if template in names() and not os.path.exists(template):
-        return Guest(FIRECRACKER, template, release or None)
+        return AskedGuest(FIRECRACKER, template, release or None)
     source, text = read_text(template)
-    return Guest(Firecracker(custom=read_template(text, source)), template, release or None)
+    return AskedGuest(Firecracker(custom=read_template(text, source)), template, release or None)
 
 
-def _qemu(vmm: str | None, cpu: str, options: dict[str, Any]) -> Guest:
+def _qemu(vmm: str | None, cpu: str, options: dict[str, Any]) -> AskedGuest:
     from vcpuid.vmm.known import named
 
     name, _, release = (vmm or "qemu").partition(":")
@@ -96,4 +96,4 @@ def _qemu(vmm: str | None, cpu: str, options: dict[str, Any]) -> Guest:
         raise click.UsageError("--vmm and --qemu both name a release")
     if release:
         options["qemu"] = release  # as if --qemu said so: the options of the software are read behind these
-    return Guest(named(name), cpu)
+    return AskedGuest(named(name), cpu)

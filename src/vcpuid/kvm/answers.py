@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from vcpuid.cpuid import CpuidTable, MsrTable
+from vcpuid.cpuid import CpuidTable, MsrTable, xfeatures
 from vcpuid.kvm.caps import loaded
 from vcpuid.kvm.emulated import emulated
 from vcpuid.kvm.hyperv import hyperv_supported
 from vcpuid.kvm.supported import answered
 from vcpuid.setup import Remembered, Setup
-
-AMX = 3 << 17
-"""XCR0: the configuration and the data of AMX's tiles."""
 
 
 class Answers:
@@ -63,7 +60,7 @@ class Answers:
         offered = loaded(self.setup).xcr0
         if self.host.supported is not None:
             leaf = self.host.supported.registers(0xD)
-            offered = leaf.eax | leaf.edx << 32 | offered & AMX
+            offered = leaf.eax | leaf.edx << 32 | offered & xfeatures.AMX
         return offered
 
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Registers
-from vcpuid.cpuid.words import REGISTERS, Register
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, Registers
+from vcpuid.cpuid.words import REGISTERS
 from vcpuid.reasons import Ledger, Rule
 
 
 @dataclass(frozen=True, slots=True)
-class Vcpu:
+class VcpuPlace:
     """One vCPU: its number, counted from 0, how many the machine has, and how many of them are threads of one core."""
 
     number: int = 0
@@ -29,7 +29,7 @@ class Patch(NamedTuple):
     word: CpuidWord
     low: int
     high: int
-    value: int | Callable[[Vcpu], int]
+    value: int | Callable[[VcpuPlace], int]
     rule: Rule
 
     @property
@@ -46,7 +46,7 @@ class MissingLeaf(LookupError):
         super().__init__(f"leaf {function:#x} sub-leaf {index:#x} is missing")
 
 
-class Draft:
+class TableDraft:
     """A table whose entries are found by leaf and sub-leaf.
 
     Of two entries of one place the last holds; KVM_GET_SUPPORTED_CPUID gives no two. Reading or changing a register of an entry that is
@@ -64,9 +64,9 @@ class Draft:
             for register, value in zip(REGISTERS, entry.registers, strict=True)
         }
 
-    def fork(self, ledger: Ledger) -> Draft:
+    def fork(self, ledger: Ledger) -> TableDraft:
         """Return a draft of its own that begins as this one is, and writes its changes to another ledger."""
-        other = Draft(CpuidTable(), ledger)
+        other = TableDraft(CpuidTable(), ledger)
         other._flags, other._words = dict(self._flags), dict(self._words)
         return other
 
@@ -118,7 +118,7 @@ class Draft:
             word = CpuidWord(function, index, register)
             self._words[word] = self._ledger.copy(word, self.word(word), value, rule)
 
-    def apply(self, patches: Iterable[Patch], vcpu: Vcpu) -> None:
+    def apply(self, patches: Iterable[Patch], vcpu: VcpuPlace) -> None:
         """Apply patches, in order, as they are for one vCPU."""
         for patch in patches:
             value = patch.value if isinstance(patch.value, int) else patch.value(vcpu)
@@ -139,6 +139,8 @@ def leaf(function: int, index: int = 0) -> tuple[CpuidWord, CpuidWord, CpuidWord
     )
 
 
-def bit(function: int, register: Register, position: int, on: bool, rule: Rule) -> Patch:
-    """Write the patch of a single bit of sub-leaf 0."""
-    return Patch(CpuidWord(function, 0, register), position, position, int(on), rule)
+def bit(feature: Bit, value: int | Callable[[VcpuPlace], int], rule: Rule) -> Patch:
+    """Write the patch of a single bit of CPUID."""
+    word, position = feature
+    assert isinstance(word, CpuidWord), "no MSR is patched in a table"
+    return Patch(word, position, position, value, rule)

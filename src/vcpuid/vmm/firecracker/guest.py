@@ -9,15 +9,17 @@ from types import MappingProxyType
 from vcpuid import releases
 from vcpuid.cpuid import CpuidTable, MsrWord
 from vcpuid.cpuid.registers import vendor_name
+from vcpuid.cpuid.text import characters
+from vcpuid.cpuid.vendors import AMD, INTEL
 from vcpuid.errors import FirecrackerError
 from vcpuid.formats.firecracker_template import Template
 from vcpuid.reasons import Decision, Ledger
 from vcpuid.releases import Release, choose, number
 from vcpuid.vmm.firecracker.msrs import guest_msrs
-from vcpuid.vmm.firecracker.normalize import AMD, INTEL, MAX_VCPUS, normalize
+from vcpuid.vmm.firecracker.normalize import MAX_VCPUS, normalize
 from vcpuid.vmm.firecracker.silicon import Silicon
 from vcpuid.vmm.firecracker.template import apply, check_host, static
-from vcpuid.vmm.patching import Draft, Vcpu
+from vcpuid.vmm.patching import TableDraft, VcpuPlace
 
 RELEASES = ("1.10", "1.11", "1.12", "1.13", "1.14", "1.15", "1.16", "1.17")
 """Releases with rules, oldest first; 1.17 is its development, at the commit that data/firecracker.json names."""
@@ -82,7 +84,7 @@ def guest(
     try:
         custom = _template(template, chosen.tables, silicon, log)
         passes = _tables(
-            supported, custom, [Vcpu(index, vcpus, 2 if smt and vcpus > 1 else 1) for index in range(vcpus)], silicon, asked, log
+            supported, custom, [VcpuPlace(index, vcpus, 2 if smt and vcpus > 1 else 1) for index in range(vcpus)], silicon, asked, log
         )
     except FirecrackerError as error:
         raise FirecrackerError(error.message, log) from None
@@ -104,14 +106,14 @@ def _template(template: Template | str | None, release: str, silicon: Silicon, l
 
 
 def _tables(
-    supported: CpuidTable, template: Template, vcpus: list[Vcpu], silicon: Silicon, release: tuple[int, int], log: list[str]
+    supported: CpuidTable, template: Template, vcpus: list[VcpuPlace], silicon: Silicon, release: tuple[int, int], log: list[str]
 ) -> list[tuple[CpuidTable, list[Decision]]]:
     """Make each vCPU's table, with the decisions that led to it."""
     if release <= (1, 10) and len(supported) > _OLD_ENTRIES:
         raise FirecrackerError("Cannot open the VM file descriptor: Argument list too long (os error 7)")
     vendor = _vendor(supported)
     ledger = Ledger()
-    shared = Draft(supported, ledger)
+    shared = TableDraft(supported, ledger)
     apply(shared, template)
     passes = []
     for vcpu in vcpus:
@@ -129,7 +131,7 @@ def _vendor(supported: CpuidTable) -> str:
         raise FirecrackerError("Can create cpuid from raw: Leaf 0 not found in the given `kvm_bindings::CpuId`.")
     vendor = vendor_name(leaf.registers)
     if vendor not in (INTEL, AMD):
-        letters = list(b"".join(value.to_bytes(4, "little") for value in (leaf.ebx, leaf.edx, leaf.ecx)))
+        letters = list(characters(leaf.ebx, leaf.edx, leaf.ecx).encode("latin-1"))
         raise FirecrackerError(
             rf"Can create cpuid from raw: Unsupported CPUID manufacturer id: \"{letters}\" "
             "(only 'GenuineIntel' and 'AuthenticAMD' are supported)."

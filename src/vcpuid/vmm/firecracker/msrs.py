@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, MsrWord
+from vcpuid.cpuid import CpuidTable, MsrWord, bits
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.formats.firecracker_template import Template
 from vcpuid.reasons import Decision, Ledger, Rule
@@ -69,8 +69,8 @@ def guest_msrs(
 def _shown(index: int, table: CpuidTable) -> bool | None:
     """Whether the guest's CPUID tells of an MSR; None of one that it never tells of, or whose value on a fresh vCPU is not KVM's."""
     if index == _ARCH_CAPABILITIES:
-        return bool(table.word(CpuidWord(7, 0, "edx")) & 1 << 29)
-    return bool(table.word(CpuidWord(1, 0, "ecx")) & 1 << 5) if index in _VMX else None
+        return table.has(bits.ARCH_CAPABILITIES)
+    return table.has(bits.VMX) if index in _VMX else None
 
 
 def _change(ledger: Ledger, index: int, before: int, after: int, rule: Rule) -> int:

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from vcpuid.cpuid import CpuidWord
+from vcpuid.cpuid import CpuidWord, bits
 from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, vendor_name
+from vcpuid.cpuid.text import characters, registers_of
+from vcpuid.cpuid.vendors import AMD, INTEL
 from vcpuid.errors import FirecrackerError
 from vcpuid.reasons import Rule
 from vcpuid.vmm.firecracker import rules
 from vcpuid.vmm.firecracker.silicon import Silicon
-from vcpuid.vmm.patching import Draft, MissingLeaf, Patch, Vcpu, bit, leaf
+from vcpuid.vmm.patching import MissingLeaf, Patch, TableDraft, VcpuPlace, bit, leaf
 
-INTEL, AMD = "GenuineIntel", "AuthenticAMD"
 MAX_VCPUS = 32
 """MAX_SUPPORTED_VCPUS of src/vmm/src/vmm_config/machine_config.rs."""
 
@@ -35,18 +36,18 @@ _FEATURES = (
     Patch(_EBX1, 8, 15, 8, rules.CLFLUSH),
     Patch(_EBX1, 16, 23, lambda vcpu: 1 << (vcpu.count - 1).bit_length(), rules.PACKAGE_IDS),
     Patch(_EBX1, 24, 31, lambda vcpu: vcpu.number, rules.APIC_ID),
-    bit(1, "ecx", 15, False, rules.PDCM),
-    bit(1, "ecx", 24, True, rules.TSC_DEADLINE),
-    bit(1, "ecx", 31, True, rules.HYPERVISOR),
-    Patch(CpuidWord(1, 0, "edx"), 28, 28, lambda vcpu: int(vcpu.count > 1), rules.HTT),
+    bit(bits.PDCM, 0, rules.PDCM),
+    bit(bits.TSC_DEADLINE_TIMER, 1, rules.TSC_DEADLINE),
+    bit(bits.HYPERVISOR, 1, rules.HYPERVISOR),
+    bit(bits.HT, lambda vcpu: int(vcpu.count > 1), rules.HTT),
 )
-_POWER = (bit(6, "eax", 1, False, rules.TURBO), bit(6, "ecx", 3, False, rules.EPB))
-_FEATURES7 = (bit(7, "ebx", 6, True, rules.FDP_EXCPTN_ONLY), bit(7, "ebx", 13, True, rules.ZERO_FCS_FDS))
-_WAITPKG = (bit(7, "ecx", 5, False, rules.WAITPKG),)
+_POWER = (bit(bits.IDA, 0, rules.TURBO), bit(bits.EPB, 0, rules.EPB))
+_FEATURES7 = (bit(bits.FDP_EXCPTN_ONLY, 1, rules.FDP_EXCPTN_ONLY), bit(bits.ZERO_FCS_FDS, 1, rules.ZERO_FCS_FDS))
+_WAITPKG = (bit(bits.WAITPKG, 0, rules.WAITPKG),)
 _PMU = tuple(Patch(word, 0, 31, 0, rules.PMU) for word in leaf(0xA))
-_ARCH_CAPABILITIES = (bit(7, "edx", 29, False, rules.ARCH_CAPABILITIES),)
+_ARCH_CAPABILITIES = (bit(bits.ARCH_CAPABILITIES, 0, rules.ARCH_CAPABILITIES),)
 _LAST_EXTENDED = (Patch(CpuidWord(0x80000000, 0, "eax"), 0, 31, 0x8000001F, rules.LAST_EXTENDED),)
-_TOPOEXT = (bit(0x80000001, "ecx", 22, True, rules.TOPOEXT),)
+_TOPOEXT = (bit(bits.TOPOEXT, 1, rules.TOPOEXT),)
 _THREADS = (
     Patch(CpuidWord(0x80000008, 0, "ecx"), 12, 15, 7, rules.THREADS_AMD),
     Patch(CpuidWord(0x80000008, 0, "ecx"), 0, 7, lambda vcpu: vcpu.count - 1, rules.THREADS_AMD),
@@ -59,7 +60,7 @@ _EXTENDED_ID = (
 )
 
 
-def normalize(draft: Draft, vendor: str, vcpu: Vcpu, silicon: Silicon, release: Release, log: list[str]) -> None:
+def normalize(draft: TableDraft, vendor: str, vcpu: VcpuPlace, silicon: Silicon, release: Release, log: list[str]) -> None:
     """Change a draft as Firecracker does for one vCPU; what it logs is added to `log`.
 
     `vendor` is that of the table, INTEL or AMD. Raises FirecrackerError with Firecracker's message where a leaf that it changes is missing.
@@ -84,13 +85,13 @@ def _missing(message: str) -> Iterator[None]:
         raise FirecrackerError(message) from None
 
 
-def _vendor(draft: Draft, silicon: Silicon) -> None:
+def _vendor(draft: TableDraft, silicon: Silicon) -> None:
     with _missing("Failed to set vendor ID in leaf 0x0: Leaf 0x0 is missing from CPUID."):
         last, *_ = draft.registers(0)
     draft.copy(0, 0, (last, *silicon.registers(0)[1:]), rules.VENDOR)
 
 
-def _topology(draft: Draft, vcpu: Vcpu, release: Release, log: list[str]) -> None:
+def _topology(draft: TableDraft, vcpu: VcpuPlace, release: Release, log: list[str]) -> None:
     """Fill leaf 0xB: since Linux 6.2, and kernels with that change, KVM gives only sub-leaf 0, and none of it is filled."""
     if (0xB, 1) not in draft:
         draft.insert(0xB, 1, SIGNIFICANT_INDEX)
@@ -108,7 +109,7 @@ def _topology(draft: Draft, vcpu: Vcpu, release: Release, log: list[str]) -> Non
             draft.assign(word, _ALL, value, rules.TOPOLOGY)
 
 
-def _legacy_caches(draft: Draft, silicon: Silicon) -> None:
+def _legacy_caches(draft: TableDraft, silicon: Silicon) -> None:
     for function, dropped, rule in ((0x80000005, 0, rules.FIRST_LEVEL), (0x80000006, 0x30000, rules.SECOND_LEVEL)):
         with _missing(f"Failed to set extended cache features leaf: Leaf {function:#x} is missing from CPUID."):
             draft.registers(function)
@@ -116,7 +117,7 @@ def _legacy_caches(draft: Draft, silicon: Silicon) -> None:
         draft.copy(function, 0, (*registers, last & ~dropped), rule)
 
 
-def _intel(draft: Draft, vcpu: Vcpu, silicon: Silicon, release: Release) -> None:
+def _intel(draft: TableDraft, vcpu: VcpuPlace, silicon: Silicon, release: Release) -> None:
     failed = "Failed to apply modifications to Intel CPUID: "
     for index in draft.subleaves(4):
         if not any(draft.registers(4, index)):
@@ -132,11 +133,11 @@ def _intel(draft: Draft, vcpu: Vcpu, silicon: Silicon, release: Release) -> None
         for index in draft.subleaves(0xB):
             draft.insert(0x1F, index, draft.flags(0xB, index))
             draft.copy(0x1F, index, draft.registers(0xB, index), rules.TOPOLOGY_V2)
-    host = b"".join(value.to_bytes(4, "little") for function in _BRAND for value in silicon.registers(function))
-    _brand(draft, xeon(host), rules.BRAND_INTEL, failed)
+    host = characters(*(value for function in _BRAND for value in silicon.registers(function)))
+    _brand(draft, xeon(host.encode("latin-1")), rules.BRAND_INTEL, failed)
 
 
-def _amd(draft: Draft, vcpu: Vcpu, silicon: Silicon, release: Release) -> None:
+def _amd(draft: TableDraft, vcpu: VcpuPlace, silicon: Silicon, release: Release) -> None:
     failed = "Failed to apply modifications to AMD CPUID: "
     if vendor_name(silicon.registers(0)) != AMD:
         raise FirecrackerError(f"{failed}Failed to passthrough cache topology: The host vendor id does not match AMD.")
@@ -162,7 +163,7 @@ def _amd(draft: Draft, vcpu: Vcpu, silicon: Silicon, release: Release) -> None:
     _brand(draft, b"AMD EPYC", rules.BRAND_AMD, failed)
 
 
-def _sharing(draft: Draft, function: int, index: int, rule: Rule) -> Iterable[Patch]:
+def _sharing(draft: TableDraft, function: int, index: int, rule: Rule) -> Iterable[Patch]:
     """Say which vCPUs share a cache, by its level."""
     word = CpuidWord(function, index, "eax")
     level = draft.word(word) >> 5 & 7
@@ -191,9 +192,9 @@ def xeon(host: bytes) -> bytes:
     return name if len(name) <= _BRAND_SIZE else _XEON
 
 
-def _brand(draft: Draft, name: bytes, rule: Rule, failed: str) -> None:
-    name = name.ljust(_BRAND_SIZE, b"\0")
+def _brand(draft: TableDraft, name: bytes, rule: Rule, failed: str) -> None:
     words = [word for function in _BRAND for word in leaf(function)]
+    values = registers_of(name.ljust(_BRAND_SIZE, b"\0").decode("latin-1"))
     with _missing(f"{failed}Failed to set brand string: Missing brand string leaves 0x80000002, 0x80000003 and 0x80000004."):
-        for number, word in enumerate(words):
-            draft.assign(word, _ALL, int.from_bytes(name[4 * number : 4 * number + 4], "little"), rule)
+        for word, value in zip(words, values, strict=True):
+            draft.assign(word, _ALL, value, rule)

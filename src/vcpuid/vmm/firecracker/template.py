@@ -16,7 +16,7 @@ from vcpuid.formats.firecracker_template import Bitmap, CpuidModifier, Template
 from vcpuid.releases import number
 from vcpuid.vmm.firecracker import rules
 from vcpuid.vmm.firecracker.silicon import Silicon
-from vcpuid.vmm.patching import Draft
+from vcpuid.vmm.patching import TableDraft
 
 SKYLAKE, CASCADE_LAKE = 0x50654, 0x50657
 """Family, model and stepping, as leaf 1 tells them."""
@@ -53,7 +53,7 @@ def check_host(name: str, release: str, silicon: Silicon) -> list[str]:
     return [_C3_WARNING] if name == "C3" and older else []
 
 
-def apply(draft: Draft, template: Template) -> None:
+def apply(draft: TableDraft, template: Template) -> None:
     """Change a table as a template says; raises FirecrackerError where it changes a sub-leaf that the table lacks."""
     for modifier in template.cpuid:
         if (modifier.leaf, modifier.subleaf) not in draft:
