@@ -1,15 +1,14 @@
 """Generate src/vcpuid/data/features.json: every feature bit that Linux, KVM, QEMU or libvirt has a name for.
 
-    tools/features.py --facts linux-6.1.json.gz … --linux 6.1=TREE … --qemu 7.2=TREE … --libvirt 11.3.0=x86_features.xml
+    tools/features.py --facts linux-6.1.json.gz … --manual cpuid.csv --qemu 7.2=TREE … --libvirt 11.3.0=x86_features.xml
                       > src/vcpuid/data/features.json
 
---facts    what was read off a kernel's cpufeatures.h, scattered.c and KVM (one file a kernel)
---linux    source tree of the same kernel: cpufeatures.h, vmxfeatures.h, kvm_para.h, msr-index.h and, of the newest,
-           tools/arch/x86/kcpuid/cpuid.csv are read
+--facts    what oracle/linux_facts.py read off a kernel's source (one file a kernel)
+--manual   tools/arch/x86/kcpuid/cpuid.csv of the newest kernel's source
 --qemu     source tree of QEMU, of the nearest release where its own is not to be had: what it knows of Hyper-V is read; properties and
            feature words come from data/qemu-RELEASE.json, which tools/qemu_catalog.py wrote
 --libvirt  libvirt's map
-Releases go from the oldest to the newest.
+QEMU's releases go from the oldest to the newest.
 
 The result, one row a feature: [place, linux, qemu, libvirt, manual, description, …].
     place        "7.0.ebx.5" (leaf, sub-leaf, register, bit; hexadecimal but for the bit), "msr.10a.0", or null: no hardware has it
@@ -118,14 +117,17 @@ def place(function: int, index: int, register: str, bit: int) -> Place:
 
 
 def linux_facts(table: Table, facts: dict[str, Any], kernel: int) -> None:
-    """Take the features of cpufeatures.h, their hardware places, and KVM's own words."""
+    """Take the features of cpufeatures.h, their hardware places, KVM's own words, the bugs, VMX features, KVM's paravirtual ones, MSRs.
+
+    A scattered feature has one place here, the last of its rows: MBA's is AMD's.
+    """
     words: dict[str, tuple[int, int, str]] = facts["reverse_cpuid"]
     leafs: list[str] = facts["cpuid_leafs"]
+    scattered = {symbol: bit for symbol, *bit in facts["scattered"]}
     for symbol, fact in facts["features"].items():
         full = f"X86_FEATURE_{symbol}"
-        if symbol in facts["scattered"]:
-            function, index, register, bit = facts["scattered"][symbol]
-            key: Any = place(function, index, register, bit)
+        if symbol in scattered:
+            key: Any = place(*scattered[symbol])
         elif leafs[fact["word"]] in words:
             key = place(*words[leafs[fact["word"]]], fact["bit"])
         else:
@@ -140,50 +142,27 @@ def linux_facts(table: Table, facts: dict[str, Any], kernel: int) -> None:
         if kind == "ALIASED_1_EDX_F":
             bit = facts["features"][symbol]["bit"]
             table.copies[place(0x80000001, 0, "edx", bit)] = f"1.0.edx.{bit}"
-
-
-def linux_headers(table: Table, tree: Path, bugs: dict[str, Any], kernel: int) -> None:
-    """Take bugs, VMX features, KVM's paravirtual features, and the bits of IA32_ARCH_CAPABILITIES and IA32_CORE_CAPABILITIES.
-
-    `bugs` tells the names in /proc/cpuinfo.
-    """
-    include = tree / "arch/x86/include"
-    features = (include / "asm/cpufeatures.h").read_text(encoding="utf-8")
-    for symbol, word, bit in re.findall(r"#define X86_BUG_(\w+)\s+X86_BUG\((?:\s*(\d+)\*32\s*\+)?\s*(\d+)\)", features):
+    for symbol, fact in facts["bugs"].items():
         full = f"X86_BUG_{symbol}"
-        if symbol in bugs:  # a number that is free again stays in the header as a comment
-            table.add_linux(full, full, int(word or 0) * 32 + int(bit), bugs[symbol]["cpuinfo"], kernel)
-    vmx = (include / "asm/vmxfeatures.h").read_text(encoding="utf-8")
-    for symbol, word, bit, cpuinfo in re.findall(r'#define VMX_FEATURE_(\w+)\s+\(\s*(\d+)\*32\+\s*(\d+)\)(?:\s*/\* "(\w*)")?', vmx):
-        number = int(word) * 32 + int(bit)
-        full = f"VMX_FEATURE_{symbol}"
-        if symbol in VMX_SCATTERED:
-            key: Any = VMX_SCATTERED[symbol]
-        elif int(word) in VMX_WORDS:
-            key = VMX_WORDS[int(word)], int(bit)
-        else:
-            key = ("msr.48d", int(bit)) if number < 16 else full
-        table.add_linux(key, full, number, vmx_cpuinfo(symbol, cpuinfo, vmx), kernel)
-    para = (include / "uapi/asm/kvm_para.h").read_text(encoding="utf-8")
-    for prefix, word_name in KVM_WORDS.items():
-        for symbol, bit in re.findall(rf"#define ({prefix}_\w+)\s+(\d+)\b", para):
-            table.add_linux((word_name, int(bit)), symbol, None, None, kernel)
-    msrs = (include / "asm/msr-index.h").read_text(encoding="utf-8")
-    for symbol, bit in re.findall(r"#define (ARCH_CAP_\w+)\s+BIT(?:_ULL)?\((\d+)\)", msrs):
-        table.add_linux(("msr.10a", int(bit)), symbol, None, None, kernel)
-    for symbol, bit in re.findall(r"#define (MSR_IA32_CORE_CAPS_\w+)_BIT\s+(\d+)", msrs):
-        table.add_linux(("msr.cf", int(bit)), symbol, None, None, kernel)
+        table.add_linux(full, full, fact["bit"], fact["cpuinfo"], kernel)
+    for symbol, fact in facts["vmx_features"].items():
+        full, number = f"VMX_FEATURE_{symbol}", fact["word"] * 32 + fact["bit"]
+        table.add_linux(vmx_place(symbol, number) or full, full, number, fact["cpuinfo"], kernel)
+    for symbol, bit in facts["kvm_features"].items():
+        word = next(word for prefix, word in KVM_WORDS.items() if symbol.startswith(prefix))
+        table.add_linux((word, bit), symbol, None, None, kernel)
+    for index, bits in facts["msr_bits"].items():
+        for symbol, bit in bits.items():
+            table.add_linux((f"msr.{index}", bit), symbol, None, None, kernel)
 
 
-def vmx_cpuinfo(symbol: str, quoted: str, header: str) -> str | None:
-    """Name a VMX feature as /proc/cpuinfo does.
-
-    A quoted string names it. Without one the older header (6.1), where "" hides, takes the symbol; the newer one hides it.
-    """
-    if quoted:
-        return quoted
-    shown = 'If the string is ""' in header and re.search(rf'VMX_FEATURE_{symbol}\s+\([^)]*\)\s*/\* ""', header) is None
-    return symbol.lower() if shown else None
+def vmx_place(symbol: str, number: int) -> Place | None:
+    """Name the MSR bit that allows a VMX feature; None where Linux puts it together itself."""
+    if symbol in VMX_SCATTERED:
+        return VMX_SCATTERED[symbol]
+    if number // 32 in VMX_WORDS:
+        return VMX_WORDS[number // 32], number % 32
+    return ("msr.48d", number) if number < 16 else None
 
 
 def manual_names(table: Table, path: Path, words: Iterable[str]) -> str:
@@ -277,6 +256,11 @@ def read(path: Path) -> Any:
     return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
 
 
+def release_of(facts: dict[str, Any]) -> str:
+    """Give major and minor of a kernel's release."""
+    return ".".join(facts["kernel"].split(".")[:2])
+
+
 def pair(text: str) -> tuple[str, Path]:
     """Split RELEASE=PATH."""
     release, _, path = text.partition("=")
@@ -294,25 +278,22 @@ def main() -> None:
     """Read the arguments, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--facts", type=Path, nargs="+", required=True, metavar="FILE")
-    parser.add_argument("--linux", type=pair, nargs="+", required=True, metavar="RELEASE=TREE")
+    parser.add_argument("--manual", type=Path, required=True, metavar="FILE")
     parser.add_argument("--qemu", type=pair, nargs="+", required=True, metavar="RELEASE=TREE")
     parser.add_argument("--libvirt", type=pair, required=True, metavar="VERSION=FILE")
     options = parser.parse_args()
     table = Table()
-    kernels = [read(path) for path in options.facts]
+    kernels = sorted((read(path) for path in options.facts), key=lambda facts: [int(part) for part in release_of(facts).split(".")])
     for number, facts in enumerate(kernels):
         linux_facts(table, facts, number)
-    for number, (_, tree) in enumerate(options.linux):
-        linux_headers(table, tree, kernels[number]["bugs"], number)
     catalogs = [read(DATA / f"qemu-{release}.json") for release, _ in options.qemu]
     for number, (catalog, (_, tree)) in enumerate(zip(catalogs, options.qemu, strict=True)):
         qemu_names(table, catalog, tree, number)
     libvirt_names(table, options.libvirt[1])
     linux_words = {name: f"{f:x}.{i:x}.{r}" for facts in kernels for name, (f, i, r) in facts["reverse_cpuid"].items()}
     qemu_words = {word["name"]: word_place(word) for catalog in catalogs for word in catalog["words"]}
-    csv_file = options.linux[-1][1] / "tools/arch/x86/kcpuid/cpuid.csv"
     hyperv_names(table, options.qemu[-1][1])
-    generator = manual_names(table, csv_file, {*linux_words.values(), *qemu_words.values()})
+    generator = manual_names(table, options.manual, {*linux_words.values(), *qemu_words.values()})
     source = {
         "script": "tools/features.py",
         "linux": [facts["kernel"] for facts in kernels],
@@ -321,7 +302,7 @@ def main() -> None:
         "manual": f"tools/arch/x86/kcpuid/cpuid.csv of Linux {kernels[-1]['kernel']}, {generator}, CC0-1.0",
     }
     head = {
-        "kernels": [release for release, _ in options.linux],
+        "kernels": [release_of(facts) for facts in kernels],
         "qemus": [release for release, _ in options.qemu],
         "cpuid_leafs": leaf_words(kernels),
         "linux_words": linux_words,

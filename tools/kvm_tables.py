@@ -2,9 +2,9 @@
 
     tools/kvm_tables.py FACTS... -o src/vcpuid/data/kvm-caps.json
 
-FACTS are JSON files (gzipped or not), one a kernel, with what was read off that kernel's source: `kernel`, `cpuid_leafs`, `reverse_cpuid`,
-`features`, `kvm_only_features`, `kvm_caps` (word -> [kind, feature], as kvm_set_cpu_caps of arch/x86/kvm/cpuid.c spells them) and
-`kvm_cap_calls` ([file, call, feature]).
+FACTS are JSON files (gzipped or not), one a kernel, as oracle/linux_facts.py reads them off that kernel's source: `kernel`, `cpuid_leafs`,
+`reverse_cpuid`, `features`, `kvm_only_features`, `kvm_caps` (word -> [kind, feature], as kvm_set_cpu_caps of arch/x86/kvm/cpuid.c spells
+them) and `kvm_cap_calls` ([file, call, feature]).
 
 Up to 6.12 that function gives plain masks and sets some bits afterwards; 6.18 gave every feature a kind. The older form is brought to the
 newer kinds here, so that one mechanism serves all kernels: see `_OLDER`. Sets and clears that depend on anything are no data; they are rows

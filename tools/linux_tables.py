@@ -3,8 +3,9 @@
 
     tools/linux_tables.py OUT_DIR FACTS.json.gz TREE [FACTS.json.gz TREE ...]
 
-FACTS holds the names (features, bugs, words) of one release; TREE is that release's source tree, of which arch/x86 is read: the VMX
-feature names and the lists of processor models in common.c, intel.c, amd.c, bus_lock.c and microcode/. RELEASE is major.minor.
+FACTS is what oracle/linux_facts.py read off the same tree: features, bugs, words, scattered bits, dependencies, VMX features. Of TREE, a
+kernel source tree, this reads the lists of processor models, in common.c, intel.c, amd.c, bus_lock.c and microcode/. RELEASE is
+major.minor.
 """
 
 from __future__ import annotations
@@ -53,12 +54,10 @@ class Tree:
             "source": f"Linux {facts['kernel']}, read by tools/linux_tables.py",
             "words": [[name, facts["reverse_cpuid"].get(name)] for name in words],
             "features": [[name, row["word"], row["bit"], row["cpuinfo"]] for name, row in facts["features"].items()],
-            "bugs": list(flags_of((self.root / INCLUDE / "cpufeatures.h").read_text(encoding="utf-8"), "X86_BUG_", r"X86_BUG\(\s*{}\)")),
-            "scattered": list(scattered(self.read(CPU + "scattered.c"))),
-            "deps": [
-                list(row) for row in re.findall(r"\{\s*X86_FEATURE_(\w+),\s*X86_FEATURE_(\w+),?\s*\}", self.read(CPU + "cpuid-deps.c"))
-            ],
-            "vmx": list(flags_of((self.root / INCLUDE / "vmxfeatures.h").read_text(encoding="utf-8"), "VMX_FEATURE_", r"\(\s*{}\)")),
+            "bugs": [[name, *divmod(row["bit"], 32), row["cpuinfo"]] for name, row in facts["bugs"].items()],
+            "scattered": facts["scattered"],
+            "deps": facts["cpuid_deps"],
+            "vmx": [[name, row["word"], row["bit"], row["cpuinfo"]] for name, row in facts["vmx_features"].items()],
             "models": {name: list(rows) for name, rows in self.lists().items()},
         }
 
@@ -161,26 +160,6 @@ def flags(text: str) -> list[str]:
 def number(text: str) -> int:
     """Read the number that an x86_cpu_id carries."""
     return int(text, 0)
-
-
-def scattered(text: str) -> Iterator[Row]:
-    """Yield feature, leaf, sub-leaf, register and bit of every row of cpuid_bits."""
-    row = r"\{\s*X86_FEATURE_(\w+),\s*CPUID_(E[ABCD]X),\s*(\d+),\s*(0x\w+),\s*(\d+)\s*\}"
-    for name, register, bit, leaf, index in re.findall(row, text):
-        yield [name, int(leaf, 0), int(index), register.lower(), int(bit)]
-
-
-def flags_of(text: str, prefix: str, value: str) -> Iterator[Row]:
-    """Yield name, word, bit and /proc/cpuinfo's spelling (null: hidden) of every macro whose value is `value` (of `word * 32 + bit`).
-
-    Older headers hide a flag by an empty quoted string and spell one without a string as its macro; newer ones hide all without.
-    """
-    unquoted_is_shown = '/* ""' in text
-    number = value.format(r"(?:(\d+)\s*\*\s*32\s*\+)?\s*(\d+)")
-    row = rf"#define {prefix}(\w+)\s+{number}\s*/\*\s*(\"\w*\")?"
-    for name, word, bit, quoted in re.findall(row, text):
-        spelling = quoted.strip('"') or None if quoted else name.lower() if unquoted_is_shown else None
-        yield [name, int(word or 0), int(bit), spelling]
 
 
 def latest_microcodes(text: str) -> Iterator[Row]:

@@ -20,17 +20,12 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return features  # type: ignore[no-any-return]  # a module
 
 
-OLD = """ * in /proc/cpuinfo instead of the macro name.  If the string is "",
-#define VMX_FEATURE_SHOWN\t( 0*32+ 1) /* Some control */
-#define VMX_FEATURE_RENAMED\t( 0*32+ 2) /* "other" Some control */
-#define VMX_FEATURE_HIDDEN\t( 0*32+ 3) /* "" Some control */
-"""
-NEW = OLD.replace('If the string is ""', "Otherwise")
-
-
-def test_names_of_vmx_features_in_the_old_and_the_new_header(tool: ModuleType) -> None:
-    assert [tool.vmx_cpuinfo(s, q, OLD) for s, q in (("SHOWN", ""), ("RENAMED", "other"), ("HIDDEN", ""))] == ["shown", "other", None]
-    assert [tool.vmx_cpuinfo(s, q, NEW) for s, q in (("SHOWN", ""), ("RENAMED", "other"))] == [None, "other"]
+def test_a_vmx_feature_is_where_an_msr_allows_it(tool: ModuleType) -> None:
+    assert tool.vmx_place("VIRTUAL_NMIS", 5) == ("msr.48d", 5)  # pin-based controls
+    assert tool.vmx_place("EPT_AD", 17) == ("msr.48c", 21)  # scattered: IA32_VMX_EPT_VPID_CAP
+    assert tool.vmx_place("TSC_OFFSETTING", 1 * 32 + 3) == ("msr.48e", 3)
+    assert tool.vmx_place("PML", 2 * 32 + 17) == ("msr.48b", 17)
+    assert tool.vmx_place("UNKNOWN", 20) is None
 
 
 def test_manual_names_come_from_free_tables_only(tool: ModuleType, tmp_path: Path) -> None:
