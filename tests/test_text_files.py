@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = [path.relative_to(ROOT).as_posix() for folder in ("tests", "tools") for path in sorted((ROOT / folder).rglob("*.py"))]
+FILES = [path.relative_to(ROOT).as_posix() for folder in ("tests", "tools", "oracle") for path in sorted((ROOT / folder).rglob("*.py"))]
 BYTES = {"rb", "wb", "r+b"}
 
 

@@ -89,7 +89,7 @@ def read(name: str) -> Capture:
         elif kind == "AGAIN":
             case.again[words[0]] = int(words[2])
         else:
-            assert kind == "CPU", f"{name}: {line!r} is no line of this format"
+            assert kind in ("CPU", "QEMU"), f"{name}: {line!r} is no line of this format"
     return Capture(name, kernel, cases)
 
 

@@ -1,4 +1,4 @@
-"""Replays on the model what real vCPUs were put through in tests/captures/vcpu, step by step: tools/vcpu_states.c tells the lines."""
+"""Replays on the model what real vCPUs were put through in tests/captures/vcpu, step by step: oracle/kvm_states.c tells the lines."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def split(name: str) -> tuple[Snapshot, dict[str, Lines]]:
             supported.append(entry(words))
         elif kind == "CASE":
             lines = cases.setdefault(words[0], [])
-        elif kind not in ("CPU", "END"):
+        elif kind not in ("CPU", "QEMU", "END"):
             lines.append([kind, *words])
     return Snapshot(supported=CpuidTable(supported), kernel=kernel, cpuinfo={"flags": flags}), cases
 

@@ -3,10 +3,9 @@
  * XCR0, Hyper-V's and Xen's interfaces, entries in odd places. Prints every step and every answer; tests/kvm/test_vcpu_states.py replays
  * the steps on the model.
  *
- *     cc -O1 -static -o vcpu_states vcpu_states.c
+ *     cc -O1 -static -o kvm_states kvm_states.c
  *
- * Run it as root on a kernel with kvm_amd or kvm_intel loaded, for example a stock kernel in an initramfs under
- * `qemu-system-x86_64 -accel tcg -cpu max,+svm,+npt`, and put lines `CPU …`, `KERNEL …` and `CPUINFO flags …` before its output.
+ * Run it as root with kvm_amd or kvm_intel loaded; `capture.py states` runs it in a stock kernel.
  *
  *     SUP entry                  KVM_GET_SUPPORTED_CPUID
  *     CASE name                  a new VM and vCPU
@@ -18,17 +17,7 @@
  *     GUEST func.index eax ebx ecx edx
  *     KHZ frequency              KVM_GET_TSC_KHZ
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/kvm.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-enum { ROOM = 300, MEMORY = 1 << 20, CODE = 0x1000, ANSWER = 0x2000 };
+#include "kvm_common.h"
 
 static int kvm, vm, vcpu;
 static struct kvm_cpuid2 *supported, *table;
@@ -36,40 +25,19 @@ static unsigned char *memory;
 static struct kvm_run *run;
 static int run_size;
 
-static struct kvm_cpuid2 *room(void)
-{
-	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + ROOM * sizeof(cpuid->entries[0]));
-
-	cpuid->nent = 256;
-	return cpuid;
-}
-
 static struct kvm_cpuid_entry2 *at(unsigned function, unsigned index)
 {
-	for (unsigned n = 0; n < table->nent; n++)
-		if (table->entries[n].function == function && table->entries[n].index == index)
-			return &table->entries[n];
-	return NULL;
+	return entry_at(table, function, index);
 }
 
 static void drop(unsigned function)
 {
-	unsigned kept = 0;
-
-	for (unsigned n = 0; n < table->nent; n++)
-		if (table->entries[n].function != function)
-			table->entries[kept++] = table->entries[n];
-	table->nent = kept;
+	drop_leaf(table, function);
 }
 
 static void add(unsigned function, unsigned index, unsigned flags, unsigned eax, unsigned ebx, unsigned ecx, unsigned edx)
 {
-	table->entries[table->nent++] = (struct kvm_cpuid_entry2){function, index, flags, eax, ebx, ecx, edx, {0}};
-}
-
-static void print(const char *kind, const struct kvm_cpuid_entry2 *e)
-{
-	printf("%s %08x.%x f%x %08x %08x %08x %08x\n", kind, e->function, e->index, e->flags, e->eax, e->ebx, e->ecx, e->edx);
+	add_entry(table, function, index, flags, eax, ebx, ecx, edx);
 }
 
 /* An ioctl's errno, 0 where it succeeds. */
@@ -80,15 +48,9 @@ static int failure(int fd, unsigned long request, void *argument)
 
 static void begin(const char *name)
 {
-	struct kvm_userspace_memory_region region = {0, 0, 0, MEMORY, (unsigned long)memory};
-
 	printf("CASE %s\n", name);
-	vm = ioctl(kvm, KVM_CREATE_VM, 0);
-	ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000L);
-	ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region);
-	ioctl(vm, KVM_CREATE_IRQCHIP, 0);
-	table = room();
-	memcpy(table, supported, sizeof(*table) + supported->nent * sizeof(table->entries[0]));
+	vm = new_vm(kvm, memory);
+	table = copy_table(supported);
 }
 
 static void capability(unsigned number, unsigned long value)
@@ -114,41 +76,28 @@ static void create(void)
 {
 	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
 	run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-	for (unsigned n = 0; n < table->nent; n++)
-		print("TAB", &table->entries[n]);
+	print_table("TAB", table);
 	set();
 }
 
 static void get(void)
 {
-	struct kvm_cpuid2 *got = room();
+	struct kvm_cpuid2 *got = new_table();
 
 	got->nent = table->nent; /* Linux 6.1 does not write it back */
 	printf("GET %d\n", ioctl(vcpu, KVM_GET_CPUID2, got) ? -1 : (int)got->nent);
 	for (unsigned n = 0; n < got->nent; n++) {
 		struct kvm_cpuid_entry2 *e = &got->entries[n], *given = at(e->function, e->index);
 
-		if (!given || memcmp(given, e, 28))
-			print("GOT", e);
+		if (!given || memcmp(given, e, ENTRY_BYTES))
+			print_entry("GOT", e);
 	}
 	free(got);
 }
 
 static void sregs(unsigned cr4, int apic)
 {
-	struct kvm_segment code = {.limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .db = 1, .s = 1, .g = 1}, data = code;
-	struct kvm_sregs s;
-
-	ioctl(vcpu, KVM_GET_SREGS, &s);
-	data.selector = 16;
-	data.type = 3;
-	s.cs = code;
-	s.ds = s.es = s.fs = s.gs = s.ss = data;
-	s.cr0 = 0x11;
-	s.cr4 = cr4;
-	s.efer = 0;
-	s.apic_base = apic ? s.apic_base | 0x800 : s.apic_base & ~0x800ull;
-	printf("SREGS %x %d %d\n", cr4, apic, failure(vcpu, KVM_SET_SREGS, &s));
+	printf("SREGS %x %d %d\n", cr4, apic, enter_flat_mode(vcpu, cr4, apic));
 }
 
 static void xcr0(unsigned long value)
@@ -170,15 +119,9 @@ static void msr(unsigned index, unsigned long value)
 
 static void guest(unsigned function, unsigned index)
 {
-	/* cpuid; four registers to ANSWER; out 0x10 */
-	static const unsigned char code[] = {0x0f, 0xa2, 0xa3, 0, 0x20, 0, 0, 0x89, 0x1d, 4, 0x20, 0, 0, 0x89, 0x0d,
-					     8, 0x20, 0, 0, 0x89, 0x15, 12, 0x20, 0, 0, 0xe6, 0x10};
-	struct kvm_regs regs = {.rax = function, .rcx = index, .rip = CODE, .rflags = 2};
-	unsigned *answer = (unsigned *)(memory + ANSWER);
+	unsigned *answer = guest_cpuid(vcpu, run, memory, function, index);
 
-	memcpy(memory + CODE, code, sizeof(code));
-	ioctl(vcpu, KVM_SET_REGS, &regs);
-	if (ioctl(vcpu, KVM_RUN, 0) || run->exit_reason != KVM_EXIT_IO) {
+	if (!answer) {
 		printf("EXIT %u\n", run->exit_reason);
 		exit(1);
 	}
@@ -234,12 +177,11 @@ int main(void)
 	if (kvm < 0)
 		return 1;
 	run_size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-	memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	supported = room();
+	memory = guest_memory();
+	supported = new_table();
 	if (ioctl(kvm, KVM_GET_SUPPORTED_CPUID, supported))
 		return 1;
-	for (unsigned n = 0; n < supported->nent; n++)
-		print("SUP", &supported->entries[n]);
+	print_table("SUP", supported);
 
 	hlt("hlt", 1);
 	hlt("hlt-without-apic", 0);

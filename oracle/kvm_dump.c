@@ -1,0 +1,105 @@
+/*
+ * What this kernel's KVM says of its host: CPUID as a program sees it, KVM's tables, the feature MSRs, and what a vCPU keeps of the table.
+ *
+ *     cc -O1 -static -o kvm_dump kvm_dump.c
+ *
+ * Run it as root with kvm_amd or kvm_intel loaded. README.md tells the lines. MSR's third column is what KVM_GET_MSRS returns: 1 where the
+ * MSR was read.
+ */
+#include <cpuid.h>
+
+#include "kvm_common.h"
+
+/* Leaves with sub-leaves, each asked as far as the count. What lies beyond is a blind spot of these captures. */
+static unsigned sub_leaves(unsigned function)
+{
+	switch (function) {
+	case 0xd:
+		return 20;
+	case 4: case 7: case 0xb: case 0xf: case 0x10: case 0x12: case 0x14: case 0x17: case 0x18: case 0x1d: case 0x1f: case 0x20: case 0x24:
+	case 0x8000001d: case 0x80000020: case 0x80000026:
+		return 6;
+	default:
+		return 1;
+	}
+}
+
+static void print_raw(unsigned function, unsigned index)
+{
+	unsigned eax, ebx, ecx, edx;
+
+	__cpuid_count(function, index, eax, ebx, ecx, edx);
+	printf("RAW %08x.%x %08x %08x %08x %08x\n", function, index, eax, ebx, ecx, edx);
+}
+
+/* All leaves from `first` to the highest that it names, below a bound that no processor reaches. */
+static void print_range(unsigned first)
+{
+	unsigned highest, ebx, ecx, edx;
+
+	__cpuid(first, highest, ebx, ecx, edx);
+	for (unsigned function = first; function <= highest && function < first + 0x40; function++)
+		for (unsigned index = 0; index < sub_leaves(function); index++)
+			print_raw(function, index);
+}
+
+static void print_answer(int fd, unsigned long request, const char *kind)
+{
+	struct kvm_cpuid2 *table = new_table();
+
+	if (ioctl(fd, request, table) < 0)
+		printf("%s ERR %s\n", kind, strerror(errno));
+	else
+		print_table(kind, table);
+	free(table);
+}
+
+static void print_msrs(int kvm)
+{
+	enum { MOST_MSRS = 512 };
+	struct kvm_msr_list *list = calloc(1, sizeof(*list) + MOST_MSRS * sizeof(list->indices[0]));
+
+	list->nmsrs = MOST_MSRS;
+	if (ioctl(kvm, KVM_GET_MSR_FEATURE_INDEX_LIST, list) == 0)
+		for (unsigned n = 0; n < list->nmsrs; n++) {
+			struct {
+				struct kvm_msrs head;
+				struct kvm_msr_entry entry;
+			} one = {.head = {.nmsrs = 1}, .entry = {.index = list->indices[n]}};
+			int read = ioctl(kvm, KVM_GET_MSRS, &one);
+
+			printf("MSR %x %d %llx\n", list->indices[n], read, (unsigned long long)one.entry.data);
+		}
+	free(list);
+}
+
+static void print_kept(int kvm)
+{
+	int vm = ioctl(kvm, KVM_CREATE_VM, 0), vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+	struct kvm_cpuid2 *supported = new_table();
+
+	ioctl(kvm, KVM_GET_SUPPORTED_CPUID, supported);
+	printf("SETRC %d\n", ioctl(vcpu, KVM_SET_CPUID2, supported));
+	print_answer(vcpu, KVM_GET_CPUID2, "GOT");
+}
+
+int main(void)
+{
+	int kvm;
+
+	print_range(0);
+	print_raw(0x40000000, 0);
+	print_raw(0x40000001, 0);
+	print_range(0x80000000);
+	kvm = open("/dev/kvm", O_RDWR);
+	if (kvm < 0) {
+		printf("NOKVM %s\n", strerror(errno));
+		return 1;
+	}
+	print_answer(kvm, KVM_GET_SUPPORTED_CPUID, "SUP");
+	print_answer(kvm, KVM_GET_EMULATED_CPUID, "EMU");
+	print_answer(kvm, KVM_GET_SUPPORTED_HV_CPUID, "HV");
+	print_msrs(kvm);
+	print_kept(kvm);
+	return 0;
+}
