@@ -12,8 +12,8 @@ from typing import Any
 from emulated import Emulator, FailedError, run
 from played import Player
 from vcpuid.errors import InputError
+from vcpuid.live.qmp import Qmp
 from vcpuid.qemu.catalog import catalog
-from vcpuid.qemu.qmp import Qmp
 
 OF_ANY_DEVICE = frozenset({"realized", "memory", "start-powered-off"})
 """Properties of an expansion that say nothing of the CPU."""

@@ -48,7 +48,7 @@ def test_no_template_hands_on_what_kvm_has(run: Run) -> None:
 
 def test_a_custom_template_is_read_from_its_file(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "T.json"
-    file.write_text(json.dumps(NO_AVX2))
+    file.write_text(json.dumps(NO_AVX2), encoding="utf-8")
     status, out, _ = run("explain", "avx2", "--template", str(file), "--host", HOST, "--format", "json")
     told = json.loads(out)
     assert (status, told["visible"], told["firecracker"], told["cpu"]) == (1, False, "1.16", str(file))

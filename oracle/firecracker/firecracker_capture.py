@@ -1,6 +1,6 @@
 """Take captures of Firecracker's own CPUID code, on the hosts of tests/captures/kvm.
 
-    oracle/firecracker/capture.py RELEASE=PROGRAM... -o tests/captures/firecracker
+    oracle/firecracker/firecracker_capture.py RELEASE=PROGRAM... -o tests/captures/firecracker
 
 PROGRAM is what build.sh made of that release's tag. Two files are written, a JSON object a line; their README tells the form.
 """
