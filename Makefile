@@ -20,7 +20,7 @@ demo: $(VENV)/.ready
 setup: $(VENV)/.ready-dev
 
 test: $(VENV)/.ready-dev
-	$(BIN)/pytest --figures=$(FIGURES)
+	$(BIN)/pytest --figures=$(FIGURES) --fired=build/fired.json
 
 quick: $(VENV)/.ready-dev
 	$(BIN)/pytest --quiet $(QUICK)
@@ -54,6 +54,7 @@ docs: $(VENV)/.ready-docs $(FIGURES)
 	rm -rf build/site docs/generated
 	$(BIN)/python tools/support_matrix.py $(FIGURES) docs/generated/support.md
 	$(BIN)/python tools/man_pages.py markdown docs/generated/verbs
+	$(BIN)/python tools/rules_page.py docs/generated/rules.md
 	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet -d build/doctrees docs build/site
 	$(BIN)/python tools/check_site.py build/site
 	@echo build/site/index.html

@@ -4,6 +4,9 @@ A test that holds the model against something real says so: `@pytest.mark.confor
 which tells what is compared and how it is verified; `origin`, called with the test's parameters, tells whose answer it is, as a dict of
 `kernel` and `qemu` (releases) and `vendor` (leaf 0's twelve letters), None for what has no part in it. Live parties have no origin: it is
 this machine. `--figures=FILE` writes the counts.
+
+A test that follows the decisions behind a capture's answer notes them with the fixture `fired`; `--fired=FILE` writes which rules they
+name.
 """
 
 from __future__ import annotations
@@ -16,12 +19,16 @@ import shlex
 import shutil
 import subprocess
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from vcpuid.reasons import Decision
 
 os.environ.setdefault("VCPUID_PEERS", str(Path(__file__).parents[2] / "shared" / "peers"))
 """Data of others, read in place: the folder that the environment names, by default shared/peers beside the checkout."""
@@ -47,7 +54,38 @@ class Row(NamedTuple):
 FIGURES: dict[Row, dict[str, int]] = defaultdict(lambda: {"exact": 0, "tried": 0, "skipped": 0})
 
 
+class Fired:
+    """Which rules decided a bit that a committed capture shows: `by_rule` names the captures of each. `answers` counts what was noted."""
+
+    def __init__(self) -> None:
+        self.by_rule: dict[str, set[str]] = defaultdict(set)
+        self.answers = 0
+
+    def __call__(self, capture: str, decisions: Iterable[Decision]) -> None:
+        """Note the decisions behind an answer that is what the capture has, bit for bit; only about bits that the capture shows."""
+        self.answers += 1
+        for decision in decisions:
+            self.by_rule[decision.rule.id].add(capture)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --fired: what tools/captured_rules.py reads. Of each rule's captures the one with the shortest name stands for all."""
+        return {
+            "answers": self.answers,
+            "rules": {rule: min(of, key=lambda name: (len(name), name)) for rule, of in sorted(self.by_rule.items())},
+        }
+
+
+FIRED = Fired()
+
+
+@pytest.fixture(scope="session")
+def fired() -> Fired:
+    """The rules that decided a bit of a capture so far in this run."""
+    return FIRED
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fired", metavar="FILE", type=Path, help="write which rules decided a bit of a capture, as JSON")
     parser.addoption("--figures", metavar="FILE", type=Path, help="write how many captures are answered exactly, as JSON, a row a line")
 
 
@@ -63,6 +101,7 @@ def lacking(wanted: str) -> dict[str, str | None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("after_captures") is not None)
     reasons = lacking(config.option.markexpr)
     for item in items:
         for name, reason in reasons.items():
@@ -133,6 +172,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         if counts:
             exact, tried, skipped = (sum(count[what] for count in counts) for what in ("exact", "tried", "skipped"))
             terminalreporter.write_line(f"{party}: {exact} of {tried} exact" + (f", {skipped} skipped" if skipped else ""))
+    if FIRED.answers:
+        from vcpuid.rulebook import all_rules
+
+        of_programs = {card.id for card in all_rules() if card.history.known}
+        terminalreporter.write_line(f"rules: {len(of_programs & FIRED.by_rule.keys())} of {len(of_programs)} fired over all captures")
+    if config.option.fired is not None:
+        config.option.fired.parent.mkdir(parents=True, exist_ok=True)
+        config.option.fired.write_text(json.dumps(FIRED.as_dict(), indent=1) + "\n", encoding="utf-8")
     if config.option.figures is not None and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         lines = [json.dumps(row._asdict() | count) for row, count in sorted(FIGURES.items(), key=lambda item: str(item[0]))]
         config.option.figures.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 import pytest
 
 from vcpuid.cli import cli
+from vcpuid.rulebook import all_rules
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,6 +61,14 @@ def test_every_verb_has_a_page_that_names_every_option(tmp_path: Path) -> None:
             for parameter in command.params:
                 if isinstance(parameter, click.Option):
                     assert all(option in text for option in parameter.opts), f"{name} {command.name}: {parameter.opts}"
+
+
+def test_every_rule_is_on_the_page_of_rules(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "tools" / "rules_page.py", tmp_path / "rules.md"], check=True, timeout=60)
+    text = (tmp_path / "rules.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    assert [line.split("`")[1] for line in lines] == [card.id for card in all_rules()]
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 6 for line in lines)
 
 
 GOOD = """<html><head><link rel="stylesheet" href="_static/a.css"><link rel="canonical" href="https://example.org/"></head>

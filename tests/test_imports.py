@@ -18,7 +18,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "data": ("errors",),
     "releases": ("data", "errors"),
     "cpuid": ("data", "errors", "releases"),
-    "reasons": ("cpuid",),
+    "reasons": ("cpuid", "data", "releases"),
     "params": ("cpuid", "errors"),
     "setup": ("cpuid", "errors", "params", "releases"),
     "decode": ("cpuid", "data", "errors"),
@@ -32,14 +32,15 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "vmm": ("cpuid", "data", "errors", "formats", "kvm", "params", "qemu", "reasons", "releases", "setup"),
     "path": ("cpuid", "errors", "kvm", "linux", "reasons", "releases", "setup", "vmm"),
     "answers": ("cpuid", "errors", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup", "vmm"),
-    "hazards": ("cpuid", "kvm", "linux", "params", "path", "qemu", "releases", "setup", "vmm"),
+    "hazards": ("cpuid", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "vmm"),
+    "rulebook": ("answers", "hazards", "kvm", "linux", "qemu", "reasons", "vmm"),
     "probe": ("cpuid", "errors", "live"),
 }
 """What each room may import from vcpuid besides itself, lowest first: a row names rooms above it only."""
 
 CORE = (
     "errors", "releases", "data", "cpuid", "reasons", "params", "setup", "decode", "linux", "kvm", "qemu", "vmm", "path", "answers",
-    "hazards",
+    "hazards", "rulebook",
 )  # fmt: skip
 """Rooms that need the standard library alone, and open no file: `data` reads the tables."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu import models, realize
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.expansion import expansion
+from vcpuid.reasons import Decision
 
 CAPTURES = Path(__file__).parents[1] / "captures" / "qemu"
 AVX512_XCR0 = 0xE7
@@ -74,12 +76,14 @@ def test_models_expand_as_in_qemu(row: dict[str, Any]) -> None:
 
 @pytest.mark.conformance("QEMU realized", origin)
 @pytest.mark.parametrize("row", ROWS)
-def test_realized_features_are_those_of_the_cpu_object(row: dict[str, Any]) -> None:
+def test_realized_features_are_those_of_the_cpu_object(row: dict[str, Any], fired: Callable[[str, Iterable[Decision]], None]) -> None:
     snapshot, xcr0 = host(row["host"])
     flags = catalog(row["qemu"]).flags
     for cpu, theirs in row["realized"].items():
-        features = realize(cpu, snapshot, row["qemu"], row["machine"], xcr0=xcr0).features
+        state = realize(cpu, snapshot, row["qemu"], row["machine"], xcr0=xcr0)
+        features = state.features
         assert sorted(name for name, flag in flags.items() if features[flag.word] & flag.mask == flag.mask) == theirs, cpu
+        fired(f"qemu/qmp.jsonl.gz: QEMU {row['qemu']} -cpu {cpu} on {row['host']}", state.decisions)
 
 
 def test_the_documentation_has_these_figures() -> None:

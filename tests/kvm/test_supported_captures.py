@@ -6,6 +6,7 @@ What a capture does not show and the model must be told: those machines were boo
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -52,20 +53,25 @@ def test_there_are_captures_of_both_modules_and_three_kernels() -> None:
 
 @pytest.mark.conformance("KVM supported", origin)
 @pytest.mark.parametrize("name", NAMES)
-def test_supported_is_what_the_kernel_answered(name: str) -> None:
+def test_supported_is_what_the_kernel_answered(name: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
     assert lines(answer(name).table) == lines(capture(name).supported)
+    fired(f"kvm/{name}", answer(name).decisions)
 
 
 @pytest.mark.conformance("KVM emulated", origin)
 @pytest.mark.parametrize("name", NAMES)
-def test_emulated_is_what_the_kernel_answered(name: str) -> None:
-    assert lines(kvm.emulated(capture(name), release(name), PARAMS).table) == lines(capture(name).emulated)
+def test_emulated_is_what_the_kernel_answered(name: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
+    result = kvm.emulated(capture(name), release(name), PARAMS)
+    assert lines(result.table) == lines(capture(name).emulated)
+    fired(f"kvm/{name}", result.decisions)
 
 
 @pytest.mark.conformance("KVM Hyper-V", origin)
 @pytest.mark.parametrize("name", NAMES)
-def test_hyperv_is_what_the_kernel_answered(name: str) -> None:
-    assert lines(kvm.hyperv_supported(capture(name), release(name), PARAMS).table) == lines(capture(name).hyperv)
+def test_hyperv_is_what_the_kernel_answered(name: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
+    result = kvm.hyperv_supported(capture(name), release(name), PARAMS)
+    assert lines(result.table) == lines(capture(name).hyperv)
+    fired(f"kvm/{name}", result.decisions)
 
 
 @pytest.mark.parametrize("name", NAMES)

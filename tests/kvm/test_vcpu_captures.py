@@ -6,6 +6,7 @@ The files are those that kvm_lookup printed on stock kernels; an in-kernel irqch
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from vcpuid.errors import KvmError
 from vcpuid.formats.lines import parse_snapshot
 from vcpuid.kvm.lookup import lookup, seen
 from vcpuid.kvm.vcpu import get_cpuid, set_again, set_cpuid
-from vcpuid.reasons import replay
+from vcpuid.reasons import Decision, replay
 
 FOLDER = Path(__file__).parents[1] / "captures" / "guest"
 FILES = sorted(path.name.removesuffix(".txt.gz") for path in FOLDER.glob("*.txt.gz"))
@@ -167,7 +168,7 @@ def test_a_table_set_again_after_the_vcpu_ran(name: str, case: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)
-def test_the_decisions_replay_to_what_is_kept(name: str, case: str) -> None:
+def test_the_decisions_replay_to_what_is_kept(name: str, case: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
     capture, wanted = pick(name, case)
     for cr4, apic in STATES:
         if wanted.set_errno or (cr4, apic) in wanted.refused:
@@ -176,6 +177,9 @@ def test_the_decisions_replay_to_what_is_kept(name: str, case: str) -> None:
         assert replay(wanted.table.words(), result.decisions) == result.table.words()
         read_by_guest = seen(result.table, kernel=capture.kernel)
         assert replay(result.table.words(), read_by_guest.decisions) == read_by_guest.table.words()
+        read = wanted.guest[cr4, apic].keys()
+        fired(f"guest/{name}, {case}", result.decisions)
+        fired(f"guest/{name}, {case}", (d for d in read_by_guest.decisions if (d.word.function, d.word.index) in read))
 
 
 def test_nothing_is_missing() -> None:

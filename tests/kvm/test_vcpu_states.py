@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from vcpuid.errors import KvmError
 from vcpuid.kvm.lookup import lookup, seen
 from vcpuid.kvm.vcpu import set_again, set_cpuid
 from vcpuid.kvm.vcpu_state import VcpuState
-from vcpuid.reasons import replay
+from vcpuid.reasons import Decision, replay
 
 FOLDER = Path(__file__).parents[1] / "captures" / "vcpu"
 FILES = sorted(path.name.removesuffix(".txt.gz") for path in FOLDER.glob("*.txt.gz"))
@@ -59,7 +60,8 @@ def origin(name: str, case: str) -> dict[str, str | None]:
 class Replay:
     """A vCPU of the model that goes through the same steps; each step that answers is compared."""
 
-    def __init__(self, host: Snapshot, lines: Lines) -> None:
+    def __init__(self, host: Snapshot, lines: Lines, noted: Callable[[Iterable[Decision]], None]) -> None:
+        self.noted = noted
         self.host, self.kernel = host, host.kernel or ""
         self.state = VcpuState(constant_tsc="constant_tsc" in host.cpuinfo["flags"].split())
         self.cr4, self.apic, self.ran = 0, True, False
@@ -69,6 +71,7 @@ class Replay:
     def kept(self) -> CpuidTable:
         result = set_cpuid(self.table, host=self.host, kernel=self.kernel, cr4=self.cr4, apic=self.apic, state=self.state)
         assert replay(self.table.words(), result.decisions) == result.table.words()
+        self.decisions = result.decisions
         return result.table
 
     def step(self, kind: str, words: list[str], got: list[Entry]) -> None:
@@ -79,6 +82,7 @@ class Replay:
             kept = self.kept()
             assert len(kept) == int(words[0])
             assert [e for e in kept if self.table.get(*e[:2]) != e] == got
+            self.noted(self.decisions)
         if kind == "GUEST":
             self.guest(words)
 
@@ -132,6 +136,8 @@ class Replay:
         assert lookup(kept, int(function, 16), int(index, 16), kernel=self.kernel, state=self.state) == answer
         read = seen(kept, kernel=self.kernel, state=self.state)
         assert replay(kept.words(), read.decisions) == read.table.words()
+        place = int(function, 16), int(index, 16)
+        self.noted(d for d in (*self.decisions, *read.decisions) if (d.word.function, d.word.index) == place)
 
 
 def steps(lines: Lines) -> Iterator[tuple[str, list[str], list[Entry]]]:
@@ -148,9 +154,9 @@ def steps(lines: Lines) -> Iterator[tuple[str, list[str], list[Entry]]]:
 
 @pytest.mark.conformance("vCPU", origin)
 @pytest.mark.parametrize(("name", "case"), CASES)
-def test_a_vcpu_in_every_state(name: str, case: str) -> None:
+def test_a_vcpu_in_every_state(name: str, case: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
     host, cases = split(name)
-    vcpu = Replay(host, cases[case])
+    vcpu = Replay(host, cases[case], partial(fired, f"vcpu/{name}, {case}"))
     for kind, words, got in steps(cases[case]):
         vcpu.step(kind, words, got)
 

@@ -1,4 +1,4 @@
-"""The laws of decisions (path/decisions.py), for any sequence of rules on any words."""
+"""The laws of decisions (reasons/ledger.py), for any sequence of rules on any words."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vcpuid.cpuid import CpuidWord, LinuxWord, MsrWord, Word
-from vcpuid.reasons import Action, Ledger, Rule, replay
+from vcpuid.linux.rules import ALWAYS as RULE
+from vcpuid.reasons import Action, Ledger, replay
 
 WORDS: list[Word] = [CpuidWord(7, 0, "ebx"), CpuidWord(0xD, 1, "eax"), MsrWord(0x10A), LinuxWord("CPUID_LNX_1")]
-RULE = Rule("test.rule", "It is so.", "nowhere()")
 values = st.integers(0, 2**32 - 1)
 steps = st.lists(st.tuples(st.sampled_from(["clear", "keep", "set", "compute", "copy"]), st.sampled_from(WORDS), values), max_size=30)
 befores = st.fixed_dictionaries(dict.fromkeys(WORDS, values))

@@ -13,6 +13,7 @@ import gzip
 import json
 import os
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from vcpuid.cpuid.words import CpuidWord, Word
 from vcpuid.errors import QemuError
 from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu import KvmHost, QemuResult, guest_tables
-from vcpuid.reasons import replay
+from vcpuid.reasons import Decision, replay
 
 QEMU = Path(__file__).parents[1] / "captures" / "qemu"
 PEERS = Path(os.environ.get("VCPUID_PEERS", "peers-not-given")) / "qemu-on-real-cpus"
@@ -157,9 +158,15 @@ def test_complaints_from_outside_are_few_and_known() -> None:
 
 
 @pytest.mark.parametrize(("name", "row"), [row for row in ROWS if row.values[1]["vcpus"]])
-def test_decisions_lead_from_what_kvm_supports_to_the_table(name: str, row: dict[str, Any]) -> None:
+def test_decisions_lead_from_what_kvm_supports_to_the_table(
+    name: str, row: dict[str, Any], fired: Callable[[str, Iterable[Decision]], None]
+) -> None:
     result = result_of(name, row)
     given: dict[Word, int] = dict(result.supported.words().items())
     replayed = replay(given, result.decisions)
     expected = {word: value for word, value in result.tables[0].words().items() if value}
     assert {word: value for word, value in replayed.items() if value and isinstance(word, CpuidWord)} == expected
+    fired(
+        f"qemu/{SETS[name].rows.name}: QEMU {row['qemu']} -cpu {row['cpu']} on {row['host']}",
+        (decision for decision in result.decisions if isinstance(decision.word, CpuidWord)),
+    )

@@ -10,6 +10,7 @@ from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.cpuid.notes import notes
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Action, Basis, Decision, Rule, Step
+from vcpuid.reasons.history import history
 
 NO_HARDWARE = Rule(
     "silicon.lacks",
@@ -38,8 +39,7 @@ class Reason:
             "rule": self.rule.id,
             "reason": self.text,
             "source": self.rule.source,
-            "since": self.rule.since,
-            "until": self.rule.until,
+            **history(self.rule).as_dict(),
             "remedy": self.rule.remedy,
         }
 

@@ -26,6 +26,7 @@ VERBS = {
     "probe": "Try instructions, in this process and in a real guest, and hold what works against what CPUID shows.",
     "worth": "Tell what a guest's flags are worth to its software: levels, string functions, crypto, clocks.",
     "hyperv": "Tell which Hyper-V enlightenments Windows finds, what each needs, and what it loses without.",
+    "rules": "List the rules by which Linux, KVM and VMMs change bits, or explain one.",
     "names": "Give a feature's spellings, or all features of a word.",
     "decode": "Decode CPUID: every field of every leaf by name, with its value, unit and meaning.",
     "collect": "Write a snapshot of this machine's CPU and KVM.",

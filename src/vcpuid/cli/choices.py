@@ -102,6 +102,14 @@ def _features(typed: str, wanted: Callable[[Feature], bool] = lambda feature: Tr
             yield name, feature.description or ""
 
 
+@_completer
+def rules(context: click.Context, typed: str) -> Offers:
+    """ID: every rule, each with its reason."""
+    from vcpuid.rulebook import all_rules
+
+    return ((card.id, card.reason) for card in all_rules())
+
+
 # QEMU
 
 

@@ -11,6 +11,7 @@ from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.vmm import AskedGuest, vmm_options
+from vcpuid.reasons.history import history
 
 if TYPE_CHECKING:
     from vcpuid.answers.explain import Explanation, Reason, Stage
@@ -83,6 +84,6 @@ def _remedy(explanation: Explanation) -> list[str]:
 
 
 def _origin(reason: Reason) -> str:
-    since = f", since {reason.rule.since}" if reason.rule.since else ""
-    until = f", until {reason.rule.until}" if reason.rule.until else ""
-    return f"{reason.rule.id}: {reason.rule.source}{since}{until}"
+    told = history(reason.rule)
+    known = "read from the source, no capture has shown it" if told.known == "read" else ""
+    return f"{reason.rule.id}: {'; '.join(text for text in (reason.rule.source, *told.words(), known) if text)}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from vcpuid.hazards.view import View
+from vcpuid.reasons.registry import enter
 
 
 class Severity(Enum):
@@ -22,6 +23,8 @@ class HazardRule:
     """One way in which a table hurts.
 
     `detect` yields what it is about, one text a finding ("rtm", "avx2 needs avx"); `consequence` says what happens, `fix` what to do.
+
+    Raises ValueError where another rule has the id.
     """
 
     id: str
@@ -29,6 +32,9 @@ class HazardRule:
     detect: Callable[[View], Iterable[str]]
     consequence: str
     fix: str
+
+    def __post_init__(self) -> None:
+        enter(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ XSAVES_SIZE = Rule(
 PV_UNHALT = Rule(
     "kvm.vcpu.pv-unhalt",
     "a guest that halts without exits cannot be kicked awake, so KVM takes its PV unhalt away",
-    "kvm_apply_cpuid_pv_features_quirk (before 6.18: __kvm_update_cpuid_runtime), arch/x86/kvm/cpuid.c",
+    "kvm_apply_cpuid_pv_features_quirk (before 6.14: __kvm_update_cpuid_runtime), arch/x86/kvm/cpuid.c",
     remedy="keep HLT exits: in QEMU, cpu-pm=off",
 )
 SGX_XFRM = Rule(
@@ -53,7 +53,7 @@ SGX_XFRM = Rule(
 FIRST_MATCH = Rule(
     "kvm.lookup.first-match",
     "an earlier entry of the same leaf answers for every sub-leaf, so this one is never read",
-    "cpuid_entry2_find (since 6.18: kvm_find_cpuid_entry2), arch/x86/kvm/cpuid.c",
+    "cpuid_entry2_find (kvm_find_cpuid_entry2 in 6.16, not in 6.14), arch/x86/kvm/cpuid.c",
     remedy="give the earlier entry KVM_CPUID_FLAG_SIGNIFCANT_INDEX, or drop one of the two",
 )
 TSX_HIDDEN = Rule(
@@ -71,7 +71,7 @@ INVTSC_HIDDEN = Rule(
 XEN_TIME = Rule(
     "kvm.vcpu.xen-time",
     "Xen's time leaf tells the guest's TSC frequency as KVM knows it",
-    "kvm_xen_update_tsc_info, arch/x86/kvm/xen.c; since 6.18 kvm_cpuid, arch/x86/kvm/cpuid.c",
+    "kvm_xen_update_tsc_info, arch/x86/kvm/xen.c; in 6.16, not in 6.14: kvm_cpuid, arch/x86/kvm/cpuid.c",
     since="6.12",
     until="7.1",
 )

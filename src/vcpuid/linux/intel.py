@@ -46,7 +46,7 @@ RING3_MWAIT = Rule("linux.intel.ring3-mwait", "Xeon Phi has MWAIT in user mode",
 SPLIT_LOCK = Rule(
     "linux.intel.split-lock",
     "Split locks can raise #AC: CORE_CAPABILITIES or the model says so",
-    "split_lock_setup, cpu/bus_lock.c (cpu/intel.c before 6.18)",
+    "split_lock_setup, cpu/bus_lock.c (cpu/intel.c before 6.13)",
 )
 
 NO_LBR_DEPTH = Rule(

@@ -32,10 +32,10 @@ NOT_AUTOMATIC = Rule(
 )
 NOT_THIS_VENDOR = Rule(
     "qemu.host.not-this-vendor", "-cpu host and max give it to no guest CPU of this vendor",
-    "x86_cpu_get_supported_feature_word, target/i386/cpu.c",
+    "x86_cpu_get_supported_feature_word, target/i386/cpu.c", since="10.0",
 )  # fmt: skip
 THREADS = Rule("qemu.expand.threads", "the guest has more than one thread a package", _EXPAND, since="10.0")
-NO_PMU = Rule("qemu.expand.no-pmu", "there is no performance monitoring unit to describe", _EXPAND, remedy="pmu=on", since="10.1")
+NO_PMU = Rule("qemu.expand.no-pmu", "there is no performance monitoring unit to describe", _EXPAND, remedy="pmu=on", since="11.1")
 DEPENDENCY = Rule("qemu.expand.dependency", "it needs {cause}, which is off", "feature_dependencies, target/i386/cpu.c")
 CONFLICT = Rule(
     "qemu.expand.conflict", "MPX and APX share a part of the XSAVE area, and {cause} is on as well: the guest gets neither",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from vcpuid.reasons.registry import enter
+
 
 class Action(Enum):
     """What a rule did to the bits of a decision."""
@@ -21,8 +23,11 @@ class Rule:
 
     `reason` is a sentence for a person, about the bits in question ("KVM emulates it in software"). `{cause}` in it stands for the
     feature that the decision names as its cause. `source` is the function and file that does it, in Linux or in QEMU. `remedy` is what
-    a user can do about it, None where nothing helps. `since` and `until` are the first and the last release (of Linux or of QEMU,
-    whichever party it is) known to have the rule; None where all that vcpuid knows have it.
+    a user can do about it, None where nothing helps. `since` and `until` are the first and the last release whose tables vcpuid has and
+    which has the rule; None where the oldest has it, or the newest. They select rules. Which release brought a rule is told by
+    `vcpuid.reasons.history`.
+
+    Raises ValueError where another rule has the id.
     """
 
     id: str
@@ -31,6 +36,9 @@ class Rule:
     remedy: str | None = None
     since: str | None = None
     until: str | None = None
+
+    def __post_init__(self) -> None:
+        enter(self)
 
     def __hash__(self) -> int:
         return hash(self.id)

@@ -1,0 +1,68 @@
+"""vcpuid rules: the rules by which parties change bits, to be looked up."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from vcpuid.cli import choices
+from vcpuid.cli.output import Sheet, emit, format_option
+
+if TYPE_CHECKING:
+    from vcpuid.rulebook import Card
+
+COLUMNS = ["id", "party", "since", "until", "known", "reason"]
+
+
+@click.command(name="rules")
+@click.argument("text", metavar="[ID|TEXT]", required=False, shell_complete=choices.rules)
+@format_option
+def command(text: str | None, form: str) -> None:
+    """List the rules by which Linux, KVM and VMMs change bits, or explain one.
+
+    With the ID of a rule, as explain and guest print it: what it says, the function that does it, the release and the commit that brought
+    it, a remedy, and how the rule is known. It is captured where a bit that it decided stands in an answer of a real kernel or QEMU, and
+    otherwise only read from the program's source. With a TEXT: every rule that has all of its words in its id, its reason or its source.
+    Without either: every rule, and the hazards that check tells of. Exit status 1 where no rule is found; ids near to it are named.
+    """
+    from vcpuid.rulebook import all_rules, look_up, near
+
+    found = all_rules() if text is None else look_up(text)
+    if not found and text is not None:
+        meant = " or ".join(near(text))
+        print(f"vcpuid: no rule has {text[:60]!r}" + (f"; did you mean {meant}?" if meant else ""), file=sys.stderr)
+    if len(found) == 1 and form == "table":
+        rows: list[dict[str, object]] = [{"what": what, "told": told} for what, told in _card(found[0])]
+        emit(Sheet(["what", "told"], rows), form)
+    else:
+        emit(Sheet(COLUMNS, [_row(card) for card in found], [card.as_dict() for card in found]), form)
+    sys.exit(0 if found else 1)
+
+
+def _row(card: Card) -> dict[str, object]:
+    told = card.history
+    values = (card.id, card.party, told.provenance.since, told.provenance.until, told.known, card.reason)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _card(card: Card) -> Iterator[tuple[str, str]]:
+    yield "id", card.id
+    yield "party", card.party
+    yield "reason", card.reason
+    if card.severity is not None:
+        yield "severity", card.severity.value
+    if card.source is not None:
+        yield "source", card.source
+    if history := "; ".join(card.history.words()):
+        yield "history", history
+    if card.history.provenance.evidence is not None:
+        yield "evidence", card.history.provenance.evidence
+    if card.history.capture is not None:
+        yield "known", f"captured: tests/captures/{card.history.capture}"
+    elif card.history.known is not None:
+        yield "known", "read from the source; no capture has shown it"
+    if card.remedy is not None:
+        yield "remedy", card.remedy

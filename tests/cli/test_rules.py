@@ -1,0 +1,73 @@
+"""vcpuid rules: looked up by id and by words, in every format, and what it says where nothing is found."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vcpuid.cli import cli
+from vcpuid.rulebook import all_rules
+
+
+def rules(*words: str) -> Result:
+    return CliRunner().invoke(cli, ["rules", *words])
+
+
+def test_one_rule_in_full() -> None:
+    done = rules("linux.option.fred-not-on")
+    assert done.exit_code == 0
+    told = dict(line.split(None, 1) for line in done.stdout.splitlines()[2:])
+    assert told["id"].strip() == "linux.option.fred-not-on"
+    assert told["history"].startswith("since 6.12 (commit 989b5cfaa7b6")
+    assert told["history"].rstrip().endswith("until 7.0")
+    assert "not in 6.11.11" in told["evidence"]
+    assert told["remedy"].strip() == "Boot with fred=on"
+
+
+def test_a_captured_rule_names_a_capture_and_a_read_one_says_so() -> None:
+    assert "captured: tests/captures/" in rules("qemu.model.asks").stdout
+    unseen = next(card.id for card in all_rules() if card.history.known == "read")
+    assert "no capture has shown it" in rules(unseen).stdout
+
+
+def test_a_hazard() -> None:
+    done = rules("tsx.no-hardware")
+    assert "severity" in done.stdout
+    assert "known" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("form", "ids"),
+    [
+        ("json", lambda text: [row["id"] for row in json.loads(text)]),
+        ("jsonl", lambda text: [json.loads(line)["id"] for line in text.splitlines()]),
+        ("csv", lambda text: [row["id"] for row in csv.DictReader(text.splitlines())]),
+        ("lines", lambda text: [line.split()[0] for line in text.splitlines()]),
+    ],
+)
+def test_all_rules_in_every_format(form: str, ids: object) -> None:
+    done = rules("--format", form)
+    assert done.exit_code == 0
+    assert ids(done.stdout) == [card.id for card in all_rules()]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "lines"])
+def test_what_is_not_found_names_what_is_near(form: str) -> None:
+    done = rules("kvm.vmx.nestd", "--format", form)
+    assert done.exit_code == 1
+    assert done.stderr == "vcpuid: no rule has 'kvm.vmx.nestd'; did you mean kvm.vmx.nested or kvm.svm.nested or kvm.vmx.cet?\n"
+    assert "nest" not in done.stdout
+
+
+def test_nothing_is_near_to_nonsense_however_long() -> None:
+    done = rules("x" * 1_000_000)
+    assert done.exit_code == 1
+    assert done.stderr == f"vcpuid: no rule has {'x' * 60!r}\n"
+
+
+def test_words_are_searched_for() -> None:
+    done = rules("svm_set_cpu_caps NESTED", "--format", "lines")
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"kvm.svm.nested", "kvm.svm.nested-part", "kvm.svm.npt"}
