@@ -12,6 +12,7 @@ import pytest
 from vcpuid.cpuid import CpuidTable, Snapshot, Word
 from vcpuid.formats.lines import parse_snapshot
 from vcpuid.linux import BootCpu, boot_cpu, cpuinfo
+from vcpuid.linux.observed import OBSERVED
 from vcpuid.reasons import Decision, replay
 
 CAPTURES = sorted((Path(__file__).parents[1] / "captures" / "kvm").glob("*.txt.gz"))
@@ -121,12 +122,13 @@ def test_replaying_the_decisions_gives_the_words(name: str, fired: Callable[[str
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_hosts_own_lines_stand_in_for_what_cpuid_cannot_tell(name: str) -> None:
+def test_a_hosts_own_lines_stand_in_for_what_cpuid_cannot_tell(name: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
     host = load(name)
     info = cpuinfo(host, name.rpartition("@")[2])
     assert " ".join(info.flags) == host.cpuinfo["flags"]
     assert " ".join(info.bugs) == host.cpuinfo.get("bugs", "")
     assert " ".join(info.vmx_flags) == host.cpuinfo.get("vmx_flags", "")
+    fired(f"kvm/{name}", (d for d in boot_cpu(host, facts=True).decisions if d.rule is OBSERVED))
 
 
 def test_a_hosts_own_lines_do_not_stand_in_for_cpuid() -> None:

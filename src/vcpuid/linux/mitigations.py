@@ -192,7 +192,7 @@ def _buffers(cpu: Cpu) -> None:
 
 
 def _others(cpu: Cpu) -> None:
-    if cpu.has("IBPB") and _wanted(cpu, "VMSCAPE", "vmscape"):
+    if cpu.has("IBPB") and not cpu.has("IBPB_ON_VMEXIT") and _wanted(cpu, "VMSCAPE", "vmscape"):
         cpu.force("IBPB_EXIT_TO_USER", VMSCAPE)
     microcode = arch_capabilities(cpu) & ArchCap.GDS_CTRL
     if cpu.has_bug("GDS") and not microcode and cpu.machine.option("gather_data_sampling") == "force":

@@ -35,7 +35,7 @@ SWITCHES = (
     Switch("lapic", "notscdeadline", "TSC_DEADLINE_TIMER", "parse_lapic, apic/apic.c"),
     Switch("disableapic", "", "APIC", "setup_disableapic, apic/apic.c", until="6.12"),
     Switch("nolapic", "", "APIC", "setup_nolapic, apic/apic.c"),
-    Switch("ibt", "off", "IBT", "ibt_setup, cet.c (traps.c before 6.6)"),
+    Switch("ibt", "off", "IBT", "ibt_setup, cet.c (traps.c before 6.6)", since="6.12"),  # Debian builds 6.1 without CONFIG_X86_KERNEL_IBT
     Switch("no5lvl", "", "LA57", "early_identify_cpu, cpu/common.c"),
     Switch("tlbi", "ipi", "INVLPGB", "tlbi_setup, cpu/common.c", since="7.3"),
 )

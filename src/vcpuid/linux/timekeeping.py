@@ -7,6 +7,7 @@ from vcpuid.reasons import Rule
 
 KNOWN = Rule("linux.tsc.known-freq", "Leaf 0x15 tells the TSC's frequency", "native_calibrate_tsc, tsc.c")
 RELIABLE = Rule("linux.tsc.reliable", "On this Atom nothing but the TSC keeps time", "native_calibrate_tsc, tsc.c")
+BY_MSR = Rule("linux.tsc.msr", "MSRs tell the frequencies of this Atom, whose TSC Linux takes for reliable", "cpu_khz_from_msr, tsc_msr.c")
 ART = Rule("linux.tsc.art", "Leaf 0x15 relates the TSC to the always running timer", "detect_art, tsc.c")
 NO_TSC = Rule("linux.tsc.no-deadline", "Without {cause} there is no deadline to set", "tsc_init, tsc.c")
 DEADLINE_ERRATUM = Rule(
@@ -15,6 +16,9 @@ DEADLINE_ERRATUM = Rule(
     "apic_validate_deadline_timer, apic/apic.c",
     "Update the microcode",
 )
+
+_ATOMS = {0x27, 0x35, 0x37, 0x4A, 0x4C, 0x5A, 0x75}
+"""The models of tsc_msr_cpu_ids: Saltwell, Silvermont and Airmont, but for those of servers."""
 
 
 def init(cpu: Cpu) -> None:
@@ -28,6 +32,11 @@ def init(cpu: Cpu) -> None:
 
 
 def _frequency(cpu: Cpu) -> None:
+    # Leaf 0x16 goes before the MSRs (native_calibrate_cpu_early); a hypervisor that tells the frequency is asked instead of either.
+    by_leaf = cpu.level >= 0x16 and cpu.leaf(0x16).eax
+    if cpu.vendor == "intel" and cpu.family == 6 and cpu.model in _ATOMS and not by_leaf and not cpu.has("TSC_KNOWN_FREQ"):
+        cpu.force("TSC_KNOWN_FREQ", BY_MSR)
+        cpu.force("TSC_RELIABLE", BY_MSR)
     if cpu.vendor != "intel" or cpu.level < 0x15:
         return
     denominator, numerator, crystal, _ = cpu.leaf(0x15)
