@@ -173,10 +173,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
             exact, tried, skipped = (sum(count[what] for count in counts) for what in ("exact", "tried", "skipped"))
             terminalreporter.write_line(f"{party}: {exact} of {tried} exact" + (f", {skipped} skipped" if skipped else ""))
     if FIRED.answers:
+        from vcpuid.data import load
         from vcpuid.rulebook import all_rules
 
         of_programs = {card.id for card in all_rules() if card.history.known}
-        terminalreporter.write_line(f"rules: {len(of_programs & FIRED.by_rule.keys())} of {len(of_programs)} fired over all captures")
+        which = "all captures" if FIRED.answers >= load("captured-rules")["answers"] else "the captures of this run"
+        terminalreporter.write_line(f"rules: {len(of_programs & FIRED.by_rule.keys())} of {len(of_programs)} fired over {which}")
     if config.option.fired is not None:
         config.option.fired.parent.mkdir(parents=True, exist_ok=True)
         config.option.fired.write_text(json.dumps(FIRED.as_dict(), indent=1) + "\n", encoding="utf-8")
