@@ -43,7 +43,7 @@ def test_most_rules_have_a_release_and_many_a_commit() -> None:
     assert sum(row.since is not None for row in rows) > 150
     assert sum(row.commit is not None for row in rows) > 100
     assert all(row.evidence for row in rows)
-    assert all(row.subject for row in rows if row.commit)
+    assert all(row.commit for row in rows if row.subject)  # a subject of which only the beginning was seen is left out
 
 
 @pytest.mark.parametrize(
