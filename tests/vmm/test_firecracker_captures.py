@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from vcpuid.cpuid import CpuidTable, Entry, MsrWord, Snapshot
 from vcpuid.errors import FirecrackerError, InputError
 from vcpuid.formats.firecracker_template import Bitmap, Template, read_template
 from vcpuid.formats.lines import parse_snapshot
-from vcpuid.reasons import replay
+from vcpuid.reasons import Decision, replay
 from vcpuid.vmm.firecracker import RELEASES, Guest, guest
 
 CAPTURES = Path(__file__).parents[1] / "captures"
@@ -93,7 +94,7 @@ def test_the_captures_have_refusals_and_templates_of_every_kind_and_most_release
 
 @pytest.mark.conformance("Firecracker tables", origin)
 @pytest.mark.parametrize("number", range(len(TABLES)))
-def test_tables_and_messages_are_those_of_firecrackers_own_code(number: int) -> None:
+def test_tables_and_messages_are_those_of_firecrackers_own_code(number: int, fired: Callable[[str, Iterable[Decision]], None]) -> None:
     row = TABLES[number]
     _, supported = given(row)
     for answer in row["answers"]:
@@ -114,6 +115,7 @@ def test_tables_and_messages_are_those_of_firecrackers_own_code(number: int) -> 
                 assert made.msrs == {ARCH_CAPABILITIES: int(answer.get("arch_capabilities", f"{OFFERED:x}"), 16)}
             else:
                 assert made.msrs == {}
+            fired(f"firecracker/tables row {number}", made.decisions)
 
 
 @pytest.mark.parametrize("number", range(0, len(TABLES), 4))
