@@ -186,7 +186,8 @@ def _buffers(cpu: Cpu) -> None:
             cpu.force("CLEAR_CPU_BUF_VM", VERW)
     elif mmio:
         cpu.force("CLEAR_CPU_BUF_VM_MMIO", VERW)
-    if _wanted(cpu, "TSA", "tsa") and cpu.has("VERW_CLEAR"):
+    just_in_case = cpu.has("HYPERVISOR") and not cpu.since("6.18")  # the host's microcode may do it and not say so
+    if _wanted(cpu, "TSA", "tsa") and (cpu.has("VERW_CLEAR") or just_in_case):
         cpu.force("CLEAR_CPU_BUF", TSA)
         cpu.force("CLEAR_CPU_BUF_VM", TSA)
 
