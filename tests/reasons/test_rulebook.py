@@ -67,12 +67,7 @@ def test_no_rule_of_any_module_is_missing(folders: dict[str, str]) -> None:
 def test_an_id_begins_with_its_party(folders: dict[str, str]) -> None:
     hazards = {card.id for card in all_rules() if card.party == HAZARDS}
     for rule, folder in folders.items():
-<<<<<<< HEAD
-        wanted = PARTY_OF_FOLDER[folder.partition(".")[0]] if folder.partition(".")[0] != "vmm" else folder.split(".")[-1]
-        wanted = "recorded" if wanted == "vmm" else wanted  # the one VMM that is a module and no folder
-=======
         wanted = PARTY_OF_FOLDER[folder.partition(".")[0]]
->>>>>>> 55fdbcb (The test of ids knows the parties below vmm)
         assert (rule in hazards) == (folder == HAZARDS)
         assert folder == HAZARDS or rule.partition(".")[0] in wanted.split(), rule
 
