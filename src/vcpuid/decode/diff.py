@@ -108,7 +108,7 @@ def _leaf(entry: Entry | None, who: str) -> Leaf | None:
 def _changes(key: tuple[int, int], old: Leaf | None, new: Leaf | None) -> Iterator[FieldChange]:
     for number, register in enumerate(REGISTERS):
         before, after = _raw(old, number), _raw(new, number)
-        for field in sorted(before.keys() | after.keys(), key=lambda each: (each.low, each.width, each.name)):
+        for field in sorted({**before, **after}, key=lambda each: (each.low, each.width, each.name)):
             values = before.get(field), after.get(field)
             if values[0] != values[1] and any(values):
                 yield FieldChange(*key, register, field, *values)
