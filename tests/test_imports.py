@@ -31,8 +31,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "software": ("cpuid", "data", "errors", "linux", "releases"),
     "vmm": ("cpuid", "data", "errors", "formats", "kvm", "params", "qemu", "reasons", "releases", "setup"),
     "path": ("cpuid", "errors", "kvm", "linux", "reasons", "releases", "setup", "vmm"),
-    "answers": ("cpuid", "errors", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup", "vmm"),
-    "hazards": ("cpuid", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "vmm"),
+    "answers": ("cpuid", "decode", "errors", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup", "vmm"),
+    "hazards": ("answers", "cpuid", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "vmm"),
     "rulebook": ("answers", "hazards", "kvm", "linux", "qemu", "reasons", "vmm"),
     "probe": ("cpuid", "errors", "live"),
 }

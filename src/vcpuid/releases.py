@@ -34,6 +34,10 @@ class Release:
     def __str__(self) -> str:
         return self.asked
 
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {"program": self.program, "release": self.asked, "tables": self.tables}
+
 
 @lru_cache(maxsize=256)
 def number(text: str) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import pkgutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -19,6 +20,9 @@ from vcpuid.hazards import HazardRule, Severity
 from vcpuid.reasons import Rule
 from vcpuid.reasons.history import NOTHING, History, history, party_of
 from vcpuid.reasons.registry import entered
+
+SCHEMA = "vcpuid/rules/1"
+"""The form of `report`."""
 
 HAZARDS = "hazards"
 """The party under which hazards are listed."""
@@ -42,7 +46,7 @@ class Card:
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
-            "id": self.id,
+            "rule": self.id,
             "party": self.party,
             "reason": self.reason,
             "source": self.source,
@@ -52,6 +56,11 @@ class Card:
             "evidence": self.history.provenance.evidence,
             "capture": self.history.capture,
         }
+
+
+def report(cards: Iterable[Card]) -> dict[str, object]:
+    """Put rules into a document for programs."""
+    return {"schema": SCHEMA, "rules": [card.as_dict() for card in cards]}
 
 
 @cache

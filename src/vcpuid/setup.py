@@ -77,6 +77,12 @@ class Setup:
         """What Linux and KVM look at of it, as a key for what is remembered of them."""
         return Below(self)
 
+    def as_dict(self, *, vmm: bool = True) -> dict[str, object]:
+        """For JSON: the software, with or without the VMM and what is said to it; of a VMM that is not QEMU there is no machine type."""
+        of_qemu = self.vmm.program == "QEMU"
+        made = {"vmm": self.vmm.as_dict(), "machine": self.machine if of_qemu else None, "smp": self.smp} if vmm else {}
+        return {"kernel": self.kernel.as_dict(), **made, "params": {**self.params.kvm, **self.params.linux}}
+
     def with_host(self, host: Snapshot) -> Setup:
         """Return the same setup around another snapshot of which all observations hold."""
         return replace(self, host=host)

@@ -58,7 +58,7 @@ def test_the_notes_crash_is_found_in_a_cpu_and_in_its_table() -> None:
     ):
         told = json.loads(done.stdout)
         assert done.returncode == 1
-        assert told["hazards"][0]["hazard"] == "tsx.no-hardware"
+        assert told["hazards"][0]["rule"] == "tsx.no-hardware"
         assert "glibc" in told["hazards"][0]["consequence"]
 
 
@@ -78,11 +78,12 @@ def test_every_format_tells_the_verdict(form: str) -> None:
     if form == "json":
         told = json.loads(done.stdout)
         assert (told["runs"], told["proposal"]) == (False, "Haswell-v2")
-        assert (told["kernel"], told["qemu"], told["machine"]) == ("6.12.107+deb13-cloud-amd64", "11.1", "q35")
+        setup = told["setup"]
+        assert (setup["kernel"]["release"], setup["vmm"]["release"], setup["machine"]) == ("6.12.107+deb13-cloud-amd64", "11.1", "q35")
         assert [missing["feature"] for missing in told["missing"]] == ["hle", "rtm"]
     elif form == "jsonl":
         first, *rest = map(json.loads, done.stdout.splitlines())
-        assert (first["what"], first["about"], first["do"]) == ("lacks", "Haswell", "Haswell-v2")
+        assert (first["what"], first["about"], first["remedy"]) == ("lacks", "Haswell", "Haswell-v2")
         assert rest[0]["about"] == "hle; rtm"
     elif form == "csv":
         rows = list(csv.DictReader(io.StringIO(done.stdout)))

@@ -136,7 +136,7 @@ def test_a_guests_own_proc_cpuinfo() -> None:
     flags = json.loads(run("linux", "flags", str(HOST), "--guest", "--cpu", "Haswell-noTSX,+vmx", "--format", "json").stdout)
     assert "avx2" in flags["flags"]
     assert "avx512f" not in flags["flags"]
-    assert {"ept", "vapic", "unrestricted_guest"} <= set(flags["vmx flags"])
+    assert {"ept", "vapic", "unrestricted_guest"} <= set(flags["vmx_flags"])
     assert "spectre_v1" in flags["bugs"]
     host = json.loads(run("linux", "flags", str(HOST), "--format", "json").stdout)
     assert "avx512f" in host["flags"]

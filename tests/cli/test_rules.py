@@ -42,9 +42,9 @@ def test_a_hazard() -> None:
 @pytest.mark.parametrize(
     ("form", "ids"),
     [
-        ("json", lambda text: [row["id"] for row in json.loads(text)]),
-        ("jsonl", lambda text: [json.loads(line)["id"] for line in text.splitlines()]),
-        ("csv", lambda text: [row["id"] for row in csv.DictReader(text.splitlines())]),
+        ("json", lambda text: [row["rule"] for row in json.loads(text)["rules"]]),
+        ("jsonl", lambda text: [json.loads(line)["rule"] for line in text.splitlines()]),
+        ("csv", lambda text: [row["rule"] for row in csv.DictReader(text.splitlines())]),
         ("lines", lambda text: [line.split()[0] for line in text.splitlines()]),
     ],
 )

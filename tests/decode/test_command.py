@@ -11,7 +11,7 @@ import os
 import re
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import pytest
@@ -86,19 +86,19 @@ def test_json_has_the_fields_and_what_they_say_together() -> None:
     told = json.loads(run(HOST, "--format", "json").stdout)
     assert told["identity"]["design"] == "Skylake-X"
     assert told["xsave"]["components"]
-    assert {"identity", "caches", "tlbs", "topology", "xsave", "frequencies", "facts", "leaves", "of"} == set(told)
+    assert {"identity", "caches", "tlbs", "topology", "xsave", "frequencies", "facts", "leaves", "part", "schema"} == set(told)
     (leaf,) = json.loads(run(HOST, "7.0", "--format", "json").stdout)["leaves"]
     (avx2,) = (field for field in leaf["fields"] if field["name"] == "avx2")
     assert (avx2["register"], avx2["bits"], avx2["raw"], avx2["text"]) == ("ebx", "5", 1, "yes")
 
 
 def test_leaves_are_picked_with_and_without_a_sub_leaf() -> None:
-    def leaves(*wanted: str) -> list[tuple[int, int]]:
+    def leaves(*wanted: str) -> list[tuple[str, str]]:
         told = json.loads(run(HOST, *wanted, "--format", "json").stdout)
         return [(leaf["function"], leaf["index"]) for leaf in told["leaves"]]
 
-    assert leaves("d.2") == [(0xD, 2)]
-    assert leaves("0x80000008", "1") == [(1, 0), (0x80000008, 0)]
+    assert leaves("d.2") == [("0000000d", "2")]
+    assert leaves("0x80000008", "1") == [("00000001", "0"), ("80000008", "0")]
     assert len(leaves("d")) > 2
 
 
@@ -128,7 +128,7 @@ def test_what_is_no_processors_own_cpuid_is_said_to_be_what_it_is(part: str, mor
     assert shown.startswith(said)
     assert ("not a processor's own CPUID" in shown) == (part != "raw")
     if "--all-cpus" not in more:
-        assert json.loads(run(only, *more, "--format", "json").stdout)["of"] == part
+        assert json.loads(run(only, *more, "--format", "json").stdout)["part"] == part
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -154,7 +154,7 @@ def test_without_a_part_the_first_is_decoded(tmp_path: Path) -> None:
     lines = [line for line, _ in PARTS.values()]
     for number, part in enumerate(PARTS):
         rest = snapshot(tmp_path / "rest.txt", *lines[number:])
-        assert json.loads(run(rest, "--format", "json").stdout)["of"] == part
+        assert json.loads(run(rest, "--format", "json").stdout)["part"] == part
 
 
 @pytest.mark.parametrize("wanted", ["seven", "7.x", "", "7.", "1_0", "+7", " 7", "7 ", "100000007", "7.0.0", "0x", "0x0x7", "7.-1"])
@@ -178,10 +178,13 @@ def test_all_cpus_shows_what_differs(tmp_path: Path) -> None:
     file.write_text("".join(entries), encoding="utf-8")
     shown = run(str(file), "--all-cpus").stdout
     assert "5 CPUs, 1 fields that differ" in shown
-    (row,) = json.loads(run(str(file), "--all-cpus", "--format", "json").stdout)
+    row = json.loads(run(str(file), "--all-cpus", "--format", "jsonl").stdout)
     assert row["value"] == "Core: CPU 0-1,4; Atom: CPU 2-3"
-    assert json.loads(run(str(file), "1a", "--all-cpus", "--format", "json").stdout) == [row]
-    assert json.loads(run(str(file), "0", "--all-cpus", "--format", "json").stdout) == []
+    told = json.loads(run(str(file), "--all-cpus", "--format", "json").stdout)
+    (difference,) = told["differences"]
+    assert difference["values"] == [{"text": "Core", "cpus": [0, 1, 4]}, {"text": "Atom", "cpus": [2, 3]}]
+    assert json.loads(run(str(file), "1a", "--all-cpus", "--format", "json").stdout) == told
+    assert json.loads(run(str(file), "0", "--all-cpus", "--format", "json").stdout)["differences"] == []
 
 
 HYBRID = "".join(
@@ -194,21 +197,26 @@ HYBRID = "".join(
 )
 
 
+def counts(topology: dict[str, Any]) -> dict[str, int]:
+    return {level["name"]: level["count"] for level in topology["counts"]}
+
+
 def test_cpus_that_are_not_alike_are_drawn_from_all_of_a_dump(tmp_path: Path) -> None:
     file = tmp_path / "hybrid.txt"
     file.write_text(HYBRID, encoding="utf-8")
     told = json.loads(run(str(file), "--format", "json").stdout)["topology"]
-    assert (told["mixed"], told["counts"]) == (True, {"thread": 6, "core": 4, "package": 1})
+    assert (told["mixed"], counts(told)) == (True, {"thread": 6, "core": 4, "package": 1})
     assert "│ │ thread thread │ │ thread thread │ │" in run(str(file)).stdout.replace(" " * 5, " ")
     assert "if all were like this one" not in run(str(file)).stdout
-    each = json.loads(run(str(file), "--each", "--format", "json").stdout)
+    each = json.loads(run(str(file), "--each", "--format", "json").stdout)["cpus"]
     for number in (0, 4):
         name = f"{file}#{number}"
-        assert {"cpu": name, **json.loads(run(name, "--format", "json").stdout)} == each[number]
-        assert [{"cpu": name, **cpu} for cpu in json.loads(run(name, "--each", "--format", "json").stdout)] == [each[number]]
+        alone = json.loads(run(name, "--format", "json").stdout)
+        assert each[number] == {"cpu": name, **{key: value for key, value in alone.items() if key != "schema"}}
+        assert json.loads(run(name, "--each", "--format", "json").stdout)["cpus"] == [each[number]]
         assert "if all were like this one" not in run(name).stdout
     assert not run(f"{file}#0").stderr
-    assert [cpu["topology"]["counts"]["core"] for cpu in each] == [4] * 6
+    assert [counts(cpu["topology"])["core"] for cpu in each] == [4] * 6
     alone = tmp_path / "alone.txt"
     alone.write_text("CPU " + HYBRID.rpartition("CPU ")[2], encoding="utf-8")
     assert json.loads(run(str(alone), "--format", "json").stdout)["topology"]["counts"] is None
@@ -259,7 +267,7 @@ def test_each_shows_all_that_can_be_read_and_tells_what_cannot(more: tuple[str, 
     assert "No such file" in told[1]
     names, steppings = cpus(pile), ["4", "5", "6"]
     if form == "json":
-        shown = json.loads(done.stdout)
+        shown = json.loads(done.stdout)["cpus"]
         assert [cpu["cpu"] for cpu in shown] == names
         fields = ((field for leaf in cpu["leaves"] for field in leaf["fields"] if field["name"] == "stepping") for cpu in shown)
         assert [str(field["value"]) for found in fields for field in found] == steppings
@@ -268,7 +276,7 @@ def test_each_shows_all_that_can_be_read_and_tells_what_cannot(more: tuple[str, 
         csv_rows = list(csv.DictReader(io.StringIO(done.stdout))) if form == "csv" else []
         rows = csv_rows or [json.loads(line) for line in done.stdout.splitlines()]
         assert list(dict.fromkeys(row["cpu"] for row in rows)) == names
-        assert [row["value"] for row in rows if row["field"] == "stepping"] == steppings
+        assert [row["value"] for row in rows if row["name"] == "stepping"] == steppings
     else:
         first, *others = re.split(rf"(?:^|\n\n)({pile}.*):\n", done.stdout)
         assert (first, others[::2]) == ("", names)
@@ -276,8 +284,9 @@ def test_each_shows_all_that_can_be_read_and_tells_what_cannot(more: tuple[str, 
 
 
 def test_each_of_one_is_what_it_is_alone(pile: Path) -> None:
-    (alone,) = json.loads(run(HOST, "--each", "--format", "json").stdout)
-    assert alone == {"cpu": HOST, **json.loads(run(HOST, "--format", "json").stdout)}
+    each = json.loads(run(HOST, "--each", "--format", "json").stdout)
+    (alone,) = each["cpus"]
+    assert alone | {"schema": each["schema"]} == {"cpu": HOST, **json.loads(run(HOST, "--format", "json").stdout)}
     assert run(f"{pile}/two.txt#1", "1", "--each").stdout == f"{pile}/two.txt#1:\n{run(f'{pile}/two.txt#1', '1').stdout}\n"
 
 
@@ -298,7 +307,8 @@ def test_a_folder_without_dumps_is_refused(form: str, tmp_path: Path) -> None:
         run(str(tmp_path), "--each", "--format", form)
     (tmp_path / "README").write_text("nothing of the kind\n", encoding="utf-8")
     done = run(str(tmp_path), "--each", "--format", form)
-    assert (done.exit_code, done.stdout) == (InputError.exit_status, "[]\n" if form == "json" else "")
+    nothing = '{"schema": "vcpuid/decode/1", "cpus": []}\n' if form == "json" else ""
+    assert (done.exit_code, done.stdout) == (InputError.exit_status, nothing)
     assert done.stderr.startswith(f"vcpuid: {tmp_path}/README:1: no CPUID in it")
 
 

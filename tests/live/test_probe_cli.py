@@ -17,7 +17,9 @@ from vcpuid.live.kvm_device import Kvm
 
 pytestmark = pytest.mark.x86
 
-COLUMNS = ["feature", "instruction", "here", "works here", "guest", "works in guest", "verdict", "note"]
+COLUMNS = [
+    "feature", "instruction", "process_advertised", "process_result", "guest_advertised", "guest_result", "verdict", "note",
+]  # fmt: skip
 
 
 def run(*args: str) -> subprocess.CompletedProcess[str]:
@@ -30,9 +32,9 @@ def test_this_process_alone() -> None:
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert list(rows[0]) == COLUMNS
     assert [(row["feature"], row["instruction"]) for row in rows] == [("sse2", "paddb"), ("rtm", "xtest"), ("rtm", "xbegin")]
-    assert (rows[0]["here"], rows[0]["works here"], rows[0]["verdict"]) == ("yes", "works", "ok")
-    assert not rows[0]["guest"]
-    assert not rows[0]["works in guest"]
+    assert (rows[0]["process_advertised"], rows[0]["process_result"], rows[0]["verdict"]) == ("yes", "works", "ok")
+    assert not rows[0]["guest_advertised"]
+    assert not rows[0]["guest_result"]
 
 
 @pytest.mark.kvm

@@ -44,6 +44,22 @@ class Difference:
     word: Word | None = None
     mask: int = 0
 
+    def as_dict(self) -> dict[str, object]:
+        """For JSON; registers in eight hexadecimal digits."""
+        return {
+            "what": self.what,
+            "host": _spelled(self.host),
+            "guest": _spelled(self.guest),
+            "party": self.party,
+            "why": self.why,
+            "place": self.place,
+            "rules": list(self.rules),
+        }
+
+
+def _spelled(value: bool | int) -> bool | str:
+    return value if isinstance(value, bool) else f"{value:08x}"
+
 
 @dataclass(frozen=True, slots=True)
 class Sides:

@@ -12,6 +12,9 @@ from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Action, Basis, Decision, Rule, Step
 from vcpuid.reasons.history import history
 
+SCHEMA = "vcpuid/explain/1"
+"""The form of `Explanation.as_dict`."""
+
 NO_HARDWARE = Rule(
     "silicon.lacks",
     "the host's processor does not report it",
@@ -76,6 +79,7 @@ class Stage:
             "value": self.value,
             "basis": self.basis.value,
             "modelled": self.modelled,
+            "why": self.why,
             "reasons": [reason.as_dict() for reason in self.reasons],
         }
 
@@ -109,17 +113,16 @@ class Explanation:
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
+            "schema": SCHEMA,
             "feature": self.feature.name,
             "bit": str(self.feature.bit) if self.feature.bit else None,
-            "cpu": self.path.cpu,
-            **self.path.software(),
+            **self.path.as_dict(),
             "visible": self.visible,
             "verdict": self.verdict,
             "stages": [stage.as_dict() for stage in self.stages],
             "chain": [reason.as_dict() for reason in self.chain],
             "remedy": self.remedy,
-            "hidden": self.hidden,
-            "remarks": list(self.path.remarks),
+            "why_hidden": self.hidden,
         }
 
 

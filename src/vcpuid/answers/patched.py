@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vcpuid import kvm
@@ -12,6 +13,9 @@ from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.reasons import Result
 from vcpuid.setup import Setup
+
+SCHEMA = "vcpuid/kvm-supported/1"
+"""The form of `report`, which the verb's answer without --check shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,23 @@ class PatchedBit:
     model: bool
     rule: str
     reason: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON; a bit without a name or a rule has None."""
+        return {
+            "bit": str(self.bit),
+            "feature": self.feature or None,
+            "machine": self.machine,
+            "model": self.model,
+            "rule": self.rule or None,
+            "reason": self.reason,
+        }
+
+
+def report(found: Sequence[PatchedBit], setup: Setup) -> dict[str, object]:
+    """Put what `differences` found into a document for programs."""
+    rows = [difference.as_dict() for difference in found]
+    return {"schema": SCHEMA, "setup": setup.as_dict(vmm=False), "remarks": list(setup.remarks), "differences": rows}
 
 
 def differences(host: Snapshot, setup: Setup) -> list[PatchedBit]:

@@ -12,14 +12,39 @@ from vcpuid.cpuid.names import Feature, all_features
 from vcpuid.path.pipeline import Path, TableWords
 from vcpuid.reasons import read_bit
 
+SCHEMA = "vcpuid/guest/1"
+"""The form of `Survey.as_dict`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """`seen` are the guest's features; `lost` and `gained` explain those in which it differs from the host's CPUID, by deciding party."""
+    """`seen` are the features of the path's guest.
 
+    `lost` and `gained` explain those in which it differs from the host's CPUID, by deciding party.
+    """
+
+    path: Path
     seen: tuple[Feature, ...]
     lost: dict[str, tuple[Explanation, ...]]
     gained: dict[str, tuple[Explanation, ...]]
+
+    def changes(self) -> list[dict[str, object]]:
+        """Give a row for each feature lost or gained, the lost ones first: `change`, `party`, `feature`, and `why` as the party did it."""
+        return [
+            {"change": change, "party": party, "feature": found.feature.name, "why": _why(found, party)}
+            for change, by_party in (("lost", self.lost), ("gained", self.gained))
+            for party, explanations in by_party.items()
+            for found in explanations
+        ]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        features = [feature.name for feature in self.seen]
+        return {"schema": SCHEMA, **self.path.as_dict(), "features": features, "changes": self.changes()}
+
+
+def _why(explanation: Explanation, party: str) -> str:
+    return next(stage.why for stage in explanation.stages if stage.party == party)
 
 
 def survey(path: Path) -> Survey:
@@ -38,7 +63,7 @@ def survey(path: Path) -> Survey:
         if before != after:
             side = gained if after else lost
             side.setdefault(deciding_party(path, feature, before, after), []).append(explain(feature, path))
-    return Survey(tuple(seen), {k: tuple(v) for k, v in lost.items()}, {k: tuple(v) for k, v in gained.items()})
+    return Survey(path, tuple(seen), {k: tuple(v) for k, v in lost.items()}, {k: tuple(v) for k, v in gained.items()})
 
 
 def cpuid_features() -> list[Feature]:

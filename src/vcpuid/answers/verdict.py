@@ -64,10 +64,12 @@ class Verdict:
     `warnings` what QEMU prints on the way, each once. `proposal` is the shortest -cpu found that keeps the model (in any of its versions)
     and the user's properties as far as they can be kept and runs without a warning: the CPU itself where that is so, None where there is
     none. `nearest` is the model that runs as it is and differs least from the one asked for; it is looked for where the proposal drops
-    features or there is none. `path` is the resolved CPU, None where QEMU or KVM refuse it.
+    features or there is none. `setup` is what it was asked of, `path` the resolved CPU, None where QEMU or KVM
+    refuse it.
     """
 
     cpu: str
+    setup: Setup
     runs: bool
     refusal: str | None
     warnings: tuple[str, ...]
@@ -76,13 +78,20 @@ class Verdict:
     nearest: str | None
     path: Path | None
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of what stands for what, and of what has no effect."""
+        return self.setup.remarks if self.path is None else self.path.remarks
+
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """For JSON, as a part: `vcpuid.hazards.report` adds the hazards."""
         return {
             "cpu": self.cpu,
+            "setup": self.setup.as_dict(),
+            "warnings": list(self.warnings),
+            "remarks": list(self.remarks),
             "runs": self.runs,
             "refusal": self.refusal,
-            "warnings": list(self.warnings),
             "missing": [missing.as_dict() for missing in self.missing],
             "proposal": self.proposal,
             "nearest": self.nearest,
@@ -100,7 +109,7 @@ def verdict(cpu: str, host: Snapshot | Setup, stack: Stack | None = None) -> Ver
     runs = refusal is None and not missing and enforced(cpu, setup)
     proposal = cpu if runs and not warnings else propose(cpu, setup)
     near = nearest(cpu, setup) if proposal is None or (proposal != cpu and ",-" in proposal) else None
-    return Verdict(cpu, runs, refusal, tuple(dict.fromkeys(warnings)), missing, proposal, near, path)
+    return Verdict(cpu, setup, runs, refusal, tuple(dict.fromkeys(warnings)), missing, proposal, near, path)
 
 
 def _resolve(cpu: str, setup: Setup) -> tuple[Path | None, str | None, tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from vcpuid.answers.verdict import Verdict
     from vcpuid.hazards.rule import Hazard
 
-COLUMNS = ["what", "id", "about", "why", "do"]
+COLUMNS = ["what", "rule", "about", "why", "remedy"]
+TITLES = {"rule": "id", "remedy": "do"}
 
 
 @click.command(name="check")
@@ -44,14 +45,10 @@ def command(arguments: tuple[str, ...], table_source: str | None, asked: Asked, 
         emit(_sheet(None, found, form), form)
     else:
         host = read_host(source)
-        setup = asked.setup(host)
-        answer = verdict(arguments[0], setup)
+        answer = verdict(arguments[0], asked.setup(host))
         found = () if answer.path is None else hazards.of_path(answer.path)
-        remarks = setup.remarks if answer.path is None else answer.path.remarks
-        print_warnings(remarks)
-        software = {"kernel": setup.kernel.asked, "qemu": setup.vmm.asked, "machine": setup.machine, "smp": setup.smp}
-        told = {**software, "remarks": list(remarks)}
-        emit(_sheet(answer, found, form, told), form)
+        print_warnings(answer.remarks)
+        emit(_sheet(answer, found, form), form)
         if not answer.runs:
             sys.exit(1)
     sys.exit(1 if any(hazard.rule.severity is hazards.Severity.BREAKS for hazard in found) else 0)
@@ -72,29 +69,32 @@ def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tu
     return hazards.of_table(table, setup)
 
 
-def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str, stack: Mapping[str, object] | None = None) -> Sheet:
-    """Lay the answer out: programs get the verdict as the first row, people above the table. `stack` is for JSON alone."""
+def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
+    """Lay the answer out: programs get the verdict as the first row, people above the table."""
+    from vcpuid.hazards.report import report
+
     hazards = [
         {
             "what": hazard.rule.severity.value,
-            "id": hazard.rule.id,
+            "rule": hazard.rule.id,
             "about": "; ".join(hazard.subjects),
             "why": hazard.rule.consequence,
-            "do": hazard.rule.fix,
+            "remedy": hazard.rule.fix,
         }
         for hazard in found
     ]
     if answer is None:
-        return Sheet(COLUMNS, hazards, {"hazards": [hazard.as_dict() for hazard in found]}, _lines(hazards), foot=_hazards_foot(found))
+        return Sheet(COLUMNS, hazards, report(found), titles=TITLES, lines=_lines(hazards), foot=_hazards_foot(found))
     rows = [*_missing_rows(answer), *hazards]
     if form != "table":
         told = "runs" if answer.runs else "refused" if answer.refusal is not None else "lacks"
         why = answer.refusal or "; ".join(answer.warnings)
-        rows = [{"what": told, "id": "verdict", "about": answer.cpu, "why": why, "do": answer.proposal or ""}, *rows]
+        rows = [{"what": told, "rule": "verdict", "about": answer.cpu, "why": why, "remedy": answer.proposal or ""}, *rows]
     return Sheet(
         COLUMNS,
         rows,
-        data={**answer.as_dict(), **(stack or {}), "hazards": [hazard.as_dict() for hazard in found]},
+        data=report(found, answer),
+        titles=TITLES,
         lines=_lines(rows),
         head=[*_head(answer), ""],
         foot=[*([""] if rows else []), *_foot(answer), *_hazards_foot(found)],
@@ -115,7 +115,8 @@ def _missing_rows(answer: Verdict) -> list[dict[str, str]]:
         causes.setdefault((cause.rule.id, of + cause.text, missing.remedy or ""), []).append(missing.feature.name)
     what = "forced" if any(missing.forced for missing in answer.missing) else "missing"
     return [
-        {"what": what, "id": rule, "about": "; ".join(names), "why": why, "do": remedy} for (rule, why, remedy), names in causes.items()
+        {"what": what, "rule": rule, "about": "; ".join(names), "why": why, "remedy": remedy}
+        for (rule, why, remedy), names in causes.items()
     ]
 
 

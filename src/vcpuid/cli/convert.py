@@ -7,7 +7,7 @@ import sys
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.output import output_option
+from vcpuid.cli.output import output_option, schema_option
 from vcpuid.cli.setup import read_cpus
 from vcpuid.cli.streams import opened
 from vcpuid.cpuid.parts import TABLES
@@ -22,6 +22,7 @@ from vcpuid.formats.writing import WRITABLE, losses, write
     help="Which of a snapshot's tables, for forms that hold one.  [default: the first it has]",
 )  # fmt: skip
 @output_option
+@schema_option("snapshot")
 def command(source: str, to: str, part: str | None, path: str) -> None:
     """Write a CPU's description in another form, and say what that form cannot hold.
 

@@ -13,7 +13,7 @@ from vcpuid.cli.output import Sheet, emit, emit_each, format_option
 from vcpuid.cli.setup import read_cpus
 from vcpuid.cli.tables import kind
 from vcpuid.cpuid.parts import TABLES, pick
-from vcpuid.cpuid.words import parse_leaf
+from vcpuid.cpuid.words import leaf_keys, parse_leaf
 from vcpuid.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,14 +53,20 @@ def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, 
         emit(_differences(part, [pick(cpu, part, source)[1] for cpu in cpus], picked), form)
         return
     if each:
+        from vcpuid.decode.report import SCHEMA
+
         damaged: list[int] = []
-        emit_each(_each(source, part, picked, full, form, damaged), form)
+        emit_each(_each(source, part, picked, full, form, damaged), form, SCHEMA)
         sys.exit(max(damaged, default=0))
     cpus = read_cpus(source)
     name, table = pick(cpus[0], part, source)
     sheet = _sheet(name, table, picked, full, form, _alike(name, cpus))
     if sheet is None:
         raise InputError("it has none of these leaves", source=source)
+    if sheet.data is not None:
+        from vcpuid.decode.report import SCHEMA
+
+        sheet.data = {"schema": SCHEMA, **sheet.data}
     emit(sheet, form)
 
 
@@ -125,40 +131,54 @@ def _sheet(part: str, table: CpuidTable, wanted: Wanted, full: bool, form: str, 
 
     `cpus` are all CPUs of the machine, of which the topology may need more than one.
     """
+    import shutil
+
     from vcpuid import decode
+    from vcpuid.decode import report
+    from vcpuid.decode.drawing import WIDTH
 
     if full and form == "lines":
         text = decode.spell(table, wanted)
         return Sheet([], [], lines=text) if text else None
+    if form == "json":
+        data = report.decoded(part, table, cpus, wanted)
+        return Sheet([], [], data) if data["leaves"] else None
     leaves = list(decode.leaves(table, wanted))
     if not leaves:
         return None
-    if form == "json":
-        return Sheet([], [], data={"of": part, **({} if wanted else _summary(table, cpus)), "leaves": [_as_data(leaf) for leaf in leaves]})
+    columns = FIELDS if form in FOR_PROGRAMS else COLUMNS
     return Sheet(
-        columns=[*COLUMNS, "about"] if full else COLUMNS,
-        rows=[row for leaf in leaves for row in (_full(leaf) if full else _compact(leaf))],
-        head=[*kind(part), *([] if wanted else _head(table))],
-        foot=[] if wanted else _foot(table, cpus),
-        styles={"field": "bold"},
+        columns=[*columns, "description"] if full else columns,
+        rows=[{**_place(leaf, form), **row} for leaf in leaves for row in (_full(leaf) if full else _compact(leaf))],
+        titles=TITLES,
+        head=[*kind(part), *([] if wanted else report.head(table))],
+        foot=[] if wanted else report.foot(table, cpus, shutil.get_terminal_size((WIDTH, 0)).columns),
+        styles={"name": "bold"},
     )
 
 
 def _differences(part: str, tables: list[CpuidTable], wanted: Wanted) -> Sheet:
     from vcpuid import decode
+    from vcpuid.decode import report
 
-    rows = []
-    for found in decode.spread(tables):
-        if wanted and not {(found.function, found.index), (found.function, None)} & set(wanted):
-            continue
-        by_value: dict[str, list[int]] = {}
-        for cpu, text in enumerate(found.texts()):
-            by_value.setdefault(text, []).append(cpu)
-        values = "; ".join(f"{text}: CPU {_ranges(cpus)}" for text, cpus in by_value.items())
-        place = {"leaf": f"{found.function:#x}.{found.index:x}", "register": found.register, "bits": found.field.bits}
-        rows.append({**place, "field": found.field.name, "value": values})
+    found = [
+        spread for spread in decode.spread(tables) if not wanted or {(spread.function, spread.index), (spread.function, None)} & set(wanted)
+    ]
+    rows, records = [], []
+    for spread in found:
+        values = "; ".join(f"{text}: CPU {_ranges(cpus)}" for text, cpus in report.grouped(spread))
+        row = {"register": spread.register, "bits": spread.field.bits, "name": spread.field.name, "value": values}
+        rows.append({"leaf": f"{spread.function:#x}.{spread.index:x}", **row})
+        records.append({**leaf_keys(spread.function, spread.index), **row})
     return Sheet(
-        COLUMNS, rows, head=[*kind(part), f"{len(tables)} CPUs, {len(rows)} fields that differ among them", ""], styles={"field": "bold"}
+        COLUMNS,
+        rows,
+        data=report.differences(part, len(tables), found),
+        records=records,
+        fields=FIELDS,
+        titles=TITLES,
+        head=[*kind(part), f"{len(tables)} CPUs, {len(rows)} fields that differ among them", ""],
+        styles={"name": "bold"},
     )
 
 
@@ -174,12 +194,20 @@ def _ranges(numbers: list[int]) -> str:
 
 
 Wanted = list[tuple[int, int | None]] | None
-COLUMNS = ["leaf", "register", "bits", "field", "value"]
+COLUMNS = ["leaf", "register", "bits", "name", "value"]
+FIELDS = ["function", "index", *COLUMNS[1:]]
+TITLES = {"name": "field", "description": "about"}
+FOR_PROGRAMS = ("jsonl", "csv")
+"""The formats whose rows have the leaf's numbers, as JSON has them, where the others have one word for people."""
+
+
+def _place(leaf: Leaf, form: str) -> dict[str, str]:
+    return leaf_keys(leaf.function, leaf.index) if form in FOR_PROGRAMS else {"leaf": str(leaf)}
 
 
 def _full(leaf: Leaf) -> Iterator[dict[str, object]]:
     for value in leaf.values():
-        yield {**_row(leaf, value), "about": value.field.description}
+        yield {**_row(value), "description": value.field.description}
 
 
 def _compact(leaf: Leaf) -> Iterator[dict[str, object]]:
@@ -191,93 +219,10 @@ def _compact(leaf: Leaf) -> Iterator[dict[str, object]]:
             if value.field.flag:
                 flags.append(value.field.name)
             else:
-                yield _row(leaf, value)
+                yield _row(value)
         if flags:
-            yield {"leaf": str(leaf), "register": register, "bits": "", "field": "flags", "value": " ".join(flags)}
+            yield {"register": register, "bits": "", "name": "flags", "value": " ".join(flags)}
 
 
-def _row(leaf: Leaf, value: Value) -> dict[str, object]:
-    return {
-        "leaf": str(leaf),
-        "register": value.register,
-        "bits": value.field.bits,
-        "field": value.field.name,
-        "value": str(value.reading),
-    }
-
-
-def _as_data(leaf: Leaf) -> dict[str, object]:
-    return {
-        "function": leaf.function,
-        "index": leaf.index,
-        "title": leaf.title,
-        "of": leaf.who,
-        "fields": [
-            {
-                "register": value.register,
-                "bits": value.field.bits,
-                "name": value.field.name,
-                "raw": value.raw,
-                "value": value.reading.value,
-                "unit": value.reading.unit,
-                "text": value.reading.text,
-                "description": value.field.description,
-            }
-            for value in leaf.values()
-        ],
-    }
-
-
-def _summary(table: CpuidTable, cpus: Cpus) -> dict[str, object]:
-    from vcpuid import decode
-
-    who, package, area = decode.identity(table), cpus.topology(table), decode.xsave(table)
-    return {
-        "identity": {**who._asdict(), "hypervisors": {f"{base:#x}": name for base, name in who.hypervisors.items()}},
-        "caches": [cache._asdict() for cache in package.caches],
-        "tlbs": [tlb._asdict() for tlb in decode.tlbs(table)],
-        "topology": {
-            "source": package.source,
-            "apic_id": package.apic_id,
-            "levels": [level._asdict() for level in package.levels],
-            "mixed": package.mixed,
-            "counts": package.counts() if package.members or not package.mixed else None,
-        },
-        "xsave": {**area._asdict(), "components": [component._asdict() for component in area.components]},
-        "frequencies": decode.frequencies(table)._asdict(),
-        "facts": decode.facts(table),
-    }
-
-
-def _head(table: CpuidTable) -> list[str]:
-    from vcpuid import decode
-
-    who = decode.identity(table)
-    made = (
-        f"{who.design} ({who.microarchitecture})" if who.design and who.design != who.microarchitecture else who.design or "unknown design"
-    )
-    lines = [f"{who.vendor}  {who.brand}".rstrip()]
-    lines.append(f"family {who.family:#x}, model {who.model:#x}, stepping {who.stepping:#x}: {made}")
-    lines += [f"hypervisor {name or '(no name)'} at {base:#x}" for base, name in who.hypervisors.items()]
-    return [*lines, *(f"{topic}: {text}" for topic, text in decode.facts(table).items()), ""]
-
-
-def _foot(table: CpuidTable, cpus: Cpus) -> list[str]:
-    import shutil
-
-    from vcpuid import decode
-    from vcpuid.decode.drawing import WIDTH
-
-    package, area = cpus.topology(table), decode.xsave(table)
-    width = shutil.get_terminal_size((WIDTH, 0)).columns
-    lines = [""]
-    for cache in package.caches:
-        ways = f"{cache.ways}-way" if cache.ways.isdigit() else cache.ways and f"{cache.ways} ways"
-        line = f"{cache.line} bytes a line" if cache.line else ""
-        shared = f"shared by up to {cache.shared} threads" if cache.shared and cache.shared > 1 else ""
-        lines.append(f"{', '.join(filter(None, (f'{cache.name} {cache.amount}', ways, line, shared)))}  [{cache.source}]")
-    for tlb in decode.tlbs(table):
-        ways = f", ways: {tlb.ways}" if tlb.ways else ""
-        lines.append(f"TLB {tlb.kind}: {tlb.pages} pages, {tlb.entries} entries{ways}  [{tlb.source}]")
-    lines += ["", *decode.draw_topology(package, width)]
-    return [*lines, "", *decode.draw_xsave(area, width)] if area.components else lines
+def _row(value: Value) -> dict[str, object]:
+    return {"register": value.register, "bits": value.field.bits, "name": value.field.name, "value": str(value.reading)}

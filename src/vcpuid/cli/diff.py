@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, cell, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options
 from vcpuid.cli.tables import kind
 from vcpuid.cpuid.parts import pick
@@ -88,10 +88,10 @@ def command(
         print_warnings(both.path.remarks)
         if flags:
             print_warnings(remark for remark in guest_setup(both, guest_kernel).remarks if remark not in both.path.remarks)
-            found, what = by_flag(both, guest_kernel), "flags"
+            found, by = by_flag(both, guest_kernel), "flag"
         else:
-            found, what = compare.by_register(both) if by == "register" else compare.by_feature(both), f"{by}s"
-        sheet = _differences(both, found, what, ignore)
+            found = compare.by_register(both) if by == "register" else compare.by_feature(both)
+        sheet = _differences(both, by, found, ignore)
     emit(sheet, form)
     sys.exit(1 if sheet.rows else 0)
 
@@ -113,6 +113,7 @@ def _foot(what: str, counted: int, left_out: int, ignore: tuple[str, ...]) -> li
 def _fields(host: tuple[str, CpuidTable], guest: tuple[str, CpuidTable], ignore: tuple[str, ...]) -> Sheet:
     """Lay out the fields in which two tables differ, each given with the name of its kind."""
     from vcpuid import decode
+    from vcpuid.answers.compare_report import fields_report
 
     (mine, one), (theirs, other) = host, guest
     found = decode.diff(one, other, ignore=())
@@ -127,39 +128,33 @@ def _fields(host: tuple[str, CpuidTable], guest: tuple[str, CpuidTable], ignore:
         }
         for change in counted
     ]
-    foot = _foot("fields", len(counted), len(found) - len(counted), ignore)
-    head = [*kind(mine, "host"), *kind(theirs, "guest")]
-    return Sheet(["place", "field", "host", "guest", "meaning"], rows, head=head, foot=foot, styles={"field": "bold"})
-
-
-def _differences(both: Sides, found: list[Difference], what: str, ignore: tuple[str, ...]) -> Sheet:
-    """Lay out in what guest and host differ, and who caused it."""
-    counted = _counted(found, ignore, [both.path.host.raw, both.guest.raw])
     left_out = len(found) - len(counted)
-    rows = [_row(difference) for difference in counted]
     return Sheet(
-        COLUMNS,
+        ["place", "field", "host", "guest", "meaning"],
         rows,
-        data={
-            "cpu": both.path.cpu,
-            "guessed": both.guessed,
-            "observed": both.observed,
-            **both.path.software(),
-            "ignored": list(ignore),
-            "left_out": left_out,
-            "differences": rows,
-        },
-        lines=[" ".join(str(row[column]) for column in COLUMNS[:4]) for row in rows],
-        head=[both.path.headline(" (guessed)" if both.guessed else ""), ""],
-        foot=_foot(what, len(counted), left_out, ignore),
-        styles={"what": "bold"},
+        data=fields_report((mine, theirs), counted, ignore, left_out),
+        records=[change.as_dict() for change in counted],
+        fields=["function", "index", "register", "bits", "name", "host", "guest", "description"],
+        head=[*kind(mine, "host"), *kind(theirs, "guest")],
+        foot=_foot("fields", len(counted), left_out, ignore),
+        styles={"field": "bold"},
     )
 
 
-def _row(found: Difference) -> dict[str, object]:
-    values = (found.what, _value(found.host), _value(found.guest), found.party, found.why)
-    return {**dict(zip(COLUMNS, values, strict=True)), "place": found.place, "rules": list(found.rules)}
+def _differences(both: Sides, by: str, found: list[Difference], ignore: tuple[str, ...]) -> Sheet:
+    """Lay out in what guest and host differ, and who caused it."""
+    from vcpuid.answers.compare_report import report
 
-
-def _value(value: bool | int) -> str:
-    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:08x}"
+    counted = _counted(found, ignore, [both.path.host.raw, both.guest.raw])
+    left_out = len(found) - len(counted)
+    rows = [difference.as_dict() for difference in counted]
+    return Sheet(
+        COLUMNS,
+        rows,
+        data=report(both, by, counted, ignore, left_out),
+        fields=[*COLUMNS, "place", "rules"],
+        lines=[" ".join(map(cell, (row[column] for column in COLUMNS[:4]))) for row in rows],
+        head=[both.path.headline(" (guessed)" if both.guessed else ""), ""],
+        foot=_foot(f"{by}s", len(counted), left_out, ignore),
+        styles={"what": "bold"},
+    )

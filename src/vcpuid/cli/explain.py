@@ -52,6 +52,8 @@ def sheet(explanation: Explanation) -> Sheet:
         columns=["party", "value", "known", "why"],
         rows=[_row(stage) for stage in explanation.stages],
         data=explanation.as_dict(),
+        records=[_record(stage) for stage in explanation.stages],
+        fields=["party", "value", "basis", "modelled", "why"],
         head=[f"{feature.name}{where}", explanation.path.headline(), ""],
         foot=[
             "",
@@ -69,6 +71,10 @@ def _row(stage: Stage) -> dict[str, object]:
     if stage.modelled is not None and stage.value is not None:
         known += f" (model: {'yes' if stage.modelled else 'no'})"
     return {"party": stage.party, "value": _value(stage), "known": known, "why": stage.why}
+
+
+def _record(stage: Stage) -> dict[str, object]:
+    return {"party": stage.party, "value": stage.value, "basis": stage.basis.value, "modelled": stage.modelled, "why": stage.why}
 
 
 def _value(stage: Stage) -> str:

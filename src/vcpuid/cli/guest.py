@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.vmm import AskedGuest, vmm_options
-
-if TYPE_CHECKING:
-    from vcpuid.answers.explain import Explanation
 
 
 @click.command(name="guest")
@@ -35,28 +30,13 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
     path = resolve(guest.asked, host=guest.setup(host, asked), probe=None if no_probe else probe_for(host), vmm=guest.vmm)
     print_warnings((*path.remarks, *path.warnings))
     found = survey(path)
-    rows = [
-        *(_row("lost", party, explanation) for party, all_of in found.lost.items() for explanation in all_of),
-        *(_row("gained", party, explanation) for party, all_of in found.gained.items() for explanation in all_of),
-    ]
     sheet = Sheet(
         columns=["change", "party", "feature", "why"],
-        rows=rows,
-        data={
-            "cpu": path.cpu,
-            **path.software(),
-            "warnings": list(path.warnings),
-            "flags": [feature.name for feature in found.seen],
-            "changes": rows,
-        },
+        rows=found.changes(),
+        data=found.as_dict(),
         lines=format_snapshot(guest_snapshot(path)),
         head=[path.headline(), ""],
         foot=["", f"The guest sees {len(found.seen)} features: " + " ".join(feature.name for feature in found.seen)],
         styles={"feature": "bold"},
     )
     emit(sheet, form)
-
-
-def _row(change: str, party: str, explanation: Explanation) -> dict[str, object]:
-    why = next(stage.why for stage in explanation.stages if stage.party == party)
-    return {"change": change, "party": party, "feature": explanation.feature.name, "why": why}

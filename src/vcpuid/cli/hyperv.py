@@ -14,7 +14,6 @@ from vcpuid.cpuid.parts import for_guest
 
 if TYPE_CHECKING:
     from vcpuid.cpuid import CpuidTable
-    from vcpuid.software.hyperv import Offer
 
 
 @click.command(name="hyperv")
@@ -33,28 +32,31 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, aske
     With TABLE, that table's leaves 40000000 to 40000082; else those that QEMU makes of --cpu on --host. Exit status 0 where the table
     offers all that is recommended for Windows, 1 where something is missing.
     """
-    from vcpuid.software.hyperv import fields, offers, present, recommended_but_missing
+    from vcpuid.software.hyperv import fields, offers, present, recommended_but_missing, report
 
+    path: dict[str, object] | None
     if table is not None:
         has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--host")
-        subject, head = for_guest(read_host(table).snapshot, table), table
+        subject, head, path = for_guest(read_host(table).snapshot, table), table, None
     else:
-        subject, head = _of_path(cpu, source, asked)
+        subject, head, path = _of_path(cpu, source, asked)
     missing = recommended_but_missing(subject)
     if decoded:
-        rows: list[dict[str, object]] = [field._asdict() for field in fields(subject)]
-        sheet = Sheet(["place", "name", "value", "flags"], rows, head=[head, ""])
-    else:
-        found = offers(subject)
+        found = fields(subject)
         sheet = Sheet(
-            columns=["flag", "offered", "needs", "for", "what that means"],
-            rows=[_row(one) for one in found],
-            data={
-                "hyperv": present(subject),
-                "enlightenments": [one._asdict() for one in found],
-                "fields": [field._asdict() for field in fields(subject)],
-                "missing": list(missing),
-            },
+            columns=["place", "name", "value", "flags"],
+            rows=[field._asdict() for field in found],
+            data=report(subject, path),
+            records=[field.as_dict() for field in found],
+            fields=["function", "register", "bits", "name", "value", "flags"],
+            head=[head, ""],
+        )
+    else:
+        sheet = Sheet(
+            columns=["flag", "offered", "needs", "windows", "means"],
+            rows=[offer.as_dict() for offer in offers(subject)],
+            data=report(subject, path),
+            titles={"windows": "for", "means": "what that means"},
             head=[head, ""],
             styles={"flag": "bold"},
         )
@@ -63,18 +65,13 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, aske
     sys.exit(1 if missing or not present(subject) else 0)
 
 
-def _of_path(cpu: str, source: str | None, asked: Asked) -> tuple[CpuidTable, str]:
+def _of_path(cpu: str, source: str | None, asked: Asked) -> tuple[CpuidTable, str, dict[str, object]]:
     from vcpuid.path.pipeline import guest_view, resolve
 
     host = read_host(source)
     path = resolve(cpu, host=asked.setup(host))
     print_warnings((*path.remarks, *path.warnings))
-    return guest_view(path), path.headline()
-
-
-def _row(one: Offer) -> dict[str, object]:
-    means = f"without {' and '.join(one.lacks)} it is of no use" if one.offered and one.lacks else one.use if one.offered else one.without
-    return {"flag": one.flag, "offered": one.offered, "needs": list(one.needs), "for": one.windows, "what that means": means}
+    return guest_view(path), path.headline(), path.as_dict()
 
 
 def _verdict(found: bool, missing: tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ from vcpuid.cli.tables import print_table
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot, words
 from vcpuid.cpuid.parts import for_guest
 from vcpuid.errors import InputError
+from vcpuid.reasons import Basis
 from vcpuid.setup import Setup
 
 MODES: dict[str, Literal[16, 32, 64]] = {"16": 16, "32": 32, "64": 64}
@@ -34,40 +35,44 @@ def command() -> None:
 def supported(source: str | None, check: bool, asked: Asked, form: str) -> None:
     """Print what KVM_GET_SUPPORTED_CPUID answers on HOST: as observed where HOST tells it and no --kernel is given, else modelled."""
     from vcpuid import kvm
+    from vcpuid.kvm.report import SUPPORTED, report
 
     host = read_host(source)
     setup = asked.setup(host)
     print_warnings(setup.remarks)
     if check:
         _check(host.snapshot, setup, form)
-    elif host.snapshot.supported is not None and not asked.given:
-        print_table(host.snapshot.supported, "SUP", form)
     else:
-        print_table(kvm.supported(setup).table, "SUP", form)
+        observed = None if asked.given else host.snapshot.supported
+        table = kvm.supported(setup).table if observed is None else observed
+        print_table(table, "SUP", form, report(SUPPORTED, table, setup, basis=_basis(observed)))
+
+
+def _basis(observed: CpuidTable | None) -> str:
+    basis = Basis.MODELLED if observed is None else Basis.OBSERVED
+    return basis.value
 
 
 def _check(snapshot: Snapshot, setup: Setup, form: str) -> None:
-    from vcpuid.answers.patched import differences
+    from vcpuid.answers.patched import differences, report
 
     if snapshot.supported is None:
         raise InputError("HOST does not tell what its KVM supports (no SUP lines): there is nothing to check")
     found = differences(snapshot, setup)
-    rows: list[dict[str, object]] = [
-        {
-            "bit": str(d.bit),
-            "feature": d.feature,
-            "machine": int(d.machine),
-            "model": int(d.model),
-            "rule": d.rule,
-            "why the model says so": d.reason,
-        }
-        for d in found
-    ]
+    columns, records = ["bit", "feature", "machine", "model", "rule", "reason"], [difference.as_dict() for difference in found]
     kernel = setup.kernel.asked
     verdict = (
         f"{len(found)} bits differ from Linux {kernel}'s KVM" if found else f"KVM answers as the model of Linux {kernel} does, bit for bit"
     )
-    emit(Sheet(["bit", "feature", "machine", "model", "rule", "why the model says so"], rows, foot=[verdict]), form)
+    sheet = Sheet(
+        columns,
+        [{**row, "machine": int(bit.machine), "model": int(bit.model)} for row, bit in zip(records, found, strict=True)],
+        data=report(found, setup),
+        records=records,
+        titles={"reason": "why the model says so"},
+        foot=[verdict],
+    )
+    emit(sheet, form)
     sys.exit(1 if found else 0)
 
 
@@ -78,14 +83,14 @@ def _check(snapshot: Snapshot, setup: Setup, form: str) -> None:
 def emulated(source: str | None, asked: Asked, form: str) -> None:
     """Print what KVM_GET_EMULATED_CPUID answers on HOST: as observed where HOST tells it and no --kernel is given, else modelled."""
     from vcpuid import kvm
+    from vcpuid.kvm.report import EMULATED, report
 
     host = read_host(source)
     setup = asked.setup(host)
     print_warnings(setup.remarks)
-    if host.snapshot.emulated is not None and not asked.given:
-        print_table(host.snapshot.emulated, "EMU", form)
-    else:
-        print_table(kvm.emulated(setup).table, "EMU", form)
+    observed = None if asked.given else host.snapshot.emulated
+    table = kvm.emulated(setup).table if observed is None else observed
+    print_table(table, "EMU", form, report(EMULATED, table, setup, basis=_basis(observed)))
 
 
 @command.command(name="set")
@@ -97,13 +102,14 @@ def emulated(source: str | None, asked: Asked, form: str) -> None:
 def set_(source: str, cr4: int, no_apic: bool, asked: Asked, form: str) -> None:
     """Print what a vCPU keeps of TABLE after KVM_SET_CPUID2, as KVM_GET_CPUID2 gives it back; exit 1 where KVM refuses."""
     from vcpuid import kvm
+    from vcpuid.kvm.report import SET, report
 
     host = read_host(source)
     table = for_guest(host.snapshot, source)
     setup = asked.setup(host)
     print_warnings(setup.remarks)
-    result = kvm.set_cpuid(table, host=setup, cr4=cr4, apic=not no_apic)
-    print_table(result.table, "GOT", form)
+    kept = kvm.set_cpuid(table, host=setup, cr4=cr4, apic=not no_apic).table
+    print_table(kept, "GOT", form, report(SET, kept, setup, cr4=f"{cr4:x}", apic=not no_apic))
 
 
 @command.command()
@@ -114,13 +120,14 @@ def set_(source: str, cr4: int, no_apic: bool, asked: Asked, form: str) -> None:
 def lookup(source: str, leaves: tuple[str, ...], asked: Asked, form: str) -> None:
     """Print what a guest's CPUID returns for leaves of TABLE, by KVM's rules for missing and out-of-range leaves."""
     from vcpuid import kvm
+    from vcpuid.kvm.report import LOOKUP, report
 
     host = read_host(source)
     table = for_guest(host.snapshot, source)
     setup = asked.setup(host)
     print_warnings(setup.remarks)
-    entries = [Entry(f, i, 0, *kvm.lookup(table, f, i, kernel=setup.kernel)) for f, i in map(parse_leaf, leaves)]
-    print_table(CpuidTable(entries), "GUEST", form)
+    seen = CpuidTable(Entry(f, i, 0, *kvm.lookup(table, f, i, kernel=setup.kernel)) for f, i in map(parse_leaf, leaves))
+    print_table(seen, "GUEST", form, report(LOOKUP, seen, setup))
 
 
 @command.command()
@@ -132,24 +139,20 @@ def lookup(source: str, leaves: tuple[str, ...], asked: Asked, form: str) -> Non
 @format_option
 def run(source: str, leaves: tuple[str, ...], mode: str, emulate: bool, timed: bool, form: str) -> None:
     """Hand TABLE to this machine's KVM and show each leaf as asked, kept (KVM_GET_CPUID2) and seen by a real guest."""
+    from vcpuid.live import report
     from vcpuid.live.tiny_guest import read_cpuid, time_exit
 
     table = for_guest(read_host(source).snapshot, source)
     if timed:
-        cost = time_exit(table, mode=MODES[mode])
-        row = {"cycles": round(cost.cycles, 1), "ns": None if cost.ns is None else round(cost.ns, 1), "rounds": cost.rounds}
-        emit(Sheet(["cycles", "ns", "rounds"], [row], foot=["The median cost of one CPUID in the guest."]), form)
+        data = report.time_report(time_exit(table, mode=MODES[mode]), MODES[mode])
+        columns = ["cycles", "ns", "rounds"]
+        row = {column: data[column] for column in columns}
+        emit(Sheet(columns, [row], data, foot=["The median cost of one CPUID in the guest."]), form)
         return
     wanted = [parse_leaf(leaf) for leaf in leaves] or list(dict.fromkeys((entry.function, entry.index) for entry in table))
-    reading = read_cpuid(table, wanted, mode=MODES[mode], emulate=emulate)
-    rows: list[dict[str, object]] = []
-    for function, index in wanted:
-        asked, kept, seen = table.registers(function, index), reading.kept.registers(function, index), reading.seen[function, index]
-        for register, *values in zip(("eax", "ebx", "ecx", "edx"), asked, kept, seen, strict=True):
-            note = "" if values[0] == values[1] == values[2] else "kept otherwise" if values[0] != values[1] else "seen otherwise"
-            where = {"function": f"{function:08x}", "index": f"{index:x}", "register": register}
-            rows.append({**where, "asked": f"{values[0]:08x}", "kept": f"{values[1]:08x}", "seen": f"{values[2]:08x}", "": note})
-    emit(Sheet(["function", "index", "register", "asked", "kept", "seen", ""], rows), form)
+    rows = list(report.registers(table, read_cpuid(table, wanted, mode=MODES[mode], emulate=emulate), wanted))
+    columns = ["function", "index", "register", "asked", "kept", "seen", "note"]
+    emit(Sheet(columns, rows, report.report(rows, MODES[mode], emulate=emulate), titles={"note": ""}), form)
 
 
 def parse_leaf(text: str) -> tuple[int, int]:

@@ -25,6 +25,7 @@ def command() -> None:
 def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, guest_cmdline: str, asked: Asked, form: str) -> None:
     """Print the flags, bugs and VMX flags that /proc/cpuinfo shows on HOST, by the rules of its kernel and in that kernel's order."""
     from vcpuid.linux import cpuinfo
+    from vcpuid.linux.cpuinfo import report
     from vcpuid.path.pipeline import guest_snapshot, resolve
     from vcpuid.setup import Setup, Stack
 
@@ -35,12 +36,14 @@ def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, g
         inside = Setup.of(guest_snapshot(path), kernel)
         print_warnings(dict.fromkeys((*path.remarks, *path.warnings, *inside.remarks)))
         info = cpuinfo(inside)
+        data = report(info, inside, path.as_dict())
     else:
         guests = ("--cpu", "--qemu", "--machine", "--smp", "--guest-kernel", "--guest-cmdline")
         has_no_effect("these are the host's own flags; --guest asks for a guest's", *guests)
         setup = asked.setup(host)
         print_warnings((*setup.remarks, *(f"the parameter {name} is KVM's: it changes no flag of the host" for name in setup.params.kvm)))
         info = cpuinfo(setup)
-    data = {"flags": list(info.flags), "bugs": list(info.bugs), "vmx flags": list(info.vmx_flags)}
-    rows: list[dict[str, object]] = [{"line": line, "names": " ".join(names)} for line, names in data.items()]
-    emit(Sheet(["line", "names"], rows, data, lines=[f"{line}: {' '.join(names)}" for line, names in data.items()]), form)
+        data = report(info, setup)
+    shown = {line.replace("_", " "): list(names) for line, names in info._asdict().items()}
+    rows: list[dict[str, object]] = [{"line": line, "names": names} for line, names in shown.items()]
+    emit(Sheet(["line", "names"], rows, data, lines=[f"{line}: {' '.join(names)}" for line, names in shown.items()]), form)

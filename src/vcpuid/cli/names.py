@@ -12,7 +12,8 @@ from vcpuid.cli.setup import print_warnings
 from vcpuid.cpuid.features import Feature
 from vcpuid.releases import KERNELS
 
-COLUMNS = ["name", "place", "linux", "cpuinfo", "qemu", "libvirt"]
+COLUMNS = ["name", "place", "symbol", "cpuinfo", "property", "libvirt"]
+TITLES = {"symbol": "linux", "property": "qemu"}
 CARDS = 3
 """More features than this are listed a line each instead of a card each."""
 
@@ -32,7 +33,7 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
     CPUID_7_EDX, CPUID_LNX_4, FEAT_7_0_EBX. A name that several features share gives them all, the likeliest first. An unknown one is
     answered with names near to it, and exit status 3.
     """
-    from vcpuid.cpuid.card import card, look_up
+    from vcpuid.cpuid.card import look_up, report
     from vcpuid.cpuid.names import all_features
     from vcpuid.cpuid.notes import notes
     from vcpuid.releases import linux
@@ -48,8 +49,8 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
             rows: list[dict[str, object]] = [{"what": what, "spelled": spelled} for what, spelled in _card(feature)]
             emit(Sheet(["what", "spelled"], rows, foot=["", *(note.text for note in notes(feature, tables)), ""]), form)
     else:
-        data = [card(feature, tables) for feature in found] if form == "json" else None
-        emit(Sheet(COLUMNS, [_row(feature) for feature in found], data), form)
+        data = report(found, release) if form == "json" else None
+        emit(Sheet(COLUMNS, [_row(feature) for feature in found], data, titles=TITLES), form)
 
 
 def _row(feature: Feature) -> dict[str, object]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import click
 
+from vcpuid import data
 from vcpuid.cli.streams import reader_left
 
 FORMATS = ("table", "json", "jsonl", "csv", "lines")
@@ -19,10 +20,32 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def format_option(command: F) -> F:
-    """Add --format to a verb, as the argument `form`."""
+    """Add --format to a verb, as the argument `form`, and --schema."""
+    form = click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print the answer.")
+    return form(schema_option()(command))
+
+
+def schema_option(name: str | None = None) -> Callable[[F], F]:
+    """Add --schema to a verb: it prints a JSON Schema, the one of the verb's own name by default, whatever else is given or left out."""
+
+    def show(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+        if wanted and not context.resilient_parsing:
+            print(data.schema(name or _verb(context)), end="")
+            context.exit()
+
     return click.option(
-        "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How to print the answer."
-    )(command)
+        "--schema", is_flag=True, is_eager=True, expose_value=False, callback=show, help="Print the JSON Schema of its JSON, and exit."
+    )
+
+
+def _verb(context: click.Context) -> str:
+    """Name a verb with those above it: `explain`, `kvm-set`."""
+    names: list[str] = []
+    above: click.Context | None = context
+    while above is not None:
+        names.insert(0, str(above.command.name))
+        above = above.parent
+    return "-".join(names[1:] or names)
 
 
 def output_option(command: F) -> F:
@@ -36,62 +59,76 @@ def output_option(command: F) -> F:
 class Sheet:
     """An answer that can be printed in every format.
 
-    `rows` serve tables, CSV and JSON lines; `data` is the whole answer for JSON, the rows where it is None; `lines` is the plain form, as
-    lines or as one text, the rows' values separated by blanks where it is None. `head` and `foot` are sentences around the table, for
+    `columns` of `rows` serve tables, under the `titles` that they have there, else their keys with blanks for underscores. CSV has `fields`
+    of `records`, JSON lines all that is in these: without them, the table's. `data` is the document for JSON. `lines` is the plain form,
+    as lines or as one text, the rows' values separated by blanks where it is None. `head` and `foot` are sentences around the table, for
     people only.
     """
 
     columns: Sequence[str]
     rows: list[dict[str, Any]]
-    data: Any = None
+    data: Mapping[str, object] | None = None
+    records: list[dict[str, Any]] | None = None
+    fields: Sequence[str] | None = None
+    titles: dict[str, str] = field(default_factory=dict)
     lines: Iterable[str] | str | None = None
     head: list[str] = field(default_factory=list)
     foot: list[str] = field(default_factory=list)
     styles: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """The rows for programs."""
+        return self.rows if self.records is None else self.records
+
+    @property
+    def named(self) -> Sequence[str]:
+        """The columns of CSV."""
+        return self.columns if self.fields is None else self.fields
+
 
 def emit(sheet: Sheet, form: str) -> None:
     """Print an answer on standard output."""
     if form == "json":
-        print(json.dumps(sheet.rows if sheet.data is None else sheet.data, indent=2))
+        print(json.dumps(sheet.data, indent=2))
     elif form == "jsonl":
-        for row in sheet.rows:
+        for row in sheet.told:
             print(json.dumps(row))
     elif form == "csv":
-        _csv(sheet.columns).writerows({key: _cell(value) for key, value in row.items()} for row in sheet.rows)
+        _csv(sheet.named).writerows({key: cell(value) for key, value in row.items()} for row in sheet.told)
     elif form == "lines":
         _lines(sheet)
     else:
         _table(sheet)
 
 
-def emit_each(sheets: Iterable[tuple[str, Sheet]], form: str) -> None:
+def emit_each(sheets: Iterable[tuple[str, Sheet]], form: str, schema: str) -> None:
     """Print answers of one kind, each under the name of the CPU that it is about, as they come.
 
-    In JSON they are a list; JSON lines and CSV have the name as a column `cpu`; in the others it stands above, and an empty line below.
-    Where nobody reads on, no more are asked for.
+    In JSON they are the list `cpus` of a document of the form `schema`; JSON lines and CSV have the name as a column `cpu`; in the others
+    it stands above, and an empty line below. Where nobody reads on, no more are asked for.
     """
     writer = None
-    between = "["
+    before = between = f'{{"schema": "{schema}", "cpus": ['
     for name, sheet in sheets:
         if reader_left():
             return
         if form == "json":
-            print(between + json.dumps({"cpu": name, **sheet.data}))
+            print(between + json.dumps({"cpu": name, **(sheet.data or {})}))
             between = ","
         elif form == "jsonl":
-            for row in sheet.rows:
+            for row in sheet.told:
                 print(json.dumps({"cpu": name, **row}))
         elif form == "csv":
             if writer is None:
-                writer = _csv(["cpu", *sheet.columns])
-            writer.writerows({"cpu": name, **{key: _cell(value) for key, value in row.items()}} for row in sheet.rows)
+                writer = _csv(["cpu", *sheet.named])
+            writer.writerows({"cpu": name, **{key: cell(value) for key, value in row.items()}} for row in sheet.told)
         else:
             print(f"{name}:")
             _lines(sheet) if form == "lines" else _table(sheet)
             print()
     if form == "json":
-        print("]" if between == "," else "[]")
+        print("]}" if between == "," else before + "]}")
 
 
 def _csv(columns: Sequence[str]) -> csv.DictWriter[str]:
@@ -104,17 +141,18 @@ def _lines(sheet: Sheet) -> None:
     if isinstance(sheet.lines, str):
         print(sheet.lines, end="")
         return
-    for line in sheet.lines if sheet.lines is not None else (" ".join(_cell(row.get(c)) for c in sheet.columns) for row in sheet.rows):
+    for line in sheet.lines if sheet.lines is not None else (" ".join(cell(row.get(c)) for c in sheet.columns) for row in sheet.rows):
         print(line)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Spell a value as a table and CSV have it."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return " ".join(_cell(v) for v in value)
+        return " ".join(cell(v) for v in value)
     return str(value)
 
 
@@ -132,9 +170,10 @@ def _table(sheet: Sheet) -> None:
     if sheet.rows:
         table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
         for column in sheet.columns:
-            table.add_column(column, style=sheet.styles.get(column), overflow="fold")
+            title = sheet.titles.get(column, column.replace("_", " "))
+            table.add_column(title, style=sheet.styles.get(column), overflow="fold")
         for row in sheet.rows:
-            table.add_row(*(Text(_cell(row.get(column))) for column in sheet.columns))
+            table.add_row(*(Text(cell(row.get(column))) for column in sheet.columns))
         console.print(table)
     for line in sheet.foot:
         console.print(Text(line), soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -17,6 +16,9 @@ from vcpuid.errors import UnavailableError
 if TYPE_CHECKING:
     from vcpuid.cpuid import CpuidTable
     from vcpuid.probe import Instruction, Outcome
+
+TITLES = {"process_advertised": "here", "process_result": "works here", "guest_advertised": "guest", "guest_result": "works in guest"}
+"""What the table calls the columns of both places."""
 
 
 @click.command(name="probe")
@@ -90,26 +92,20 @@ def _table(cpu: str, source: str | None, table_source: str | None, asked: Asked)
 
 def _sheet(here: Sequence[Outcome], inside: Sequence[Outcome]) -> Sheet:
     """Join both places, a row for each instruction."""
+    from vcpuid.probe import report
+
     by_place = [{(outcome.feature, outcome.instruction): outcome for outcome in place} for place in (here, inside)]
     rows = [_row(*key, *(place.get(key) for place in by_place)) for key in dict.fromkeys((*by_place[1], *by_place[0]))]
-    machine = _machine()
+    machine = report.machine()
     return Sheet(
-        columns=["feature", "instruction", "here", "works here", "guest", "works in guest", "verdict", "note"],
+        columns=["feature", "instruction", *TITLES, "verdict", "note"],
         rows=rows,
-        data={"machine": machine, "process": [_data(outcome) for outcome in here], "guest": [_data(outcome) for outcome in inside]},
+        data=report.report(machine, here, inside),
+        titles=TITLES,
         head=[machine, ""],
         foot=["", *_summary("this process", here), *_summary("the guest", inside), *_table_remarks(inside)],
         styles={"feature": "bold"},
     )
-
-
-def _machine() -> str:
-    """Say what the experiments ran on: processor, kernel, KVM's vendor module."""
-    from vcpuid.live.observe import read_cpuinfo, read_params
-
-    model = read_cpuinfo(min(os.sched_getaffinity(0))).get("model_name", "unnamed processor")
-    modules = sorted({name.partition(".")[0] for name in read_params()} - {"kvm"})
-    return ", ".join((model, f"Linux {os.uname().release}", *modules))
 
 
 def _row(feature: str, instruction: str, here: Outcome | None, inside: Outcome | None) -> dict[str, object]:
@@ -119,10 +115,10 @@ def _row(feature: str, instruction: str, here: Outcome | None, inside: Outcome |
     return {
         "feature": feature,
         "instruction": instruction,
-        "here": here and here.advertised,
-        "works here": here and here.result,
-        "guest": inside and inside.advertised,
-        "works in guest": inside and inside.result,
+        "process_advertised": here and here.advertised,
+        "process_result": here and here.result,
+        "guest_advertised": inside and inside.advertised,
+        "guest_result": inside and inside.result,
         "verdict": min((outcome.verdict for outcome in known), key=VERDICTS.index),
         "note": "; ".join(dict.fromkeys(note for note in (*(outcome.detail for outcome in known), _emulated(here, inside)) if note)),
     }
@@ -135,12 +131,6 @@ def _emulated(here: Outcome | None, inside: Outcome | None) -> str:
     if here is None or inside is None or here.result != "#UD" or inside.result != WORKS:
         return ""
     return "the processor does not know it: KVM runs it"
-
-
-def _data(outcome: Outcome) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return {**asdict(outcome), "verdict": outcome.verdict}
 
 
 def _summary(place: str, outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -25,22 +25,14 @@ def models(source: str | None, asked: Asked, form: str) -> None:
     """List QEMU's CPU models: which run on HOST, and which features stand in the way of the others."""
     from vcpuid import qemu
     from vcpuid.kvm.answers import kvm_says
+    from vcpuid.qemu.models import report
 
     host = read_host(source)
     setup = asked.setup(host)
     print_warnings(setup.remarks)
     found = qemu.models(setup, xcr0=kvm_says(setup).xcr0)
-    rows: list[dict[str, object]] = [
-        {
-            "model": model.name,
-            "alias of": model.alias_of or "",
-            "runs": not model.unavailable_features,
-            "deprecated": model.deprecated,
-            "missing": list(model.unavailable_features),
-        }
-        for model in found
-    ]
-    emit(Sheet(["model", "alias of", "runs", "deprecated", "missing"], rows), form)
+    rows = [model.as_dict() for model in found]
+    emit(Sheet(["model", "alias_of", "runs", "deprecated", "missing"], rows, report(found, setup)), form)
 
 
 @command.command()
@@ -51,14 +43,14 @@ def models(source: str | None, asked: Asked, form: str) -> None:
 def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
     """Print every property of CPU on HOST, as the monitor's query-cpu-model-expansion (full) gives them."""
     from vcpuid.kvm.answers import kvm_says
-    from vcpuid.qemu.expansion import expansion
+    from vcpuid.qemu.expansion import expansion, report
 
     host = read_host(source)
     setup = asked.setup(host)
     print_warnings(setup.remarks)
     found = expansion(cpu, setup, xcr0=kvm_says(setup).xcr0)
     rows: list[dict[str, object]] = [{"property": name, "value": value} for name, value in found.items()]
-    emit(Sheet(["property", "value"], rows, found), form)
+    emit(Sheet(["property", "value"], rows, report(cpu, found, setup)), form)
 
 
 @command.command()
@@ -72,6 +64,7 @@ def table(cpu: str, source: str | None, vcpu: int, asked: Asked, form: str) -> N
     from vcpuid.errors import InputError
     from vcpuid.kvm.answers import kvm_says
     from vcpuid.vmm.qemu import QEMU
+    from vcpuid.vmm.report import report
 
     host = read_host(source)
     setup = asked.setup(host)
@@ -79,7 +72,7 @@ def table(cpu: str, source: str | None, vcpu: int, asked: Asked, form: str) -> N
     print_warnings((*setup.remarks, *made.warnings))
     if vcpu >= len(made.tables):
         raise InputError(f"there is no vCPU {vcpu}: -smp {setup.smp} makes {len(made.tables)}")
-    print_table(made.tables[vcpu], "TAB", form)
+    print_table(made.tables[vcpu], "TAB", form, report(made, cpu, setup, vcpu))
 
 
 @command.command(name="import")
@@ -95,14 +88,9 @@ def import_(binary: str, label: str, form: str) -> None:
 
     made = import_qemu(binary, label, _progress if sys.stderr.isatty() else lambda *_: None)
     print_warnings(made.remarks)
-    row: dict[str, object] = {
-        "name": made.name,
-        "models": made.models,
-        "new models": list(made.new_models),
-        "machines": made.machines,
-        "file": str(made.file),
-    }
-    emit(Sheet(list(row), [row], head=[made.source, ""], foot=["", f"From now on: --qemu {made.name}"]), form)
+    columns, data = ["name", "models", "new_models", "machines", "file"], made.as_dict()
+    row = {column: data[column] for column in columns}
+    emit(Sheet(columns, [row], data, head=[made.source, ""], foot=["", f"From now on: --qemu {made.name}"]), form)
 
 
 def _progress(model: str, number: int, count: int) -> None:

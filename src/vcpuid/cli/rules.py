@@ -14,7 +14,7 @@ from vcpuid.cli.output import Sheet, emit, format_option
 if TYPE_CHECKING:
     from vcpuid.rulebook import Card
 
-COLUMNS = ["id", "party", "since", "until", "known", "reason"]
+COLUMNS = ["rule", "party", "since", "until", "known", "reason"]
 
 
 @click.command(name="rules")
@@ -28,7 +28,7 @@ def command(text: str | None, form: str) -> None:
     otherwise only read from the program's source. With a TEXT: every rule that has all of its words in its id, its reason or its source.
     Without either: every rule, and the hazards that check tells of. Exit status 1 where no rule is found; ids near to it are named.
     """
-    from vcpuid.rulebook import all_rules, look_up, near
+    from vcpuid.rulebook import all_rules, look_up, near, report
 
     found = all_rules() if text is None else look_up(text)
     if not found and text is not None:
@@ -38,7 +38,7 @@ def command(text: str | None, form: str) -> None:
         rows: list[dict[str, object]] = [{"what": what, "told": told} for what, told in _card(found[0])]
         emit(Sheet(["what", "told"], rows), form)
     else:
-        emit(Sheet(COLUMNS, [_row(card) for card in found], [card.as_dict() for card in found]), form)
+        emit(Sheet(COLUMNS, [_row(card) for card in found], report(found), titles={"rule": "id"}), form)
     sys.exit(0 if found else 1)
 
 

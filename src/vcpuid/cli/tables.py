@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from vcpuid.cli.output import Sheet, emit
 from vcpuid.cpuid import CpuidTable
 from vcpuid.cpuid.parts import TABLES
@@ -9,12 +11,9 @@ from vcpuid.cpuid.parts import TABLES
 COLUMNS = ["function", "index", "flags", "eax", "ebx", "ecx", "edx"]
 
 
-def print_table(table: CpuidTable, kind: str, form: str) -> None:
-    """Print a table; its plain form is that of snapshots."""
-    rows: list[dict[str, object]] = [
-        dict(zip(COLUMNS, (f"{e.function:08x}", f"{e.index:x}", e.flags, *(f"{r:08x}" for r in e[3:])), strict=True)) for e in table
-    ]
-    emit(Sheet(COLUMNS, rows, lines=[f"{kind} {entry}" for entry in table]), form)
+def print_table(table: CpuidTable, kind: str, form: str, data: Mapping[str, object]) -> None:
+    """Print a table; its plain form is that of snapshots, and `data` its document for JSON."""
+    emit(Sheet(COLUMNS, [entry.as_dict() for entry in table], data, lines=[f"{kind} {entry}" for entry in table]), form)
 
 
 def kind(part: str, side: str = "") -> list[str]:

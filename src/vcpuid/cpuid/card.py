@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from vcpuid.cpuid.feature_words import in_word, parse_word
 from vcpuid.cpuid.features import Feature, LinuxName
 from vcpuid.cpuid.names import find_all, spellings
 from vcpuid.cpuid.notes import notes
 from vcpuid.errors import InputError
-from vcpuid.releases import KERNELS
+from vcpuid.releases import KERNELS, Release
+
+SCHEMA = "vcpuid/names/1"
+"""The form of `report`."""
 
 
 def look_up(text: str, kernel: str = KERNELS[-1]) -> tuple[Feature, ...]:
@@ -41,6 +46,11 @@ def card(feature: Feature, kernel: str = KERNELS[-1]) -> dict[str, object]:
         "spellings": list(spellings(feature)),
         "notes": [note._asdict() for note in notes(feature, kernel)],
     }
+
+
+def report(features: Iterable[Feature], kernel: Release) -> dict[str, object]:
+    """Put the cards of features into a document; the notes are about the tables that stand for `kernel`."""
+    return {"schema": SCHEMA, "kernel": kernel.as_dict(), "features": [card(feature, kernel.tables) for feature in features]}
 
 
 def _linux(name: LinuxName) -> dict[str, object]:

@@ -12,7 +12,7 @@ from typing import NamedTuple, overload
 
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.text import characters, up_to_zero
-from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Bit, CpuidWord
+from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Bit, CpuidWord, leaf_keys
 
 SIGNIFICANT_INDEX = 1
 """KVM_CPUID_FLAG_SIGNIFCANT_INDEX of `Entry.flags`: the entry answers only for its own index (ECX)."""
@@ -45,6 +45,11 @@ class Entry(NamedTuple):
     def registers(self) -> Registers:
         """The answer alone."""
         return Registers(*self[3:])
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: leaf, sub-leaf and registers in hexadecimal, the registers in eight digits; KVM's flags as a number."""
+        registers: dict[str, object] = {register: f"{value:08x}" for register, value in zip(REGISTERS, self[3:], strict=True)}
+        return {**leaf_keys(self.function, self.index), "flags": self.flags, **registers}
 
     def __str__(self) -> str:
         return "{:08x}.{:x} f{:x} {:08x} {:08x} {:08x} {:08x}".format(*self)

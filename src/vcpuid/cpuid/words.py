@@ -99,6 +99,11 @@ def positions(mask: int) -> Iterator[int]:
         mask ^= low
 
 
+def leaf_keys(function: int, index: int) -> dict[str, str]:
+    """Spell a leaf's numbers as JSON, CSV and snapshots have them: hexadecimal without 0x, the function in eight digits."""
+    return {"function": f"{function:08x}", "index": f"{index:x}"}
+
+
 def parse_leaf(text: str) -> tuple[int, int | None]:
     """Read a leaf, `7` or `0x80000008`, or a sub-leaf, `d.2`: hexadecimal numbers of at most 8 digits. A leaf has None for an index.
 

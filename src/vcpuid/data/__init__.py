@@ -33,6 +33,11 @@ def load(name: str) -> Any:
         raise InputError(f"not a table: {error}; import it again", source=str(own)) from None
 
 
+def schema(name: str) -> str:
+    """Return the JSON Schema of what a verb prints as JSON, as text: `explain`, `kvm-set`."""
+    return (FOLDER / "schemas" / f"{name}.json").read_text(encoding="utf-8")
+
+
 def user_folder() -> Path:
     """Return the folder of the user's own tables; it need not exist."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "vcpuid"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import CpuidTable, Entry
-from vcpuid.cpuid.words import REGISTERS, CpuidWord, Register
+from vcpuid.cpuid.words import REGISTERS, CpuidWord, Register, leaf_keys
 from vcpuid.decode.ignore import CPU, Ignored
 from vcpuid.decode.layout import Field
 from vcpuid.decode.leaves import Leaf, Value, leaf
@@ -41,6 +41,18 @@ class FieldChange(NamedTuple):
     def spell(self, raw: int | None) -> str:
         """Say what a value of the field means; "-" where there is none."""
         return "-" if raw is None else str(Value(self.register, self.field, raw).reading)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: both values as words, None where there is none."""
+        return {
+            **leaf_keys(self.function, self.index),
+            "register": self.register,
+            "bits": self.field.bits,
+            "name": self.field.name,
+            "host": None if self.before is None else self.spell(self.before),
+            "guest": None if self.after is None else self.spell(self.after),
+            "description": self.field.description,
+        }
 
     def __str__(self) -> str:
         return f"{self.place} {self.field.name}: {self.spell(self.before)} -> {self.spell(self.after)}"

@@ -1,6 +1,7 @@
 """A snapshot as JSON, for programs: an object with the parts by their names.
 
-    {"raw": [{"function": "00000007", "index": "0", "flags": 0, "eax": "00000001", …}], "msrs": {"10a": "…"}, "cpu": "…"}
+    {"schema": "vcpuid/snapshot/1", "raw": [{"function": "00000007", "index": "0", "flags": 0, "eax": "00000001", …}],
+     "msrs": {"10a": "…"}, "cpu": "…"}
 
 Registers, leaves, sub-leaves and MSRs are hexadecimal without 0x, as everywhere in vcpuid's output; what a machine did not tell is not
 there. A file may have several such objects, one behind the other.
@@ -22,8 +23,11 @@ from vcpuid.formats.documents import parse_json
 from vcpuid.formats.form import EVERYTHING, Format
 from vcpuid.formats.lines import format_snapshot, parse_snapshot
 
+SCHEMA = "vcpuid/snapshot/1"
+"""The form of such an object, by which it begins; those that vcpuid 0.1 wrote begin with a part."""
+
 _TABLES = tuple(name for name in EVERYTHING if name in TABLES)
-_SIGN = re.compile(rf'\s*\{{\s*"(?:{"|".join(EVERYTHING)})":')
+_SIGN = re.compile(rf'\s*\{{\s*(?:"schema":\s*"vcpuid/snapshot/|"(?:{"|".join(EVERYTHING)})":)')
 
 
 def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
@@ -33,18 +37,15 @@ def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
 
 
 def _object(snapshot: Snapshot) -> dict[str, Any]:
-    told: dict[str, Any] = {name: [_row(entry) for entry in table] for name in _TABLES if (table := getattr(snapshot, name)) is not None}
+    tables = {name: table for name in _TABLES if (table := getattr(snapshot, name)) is not None}
+    told: dict[str, Any] = {name: [entry.as_dict() for entry in table] for name, table in tables.items()}
     told["msrs"] = {f"{msr:x}": f"{value:x}" for msr, value in snapshot.msrs.items()}
     told["refused_msrs"] = [f"{msr:x}" for msr in snapshot.msrs.refused]
     told |= {name: dict(getattr(snapshot, name)) for name in ("cpuinfo", "params", "named")}
     told |= {name: getattr(snapshot, name) for name in ("set_result", "cpu", "kernel")}
     told["notes"] = list(snapshot.notes)
-    return {name: value for name, value in told.items() if (name in TABLES and name != "raw") or value not in (None, {}, [])}
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    row = {"function": f"{entry.function:08x}", "index": f"{entry.index:x}", "flags": entry.flags}
-    return row | {register: f"{value:08x}" for register, value in zip(REGISTERS, entry.registers, strict=True)}
+    parts = {name: value for name, value in told.items() if (name in TABLES and name != "raw") or value not in (None, {}, [])}
+    return {"schema": SCHEMA, **parts}
 
 
 def read(text: str, source: str) -> list[Snapshot]:
@@ -64,6 +65,8 @@ def read(text: str, source: str) -> list[Snapshot]:
 
 
 def _snapshot(value: dict[str, Any]) -> Snapshot:
+    if value.get("schema", SCHEMA) != SCHEMA:
+        raise InputError(f"its schema is {str(value['schema'])[:80]!r}, and {SCHEMA} is known")
     parts: Any = {name: CpuidTable(map(_entry, value[name])) for name in _TABLES if name in value}
     parts |= {name: value[name] for name in ("cpuinfo", "params", "named", "set_result", "cpu", "kernel") if name in value}
     msrs = {_hex(msr): _hex(content) for msr, content in value.get("msrs", {}).items()}

@@ -47,9 +47,9 @@ class Hazard:
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
-            "hazard": self.rule.id,
+            "rule": self.rule.id,
             "severity": self.rule.severity.value,
             "subjects": list(self.subjects),
             "consequence": self.rule.consequence,
-            "fix": self.rule.fix,
+            "remedy": self.rule.fix,
         }

@@ -17,6 +17,9 @@ from vcpuid.live.qemu_inquiry import catalog_of
 from vcpuid.live.qmp import Qmp
 from vcpuid.releases import QEMUS, choose, number
 
+SCHEMA = "vcpuid/qemu-import/1"
+"""The form of `Imported.as_dict`."""
+
 TCG_TURNS_OFF = ("vme",)
 """x86_tcg_cpu_instance_init, target/i386/tcg/tcg-cpu.c: what every model lacks by default under software emulation."""
 
@@ -32,6 +35,19 @@ class Imported:
     new_models: tuple[str, ...]
     machines: int
     remarks: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "source": self.source,
+            "models": self.models,
+            "new_models": list(self.new_models),
+            "machines": self.machines,
+            "file": str(self.file),
+            "remarks": list(self.remarks),
+        }
 
 
 def import_qemu(binary: str, label: str = "imported", progress: Callable[[str, int, int], None] = lambda *_: None) -> Imported:

@@ -117,10 +117,9 @@ class Path:
         """Say what was asked, of which software, in a line; `remark` is put behind the CPU."""
         return f"{self.vmm.describe(self.cpu + remark, self.setup)}, Linux {self.setup.kernel}"
 
-    def software(self) -> dict[str, object]:
-        """For JSON: the releases of the software."""
-        setup = self.setup
-        return {"kernel": setup.kernel.asked, setup.vmm.program.lower(): setup.vmm.asked, "machine": setup.machine}
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: what was asked and settled, and what was said on the way; it is part of every answer about a path."""
+        return {"cpu": self.cpu, "setup": self.setup.as_dict(), "warnings": list(self.warnings), "remarks": list(self.remarks)}
 
 
 def resolve(

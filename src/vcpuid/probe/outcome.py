@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from vcpuid.cpuid.names import find
 from vcpuid.probe.instructions import Instruction
@@ -44,6 +44,10 @@ class Outcome:
         if self.result == WORKS:
             return OK if self.advertised else HIDDEN
         return HAZARD if self.advertised or self.to_user else ABSENT
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {**asdict(self), "verdict": self.verdict}
 
 
 def judge(instruction: Instruction, raised: str | None, answer: int) -> tuple[str, str]:

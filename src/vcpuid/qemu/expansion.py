@@ -5,6 +5,7 @@ QEMU, target/i386/cpu-system.c (x86_cpu_from_model, x86_cpu_to_dict_full).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vcpuid.cpuid.registers import Snapshot
@@ -18,6 +19,9 @@ from vcpuid.qemu.realize import draw
 from vcpuid.reasons import Unrecorded
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, settled
+
+SCHEMA = "vcpuid/qemu-expand/1"
+"""The form of `report`."""
 
 _UNSET = {"lbr-fmt": (1 << 64) - 1 & ~0x3F, "hv-vendor-id": ""}
 """How the monitor shows properties that nobody has set."""
@@ -54,3 +58,8 @@ def expansion(
             values[name] = _UNSET.get(name) if value is None else value
     values.update({alias: values[name] for alias, name in tables.aliases.items() if name in values})
     return values
+
+
+def report(cpu: str, found: Mapping[str, object], setup: Setup) -> dict[str, object]:
+    """Put what `expansion` found for a CPU into a document for programs."""
+    return {"schema": SCHEMA, "cpu": cpu, "setup": setup.as_dict(), "remarks": list(setup.remarks), "properties": dict(found)}

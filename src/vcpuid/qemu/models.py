@@ -5,7 +5,7 @@ QEMU, target/i386/cpu.c (x86_cpu_definition_entry, x86_cpu_class_check_missing_f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,6 +23,9 @@ from vcpuid.reasons import Unrecorded
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, settled
 
+SCHEMA = "vcpuid/qemu-models/1"
+"""The form of `report`."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -37,6 +40,22 @@ class ModelInfo:
     def usable(self) -> bool:
         """Whether the host gives the model all of its features."""
         return not self.unavailable_features
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "model": self.name,
+            "alias_of": self.alias_of,
+            "runs": self.usable,
+            "deprecated": self.deprecated,
+            "missing": list(self.unavailable_features),
+        }
+
+
+def report(found: Sequence[ModelInfo], setup: Setup) -> dict[str, object]:
+    """Put what `models` found into a document for programs."""
+    rows = [model.as_dict() for model in found]
+    return {"schema": SCHEMA, "setup": setup.as_dict(), "remarks": list(setup.remarks), "models": rows}
 
 
 def models(

@@ -6,7 +6,7 @@ What Windows does with each is in data/hyperv.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, bits
@@ -30,6 +30,9 @@ from vcpuid.cpuid.text import characters
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.data import load
 
+SCHEMA = "vcpuid/hyperv/1"
+"""The form of `report`."""
+
 SPINLOCKS = "hv-spinlocks"
 _BIT_WORDS = tuple(
     CpuidWord(leaf, 0, register)
@@ -48,6 +51,12 @@ class HyperVField(NamedTuple):
     value: str
     flags: tuple[str, ...] = ()
 
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: the place as leaf, register (or several, `ebx-edx`) and bit, None for all bits."""
+        function, register, *bits = self.place.split(".")
+        place = {"function": function, "register": register, "bits": bits[0] if bits else None}
+        return {**place, "name": self.name, "value": self.value, "flags": list(self.flags)}
+
 
 class Offer(NamedTuple):
     """One enlightenment: whether the table offers it, the flags it needs that the table lacks, and what Windows makes of it.
@@ -63,6 +72,17 @@ class Offer(NamedTuple):
     windows: str
     use: str
     without: str
+
+    @property
+    def means(self) -> str:
+        """What it means that it is offered, or that it is not."""
+        if self.offered and self.lacks:
+            return f"without {' and '.join(self.lacks)} it is of no use"
+        return self.use if self.offered else self.without
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {**self._asdict(), "lacks": list(self.lacks), "needs": list(self.needs), "means": self.means}
 
 
 def present(table: CpuidTable) -> bool:
@@ -106,6 +126,18 @@ def _closure(flag: str) -> Iterator[str]:
     for need in _needs(flag):
         yield from _closure(need)
     yield flag
+
+
+def report(table: CpuidTable, path: Mapping[str, object] | None = None) -> dict[str, object]:
+    """Put all of it into a document for programs; `path` is the path that led to the guest, None for a table that somebody gave."""
+    return {
+        "schema": SCHEMA,
+        "path": path,
+        "present": present(table),
+        "missing": list(recommended_but_missing(table)),
+        "enlightenments": [offer.as_dict() for offer in offers(table)],
+        "fields": [field.as_dict() for field in fields(table)],
+    }
 
 
 def fields(table: CpuidTable) -> tuple[HyperVField, ...]:

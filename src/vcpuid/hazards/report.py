@@ -1,0 +1,17 @@
+"""What `vcpuid check` answers, as a document for programs: hazards, and the verdict on the CPU that has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vcpuid.answers.verdict import Verdict
+from vcpuid.hazards.rule import Hazard
+
+SCHEMA = "vcpuid/check/1"
+"""The form of `report`."""
+
+
+def report(found: Sequence[Hazard], verdict: Verdict | None = None) -> dict[str, object]:
+    """Put hazards into a document; those of a table that nobody asked for by a -cpu have no verdict."""
+    judged = {} if verdict is None else verdict.as_dict()
+    return {"schema": SCHEMA, **judged, "hazards": [hazard.as_dict() for hazard in found]}
