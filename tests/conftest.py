@@ -87,6 +87,7 @@ def fired() -> Fired:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fired", metavar="FILE", type=Path, help="write which rules decided a bit of a capture, as JSON")
     parser.addoption("--figures", metavar="FILE", type=Path, help="write how many captures are answered exactly, as JSON, a row a line")
+    parser.addoption("--renew-golden", action="store_true", help="write the files of tests/golden anew instead of comparing with them")
 
 
 def lacking(wanted: str) -> dict[str, str | None]:
