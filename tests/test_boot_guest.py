@@ -9,13 +9,12 @@ from types import ModuleType
 
 import pytest
 
+from support.tools import load_tool
+
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "tools"))
-    import boot_guest
-
-    return boot_guest  # type: ignore[no-any-return]  # a module
+def tool() -> ModuleType:
+    return load_tool("boot_guest")
 
 
 def members(archive: bytes) -> dict[str, tuple[int, tuple[int, int], bytes]]:

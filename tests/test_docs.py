@@ -12,6 +12,7 @@ from types import ModuleType
 import click
 import pytest
 
+from support.tools import TOOLS
 from vcpuid.cli import cli
 from vcpuid.rulebook import all_rules
 
@@ -28,7 +29,7 @@ def load(path: Path) -> ModuleType:
 
 
 CONF = load(ROOT / "docs" / "conf.py")
-CHECK = ROOT / "tools" / "check_site.py"
+CHECK = TOOLS / "check_site.py"
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_a_docstring_is_read_as_plain_text(docstring: str, rst: str) -> None:
 
 
 def test_every_verb_has_a_page_that_names_every_option(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, ROOT / "tools" / "man_pages.py", "markdown", tmp_path], check=True, timeout=60)
+    subprocess.run([sys.executable, TOOLS / "man_pages.py", "markdown", tmp_path], check=True, timeout=60)
     root = click.Context(cli, info_name="vcpuid")
     assert {path.stem for path in tmp_path.iterdir()} == {"index", *cli.list_commands(root)}
     for name in cli.list_commands(root):

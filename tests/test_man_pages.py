@@ -8,9 +8,8 @@ from pathlib import Path
 
 import click
 
+from support.tools import TOOLS
 from vcpuid.cli import cli
-
-TOOL = Path(__file__).parents[1] / "tools" / "man_pages.py"
 
 
 def walk(context: click.Context) -> list[click.Context]:
@@ -24,7 +23,7 @@ def walk(context: click.Context) -> list[click.Context]:
 
 
 def test_every_verb_has_a_page_that_names_every_option(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, TOOL, "man", tmp_path], check=True, timeout=60)
+    subprocess.run([sys.executable, TOOLS / "man_pages.py", "man", tmp_path], check=True, timeout=60)
     contexts = {context.command_path.replace(" ", "-") + ".1": context for context in walk(click.Context(cli, info_name="vcpuid"))}
     assert {path.name for path in tmp_path.iterdir()} == set(contexts)
     for page, context in contexts.items():

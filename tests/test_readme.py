@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from support.command import vcpuid
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,14 +28,7 @@ def test_the_readme_shows_transcripts_and_its_two_commands() -> None:
 
 @pytest.mark.parametrize(("command", "output"), SESSIONS, ids=[command for command, _ in SESSIONS])
 def test_a_transcript_is_what_the_command_prints(command: str, output: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command)],
-        capture_output=True,
-        encoding="utf-8",
-        cwd=ROOT,
-        timeout=60,
-        env={**os.environ, "COLUMNS": "200", "PYTHONUTF8": "1"},
-    )
+    done = vcpuid(*shlex.split(command)[1:], cwd=ROOT, env={"COLUMNS": "200"})
     assert done.returncode in (0, 1), done.stderr
     printed = [line.rstrip() for line in done.stdout.strip().splitlines()]
     shown = [line.rstrip() for line in output.strip().splitlines()]

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.tools import load_tool
 from vcpuid.errors import InputError
 from vcpuid.releases import KERNELS, QEMUS
 
@@ -25,13 +26,7 @@ Row = dict[str, Any]
 @pytest.fixture(scope="module")
 def tools() -> tuple[ModuleType, ModuleType]:
     """tools/figures.py and tools/support_matrix.py."""
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        import figures
-        import support_matrix
-    finally:
-        sys.path.remove(str(ROOT / "tools"))
-    return figures, support_matrix
+    return load_tool("figures"), load_tool("support_matrix")
 
 
 def counted(party: str, exact: int, tried: int, skipped: int = 0, **origin: str | None) -> Row:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import pytest
 
-from vcpuid import Stack, read, resolve
+from support import captures
+from support.captures import MITIGATIONS_OFF, host
+from vcpuid import Stack, resolve
 from vcpuid.answers.compare import UNKNOWN, Difference, by_feature, by_register, sides
 from vcpuid.answers.compare_flags import GUEST_LINUX, by_flag
 from vcpuid.answers.survey import survey
@@ -16,17 +15,11 @@ from vcpuid.cpuid.names import find
 from vcpuid.errors import InputError, QemuError
 from vcpuid.path.pipeline import guest_view
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
 SKYLAKE, MILAN = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3"
 
 
-@cache
-def host(name: str) -> Snapshot:
-    return read(CAPTURES / f"{name}.txt.gz")
-
-
 def stack(name: str) -> Stack:
-    return Stack(kernel=name.partition("@")[2], params={"cmdline": "mitigations=off"})
+    return captures.stack(name, params=MITIGATIONS_OFF)
 
 
 def guest(cpu: str, name: str = SKYLAKE) -> Snapshot:

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcpuid import Stack, read
+from support.captures import host, stack
+from support.qemu_captures import qemu_host, qemu_rows
+from vcpuid import Stack
 from vcpuid.answers.verdict import Verdict, verdict
 from vcpuid.cpuid import CpuidTable, Snapshot
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.path.pipeline import resolve
 from vcpuid.qemu.catalog import catalog
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
 SKYLAKE, MILAN, SAPPHIRE = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3", "kvm-intel.sapphire_rapids-xfd@7.3"
 
 
-@cache
-def host(name: str) -> Snapshot:
-    return read(CAPTURES / f"{name}.txt.gz")
+def judge(cpu: str, name: str = SKYLAKE, **asked: str) -> Verdict:
+    return verdict(cpu, host(name), stack(name, **asked))
 
 
-def judge(cpu: str, name: str = SKYLAKE, **stack: str) -> Verdict:
-    return verdict(cpu, host(name), Stack(kernel=name.partition("@")[2], **stack))
-
-
-def runs_cleanly(cpu: str, name: str, **stack: str) -> bool:
-    return not resolve(f"{cpu},enforce", host=host(name), stack=Stack(kernel=name.partition("@")[2], **stack)).warnings
+def runs_cleanly(cpu: str, name: str, **asked: str) -> bool:
+    return not resolve(f"{cpu},enforce", host=host(name), stack=stack(name, **asked)).warnings
 
 
 def test_a_cpu_that_runs_is_its_own_proposal() -> None:
@@ -221,21 +213,18 @@ def as_played(snapshot: Snapshot) -> Snapshot:
 
 def test_verdicts_are_those_of_real_qemus() -> None:
     """Runs or not, refused or not, as QEMU's own output shows on the captured runs; every proposal for them runs."""
-    captures = CAPTURES.parent / "qemu"
-    hosts = json.loads(gzip.decompress((captures / "hosts.json.gz").read_bytes()))
-    rows = [json.loads(line) for line in gzip.decompress((captures / "sets.jsonl.gz").read_bytes()).splitlines()]
     judged = 0
-    for row in rows[::7]:
+    for row in qemu_rows("sets")[::7]:
         if any(text in row["cpu"] for text in OF_KVM):
             continue
         lacks = [w for w in row["stderr"] if any(text in w for text in ("requested feature: ", "depends on other", "conflicts with"))]
         refused, lacking = not row["vcpus"], any(not w.endswith("vPMU") for w in lacks)
-        snapshot = as_played(parse_snapshot(hosts[row["host"]], row["host"]))
-        stack = Stack(kernel=row["host"].partition("@")[2], qemu=row["qemu"], machine=row["machine"], smp=row["smp"])
-        answer = verdict(row["cpu"], snapshot, stack)
+        snapshot = as_played(qemu_host(row["host"]))
+        asked = Stack(kernel=row["host"].partition("@")[2], qemu=row["qemu"], machine=row["machine"], smp=row["smp"])
+        answer = verdict(row["cpu"], snapshot, asked)
         assert (answer.refusal is not None, answer.runs) == (refused, not refused and not lacking), row["cpu"]
         if answer.proposal is not None:
-            again = verdict(answer.proposal, snapshot, stack)
+            again = verdict(answer.proposal, snapshot, asked)
             assert (again.runs, again.warnings) == (True, ()), answer.proposal
         judged += 1
     assert judged > 100

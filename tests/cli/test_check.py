@@ -5,45 +5,39 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from support.captures import capture
+from support.command import vcpuid
 from vcpuid.cli.output import FORMATS
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
-HOST = str(CAPTURES / "kvm-intel.corei7_skylake_x@6.12.txt.gz")
+HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
 QEMU = ("--qemu", "11.1")
 
 
-def run(*args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "vcpuid", *args], input=stdin, capture_output=True, text=True, timeout=60)
-
-
 def table(cpu: str) -> str:
-    return run("qemu", "table", cpu, HOST, *QEMU, "--format", "lines").stdout
+    return vcpuid("qemu", "table", cpu, HOST, *QEMU, "--format", "lines").stdout
 
 
 def test_a_cpu_that_runs_is_0() -> None:
-    done = run("check", "Haswell-noTSX", HOST, *QEMU)
+    done = vcpuid("check", "Haswell-noTSX", HOST, *QEMU)
     assert done.returncode == 0
     assert done.stdout.startswith("-cpu Haswell-noTSX runs with all that was asked")
     assert not done.stderr
 
 
 def test_a_cpu_that_lacks_features_is_1_with_causes_and_a_proposal() -> None:
-    done = run("check", "Skylake-Server", HOST, *QEMU)
+    done = vcpuid("check", "Skylake-Server", HOST, *QEMU)
     assert done.returncode == 1
     assert "hle; rtm; pku" in done.stdout
     assert "Runs without a warning: -cpu Skylake-Server,-hle,-rtm,-pku" in done.stdout
     assert "The nearest model that runs as it is: -cpu" in done.stdout
-    assert run("check", "Skylake-Server,-hle,-rtm,-pku", HOST, *QEMU).returncode == 0
+    assert vcpuid("check", "Skylake-Server,-hle,-rtm,-pku", HOST, *QEMU).returncode == 0
 
 
 def test_a_refusal_is_a_verdict_and_no_error() -> None:
-    done = run("check", "Haswel", HOST, *QEMU)
+    done = vcpuid("check", "Haswel", HOST, *QEMU)
     assert done.returncode == 1
     assert "unable to find CPU model 'Haswel'" in done.stdout
     assert "-cpu Haswell-v2" in done.stdout
@@ -53,8 +47,8 @@ def test_a_refusal_is_a_verdict_and_no_error() -> None:
 def test_the_notes_crash_is_found_in_a_cpu_and_in_its_table() -> None:
     cpu = "Haswell-noTSX,+rtm,x-force-features=on"
     for done in (
-        run("check", cpu, HOST, *QEMU, "--format", "json"),
-        run("check", "--table", "-", HOST, "--format", "json", stdin=table(cpu)),
+        vcpuid("check", cpu, HOST, *QEMU, "--format", "json"),
+        vcpuid("check", "--table", "-", HOST, "--format", "json", stdin=table(cpu)),
     ):
         told = json.loads(done.stdout)
         assert done.returncode == 1
@@ -63,17 +57,17 @@ def test_the_notes_crash_is_found_in_a_cpu_and_in_its_table() -> None:
 
 
 def test_a_table_alone_is_checked_for_what_contradicts_within_it() -> None:
-    done = run("check", "--table", "-", "--format", "lines", stdin=table("Haswell-noTSX,-avx"))
+    done = vcpuid("check", "--table", "-", "--format", "lines", stdin=table("Haswell-noTSX,-avx"))
     assert done.returncode == 1
     assert "breaks xsave.no-state" in done.stdout
-    sound = run("check", "--table", "-", stdin=table("Haswell-noTSX"))
+    sound = vcpuid("check", "--table", "-", stdin=table("Haswell-noTSX"))
     assert sound.returncode == 0
     assert sound.stdout.strip() == "No hazards found."
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_tells_the_verdict(form: str) -> None:
-    done = run("check", "Haswell", HOST, *QEMU, "--format", form)
+    done = vcpuid("check", "Haswell", HOST, *QEMU, "--format", form)
     assert done.returncode == 1
     if form == "json":
         told = json.loads(done.stdout)
@@ -107,7 +101,7 @@ def test_every_format_tells_the_verdict(form: str) -> None:
     ],
 )
 def test_bad_input_is_one_line_and_status_3(args: tuple[str, ...], says: str) -> None:
-    done = run(*args)
+    done = vcpuid(*args)
     assert done.returncode == 3
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stderr.startswith("vcpuid: ")
@@ -117,4 +111,4 @@ def test_bad_input_is_one_line_and_status_3(args: tuple[str, ...], says: str) ->
 
 @pytest.mark.parametrize("args", [("check",), ("check", "Haswell", HOST, HOST), ("check", "--table", HOST, HOST, HOST)])
 def test_too_few_or_too_many_arguments_are_a_usage_error(args: tuple[str, ...]) -> None:
-    assert run(*args).returncode == 2
+    assert vcpuid(*args).returncode == 2

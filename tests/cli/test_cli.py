@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import os
 import subprocess
 import sys
 from importlib import import_module
@@ -15,18 +13,18 @@ from pathlib import Path
 import click
 import pytest
 
+from support.captures import capture, lines
+from support.command import Done, vcpuid
 from vcpuid.cli import VERBS, cli
 from vcpuid.cli.output import FORMATS
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
-HOST = CAPTURES / "kvm-intel.corei7_skylake_x@6.12.txt.gz"
+SKYLAKE = "kvm-intel.corei7_skylake_x@6.12"
+HOST = capture(SKYLAKE)
 
 
-def run(*args: str, stdin: str | bytes | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    data = stdin.encode() if isinstance(stdin, str) else stdin
-    env = {**os.environ, "XDG_CACHE_HOME": str(cwd or "/nonexistent"), "COLUMNS": "160"}
-    done = subprocess.run([sys.executable, "-m", "vcpuid", *args], input=data, capture_output=True, env=env, cwd=cwd, timeout=60)
-    return subprocess.CompletedProcess(args, done.returncode, done.stdout.decode(), done.stderr.decode())
+def run(*args: str, stdin: str | bytes = b"") -> Done:
+    """Run where no folder keeps what was found out about this machine's QEMU."""
+    return vcpuid(*args, stdin=stdin, env={"XDG_CACHE_HOME": "/nonexistent", "COLUMNS": "160"})
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
@@ -107,23 +105,23 @@ def test_a_table_goes_from_qemu_into_kvm() -> None:
     assert read.stdout.splitlines()[0].split()[4:] == ["756e6547", "6c65746e", "49656e69"]
 
 
-CUT = gzip.decompress(HOST.read_bytes()).decode().splitlines()
+CUT = lines(SKYLAKE)
 
 
 @pytest.mark.parametrize(
     ("args", "stdin", "says"),
     [
-        (("explain", "avx22", "--host", str(HOST)), None, "avx2"),
-        (("explain", "avx2", "--host", "/no/such/file"), None, "/no/such/file"),
+        (("explain", "avx22", "--host", str(HOST)), "", "avx2"),
+        (("explain", "avx2", "--host", "/no/such/file"), "", "/no/such/file"),
         (("explain", "avx2", "--host", "-"), "\n".join([*CUT[:40], "RAW 00000007.0 0000"]), ":41:"),
         (("explain", "avx2", "--host", "-"), bytes(range(256)) * 64, ":"),
         (("explain", "avx2", "--host", "-"), "", "standard input"),
-        (("explain", "avx2", "--host", str(HOST), "--kernel", "new"), None, "'new'"),
-        (("kvm", "lookup", str(HOST), "seven"), None, "'seven'"),
-        (("kvm", "supported", str(HOST), "--param", "nested"), None, "NAME=VALUE"),
+        (("explain", "avx2", "--host", str(HOST), "--kernel", "new"), "", "'new'"),
+        (("kvm", "lookup", str(HOST), "seven"), "", "'seven'"),
+        (("kvm", "supported", str(HOST), "--param", "nested"), "", "NAME=VALUE"),
     ],
 )
-def test_bad_input_is_one_line_and_status_3(args: tuple[str, ...], stdin: str | bytes | None, says: str) -> None:
+def test_bad_input_is_one_line_and_status_3(args: tuple[str, ...], stdin: str | bytes, says: str) -> None:
     done = run(*args, stdin=stdin)
     assert done.returncode == 3
     assert len(done.stderr.strip().splitlines()) == 1
@@ -153,6 +151,7 @@ def test_a_usage_error_is_status_2() -> None:
     assert run("nonsense").returncode == 2
 
 
+@pytest.mark.process
 def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m vcpuid qemu models {HOST} --format lines | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)

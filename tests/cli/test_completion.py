@@ -18,6 +18,7 @@ import click
 import pytest
 from click.shell_completion import CompletionItem, ShellComplete, split_arg_string
 
+from support.command import Done, vcpuid
 from vcpuid.cli import VERBS, cli
 from vcpuid.cli.completion import SHELLS, VARIABLE
 from vcpuid.cpuid.card import look_up
@@ -231,18 +232,13 @@ def test_features_of_probe() -> None:
 # How shells are answered
 
 
-def answer(shell: str, line: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def answer(shell: str, line: str, env: dict[str, str] | None = None) -> Done:
     """Ask as a shell's script does."""
     asked = {VARIABLE: f"{shell}_complete", "COMP_WORDS": line, "COMP_CWORD": re.split("[ =:]", line)[-1]}
-    return subprocess.run(
-        [sys.executable, "-c", "import sys; sys.argv[0] = 'vcpuid'; from vcpuid.cli import main; main()"],
-        env={**os.environ, **asked, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return vcpuid(env={**asked, **(env or {})})
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("verbs", ["vcpuid ", "vcpuid k"])
 def test_verbs_are_offered_without_importing_any(verbs: str) -> None:
     code = """
@@ -296,7 +292,8 @@ def test_a_shell_that_does_not_say_what_was_typed_is_offered_nothing(shell: str,
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_verb_prints_what_clicks_own_way_prints(shell: str) -> None:
     source = answer("", "", {VARIABLE: f"{shell}_source"}).stdout
-    done = subprocess.run([sys.executable, "-m", "vcpuid", "completion", shell], capture_output=True, text=True, check=True, timeout=60)
+    done = vcpuid("completion", shell)
+    assert done.returncode == 0
     assert done.stdout.rstrip() == source.rstrip()
     assert "vcpuid" in source
     assert not done.stderr
@@ -424,24 +421,29 @@ def zsh(folder: Path, environment: dict[str, str], request: pytest.FixtureReques
     terminal.close()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("typed", TYPED)
 def test_bash(bash: Terminal, typed: str) -> None:
     assert bash.complete(typed) == shlex.split(TYPED[typed])
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("typed", TYPED)
 def test_zsh(zsh: Terminal, typed: str) -> None:
     assert zsh.complete(typed) == shlex.split(TYPED[typed])
 
 
+@pytest.mark.process
 def test_bash_finds_a_program_by_its_path(bash: Terminal) -> None:
     assert bash.complete("~/bin/vcpuid expl\t") == ["explain"]
 
 
+@pytest.mark.process
 def test_zsh_finds_a_program_by_its_path(zsh: Terminal) -> None:
     assert zsh.complete("~/bin/vcpuid expl\t") == ["explain"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("typed", TYPED)
 def test_fish(folder: Path, environment: dict[str, str], typed: str) -> None:
     program = shutil.which("fish")

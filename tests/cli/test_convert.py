@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support.captures import capture
+from support.command import Done, vcpuid
 from vcpuid.formats.writing import WRITABLE
 from vcpuid.sources import read, read_all
 
-HOST = Path(__file__).parents[1] / "captures" / "kvm" / "kvm-intel.corei7_skylake_x@6.12.txt.gz"
+HOST = capture("kvm-intel.corei7_skylake_x@6.12")
 
 
-def run(*args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "vcpuid", "convert", *args], input=stdin, capture_output=True, text=True, timeout=60)
+def convert(*args: str, stdin: str = "") -> Done:
+    return vcpuid("convert", *args, stdin=stdin)
 
 
 @pytest.mark.parametrize("form", WRITABLE)
 def test_every_form_is_written_and_its_losses_are_named(form: str) -> None:
-    done = run(str(HOST), "--to", form)
+    done = convert(str(HOST), "--to", form)
     assert done.returncode == 0
     assert done.stdout
     lost = done.stderr.splitlines()
@@ -29,31 +29,31 @@ def test_every_form_is_written_and_its_losses_are_named(form: str) -> None:
 
 
 def test_a_chain_of_forms_ends_where_it_began() -> None:
-    text = run(str(HOST), "--to", "cpuid").stdout
+    text = convert(str(HOST), "--to", "cpuid").stdout
     for form in ("tycho", "instlatx64", "cpudata", "json", "cpuid"):
-        done = run("-", "--to", form, stdin=text)
+        done = convert("-", "--to", form, stdin=text)
         assert not done.stderr
         text = done.stdout
-    assert text == run(str(HOST), "--to", "cpuid").stdout
+    assert text == convert(str(HOST), "--to", "cpuid").stdout
 
 
 def test_a_part_is_chosen_and_written_to_a_file(tmp_path: Path) -> None:
     file = tmp_path / "supported.json"
-    done = run(str(HOST), "--to", "firecracker", "--part", "supported", "--output", str(file))
+    done = convert(str(HOST), "--to", "firecracker", "--part", "supported", "--output", str(file))
     assert done.returncode == 0
     assert "does not hold that these are KVM_GET_SUPPORTED_CPUID" in done.stderr
     assert read(file).table == read(HOST).supported
 
 
 def test_all_cpus_or_the_one_with_a_number(tmp_path: Path) -> None:
-    one = run(str(HOST), "--to", "cpuid").stdout
+    one = convert(str(HOST), "--to", "cpuid").stdout
     file = tmp_path / "two.txt"
     file.write_text(one + one.replace("CPU 0:", "CPU 1:").replace("0x00050654", "0x00050655"), encoding="utf-8")
-    assert run(str(file), "--to", "cpuid").stdout == file.read_text(encoding="utf-8")
-    done = run(f"{file}#1", "--to", "snapshot")
+    assert convert(str(file), "--to", "cpuid").stdout == file.read_text(encoding="utf-8")
+    done = convert(f"{file}#1", "--to", "snapshot")
     assert done.stdout.splitlines()[1].startswith("RAW 00000001.0 00050655 ")
     assert not done.stderr
-    assert "1 of 2 CPUs: this form holds one" in run(str(file), "--to", "snapshot").stderr
+    assert "1 of 2 CPUs: this form holds one" in convert(str(file), "--to", "snapshot").stderr
     assert len(read_all(file)) == 2
 
 
@@ -68,7 +68,7 @@ def test_all_cpus_or_the_one_with_a_number(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_written_is_one_line_and_status_3(args: tuple[str, ...], stdin: str, says: str) -> None:
-    done = run(*args, stdin=stdin)
+    done = convert(*args, stdin=stdin)
     assert done.returncode == 3
     assert not done.stdout
     assert len(done.stderr.splitlines()) == 1
@@ -76,4 +76,4 @@ def test_what_cannot_be_written_is_one_line_and_status_3(args: tuple[str, ...], 
 
 
 def test_an_unknown_form_is_a_usage_error() -> None:
-    assert run(str(HOST), "--to", "word").returncode == 2
+    assert convert(str(HOST), "--to", "word").returncode == 2

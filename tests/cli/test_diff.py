@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support.captures import capture, lines
+from support.command import vcpuid
 from vcpuid.cli.output import FORMATS
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
-HOST = str(CAPTURES / "kvm-intel.corei7_skylake_x@6.12.txt.gz")
+SKYLAKE = "kvm-intel.corei7_skylake_x@6.12"
+HOST = str(capture(SKYLAKE))
 QEMU = ("--qemu", "11.1")
 
 
-def run(*args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "vcpuid", *args], input=stdin, capture_output=True, text=True, timeout=60)
-
-
-def told(*args: str, stdin: str | None = None) -> dict[str, dict[str, object]]:
-    answer = json.loads(run("diff", HOST, *args, *QEMU, "--format", "json", stdin=stdin).stdout)
+def told(*args: str, stdin: str = "") -> dict[str, dict[str, object]]:
+    answer = json.loads(vcpuid("diff", HOST, *args, *QEMU, "--format", "json", stdin=stdin).stdout)
     return {difference["what"]: difference for difference in answer["differences"]}
 
 
 @pytest.fixture(scope="module")
 def guest() -> str:
-    return run("guest", "--host", HOST, "--cpu", "Haswell-noTSX", *QEMU, "--no-probe", "--format", "lines").stdout
+    return vcpuid("guest", "--host", HOST, "--cpu", "Haswell-noTSX", *QEMU, "--no-probe", "--format", "lines").stdout
 
 
 def test_a_cpu_on_the_host_differs_line_by_line() -> None:
-    done = run("diff", HOST, "--cpu", "Haswell-noTSX", *QEMU)
+    done = vcpuid("diff", HOST, "--cpu", "Haswell-noTSX", *QEMU)
     assert done.returncode == 1
     assert "features differ" in done.stdout
     found = told("--cpu", "Haswell-noTSX")
@@ -44,7 +39,7 @@ def test_a_cpu_on_the_host_differs_line_by_line() -> None:
 
 def test_an_observed_guest_is_read_from_its_snapshot_and_its_cpu_guessed(guest: str) -> None:
     assert told("-", stdin=guest) == told("--cpu", "Haswell-v2")
-    done = run("diff", HOST, "-", *QEMU, stdin=guest)
+    done = vcpuid("diff", HOST, "-", *QEMU, stdin=guest)
     assert "-cpu Haswell-v2 (guessed)" in done.stdout
 
 
@@ -61,13 +56,13 @@ def test_flags_are_those_of_cpuinfo() -> None:
 
 def test_of_flags_none_is_ignored() -> None:
     flags, features = (
-        json.loads(run("diff", HOST, "--cpu", "host", *QEMU, *more, "--format", "json").stdout)["ignored"] for more in (("--flags",), ())
+        json.loads(vcpuid("diff", HOST, "--cpu", "host", *QEMU, *more, "--format", "json").stdout)["ignored"] for more in (("--flags",), ())
     )
     assert (flags, features) == ([], ["cpu"])
 
 
 def test_a_host_does_not_differ_from_itself() -> None:
-    done = run("diff", HOST, HOST, "--cpu", "host", *QEMU, "--by", "register")
+    done = vcpuid("diff", HOST, HOST, "--cpu", "host", *QEMU, "--by", "register")
     assert done.returncode == 0
     assert "The registers are the same." in done.stdout
 
@@ -75,7 +70,7 @@ def test_a_host_does_not_differ_from_itself() -> None:
 @pytest.mark.parametrize("by", [(), ("--by", "register"), ("--flags",)])
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_prints_and_parses(by: tuple[str, ...], form: str) -> None:
-    done = run("diff", HOST, "--cpu", "Haswell-noTSX", *by, *QEMU, "--format", form)
+    done = vcpuid("diff", HOST, "--cpu", "Haswell-noTSX", *by, *QEMU, "--format", form)
     assert done.returncode == 1, done.stderr
     if form == "json":
         assert json.loads(done.stdout)["cpu"] == "Haswell-noTSX"
@@ -99,7 +94,7 @@ def test_every_format_prints_and_parses(by: tuple[str, ...], form: str) -> None:
     ],
 )
 def test_what_goes_wrong_is_a_line_and_a_status(args: tuple[str, ...], status: int, says: str) -> None:
-    done = run(*args)
+    done = vcpuid(*args)
     assert done.returncode == status
     assert says in done.stderr
     assert not done.stdout
@@ -108,20 +103,20 @@ def test_what_goes_wrong_is_a_line_and_a_status(args: tuple[str, ...], status: i
 
 def test_a_guest_without_raw_lines_is_bad_input(guest: str) -> None:
     only = "".join(line + "\n" for line in guest.splitlines() if line.startswith("TAB"))
-    done = run("diff", HOST, "-", stdin=only)
+    done = vcpuid("diff", HOST, "-", stdin=only)
     assert done.returncode == 3
     assert "RAW" in done.stderr
 
 
 def test_two_dumps_differ_by_field_with_its_meaning() -> None:
-    other = CAPTURES / "kvm-intel.corei7_haswell_4770-rnd00@6.12.txt.gz"
-    done = run("diff", HOST, str(other), "--by", "field", "--format", "json")
+    other = capture("kvm-intel.corei7_haswell_4770-rnd00@6.12")
+    done = vcpuid("diff", HOST, str(other), "--by", "field", "--format", "json")
     rows = json.loads(done.stdout)["differences"]
     assert done.returncode == 1
     avx512f = next(row for row in rows if row["name"] == "avx512f")
     assert [avx512f[key] for key in ("function", "index", "register", "bits")] == ["00000007", "0", "ebx", "16"]
     assert (avx512f["host"], avx512f["guest"]) == ("yes", "no")
-    assert run("diff", HOST, HOST, "--by", "field").returncode == 0
+    assert vcpuid("diff", HOST, HOST, "--by", "field").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -139,9 +134,9 @@ def test_fields_are_of_the_table_that_decode_takes_and_it_is_said_which(kind: st
     file = tmp_path / "table.txt"
     flags = "" if kind == "RAW" else "f0 "
     file.write_text(f"{kind} 00000000.0 {flags}00000001 756e6547 6c65746e 49656e69\n", encoding="utf-8")
-    alone = run("decode", str(file)).stdout.splitlines()
+    alone = vcpuid("decode", str(file)).stdout.splitlines()
     for args, side in (((str(file), HOST), "host"), ((HOST, str(file)), "guest")):
-        done = run("diff", *args, "--by", "field")
+        done = vcpuid("diff", *args, "--by", "field")
         assert done.returncode == 1
         told = [line for line in done.stdout.splitlines() if "not a processor's own CPUID" in line]
         assert told == ([f"{side}: {said}, not a processor's own CPUID"] if said else [])
@@ -151,7 +146,7 @@ def test_fields_are_of_the_table_that_decode_takes_and_it_is_said_which(kind: st
 def test_each_side_is_said_to_be_what_it_is(guest: str, tmp_path: Path) -> None:
     file = tmp_path / "guest.txt"
     file.write_text("".join(line + "\n" for line in guest.splitlines() if line.startswith("TAB")), encoding="utf-8")
-    done = run("diff", str(file), str(file), "--by", "field")
+    done = vcpuid("diff", str(file), str(file), "--by", "field")
     assert done.returncode == 0
     said = "the table for KVM_SET_CPUID2, not a processor's own CPUID"
     assert [line for line in done.stdout.splitlines() if line] == [f"host: {said}", f"guest: {said}", "The fields are the same."]
@@ -160,10 +155,9 @@ def test_each_side_is_said_to_be_what_it_is(guest: str, tmp_path: Path) -> None:
 @pytest.fixture
 def neighbour(tmp_path: Path) -> str:
     """Another CPU of the host: its APIC id alone differs."""
-    lines = gzip.decompress(Path(HOST).read_bytes()).decode().splitlines()
     there = tmp_path / "other.txt"
     there.write_text(
-        "\n".join(line.replace("00010800", "02010800", 1) if line.startswith("RAW 00000001.0") else line for line in lines),
+        "\n".join(line.replace("00010800", "02010800", 1) if line.startswith("RAW 00000001.0") else line for line in lines(SKYLAKE)),
         encoding="utf-8",
     )
     return str(there)
@@ -181,7 +175,7 @@ def neighbour(tmp_path: Path) -> str:
     ],
 )
 def test_what_is_ignored_is_left_out_and_counted(neighbour: str, by: tuple[str, ...], ignore: list[str], foot: str) -> None:
-    done = run("diff", HOST, neighbour, "--by", *by, *(word for text in ignore for word in ("--ignore", text)))
+    done = vcpuid("diff", HOST, neighbour, "--by", *by, *(word for text in ignore for word in ("--ignore", text)))
     last = done.stdout.splitlines()[-1]
     assert last.endswith(foot.format(by=by[0])), done.stderr
     assert done.returncode == (1 if "differ" in last else 0)
@@ -190,7 +184,7 @@ def test_what_is_ignored_is_left_out_and_counted(neighbour: str, by: tuple[str, 
 def test_features_are_ignored_by_any_of_their_names() -> None:
     every = told("--cpu", "Haswell-noTSX")
     assert {"avx512f", "avx512cd", "clwb"} <= set(every)
-    done = run("diff", HOST, "--cpu", "Haswell-noTSX", *QEMU, "--ignore", "AVX512F", "--ignore", "7.0.ebx.28", "--format", "json")
+    done = vcpuid("diff", HOST, "--cpu", "Haswell-noTSX", *QEMU, "--ignore", "AVX512F", "--ignore", "7.0.ebx.28", "--format", "json")
     answer = json.loads(done.stdout)
     assert {difference["what"] for difference in answer["differences"]} == set(every) - {"avx512f", "avx512cd"}
     assert (answer["ignored"], answer["left_out"]) == (["AVX512F", "7.0.ebx.28"], 2)
@@ -205,6 +199,6 @@ def test_features_are_ignored_by_any_of_their_names() -> None:
     ],
 )
 def test_what_cannot_be_ignored_is_refused(args: tuple[str, ...], status: int, says: str) -> None:
-    done = run("diff", HOST, HOST, *args)
+    done = vcpuid("diff", HOST, HOST, *args)
     assert (done.returncode, done.stdout) == (status, "")
     assert says in done.stderr

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from support.captures import capture
+from support.command import program, vcpuid
 from vcpuid.cli.output import FORMATS
 from vcpuid.cli.streams import guard
 from vcpuid.sources import read
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
-HOST = str(CAPTURES / "kvm-intel.corei7_skylake_x@6.12.txt.gz")
+HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
 CPU = ("--cpu", "Haswell", "--qemu", "11.1")
 FULL, CLOSED = "No space left on device", "Bad file descriptor"
 ANSWERS = {
@@ -36,11 +37,6 @@ SOME = [("decode", HOST), ("decode", HOST, "--format", "csv"), ("diff", HOST, *C
 
 def name(args: tuple[str, ...]) -> str:
     return " ".join(arg for arg in args if arg != HOST)
-
-
-def run(*args: str, stdout: int = subprocess.PIPE, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "vcpuid", *args]
-    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env={**os.environ, **(env or {})}, timeout=60)
 
 
 def shell(line: str, *args: str) -> subprocess.CompletedProcess[bytes]:
@@ -72,23 +68,37 @@ def full() -> Iterator[int]:
 @pytest.mark.parametrize(("args", "status"), ANSWERS.items(), ids=map(name, ANSWERS))
 def test_a_reader_that_has_gone_changes_no_answer(args: tuple[str, ...], status: int) -> None:
     with nobody() as writer:
-        done = run(*args, stdout=writer)
-    assert (done.returncode, done.stderr) == (status, b"")
+        done = vcpuid(*args, stdout=writer)
+    assert (done.returncode, done.stderr) == (status, "")
 
 
 @pytest.mark.parametrize("args", [args for args in ANSWERS if args[:3] != ("diff", HOST, HOST)], ids=name)
 def test_an_output_that_is_full_is_one_line_and_status_4(args: tuple[str, ...]) -> None:
     with full() as device:
-        done = run(*args, stdout=device)
-    assert (done.returncode, done.stderr.decode()) == (4, f"vcpuid: standard output: cannot be written: {FULL}\n")
+        done = vcpuid(*args, stdout=device)
+    assert (done.returncode, done.stderr) == (4, f"vcpuid: standard output: cannot be written: {FULL}\n")
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("args", SOME, ids=name)
+def test_the_interpreter_has_nothing_to_add_when_it_ends(args: tuple[str, ...]) -> None:
+    """It flushes its streams once more, and turns what goes wrong there into a status of its own."""
+    with nobody() as writer:
+        gone = program(*args, stdout=writer)
+    assert (gone.returncode, gone.stderr) == (vcpuid(*args).returncode, "")
+    with full() as device:
+        done = program(*args, stdout=device)
+    assert (done.returncode, done.stderr) == (4, f"vcpuid: standard output: cannot be written: {FULL}\n")
+
+
+@pytest.mark.process
 @pytest.mark.parametrize("args", SOME, ids=name)
 def test_an_output_that_is_closed_is_one_line_and_status_4(args: tuple[str, ...]) -> None:
     done = shell("vcpuid >&-", *args)
     assert (done.returncode, done.stderr.decode()) == (4, f"vcpuid: standard output: cannot be written: {CLOSED}\n")
 
 
+@pytest.mark.process
 def test_a_reader_that_goes_in_the_middle_of_a_large_answer() -> None:
     done = shell("set -o pipefail; vcpuid | head -n 1", "names", "--all", "--format", "lines")
     assert (done.returncode, done.stderr, done.stdout.count(b"\n")) == (0, b"", 1)
@@ -99,24 +109,33 @@ def test_a_pile_of_dumps_is_not_read_on_for_nobody(tmp_path: Path) -> None:
     (tmp_path / "1").write_text(good, encoding="utf-8")
     (tmp_path / "2").write_text(good, encoding="utf-8")
     (tmp_path / "3").write_text("nonsense", encoding="utf-8")
-    assert run("decode", str(tmp_path), "--each").returncode == 3
+    assert vcpuid("decode", str(tmp_path), "--each").returncode == 3
     with nobody() as writer:
-        done = run("decode", str(tmp_path), "--each", stdout=writer)
-    assert (done.returncode, done.stderr) == (0, b"")
+        done = vcpuid("decode", str(tmp_path), "--each", stdout=writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:strict"])
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_character_that_the_encoding_lacks_has_its_like(encoding: str, form: str) -> None:
-    utf8 = run("decode", HOST, "--format", form, env={"PYTHONIOENCODING": "utf-8"})
-    done = run("decode", HOST, "--format", form, env={"PYTHONIOENCODING": encoding})
-    assert (done.returncode, done.stderr) == (0, b"")
-    text, like = utf8.stdout.decode(), done.stdout.decode(encoding.partition(":")[0])
-    assert len(like) == len(text)
-    assert "?" not in like
+    text = vcpuid("decode", HOST, "--format", form).stdout
+    done = vcpuid("decode", HOST, "--format", form, encoding=encoding)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout) == len(text)
+    assert "?" not in done.stdout
     if form != "table":  # whose columns rich separates otherwise
-        assert all(one == other or not one.isascii() for one, other in zip(text, like, strict=True))
-    assert (b"+ package -" in done.stdout) == (form == "table")
+        assert all(one == other or not one.isascii() for one, other in zip(text, done.stdout, strict=True))
+    assert ("+ package -" in done.stdout) == (form == "table")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:strict"])
+def test_the_encoding_is_what_python_was_told(encoding: str) -> None:
+    codec = encoding.partition(":")[0]
+    done = program("decode", HOST, env={"PYTHONIOENCODING": encoding}, encoding=codec)
+    assert (done.returncode, done.stdout, done.stderr) == vcpuid("decode", HOST, encoding=encoding)
+    utf8 = program("decode", HOST, env={"PYTHONIOENCODING": "utf-8"})
+    assert (utf8.returncode, utf8.stdout, utf8.stderr) == vcpuid("decode", HOST)
 
 
 @pytest.mark.parametrize(
@@ -145,28 +164,28 @@ def test_likes(text: str, encoding: str, written: bytes) -> None:
 @pytest.mark.parametrize("verb", [("convert", HOST, "--to", "json"), ("collect", "--script")], ids=" ".join)
 def test_a_file_that_cannot_be_written_is_one_line_and_status_4(verb: tuple[str, ...], path: str, why: str, tmp_path: Path) -> None:
     file = path.format(tmp_path)
-    done = run(*verb, "--output", file)
-    assert (done.returncode, done.stdout) == (4, b"")
-    assert done.stderr.decode() == f"vcpuid: {file}: cannot be written: {why}\n"
+    done = vcpuid(*verb, "--output", file)
+    assert done == (4, "", f"vcpuid: {file}: cannot be written: {why}\n")
 
 
+@pytest.mark.process
 def test_a_file_is_written_where_standard_output_is_of_no_use(tmp_path: Path) -> None:
     file = tmp_path / "host.json"
     done = shell("vcpuid >&-", "convert", HOST, "--to", "json", "--output", str(file))
     assert (done.returncode, done.stderr) == (0, b"")
     assert read(file) == read(HOST)
     with nobody() as writer:
-        command = [sys.executable, "-m", "vcpuid", "convert", HOST, "--to", "json", "--output", f"/dev/fd/{writer}"]
-        done = subprocess.run(command, capture_output=True, pass_fds=[writer], timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        gone = program("convert", HOST, "--to", "json", "--output", f"/dev/fd/{writer}", pass_fds=[writer])
+    assert (gone.returncode, gone.stdout, gone.stderr) == (0, "", "")
 
 
 def test_nothing_is_written_where_nothing_can_be_read(tmp_path: Path) -> None:
     file = tmp_path / "host.json"
-    assert run("convert", "/missing", "--to", "json", "--output", str(file)).returncode == 3
+    assert vcpuid("convert", "/missing", "--to", "json", "--output", str(file)).returncode == 3
     assert not file.exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("stderr", ["/dev/full", "&-"])
 @pytest.mark.parametrize(
     ("args", "status"),
@@ -175,4 +194,4 @@ def test_nothing_is_written_where_nothing_can_be_read(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_told_changes_no_status_and_goes_nowhere_else(args: tuple[str, ...], status: int, stderr: str) -> None:
     done = shell(f"vcpuid 2>{stderr}", *args)
-    assert (done.returncode, done.stdout) == (status, run(*args).stdout)
+    assert (done.returncode, done.stdout.decode()) == (status, vcpuid(*args).stdout)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from support.command import vcpuid
 from vcpuid.cli.setup import read_host
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.formats.writing import write
@@ -36,7 +36,7 @@ def test_the_first_of_several_cpus_is_said_to_be_it(tmp_path: Path, capsys: pyte
 def test_an_excerpt_is_said_to_be_one(tmp_path: Path) -> None:
     source = dump(tmp_path / "dump.txt", [Snapshot(raw=CpuidTable(RAW[1:]))], "cpuid")
     assert read_dump(source).remarks() == (EXCERPT,)
-    done = subprocess.run([sys.executable, "-m", "vcpuid", "kvm", "supported", source], capture_output=True, text=True, timeout=60)
+    done = vcpuid("kvm", "supported", source)
     assert (done.returncode, done.stderr) == (0, f"vcpuid: {source}: {EXCERPT}\n")
 
 
@@ -52,8 +52,7 @@ def test_notes_in_a_file_of_ones_own_are_the_collectors(tmp_path: Path) -> None:
 
 def test_what_is_written_of_all_cpus_is_remarked_on_once(tmp_path: Path) -> None:
     def convert(source: str, form: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "vcpuid", "convert", source, "--to", form]
-        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
+        done = vcpuid("convert", source, "--to", form)
         return done.returncode, done.stderr
 
     part = Snapshot(raw=CpuidTable(RAW[1:]))

@@ -5,30 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support.captures import capture
+from support.command import vcpuid
 from vcpuid.cli.output import FORMATS
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
-SKYLAKE = str(CAPTURES / "kvm-intel.corei7_skylake_x@6.12.txt.gz")
-IVY = str(CAPTURES / "kvm-intel.corei7_ivy_bridge_3770k@6.12.txt.gz")
+SKYLAKE = str(capture("kvm-intel.corei7_skylake_x@6.12"))
+IVY = str(capture("kvm-intel.corei7_ivy_bridge_3770k@6.12"))
 RECOMMENDED = (
     "hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-synic,hv-stimer,hv-frequencies,hv-tlbflush,hv-ipi,hv-stimer-direct,"
     "hv-xmm-input,hv-tlbflush-ext"
 )
 
 
-def run(*args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-X", "utf8", "-m", "vcpuid", *args]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60, stdin=subprocess.DEVNULL)
-
-
 def rows(*args: str) -> list[dict[str, str]]:
-    done = run(*args, "--format", "jsonl")
+    done = vcpuid(*args, "--format", "jsonl")
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -36,7 +30,7 @@ def rows(*args: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("verb", [("worth", SKYLAKE), ("hyperv", "--fields", SKYLAKE), ("hyperv", "--host", SKYLAKE)])
 def test_every_format_prints_and_parses(verb: tuple[str, ...], form: str) -> None:
-    done = run(*verb, "--format", form)
+    done = vcpuid(*verb, "--format", form)
     assert done.returncode in (0, 1), done.stderr
     assert done.returncode == (verb[0] == "hyperv")
     if form == "json":
@@ -81,7 +75,7 @@ def test_hwcaps_are_those_of_the_tunable() -> None:
     )
     assert plain["memchr"] == "evex"
     assert masked["memchr"] == "sse2"
-    done = run("worth", SKYLAKE, "--hwcaps", "AVX2")
+    done = vcpuid("worth", SKYLAKE, "--hwcaps", "AVX2")
     assert done.returncode == 3
     assert "hwcaps" in done.stderr
 
@@ -92,25 +86,25 @@ def test_a_vendor_that_glibc_does_not_know_cannot_start_debian() -> None:
 
 
 def test_hyperv_ends_with_0_where_windows_has_all_that_is_recommended() -> None:
-    done = run("hyperv", "--cpu", f"host,{RECOMMENDED}", "--host", SKYLAKE, "--qemu", "10.0")
+    done = vcpuid("hyperv", "--cpu", f"host,{RECOMMENDED}", "--host", SKYLAKE, "--qemu", "10.0")
     assert done.returncode == 0, done.stderr
     assert "All that is recommended" in done.stdout
-    lacking = run("hyperv", "--cpu", "host,hv-relaxed", "--host", SKYLAKE, "--qemu", "10.0")
+    lacking = vcpuid("hyperv", "--cpu", "host,hv-relaxed", "--host", SKYLAKE, "--qemu", "10.0")
     assert lacking.returncode == 1
     assert "Missing" in lacking.stdout
     assert RECOMMENDED.partition(",")[2] in lacking.stdout
 
 
 def test_what_hyperv_asks_to_be_added_is_what_qemu_accepts() -> None:
-    told = json.loads(run("hyperv", "--cpu", "host", "--host", SKYLAKE, "--qemu", "10.0", "--format", "json").stdout)
+    told = json.loads(vcpuid("hyperv", "--cpu", "host", "--host", SKYLAKE, "--qemu", "10.0", "--format", "json").stdout)
     assert not told["present"]
-    again = run("hyperv", "--cpu", ",".join(("host", *told["missing"])), "--host", SKYLAKE, "--qemu", "10.0")
+    again = vcpuid("hyperv", "--cpu", ",".join(("host", *told["missing"])), "--host", SKYLAKE, "--qemu", "10.0")
     assert again.returncode == 0, again.stderr
 
 
 def test_the_documentation_shows_what_is_printed() -> None:
     page = (Path(__file__).parents[2] / "docs" / "worth.md").read_text(encoding="utf-8")
     shown = [line for line in page.split("```")[1].splitlines() if line.startswith(("level", "glibc", "crypto", "clock"))]
-    printed = run("worth", "--cpu", "IvyBridge", "--host", SKYLAKE, "--qemu", "10.0", "--glibc", "2.41").stdout.splitlines()
+    printed = vcpuid("worth", "--cpu", "IvyBridge", "--host", SKYLAKE, "--qemu", "10.0", "--glibc", "2.41").stdout.splitlines()
     assert len(shown) >= 7
     assert {" ".join(line.split()) for line in shown} <= {" ".join(line.split()) for line in printed}

@@ -8,54 +8,33 @@ deprecated, unavailable-features), `expansions` query-cpu-model-expansion of typ
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable, Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.qemu_captures import qemu_host, qemu_origin, qemu_rows
 from vcpuid.cpuid import Snapshot
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu import models, realize
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.expansion import expansion
 from vcpuid.reasons import Decision
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "qemu"
 AVX512_XCR0 = 0xE7
 """The machine's own XSAVE components, which QEMU asked KVM for where the host file has no leaf 0xD."""
 
 
-@cache
-def hosts() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = json.loads(gzip.decompress((CAPTURES / "hosts.json.gz").read_bytes()))
-    return found
-
-
-@cache
 def host(name: str) -> tuple[Snapshot, int | None]:
-    found = parse_snapshot(hosts()[name], name)
+    found = qemu_host(name)
     assert found.supported is not None
     return found, None if found.supported.get(0xD) else AVX512_XCR0
 
 
-def origin(row: dict[str, Any]) -> dict[str, str | None]:
-    return {"kernel": row["host"].partition("@")[2], "qemu": row["qemu"], "vendor": host(row["host"])[0].vendor}
+ROWS = [pytest.param(row, id=f"{row['qemu']} {row['machine']} {row['host']}") for row in qemu_rows("qmp")]
 
 
-def rows() -> list[Any]:
-    with gzip.open(CAPTURES / "qmp.jsonl.gz", "rt", encoding="utf-8") as lines:
-        found = [json.loads(line) for line in lines]
-    return [pytest.param(row, id=f"{row['qemu']} {row['machine']} {row['host']}") for row in found]
-
-
-ROWS = rows()
-
-
-@pytest.mark.conformance("QEMU models", origin)
+@pytest.mark.conformance("QEMU models", qemu_origin)
 @pytest.mark.parametrize("row", ROWS)
 def test_models_are_those_that_qemu_lists(row: dict[str, Any]) -> None:
     snapshot, xcr0 = host(row["host"])
@@ -64,7 +43,7 @@ def test_models_are_those_that_qemu_lists(row: dict[str, Any]) -> None:
     assert sorted(listed) == sorted(row["definitions"])
 
 
-@pytest.mark.conformance("QEMU expansions", origin)
+@pytest.mark.conformance("QEMU expansions", qemu_origin)
 @pytest.mark.parametrize("row", ROWS)
 def test_models_expand_as_in_qemu(row: dict[str, Any]) -> None:
     snapshot, xcr0 = host(row["host"])
@@ -74,7 +53,7 @@ def test_models_expand_as_in_qemu(row: dict[str, Any]) -> None:
         assert {name: value for name, value in ours.items() if not isinstance(value, bool)} == theirs["other"], cpu
 
 
-@pytest.mark.conformance("QEMU realized", origin)
+@pytest.mark.conformance("QEMU realized", qemu_origin)
 @pytest.mark.parametrize("row", ROWS)
 def test_realized_features_are_those_of_the_cpu_object(row: dict[str, Any], fired: Callable[[str, Iterable[Decision]], None]) -> None:
     snapshot, xcr0 = host(row["host"])

@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-TOOLS = Path(__file__).parents[2] / "tools"
+from support.tools import load_tool
+
 HEADER = """
 /* Intel-defined CPU features, CPUID level 0x00000001.ecx, word 1 */
 XEN_CPUFEATURE(SSE3,          1*32+ 0) /*A  Streaming SIMD Extensions-3 */
@@ -24,12 +25,8 @@ XEN_CPUFEATURE(ITS_NO,       16*32+62) /*!A No Indirect Target Selection */
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    monkeypatch.delitem(sys.modules, "aliases", raising=False)
-    import aliases
-
-    return aliases  # type: ignore[no-any-return]  # a module
+def tool() -> ModuleType:
+    return load_tool("aliases")
 
 
 def test_xens_words_are_registers_and_msrs(tool: ModuleType) -> None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-TOOLS = Path(__file__).parents[2] / "tools"
+from support.tools import load_tool
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    monkeypatch.delitem(sys.modules, "features", raising=False)
-    import features
-
-    return features  # type: ignore[no-any-return]  # a module
+def tool() -> ModuleType:
+    return load_tool("features")
 
 
 def test_a_vmx_feature_is_where_an_msr_allows_it(tool: ModuleType) -> None:

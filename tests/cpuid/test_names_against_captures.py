@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 
+from support.captures import MACHINES, host
+from support.qemu_captures import qemu_rows
 from vcpuid.cpuid.names import find, find_all
 from vcpuid.cpuid.words import CpuidWord
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.releases import QEMUS, linux
 
-CAPTURES = Path(__file__).parents[1] / "captures"
 LINES = {"flags": "X86_FEATURE_", "bugs": "X86_BUG_", "vmx_flags": "VMX_FEATURE_"}
 
 FORCED = {"3dnowprefetch", "cpb", "vnmi"}
 """Flags that these kernels show though the bit of that name is clear (init_amd, init_amd_zen1, init_vmx_capabilities)."""
 
 
-def machines() -> list[Path]:
-    return sorted((CAPTURES / "kvm").glob("*.txt.gz"))
-
-
-@pytest.mark.parametrize("path", machines(), ids=lambda path: path.name.removesuffix(".txt.gz"))
-def test_every_flag_that_linux_shows(path: Path) -> None:
-    snapshot = parse_snapshot(gzip.decompress(path.read_bytes()).decode().splitlines(), path.name)
+@pytest.mark.parametrize("name", MACHINES)
+def test_every_flag_that_linux_shows(name: str) -> None:
+    snapshot = host(name)
     assert snapshot.kernel is not None
     release = linux(snapshot.kernel).tables
     for line, prefix in LINES.items():
@@ -48,10 +41,9 @@ def test_every_flag_that_linux_shows(path: Path) -> None:
 @cache
 def warnings() -> dict[str, list[tuple[str, str, int]]]:
     found: dict[str, dict[tuple[str, str, int], None]] = {release: {} for release in QEMUS}
-    with gzip.open(CAPTURES / "qemu" / "sets.jsonl.gz", "rt", encoding="utf-8") as rows:
-        for row in map(json.loads, rows):
-            for text, name, bit in _features(row["stderr"]):
-                found[row["qemu"]][text, name, bit] = None
+    for row in qemu_rows("sets"):
+        for text, name, bit in _features(row["stderr"]):
+            found[row["qemu"]][text, name, bit] = None
     return {release: list(texts) for release, texts in found.items()}
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.captures import MACHINES, host
 from vcpuid.cpuid import CpuidTable, Registers
 from vcpuid.cpuid.walk import Cpuid, walk
-from vcpuid.sources import read
 
-CAPTURES = sorted((Path(__file__).parents[1] / "captures" / "kvm").glob("*.txt.gz"))
 BASES = {0, 0x20000000, 0x40000000, 0x80000000, 0x80860000, 0xC0000000}
 
 Answers = dict[tuple[int, int], Registers]
@@ -144,11 +142,10 @@ def test_the_walk_asks_and_reports(random: object, mask: int) -> None:
     assert is_what_it_answers(walk(noise), noise)
 
 
-@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.name)
-def test_the_walk_misses_nothing_that_a_capture_has(path: Path) -> None:
+@pytest.mark.parametrize("name", MACHINES)
+def test_the_walk_misses_nothing_that_a_capture_has(name: str) -> None:
     """The captures asked for six sub-leaves of every leaf (twenty of 0xD), told or not: those that hold something are found."""
-    host = read(path)
-    answers = {entry[:2]: entry.registers for entry in host.raw}
+    answers = {entry[:2]: entry.registers for entry in host(name).raw}
     missed = {key for key, registers in answers.items() if any(registers)} - {entry[:2] for entry in walk(processor(answers))}
     assert not [key for key in missed if not is_told_to_be_none(key, answers)]
 

@@ -7,12 +7,10 @@ of InstLatx64 are read in place where VCPUID_PEERS names the folder that holds t
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
 import subprocess
-import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -21,12 +19,12 @@ from pathlib import Path
 import pytest
 
 import vcpuid
+from support.peers import INSTLATX64, members
 from vcpuid import data, decode
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.decode.descriptors import descriptors
 from vcpuid.formats import parse as parse_dump
 
-DUMPS = Path(os.environ.get("VCPUID_PEERS", "peers-not-given")) / "instlatx64-cpuid.tar.xz"
 LABELS = Path(__file__).parent / "cpuid-labels.json"
 VERSION = "20230120"
 
@@ -271,9 +269,7 @@ def verdict(tally: Tally) -> None:
 
 @cache
 def real() -> dict[str, CpuidTable]:
-    with tarfile.open(DUMPS) as tar:
-        files = {Path(info.name).name: tar.extractfile(info) for info in tar if info.isfile()}
-        return {name: parse_dump(file.read().decode("utf-8", "replace"), name)[0].raw for name, file in files.items() if file is not None}
+    return {name: parse_dump(text, name)[0].raw for name, text in members(INSTLATX64).items()}
 
 
 VENDORS = {"GenuineIntel": 0xC06F2, "AuthenticAMD": 0xA70F52, "HygonGenuine": 0x900F02, "CentaurHauls": 0x6FA, "GenuineTMx86": 0x543}
@@ -335,7 +331,7 @@ def test_labels_name_fields_that_there_are() -> None:
     assert not named - there
 
 
-@pytest.mark.skipif(not DUMPS.is_file(), reason="needs InstLatx64's dumps in VCPUID_PEERS")
+@pytest.mark.skipif(not INSTLATX64.is_file(), reason="needs InstLatx64's dumps in VCPUID_PEERS")
 def test_real_processors(record_property: pytest.RecordProperty) -> None:
     tally, held = Tally(), 0
     for name, table in real().items():

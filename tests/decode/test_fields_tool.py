@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from support.tools import TOOLS, load_tool
 from vcpuid import data
 
-TOOLS = Path(__file__).parents[2] / "tools"
 FREE = "# SPDX-License-Identifier: CC0-1.0\n# Generator: x86-cpuid-db v9\n"
 ROWS = """
 # Leaf 4H
@@ -24,12 +23,8 @@ ROWS = """
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(TOOLS))
-    monkeypatch.delitem(sys.modules, "fields", raising=False)
-    import fields
-
-    return fields  # type: ignore[no-any-return]  # a module
+def tool() -> ModuleType:
+    return load_tool("fields")
 
 
 def test_rows_titles_and_generator_are_read(tool: ModuleType, tmp_path: Path) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
-from vcpuid import decode, sources
+from support.captures import MACHINES, host
+from vcpuid import decode
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.decode.descriptors import Descriptor, describe
-
-CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
 
 INTEL = Entry(0, 0, 0, 0x20, 0x756E6547, 0x6C65746E, 0x49656E69)
 AMD = Entry(0, 0, 0, 0x10, 0x68747541, 0x444D4163, 0x69746E65)
@@ -351,12 +349,9 @@ def test_the_xsave_area_in_both_forms() -> None:
     assert any("XTILEDATA (64-byte aligned, XFD)" in line for line in decode.draw_xsave(area))
 
 
-CPUS = sorted(CAPTURES.glob("*.txt.gz"))
-
-
-@pytest.mark.parametrize("path", CPUS[::5], ids=lambda path: path.name.removesuffix(".txt.gz"))
-def test_components_fill_the_area_that_leaf_0xd_tells(path: Path) -> None:
-    area = decode.xsave(sources.read(path).raw)
+@pytest.mark.parametrize("name", MACHINES[::5])
+def test_components_fill_the_area_that_leaf_0xd_tells(name: str) -> None:
+    area = decode.xsave(host(name).raw)
     ends = [component.offset + component.size for component in area.components if component.offset is not None]
     assert max(ends, default=0) == area.size
 

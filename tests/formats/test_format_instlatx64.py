@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import shutil
 import subprocess
-import tarfile
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
 import pytest
 
+from support.peers import INSTLATX64, members
 from vcpuid.errors import InputError
 from vcpuid.formats import parse
 from vcpuid.formats.writing import write
 
-ARCHIVE = Path(os.environ["VCPUID_PEERS"]) / "instlatx64-cpuid.tar.xz"
 FORMATS = Path(__file__).parents[2] / "docs" / "formats.md"
 HEX = "([0-9A-Fa-f]{8})"
 LINE = re.compile(rf"CPUID {HEX}\W+{HEX}\W{HEX}\W{HEX}\W{HEX}")
 
 
-@cache
-def dumps() -> dict[str, str]:
-    if not ARCHIVE.exists():
-        return {}
-    with tarfile.open(ARCHIVE) as archive:
-        return {member.name: archive.extractfile(member).read().decode() for member in archive if member.isfile()}  # type: ignore[union-attr]
-
-
-NAMES = sorted(dumps())
+NAMES = sorted(members(INSTLATX64))
 needs_the_collection = pytest.mark.skipif(not NAMES, reason="the InstLatx64 collection is not there")
 
 
@@ -47,20 +36,20 @@ def count(text: str) -> Counter[tuple[int, ...]]:
 
 
 def origin(name: str) -> dict[str, str | None]:
-    return {"kernel": None, "qemu": None, "vendor": parse(dumps()[name], name)[0].vendor}
+    return {"kernel": None, "qemu": None, "vendor": parse(members(INSTLATX64)[name], name)[0].vendor}
 
 
 @needs_the_collection
 def test_the_collection_is_whole() -> None:
     assert len(NAMES) == 449
-    cpus = sum(len(re.findall(r"^CPUID 00000000\W", text, re.MULTILINE)) for text in dumps().values())
+    cpus = sum(len(re.findall(r"^CPUID 00000000\W", text, re.MULTILINE)) for text in members(INSTLATX64).values())
     assert f"The {len(NAMES)} dumps of the InstLatx64 collection ({cpus:,} CPUs)" in FORMATS.read_text(encoding="utf-8")
 
 
 @pytest.mark.conformance("InstLatx64 dumps", origin)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_dump_is_read_leaf_by_leaf(name: str) -> None:
-    text = dumps()[name]
+    text = members(INSTLATX64)[name]
     wanted = count(text)
     cpus = parse(text, name)
     assert len(cpus) == len(re.findall(r"^CPUID 00000000\W", text, re.MULTILINE))
@@ -77,7 +66,7 @@ def test_every_dump_is_read_leaf_by_leaf(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES[::25])
 @pytest.mark.parametrize("form", ["instlatx64", "cpuid", "tycho"])
 def test_a_dump_comes_back_from_every_form(name: str, form: str) -> None:
-    cpus = parse(dumps()[name], name)
+    cpus = parse(members(INSTLATX64)[name], name)
     again = parse("".join(line + "\n" for line in write(cpus, form)), "again")
     assert [cpu.raw for cpu in again] == [cpu.raw for cpu in cpus]
 
@@ -85,7 +74,7 @@ def test_a_dump_comes_back_from_every_form(name: str, form: str) -> None:
 @pytest.mark.skipif(shutil.which("cpuid") is None, reason="Todd Allen's cpuid is not installed")
 @pytest.mark.parametrize("name", NAMES[::25])
 def test_cpuid_itself_reads_what_we_write_of_a_dump(name: str, tmp_path: Path) -> None:
-    text = "".join(line + "\n" for line in write(parse(dumps()[name], name), "cpuid"))
+    text = "".join(line + "\n" for line in write(parse(members(INSTLATX64)[name], name), "cpuid"))
     file = tmp_path / "dump.txt"
     file.write_text(text, encoding="utf-8")
     assert subprocess.run(["cpuid", "-r", "-f", str(file)], capture_output=True, text=True, check=True).stdout == text

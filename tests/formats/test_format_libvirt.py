@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tarfile
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
 import pytest
 
+from support.peers import LIBVIRT, members
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, Snapshot
 from vcpuid.cpuid.names import all_features, by_bit
 from vcpuid.cpuid.words import REGISTERS
@@ -18,18 +16,12 @@ from vcpuid.errors import InputError
 from vcpuid.formats import documents, parse
 from vcpuid.formats.writing import losses, write
 
-ARCHIVE = Path(os.environ["VCPUID_PEERS"]) / "libvirt-cputestdata.tar.gz"
 NO_CPU = ("x86_64-host+host-passthrough.xml", "x86_64-host-model.xml", "x86_64-host-passthrough.xml")
 """Files of libvirt's that ask for the host's CPU and name neither a model nor a feature."""
 
 
-@cache
 def files() -> dict[str, str]:
-    if not ARCHIVE.exists():
-        return {}
-    with tarfile.open(ARCHIVE) as archive:
-        members = [member for member in archive if member.isfile() and not member.name.endswith(".sig")]
-        return {Path(member.name).name: archive.extractfile(member).read().decode() for member in members}  # type: ignore[union-attr]
+    return {name: text for name, text in members(LIBVIRT).items() if not name.endswith(".sig")}
 
 
 OTHER_ARCHITECTURE = "x86_64-host-incomp-arch.xml"

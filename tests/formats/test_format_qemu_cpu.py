@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from functools import cache
-from pathlib import Path
-
 import pytest
 
+from support.qemu_captures import host_lines, qemu_host
 from vcpuid import qemu
 from vcpuid.cpuid import CpuidTable, Snapshot
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.formats.writing import losses, write
 
 CACHES = {2, 4, 0x80000005, 0x80000006, 0x8000001D}
@@ -22,20 +17,14 @@ NAME = {0x80000002, 0x80000003, 0x80000004}
 """Leaves with the CPU's name; one with a comma cannot be written, since QEMU cuts the argument at every comma."""
 
 
-@cache
-def hosts() -> dict[str, list[str]]:
-    file = Path(__file__).parents[1] / "captures" / "qemu" / "hosts.json.gz"
-    return json.loads(gzip.decompress(file.read_bytes()))  # type: ignore[no-any-return]
-
-
 def table(cpu: str, host: Snapshot) -> CpuidTable:
     return qemu.guest_tables(cpu, host=host, qemu="11.1", machine="q35").tables[0]
 
 
 @pytest.mark.parametrize("model", ["host", "max", "Haswell", "Skylake-Server", "EPYC", "EPYC-Milan", "qemu64", "Opteron_G1"])
-@pytest.mark.parametrize("name", sorted(hosts())[::12])
+@pytest.mark.parametrize("name", sorted(host_lines())[::12])
 def test_the_argument_makes_the_same_table(name: str, model: str) -> None:
-    host = parse_snapshot(hosts()[name], name)
+    host = qemu_host(name)
     wanted = table(model, host)
     (argument,) = write([Snapshot(table=wanted)], "qemu")
     made = table(argument, host)

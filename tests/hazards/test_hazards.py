@@ -5,27 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcpuid import Stack, hazards, read, resolve
+from support.captures import host, stack
+from vcpuid import Stack, hazards, resolve
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.hazards import RULES, Hazard, Severity
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
 INTEL, AMD, ICELAKE = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3", "kvm-intel.sapphire_rapids-xfd@6.12"
-
-
-@cache
-def host(name: str) -> Snapshot:
-    return read(CAPTURES / f"{name}.txt.gz")
-
-
-def stack(name: str, **given: str) -> Stack:
-    return Stack(kernel=name.partition("@")[2], **given)
 
 
 def of_cpu(cpu: str, name: str = INTEL, **given: str) -> tuple[Hazard, ...]:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vcpuid import Stack, hazards, read, resolve
-from vcpuid.cpuid import Snapshot
-from vcpuid.formats.lines import parse_snapshot
+from support.captures import MACHINES, host, stack
+from support.qemu_captures import qemu_host, qemu_rows
+from vcpuid import hazards, resolve
 from vcpuid.hazards import Severity
-
-CAPTURES = Path(__file__).parents[1] / "captures"
-MACHINES = sorted((CAPTURES / "kvm").glob("*.txt.gz"))
 
 # Machines whose CPUID had features switched off at random, AVX or XSAVE among them: what needs these raises #UD there for real.
 WITHOUT_AVX_OR_XSAVE = ("max-rnd08", "max-rnd15", "max-rnd17")
@@ -34,27 +27,19 @@ def real(machine: str, rule: str) -> bool:
     return rule == "xsave.impossible" and HALF_OF_AMX[0] in machine and machine.endswith(HALF_OF_AMX[1])
 
 
-@pytest.mark.parametrize("file", MACHINES, ids=[file.name.removesuffix(".txt.gz") for file in MACHINES])
-def test_what_kvm_supports_breaks_no_guest(file: Path) -> None:
-    machine = file.name.removesuffix(".txt.gz")
-    host = read(file)
-    assert host.supported is not None
-    found = hazards.of_table(host.supported, host, Stack(kernel=machine.partition("@")[2]))
+@pytest.mark.parametrize("machine", MACHINES)
+def test_what_kvm_supports_breaks_no_guest(machine: str) -> None:
+    supported = host(machine).supported
+    assert supported is not None
+    found = hazards.of_table(supported, host(machine), stack(machine))
     breaks = {hazard.rule.id for hazard in found if hazard.rule.severity is Severity.BREAKS}
     assert {rule for rule in breaks if not real(machine, rule)} == set()
 
 
-@cache
-def qemu_hosts() -> dict[str, Snapshot]:
-    lines: dict[str, list[str]] = json.loads(gzip.decompress((CAPTURES / "qemu" / "hosts.json.gz").read_bytes()))
-    return {name: parse_snapshot(text, name) for name, text in lines.items()}
-
-
 def clean_runs() -> list[dict[str, Any]]:
     """Runs of real QEMUs that started and had nothing to say of features."""
-    rows = [json.loads(line) for line in gzip.decompress((CAPTURES / "qemu" / "sets.jsonl.gz").read_bytes()).splitlines()]
     complaints = ("support requested feature", "depends on other features", "conflicts with")
-    return [row for row in rows if row["vcpus"] and not any(text in line for line in row["stderr"] for text in complaints)]
+    return [row for row in qemu_rows("sets") if row["vcpus"] and not any(text in line for line in row["stderr"] for text in complaints)]
 
 
 def test_clean_tables_of_real_qemus_break_no_guest() -> None:
@@ -62,9 +47,8 @@ def test_clean_tables_of_real_qemus_break_no_guest() -> None:
     assert len(rows) > 200
     alarms = []
     for row in rows:
-        kernel = row["host"].partition("@")[2]
-        stack = Stack(kernel=kernel, qemu=row["qemu"], machine=row["machine"], smp=row["smp"])
-        path = resolve(row["cpu"], host=qemu_hosts()[row["host"]], stack=stack)
+        asked = stack(row["host"], qemu=row["qemu"], machine=row["machine"], smp=row["smp"])
+        path = resolve(row["cpu"], host=qemu_host(row["host"]), stack=asked)
         for hazard in hazards.of_path(path):
             expected = real(row["host"], hazard.rule.id) or any(text in row["cpu"] for text in ASKED)
             if hazard.rule.severity is Severity.BREAKS and not expected:
@@ -74,9 +58,8 @@ def test_clean_tables_of_real_qemus_break_no_guest() -> None:
 
 def test_what_breaks_is_found_where_it_is_on_record() -> None:
     """The exceptions above are no blanket: each of those machines does have the hazard."""
-    for file in MACHINES:
-        machine = file.name.removesuffix(".txt.gz")
-        host = read(file)
-        assert host.supported is not None
-        found = {hazard.rule.id for hazard in hazards.of_table(host.supported, host, Stack(kernel=machine.partition("@")[2]))}
+    for machine in MACHINES:
+        supported = host(machine).supported
+        assert supported is not None
+        found = {hazard.rule.id for hazard in hazards.of_table(supported, host(machine), stack(machine))}
         assert {rule for rule in ("xsave.no-state", "xsave.impossible") if real(machine, rule)} <= found, machine

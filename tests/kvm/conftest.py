@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 
 import pytest
 
+from support import captures
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
-from vcpuid.formats.lines import parse_snapshot
-
-FOLDER = Path(__file__).parents[1] / "captures" / "kvm"
 
 Edit = Callable[..., Snapshot]
-
-
-@cache
-def load(name: str) -> Snapshot:
-    with gzip.open(FOLDER / f"{name}.txt.gz", "rt", encoding="ascii") as lines:
-        return parse_snapshot(lines, name)
 
 
 @pytest.fixture(scope="session")
 def machine() -> Callable[[str], Snapshot]:
     """A captured machine by its file's name, for example kvm-amd.EPYC-Turin-v1@7.3."""
-    return load
+    return captures.host
 
 
 @pytest.fixture(scope="session")

@@ -5,41 +5,20 @@ What a capture does not show and the model must be told: those machines were boo
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterable
 from functools import cache
-from pathlib import Path
 
 import pytest
 
+from support.captures import MACHINES, MITIGATIONS_OFF, host, origin, release
 from vcpuid import kvm
-from vcpuid.cpuid import CpuidTable, Snapshot
-from vcpuid.formats.lines import parse_snapshot
+from vcpuid.cpuid import CpuidTable
 from vcpuid.reasons import Decision, Result, replay
-
-CAPTURES = sorted((Path(__file__).parents[1] / "captures" / "kvm").glob("*.txt.gz"))
-NAMES = [path.name.removesuffix(".txt.gz") for path in CAPTURES]
-PARAMS = {"cmdline": "mitigations=off"}
-
-
-@cache
-def capture(name: str) -> Snapshot:
-    path = CAPTURES[NAMES.index(name)]
-    with gzip.open(path, "rt", encoding="ascii") as lines:
-        return parse_snapshot(lines, name)
 
 
 @cache
 def answer(name: str) -> Result:
-    return kvm.supported(capture(name), release(name), PARAMS)
-
-
-def release(name: str) -> str:
-    return name.rpartition("@")[2]
-
-
-def origin(name: str) -> dict[str, str | None]:
-    return {"kernel": capture(name).kernel, "qemu": None, "vendor": capture(name).vendor}
+    return kvm.supported(host(name), release(name), MITIGATIONS_OFF)
 
 
 def lines(table: CpuidTable | None) -> list[str]:
@@ -48,43 +27,43 @@ def lines(table: CpuidTable | None) -> list[str]:
 
 
 def test_there_are_captures_of_both_modules_and_three_kernels() -> None:
-    assert {(name[4:7], release(name)) for name in NAMES} == {(m, k) for m in ("amd", "int") for k in ("6.1", "6.12", "7.3")}
+    assert {(name[4:7], release(name)) for name in MACHINES} == {(m, k) for m in ("amd", "int") for k in ("6.1", "6.12", "7.3")}
 
 
 @pytest.mark.conformance("KVM supported", origin)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MACHINES)
 def test_supported_is_what_the_kernel_answered(name: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
-    assert lines(answer(name).table) == lines(capture(name).supported)
+    assert lines(answer(name).table) == lines(host(name).supported)
     fired(f"kvm/{name}", answer(name).decisions)
 
 
 @pytest.mark.conformance("KVM emulated", origin)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MACHINES)
 def test_emulated_is_what_the_kernel_answered(name: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
-    result = kvm.emulated(capture(name), release(name), PARAMS)
-    assert lines(result.table) == lines(capture(name).emulated)
+    result = kvm.emulated(host(name), release(name), MITIGATIONS_OFF)
+    assert lines(result.table) == lines(host(name).emulated)
     fired(f"kvm/{name}", result.decisions)
 
 
 @pytest.mark.conformance("KVM Hyper-V", origin)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MACHINES)
 def test_hyperv_is_what_the_kernel_answered(name: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
-    result = kvm.hyperv_supported(capture(name), release(name), PARAMS)
-    assert lines(result.table) == lines(capture(name).hyperv)
+    result = kvm.hyperv_supported(host(name), release(name), MITIGATIONS_OFF)
+    assert lines(result.table) == lines(host(name).hyperv)
     fired(f"kvm/{name}", result.decisions)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MACHINES)
 def test_replaying_the_decisions_over_the_cpu_gives_the_table(name: str) -> None:
-    raw, result = capture(name).raw, answer(name)
+    raw, result = host(name).raw, answer(name)
     replayed = replay(raw.words(), result.decisions)
     words = result.table.words()
     assert {word: value for word, value in replayed.items() if value} == {word: value for word, value in words.items() if value}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MACHINES)
 def test_every_decision_changes_bits_and_has_a_rule_of_that_kernel(name: str) -> None:
-    words = dict(capture(name).raw.words())
+    words = dict(host(name).raw.words())
     for decision in answer(name).decisions:
         before = words.get(decision.word, 0)
         after = before & ~decision.mask | decision.value

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support import captures
 from vcpuid import kvm
 from vcpuid import reasons as decisions
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import KvmError
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.releases import KERNELS
 
-FOLDER = Path(__file__).parents[1] / "captures" / "kvm"
 NAMES = ["kvm-amd.EPYC-Turin-v1@7.3", "kvm-intel.sapphire_rapids-dmr@7.3", "kvm-intel.core2_penryn_t9600@6.1"]
 NO_LIMITS = {(0x14, 0), (0x1D, 0)}
 """Leaves whose EAX tells KVM how many sub-leaves to copy: any bits there and it runs out of room."""
 
 
-@cache
-def machine(name: str) -> Snapshot:
-    with gzip.open(FOLDER / f"{name}.txt.gz", "rt", encoding="ascii") as lines:
-        return parse_snapshot(lines, name)
-
-
 @st.composite
 def hosts(draw: st.DrawFn) -> Snapshot:
-    host = machine(draw(st.sampled_from(NAMES)))
+    host = captures.host(draw(st.sampled_from(NAMES)))
     entries = list(host.raw)
     for _ in range(draw(st.integers(0, 24))):
         position = draw(st.integers(0, len(entries) - 1))
@@ -78,7 +68,7 @@ def test_kvm_offers_no_more_on_a_host_without_nesting(host: Snapshot, kernel: st
 
 
 def test_more_sub_leaves_than_kvm_has_room_for() -> None:
-    host = machine("kvm-intel.sapphire_rapids-xfd@7.3")
+    host = captures.host("kvm-intel.sapphire_rapids-xfd@7.3")
     entries = [entry._replace(eax=0xFFFFFFFF) if entry[:2] == (0x1D, 0) else entry for entry in host.raw]
     with pytest.raises(KvmError, match="E2BIG"):
         kvm.supported(replace(host, raw=CpuidTable(entries)), "7.3")

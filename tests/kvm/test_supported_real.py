@@ -7,24 +7,19 @@ older than any kernel with tables, so ours may offer more, never less, but for t
 from __future__ import annotations
 
 import json
-import os
-import tarfile
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from support.peers import INSTLATX64, LIBVIRT, members
 from vcpuid import kvm
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, Snapshot
 from vcpuid.cpuid.names import find_all
 from vcpuid.errors import InputError
 from vcpuid.formats import parse
 from vcpuid.reasons import replay
-
-PEERS = Path(os.environ.get("VCPUID_PEERS", "peers-not-given"))
-LIBVIRT, INSTLATX = PEERS / "libvirt-cputestdata.tar.gz", PEERS / "instlatx64-cpuid.tar.xz"
 
 QEMUS_OWN = {"hypervisor", "tsc-deadline", "kvm-hint-dedicated"}
 """Features that QEMU adds by itself."""
@@ -38,25 +33,10 @@ SINCE_THEN = {
 """What a newer kernel takes away from those machines, or their dump does not tell."""
 
 
-def members(archive: Path) -> dict[str, str]:
-    with tarfile.open(archive) as tar:
-        files = {Path(info.name).name: tar.extractfile(info) for info in tar if info.isfile()}
-        return {name: file.read().decode("utf-8", "replace") for name, file in files.items() if file is not None}
-
-
-@cache
-def libvirt() -> dict[str, str]:
-    return members(LIBVIRT) if LIBVIRT.is_file() else {}
-
-
-@cache
-def instlatx() -> dict[str, str]:
-    return members(INSTLATX) if INSTLATX.is_file() else {}
-
-
 def machines() -> list[str]:
-    names = [name.removesuffix(".json").removeprefix("x86_64-cpuid-") for name in libvirt() if name.endswith(".json")]
-    return sorted(name for name in names if f"x86_64-cpuid-{name}.xml" in libvirt() and f"x86_64-cpuid-{name}.json" in libvirt())
+    files = members(LIBVIRT)
+    names = [name.removesuffix(".json").removeprefix("x86_64-cpuid-") for name in files if name.endswith(".json")]
+    return sorted(name for name in names if f"x86_64-cpuid-{name}.xml" in files and f"x86_64-cpuid-{name}.json" in files)
 
 
 def snapshot(xml: str) -> Snapshot:
@@ -83,8 +63,8 @@ def reported(text: str) -> Iterator[str]:
 @pytest.mark.skipif(not LIBVIRT.is_file(), reason="needs libvirt's cputestdata in VCPUID_PEERS")
 @pytest.mark.parametrize("name", machines())
 def test_what_a_real_kvm_offered_the_model_offers(name: str) -> None:
-    table = kvm.supported(snapshot(libvirt()[f"x86_64-cpuid-{name}.xml"]), "6.1").table
-    for feature in reported(libvirt()[f"x86_64-cpuid-{name}.json"]):
+    table = kvm.supported(snapshot(members(LIBVIRT)[f"x86_64-cpuid-{name}.xml"]), "6.1").table
+    for feature in reported(members(LIBVIRT)[f"x86_64-cpuid-{name}.json"]):
         try:
             places = [found.place for found in find_all(feature) if isinstance(found.place.word, CpuidWord)]
         except InputError:
@@ -102,11 +82,11 @@ def test_the_documentation_tells_how_many_features_differ() -> None:
     assert f"what KVM offered is what ours offers | all but {len(SINCE_THEN)} named differences |" in page
 
 
-@pytest.mark.skipif(not INSTLATX.is_file(), reason="needs InstLatx64's dumps in VCPUID_PEERS")
+@pytest.mark.skipif(not INSTLATX64.is_file(), reason="needs InstLatx64's dumps in VCPUID_PEERS")
 @pytest.mark.parametrize("kernel", ["6.1", "6.18", "7.3"])
 def test_the_law_holds_for_real_processors(kernel: str) -> None:
-    assert len(instlatx()) > 400
-    for name, text in instlatx().items():
+    assert len(members(INSTLATX64)) > 400
+    for name, text in members(INSTLATX64).items():
         host = parse(text, name)[0]
         result = kvm.supported(host, kernel)
         replayed = replay(host.raw.words(), result.decisions)

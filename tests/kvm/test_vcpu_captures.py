@@ -5,23 +5,20 @@ The files are those that kvm_lookup printed on stock kernels; an in-kernel irqch
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
 import pytest
 
+from support import captures
 from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot
 from vcpuid.errors import KvmError
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.kvm.lookup import lookup, seen
 from vcpuid.kvm.vcpu import get_cpuid, set_again, set_cpuid
 from vcpuid.reasons import Decision, replay
 
-FOLDER = Path(__file__).parents[1] / "captures" / "guest"
-FILES = sorted(path.name.removesuffix(".txt.gz") for path in FOLDER.glob("*.txt.gz"))
+FILES = captures.names("guest")
 STATES = [(cr4, apic) for cr4 in (0, 0x40000, 0x440000) for apic in (True, False)]
 """CR4 and the APIC's enable, in the order in which each case goes through them."""
 
@@ -70,7 +67,7 @@ def _entry(words: list[str]) -> Entry:
 @cache
 def read(name: str) -> Capture:
     kernel, cases = "", []
-    for line in gzip.decompress((FOLDER / f"{name}.txt.gz").read_bytes()).decode().splitlines():
+    for line in captures.lines(name, "guest"):
         kind, *words = line.split()
         if kind == "KERNEL":
             kernel = words[0]
@@ -189,17 +186,10 @@ def test_nothing_is_missing() -> None:
     assert sum(len(leaves) for case in cases for leaves in case.guest.values()) == 73_160
 
 
-HOSTS = sorted(path.name.removesuffix(".txt.gz") for path in (FOLDER.parent / "kvm").glob("*.txt.gz"))
-
-
-def host_of(name: str) -> Snapshot:
-    return parse_snapshot(gzip.decompress((FOLDER.parent / "kvm" / f"{name}.txt.gz").read_bytes()).decode().splitlines(), name)
-
-
-@pytest.mark.conformance("vCPU", lambda name: origin(host_of(name)))
-@pytest.mark.parametrize("name", HOSTS)
+@pytest.mark.conformance("vCPU", captures.origin)
+@pytest.mark.parametrize("name", captures.MACHINES)
 def test_what_a_fresh_vcpu_keeps_of_the_supported_table(name: str) -> None:
-    host = host_of(name)
+    host = captures.host(name)
     assert host.supported is not None
     assert host.kept is not None
     assert host.set_result == 0

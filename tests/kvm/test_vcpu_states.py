@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 
+from support import captures
 from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot
 from vcpuid.errors import KvmError
 from vcpuid.kvm.lookup import lookup, seen
@@ -17,8 +16,7 @@ from vcpuid.kvm.vcpu import set_again, set_cpuid
 from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.reasons import Decision, replay
 
-FOLDER = Path(__file__).parents[1] / "captures" / "vcpu"
-FILES = sorted(path.name.removesuffix(".txt.gz") for path in FOLDER.glob("*.txt.gz"))
+FILES = captures.names("vcpu")
 HLT, QUIRKS, MISC_ENABLE, INVTSC_CONTROL = "143", "213", "1a0", "40000118"
 
 Lines = list[list[str]]
@@ -31,10 +29,9 @@ def entry(words: list[str]) -> Entry:
 
 def split(name: str) -> tuple[Snapshot, dict[str, Lines]]:
     """The machine, and each case's lines as words."""
-    text = gzip.decompress((FOLDER / f"{name}.txt.gz").read_bytes()).decode()
     kernel, flags, supported = "", "", []
     cases: dict[str, Lines] = {}
-    for line in text.splitlines():
+    for line in captures.lines(name, "vcpu"):
         kind, *words = line.split()
         if kind == "KERNEL":
             kernel = words[0]

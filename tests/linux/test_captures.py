@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from support import captures
+from support.captures import MACHINES, MITIGATIONS_OFF, origin, release
 from vcpuid.cpuid import CpuidTable, Snapshot, Word
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.linux import BootCpu, boot_cpu, cpuinfo
 from vcpuid.linux.observed import OBSERVED
 from vcpuid.reasons import Decision, replay
-
-CAPTURES = sorted((Path(__file__).parents[1] / "captures" / "kvm").glob("*.txt.gz"))
-NAMES = [path.name.removesuffix(".txt.gz") for path in CAPTURES]
 
 # What Bochs's models have of VMX: masks on the allowed-1 halves of the pin-based, primary and secondary controls, and on EPT_VPID_CAP.
 VIRTUAL_NMI, PREEMPTION_TIMER, POSTED_INTERRUPTS = 1 << 5, 1 << 6, 1 << 7
@@ -61,7 +57,7 @@ BOCHS = {
 
 def environment(name: str, host: Snapshot) -> dict[str, str | int]:
     """Say what the machines of the captures have beside CPUID: one set of parameters for all AMD ones, one for each Bochs model."""
-    common: dict[str, str | int] = {"cmdline": "mitigations=off"}
+    common: dict[str, str | int] = {**MITIGATIONS_OFF}
     if name.startswith("kvm-amd"):
         return common
     pin, primary, secondary, ept = BOCHS[name.removeprefix("kvm-intel.").split("@")[0].split("-")[0]]
@@ -81,21 +77,11 @@ def environment(name: str, host: Snapshot) -> dict[str, str | int]:
     }
 
 
-def load(name: str) -> Snapshot:
-    with gzip.open(CAPTURES[NAMES.index(name)], "rt", encoding="utf-8") as lines:
-        return parse_snapshot(lines)
-
-
-def origin(name: str) -> dict[str, str | None]:
-    host = load(name)
-    return {"kernel": host.kernel, "qemu": None, "vendor": host.vendor}
-
-
 @pytest.mark.conformance("/proc/cpuinfo", origin)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MACHINES)
 def test_cpuinfo_is_what_the_kernel_printed(name: str) -> None:
-    host = load(name)
-    observed = cpuinfo(host, name.rpartition("@")[2], environment(name, host))
+    host = captures.host(name)
+    observed = cpuinfo(host, release(name), environment(name, host))
     for line, names in observed._asdict().items():
         assert " ".join(names) == host.cpuinfo.get(line, "").strip(), line
 
@@ -109,10 +95,10 @@ def printed(cpu: BootCpu) -> dict[Word, int]:
     return masks
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MACHINES)
 def test_replaying_the_decisions_gives_the_words(name: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
-    host = load(name)
-    cpu = boot_cpu(host, name.rpartition("@")[2], environment(name, host))
+    host = captures.host(name)
+    cpu = boot_cpu(host, release(name), environment(name, host))
     told = printed(cpu)
     fired(f"kvm/{name}", (decision for decision in cpu.decisions if decision.mask & told.get(decision.word, 0)))
     before = {word: value for word, value in host.raw.words().items() if word in cpu.words()}
@@ -121,10 +107,10 @@ def test_replaying_the_decisions_gives_the_words(name: str, fired: Callable[[str
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MACHINES)
 def test_a_hosts_own_lines_stand_in_for_what_cpuid_cannot_tell(name: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
-    host = load(name)
-    info = cpuinfo(host, name.rpartition("@")[2])
+    host = captures.host(name)
+    info = cpuinfo(host, release(name))
     assert " ".join(info.flags) == host.cpuinfo["flags"]
     assert " ".join(info.bugs) == host.cpuinfo.get("bugs", "")
     assert " ".join(info.vmx_flags) == host.cpuinfo.get("vmx_flags", "")
@@ -132,7 +118,7 @@ def test_a_hosts_own_lines_stand_in_for_what_cpuid_cannot_tell(name: str, fired:
 
 
 def test_a_hosts_own_lines_do_not_stand_in_for_cpuid() -> None:
-    host = load(next(name for name in NAMES if "skylake_x@6.12" in name))
+    host = captures.host("kvm-intel.corei7_skylake_x@6.12")
     raw = CpuidTable(e._replace(ebx=e.ebx & ~(1 << 5)) if e[:2] == (7, 0) else e for e in host.raw)
     assert "avx2" in cpuinfo(host, "6.12").flags
     assert "avx2" not in cpuinfo(replace(host, raw=raw), "6.12").flags

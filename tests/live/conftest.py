@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-TOOLS = Path(__file__).parents[2] / "tools"
+from support.tools import load_tool
 
 
 @pytest.fixture(scope="session")
 def booting() -> ModuleType:
     """tools/boot_guest.py."""
-    sys.path.insert(0, str(TOOLS))
-    try:
-        import boot_guest
-    finally:
-        sys.path.remove(str(TOOLS))
-    return boot_guest
+    return load_tool("boot_guest")
 
 
 @pytest.fixture(scope="session")

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from support.tools import load_tool
 from vcpuid.formats.lines import format_snapshot
 from vcpuid.sources import collector_script, this_machine
-
-BUILDER = Path(__file__).parents[2] / "tools" / "build_collector.py"
-
-
-def builder() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_collector", BUILDER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def pythons() -> list[str]:
@@ -38,7 +26,7 @@ def pythons() -> list[str]:
 
 
 def test_it_is_up_to_date() -> None:
-    assert collector_script() == builder().build(), "run tools/build_collector.py, as its first lines say"
+    assert collector_script() == load_tool("build_collector").build(), "run tools/build_collector.py, as its first lines say"
 
 
 def test_it_needs_the_standard_library_alone() -> None:

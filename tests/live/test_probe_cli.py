@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from vcpuid.cli.probe import command
+from support.command import Done, vcpuid
 from vcpuid.errors import UnavailableError
 from vcpuid.live.kvm_device import Kvm
 
@@ -22,12 +20,12 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def run(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "vcpuid", "probe", *args], capture_output=True, text=True, timeout=120, check=False)
+def probe(*args: str) -> Done:
+    return vcpuid("probe", *args)
 
 
 def test_this_process_alone() -> None:
-    done = run("sse2", "rtm", "--no-guest", "--format", "csv")
+    done = probe("sse2", "rtm", "--no-guest", "--format", "csv")
     assert done.returncode in (0, 1), done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert list(rows[0]) == COLUMNS
@@ -39,7 +37,7 @@ def test_this_process_alone() -> None:
 
 @pytest.mark.kvm
 def test_the_status_is_1_where_something_advertised_faults() -> None:
-    done = run("--force", "all", "--format", "json")
+    done = probe("--force", "all", "--format", "json")
     told = json.loads(done.stdout)
     hazards = [o for place in ("process", "guest") for o in told[place] if o["verdict"] == "hazard"]
     assert done.returncode == (1 if hazards else 0)
@@ -53,7 +51,7 @@ def test_a_table_of_choice(tmp_path: Path) -> None:
     table.write_text(
         "TAB 00000000.0 f0 00000001 756e6547 6c65746e 49656e69\nTAB 00000001.0 f0 000306c1 00000800 00000000 02000001\n", encoding="utf-8"
     )
-    told = json.loads(run("sse", "sse2", "--table", str(table), "--format", "json").stdout)
+    told = json.loads(probe("sse", "sse2", "--table", str(table), "--format", "json").stdout)
     assert [(outcome["feature"], outcome["asked"]) for outcome in told["guest"]] == [("sse", True), ("sse2", False)]
 
 
@@ -61,23 +59,21 @@ def test_a_table_of_choice(tmp_path: Path) -> None:
 def test_what_kvm_refuses_is_one_line(tmp_path: Path) -> None:
     table = tmp_path / "table.txt"
     table.write_text("TAB 80000008.0 f0 00002030 00000000 00000000 00000000\n", encoding="utf-8")
-    done = run("--table", str(table))
+    done = probe("--table", str(table))
     assert done.returncode == 1
     assert done.stderr.startswith("vcpuid: EINVAL: KVM_SET_CPUID2")
     assert not done.stdout
 
 
-def test_without_kvm_the_process_is_tried_and_that_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_kvm_the_process_is_tried_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_self: Kvm) -> None:
         raise UnavailableError("/dev/kvm: No such file or directory")
 
     monkeypatch.setattr(Kvm, "__init__", refuse)
-    with pytest.raises(SystemExit) as ended:
-        command.main(["sse2"])
-    stdout, stderr = capsys.readouterr()
-    assert ended.value.code == 0
-    assert "only this process is tried" in stderr
-    assert "paddb" in stdout
+    done = probe("sse2")
+    assert done.returncode == 0
+    assert "only this process is tried" in done.stderr
+    assert "paddb" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -91,7 +87,7 @@ def test_without_kvm_the_process_is_tried_and_that_is_said(monkeypatch: pytest.M
     ],
 )
 def test_bad_input_is_told(args: tuple[str, ...], status: int, says: str) -> None:
-    done = run(*args)
+    done = probe(*args)
     assert done.returncode == status
     assert says in done.stderr
     assert not done.stdout

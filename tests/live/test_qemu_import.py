@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support import captures
 from vcpuid import data, qemu
 from vcpuid.errors import InputError, UnavailableError
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.live import installed, qemu_import
 from vcpuid.live.qemu_import import Imported
 from vcpuid.releases import QEMUS, choose
 from vcpuid.setup import Setup, Stack
 
 PROGRAM = "qemu-system-x86_64"
-HOST = Path(__file__).parents[1] / "captures" / "kvm" / "kvm-intel.corei7_skylake_x@6.12.txt.gz"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,7 @@ def test_progress_is_told_model_by_model(made: Imported, asked: list[str]) -> No
 
 @pytest.mark.qemu
 def test_an_imported_qemu_is_used_by_its_name_and_by_default(made: Imported) -> None:
-    host = parse_snapshot(gzip.decompress(HOST.read_bytes()).decode().splitlines())
+    host = captures.host("kvm-intel.corei7_skylake_x@6.12")
     assert installed.qemu_release() == made.name
     assert Setup.of(host, Stack(qemu=made.name)).vmm.remark is None
     tables = qemu.guest_tables("Skylake-Server-v4", host=host, qemu=made.name).tables

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vcpuid
+from support import captures
+from support.captures import MACHINES, MITIGATIONS_OFF, host
 from vcpuid import Setup, Stack, cpuid, resolve
 from vcpuid.answers.explain import explain
 from vcpuid.answers.patched import differences
@@ -25,20 +24,12 @@ from vcpuid.path.pipeline import Path as CpuPath
 from vcpuid.path.pipeline import guest_snapshot, guest_view
 from vcpuid.reasons import Basis, replay
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
 SKYLAKE, MILAN = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3"
-NAMES = sorted(path.name.removesuffix(".txt.gz") for path in CAPTURES.glob("*.txt.gz"))
-OFF = {"cmdline": "mitigations=off"}
-
-
-@cache
-def host(name: str) -> Snapshot:
-    return parse_snapshot(gzip.decompress((CAPTURES / f"{name}.txt.gz").read_bytes()).decode().splitlines(), name)
 
 
 def path(cpu: str, name: str = SKYLAKE, *, observed: bool = True, **stack: str) -> CpuPath:
     snapshot = host(name) if observed else replace(host(name), supported=None)
-    return resolve(cpu, host=snapshot, stack=Stack(kernel=name.partition("@")[2], params=OFF, **stack))
+    return resolve(cpu, host=snapshot, stack=captures.stack(name, params=MITIGATIONS_OFF, **stack))
 
 
 def fate(feature: str, resolved: CpuPath) -> list[bool | None]:
@@ -102,7 +93,7 @@ def test_an_msr_feature_is_told_from_kvm_on() -> None:
     assert values[2] is values[3] is values[-1] is True
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MACHINES)
 def test_the_decisions_replay_from_each_party_to_the_next(name: str) -> None:
     for cpu in ("host", "qemu64,+avx2"):
         resolved = path(cpu, name)
@@ -127,7 +118,7 @@ def test_an_observation_wins_over_the_model_and_is_shown_as_different() -> None:
     snapshot = host(SKYLAKE)
     assert snapshot.supported is not None
     patched = CpuidTable(e._replace(ebx=e.ebx & ~(1 << 16)) if e.function == 7 else e for e in snapshot.supported)
-    resolved = resolve("host", host=replace(snapshot, supported=patched), stack=Stack(kernel="6.12", params=OFF))
+    resolved = resolve("host", host=replace(snapshot, supported=patched), stack=Stack(kernel="6.12", params=MITIGATIONS_OFF))
     told = explain(find("avx512f"), resolved)
     assert told.stages[2].value is False
     assert told.stages[2].modelled is True
@@ -138,7 +129,7 @@ def test_an_observation_wins_over_the_model_and_is_shown_as_different() -> None:
 
 
 def test_a_machine_with_a_stock_kernel_does_not_differ_from_the_model() -> None:
-    assert differences(host(MILAN), Setup.of(host(MILAN), Stack(params=OFF))) == []
+    assert differences(host(MILAN), Setup.of(host(MILAN), Stack(params=MITIGATIONS_OFF))) == []
 
 
 def test_a_host_without_raw_leaves_silicon_and_linux_unknown() -> None:
@@ -149,7 +140,7 @@ def test_a_host_without_raw_leaves_silicon_and_linux_unknown() -> None:
 
 def test_an_observation_holds_for_the_kernel_that_made_it_alone() -> None:
     assert path("host").trace.step("kvm").basis is Basis.OBSERVED
-    newer = resolve("host", host=host(SKYLAKE), stack=Stack(kernel="7.3", params=OFF)).trace
+    newer = resolve("host", host=host(SKYLAKE), stack=Stack(kernel="7.3", params=MITIGATIONS_OFF)).trace
     assert newer.step("kvm").basis is newer.step("linux").basis is Basis.MODELLED
     what_if = Stack(kernel="6.12", params={"cmdline": "clearcpuid=avx"}, what_if=True)
     told = explain(find("avx2"), resolve("host", host=host(SKYLAKE), stack=what_if))

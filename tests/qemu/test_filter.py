@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import pytest
 
+from support.qemu_captures import qemu_host
 from vcpuid.cpuid.registers import CpuidTable, Entry, Snapshot
 from vcpuid.errors import QemuError
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu.realize import realize
 from vcpuid.releases import QEMUS
 
-HOSTS = Path(__file__).parents[1] / "captures" / "qemu" / "hosts.json.gz"
 PREFIX = "host doesn't support requested feature: "
 
 
-@cache
 def host(name: str = "bochs/corei7_haswell_4770-rnd00@6.1") -> Snapshot:
-    with gzip.open(HOSTS, "rt", encoding="utf-8") as file:
-        return parse_snapshot(json.load(file)[name], name)
+    return qemu_host(name)
 
 
 def edited(found: Snapshot, edit: Callable[[Entry], Entry]) -> Snapshot:

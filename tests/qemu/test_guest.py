@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import pytest
 
+from support import captures
 from vcpuid import qemu
 from vcpuid.cpuid.registers import CpuidTable, Snapshot
 from vcpuid.errors import InputError, QemuError
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu import KvmHost, guest_tables
 from vcpuid.reasons import Action
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "kvm"
 
-
-@cache
 def host(name: str = "kvm-intel.corei7_skylake_x@6.12") -> Snapshot:
-    with gzip.open(CAPTURES / f"{name}.txt.gz", "rt", encoding="utf-8") as lines:
-        return parse_snapshot(lines, name)
+    return captures.host(name)
 
 
 def test_a_table_a_vcpu() -> None:

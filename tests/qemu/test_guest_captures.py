@@ -9,43 +9,40 @@ both. VCPUID_PEERS names a folder with tables on real CPUs.
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from support import qemu_captures
+from support.peers import PEERS
+from support.qemu_captures import qemu_host, qemu_origin, qemu_rows
 from vcpuid.cpuid.registers import CpuidTable, Snapshot
 from vcpuid.cpuid.words import CpuidWord, Word
 from vcpuid.errors import QemuError
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu import KvmHost, QemuResult, guest_tables
 from vcpuid.reasons import Decision, replay
 
-QEMU = Path(__file__).parents[1] / "captures" / "qemu"
-PEERS = Path(os.environ.get("VCPUID_PEERS", "peers-not-given")) / "qemu-on-real-cpus"
+QEMU, REAL = qemu_captures.FOLDER, PEERS / "qemu-on-real-cpus"
 AVX512_XCR0 = 0xE7
 
 
 class Set(NamedTuple):
-    """Captures of one run: the rows, the hosts that they name, and the TSC of the machine in kHz."""
+    """Captures of one run: their folder and file there, and the TSC of the machine in kHz."""
 
-    rows: Path
-    hosts: Path
+    folder: Path
+    file: str
     tsc_khz: int
 
 
 SETS = {
-    "chosen": Set(QEMU / "sets.jsonl.gz", QEMU / "hosts.json.gz", 2596100),
-    "random": Set(QEMU / "random.jsonl.gz", QEMU / "hosts.json.gz", 2596144),
-    "more": Set(QEMU / "more.jsonl.gz", QEMU / "hosts.json.gz", 2596144),
-    "real CPUs": Set(PEERS / "sets.jsonl.gz", PEERS / "hosts.json.gz", 2596100),
+    "chosen": Set(QEMU, "sets", 2596100),
+    "random": Set(QEMU, "random", 2596144),
+    "more": Set(QEMU, "more", 2596144),
+    "real CPUs": Set(REAL, "sets", 2596100),
 }
 MACHINE = KvmHost(recommended_vcpus=2, tsc_scaling=False, lmce=False, refused=frozenset({"hv-evmcs", "hv-enforce-cpuid"}))
 OUTSIDE = {
@@ -58,39 +55,26 @@ OUTSIDE = {
 
 
 def rows(name: str) -> list[Any]:
-    path = SETS[name].rows
-    if not path.exists():
-        return []
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        found = [json.loads(line) for line in lines]
+    found = qemu_rows(SETS[name].file, SETS[name].folder)
     return [pytest.param(name, row, id=f"{name} {number}") for number, row in enumerate(found)]
 
 
 ROWS = rows("chosen") + rows("random") + rows("more")
 
 
-@cache
-def hosts(path: Path) -> dict[str, list[str]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        found: dict[str, list[str]] = json.load(file)
-    return found
-
-
-@cache
-def host(path: Path, name: str) -> Snapshot:
-    found = parse_snapshot(hosts(path)[name], name)
+def host(name: str, row: dict[str, Any]) -> Snapshot:
+    found = qemu_host(row["host"], SETS[name].folder)
     # That machine's KVM had no Hyper-V but for what the host file told.
     return found if found.hyperv is not None else replace(found, hyperv=CpuidTable())
 
 
 def origin(name: str, row: dict[str, Any]) -> dict[str, str | None]:
     """Whose answer a row is; KVM's part on real processors was made up for the purpose, so no kernel had one."""
-    vendor = host(SETS[name].hosts, row["host"]).vendor
-    return {"kernel": row["host"].partition("@")[2] or None, "qemu": row["qemu"], "vendor": vendor}
+    return qemu_origin(row, SETS[name].folder)
 
 
 def result_of(name: str, row: dict[str, Any]) -> QemuResult:
-    found = host(SETS[name].hosts, row["host"])
+    found = host(name, row)
     assert found.supported is not None
     xcr0 = None if found.supported.get(0xD) else AVX512_XCR0
     kvm = replace(MACHINE, tsc_khz=SETS[name].tsc_khz, xcr0=xcr0)

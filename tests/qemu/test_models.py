@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from functools import cache
-from pathlib import Path
-
 import pytest
 
 import vcpuid
-from vcpuid.cpuid.registers import Snapshot
+from support.qemu_captures import qemu_host
 from vcpuid.errors import QemuError
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.live.qmp import Qmp
 from vcpuid.qemu.models import models
 from vcpuid.qemu.realize import realize
 from vcpuid.releases import QEMUS
 
-HOSTS = Path(__file__).parents[1] / "captures" / "qemu" / "hosts.json.gz"
-
-
-@cache
-def host(name: str) -> Snapshot:
-    with gzip.open(HOSTS, "rt", encoding="utf-8") as file:
-        return parse_snapshot(json.load(file)[name], name)
-
 
 @pytest.mark.parametrize("release", QEMUS)
 @pytest.mark.parametrize("name", ["tcg/EPYC-Genoa-v1@7.3", "bochs/sapphire_rapids-gnr@7.3", "bochs/core2_penryn_t9600@6.12"])
 def test_what_is_unavailable_is_what_a_start_would_warn_of(name: str, release: str) -> None:
-    for model in models(host(name), release):
-        warned = [w for w in realize(model.name, host(name), release).warnings if "[bit " in w]
+    for model in models(qemu_host(name), release):
+        warned = [w for w in realize(model.name, qemu_host(name), release).warnings if "[bit " in w]
         assert len(warned) == len(model.unavailable_features), model.name
         assert model.usable is not bool(warned)
         named = [feature for feature in model.unavailable_features if feature and f".{feature} [" not in "\n".join(warned)]
@@ -39,19 +25,19 @@ def test_what_is_unavailable_is_what_a_start_would_warn_of(name: str, release: s
 
 
 def test_host_and_max_can_always_run() -> None:
-    found = {model.name: model for model in models(host("bochs/core2_penryn_t9600@6.12"), "10.0")}
+    found = {model.name: model for model in models(qemu_host("bochs/core2_penryn_t9600@6.12"), "10.0")}
     assert found["host"].usable
     assert found["max"].usable
     assert found["base"].usable
     assert "avx2" in found["Haswell-v4"].unavailable_features
     assert found["Haswell"].alias_of == "Haswell-v1"
     assert found["Haswell-v1"].alias_of is None
-    assert {model.alias_of for model in models(host("bochs/core2_penryn_t9600@6.12"), "10.0", "pc-i440fx-4.0")} == {None}
+    assert {model.alias_of for model in models(qemu_host("bochs/core2_penryn_t9600@6.12"), "10.0", "pc-i440fx-4.0")} == {None}
 
 
 def test_an_unknown_machine_type_is_refused() -> None:
     with pytest.raises(QemuError, match="unsupported machine type"):
-        models(host("tcg/EPYC-Genoa-v1@7.3"), "7.2", "pc-q35-9.2")
+        models(qemu_host("tcg/EPYC-Genoa-v1@7.3"), "7.2", "pc-q35-9.2")
 
 
 @pytest.mark.kvm

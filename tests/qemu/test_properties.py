@@ -2,66 +2,44 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcpuid.cpuid.registers import Snapshot
+from support.qemu_captures import qemu_host, qemu_origin, qemu_rows
 from vcpuid.errors import QemuError
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu import KvmHost, guest_tables
 from vcpuid.qemu.properties import parse
 from vcpuid.qemu.realize import realize
 
 MACHINE = KvmHost(tsc_khz=2596144, tsc_scaling=False)
-CAPTURES = Path(__file__).parents[1] / "captures" / "qemu"
-
-
-def rows() -> list[Any]:
-    with gzip.open(CAPTURES / "options.jsonl.gz", "rt", encoding="utf-8") as lines:
-        found = [json.loads(line) for line in lines]
-    return [pytest.param(row, id=f"{row['qemu']} {row['cpu']}") for row in found]
-
-
-@cache
-def host(name: str) -> Snapshot:
-    with gzip.open(CAPTURES / "hosts.json.gz", "rt", encoding="utf-8") as file:
-        return parse_snapshot(json.load(file)[name], name)
-
-
-def origin(row: dict[str, Any]) -> dict[str, str | None]:
-    return {"kernel": row["host"].partition("@")[2], "qemu": row["qemu"], "vendor": host(row["host"]).vendor}
 
 
 def printed(row: dict[str, Any]) -> list[str]:
     return [re.sub(r"^qemu-system-x86_64: (warning: )?", "", line) for line in row["stderr"]]
 
 
-@pytest.mark.conformance("QEMU arguments", origin)
-@pytest.mark.parametrize("row", rows())
+@pytest.mark.conformance("QEMU arguments", qemu_origin)
+@pytest.mark.parametrize("row", [pytest.param(row, id=f"{row['qemu']} {row['cpu']}") for row in qemu_rows("options")])
 def test_arguments_are_taken_and_refused_as_by_the_real_qemu(row: dict[str, Any]) -> None:
     try:
-        said = guest_tables(row["cpu"], host=host(row["host"]), qemu=row["qemu"], machine=row["machine"], kvm=MACHINE).warnings
+        said = guest_tables(row["cpu"], host=qemu_host(row["host"]), qemu=row["qemu"], machine=row["machine"], kvm=MACHINE).warnings
     except QemuError as error:
         said = [*error.warnings, *error.message.splitlines()]
     assert said == printed(row)
 
 
 def test_signs_come_last_whatever_their_place() -> None:
-    found = host("tcg/EPYC-Genoa-v1@7.3")
+    found = qemu_host("tcg/EPYC-Genoa-v1@7.3")
     for cpu, on in (("EPYC,-avx2,avx2=on", False), ("EPYC,+avx2,avx2=off", True), ("EPYC,+avx2,-avx2", False), ("EPYC,-avx2,+avx2", False)):
         assert bool(realize(cpu, found).features["FEAT_7_0_EBX"] & 1 << 5) is on, cpu
 
 
 def test_the_last_setting_holds() -> None:
-    found = host("tcg/EPYC-Genoa-v1@7.3")
+    found = qemu_host("tcg/EPYC-Genoa-v1@7.3")
     assert realize("EPYC,level=5,level=0x10", found).level == 0x10
     assert not realize("EPYC,avx2=on,avx2=off", found).features["FEAT_7_0_EBX"] & 1 << 5
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from vcpuid.cpuid import Snapshot
+from support.captures import host
 from vcpuid.path.pipeline import guest_view, resolve
 from vcpuid.software import software_cpu
 from vcpuid.software.clock import Clocks, clocks
 
-Read = Callable[[str], Snapshot]
-HOST = "kvm-intel.corei7_skylake_x"
+HOST = "kvm-intel.corei7_skylake_x@6.12"
 
 
-def of(host: Read, cpu: str) -> Clocks:
+def of(cpu: str) -> Clocks:
     return clocks(software_cpu(guest_view(resolve(cpu, host=host(HOST)))))
 
 
@@ -33,23 +30,23 @@ def of(host: Read, cpu: str) -> Clocks:
         ("Haswell-noTSX,-tsc,-kvmclock", "hpet"),
     ],
 )
-def test_the_clocksource(host: Read, cpu: str, chosen: str) -> None:
-    found = of(host, cpu)
+def test_the_clocksource(cpu: str, chosen: str) -> None:
+    found = of(cpu)
     assert found.chosen.name == chosen
     ratings = [clock.rating for clock in found.sources if clock.rating is not None]
     assert ratings == sorted(ratings, reverse=True)
     assert all(clock.why for clock in found.sources)
 
 
-def test_an_invariant_tsc_goes_above_kvms_clock(host: Read) -> None:
-    sources = {clock.name: clock.rating for clock in of(host, "Haswell-noTSX,+invtsc").sources}
+def test_an_invariant_tsc_goes_above_kvms_clock() -> None:
+    sources = {clock.name: clock.rating for clock in of("Haswell-noTSX,+invtsc").sources}
     assert (sources["tsc"], sources["kvm-clock"]) == (300, 299)
 
 
-def test_the_tick(host: Read) -> None:
-    assert of(host, "Haswell-noTSX,+tsc-deadline").timer.name == "lapic-deadline"
-    assert of(host, "Haswell-noTSX,-tsc-deadline").timer.name == "lapic"
-    assert of(host, "Haswell-noTSX,kvm=off,hv-time,hv-vpindex,hv-synic,hv-stimer").timer.name == "Hyper-V clockevent"
+def test_the_tick() -> None:
+    assert of("Haswell-noTSX,+tsc-deadline").timer.name == "lapic-deadline"
+    assert of("Haswell-noTSX,-tsc-deadline").timer.name == "lapic"
+    assert of("Haswell-noTSX,kvm=off,hv-time,hv-vpindex,hv-synic,hv-stimer").timer.name == "Hyper-V clockevent"
 
 
 @pytest.mark.x86

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import platform
 import re
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from support.captures import CAPTURES, rows
 from vcpuid.cpuid import CpuidTable, Entry, vendor_name
 from vcpuid.data import load
 from vcpuid.errors import InputError
@@ -22,8 +20,7 @@ from vcpuid.software.glibc import RELEASES, Glibc, glibc
 from vcpuid.software.psabi import level
 from vcpuid.software.tuning import KNOWN
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "glibc" / "glibc.jsonl.gz"
-ROWS: list[dict[str, Any]] = [json.loads(line) for line in gzip.decompress(CAPTURES.read_bytes()).decode().splitlines()]
+ROWS = rows(CAPTURES / "glibc" / "glibc.jsonl.gz")
 LINKER = Path("/lib64/ld-linux-x86-64.so.2")
 HERE = platform.libc_ver()[1]
 REGISTERS = ("eax", "ebx", "ecx", "edx")

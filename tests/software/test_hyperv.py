@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.qemu_captures import RUNS, qemu_origin, qemu_rows
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry
 from vcpuid.cpuid.hyperv import ENLIGHTENMENTS, FEATURES, INTERFACE, NO_SPINLOCKS, RECOMMENDATIONS, VENDOR
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.data import load
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.software.hyperv import SPINLOCKS, fields, offered, offers, present, recommended_but_missing
-
-SETS = sorted((Path(__file__).parents[1] / "captures" / "qemu").glob("*.jsonl.gz"))
 
 
 def entry(line: str) -> Entry:
@@ -28,20 +24,11 @@ def entry(line: str) -> Entry:
 
 @cache
 def rows() -> list[dict[str, Any]]:
-    lines = [line for path in SETS for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
-    return [row for row in map(json.loads, lines) if row.get("vcpus") and asked(row["cpu"]) is not None]
-
-
-@cache
-def hosts() -> dict[str, list[str]]:
-    found: dict[str, list[str]] = json.loads(gzip.decompress((SETS[0].parent / "hosts.json.gz").read_bytes()))
-    return found
+    return [row for name in RUNS for row in qemu_rows(name) if row.get("vcpus") and asked(row["cpu"]) is not None]
 
 
 def origin(number: int) -> dict[str, str | None]:
-    row = rows()[number]
-    vendor = parse_snapshot(hosts()[row["host"]], row["host"]).vendor
-    return {"kernel": row["host"].partition("@")[2], "qemu": row["qemu"], "vendor": vendor}
+    return qemu_origin(rows()[number])
 
 
 def asked(cpu: str) -> frozenset[str] | None:

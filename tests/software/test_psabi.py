@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot
+from support.captures import host
+from vcpuid.cpuid import CpuidTable, CpuidWord
 from vcpuid.path.pipeline import guest_view, resolve
 from vcpuid.software import software_cpu
 from vcpuid.software.glibc import glibc
 from vcpuid.software.psabi import features, level, levels
 
-Read = Callable[[str], Snapshot]
-
 
 @pytest.mark.parametrize(
     ("name", "reached"),
     [
-        ("kvm-intel.core2_penryn_t9600", 1),
-        ("kvm-intel.corei5_arrandale_m520", 2),
-        ("kvm-intel.corei7_ivy_bridge_3770k", 2),
-        ("kvm-intel.corei7_haswell_4770-rnd00", 3),
-        ("kvm-intel.corei7_skylake_x", 4),
-        ("kvm-intel.arrow_lake", 3),
-        ("kvm-amd.EPYC-Genoa-v1", 3),  # the emulator that played it has no AVX-512
+        ("kvm-intel.core2_penryn_t9600@6.12", 1),
+        ("kvm-intel.corei5_arrandale_m520@6.12", 2),
+        ("kvm-intel.corei7_ivy_bridge_3770k@6.12", 2),
+        ("kvm-intel.corei7_haswell_4770-rnd00@6.12", 3),
+        ("kvm-intel.corei7_skylake_x@6.12", 4),
+        ("kvm-intel.arrow_lake@6.12", 3),
+        ("kvm-amd.EPYC-Genoa-v1@6.12", 3),  # the emulator that played it has no AVX-512
     ],
 )
-def test_processors_and_their_levels(host: Read, name: str, reached: int) -> None:
+def test_processors_and_their_levels(name: str, reached: int) -> None:
     assert level(software_cpu(host(name).raw)) == reached
 
 
@@ -41,8 +38,8 @@ BITS = [(name, number, one) for number, (_, members) in enumerate(features().ite
 
 
 @pytest.mark.parametrize(("name", "number", "one"), BITS, ids=[name for name, _, _ in BITS])
-def test_each_bit_holds_its_level_back_and_is_named(host: Read, name: str, number: int, one) -> None:  # type: ignore[no-untyped-def]
-    table = host("kvm-intel.corei7_skylake_x").raw
+def test_each_bit_holds_its_level_back_and_is_named(name: str, number: int, one) -> None:  # type: ignore[no-untyped-def]
+    table = host("kvm-intel.corei7_skylake_x@6.12").raw
     if name == "OSXSAVE":  # the operating system's own
         table = clear(table, CpuidWord(1, 0, "ecx"), 1 << 26)
     found = levels(software_cpu(clear(table, one.bit.word, one.bit.mask)))
@@ -51,16 +48,21 @@ def test_each_bit_holds_its_level_back_and_is_named(host: Read, name: str, numbe
     assert all(not above.reached for above in found[number:])
 
 
-def test_a_system_that_enables_no_avx_state_holds_v3_back(host: Read) -> None:
-    v3 = levels(software_cpu(host("kvm-intel.corei7_skylake_x").raw, xcr0=3))[2]
+def test_a_system_that_enables_no_avx_state_holds_v3_back() -> None:
+    v3 = levels(software_cpu(host("kvm-intel.corei7_skylake_x@6.12").raw, xcr0=3))[2]
     assert not v3.reached
     assert not v3.missing
     assert v3.disabled == ("AVX", "AVX2", "F16C", "FMA")
 
 
 @pytest.mark.parametrize("xcr0", [None, 0, 3, 7])
-def test_glibc_has_the_same_level(host: Read, xcr0: int | None) -> None:
-    for name in ("kvm-intel.corei7_skylake_x", "kvm-intel.core2_penryn_t9600", "kvm-amd.EPYC-Milan-v2", "kvm-intel.tigerlake-rnd03"):
+def test_glibc_has_the_same_level(xcr0: int | None) -> None:
+    for name in (
+        "kvm-intel.corei7_skylake_x@6.12",
+        "kvm-intel.core2_penryn_t9600@6.12",
+        "kvm-amd.EPYC-Milan-v2@6.12",
+        "kvm-intel.tigerlake-rnd03@6.12",
+    ):
         cpu = software_cpu(host(name).raw, xcr0=xcr0)
         assert glibc(cpu).isa == level(cpu)
 
@@ -69,6 +71,6 @@ MODELS = [("qemu64", 1), ("Nehalem", 2), ("Haswell-noTSX", 3), ("Skylake-Server-
 
 
 @pytest.mark.parametrize(("cpu", "reached"), MODELS)
-def test_models_of_qemu(host: Read, cpu: str, reached: int) -> None:
-    path = resolve(cpu, host=host("kvm-intel.corei7_skylake_x"))
+def test_models_of_qemu(cpu: str, reached: int) -> None:
+    path = resolve(cpu, host=host("kvm-intel.corei7_skylake_x@6.12"))
     assert level(software_cpu(guest_view(path))) == reached
