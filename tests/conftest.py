@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("VCPUID_PEERS", str(Path(__file__).parents[2] / "shared" / "peers"))
 """Data of others, read in place: the folder that the environment names, by default shared/peers beside the checkout."""
 
-settings.register_profile("vcpuid", database=None)
+settings.register_profile("vcpuid", database=None, deadline=None)
 settings.load_profile("vcpuid")
-"""No database of examples: a checkout need not be writable, and no run depends on the one before."""
+"""No database of examples: a checkout need not be writable, and no run depends on the one before. No deadline: the machine may be busy."""
 
 PARTIES: dict[str, list[str]] = json.loads((Path(__file__).parent / "parties.json").read_text(encoding="utf-8"))["parties"]
 
@@ -150,10 +150,13 @@ def row_of(item: pytest.Item, marker: pytest.Mark) -> Row:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Find the row before the test may be skipped; a wrong marker is that test's error."""
+    """Find the row before the test may be skipped; a wrong marker is that test's error.
+
+    It goes with the report, as what a process can hand to another: where several run the tests (pytest -n), the one that started them counts.
+    """
     marker = item.get_closest_marker("conformance")
     if marker is not None:
-        item.user_properties.append(("conformance", row_of(item, marker)))
+        item.user_properties.append(("conformance", row_of(item, marker)._asdict()))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -161,8 +164,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         return
     for key, row in report.user_properties:
         if key == "conformance":
-            FIGURES[row]["skipped" if report.skipped else "tried"] += 1
-            FIGURES[row]["exact"] += report.passed
+            counts = FIGURES[Row(**row)]
+            counts["skipped" if report.skipped else "tried"] += 1
+            counts["exact"] += report.passed
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
