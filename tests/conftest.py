@@ -152,7 +152,8 @@ def row_of(item: pytest.Item, marker: pytest.Mark) -> Row:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Find the row before the test may be skipped; a wrong marker is that test's error.
 
-    It goes with the report, as what a process can hand to another: where several run the tests (pytest -n), the one that started them counts.
+    It goes with the report, as what a process can hand to another: where several run the tests (pytest -n), the one that started them
+    counts.
     """
     marker = item.get_closest_marker("conformance")
     if marker is not None:

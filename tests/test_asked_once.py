@@ -4,33 +4,31 @@ other tables stand for a release, refuses a parameter that nobody knows and says
 from __future__ import annotations
 
 import ast
-import gzip
 import inspect
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
 import click
 import pytest
 
 import vcpuid
-from vcpuid import Setup, Stack, cli, kvm, linux, qemu
+from support import captures, command
+from support.captures import capture
+from support.command import commands
+from vcpuid import Setup, Stack, kvm, linux, qemu
+from vcpuid.cli import cli
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError, RemarkWarning
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.releases import KERNELS, QEMUS
 
-CAPTURES = Path(__file__).parent / "captures" / "kvm"
 NAME = "kvm-intel.corei7_skylake_x@6.12"
-HOST = str(CAPTURES / f"{NAME}.txt.gz")
+HOST = str(capture(NAME))
 NEWER = "kvm-amd.EPYC-Milan-v2@7.3"
 
 
-@cache
 def host(name: str = NAME) -> Snapshot:
-    return parse_snapshot(gzip.decompress((CAPTURES / f"{name}.txt.gz").read_bytes()).decode().splitlines(), name)
+    return captures.host(name)
 
 
 # The command line
@@ -59,17 +57,7 @@ NEEDS = {"--guest-kernel": {("diff",): ["--flags"], ("linux", "flags"): ["--gues
 """What else a verb needs for an option to have an effect."""
 
 
-def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    if isinstance(command, click.Group):
-        for name in command.list_commands(click.Context(command)):
-            found = command.get_command(click.Context(command), name)
-            assert found is not None
-            yield from commands(found, (*path, name))
-    else:
-        yield path, command
-
-
-ALL = dict(commands(cli.cli))
+ALL = {path: command for path, command in commands(cli) if not isinstance(command, click.Group)}
 OPTIONS = ("--kernel", "--guest-kernel", "--qemu", "--param")
 TAKING = [(path, option) for path, command in ALL.items() for option in OPTIONS if any(option in p.opts for p in command.params)]
 
@@ -77,18 +65,6 @@ TAKING = [(path, option) for path, command in ALL.items() for option in OPTIONS 
 def call(path: tuple[str, ...], option: str, value: str) -> list[str]:
     extra = NEEDS.get(option, {}).get(path, [])
     return [*path, *VERBS[path], *extra, option, value]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vcpuid", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, told.err
-
-    return run
 
 
 def marked(pairs: list[tuple[tuple[str, ...], str]]) -> list[object]:
@@ -103,26 +79,26 @@ def test_every_verb_that_takes_a_release_or_a_parameter_is_walked() -> None:
 
 
 @pytest.mark.parametrize(("path", "option"), marked([pair for pair in TAKING if pair[1] != "--param"]))
-def test_a_verb_says_which_tables_stand_for_a_release(path: tuple[str, ...], option: str, run: Callable[..., tuple[int, str, str]]) -> None:
+def test_a_verb_says_which_tables_stand_for_a_release(path: tuple[str, ...], option: str) -> None:
     program, asked, tables = ("QEMU", "9.2", "7.2") if option == "--qemu" else ("Linux", "6.8", "6.1")
-    status, _, said = run(*call(path, option, asked))
+    status, _, said = command.vcpuid(*call(path, option, asked))
     assert status in (0, 1), said
     assert said.count(f"vcpuid: no tables of {program} {asked}: those of {tables} are used\n") == 1
 
 
 @pytest.mark.parametrize(("path", "option"), marked(TAKING))
-def test_a_verb_refuses_what_makes_no_sense(path: tuple[str, ...], option: str, run: Callable[..., tuple[int, str, str]]) -> None:
+def test_a_verb_refuses_what_makes_no_sense(path: tuple[str, ...], option: str) -> None:
     value, says = (
         ("nonsense=1", "unknown parameter 'nonsense'") if option == "--param" else ("nonsense", "'nonsense' is not a release number")
     )
-    status, out, said = run(*call(path, option, value))
+    status, out, said = command.vcpuid(*call(path, option, value))
     assert (status, out) == (3, "")
     assert says in said
 
 
 @pytest.mark.parametrize(("path", "option"), marked([pair for pair in TAKING if pair[1] == "--param"]))
-def test_a_verb_says_which_parameter_has_no_effect(path: tuple[str, ...], option: str, run: Callable[..., tuple[int, str, str]]) -> None:
-    status, _, said = run(*call(path, option, "npt=0"))
+def test_a_verb_says_which_parameter_has_no_effect(path: tuple[str, ...], option: str) -> None:
+    status, _, said = command.vcpuid(*call(path, option, "npt=0"))
     assert status in (0, 1)
     assert "vcpuid: the parameter npt has no effect: this host's processor is GenuineIntel's, and its module is kvm_intel\n" in said
 
@@ -141,8 +117,8 @@ def test_a_verb_says_which_parameter_has_no_effect(path: tuple[str, ...], option
         (["explain", "avx2", "--host", HOST, "--table", HOST, "--qemu", "10.0"], "--qemu has no effect: the table is given"),
     ],
 )
-def test_an_option_in_vain_is_said(arguments: list[str], says: str, run: Callable[..., tuple[int, str, str]]) -> None:
-    status, _, said = run(*arguments)
+def test_an_option_in_vain_is_said(arguments: list[str], says: str) -> None:
+    status, _, said = command.vcpuid(*arguments)
     assert status in (0, 1)
     assert f"vcpuid: {says}" in said
 

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import click
 import pytest
 
-from support.tools import TOOLS
+from support.tools import TOOLS, load_module
 from vcpuid.cli import cli
 from vcpuid.rulebook import all_rules
 
 ROOT = Path(__file__).parents[1]
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-CONF = load(ROOT / "docs" / "conf.py")
+CONF = load_module(ROOT / "docs" / "conf.py")
 CHECK = TOOLS / "check_site.py"
 
 

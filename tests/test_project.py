@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from textwrap import dedent
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 import vcpuid
+from support.tools import load_tool
 from vcpuid.errors import VcpuidError
 
 ROOT = Path(__file__).parents[1]
@@ -26,16 +25,7 @@ SECURITY = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
 WORKFLOW = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-CHECK = load(ROOT / "tools" / "check_dist.py")
+CHECK = load_tool("check_dist")
 
 
 def test_one_version() -> None:

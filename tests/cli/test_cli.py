@@ -14,7 +14,7 @@ import click
 import pytest
 
 from support.captures import capture, lines
-from support.command import Done, vcpuid
+from support.command import Done, commands, vcpuid
 from vcpuid.cli import VERBS, cli
 from vcpuid.cli.output import FORMATS
 
@@ -27,19 +27,7 @@ def run(*args: str, stdin: str | bytes = b"") -> Done:
     return vcpuid(*args, stdin=stdin, env={"XDG_CACHE_HOME": "/nonexistent", "COLUMNS": "160"})
 
 
-def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
-    found: list[tuple[tuple[str, ...], click.Command]] = []
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        found.append(((*path, name), command))
-        if isinstance(command, click.Group):
-            found += commands(command, (*path, name))
-    return found
-
-
-ALL = commands(cli)
+ALL = list(commands(cli))
 
 
 @pytest.mark.parametrize(("path", "command"), ALL, ids=[" ".join(path) for path, _ in ALL])

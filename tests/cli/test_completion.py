@@ -18,7 +18,7 @@ import click
 import pytest
 from click.shell_completion import CompletionItem, ShellComplete, split_arg_string
 
-from support.command import Done, vcpuid
+from support.command import Done, commands, vcpuid
 from vcpuid.cli import VERBS, cli
 from vcpuid.cli.completion import SHELLS, VARIABLE
 from vcpuid.cpuid.card import look_up
@@ -40,16 +40,6 @@ FREE = {
     "--vcpu": "a number",
 }
 """Options whose values are free text, with the reason."""
-
-
-def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        assert command is not None
-        yield (*path, name), command
-        if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
 
 
 ALL = dict(commands(cli))

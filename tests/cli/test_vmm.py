@@ -3,53 +3,36 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vcpuid import cli
+from support.captures import capture
+from support.command import vcpuid
 
-CAPTURES = Path(__file__).parents[1] / "captures"
-HOST = str(CAPTURES / "kvm" / "kvm-intel.corei7_skylake_x@6.12.txt.gz")
-AMD = str(CAPTURES / "kvm" / "kvm-amd.EPYC-Milan-v2@7.3.txt.gz")
-LIBKRUN = str(CAPTURES / "vmm" / "libkrun-msb-0.7.11.txt.gz")
+HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
+AMD = str(capture("kvm-amd.EPYC-Milan-v2@7.3"))
+LIBKRUN = str(capture("libkrun-msb-0.7.11", "vmm"))
 _EBX = {"register": "ebx", "bitmap": f"0b{'x' * 26}0xxxxx"}
 NO_AVX2 = {"cpuid_modifiers": [{"leaf": "0x7", "subleaf": "0x0", "flags": 1, "modifiers": [_EBX]}]}
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vcpuid", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        return int(ended.value.code or 0), told.out, told.err
-
-    return run
-
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-def test_a_static_template_takes_avx512(run: Run) -> None:
-    status, out, _ = run("explain", "avx512f", "--vmm", "firecracker", "--template", "T2", "--host", HOST)
+def test_a_static_template_takes_avx512() -> None:
+    status, out, _ = vcpuid("explain", "avx512f", "--vmm", "firecracker", "--template", "T2", "--host", HOST)
     assert status == 1
     assert "CPU template T2, Firecracker 1.16, vcpu_count 1, Linux 6.12.107+deb13-cloud-amd64" in out
     assert "The guest does not see avx512f: Firecracker took it away." in out
     assert "[firecracker.template: " in out
 
 
-def test_no_template_hands_on_what_kvm_has(run: Run) -> None:
-    assert run("explain", "avx512f", "--vmm", "firecracker:1.14", "--host", HOST)[0] == 0
+def test_no_template_hands_on_what_kvm_has() -> None:
+    assert vcpuid("explain", "avx512f", "--vmm", "firecracker:1.14", "--host", HOST)[0] == 0
 
 
-def test_a_custom_template_is_read_from_its_file(run: Run, tmp_path: Path) -> None:
+def test_a_custom_template_is_read_from_its_file(tmp_path: Path) -> None:
     file = tmp_path / "T.json"
     file.write_text(json.dumps(NO_AVX2), encoding="utf-8")
-    status, out, _ = run("explain", "avx2", "--template", str(file), "--host", HOST, "--format", "json")
+    status, out, _ = vcpuid("explain", "avx2", "--template", str(file), "--host", HOST, "--format", "json")
     told = json.loads(out)
     assert (status, told["visible"], told["cpu"]) == (1, False, str(file))
     assert told["setup"]["vmm"] == {"program": "Firecracker", "release": "1.16", "tables": "1.16"}
@@ -57,20 +40,20 @@ def test_a_custom_template_is_read_from_its_file(run: Run, tmp_path: Path) -> No
     assert [stage["party"] for stage in told["stages"]][3] == "firecracker"
 
 
-def test_a_guest_of_firecracker_is_shown_whole(run: Run) -> None:
-    status, out, _ = run("guest", "--vmm", "firecracker", "--smp", "4", "--host", AMD)
+def test_a_guest_of_firecracker_is_shown_whole() -> None:
+    status, out, _ = vcpuid("guest", "--vmm", "firecracker", "--smp", "4", "--host", AMD)
     assert status == 0
     assert "no CPU template, Firecracker 1.16, vcpu_count 4" in out
 
 
-def test_firecracker_refuses_a_template_on_another_vendors_host(run: Run) -> None:
-    status, out, said = run("explain", "avx2", "--vmm", "firecracker", "--template", "T2", "--host", AMD)
+def test_firecracker_refuses_a_template_on_another_vendors_host() -> None:
+    status, out, said = vcpuid("explain", "avx2", "--vmm", "firecracker", "--template", "T2", "--host", AMD)
     assert (status, out) == (1, "")
     assert said == "vcpuid: CPU vendor mismatched between actual CPU and CPU template.\n"
 
 
-def test_a_table_of_an_unknown_vmm(run: Run) -> None:
-    status, out, _ = run("explain", "hypervisor", "--table", LIBKRUN, "--host", LIBKRUN)
+def test_a_table_of_an_unknown_vmm() -> None:
+    status, out, _ = vcpuid("explain", "hypervisor", "--table", LIBKRUN, "--host", LIBKRUN)
     assert status == 0
     assert f"the table of {LIBKRUN}, Linux 6.18" in out
 
@@ -92,7 +75,7 @@ def test_a_table_of_an_unknown_vmm(run: Run) -> None:
         (["--vmm", "qemu:9.2"], 0, "no tables of QEMU 9.2: those of 7.2 are used"),
     ],
 )
-def test_what_makes_no_sense_or_has_no_effect_is_said(arguments: list[str], status: int, says: str, run: Run) -> None:
-    ended, _, said = run("explain", "avx2", "--host", HOST, *arguments)
+def test_what_makes_no_sense_or_has_no_effect_is_said(arguments: list[str], status: int, says: str) -> None:
+    ended, _, said = vcpuid("explain", "avx2", "--host", HOST, *arguments)
     assert ended == status
     assert says in said

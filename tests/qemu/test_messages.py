@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 
+from support.qemu_captures import qemu_rows
 from vcpuid.cpuid import parse_bit
 from vcpuid.qemu.messages import MESSAGES, Message, recognise
 
-CAPTURES = Path(__file__).parents[1] / "captures" / "qemu"
 ROWS = ("more", "options", "random", "sets")
 PROGRAM = re.compile(r"qemu-system-x86_64: (?:-\S+ [^:]*: |-accel kvm: )?(?:warning: |info: )?")
 
@@ -33,8 +30,8 @@ def printed() -> dict[str, str]:
     """Every line that a captured QEMU printed, without the program's name, and a whole line that it came from."""
     found: dict[str, str] = {}
     for name in ROWS:
-        for row in gzip.decompress((CAPTURES / f"{name}.jsonl.gz").read_bytes()).decode().splitlines():
-            for line in json.loads(row)["stderr"]:
+        for row in qemu_rows(name):
+            for line in row["stderr"]:
                 found.setdefault(PROGRAM.sub("", line, count=1), line)
     return found
 

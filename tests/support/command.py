@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import click
 import pytest
 
 from vcpuid.cli import main
@@ -96,3 +97,14 @@ def program(*args: str, env: Mapping[str, str] | None = None, **more: Any) -> su
     settings: dict[str, Any] = {"stdin": subprocess.DEVNULL} if "input" not in more else {}
     settings |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "timeout": 60, **more}
     return subprocess.run(command, env={**os.environ, "PYTHONUTF8": "1", **(env or {})}, **settings)
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every verb, and those below it, with the words that it is called by."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))

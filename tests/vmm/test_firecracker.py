@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-from functools import cache
-from pathlib import Path
 
 import pytest
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, MsrWord, Snapshot
+from support.captures import host
+from vcpuid.cpuid import CpuidTable, CpuidWord, MsrWord
 from vcpuid.errors import FirecrackerError, InputError
 from vcpuid.formats.firecracker_template import Bitmap, Template, read_template
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.reasons import Decision
 from vcpuid.vmm.firecracker import Guest, guest, names, static
 from vcpuid.vmm.firecracker.normalize import xeon
 
-KVM = Path(__file__).parents[1] / "captures" / "kvm"
 INTEL, AMD = "kvm-intel.sapphire_rapids-xfd@6.12", "kvm-amd.EPYC-Milan-v2@7.3"
 ALL = (1 << 64) - 1
-
-
-@cache
-def host(name: str) -> Snapshot:
-    with gzip.open(KVM / f"{name}.txt.gz", "rt", encoding="ascii") as lines:
-        return parse_snapshot(lines, name)
 
 
 def made(name: str, **options: object) -> Guest:

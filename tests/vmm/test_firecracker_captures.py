@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable, Iterable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support import captures
 from vcpuid.cpuid import CpuidTable, Entry, MsrWord, Snapshot
 from vcpuid.errors import FirecrackerError, InputError
 from vcpuid.formats.firecracker_template import Bitmap, Template, read_template
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.reasons import Decision, replay
 from vcpuid.vmm.firecracker import RELEASES, Guest, guest
 
-CAPTURES = Path(__file__).parents[1] / "captures"
-
-
-def rows(name: str) -> list[dict[str, Any]]:
-    with gzip.open(CAPTURES / "firecracker" / name, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
+FOLDER = captures.CAPTURES / "firecracker"
 ARCH_CAPABILITIES = MsrWord(0x10A)
 OFFERED = 0x0FEDCBA987654321
 """What KVM has for it, in all captures."""
 
-TABLES = rows("tables.jsonl.gz")
-TEMPLATES = rows("templates.jsonl.gz")
+TABLES = captures.rows(FOLDER / "tables.jsonl.gz")
+TEMPLATES = captures.rows(FOLDER / "templates.jsonl.gz")
 
 
-@cache
-def host(name: str) -> Snapshot:
-    with gzip.open(CAPTURES / "kvm" / name, "rt", encoding="ascii") as lines:
-        return parse_snapshot(lines, name)
+def host(row: dict[str, Any]) -> Snapshot:
+    return captures.host(row["host"].removesuffix(".txt.gz"))
 
 
 def entry(text: str) -> Entry:
@@ -48,7 +36,7 @@ def entry(text: str) -> Entry:
 
 def given(row: dict[str, Any]) -> tuple[CpuidTable, CpuidTable]:
     """The host's CPUID and KVM's answer, with the row's changes."""
-    machine = host(row["host"])
+    machine = host(row)
     assert machine.supported is not None
     raw, supported = machine.raw.by_key(), machine.supported.by_key()
     if "signature" in row:
@@ -78,7 +66,7 @@ def expected(supported: CpuidTable, changed: list[str]) -> CpuidTable:
 
 
 def origin(number: int) -> dict[str, str | None]:
-    machine = host(TABLES[number]["host"])
+    machine = host(TABLES[number])
     return {"kernel": machine.kernel, "qemu": None, "vendor": machine.vendor}
 
 

@@ -12,17 +12,14 @@ A fingerprint is what KVM_GET_CPUID2 gave back, not what KVM offered there. Thre
 from __future__ import annotations
 
 import dataclasses
-import gzip
-import json
-import os
 import random
-import tarfile
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.captures import CAPTURES, rows
+from support.peers import INSTLATX64, members
 from vcpuid import kvm
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Snapshot
 from vcpuid.cpuid.registers import vendor_name
@@ -31,9 +28,6 @@ from vcpuid.formats import parse
 from vcpuid.formats.firecracker_template import template_of
 from vcpuid.releases import KERNELS, number
 from vcpuid.vmm.firecracker import guest
-
-FILE = Path(__file__).parents[1] / "captures" / "firecracker" / "fingerprints.jsonl.gz"
-INSTLATX = Path(os.environ.get("VCPUID_PEERS", "peers-not-given")) / "instlatx64-cpuid.tar.xz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +56,7 @@ def fingerprint(row: dict[str, Any]) -> Fingerprint:
     return Fingerprint(codename, row["file"]["kernel_version"], tuple(row["releases"]), CpuidTable(entries), msrs)
 
 
-with gzip.open(FILE, "rt", encoding="utf-8") as lines:
-    ALL = [fingerprint(json.loads(line)) for line in lines]
+ALL = [fingerprint(row) for row in rows(CAPTURES / "firecracker" / "fingerprints.jsonl.gz")]
 WITH_KERNEL = [told for told in ALL if ".".join(map(str, number(told.kernel))) in KERNELS]
 
 
@@ -252,14 +245,10 @@ clock in the name, and as above."""
 
 @cache
 def dump(name: str) -> Snapshot:
-    with tarfile.open(INSTLATX) as tar:
-        for info in tar:
-            if info.name.endswith("/" + name) and (file := tar.extractfile(info)) is not None:
-                return parse(file.read().decode("utf-8", "replace"), name)[0]
-    raise LookupError(name)
+    return parse(members(INSTLATX64)[name], name)[0]
 
 
-@pytest.mark.skipif(not INSTLATX.is_file(), reason="needs InstLatx64's dumps in VCPUID_PEERS")
+@pytest.mark.skipif(not INSTLATX64.is_file(), reason="needs InstLatx64's dumps in VCPUID_PEERS")
 @pytest.mark.parametrize(("codename", "name", "own"), DUMPS, ids=[name.removesuffix(".txt") for _, name, _ in DUMPS])
 def test_the_path_from_a_dump_of_such_a_processor_leads_to_the_fingerprint(codename: str, name: str, own: dict[str, int]) -> None:
     found = [told for told in WITH_KERNEL if told.codename == codename and told.releases[-1] == "1.17"]

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import pickle
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 import pytest
 
+from support.captures import MACHINES, host
 from vcpuid import Stack, resolve
 from vcpuid.answers.explain import explain
-from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrWord, Snapshot
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrWord
 from vcpuid.cpuid.names import find
 from vcpuid.errors import FirecrackerError, InputError
 from vcpuid.formats.firecracker_template import read_template
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.path.pipeline import Path as CpuPath
 from vcpuid.reasons import replay
 from vcpuid.vmm.firecracker import FIRECRACKER, Firecracker
 from vcpuid.vmm.known import named
 
-FOLDER = Path(__file__).parents[1] / "captures" / "kvm"
-NAMES = sorted(path.name.removesuffix(".txt.gz") for path in FOLDER.glob("*.txt.gz"))
-ABLE = [name for name in NAMES if "Dhyana" not in name]
+ABLE = [name for name in MACHINES if "Dhyana" not in name]
 """Hosts on which Firecracker starts: Hygon's are not Intel's or AMD's."""
 
 SAPPHIRE = "kvm-intel.sapphire_rapids-xfd@6.12"
 MILAN = "kvm-amd.EPYC-Milan-v2@7.3"
 NO_AVX512 = {"leaf": "0x7", "subleaf": "0x0", "flags": 1, "modifiers": [{"register": "ebx", "bitmap": "0b000x0000000000xxxxxxxxxxxxxxxx"}]}
-
-
-@cache
-def host(name: str) -> Snapshot:
-    with gzip.open(FOLDER / f"{name}.txt.gz", "rt", encoding="ascii") as lines:
-        return parse_snapshot(lines, name)
 
 
 def path(name: str, asked: str = "none", vmm: Firecracker = FIRECRACKER, smp: str = "1", **changes: object) -> CpuPath:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import gzip
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcpuid import Stack, resolve
+from support.captures import CAPTURES
+from vcpuid import Stack, read, resolve
 from vcpuid.answers.explain import explain
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Snapshot
 from vcpuid.cpuid.names import find
 from vcpuid.errors import KvmError
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.path.pipeline import Path as CpuPath
 from vcpuid.reasons import Basis, replay
 from vcpuid.vmm.recorded import Recorded, account
 
-CAPTURES = Path(__file__).parents[1] / "captures"
 LIBKRUN, GVISOR, KVMTOOL = "vmm/libkrun-msb-0.7.11", "vmm/gvisor-runsc-20240729", "vmm/kvmtool-b48735e"
 SKYLAKE = "kvm/kvm-intel.corei7_skylake_x@6.12"
 
 
 def capture(name: str) -> Snapshot:
-    return parse_snapshot(gzip.decompress((CAPTURES / f"{name}.txt.gz").read_bytes()).decode().splitlines(), name)
+    return read(CAPTURES / f"{name}.txt.gz")
 
 
 def path(name: str) -> CpuPath:
