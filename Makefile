@@ -6,8 +6,10 @@ BIN := $(VENV)/bin
 FIGURES := build/figures.json
 DIST := build/dist
 
-# The tests that `make quick` runs: the parties and the laws, in this process.
-QUICK := $(addprefix tests/,cpuid decode kvm linux path probe property qemu software test_imports.py test_project.py)
+# A process a processor; each takes whole files of tests, since these share what they make.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
+# What `make quick` leaves out; pyproject.toml tells what the markers mean.
+QUICK := not (process or bounds or long)
 
 .PHONY: demo setup test quick lint types generated check hooks bench man docs dist clean
 
@@ -20,10 +22,10 @@ demo: $(VENV)/.ready
 setup: $(VENV)/.ready-dev
 
 test: $(VENV)/.ready-dev
-	$(BIN)/pytest --figures=$(FIGURES) --fired=build/fired.json
+	$(PYTEST) --figures=$(FIGURES) --fired=build/fired.json
 
 quick: $(VENV)/.ready-dev
-	$(BIN)/pytest --quiet $(QUICK)
+	$(PYTEST) --quiet -m "$(QUICK)"
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -60,7 +62,7 @@ docs: $(VENV)/.ready-docs $(FIGURES)
 	@echo build/site/index.html
 
 $(FIGURES): $(shell find src tests -type f -not -name '*.pyc') | $(VENV)/.ready-dev
-	$(BIN)/pytest -m conformance --figures=$@
+	$(PYTEST) -m conformance --figures=$@
 
 $(VENV)/.ready: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

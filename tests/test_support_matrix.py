@@ -144,8 +144,11 @@ def run(*arguments: str | Path) -> tuple[subprocess.CompletedProcess[str], Path]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120), figures
 
 
-def test_a_run_writes_what_it_counted(tmp_path: Path) -> None:
-    done, figures = run(tmp_path / "new" / "figures.json", "tests/linux/test_captures.py", "-k", "cpuinfo_is_what and Dhyana")
+@pytest.mark.long
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_run_writes_what_it_counted(processes: str, tmp_path: Path) -> None:
+    chosen = ("tests/linux/test_captures.py", "-k", "cpuinfo_is_what and Dhyana")
+    done, figures = run(tmp_path / "new" / "figures.json", "--numprocesses", processes, *chosen)
     assert done.returncode == 0, done.stdout
     rows = json.loads(figures.read_text(encoding="utf-8"))
     assert {row.pop("kernel").split(".")[0] for row in rows} == {"6", "7"}
@@ -198,6 +201,7 @@ def test_live():
 """
 
 
+@pytest.mark.long
 def test_every_outcome_counts_as_what_it_is_and_no_row_lacks_its_origin(tmp_path: Path) -> None:
     (tmp_path / "test_inner.py").write_text(INNER, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", f"--figures={tmp_path / 'figures.json'}"]

@@ -211,6 +211,7 @@ def as_played(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, raw=CpuidTable(raw))
 
 
+@pytest.mark.long
 def test_verdicts_are_those_of_real_qemus() -> None:
     """Runs or not, refused or not, as QEMU's own output shows on the captured runs; every proposal for them runs."""
     judged = 0

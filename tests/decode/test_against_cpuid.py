@@ -331,6 +331,7 @@ def test_labels_name_fields_that_there_are() -> None:
     assert not named - there
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not INSTLATX64.is_file(), reason="needs InstLatx64's dumps in VCPUID_PEERS")
 def test_real_processors(record_property: pytest.RecordProperty) -> None:
     tally, held = Tally(), 0
@@ -345,6 +346,7 @@ def test_real_processors(record_property: pytest.RecordProperty) -> None:
     assert len(tally.labels) > 900
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hypervisor", HYPERVISORS, ids=lambda name: name.strip("\0"))
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_random_tables(vendor: str, hypervisor: str) -> None:

@@ -43,6 +43,7 @@ def document(vcpus: dict[str, Any], as_bytes: bool = False) -> dict[str, Any]:
     return node({}, **{"cpu-manager": node(None, **cpus), "device-manager": node({"device_tree": {}})})
 
 
+@pytest.mark.bounds
 @pytest.mark.parametrize("as_bytes", [False, True], ids=["since 39.0", "since 29.0"])
 def test_one_line_of_64_vcpus(as_bytes: bool, tmp_path: Path) -> None:
     file = tmp_path / "state.json"
@@ -69,6 +70,7 @@ def test_keys_stand_in_any_order(change: Any, indent: int | None) -> None:
     assert [cpu.table for cpu in parse("\n" * 200 + text, "state.json")] == [table(0)]
 
 
+@pytest.mark.bounds
 @pytest.mark.parametrize(
     ("whole", "cause"),
     [
@@ -84,6 +86,7 @@ def test_what_no_vm_has_is_refused(whole: dict[str, Any], cause: str) -> None:
         parse(json.dumps(whole), "state.json")
 
 
+@pytest.mark.bounds
 @pytest.mark.parametrize("piece", ['"ab",', "[{},", '"', '\\"', "123,", "1234,", "1"])
 def test_memory_is_bounded_whatever_the_document(piece: str) -> None:
     text = '{"snapshots": {"cpu-manager": [' + piece * (2 * documents.LIMIT // len(piece))

@@ -97,7 +97,10 @@ def test_a_bit_without_a_name_is_told_by_its_place() -> None:
         (template(leaf(7, eax="1" * 33)), r"cpuid_modifiers\[0\].modifiers\[0\].bitmap: '0b1+' is not a bitmap of at most 32 characters"),
         (template(leaf(7, eax="")), "a template that leaves every bit of CPUID to the host"),
         (template(leaf(7, rax="1")), r"cpuid_modifiers\[0\].modifiers\[0\].register: 'rax' is not one of eax, ebx, ecx, edx"),
-        (template(*(leaf(number, **ALL) for number in range(ENTRY_LIMIT + 1))), f"cpuid_modifiers: more than {ENTRY_LIMIT} entries"),
+        pytest.param(
+            template(*(leaf(number, **ALL) for number in range(ENTRY_LIMIT + 1))), f"cpuid_modifiers: more than {ENTRY_LIMIT} entries",
+            id="many", marks=pytest.mark.bounds,
+        ),
     ],
 )  # fmt: skip
 def test_a_template_that_contradicts_itself_is_refused(text: str, cause: str) -> None:

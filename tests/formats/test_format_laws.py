@@ -18,6 +18,8 @@ from vcpuid.formats import FORMATS, parse
 from vcpuid.formats.form import EVERYTHING
 from vcpuid.formats.writing import TABLES, WRITABLE, losses, write
 
+pytestmark = pytest.mark.long
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "formats.md"
 BOTH_WAYS = [form.name for form in FORMATS if form.read is not None and form.write is not None and form.holds[0] != "named"]
 SEVERAL = [name for name in BOTH_WAYS if WRITABLE[name].several]

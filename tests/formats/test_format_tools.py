@@ -397,6 +397,7 @@ def test_a_snapshot_without_cpuid_or_damaged_is_refused(text: str, cause: str) -
         parse(text, "state.json")
 
 
+@pytest.mark.bounds
 @pytest.mark.parametrize(
     "line",
     [
@@ -427,6 +428,7 @@ def test_memory_is_bounded(line: str, size: int, tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.bounds
 def test_a_document_takes_no_more_than_a_hundred_times_its_size() -> None:
     text = "<cpu>" + "<a/>" * (documents.LIMIT // 4 - 10) + "</cpu>"
     tracemalloc.start()
@@ -438,6 +440,7 @@ def test_a_document_takes_no_more_than_a_hundred_times_its_size() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.bounds
 def test_noise_with_a_sign_of_each_form_is_refused_in_time() -> None:
     noise = random.Random(1)
     signs = ["0x00000000 0x00: eax=0x0", "CPUID 00000000:00 = 0", "CPUID 00000000: 00000000-", "0x00000000: EAX=0x0", "<cpu>", "<cpudata "]

@@ -46,6 +46,7 @@ def test_what_is_wrong_is_named_with_its_line(text: str, cause: str) -> None:
         parse(text, "cpu.xml")
 
 
+@pytest.mark.bounds
 def test_the_look_for_a_line_leaves_nothing_to_the_collector_of_cycles() -> None:
     text = cpudata(*map(cpuid, range(100)))
     root = documents.parse_xml(text, "cpu.xml")

@@ -42,6 +42,7 @@ def clean_runs() -> list[dict[str, Any]]:
     return [row for row in qemu_rows("sets") if row["vcpus"] and not any(text in line for line in row["stderr"] for text in complaints)]
 
 
+@pytest.mark.long
 def test_clean_tables_of_real_qemus_break_no_guest() -> None:
     rows = clean_runs()
     assert len(rows) > 200

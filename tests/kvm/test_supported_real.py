@@ -82,6 +82,7 @@ def test_the_documentation_tells_how_many_features_differ() -> None:
     assert f"what KVM offered is what ours offers | all but {len(SINCE_THEN)} named differences |" in page
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not INSTLATX64.is_file(), reason="needs InstLatx64's dumps in VCPUID_PEERS")
 @pytest.mark.parametrize("kernel", ["6.1", "6.18", "7.3"])
 def test_the_law_holds_for_real_processors(kernel: str) -> None:

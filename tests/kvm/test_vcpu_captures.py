@@ -91,7 +91,12 @@ def read(name: str) -> Capture:
     return Capture(name, kernel, cases)
 
 
-CASES = [pytest.param(name, case.name, id=f"{name}-{case.name}") for name in FILES for case in read(name).cases]
+CASES = [
+    pytest.param(name, line.split()[1], id=f"{name}-{line.split()[1]}")
+    for name in FILES
+    for line in captures.lines(name, "guest")
+    if line.startswith("CASE ")
+]
 
 
 def pick(name: str, case: str) -> tuple[Capture, Case]:

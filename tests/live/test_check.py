@@ -31,6 +31,7 @@ def judge(cpu: str) -> Verdict:
     return verdict(cpu, read("kvm"), Stack(kernel=platform.release(), qemu=release))
 
 
+@pytest.mark.long
 @pytest.mark.conformance("live verdicts")
 @pytest.mark.parametrize(
     "cpu",
@@ -51,6 +52,7 @@ def test_qemu_says_what_the_verdict_says(cpu: str) -> None:
     assert said == [*answer.warnings, *([] if answer.refusal is None else [answer.refusal])]
 
 
+@pytest.mark.long
 @pytest.mark.conformance("live verdicts")
 @pytest.mark.parametrize("cpu", ["Skylake-Server", "Cascadelake-Server", "EPYC-Milan", "Haswell,+rtm,x-force-features=on", "Haswel"])
 def test_what_is_proposed_starts_without_a_warning(cpu: str) -> None:

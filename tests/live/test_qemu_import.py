@@ -32,6 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, asked: list[str]) -> Iterator
     data.load.cache_clear()
 
 
+@pytest.mark.long
 @pytest.mark.qemu
 def test_what_the_program_tells_is_what_the_bundled_catalog_of_its_release_has(made: Imported) -> None:
     release = choose(made.name, QEMUS, "QEMU")
@@ -43,12 +44,14 @@ def test_what_the_program_tells_is_what_the_bundled_catalog_of_its_release_has(m
     assert not made.remarks
 
 
+@pytest.mark.long
 @pytest.mark.qemu
 def test_progress_is_told_model_by_model(made: Imported, asked: list[str]) -> None:
     assert len(asked) > made.models
     assert asked[0].startswith("1/")
 
 
+@pytest.mark.long
 @pytest.mark.qemu
 def test_an_imported_qemu_is_used_by_its_name_and_by_default(made: Imported) -> None:
     host = captures.host("kvm-intel.corei7_skylake_x@6.12")

@@ -80,6 +80,7 @@ def test_properties_change_an_expansion_alike(monitor: Qmp, machine: str, releas
     assert ours == {name: expanded[name] for name in expanded if name not in OF_ANY_DEVICE}
 
 
+@pytest.mark.long
 @pytest.mark.conformance("live realized")
 @pytest.mark.parametrize("cpu", REALIZED)
 def test_a_guest_has_the_same_features(machine: str, release: str, host: Snapshot, cpu: str) -> None:

@@ -25,6 +25,7 @@ def assemble(text: str, folder: Path) -> bytes:
     return flat.read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not (shutil.which("as") and shutil.which("objcopy")), reason="no GNU assembler (binutils)")
 @pytest.mark.parametrize("instruction", INSTRUCTIONS, ids=IDS)
 def test_the_bytes_are_what_the_assembler_makes(instruction: Instruction, tmp_path: Path) -> None:

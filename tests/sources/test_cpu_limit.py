@@ -44,6 +44,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.bounds
 @pytest.mark.parametrize("form", sorted({known.name for known in FORMATS if known.read is not None} - ONE_CPU))
 def test_the_limit_holds_for_every_form(form: str) -> None:
     text = TEXTS[form]

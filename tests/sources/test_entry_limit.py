@@ -31,6 +31,7 @@ def test_a_snapshots_table(kind: str) -> None:
         parse(text_of(*lines), "host.txt")
 
 
+@pytest.mark.bounds
 @pytest.mark.parametrize("part", ["raw", "supported", "table"])
 def test_a_table_in_json(part: str) -> None:
     text = text_of(*write([Snapshot(**{part: MOST})], "json"))  # type: ignore[arg-type]

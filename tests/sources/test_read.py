@@ -267,6 +267,7 @@ def test_a_cpu_has_a_number(source: str) -> None:
         read(source)
 
 
+@pytest.mark.bounds
 @pytest.mark.parametrize("what", ["bomb", "bomb of lines", "endless line", "endless notes", "device"])
 def test_memory_is_bounded(what: str, host: Path) -> None:
     sizes = 8 * files.SIZE_LIMIT

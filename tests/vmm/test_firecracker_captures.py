@@ -80,6 +80,7 @@ def test_the_captures_have_refusals_and_templates_of_every_kind_and_most_release
     assert releases == set(RELEASES) - {"1.14", "1.15"}  # whose code is that of 1.13 and 1.16
 
 
+@pytest.mark.long
 @pytest.mark.conformance("Firecracker tables", origin)
 @pytest.mark.parametrize("number", range(len(TABLES)))
 def test_tables_and_messages_are_those_of_firecrackers_own_code(number: int, fired: Callable[[str, Iterable[Decision]], None]) -> None:
