@@ -19,13 +19,15 @@ import shlex
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import settings
+
+from support.fired import REMEDY, Fired
 
 if TYPE_CHECKING:
     from vcpuid.reasons import Decision
@@ -54,34 +56,22 @@ class Row(NamedTuple):
 FIGURES: dict[Row, dict[str, int]] = defaultdict(lambda: {"exact": 0, "tried": 0, "skipped": 0})
 
 
-class Fired:
-    """Which rules decided a bit that a committed capture shows: `by_rule` names the captures of each. `answers` counts what was noted."""
-
-    def __init__(self) -> None:
-        self.by_rule: dict[str, set[str]] = defaultdict(set)
-        self.answers = 0
-
-    def __call__(self, capture: str, decisions: Iterable[Decision]) -> None:
-        """Note the decisions behind an answer that is what the capture has, bit for bit; only about bits that the capture shows."""
-        self.answers += 1
-        for decision in decisions:
-            self.by_rule[decision.rule.id].add(capture)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For --fired: what tools/captured_rules.py reads. Of each rule's captures the one with the shortest name stands for all."""
-        return {
-            "answers": self.answers,
-            "rules": {rule: min(of, key=lambda name: (len(name), name)) for rule, of in sorted(self.by_rule.items())},
-        }
-
-
 FIRED = Fired()
+MISFITS: list[str] = []
+"""What data/captured-rules.json says otherwise."""
 
 
-@pytest.fixture(scope="session")
-def fired() -> Fired:
-    """The rules that decided a bit of a capture so far in this run."""
-    return FIRED
+@pytest.fixture
+def fired(request: pytest.FixtureRequest) -> Callable[[str, Iterable[Decision]], None]:
+    """Note the decisions behind an answer that is what the capture has, bit for bit; only about bits that the capture shows.
+
+    They go with the test's report, as a conformance test's row does.
+    """
+
+    def note(capture: str, decisions: Iterable[Decision]) -> None:
+        request.node.user_properties.append(("fired", [capture, sorted({decision.rule.id for decision in decisions})]))
+
+    return note
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -102,7 +92,6 @@ def lacking(wanted: str) -> dict[str, str | None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("after_captures") is not None)
     reasons = lacking(config.option.markexpr)
     for item in items:
         for name, reason in reasons.items():
@@ -163,11 +152,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "teardown" or (report.when == "setup" and report.passed):
         return
-    for key, row in report.user_properties:
+    for key, told in report.user_properties:
         if key == "conformance":
-            counts = FIGURES[Row(**row)]
+            counts = FIGURES[Row(**told)]
             counts["skipped" if report.skipped else "tried"] += 1
             counts["exact"] += report.passed
+        elif key == "fired":
+            FIRED.note(*told)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hold data/captured-rules.json to the rules that fired; a run that is at odds with it has failed."""
+    if FIRED.answers and not hasattr(session.config, "workerinput"):
+        from vcpuid.data import load
+
+        MISFITS.extend(FIRED.misfits(load("captured-rules")))
+        if MISFITS and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
@@ -185,6 +186,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         of_programs = {card.id for card in all_rules() if card.history.known}
         which = "all captures" if FIRED.answers >= load("captured-rules")["answers"] else "the captures of this run"
         terminalreporter.write_line(f"rules: {len(of_programs & FIRED.by_rule.keys())} of {len(of_programs)} fired over {which}")
+    if MISFITS:
+        terminalreporter.section("data/captured-rules.json is not what the captures show", red=True)
+        for line in (*MISFITS, f"run {REMEDY}"):
+            terminalreporter.write_line(line)
     if config.option.fired is not None:
         config.option.fired.parent.mkdir(parents=True, exist_ok=True)
         config.option.fired.write_text(json.dumps(FIRED.as_dict(), indent=1) + "\n", encoding="utf-8")

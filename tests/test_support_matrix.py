@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from support.tools import load_tool
+from vcpuid.data import load
 from vcpuid.errors import InputError
 from vcpuid.releases import KERNELS, QEMUS
 
@@ -201,17 +202,23 @@ def test_live():
 """
 
 
-@pytest.mark.long
-def test_every_outcome_counts_as_what_it_is_and_no_row_lacks_its_origin(tmp_path: Path) -> None:
-    (tmp_path / "test_inner.py").write_text(INNER, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", f"--figures={tmp_path / 'figures.json'}"]
-    done = subprocess.run(
-        [*command, f"--rootdir={tmp_path}", "-c", ROOT / "pyproject.toml", tmp_path / "test_inner.py"],
+def run_inner(tests: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run tests of another folder under tests/conftest.py."""
+    (folder / "test_inner.py").write_text(tests, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", *options]
+    return subprocess.run(
+        [*command, f"--rootdir={folder}", "-c", ROOT / "pyproject.toml", folder / "test_inner.py"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))},
         capture_output=True,
         text=True,
         timeout=120,
     )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_every_outcome_counts_as_what_it_is_and_no_row_lacks_its_origin(processes: str, tmp_path: Path) -> None:
+    done = run_inner(INNER, tmp_path, f"--figures={tmp_path / 'figures.json'}", "--numprocesses", processes)
     assert "1 failed, 1 passed, 3 skipped, 4 errors" in done.stdout, done.stdout
     for test in ("test_lacking", "test_empty", "test_no_origin", "test_unknown_party"):
         assert re.search(rf"^ERROR \S*{test}", done.stdout, re.MULTILINE), done.stdout
@@ -222,3 +229,23 @@ def test_every_outcome_counts_as_what_it_is_and_no_row_lacks_its_origin(tmp_path
     assert rows["KVM supported"] == counted("KVM supported", 0, 0, 1) | {"test": rows["vCPU"]["test"]}
     assert rows["live vCPU"]["kernel"] == os.uname().release
     assert rows["live vCPU"]["skipped"] == 1
+
+
+FIRING = """
+from types import SimpleNamespace
+
+def test_firing(fired):
+    fired("kvm/some", [SimpleNamespace(rule=SimpleNamespace(id="{}"))])
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_run_in_which_a_rule_fires_that_the_table_does_not_have_has_failed(processes: str, tmp_path: Path) -> None:
+    told = run_inner(FIRING.format("no.such.rule"), tmp_path, "--numprocesses", processes)
+    assert (told.returncode, "1 passed" in told.stdout) == (1, True), told.stdout
+    assert "no.such.rule decided a bit of kvm/some, and the table does not have it" in told.stdout
+    known = next(iter(load("captured-rules")["rules"]))
+    told = run_inner(FIRING.format(known), tmp_path, "--numprocesses", processes, f"--fired={tmp_path / 'fired.json'}")
+    assert told.returncode == 0, told.stdout
+    assert json.loads((tmp_path / "fired.json").read_text(encoding="utf-8")) == {"answers": 1, "rules": {known: "kvm/some"}}

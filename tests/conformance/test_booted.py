@@ -7,22 +7,20 @@ the emulated processor has no SVM, there is no KVM and no SUP.
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterable
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from support import captures
 from vcpuid import kvm
 from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.formats.lines import parse_snapshot
 from vcpuid.linux import BootCpu, boot_cpu, cpuinfo
 from vcpuid.reasons import Decision, replay
 
-FOLDER = Path(__file__).parents[1] / "captures" / "booted"
-NAMES = sorted(path.name.removesuffix(".txt.gz") for path in FOLDER.glob("*.txt.gz"))
+NAMES = captures.names("booted")
 
 UNWRITTEN = {"msr.33": "absent", "msr.4e": "absent", "msr.c00102f0": "absent"}
 """MSRs that the emulator reads as 0 and that stay 0: Linux writes them and takes a value that does not stay for one it cannot have."""
@@ -46,7 +44,7 @@ def read(name: str) -> Booted:
     modules: dict[str, str | int] = {}
     data: list[int] = []
     rest = []
-    for line in gzip.decompress((FOLDER / f"{name}.txt.gz").read_bytes()).decode().splitlines():
+    for line in captures.lines(name, "booted"):
         kind, _, text = line.partition(" ")
         if kind == "CMDLINE":
             linux["cmdline"] = text

@@ -10,20 +10,18 @@ Every rule of a program is captured, or decides on a host here, or stands in UNR
 from __future__ import annotations
 
 import dataclasses
-import gzip
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from support import captures
 from vcpuid import kvm
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, Snapshot
 from vcpuid.cpuid.names import find
 from vcpuid.cpuid.words import parse_bit
 from vcpuid.data import load
-from vcpuid.formats.lines import parse_snapshot
 from vcpuid.kvm.lookup import seen
 from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.linux import boot_cpu
@@ -33,7 +31,6 @@ from vcpuid.reasons import Decision
 from vcpuid.reasons.history import RELEASES
 from vcpuid.rulebook import all_rules
 
-FOLDER = Path(__file__).parents[1] / "captures" / "kvm"
 MILAN, ZEN1, TURIN = "kvm-amd.EPYC-Milan-v2@7.3", "kvm-amd.EPYC-v1@7.3", "kvm-amd.EPYC-Turin-v1@7.3"
 SKYLAKE, SAPPHIRE, DIAMOND = "kvm-intel.corei7_skylake_x@7.3", "kvm-intel.sapphire_rapids-xfd@7.3", "kvm-intel.sapphire_rapids-dmr@7.3"
 
@@ -197,12 +194,6 @@ UNREACHED = {
 }
 
 
-@cache
-def machine(wanted: str) -> Snapshot:
-    with gzip.open(FOLDER / f"{wanted}.txt.gz", "rt", encoding="ascii") as lines:
-        return parse_snapshot(lines, wanted)
-
-
 def edited(table: CpuidTable, edits: Edits) -> CpuidTable:
     """A table with registers changed; entries that do not exist are added."""
     entries = {entry[:2]: entry for entry in table}
@@ -217,7 +208,7 @@ def edited(table: CpuidTable, edits: Edits) -> CpuidTable:
 
 def made(row: Host) -> Snapshot:
     """The machine with the row's edits; what Linux said of the machine as it was does not hold for it any more."""
-    host = machine(row.machine)
+    host = captures.host(row.machine)
     return dataclasses.replace(host, raw=edited(host.raw, row.edits), msrs={**host.msrs, **row.msrs}, cpuinfo={})
 
 
@@ -233,7 +224,7 @@ def test_linux(row: Host) -> None:
     bit = Bit(cpu.tables.words[word], mask.bit_length() - 1)
     assert row.rule in deciders(cpu.decisions, bit)
     assert bool(cpu.caps[word] & mask) is row.value
-    other = boot_cpu(machine(row.machine), kernel) if row.unlike is None else boot_cpu(made(row), kernel, row.unlike)
+    other = boot_cpu(captures.host(row.machine), kernel) if row.unlike is None else boot_cpu(made(row), kernel, row.unlike)
     assert row.rule not in deciders(other.decisions, bit)
 
 
@@ -246,7 +237,7 @@ def test_kvm(row: Host) -> None:
     result = kvm.supported(made(row), kernel, row.params)
     assert row.rule in deciders(result.decisions, bit)
     assert bool(result.table.word(bit.word) & bit.mask) is row.value
-    other = kvm.supported(machine(row.machine), kernel) if row.unlike is None else kvm.supported(made(row), kernel, row.unlike)
+    other = kvm.supported(captures.host(row.machine), kernel) if row.unlike is None else kvm.supported(made(row), kernel, row.unlike)
     assert row.rule not in deciders(other.decisions, bit)
 
 
@@ -276,7 +267,7 @@ class Guest(NamedTuple):
 
     def played(self, edits: Edits) -> Snapshot:
         """The host with the same edits in its CPUID and in what its KVM reports."""
-        host = machine(self.machine)
+        host = captures.host(self.machine)
         assert host.supported is not None
         msrs = {**host.msrs, **self.msrs} if edits is self.edits else host.msrs
         return dataclasses.replace(host, raw=edited(host.raw, edits), supported=edited(host.supported, edits), msrs=msrs)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
+from support.tools import load_tool
 from vcpuid.data import load
 from vcpuid.errors import InputError
 from vcpuid.linux.rules import ALWAYS, SYSFAST
@@ -16,20 +12,7 @@ from vcpuid.reasons import Rule
 from vcpuid.reasons.history import NOTHING, History, Provenance, history
 from vcpuid.releases import KERNELS
 
-TOOL = Path(__file__).parents[2] / "tools" / "provenance.py"
-
-
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("provenance_tool", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-PROVENANCE = tool()
+PROVENANCE = load_tool("provenance")
 
 
 def test_the_table_is_what_the_rows_say() -> None:
