@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -91,7 +92,7 @@ def test_every_test_that_reads_others_data_is_named(peers: ModuleType) -> None:
     reading = {
         str(path.relative_to(tests.parent))
         for path in tests.rglob("test_*.py")
-        if path.parent != Path(__file__).parent and "VCPUID_PEERS" in path.read_text(encoding="utf-8")
+        if path.parent != Path(__file__).parent and re.search(r"VCPUID_PEERS|support\.peers", path.read_text(encoding="utf-8"))
     }
     assert {name for peer in peers.manifest().values() for name in peer["tests"]} == reading
 
