@@ -51,8 +51,9 @@ def main() -> int:
             if options.name not in peers or "files" not in peers[options.name]:
                 raise InputError(f"{options.name!r} is none of {', '.join(name for name in peers if 'files' in peers[name])}")
             return write(peers[options.name], options.clone, options.output or folder() / options.name)
-        there = options.folder or folder()
-        return max([show(name, peer, there / name, checked=options.verb == "check") for name, peer in peers.items()])
+        checked = options.verb == "check"
+        there = options.folder or (folder() if checked or os.environ.get("VCPUID_PEERS") else None)
+        return max([show(name, peer, there / name if there else None, checked=checked) for name, peer in peers.items()])
     except VcpuidError as error:
         print(f"peers.py: {error}", file=sys.stderr)
         return error.exit_status
@@ -72,10 +73,10 @@ def folder() -> Path:
     return Path(named)
 
 
-def show(name: str, peer: Peer, path: Path, checked: bool) -> int:
-    """Print what a peer is and whether it is there; returns 1 where it is not as `checked` wants it."""
-    state, bad = "missing", checked
-    if path.exists():
+def show(name: str, peer: Peer, path: Path | None, checked: bool) -> int:
+    """Print what a peer is and whether it is there; returns 1 where it is not as `checked` wants it. No `path`: no folder is named."""
+    state, bad = "missing" if path else "VCPUID_PEERS names no folder", checked
+    if path is not None and path.exists():
         state, bad = "present", False
         if checked:
             bad = digest(contents(path)) != peer["sha256"]

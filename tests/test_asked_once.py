@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -103,6 +104,9 @@ def test_a_verb_says_which_parameter_has_no_effect(path: tuple[str, ...], option
     assert "vcpuid: the parameter npt has no effect: this host's processor is GenuineIntel's, and its module is kvm_intel\n" in said
 
 
+IN_VAIN = "nested: this host's KVM was asked as it ran, and what it answered holds; with --what-if"
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -113,7 +117,11 @@ def test_a_verb_says_which_parameter_has_no_effect(path: tuple[str, ...], option
         (["diff", HOST, HOST, "--by", "field", "--kernel", "6.1"], "--kernel has no effect: with --by field two dumps are held"),
         (["diff", HOST, "--cpu", "host", "--guest-kernel", "6.1"], "--guest-kernel has no effect: it is for --flags"),
         (["check", "--table", HOST, "--param", "nested=0"], "--param has no effect: the table is checked by itself, on no host"),
-        (["explain", "avx2", "--host", HOST, "--param", "nested=0"], "nested: this host's KVM was asked as it ran"),
+        (["explain", "avx2", "--host", HOST, "--param", "nested=0"], IN_VAIN),
+        (["guest", "--host", HOST, "--param", "nested=0"], IN_VAIN),
+        (["qemu", "models", HOST, "--param", "nested=0"], IN_VAIN),
+        (["qemu", "expand", "host", HOST, "--param", "nested=0"], IN_VAIN),
+        (["qemu", "table", "host", HOST, "--param", "nested=0"], IN_VAIN),
         (["explain", "avx2", "--host", HOST, "--table", HOST, "--qemu", "10.0"], "--qemu has no effect: the table is given"),
     ],
 )
@@ -166,6 +174,16 @@ def test_a_function_refuses_unknown_parameters_and_warns_of_idle_ones(function: 
         return
     with pytest.warns(RemarkWarning, match="npt has no effect"):
         ask(function, params={"npt": 0})
+
+
+@pytest.mark.parametrize("function", functions("params"))
+def test_a_function_that_rests_on_what_kvm_said_warns_of_parameters_it_did_not_run_with(function: Callable[..., object]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with suppress(InputError):  # a parameter of KVM's, asked of Linux
+            ask(function, params={"nested": 0})
+    said = any("nested: this host's KVM was asked as it ran" in str(warning.message) for warning in caught)
+    assert said == function.__module__.startswith("vcpuid.qemu")
 
 
 @pytest.mark.parametrize("name", [NAME, NEWER, "kvm-intel.corei7_skylake_x@6.1"])

@@ -83,13 +83,13 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def explain(feature: str, cpu: str = "host", host: Snapshot | None = None, stack: Stack | None = None) -> Explanation:
+def explain(feature: str, cpu: str = "host", host: Snapshot | Setup | None = None, stack: Stack | None = None) -> Explanation:
     """Tell a feature's fate from the host's silicon to the guest.
 
     `feature` is any spelling of it, `cpu` QEMU's -cpu argument. Without a `host`, this machine's processor and KVM are read; without a
-    `stack`, the host's own kernel and the newest QEMU that vcpuid has tables of. Raises InputError for an unknown feature or a wrong
-    host, QemuError or KvmError where QEMU or KVM would refuse that CPU, UnavailableError where this machine has no x86 processor or no
-    usable /dev/kvm.
+    `stack`, the host's own kernel and the newest QEMU that vcpuid has tables of are taken. A Setup as `host` holds both. Raises InputError
+    for an unknown feature or a wrong host, QemuError or KvmError where QEMU or KVM would refuse that CPU, UnavailableError where this
+    machine has no x86 processor or no usable /dev/kvm.
     """
     from vcpuid.answers.explain import explain as read_off
     from vcpuid.cpuid.names import find

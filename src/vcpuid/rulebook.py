@@ -77,7 +77,7 @@ def card(rule: Rule | HazardRule) -> Card:
     """Put together what is known of a rule."""
     if isinstance(rule, HazardRule):
         return Card(rule.id, HAZARDS, rule.consequence, None, rule.fix, NOTHING, rule.severity)
-    return Card(rule.id, party_of(rule.id), rule.reason, rule.source, rule.remedy, history(rule))
+    return Card(rule.id, party_of(rule.id), rule.reason.replace("{cause}", "another feature"), rule.source, rule.remedy, history(rule))
 
 
 def look_up(text: str) -> tuple[Card, ...]:

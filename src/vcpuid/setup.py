@@ -138,24 +138,32 @@ def settled(
     machine: str = "q35",
     smp: str = "1",
     params: Given | None = None,
+    observed: bool = False,
 ) -> Setup:
     """Settle the arguments of a public function: a Setup is taken as it is; of a snapshot, remarks become a RemarkWarning each.
 
-    Raises InputError as `Setup.of` does.
+    `observed` tells that the answer rests on what the host's own KVM said, where it was asked. Raises InputError as `Setup.of` does,
+    TypeError where there is a Setup and another argument besides.
     """
+    stack = Stack(_asked(kernel), _asked(qemu), machine, smp, FrozenMap() if params is None else params)
     if isinstance(host, Setup):
-        return host
-    made = _of_arguments(host, kernel, qemu, machine, smp, params)
-    for remark in made.remarks:
+        return joined(host, None if stack == _DEFAULT else stack)
+    made = Setup.of(host, stack)
+    for remark in (*made.remarks, *(overruled(made) if observed else ())):
         warnings.warn(remark, RemarkWarning, stacklevel=3)
     return made
 
 
-def _of_arguments(
-    host: Snapshot, kernel: str | Release | None, qemu: str | Release | None, machine: str, smp: str, params: Given | None
-) -> Setup:
-    stack = Stack(_asked(kernel), _asked(qemu), machine, smp, FrozenMap() if params is None else params)
-    return Setup.of(host, stack)
+def joined(host: Snapshot | Setup, stack: Stack | None, release: Callable[[str | None], Release] = releases.qemu) -> Setup:
+    """Settle a host and a stack, or take the Setup that holds both; `release` chooses the VMM's.
+
+    Raises InputError as `Setup.of` does, TypeError for a Setup and a stack besides.
+    """
+    if not isinstance(host, Setup):
+        return Setup.of(host, stack, vmm=release(stack.qemu if stack else None))
+    if stack is not None:
+        raise TypeError("a Setup holds its kernel, its VMM and its parameters; give it alone, or a Snapshot with what is to differ")
+    return host
 
 
 def _asked(release: str | Release | None) -> str | None:
@@ -190,18 +198,32 @@ def _unobserved(host: Snapshot) -> Snapshot:
 
 def _without_effect(host: Snapshot, params: Params) -> Iterator[str]:
     """Say which parameters change no answer on this host, and why."""
-    module = _VENDOR_MODULES.get(host.vendor)
     for name in params.kvm:
-        owners = parameters.modules_of(name)
-        if module and owners and not {module, "kvm"} & set(owners):
+        if _others(host, name):
+            module = _VENDOR_MODULES[host.vendor]
             yield f"the parameter {name} has no effect: this host's processor is {host.vendor}'s, and its module is {module}"
 
 
+def _others(host: Snapshot, name: str) -> bool:
+    """Whether a parameter is of a vendor module that does not run on this host's processor."""
+    module, owners = _VENDOR_MODULES.get(host.vendor), parameters.modules_of(name)
+    return module is not None and bool(owners) and not {module, "kvm"} & set(owners)
+
+
 def overruled(setup: Setup) -> tuple[str, ...]:
-    """Name the module parameters that were given and that the host's KVM did not run with, where what it answered holds all the same."""
+    """Say which module parameters stand for nothing in an answer that rests on what the host's own KVM said: one sentence, or none.
+
+    They are those that it did not run with; they hold for all that is modelled.
+    """
     if setup.host.supported is None:
         return ()
-    return tuple(name for name in setup.params.kvm if parameters.modules_of(name) and not _ran_with(setup, name))
+    names = [name for name in setup.params.kvm if parameters.modules_of(name) and not _ran_with(setup, name)]
+    names = [name for name in names if not _others(setup.host, name)]
+    if not names:
+        return ()
+    these = "them" if len(names) > 1 else "it"
+    said = f"{', '.join(names)}: this host's KVM was asked as it ran, and what it answered holds"
+    return (f"{said}; with --what-if, in Python Stack(what_if=True), KVM is modelled with {these} instead",)
 
 
 def _ran_with(setup: Setup, name: str) -> bool:

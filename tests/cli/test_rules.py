@@ -27,6 +27,15 @@ def test_one_rule_in_full() -> None:
     assert told["remedy"].strip() == "Boot with fred=on"
 
 
+def test_several_words_need_no_quotes() -> None:
+    assert rules("nested", "EPT").stdout == rules("nested EPT").stdout
+    assert rules("VMX", "control").exit_code == 0
+
+
+def test_a_reason_that_names_a_cause_is_plain_without_one() -> None:
+    assert "{cause}" not in rules().stdout
+
+
 def test_a_captured_rule_names_a_capture_and_a_read_one_says_so() -> None:
     assert "captured: tests/captures/" in rules("qemu.model.asks").stdout
     unseen = next(card.id for card in all_rules() if card.history.known == "read")

@@ -61,11 +61,12 @@ def test_a_table_of_an_unknown_vmm() -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
+        (["--template", "T9"], 3, "'T9' is neither a static template (C3, T2, T2S, T2CL, T2A) nor a file"),
         (["--vmm", "foo"], 3, "'foo' is no VMM that vcpuid knows: qemu, firecracker"),
         (["--vmm", "firecracker:9"], 3, "'9' is not a release number"),
         (["--vmm", "qemu:10.0", "--qemu", "10.0"], 2, "--vmm and --qemu both name a release"),
         (["--vmm", "qemu", "--template", "T2"], 2, "--template is Firecracker's; --vmm says qemu"),
-        (["--template", "no-such.json"], 3, "no-such.json: No such file or directory"),
+        (["--template", "no-such.json"], 3, "'no-such.json' is neither a static template"),
         (["--template", __file__], 3, f"{__file__}:3: damaged or cut JSON"),
         (["--vmm", "firecracker", "--smp", "2,sockets=2"], 3, "Firecracker has a number of vCPUs"),
         (["--table", LIBKRUN, "--cpu", "host"], 2, "--table is the guest's table as it is; --cpu makes one"),

@@ -16,7 +16,7 @@ from vcpuid import Setup, Stack, cpuid, resolve
 from vcpuid.answers.explain import explain
 from vcpuid.answers.patched import differences
 from vcpuid.answers.survey import survey
-from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Snapshot
 from vcpuid.cpuid.names import all_features, find
 from vcpuid.errors import InputError, QemuError
 from vcpuid.formats.lines import format_snapshot, parse_snapshot
@@ -201,6 +201,22 @@ def test_the_survey_agrees_with_explain() -> None:
                 assert told.stages[0].value is not sees
                 assert party in {"linux", "kvm", "qemu", "vcpu", "guest"}
     assert "avx512f" in {told.feature.name for told in found.lost["qemu"]}
+
+
+def test_a_verdict_does_not_speak_of_hardware_that_nobody_told_of() -> None:
+    untold = replace(host(SKYLAKE), raw=CpuidTable())
+    resolved = resolve("host", host=untold)
+    assert explain(find("avx2"), resolved).verdict.startswith("The guest sees avx2: KVM has it and no party takes it away.")
+    assert "The host does not tell what its hardware has." in explain(find("sgx"), resolved).verdict
+    assert explain(find("avx2"), path("host")).verdict == "The guest sees avx2: the hardware has it and no party takes it away."
+
+
+def test_kvms_own_leaves_keep_their_rule_on_a_host_that_is_a_guest() -> None:
+    given = host(SKYLAKE)
+    nested = replace(given, supported=None, raw=CpuidTable((*given.raw, Entry(0x40000001, 0, 0, 0x0100001F, 0, 0, 0))))
+    kvm_step = resolve("host", host=nested).trace.step("kvm")
+    rules = [decision.rule.id for decision in kvm_step.about(find("kvm-steal-time").place)]
+    assert rules == ["kvm.leaf.anew", "kvm.leaf.paravirt"]
 
 
 def test_every_feature_can_be_explained() -> None:

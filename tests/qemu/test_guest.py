@@ -48,7 +48,7 @@ def test_hyperv_is_modelled_where_the_snapshot_does_not_tell() -> None:
 def test_warnings_come_in_qemus_order_once_a_vcpu() -> None:
     result = guest_tables("host,+sgx", host=host(), smp="3", kvm=KvmHost(recommended_vcpus=2))
     lacking = "host doesn't support requested feature: CPUID[eax=07h,ecx=00h].EBX.sgx [bit 2]"
-    assert result.warnings == [
+    assert list(result.warnings) == [
         "Number of SMP cpus requested (3) exceeds the recommended cpus supported by KVM (2)",
         "Number of hotpluggable cpus requested (3) exceeds the recommended cpus supported by KVM (2)",
         *[lacking] * 3,

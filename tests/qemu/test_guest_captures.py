@@ -102,7 +102,7 @@ def answer(name: str, row: dict[str, Any]) -> tuple[list[list[str]], list[str]]:
         result = result_of(name, row)
     except QemuError as error:
         return [], [*error.warnings, *error.message.splitlines()]
-    tables, lines = result.tables, result.warnings
+    tables, lines = result.tables, list(result.warnings)
     if row.get("vcpus_kept") == "first,last":
         tables = (tables[0], tables[-1])
     if any(outside(line) for line in row["stderr"]):
@@ -151,6 +151,6 @@ def test_decisions_lead_from_what_kvm_supports_to_the_table(
     expected = {word: value for word, value in result.tables[0].words().items() if value}
     assert {word: value for word, value in replayed.items() if value and isinstance(word, CpuidWord)} == expected
     fired(
-        f"qemu/{SETS[name].rows.name}: QEMU {row['qemu']} -cpu {row['cpu']} on {row['host']}",
+        f"qemu/{SETS[name].file}.jsonl.gz: QEMU {row['qemu']} -cpu {row['cpu']} on {row['host']}",
         (decision for decision in result.decisions if isinstance(decision.word, CpuidWord)),
     )

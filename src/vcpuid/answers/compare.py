@@ -18,7 +18,7 @@ from vcpuid.errors import InputError, KvmError, RefusedError
 from vcpuid.path.pipeline import GuestWords, Path, guest_view, resolve
 from vcpuid.reasons import Step
 from vcpuid.releases import Release
-from vcpuid.setup import Setup, Stack
+from vcpuid.setup import Setup, Stack, joined
 from vcpuid.vmm import Vmm
 from vcpuid.vmm.known import named
 
@@ -108,8 +108,7 @@ def _registers(raw: CpuidTable, kernel: Release) -> GuestWords:
 def _guess(host: Snapshot | Setup, guest: Snapshot, stack: Stack | None, vmm: Vmm | None) -> Path:
     """Try what the VMM has that looks like the guest's CPU; take the path that leads nearest to what the guest shows."""
     vmm = vmm or named()
-    stack = stack or Stack()
-    setup = host if isinstance(host, Setup) else Setup.of(host, stack, vmm=vmm.release(stack.qemu))
+    setup = joined(host, stack, vmm.release)
     paths = []
     for cpu in vmm.alike(guest.raw, setup):
         try:

@@ -100,6 +100,11 @@ class Explanation:
     remedy: str | None
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What stands for what was asked, and what is not known for sure: the path's remarks."""
+        return self.path.remarks
+
+    @property
     def visible(self) -> bool | None:
         """Whether the guest sees it; None for what no CPUID bit or MSR tells a guest."""
         return self.stages[-1].value
@@ -224,11 +229,14 @@ def _verdict(feature: Feature, stages: tuple[Stage, ...]) -> str:
     disagreement = f" That is what this machine does; by the rules, {odd} would do otherwise." if odd else ""
     turns = list(_turns(stages))
     if not turns:
+        told = next(stage for stage in stages if stage.value is not None)
+        source = "the hardware" if told is first else told.spoken
+        untold = "" if told is first else " The host does not tell what its hardware has."
         if last.value:
-            return f"The guest sees {name}: the hardware has it and no party takes it away.{disagreement}"
-        return f"The guest does not see {name}: the hardware lacks it and no party makes it up.{disagreement}"
+            return f"The guest sees {name}: {source} has it and no party takes it away.{untold}{disagreement}"
+        return f"The guest does not see {name}: {source} lacks it and no party makes it up.{untold}{disagreement}"
     party = stages[turns[-1]].spoken
     if last.value:
-        lacking = "" if first.value else ", though the hardware does not report it"
+        lacking = ", though the hardware does not report it" if first.value is False else ""
         return f"The guest sees {name}: {party} put it there{lacking}.{disagreement}"
     return f"The guest does not see {name}: {party} took it away.{disagreement}"

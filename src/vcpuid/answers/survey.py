@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from vcpuid.answers.explain import Explanation, explain
 from vcpuid.cpuid import CpuidTable, CpuidWord, Word
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.names import Feature, all_features
 from vcpuid.path.pipeline import Path, TableWords
 from vcpuid.reasons import read_bit
@@ -25,8 +26,8 @@ class Survey:
 
     path: Path
     seen: tuple[Feature, ...]
-    lost: dict[str, tuple[Explanation, ...]]
-    gained: dict[str, tuple[Explanation, ...]]
+    lost: FrozenMap[str, tuple[Explanation, ...]]
+    gained: FrozenMap[str, tuple[Explanation, ...]]
 
     def changes(self) -> list[dict[str, object]]:
         """Give a row for each feature lost or gained, the lost ones first: `change`, `party`, `feature`, and `why` as the party did it."""
@@ -63,7 +64,11 @@ def survey(path: Path) -> Survey:
         if before != after:
             side = gained if after else lost
             side.setdefault(deciding_party(path, feature, before, after), []).append(explain(feature, path))
-    return Survey(path, tuple(seen), {k: tuple(v) for k, v in lost.items()}, {k: tuple(v) for k, v in gained.items()})
+    return Survey(path, tuple(seen), _frozen(lost), _frozen(gained))
+
+
+def _frozen(by_party: dict[str, list[Explanation]]) -> FrozenMap[str, tuple[Explanation, ...]]:
+    return FrozenMap((party, tuple(found)) for party, found in by_party.items())
 
 
 def cpuid_features() -> list[Feature]:

@@ -11,7 +11,7 @@ from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.errors import KvmError, QemuError
 from vcpuid.path.pipeline import Path, resolve
 from vcpuid.reasons import Action, Rule
-from vcpuid.setup import Setup, Stack
+from vcpuid.setup import Setup, Stack, joined
 
 OWN_DOING = Rule(
     "observed.otherwise", "this machine does otherwise than the rules say", "the host's snapshot",
@@ -103,7 +103,7 @@ def verdict(cpu: str, host: Snapshot | Setup, stack: Stack | None = None) -> Ver
 
     What QEMU or KVM refuse is the verdict itself. Raises InputError for a host that tells nothing and for a wrong release or parameter.
     """
-    setup = host if isinstance(host, Setup) else Setup.of(host, stack)
+    setup = joined(host, stack)
     path, refusal, warnings = _resolve(cpu, setup)
     missing = _missing(cpu, setup, path)
     runs = refusal is None and not missing and enforced(cpu, setup)

@@ -33,7 +33,10 @@ def command() -> None:
 @kernel_options
 @format_option
 def supported(source: str | None, check: bool, asked: Asked, form: str) -> None:
-    """Print what KVM_GET_SUPPORTED_CPUID answers on HOST: as observed where HOST tells it and no --kernel is given, else modelled."""
+    """Print what KVM_GET_SUPPORTED_CPUID answers on HOST: as HOST tells it, else modelled.
+
+    It is modelled as well where --kernel or --param is given.
+    """
     from vcpuid import kvm
     from vcpuid.kvm.report import SUPPORTED, report
 
@@ -61,9 +64,8 @@ def _check(snapshot: Snapshot, setup: Setup, form: str) -> None:
     found = differences(snapshot, setup)
     columns, records = ["bit", "feature", "machine", "model", "rule", "reason"], [difference.as_dict() for difference in found]
     kernel = setup.kernel.asked
-    verdict = (
-        f"{len(found)} bits differ from Linux {kernel}'s KVM" if found else f"KVM answers as the model of Linux {kernel} does, bit for bit"
-    )
+    differ = "1 bit differs" if len(found) == 1 else f"{len(found)} bits differ"
+    verdict = f"{differ} from Linux {kernel}'s KVM" if found else f"KVM answers as the model of Linux {kernel} does, bit for bit"
     sheet = Sheet(
         columns,
         [{**row, "machine": int(bit.machine), "model": int(bit.model)} for row, bit in zip(records, found, strict=True)],
@@ -81,7 +83,10 @@ def _check(snapshot: Snapshot, setup: Setup, form: str) -> None:
 @kernel_options
 @format_option
 def emulated(source: str | None, asked: Asked, form: str) -> None:
-    """Print what KVM_GET_EMULATED_CPUID answers on HOST: as observed where HOST tells it and no --kernel is given, else modelled."""
+    """Print what KVM_GET_EMULATED_CPUID answers on HOST: as HOST tells it, else modelled.
+
+    It is modelled as well where --kernel or --param is given.
+    """
     from vcpuid import kvm
     from vcpuid.kvm.report import EMULATED, report
 

@@ -10,6 +10,7 @@ from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, host_argument, print_warnings, read_host, stack_options
 from vcpuid.cli.tables import print_table
+from vcpuid.setup import overruled
 
 
 @click.group(name="qemu")
@@ -29,7 +30,7 @@ def models(source: str | None, asked: Asked, form: str) -> None:
 
     host = read_host(source)
     setup = asked.setup(host)
-    print_warnings(setup.remarks)
+    print_warnings((*setup.remarks, *overruled(setup)))
     found = qemu.models(setup, xcr0=kvm_says(setup).xcr0)
     rows = [model.as_dict() for model in found]
     emit(Sheet(["model", "alias_of", "runs", "deprecated", "missing"], rows, report(found, setup)), form)
@@ -47,7 +48,7 @@ def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
 
     host = read_host(source)
     setup = asked.setup(host)
-    print_warnings(setup.remarks)
+    print_warnings((*setup.remarks, *overruled(setup)))
     found = expansion(cpu, setup, xcr0=kvm_says(setup).xcr0)
     rows: list[dict[str, object]] = [{"property": name, "value": value} for name, value in found.items()]
     emit(Sheet(["property", "value"], rows, report(cpu, found, setup)), form)
@@ -69,7 +70,7 @@ def table(cpu: str, source: str | None, vcpu: int, asked: Asked, form: str) -> N
     host = read_host(source)
     setup = asked.setup(host)
     made = QEMU.make(cpu, setup, kvm_says(setup))
-    print_warnings((*setup.remarks, *made.warnings))
+    print_warnings((*setup.remarks, *overruled(setup), *made.warnings))
     if vcpu >= len(made.tables):
         raise InputError(f"there is no vCPU {vcpu}: -smp {setup.smp} makes {len(made.tables)}")
     print_table(made.tables[vcpu], "TAB", form, report(made, cpu, setup, vcpu))

@@ -18,9 +18,9 @@ COLUMNS = ["rule", "party", "since", "until", "known", "reason"]
 
 
 @click.command(name="rules")
-@click.argument("text", metavar="[ID|TEXT]", required=False, shell_complete=choices.rules)
+@click.argument("words", metavar="[ID|TEXT...]", nargs=-1, shell_complete=choices.rules)
 @format_option
-def command(text: str | None, form: str) -> None:
+def command(words: tuple[str, ...], form: str) -> None:
     """List the rules by which Linux, KVM and VMMs change bits, or explain one.
 
     With the ID of a rule, as explain and guest print it: what it says, the function that does it, the release and the commit that brought
@@ -30,8 +30,9 @@ def command(text: str | None, form: str) -> None:
     """
     from vcpuid.rulebook import all_rules, look_up, near, report
 
-    found = all_rules() if text is None else look_up(text)
-    if not found and text is not None:
+    text = " ".join(words)
+    found = look_up(text) if text else all_rules()
+    if not found:
         meant = " or ".join(near(text))
         print(f"vcpuid: no rule has {text[:60]!r}" + (f"; did you mean {meant}?" if meant else ""), file=sys.stderr)
     if len(found) == 1 and form == "table":

@@ -12,6 +12,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.setup import Asked, Host, has_no_effect, read_cpus, typed
+from vcpuid.errors import InputError
 from vcpuid.setup import Setup
 
 if TYPE_CHECKING:
@@ -79,10 +80,13 @@ def _firecracker(vmm: str | None, template: str | None) -> AskedGuest:
     name, _, release = (vmm or "firecracker").partition(":")
     if name != "firecracker":
         raise click.UsageError(f"--template is Firecracker's; --vmm says {name}")
-    has_no_effect("Firecracker makes the guest's table: give --template", "--cpu", "--qemu", "--machine")
+    has_no_effect("Firecracker makes the guest's table by its --template", "--cpu")
+    has_no_effect("Firecracker makes the guest's table, and no QEMU does", "--qemu", "--machine")
     if template is None or template.lower() == "none":
         return AskedGuest(FIRECRACKER, "none", release or None)
-    if template in names() and not os.path.exists(template):
+    if template != "-" and not os.path.exists(template):
+        if template not in names():
+            raise InputError(f"{template[:80]!r} is neither a static template ({', '.join(names())}) nor a file")
         return AskedGuest(FIRECRACKER, template, release or None)
     source, text = read_text(template)
     return AskedGuest(Firecracker(custom=read_template(text, source)), template, release or None)

@@ -8,7 +8,7 @@ svm_set_cpu_caps).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from vcpuid.cpuid import Snapshot, xfeatures
 from vcpuid.cpuid.frozen import FrozenMap
@@ -31,10 +31,10 @@ class Caps:
     """
 
     words: Mapping[str, int]
-    decisions: Sequence[Decision]
+    decisions: Sequence[Decision] = field(compare=False)
     boot: BootCpu
     hardware: Hardware
-    plan: CapsPlan
+    plan: CapsPlan = field(compare=False)
     values: tuple[int, ...]
     xcr0: int
     xss: int

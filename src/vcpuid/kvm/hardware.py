@@ -36,7 +36,7 @@ def set_up(setup: Setup, boot: BootCpu) -> Hardware:
     """Load the vendor module on a host."""
     host = setup.host
     module = module_of(boot.vendor)
-    params = ModuleParams(module, setup)
+    params = ModuleParams.of(module, setup)
     counters = pmu(host, boot, params)
     on = {"nested"} if params.parameter("nested") else set()
     if counters.counters:

@@ -60,7 +60,7 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
     """
     setup = settled(host, kernel=kernel, params=params)
     module = module_of(vendors.linux_kind(setup.host.vendor))
-    given = ModuleParams(module, setup)
+    given = ModuleParams.of(module, setup)
     release = setup.kernel.number
     newer = release > (6, 1)
     evmcs = module == "kvm_intel" and (release < (7, 3) or bool(given.parameter("nested")))

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from vcpuid.params import COMMON, MODULES, read
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vcpuid.params import COMMON, MODULES, Value, read
 from vcpuid.setup import Setup
 
 
+@dataclass(frozen=True, slots=True)
 class ModuleParams:
-    """Parameters for one vendor module ("kvm_intel" or "kvm_amd")."""
+    """Parameters for one vendor module ("kvm_intel" or "kvm_amd"): `told` by the host's snapshot, `given` by the caller."""
 
-    __slots__ = ("_given", "_module", "_snapshot")
+    module: str
+    told: Mapping[str, str]
+    given: Mapping[str, Value]
 
-    def __init__(self, module: str, setup: Setup) -> None:
-        self._module, self._snapshot, self._given = module, setup.host.params, setup.params.kvm
+    @classmethod
+    def of(cls, module: str, setup: Setup) -> ModuleParams:
+        """Take them from a setup."""
+        return cls(module, setup.host.params, setup.params.kvm)
 
     def fact(self, name: str) -> int | None:
         """Return a fact that was given, None where it was not."""
-        value = self._given.get(name)
+        value = self.given.get(name)
         return None if value is None else read(name, value)
 
     def parameter(self, name: str) -> int:
         """Return a module parameter."""
-        module = "kvm" if name in COMMON else self._module
+        module = "kvm" if name in COMMON else self.module
         full = f"{module}.{name}"
-        for value in (self._given.get(full), self._given.get(name), self._snapshot.get(full)):
+        for value in (self.given.get(full), self.given.get(name), self.told.get(full)):
             if value is not None:
                 return read(full, value)
         return MODULES[module][name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vcpuid.cpuid.registers import Snapshot
 from vcpuid.cpuid.words import Word
@@ -52,7 +52,7 @@ class BootCpu:
     virt_bits: int
     caps: tuple[int, ...]
     vmx: tuple[int, ...]
-    decisions: Sequence[Decision]
+    decisions: Sequence[Decision] = field(compare=False)
 
     @property
     def kernel(self) -> str:

@@ -50,9 +50,9 @@ class Match(NamedTuple):
     data: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tables:
-    """All tables of one release. `words` and the places count the words of bugs on from those of features."""
+    """All tables of one release, equal where the releases are. `words` and the places count the words of bugs on from those of features."""
 
     release: str
     number: tuple[int, int]
@@ -67,6 +67,12 @@ class Tables:
     scattered: tuple[Scattered, ...]
     depending: dict[str, tuple[str, ...]]
     lists: dict[str, tuple[Match, ...]]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tables) and self.release == other.release
+
+    def __hash__(self) -> int:
+        return hash(self.release)
 
     def dependents(self, feature: str) -> tuple[tuple[str, str], ...]:
         """Give all features that go when this one goes, each with the feature that takes it along (do_clear_cpu_cap in cpuid-deps.c)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from vcpuid import kvm, linux
@@ -15,7 +15,7 @@ from vcpuid.kvm.answers import kvm_says
 from vcpuid.reasons import Basis, Step, Trace
 from vcpuid.reasons.lazy import LazyMapping, LazySequence
 from vcpuid.releases import Release
-from vcpuid.setup import Setup, Stack, overruled
+from vcpuid.setup import Setup, Stack, joined, overruled
 from vcpuid.vmm import Made, Vmm
 from vcpuid.vmm.known import named
 
@@ -95,7 +95,7 @@ class Path:
     vmm: Vmm
     made: Made
     kept: CpuidTable
-    trace: Trace
+    trace: Trace = field(compare=False)
     remarks: tuple[str, ...] = ()
 
     @property
@@ -136,11 +136,10 @@ def resolve(
     it, by default the host's own kernel and the newest QEMU; or `host` is a Setup, which holds both. What the snapshot tells of KVM is
     used as observed, where it holds for the stack, and the model's answer kept beside it; the rest is modelled. With a `probe`, the vCPU's
     table and the guest's reading are observed too. Raises QemuError, KvmError or the VMM's own error where one of them would refuse,
-    InputError for what makes no sense.
+    InputError for what makes no sense, TypeError for a Setup and a stack besides.
     """
     vmm = vmm or named()
-    stack = stack or Stack()
-    setup = host if isinstance(host, Setup) else Setup.of(host, stack, vmm=vmm.release(stack.qemu))
+    setup = joined(host, stack, vmm.release)
     silicon, kernel_step, supported = _host_steps(setup)
     made = vmm.make(cpu, setup, kvm_says(setup))
     table, msrs, kernel = made.tables[0], made.msrs, setup.kernel
@@ -162,8 +161,7 @@ def _kvm_remarks(setup: Setup) -> Iterator[str]:
     modules = {name.partition(".")[0] for name in host.params}
     for module in sorted(modules - {"kvm", "kvm_intel", "kvm_amd"}):
         yield f"this host's KVM runs on {module}, which is not one of Linux's own vendor modules: where it was asked, its answers hold"
-    if names := overruled(setup):
-        yield f"{', '.join(names)}: this host's KVM was asked as it ran, and what it answered holds; a what-if models it with these instead"
+    yield from overruled(setup)
     if host.supported is None and host.raw and not (host.raw.has(bits.VMX) or host.raw.has(bits.SVM)):
         yield "this processor reports neither VMX nor SVM: KVM's part is what it would be if KVM could run here"
 

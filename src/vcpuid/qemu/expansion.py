@@ -45,7 +45,7 @@ def expansion(
     machine type and all else. Where it has no SUP lines they are modelled for `kernel` (by default the snapshot's own) and its `params`;
     `xcr0` is as in `Supported`. Properties of the object alone (realized, memory) are left out. Raises QemuError with QEMU's message.
     """
-    setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params)
+    setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params, observed=True)
     release = setup.vmm.tables
     tables, described = catalog(release), find_machine(release, setup.machine)
     found = plan(release, described.name, cpu)

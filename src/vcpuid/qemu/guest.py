@@ -31,8 +31,8 @@ class QemuResult:
     """
 
     tables: tuple[CpuidTable, ...]
-    warnings: list[str]
-    state: CpuState
+    warnings: tuple[str, ...]
+    state: CpuState = field(compare=False)
     supported: CpuidTable = field(repr=False)
 
     @cached_property
@@ -61,7 +61,7 @@ def guest_tables(
 
     Not among the warnings: that a machine type is deprecated, which says nothing of the CPU.
     """
-    setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, smp=smp, params=params)
+    setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, smp=smp, params=params, observed=True)
     return make(cpu, setup, kvm or KvmHost())
 
 
@@ -77,7 +77,7 @@ def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
     except QemuError as error:
         raise QemuError(error.message, (*warnings, *error.warnings)) from None
     repeated = [warning for warning in (*state.warnings, *state.late_warnings) if warning not in state.once]
-    return QemuResult(tables, [*warnings, *state.late_warnings, *repeated * (topology.cpus - 1)], state, says.supported)
+    return QemuResult(tables, (*warnings, *state.late_warnings, *repeated * (topology.cpus - 1)), state, says.supported)
 
 
 def _tables(cpu: RealizedCpu, host: Answers, kvm: KvmHost) -> tuple[CpuidTable, ...]:

@@ -73,7 +73,7 @@ def models(
     modelled for `kernel` (by default the snapshot's own) and its `params`; `xcr0` is as in `Supported`. Raises QemuError for an unknown
     machine type.
     """
-    setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params)
+    setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params, observed=True)
     release, kvm = setup.vmm.tables, kvm_says(setup)
     tables, described = catalog(release), find_machine(release, setup.machine)
     found = []

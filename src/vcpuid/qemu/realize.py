@@ -60,7 +60,7 @@ def realize(
     modelled for `kernel` (by default the snapshot's own) and its `params`; `xcr0` is as in `Supported`. Raises QemuError with QEMU's
     message, and its warnings so far, where QEMU refuses.
     """
-    setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params)
+    setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params, observed=True)
     return realized(cpu, setup, topology or GuestTopology(), xcr0)
 
 

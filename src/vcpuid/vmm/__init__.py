@@ -33,14 +33,14 @@ class Made:
 
     tables: tuple[CpuidTable, ...]
     msrs: Mapping[Word, int] = field(default_factory=FrozenMap)
-    decisions: Sequence[Decision] = ()
-    denied: Sequence[Bit] = ()
+    decisions: Sequence[Decision] = field(default=(), compare=False)
+    denied: Sequence[Bit] = field(default=(), compare=False)
     forced: bool = False
     warnings: tuple[str, ...] = ()
     observed: bool = False
-    available: Mapping[Word, int] | None = None
+    available: Mapping[Word, int] | None = field(default=None, compare=False)
     remarks: tuple[str, ...] = ()
-    detail: object = None
+    detail: object = field(default=None, compare=False)
 
 
 class Vmm(Protocol):

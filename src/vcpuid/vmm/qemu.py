@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vcpuid import qemu, releases
 from vcpuid.cpuid import Bit, CpuidTable, Word, brand_string
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.vendors import signature
 from vcpuid.cpuid.words import positions
 from vcpuid.kvm.answers import Answers
@@ -55,7 +56,7 @@ class Qemu:
             decisions=LazySequence(lambda: made.decisions),
             denied=LazySequence(lambda: _denied(state)),
             forced=bool(state.props["x-force-features"]),
-            warnings=tuple(made.warnings),
+            warnings=made.warnings,
             available=LazyMapping(lambda: _available(state)),
             detail=state,
         )
@@ -64,9 +65,9 @@ class Qemu:
 QEMU = Qemu()
 
 
-def _msrs(state: CpuState) -> dict[Word, int]:
+def _msrs(state: CpuState) -> FrozenMap[Word, int]:
     """The feature MSRs that QEMU gives the guest."""
-    return {word: state.features[name] for name, word in catalog(state.release).msrs if name in state.features}
+    return FrozenMap((word, state.features[name]) for name, word in catalog(state.release).msrs if name in state.features)
 
 
 def _denied(state: CpuState) -> tuple[Bit, ...]:

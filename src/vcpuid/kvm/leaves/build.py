@@ -20,6 +20,7 @@ MAX_ENTRIES = 256
 SOURCE = "__do_cpuid_func, arch/x86/kvm/cpuid.c"
 
 BLANK = Rule("kvm.leaf.blank", "KVM answers this leaf with zeros: it is about the host, or KVM does not know it", SOURCE)
+ANEW = Rule("kvm.leaf.anew", "a hypervisor's leaf: KVM begins it anew, whatever the host answers there", SOURCE)
 LEFT_OUT = Rule("kvm.leaf.left-out", "KVM has no entry for this leaf or sub-leaf", SOURCE)
 
 _ZERO = (0, 0, 0, 0)
@@ -55,8 +56,7 @@ class Build:
             raise KvmError(errno.E2BIG, f"leaf {function:#x} has too many sub-leaves: KVM reports {MAX_ENTRIES} entries at most")
         key = (function, index)
         entry = self._unused.pop(key, None)
-        family = function & 0xC0000000
-        if family == 0x40000000 or (family == 0x80000000 and function > self._limit):
+        if _is_kvms_own(function) or (function & 0xC0000000 == 0x80000000 and function > self._limit):
             registers, flags = [0, 0, 0, 0], 0
         else:
             registers = [0, 0, 0, 0] if entry is None else list(entry[3:])
@@ -101,6 +101,9 @@ class Build:
                         ledger.compute(CpuidWord(*key, register), old, new, rule)
 
         for key, _, entry, after, rule in self._written:
+            if entry is not None and _is_kvms_own(key[0]):
+                explain(key, entry, _ZERO, BLANK if after is _ZERO else ANEW)
+                entry = None
             explain(key, entry, after, rule)
         for key, entry in self._unused.items():
             if entry[3:] != _ZERO:
@@ -108,6 +111,11 @@ class Build:
         for key in list(features):
             explain(key, None, _ZERO, LEFT_OUT)
         return ledger.decisions
+
+
+def _is_kvms_own(function: int) -> bool:
+    """Whether a leaf is a hypervisor's: KVM begins it with zeros, whatever the CPU, or a hypervisor below, answers there."""
+    return function & 0xC0000000 == 0x40000000
 
 
 class KvmLeaf(NamedTuple):

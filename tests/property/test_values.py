@@ -1,0 +1,73 @@
+"""What functions return travels: equal where the same was asked, hashed alike, and the same again out of a pickle."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+import vcpuid
+from support.captures import host
+from vcpuid import Setup, Stack, kvm, linux, qemu
+from vcpuid.answers.compare import sides
+from vcpuid.answers.survey import survey
+from vcpuid.answers.verdict import verdict
+from vcpuid.formats.lines import format_snapshot, parse_snapshot
+from vcpuid.vmm.known import named
+
+NAMES = ("kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3")
+
+MAKERS: dict[str, Callable[[Setup], object]] = {
+    "Setup": lambda setup: setup,
+    "Snapshot": lambda setup: setup.host,
+    "Path": lambda setup: vcpuid.resolve("Haswell,+la57", host=setup),
+    "Path of Firecracker": lambda setup: vcpuid.resolve("none", host=setup.host, vmm=named("firecracker")),
+    "Explanation": lambda setup: vcpuid.explain("avx2", "Haswell", setup),
+    "Survey": lambda setup: survey(vcpuid.resolve("Haswell", host=setup)),
+    "Verdict": lambda setup: verdict("Haswell,+la57", setup),
+    "Sides": lambda setup: sides(setup, cpu="Haswell"),
+    "QemuResult": lambda setup: qemu.guest_tables("Haswell", host=setup),
+    "ModelInfo": lambda setup: tuple(qemu.models(setup)),
+    "Caps": kvm.caps,
+    "supported": kvm.supported,
+    "emulated": kvm.emulated,
+    "Hyper-V": kvm.hyperv_supported,
+    "set_cpuid": lambda setup: kvm.set_cpuid(kvm.supported(setup).table, host=setup),
+    "BootCpu": linux.boot_cpu,
+    "CpuInfo": linux.cpuinfo,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("what", MAKERS)
+def test_a_value_is_hashed_by_what_it_is_about(what: str, name: str) -> None:
+    make = MAKERS[what]
+    found = make(Setup.of(host(name)))
+    again = make(Setup.of(parse_snapshot(format_snapshot(host(name)), "again")))
+    assert (found, hash(found)) == (again, hash(again))
+    travelled = pickle.loads(pickle.dumps(found))
+    assert (travelled, hash(travelled)) == (found, hash(found))
+
+
+@pytest.mark.parametrize("what", [what for what in MAKERS if what != "emulated"])  # all hosts answer that alike
+def test_a_value_of_another_host_is_another(what: str) -> None:
+    first, second = (MAKERS[what](Setup.of(host(name))) for name in NAMES)
+    assert first != second
+
+
+CALLS: dict[str, Callable[[Setup], object]] = {
+    "resolve": lambda setup: vcpuid.resolve("host", host=setup, stack=Stack()),
+    "explain": lambda setup: vcpuid.explain("avx2", host=setup, stack=Stack(kernel="6.8")),
+    "verdict": lambda setup: verdict("host", setup, Stack(qemu="7.2")),
+    "sides": lambda setup: sides(setup, cpu="host", stack=Stack()),
+    "guest_tables": lambda setup: qemu.guest_tables("host", host=setup, qemu="7.2"),
+    "supported": lambda setup: kvm.supported(setup, kernel="6.1"),
+    "boot_cpu": lambda setup: linux.boot_cpu(setup, params={"cmdline": "nopcid"}),
+}
+
+
+@pytest.mark.parametrize("function", CALLS)
+def test_a_setup_is_given_alone(function: str) -> None:
+    with pytest.raises(TypeError, match="a Setup holds its kernel"):
+        CALLS[function](Setup.of(host(NAMES[0])))
