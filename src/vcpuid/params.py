@@ -71,7 +71,7 @@ class Params:
 
     @classmethod
     def of(cls, given: Given | None) -> Params:
-        """Check and part what a caller gives; raises InputError for a name that is neither's, and for a value that is none."""
+        """Check and part what a caller gives; raises InputError for a name that is neither's or twice there, a value that is none."""
         if not given:
             return NONE
         kvm: dict[str, Value] = {}
@@ -80,8 +80,10 @@ class Params:
             if name == CMDLINE:
                 linux[name] = value
             elif name.startswith(MSR):
-                read_msr(name, value)
-                linux[name] = value
+                spelled = f"{MSR}{read_msr(name, value)[0]:x}"
+                if spelled in linux:
+                    raise InputError(f"parameter {spelled} is given twice")
+                linux[spelled] = value
             elif name in FACTS or modules_of(name):
                 read(name, value)
                 kvm[name] = value

@@ -35,6 +35,10 @@ class Stack:
     params: Given = field(default_factory=FrozenMap)
     what_if: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.params, FrozenMap):
+            object.__setattr__(self, "params", FrozenMap(self.params))
+
 
 @dataclass(frozen=True)
 class Setup:

@@ -13,12 +13,14 @@ from vcpuid import Setup, Stack, kvm, linux, qemu
 from vcpuid.answers.compare import sides
 from vcpuid.answers.survey import survey
 from vcpuid.answers.verdict import verdict
+from vcpuid.errors import InputError
 from vcpuid.formats.lines import format_snapshot, parse_snapshot
 from vcpuid.vmm.known import named
 
 NAMES = ("kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3")
 
 MAKERS: dict[str, Callable[[Setup], object]] = {
+    "Stack": lambda setup: Stack(setup.kernel.asked, params={"nested": 0}),
     "Setup": lambda setup: setup,
     "Snapshot": lambda setup: setup.host,
     "Path": lambda setup: vcpuid.resolve("Haswell,+la57", host=setup),
@@ -71,3 +73,20 @@ CALLS: dict[str, Callable[[Setup], object]] = {
 def test_a_setup_is_given_alone(function: str) -> None:
     with pytest.raises(TypeError, match="a Setup holds its kernel"):
         CALLS[function](Setup.of(host(NAMES[0])))
+
+
+def test_an_answer_shares_nothing_that_can_be_changed() -> None:
+    """What is remembered between calls is no caller's to change."""
+    setup = Setup.of(host(NAMES[0]))
+    state = qemu.guest_tables("host", host=setup).state
+    with pytest.raises(TypeError):
+        state.supported["FEAT_7_0_EBX"] = 0  # type: ignore[index]
+    state.features.clear()
+    assert qemu.guest_tables("host", host=setup).state.features
+
+
+def test_an_msr_has_one_spelling_and_one_value() -> None:
+    snapshot = host(NAMES[0])
+    assert Setup.of(snapshot, Stack(params={"msr.3A": 5})) == Setup.of(snapshot, Stack(params={"msr.03a": 5}))
+    with pytest.raises(InputError, match=r"msr\.3a is given twice"):
+        linux.cpuinfo(snapshot, params={"msr.3a": 1, "msr.03A": 5})

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from vcpuid.cpuid import bits, vendors
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.registers import Snapshot, brand_string
 from vcpuid.errors import QemuError
 from vcpuid.kvm.answers import Answers, kvm_says
@@ -208,7 +209,7 @@ def _state(draft: Draft, found: CpuRequest) -> CpuState:
         guest_phys_bits=props["guest-phys-bits"],
         features=draft.features,
         user_features=draft.user,
-        supported=draft.supported.words,
+        supported=FrozenMap(draft.supported.words),
         filtered=draft.filtered,
         props=props,
         warnings=draft.warnings,
