@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ from vcpuid import Setup, Stack, kvm, linux, qemu
 from vcpuid.answers.compare import sides
 from vcpuid.answers.survey import survey
 from vcpuid.answers.verdict import verdict
-from vcpuid.errors import InputError
+from vcpuid.errors import FirecrackerError, InputError, UnavailableError, VcpuidError
 from vcpuid.formats.lines import format_snapshot, parse_snapshot
 from vcpuid.vmm.known import named
 
@@ -90,3 +91,20 @@ def test_an_msr_has_one_spelling_and_one_value() -> None:
     assert Setup.of(snapshot, Stack(params={"msr.3A": 5})) == Setup.of(snapshot, Stack(params={"msr.03a": 5}))
     with pytest.raises(InputError, match=r"msr\.3a is given twice"):
         linux.cpuinfo(snapshot, params={"msr.3a": 1, "msr.03A": 5})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("cause", source="file", line=3),
+        UnavailableError("cause"),
+        vcpuid.KvmError(errno.E2BIG, "cause"),
+        vcpuid.QemuError("message", ("warning",)),
+        FirecrackerError("message"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_says_the_same_out_of_a_pickle(error: VcpuidError) -> None:
+    travelled = pickle.loads(pickle.dumps(error))
+    assert (type(travelled), str(travelled), vars(travelled)) == (type(error), str(error), vars(error))
+    assert {error: 1}[error] == 1
