@@ -39,10 +39,14 @@ class Release:
         return {"program": self.program, "release": self.asked, "tables": self.tables}
 
 
+_RELEASE = re.compile(r"v?([0-9]{1,9})\.([0-9]{1,9})(?![0-9])[ -~]{0,100}")
+"""What follows the numbers is the builder's own: a patch level, a distribution's mark."""
+
+
 @lru_cache(maxsize=256)
 def number(text: str) -> tuple[int, int]:
     """Read major and minor of a release such as `6.18.44-fc-v669` or `11.1`; raises InputError."""
-    match = re.match(r"v?(\d{1,9})\.(\d{1,9})(?!\d)", text)
+    match = _RELEASE.fullmatch(text)
     if match is None:
         raise InputError(f"{text[:40]!r} is not a release number such as 6.12 or 11.1")
     return int(match[1]), int(match[2])
@@ -64,13 +68,16 @@ def linux(asked: str | Release | None = None) -> Release:
     return asked if isinstance(asked, Release) else choose(KERNELS[-1] if asked is None else asked, KERNELS, "Linux")
 
 
-def asked_linux(asked: str | Release | None) -> Release:
-    """Do the same for a public function: where other tables than the release's own stand for it, its caller gets a RemarkWarning."""
+def asked_linux(asked: str | Release | None, frames: int = 3) -> Release:
+    """Do the same for a public function: where other tables than the release's own stand for it, its caller gets a RemarkWarning.
+
+    `frames` lie between the warning and that caller.
+    """
     if isinstance(asked, Release):
         return asked
     release = linux(asked)
     if release.remark is not None:
-        warnings.warn(release.remark, RemarkWarning, stacklevel=3)
+        warnings.warn(release.remark, RemarkWarning, stacklevel=frames)
     return release
 
 

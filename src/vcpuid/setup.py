@@ -12,7 +12,7 @@ from vcpuid import params as parameters
 from vcpuid import releases
 from vcpuid.cpuid import Snapshot, vendors
 from vcpuid.cpuid.frozen import FrozenMap
-from vcpuid.errors import RemarkWarning
+from vcpuid.errors import InputError, RemarkWarning
 from vcpuid.params import Given, Params
 from vcpuid.releases import Release
 
@@ -64,7 +64,7 @@ class Setup:
         Raises InputError for a wrong release or parameter.
         """
         stack = stack or _DEFAULT
-        kernel = releases.linux(stack.kernel or _own_kernel(host))
+        kernel = releases.linux(stack.kernel or own_kernel(host))
         vmm = releases.qemu(stack.qemu) if vmm is None else vmm
         params = Params.of(stack.params)
         kept, more = _settle(host, kernel, stack)
@@ -143,10 +143,12 @@ def settled(
     smp: str = "1",
     params: Given | None = None,
     observed: bool = False,
+    frames: int = 3,
 ) -> Setup:
     """Settle the arguments of a public function: a Setup is taken as it is; of a snapshot, remarks become a RemarkWarning each.
 
-    `observed` tells that the answer rests on what the host's own KVM said, where it was asked. Raises InputError as `Setup.of` does,
+    `observed` tells that the answer rests on what the host's own KVM said, where it was asked; `frames` lie between the warning and the
+    function's caller. Raises InputError as `Setup.of` does,
     TypeError where there is a Setup and another argument besides.
     """
     stack = Stack(_asked(kernel), _asked(qemu), machine, smp, FrozenMap() if params is None else params)
@@ -154,7 +156,7 @@ def settled(
         return joined(host, None if stack == _DEFAULT else stack)
     made = Setup.of(host, stack)
     for remark in (*made.remarks, *(overruled(made) if observed else ())):
-        warnings.warn(remark, RemarkWarning, stacklevel=3)
+        warnings.warn(remark, RemarkWarning, stacklevel=frames)
     return made
 
 
@@ -174,9 +176,15 @@ def _asked(release: str | Release | None) -> str | None:
     return release.asked if isinstance(release, Release) else release
 
 
-def _own_kernel(host: Snapshot) -> str | None:
-    """The kernel that a snapshot names; None where it names none, or calls it by something that is no release."""
-    return host.kernel if host.kernel and host.kernel.lstrip("v")[:1].isdigit() else None
+def own_kernel(host: Snapshot) -> str | None:
+    """Return the kernel that a snapshot names; None where it names none, or calls it by something that is no release."""
+    if not host.kernel:
+        return None
+    try:
+        releases.number(host.kernel)
+    except InputError:
+        return None
+    return host.kernel
 
 
 def _settle(host: Snapshot, kernel: Release, stack: Stack) -> tuple[Snapshot, tuple[str, ...]]:
@@ -184,9 +192,11 @@ def _settle(host: Snapshot, kernel: Release, stack: Stack) -> tuple[Snapshot, tu
 
     A snapshot without RAW lines is left as it is, since there is nothing to model its KVM from; so is one that tells no kernel.
     """
-    own = _own_kernel(host)
+    own = own_kernel(host)
     other = own is not None and releases.linux(own).tables != kernel.tables
     if not (other or stack.what_if):
+        if own is not None and host.supported is not None and releases.number(own) != releases.number(kernel.asked):
+            return host, (f"the host ran Linux {own}: what its KVM answered there stands for Linux {kernel}, whose tables are the same",)
         return host, ()
     if not host.raw:
         if host.supported is None:

@@ -319,7 +319,7 @@ def test_a_dump_of_firecrackers_helper_is_a_guests_table() -> None:
     [
         (template(edx="0b2"), r"cpuid_modifiers\[0\].modifiers\[3\].bitmap: '0b2' is not a bitmap"),
         (template().replace('"0x7"', "7"), r"cpuid_modifiers\[0\].leaf: '7' is not a number of 32 bits"),
-        (template().replace('"flags": 1', '"flags": "1"'), r"cpuid_modifiers\[0\].flags: 1 is not a number of 32 bits"),
+        (template().replace('"flags": 1', '"flags": "1"'), r"cpuid_modifiers\[0\].flags: '1' is not a number of 32 bits"),
         (template()[:-1], ":1: damaged or cut JSON"),
         ('{"cpuid_modifiers": 5}', "cpuid_modifiers: not a list"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from vcpuid.path.pipeline import Probe
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_NUMBER = re.compile(r"-?(?:0x[0-9a-fA-F]{1,32}|0|[1-9][0-9]{0,39})")
 
 cpu_option = click.option(
     "--cpu", default="host", show_default=True, metavar="CPU", shell_complete=choices.cpus,
@@ -188,13 +191,13 @@ kernel_options = stack_options("qemu", "machine", "smp", "what_if")
 
 
 def parse_params(params: tuple[str, ...]) -> Given:
-    """Read NAME=VALUE options; numbers become integers."""
+    """Read NAME=VALUE options; numbers become integers. Whether a value is one that its parameter takes, `Params.of` tells."""
     parsed: dict[str, int | str | bool] = {}
     for param in params:
         name, equals, value = param.partition("=")
         if not name or not equals:
             raise InputError(f"--param {param!r} is not of the form NAME=VALUE")
-        parsed[name] = int(value, 0) if value.lstrip("-").isdigit() or value[:2] == "0x" else value
+        parsed[name] = int(value, 0) if _NUMBER.fullmatch(value) else value
     return parsed
 
 

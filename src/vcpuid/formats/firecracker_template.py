@@ -10,6 +10,7 @@ x86_64/custom_cpu_template.rs in src/vmm/src/cpu_config of Firecracker; docs/cpu
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -66,7 +67,7 @@ def read_object(text: str, source: str) -> dict[str, Any]:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         read = dict(pairs)
         if len(read) < len(pairs):
-            key = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+            key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
             raise InputError(f"a second {key[:40]!r} in one object", source=source)
         return read
 
@@ -93,7 +94,7 @@ def _cpuid_modifier(value: object, key: str, source: str) -> CpuidModifier:
     told = _object(value, key, source)
     flags = _required(told, "flags", key, source)
     if isinstance(flags, bool) or not isinstance(flags, int) or not 0 <= flags < 1 << 32:
-        raise InputError(f"{key}.flags: {str(flags)[:40]} is not a number of 32 bits", source=source)
+        raise InputError(f"{key}.flags: {flags!r:.40} is not a number of 32 bits", source=source)
     _required(told, "modifiers", key, source)
     return CpuidModifier(
         _number(told, "leaf", key, source),

@@ -206,6 +206,7 @@ def seen(table: CpuidTable, *, kernel: str | Release | None = None, state: VcpuS
     release = asked_linux(kernel)
     ledger = Ledger()
     read = []
+    told: set[tuple[int, int]] = set()
     for entry in table:
         answer = _look_up(table, entry.function, entry.index, release, state)
         if answer.registers == entry[3:]:
@@ -213,7 +214,8 @@ def seen(table: CpuidTable, *, kernel: str | Release | None = None, state: VcpuS
             continue
         read.append(Entry(*entry[:3], *answer.registers))
         index = word_index(table, entry)
-        if index is not None:
+        if index is not None and (entry.function, index) not in told:
+            told.add((entry.function, index))
             _explain(ledger, entry._replace(index=index), answer)
     return Result(CpuidTable(read), tuple(ledger.decisions))
 

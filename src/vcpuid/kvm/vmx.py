@@ -12,6 +12,7 @@ from typing import NamedTuple
 from vcpuid.cpuid import Snapshot
 from vcpuid.linux import BootCpu
 from vcpuid.releases import number
+from vcpuid.setup import own_kernel
 
 _BASIC, _ENTRY, _SECONDARY = 0x480, 0x484, 0x48B
 
@@ -48,7 +49,8 @@ def controls(host: Snapshot, boot: BootCpu) -> set[str]:
     line = host.cpuinfo.get("vmx_flags")
     flags = None if line is None else line.split()
     msrs = host.msrs
-    taken = number(host.kernel) if host.kernel and host.kernel[0].isdigit() else boot.number
+    own = own_kernel(host)
+    taken = boot.number if own is None else number(own)
     found = set()
     for name, (flag, msr, bit, since, feature) in _CONTROLS.items():
         if flags is not None and flag is not None:

@@ -29,7 +29,7 @@ MAX_ENTRIES = 100
 """KVM_MAX_CPUID_ENTRIES of QEMU; only leaves of the last range can be that many."""
 
 _COUNTED = frozenset({0x7, 0x14, 0x1D, 0x1E, 0x24})
-"""Sub-leaf 0 tells in EAX how many more there are."""
+"""Sub-leaf 0 tells in EAX how many more there are; of more than a table holds, QEMU makes those that fill it, and aborts."""
 
 _UNTIL: dict[int, tuple[int, int]] = {0x4: (0, 0xFFFFFFFF), 0x8000001D: (0, 0xFFFFFFFF), 0xB: (2, 0xFF00), 0x1F: (2, 0xFF00)}
 """Sub-leaves go on up to the one whose register (0 for EAX, 2 for ECX) has none of these bits; that one is still handed over."""
@@ -97,7 +97,7 @@ class Builder:
             return [self._subleaf(function, index) for index in range(3)]
         if function in _COUNTED and (modern or function != 0x24):
             first = self._subleaf(function, 0)
-            return [first, *(self._subleaf(function, index) for index in range(1, first.eax + 1))]
+            return [first, *(self._subleaf(function, index) for index in range(1, min(first.eax, MAX_ENTRIES) + 1))]
         registers = LEAVES[function](self.cpu, 0) if function in LEAVES else ZERO
         if function == 0x2:
             return [Entry(function, kept, 0 if modern else STATEFUL, *registers)]

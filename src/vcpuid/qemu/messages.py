@@ -1,8 +1,8 @@
 """What QEMU prints of a guest's CPU: each text as a template that both prints it and finds what stands in it.
 
 The texts are QEMU's own, without the program's name, its option and the word "warning"; files and functions are named where they are
-printed. A field is `{name}` for any text without a line end, `{name:d}` for a number and `{name:x}` for a hexadecimal one. A feature is
-spelled as `FeatureWord.describe` does, which `vcpuid.cpuid.parse_bit` reads.
+printed. A field is `{name}` for any text without a line end, `{name:s}` for a word without a dot, `{name:d}` for a number and `{name:x}`
+for a hexadecimal one. A feature is spelled as `FeatureWord.describe` does, which `vcpuid.cpuid.parse_bit` reads.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from functools import cached_property
 from string import Formatter
 
-_FIELDS = {"": r"[^\n]{0,400}?", "d": r"-?\d{1,20}", "x": r"[0-9a-f]{1,16}"}
+_FIELDS = {"": r"[^\n]{0,400}?", "s": r"[^\s.]{1,100}", "d": r"-?\d{1,20}", "x": r"[0-9a-f]{1,16}"}
 """What a field matches, by its format."""
+
+_LONGEST = 2000
+"""Characters of a text that may be a message: one with fields of the greatest length."""
 
 
 class Message:
@@ -77,7 +80,7 @@ EMPTY_CPU = Message("-cpu option cannot be empty")
 NO_MODEL = Message("unable to find CPU model '{name}'")
 AMBIGUOUS = Message('Ambiguous CPU model string. Don\'t mix both "{sign}{name}" and "{name}={value}"')
 AMBIGUOUS_OUTLOOK = Message("Compatibility of ambiguous CPU model strings won't be kept on future QEMU versions")
-GLOBAL = Message("can't apply global {type}.{property}={value}: {cause}")
+GLOBAL = Message("can't apply global {type:s}.{property}={value}: {cause}")
 NO_PROPERTY = Message("Property '{type}.{name}' not found")
 READ_ONLY = Message("Property '{type}.{name}' is not writable")
 BAD_NUMBER = Message("bad numerical value {text}")
@@ -133,7 +136,12 @@ MESSAGES: dict[str, Message] = {name: value for name, value in globals().items()
 
 
 def recognise(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Give each message that a text can be, by name, with what stands in its fields; `text` is without program and "warning: "."""
+    """Give each message that a text can be, by name, with what stands in its fields; `text` is without program and "warning: ".
+
+    A text that is longer than QEMU's are is none.
+    """
+    if len(text) > _LONGEST:
+        return
     for name, message in MESSAGES.items():
         fields = message.match(text)
         if fields is not None:

@@ -19,6 +19,7 @@ from vcpuid.setup import Setup
 from vcpuid.vmm import Made
 from vcpuid.vmm.firecracker import rules
 from vcpuid.vmm.firecracker.guest import Guest, guest, released
+from vcpuid.vmm.firecracker.msrs import counted
 from vcpuid.vmm.firecracker.template import names, static
 from vcpuid.vmm.patching import leaf
 
@@ -91,8 +92,8 @@ def _spoken(asked: str) -> str:
 def _machine(smp: str) -> tuple[int, bool]:
     """Read vcpu_count and smt of an -smp argument."""
     count, _, rest = smp.removeprefix("cpus=").partition(",")
-    if rest not in ("", "threads=1", "threads=2") or not count.isdecimal() or len(count) > 3:
-        raise InputError(f"-smp {smp[:40]}: Firecracker has a number of vCPUs, and with smt two threads a core: N, or N,threads=2")
+    if rest not in ("", "threads=1", "threads=2") or not (count.isascii() and count.isdecimal()) or len(count) > 3:
+        raise InputError(f"-smp {smp[:40]!r}: Firecracker has a number of vCPUs, and with smt two threads a core: N, or N,threads=2")
     return int(count), rest == "threads=2"
 
 
@@ -137,5 +138,5 @@ def _denied(template: Template, told: Guest) -> Iterator[Bit]:
             lost = wanted.get(word, 0) & ~table.word(word)
             yield from (Bit(word, position) for position in range(32) if lost >> position & 1)
     for index, (_, value) in template.msrs:
-        lost = value & ~told.msrs.get(MsrWord(index), 0)
+        lost = counted(index, value) & ~told.msrs.get(MsrWord(index), 0)
         yield from (Bit(MsrWord(index), position) for position in range(64) if lost >> position & 1)

@@ -62,7 +62,7 @@ def guest_msrs(
             msrs[index] = _change(ledger, index, before, before & ~mask | value, rules.TEMPLATE_MSR)
         else:
             remarks.append(f"the template leaves bits of MSR {index:#x} as they are on a fresh vCPU, which the host does not tell")
-    values = {MsrWord(index): _counted(index, value) for index, value in msrs.items() if _shown(index, table) is not False}
+    values = {MsrWord(index): counted(index, value) for index, value in msrs.items() if _shown(index, table) is not False}
     return Msrs(values, tuple(ledger.decisions), tuple(dict.fromkeys(remarks)))
 
 
@@ -74,9 +74,10 @@ def _shown(index: int, table: CpuidTable) -> bool | None:
 
 
 def _change(ledger: Ledger, index: int, before: int, after: int, rule: Rule) -> int:
-    ledger.compute(MsrWord(index), _counted(index, before), _counted(index, after), rule)
+    ledger.compute(MsrWord(index), counted(index, before), counted(index, after), rule)
     return after
 
 
-def _counted(index: int, value: int) -> int:
+def counted(index: int, value: int) -> int:
+    """Return an MSR's value as words count its bits: of VMX's controls, the half that says what may be 1."""
     return value >> 32 if index in CONTROL_MSRS else value
