@@ -31,6 +31,7 @@ MAKERS: dict[str, Callable[[Setup], object]] = {
     "Verdict": lambda setup: verdict("Haswell,+la57", setup),
     "Sides": lambda setup: sides(setup, cpu="Haswell"),
     "QemuResult": lambda setup: qemu.guest_tables("Haswell", host=setup),
+    "CpuState": lambda setup: qemu.realize("Haswell", setup),
     "ModelInfo": lambda setup: tuple(qemu.models(setup)),
     "Caps": kvm.caps,
     "supported": kvm.supported,
@@ -80,10 +81,9 @@ def test_an_answer_shares_nothing_that_can_be_changed() -> None:
     """What is remembered between calls is no caller's to change."""
     setup = Setup.of(host(NAMES[0]))
     state = qemu.guest_tables("host", host=setup).state
-    with pytest.raises(TypeError):
-        state.supported["FEAT_7_0_EBX"] = 0  # type: ignore[index]
-    state.features.clear()
-    assert qemu.guest_tables("host", host=setup).state.features
+    for words in (state.supported, state.features, state.filtered, state.props):
+        with pytest.raises(TypeError):
+            words["FEAT_7_0_EBX"] = 0  # type: ignore[index]
 
 
 def test_an_msr_has_one_spelling_and_one_value() -> None:

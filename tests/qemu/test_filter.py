@@ -34,12 +34,12 @@ def test_what_kvm_lacks_goes_and_is_reported_bit_by_bit() -> None:
 
 
 def test_check_off_is_silent_and_enforce_refuses() -> None:
-    assert realize("Haswell-v4,+avx512f,check=off", host()).warnings == []
+    assert realize("Haswell-v4,+avx512f,check=off", host()).warnings == ()
     assert not realize("Haswell-v4,+avx512f,check=off", host()).features["FEAT_7_0_EBX"] & 1 << 16
     with pytest.raises(QemuError, match=r"^Host doesn't support requested features$") as refusal:
         realize("Haswell-v4,+avx512f,enforce", host())
     assert any("avx512f" in warning for warning in refusal.value.warnings)
-    assert realize("host,enforce", host()).warnings == []
+    assert realize("host,enforce", host()).warnings == ()
 
 
 def test_force_keeps_and_still_reports() -> None:
@@ -72,7 +72,7 @@ def test_a_lesser_avx10_lowers_the_version_unless_forced() -> None:
     forced = realize("base,avx10-version=2,x-force-features=on", found, "11.1")
     assert forced.props["avx10-version"] == 2
     assert forced.warnings[-1] == f"{PREFIX}avx10.2."
-    assert realize("base,avx10-version=2", host(), "10.0").warnings == [f"{PREFIX}avx10.2."]
+    assert realize("base,avx10-version=2", host(), "10.0").warnings == (f"{PREFIX}avx10.2.",)
 
 
 def test_processor_trace_has_to_match_qemus_own() -> None:
@@ -95,7 +95,7 @@ def test_processor_trace_has_to_match_qemus_own() -> None:
     whole[1] = (0x02490001, 0x003F3FFF, 0, 0)  # one address range too few
     lesser = realize("host", edited(replace(found, supported=table), traced))
     assert not lesser.features["FEAT_7_0_EBX"] & 1 << 25
-    assert lesser.warnings == [f"{PREFIX}CPUID[eax=07h,ecx=00h].EBX.intel-pt [bit 25]"]
+    assert lesser.warnings == (f"{PREFIX}CPUID[eax=07h,ecx=00h].EBX.intel-pt [bit 25]",)
 
 
 def test_mpx_and_apx_exclude_each_other() -> None:
@@ -106,10 +106,10 @@ def test_mpx_and_apx_exclude_each_other() -> None:
 
     found = edited(host("bochs/sapphire_rapids-dmr@7.3"), both)
     state = realize("max,check=off", found, "11.1")
-    assert state.warnings == [
+    assert state.warnings == (
         "this feature conflicts with APX: CPUID[eax=07h,ecx=00h].EBX.mpx [bit 14]",
         "this feature conflicts with MPX: CPUID[eax=07h,ecx=01h].EDX.apxf [bit 21]",
-    ]
+    )
     assert not state.features["FEAT_7_0_EBX"] & 1 << 14
     assert not state.features["FEAT_7_1_EDX"] & 1 << 21
     assert realize("max,-mpx,check=off", found, "11.1").features["FEAT_7_1_EDX"] & 1 << 21
@@ -125,7 +125,7 @@ def test_address_bits_are_the_hosts_where_asked() -> None:
     assert realize("host,host-phys-bits-limit=38", wide).phys_bits == 38
     state = realize("Haswell,phys-bits=44", wide)
     assert state.phys_bits == 44
-    assert state.warnings[-1:] == state.once == ["Host physical bits (46) does not match phys-bits property (44)"]
+    assert state.warnings[-1:] == state.once == ("Host physical bits (46) does not match phys-bits property (44)",)
 
 
 def test_guest_address_bits_are_kvms_but_on_old_machine_types() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.registers import CpuidTable, Entry, Snapshot
 from vcpuid.cpuid.words import CpuidWord
 from vcpuid.qemu.catalog import catalog
@@ -29,23 +30,23 @@ def cpu(
     **state: Any,
 ) -> RealizedCpu:
     given: dict[str, Any] = {"vendor": "GenuineIntel", "level": 0xD, "xlevel": 0x80000008, "family": 6, "model_number": 85, "stepping": 4}
-    made = CpuState(release, f"pc-q35-{release}", "test-v1", **{**given, **state})
-    made.features = features or {}
+    given |= state
     words = (row for row in catalog(release).words if isinstance(row.word, CpuidWord))
-    made.supported = {row.name: CpuidTable(supported).word(row.word) for row in words}
+    given["supported"] = FrozenMap((row.name, CpuidTable(supported).word(row.word)) for row in words)
     modern = release == "11.1"
-    made.props = {
+    settings = {
         "legacy-cache": True,
         "l3-cache": True,
         "kvm": True,
         "cpuid-0xb": True,
-        "min-level": made.level,
+        "min-level": given["level"],
         "x-vendor-cpuid-only": True,
         "x-vendor-cpuid-only-v2": modern,
         "x-consistent-cache": modern,
         "x-l1-cache-per-thread": True,
         **(props or {}),
     }
+    made = CpuState(release, f"pc-q35-{release}", "test-v1", features=FrozenMap(features or {}), props=FrozenMap(settings), **given)
     host = Snapshot(raw=CpuidTable(raw))
     return RealizedCpu(made, topology or GuestTopology(), host.raw, CpuidTable(supported))
 
@@ -95,11 +96,10 @@ def test_leaf_1f_has_a_sub_leaf_a_level_and_one_to_end_it() -> None:
 
 def test_nodes_are_dies_for_old_machines() -> None:
     topology = GuestTopology(cpus=8, max_cpus=8, sockets=2, dies=2, cores=2)
-    found = cpu(topology=topology, vendor="AuthenticAMD")
-    found.apic_id = topology.apic_id(7)
-    assert LEAVES[0x8000001E](found, 0) == (7, 1, 1, 0)
-    found.props["legacy-multi-node"] = True
-    assert LEAVES[0x8000001E](found, 0) == (7, 1, 0x103, 0)
+    for old, node in ((False, 1), (True, 0x103)):
+        found = cpu(topology=topology, vendor="AuthenticAMD", props={"legacy-multi-node": old})
+        found.apic_id = topology.apic_id(7)
+        assert LEAVES[0x8000001E](found, 0) == (7, 1, node, 0)
 
 
 def test_a_slot_that_leaf_d_gives_back_keeps_its_index() -> None:

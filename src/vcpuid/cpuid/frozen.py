@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import Dict, NoReturn, TypeVar  # noqa: UP035  # see FrozenMap
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-class FrozenMap(Mapping[K, V]):
-    """A dict of its own, in its order, which nobody else holds; equal to any mapping with the same items."""
+class FrozenMap(Dict[K, V]):  # noqa: UP006  # the collector brings this to Python 3.8, which cannot subscript dict itself
+    """A dict that is never changed after it is made, and equal to any mapping with the same items.
 
-    __slots__ = ("_items",)
+    It is a dict, and not a mapping around one, because a look-up in it is then as fast as in any.
+    """
 
-    def __init__(self, items: Mapping[K, V] | Iterable[tuple[K, V]] = ()) -> None:
-        self._items: dict[K, V] = dict(items)
+    __slots__ = ()
 
-    def __getitem__(self, key: K) -> V:
-        return self._items[key]
+    def __hash__(self) -> int:  # type: ignore[override]  # typeshed marks dict as not hashable
+        return hash(frozenset(self.items()))
 
-    def __iter__(self) -> Iterator[K]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, FrozenMap):
-            return self._items == other._items
-        return self._items == other if isinstance(other, Mapping) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(frozenset(self._items.items()))
+    def __reduce__(self) -> tuple[type[FrozenMap[K, V]], tuple[dict[K, V]]]:
+        return type(self), (dict(self),)
 
     def __repr__(self) -> str:
-        return f"FrozenMap({self._items!r})"
+        return f"FrozenMap({super().__repr__()})"
+
+    def __setitem__(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a FrozenMap does not change")
+
+    __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = __setitem__

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from vcpuid.cpuid import CpuidTable, MsrTable, xfeatures
+from vcpuid.cpuid import CpuidTable, MsrTable, MsrWord, Word, xfeatures
+from vcpuid.cpuid.feature_words import CONTROL_MSRS
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.kvm.caps import loaded
 from vcpuid.kvm.emulated import emulated
 from vcpuid.kvm.hyperv import hyperv_supported
@@ -27,6 +29,11 @@ class Answers:
     def msrs(self) -> MsrTable:
         """KVM's feature MSRs."""
         return self.host.msrs
+
+    @cached_property
+    def msr_words(self) -> FrozenMap[Word, int]:
+        """KVM's feature MSRs as words; of VMX's controls the half that says what may be 1, as QEMU counts their bits."""
+        return FrozenMap((MsrWord(index), value >> 32 if index in CONTROL_MSRS else value) for index, value in self.msrs.items())
 
     @cached_property
     def raw(self) -> CpuidTable:

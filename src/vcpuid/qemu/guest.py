@@ -32,7 +32,7 @@ class QemuResult:
 
     tables: tuple[CpuidTable, ...]
     warnings: tuple[str, ...]
-    state: CpuState = field(compare=False)
+    state: CpuState
     supported: CpuidTable = field(repr=False)
 
     @cached_property

@@ -5,6 +5,7 @@ QEMU, target/i386/cpu.c (x86_cpu_initfn, x86_cpu_realizefn), target/i386/host-cp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from vcpuid.cpuid import bits, vendors
@@ -23,7 +24,7 @@ from vcpuid.qemu.plan import CpuRequest, plan
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.supported import AMD_ALIASES, Supported, host_signature, supported
 from vcpuid.qemu.topology import GuestTopology
-from vcpuid.reasons import Ledger, Rule, Unrecorded
+from vcpuid.reasons import Decision, Ledger, Rule, Unrecorded
 from vcpuid.reasons.lazy import LazySequence
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, settled
@@ -67,20 +68,19 @@ def realize(
 
 def realized(cpu: str, setup: Setup, topology: GuestTopology, xcr0: int | None) -> CpuState:
     """Realize a CPU on a settled host. Its decisions are worked out when they are looked at, by doing the same once more."""
-    state = _realized(cpu, setup, topology, xcr0, Unrecorded())
-    state.decisions = LazySequence(lambda: _realized(cpu, setup, topology, xcr0, Ledger()).decisions)
-    return state
+    found = plan(setup.vmm.tables, find_machine(setup.vmm.tables, setup.machine).name, cpu)
+    draft = _realized(found, setup, topology, xcr0, Unrecorded())
+    return _state(draft, found, LazySequence(lambda: _realized(found, setup, topology, xcr0, Ledger()).ledger.decisions))
 
 
-def _realized(cpu: str, setup: Setup, topology: GuestTopology, xcr0: int | None, ledger: Ledger) -> CpuState:
+def _realized(found: CpuRequest, setup: Setup, topology: GuestTopology, xcr0: int | None, ledger: Ledger) -> Draft:
     machine, kvm = find_machine(setup.vmm.tables, setup.machine), kvm_says(setup)
-    found = plan(setup.vmm.tables, machine.name, cpu)
     draft = draw(found, catalog(setup.vmm.tables), machine, kvm, xcr0, ledger)
     try:
         _realize(draft, found, kvm, topology)
     except QemuError as error:
         raise QemuError(error.message, (*draft.warnings, *error.warnings)) from None
-    return _state(draft, found)
+    return draft
 
 
 def draw(found: CpuRequest, tables: Catalog, machine: MachineType, host: Answers, xcr0: int | None, ledger: Ledger) -> Draft:
@@ -190,7 +190,7 @@ def _check_pmu(draft: Draft, host: Answers) -> None:
         draft.late_warnings.append(messages.AMD_PMU())
 
 
-def _state(draft: Draft, found: CpuRequest) -> CpuState:
+def _state(draft: Draft, found: CpuRequest, decisions: Sequence[Decision]) -> CpuState:
     props = draft.props
     return CpuState(
         release=draft.catalog.release,
@@ -207,14 +207,14 @@ def _state(draft: Draft, found: CpuRequest) -> CpuState:
         level_func7=props["level-func7"],
         phys_bits=props["phys-bits"],
         guest_phys_bits=props["guest-phys-bits"],
-        features=draft.features,
-        user_features=draft.user,
+        features=FrozenMap(draft.features),
+        user_features=FrozenMap(draft.user),
         supported=FrozenMap(draft.supported.words),
-        filtered=draft.filtered,
-        props=props,
-        warnings=draft.warnings,
-        late_warnings=draft.late_warnings,
-        once=draft.once,
-        decisions=draft.ledger.decisions,
+        filtered=FrozenMap(draft.filtered),
+        props=FrozenMap(props),
+        warnings=tuple(draft.warnings),
+        late_warnings=tuple(draft.late_warnings),
+        once=tuple(draft.once),
+        decisions=decisions,
         hyperv=draft.hyperv,
     )

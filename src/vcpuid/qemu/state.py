@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.qemu.hyperv import HyperV
 from vcpuid.qemu.maker import Maker
 from vcpuid.reasons import Decision
 
+_NONE: FrozenMap[str, Any] = FrozenMap()
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class CpuState(Maker):
     """X86CPU after x86_cpu_expand_features and x86_cpu_filter_features (QEMU, target/i386/cpu.c).
 
@@ -39,13 +43,13 @@ class CpuState(Maker):
     level_func7: int = 0
     phys_bits: int = 0
     guest_phys_bits: int = 0
-    features: dict[str, int] = field(default_factory=dict)
-    user_features: dict[str, int] = field(default_factory=dict)
-    filtered: dict[str, int] = field(default_factory=dict)
-    supported: Mapping[str, int] = field(default_factory=dict)
-    props: dict[str, object] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    late_warnings: list[str] = field(default_factory=list)
-    once: list[str] = field(default_factory=list)
+    features: FrozenMap[str, int] = _NONE
+    user_features: FrozenMap[str, int] = _NONE
+    filtered: FrozenMap[str, int] = _NONE
+    supported: FrozenMap[str, int] = _NONE
+    props: FrozenMap[str, object] = _NONE
+    warnings: tuple[str, ...] = ()
+    late_warnings: tuple[str, ...] = ()
+    once: tuple[str, ...] = ()
     hyperv: HyperV | None = None
-    decisions: Sequence[Decision] = ()
+    decisions: Sequence[Decision] = field(default=(), compare=False)
