@@ -9,13 +9,15 @@ import pytest
 
 from support.qemu_captures import qemu_host, qemu_rows
 from vcpuid.cpuid.registers import CpuidTable, Snapshot
-from vcpuid.cpuid.words import MsrWord, Word
+from vcpuid.cpuid.words import Word
 from vcpuid.errors import QemuError
+from vcpuid.kvm.answers import kvm_says
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.realize import realize
 from vcpuid.qemu.smp import parse
 from vcpuid.qemu.state import CpuState
 from vcpuid.reasons import replay
+from vcpuid.setup import Setup
 
 AMD, INTEL = "tcg/EPYC-Genoa-v1@7.3", "bochs/sapphire_rapids-gnr@7.3"
 
@@ -33,9 +35,10 @@ def state_of(row: dict[str, Any]) -> CpuState | None:
 def before(host: Snapshot) -> dict[Word, int]:
     """Return what the host's KVM supports, as words."""
     assert host.supported is not None
-    return {**host.supported.words(), **{MsrWord(index): value for index, value in host.msrs.items()}}
+    return {**host.supported.words(), **kvm_says(Setup.of(host)).msr_words}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("row", [pytest.param(row, id=str(number)) for number, row in enumerate(qemu_rows("sets"))])
 def test_decisions_lead_from_the_host_to_the_features(row: dict[str, Any]) -> None:
     state = state_of(row)
@@ -68,7 +71,7 @@ def test_the_user_has_the_last_word_before_the_host() -> None:
 
 def test_a_dependency_names_its_cause() -> None:
     state = realize("EPYC-Genoa,+npt,check=off", qemu_host(AMD))
-    assert state.warnings == ["This feature depends on other features that were not requested: CPUID[eax=8000000Ah].EDX.npt [bit 0]"]
+    assert state.warnings == ("This feature depends on other features that were not requested: CPUID[eax=8000000Ah].EDX.npt [bit 0]",)
     decision = next(d for d in state.decisions if d.rule.id == "qemu.expand.dependency" and d.mask & 1)
     assert str(decision.cause) == "CPUID[eax=80000001h].ECX [bit 2]"
 

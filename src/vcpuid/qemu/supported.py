@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from vcpuid.cpuid import bits
+from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.registers import CpuidTable, Registers
 from vcpuid.cpuid.vendors import INTEL
 from vcpuid.cpuid.words import MsrWord
@@ -29,7 +30,7 @@ SILICON = Rule(
 BROKEN_TSX = Rule("qemu.supported.broken-tsx", "transactional memory of this Haswell is broken", _CPUID)
 AMD_ALIAS = Rule("qemu.supported.amd-alias", "AMD repeats this bit of leaf 1, and KVM leaves it out on Intel", _CPUID)
 SPLIT_IRQCHIP = Rule("qemu.supported.split-irqchip", "extended MSI destinations are QEMU's own where it emulates the I/O APIC", _CPUID)
-CONTROLS = Rule("qemu.supported.controls", "of a VMX control MSR, QEMU takes the bits that may be one and need not be", _MSR)
+CONTROLS = Rule("qemu.supported.controls", "QEMU takes the bits of a VMX control MSR that may be one, but not those that must be", _MSR)
 FB_CLEAR = Rule("qemu.supported.fb-clear", "a host that is vulnerable to none of what FB_CLEAR mends can promise it", _MSR, since="10.0")
 PERMITTED = Rule("qemu.supported.components", "KVM told QEMU which XSAVE components a guest may have", _CPUID)
 NO_SGX = Rule("qemu.supported.no-sgx", "this machine type has no SGX", _WORD, since="10.0")
@@ -49,7 +50,6 @@ _NOT_VULNERABLE = (
     | bits.ARCH_CAP_PSDP_NO.mask
 )
 _FB_CLEAR = bits.ARCH_CAP_FB_CLEAR.mask
-_CONTROL_MSRS = frozenset({0x48B, 0x48D, 0x48E, 0x48F, 0x490})
 _MSI_EXT_DEST_ID = bits.KVM_FEATURE_MSI_EXT_DEST_ID.mask
 
 _ALWAYS = {
@@ -155,9 +155,9 @@ class Supported:
 
 
 def _msr(word: MsrWord, value: int, new: bool, ledger: Ledger) -> int:
-    if word.msr in _CONTROL_MSRS:
+    if word.msr in CONTROL_MSRS:
         must, may = value & 0xFFFFFFFF, value >> 32
-        return ledger.compute(word, value, may & ~must, CONTROLS)
+        return ledger.compute(word, may, may & ~must, CONTROLS)
     if new and word.msr == _ARCH_CAPABILITIES and value & _NOT_VULNERABLE == _NOT_VULNERABLE:
         return ledger.set(word, value, _FB_CLEAR, FB_CLEAR)
     return value
