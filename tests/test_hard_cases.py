@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import pickle
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,14 @@ from pathlib import Path
 import pytest
 
 import vcpuid
+from support.command import vcpuid as run
 from vcpuid import Setup, Stack, cli, kvm, qemu, releases
 from vcpuid.cli.setup import parse_params
 from vcpuid.cpuid import CpuidTable, Entry, MsrWord, Snapshot
 from vcpuid.errors import InputError, RemarkWarning, VcpuidError
 from vcpuid.formats.firecracker_template import read_template
 from vcpuid.formats.lines import parse_snapshot
+from vcpuid.kvm.answers import kvm_says
 from vcpuid.qemu.entries import Builder
 from vcpuid.qemu.messages import recognise
 from vcpuid.vmm.firecracker import Firecracker
@@ -108,3 +111,33 @@ def test_a_parameter_without_effect_is_told_once(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit):
         cli.main()
     assert capsys.readouterr().err.count("kvm_amd.npt") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--kernel", ""], ["--qemu", ""], ["--vmm", ""], ["--vmm", "qemu:"], ["--vmm", "firecracker:"]])
+def test_an_empty_name_is_no_default(arguments: list[str]) -> None:
+    done = run("explain", "avx2", "--host", str(CAPTURES / f"{NAME}.txt.gz"), *arguments)
+    assert done.returncode == 3
+    assert "''" in done.stderr
+
+
+def test_a_model_that_kvm_would_refuse_stands_beside_nothing() -> None:
+    """300 sub-leaves of leaf 4 are more than KVM_GET_SUPPORTED_CPUID returns; what was observed is the answer all the same."""
+    snapshot = host()
+    caches = [Entry(4, index, 1, 0x121, 0, 0, 0) for index in range(300)]
+    long = replace(snapshot, raw=CpuidTable([entry for entry in snapshot.raw if entry.function != 4] + caches))
+    with pytest.raises(vcpuid.KvmError):
+        kvm.supported(replace(long, supported=None))
+    assert vcpuid.explain("avx2", host=long).visible
+    assert pickle.loads(pickle.dumps(vcpuid.resolve("none", host=long, vmm=Firecracker()))).tables
+
+
+@pytest.mark.parametrize("cpu", ["host", "Skylake-Server-v4,+vmx", "Haswell,+la57,+avx512f"])
+def test_each_decision_of_qemu_changes_every_bit_that_it_names(cpu: str) -> None:
+    setup = Setup.of(host())
+    state = qemu.realize(cpu, setup)
+    assert setup.host.supported is not None
+    words = {**kvm_says(setup).msr_words, **setup.host.supported.words()}
+    for decision in state.decisions:
+        before = words.get(decision.word, 0)
+        assert before & decision.mask ^ decision.value == decision.mask, decision
+        words[decision.word] = before & ~decision.mask | decision.value

@@ -64,7 +64,7 @@ class Setup:
         Raises InputError for a wrong release or parameter.
         """
         stack = stack or _DEFAULT
-        kernel = releases.linux(stack.kernel or own_kernel(host))
+        kernel = releases.linux(own_kernel(host) if stack.kernel is None else stack.kernel)
         vmm = releases.qemu(stack.qemu) if vmm is None else vmm
         params = Params.of(stack.params)
         kept, more = _settle(host, kernel, stack)

@@ -107,8 +107,8 @@ class Asked:
 
     def stack(self, host: Host, *, with_qemu: bool = True) -> Stack:
         """Name the software on a host."""
-        kernel = self.kernel or self._running(host)
-        qemu = self.qemu or (self._installed() if with_qemu else None)
+        kernel = self._running(host) if self.kernel is None else self.kernel
+        qemu = self._installed() if self.qemu is None and with_qemu else self.qemu
         return Stack(kernel, qemu, self.machine, self.smp, self.params, self.what_if)
 
     @staticmethod

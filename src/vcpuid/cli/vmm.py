@@ -77,27 +77,27 @@ def _firecracker(vmm: str | None, template: str | None) -> AskedGuest:
     from vcpuid.formats.firecracker_template import read_template
     from vcpuid.vmm.firecracker import FIRECRACKER, Firecracker, names
 
-    name, _, release = (vmm or "firecracker").partition(":")
+    name, colon, release = ("firecracker" if vmm is None else vmm).partition(":")
     if name != "firecracker":
         raise click.UsageError(f"--template is Firecracker's; --vmm says {name}")
     has_no_effect("Firecracker makes the guest's table by its --template", "--cpu")
     has_no_effect("Firecracker makes the guest's table, and no QEMU does", "--qemu", "--machine")
     if template is None or template.lower() == "none":
-        return AskedGuest(FIRECRACKER, "none", release or None)
+        return AskedGuest(FIRECRACKER, "none", release if colon else None)
     if template != "-" and not os.path.exists(template):
         if template not in names():
             raise InputError(f"{template[:80]!r} is neither a static template ({', '.join(names())}) nor a file")
-        return AskedGuest(FIRECRACKER, template, release or None)
+        return AskedGuest(FIRECRACKER, template, release if colon else None)
     source, text = read_text(template)
-    return AskedGuest(Firecracker(custom=read_template(text, source)), template, release or None)
+    return AskedGuest(Firecracker(custom=read_template(text, source)), template, release if colon else None)
 
 
 def _qemu(vmm: str | None, cpu: str, options: dict[str, Any]) -> AskedGuest:
     from vcpuid.vmm.known import named
 
-    name, _, release = (vmm or "qemu").partition(":")
-    if release and typed("--qemu"):
+    name, colon, release = ("qemu" if vmm is None else vmm).partition(":")
+    if colon and typed("--qemu"):
         raise click.UsageError("--vmm and --qemu both name a release")
-    if release:
+    if colon:
         options["qemu"] = release  # as if --qemu said so: the options of the software are read behind these
     return AskedGuest(named(name), cpu)

@@ -10,9 +10,9 @@ from vcpuid import kvm, linux
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.words import REGISTERS
-from vcpuid.errors import InputError
+from vcpuid.errors import InputError, KvmError
 from vcpuid.kvm.answers import kvm_says
-from vcpuid.reasons import Basis, Step, Trace
+from vcpuid.reasons import Basis, Result, Step, Trace
 from vcpuid.reasons.lazy import LazyMapping, LazySequence
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack, joined, overruled
@@ -188,7 +188,7 @@ def guest_snapshot(path: Path) -> Snapshot:
 
 def _host_steps(setup: Setup) -> tuple[Step, Step, Step]:
     """Silicon, Linux and KVM; a snapshot without RAW lines leaves the first two unknown."""
-    host, msrs = setup.host, _host_msrs(setup.host)
+    host, msrs = setup.host, kvm_says(setup).msr_words
     if not host.raw:
         if host.supported is None:
             raise InputError("the host tells neither its CPUID (RAW lines) nor what its KVM supports (SUP lines)")
@@ -202,15 +202,19 @@ def _host_steps(setup: Setup) -> tuple[Step, Step, Step]:
         model = kvm.supported(setup)
         step = Step("kvm", "KVM", KVM, before, TableWords(model.table, msrs), model.decisions)
     else:  # the model is worked out when somebody holds the two side by side
-        modelled = LazyMapping(lambda: TableWords(kvm.supported(setup).table, msrs))
-        decisions = LazySequence(lambda: kvm.supported(setup).decisions)
-        step = Step("kvm", "KVM", KVM, before, TableWords(host.supported, msrs), decisions, Basis.OBSERVED, modelled)
+        observed = host.supported
+        modelled = LazyMapping(lambda: TableWords(_model(setup, observed).table, msrs))
+        decisions = LazySequence(lambda: _model(setup, observed).decisions)
+        step = Step("kvm", "KVM", KVM, before, TableWords(observed, msrs), decisions, Basis.OBSERVED, modelled)
     return silicon, _linux_step(setup, raw), step
 
 
-def _host_msrs(host: Snapshot) -> dict[Word, int]:
-    """KVM's feature MSRs as words; of VMX's controls the half that says what may be 1, as QEMU counts their bits."""
-    return {MsrWord(index): value >> 32 if index in CONTROL_MSRS else value for index, value in host.msrs.items()}
+def _model(setup: Setup, observed: CpuidTable) -> Result:
+    """What the rules say beside an observed answer: nothing of their own where KVM would refuse this processor's CPUID as too long."""
+    try:
+        return kvm.supported(setup)
+    except KvmError:
+        return Result(observed)
 
 
 def _linux_step(setup: Setup, raw: Mapping[Word, int]) -> Step:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.words import REGISTERS
-from vcpuid.errors import InputError
+from vcpuid.errors import InputError, KvmError
 from vcpuid.formats.firecracker_template import Template
 from vcpuid.kvm.answers import Answers
 from vcpuid.kvm.supported import answered
@@ -105,7 +105,10 @@ def _permitted(setup: Setup, supported: CpuidTable, ledger: Ledger) -> CpuidTabl
     if not setup.host.raw or _PERMISSION in setup.params.kvm:
         return supported
     with_it = replace(setup, params=Params.of({**setup.params.kvm, **setup.params.linux, _PERMISSION: 1}))
-    without, permitted = answered(setup).table.by_key(), answered(with_it).table
+    try:
+        without, permitted = answered(setup).table.by_key(), answered(with_it).table
+    except KvmError:  # what was observed is no answer of Linux's KVM to this processor
+        return supported
     changed = {entry[:2]: entry for entry in permitted if without.get(entry[:2]) != entry}
     if not changed:
         return supported
