@@ -46,6 +46,7 @@ def test_the_collection_is_whole() -> None:
     assert f"The {len(NAMES)} dumps of the InstLatx64 collection ({cpus:,} CPUs)" in FORMATS.read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 @pytest.mark.conformance("InstLatx64 dumps", origin)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_dump_is_read_leaf_by_leaf(name: str) -> None:

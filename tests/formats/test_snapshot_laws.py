@@ -103,6 +103,7 @@ def test_every_kind_of_line_has_a_reader() -> None:
     assert _Reader().kinds.keys() == _KINDS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MACHINES)
 def test_a_capture_is_written_back_as_it_was(name: str) -> None:
     assert sorted(format_snapshot(host(name))) == sorted(captures.lines(name))

@@ -53,6 +53,7 @@ def test_hyperv_is_what_the_kernel_answered(name: str, fired: Callable[[str, Ite
     fired(f"kvm/{name}", result.decisions)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MACHINES)
 def test_replaying_the_decisions_over_the_cpu_gives_the_table(name: str) -> None:
     raw, result = host(name).raw, answer(name)
@@ -61,6 +62,7 @@ def test_replaying_the_decisions_over_the_cpu_gives_the_table(name: str) -> None
     assert {word: value for word, value in replayed.items() if value} == {word: value for word, value in words.items() if value}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MACHINES)
 def test_every_decision_changes_bits_and_has_a_rule_of_that_kernel(name: str) -> None:
     words = dict(host(name).raw.words())

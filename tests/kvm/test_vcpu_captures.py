@@ -147,6 +147,7 @@ def test_what_the_guest_reads(name: str, case: str) -> None:
         assert {place: lookup(table, *place, kernel=capture.kernel) for place in leaves} == leaves
 
 
+@pytest.mark.long
 @pytest.mark.conformance("vCPU", lambda name, case: origin(read(name).host))
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_a_table_set_again_after_the_vcpu_ran(name: str, case: str) -> None:
@@ -169,6 +170,7 @@ def test_a_table_set_again_after_the_vcpu_ran(name: str, case: str) -> None:
             assert wanted.table.get(1) is None, "the tool leaves the second try out only where there is no leaf 1"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_the_decisions_replay_to_what_is_kept(name: str, case: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
     capture, wanted = pick(name, case)

@@ -93,6 +93,7 @@ def test_an_msr_feature_is_told_from_kvm_on() -> None:
     assert values[2] is values[3] is values[-1] is True
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MACHINES)
 def test_the_decisions_replay_from_each_party_to_the_next(name: str) -> None:
     for cpu in ("host", "qemu64,+avx2"):

@@ -141,6 +141,7 @@ def test_complaints_from_outside_are_few_and_known() -> None:
     assert sum(any(outside(line) for line in row.values[1]["stderr"]) for row in rows("chosen")) == 8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "row"), [row for row in ROWS if row.values[1]["vcpus"]])
 def test_decisions_lead_from_what_kvm_supports_to_the_table(
     name: str, row: dict[str, Any], fired: Callable[[str, Iterable[Decision]], None]

@@ -83,6 +83,7 @@ def test_there_are_captures_of_every_release(release: str) -> None:
     assert sum(row["glibc"] == release for row in ROWS) > 300
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(len(ROWS)), ids=lambda n: f"{ROWS[n]['glibc']}-{n}")
 @pytest.mark.conformance("glibc", origin)
 def test_captured(number: int) -> None:

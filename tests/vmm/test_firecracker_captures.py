@@ -107,6 +107,7 @@ def test_tables_and_messages_are_those_of_firecrackers_own_code(number: int, fir
             fired(f"firecracker/tables row {number}", made.decisions)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(0, len(TABLES), 4))
 def test_the_decisions_lead_from_what_kvm_supports_to_the_first_table(number: int) -> None:
     row = TABLES[number]
