@@ -13,6 +13,7 @@ MWAIT = Bit(_L1_ECX, 3)  # monitor
 VMX = Bit(_L1_ECX, 5)
 PDCM = Bit(_L1_ECX, 15)
 PCID = Bit(_L1_ECX, 17)
+XMM4_2 = Bit(_L1_ECX, 20)  # sse4_2
 MOVBE = Bit(_L1_ECX, 22)
 TSC_DEADLINE_TIMER = Bit(_L1_ECX, 24)
 XSAVE = Bit(_L1_ECX, 26)
@@ -44,6 +45,7 @@ AVX2 = Bit(_L7_EBX, 5)
 FDP_EXCPTN_ONLY = Bit(_L7_EBX, 6)
 SMEP = Bit(_L7_EBX, 7)
 ERMS = Bit(_L7_EBX, 9)
+INVPCID = Bit(_L7_EBX, 10)
 RTM = Bit(_L7_EBX, 11)
 ZERO_FCS_FDS = Bit(_L7_EBX, 13)
 MPX = Bit(_L7_EBX, 14)
@@ -71,6 +73,7 @@ ARCH_LBR = Bit(_L7_EDX, 19)
 IBT = Bit(_L7_EDX, 20)
 AMX_TILE = Bit(_L7_EDX, 24)
 ARCH_CAPABILITIES = Bit(_L7_EDX, 29)
+SPEC_CTRL_SSBD = Bit(_L7_EDX, 31)  # ssbd
 
 _L7_1_EAX = CpuidWord(0x7, 1, "eax")
 ARCH_PERFMON_EXT = Bit(_L7_1_EAX, 8)
@@ -130,6 +133,7 @@ SVM = Bit(_L80000001_ECX, 2)
 TOPOEXT = Bit(_L80000001_ECX, 22)
 
 _L80000001_EDX = CpuidWord(0x80000001, 0, "edx")
+RDTSCP = Bit(_L80000001_EDX, 27)
 LM = Bit(_L80000001_EDX, 29)
 
 _L80000007_EBX = CpuidWord(0x80000007, 0, "ebx")

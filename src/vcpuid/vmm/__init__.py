@@ -58,6 +58,9 @@ class Vmm(Protocol):
     def title(self) -> str:
         """What its step hands on."""
 
+    def __hash__(self) -> int:
+        """Hash what it is: two that are equal make the same of the same."""
+
     def release(self, asked: str | None) -> Release:
         """Choose the tables for a release, of None the newest; raises InputError."""
 

@@ -1,0 +1,112 @@
+"""Which bits of a path are not told: those that would be otherwise if the host told more, and what that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
+
+from vcpuid.cpuid import Bit, CpuidWord, Word
+from vcpuid.cpuid.frozen import FrozenMap
+from vcpuid.cpuid.words import range_of
+from vcpuid.errors import VcpuidError
+from vcpuid.path.pipeline import Path, resolve
+from vcpuid.reasons import Basis, Step
+from vcpuid.setup import Setup
+from vcpuid.told.completions import Completion, completions, nameless, tells
+from vcpuid.told.doubt import NO_ANSWER, compared, weighed
+from vcpuid.told.facts import Fact
+from vcpuid.vmm import Vmm
+
+K = TypeVar("K", bound=Hashable)
+_ALL = 0xFFFFFFFF
+
+
+class Other(NamedTuple):
+    """The path on a host with facts made up; None where the VMM or KVM refuses it there."""
+
+    completion: Completion
+    path: Path | None
+
+
+@lru_cache(maxsize=4)
+def others(cpu: str, setup: Setup, vmm: Vmm) -> tuple[Other, ...]:
+    """Resolve a CPU on each host that the setup's could be; none where it tells all."""
+    return tuple(Other(completion, _resolved(cpu, completion.setup, vmm)) for completion in completions(setup))
+
+
+def _resolved(cpu: str, setup: Setup, vmm: Vmm) -> Path | None:
+    try:
+        return resolve(cpu, host=setup, vmm=vmm)
+    except VcpuidError:
+        return None
+
+
+def depends(path: Path, position: int, bits: Iterable[Bit]) -> tuple[Fact, ...]:
+    """Return the facts on which a feature depends after the step at this position, which looks at the first of `bits` that it has.
+
+    There are none where the answer is the same whatever the host does not tell.
+    """
+    step, places = path.trace.steps[position], tuple(bits)
+    if position == 0:
+        return () if step.basis is Basis.NOT_TOLD else tuple(Fact(*bit) for bit in places if not tells(path.host, bit.word))
+    if _settled(step):
+        return ()
+    if blind := nameless(path.host):
+        return blind
+    return compared(
+        _first(step, places),
+        (
+            (completion, NO_ANSWER if other is None else _first(other.trace.steps[position], places))
+            for completion, other in _resolvable(path)
+        ),
+    )
+
+
+def hanging(cpu: str, setup: Setup, vmm: Vmm, answer: Callable[[Path | None], Mapping[K, object] | None]) -> dict[K, tuple[Fact, ...]]:
+    """Return those answers about a CPU's path that are not told, each with the facts on which it depends.
+
+    `answer` gives all answers of a path, by what they are about. It is asked of None where the VMM or KVM refuses the CPU, and may answer
+    None to that: then there is nothing to say.
+    """
+    blind, made = nameless(setup.host), others(cpu, setup, vmm)
+    if not blind and not made:
+        return {}
+    base = answer(_resolved(cpu, setup, vmm)) or {}
+    return dict.fromkeys(base, blind) if blind else weighed(base, ((other.completion, answer(other.path)) for other in made))
+
+
+def _resolvable(path: Path) -> tuple[Other, ...]:
+    return others(path.cpu, path.setup, path.vmm)
+
+
+def _settled(step: Step) -> bool:
+    """Whether a real vCPU was asked, which leaves nothing open."""
+    return step.basis is Basis.OBSERVED and step.party in ("vcpu", "guest")
+
+
+def _first(step: Step, bits: Iterable[Bit]) -> bool:
+    """Read the first bit that the party looks at; where it looks at none, as at an MSR that is not told, that is as good as off."""
+    return next((value for value in map(step.value, bits) if value is not None), False)
+
+
+def open_bits(path: Path, words: Iterable[CpuidWord]) -> Mapping[Word, int]:
+    """Return those bits of CPUID words of which it is not told whether the guest sees them, as masks."""
+    guest, places = path.trace.steps[-1], tuple(words)
+    if _settled(guest):
+        return FrozenMap()
+    if nameless(path.host):
+        return FrozenMap((word, _ALL) for word in places)
+    found: dict[Word, int] = {}
+    for _, other in _resolvable(path):
+        if other is not None:
+            after = other.trace.steps[-1].after
+            for word in places:
+                found[word] = found.get(word, 0) | (reached(after, word) ^ reached(guest.after, word))
+    return FrozenMap((word, mask) for word, mask in found.items() if mask)
+
+
+def reached(words: Mapping[Word, int], word: CpuidWord) -> int:
+    """Return a register of CPUID as features stand in it: 0 past the last leaf of its range."""
+    value = words.get(word, 0)
+    return value if value and word.function <= words.get(CpuidWord(range_of(word.function), 0, "eax"), 0) else 0

@@ -1,0 +1,196 @@
+"""What the facts that a host does not tell could be: the same host, each time with some of them made up.
+
+Two hosts stand at the ends: the one in which nothing is there that is not told, and one in which all is there that could be
+(`vcpuid.told.plausible`). Between them each missing leaf and MSR is there alone, and is alone not there; and each missing feature is turned
+round at both ends, since some take others away. What all these answer alike does not depend on what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits, vendors, xfeatures
+from vcpuid.cpuid.feature_words import CONTROL_MSRS
+from vcpuid.cpuid.walk import walk
+from vcpuid.cpuid.words import REGISTERS, positions, range_of
+from vcpuid.setup import Setup
+from vcpuid.told import plausible
+from vcpuid.told.facts import Fact, WholeLeaf
+
+_RANGES = frozenset({0, 0x80000000})
+_HYPERVISOR = 0x40000000
+_XSAVE, _LEGACY_AREA = 0xD, 576
+_FULL = 0
+"""The place of the completion in which everything is made up."""
+
+Made = Mapping[Fact, Registers | int]
+"""What is made up: of a leaf its registers, of an MSR its value."""
+
+
+class Completion(NamedTuple):
+    """A host with facts made up. `facts` are those in which it differs from the host that it is to be compared with.
+
+    That is the one in which nothing is made up, or the completion whose place in the sequence is `against`.
+    """
+
+    facts: tuple[Fact, ...]
+    setup: Setup
+    against: int | None = None
+
+
+@lru_cache(maxsize=64)
+def untold(host: Snapshot) -> tuple[Fact, ...]:
+    """Name the leaves and feature MSRs that a host does not tell and that a processor like it could have.
+
+    A leaf past the last one of its range, a sub-leaf that its leaf does not list, and an MSR that KVM does not offer on such a processor
+    are told: they are not there. Where there are no RAW lines, what KVM supports stands for the processor. Of a guest whose table is told
+    (TAB or GOT lines) all is: KVM answers for the rest.
+    """
+    if host.table is not None or host.kept is not None:
+        return ()
+    return (*(_leaves(host.raw, host.vendor) if host.raw else ()), *_msrs(host))
+
+
+def nameless(host: Snapshot) -> tuple[Fact, ...]:
+    """Name those of leaves 0 and 1 that are missing, where nothing stands for them: nobody can tell what a party makes of such a processor.
+
+    WholeLeaf 0 tells the vendor and the last leaf, leaf 1 the model: on these hang the rules themselves, and not single features.
+    """
+    if host.supported is not None or not host.raw:
+        return ()
+    return tuple(Fact(WholeLeaf(function)) for function in (0, 1) if host.raw.get(function) is None)
+
+
+def tells(host: Snapshot, word: Word) -> bool:
+    """Tell whether a host's RAW lines, where it has any, say what a register of CPUID holds, be it that the processor has no such leaf."""
+    if not isinstance(word, CpuidWord) or not host.raw or host.raw.get(word.function, word.index) is not None:
+        return True
+    return host.raw.get(0) is not None and Fact(WholeLeaf(word.function, word.index)) not in untold(host)
+
+
+def _leaves(raw: CpuidTable, vendor: str) -> Iterator[Fact]:
+    missing: list[WholeLeaf] = []
+
+    def ask(function: int, index: int) -> Registers:
+        if (told := raw.get(function, index)) is not None:
+            return told.registers
+        if range_of(function) in _RANGES or (function == _HYPERVISOR and raw.has(bits.HYPERVISOR)):
+            found = plausible.leaf(vendor, function, index)
+            if any(found):
+                missing.append(WholeLeaf(function, index))
+            return found
+        return Registers()
+
+    walk(ask)
+    return (Fact(place) for place in dict.fromkeys(missing))
+
+
+def _msrs(host: Snapshot) -> Iterator[Fact]:
+    told = {*host.msrs, *host.msrs.refused}
+    table = host.raw or host.supported or CpuidTable()
+    wanted = [plausible.MICROCODE, plausible.ARCH_CAPABILITIES]
+    if host.vendor not in vendors.AMD_AND_HYGON:
+        wanted += [plausible.PERF_CAPABILITIES, *(plausible.VMX if table.has(bits.VMX) or table.get(1) is None else ())]
+    return (Fact(MsrWord(index)) for index in wanted if index not in told)
+
+
+@lru_cache(maxsize=8)
+def completions(setup: Setup) -> tuple[Completion, ...]:
+    """Give the hosts that a setup's could be; the first has everything made up, and differs in all facts.
+
+    There are none where the host tells all, and none where it tells so little that it is `nameless`.
+    """
+    facts = untold(setup.host)
+    return tuple(_completions(setup, facts)) if facts and not nameless(setup.host) else ()
+
+
+def broad(setup: Setup) -> Iterator[Completion]:
+    """Give of them those in which a leaf or an MSR is made up as a whole: enough for questions about many features at once."""
+    return (completion for completion in completions(setup) if all(fact.position is None for fact in completion.facts))
+
+
+def _completions(setup: Setup, facts: tuple[Fact, ...]) -> list[Completion]:
+    full: dict[Fact, Registers | int] = {fact: _all_there(setup, fact) for fact in facts}
+    any_control = setup.host.raw.has(bits.HYPERVISOR) or not setup.host.raw.has(bits.XMM4_2)
+    made = [Completion(facts, _with(setup, full))]
+    for fact in facts if len(facts) > 1 else ():
+        made.append(Completion((fact,), _with(setup, {fact: full[fact]})))
+        made.append(Completion((fact,), _with(setup, {other: value for other, value in full.items() if other != fact}), _FULL))
+    for fact in facts:
+        made += [Completion((part,), _with(setup, {**full, fact: value}), _FULL) for part, value in _turned(fact, full[fact], any_control)]
+        bare = len(made)  # an MSR that is 0 is another thing than none, of which Linux thinks what is usual
+        if parts := list(_turned(fact, _nothing(fact), any_control)):
+            made.append(Completion((fact,), _with(setup, {fact: _nothing(fact)})))
+            made += [Completion((part,), _with(setup, {fact: value}), bare) for part, value in parts]
+    return made
+
+
+def _all_there(setup: Setup, fact: Fact) -> Registers | int:
+    host = setup.host
+    if isinstance(fact.place, WholeLeaf):
+        found = plausible.leaf(host.vendor, *fact.place)
+        return _components(host.raw, found) if fact.place == (_XSAVE, 0) else found
+    assert isinstance(fact.place, MsrWord)
+    if fact.place.msr == plausible.MICROCODE:
+        return plausible.microcode(host.raw, host.vendor, setup.kernel.tables)
+    value = plausible.msr(fact.place.msr)
+    return value if fact.place.msr != plausible.SECONDARY_CONTROLS or host.raw.has(bits.HYPERVISOR) else value & ~_lacking(host)
+
+
+def _components(raw: CpuidTable, leaf: Registers) -> Registers:
+    """Let sub-leaf 0 of leaf 0xD list the components of XCR0 that its other sub-leaves describe, as far as they are told."""
+    listed, end = xfeatures.LEGACY, _LEGACY_AREA
+    for number in range(2, 63):
+        told = raw.get(_XSAVE, number)
+        size, offset, flags, _ = plausible.leaf("", _XSAVE, number) if told is None else told.registers
+        if size and not flags & xfeatures.IN_XSS:
+            listed |= 1 << number
+            end = max(end, offset + size)
+    return leaf._replace(eax=listed & 0xFFFFFFFF, ebx=end, ecx=end, edx=listed >> 32)
+
+
+def _lacking(host: Snapshot) -> int:
+    """Return the VMX controls that no processor has had without a feature of CPUID which this one does not have.
+
+    A hypervisor may withhold either from its guests.
+    """
+    return sum(control for bit, control in plausible.WITH_FEATURE.items() if tells(host, bit.word) and not host.raw.has(bit))
+
+
+def _nothing(fact: Fact) -> Registers | int:
+    return Registers() if isinstance(fact.place, WholeLeaf) else 0
+
+
+def _turned(fact: Fact, value: Registers | int, any_control: bool) -> Iterator[tuple[Fact, Registers | int]]:
+    """Turn each feature of a leaf or of an MSR round, one at a time.
+
+    Of the VMX capability MSRs only where any control may be missing: where a hypervisor made them, and before Nehalem, the first that had
+    EPT and SSE4.2. Later processors with VMX have all had the controls that KVM looks for (`vcpuid.kvm.vmx`).
+    """
+    if isinstance(fact.place, WholeLeaf):
+        assert not isinstance(value, int)
+        for number, register in enumerate(REGISTERS):
+            word = CpuidWord(*fact.place, register)
+            for position in positions(plausible.features_of(word)):
+                yield Fact(word, position), value._replace(**{register: value[number] ^ 1 << position})
+    elif isinstance(fact.place, MsrWord) and (fact.place.msr not in plausible.VMX or any_control):
+        assert isinstance(value, int)
+        shift = 32 if fact.place.msr in CONTROL_MSRS else 0
+        for position in positions(plausible.features_of(fact.place)):
+            yield Fact(fact.place, position - shift), value ^ 1 << position
+
+
+def _with(setup: Setup, made: Made) -> Setup:
+    """Return the setup on a host that tells besides what is made up."""
+    host = setup.host
+    leaves = {fact.place: value for fact, value in made.items() if isinstance(fact.place, WholeLeaf) and not isinstance(value, int)}
+    msrs = {fact.place.msr: value for fact, value in made.items() if isinstance(fact.place, MsrWord) and isinstance(value, int)}
+    raw = host.raw
+    if leaves:
+        more = (Entry(*place, 0, *found) for place, found in leaves.items())
+        raw = CpuidTable(sorted((*raw, *more), key=lambda entry: entry[:2]))  # in the order in which a processor is asked
+    told = MsrTable({**host.msrs, **msrs}, host.msrs.refused) if msrs else host.msrs
+    return setup.with_host(replace(host, raw=raw, msrs=told))

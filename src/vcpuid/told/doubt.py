@@ -1,0 +1,69 @@
+"""Which of a host's answers depend on what the host does not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TypeVar
+
+from vcpuid.setup import Setup
+from vcpuid.told.completions import Completion, completions, nameless
+from vcpuid.told.facts import Fact
+
+K = TypeVar("K", bound=Hashable)
+_ABSENT = object()
+NO_ANSWER = object()
+"""The answer of a host on which there is nothing to answer: QEMU or KVM refuse."""
+
+
+def doubts(setup: Setup, answer: Callable[[Setup], Mapping[K, object]]) -> dict[K, tuple[Fact, ...]]:
+    """Return the answers that are not told, each with the facts on which it depends; none where the host tells all.
+
+    `answer` gives all answers of a setup, by what they are about; one that it leaves out is an answer too.
+    """
+    if blind := nameless(setup.host):
+        return dict.fromkeys(answer(setup), blind)
+    made = completions(setup)
+    return weighed(answer(setup), ((completion, answer(completion.setup)) for completion in made)) if made else {}
+
+
+def weighed(base: Mapping[K, object], given: Iterable[tuple[Completion, Mapping[K, object] | None]]) -> dict[K, tuple[Fact, ...]]:
+    """Return those answers of `base` that are otherwise somewhere in `given`, each with the facts that change it.
+
+    None is a host on which there is nothing to answer, and says nothing.
+    """
+    told = list(given)
+    keys = dict.fromkeys(key for _, answers in told if answers is not None and answers != base for key in (*base, *answers))
+    found = ((key, compared(base.get(key, _ABSENT), ((made, _of(answers, key)) for made, answers in told))) for key in keys)
+    return {key: facts for key, facts in found if facts}
+
+
+def _of(answers: Mapping[K, object] | None, key: K) -> object:
+    return NO_ANSWER if answers is None else answers.get(key, _ABSENT)
+
+
+def compared(base: object, given: Iterable[tuple[Completion, object]]) -> tuple[Fact, ...]:
+    """Return the facts that change an answer, which is `base` where nothing is made up; none where nothing changes it.
+
+    `given` are the answers where something is, the first where all is; NO_ANSWER says nothing.
+    """
+    values: list[object] = []
+    found: list[Fact] = []
+    everything: tuple[Fact, ...] = ()
+    for completion, value in given:
+        other = base if completion.against is None else values[completion.against]
+        if value is NO_ANSWER:
+            value = other
+        if value != other:
+            if values:
+                found += completion.facts
+            else:
+                everything = completion.facts
+        values.append(value)
+    return _narrowed(found or everything)
+
+
+def _narrowed(facts: Iterable[Fact]) -> tuple[Fact, ...]:
+    """Leave out leaves and MSRs of which single bits are named."""
+    given = tuple(dict.fromkeys(facts))
+    parts = {fact.whole for fact in given if fact.position is not None}
+    return tuple(fact for fact in given if fact not in parts)

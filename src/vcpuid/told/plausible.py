@@ -1,0 +1,117 @@
+"""What a leaf or an MSR that is not told could hold: the features that have names, and numbers as processors of the last years have them.
+
+It need not be any real processor's. What matters is that a party that looks at the leaf at all finds something there, as it would find
+nothing where the leaf is taken for absent.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from vcpuid.cpuid import CpuidTable, CpuidWord, MsrWord, Registers, Word, bits, vendors, xfeatures
+from vcpuid.cpuid.feature_words import CONTROL_MSRS
+from vcpuid.cpuid.names import all_features
+from vcpuid.cpuid.vendors import signature, twelve
+from vcpuid.cpuid.words import REGISTERS
+from vcpuid.linux.tables import candidates
+
+_NUMBERS = {
+    (0x4, 0): Registers(0x1C004121, 0x01C0003F, 0x3F, 0),
+    (0x5, 0): Registers(0x40, 0x40, 3, 0x2020),
+    (0x7, 0): Registers(eax=2),
+    (0xA, 0): Registers(0x07300805, 0, 0xF, 0x8604),
+    (0xB, 0): Registers(1, 2, 0x100, 0),
+    (0xB, 1): Registers(6, 0x20, 0x201, 0),
+    (0xD, 0): Registers(
+        xfeatures.LEGACY | xfeatures.AVX | xfeatures.MPX | xfeatures.AVX512 | xfeatures.PKRU | xfeatures.AMX, 0x2B00, 0x2B00, 0
+    ),
+    (0xD, 1): Registers(0, 0x2B00, xfeatures.PT | xfeatures.PASID | xfeatures.CET, 0),
+    (0xD, 2): Registers(0x100, 0x240, 0, 0),
+    (0xD, 3): Registers(0x40, 0x3C0, 0, 0),
+    (0xD, 4): Registers(0x40, 0x400, 0, 0),
+    (0xD, 5): Registers(0x40, 0x440, 0, 0),
+    (0xD, 6): Registers(0x200, 0x480, 0, 0),
+    (0xD, 7): Registers(0x400, 0x680, 0, 0),
+    (0xD, 8): Registers(0x80, 0, 1, 0),
+    (0xD, 9): Registers(8, 0xA80, 0, 0),
+    (0xD, 10): Registers(8, 0, 1, 0),
+    (0xD, 11): Registers(0x10, 0, 1, 0),
+    (0xD, 12): Registers(0x18, 0, 1, 0),
+    (0xD, 17): Registers(0x40, 0xAC0, 2, 0),
+    (0xD, 18): Registers(0x2000, 0xB00, 6, 0),
+    (0x12, 0): Registers(0, 0, 0, 0x381F),
+    (0x12, 1): Registers(0x36, 0, 0x2E7, 0),
+    (0x14, 0): Registers(1, 0x5F, 7, 0),
+    (0x14, 1): Registers(0x02490002, 0x003F3FFF, 0, 0),
+    (0x15, 0): Registers(2, 0x78, 25_000_000, 0),
+    (0x1D, 0): Registers(1),
+    (0x1D, 1): Registers(0x04002000, 0x00080040, 0x10, 0),
+    (0x1E, 0): Registers(1, 0x4010),
+    (0x24, 0): Registers(0, 1, 0, 0),
+    (0x40000000, 0): Registers(0x40000001, *twelve(vendors.KVM)),
+    (0x80000008, 0): Registers(0x3934, 0, 0x7007, 0),
+    (0x8000000A, 0): Registers(1, 0x8000, 0, 0),
+    (0x8000001F, 0): Registers(0, 0x4173, 0x3EE, 1),
+    (0x80000022, 0): Registers(0, 6, 0, 0),
+}
+"""Registers that are no features, or features besides numbers."""
+
+_CONFLICTS: dict[Word, int] = {bits.RTM_ALWAYS_ABORT.word: bits.RTM_ALWAYS_ABORT.mask}
+"""Features that take others away: a processor that has all there is would have less than one without them."""
+
+_LAST_LEAVES = {vendors.AMD: 0x80000028, vendors.HYGON: 0x80000028}
+_LAST_LEAF = 0x80000008
+
+
+@cache
+def features_of(word: Word) -> int:
+    """Return the bits of a word that have a name; of a VMX control MSR, in its high half."""
+    mask = 0
+    for feature in all_features():
+        if feature.place.word == word:
+            mask |= feature.place.mask
+    return mask << 32 if isinstance(word, MsrWord) and word.msr in CONTROL_MSRS else mask
+
+
+@cache
+def leaf(vendor: str, function: int, index: int) -> Registers:
+    """Return what a leaf could hold on a processor of this vendor; all zero where nothing that is known stands there."""
+    numbers = _NUMBERS.get((function, index), Registers())
+    if function == 0x80000000:
+        return Registers(eax=_LAST_LEAVES.get(vendor, _LAST_LEAF))
+    words = (CpuidWord(function, index, register) for register in REGISTERS)
+    return Registers(*(number | features_of(word) & ~_CONFLICTS.get(word, 0) for number, word in zip(numbers, words, strict=True)))
+
+
+MICROCODE, ARCH_CAPABILITIES, PERF_CAPABILITIES = 0x8B, 0x10A, 0x345
+_PLAIN = {0x481: 0x48D, 0x482: 0x48E}
+"""Of VMX's controls those MSRs that Linux reads, and KVM's "true" ones, which hold the same features."""
+VMX = (0x480, *_PLAIN, 0x485, 0x48B, 0x48C, 0x48D, 0x48E, 0x48F, 0x490, 0x491, 0x492)
+"""The VMX capability MSRs that hold features."""
+
+SECONDARY_CONTROLS = 0x48B
+WITH_FEATURE = {
+    bits.RDTSCP: 1 << 35,
+    bits.INVPCID: 1 << 44,
+    bits.SGX: 1 << 47,
+    bits.XSAVES: 1 << 52,
+    bits.WAITPKG: 1 << 58,
+}
+"""Controls of that MSR by the feature of CPUID that has come with them on every processor so far (as in `vcpuid.kvm.vmx`)."""
+
+
+def microcode(raw: CpuidTable, vendor: str, release: str) -> int:
+    """Return what MSR 0x8B could hold beside the newest revision, which counts where it is not told: an old one.
+
+    Intel withdrew its first revisions with SPEC_CTRL; those with SSBD came later.
+    """
+    family, model, stepping = signature(raw.registers(1).eax)
+    if vendor != vendors.INTEL or not raw.has(bits.SPEC_CTRL_SSBD):
+        return 0
+    withdrawn = candidates(release, "bad_spectre_microcode", vendors.LINUX_KINDS[vendor], family, model)
+    return max((row.data + 1 for row in withdrawn if row.steppings >> stepping & 1), default=0) << 32
+
+
+def msr(index: int) -> int:
+    """Return what a feature MSR could hold."""
+    return features_of(MsrWord(_PLAIN.get(index, index)))
