@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vcpuid.answers.certainty import depends
 from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.cpuid.notes import notes
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Action, Basis, Decision, Rule, Step
 from vcpuid.reasons.history import history
+from vcpuid.told.facts import Fact, listed, remedy
 
-SCHEMA = "vcpuid/explain/1"
+SCHEMA = "vcpuid/explain/2"
 """The form of `Explanation.as_dict`."""
 
 NO_HARDWARE = Rule(
@@ -49,7 +51,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The feature after one party. `value` is None where the party does not look at the word or nobody knows."""
+    """The feature after one party.
+
+    `value` is None where the party does not look at the word, and where it is not told: `depends` then names the facts that it hangs on.
+    """
 
     party: str
     spoken: str
@@ -58,6 +63,7 @@ class Stage:
     basis: Basis
     modelled: bool | None
     reasons: tuple[Reason, ...]
+    depends: tuple[Fact, ...] = ()
 
     @property
     def disagrees(self) -> bool:
@@ -66,7 +72,9 @@ class Stage:
 
     @property
     def why(self) -> str:
-        """Give the reasons in one line; where the machine does otherwise than the rules, say that instead."""
+        """Give the reasons in one line; where it is not told, what it depends on; where the machine does otherwise than the rules, that."""
+        if self.depends:
+            return f"depends on {listed(self.depends)}"
         if self.disagrees:
             return f"this machine's own doing: by the rules it would be {'on' if self.modelled else 'off'}"
         return "; ".join(f"{reason.action.value}: {reason.text}" for reason in self.reasons)
@@ -81,6 +89,7 @@ class Stage:
             "modelled": self.modelled,
             "why": self.why,
             "reasons": [reason.as_dict() for reason in self.reasons],
+            "depends": [fact.as_dict() for fact in self.depends],
         }
 
 
@@ -106,8 +115,13 @@ class Explanation:
 
     @property
     def visible(self) -> bool | None:
-        """Whether the guest sees it; None for what no CPUID bit or MSR tells a guest."""
+        """Whether the guest sees it; None where that is not told, and for what no CPUID bit or MSR tells a guest."""
         return self.stages[-1].value
+
+    @property
+    def depends(self) -> tuple[Fact, ...]:
+        """The facts that the host does not tell and on which the answer depends; none where it is definite."""
+        return self.stages[-1].depends
 
     @property
     def hidden(self) -> str | None:
@@ -123,6 +137,7 @@ class Explanation:
             "bit": str(self.feature.bit) if self.feature.bit else None,
             **self.path.as_dict(),
             "visible": self.visible,
+            "depends": [fact.as_dict() for fact in self.depends],
             "verdict": self.verdict,
             "stages": [stage.as_dict() for stage in self.stages],
             "chain": [reason.as_dict() for reason in self.chain],
@@ -134,12 +149,14 @@ class Explanation:
 def explain(feature: Feature, path: Path) -> Explanation:
     """Tell what each party of a resolved path did to a feature, and why."""
     kernel = path.setup.kernel.tables
-    stages = tuple(_stage(step, feature, kernel) for step in path.trace.steps)
+    stages = tuple(_stage(path, position, feature, kernel) for position in range(len(path.trace.steps)))
+    if facts := stages[-1].depends:
+        return Explanation(feature, path, stages, _not_told(feature, facts), (), remedy(facts))
     chain = tuple(_chain(path, feature, stages))
     if stages[0].value is False and stages[-1].value is False:
         chain = (*chain, Reason("silicon", feature.name, Action.CLEARED, NO_HARDWARE, NO_HARDWARE.reason))
-    remedy = next((reason.rule.remedy for reason in reversed(chain) if reason.rule.remedy), None)
-    return Explanation(feature, path, stages, _verdict(feature, stages), chain, remedy)
+    help_ = next((reason.rule.remedy for reason in reversed(chain) if reason.rule.remedy), None)
+    return Explanation(feature, path, stages, _verdict(feature, stages), chain, help_)
 
 
 def places(feature: Feature, step: Step, kernel: str) -> tuple[Bit, ...]:
@@ -149,8 +166,11 @@ def places(feature: Feature, step: Step, kernel: str) -> tuple[Bit, ...]:
     return tuple(dict.fromkeys(bit for bit in (own, feature.bit) if bit is not None))
 
 
-def _stage(step: Step, feature: Feature, kernel: str) -> Stage:
+def _stage(path: Path, position: int, feature: Feature, kernel: str) -> Stage:
+    step = path.trace.steps[position]
     bits = places(feature, step, kernel)
+    if facts := depends(path, position, bits):
+        return Stage(step.party, step.spoken, step.title, None, Basis.NOT_TOLD, None, (), facts)
     value = next((v for v in map(step.value, bits) if v is not None), None)
     modelled = next((v for v in map(step.modelled_value, bits) if v is not None), None)
     reasons = tuple(_reason(step, decision, feature.name) for bit in bits for decision in step.about(bit))
@@ -218,6 +238,10 @@ def _decider(path: Path, feature: Feature, at: int) -> tuple[int, Decision] | No
     return None
 
 
+def _not_told(feature: Feature, facts: tuple[Fact, ...]) -> str:
+    return f"Whether the guest sees {feature.name} is not told: it depends on {listed(facts)}."
+
+
 def _verdict(feature: Feature, stages: tuple[Stage, ...]) -> str:
     first, last = stages[0], stages[-1]
     name = feature.name
@@ -231,6 +255,9 @@ def _verdict(feature: Feature, stages: tuple[Stage, ...]) -> str:
     if not turns:
         told = next(stage for stage in stages if stage.value is not None)
         source = "the hardware" if told is first else told.spoken
+        if any(stage.depends for stage in stages):
+            way = "puts it there" if last.value else "does not hand it on"
+            return f"The guest {'sees' if last.value else 'does not see'} {name}, whatever is not told: {source} {way}.{disagreement}"
         untold = "" if told is first else " The host does not tell what its hardware has."
         if last.value:
             return f"The guest sees {name}: {source} has it and no party takes it away.{untold}{disagreement}"

@@ -2,46 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from vcpuid.answers.certainty import open_bits
 from vcpuid.answers.explain import Explanation, explain
 from vcpuid.cpuid import CpuidTable, CpuidWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.names import Feature, all_features
 from vcpuid.path.pipeline import Path, TableWords
 from vcpuid.reasons import read_bit
+from vcpuid.told.completions import tells
+from vcpuid.told.facts import NotTold
 
-SCHEMA = "vcpuid/guest/1"
+SCHEMA = "vcpuid/guest/2"
 """The form of `Survey.as_dict`."""
+
+
+NOT_TOLD_CHANGE = "not told"
+"""The change of a feature of which nobody can tell whether the guest sees it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """`seen` are the features of the path's guest.
+    """`seen` are the features that the path's guest sees for certain.
 
-    `lost` and `gained` explain those in which it differs from the host's CPUID, by deciding party.
+    `lost` and `gained` explain those in which it differs from the host's CPUID, by deciding party; `not_told` are those of which the host
+    does not tell enough to say whether the guest sees them.
     """
 
     path: Path
     seen: tuple[Feature, ...]
     lost: FrozenMap[str, tuple[Explanation, ...]]
     gained: FrozenMap[str, tuple[Explanation, ...]]
+    not_told: tuple[Explanation, ...] = ()
 
     def changes(self) -> list[dict[str, object]]:
-        """Give a row for each feature lost or gained, the lost ones first: `change`, `party`, `feature`, and `why` as the party did it."""
-        return [
+        """Give a row for each feature lost or gained, or not told: `change`, `party`, `feature`, and `why` as the party did it."""
+        rows: list[dict[str, object]] = [
             {"change": change, "party": party, "feature": found.feature.name, "why": _why(found, party)}
             for change, by_party in (("lost", self.lost), ("gained", self.gained))
             for party, explanations in by_party.items()
             for found in explanations
         ]
+        why = ((found.feature.name, found.stages[-1].why) for found in self.not_told)
+        return rows + [{"change": NOT_TOLD_CHANGE, "party": "", "feature": name, "why": text} for name, text in why]
+
+    def open(self) -> tuple[NotTold, ...]:
+        """Give what is not told by name, with the facts on which it depends."""
+        return tuple(NotTold(found.feature.name, found.depends) for found in self.not_told)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         features = [feature.name for feature in self.seen]
-        return {"schema": SCHEMA, **self.path.as_dict(), "features": features, "changes": self.changes()}
+        not_told = [found.as_dict() for found in self.open()]
+        return {"schema": SCHEMA, **self.path.as_dict(), "features": features, "changes": self.changes(), "not_told": not_told}
 
 
 def _why(explanation: Explanation, party: str) -> str:
@@ -56,15 +72,21 @@ def survey(path: Path) -> Survey:
     seen: list[Feature] = []
     lost: dict[str, list[Explanation]] = {}
     gained: dict[str, list[Explanation]] = {}
+    not_told: list[Explanation] = []
     host, guest = host_words(path), path.trace.steps[-1].after
-    for feature in cpuid_features():
+    features = cpuid_features()
+    hidden = open_bits(path, words_of(features))
+    for feature in features:
+        if hidden.get(feature.place.word, 0) & feature.place.mask:
+            not_told.append(explain(feature, path))
+            continue
         before, after = shows(host, feature), shows(guest, feature)
         if after:
             seen.append(feature)
-        if before != after:
+        if before != after and tells(path.host, feature.place.word):
             side = gained if after else lost
             side.setdefault(deciding_party(path, feature, before, after), []).append(explain(feature, path))
-    return Survey(path, tuple(seen), _frozen(lost), _frozen(gained))
+    return Survey(path, tuple(seen), _frozen(lost), _frozen(gained), tuple(not_told))
 
 
 def _frozen(by_party: dict[str, list[Explanation]]) -> FrozenMap[str, tuple[Explanation, ...]]:
@@ -74,6 +96,11 @@ def _frozen(by_party: dict[str, list[Explanation]]) -> FrozenMap[str, tuple[Expl
 def cpuid_features() -> list[Feature]:
     """Give the features of CPUID that Linux or QEMU names, without AMD's copies of leaf 1."""
     return [f for f in all_features() if isinstance(f.place.word, CpuidWord) and not f.copy_of and (f.linux_names or f.qemu_names)]
+
+
+def words_of(features: Iterable[Feature]) -> list[CpuidWord]:
+    """Give the words of CPUID in which features are, each once."""
+    return list(dict.fromkeys(feature.place.word for feature in features if isinstance(feature.place.word, CpuidWord)))
 
 
 def shows(words: Mapping[Word, int], feature: Feature) -> bool:

@@ -29,7 +29,7 @@ def command(feature: str, guest: AskedGuest, source: str | None, no_probe: bool,
     """Tell a feature's fate: its value after each party, the rule that decided, what can be done.
 
     FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities, or a line of QEMU's log such as 'CPUID.07H:EBX.avx2 [bit 5]'.
-    Exit status 0 where the guest sees the feature, 1 where it does not.
+    Exit status 0 where the guest sees the feature, 1 where it does not or where HOST does not tell.
     """
     from vcpuid.answers.explain import explain
     from vcpuid.cpuid.names import find
@@ -78,6 +78,8 @@ def _record(stage: Stage) -> dict[str, object]:
 
 
 def _value(stage: Stage) -> str:
+    if stage.depends:
+        return "not told"
     return "-" if stage.value is None else "yes" if stage.value else "no"
 
 

@@ -25,6 +25,7 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
     from vcpuid.answers.survey import survey
     from vcpuid.formats.lines import format_snapshot
     from vcpuid.path.pipeline import guest_snapshot, resolve
+    from vcpuid.told.facts import sentences
 
     host = read_host(source)
     path = resolve(guest.asked, host=guest.setup(host, asked), probe=None if no_probe else probe_for(host), vmm=guest.vmm)
@@ -34,9 +35,9 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
         columns=["change", "party", "feature", "why"],
         rows=found.changes(),
         data=found.as_dict(),
-        lines=format_snapshot(guest_snapshot(path)),
+        lines=[*(f"# {line}" for line in sentences(found.open())), *format_snapshot(guest_snapshot(path))],
         head=[path.headline(), ""],
-        foot=["", f"The guest sees {len(found.seen)} features: " + " ".join(feature.name for feature in found.seen)],
+        foot=["", f"The guest sees {len(found.seen)} features: " + " ".join(f.name for f in found.seen), *sentences(found.open())],
         styles={"feature": "bold"},
     )
     emit(sheet, form)

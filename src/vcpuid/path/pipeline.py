@@ -192,8 +192,8 @@ def _host_steps(setup: Setup) -> tuple[Step, Step, Step]:
     if not host.raw:
         if host.supported is None:
             raise InputError("the host tells neither its CPUID (RAW lines) nor what its KVM supports (SUP lines)")
-        silicon = Step("silicon", "the hardware", SILICON, {}, {}, basis=Basis.UNKNOWN)
-        kernel_step = Step("linux", "Linux", _LINUX.format(setup.kernel.tables), {}, {}, basis=Basis.UNKNOWN, whole=False)
+        silicon = Step("silicon", "the hardware", SILICON, {}, {}, basis=Basis.NOT_TOLD)
+        kernel_step = Step("linux", "Linux", _LINUX.format(setup.kernel.tables), {}, {}, basis=Basis.NOT_TOLD, whole=False)
         return silicon, kernel_step, Step("kvm", "KVM", KVM, {}, TableWords(host.supported, msrs), basis=Basis.OBSERVED)
     raw = TableWords(host.raw, {})
     silicon = Step("silicon", "the hardware", SILICON, {}, raw, basis=Basis.OBSERVED)

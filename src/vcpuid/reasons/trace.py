@@ -15,7 +15,7 @@ class Basis(Enum):
 
     OBSERVED = "observed"
     MODELLED = "modelled"
-    UNKNOWN = "unknown"
+    NOT_TOLD = "not told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Step:
 
     def value(self, bit: Bit) -> bool | None:
         """Whether the party hands the bit on; None where it does not look at it or nobody knows."""
-        return None if self.basis is Basis.UNKNOWN else read_bit(self.after, bit, self.whole)
+        return None if self.basis is Basis.NOT_TOLD else read_bit(self.after, bit, self.whole)
 
     def modelled_value(self, bit: Bit) -> bool | None:
         """What the rules say of the bit, where the machine's own answer stands in `after`; None where nothing was modelled."""
