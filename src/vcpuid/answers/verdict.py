@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vcpuid.answers.certainty import hanging
 from vcpuid.answers.explain import Explanation, Reason, explain
 from vcpuid.answers.proposal import enforced, lenient, nearest, propose
 from vcpuid.cpuid import Snapshot
@@ -12,6 +13,8 @@ from vcpuid.errors import KvmError, QemuError
 from vcpuid.path.pipeline import Path, resolve
 from vcpuid.reasons import Action, Rule
 from vcpuid.setup import Setup, Stack, joined
+from vcpuid.told.facts import NotTold
+from vcpuid.vmm.known import named
 
 OWN_DOING = Rule(
     "observed.otherwise", "this machine does otherwise than the rules say", "the host's snapshot",
@@ -56,11 +59,16 @@ class Missing:
         }
 
 
+START = "whether QEMU starts"
+"""What is not told where QEMU or KVM refuses the CPU or not by facts that are not told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer.
 
-    `runs` says that QEMU starts the guest and gives it all that was asked. `refusal` is QEMU's or KVM's message where they refuse,
+    `runs` says that QEMU starts the guest and gives it all that was asked; it is None where that is not told, and `not_told` names what it
+    depends on. `refusal` is QEMU's or KVM's message where they refuse,
     `warnings` what QEMU prints on the way, each once. `proposal` is the shortest -cpu found that keeps the model (in any of its versions)
     and the user's properties as far as they can be kept and runs without a warning: the CPU itself where that is so, None where there is
     none. `nearest` is the model that runs as it is and differs least from the one asked for; it is looked for where the proposal drops
@@ -70,10 +78,11 @@ class Verdict:
 
     cpu: str
     setup: Setup
-    runs: bool
+    runs: bool | None
     refusal: str | None
     warnings: tuple[str, ...]
     missing: tuple[Missing, ...]
+    not_told: tuple[NotTold, ...]
     proposal: str | None
     nearest: str | None
     path: Path | None
@@ -93,6 +102,7 @@ class Verdict:
             "runs": self.runs,
             "refusal": self.refusal,
             "missing": [missing.as_dict() for missing in self.missing],
+            "not_told": [open_.as_dict() for open_ in self.not_told],
             "proposal": self.proposal,
             "nearest": self.nearest,
         }
@@ -105,11 +115,24 @@ def verdict(cpu: str, host: Snapshot | Setup, stack: Stack | None = None) -> Ver
     """
     setup = joined(host, stack)
     path, refusal, warnings = _resolve(cpu, setup)
-    missing = _missing(cpu, setup, path)
-    runs = refusal is None and not missing and enforced(cpu, setup)
-    proposal = cpu if runs and not warnings else propose(cpu, setup)
-    near = nearest(cpu, setup) if proposal is None or (proposal != cpu and ",-" in proposal) else None
-    return Verdict(cpu, setup, runs, refusal, tuple(dict.fromkeys(warnings)), missing, proposal, near, path)
+    denied = _missing(cpu, setup, path)
+    not_told = _not_told(cpu, setup)
+    hidden = {found.what for found in not_told}
+    missing = tuple(missing for missing in denied if missing.feature.name not in hidden)
+    runs: bool | None = refusal is None and not denied and enforced(cpu, setup)
+    if not_told and not missing and (refusal is None or START in hidden):
+        runs = None
+    proposal = cpu if runs and not warnings else None if runs is None else propose(cpu, setup)
+    near = nearest(cpu, setup) if runs is False and (proposal is None or (proposal != cpu and ",-" in proposal)) else None
+    return Verdict(cpu, setup, runs, refusal, tuple(dict.fromkeys(warnings)), missing, not_told, proposal, near, path)
+
+
+def _not_told(cpu: str, setup: Setup) -> tuple[NotTold, ...]:
+    """Find what the host's untold facts decide: whether QEMU starts at all, and which of the features asked for it gives."""
+    start = hanging(cpu, setup, named(), lambda path: {None: path is None})
+    given = hanging(lenient(cpu), setup, named(), lambda path: None if path is None else dict.fromkeys(path.made.denied, True))
+    features = ((by_bit(bit) or Feature(bit), facts) for bit, facts in given.items())
+    return (*(NotTold(START, facts) for facts in start.values()), *(NotTold(feature.name, facts) for feature, facts in features))
 
 
 def _resolve(cpu: str, setup: Setup) -> tuple[Path | None, str | None, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from vcpuid.cli.setup import Asked, has_no_effect, print_warnings, read_host, st
 if TYPE_CHECKING:
     from vcpuid.answers.verdict import Verdict
     from vcpuid.hazards.rule import Hazard
+    from vcpuid.told.facts import Fact
 
 COLUMNS = ["what", "rule", "about", "why", "remedy"]
 TITLES = {"rule": "id", "remedy": "do"}
@@ -31,7 +32,8 @@ def command(arguments: tuple[str, ...], table_source: str | None, asked: Asked, 
     """Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.
 
     CPU is what QEMU's -cpu takes. Hazards are of three kinds: "breaks" (a guest that believes its CPUID fails), "risk" and "note". A
-    TABLE without a HOST is checked for contradictions within it. Exit status 0 where the CPU runs and nothing breaks, else 1.
+    TABLE without a HOST is checked for contradictions within it. Exit status 0 where the CPU runs and nothing breaks, else
+    1, also where HOST does not tell enough to say.
     """
     from vcpuid import hazards
     from vcpuid.answers.verdict import verdict
@@ -51,7 +53,7 @@ def command(arguments: tuple[str, ...], table_source: str | None, asked: Asked, 
         emit(_sheet(answer, found, form), form)
         if not answer.runs:
             sys.exit(1)
-    sys.exit(1 if any(hazard.rule.severity is hazards.Severity.BREAKS for hazard in found) else 0)
+    sys.exit(1 if any(hazard.breaks for hazard in found) else 0)
 
 
 def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tuple[Hazard, ...]:
@@ -72,22 +74,23 @@ def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tu
 def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
     """Lay the answer out: programs get the verdict as the first row, people above the table."""
     from vcpuid.hazards.report import report
+    from vcpuid.told.facts import listed
 
     hazards = [
         {
             "what": hazard.rule.severity.value,
             "rule": hazard.rule.id,
             "about": "; ".join(hazard.subjects),
-            "why": hazard.rule.consequence,
+            "why": hazard.rule.consequence + (f" Not told: depends on {listed(hazard.depends)}." if hazard.depends else ""),
             "remedy": hazard.rule.fix,
         }
         for hazard in found
     ]
     if answer is None:
         return Sheet(COLUMNS, hazards, report(found), titles=TITLES, lines=_lines(hazards), foot=_hazards_foot(found))
-    rows = [*_missing_rows(answer), *hazards]
+    rows = [*_missing_rows(answer), *_not_told_rows(answer), *hazards]
     if form != "table":
-        told = "runs" if answer.runs else "refused" if answer.refusal is not None else "lacks"
+        told = "runs" if answer.runs else "depends" if answer.runs is None else "refused" if answer.refusal is not None else "lacks"
         why = answer.refusal or "; ".join(answer.warnings)
         rows = [{"what": told, "rule": "verdict", "about": answer.cpu, "why": why, "remedy": answer.proposal or ""}, *rows]
     return Sheet(
@@ -120,7 +123,31 @@ def _missing_rows(answer: Verdict) -> list[dict[str, str]]:
     ]
 
 
+def _not_told_rows(answer: Verdict) -> list[dict[str, str]]:
+    """One row for each set of facts, with all features that depend on them."""
+    from vcpuid.told.facts import listed, remedy
+
+    by_facts: dict[tuple[Fact, ...], list[str]] = {}
+    for found in answer.not_told:
+        by_facts.setdefault(found.depends, []).append(found.what)
+    return [
+        {
+            "what": "not told",
+            "rule": "host.not-told",
+            "about": "; ".join(names),
+            "why": f"depends on {listed(facts)}",
+            "remedy": remedy(facts),
+        }
+        for facts, names in by_facts.items()
+    ]
+
+
 def _head(answer: Verdict) -> list[str]:
+    if answer.runs is None:
+        facts = tuple(dict.fromkeys(fact for found in answer.not_told for fact in found.depends))
+        from vcpuid.told.facts import listed
+
+        return [f"-cpu {answer.cpu}: whether it runs with all that was asked depends on what the host does not tell: {listed(facts)}"]
     if answer.refusal is not None:
         return [f"QEMU does not start with -cpu {answer.cpu}: {answer.refusal}"]
     if answer.runs:
@@ -134,7 +161,7 @@ def _head(answer: Verdict) -> list[str]:
 
 
 def _foot(answer: Verdict) -> list[str]:
-    if answer.proposal == answer.cpu:
+    if answer.proposal == answer.cpu or answer.runs is None:
         return []
     lines = [f"Runs without a warning: -cpu {answer.proposal}" if answer.proposal else "No -cpu of this model runs without a warning."]
     if answer.nearest is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vcpuid.answers.verdict import Verdict
 from vcpuid.hazards.rule import Hazard
 
-SCHEMA = "vcpuid/check/1"
+SCHEMA = "vcpuid/check/2"
 """The form of `report`."""
 
 

@@ -8,6 +8,7 @@ from enum import Enum
 
 from vcpuid.hazards.view import View
 from vcpuid.reasons.registry import enter
+from vcpuid.told.facts import Fact
 
 
 class Severity(Enum):
@@ -39,10 +40,19 @@ class HazardRule:
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """A rule that applies to a table; `subjects` are its findings."""
+    """A rule that applies to a table; `subjects` are its findings.
+
+    With `depends`, whether they are there hangs on these facts, which the host does not tell.
+    """
 
     rule: HazardRule
     subjects: tuple[str, ...]
+    depends: tuple[Fact, ...] = ()
+
+    @property
+    def breaks(self) -> bool:
+        """Whether a guest that believes its table is certain to fail."""
+        return self.rule.severity is Severity.BREAKS and not self.depends
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -52,4 +62,5 @@ class Hazard:
             "subjects": list(self.subjects),
             "consequence": self.rule.consequence,
             "remedy": self.rule.fix,
+            "depends": [fact.as_dict() for fact in self.depends],
         }
