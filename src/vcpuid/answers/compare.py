@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vcpuid.answers.certainty import depends, open_bits
 from vcpuid.answers.explain import explain, sentence
-from vcpuid.answers.survey import cpuid_features, deciding_party, host_words, shows
+from vcpuid.answers.survey import cpuid_features, deciding_party, host_words, shows, words_of
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, MsrTable, MsrWord, Snapshot
 from vcpuid.cpuid.names import Feature
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Word
@@ -19,11 +20,16 @@ from vcpuid.path.pipeline import GuestWords, Path, guest_view, resolve
 from vcpuid.reasons import Step
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack, joined
+from vcpuid.told.completions import tells
+from vcpuid.told.facts import Fact, listed
 from vcpuid.vmm import Vmm
 from vcpuid.vmm.known import named
 
 UNKNOWN = "unknown"
 """The party where the path does not explain a difference."""
+
+NOT_TOLD = "not told"
+"""The party where one side does not tell whether there is a difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +37,14 @@ class Difference:
     """One thing in which guest and host differ.
 
     `what` names it (a feature, a register, a flag), `place` says where it is; `host` and `guest` are its values. `party` caused it, `why`
-    says how, by the rules of `rules`. `word` and `mask` are the bits that differ; a flag of /proc/cpuinfo is in no word.
+    says how, by the rules of `rules`. `word` and `mask` are the bits that differ; a flag of /proc/cpuinfo is in no word. A side that does
+    not tell is None, and the party NOT_TOLD.
     """
 
     what: str
     place: str
-    host: bool | int
-    guest: bool | int
+    host: bool | int | None
+    guest: bool | int | None
     party: str
     why: str
     rules: tuple[str, ...] = ()
@@ -57,8 +64,8 @@ class Difference:
         }
 
 
-def _spelled(value: bool | int) -> bool | str:
-    return value if isinstance(value, bool) else f"{value:08x}"
+def _spelled(value: bool | int | None) -> bool | str | None:
+    return value if value is None or isinstance(value, bool) else f"{value:08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,10 @@ class Sides:
     guest: Snapshot
     observed: bool
     guessed: bool
+
+    def tell(self, word: Word) -> bool:
+        """Whether it is known what the guest's register holds: a table that was made has no leaves but its own."""
+        return not self.observed or tells(self.guest, word)
 
     @property
     def words(self) -> GuestWords:
@@ -129,11 +140,26 @@ def by_feature(both: Sides) -> list[Difference]:
     """List the features that one side has and the other has not, by leaf."""
     host, guest = host_words(both.path), both.words
     found = []
-    for feature in cpuid_features():
-        before, after = shows(host, feature), shows(guest, feature)
-        if before != after:
+    features = cpuid_features()
+    hidden = {} if both.observed else open_bits(both.path, words_of(features))
+    for feature in features:
+        bit = feature.place
+        before = shows(host, feature) if tells(both.path.host, bit.word) else None
+        after = shows(guest, feature) if both.tell(bit.word) and not hidden.get(bit.word, 0) & bit.mask else None
+        if before is None or after is None:
+            if before is not after:
+                found.append(_open(both, feature, before, after))
+        elif before != after:
             found.append(_of_feature(both, feature, before, after))
     return found
+
+
+def _open(both: Sides, feature: Feature, before: bool | None, after: bool | None) -> Difference:
+    """A feature that one side tells and the other does not."""
+    bit = feature.place
+    facts = (Fact(*bit),) if before is None or both.observed else depends(both.path, len(both.path.trace.steps) - 1, (bit,))
+    side = "the host" if before is None or not both.observed else "the guest"
+    return Difference(feature.name, str(bit), before, after, NOT_TOLD, f"{side} does not tell {listed(facts)}", (), bit.word, bit.mask)
 
 
 def _of_feature(both: Sides, feature: Feature, before: bool, after: bool) -> Difference:
@@ -152,11 +178,31 @@ def by_register(both: Sides) -> list[Difference]:
     host, guest = host_words(both.path), both.words
     words = {word for word in (*host, *guest) if isinstance(word, CpuidWord)}
     order = sorted(words, key=lambda word: (word.function, word.index, REGISTERS.index(word.register)))
-    return [_of_register(both, word, host.get(word, 0), guest.get(word, 0)) for word in order if host.get(word, 0) != guest.get(word, 0)]
+    hidden = {} if both.observed else open_bits(both.path, order)
+    found = []
+    for word in order:
+        before, after = host.get(word, 0), guest.get(word, 0)
+        if not tells(both.path.host, word):
+            found.append(_open_register(both, word, None, after))
+        elif not both.tell(word) or hidden.get(word):
+            found.append(_open_register(both, word, before, None))
+        elif before != after:
+            found.append(_of_register(both, word, before, after))
+    return found
+
+
+def _open_register(both: Sides, word: CpuidWord, before: int | None, after: int | None) -> Difference:
+    side = "the host" if before is None else "the guest" if both.observed else "what the host does not tell decides what the guest"
+    says = "does not tell it" if before is None or both.observed else "sees there"
+    return Difference(_register_name(word), str(word), before, after, NOT_TOLD, f"{side} {says}", (), word, 0xFFFFFFFF)
+
+
+def _register_name(word: CpuidWord) -> str:
+    return f"{word.function:x}.{word.index:x}.{word.register}"
 
 
 def _of_register(both: Sides, word: CpuidWord, before: int, after: int) -> Difference:
-    name = f"{word.function:x}.{word.index:x}.{word.register}"
+    name = _register_name(word)
     ends = both.path.trace.steps[-1].after.get(word, 0)
     mask = before ^ after
     if ends != after:

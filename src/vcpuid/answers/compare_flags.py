@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from vcpuid.answers.compare import UNKNOWN, Difference, Sides, by_feature
+from vcpuid.answers.certainty import hanging
+from vcpuid.answers.compare import NOT_TOLD, UNKNOWN, Difference, Sides, by_feature
 from vcpuid.answers.explain import sentence
 from vcpuid.cpuid.names import Feature, all_features
 from vcpuid.linux import BootCpu, boot_cpu, cpuinfo
+from vcpuid.linux.cpuinfo import named
+from vcpuid.path.pipeline import Path, guest_snapshot
 from vcpuid.reasons import Decision
 from vcpuid.setup import Setup, Stack
+from vcpuid.told.doubt import doubts
+from vcpuid.told.facts import Fact, listed
 
 HOST_LINUX, GUEST_LINUX = "host's linux", "guest's linux"
 """Parties that no CPUID bit stands behind: a kernel that worked a flag out."""
@@ -25,11 +30,32 @@ def by_flag(both: Sides, guest_kernel: str | None = None) -> list[Difference]:
     host, guest = both.path.setup, guest_setup(both, guest_kernel)
     shown = (cpuinfo(host, observed=True), cpuinfo(guest, observed=True))
     kernels = _Kernels(both, guest)
+    hidden = (doubts(host, _shows), doubts(guest, _shows) if both.observed else _inside(both, guest_kernel))
     found: list[Difference] = []
     for line in ("flags", "bugs", "vmx_flags"):
         ours, theirs = (getattr(side, line) for side in shown)
-        found += [kernels.difference(line, name, name in ours) for name in _merged(ours, theirs)]
+        open_ = list(dict.fromkeys(name for side in hidden for of, name in side if of == line))
+        found += [kernels.difference(line, name, name in ours) for name in _merged(ours, theirs) if name not in open_]
+        for name in open_:
+            on_host, in_guest = hidden[0].get((line, name), ()), hidden[1].get((line, name), ())
+            why = f"depends on {listed(on_host or in_guest)}"
+            sides = (None if on_host else name in ours, None if in_guest else name in theirs)
+            found.append(Difference(name, line.replace("_", " "), *sides, NOT_TOLD, why))
     return found
+
+
+def _shows(setup: Setup) -> dict[tuple[str, str], bool]:
+    return named(cpuinfo(setup, observed=True))
+
+
+def _inside(both: Sides, guest_kernel: str | None) -> dict[tuple[str, str], tuple[Fact, ...]]:
+    """Return what the guest's kernel would show or not by facts that the host does not tell."""
+    path, kernel = both.path, Stack(kernel=guest_kernel or both.path.setup.kernel.asked)
+
+    def shows(other: Path | None) -> dict[tuple[str, str], bool] | None:
+        return None if other is None else _shows(Setup.of(guest_snapshot(other), kernel))
+
+    return hanging(path.cpu, path.setup, path.vmm, shows)
 
 
 def guest_setup(both: Sides, guest_kernel: str | None = None) -> Setup:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vcpuid.answers.compare import Difference, Sides
 from vcpuid.decode import FieldChange
 
-SCHEMA = "vcpuid/diff/1"
+SCHEMA = "vcpuid/diff/2"
 """The form of both."""
 
 

@@ -14,7 +14,7 @@ from vcpuid.errors import InputError
 from vcpuid.reasons import Result
 from vcpuid.setup import Setup
 
-SCHEMA = "vcpuid/kvm-supported/1"
+SCHEMA = "vcpuid/kvm-supported/2"
 """The form of `report`, which the verb's answer without --check shares."""
 
 

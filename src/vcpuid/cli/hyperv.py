@@ -13,7 +13,7 @@ from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_war
 from vcpuid.cpuid.parts import for_guest
 
 if TYPE_CHECKING:
-    from vcpuid.cpuid import CpuidTable
+    from vcpuid.path.pipeline import Path
 
 
 @click.command(name="hyperv")
@@ -32,21 +32,27 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, aske
     With TABLE, that table's leaves 40000000 to 40000082; else those that QEMU makes of --cpu on --host. Exit status 0 where the table
     offers all that is recommended for Windows, 1 where something is missing.
     """
-    from vcpuid.software.hyperv import fields, offers, present, recommended_but_missing, report
+    from vcpuid.answers.inside import of_guest, of_table
+    from vcpuid.cpuid.frozen import FrozenMap
+    from vcpuid.path.pipeline import guest_view
+    from vcpuid.software.hyperv import fields, offered, offers, present, recommended_but_missing, report
 
-    path: dict[str, object] | None
     if table is not None:
         has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--host")
-        subject, head, path = for_guest(read_host(table).snapshot, table), table, None
+        snapshot = read_host(table).snapshot
+        subject, head, path = for_guest(snapshot, table), table, None
+        hanging = FrozenMap(of_table(snapshot, lambda other: dict.fromkeys(offered(other), True)))
     else:
-        subject, head, path = _of_path(cpu, source, asked)
-    missing = recommended_but_missing(subject)
+        resolved = _path(cpu, source, asked)
+        subject, head, path = guest_view(resolved), resolved.headline(), resolved.as_dict()
+        hanging = FrozenMap(of_guest(resolved, lambda other: dict.fromkeys(offered(other), True)))
+    missing = recommended_but_missing(subject, hanging)
     if decoded:
         found = fields(subject)
         sheet = Sheet(
             columns=["place", "name", "value", "flags"],
             rows=[field._asdict() for field in found],
-            data=report(subject, path),
+            data=report(subject, path, hanging),
             records=[field.as_dict() for field in found],
             fields=["function", "register", "bits", "name", "value", "flags"],
             head=[head, ""],
@@ -54,24 +60,24 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, aske
     else:
         sheet = Sheet(
             columns=["flag", "offered", "needs", "windows", "means"],
-            rows=[offer.as_dict() for offer in offers(subject)],
-            data=report(subject, path),
+            rows=[offer.as_dict() for offer in offers(subject, hanging)],
+            data=report(subject, path, hanging),
             titles={"windows": "for", "means": "what that means"},
             head=[head, ""],
             styles={"flag": "bold"},
         )
-    sheet.foot = ["", _verdict(present(subject), missing)]
+    sheet.foot = ["", *([f"Not told: {', '.join(hanging)}"] if hanging else [_verdict(present(subject), missing)])]
     emit(sheet, form)
-    sys.exit(1 if missing or not present(subject) else 0)
+    sys.exit(1 if missing or hanging or not present(subject) else 0)
 
 
-def _of_path(cpu: str, source: str | None, asked: Asked) -> tuple[CpuidTable, str, dict[str, object]]:
-    from vcpuid.path.pipeline import guest_view, resolve
+def _path(cpu: str, source: str | None, asked: Asked) -> Path:
+    from vcpuid.path.pipeline import resolve
 
     host = read_host(source)
     path = resolve(cpu, host=asked.setup(host))
     print_warnings((*path.remarks, *path.warnings))
-    return guest_view(path), path.headline(), path.as_dict()
+    return path
 
 
 def _verdict(found: bool, missing: tuple[str, ...]) -> str:

@@ -24,26 +24,29 @@ def command() -> None:
 @format_option
 def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, guest_cmdline: str, asked: Asked, form: str) -> None:
     """Print the flags, bugs and VMX flags that /proc/cpuinfo shows on HOST, by the rules of its kernel and in that kernel's order."""
-    from vcpuid.linux import cpuinfo
-    from vcpuid.linux.cpuinfo import report
-    from vcpuid.path.pipeline import guest_snapshot, resolve
-    from vcpuid.setup import Setup, Stack
+    from vcpuid.answers.flags import flags_inside, told
+    from vcpuid.path.pipeline import resolve
+    from vcpuid.setup import Stack
+    from vcpuid.told.facts import sentences
 
     host = read_host(source, kvm=guest)
     if guest:
         path = resolve(cpu, host=asked.setup(host))
         kernel = Stack(guest_kernel or path.setup.kernel.asked, params={"cmdline": guest_cmdline})
-        inside = Setup.of(guest_snapshot(path), kernel)
+        found, inside = flags_inside(path, kernel)
         print_warnings(dict.fromkeys((*path.remarks, *path.warnings, *inside.remarks)))
-        info = cpuinfo(inside)
-        data = report(info, inside, path.as_dict())
+        data = found.as_dict(inside, path.as_dict())
     else:
         guests = ("--cpu", "--qemu", "--machine", "--smp", "--guest-kernel", "--guest-cmdline")
         has_no_effect("these are the host's own flags; --guest asks for a guest's", *guests)
         setup = asked.setup(host)
         print_warnings((*setup.remarks, *(f"the parameter {name} is KVM's: it changes no flag of the host" for name in setup.params.kvm)))
-        info = cpuinfo(setup)
-        data = report(info, setup)
-    shown = {line.replace("_", " "): list(names) for line, names in info._asdict().items()}
+        found = told(setup)
+        data = found.as_dict(setup)
+    shown = {line.replace("_", " "): list(names) for line, names in found.info._asdict().items()}
     rows: list[dict[str, object]] = [{"line": line, "names": names} for line, names in shown.items()]
-    emit(Sheet(["line", "names"], rows, data, lines=[f"{line}: {' '.join(names)}" for line, names in shown.items()]), form)
+    if found.not_told:
+        rows.append({"line": "not told", "names": [open_.what for open_ in found.not_told]})
+    open_lines = sentences(found.not_told)
+    lines = [*(f"{line}: {' '.join(names)}" for line, names in shown.items()), *(f"# {line}" for line in open_lines)]
+    emit(Sheet(["line", "names"], rows, data, lines=lines, foot=["", *open_lines] if open_lines else []), form)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -22,13 +22,14 @@ from vcpuid.cli.setup import (
     read_host,
     stack_options,
 )
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.parts import for_guest
 from vcpuid.releases import KERNELS
 
 if TYPE_CHECKING:
+    from vcpuid.cpuid import CpuidTable
     from vcpuid.path.pipeline import Path
     from vcpuid.software import SoftwareCpu
-    from vcpuid.software.report import Worth
 
 COLUMNS = ["topic", "item", "value", "why"]
 
@@ -56,24 +57,39 @@ def command(
     clock that Linux keeps time by. With TABLE, that table's; else those of the guest that QEMU makes of --cpu on --host. Variants that
     execute what the host's processor lacks are marked FAULTS.
     """
+    from vcpuid.answers.inside import of_guest, of_table
     from vcpuid.software import software_cpu
     from vcpuid.software.glibc import RELEASES
     from vcpuid.software.report import worth
+    from vcpuid.told.facts import sentences
 
     guest: SoftwareCpu
     host: SoftwareCpu | None = None
     path: Path | None = None
     if table is not None:
         has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--no-probe")
-        guest, head = software_cpu(for_guest(read_host(table).snapshot, table), guest_kernel, xcr0), table
+        snapshot = read_host(table).snapshot
+        guest, head = software_cpu(for_guest(snapshot, table), guest_kernel, xcr0), table
         host = software_cpu(read_host(source).snapshot.raw, guest_kernel) if source is not None else None
     else:
-        guest, host, path = _of_path(cpu, read_host(source), asked, no_probe, guest_kernel, xcr0)
+        of = read_host(source)
+        snapshot = of.snapshot
+        guest, host, path = _of_path(cpu, of, asked, no_probe, guest_kernel, xcr0)
         head = path.headline()
-    found = worth(guest, host, [release] if release else RELEASES, hwcaps)
-    rows = [dict(zip(COLUMNS, row, strict=True)) for row in _rows(found)]
+    releases = [release] if release else RELEASES
+
+    def answers(table: CpuidTable) -> dict[tuple[str, str], str]:
+        return {
+            (topic, item): value
+            for topic, item, value, _ in worth(software_cpu(table, guest_kernel, xcr0), None, releases, hwcaps).answers()
+        }
+
+    open_ = of_table(snapshot, answers) if path is None else of_guest(path, answers)
+    found = replace(worth(guest, host, releases, hwcaps), hanging=FrozenMap(open_))
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in found.rows()]
     foot = ["", "FAULTS: the variant executes what the host's processor lacks; programs die of SIGILL, init first."] if found.faults else []
     data = found.as_dict(None if path is None else path.as_dict())
+    foot += ["", *sentences(found.not_told)] if found.not_told else []
     emit(Sheet(COLUMNS, rows, data, head=[head, ""], foot=foot, styles={"topic": "bold"}), form)
 
 
@@ -87,23 +103,3 @@ def _of_path(
     print_warnings((*path.remarks, *path.warnings))
     silicon = software_cpu(host.snapshot.raw, kernel) if host.snapshot.raw else None
     return software_cpu(guest_view(path), kernel, xcr0), silicon, path
-
-
-def _rows(found: Worth) -> Iterator[tuple[str, str, str, str]]:
-    """Give topic, item, value and why."""
-    from vcpuid.software.report import DOES_NOT_START, why_driver, why_not
-
-    for level in found.levels:
-        yield "level", level.name, "yes" if level.reached else "no", why_not(level)
-    for library in found.libraries:
-        topic = f"glibc {library.glibc.release}"
-        if not library.glibc.starts:
-            yield topic, "libc.so.6", "does not start", DOES_NOT_START
-        for function in library.functions:
-            yield topic, function.pick.function, function.pick.variant, function.why
-    for one in found.drivers:
-        yield "crypto", one.algorithm, one.driver, why_driver(one)
-    for clock in found.clocks.sources:
-        value = "unused" if clock.rating is None else "chosen" if clock == found.clocks.chosen else f"rated {clock.rating}"
-        yield "clock", clock.name, value, clock.why
-    yield "clock", "tick", found.clocks.timer.name, found.clocks.timer.why

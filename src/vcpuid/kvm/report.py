@@ -5,8 +5,8 @@ from __future__ import annotations
 from vcpuid.cpuid import CpuidTable
 from vcpuid.setup import Setup
 
-SUPPORTED = "vcpuid/kvm-supported/1"
-EMULATED = "vcpuid/kvm-emulated/1"
+SUPPORTED = "vcpuid/kvm-supported/2"
+EMULATED = "vcpuid/kvm-emulated/2"
 SET = "vcpuid/kvm-set/1"
 LOOKUP = "vcpuid/kvm-lookup/1"
 

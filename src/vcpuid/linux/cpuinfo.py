@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vcpuid.cpuid.registers import Snapshot
@@ -11,9 +11,6 @@ from vcpuid.linux.tables import Place
 from vcpuid.params import Given
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, settled
-
-SCHEMA = "vcpuid/linux-flags/1"
-"""The form of `report`."""
 
 
 class CpuInfo(NamedTuple):
@@ -45,7 +42,6 @@ def _shown(names: Sequence[tuple[str, Place]], words: Sequence[int]) -> tuple[st
     return tuple(name for name, (word, mask) in names if words[word] & mask)
 
 
-def report(info: CpuInfo, setup: Setup, path: Mapping[str, object] | None = None) -> dict[str, object]:
-    """Put what `cpuinfo` told of a setup into a document for programs; `path` is the path to the guest whose Linux it is."""
-    lines = {line: list(names) for line, names in info._asdict().items()}
-    return {"schema": SCHEMA, "setup": setup.as_dict(vmm=False), "remarks": list(setup.remarks), "path": path, **lines}
+def named(info: CpuInfo) -> dict[tuple[str, str], bool]:
+    """Give each name of each line as an answer of its own."""
+    return {(line, name): True for line, names in info._asdict().items() for name in names}

@@ -22,24 +22,32 @@ from vcpuid.qemu.realize import draw
 from vcpuid.reasons import Unrecorded
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, settled
+from vcpuid.told.completions import broad, nameless
+from vcpuid.told.facts import Fact
 
-SCHEMA = "vcpuid/qemu-models/1"
+SCHEMA = "vcpuid/qemu-models/2"
 """The form of `report`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A CPU model on a host: `alias_of` is the version that the name stands for on the machine type, None where it is one itself."""
+    """A CPU model on a host: `alias_of` is the version that the name stands for on the machine type, None where it is one itself.
+
+    `unavailable_features` are those that the host is certain to lack, `not_told` those of which the host does not tell enough to say, and
+    `depends` what it would have to tell.
+    """
 
     name: str
     alias_of: str | None
     deprecated: bool
     unavailable_features: tuple[str, ...]
+    not_told: tuple[str, ...] = ()
+    depends: tuple[Fact, ...] = ()
 
     @property
-    def usable(self) -> bool:
-        """Whether the host gives the model all of its features."""
-        return not self.unavailable_features
+    def usable(self) -> bool | None:
+        """Whether the host gives the model all of its features; None where that is not told."""
+        return False if self.unavailable_features else None if self.depends else True
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -49,6 +57,8 @@ class ModelInfo:
             "runs": self.usable,
             "deprecated": self.deprecated,
             "missing": list(self.unavailable_features),
+            "not_told": list(self.not_told),
+            "depends": [fact.as_dict() for fact in self.depends],
         }
 
 
@@ -74,18 +84,51 @@ def models(
     machine type.
     """
     setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params, observed=True)
+    release = setup.vmm.tables
+    tables, described = catalog(release), find_machine(release, setup.machine)
+    lacking = _lacking(setup, xcr0)
+    hanging = _hanging(setup, lacking)
+    found = []
+    for name, filtered in lacking.items():
+        alias = tables.resolve_model(name, described) if name in tables.model_aliases and described.versions != "legacy" else None
+        model = tables.models.get(tables.resolve_model(name, described))
+        open_, facts = hanging.get(name, (_NOTHING, ()))
+        certain = {word: mask & ~open_.get(word, 0) for word, mask in filtered.items()}
+        deprecated = model is not None and model.deprecated
+        found.append(ModelInfo(name, alias, deprecated, _names(tables, certain), _names(tables, open_), facts))
+    return found
+
+
+_NOTHING: Mapping[str, int] = {}
+
+
+def _lacking(setup: Setup, xcr0: int | None) -> dict[str, dict[str, int]]:
+    """Return what the host lacks of every model, as masks on QEMU's feature words."""
     release, kvm = setup.vmm.tables, kvm_says(setup)
     tables, described = catalog(release), find_machine(release, setup.machine)
-    found = []
+    found = {}
     for name in (*sorted((*tables.models, *tables.model_aliases)), "base", "host", "max"):
         draft = draw(plan(release, described.name, name), tables, described, kvm, xcr0, Unrecorded())
         expand(draft, Shape())
         filter_features(draft, verbose=False)
-        lacking = _names(tables, draft.filtered)
-        alias = tables.resolve_model(name, described) if name in tables.model_aliases and described.versions != "legacy" else None
-        model = tables.models.get(tables.resolve_model(name, described))
-        found.append(ModelInfo(name, alias, model is not None and model.deprecated, lacking))
+        found[name] = draft.filtered
     return found
+
+
+def _hanging(setup: Setup, lacking: Mapping[str, Mapping[str, int]]) -> dict[str, tuple[dict[str, int], tuple[Fact, ...]]]:
+    """Return what of each model the host lacks or does not by facts that are not told: masks, and the facts."""
+    if blind := nameless(setup.host):
+        return {name: (dict(filtered), blind) for name, filtered in lacking.items()}
+    found: dict[str, dict[str, int]] = {name: {} for name in lacking}
+    facts: dict[str, dict[Fact, None]] = {name: {} for name in lacking}
+    for completion in broad(setup):
+        for name, filtered in _lacking(completion.setup, kvm_says(completion.setup).xcr0).items():
+            for word in {*filtered, *lacking[name]}:
+                if changed := filtered.get(word, 0) ^ lacking[name].get(word, 0):
+                    found[name][word] = found[name].get(word, 0) | changed
+                    if len(completion.facts) == 1 and completion.against is None:
+                        facts[name].update(dict.fromkeys(completion.facts))
+    return {name: (masks, tuple(facts[name])) for name, masks in found.items() if masks}
 
 
 def _names(tables: Catalog, filtered: Mapping[str, int]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, bits
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.hyperv import (
     DEBUG_INTERFACE,
     DEBUG_PLATFORM,
@@ -29,8 +30,9 @@ from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.text import characters
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.data import load
+from vcpuid.told.facts import Fact, NotTold, listed
 
-SCHEMA = "vcpuid/hyperv/1"
+SCHEMA = "vcpuid/hyperv/2"
 """The form of `report`."""
 
 SPINLOCKS = "hv-spinlocks"
@@ -72,17 +74,21 @@ class Offer(NamedTuple):
     windows: str
     use: str
     without: str
+    depends: tuple[Fact, ...] = ()
 
     @property
     def means(self) -> str:
-        """What it means that it is offered, or that it is not."""
+        """What it means that it is offered, or that it is not; where that is not told, what it depends on."""
+        if self.depends:
+            return f"depends on {listed(self.depends)}"
         if self.offered and self.lacks:
             return f"without {' and '.join(self.lacks)} it is of no use"
         return self.use if self.offered else self.without
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return {**self._asdict(), "lacks": list(self.lacks), "needs": list(self.needs), "means": self.means}
+        row = {**self._asdict(), "lacks": list(self.lacks), "needs": list(self.needs), "means": self.means}
+        return {**row, "offered": None if self.depends else self.offered, "depends": [fact.as_dict() for fact in self.depends]}
 
 
 def present(table: CpuidTable) -> bool:
@@ -98,13 +104,22 @@ def offered(table: CpuidTable) -> frozenset[str]:
     return frozenset(flags | ({SPINLOCKS} if table.registers(RECOMMENDATIONS).ebx != NO_SPINLOCKS else set()))
 
 
-def offers(table: CpuidTable) -> tuple[Offer, ...]:
+Hanging = Mapping[str, tuple[Fact, ...]]
+"""The flags of which it is not told whether a table offers them, each with the facts on which that depends."""
+
+NOTHING_OPEN: Hanging = FrozenMap()
+
+
+def offers(table: CpuidTable, hanging: Hanging = NOTHING_OPEN) -> tuple[Offer, ...]:
     """Tell of each enlightenment whether the table offers it and what that means; in QEMU's order, hv-spinlocks last."""
     flags, facts = offered(table), load("hyperv")["enlightenments"]
-    return tuple(
-        Offer(name, name in flags, tuple(need for need in _needs(name) if need not in flags), _needs(name), *facts[name])
-        for name in (*ENLIGHTENMENTS, SPINLOCKS)
-    )
+    found = []
+    for name in (*ENLIGHTENMENTS, SPINLOCKS):
+        needs = _needs(name)
+        lacks = tuple(need for need in needs if need not in flags)
+        windows, use, without = facts[name]
+        found.append(Offer(name, name in flags, lacks, needs, windows, use, without, hanging.get(name, ())))
+    return tuple(found)
 
 
 def _needs(flag: str) -> tuple[str, ...]:
@@ -112,9 +127,9 @@ def _needs(flag: str) -> tuple[str, ...]:
     return ("hv-vpindex",) if flag == "hv-synic" else ENLIGHTENMENTS[flag].needs if flag in ENLIGHTENMENTS else ()
 
 
-def recommended_but_missing(table: CpuidTable) -> tuple[str, ...]:
-    """Give the recommended flags that a table does not offer, each after those it needs: what to add to -cpu."""
-    missing = {one.flag for one in offers(table) if one.windows == "recommended" and not one.offered}
+def recommended_but_missing(table: CpuidTable, hanging: Hanging = NOTHING_OPEN) -> tuple[str, ...]:
+    """Give the recommended flags that a table is certain not to offer, each after those it needs: what to add to -cpu."""
+    missing = {one.flag for one in offers(table) if one.flag not in hanging and one.windows == "recommended" and not one.offered}
     ordered: list[str] = []
     for flag in (*ENLIGHTENMENTS, SPINLOCKS):
         if flag in missing:
@@ -128,15 +143,16 @@ def _closure(flag: str) -> Iterator[str]:
     yield flag
 
 
-def report(table: CpuidTable, path: Mapping[str, object] | None = None) -> dict[str, object]:
+def report(table: CpuidTable, path: Mapping[str, object] | None = None, hanging: Hanging = NOTHING_OPEN) -> dict[str, object]:
     """Put all of it into a document for programs; `path` is the path that led to the guest, None for a table that somebody gave."""
     return {
         "schema": SCHEMA,
         "path": path,
         "present": present(table),
-        "missing": list(recommended_but_missing(table)),
-        "enlightenments": [offer.as_dict() for offer in offers(table)],
+        "missing": list(recommended_but_missing(table, hanging)),
+        "enlightenments": [offer.as_dict() for offer in offers(table, hanging)],
         "fields": [field.as_dict() for field in fields(table)],
+        "not_told": [NotTold(flag, facts).as_dict() for flag, facts in hanging.items()],
     }
 
 

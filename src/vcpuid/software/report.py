@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.software.clock import Clocks, clocks
 from vcpuid.software.cpu import SoftwareCpu
 from vcpuid.software.crypto import Driver, drivers
 from vcpuid.software.glibc import RELEASES, Glibc, Pick, glibc, is_preference
 from vcpuid.software.psabi import PsabiLevel, levels
+from vcpuid.told.facts import Fact, NotTold, listed
 
-SCHEMA = "vcpuid/worth/1"
+SCHEMA = "vcpuid/worth/2"
 """The form of `Worth.as_dict`."""
+
+LIBC = "libc.so.6"
+"""The item that says whether programs start at all."""
+
+NOT_TOLD = "not told"
+
+Item = tuple[str, str]
+"""What an answer is about: topic and item."""
 
 DOES_NOT_START = "CPU ISA level is lower than required: the CPU lacks the baseline, or glibc does not know its vendor"
 
@@ -74,6 +84,35 @@ class Worth:
     libraries: tuple[Library, ...]
     drivers: tuple[Driver, ...]
     clocks: Clocks
+    hanging: Mapping[Item, tuple[Fact, ...]] = field(default_factory=FrozenMap)
+
+    @property
+    def not_told(self) -> tuple[NotTold, ...]:
+        """The answers that depend on facts which the host does not tell, by topic and item."""
+        return tuple(NotTold(" ".join(item), facts) for item, facts in self.hanging.items())
+
+    def rows(self) -> Iterator[tuple[str, str, str, str]]:
+        """Give topic, item, value and why of each answer."""
+        for topic, item, value, why in self.answers():
+            facts = self.hanging.get((topic, item))
+            yield (topic, item, value, why) if facts is None else (topic, item, NOT_TOLD, f"depends on {listed(facts)}")
+
+    def answers(self) -> Iterator[tuple[str, str, str, str]]:
+        """Give them as they are where nothing is there that is not told."""
+        for level in self.levels:
+            yield "level", level.name, "yes" if level.reached else "no", why_not(level)
+        for library in self.libraries:
+            topic = f"glibc {library.glibc.release}"
+            if not library.glibc.starts:
+                yield topic, LIBC, "does not start", DOES_NOT_START
+            for function in library.functions:
+                yield topic, function.pick.function, function.pick.variant, function.why
+        for one in self.drivers:
+            yield "crypto", one.algorithm, one.driver, why_driver(one)
+        for clock in self.clocks.sources:
+            value = "unused" if clock.rating is None else "chosen" if clock == self.clocks.chosen else f"rated {clock.rating}"
+            yield "clock", clock.name, value, clock.why
+        yield "clock", "tick", self.clocks.timer.name, self.clocks.timer.why
 
     @property
     def faults(self) -> bool:
@@ -87,11 +126,24 @@ class Worth:
             "path": path,
             "guest_kernel": self.guest.linux.tables.release,
             "xcr0": f"{self.guest.xcr0:x}",
-            "levels": [_level(level) for level in self.levels],
-            "glibc": [library.as_dict() for library in self.libraries],
-            "crypto": [_driver(driver) for driver in self.drivers],
+            "levels": [_told(_level(level), "reached", ("level", level.name) in self.hanging) for level in self.levels],
+            "glibc": [self._library(library) for library in self.libraries],
+            "crypto": [_told(_driver(driver), "driver", ("crypto", driver.algorithm) in self.hanging) for driver in self.drivers],
             "clocks": _clocks(self.clocks),
+            "not_told": [found.as_dict() for found in self.not_told],
         }
+
+    def _library(self, library: Library) -> dict[str, object]:
+        topic = f"glibc {library.glibc.release}"
+        functions = [
+            _told(function.as_dict(), "variant", (topic, function.pick.function) in self.hanging) for function in library.functions
+        ]
+        return {**_told(library.as_dict(), "starts", (topic, LIBC) in self.hanging), "functions": functions}
+
+
+def _told(answer: dict[str, object], key: str, hanging: bool) -> dict[str, object]:
+    """Leave an answer open that depends on what is not told."""
+    return {**answer, key: None} if hanging else answer
 
 
 def worth(guest: SoftwareCpu, host: SoftwareCpu | None = None, releases: Sequence[str] = RELEASES, hwcaps: str = "") -> Worth:

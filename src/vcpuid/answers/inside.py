@@ -1,0 +1,31 @@
+"""What software in a path's guest makes of its CPU, and which of its answers depend on what the host does not tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from functools import cache
+from typing import TypeVar
+
+from vcpuid.answers.certainty import hanging
+from vcpuid.cpuid import CpuidTable, Snapshot
+from vcpuid.cpuid.parts import for_guest
+from vcpuid.path.pipeline import Path, guest_view
+from vcpuid.setup import Setup
+from vcpuid.told.doubt import doubts
+from vcpuid.told.facts import Fact
+
+K = TypeVar("K", bound=Hashable)
+
+
+def of_guest(path: Path, answer: Callable[[CpuidTable], Mapping[K, object]]) -> dict[K, tuple[Fact, ...]]:
+    """Return the answers about the CPUID of a path's guest that are not told, each with the facts on which it depends."""
+    once = cache(lambda table: answer(table))
+    return hanging(path.cpu, path.setup, path.vmm, lambda other: None if other is None else once(guest_view(other)))
+
+
+def of_table(snapshot: Snapshot, answer: Callable[[CpuidTable], Mapping[K, object]]) -> dict[K, tuple[Fact, ...]]:
+    """Do the same for a CPU that is what its snapshot's RAW lines tell; tables that were made for a guest, and KVM's, tell all."""
+    if for_guest(snapshot) is not snapshot.raw:
+        return {}
+    once = cache(lambda table: answer(table))
+    return doubts(Setup.of(snapshot), lambda setup: once(setup.host.raw))
