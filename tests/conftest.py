@@ -57,6 +57,9 @@ FIGURES: dict[Row, dict[str, int]] = defaultdict(lambda: {"exact": 0, "tried": 0
 
 
 FIRED = Fired()
+SHARES: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+"""How many answers are definite, and how many there are, by what was asked of whom."""
+
 MISFITS: list[str] = []
 """What data/captured-rules.json says otherwise."""
 
@@ -72,6 +75,16 @@ def fired(request: pytest.FixtureRequest) -> Callable[[str, Iterable[Decision]],
         request.node.user_properties.append(("fired", [capture, sorted({decision.rule.id for decision in decisions})]))
 
     return note
+
+
+@pytest.fixture
+def definite(request: pytest.FixtureRequest) -> Callable[[str, int, int], None]:
+    """Count how many of a host's answers are definite, for the summary: told honestly, most should be."""
+
+    def count(whose: str, certain: int, asked: int) -> None:
+        request.node.user_properties.append(("definite", [whose, certain, asked]))
+
+    return count
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -159,6 +172,9 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             counts["exact"] += report.passed
         elif key == "fired":
             FIRED.note(*told)
+        elif key == "definite":
+            whose, *counts = told
+            SHARES[whose] = [sum(pair) for pair in zip(SHARES[whose], counts, strict=True)]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -186,6 +202,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         of_programs = {card.id for card in all_rules() if card.history.known}
         which = "all captures" if FIRED.answers >= load("captured-rules")["answers"] else "the captures of this run"
         terminalreporter.write_line(f"rules: {len(of_programs & FIRED.by_rule.keys())} of {len(of_programs)} fired over {which}")
+    for whose, (certain, asked) in SHARES.items():
+        terminalreporter.write_line(f"definite of {whose}: {certain:,} of {asked:,} features ({certain / asked:.1%})")
     if MISFITS:
         terminalreporter.section("data/captured-rules.json is not what the captures show", red=True)
         for line in (*MISFITS, f"run {REMEDY}"):
