@@ -69,6 +69,12 @@ def test_a_kernel_parameter_is_named_as_the_cause() -> None:
     assert answer.proposal == "Haswell-noTSX,-avx2"
 
 
+@pytest.mark.parametrize(("nested", "refusal"), [(0, "Hyper-V enlightened VMCS (hv-evmcs) is not supported by kernel"), (1, None)])
+def test_enlightened_vmcs_are_refused_where_nested_virtualization_would_be_off(nested: int, refusal: str | None) -> None:
+    asked = Stack(kernel="6.12", qemu="10.0", params={"nested": nested}, what_if=True)
+    assert verdict("host,hv-vapic,hv-evmcs", host(SKYLAKE), asked).refusal == refusal
+
+
 def test_a_kvm_that_does_otherwise_than_its_rules_is_named_as_the_cause() -> None:
     snapshot = host(SKYLAKE)
     assert snapshot.supported is not None

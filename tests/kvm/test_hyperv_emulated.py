@@ -20,9 +20,9 @@ EVMCS, ALONE = 1 << 14, 1 << 18
 
 @pytest.mark.parametrize(
     ("name", "kernel", "nested", "evmcs"),
-    [(INTEL, "6.1", 1, True), (INTEL, "7.1", 0, True), (INTEL, "7.3", 0, False), (INTEL, "7.3", 1, True), (AMD, "7.3", 1, False)],
+    [*((INTEL, kernel, nested, bool(nested)) for kernel in KERNELS for nested in (0, 1)), (AMD, "7.3", 1, False)],
 )
-def test_enlightened_vmcs(machine: Machine, name: str, kernel: str, nested: int, evmcs: bool) -> None:
+def test_enlightened_vmcs_come_with_nested_vmx(machine: Machine, name: str, kernel: str, nested: int, evmcs: bool) -> None:
     table = kvm.hyperv_supported(machine(name), kernel, {"nested": nested}).table
     assert bool(table.registers(0x40000004).eax & EVMCS) is evmcs
     assert table.registers(0x4000000A).eax & 0xFFFF == (0x101 if evmcs else 0)

@@ -13,7 +13,11 @@ from vcpuid.setup import Setup, settled
 
 _SOURCE = "kvm_get_hv_cpuid, arch/x86/kvm/hyperv.c"
 _ALWAYS = Rule("kvm.hyperv", "KVM can play Hyper-V to the guest; a VMM that wants it puts these leaves in the guest's table", _SOURCE)
-_EVMCS = Rule("kvm.hyperv.evmcs", "kvm_intel lets a nested Hyper-V use enlightened VMCSs", _SOURCE)
+_EVMCS = Rule(
+    "kvm.hyperv.evmcs",
+    "kvm_intel offers VMX to guests, and lets a nested Hyper-V use enlightened VMCSs",
+    f"{_SOURCE}; nested_get_evmcs_version, arch/x86/kvm/vmx/hyperv.c (evmcs.c before 6.2)",
+)
 _CORES = Rule("kvm.hyperv.core-sharing", "the host runs one thread a core, so virtual processors never share one by surprise", _SOURCE)
 _LIMITS = Rule("kvm.hyperv.limits", "as many virtual processors as this KVM was built for", _SOURCE)
 
@@ -61,9 +65,8 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
     setup = settled(host, kernel=kernel, params=params)
     module = module_of(vendors.linux_kind(setup.host.vendor))
     given = ModuleParams.of(module, setup)
-    release = setup.kernel.number
-    newer = release > (6, 1)
-    evmcs = module == "kvm_intel" and (release < (7, 3) or bool(given.parameter("nested")))
+    newer = setup.kernel.number > (6, 1)
+    evmcs = module == "kvm_intel" and bool(given.parameter("nested"))
     smt = given.fact("smt")
     if smt is None:
         smt = _several_threads(setup.host) and "nosmt=force" not in str(setup.params.linux.get(CMDLINE, "")).split()
