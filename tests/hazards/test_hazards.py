@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from functools import cache
@@ -90,7 +91,7 @@ CASES: dict[str, tuple[Callable[[], tuple[Hazard, ...]], str]] = {
     "leaf.intel-on-amd": (lambda: of_edited((4, 0, "eax", to(0x121)), cpu="EPYC", name=AMD), "leaf 0x4"),
     "level.too-low": (lambda: of_cpu("Nehalem,+avx2,level=4"), "avx2 in leaf 0x7, the last is 0x4"),
     "level.own-leaf": (lambda: of_cpu("Haswell-v2,level=7"), "xsave without leaf 0xd"),
-    "address.too-wide": (lambda: of_cpu("Haswell-v2,phys-bits=52"), "52 bits, the host has 40"),
+    "address.too-wide": (lambda: of_cpu("Haswell-v2,phys-bits=52"), "52 bits, the host has 40; OVMF puts its PCI window right below 2^40"),
     "hypervisor.hidden": (lambda: of_cpu("Haswell-v2,-hypervisor"), "leaf 0x40000000"),
     "topology.counts": (lambda: of_edited((1, 0, "edx", off(28)), **THREADS), "4 threads in leaf 0xB, ht off"),
     "topology.leaf-1f": (lambda: of_edited((0, 0, "eax", to(0x1F)), (0x1F, 0, "ecx", to(256)), (0x1F, 0, "eax", to(3)), **THREADS), "0x1F"),
@@ -178,6 +179,38 @@ def test_a_host_that_tells_its_kvm_alone_stands_for_the_processor() -> None:
 
 def test_amds_repeats_of_leaf_1_are_no_loss_where_the_leaf_is_past_the_last() -> None:
     assert "level.too-low" not in {hazard.rule.id for hazard in of_cpu("pentium", AMD)}
+
+
+@pytest.mark.parametrize(
+    ("cpu", "name", "machine_type", "told", "hardware", "ovmf"),
+    [
+        ("Haswell-v2", INTEL, "pc-q35-10.0", 40, 39, None),
+        ("Haswell-v2", INTEL, "pc-q35-10.0", 38, 36, None),
+        ("Haswell-v2", INTEL, "pc-q35-10.0", 39, 36, 39),
+        ("Haswell-v2", INTEL, "pc-q35-11.1", 39, 36, None),  # leaf 0x80000000 names no maker since 10.1, as Intel's own does not
+        ("EPYC-Milan", AMD, "pc-q35-11.1", 40, 39, 40),
+        ("Haswell-v2", INTEL, "pc-q35-11.1", 42, 39, 42),
+        ("Haswell-v2", INTEL, "pc-q35-11.1", 48, 46, 46),
+        ("Haswell-v2", INTEL, "pc-q35-11.1", 39 << 16 | 40, 39, 39),  # KVM and QEMU tell such a limit since 2024
+    ],
+)
+def test_ovmf_believes_no_40_bits_but_amds_and_a_limit(
+    cpu: str, name: str, machine_type: str, told: int, hardware: int, ovmf: int | None
+) -> None:
+    """PlatformAddressWidthFromCpuid, OvmfPkg/Library/PlatformInitLib/MemDetect.c."""
+    machine = dataclasses.replace(host(name), raw=edited(host(name).raw, (0x80000008, 0, "eax", to(hardware))))
+    made = table(cpu, name, machine=machine_type)
+    widths = edited(made, (0x80000008, 0, "eax", to(0x3000 | told)), (0x80000001, 0, "edx", on(26)))
+    found = {hazard.rule.id: hazard.subjects for hazard in hazards.of_table(widths, machine, stack(name))}
+    does = "goes by the guest's memory instead" if ovmf is None else f"puts its PCI window right below 2^{ovmf}"
+    assert found["address.too-wide"] == (f"{told & 0xFF} bits, the host has {hardware}; OVMF {does}",)
+
+
+def test_without_pages_of_1_gib_ovmf_stays_within_40_bits() -> None:
+    machine = dataclasses.replace(host(INTEL), raw=edited(host(INTEL).raw, (0x80000008, 0, "eax", to(39))))
+    widths = edited(table("Haswell-v2"), (0x80000008, 0, "eax", to(0x302E)), (0x80000001, 0, "edx", off(26)))
+    found = {hazard.rule.id: hazard.subjects for hazard in hazards.of_table(widths, machine, stack(INTEL))}
+    assert found["address.too-wide"] == ("46 bits, the host has 39; OVMF puts its PCI window right below 2^40",)
 
 
 def test_the_worst_comes_first() -> None:

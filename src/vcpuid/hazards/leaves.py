@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vcpuid.cpuid import CpuidWord, bits, vendor_name
 from vcpuid.cpuid.names import find
-from vcpuid.cpuid.vendors import INTEL, signature
+from vcpuid.cpuid.vendors import AMD, INTEL, signature
 from vcpuid.hazards.rule import HazardRule, Severity
 from vcpuid.hazards.view import View, names
 from vcpuid.qemu.supported import AMD_ALIASES
@@ -22,6 +22,10 @@ _AMD_LEAVES = (0x8000001D, 0x8000001E, 0x8000001F, 0x80000020, 0x80000021, 0x800
 _AMD_FAMILIES = range(0xF, 0x100)
 _INTEL_FAMILIES = (0x5, 0x6, 0xF, 0x12, 0x13)
 """Families of processors with x86-64 (and the Pentium): AMD's since the K8, Intel's with Core, NetBurst and those after Core."""
+
+
+_FOUR_LEVELS, _SMALL_PAGES = 46, 40
+"""The most address bits that OVMF uses with 4-level paging, and without 1 GiB pages."""
 
 
 def _two_makers(view: View) -> Iterator[str]:
@@ -95,7 +99,24 @@ def _wide_addresses(view: View) -> Iterator[str]:
         return
     guest, host = view.leaf(0x80000008).eax & 0xFF, hardware.registers(0x80000008).eax & 0xFF
     if guest > host > 0:
-        yield f"{guest} bits, the host has {host}"
+        ovmf = _ovmf_width(view)
+        what = "goes by the guest's memory instead" if ovmf is None else f"puts its PCI window right below 2^{ovmf}"
+        yield f"{guest} bits, the host has {host}; OVMF {what}"
+
+
+def _ovmf_width(view: View) -> int | None:
+    """Return the bits of addresses that OVMF uses; None where it does not believe what leaf 0x80000008 says. It reads the maker next to it.
+
+    PlatformAddressWidthFromCpuid, OvmfPkg/Library/PlatformInitLib/MemDetect.c, since edk2-stable202211 (commit 8f9ef9c9a0ae): 40 bits were
+    QEMU's default on any host, so they count only where AMD has them. Guests of 1 TiB and more with 5-level paging, which may go up to 48
+    bits, are not told from others by their CPUID.
+    """
+    told, limit = view.leaf(0x80000008).eax & 0xFF, view.leaf(0x80000008).eax >> 16 & 0xFF
+    maker = vendor_name(view.leaf(0x80000000))
+    real = (36, 39) if maker == INTEL else (40,) if maker == AMD else ()
+    if not limit and told <= 40 and told not in real:
+        return None
+    return min(told, limit or told, _FOUR_LEVELS if view.has(bits.GBPAGES) else _SMALL_PAGES)
 
 
 def _no_hypervisor_bit(view: View) -> Iterator[str]:
@@ -144,8 +165,8 @@ RULES = (
     ),
     HazardRule(
         "address.too-wide", Severity.RISK, _wide_addresses,
-        "Physical addresses past the host's width cannot be mapped. A guest whose firmware puts PCI windows at the top of what it is told "
-        "(OVMF does), or with that much memory, hangs or faults.",
+        "Physical addresses past the host's width cannot be mapped: a guest that has memory there, or whose firmware puts PCI windows "
+        "there, hangs or faults.",
         "host-phys-bits=on, or phys-bits= the host's or fewer",
     ),
     HazardRule(
