@@ -84,6 +84,7 @@ CASES: dict[str, tuple[Callable[[], tuple[Hazard, ...]], str]] = {
     "xsave.not-of-host": (lambda: of_edited((0xD, 0, "eax", on(9))), "component 9"),
     "xsave.impossible": (lambda: of_edited((0xD, 0, "eax", on(5))), "AVX-512: components 6, 7 missing"),
     "xsave.sizes": (lambda: of_edited((0xD, 0, "ecx", to(576))), "576 bytes, its components take 832"),
+    "xsave.other-layout": (lambda: of_edited((0xD, 2, "ebx", to(1024))), "component 2: 256 bytes at 1024, the host has 256 bytes at 576"),
     "vendor.two": (lambda: of_edited((0x80000000, 0, "ebx", to(0x68747541))), "GenuineIntel"),
     "vendor.not-host": (lambda: of_cpu("Haswell-v2,vendor=AuthenticAMD"), "AuthenticAMD on GenuineIntel"),
     "family.unknown": (lambda: of_cpu("EPYC"), "GenuineIntel family 0x17"),
@@ -179,6 +180,35 @@ def test_a_host_that_tells_its_kvm_alone_stands_for_the_processor() -> None:
 
 def test_amds_repeats_of_leaf_1_are_no_loss_where_the_leaf_is_past_the_last() -> None:
     assert "level.too-low" not in {hazard.rule.id for hazard in of_cpu("pentium", AMD)}
+
+
+SUPERVISOR = ((0xD, 1, "eax", to(0xF)), (0xD, 1, "ecx", to(0x1800)))
+"""XSAVEC and XSAVES, and in IA32_XSS the states of control-flow enforcement."""
+CET_U, CET_S = ((0xD, 11, "eax", to(16)), (0xD, 11, "ecx", to(1))), ((0xD, 12, "eax", to(24)), (0xD, 12, "ecx", to(1)))
+PKRU = ((0xD, 0, "eax", to(0x207)), (0xD, 9, "eax", to(64)))
+"""Of a size that Zen 2 tells, which has no protection keys."""
+Edits = tuple[tuple[int, int, str, Callable[[int], int]], ...]
+
+
+@pytest.mark.parametrize(
+    ("edits", "found"),
+    [
+        (((0xD, 2, "eax", to(0)),), "component 2 has no size"),
+        (SUPERVISOR, "component 11 has no size"),
+        ((*SUPERVISOR, *CET_U), "component 12 has no size"),
+        ((*SUPERVISOR, *CET_U, *CET_S), None),
+        ((*SUPERVISOR, *CET_U, *CET_S, (0xD, 12, "eax", to(16))), "component 12 has 16 bytes, it takes 24"),
+        (((0xD, 2, "eax", to(128)),), "component 2 has 128 bytes, it takes 256"),
+        (((0xD, 2, "ebx", to(512)),), "component 2 begins at 512, the header ends at 576"),
+        ((*PKRU, (0xD, 9, "ebx", to(768))), "component 9 begins at 768, component 2 ends at 832"),
+        ((*PKRU, (0xD, 9, "ebx", to(832)), (0xD, 0, "ecx", to(896))), None),
+    ],
+)
+def test_a_table_s_own_sizes_add_up(edits: Edits, found: str | None) -> None:
+    """Without a host: nothing to hold the table against but itself."""
+    told = {hazard.rule.id: hazard.subjects for hazard in hazards.of_table(edited(table("Haswell-v2"), *edits))}
+    assert found is None or found in told["xsave.sizes"]
+    assert (found is None) == ("xsave.sizes" not in told)
 
 
 @pytest.mark.parametrize(

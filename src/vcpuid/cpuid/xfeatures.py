@@ -42,6 +42,12 @@ AMX = TILE_CONFIG | TILE_DATA
 SUPERVISOR = PT | PASID | CET | HDC | UINTR | LBR | HWP
 """All of IA32_XSS."""
 
+SIZES = {
+    AVX: 256, BNDREGS: 64, BNDCSR: 64, OPMASK: 64, ZMM_HI256: 512, HI16_ZMM: 1024, PKRU: 8, PASID: 8, CET_USER: 16, CET_KERNEL: 24,
+    TILE_CONFIG: 64, APX: 128,
+}  # fmt: skip
+"""Bytes of those that are as large on every processor: check_xstate_against_struct of Linux, arch/x86/kernel/fpu/xstate.c."""
+
 IN_XSS = 1 << 0
 ALIGNED = 1 << 1
 NEEDS_XFD = 1 << 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from vcpuid.cpuid import Bit, bits, xfeatures
+from vcpuid.cpuid import Bit, Registers, bits, xfeatures
 from vcpuid.cpuid.words import positions
 from vcpuid.hazards.features import needs
 from vcpuid.hazards.rule import HazardRule, Severity
@@ -16,6 +16,7 @@ _LEGACY_AREA = 576
 """Bytes of x87 and SSE state and of the header (Intel SDM volume 1, 13.4)."""
 _TOGETHER = ((xfeatures.MPX, "MPX"), (xfeatures.AVX512, "AVX-512"), (xfeatures.AMX, "AMX"))
 """Components that XCR0 takes together or not at all (SDM volume 1, 13.3)."""
+_PKRU = xfeatures.PKRU.bit_length() - 1
 _NEEDS = ((xfeatures.AVX, xfeatures.SSE), (xfeatures.AVX512, xfeatures.AVX))
 """Components that XCR0 takes only with others: AVX's with SSE's, AVX-512's with AVX's."""
 
@@ -103,19 +104,60 @@ def _impossible(view: View) -> Iterator[str]:
             yield f"{_list(enabled & mask)} without {_list(needed)}"
 
 
+def _supervisor(view: View) -> int:
+    """What leaf 0xD lets the guest put into IA32_XSS; nothing where it has no XSAVES."""
+    leaf = view.leaf(0xD, 1)
+    return leaf.ecx | leaf.edx << 32 if components(view) and view.has(bits.XSAVES) else 0
+
+
 def _sizes(view: View) -> Iterator[str]:
-    enabled = components(view)
+    enabled, supervisor = components(view), _supervisor(view)
     if not enabled:
         return
-    needed = _LEGACY_AREA
-    for number in positions(enabled & ~xfeatures.LEGACY):
+    needed, places = _LEGACY_AREA, []
+    for number in positions((enabled | supervisor) & ~xfeatures.LEGACY):
         size, offset = view.leaf(0xD, number)[:2]
+        fixed = _fixed_size(view, number)
         if not size:
             yield f"component {number} has no size"
-        needed = max(needed, offset + size)
+        elif fixed is not None and size != fixed:
+            yield f"component {number} has {size} bytes, it takes {fixed}"
+        if size and enabled >> number & 1:
+            needed = max(needed, offset + size)
+            places.append((offset, offset + size, number))
     told = view.leaf(0xD).ecx
     if told < needed:
         yield f"leaf 0xD tells {told} bytes, its components take {needed}"
+    end, before = _LEGACY_AREA, "the header"
+    for first, past, number in sorted(places):
+        if first < end:
+            yield f"component {number} begins at {first}, {before} ends at {end}"
+        if past > end:
+            end, before = past, f"component {number}"
+
+
+def _fixed_size(view: View, number: int) -> int | None:
+    """Return a component's size where it is the same on every processor; Zen 2 tells another of PKRU, which it does not have."""
+    return xfeatures.SIZES.get(1 << number) if number != _PKRU or view.has(bits.PKU) else None
+
+
+def _other_layout(view: View) -> Iterator[str]:
+    if view.hardware is None:
+        return
+    for number in positions((components(view) | _supervisor(view)) & ~xfeatures.LEGACY):
+        told, real = view.leaf(0xD, number), view.hardware.registers(0xD, number)
+        # Of a component without a size on one side, xsave.sizes or xsave.not-of-host has something to say.
+        if told.eax and real.eax and _placed(told) != _placed(real):
+            yield f"component {number}: {_area(told)}, the host has {_area(real)}"
+
+
+def _placed(leaf: Registers) -> tuple[int, int, int]:
+    return leaf.eax, leaf.ebx, leaf.ecx & (xfeatures.IN_XSS | xfeatures.ALIGNED)
+
+
+def _area(leaf: Registers) -> str:
+    aligned = ", aligned" if leaf.ecx & xfeatures.ALIGNED else ""
+    return f"{leaf.eax} bytes in IA32_XSS{aligned}" if leaf.ecx & xfeatures.IN_XSS else f"{leaf.eax} bytes at {leaf.ebx}{aligned}"
 
 
 RULES = (
@@ -143,8 +185,14 @@ RULES = (
     ),
     HazardRule(
         "xsave.sizes", Severity.BREAKS, _sizes,
-        "The area for XSAVE is smaller than what XSAVE writes. Linux finds that out, warns of it and does without XSAVE and AVX; others "
-        "overwrite memory.",
+        "Programs that set up the area for XSAVE by this leaf have too little room, or look for state where it is not: they overwrite "
+        "memory, or restore what was never saved.",
         "take leaf 0xD from KVM or QEMU as they give it",
+    ),
+    HazardRule(
+        "xsave.other-layout", Severity.BREAKS, _other_layout,
+        "XSAVE writes as the host's processor does it, whatever the table says: who reads the area by this leaf (signal frames, debuggers, "
+        "migration) finds other state there, or none.",
+        "take the sub-leaves of leaf 0xD from KVM's answer on the host that runs the guest",
     ),
 )  # fmt: skip
