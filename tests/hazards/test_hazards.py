@@ -85,6 +85,7 @@ CASES: dict[str, tuple[Callable[[], tuple[Hazard, ...]], str]] = {
     "xsave.impossible": (lambda: of_edited((0xD, 0, "eax", on(5))), "AVX-512: components 6, 7 missing"),
     "xsave.sizes": (lambda: of_edited((0xD, 0, "ecx", to(576))), "576 bytes, its components take 832"),
     "xsave.other-layout": (lambda: of_edited((0xD, 2, "ebx", to(1024))), "component 2: 256 bytes at 1024, the host has 256 bytes at 576"),
+    "xsave.linux-off": (lambda: of_edited((0xD, 2, "ebx", to(1024))), "component 2: Linux adds up 1280 bytes, CPUID tells 832"),
     "vendor.two": (lambda: of_edited((0x80000000, 0, "ebx", to(0x68747541))), "GenuineIntel"),
     "vendor.not-host": (lambda: of_cpu("Haswell-v2,vendor=AuthenticAMD"), "AuthenticAMD on GenuineIntel"),
     "family.unknown": (lambda: of_cpu("EPYC"), "GenuineIntel family 0x17"),
@@ -209,6 +210,23 @@ def test_a_table_s_own_sizes_add_up(edits: Edits, found: str | None) -> None:
     told = {hazard.rule.id: hazard.subjects for hazard in hazards.of_table(edited(table("Haswell-v2"), *edits))}
     assert found is None or found in told["xsave.sizes"]
     assert (found is None) == ("xsave.sizes" not in told)
+
+
+@pytest.mark.parametrize(
+    ("edits", "found"),
+    [
+        (((0xD, 0, "eax", to(1)),), "component 1 not there"),
+        (((0xD, 0, "eax", to(0x8001F)),), "APX's component is there and MPX's, which share their place"),
+        (((0xD, 2, "eax", to(0)), (0xD, 2, "ebx", to(0))), "component 2: Linux adds up 0 bytes, CPUID tells 832 once they are on"),
+        ((*SUPERVISOR[:1], (0xD, 2, "eax", to(64))), "component 2: Linux adds up 640 bytes, CPUID tells 832 once they are on"),
+        (((0xD, 2, "ecx", to(1)),), "component 2: Linux adds up 0 bytes, CPUID tells 832 once they are on"),  # said to be of IA32_XSS
+        (((7, 0, "ebx", off(5)), (1, 0, "ecx", off(28)), (0xD, 2, "eax", to(64))), None),  # without AVX Linux leaves its state alone
+    ],
+)
+def test_linux_gives_up_xsave_where_the_sizes_do_not_add_up(edits: Edits, found: str | None) -> None:
+    """paranoid_xstate_size_valid, arch/x86/kernel/fpu/xstate.c: KVM tells the size by the host's layout, Linux adds up the table's."""
+    told = {hazard.rule.id: hazard.subjects for hazard in of_edited(*edits)}
+    assert told.get("xsave.linux-off") == (None if found is None else (found,))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from vcpuid.cpuid.words import positions
 from vcpuid.hazards.features import needs
 from vcpuid.hazards.rule import HazardRule, Severity
 from vcpuid.hazards.view import View, name_of
+from vcpuid.kvm.xsave import area_size
 from vcpuid.qemu.catalog import catalog
 
 _LEGACY_AREA = 576
@@ -17,6 +18,11 @@ _LEGACY_AREA = 576
 _TOGETHER = ((xfeatures.MPX, "MPX"), (xfeatures.AVX512, "AVX-512"), (xfeatures.AMX, "AMX"))
 """Components that XCR0 takes together or not at all (SDM volume 1, 13.3)."""
 _PKRU = xfeatures.PKRU.bit_length() - 1
+_LINUX_STATES = (
+    ("AVX", xfeatures.AVX), ("MPX", xfeatures.MPX), ("AVX512F", xfeatures.AVX512), ("OSPKE", xfeatures.PKRU), ("ENQCMD", xfeatures.PASID),
+    ("SHSTK", xfeatures.CET), ("AMX_TILE", xfeatures.AMX), ("APX", xfeatures.APX),
+)  # fmt: skip
+"""The components that Linux uses, by the feature that each goes with."""
 _NEEDS = ((xfeatures.AVX, xfeatures.SSE), (xfeatures.AVX512, xfeatures.AVX))
 """Components that XCR0 takes only with others: AVX's with SSE's, AVX-512's with AVX's."""
 
@@ -160,6 +166,66 @@ def _area(leaf: Registers) -> str:
     return f"{leaf.eax} bytes in IA32_XSS{aligned}" if leaf.ecx & xfeatures.IN_XSS else f"{leaf.eax} bytes at {leaf.ebx}{aligned}"
 
 
+def _switched_off(view: View) -> Iterator[str]:
+    """Do what fpu__init_system_xstate does with the table, and tell what makes it give up XSAVE."""
+    user, supervisor = components(view), _supervisor(view)
+    if not view.has(bits.XSAVE) or view.leaf(0).eax < 0xD:  # without that level Linux takes XSAVE for absent from the start
+        return
+    if missing := xfeatures.LEGACY & ~(user | supervisor):
+        yield f"{_list(missing)} not there"
+        return
+    if user & xfeatures.APX and user & xfeatures.MPX:
+        yield "APX's component is there and MPX's, which share their place"
+        return
+    used = _used_by_linux(view, user | supervisor)
+    compacted = view.has(bits.XSAVEC) or view.has(bits.XSAVES)
+    told, added = _told_size(view, used, compacted=compacted), _added_up(view, used, compacted=compacted)
+    if told is not None and added != told:
+        yield f"{_list(used & ~xfeatures.LEGACY)}: Linux adds up {added} bytes, CPUID tells {told} once they are on"
+
+
+def _used_by_linux(view: View, states: int) -> int:
+    """Return the components that a Linux in the guest switches on (xsave_cpuid_features and the masks below it)."""
+    linux = view.guest_linux
+    used = states & xfeatures.LEGACY
+    for feature, component in _LINUX_STATES:
+        if linux.has(feature):
+            used |= states & component
+    if not linux.has("XFD"):
+        used &= ~xfeatures.TILE_DATA
+    if view.setup.kernel.number < (6, 18):
+        used &= ~(xfeatures.CET_KERNEL if view.setup.kernel.number > (6, 1) else xfeatures.CET)
+    return used
+
+
+def _told_size(view: View, used: int, *, compacted: bool) -> int | None:
+    """Return the bytes that KVM tells of the components in use, by the host's layout; None where nothing is known or it refuses the set."""
+    if view.supported is None or view.hardware is None:
+        return None
+    main, more = view.supported.registers(0xD), view.supported.registers(0xD, 1)
+    user, supervisor = used & ~xfeatures.SUPERVISOR, used & xfeatures.SUPERVISOR
+    if user & ~(main.eax | main.edx << 32 | _permittable(view) | xfeatures.LEGACY):
+        return None
+    if supervisor & ~(more.ecx | more.edx << 32):  # IA32_XSS stays 0: Linux goes on after the #GP
+        supervisor = 0
+    return area_size(view.hardware, user | supervisor if compacted else user, compacted=compacted)
+
+
+def _added_up(view: View, used: int, *, compacted: bool) -> int:
+    """Add up the components in use as Linux does (xstate_calculate_size): the last one's place and size."""
+    end = place = _LEGACY_AREA
+    extended = [view.leaf(0xD, number) for number in positions(used & ~xfeatures.LEGACY)]
+    if not extended:
+        return end
+    if not compacted:
+        last = max((leaf for leaf in extended if not leaf.ecx & xfeatures.IN_XSS), key=lambda leaf: leaf.ebx, default=Registers())
+        return last.ebx + last.eax
+    for leaf in extended:
+        place = (end + 63) & ~63 if leaf.ecx & xfeatures.ALIGNED else end
+        end = place + leaf.eax
+    return end
+
+
 RULES = (
     HazardRule(
         "xsave.no-state", Severity.BREAKS, _no_state,
@@ -194,5 +260,12 @@ RULES = (
         "XSAVE writes as the host's processor does it, whatever the table says: who reads the area by this leaf (signal frames, debuggers, "
         "migration) finds other state there, or none.",
         "take the sub-leaves of leaf 0xD from KVM's answer on the host that runs the guest",
+    ),
+    HazardRule(
+        "xsave.linux-off", Severity.BREAKS, _switched_off,
+        "Linux gives up XSAVE over it at boot, and AVX and all else that needs it (fpu__init_system_xstate). From 6.16 on it does not live "
+        "through that where it is built with CONFIG_X86_DEBUG_FPU, as Debian's is: x86_task_fpu has nothing for a kernel thread, and "
+        "fpstate_reset writes through the null pointer.",
+        "take leaf 0xD from KVM's answer on the host that runs the guest, or -xsave and all that needs it",
     ),
 )  # fmt: skip
