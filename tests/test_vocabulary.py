@@ -20,6 +20,7 @@ NUMBERS = {
     ("kvm/cr4.py", "1 << 22"): (1, "CR4.PKE"),
     ("kvm/leaves/basic.py", "1 << 15"): (1, "a field of leaf 0xA that no table of features names"),
     ("kvm/lookup.py", "1 << 1"): (1, "a bit of IA32_TSX_CTRL"),
+    ("kvm/pmu.py", "1 << 6"): (1, "a field of leaf 0xA that no table of features names"),
     ("linux/amd.py", "(cpu.machine.msr(machine.SYSCFG) or 0) >> 23 & 1"): (1, "a bit of SYSCFG"),
     ("linux/amd.py", "(cpu.machine.msr(machine.VM_CR) or 0) >> 4 & 1"): (1, "a bit of VM_CR"),
     ("linux/intel.py", "enabled >> 11 & 1"): (1, "a bit of IA32_MISC_ENABLE"),

@@ -125,6 +125,19 @@ def test_performance_monitoring_on_intel(machine: Machine, edited: Edit) -> None
     assert kvm.supported(edited(host, msrs={}), "6.12").table.registers(0xA).eax == 0x07300402
 
 
+@pytest.mark.parametrize(
+    ("signature", "events"),
+    [(0x106A5, 0x80), (0x106E5, 0x80), (0x206E6, 0x80), (0x106F5, 0xC0), (0x20655, 0xC0), (0x206C2, 0xC0)],  # the last three: no Nehalem
+)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_nehalems_event_of_mispredicted_branches_is_there_since_perf_counts_another(
+    machine: Machine, edited: Edit, kernel: str, signature: int, events: int
+) -> None:
+    """intel_nehalem_quirk, arch/x86/events/intel/core.c."""
+    host = edited(machine(SKYLAKE), {"1.0.eax": signature, "a.0.ebx": 0xC0})
+    assert kvm.supported(host, kernel).table.registers(0xA).ebx == events
+
+
 def test_performance_monitoring_on_amd(machine: Machine, edited: Edit) -> None:
     core = {"80000001.0.ecx": lambda ecx: ecx | 1 << 23, "80000022.0.eax": 1, "80000022.0.ebx": 0x10F}
     host = edited(machine(TURIN), core)

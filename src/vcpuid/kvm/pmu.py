@@ -26,6 +26,12 @@ _INTEL_LIMIT = 8
 _AMD_LEGACY = 4
 _AMD_CORE = 6
 
+_NEHALEM = ((6, 0x1A), (6, 0x1E), (6, 0x2E))
+"""Family and model of Nehalem-EP, Nehalem and Nehalem-EX."""
+_NO_BRANCH_MISSES = 1 << 6
+"""Leaf 0xA EBX: the event of mispredicted branches is not available. Nehalem says so (erratum AAJ80), and perf counts another event in its
+place and takes the bit away (intel_nehalem_quirk, arch/x86/events/intel/core.c)."""
+
 _PEBS_EPT = (
     ((6, 0x6A), "6.1"),  # Ice Lake-X
     ((6, 0x6C), "6.1"),  # Ice Lake-D
@@ -100,6 +106,8 @@ def _intel(host: Snapshot, boot: BootCpu, params: ModuleParams) -> Pmu:
         counters = eax >> 8 & 0xFF
     if boot.number > (6, 1):
         counters = min(counters, _INTEL_LIMIT)
+    if (boot.family, boot.model) in _NEHALEM:
+        ebx &= ~_NO_BRANCH_MISSES
     return Pmu(min(version, _VERSION_LIMIT), counters, min(fixed, _FIXED_LIMIT), eax >> 16 & 0xFF, ebx, eax >> 24)
 
 
