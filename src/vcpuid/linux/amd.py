@@ -13,6 +13,11 @@ INVARIANT_TSC = Rule("linux.amd.invariant-tsc", "Leaf 0x80000007 says that the T
 POWER = Rule("linux.amd.power", "Leaf 0x80000007 announces this power interface", EARLY)
 SYSCALL = Rule("linux.amd.syscall32", "A 64-bit kernel takes 32-bit system calls by SYSCALL on AMD", EARLY)
 EXTENDED_APICID = Rule("linux.amd.extd-apicid", "APIC IDs of this family have 8 bits", EARLY)
+NORTHBRIDGE_APICID = Rule(
+    "linux.amd.extd-apicid-northbridge",
+    "The northbridge says that APIC IDs have 8 bits: so it is taken to, and a guest that has no northbridge reads all ones",
+    f"{EARLY}: register 0x68 of PCI device 00:18.0",
+)
 VMMCALL = Rule("linux.amd.vmmcall", "AMD's hypercall is VMMCALL", EARLY)
 NO_ENCRYPTION = Rule(
     "linux.amd.encryption-off",
@@ -67,8 +72,10 @@ def early_init(cpu: Cpu) -> None:
     if cpu.power & bits.RAPL.mask:
         cpu.set("RAPL", POWER)
     cpu.set("SYSCALL32", SYSCALL)
-    if cpu.has("APIC") and cpu.family > 0x16:  # older ones tell in PCI configuration space, which is not modelled
-        cpu.set("EXTD_APICID", EXTENDED_APICID)
+    if cpu.has("APIC") and cpu.family >= 0xF:
+        # Up to family 0x16 Linux reads register 0x68 of PCI device 00:18.0, which is in no snapshot. Where there is no such device, as in
+        # QEMU's guests, it reads all ones; on hardware the firmware of all but the first K8s sets the two bits.
+        cpu.set("EXTD_APICID", EXTENDED_APICID if cpu.family > 0x16 else NORTHBRIDGE_APICID)
     cpu.set("VMMCALL", VMMCALL)
     if cpu.vendor == "hygon":
         return
