@@ -417,3 +417,19 @@ def test_the_second_pmu_of_amd_needs_perf_to_drive_it(machine: Machine, edited: 
     assert why(off, (0x80000022, 0, "eax"), 0) == "kvm.svm.perfmon-v2"
     legacy = edited(host, {"80000001.0.ecx": lambda ecx: ecx & ~(1 << 23)})
     assert why(kvm.caps(legacy, "7.3", {"pmu": 1}), (0x80000022, 0, "eax"), 0) == "kvm.svm.perfmon-v2"
+
+
+@pytest.mark.parametrize("nested", [0, 1])
+@pytest.mark.parametrize(
+    ("name", "register", "bit", "word"),
+    [(SKYLAKE, "1.0.ecx", 5, (1, 0, "ecx")), (MILAN, "80000001.0.ecx", 2, (0x80000001, 0, "ecx"))],
+)
+def test_without_virtualization_in_the_processor_no_parameter_of_kvm_is_named(
+    machine: Machine, edited: Edit, name: str, register: str, bit: int, word: tuple[int, int, Register], nested: int
+) -> None:
+    host = edited(machine(name), {register: lambda value: value & ~(1 << bit)}, cpuinfo={})
+    for kernel in KERNELS:
+        caps = kvm.caps(host, kernel, {"nested": nested})
+        assert not caps.has("VMX")
+        assert not caps.has("SVM")
+        assert why(caps, word, bit) is None

@@ -143,6 +143,8 @@ ALL = {0x48B: 0xFFFFFFFF << 32}
 """A processor with every secondary control."""
 
 KVM = [
+    Host("kvm.vmx.absent", "vmx", False, SKYLAKE, {}, {"msr.3a": 1}, {}),
+    Host("kvm.svm.absent", "npt", False, MILAN, {}, {"msr.c0010114": 1 << 4}, {}),
     Host("kvm.vmx.nested", "vmx", False, SKYLAKE, {}, {"kvm_intel.nested": 0}),
     Host("kvm.vmx.invpcid", "invpcid", False, SKYLAKE, {"7.0.ebx": (1 << 10, 0)}, msrs={0x48B: 0}),
     Host("kvm.vmx.xsaves", "xsaves", False, SKYLAKE, {"d.1.eax": (8, 0)}, msrs={0x48B: 0}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Snapshot, hyperv, vendors
 from vcpuid.cpuid.words import REGISTERS
+from vcpuid.kvm.caps import caps
 from vcpuid.kvm.hardware import module_of
 from vcpuid.kvm.module_params import ModuleParams
 from vcpuid.params import CMDLINE, Given
@@ -66,7 +67,7 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
     module = module_of(vendors.linux_kind(setup.host.vendor))
     given = ModuleParams.of(module, setup)
     newer = setup.kernel.number > (6, 1)
-    evmcs = module == "kvm_intel" and bool(given.parameter("nested"))
+    evmcs = module == "kvm_intel" and caps(setup).has("VMX")
     smt = given.fact("smt")
     if smt is None:
         smt = _several_threads(setup.host) and "nosmt=force" not in str(setup.params.linux.get(CMDLINE, "")).split()

@@ -73,6 +73,11 @@ _SSB_NO = Rule("kvm.caps.ssb-no", "the host kernel knows the CPU to be free of s
 _VIRT_SSBD = Rule("kvm.caps.virt-ssbd", "the host switches SSBD by its LS_CFG register; KVM lends guests a virtual switch", _COMMON)
 _NULL_SEG = Rule("kvm.caps.null-seg", "the host kernel knows that loading a null selector clears the segment's base", _COMMON)
 
+_VMX_ABSENT = Rule(
+    "kvm.vmx.absent", "Linux has no VMX that it may use, and kvm_intel does not load without it",
+    "kvm_is_vmx_supported, arch/x86/kvm/vmx/vmx.c (6.1: vmx_disabled_by_bios)",
+    remedy="switch VT-x on in the firmware; where the host is a guest, give it vmx",
+)  # fmt: skip
 _VMX_NESTED = Rule("kvm.vmx.nested", "hidden since nested virtualization is off", _VMX, remedy="load kvm_intel with nested=1")
 _VMX_MPX = Rule("kvm.vmx.mpx", "VMX cannot switch the MPX state, or the host kernel has no MPX", _VMX)
 _VMX_INVPCID = Rule("kvm.vmx.invpcid", "VMX does not let guests execute INVPCID", _VMX)
@@ -98,6 +103,11 @@ _VMX_CET_GUEST = Rule(
 _VMX_CET_CODE = Rule("kvm.vmx.cet-error-code", "VMX cannot inject a control-protection fault with its error code", _VMX, since="6.18")
 
 _SVM_IBT = Rule("kvm.svm.ibt", "AMD's CPUs have no indirect-branch tracking to offer", _SVM, since="6.18")
+_SVM_ABSENT = Rule(
+    "kvm.svm.absent", "Linux has no SVM that it may use, and kvm_amd does not load without it",
+    "kvm_is_svm_supported, arch/x86/kvm/svm/svm.c (6.1: has_svm)",
+    remedy="switch AMD-V on in the firmware; where the host is a guest, give it svm",
+)  # fmt: skip
 _SVM_NESTED = Rule(
     "kvm.svm.nested", "AMD-V features follow nested virtualization: shown where it is on, hidden where it is off", _SVM,
     remedy="load kvm_amd with nested=1",
@@ -167,7 +177,8 @@ Its last check, which hides RDTSCP and RDPID where MSR_TSC_AUX cannot be written
 """
 
 INTEL = (
-    Row("grant", "VMX", "nested", _VMX_NESTED),
+    Row("clear", "VMX", "!host:VMX", _VMX_ABSENT),
+    Row("grant", "VMX", "nested host:VMX", _VMX_NESTED),
     Row("grant", "MPX", "vmx.mpx host:MPX", _VMX_MPX),
     Row("clear", "INVPCID", "!vmx.invpcid", _VMX_INVPCID),
     Row("grant", "INTEL_PT", "pt_guest host:INTEL_PT", _VMX_PT),
@@ -184,22 +195,27 @@ INTEL = (
     Row("clear", "SHSTK IBT", "!unrestricted_guest", _VMX_CET_GUEST, "6.18"),
     Row("clear", "SHSTK IBT", "!vmx.no_hw_error_code", _VMX_CET_CODE, "6.18"),
 )
-"""vmx_set_cpu_caps (arch/x86/kvm/vmx/vmx.c)."""
+"""vmx_set_cpu_caps (arch/x86/kvm/vmx/vmx.c), after the test for VMX with which kvm_intel begins to load."""
+
+_SVM_FEATURES = "SVM VMCBCLEAN SVME_ADDR_CHK NRIPS NPT TSCRATEMSR V_VMSAVE_VMLOAD LBRV PAUSEFILTER PFTHRESHOLD VGIF"
 
 AMD = (
     Row("clear", "IBT", "", _SVM_IBT, "6.18"),
-    Row("grant", "SVM VMCBCLEAN SVME_ADDR_CHK", "nested", _SVM_NESTED),
-    Row("grant", "FLUSHBYASID", "nested", _SVM_NESTED, "6.12"),
-    Row("grant", "NRIPS", "nested nrips", _SVM_PART),
-    Row("grant", "NPT", "nested npt", _SVM_NPT),
-    Row("grant", "TSCRATEMSR", "nested tsc_scaling", _SVM_PART),
-    Row("grant", "V_VMSAVE_VMLOAD", "nested vls", _SVM_PART),
-    Row("grant", "LBRV", "nested lbrv", _SVM_PART),
-    Row("grant", "PAUSEFILTER", "nested host:PAUSEFILTER", _SVM_PART),
-    Row("grant", "PFTHRESHOLD", "nested host:PFTHRESHOLD", _SVM_PART),
-    Row("grant", "GMET", "nested gmet", _SVM_PART, "7.3"),
-    Row("grant", "VGIF", "nested vgif", _SVM_PART),
-    Row("grant", "VNMI", "nested vnmi", _SVM_PART, "6.12"),
+    Row("clear", _SVM_FEATURES, "!host:SVM", _SVM_ABSENT),
+    Row("clear", "FLUSHBYASID VNMI", "!host:SVM", _SVM_ABSENT, "6.12"),
+    Row("clear", "GMET", "!host:SVM", _SVM_ABSENT, "7.3"),
+    Row("grant", "SVM VMCBCLEAN SVME_ADDR_CHK", "nested host:SVM", _SVM_NESTED),
+    Row("grant", "FLUSHBYASID", "nested host:SVM", _SVM_NESTED, "6.12"),
+    Row("grant", "NRIPS", "nested host:SVM nrips", _SVM_PART),
+    Row("grant", "NPT", "nested host:SVM npt", _SVM_NPT),
+    Row("grant", "TSCRATEMSR", "nested host:SVM tsc_scaling", _SVM_PART),
+    Row("grant", "V_VMSAVE_VMLOAD", "nested host:SVM vls", _SVM_PART),
+    Row("grant", "LBRV", "nested host:SVM lbrv", _SVM_PART),
+    Row("grant", "PAUSEFILTER", "nested host:SVM host:PAUSEFILTER", _SVM_PART),
+    Row("grant", "PFTHRESHOLD", "nested host:SVM host:PFTHRESHOLD", _SVM_PART),
+    Row("grant", "GMET", "nested host:SVM gmet", _SVM_PART, "7.3"),
+    Row("grant", "VGIF", "nested host:SVM vgif", _SVM_PART),
+    Row("grant", "VNMI", "nested host:SVM vnmi", _SVM_PART, "6.12"),
     Row("set", "VIRT_SSBD", "host:LS_CFG_SSBD", _SVM_VIRT_SSBD),
     Row("set", "VIRT_SSBD", "host:AMD_SSBD", _SVM_VIRT_SSBD),
     Row("grant", "PERFCTR_CORE", "pmu host:PERFCTR_CORE", _SVM_PERFCTR, "6.1", "6.1"),
@@ -212,7 +228,7 @@ AMD = (
     Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK),
     Row("clear", "MSR_IMM", "", _SVM_MSR_IMM, "6.18"),
 )
-"""svm_set_cpu_caps and sev_set_cpu_caps (arch/x86/kvm/svm/svm.c and sev.c)."""
+"""svm_set_cpu_caps and sev_set_cpu_caps (arch/x86/kvm/svm/svm.c and sev.c), after the test for SVM with which kvm_amd begins to load."""
 
 ROWS = {"kvm_intel": (*COMMON, *INTEL), "kvm_amd": (*COMMON, *AMD)}
 """Every row of a vendor module, in the order in which the kernel comes to them."""
