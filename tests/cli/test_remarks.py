@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from support.captures import CAPTURES
 from support.command import vcpuid
 from vcpuid.cli.setup import read_host
-from vcpuid.cpuid import CpuidTable, Entry, Snapshot
+from vcpuid.cpuid import CpuidTable, Entry, Snapshot, excerpt
 from vcpuid.formats.writing import write
 from vcpuid.sources import read, read_dump
 
 RAW = CpuidTable([Entry(0, 0, 0, 7, 0x756E6547, 0x6C65746E, 0x49656E69), Entry(7, 0, 0, 0, 0x219C07AB, 0, 0)])
+HOST = str(CAPTURES / "kvm" / "kvm-intel.corei7_skylake_x@6.12.txt.gz")
 PAIR = [Snapshot(raw=RAW), Snapshot(raw=RAW)]
 FIRST = "the first of 2 CPUs in the dump: append #1 and so on to its name for another"
 EXCERPT = "leaf 0 is missing: this is a part of what CPUID answers"
@@ -38,6 +40,16 @@ def test_an_excerpt_is_said_to_be_one(tmp_path: Path) -> None:
     assert read_dump(source).remarks() == (EXCERPT,)
     done = vcpuid("kvm", "supported", source)
     assert (done.returncode, done.stderr) == (0, f"vcpuid: {source}: {EXCERPT}\n")
+
+
+@pytest.mark.parametrize("cpu", ["qemu64", "EPYC", "coreduo", "host"])
+def test_a_guest_that_vcpuid_wrote_is_whole(tmp_path: Path, cpu: str) -> None:
+    """Its table lacks the last leaves of which leaf 0 or 0x80000000 tells: CPUID answers zeros for them."""
+    path = tmp_path / "guest.txt"
+    path.write_text(vcpuid("guest", "--cpu", cpu, "--qemu", "11.1", "--host", HOST, "--format", "lines").stdout, encoding="utf-8")
+    assert excerpt.missing(read(path).raw)
+    assert read_dump(path).remarks() == ()
+    assert vcpuid("worth", str(path)).stderr == ""
 
 
 def test_notes_in_a_file_of_ones_own_are_the_collectors(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Dump(NamedTuple):
         from vcpuid.cpuid.excerpt import missing
 
         cpus = self.meant if every else self.meant[:1]
-        said = [text for cpu in cpus for text in (*(cpu.notes if self.noted else ()), *(missing(cpu.raw) if cpu.raw else ()))]
+        said = [text for cpu in cpus for text in (*(cpu.notes if self.noted else ()), *(missing(cpu.raw, cpu.kept) if cpu.raw else ()))]
         return tuple(dict.fromkeys(said if every else [*said, *self._others()]))
 
     def _others(self) -> list[str]:
