@@ -297,7 +297,7 @@ def test_a_folder_without_dumps_is_refused(form: str, tmp_path: Path) -> None:
     assert_refused(run(str(tmp_path), "--each", "--format", form), "there is no file in it")
     (tmp_path / "README").write_text("nothing of the kind\n", encoding="utf-8")
     done = run(str(tmp_path), "--each", "--format", form)
-    nothing = '{"schema": "vcpuid/decode/1", "cpus": []}\n' if form == "json" else ""
+    nothing = '{"schema": "vcpuid/decode/2", "cpus": []}\n' if form == "json" else ""
     assert (done.returncode, done.stdout) == (InputError.exit_status, nothing)
     assert done.stderr.startswith(f"vcpuid: {tmp_path}/README:1: no CPUID in it")
 

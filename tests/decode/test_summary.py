@@ -11,6 +11,8 @@ from support.captures import MACHINES, host
 from vcpuid import decode
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.decode.descriptors import Descriptor, describe
+from vcpuid.decode.report import decoded, head
+from vcpuid.decode.topology import Cpus
 
 INTEL = Entry(0, 0, 0, 0x20, 0x756E6547, 0x6C65746E, 0x49656E69)
 AMD = Entry(0, 0, 0, 0x10, 0x68747541, 0x444D4163, 0x69746E65)
@@ -46,6 +48,15 @@ def test_a_brand_tells_zhaoxins_processors_from_vias(brand: bytes, design: str) 
     centaur = Entry(0, 0, 0, 0xD, 0x746E6543, 0x736C7561, 0x48727561)
     table = CpuidTable([centaur, Entry(1, 0, 0, 0x6FE, 0, 0, 0), Entry(0x80000002, 0, 0, *words)])
     assert decode.identity(table).design == design
+
+
+def test_without_leaf_1_nobody_knows_the_family() -> None:
+    who = decode.identity(CpuidTable([INTEL]))
+    assert (who.vendor, who.family, who.model, who.stepping, who.signature, who.design) == ("GenuineIntel", *[None] * 5)
+    assert head(CpuidTable([INTEL])) == ["GenuineIntel", ""]
+    assert head(CpuidTable([Entry(7, 0, 0, 0, 1, 0, 0)])) == []
+    summary = decoded("raw", CpuidTable([INTEL]), Cpus([CpuidTable([INTEL])]))
+    assert summary["identity"] == {**who._asdict(), "hypervisors": []}
 
 
 def test_a_brand_is_what_stands_before_its_end() -> None:

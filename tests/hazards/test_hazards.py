@@ -172,6 +172,18 @@ def test_without_a_host_only_contradictions_within_the_table_are_found() -> None
     assert found == {"feature.unmet-need"}
 
 
+@pytest.mark.parametrize("gone", [(0,), (1,), (0, 1), (0, 1, 0xD), (0, 1, 7), (0, 1, 0x80000000)], ids=str)
+@pytest.mark.parametrize("cpu", ["Haswell-v4", "EPYC", "host"])
+@pytest.mark.parametrize("name", [INTEL, AMD, ICELAKE])
+def test_of_a_part_nothing_is_claimed_that_the_rest_may_answer(cpu: str, name: str, gone: tuple[int, ...]) -> None:
+    for machine in (None, host(name)):
+        for whole in (host(name).raw, table(cpu, name)):
+            part = CpuidTable(entry for entry in whole if entry.function not in gone)
+            stands = {hazard.rule.id: set(hazard.subjects) for hazard in hazards.of_table(whole, machine)}
+            for hazard in hazards.of_table(part, machine):
+                assert set(hazard.subjects) <= stands.get(hazard.rule.id, set())
+
+
 def test_a_host_that_tells_its_kvm_alone_stands_for_the_processor() -> None:
     snapshot = Snapshot(supported=supported(INTEL))
     forced = edited(table("Haswell-v2"), (7, 0, "ebx", on(29)))

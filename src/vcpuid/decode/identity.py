@@ -15,15 +15,16 @@ from vcpuid.decode.parties import FAMILIES, parties, vendor
 class Identity(NamedTuple):
     """A processor's names. `family` and `model` are what people mean, put together from base and extended fields.
 
+    Both are None, as `stepping` and `signature` are, of a table without leaf 1: it is a part of what CPUID answers.
     `microarchitecture` and `design` are None where no name is known; `hypervisors` are the names in the hypervisors' ranges, by base.
     """
 
     vendor: str
     brand: str
-    family: int
-    model: int
-    stepping: int
-    signature: int
+    family: int | None
+    model: int | None
+    stepping: int | None
+    signature: int | None
     microarchitecture: str | None
     design: str | None
     hypervisors: dict[int, str]
@@ -31,21 +32,14 @@ class Identity(NamedTuple):
 
 def identity(table: CpuidTable) -> Identity:
     """Tell who a table's processor is."""
-    signature = table.registers(1).eax
-    family, model, stepping = vendors.signature(signature)
-    name = brand(table)
+    name, maker = brand(table), vendor_name(table.registers(0))
+    hypervisors = {base: _hypervisor(table, base) for base in parties(table).hypervisors}
+    leaf = table.get(1)
+    if leaf is None:
+        return Identity(maker, name, None, None, None, None, None, None, hypervisors)
+    family, model, stepping = vendors.signature(leaf.eax)
     microarchitecture, design = _names(_makers(vendor(table), name), family, model, stepping)
-    return Identity(
-        vendor_name(table.registers(0)),
-        name,
-        family,
-        model,
-        stepping,
-        signature,
-        microarchitecture,
-        design,
-        {base: _hypervisor(table, base) for base in parties(table).hypervisors},
-    )
+    return Identity(maker, name, family, model, stepping, leaf.eax, microarchitecture, design, hypervisors)
 
 
 def brand(table: CpuidTable) -> str:

@@ -15,7 +15,7 @@ from vcpuid.decode.leaves import Leaf, leaves
 from vcpuid.decode.topology import Cpus, Topology
 from vcpuid.decode.xsave import xsave
 
-SCHEMA = "vcpuid/decode/1"
+SCHEMA = "vcpuid/decode/2"
 """The form of the documents: `decoded` with this name before it, a list of those, and `differences`."""
 
 
@@ -49,9 +49,10 @@ def _summary(table: CpuidTable, cpus: Cpus) -> dict[str, object]:
     who, area, clocks = identity(table), xsave(table), frequencies(table)
     hypervisors = [{"function": f"{base:08x}", "name": name} for base, name in who.hypervisors.items()]
     package = cpus.topology(table)
+    signature = None if who.signature is None else f"{who.signature:08x}"
     masks = {"user": f"{area.user:x}", "supervisor": f"{area.supervisor:x}"}
     return {
-        "identity": {**who._asdict(), "signature": f"{who.signature:08x}", "hypervisors": hypervisors},
+        "identity": {**who._asdict(), "signature": signature, "hypervisors": hypervisors},
         "caches": [_sourced(cache._asdict()) for cache in package.caches],
         "tlbs": [_sourced(tlb._asdict()) for tlb in tlbs(table)],
         "topology": _topology(package),
@@ -108,10 +109,13 @@ def head(table: CpuidTable) -> list[str]:
     made = (
         f"{who.design} ({who.microarchitecture})" if who.design and who.design != who.microarchitecture else who.design or "unknown design"
     )
-    lines = [f"{who.vendor}  {who.brand}".rstrip()]
-    lines.append(f"family {who.family:#x}, model {who.model:#x}, stepping {who.stepping:#x}: {made}")
+    lines = [f"{who.vendor}  {who.brand}".strip()]
+    if who.family is not None:
+        lines.append(f"family {who.family:#x}, model {who.model:#x}, stepping {who.stepping:#x}: {made}")
     lines += [f"hypervisor {name or '(no name)'} at {base:#x}" for base, name in who.hypervisors.items()]
-    return [*lines, *(f"{topic}: {text}" for topic, text in facts(table).items()), ""]
+    lines += [f"{topic}: {text}" for topic, text in facts(table).items()]
+    said = [line for line in lines if line]
+    return [*said, ""] if said else []
 
 
 def foot(table: CpuidTable, cpus: Cpus, width: int) -> list[str]:

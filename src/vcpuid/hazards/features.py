@@ -104,16 +104,20 @@ def needs(kernel: str) -> tuple[tuple[Bit, Bit], ...]:
 def _unmet(view: View) -> Iterator[str]:
     """Name each feature with what it needs and has not, by the tables of Linux and of QEMU; what KVM itself offers so is left out."""
     for feature, needed in needs(view.setup.kernel.tables):
-        if view.has(feature) and not view.has(needed) and not _offered(view, feature, needed):
+        if view.has(feature) and not view.has(needed) and _told(view, needed.word) and not _offered(view, feature, needed):
             yield f"{name_of(feature)} needs {name_of(needed)}"
     by_name = view.catalog.by_name
     for name, mask, dependent, dependent_mask in view.catalog.dependencies:
         word, target = by_name[name].word, by_name[dependent].word
-        if (isinstance(word, MsrWord) and word not in view.msrs) or view.word(word) & mask:
+        if not _told(view, word) or view.word(word) & mask:
             continue
         for position in positions(view.word(target) & dependent_mask):
             if position in by_name[dependent].names:
                 yield f"{name_of(Bit(target, position))} needs {name_of(Bit(word, mask.bit_length() - 1))}"
+
+
+def _told(view: View, word: Word) -> bool:
+    return view.tells(word.function) if isinstance(word, CpuidWord) else word in view.msrs
 
 
 def _offered(view: View, feature: Bit, needed: Bit) -> bool:

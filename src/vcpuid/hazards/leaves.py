@@ -30,7 +30,7 @@ _FOUR_LEVELS, _SMALL_PAGES = 46, 40
 
 def _two_makers(view: View) -> Iterator[str]:
     extended = vendor_name(view.leaf(0x80000000))
-    if extended and extended != view.vendor:
+    if view.tells(0) and extended and extended != view.vendor:
         yield f"leaf 0 says {view.vendor}, leaf 0x80000000 {extended}"
 
 
@@ -42,7 +42,7 @@ def _other_maker(view: View) -> Iterator[str]:
 def _family(view: View) -> Iterator[str]:
     family, model, _ = signature(view.leaf(1).eax)
     wrong = family not in _INTEL_FAMILIES if view.vendor == INTEL else view.is_amd and family not in _AMD_FAMILIES
-    if wrong and view.has(bits.LM):
+    if wrong and view.has(bits.LM) and view.tells(1):
         yield f"{view.vendor} family {family:#x} model {model:#x}"
 
 
@@ -58,7 +58,7 @@ def _intel_leaves(view: View) -> Iterator[str]:
 
 def _beyond(view: View) -> Iterator[str]:
     """Name leaves that say something though they lie past the last of their range."""
-    tops = {0x0: view.leaf(0).eax, 0x8000: view.leaf(0x80000000).eax}
+    tops = {first >> 16: view.leaf(first).eax for first in (0, 0x80000000) if view.tells(first)}
     told: set[int] = set()
     for entry in view.table:
         top = tops.get(entry.function >> 16)
@@ -88,8 +88,9 @@ def _cut_off(view: View, tops: dict[int, int]) -> Iterator[str]:
 def _no_own_leaf(view: View) -> Iterator[str]:
     for name, number in _OWN_LEAVES:
         bit = find(name).bit
-        there = number <= view.leaf(number & 0x80000000).eax and any(any(entry.registers) for entry in view.table.leaf(number))
-        if bit is not None and view.has(bit) and not there:
+        first = number & 0x80000000
+        there = number <= view.leaf(first).eax and any(any(entry.registers) for entry in view.table.leaf(number))
+        if bit is not None and view.has(bit) and not there and view.tells(first, number):
             yield f"{name} without leaf {number:#x}"
 
 
@@ -120,7 +121,7 @@ def _ovmf_width(view: View) -> int | None:
 
 
 def _no_hypervisor_bit(view: View) -> Iterator[str]:
-    if view.leaf(0x40000000).ebx and not view.has(bits.HYPERVISOR):
+    if view.leaf(0x40000000).ebx and not view.has(bits.HYPERVISOR) and view.tells(1):
         yield "leaf 0x40000000"
 
 

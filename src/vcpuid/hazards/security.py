@@ -42,7 +42,7 @@ def _bugs(view: View) -> frozenset[str] | None:
 
 def _missing(view: View) -> Iterator[str]:
     best, bugs = view.best_linux, _bugs(view)
-    if best is None:
+    if best is None or not view.tells(0, 1, 7):
         return
     for control in _CONTROLS:
         if control == "IBRS_ENHANCED" and not view.msrs and not view.is_amd:

@@ -39,7 +39,7 @@ def _counts(view: View) -> Iterator[str]:
     """Compare how many threads the leaves give a package."""
     leaf1 = view.leaf(1).ebx >> 16 & 0xFF
     told = levels(view.table, 0x1F) or levels(view.table, 0xB)
-    if told and told[-1].threads > 1:
+    if told and told[-1].threads > 1 and view.tells(1):
         if not view.has(bits.HT):
             yield f"{told[-1].threads} threads in leaf 0xB, ht off"
         elif leaf1 <= 1:
@@ -78,6 +78,8 @@ def _leaf4(view: View) -> Iterator[str]:
 
 def _ids(view: View) -> Iterator[str]:
     """Compare the ids that leaves give one thread."""
+    if not view.tells(1):
+        return
     first = view.leaf(1).ebx >> 24
     for number in (0xB, 0x1F):
         told = levels(view.table, number)

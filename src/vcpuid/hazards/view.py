@@ -60,6 +60,14 @@ class View:
         """Tell whether the guest is told of a feature."""
         return bool(self.word(bit.word) & bit.mask)
 
+    def tells(self, *functions: int) -> bool:
+        """Tell whether what the table says of leaves is all there is to say: it has them, or it has leaves 0 and 1, as every whole one."""
+        return self._whole or all(any(self.table.leaf(function)) for function in functions)
+
+    @cached_property
+    def _whole(self) -> bool:
+        return self.table.get(0) is not None and self.table.get(1) is not None
+
     def on(self, name: str) -> bool:
         """Tell whether a property of QEMU's CPU is on."""
         return self.state is not None and bool(self.state.props.get(name))

@@ -65,6 +65,8 @@ def _unpermitted(view: View) -> int:
 
 def _lacking(view: View, mask: int) -> Iterator[tuple[str, int]]:
     """Name features with those of their components that lie in `mask` and that the guest cannot switch on."""
+    if not view.tells(1, 0xD):
+        return
     off = mask & ~components(view)
     for bit, wanted in _states(view.catalog.release, view.setup.kernel.tables).items():
         if view.has(bit) and wanted & off:
