@@ -237,7 +237,7 @@ def pile(tmp_path: Path) -> Path:
     folder = tmp_path / "pile"
     (folder / "more").mkdir(parents=True)
     (folder / "two.txt").write_text(DUMP.format(0, 0x50654) + DUMP.format(1, 0x50655), encoding="utf-8")
-    (folder / "damaged.txt").write_text(DUMP.format(0, 0x50654)[:-5], encoding="utf-8")
+    (folder / "damaged.txt").write_text(f"{DUMP.format(0, 0x50654)[:-5]}\nregards\n", encoding="utf-8")
     (folder / "more" / "one.gz").write_bytes(gzip.compress(DUMP.format(0, 0x50656).encode()))
     (folder / "link").symlink_to("nowhere")
     os.mkfifo(folder / "pipe")

@@ -96,7 +96,21 @@ def test_a_dump_cut_between_lines_is_known_by_the_cpu_before(text: str) -> None:
     assert [cpu.raw for cpu in parse("".join(lines), "dump.txt")] == [RAW, RAW]
 
 
-@pytest.mark.parametrize("text", [CPUID_R, TYCHO, KCPUID], ids=["cpuid", "tycho", "kcpuid"])
+def test_what_people_paste_is_read_up_to_a_last_line_that_is_cut() -> None:
+    whole = CPUID_R.splitlines(keepends=True)
+    for length in range(len("".join(whole[:2])) + len("   0x00"), len(CPUID_R)):
+        text = CPUID_R[:length]
+        (cpu,) = parse(text, "report.txt")
+        assert tuple(cpu.raw) == tuple(RAW)[: len(cpu.raw)]
+        last = text.rpartition("\n")[2]
+        if last.strip() and f"{last}\n" not in whole:
+            assert cpu.notes == (f"line {text.count(chr(10)) + 1} is cut: what the dump tells before it was read",)
+    for text in (CPUID_R.replace("219c07ab", "219c07a"), f"{CPUID_R}   0x00000014 0x00: ea\nregards\n", "CPU 0:\n   0x00000000 0x00: ea"):
+        with pytest.raises(InputError):
+            parse(text, "report.txt")
+
+
+@pytest.mark.parametrize("text", [TYCHO, KCPUID], ids=["tycho", "kcpuid"])
 def test_a_dump_cut_anywhere_is_refused_or_has_whole_answers_only(text: str) -> None:
     refused = []
     for length in range(len(text)):

@@ -80,7 +80,10 @@ def test_lines_that_a_mailer_has_wrapped(mark: str, width: int) -> None:
 def test_an_error_behind_wrapped_lines_names_its_line() -> None:
     text = text_of("cpuid").replace(" edx=", "\nedx=") + "   0x00000014 0x00: eax=0x0000\n"
     with pytest.raises(InputError, match=rf"^mail:{text.count(chr(10))}: an answer of CPUID that is cut or damaged"):
-        parse(text, "mail")
+        parse(f"{text}regards\n", "mail")
+    (cpu,) = parse(text, "mail")
+    assert cpu.raw == RAW
+    assert cpu.notes[-1] == f"line {text.count(chr(10))} is cut: what the dump tells before it was read"
 
 
 def test_a_document_is_not_shortened_to_what_is_whole() -> None:

@@ -26,11 +26,12 @@ _REST = rf"\n{QUOTE}e[bcd]x=0x[^\n]*"
 _WRAPPED = re.compile(f"{_REST}(?:{_REST})*")
 _BEGINS = re.compile(r"\beax=0x|\b0x[0-9a-f]{8} 0x[0-9a-f]{2,8}:|^ {0,3}0x[0-9a-f]{8}\b")
 _SIGN = re.compile(r"\b0x[0-9a-f]{8}(?: 0x[0-9a-f]{2,8})?: eax=0x[0-9a-f]")
-_FORM = Form(_HEADING.match, _ANSWER.search, _BEGINS.search, "0x00000000 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000")
+_LIKE = "0x00000000 0x00: eax=0x00000000 ebx=0x00000000 ecx=0x00000000 edx=0x00000000"
+_FORM = Form(_HEADING.match, _ANSWER.search, _BEGINS.search, _LIKE, pasted=True)
 
 
 def read(text: str, source: str) -> list[Snapshot]:
-    """Read the answers of every CPU; raises InputError for a line that is cut or damaged."""
+    """Read the answers of every CPU; raises InputError for a line that is cut or damaged, but for the last of the text."""
     return read_lines(_WRAPPED.sub(_unwrap, text), source, _FORM)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice, pairwise
 from struct import Struct
 from typing import NamedTuple
@@ -50,7 +51,8 @@ class Form(NamedTuple):
 
     `answer` finds one in a line, as groups of hexadecimal digits: leaf, sub-leaf (may be missing), the four registers, or the sub-leaf
     last where `number_last` says so. `begins` finds what looks like one that is cut or damaged; `like` is an example, by which the
-    beginning of one is known at the end of a file.
+    beginning of one is known at the end of a file. `pasted` is whether people paste parts of such dumps: then a last line that is cut is
+    left out, and a note says so.
     """
 
     heading: Callable[[str], re.Match[str] | None]
@@ -58,6 +60,7 @@ class Form(NamedTuple):
     begins: Callable[[str], re.Match[str] | None]
     like: str
     number_last: bool = False
+    pasted: bool = False
 
 
 class _Lines(dict[str, Line]):
@@ -95,14 +98,30 @@ def read_lines(text: str, source: str, form: Form) -> list[Snapshot]:
     """Read every CPU of a dump that has one answer a line; raises InputError for a line that is cut or damaged, and as `gather` does."""
     lines, said = text.split("\n"), _Lines(form)
     answers = [*map(said.__getitem__, lines)]
+    cut = _cut_line(lines, answers, said, form) if form.pasted else None
+    left_out = set() if cut is None else {lines[cut]}
     last, end = lines[-1], answers[-1]
-    if said.damaged or (end is None and last.strip() and _is_start(last, form.like)):
+    if said.damaged - left_out or (end is None and last.strip() and _is_start(last, form.like) and cut is None):
         number = next((number for number, line in enumerate(lines, 1) if line in said.damaged), len(lines))
         raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
     if form.number_last and isinstance(end, AnswerLine) and not end.numbered and end.place[0] in said.numbered():
         raise InputError("the file ends where the sub-leaf should follow", source=source, line=len(lines))
-    refuse_mixed((line for line, what in said.items() if what is None), source)
-    return gather(answers, source)
+    refuse_mixed((line for line, what in said.items() if what is None and line not in left_out), source)
+    cpus = gather(answers, source)
+    if cut is None:
+        return cpus
+    note = f"line {cut + 1} is cut: what the dump tells before it was read"
+    return [*cpus[:-1], replace(cpus[-1], notes=(*cpus[-1].notes, note))]
+
+
+def _cut_line(lines: Sequence[str], answers: Sequence[Line], said: _Lines, form: Form) -> int | None:
+    """Number the line, from 0, that is the beginning of an answer and the last of a text that has whole ones before; None without one."""
+    last = next((number for number in range(len(lines) - 1, 0, -1) if lines[number].strip()), 0)
+    found = form.begins(lines[last])
+    start = lines[last][found.start() if found else 0 :]
+    if answers[last] is not None or not _is_start(start, form.like) or lines.index(lines[last]) != last:
+        return None
+    return last if any(isinstance(what, AnswerLine) for what in answers[:last]) else None
 
 
 def gather(said: Sequence[Line], source: str) -> list[Snapshot]:
