@@ -2,6 +2,7 @@
 
     VcpuidError            the root: catch this to catch all of them
     ├── InputError         what was read or asked for makes no sense: a cut dump, an unknown name, a wrong value
+    │   └── NotKnownError  what was asked for may well be, but is newer than the tables that stand for the release asked for
     ├── UnavailableError   the machine lacks something: no /dev/kvm, no QEMU, not an x86 processor
     ├── KvmError           KVM refuses; carries the errno that the ioctl gives
     └── RefusedError       a VMM refuses; the text is its own message
@@ -35,7 +36,11 @@ class InputError(VcpuidError):
         super().__init__(where + cause)
 
     def __reduce__(self) -> tuple[Callable[..., InputError], tuple[object, ...]]:
-        return partial(InputError, source=self.source, line=self.line), (self.cause,)
+        return partial(type(self), source=self.source, line=self.line), (self.cause,)
+
+
+class NotKnownError(InputError):
+    """What was asked for is in none of the tables that stand for a release, which may have it all the same."""
 
 
 class UnavailableError(VcpuidError):
@@ -58,16 +63,20 @@ class KvmError(VcpuidError):
 
 
 class RefusedError(VcpuidError):
-    """A VMM refuses to start; `message` is what it prints, without the program name, `warnings` what it has printed before."""
+    """A VMM refuses to start.
+
+    `message` is what it prints, without the program name, `warnings` what it has printed before; `hint` is vcpuid's own word on what may
+    have been meant, None where it has none.
+    """
 
     exit_status = 1
 
-    def __init__(self, message: str, warnings: Sequence[str] = ()) -> None:
-        self.message, self.warnings = message, tuple(warnings)
+    def __init__(self, message: str, warnings: Sequence[str] = (), hint: str | None = None) -> None:
+        self.message, self.warnings, self.hint = message, tuple(warnings), hint
         super().__init__(message)
 
-    def __reduce__(self) -> tuple[type[RefusedError], tuple[str, tuple[str, ...]]]:
-        return type(self), (self.message, self.warnings)
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[str, tuple[str, ...], str | None]]:
+        return type(self), (self.message, self.warnings, self.hint)
 
 
 class QemuError(RefusedError):

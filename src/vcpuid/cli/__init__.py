@@ -16,7 +16,7 @@ import click
 
 from vcpuid.cli import streams
 from vcpuid.cli.lazy import LazyGroup
-from vcpuid.errors import RemarkWarning, VcpuidError
+from vcpuid.errors import RefusedError, RemarkWarning, VcpuidError
 
 VERBS = {
     "explain": "Tell a feature's fate: its value after each party, the rule that decided, what can be done.",
@@ -93,7 +93,8 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except VcpuidError as error:
-        print(f"vcpuid: {error}", file=sys.stderr)
+        hint = error.hint if isinstance(error, RefusedError) else None
+        print(f"vcpuid: {error}" + (f" ({hint})" if hint else ""), file=sys.stderr)
         sys.exit(error.exit_status)
     except Exception as fault:
         if _TRACEBACK in sys.argv:

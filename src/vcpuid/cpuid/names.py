@@ -21,8 +21,24 @@ from vcpuid.cpuid.words import Bit, CpuidWord, LinuxWord, MsrWord, parse_bit
 from vcpuid.errors import InputError
 
 __all__ = [
-    "Feature", "LinuxName", "QemuName", "all_features", "by_bit", "by_word", "find", "find_all", "parse_place", "short_place", "spellings",
+    "COLLECTIVE", "Feature", "LinuxName", "QemuName", "all_features", "by_bit", "by_word", "find", "find_all", "parse_place", "short_place",
+    "spellings",
 ]  # fmt: skip
+
+
+COLLECTIVE = {
+    "tsx": ("hle", "rtm"),
+    "sse4": ("sse4.1", "sse4.2"),
+    "avx512": ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+    "amx": ("amx-tile", "amx-int8", "amx-bf16"),
+    "cet": ("cet-ss", "cet-ibt"),
+    "bmi": ("bmi1", "bmi2"),
+    "vt-x": ("vmx",),
+    "vtx": ("vmx",),
+    "amd-v": ("svm",),
+    "nested-virt": ("vmx", "svm"),
+}
+"""What people call features that have names of their own, or several together; QEMU's names of these."""
 
 
 def find(text: str) -> Feature:
@@ -117,5 +133,7 @@ def _rank(feature: Feature, key: str) -> _Rank:
 def _suggest(key: str) -> str:
     import difflib
 
+    if key in COLLECTIVE:
+        return f"; did you mean {' or '.join(COLLECTIVE[key])}?"
     near = difflib.get_close_matches(key, table().keys(), n=3, cutoff=0.7)
     return f"; did you mean {' or '.join(near)}?" if near else ""

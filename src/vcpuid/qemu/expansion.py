@@ -16,6 +16,7 @@ from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.plan import plan
 from vcpuid.qemu.realize import draw
+from vcpuid.qemu.unknown import hinting
 from vcpuid.reasons import Unrecorded
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, settled
@@ -47,8 +48,9 @@ def expansion(
     """
     setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params, observed=True)
     release = setup.vmm.tables
-    tables, described = catalog(release), find_machine(release, setup.machine)
-    found = plan(release, described.name, cpu)
+    with hinting(cpu, setup):
+        tables, described = catalog(release), find_machine(release, setup.machine)
+        found = plan(release, described.name, cpu)
     draft = draw(found, tables, described, kvm_says(setup), xcr0, Unrecorded())
     expand(draft, Shape())
     values: dict[str, Any] = {name: draft.features[flag.word] & flag.mask == flag.mask for name, flag in tables.flags.items()}

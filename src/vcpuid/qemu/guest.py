@@ -17,6 +17,7 @@ from vcpuid.qemu.realize import realized
 from vcpuid.qemu.rules import account
 from vcpuid.qemu.smp import parse
 from vcpuid.qemu.state import CpuState
+from vcpuid.qemu.unknown import hinting
 from vcpuid.reasons import Decision
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, settled
@@ -57,16 +58,17 @@ def guest_tables(
     `host` holds the host's RAW leaves, or SUP lines that stand for them; its SUP and HV lines are used where there are any, else both are
     modelled for `kernel` (by default the snapshot's own) and its `params`. Or `host` is a Setup, which holds these, QEMU's release, machine
     and smp. `kvm` is what else QEMU asks of KVM. Raises QemuError with QEMU's message, and the warnings before it, where QEMU refuses to
-    start; InputError for a release that is none.
+    start; InputError for a release that is none, and where the QEMU asked for may have what its tables lack.
 
     Not among the warnings: that a machine type is deprecated, which says nothing of the CPU.
     """
     setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, smp=smp, params=params, observed=True)
-    return make(cpu, setup, kvm or KvmHost())
+    with hinting(cpu, setup):
+        return make(cpu, setup, kvm or KvmHost())
 
 
 def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
-    """Work out the tables on a settled host."""
+    """Work out the tables on a settled host. What QEMU refuses is told in QEMU's words alone."""
     release, says = setup.vmm.tables, kvm_says(setup)
     topology, smp_warnings = parse(setup.smp, release, catalog.resolve_machine(release, setup.machine))
     warnings = [*smp_warnings, *kvm.count_warnings(topology)]

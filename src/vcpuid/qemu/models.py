@@ -19,6 +19,7 @@ from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.plan import plan
 from vcpuid.qemu.realize import draw
+from vcpuid.qemu.unknown import hinting
 from vcpuid.reasons import Unrecorded
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, settled
@@ -85,7 +86,8 @@ def models(
     """
     setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params, observed=True)
     release = setup.vmm.tables
-    tables, described = catalog(release), find_machine(release, setup.machine)
+    with hinting(None, setup):
+        tables, described = catalog(release), find_machine(release, setup.machine)
     lacking = _lacking(setup, xcr0)
     hanging = _hanging(setup, lacking)
     found = []

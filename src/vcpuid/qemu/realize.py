@@ -24,6 +24,7 @@ from vcpuid.qemu.plan import CpuRequest, plan
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.supported import AMD_ALIASES, Supported, host_signature, supported
 from vcpuid.qemu.topology import GuestTopology
+from vcpuid.qemu.unknown import hinting
 from vcpuid.reasons import Decision, Ledger, Rule, Unrecorded
 from vcpuid.reasons.lazy import LazySequence
 from vcpuid.releases import Release
@@ -63,7 +64,8 @@ def realize(
     message, and its warnings so far, where QEMU refuses.
     """
     setup = settled(host, kernel=kernel, qemu=qemu, machine=machine, params=params, observed=True)
-    return realized(cpu, setup, topology or GuestTopology(), xcr0)
+    with hinting(cpu, setup):
+        return realized(cpu, setup, topology or GuestTopology(), xcr0)
 
 
 def realized(cpu: str, setup: Setup, topology: GuestTopology, xcr0: int | None) -> CpuState:

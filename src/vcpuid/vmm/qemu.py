@@ -15,6 +15,7 @@ from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.guest import make
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.supported import supported
+from vcpuid.qemu.unknown import hinting
 from vcpuid.reasons import Unrecorded
 from vcpuid.reasons.lazy import LazyMapping, LazySequence
 from vcpuid.releases import Release
@@ -48,7 +49,8 @@ class Qemu:
 
     def make(self, asked: str, setup: Setup, kvm: Answers) -> Made:
         """Make the tables as `vcpuid.qemu.guest_tables` does, on this host's KVM; raises what that raises."""
-        made = make(asked, setup, qemu.KvmHost(xcr0=kvm.xcr0))
+        with hinting(asked, setup):
+            made = make(asked, setup, qemu.KvmHost(xcr0=kvm.xcr0))
         state = made.state
         return Made(
             tables=made.tables,

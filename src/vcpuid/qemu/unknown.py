@@ -1,0 +1,159 @@
+"""Names in -cpu and -machine that a QEMU's tables lack: what was likely meant, and whether the QEMU asked for may have them all the same.
+
+Tables of an older release stand for one that has none of its own (`vcpuid.releases`). What came between the two QEMU knows and they do not:
+that is not known here, and no reason to say that QEMU refuses it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import NamedTuple
+
+from vcpuid import data
+from vcpuid.cpuid.names import COLLECTIVE, find_all
+from vcpuid.errors import InputError, NotKnownError, QemuError
+from vcpuid.qemu.catalog import HOST_MODELS, Catalog, catalog
+from vcpuid.releases import QEMUS, Release, number
+from vcpuid.setup import Setup
+
+_LONGEST = 60
+"""Characters of a name that is compared with others: no name of QEMU's is longer."""
+
+_OF_RELEASE = re.compile(r"pc-(?:q35|i440fx)-([0-9]{1,9}\.[0-9]{1,9})")
+
+
+class Guess(NamedTuple):
+    """What a name that a QEMU does not have may stand for.
+
+    `meant` are names that it has, the likeliest first, or for a model a whole -cpu argument. `why` tells who calls them so; it is empty
+    where the names look alike and no more.
+    """
+
+    said: str
+    meant: tuple[str, ...]
+    why: str = ""
+
+    def __str__(self) -> str:
+        named = " or ".join(self.meant)
+        return f"{self.said}: {self.why}" if self.why else f"{self.said}: did you mean {named}?"
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {"said": self.said, "meant": list(self.meant), "why": self.why or None}
+
+
+@lru_cache(maxsize=64)
+def guesses(cpu: str, tables: str) -> tuple[Guess, ...]:
+    """Guess what the unknown model and the unknown properties of a -cpu argument stand for in a QEMU's tables; those without an idea go."""
+    known, model = catalog(tables), cpu.partition(",")[0]
+    found = [guess for name in _settings(cpu) if not has_property(known, name) and (guess := _property(known, name)) is not None]
+    if cpu and not has_model(known, model) and (guess := _model(known, model)) is not None:
+        found.insert(0, guess)
+    return tuple(found)
+
+
+@contextmanager
+def hinting(cpu: str | None, setup: Setup) -> Iterator[None]:
+    """Give a refusal a hint at what was meant; raise NotKnownError instead where what is refused may be newer than the tables."""
+    try:
+        yield
+    except QemuError as error:
+        if (beyond := _beyond(cpu, setup)) is not None:
+            raise NotKnownError(beyond) from None
+        hints = () if cpu is None else guesses(cpu, setup.vmm.tables)
+        raise QemuError(error.message, error.warnings, "; ".join(map(str, hints)) or None) from None
+
+
+def has_model(tables: Catalog, name: str) -> bool:
+    """Tell whether a QEMU has a model of that name, or one of its versions."""
+    return name in tables.models or name in tables.model_aliases or name in HOST_MODELS or name == "base"
+
+
+def has_property(tables: Catalog, name: str) -> bool:
+    """Tell whether any of a QEMU's CPUs has a property of that name."""
+    return name in tables.flags or name in tables.aliases or name in tables.properties
+
+
+def manager_cpu(name: str) -> tuple[str, str] | None:
+    """Return who has invented a name for -cpu, and the -cpu argument that it stands for; None where nobody is known to have."""
+    row = data.load("manager-cpus")["rows"].get(name)
+    return None if row is None else (row[0], row[1])
+
+
+def _settings(cpu: str) -> Iterator[str]:
+    """Name what a -cpu argument sets, each once."""
+    parts = (part for part in cpu.split(",")[1:] if part)
+    named = (part[1:] if part[0] in "+-" else part.partition("=")[0].replace("_", "-") for part in parts)
+    yield from dict.fromkeys(name for name in named if name != "tsc-freq")
+
+
+def _model(tables: Catalog, name: str) -> Guess | None:
+    if (invented := manager_cpu(name)) is not None:
+        manager, stands_for = invented
+        return Guess(name, (stands_for,), f"no model of QEMU's but a CPU type of {manager}'s, which gives QEMU -cpu {stands_for}")
+    near = _near(name, (*tables.models, *tables.model_aliases, *HOST_MODELS))
+    return Guess(name, near) if near else None
+
+
+def _property(tables: Catalog, name: str) -> Guess | None:
+    """Guess by what others call a feature, then by what looks alike."""
+    try:
+        features = find_all(name)
+    except InputError:
+        features = ()
+    names = dict.fromkeys(own.name for feature in features for own in feature.qemu_names)
+    known = [other for other in names if other in tables.flags and other != name]
+    if known:
+        return Guess(name, (known[0],), f"QEMU calls it {known[0]}")
+    together = [other for other in COLLECTIVE.get(name.lower(), ()) if other in tables.flags]
+    if together:
+        return Guess(name, tuple(together), f"QEMU has it in parts: {' and '.join(together)}")
+    near = _near(name, (*tables.flags, *tables.aliases, *tables.properties))
+    return Guess(name, near) if near else None
+
+
+def _near(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    import difflib
+
+    by_key = {other.lower(): other for other in known}
+    return tuple(by_key[key] for key in difflib.get_close_matches(name.lower()[:_LONGEST], by_key, n=3, cutoff=0.7))
+
+
+def _beyond(cpu: str | None, setup: Setup) -> str | None:
+    """Say what of a -cpu and a machine type may be newer than the tables, and in the release asked for; None where they tell enough."""
+    release = setup.vmm
+    asked = number(release.asked)
+    if release.remark is None or asked <= release.number:
+        return None
+    own = catalog(release.tables)
+    newer = [catalog(other) for other in QEMUS if number(other) > release.number]
+    machine = setup.machine
+    if not _has_machine(own, machine):
+        match = _OF_RELEASE.fullmatch(machine)
+        if match is None or not release.number < number(match[1]) <= asked:
+            return None
+        return _untold(release, f"the machine type {machine}", [tables for tables in newer if _has_machine(tables, machine)])
+    if not cpu:
+        return None
+    model = cpu.partition(",")[0]
+    if not has_model(own, model):
+        having = [tables for tables in newer if has_model(tables, model)]
+        return _untold(release, f"the CPU model {model}", having) if having or not newer else None
+    for name in _settings(cpu):
+        if not has_property(own, name):
+            having = [tables for tables in newer if has_property(tables, name)]
+            if having or not newer:
+                return _untold(release, f"the property {name} of CPUs", having)
+    return None
+
+
+def _has_machine(tables: Catalog, name: str) -> bool:
+    return any(name in pair for pair in tables.machine_names.items())
+
+
+def _untold(release: Release, what: str, having: list[Catalog]) -> str:
+    ask = f"; QEMU {having[0].release} has it: --qemu {having[0].release}" if having else ""
+    return f"not known here: whether QEMU {release} has {what[:100]}, which the tables of {release.tables} lack{ask}"

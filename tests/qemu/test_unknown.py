@@ -1,0 +1,110 @@
+"""Names that a QEMU's tables lack: what was meant, and what a QEMU without tables of its own may have all the same."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from support.captures import host, stack
+from support.command import vcpuid
+from vcpuid import Setup, qemu
+from vcpuid.errors import NotKnownError, QemuError
+from vcpuid.qemu.catalog import catalog
+from vcpuid.qemu.expansion import expansion
+from vcpuid.qemu.unknown import guesses, manager_cpu
+from vcpuid.releases import QEMUS
+
+SKYLAKE, GENOA = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Genoa-v1@6.12"
+
+
+def setup(name: str = SKYLAKE, **asked: str) -> Setup:
+    return Setup.of(host(name), stack(name, **asked))
+
+
+def meant(cpu: str, tables: str = "11.1") -> dict[str, tuple[str, ...]]:
+    return {guess.said: guess.meant for guess in guesses(cpu, tables)}
+
+
+def test_a_model_s_name_is_looked_for_among_those_alike() -> None:
+    assert meant("Haswel")["Haswel"][0] == "Haswell"
+    assert meant("epyc-milan")["epyc-milan"][0] == "EPYC-Milan"
+    assert meant("toaster") == {}
+
+
+def test_names_that_are_there_need_no_guess() -> None:
+    assert guesses("Haswell,+avx2,-sse4_1,pmu=on,hv_relaxed,hv-spinlocks=0x1fff,tsc-freq=1G,vendor=x", "11.1") == ()
+    assert guesses("", "11.1") == ()
+
+
+@pytest.mark.parametrize(("said", "names"), [("ept", ("vmx-ept",)), ("ibpb_brtype", ()), ("tsx", ("hle", "rtm")), ("bmi", ("bmi1",))])
+def test_what_others_call_a_feature_is_told_by_qemu_s_name(said: str, names: tuple[str, ...]) -> None:
+    assert meant(f"Haswell,+{said}", "7.2").get(said, ()) == names
+
+
+def test_a_property_may_be_misspelled() -> None:
+    assert "hv-relaxed" in meant("Haswell,hv-relaxd")["hv-relaxd"]
+
+
+def test_proxmox_s_own_types_stand_for_what_it_gives_qemu() -> None:
+    assert manager_cpu("x86-64-v2-AES") == ("Proxmox VE", "qemu64,+aes,+popcnt,+pni,+sse4.1,+sse4.2,+ssse3")
+    (guess,) = guesses("x86-64-v2-AES", "10.0")
+    assert "Proxmox" in guess.why
+    for release in QEMUS:
+        for name in ("x86-64-v2", "x86-64-v2-AES", "x86-64-v3", "x86-64-v4"):
+            row = manager_cpu(name)
+            assert row is not None
+            assert guesses(row[1], release) == ()
+            assert name not in catalog(release).models
+
+
+def test_a_refusal_keeps_qemu_s_words_and_has_the_hint_beside_them() -> None:
+    with pytest.raises(QemuError) as refused:
+        qemu.guest_tables("Haswel", host=setup())
+    assert refused.value.message == "unable to find CPU model 'Haswel'"
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith("Haswel: did you mean Haswell")
+    assert pickle.loads(pickle.dumps(refused.value)).hint == refused.value.hint
+
+
+def test_the_command_line_prints_the_hint() -> None:
+    done = vcpuid("explain", "avx2", "--cpu", "Haswell,+ept", "--host", f"tests/captures/kvm/{SKYLAKE}.txt.gz", "--qemu", "7.2")
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("(ept: QEMU calls it vmx-ept)")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "asked", "says"),
+    [
+        ("EPYC-Genoa", {"qemu": "8.2"}, "whether QEMU 8.2 has the CPU model EPYC-Genoa, which the tables of 7.2 lack; QEMU 10.0 has it"),
+        ("host", {"qemu": "8.2", "machine": "pc-q35-8.2"}, "the machine type pc-q35-8.2, which the tables of 7.2 lack; QEMU 10.0 has it"),
+        ("host,+fred", {"qemu": "9.0"}, "whether QEMU 9.0 has the property fred of CPUs"),
+        ("FutureLake", {"qemu": "12.0"}, "whether QEMU 12.0 has the CPU model FutureLake, which the tables of 11.1 lack"),
+        ("host", {"qemu": "12.0", "machine": "pc-i440fx-12.0"}, "pc-i440fx-12.0"),
+    ],
+)
+def test_what_is_newer_than_the_tables_is_not_known_and_not_refused(cpu: str, asked: dict[str, str], says: str) -> None:
+    for ask in (lambda: qemu.guest_tables(cpu, host=setup(GENOA, **asked)), lambda: qemu.realize(cpu, setup(GENOA, **asked))):
+        with pytest.raises(NotKnownError, match=r"^not known here: ") as told:
+            ask()
+        assert says in str(told.value)
+    if "machine" in asked:
+        for ask in (lambda: qemu.models(setup(GENOA, **asked)), lambda: expansion(cpu, setup(GENOA, **asked))):
+            with pytest.raises(NotKnownError):
+                ask()
+
+
+@pytest.mark.parametrize(
+    ("cpu", "asked"),
+    [
+        ("EPYC-Genoa", {"qemu": "7.2"}),
+        ("Haswel", {"qemu": "8.2"}),
+        ("host,+nonsense", {"qemu": "8.2"}),
+        ("host", {"qemu": "8.2", "machine": "pc-q35-10.0"}),
+        ("host", {"qemu": "8.2", "machine": "toaster"}),
+        ("host", {"qemu": "6.0", "machine": "toaster"}),
+    ],
+)
+def test_what_the_tables_can_tell_is_refused_as_by_qemu(cpu: str, asked: dict[str, str]) -> None:
+    with pytest.raises(QemuError):
+        qemu.guest_tables(cpu, host=setup(GENOA, **asked))
