@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 from vcpuid.answers.certainty import hanging
 from vcpuid.answers.explain import Explanation, Reason, explain
-from vcpuid.answers.proposal import enforced, lenient, nearest, propose
+from vcpuid.answers.nearest import nearest
+from vcpuid.answers.proposal import enforced, lenient, propose
+from vcpuid.answers.settings import Amendment, repaired
 from vcpuid.cpuid import Snapshot
 from vcpuid.cpuid.names import Feature, by_bit
-from vcpuid.errors import KvmError, QemuError
+from vcpuid.errors import KvmError, NotKnownError, QemuError
 from vcpuid.path.pipeline import Path, resolve
+from vcpuid.qemu.catalog import catalog
+from vcpuid.qemu.unknown import Guess, guesses
 from vcpuid.reasons import Action, Rule
 from vcpuid.setup import Setup, Stack, joined
 from vcpuid.told.facts import NotTold
@@ -68,12 +72,13 @@ class Verdict:
     """The answer.
 
     `runs` says that QEMU starts the guest and gives it all that was asked; it is None where that is not told, and `not_told` names what it
-    depends on. `refusal` is QEMU's or KVM's message where they refuse,
-    `warnings` what QEMU prints on the way, each once. `proposal` is the shortest -cpu found that keeps the model (in any of its versions)
-    and the user's properties as far as they can be kept and runs without a warning: the CPU itself where that is so, None where there is
-    none. `nearest` is the model that runs as it is and differs least from the one asked for; it is looked for where the proposal drops
-    features or there is none. `setup` is what it was asked of, `path` the resolved CPU, None where QEMU or KVM
-    refuse it.
+    depends on. `refusal` is QEMU's or KVM's message where they refuse, `not_known` says what the tables cannot tell where they are older
+    than the QEMU asked for, and `warnings` is what QEMU prints on the way, each once. `meant` are guesses at what names that QEMU does not
+    have stand for. `proposal` is the nearest -cpu that keeps the model (in any of its versions) and the user's properties as far as they
+    can be kept and runs without a warning: the CPU itself where that is so, None where there is none; `amendments` tells in what it is
+    another, but for the features that it drops. `nearest` is the model that runs as it is with the settings kept and differs least from the
+    one asked for; it is looked for where the proposal drops features or there is none. `setup` is what it was asked of, `path` the resolved
+    CPU, None where QEMU or KVM refuse it.
     """
 
     cpu: str
@@ -86,6 +91,9 @@ class Verdict:
     proposal: str | None
     nearest: str | None
     path: Path | None
+    amendments: tuple[Amendment, ...] = ()
+    meant: tuple[Guess, ...] = ()
+    not_known: str | None = None
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -101,9 +109,12 @@ class Verdict:
             "remarks": list(self.remarks),
             "runs": self.runs,
             "refusal": self.refusal,
+            "not_known": self.not_known,
+            "meant": [guess.as_dict() for guess in self.meant],
             "missing": [missing.as_dict() for missing in self.missing],
             "not_told": [open_.as_dict() for open_ in self.not_told],
             "proposal": self.proposal,
+            "amendments": [amendment.as_dict() for amendment in self.amendments],
             "nearest": self.nearest,
         }
 
@@ -114,7 +125,10 @@ def verdict(cpu: str, host: Snapshot | Setup, stack: Stack | None = None) -> Ver
     What QEMU or KVM refuse is the verdict itself. Raises InputError for a host that tells nothing and for a wrong release or parameter.
     """
     setup = joined(host, stack)
-    path, refusal, warnings = _resolve(cpu, setup)
+    try:
+        path, refusal, warnings = _resolve(cpu, setup)
+    except NotKnownError as error:
+        return Verdict(cpu, setup, None, None, (), (), (), None, None, None, not_known=error.cause)
     denied = _missing(cpu, setup, path)
     not_told = _not_told(cpu, setup)
     hidden = {found.what for found in not_told}
@@ -122,9 +136,17 @@ def verdict(cpu: str, host: Snapshot | Setup, stack: Stack | None = None) -> Ver
     runs: bool | None = refusal is None and not denied and enforced(cpu, setup)
     if not_told and not missing and (refusal is None or START in hidden):
         runs = None
-    proposal = cpu if runs and not warnings else None if runs is None else propose(cpu, setup)
-    near = nearest(cpu, setup) if runs is False and (proposal is None or (proposal != cpu and ",-" in proposal)) else None
-    return Verdict(cpu, setup, runs, refusal, tuple(dict.fromkeys(warnings)), missing, not_told, proposal, near, path)
+    if runs is not False and (runs is None or not warnings):
+        return Verdict(cpu, setup, runs, refusal, tuple(dict.fromkeys(warnings)), missing, not_told, cpu if runs else None, None, path)
+    tables = catalog(setup.vmm.tables)
+    meant = () if refusal is None else guesses(cpu, tables.release)
+    found, near = propose(cpu, setup), None
+    if found is None or found.missing:
+        name, settings, _ = repaired(cpu, tables)
+        near = nearest(name, settings if found is None else found.settings, setup)
+    proposal, amendments = (None, ()) if found is None else (found.cpu, found.amendments)
+    told = tuple(dict.fromkeys(warnings))
+    return Verdict(cpu, setup, runs, refusal, told, missing, not_told, proposal, near, path, amendments, meant)
 
 
 def _not_told(cpu: str, setup: Setup) -> tuple[NotTold, ...]:

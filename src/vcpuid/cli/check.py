@@ -21,6 +21,10 @@ COLUMNS = ["what", "rule", "about", "why", "remedy"]
 TITLES = {"rule": "id", "remedy": "do"}
 
 
+_AMENDED = {"version": "{}", "added": "{} is added", "left-out": "{} is left out"}
+"""What is said of a proposal's changes, by kind; of names set right the guesses tell, beside the refusal."""
+
+
 @click.command(name="check")
 @click.argument("arguments", metavar="CPU [HOST] | --table TABLE [HOST]", nargs=-1, shell_complete=choices.cpus_then_hosts)
 @click.option(
@@ -90,8 +94,8 @@ def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
         return Sheet(COLUMNS, hazards, report(found), titles=TITLES, lines=_lines(hazards), foot=_hazards_foot(found))
     rows = [*_missing_rows(answer), *_not_told_rows(answer), *hazards]
     if form != "table":
-        told = "runs" if answer.runs else "depends" if answer.runs is None else "refused" if answer.refusal is not None else "lacks"
-        why = answer.refusal or "; ".join(answer.warnings)
+        told = _told(answer)
+        why = answer.refusal or answer.not_known or "; ".join(answer.warnings)
         rows = [{"what": told, "rule": "verdict", "about": answer.cpu, "why": why, "remedy": answer.proposal or ""}, *rows]
     return Sheet(
         COLUMNS,
@@ -142,14 +146,23 @@ def _not_told_rows(answer: Verdict) -> list[dict[str, str]]:
     ]
 
 
+def _told(answer: Verdict) -> str:
+    """Name the verdict in a word."""
+    if answer.runs is None:
+        return "unknown" if answer.not_known else "depends"
+    return "runs" if answer.runs else "refused" if answer.refusal else "lacks"
+
+
 def _head(answer: Verdict) -> list[str]:
+    if answer.not_known is not None:
+        return [f"-cpu {answer.cpu}: {answer.not_known}"]
     if answer.runs is None:
         facts = tuple(dict.fromkeys(fact for found in answer.not_told for fact in found.depends))
         from vcpuid.told.facts import listed
 
         return [f"-cpu {answer.cpu}: whether it runs with all that was asked depends on what the host does not tell: {listed(facts)}"]
     if answer.refusal is not None:
-        return [f"QEMU does not start with -cpu {answer.cpu}: {answer.refusal}"]
+        return [f"QEMU does not start with -cpu {answer.cpu}: {answer.refusal}", *map(str, answer.meant)]
     if answer.runs:
         told = "runs with all that was asked"
     elif any(missing.forced for missing in answer.missing):
@@ -164,6 +177,11 @@ def _foot(answer: Verdict) -> list[str]:
     if answer.proposal == answer.cpu or answer.runs is None:
         return []
     lines = [f"Runs without a warning: -cpu {answer.proposal}" if answer.proposal else "No -cpu of this model runs without a warning."]
+    lines += [
+        f"    {_AMENDED[amendment.kind].format(amendment.what)}: {amendment.why}"
+        for amendment in answer.amendments
+        if amendment.kind in _AMENDED
+    ]
     if answer.nearest is not None:
         lines.append(f"The nearest model that runs as it is: -cpu {answer.nearest}")
     return lines

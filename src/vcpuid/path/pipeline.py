@@ -77,9 +77,13 @@ class GuestWords(TableWords):
 
     def __getitem__(self, word: Word) -> int:
         if isinstance(word, CpuidWord):
-            value: int = getattr(kvm.lookup(self._table, word.function, word.index, kernel=self._kernel), word.register)
+            value: int = getattr(self.leaf(word.function, word.index), word.register)
             return value
         return self._msrs[word]
+
+    def leaf(self, function: int, index: int) -> Registers:
+        """All four registers at once."""
+        return kvm.lookup(self._table, function, index, kernel=self._kernel)
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,8 @@ def _kvm_remarks(setup: Setup) -> Iterator[str]:
 def guest_view(path: Path) -> CpuidTable:
     """Return what the guest's CPUID instruction answers for every leaf of its table, in the table's order."""
     words = path.trace.step("guest").after
+    if isinstance(words, GuestWords):
+        return CpuidTable(Entry(*place, 0, *words.leaf(*place)) for place in path.kept.by_key())
     return CpuidTable(Entry(*place, 0, *(words[CpuidWord(*place, register)] for register in REGISTERS)) for place in path.kept.by_key())
 
 

@@ -5,7 +5,7 @@ QEMU, target/i386/kvm/kvm.c: kvm_hyperv_properties, kvm_hyperv_expand_features, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from vcpuid.cpuid import vendors
@@ -83,6 +83,23 @@ def prepare(props: Mapping[str, Any], host: CpuidTable | None) -> list[str]:
         raise QemuError(messages.HYPERV_VP_INDEX())
     too_long = len(str(props.get("hv-vendor-id") or "")) > VENDOR_LENGTH
     return [messages.HYPERV_VENDOR_CUT(length=VENDOR_LENGTH)] if too_long else []
+
+
+def needed(asked: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Pair each enlightenment that is not asked for with the first one that needs it: QEMU refuses what is asked for without its needs.
+
+    `asked` are all properties that are on; with hv-passthrough nothing is needed.
+    """
+    wanted = list(dict.fromkeys(asked))
+    alone = "x-hv-synic-kvm-only" in wanted
+    if "hv-passthrough" in wanted:
+        return
+    for name in wanted:  # grows: what is needed has needs of its own
+        needs = ENLIGHTENMENTS[name].needs if name in ENLIGHTENMENTS else ()
+        for need in (*needs, *(("hv-vpindex",) if name == "hv-synic" and not alone else ())):
+            if need not in wanted:
+                wanted.append(need)
+                yield need, name
 
 
 class HyperV(NamedTuple):

@@ -28,13 +28,14 @@ _OF_RELEASE = re.compile(r"pc-(?:q35|i440fx)-([0-9]{1,9}\.[0-9]{1,9})")
 class Guess(NamedTuple):
     """What a name that a QEMU does not have may stand for.
 
-    `meant` are names that it has, the likeliest first, or for a model a whole -cpu argument. `why` tells who calls them so; it is empty
-    where the names look alike and no more.
+    `meant` are names that it has, the likeliest first, or for a model a whole -cpu argument. `why` tells who calls them so, or which newer
+    QEMU has the name itself; it is empty where the names look alike and no more. `sure` says that the first of `meant` is what was meant.
     """
 
     said: str
     meant: tuple[str, ...]
     why: str = ""
+    sure: bool = False
 
     def __str__(self) -> str:
         named = " or ".join(self.meant)
@@ -83,6 +84,10 @@ def manager_cpu(name: str) -> tuple[str, str] | None:
     return None if row is None else (row[0], row[1])
 
 
+def _newer(tables: Catalog) -> list[Catalog]:
+    return [catalog(release) for release in QEMUS if number(release) > tables.number]
+
+
 def _settings(cpu: str) -> Iterator[str]:
     """Name what a -cpu argument sets, each once."""
     parts = (part for part in cpu.split(",")[1:] if part)
@@ -93,8 +98,13 @@ def _settings(cpu: str) -> Iterator[str]:
 def _model(tables: Catalog, name: str) -> Guess | None:
     if (invented := manager_cpu(name)) is not None:
         manager, stands_for = invented
-        return Guess(name, (stands_for,), f"no model of QEMU's but a CPU type of {manager}'s, which gives QEMU -cpu {stands_for}")
+        return Guess(
+            name, (stands_for,), f"no model of QEMU's but a CPU type of {manager}'s, which gives QEMU -cpu {stands_for}", sure=True
+        )
     near = _near(name, (*tables.models, *tables.model_aliases, *HOST_MODELS))
+    newer = next((other for other in _newer(tables) if has_model(other, name)), None)
+    if newer is not None:
+        return Guess(name, near, f"QEMU {newer.release} has it")
     return Guess(name, near) if near else None
 
 
@@ -107,11 +117,14 @@ def _property(tables: Catalog, name: str) -> Guess | None:
     names = dict.fromkeys(own.name for feature in features for own in feature.qemu_names)
     known = [other for other in names if other in tables.flags and other != name]
     if known:
-        return Guess(name, (known[0],), f"QEMU calls it {known[0]}")
+        return Guess(name, (known[0],), f"QEMU calls it {known[0]}", sure=True)
     together = [other for other in COLLECTIVE.get(name.lower(), ()) if other in tables.flags]
     if together:
         return Guess(name, tuple(together), f"QEMU has it in parts: {' and '.join(together)}")
     near = _near(name, (*tables.flags, *tables.aliases, *tables.properties))
+    newer = next((other for other in _newer(tables) if has_property(other, name)), None)
+    if newer is not None:
+        return Guess(name, near, f"QEMU {newer.release} has it")
     return Guess(name, near) if near else None
 
 
@@ -129,7 +142,7 @@ def _beyond(cpu: str | None, setup: Setup) -> str | None:
     if release.remark is None or asked <= release.number:
         return None
     own = catalog(release.tables)
-    newer = [catalog(other) for other in QEMUS if number(other) > release.number]
+    newer = _newer(own)
     machine = setup.machine
     if not _has_machine(own, machine):
         match = _OF_RELEASE.fullmatch(machine)
