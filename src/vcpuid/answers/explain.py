@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vcpuid.answers.certainty import depends
+from vcpuid.answers.remedy import hidden_from_linux, remedy
 from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.cpuid.notes import notes
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Action, Basis, Decision, Rule, Step
 from vcpuid.reasons.history import history
-from vcpuid.told.facts import Fact, listed, remedy
+from vcpuid.told import facts as told
+from vcpuid.told.facts import Fact, listed
 
 SCHEMA = "vcpuid/explain/2"
 """The form of `Explanation.as_dict`."""
@@ -151,12 +153,14 @@ def explain(feature: Feature, path: Path) -> Explanation:
     kernel = path.setup.kernel.tables
     stages = tuple(_stage(path, position, feature, kernel) for position in range(len(path.trace.steps)))
     if facts := stages[-1].depends:
-        return Explanation(feature, path, stages, _not_told(feature, facts), (), remedy(facts))
+        return Explanation(feature, path, stages, _not_told(feature, facts), (), told.remedy(facts))
     chain = tuple(_chain(path, feature, stages))
     if stages[0].value is False and stages[-1].value is False:
         chain = (*chain, Reason("silicon", feature.name, Action.CLEARED, NO_HARDWARE, NO_HARDWARE.reason))
-    help_ = next((reason.rule.remedy for reason in reversed(chain) if reason.rule.remedy), None)
-    return Explanation(feature, path, stages, _verdict(feature, stages), chain, help_)
+    odd = next((stage for stage in stages if stage.disagrees and not stage.value), None)
+    helps = hidden_from_linux(path, feature) if odd is not None and odd.party == "linux" else None
+    helps = helps or remedy(path, ((reason.rule, reason.feature) for reason in chain))
+    return Explanation(feature, path, stages, _verdict(feature, stages), chain, helps)
 
 
 def places(feature: Feature, step: Step, kernel: str) -> tuple[Bit, ...]:

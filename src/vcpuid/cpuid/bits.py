@@ -9,13 +9,16 @@ once, when its module is loaded.
 from vcpuid.cpuid.words import Bit, CpuidWord, MsrWord
 
 _L1_ECX = CpuidWord(0x1, 0, "ecx")
+PCLMULQDQ = Bit(_L1_ECX, 1)
 MWAIT = Bit(_L1_ECX, 3)  # monitor
 VMX = Bit(_L1_ECX, 5)
+SSSE3 = Bit(_L1_ECX, 9)
 PDCM = Bit(_L1_ECX, 15)
 PCID = Bit(_L1_ECX, 17)
 XMM4_2 = Bit(_L1_ECX, 20)  # sse4_2
 MOVBE = Bit(_L1_ECX, 22)
 TSC_DEADLINE_TIMER = Bit(_L1_ECX, 24)
+AES = Bit(_L1_ECX, 25)
 XSAVE = Bit(_L1_ECX, 26)
 OSXSAVE = Bit(_L1_ECX, 27)
 HYPERVISOR = Bit(_L1_ECX, 31)
@@ -60,6 +63,7 @@ PKU = Bit(_L7_ECX, 3)
 OSPKE = Bit(_L7_ECX, 4)
 WAITPKG = Bit(_L7_ECX, 5)
 SHSTK = Bit(_L7_ECX, 7)  # cet-ss
+VAES = Bit(_L7_ECX, 9)
 TME = Bit(_L7_ECX, 13)
 LA57 = Bit(_L7_ECX, 16)
 RDPID = Bit(_L7_ECX, 22)
@@ -130,9 +134,11 @@ KVM_HINTS_REALTIME = Bit(_L40000001_EDX, 0)  # kvm-hint-dedicated
 _L80000001_ECX = CpuidWord(0x80000001, 0, "ecx")
 CMP_LEGACY = Bit(_L80000001_ECX, 1)
 SVM = Bit(_L80000001_ECX, 2)
+SSE4A = Bit(_L80000001_ECX, 6)
 TOPOEXT = Bit(_L80000001_ECX, 22)
 
 _L80000001_EDX = CpuidWord(0x80000001, 0, "edx")
+NX = Bit(_L80000001_EDX, 20)
 GBPAGES = Bit(_L80000001_EDX, 26)  # pdpe1gb
 RDTSCP = Bit(_L80000001_EDX, 27)
 LM = Bit(_L80000001_EDX, 29)

@@ -83,7 +83,7 @@ RULES = (
         "speculation.no-control", Severity.RISK, _missing,
         "The host's processor has this control against speculation and the guest is not told of it: its kernel is vulnerable, or says so, "
         "and its programs cannot protect themselves.",
-        "+spec-ctrl,+stibp,+ssbd,+md-clear on Intel, +ibpb,+ibrs,+amd-stibp,+amd-ssbd on AMD; or a newer version of the model",
+        "+spec-ctrl,+stibp,+ssbd,+md-clear on Intel, +ibpb,+ibrs,+amd-stibp,+amd-ssbd on AMD; or a version of the model that has it",
     ),
     HazardRule(
         "speculation.false-immunity", Severity.RISK, _false,
@@ -93,6 +93,6 @@ RULES = (
     HazardRule(
         "speculation.no-capabilities", Severity.NOTE, _no_capabilities,
         "Without ARCH_CAPABILITIES the guest does not learn what its processor is immune to, and pays for needless mitigations.",
-        "+arch-capabilities with the immunities of the host, or a newer version of the model",
+        "+arch-capabilities with the immunities of the host, or a version of the model that has them",
     ),
 )  # fmt: skip

@@ -20,7 +20,7 @@ _EXPAND = "x86_cpu_expand_features, target/i386/cpu.c"
 
 ABSENT = Rule(
     "qemu.model.absent", "the CPU model does not have this feature", "x86_cpu_load_model, target/i386/cpu.c",
-    remedy="name it with +feature, or choose a newer version of the model, or -cpu host",
+    remedy="name it with +feature, or choose a version of the model that has it, or -cpu host",
 )  # fmt: skip
 ASKS = Rule("qemu.model.asks", "the CPU model has this feature", "x86_cpu_load_model, target/i386/cpu.c")
 NOT_MIGRATABLE = Rule(
