@@ -27,7 +27,10 @@ def meant(cpu: str, tables: str = "11.1") -> dict[str, tuple[str, ...]]:
 
 
 def test_a_model_s_name_is_looked_for_among_those_alike() -> None:
-    assert meant("Haswel")["Haswel"][0] == "Haswell"
+    assert meant("Haswel")["Haswel"] == ("Haswell", "Haswell-IBRS", "Haswell-noTSX")
+    assert meant("Hasswell")["Hasswell"][0] == "Haswell"
+    assert meant("skylake")["skylake"] == ("Skylake-Client", "Skylake-Server", "Skylake-Client-IBRS")
+    assert meant("Haswel-v2")["Haswel-v2"][0] == "Haswell-v2"
     assert meant("epyc-milan")["epyc-milan"][0] == "EPYC-Milan"
     assert meant("toaster") == {}
 
@@ -76,8 +79,8 @@ def test_the_command_line_prints_the_hint() -> None:
 @pytest.mark.parametrize(
     ("cpu", "asked", "says"),
     [
-        ("EPYC-Genoa", {"qemu": "8.2"}, "whether QEMU 8.2 has the CPU model EPYC-Genoa, which the tables of 7.2 lack; QEMU 10.0 has it"),
-        ("host", {"qemu": "8.2", "machine": "pc-q35-8.2"}, "the machine type pc-q35-8.2, which the tables of 7.2 lack; QEMU 10.0 has it"),
+        ("EPYC-Genoa", {"qemu": "8.2"}, "whether QEMU 8.2 has the CPU model EPYC-Genoa, which the tables of 7.2 lack; --qemu 10.0 has it"),
+        ("host", {"qemu": "8.2", "machine": "pc-q35-8.2"}, "the machine type pc-q35-8.2, which the tables of 7.2 lack; --qemu 10.0 has it"),
         ("host,+fred", {"qemu": "9.0"}, "whether QEMU 9.0 has the property fred of CPUs"),
         ("FutureLake", {"qemu": "12.0"}, "whether QEMU 12.0 has the CPU model FutureLake, which the tables of 11.1 lack"),
         ("host", {"qemu": "12.0", "machine": "pc-i440fx-12.0"}, "pc-i440fx-12.0"),
@@ -108,3 +111,16 @@ def test_what_is_newer_than_the_tables_is_not_known_and_not_refused(cpu: str, as
 def test_what_the_tables_can_tell_is_refused_as_by_qemu(cpu: str, asked: dict[str, str]) -> None:
     with pytest.raises(QemuError):
         qemu.guest_tables(cpu, host=setup(GENOA, **asked))
+
+
+def test_a_name_that_a_newer_qemu_has_is_told_so() -> None:
+    (guess,) = guesses("DiamondRapids", "7.2")
+    assert str(guess) == "DiamondRapids: QEMU 11.1 has it"
+    assert not guess.sure
+    assert [str(guess) for guess in guesses("Haswell,+fred", "7.2")] == ["fred: QEMU 10.0 has it"]
+
+
+def test_what_a_manager_made_up_no_qemu_has() -> None:
+    with pytest.raises(QemuError) as refused:
+        qemu.guest_tables("x86-64-v3", host=setup(qemu="12.0"))
+    assert "Proxmox" in (refused.value.hint or "")

@@ -87,8 +87,8 @@ class Fitting:
 
     def _complaint(self, proposal: Proposal, settings: Iterable[str]) -> str:
         told = self._attempt.tell(joined(proposal.name, [*settings, TRY], proposal.missing))
-        said = told if isinstance(told, str) else next(iter(told.warnings), "")
-        return said.partition("\n")[0] or "it does not go together with the rest"
+        said = told if isinstance(told, str) else next(iter(told.warnings), "this host does not give it")
+        return said.partition("\n")[0]
 
     def _accepted(self, name: str, settings: list[str]) -> list[str] | None:
         """Give the settings with which QEMU starts, in their order; None where it does not even without."""

@@ -91,13 +91,14 @@ class _Rank:
         """Say why another version than the one asked for is proposed."""
         if own is None:
             return f"{self._name} does not run without a warning, whatever is left out"
-        more = [bug for bug in self._listed(own) if bug not in self._listed(best)]
-        if len(self._listed(own)) > len(self._listed(best)):
-            return f"with {self._name} the guest's Linux would list more bugs: {_list(more)}"
-        lost = self._names(word_lost := self._lost(best), self._lost(own))
-        if lost:
+        bugs = self._listed(own)
+        if len(bugs) > len(self._listed(best)):
+            return (
+                f"with {self._name} the guest's Linux would list more bugs: {_list([bug for bug in bugs if bug not in self._listed(best)])}"
+            )
+        if lost := self._names(self._lost(best), self._lost(own)):
             return f"{self._name} would lose more: {_list(lost)}"
-        without = [name for name in own.proposal.missing if name not in best.proposal.missing] if word_lost else []
+        without = [name for name in own.proposal.missing if name not in best.proposal.missing]
         return f"it is {self._name} without {_list(without)}" if without else f"it loses no more than {self._name} would"
 
     def _listed(self, fit: Fit) -> tuple[str, ...]:

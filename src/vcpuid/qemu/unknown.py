@@ -7,7 +7,7 @@ that is not known here, and no reason to say that QEMU refuses it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
@@ -21,7 +21,10 @@ from vcpuid.setup import Setup
 
 _LONGEST = 60
 """Characters of a name that is compared with others: no name of QEMU's is longer."""
+_SHORTEST, _MOST = 3, 3
+"""Characters that may be the beginning of a name, and guesses that are given."""
 
+_VERSIONED = re.compile(r"-v\d+$", re.IGNORECASE)
 _OF_RELEASE = re.compile(r"pc-(?:q35|i440fx)-([0-9]{1,9}\.[0-9]{1,9})")
 
 
@@ -62,10 +65,10 @@ def hinting(cpu: str | None, setup: Setup) -> Iterator[None]:
     try:
         yield
     except QemuError as error:
+        found = () if cpu is None else guesses(cpu, setup.vmm.tables)
         if (beyond := _beyond(cpu, setup)) is not None:
-            raise NotKnownError(beyond) from None
-        hints = () if cpu is None else guesses(cpu, setup.vmm.tables)
-        raise QemuError(error.message, error.warnings, "; ".join(map(str, hints)) or None) from None
+            raise NotKnownError("; ".join([beyond, *(str(guess) for guess in found if not guess.why)])) from None
+        raise QemuError(error.message, error.warnings, "; ".join(map(str, found)) or None) from None
 
 
 def has_model(tables: Catalog, name: str) -> bool:
@@ -101,11 +104,9 @@ def _model(tables: Catalog, name: str) -> Guess | None:
         return Guess(
             name, (stands_for,), f"no model of QEMU's but a CPU type of {manager}'s, which gives QEMU -cpu {stands_for}", sure=True
         )
-    near = _near(name, (*tables.models, *tables.model_aliases, *HOST_MODELS))
-    newer = next((other for other in _newer(tables) if has_model(other, name)), None)
-    if newer is not None:
-        return Guess(name, near, f"QEMU {newer.release} has it")
-    return Guess(name, near) if near else None
+    versions = tables.models if _VERSIONED.search(name) else ()
+    near = _near(name, (*versions, *tables.model_aliases, *HOST_MODELS))
+    return _guess(tables, name, near, has_model)
 
 
 def _property(tables: Catalog, name: str) -> Guess | None:
@@ -122,17 +123,25 @@ def _property(tables: Catalog, name: str) -> Guess | None:
     if together:
         return Guess(name, tuple(together), f"QEMU has it in parts: {' and '.join(together)}")
     near = _near(name, (*tables.flags, *tables.aliases, *tables.properties))
-    newer = next((other for other in _newer(tables) if has_property(other, name)), None)
+    return _guess(tables, name, near, has_property)
+
+
+def _guess(tables: Catalog, name: str, near: tuple[str, ...], has: Callable[[Catalog, str], bool]) -> Guess | None:
+    """Name the oldest newer QEMU that has the name, else those that look alike."""
+    newer = next((other.release for other in _newer(tables) if has(other, name)), None)
     if newer is not None:
-        return Guess(name, near, f"QEMU {newer.release} has it")
+        return Guess(name, near, f"QEMU {newer} has it")
     return Guess(name, near) if near else None
 
 
 def _near(name: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Give up to three names that are this one in other letters, begin with it, or look alike."""
     import difflib
 
-    by_key = {other.lower(): other for other in known}
-    return tuple(by_key[key] for key in difflib.get_close_matches(name.lower()[:_LONGEST], by_key, n=3, cutoff=0.7))
+    by_key, key = {other.lower(): other for other in known}, name.lower()[:_LONGEST]
+    begun = sorted((other for other in by_key if other.startswith(key)), key=len) if len(key) >= _SHORTEST else []
+    found = begun[:_MOST] or difflib.get_close_matches(key, by_key, n=_MOST, cutoff=0.7)
+    return tuple(by_key[other] for other in found)
 
 
 def _beyond(cpu: str | None, setup: Setup) -> str | None:
@@ -153,6 +162,8 @@ def _beyond(cpu: str | None, setup: Setup) -> str | None:
         return None
     model = cpu.partition(",")[0]
     if not has_model(own, model):
+        if manager_cpu(model) is not None:
+            return None
         having = [tables for tables in newer if has_model(tables, model)]
         return _untold(release, f"the CPU model {model}", having) if having or not newer else None
     for name in _settings(cpu):
@@ -168,5 +179,5 @@ def _has_machine(tables: Catalog, name: str) -> bool:
 
 
 def _untold(release: Release, what: str, having: list[Catalog]) -> str:
-    ask = f"; QEMU {having[0].release} has it: --qemu {having[0].release}" if having else ""
+    ask = f"; --qemu {having[0].release} has it" if having else ""
     return f"not known here: whether QEMU {release} has {what[:100]}, which the tables of {release.tables} lack{ask}"
