@@ -112,3 +112,30 @@ def test_bad_input_is_one_line_and_status_3(args: tuple[str, ...], says: str) ->
 @pytest.mark.parametrize("args", [("check",), ("check", "Haswell", HOST, HOST), ("check", "--table", HOST, HOST, HOST)])
 def test_too_few_or_too_many_arguments_are_a_usage_error(args: tuple[str, ...]) -> None:
     assert vcpuid(*args).returncode == 2
+
+
+def test_what_is_other_than_was_asked_for_stands_below_the_proposal() -> None:
+    done = vcpuid("check", "Haswell,hv-stimer", HOST, "--qemu", "10.0")
+    told = done.stdout.splitlines()
+    at = told.index("Runs without a warning: -cpu Haswell-v2,hv-stimer,hv-time,hv-synic,hv-vpindex")
+    assert told[at + 1 : at + 5] == [
+        "    Haswell-v2: it is Haswell without hle and rtm",
+        "    hv-time is added: hv-stimer needs it",
+        "    hv-synic is added: hv-stimer needs it",
+        "    hv-vpindex is added: hv-synic needs it",
+    ]
+
+
+def test_what_is_not_known_here_is_1_and_no_refusal() -> None:
+    done = vcpuid("check", "host", HOST, "--qemu", "8.2", "--machine", "pc-q35-8.2")
+    assert done.returncode == 1
+    assert done.stdout.startswith("-cpu host: not known here: whether QEMU 8.2 has the machine type pc-q35-8.2")
+    assert "Runs" not in done.stdout
+    assert "hazards" not in done.stdout  # nobody has looked for any
+    lines = vcpuid("check", "EPYC-Genoa", HOST, "--qemu", "8.2", "--format", "lines").stdout
+    assert lines == "unknown verdict EPYC-Genoa\n"
+
+
+def test_a_guess_stands_beside_the_refusal() -> None:
+    done = vcpuid("check", "Haswell,+ept", HOST, "--qemu", "10.0")
+    assert "\nept: QEMU calls it vmx-ept\n" in done.stdout

@@ -104,7 +104,7 @@ def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
         titles=TITLES,
         lines=_lines(rows),
         head=[*_head(answer), ""],
-        foot=[*([""] if rows else []), *_foot(answer), *_hazards_foot(found)],
+        foot=[*([""] if rows else []), *_foot(answer), *([] if answer.path is None else _hazards_foot(found))],
         styles={"what": "bold"},
     )
 
