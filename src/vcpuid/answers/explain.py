@@ -13,8 +13,8 @@ from vcpuid.cpuid.notes import notes
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Action, Basis, Decision, Rule, Step
 from vcpuid.reasons.history import history
-from vcpuid.told import facts as told
 from vcpuid.told.facts import Fact, listed
+from vcpuid.told.facts import remedy as to_be_told
 
 SCHEMA = "vcpuid/explain/2"
 """The form of `Explanation.as_dict`."""
@@ -153,7 +153,7 @@ def explain(feature: Feature, path: Path) -> Explanation:
     kernel = path.setup.kernel.tables
     stages = tuple(_stage(path, position, feature, kernel) for position in range(len(path.trace.steps)))
     if facts := stages[-1].depends:
-        return Explanation(feature, path, stages, _not_told(feature, facts), (), told.remedy(facts))
+        return Explanation(feature, path, stages, _not_told(feature, facts), (), to_be_told(facts))
     chain = tuple(_chain(path, feature, stages))
     if stages[0].value is False and stages[-1].value is False:
         chain = (*chain, Reason("silicon", feature.name, Action.CLEARED, NO_HARDWARE, NO_HARDWARE.reason))
