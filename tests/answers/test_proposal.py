@@ -102,7 +102,7 @@ def test_what_qemu_warns_of_is_the_reason_for_which_a_setting_goes() -> None:
 
 def test_what_is_not_known_here_is_no_refusal() -> None:
     answer = judge("EPYC-Genoa", "kvm-amd.EPYC-Genoa-v1@6.12", "8.2")
-    assert (answer.runs, answer.refusal, answer.proposal, answer.nearest, answer.meant) == (False, None, None, None, ())
+    assert (answer.runs, answer.refusal, answer.proposal, answer.nearest, answer.meant) == (None, None, None, None, ())
     assert answer.not_known is not None
     assert answer.not_known.startswith("not known here: whether QEMU 8.2 has the CPU model EPYC-Genoa")
 

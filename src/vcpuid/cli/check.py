@@ -82,10 +82,10 @@ def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
 
     hazards = [
         {
-            "what": hazard.rule.severity.value,
+            "what": "not told" if hazard.depends else hazard.rule.severity.value,
             "rule": hazard.rule.id,
             "about": "; ".join(hazard.subjects),
-            "why": hazard.rule.consequence + (f" Not told: depends on {listed(hazard.depends)}." if hazard.depends else ""),
+            "why": (f"depends on {listed(hazard.depends)}: " if hazard.depends else "") + hazard.rule.consequence,
             "remedy": hazard.rule.fix,
         }
         for hazard in found

@@ -66,8 +66,11 @@ def nameless(host: Snapshot) -> tuple[Fact, ...]:
 
 def tells(host: Snapshot, word: Word) -> bool:
     """Tell whether a host's RAW lines, where it has any, say what a register of CPUID holds, be it that the processor has no such leaf."""
-    if not isinstance(word, CpuidWord) or not host.raw or host.raw.get(word.function, word.index) is not None:
+    if not isinstance(word, CpuidWord) or not host.raw:
         return True
+    told = host.raw.get(word.function, word.index)
+    if told is not None:
+        return not _blank(host.raw, told)
     return host.raw.get(0) is not None and Fact(WholeLeaf(word.function, word.index)) not in untold(host)
 
 
@@ -75,7 +78,7 @@ def _leaves(raw: CpuidTable, vendor: str) -> Iterator[Fact]:
     missing: list[WholeLeaf] = []
 
     def ask(function: int, index: int) -> Registers:
-        if (told := raw.get(function, index)) is not None:
+        if (told := raw.get(function, index)) is not None and not _blank(raw, told):
             return told.registers
         if range_of(function) in _RANGES or (function == _HYPERVISOR and raw.has(bits.HYPERVISOR)):
             found = plausible.leaf(vendor, function, index)
@@ -86,6 +89,13 @@ def _leaves(raw: CpuidTable, vendor: str) -> Iterator[Fact]:
 
     walk(ask)
     return (Fact(place) for place in dict.fromkeys(missing))
+
+
+def _blank(raw: CpuidTable, entry: Entry) -> bool:
+    """Tell whether a component that leaf 0xD lists has no size: programs that make dumps stop asking too early, and write zeros."""
+    function, index, *_ = entry
+    listed, _, _, upper = raw.registers(_XSAVE)
+    return function == _XSAVE and index > 1 and bool((upper << 32 | listed) >> index & 1) and not any(entry.registers)
 
 
 def _msrs(host: Snapshot) -> Iterator[Fact]:
@@ -191,6 +201,7 @@ def _with(setup: Setup, made: Made) -> Setup:
     raw = host.raw
     if leaves:
         more = (Entry(*place, 0, *found) for place, found in leaves.items())
-        raw = CpuidTable(sorted((*raw, *more), key=lambda entry: entry[:2]))  # in the order in which a processor is asked
+        kept = (entry for entry in raw if entry[:2] not in leaves)
+        raw = CpuidTable(sorted((*kept, *more), key=lambda entry: entry[:2]))  # in the order in which a processor is asked
     told = MsrTable({**host.msrs, **msrs}, host.msrs.refused) if msrs else host.msrs
     return setup.with_host(replace(host, raw=raw, msrs=told))
