@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 
 from vcpuid import params as parameters
 from vcpuid import releases
-from vcpuid.cpuid import Snapshot, vendors
+from vcpuid.cpuid import Snapshot, long_mode, vendors
 from vcpuid.cpuid.frozen import FrozenMap
+from vcpuid.cpuid.long_mode import in_64_bit_mode, of_32_bit_program
 from vcpuid.errors import InputError, RemarkWarning
 from vcpuid.params import Given, Params
 from vcpuid.releases import Release
@@ -44,8 +45,9 @@ class Stack:
 class Setup:
     """A host and the software on it, settled: what holds for them, under which releases, with which parameters.
 
-    `host` has only the observations that hold for `kernel` and `params`. `vmm` is the release of the VMM that makes the guest's table.
-    `remarks` are sentences on what stands for what was asked, and on what has no effect. It can be pickled; `made` by `Setup.of`.
+    `host` has only the observations that hold for `kernel` and `params`, and tells what 64-bit programs see. `vmm` is the release of the
+    VMM that makes the guest's table. `remarks` are sentences on what stands for what was asked, and on what has no effect. It can be
+    pickled; `made` by `Setup.of`.
     """
 
     host: Snapshot
@@ -67,7 +69,9 @@ class Setup:
         kernel = releases.linux(own_kernel(host) if stack.kernel is None else stack.kernel)
         vmm = releases.qemu(stack.qemu) if vmm is None else vmm
         params = Params.of(stack.params)
-        kept, more = _settle(host, kernel, stack)
+        kept, more = _settle(in_64_bit_mode(host), kernel, stack)
+        if of_32_bit_program(host):
+            more = (long_mode.REMARK, *more)
         remarks = (*(release.remark for release in (kernel, vmm) if release.remark), *more)
         if params is not parameters.NONE:
             remarks = (*remarks, *_without_effect(kept, params))

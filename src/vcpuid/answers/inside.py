@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from vcpuid.answers.certainty import hanging
 from vcpuid.cpuid import CpuidTable, Snapshot
-from vcpuid.cpuid.parts import for_guest
 from vcpuid.path.pipeline import Path, guest_view
 from vcpuid.setup import Setup
 from vcpuid.told.doubt import doubts
@@ -25,7 +24,7 @@ def of_guest(path: Path, answer: Callable[[CpuidTable], Mapping[K, object]]) -> 
 
 def of_table(snapshot: Snapshot, answer: Callable[[CpuidTable], Mapping[K, object]]) -> dict[K, tuple[Fact, ...]]:
     """Do the same for a CPU that is what its snapshot's RAW lines tell; tables that were made for a guest, and KVM's, tell all."""
-    if for_guest(snapshot) is not snapshot.raw:
+    if snapshot.table is not None or snapshot.supported is not None:
         return {}
     once = cache(lambda table: answer(table))
     return doubts(Setup.of(snapshot), lambda setup: once(setup.host.raw))

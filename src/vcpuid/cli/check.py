@@ -10,7 +10,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, has_no_effect, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import Asked, has_no_effect, print_warnings, read_host, stack_options, table_for_guest
 
 if TYPE_CHECKING:
     from vcpuid.answers.verdict import Verdict
@@ -62,10 +62,9 @@ def command(arguments: tuple[str, ...], table_source: str | None, asked: Asked, 
 
 def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tuple[Hazard, ...]:
     from vcpuid import hazards
-    from vcpuid.cpuid.parts import for_guest
 
     guest = read_host(table_source)
-    table = for_guest(guest.snapshot, table_source)
+    table = table_for_guest(guest.snapshot, table_source)
     if source is None:
         has_no_effect("the table is checked by itself, on no host", "--smp", "--param", "--what-if", "--machine")
         return hazards.of_table(table, stack=asked.stack(guest))

@@ -9,7 +9,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, host_argument, kernel_options, number, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import Asked, host_argument, kernel_options, number, print_warnings, read_host, stack_options, table_for_guest
 from vcpuid.cli.tables import print_table
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot, words
 from vcpuid.cpuid.parts import for_guest
@@ -147,7 +147,7 @@ def run(source: str, leaves: tuple[str, ...], mode: str, emulate: bool, timed: b
     from vcpuid.live import report
     from vcpuid.live.tiny_guest import read_cpuid, time_exit
 
-    table = for_guest(read_host(source).snapshot, source)
+    table = table_for_guest(read_host(source).snapshot, source)
     if timed:
         data = report.time_report(time_exit(table, mode=MODES[mode]), MODES[mode])
         columns = ["cycles", "ns", "rounds"]

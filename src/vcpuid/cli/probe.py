@@ -10,7 +10,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, table_for_guest
 from vcpuid.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -76,13 +76,12 @@ def _guest(table: Callable[[], CpuidTable], force: Sequence[str], hide: Sequence
 
 def _table(cpu: str, source: str | None, table_source: str | None, asked: Asked) -> CpuidTable:
     """Return the table that the guest is to get, before bits are forced or hidden."""
-    from vcpuid.cpuid.parts import for_guest
     from vcpuid.kvm.answers import kvm_says
     from vcpuid.vmm.qemu import QEMU
 
     if table_source is not None:
         has_no_effect("the table is given, and no QEMU makes it", *STACK)
-        return for_guest(read_host(table_source).snapshot, table_source)
+        return table_for_guest(read_host(table_source).snapshot, table_source)
     host = read_host(source)
     setup = asked.setup(host)
     made = QEMU.make(cpu, setup, kvm_says(setup))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.errors import InputError, UnavailableError
 from vcpuid.params import Given
 from vcpuid.releases import KERNELS, QEMUS, Release
@@ -75,6 +75,16 @@ def read_host(source: str | None, *, kvm: bool = True) -> Host:
     except UnavailableError as lacking:
         print(f"vcpuid: {lacking}; KVM's answer is modelled from this processor's CPUID", file=sys.stderr)
         return Host(sources.read("live"), True)
+
+
+def table_for_guest(snapshot: Snapshot, source: str) -> CpuidTable:
+    """Give the table that a guest is to get (`cpuid.parts.for_guest`), and print what in it is not the dump's own."""
+    from vcpuid.cpuid.long_mode import REMARK, of_32_bit_program
+    from vcpuid.cpuid.parts import for_guest
+
+    if of_32_bit_program(snapshot) and not (snapshot.table or snapshot.supported):
+        print_warnings([f"{'standard input' if source == '-' else source}: {REMARK}"])
+    return for_guest(snapshot, source)
 
 
 def probe_for(host: Host) -> Probe | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.setup import Asked, Host, has_no_effect, read_cpus, typed
+from vcpuid.cli.setup import Asked, Host, has_no_effect, read_cpus, table_for_guest, typed
 from vcpuid.errors import InputError
 from vcpuid.setup import Setup
 
@@ -69,7 +69,9 @@ def _recorded(source: str) -> AskedGuest:
     if in_vain := typed("--cpu", "--vmm", "--template"):
         raise click.UsageError(f"--table is the guest's table as it is; {in_vain[0]} makes one")
     has_no_effect("the table is given, and no QEMU makes it", "--qemu", "--machine", "--smp")
-    return AskedGuest(Recorded(tuple(for_guest(cpu, source) for cpu in read_cpus(source, every=True))), source)
+    first, *others = read_cpus(source, every=True)
+    tables = (table_for_guest(first, source), *(for_guest(cpu, source) for cpu in others))
+    return AskedGuest(Recorded(tables), source)
 
 
 def _firecracker(vmm: str | None, template: str | None) -> AskedGuest:

@@ -21,9 +21,10 @@ from vcpuid.cli.setup import (
     probe_for,
     read_host,
     stack_options,
+    table_for_guest,
 )
 from vcpuid.cpuid.frozen import FrozenMap
-from vcpuid.cpuid.parts import for_guest
+from vcpuid.cpuid.long_mode import in_64_bit_mode
 from vcpuid.releases import KERNELS
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def command(
     if table is not None:
         has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--no-probe")
         snapshot = read_host(table).snapshot
-        guest, head = software_cpu(for_guest(snapshot, table), guest_kernel, xcr0), table
-        host = software_cpu(read_host(source).snapshot.raw, guest_kernel) if source is not None else None
+        guest, head = software_cpu(table_for_guest(snapshot, table), guest_kernel, xcr0), table
+        host = software_cpu(in_64_bit_mode(read_host(source).snapshot).raw, guest_kernel) if source is not None else None
     else:
         of = read_host(source)
         snapshot = of.snapshot
@@ -101,5 +102,5 @@ def _of_path(
 
     path = resolve(cpu, host=asked.setup(host), probe=None if no_probe else probe_for(host))
     print_warnings((*path.remarks, *path.warnings))
-    silicon = software_cpu(host.snapshot.raw, kernel) if host.snapshot.raw else None
+    silicon = software_cpu(path.host.raw, kernel) if path.host.raw else None
     return software_cpu(guest_view(path), kernel, xcr0), silicon, path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.cpuid import CpuidTable, Snapshot
+from vcpuid.cpuid.long_mode import in_64_bit_mode
 from vcpuid.errors import InputError
 
 _ROWS = (
@@ -34,9 +35,10 @@ def pick(snapshot: Snapshot, part: str | None, source: str | None = None, native
 def for_guest(snapshot: Snapshot, source: str | None = None) -> CpuidTable:
     """Give the table that a guest is to get: the one made for it, else all that KVM supports, else the processor's own.
 
-    What KVM kept is what became of such a table and is none. Raises InputError as `pick` does.
+    What KVM kept is what became of such a table and is none. The processor's is as 64-bit programs see it. Raises InputError as `pick`
+    does.
     """
-    return _first(snapshot, _FOR_GUEST, "neither " + " nor ".join(TABLES[name] for name in _FOR_GUEST), source)[1]
+    return _first(in_64_bit_mode(snapshot), _FOR_GUEST, "neither " + " nor ".join(TABLES[name] for name in _FOR_GUEST), source)[1]
 
 
 def _first(snapshot: Snapshot, names: tuple[str, ...], lacking: str, source: str | None) -> tuple[str, CpuidTable]:

@@ -12,6 +12,7 @@ from typing import NamedTuple, overload
 
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.text import characters, up_to_zero
+from vcpuid.cpuid.vendors import KVM, twelve
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Bit, CpuidWord, leaf_keys
 
 SIGNIFICANT_INDEX = 1
@@ -266,3 +267,11 @@ def vendor_name(leaf: Registers | Entry) -> str:
 def hypervisor_name(leaf: Registers | Entry) -> str:
     """Spell the hypervisor that the first leaf of a range from 0x40000000 on names (EBX, ECX, EDX)."""
     return characters(leaf.ebx, leaf.ecx, leaf.edx).rstrip("\0")
+
+
+def is_kvm_guest(table: CpuidTable) -> bool:
+    """Tell whether CPUID was read in a guest of KVM, whether or not that plays Hyper-V too."""
+    return any(table.registers(base).ebx == _KVMK for base in (0x40000000, 0x40000100))
+
+
+_KVMK = twelve(KVM)[0]

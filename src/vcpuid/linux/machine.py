@@ -17,8 +17,8 @@ that, and there is nothing left to do.
 
 from __future__ import annotations
 
-from vcpuid.cpuid import bits, vendors
-from vcpuid.cpuid.registers import Snapshot
+from vcpuid.cpuid import bits
+from vcpuid.cpuid.registers import Snapshot, is_kvm_guest
 from vcpuid.params import CMDLINE, MSR, Given, read_msr
 
 PLATFORM_ID = 0x17
@@ -80,7 +80,7 @@ class Machine:
 
     def __init__(self, host: Snapshot, params: Given) -> None:
         self._msrs: dict[int, int | None] = {**TYPICAL, **{index: value for index, value in host.msrs.items() if index in SNAPSHOT}}
-        if _is_kvm_guest(host):
+        if is_kvm_guest(host.raw):
             self._msrs |= dict.fromkeys(KVM_LACKS)
         for name, value in params.items():
             if name.startswith(MSR):
@@ -95,13 +95,6 @@ class Machine:
     def option(self, name: str) -> str | None:
         """Return the last value that the command line gives an option, "" where it has none; None where it is not there."""
         return self.options.get(name)
-
-
-def _is_kvm_guest(host: Snapshot) -> bool:
-    return any(host.raw.registers(base).ebx == _KVMK for base in (0x40000000, 0x40000100))
-
-
-_KVMK = vendors.twelve(vendors.KVM)[0]
 
 
 def _options(cmdline: str) -> dict[str, str]:
