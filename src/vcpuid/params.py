@@ -23,8 +23,15 @@ Facts of the machine and of the asking process:
 | `sev_firmware` | the secure processor answers | on |
 | `paging_5level` | the host runs on five-level page tables | as the host has LA57 |
 
-The Linux host's own are `cmdline`, its command line, and `msr.INDEX`, an MSR as the hardware has it (`vcpuid.linux.machine`). The
-defaults of module parameters are the kernel's own; a snapshot's PARAM lines come before them, and what the caller gives before those.
+The Linux host's own, which `vcpuid.linux.machine` reads:
+
+| name | meaning | where not given |
+| --- | --- | --- |
+| `cmdline` | its command line | empty |
+| `tsx_mode` | what it does with TSX where that does not say (CONFIG_X86_INTEL_TSX_MODE_*): off, on or auto | off, as Debian builds it |
+| `msr.INDEX` | an MSR as the hardware has it | the snapshot's, else as `vcpuid.linux.machine` tells |
+
+The defaults of module parameters are the kernel's own; a snapshot's PARAM lines come before them, and what the caller gives before those.
 """
 
 from __future__ import annotations
@@ -55,7 +62,8 @@ FACTS = frozenset(
     }
 )  # fmt: skip
 
-CMDLINE = "cmdline"
+CMDLINE, TSX_MODE = "cmdline", "tsx_mode"
+TSX_MODES = ("off", "on", "auto")
 MSR = "msr."
 """How the name of a parameter begins that gives an MSR; its index follows, hexadecimal."""
 
@@ -79,6 +87,8 @@ class Params:
         for name, value in given.items():
             if name == CMDLINE:
                 linux[name] = value
+            elif name == TSX_MODE:
+                linux[name] = read_tsx_mode(value)
             elif name.startswith(MSR):
                 spelled = f"{MSR}{read_msr(name, value)[0]:x}"
                 if spelled in linux:
@@ -119,6 +129,13 @@ def read_msr(name: str, value: Value) -> tuple[int, int | None]:
     return index, found
 
 
+def read_tsx_mode(value: Value) -> str:
+    """Read the parameter `tsx_mode`; raises InputError for what is none of TSX_MODES."""
+    if value not in TSX_MODES:
+        raise InputError(f"parameter {TSX_MODE}: {str(value)[:80]!r} is none of {', '.join(TSX_MODES)}")
+    return str(value)
+
+
 def modules_of(name: str) -> tuple[str, ...]:
     """Name the modules of KVM that have a parameter, whether its name carries one or not; none where no module has it."""
     module, dot, rest = name.partition(".")
@@ -128,8 +145,9 @@ def modules_of(name: str) -> tuple[str, ...]:
 
 
 def names() -> Iterator[str]:
-    """Give the names of all parameters, those of modules in full; of the Linux host's, all but its MSRs."""
+    """Give the names of all parameters, those of modules in full; of the Linux host's, all but those of MSRs."""
     for module, known in MODULES.items():
         yield from (f"{module}.{name}" for name in known)
     yield from FACTS
     yield CMDLINE
+    yield TSX_MODE

@@ -194,10 +194,11 @@ def test_an_imported_qemu_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_parameters() -> None:
     names = offered("kvm", "supported", "--param", "")
     assert {"kvm_intel.nested=", "nested=", "cmdline=", "smt="} <= set(names)
-    known = Params.of(dict.fromkeys((name.removesuffix("=") for name in names), 1))
+    known = Params.of(dict.fromkeys((name.removesuffix("=") for name in names), "on"))
     assert len(known.kvm) + len(known.linux) == len(names)
     assert offered("kvm", "supported", "--param", "nested=") == ["nested=0", "nested=1"]
     assert not offered("kvm", "supported", "--param", "cmdline=")
+    assert {"tsx_mode=off", "tsx_mode=on", "tsx_mode=auto"} == set(offered("kvm", "supported", "--param", "tsx_mode="))
 
 
 def test_leaves() -> None:

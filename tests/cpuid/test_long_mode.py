@@ -62,6 +62,7 @@ def test_kvm_knows_better() -> None:
     ebx, ecx, edx = twelve(KVM)
     guest = CpuidTable([Entry(0x40000000, 0, 0, 0x40000001, ebx, ecx, edx), *dump().raw])
     assert not of_32_bit_program(Snapshot(raw=guest))
+    assert not of_32_bit_program(replace(dump(), table=dump().raw))
 
 
 def test_verbs_answer_for_the_machine_and_decode_shows_the_dump(tmp_path: object) -> None:

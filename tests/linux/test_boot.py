@@ -26,14 +26,14 @@ ZEN2, ZEN3, ZEN5 = 0x00830F10, 0x00A00F11, 0x00B00F21
 def host(
     vendor: str, signature: int, leaves: dict[tuple[int, int], tuple[int, int, int, int]] | None = None, level: int = 0x1F
 ) -> Snapshot:
-    """Make a processor of that leaf 1 EAX; leaves are EAX, EBX, ECX, EDX by leaf and sub-leaf. All have SSE2 and long mode."""
+    """Make a processor of that leaf 1 EAX; leaves are EAX, EBX, ECX, EDX by leaf and sub-leaf. All have SSE2, long mode and SYSCALL."""
     ebx, ecx, edx = VENDORS[vendor]
     table: dict[tuple[int, int], tuple[int, int, int, int]] = {
         (0, 0): (level, ebx, ecx, edx),
         (1, 0): (signature, 0, 0, 0x0783FBFF),
         (0xD, 0): (7, 0, 0, 0),
         (0x80000000, 0): (0x80000026, ebx, ecx, edx),
-        (0x80000001, 0): (0, 0, 0, 1 << 29),
+        (0x80000001, 0): (0, 0, 0, 1 << 29 | 1 << 11),
         (0x80000008, 0): (0x3028, 0, 0, 0),
     }
     for place, values in (leaves or {}).items():
@@ -206,6 +206,18 @@ def test_tsx_goes_where_it_can_be_controlled_unless_asked_for() -> None:
     assert not boot_cpu(machine, params=params).has("RTM")
     assert boot_cpu(machine, params=params | {"cmdline": "tsx=on"}).has("RTM")
     assert boot_cpu(machine, params={"msr.10a": 0x2B}).has("RTM")
+
+
+def test_how_the_kernel_was_built_counts_where_the_command_line_leaves_tsx_open() -> None:
+    machine = host("intel", ICE_LAKE_SERVER, {(7, 0): (0, 1 << 4 | 1 << 11, 0, 1 << 29)})
+    harmless, harmful = {"msr.10a": 1 << 8 | 1 << 7}, {"msr.10a": 1 << 7}  # TAA_NO
+    assert boot_cpu(machine, params=harmful | {"tsx_mode": "on"}).has("RTM")
+    assert boot_cpu(machine, params=harmless | {"tsx_mode": "auto"}).has("RTM")
+    assert not boot_cpu(machine, params=harmful | {"tsx_mode": "auto"}).has("RTM")
+    assert not boot_cpu(machine, params=harmless | {"tsx_mode": "off"}).has("RTM")
+    assert not boot_cpu(machine, params=harmless | {"tsx_mode": "on", "cmdline": "tsx=off"}).has("RTM")
+    with pytest.raises(InputError, match="tsx_mode: 'never' is none of off, on, auto"):
+        boot_cpu(machine, params={"tsx_mode": "never"})
 
 
 def test_self_snoop_is_not_trusted_on_old_models() -> None:

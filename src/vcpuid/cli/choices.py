@@ -258,12 +258,13 @@ def kernels(context: click.Context, typed: str) -> Offers:
 @_completer
 def params(context: click.Context, typed: str) -> Offers:
     """NAME=VALUE: parameters of KVM's modules, in full or short, and facts of the machine."""
-    from vcpuid.params import MODULES, names
+    from vcpuid.params import MODULES, TSX_MODE, TSX_MODES, names
 
     name, equals, _ = typed.partition("=")
     modules = {short: module for module, known in MODULES.items() for short in known}
     if equals:
-        return _plain(f"{name}={value}" for value in ((0, 1) if name.rpartition(".")[2] in modules else ()))
+        values = TSX_MODES if name == TSX_MODE else ("0", "1") if name.rpartition(".")[2] in modules else ()
+        return _plain(f"{name}={value}" for value in values)
     full = ((f"{name}=", "parameter of a module" if "." in name else "fact of the machine") for name in sorted(names()))
     return (*full, *((f"{name}=", f"parameter of {module}") for name, module in modules.items()))
 

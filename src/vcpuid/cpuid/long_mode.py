@@ -20,10 +20,11 @@ REMARK = "a 32-bit program took the dump, to which Intel's processors do not sho
 def of_32_bit_program(host: Snapshot) -> bool:
     """Whether a snapshot's RAW lines are what a 32-bit program on Intel reads.
 
-    Not so where KVM says otherwise: of the host, it lists what 64-bit code sees, and to its guests it shows the table that was set.
+    Not so where KVM says otherwise: of the host, it lists what 64-bit code sees, and to its guests, which is what a snapshot with a
+    table for one tells of, it shows the table that was set.
     """
     raw, supported = host.raw, host.supported
-    if host.vendor != INTEL or not raw.has(bits.LM) or raw.has(bits.SYSCALL) or is_kvm_guest(raw):
+    if host.vendor != INTEL or not raw.has(bits.LM) or raw.has(bits.SYSCALL) or is_kvm_guest(raw) or host.table is not None:
         return False
     return supported is None or supported.has(bits.SYSCALL)
 

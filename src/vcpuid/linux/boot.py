@@ -92,8 +92,8 @@ def boot_cpu(
 ) -> BootCpu:
     """Identify the boot processor as a Linux release does.
 
-    `host` gives CPUID (`raw`) and MSRs; `kernel` is the release, the host's own by default, and `params` is what neither shows (`cmdline`
-    and `msr.INDEX`, see `vcpuid.linux.machine`); or `host` is a Setup, which holds both. With `observed`, the flags that the
+    `host` gives CPUID (`raw`) and MSRs; `kernel` is the release, the host's own by default, and `params` is what neither shows (`cmdline`,
+    `tsx_mode` and `msr.INDEX`, see `vcpuid.linux.machine`); or `host` is a Setup, which holds both. With `observed`, the flags that the
     host's own /proc/cpuinfo printed, where the snapshot has its lines, take the place of those worked out (rule "linux.observed"); with
     `facts`, only those do that depend on more than CPUID: Linux's own words, bugs and VMX flags.
     Raises InputError for a host that tells no CPUID, for a parameter that is not Linux's and for a release that is not a number.
@@ -106,7 +106,7 @@ def boot_cpu(
 def refuse_others(params: Given | None) -> None:
     """Raise InputError where parameters are given that Linux's flags do not depend on."""
     for name in Params.of(params).kvm:
-        raise InputError(f"the parameter {name} is KVM's and has no effect on Linux's flags: cmdline and msr.INDEX have")
+        raise InputError(f"the parameter {name} is KVM's and has no effect on Linux's flags: cmdline, tsx_mode and msr.INDEX have")
 
 
 @Remembered

@@ -5,6 +5,7 @@ Parameters (`params` of `boot_cpu` and `cpuinfo`), each with what holds where it
 | name | meaning | default |
 | --- | --- | --- |
 | `cmdline` | the kernel's command line | empty |
+| `tsx_mode` | what it does with TSX where the command line does not say: "off", "on" or "auto" | "off", as Debian builds it |
 | `msr.INDEX` | what RDMSR reads at boot (INDEX hexadecimal); "absent" where it raises #GP | see below |
 
 An MSR that is not given is taken from the snapshot where `SNAPSHOT` lists it, else from `TYPICAL` (but for those that a guest of KVM
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from vcpuid.cpuid import bits
 from vcpuid.cpuid.registers import Snapshot, is_kvm_guest
-from vcpuid.params import CMDLINE, MSR, Given, read_msr
+from vcpuid.params import CMDLINE, MSR, TSX_MODE, TSX_MODES, Given, read_msr
 
 PLATFORM_ID = 0x17
 TEST_CTRL = 0x33
@@ -76,21 +77,26 @@ SNAPSHOT = frozenset({MICROCODE, ARCH_CAPABILITIES, *range(0x480, 0x493)})
 class Machine:
     """A host as the booting kernel sees it beside CPUID."""
 
-    __slots__ = ("_msrs", "options")
+    __slots__ = ("_msrs", "_told", "options", "tsx_mode")
 
     def __init__(self, host: Snapshot, params: Given) -> None:
-        self._msrs: dict[int, int | None] = {**TYPICAL, **{index: value for index, value in host.msrs.items() if index in SNAPSHOT}}
-        if is_kvm_guest(host.raw):
-            self._msrs |= dict.fromkeys(KVM_LACKS)
+        self._told: dict[int, int | None] = {index: value for index, value in host.msrs.items() if index in SNAPSHOT}
         for name, value in params.items():
             if name.startswith(MSR):
                 index, told = read_msr(name, value)
-                self._msrs[index] = told
+                self._told[index] = told
+        lacking = dict.fromkeys(KVM_LACKS) if is_kvm_guest(host.raw) else {}
+        self._msrs: dict[int, int | None] = {**TYPICAL, **lacking, **self._told}
         self.options = _options(str(params.get(CMDLINE, "")))
+        self.tsx_mode = params.get(TSX_MODE, TSX_MODES[0])
 
     def msr(self, index: int) -> int | None:
         """Return what RDMSR gives; None where it raises #GP."""
         return self._msrs.get(index)
+
+    def tells(self, index: int) -> bool:
+        """Whether an MSR is told, by the snapshot or as a parameter: what `msr` returns of others is a guess."""
+        return index in self._told
 
     def option(self, name: str) -> str | None:
         """Return the last value that the command line gives an option, "" where it has none; None where it is not there."""

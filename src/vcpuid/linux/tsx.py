@@ -1,4 +1,4 @@
-"""Transactional memory: on or off (arch/x86/kernel/cpu/tsx.c). Debian builds it off unless the command line says otherwise."""
+"""Transactional memory: on or off (arch/x86/kernel/cpu/tsx.c). How it is built, `tsx_mode`, holds where the command line says nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SOURCE = "tsx_init, cpu/tsx.c"
 ALWAYS_ABORTS = Rule("linux.tsx.always-aborts", "Microcode makes every transaction abort ({cause})", SOURCE)
 CONTROL = Rule("linux.tsx.control", "ARCH_CAPABILITIES announces the TSX_CTRL MSR", SOURCE)
 OFF = Rule("linux.tsx.off", "This kernel turns TSX off by TSX_CTRL", SOURCE, "Boot with tsx=on")
-ON = Rule("linux.tsx.on", "The command line turns TSX on by TSX_CTRL", SOURCE)
+ON = Rule("linux.tsx.on", "This kernel, as it was booted or built, turns TSX on by TSX_CTRL", SOURCE)
 
 
 def init(cpu: Cpu) -> None:
@@ -22,7 +22,8 @@ def init(cpu: Cpu) -> None:
     if not arch_capabilities(cpu) & ArchCap.TSX_CTRL:
         return
     cpu.force("MSR_TSX_CTRL", CONTROL)
-    wanted = cpu.machine.option("tsx")
+    asked = cpu.machine.option("tsx")
+    wanted = cpu.machine.tsx_mode if asked is None else asked
     on = wanted == "on" or (wanted == "auto" and not cpu.has_bug("TAA"))
     for feature in ("RTM", "HLE"):
         if on:

@@ -50,7 +50,7 @@ def software_cpu(table: CpuidTable, kernel: str = KERNELS[-1], xcr0: int | None 
     `table` is what CPUID returns before, or under, a Linux `kernel` (a release, as in `linux.boot_cpu`). `xcr0` stands for another
     operating system's, 0 for one without XSAVE; None is Linux's own. Raises InputError for a wrong release.
     """
-    boot = linux.boot_cpu(Snapshot(raw=table), kernel)
+    boot = linux.boot_cpu(Snapshot(raw=table, table=table), kernel)
     if xcr0 is None:
         xcr0 = _xcr0(boot, table) if boot.has("OSXSAVE") else 0
     return SoftwareCpu(CpuidTable(_switched_on(table, boot, xcr0)), xcr0, boot)

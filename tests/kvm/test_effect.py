@@ -1,0 +1,65 @@
+"""Which words of a command line change nothing on a host, and why."""
+
+from __future__ import annotations
+
+from support.captures import capture, host
+from support.command import vcpuid
+from vcpuid.cpuid import CpuidTable, Snapshot
+from vcpuid.kvm.effect import without_effect
+from vcpuid.setup import Setup, Stack
+
+SKYLAKE = "kvm-intel.corei7_skylake_x@6.12"
+MILAN = "kvm-amd.EPYC-Milan-v2@7.3"
+NEEDS = "by which Linux turns TSX on and off"
+
+
+def said(name: str, edits: dict[int, int] | None = None, **params: str | int) -> tuple[str, ...]:
+    """What is said of parameters on a captured processor; `edits` are bits of leaf 7's EDX that are set besides."""
+    raw = CpuidTable(e._replace(edx=e.edx | (edits or {}).get(e.function, 0)) if not e.index else e for e in host(name).raw)
+    given = {key.replace("_", ".", 1) if key.startswith("msr") else key: value for key, value in params.items()}
+    return without_effect(Setup.of(Snapshot(raw=raw), Stack(kernel="6.12", params=given)))
+
+
+def test_an_option_that_changes_a_flag_is_not_mentioned() -> None:
+    assert said(SKYLAKE, cmdline="mitigations=off clearcpuid=avx2") == ()
+    assert said(SKYLAKE) == ()
+
+
+def test_what_the_model_makes_nothing_of_is_named_in_one_sentence() -> None:
+    because = "on the command line have no effect on this host: Linux and KVM make the same of its processor without"
+    assert said(MILAN, cmdline="quiet ro noxsave") == (f"quiet, ro {because}",)
+    assert said(MILAN, cmdline="a b c d e f noxsave") == (f"a, b, c, d and 2 more words {because}",)
+
+
+def test_of_two_options_that_do_the_same_one_is_needed() -> None:
+    assert [text.split()[0] for text in said(SKYLAKE, cmdline="nopti pti=off")] == ["nopti"]
+
+
+def test_tsx_needs_the_msr_that_controls_it() -> None:
+    capabilities = {7: 1 << 29}
+    (untold,) = said(SKYLAKE, capabilities, cmdline="tsx=off")
+    assert untold.endswith(f"TSX_CTRL, {NEEDS}, is announced by bit 7 of MSR 0x10a, and that is not told: give msr.10a=VALUE")
+    (lacking,) = said(SKYLAKE, cmdline="tsx=off")
+    assert lacking.endswith(f"its processor lacks MSR 0x10a, which announces TSX_CTRL, {NEEDS}")
+    (told,) = said(SKYLAKE, capabilities, cmdline="tsx=on", msr_10a=0x2B)
+    assert told.endswith(f"bit 7 of its MSR 0x10a does not announce TSX_CTRL, {NEEDS}")
+    (same,) = said(SKYLAKE, capabilities, cmdline="tsx=off", msr_10a=0xAB)
+    assert same.endswith("without, Linux does the same")
+    assert said(SKYLAKE, capabilities, cmdline="tsx=on", msr_10a=0xAB) == ()
+    (aborts,) = said(SKYLAKE, {7: 1 << 29 | 1 << 11}, cmdline="tsx=on", msr_10a=0xAB)
+    assert aborts.endswith("microcode makes its transactions abort, whatever Linux does")
+
+
+def test_so_does_the_way_it_was_built() -> None:
+    (lacking,) = said(SKYLAKE, tsx_mode="on")
+    assert lacking.startswith("the parameter tsx_mode has no effect on this host: its processor lacks MSR 0x10a")
+    assert said(SKYLAKE, {7: 1 << 29}, tsx_mode="on", msr_10a=0xAB) == ()
+
+
+def test_a_host_without_cpuid_is_not_asked() -> None:
+    assert without_effect(Setup.of(Snapshot(supported=host(SKYLAKE).supported), Stack(params={"cmdline": "tsx=off"}))) == ()
+
+
+def test_verbs_say_so() -> None:
+    done = vcpuid("check", "Haswell-noTSX", str(capture(SKYLAKE)), "--param", "cmdline=tsx=off")
+    assert done.stderr.startswith("vcpuid: tsx=off on the command line has no effect on this host: ")
