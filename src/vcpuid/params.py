@@ -29,7 +29,7 @@ The Linux host's own, which `vcpuid.linux.machine` reads:
 | --- | --- | --- |
 | `cmdline` | its command line | empty |
 | `tsx_mode` | what it does with TSX where that does not say (CONFIG_X86_INTEL_TSX_MODE_*): off, on or auto | off, as Debian builds it |
-| `msr.INDEX` | an MSR as the hardware has it | the snapshot's, else as `vcpuid.linux.machine` tells |
+| `msr.INDEX` | an MSR as the hardware has it; KVM's feature MSRs follow (`vcpuid.kvm.feature_msrs`) | the snapshot's, else a usual one |
 
 The defaults of module parameters are the kernel's own; a snapshot's PARAM lines come before them, and what the caller gives before those.
 """
@@ -127,6 +127,13 @@ def read_msr(name: str, value: Value) -> tuple[int, int | None]:
     if not 0 <= index < 1 << 32 or (found is not None and not 0 <= found < 1 << 64):
         raise InputError(f"parameter {name[:80]}: an MSR has a 32-bit index and a 64-bit value")
     return index, found
+
+
+def msrs_in(params: Given) -> Iterator[tuple[str, int]]:
+    """Give the parameters that are MSRs, each with its index; raises InputError for an index that is none."""
+    for name, value in params.items():
+        if name.startswith(MSR):
+            yield name, read_msr(name, value)[0]
 
 
 def read_tsx_mode(value: Value) -> str:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from vcpuid import params as parameters
 from vcpuid import releases
-from vcpuid.cpuid import Snapshot, long_mode, vendors
+from vcpuid.cpuid import MsrTable, Snapshot, long_mode, vendors
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.long_mode import in_64_bit_mode, of_32_bit_program
 from vcpuid.errors import InputError, RemarkWarning
@@ -206,11 +206,15 @@ def _settle(host: Snapshot, kernel: Release, stack: Stack) -> tuple[Snapshot, tu
         if host.supported is None:
             return host, ()
         return host, (f"the snapshot does not tell its CPUID (RAW lines): what its own KVM answered stands for Linux {kernel}'s",)
-    return _unobserved(host), ()
+    given = frozenset(index for _, index in parameters.msrs_in(stack.params)) if stack.what_if else frozenset()
+    return _unobserved(host, given), ()
 
 
 @lru_cache(maxsize=64)
-def _unobserved(host: Snapshot) -> Snapshot:
+def _unobserved(host: Snapshot, given: frozenset[int]) -> Snapshot:
+    """Leave out what the host's kernel answered, and of its KVM's feature MSRs those that are given as another hardware's."""
+    if not given.isdisjoint(host.msrs):
+        host = replace(host, msrs=MsrTable({index: value for index, value in host.msrs.items() if index not in given}, host.msrs.refused))
     return replace(host, supported=None, emulated=None, hyperv=None, kept=None, set_result=None, cpuinfo=FrozenMap())
 
 
@@ -229,14 +233,15 @@ def _others(host: Snapshot, name: str) -> bool:
 
 
 def overruled(setup: Setup) -> tuple[str, ...]:
-    """Say which module parameters stand for nothing in an answer that rests on what the host's own KVM said: one sentence, or none.
+    """Say which parameters stand for nothing in an answer that rests on what the host's own KVM said: one sentence, or none.
 
-    They are those that it did not run with; they hold for all that is modelled.
+    They are the modules' that it did not run with, and the hardware's MSRs of which it told its own; they hold for all that is modelled.
     """
     if setup.host.supported is None:
         return ()
     names = [name for name in setup.params.kvm if parameters.modules_of(name) and not _ran_with(setup, name)]
     names = [name for name in names if not _others(setup.host, name)]
+    names += [name for name, index in parameters.msrs_in(setup.params.linux) if index in setup.host.msrs]
     if not names:
         return ()
     these = "them" if len(names) > 1 else "it"

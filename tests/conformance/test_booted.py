@@ -8,6 +8,7 @@ the emulated processor has no SVM, there is no KVM and no SUP.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -15,10 +16,12 @@ import pytest
 
 from support import captures
 from vcpuid import kvm
-from vcpuid.cpuid import CpuidTable, Snapshot
+from vcpuid.cpuid import CpuidTable, MsrTable, Snapshot
 from vcpuid.formats.lines import parse_snapshot
+from vcpuid.kvm.feature_msrs import feature_msrs
 from vcpuid.linux import BootCpu, boot_cpu, cpuinfo
 from vcpuid.reasons import Decision, replay
+from vcpuid.setup import Setup, Stack
 
 NAMES = captures.names("booted")
 
@@ -130,6 +133,16 @@ def test_emulated_is_what_the_kernel_answered(name: str) -> None:
 def test_hyperv_is_what_the_kernel_answered(name: str) -> None:
     booted = read(name)
     assert lines(kvm.hyperv_supported(booted.host, booted.host.kernel, booted.kvm).table) == lines(booted.host.hyperv)
+
+
+@pytest.mark.conformance("KVM feature MSRs", origin)
+@pytest.mark.parametrize("name", WITH_KVM)
+def test_feature_msrs_are_what_the_kernel_answered(name: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
+    booted = read(name)
+    stack = Stack(kernel=booted.host.kernel, params=booted.kvm)
+    found = feature_msrs(Setup.of(replace(booted.host, msrs=MsrTable()), stack))
+    assert found.table == booted.host.msrs
+    fired(f"booted/{name}", found.decisions)
 
 
 def test_there_are_captures_of_all_three_kinds_of_vendors() -> None:

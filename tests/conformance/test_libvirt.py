@@ -108,7 +108,9 @@ CAUSES = (
     cause("KVM flushes TLBs for its guests", "kvm-pv-tlb-flush", True, anywhere, (4, 16)),
     cause("KVM emulates AMD's six counters", "perfctr-core", True, Machine.amd.fget, (4, 17)),
     cause("KVM sends interrupts for its guests", "kvm-pv-ipi", True, anywhere, (4, 19)),
+    cause("KVM flushes the L1 data cache for nested hypervisors, and says so", "skip-l1dfl-vmentry", True, anywhere, (4, 19)),
     cause("KVM always has IA32_ARCH_CAPABILITIES", "arch-capabilities", True, anywhere, (5, 1)),
+    cause("KVM tells guests what Linux knows the processor to be immune to", "rdctl-no mds-no", True, Machine.amd.fget, (5, 4)),
     cause("KVM passes on leaves past 0xD", "min-level", None, intel, (5, 3)),
     cause("KVM tells AMD's bits for Intel's mitigations too", "ibpb amd-ssbd", True, intel, (5, 4)),
     cause("KVM knows XSAVES on AMD", "xsaves", True, Machine.amd.fget, (5, 5)),
@@ -149,12 +151,12 @@ Core-i7-3770 159 162
 Core-i7-4510U 160 162
 Core-i7-5600U-arat 159 161
 Core-i7-5600U-ibrs 161 164 30 33
-Core-i7-7600U 182 188 44 48
+Core-i7-7600U 183 188 44 48
 Core-i7-7700 160 164 31 32
 Core-i7-8700 174 177 41 45
 EPYC-7502-32-Core 283 290 109 114
 EPYC-7601-32-Core 159 164
-Hygon-C86-7185-32-core 187 195 95 98
+Hygon-C86-7185-32-core 184 195 95 98
 Opteron-6234 158 162
 Phenom-B95 157 162
 Xeon-E3-1225-v5 173 179 41 45
@@ -166,7 +168,7 @@ Xeon-E7-4820 159 162
 Xeon-E7-4830 162 164 30 32
 Xeon-E7540 173 178 36 45
 Xeon-Gold-5115 160 168 43 45
-Xeon-Gold-6130 190 195 89 98
+Xeon-Gold-6130 191 195 89 98
 Xeon-Platinum-9242 215 289 101 109
 """
 """By machine: properties that are equal, of how many, and lists of what a model lacks that are equal, of how many."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from support.captures import capture, host
 from support.command import vcpuid
 from vcpuid.cpuid import CpuidTable, Snapshot
-from vcpuid.kvm.effect import without_effect
-from vcpuid.setup import Setup, Stack
+from vcpuid.kvm.effect import remarks, without_effect
+from vcpuid.setup import Setup, Stack, overruled
 
 SKYLAKE = "kvm-intel.corei7_skylake_x@6.12"
 MILAN = "kvm-amd.EPYC-Milan-v2@7.3"
@@ -63,3 +63,25 @@ def test_a_host_without_cpuid_is_not_asked() -> None:
 def test_verbs_say_so() -> None:
     done = vcpuid("check", "Haswell-noTSX", str(capture(SKYLAKE)), "--param", "cmdline=tsx=off")
     assert done.stderr.startswith("vcpuid: tsx=off on the command line has no effect on this host: ")
+
+
+def test_vmx_capabilities_are_taken_as_they_are_and_that_is_said() -> None:
+    def told(kernel_said: bool, **params: int) -> tuple[str, ...]:
+        snapshot = host(SKYLAKE) if kernel_said else Snapshot(raw=host(SKYLAKE).raw)
+        return remarks(Setup.of(snapshot, Stack(kernel="6.12", params={"msr.48b": 1 << 33, "msr.10a": 1, **params})))
+
+    assert told(False) == ("msr.48b: taken as what KVM offers, since what it keeps back from guests that nest is not modelled",)
+    assert told(False, nested=0) == ()
+    assert told(True) == ()
+
+
+def test_a_hardware_msr_yields_to_what_kvm_told_but_in_a_what_if() -> None:
+    asked = Setup.of(host(SKYLAKE), Stack(params={"msr.10a": 1 << 8}))
+    assert overruled(asked) == (
+        "msr.10a: this host's KVM was asked as it ran, and what it answered holds; with --what-if, in Python Stack(what_if=True), "
+        "KVM is modelled with it instead",
+    )
+    what_if = Setup.of(host(SKYLAKE), Stack(params={"msr.10a": 1 << 8}, what_if=True))
+    assert 0x10A not in what_if.host.msrs
+    assert 0x345 in what_if.host.msrs
+    assert overruled(what_if) == ()

@@ -18,10 +18,11 @@ import pytest
 
 from support import captures
 from vcpuid import kvm
-from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, Snapshot
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Snapshot
 from vcpuid.cpuid.names import find
 from vcpuid.cpuid.words import parse_bit
 from vcpuid.data import load
+from vcpuid.kvm.feature_msrs import FeatureMsrs, feature_msrs
 from vcpuid.kvm.lookup import seen
 from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.linux import boot_cpu
@@ -30,6 +31,7 @@ from vcpuid.qemu.catalog import catalog
 from vcpuid.reasons import Decision
 from vcpuid.reasons.history import RELEASES
 from vcpuid.rulebook import all_rules
+from vcpuid.setup import Setup, Stack
 
 MILAN, ZEN1, TURIN = "kvm-amd.EPYC-Milan-v2@7.3", "kvm-amd.EPYC-v1@7.3", "kvm-amd.EPYC-Turin-v1@7.3"
 SKYLAKE, SAPPHIRE, DIAMOND = "kvm-intel.corei7_skylake_x@7.3", "kvm-intel.sapphire_rapids-xfd@7.3", "kvm-intel.sapphire_rapids-dmr@7.3"
@@ -190,7 +192,22 @@ KVM = [
 """`flag` is any spelling of the feature, or a place."""
 
 
-HERE = {row.rule for row in (*LINUX, *KVM)} | {"kvm.lookup.tsx-hidden"}
+ARCH_CAPABILITIES: Edits = {"7.0.edx": (1 << 29, 0)}
+PDCM: Edits = {"1.0.ecx": (1 << 15, 0)}
+RTM: Edits = {"7.0.edx": (1 << 29, 0), "7.0.ebx": (1 << 11, 0)}
+COUNTERS: dict[str, str | int] = {"pmu": 1}
+FEATURE_MSRS = [
+    Host("kvm.arch-cap.not-listed", "10a.25", False, SKYLAKE, ARCH_CAPABILITIES, {"msr.10a": 1 << 25}, {"msr.10a": 0}),
+    Host("kvm.arch-cap.gds", "10a.26", True, SKYLAKE, ARCH_CAPABILITIES, {"msr.10a": 1 << 25}, {"msr.10a": 0}),
+    Host("kvm.arch-cap.taa-without-rtm", "10a.8", False, SKYLAKE, RTM, {"msr.10a": 0x180}, {"msr.10a": 0x180, "cmdline": "tsx=on"}),
+    Host("kvm.perf-cap.no-pmu", "345.0", False, SKYLAKE, PDCM, {"msr.345": 5, "pmu": 0}, {"msr.345": 5} | COUNTERS),
+    Host("kvm.perf-cap.not-listed", "345.15", False, SKYLAKE, PDCM, {"msr.345": 1 << 15} | COUNTERS, {"msr.345": 0} | COUNTERS),
+    Host("kvm.perf-cap.no-lbr", "345.0", False, SKYLAKE, PDCM | {"1.0.eax": 0x306A9}, {"msr.345": 5} | COUNTERS, {"msr.345": 0} | COUNTERS),
+    Host("kvm.perf-cap.no-pebs", "345.6", False, SKYLAKE, PDCM, {"msr.345": 1 << 6} | COUNTERS, {"msr.345": 0} | COUNTERS),
+]
+"""`flag` is a bit of a feature MSR that nobody asked KVM for; `params` give the hardware's."""
+
+HERE = {row.rule for row in (*LINUX, *KVM, *FEATURE_MSRS)} | {"kvm.lookup.tsx-hidden"}
 UNREACHED = {
     "linux.option.nousershstk": "when the option is read the flag is not set yet: it goes later, by linux.dropped",
 }
@@ -211,7 +228,7 @@ def edited(table: CpuidTable, edits: Edits) -> CpuidTable:
 def made(row: Host) -> Snapshot:
     """The machine with the row's edits; what Linux said of the machine as it was does not hold for it any more."""
     host = captures.host(row.machine)
-    return dataclasses.replace(host, raw=edited(host.raw, row.edits), msrs={**host.msrs, **row.msrs}, cpuinfo={})
+    return dataclasses.replace(host, raw=edited(host.raw, row.edits), msrs=MsrTable({**host.msrs, **row.msrs}), cpuinfo={})
 
 
 def deciders(decisions: Iterable[Decision], bit: Bit) -> set[str]:
@@ -243,6 +260,20 @@ def test_kvm(row: Host) -> None:
     assert row.rule not in deciders(other.decisions, bit)
 
 
+@pytest.mark.parametrize("row", FEATURE_MSRS, ids=lambda row: row.rule)
+def test_kvm_feature_msrs(row: Host) -> None:
+    index, position = row.flag.split(".")
+    bit = Bit(MsrWord(int(index, 16)), int(position))
+    bare = dataclasses.replace(made(row), msrs=MsrTable(), supported=None)
+
+    def found(params: dict[str, str | int] | None) -> FeatureMsrs:
+        return feature_msrs(Setup.of(bare, Stack(kernel=row.machine.rpartition("@")[2], params=params or {})))
+
+    assert row.rule in deciders(found(row.params).decisions, bit)
+    assert bool(found(row.params).table[bit.word.msr] & bit.mask) is row.value
+    assert row.rule not in deciders(found(row.unlike).decisions, bit)
+
+
 def test_kvm_hides_tsx_from_a_guest_that_turned_it_off() -> None:
     """IA32_TSX_CTRL bit 1 (TSX_CPUID_CLEAR) takes HLE and RTM out of what the guest's CPUID returns (kvm_cpuid)."""
     table = CpuidTable([Entry(7, 0, 1, 0, 1 << 4 | 1 << 11 | 1 << 5, 0, 0)])
@@ -271,7 +302,7 @@ class Guest(NamedTuple):
         """The host with the same edits in its CPUID and in what its KVM reports."""
         host = captures.host(self.machine)
         assert host.supported is not None
-        msrs = {**host.msrs, **self.msrs} if edits is self.edits else host.msrs
+        msrs = MsrTable({**host.msrs, **self.msrs}) if edits is self.edits else host.msrs
         return dataclasses.replace(host, raw=edited(host.raw, edits), supported=edited(host.supported, edits), msrs=msrs)
 
 

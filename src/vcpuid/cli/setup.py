@@ -116,9 +116,9 @@ class Asked:
         setup = Setup.of(host.snapshot, self.stack(host, with_qemu=vmm is None), vmm=vmm)
         if not setup.params.linux:
             return setup
-        from vcpuid.kvm.effect import without_effect
+        from vcpuid.kvm.effect import remarks
 
-        return replace(setup, remarks=(*setup.remarks, *without_effect(setup)))
+        return replace(setup, remarks=(*setup.remarks, *remarks(setup)))
 
     def stack(self, host: Host, *, with_qemu: bool = True) -> Stack:
         """Name the software on a host."""

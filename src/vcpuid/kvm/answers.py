@@ -9,6 +9,7 @@ from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.kvm.caps import loaded
 from vcpuid.kvm.emulated import emulated
+from vcpuid.kvm.feature_msrs import FeatureMsrs, feature_msrs
 from vcpuid.kvm.hyperv import hyperv_supported
 from vcpuid.kvm.supported import answered
 from vcpuid.setup import Remembered, Setup
@@ -25,10 +26,15 @@ class Answers:
         """The twelve characters of leaf 0."""
         return self.host.vendor
 
+    @cached_property
+    def feature_msrs(self) -> FeatureMsrs:
+        """KVM's feature MSRs, what of them the snapshot does not tell, and which are not known at all."""
+        return feature_msrs(self.setup)
+
     @property
     def msrs(self) -> MsrTable:
-        """KVM's feature MSRs."""
-        return self.host.msrs
+        """KVM's feature MSRs as far as they are known: the snapshot's, else worked out of the hardware's."""
+        return self.feature_msrs.table
 
     @cached_property
     def msr_words(self) -> FrozenMap[Word, int]:

@@ -1,4 +1,4 @@
-"""What of the Linux host's command line, and of how it was built, changes nothing on a host: worked out with and without."""
+"""What an answer says of the Linux host's parameters: which change nothing there, worked out with and without, and which stand for what."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from dataclasses import replace
 
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.errors import InputError
+from vcpuid.kvm.caps import loaded
+from vcpuid.kvm.feature_msrs import VMX
 from vcpuid.kvm.hyperv import hyperv_supported
 from vcpuid.linux.boot import booted
 from vcpuid.linux.machine import ARCH_CAPABILITIES, Machine
-from vcpuid.params import CMDLINE, TSX_MODE, Params
+from vcpuid.params import CMDLINE, TSX_MODE, Params, msrs_in
 from vcpuid.setup import Setup
+
+
+def remarks(setup: Setup) -> tuple[str, ...]:
+    """Say what was made of the parameters that are the Linux host's: a sentence each for those that ask for one."""
+    return (*without_effect(setup), *_taken_as_given(setup))
 
 
 def without_effect(setup: Setup) -> tuple[str, ...]:
@@ -25,6 +32,12 @@ def without_effect(setup: Setup) -> tuple[str, ...]:
         return tuple(_sentences(setup))
     except InputError:  # the host tells too little for an answer, and whoever asks for one is told so
         return ()
+
+
+def _taken_as_given(setup: Setup) -> Iterator[str]:
+    taken = [name for name, index in msrs_in(setup.params.linux) if index in VMX and index not in setup.host.msrs]
+    if taken and setup.host.raw and "nested" in loaded(setup).hardware.on:
+        yield f"{', '.join(taken)}: taken as what KVM offers, since what it keeps back from guests that nest is not modelled"
 
 
 def _sentences(setup: Setup) -> Iterator[str]:

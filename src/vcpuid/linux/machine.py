@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from vcpuid.cpuid import bits
 from vcpuid.cpuid.registers import Snapshot, is_kvm_guest
-from vcpuid.params import CMDLINE, MSR, TSX_MODE, TSX_MODES, Given, read_msr
+from vcpuid.params import CMDLINE, TSX_MODE, TSX_MODES, Given, msrs_in, read_msr
 
 PLATFORM_ID = 0x17
 TEST_CTRL = 0x33
@@ -31,6 +31,7 @@ MICROCODE = 0x8B
 PLATFORM_INFO = 0xCE
 CORE_CAPABILITIES = 0xCF
 ARCH_CAPABILITIES = 0x10A
+MCU_OPT_CTRL = 0x123
 MISC_FEATURES_ENABLES = 0x140
 MISC_ENABLE = 0x1A0
 TME_ACTIVATE = 0x982
@@ -43,6 +44,7 @@ LS_CFG = 0xC0011020
 
 PRED_CMD_SBPB = 1 << 7
 PLATFORM_INFO_CPUID_FAULT = 1 << 31
+MCU_OPT_CTRL_GDS_LOCKED = 1 << 5
 
 TYPICAL = {
     TEST_CTRL: 0,
@@ -81,10 +83,8 @@ class Machine:
 
     def __init__(self, host: Snapshot, params: Given) -> None:
         self._told: dict[int, int | None] = {index: value for index, value in host.msrs.items() if index in SNAPSHOT}
-        for name, value in params.items():
-            if name.startswith(MSR):
-                index, told = read_msr(name, value)
-                self._told[index] = told
+        for name, index in msrs_in(params):
+            self._told[index] = read_msr(name, params[name])[1]
         lacking = dict.fromkeys(KVM_LACKS) if is_kvm_guest(host.raw) else {}
         self._msrs: dict[int, int | None] = {**TYPICAL, **lacking, **self._told}
         self.options = _options(str(params.get(CMDLINE, "")))

@@ -24,6 +24,7 @@ class ArchCap:
     RDCL_NO = bits.ARCH_CAP_RDCL_NO.mask
     IBRS_ALL = bits.ARCH_CAP_IBRS_ALL.mask
     RSBA = bits.ARCH_CAP_RSBA.mask
+    SKIP_L1D_FLUSH = bits.ARCH_CAP_SKIP_VMENTRY_L1DFLUSH.mask
     SSB_NO = bits.ARCH_CAP_SSB_NO.mask
     MDS_NO = bits.ARCH_CAP_MDS_NO.mask
     PSCHANGE_MC_NO = bits.ARCH_CAP_PSCHANGE_MC_NO.mask
@@ -32,7 +33,9 @@ class ArchCap:
     SBDR_SSDP_NO = bits.ARCH_CAP_SBDR_SSDP_NO.mask
     FBSDP_NO = bits.ARCH_CAP_FBSDP_NO.mask
     PSDP_NO = bits.ARCH_CAP_PSDP_NO.mask
+    FB_CLEAR = bits.ARCH_CAP_FB_CLEAR.mask
     RRSBA = bits.ARCH_CAP_RRSBA.mask
+    BHI_NO = bits.ARCH_CAP_BHI_NO.mask
     PBRSB_NO = bits.ARCH_CAP_PBRSB_NO.mask
     GDS_CTRL = bits.ARCH_CAP_GDS_CTRL.mask
     GDS_NO = bits.ARCH_CAP_GDS_NO.mask

@@ -1,0 +1,123 @@
+"""KVM's feature MSRs, what KVM_GET_MSRS answers on the device (Linux arch/x86/kvm/x86.c, since 7.3 msrs.c; vmx.c, svm.c).
+
+Each is the first of: what the snapshot's MSR lines say; what this module makes of the hardware's MSR, where that is told (`msr.INDEX`,
+the snapshot's HWMSR lines, for the microcode /proc/cpuinfo) or does not matter; nothing. The capability MSRs of VMX, 0x480 to 0x491, are
+taken as the hardware has them: what KVM leaves out of them for nested guests (nested_vmx_setup_ctls_msrs) is not modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from vcpuid.cpuid import MsrTable, MsrWord, Word
+from vcpuid.cpuid.frozen import FrozenMap
+from vcpuid.kvm import arch_capabilities, perf_capabilities
+from vcpuid.kvm.caps import Caps, loaded
+from vcpuid.linux.machine import ARCH_CAPABILITIES, MICROCODE, PLATFORM_INFO, PLATFORM_INFO_CPUID_FAULT, Machine
+from vcpuid.reasons import Decision, Ledger, Rule, Unrecorded
+from vcpuid.reasons.lazy import LazySequence
+from vcpuid.setup import Remembered, Setup
+
+PERF_CAPABILITIES = 0x345
+DE_CFG = 0xC0011029
+VMX = range(0x480, 0x492)
+
+LFENCE = Rule(
+    "kvm.de-cfg.lfence",
+    "LFENCE waits for what came before on this host, as its kernel knows",
+    "svm_get_feature_msr, arch/x86/kvm/svm/svm.c",
+)
+CPUID_FAULT = Rule(
+    "kvm.platform-info",
+    "KVM can make a guest's CPUID fault, and virtualizes nothing else of this MSR",
+    "kvm_get_feature_msr, arch/x86/kvm/x86.c",
+    since="6.18",
+)
+
+_LFENCE_SERIALIZES = 1 << 1
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMsrs:
+    """KVM's feature MSRs as far as they are known: `table`; of these, `modelled` are those that the snapshot does not tell.
+
+    `before` are the hardware's values of the modelled ones, 0 where it has none, and `decisions` lead from these to the table's. `offered`
+    are the indices of all that this KVM lists; one that is not in the table is not told.
+    """
+
+    table: MsrTable
+    offered: frozenset[int]
+    modelled: frozenset[int] = frozenset()
+    before: Mapping[Word, int] = field(default_factory=FrozenMap)
+    decisions: Sequence[Decision] = field(default=(), compare=False)
+
+    @property
+    def untold(self) -> tuple[int, ...]:
+        """The indices of those that KVM offers with a value that is not known."""
+        return tuple(sorted(self.offered - self.table.keys()))
+
+
+@Remembered
+def feature_msrs(setup: Setup) -> FeatureMsrs:
+    """Return KVM's feature MSRs of a settled host; of one that tells no CPUID, those that the snapshot tells."""
+    if not setup.host.raw:
+        return FeatureMsrs(setup.host.msrs, frozenset(setup.host.msrs))
+    found = _modelled(setup, Unrecorded())
+    return replace(found, decisions=LazySequence(lambda: _modelled(setup, Ledger()).decisions))
+
+
+def _modelled(setup: Setup, ledger: Ledger) -> FeatureMsrs:
+    caps = loaded(setup)
+    observed = setup.host.msrs
+    offered = _offered(caps)
+    machine = Machine(setup.host, setup.params.linux)
+    values: dict[int, int] = {}
+    before: dict[Word, int] = {}
+    for index in sorted(offered - observed.keys() - set(observed.refused)):
+        hardware = _hardware_value(index, caps, machine)
+        if hardware is None:
+            continue
+        before[MsrWord(index)] = hardware
+        values[index] = _value(index, setup, caps, hardware, ledger)
+    table = MsrTable({**observed, **values}, observed.refused) if values else observed
+    return FeatureMsrs(table, offered | observed.keys(), frozenset(values), FrozenMap(before), tuple(ledger.decisions))
+
+
+def _offered(caps: Caps) -> frozenset[int]:
+    """List what KVM_GET_MSR_FEATURE_INDEX_LIST does (kvm_init_msr_list)."""
+    listed = {MICROCODE, ARCH_CAPABILITIES, PERF_CAPABILITIES}
+    if caps.boot.number >= (6, 18):
+        listed.add(PLATFORM_INFO)
+    if caps.hardware.module == "kvm_amd":
+        listed.add(DE_CFG)
+    elif "nested" in caps.hardware.on:
+        listed.update(VMX)
+    return frozenset(listed)
+
+
+def _hardware_value(index: int, caps: Caps, machine: Machine) -> int | None:
+    """Return the hardware's value as far as KVM's depends on it; None where that is not told."""
+    boot, hardware = caps.boot, caps.hardware
+    if index == ARCH_CAPABILITIES and not boot.has("ARCH_CAPABILITIES"):
+        return 0
+    if machine.tells(index):
+        return machine.msr(index) or 0
+    if index in (PLATFORM_INFO, DE_CFG):
+        return 0
+    if index == PERF_CAPABILITIES and (hardware.module == "kvm_amd" or "pmu" not in hardware.on or not boot.has("PDCM")):
+        return 0
+    return None
+
+
+def _value(index: int, setup: Setup, caps: Caps, hardware: int, ledger: Ledger) -> int:
+    boot = caps.boot
+    if index == ARCH_CAPABILITIES:
+        return arch_capabilities.offered(setup, boot, caps.hardware, hardware, ledger)
+    if index == PERF_CAPABILITIES:
+        return perf_capabilities.offered(boot, caps.hardware, hardware, ledger)
+    if index == PLATFORM_INFO:
+        return ledger.compute(MsrWord(index), hardware, PLATFORM_INFO_CPUID_FAULT, CPUID_FAULT)
+    if index == DE_CFG:
+        return ledger.compute(MsrWord(index), hardware, _LFENCE_SERIALIZES if boot.has("LFENCE_RDTSC") else 0, LFENCE)
+    return hardware
