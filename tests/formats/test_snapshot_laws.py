@@ -17,6 +17,9 @@ entries = st.builds(Entry, u32, u32, u32, u32, u32, u32, u32)
 tables = st.none() | st.lists(entries, max_size=8).map(CpuidTable)
 raws = st.dictionaries(st.tuples(u32, u32), st.tuples(u32, u32, u32, u32), min_size=1, max_size=8)
 msr_values = st.dictionaries(u32, st.none() | st.integers(0, 2**64 - 1), max_size=8)
+msr_tables = msr_values.map(
+    lambda all_: MsrTable({i: v for i, v in all_.items() if v is not None}, [i for i, v in all_.items() if v is None])
+)
 lines = st.text(st.characters(exclude_categories=["Cs"]).filter(lambda character: character >= " " or character == "\t"), max_size=30)
 names = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=12)
 pairs = st.dictionaries(names, lines.map(str.strip), max_size=4)
@@ -44,7 +47,8 @@ snapshots = st.builds(
     hyperv=tables,
     table=tables,
     kept=tables,
-    msrs=msr_values.map(lambda all_: MsrTable({i: v for i, v in all_.items() if v is not None}, [i for i, v in all_.items() if v is None])),
+    msrs=msr_tables,
+    hardware_msrs=msr_tables,
     cpuinfo=pairs,
     params=pairs,
     set_result=st.none() | st.integers(-(2**31), 2**31 - 1),

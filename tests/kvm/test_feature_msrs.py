@@ -10,6 +10,7 @@ import pytest
 from support.bochs import environment
 from support.captures import MACHINES, host, origin, release
 from vcpuid.cpuid import CpuidTable, MsrTable, MsrWord, Snapshot
+from vcpuid.kvm import caps
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.feature_msrs import VMX, FeatureMsrs, feature_msrs
 from vcpuid.linux.vulnerabilities import ArchCap
@@ -86,6 +87,26 @@ def test_a_hardware_msr_may_be_given() -> None:
     given = modelled(SKYLAKE, msr_480=5)
     assert given.table[0x480] == 5
     assert modelled(SKYLAKE, msr_480=5, **{"kvm_intel.nested": 0}).table.get(0x480) is None
+
+
+def test_the_hardwares_of_a_snapshot_count_and_so_does_the_microcode_of_proc_cpuinfo() -> None:
+    raw = host(SAPPHIRE.format("7.3")).raw
+    hardware = Snapshot(raw=raw, hardware_msrs=MsrTable({ARCH: 0x2B, UCODE: 0x2B000603 << 32}, [0x33]))
+    assert feature_msrs(Setup.of(hardware, Stack(kernel="7.3"))).table[UCODE] == 0x2B000603 << 32
+    assert ARCH not in feature_msrs(Setup.of(hardware, Stack(kernel="7.3"))).untold
+    printed = Snapshot(raw=raw, cpuinfo={"microcode": "0x2b000603"})
+    assert feature_msrs(Setup.of(printed, Stack(kernel="7.3"))).table[UCODE] == 0x2B000603 << 32
+    milan = Snapshot(raw=host(MILAN.format("7.3")).raw, cpuinfo={"microcode": "0xa001173"})
+    assert feature_msrs(Setup.of(milan, Stack(kernel="7.3"))).table[UCODE] == 0xA001173
+
+
+def test_the_hardwares_controls_of_vmx_decide_what_kvm_can_do() -> None:
+    raw = CpuidTable(e._replace(ebx=e.ebx | 1 << 10) if e[:2] == (7, 0) else e for e in host(SKYLAKE.format("7.3")).raw)
+    lacking = Snapshot(raw=raw, hardware_msrs=MsrTable({0x48B: 1 << 33 | 1 << 35}))
+    assert caps(Snapshot(raw=raw), "7.3").has("INVPCID")
+    assert not caps(lacking, "7.3").has("INVPCID")
+    assert caps(lacking, "7.3").has("RDTSCP")
+    assert caps(lacking, "7.3", {"msr.48b": 1 << 44}).has("INVPCID")
 
 
 def test_what_announces_msrs_that_kvm_does_not_virtualize_goes() -> None:

@@ -220,6 +220,28 @@ def test_how_the_kernel_was_built_counts_where_the_command_line_leaves_tsx_open(
         boot_cpu(machine, params={"tsx_mode": "never"})
 
 
+def test_the_hardwares_msrs_come_before_kvms_and_those_given_before_both() -> None:
+    machine = host("intel", ICE_LAKE_SERVER, {(7, 0): (0, 1 << 11, 0, 1 << 29)})
+    of_kvm = with_msrs(machine, x10a=1 << 7)
+    of_both = replace(of_kvm, hardware_msrs=MsrTable({0x10A: 0}))
+    assert boot_cpu(of_kvm).has("MSR_TSX_CTRL")
+    assert not boot_cpu(of_both).has("MSR_TSX_CTRL")
+    assert boot_cpu(of_both, params={"msr.10a": 1 << 7}).has("MSR_TSX_CTRL")
+    assert of_both.fingerprint != of_kvm.fingerprint
+    assert boot_cpu(machine).has("CPUID_FAULT")
+    absent = replace(machine, hardware_msrs=MsrTable({}, [0x140]))
+    assert not boot_cpu(absent).has("CPUID_FAULT")
+    assert absent.fingerprint != machine.fingerprint
+
+
+def test_the_microcode_is_the_one_that_proc_cpuinfo_prints() -> None:
+    skylake = host("intel", 0x50654, {(7, 0): (0, 0, 0, 1 << 26 | 1 << 27)})
+    for line, old in (("0x2000011", True), ("0x2007006", False), ("0xffffffffff", False), ("?", False)):
+        assert ("OLD_MICROCODE" in boot_cpu(replace(skylake, cpuinfo={"microcode": line}), "6.18").bugs) is old, line
+    measured = replace(skylake, cpuinfo={"microcode": "0x2000011"}, hardware_msrs=MsrTable({0x8B: 0x2007006 << 32}))
+    assert "OLD_MICROCODE" not in boot_cpu(measured, "6.18").bugs
+
+
 def test_self_snoop_is_not_trusted_on_old_models() -> None:
     machine = host("intel", 0x206A7, {(1, 0): (0, 0, 0, 0x0783FBFF | 1 << 27)})
     assert not boot_cpu(machine).has("SELFSNOOP")

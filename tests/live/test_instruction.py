@@ -197,7 +197,7 @@ def test_kvm_that_is_not_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnavailableError, match="No such file"):
         read("kvm")
     snapshot = this_machine()
-    assert snapshot.notes == ("nothing of KVM: /dev/kvm: No such file or directory",)
+    assert snapshot.notes[0] == "nothing of KVM: /dev/kvm: No such file or directory"
     assert snapshot.supported is None
     assert parse_snapshot(format_snapshot(snapshot)) == snapshot
 

@@ -130,7 +130,7 @@ def test_words_for_the_machine_are_files_as_paths(tmp_path: Path, monkeypatch: p
         ("SUP", "0 fields where 6 belong"),
         ("EMU empty 1", "2 fields where 6 belong"),
         ("MSR 10b 1", "2 fields where 3 belong"),
-        ("MSR 10b 2 0", "'2' is not what KVM_GET_MSRS returns"),
+        ("MSR 10b 2 0", "'2' does not tell whether it was read"),
         ("MSR 10b 1 10000000000000000", "value '10000000000000000' has more than 16 digits"),
         ("MSR 10a 1 0", "a second value of MSR 10a"),
         ("MSR 345 1 0", "a second value of MSR 345"),

@@ -160,7 +160,7 @@ class CpuidTable(Sequence[Entry]):
 
 
 class MsrTable(Mapping[int, int]):
-    """Feature MSRs by index. `refused` are those that KVM lists and yet did not read."""
+    """MSRs by index. `refused` are those that could not be read: KVM lists them and yet does not, or the hardware has none."""
 
     __slots__ = ("_values", "refused")
 
@@ -191,7 +191,7 @@ class MsrTable(Mapping[int, int]):
 
 _NO_TEXT: Mapping[str, str] = FrozenMap()
 _NO_NAMES: Mapping[str, bool] = FrozenMap()
-_READ_OF_CPUINFO = ("flags", "vmx_flags", "bugs")
+_READ_OF_CPUINFO = ("flags", "vmx_flags", "bugs", "microcode")
 """The lines of /proc/cpuinfo that rules read; the model's name, say, is for people."""
 
 
@@ -200,11 +200,11 @@ class Snapshot:
     """What one machine tells of its CPU; parts it did not tell are None or empty.
 
     `raw` is the CPUID instruction as user space sees it; `supported`, `emulated` and `hyperv` are KVM_GET_SUPPORTED_CPUID,
-    KVM_GET_EMULATED_CPUID and KVM_GET_SUPPORTED_HV_CPUID; `msrs` the feature MSRs by KVM's system ioctl; `cpuinfo` lines of
-    /proc/cpuinfo on one CPU; `params` kernel module parameters as "kvm_intel.nested"; `named` features that QEMU, libvirt or
-    a CPU template tell of by name, without any CPUID, and whether the CPU has them; `table` a table made for KVM_SET_CPUID2; `kept`
-    what KVM_GET_CPUID2 gave back after `table` (or, without one, `supported`) was handed to KVM_SET_CPUID2, and `set_result` that call's
-    return value. `cpu` and `kernel` say where it was taken; `notes` are free lines.
+    KVM_GET_EMULATED_CPUID and KVM_GET_SUPPORTED_HV_CPUID; `msrs` the feature MSRs by KVM's system ioctl; `hardware_msrs` MSRs as RDMSR
+    reads them on the host, refused where it raises #GP; `cpuinfo` lines of /proc/cpuinfo on one CPU; `params` kernel module parameters as
+    "kvm_intel.nested"; `named` features that QEMU, libvirt or a CPU template tell of by name, without any CPUID, and whether the CPU has
+    them; `table` a table made for KVM_SET_CPUID2; `kept` what KVM_GET_CPUID2 gave back after `table` (or, without one, `supported`) was
+    handed to KVM_SET_CPUID2, and `set_result` that call's return value. `cpu` and `kernel` say where it was taken; `notes` are free lines.
 
     It is immutable and can be pickled. Two snapshots are equal where all of this is; `fingerprint` is the same where the rules cannot tell
     them apart, and is what hashes and caches go by.
@@ -215,6 +215,7 @@ class Snapshot:
     emulated: CpuidTable | None = None
     hyperv: CpuidTable | None = None
     msrs: MsrTable = field(default_factory=MsrTable)
+    hardware_msrs: MsrTable = field(default_factory=MsrTable)
     cpuinfo: Mapping[str, str] = _NO_TEXT
     params: Mapping[str, str] = _NO_TEXT
     named: Mapping[str, bool] = _NO_NAMES
@@ -245,6 +246,9 @@ class Snapshot:
             digest.update(b"-" if table is None else table.packed())
         lines = tuple((name, self.cpuinfo[name]) for name in _READ_OF_CPUINFO if name in self.cpuinfo)
         digest.update(repr((sorted(self.msrs.items()), lines, sorted(self.params.items()), self.kernel)).encode())
+        hardware = self.hardware_msrs
+        if hardware or hardware.refused:
+            digest.update(repr((sorted(hardware.items()), sorted(hardware.refused))).encode())
         return digest.hexdigest()
 
     @property

@@ -41,6 +41,8 @@ def _object(snapshot: Snapshot) -> dict[str, Any]:
     told: dict[str, Any] = {name: [entry.as_dict() for entry in table] for name, table in tables.items()}
     told["msrs"] = {f"{msr:x}": f"{value:x}" for msr, value in snapshot.msrs.items()}
     told["refused_msrs"] = [f"{msr:x}" for msr in snapshot.msrs.refused]
+    told["hardware_msrs"] = {f"{msr:x}": f"{value:x}" for msr, value in snapshot.hardware_msrs.items()}
+    told["absent_hardware_msrs"] = [f"{msr:x}" for msr in snapshot.hardware_msrs.refused]
     told |= {name: dict(getattr(snapshot, name)) for name in ("cpuinfo", "params", "named")}
     told |= {name: getattr(snapshot, name) for name in ("set_result", "cpu", "kernel")}
     told["notes"] = list(snapshot.notes)
@@ -69,8 +71,17 @@ def _snapshot(value: dict[str, Any]) -> Snapshot:
         raise InputError(f"its schema is {str(value['schema'])[:80]!r}, and {SCHEMA} is known")
     parts: Any = {name: CpuidTable(map(_entry, value[name])) for name in _TABLES if name in value}
     parts |= {name: value[name] for name in ("cpuinfo", "params", "named", "set_result", "cpu", "kernel") if name in value}
-    msrs = {_hex(msr): _hex(content) for msr, content in value.get("msrs", {}).items()}
-    return Snapshot(**parts, msrs=MsrTable(msrs, map(_hex, value.get("refused_msrs", ()))), notes=tuple(value.get("notes", ())))
+    return Snapshot(
+        **parts,
+        msrs=_msrs(value, "msrs", "refused_msrs"),
+        hardware_msrs=_msrs(value, "hardware_msrs", "absent_hardware_msrs"),
+        notes=tuple(value.get("notes", ())),
+    )
+
+
+def _msrs(value: dict[str, Any], values: str, refused: str) -> MsrTable:
+    read = {_hex(msr): _hex(content) for msr, content in value.get(values, {}).items()}
+    return MsrTable(read, map(_hex, value.get(refused, ())))
 
 
 def _entry(row: dict[str, Any]) -> Entry:

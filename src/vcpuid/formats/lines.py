@@ -3,6 +3,7 @@
     KIND func.index fFLAGS eax ebx ecx edx      SUP, EMU, HV, TAB, GOT: entries of KVM's ioctls, hexadecimal
     RAW func.index eax ebx ecx edx              the CPUID instruction
     MSR index ok value                          a feature MSR; ok is what KVM_GET_MSRS returned, 1 where it was read
+    HWMSR index ok value                        an MSR of the hardware; ok is 1 where RDMSR read it, 0 where it raised #GP
     CPUINFO name value…                         a line of /proc/cpuinfo
     PARAM module.parameter value                a kernel module's parameter
     NAMED feature on                            a feature told by name or place (by QEMU, libvirt, a CPU template), or `off`
@@ -23,7 +24,7 @@ from vcpuid.cpuid.registers import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.errors import InputError
 
 _TABLES = {kind: name for kind, name in TABLE_KINDS.items() if kind != "RAW"}
-_KINDS = {"MSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *TABLE_KINDS}
+_KINDS = {"MSR", "HWMSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *TABLE_KINDS}
 _EMPTY = "empty"
 _HAS = {"on": True, "off": False}
 ENTRY_LIMIT = 4096
@@ -85,8 +86,8 @@ class _Reader:
     def __init__(self) -> None:
         self.raw: dict[tuple[int, int], Entry] = {}
         self.tables: dict[str, list[Entry]] = {}
-        self.msrs: dict[int, int] = {}
-        self.refused: list[int] = []
+        self.msrs: dict[str, dict[int, int]] = {"MSR": {}, "HWMSR": {}}
+        self.refused: dict[str, list[int]] = {"MSR": [], "HWMSR": []}
         self.pairs: dict[str, dict[str, str]] = {"CPUINFO": {}, "PARAM": {}, "NAMED": {}}
         self.head: dict[str, str] = {}
         self.notes: list[str] = []
@@ -95,6 +96,7 @@ class _Reader:
             "RAW": self._raw,
             **dict.fromkeys(_TABLES, self._table),
             "MSR": self._msr,
+            "HWMSR": self._msr,
             "CPUINFO": self._pair,
             "PARAM": self._pair,
             "NAMED": self._pair,
@@ -106,7 +108,8 @@ class _Reader:
     @property
     def told(self) -> bool:
         """Whether there was a fact about the CPU so far."""
-        return bool(self.raw or self.tables or self.msrs or self.refused or self.pairs["CPUINFO"] or self.pairs["NAMED"])
+        msrs = any(self.msrs.values()) or any(self.refused.values())
+        return bool(self.raw or self.tables or msrs or self.pairs["CPUINFO"] or self.pairs["NAMED"])
 
     def line(self, line: str) -> None:
         kind, _, rest = line.partition(" ")
@@ -132,19 +135,20 @@ class _Reader:
             _bound(len(entries))
             entries.append(_entry(rest.split(), flagged=True))
 
-    def _msr(self, _kind: str, rest: str) -> None:
+    def _msr(self, kind: str, rest: str) -> None:
+        msrs, refused = self.msrs[kind], self.refused[kind]
         words = rest.split()
         if len(words) != 3:
             raise _Cut(f"{len(words)} fields where 3 belong (index ok value)")
         index, value = _hex(words[0], "MSR"), _hex(words[2], "value", 64)
-        if index in self.msrs or index in self.refused:
+        if index in msrs or index in refused:
             raise _Cut(f"a second value of MSR {index:x}")
         if words[1] == "1":
-            self.msrs[index] = value
+            msrs[index] = value
         elif words[1] in ("0", "-1"):
-            self.refused.append(index)
+            refused.append(index)
         else:
-            raise _Cut(f"{words[1][:40]!r} is not what KVM_GET_MSRS returns: 1 where it was read, else 0 or -1")
+            raise _Cut(f"{words[1][:40]!r} does not tell whether it was read: 1 where it was, else 0 or -1")
 
     def _pair(self, kind: str, rest: str) -> None:
         name, _, value = rest.partition(" ")
@@ -173,7 +177,8 @@ class _Reader:
         return Snapshot(
             raw=CpuidTable(self.raw.values()),
             **tables,
-            msrs=MsrTable(self.msrs, self.refused),
+            msrs=MsrTable(self.msrs["MSR"], self.refused["MSR"]),
+            hardware_msrs=MsrTable(self.msrs["HWMSR"], self.refused["HWMSR"]),
             cpuinfo=FrozenMap(self.pairs["CPUINFO"]),
             params=FrozenMap(self.pairs["PARAM"]),
             named=FrozenMap({name: _HAS[value] for name, value in self.pairs["NAMED"].items()}),
@@ -231,10 +236,11 @@ def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
         yield "RAW {:08x}.{:x} {:08x} {:08x} {:08x} {:08x}".format(function, index, *registers)
     for kind in ("SUP", "EMU", "HV", "TAB"):
         yield from _entries(kind, getattr(snapshot, _TABLES[kind]))
-    for msr, content in snapshot.msrs.items():
-        yield f"MSR {msr:x} 1 {content:x}"
-    for msr in snapshot.msrs.refused:
-        yield f"MSR {msr:x} 0 0"
+    for kind, msrs in (("MSR", snapshot.msrs), ("HWMSR", snapshot.hardware_msrs)):
+        for msr, content in msrs.items():
+            yield f"{kind} {msr:x} 1 {content:x}"
+        for msr in msrs.refused:
+            yield f"{kind} {msr:x} 0 0"
     if snapshot.set_result is not None:
         yield f"SETRC {snapshot.set_result}"
     yield from _entries("GOT", snapshot.kept)

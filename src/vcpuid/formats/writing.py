@@ -15,6 +15,7 @@ from vcpuid.formats.form import EVERYTHING, Format
 
 _OTHERS = {
     "msrs": "the feature MSRs",
+    "hardware_msrs": "the hardware's MSRs",
     "cpuinfo": "the lines of /proc/cpuinfo",
     "params": "the parameters of kernel modules",
     "named": "the features told by name",

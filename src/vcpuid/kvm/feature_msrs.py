@@ -101,8 +101,9 @@ def _hardware_value(index: int, caps: Caps, machine: Machine) -> int | None:
     boot, hardware = caps.boot, caps.hardware
     if index == ARCH_CAPABILITIES and not boot.has("ARCH_CAPABILITIES"):
         return 0
-    if machine.tells(index):
-        return machine.msr(index) or 0
+    told = machine.hardware(index)
+    if told is not None:
+        return told
     if index in (PLATFORM_INFO, DE_CFG):
         return 0
     if index == PERF_CAPABILITIES and (hardware.module == "kvm_amd" or "pmu" not in hardware.on or not boot.has("PDCM")):

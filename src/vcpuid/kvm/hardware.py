@@ -42,7 +42,7 @@ def set_up(setup: Setup, boot: BootCpu) -> Hardware:
     if counters.counters:
         on.add("pmu")
     if module == "kvm_intel":
-        _intel(on, host, boot, params)
+        _intel(on, setup, boot, params)
     else:
         _amd(on, host, boot, params, counters)
     if params.fact("sched_info") != 0:
@@ -50,8 +50,8 @@ def set_up(setup: Setup, boot: BootCpu) -> Hardware:
     return Hardware(module, frozenset(on), counters, params)
 
 
-def _intel(on: set[str], host: Snapshot, boot: BootCpu, params: ModuleParams) -> None:
-    has = controls(host, boot)
+def _intel(on: set[str], setup: Setup, boot: BootCpu, params: ModuleParams) -> None:
+    has = controls(setup, boot)
     on.update(f"vmx.{name}" for name in has)
     if params.parameter("ept") and "ept" in has:
         on.update(("ept", "tdp"))

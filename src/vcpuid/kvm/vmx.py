@@ -1,18 +1,18 @@
 """What VMX offers KVM: the VM-execution, entry and basic capabilities that decide about CPUID bits (setup_vmcs_config, vmx.c).
 
-The capability MSRs 0x480 to 0x491 of the hardware are no feature MSRs. Three things tell of them instead, in this order: the "vmx flags"
-of /proc/cpuinfo; KVM's feature MSRs of the same numbers, made for nested guests but passing these bits on as the hardware has them; and
-where neither is known, the CPUID feature that comes with the control on every processor so far.
+The capability MSRs 0x480 to 0x491 of the hardware are no feature MSRs. The first of these tells of them: the hardware's, where they are
+told (`msr.INDEX`, a snapshot's HWMSR lines); the "vmx flags" of /proc/cpuinfo; KVM's feature MSRs of the same numbers, made for nested
+guests but passing these bits on as the hardware has them; the CPUID feature that comes with the control on every processor so far.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.cpuid import Snapshot
 from vcpuid.linux import BootCpu
+from vcpuid.linux.machine import Machine
 from vcpuid.releases import number
-from vcpuid.setup import own_kernel
+from vcpuid.setup import Setup, own_kernel
 
 _BASIC, _ENTRY, _SECONDARY = 0x480, 0x484, 0x48B
 
@@ -44,8 +44,9 @@ _CONTROLS = {
 }
 
 
-def controls(host: Snapshot, boot: BootCpu) -> set[str]:
+def controls(setup: Setup, boot: BootCpu) -> set[str]:
     """Return the names of the controls that the processor has; one that nothing tells of counts as there."""
+    host, machine = setup.host, Machine(setup.host, setup.params.linux)
     line = host.cpuinfo.get("vmx_flags")
     flags = None if line is None else line.split()
     msrs = host.msrs
@@ -53,7 +54,10 @@ def controls(host: Snapshot, boot: BootCpu) -> set[str]:
     taken = boot.number if own is None else number(own)
     found = set()
     for name, (flag, msr, bit, since, feature) in _CONTROLS.items():
-        if flags is not None and flag is not None:
+        hardware = None if msr is None else machine.hardware(msr)
+        if hardware is not None:
+            there = bool(hardware >> bit & 1)
+        elif flags is not None and flag is not None:
             there = flag in flags
         elif msr is not None and msr in msrs and taken >= number(since):
             there = bool(msrs[msr] >> bit & 1)

@@ -8,9 +8,10 @@ Parameters (`params` of `boot_cpu` and `cpuinfo`), each with what holds where it
 | `tsx_mode` | what it does with TSX where the command line does not say: "off", "on" or "auto" | "off", as Debian builds it |
 | `msr.INDEX` | what RDMSR reads at boot (INDEX hexadecimal); "absent" where it raises #GP | see below |
 
-An MSR that is not given is taken from the snapshot where `SNAPSHOT` lists it, else from `TYPICAL` (but for those that a guest of KVM
-lacks), else it is absent. The feature MSRs of a snapshot are those that KVM offers to guests: they differ from the hardware's where KVM
-filters (0x10a) or nests (0x480 to 0x491), so who knows the hardware's should give them.
+An MSR that is not given is taken from the snapshot: from its HWMSR lines, what RDMSR read there; the microcode's revision from
+/proc/cpuinfo; of those that `SNAPSHOT` lists, from KVM's feature MSRs. These are what KVM offers to guests, and differ from the hardware's
+where KVM filters (0x10a) or nests (0x480 to 0x491). What the snapshot does not tell is taken from `TYPICAL` (but for what a guest of KVM
+lacks), else it is absent.
 
 Where Linux changes what CPUID itself answers (RDRAND and topology extensions of AMD family 0x15, TSX), a snapshot's RAW was read after
 that, and there is nothing left to do.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from vcpuid.cpuid import bits
 from vcpuid.cpuid.registers import Snapshot, is_kvm_guest
+from vcpuid.cpuid.vendors import linux_kind
 from vcpuid.params import CMDLINE, TSX_MODE, TSX_MODES, Given, msrs_in, read_msr
 
 PLATFORM_ID = 0x17
@@ -79,14 +81,15 @@ SNAPSHOT = frozenset({MICROCODE, ARCH_CAPABILITIES, *range(0x480, 0x493)})
 class Machine:
     """A host as the booting kernel sees it beside CPUID."""
 
-    __slots__ = ("_msrs", "_told", "options", "tsx_mode")
+    __slots__ = ("_hardware", "_kvm", "_msrs", "options", "tsx_mode")
 
     def __init__(self, host: Snapshot, params: Given) -> None:
-        self._told: dict[int, int | None] = {index: value for index, value in host.msrs.items() if index in SNAPSHOT}
+        self._kvm = {index: value for index, value in host.msrs.items() if index in SNAPSHOT}
+        self._hardware: dict[int, int | None] = {**_microcode(host), **dict.fromkeys(host.hardware_msrs.refused), **host.hardware_msrs}
         for name, index in msrs_in(params):
-            self._told[index] = read_msr(name, params[name])[1]
+            self._hardware[index] = read_msr(name, params[name])[1]
         lacking = dict.fromkeys(KVM_LACKS) if is_kvm_guest(host.raw) else {}
-        self._msrs: dict[int, int | None] = {**TYPICAL, **lacking, **self._told}
+        self._msrs: dict[int, int | None] = {**TYPICAL, **lacking, **self._kvm, **self._hardware}
         self.options = _options(str(params.get(CMDLINE, "")))
         self.tsx_mode = params.get(TSX_MODE, TSX_MODES[0])
 
@@ -96,11 +99,26 @@ class Machine:
 
     def tells(self, index: int) -> bool:
         """Whether an MSR is told, by the snapshot or as a parameter: what `msr` returns of others is a guess."""
-        return index in self._told
+        return index in self._hardware or index in self._kvm
+
+    def hardware(self, index: int) -> int | None:
+        """Return an MSR that is told as the hardware has it; None where it is not, where KVM alone told it, or where RDMSR raises #GP."""
+        return self._hardware.get(index)
 
     def option(self, name: str) -> str | None:
         """Return the last value that the command line gives an option, "" where it has none; None where it is not there."""
         return self.options.get(name)
+
+
+def _microcode(host: Snapshot) -> dict[int, int]:
+    """Take the revision from /proc/cpuinfo, which prints half of the MSR; nothing where it has none."""
+    try:
+        revision = int(host.cpuinfo.get("microcode", ""), 0)
+    except ValueError:
+        return {}
+    if not 0 <= revision < 1 << 32:
+        return {}
+    return {MICROCODE: revision << 32 if linux_kind(host.vendor) == "intel" else revision}
 
 
 def _options(cmdline: str) -> dict[str, str]:

@@ -8,11 +8,12 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 from vcpuid.cpuid.frozen import FrozenMap
-from vcpuid.cpuid.registers import CpuidTable, MsrTable, Snapshot
+from vcpuid.cpuid.registers import CpuidTable, MsrTable, Snapshot, vendor_name
 from vcpuid.cpuid.walk import walk
 from vcpuid.errors import KvmError, UnavailableError
 from vcpuid.formats.proc_cpuinfo import cpuinfo_blocks
 from vcpuid.live.dev_cpu import cpuid_device
+from vcpuid.live.dev_msr import read_msrs
 from vcpuid.live.instruction import instruction, pinned
 from vcpuid.live.kvm_device import Kvm
 
@@ -30,10 +31,12 @@ def observe(cpu: int | None = None, *, device: bool | None = None, kvm: bool | N
     with place as chosen:
         raw = _raw(chosen, device, notes)
         answers = _kvm(kvm, notes)
+        hardware = _hardware_msrs(chosen, vendor_name(raw.registers(0)), notes)
     cpuinfo = read_cpuinfo(chosen)
     return Snapshot(
         raw=raw,
         **answers._asdict(),
+        hardware_msrs=hardware,
         cpuinfo=FrozenMap(cpuinfo),
         params=FrozenMap(read_params()),
         cpu=cpuinfo.get("model_name"),
@@ -52,6 +55,14 @@ def _raw(cpu: int, device: bool | None, notes: list[str]) -> CpuidTable:
             notes.append(f"CPUID is the kernel's, from /dev/cpu/{cpu}/cpuid: {error}")
     with cpuid_device(cpu) as cpuid:
         return walk(cpuid)
+
+
+def _hardware_msrs(cpu: int, vendor: str, notes: list[str]) -> MsrTable:
+    try:
+        return read_msrs(cpu, vendor)
+    except UnavailableError as error:
+        notes.append(f"nothing of the hardware's MSRs: {error}")
+        return MsrTable()
 
 
 class _Answers(NamedTuple):

@@ -22,7 +22,8 @@ def read(source: str | os.PathLike[str]) -> Snapshot:
     * the path of a file, plain or gzip (a path object always is one), or `-` for standard input: a snapshot, or a dump in one of the
       forms of `formats`, told by its content. Of a dump with several CPUs the first is read, and a note says so; `dump.txt#3` is the one
       with number 3, counted from 0 in the dump's order;
-    * `live`: the CPUID instruction on this machine, with its /proc/cpuinfo and the parameters of its KVM;
+    * `live`: the CPUID instruction on this machine, with its /proc/cpuinfo, the parameters of its KVM and, as root with the kernel module
+      msr, those MSRs of the hardware that rules ask for;
     * `kvm`: `live`, and what /dev/kvm answers;
     * `cpu`: as `live`, with CPUID read from the kernel's device; the path `/dev/cpu/3/cpuid` is the same as `cpu:3`.
 
