@@ -33,6 +33,9 @@ _SUPPORTED = (
 )  # fmt: skip
 """KVM_SUPPORTED_ARCH_CAP: the same in every kernel with tables, as Debian's have what was mended since their release."""
 
+CONSULTED = _SUPPORTED | ArchCap.GDS_CTRL
+"""The bits of the hardware's on which KVM's depends."""
+
 _IMMUNITIES = (
     ("CPU_MELTDOWN", ArchCap.RDCL_NO),
     ("SPEC_STORE_BYPASS", ArchCap.SSB_NO),

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from vcpuid.cpuid import MsrTable, MsrWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.kvm import arch_capabilities, perf_capabilities
 from vcpuid.kvm.caps import Caps, loaded
+from vcpuid.linux import boot_cpu, narrow
 from vcpuid.linux.machine import ARCH_CAPABILITIES, MICROCODE, PLATFORM_INFO, PLATFORM_INFO_CPUID_FAULT, Machine
 from vcpuid.reasons import Decision, Ledger, Rule, Unrecorded
 from vcpuid.reasons.lazy import LazySequence
@@ -67,6 +69,37 @@ def feature_msrs(setup: Setup) -> FeatureMsrs:
     return replace(found, decisions=LazySequence(lambda: _modelled(setup, Ledger()).decisions))
 
 
+class Known(NamedTuple):
+    """What is known of an MSR: the bits of `mask` are those of `value`."""
+
+    value: int
+    mask: int
+
+
+@Remembered
+def known_arch_capabilities(setup: Setup) -> Known:
+    """Return what is known of KVM's IA32_ARCH_CAPABILITIES: all of it, or the bits that are the same whatever the hardware's are.
+
+    What /proc/cpuinfo tells of these narrows them (`vcpuid.linux.narrow`). Each bit that is left open is tried by itself, set where the
+    others are not and clear where they are. Raises InputError where the host tells no CPUID.
+    """
+    found = feature_msrs(setup).table.get(ARCH_CAPABILITIES)
+    if found is not None:
+        return Known(found, _ALL)
+    must, may = narrow.arch_capabilities(setup)
+    least, most = must, may & arch_capabilities.CONSULTED | must
+    open_ = [1 << bit for bit in range((least ^ most).bit_length()) if (least ^ most) >> bit & 1]
+    tried = [least, most, *(least | bit for bit in open_), *(most & ~bit for bit in open_)]
+    answers = [feature_msrs(narrow.with_capabilities(setup, value)).table[ARCH_CAPABILITIES] for value in tried]
+    differing = 0
+    for answer in answers:
+        differing |= answer ^ answers[0]
+    return Known(answers[0] & ~differing, _ALL & ~differing)
+
+
+_ALL = (1 << 64) - 1
+
+
 def _modelled(setup: Setup, ledger: Ledger) -> FeatureMsrs:
     caps = loaded(setup)
     observed = setup.host.msrs
@@ -114,6 +147,8 @@ def _hardware_value(index: int, caps: Caps, machine: Machine) -> int | None:
 def _value(index: int, setup: Setup, caps: Caps, hardware: int, ledger: Ledger) -> int:
     boot = caps.boot
     if index == ARCH_CAPABILITIES:
+        if "bugs" in setup.host.cpuinfo:  # what the host's own kernel found of the processor holds
+            boot = boot_cpu(setup, facts=True)
         return arch_capabilities.offered(setup, boot, caps.hardware, hardware, ledger)
     if index == PERF_CAPABILITIES:
         return perf_capabilities.offered(boot, caps.hardware, hardware, ledger)

@@ -1,0 +1,74 @@
+"""What the lines of /proc/cpuinfo tell of IA32_ARCH_CAPABILITIES, and of what KVM makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from support.bochs import environment
+from support.captures import MACHINES, MITIGATIONS_OFF, host, release
+from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
+from vcpuid.kvm.feature_msrs import known_arch_capabilities
+from vcpuid.linux.narrow import Bounds, arch_capabilities
+from vcpuid.linux.vulnerabilities import ArchCap
+from vcpuid.setup import Setup, Stack
+
+SAPPHIRE, SKYLAKE, MILAN = "kvm-intel.sapphire_rapids-xfd@7.3", "kvm-intel.corei7_skylake_x@7.3", "kvm-amd.EPYC-Milan-v2@7.3"
+NOTHING, ALL = Bounds(), (1 << 64) - 1
+INTEL = [name for name in MACHINES if name.startswith("kvm-intel") and host(name).raw.registers(7).edx >> 29 & 1]
+
+
+def setup(name: str, **changed: object) -> Setup:
+    """A capture of which nobody read an MSR."""
+    bare = replace(host(name), msrs=MsrTable(), **changed)  # type: ignore[arg-type]
+    return Setup.of(bare, Stack(kernel=release(name), params=MITIGATIONS_OFF))
+
+
+@pytest.mark.parametrize("name", INTEL)
+def test_the_captured_processors_are_within_the_bounds(name: str) -> None:
+    must, may = arch_capabilities(setup(name))
+    hardware = int(environment(name, host(name))["msr.10a"])
+    assert must & ArchCap.IBRS_ALL
+    assert must & ArchCap.RDCL_NO
+    assert must & ~hardware == 0
+    assert hardware & ~may == 0
+    assert not may & ArchCap.MDS_NO
+
+
+@pytest.mark.parametrize("name", INTEL)
+def test_what_is_known_of_kvms_is_what_it_answered(name: str) -> None:
+    value, mask = known_arch_capabilities(setup(name))
+    assert host(name).msrs[0x10A] & mask == value
+    for bit in (ArchCap.RDCL_NO, ArchCap.IBRS_ALL, ArchCap.SSB_NO, ArchCap.MDS_NO, ArchCap.PSCHANGE_MC_NO, ArchCap.GDS_CTRL):
+        assert mask & bit
+    assert not mask & ArchCap.TSX_CTRL
+
+
+def test_without_the_lines_of_its_own_kernel_little_is_known() -> None:
+    raw = Snapshot(raw=host(SAPPHIRE).raw)
+    assert arch_capabilities(Setup.of(raw)) == NOTHING
+    assert arch_capabilities(setup(SAPPHIRE, kernel=None)) == NOTHING
+    assert arch_capabilities(Setup.of(host(SAPPHIRE), Stack(kernel="6.1"))) == NOTHING
+    value, mask = known_arch_capabilities(Setup.of(raw))
+    assert value & mask & ArchCap.PSCHANGE_MC_NO
+    assert mask & 1 << 10
+    assert not mask & (ArchCap.IBRS_ALL | ArchCap.MDS_NO | ArchCap.TSX_CTRL)
+
+
+def test_processors_without_the_msr_leave_nothing_open() -> None:
+    for name in (SKYLAKE, MILAN):
+        assert arch_capabilities(setup(name)) == NOTHING
+        assert known_arch_capabilities(setup(name)) == (host(name).msrs[0x10A], ALL)
+
+
+def test_what_is_told_is_known() -> None:
+    assert known_arch_capabilities(Setup.of(host(SAPPHIRE))) == (host(SAPPHIRE).msrs[0x10A], ALL)
+
+
+def test_enhanced_ibrs_may_come_from_cpuid() -> None:
+    raw = [e._replace(eax=0x80000021) if e.function == 0x80000000 else e for e in host(SAPPHIRE).raw if e.function != 0x80000021]
+    automatic = CpuidTable([*raw, Entry(0x80000021, 0, 0, 1 << 8, 0, 0, 0)])
+    assert not arch_capabilities(setup(SAPPHIRE, raw=automatic)).must & ArchCap.IBRS_ALL
+    without = {**host(SAPPHIRE).cpuinfo, "flags": host(SAPPHIRE).cpuinfo["flags"].replace(" ibrs_enhanced", "")}
+    assert not arch_capabilities(setup(SAPPHIRE, cpuinfo=without)).may & ArchCap.IBRS_ALL
