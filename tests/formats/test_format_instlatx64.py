@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.peers import INSTLATX64, members
+from vcpuid.cpuid import MsrTable
 from vcpuid.errors import InputError
 from vcpuid.formats import parse
 from vcpuid.formats.writing import write
@@ -150,3 +151,36 @@ def test_a_wrong_line_is_named(line: str, cause: str, end: str) -> None:
 def test_a_file_that_ends_within_a_line_is_refused(length: int) -> None:
     with pytest.raises(InputError, match=r"^dump.txt:2: an answer of CPUID that is cut"):
         parse(f"CPUID 00000000: {ANSWER}\n" + f"CPUID 00000001: {ANSWER}"[:length], "dump.txt")
+
+
+CPU = "CPUID 00000000: 00000001-756E6547-6C65746E-49656E69\nCPUID 00000001: 00050657-00000000-00000000-00000000\n"
+MSRS = """
+------[ MSR Registers{} ]------
+
+MSR 00000017: 001C-0000-0000-0000 [PlatID = 7]
+MSR 0000008B: < FAILED >
+MSR 000000E7: 0000-346A-10AD-F39C [S200]
+MSR 0000010A: 0000-0000-0000-{:04X}
+MSR 0000010A: 0000-0000-0000-FFFF
+MSR 00000480: 00DA-0400-0000-000
+"""
+
+
+def test_msrs_of_the_hardware_that_rules_ask_for_are_kept() -> None:
+    """Not what others are, what could not be read, or what is cut; where one stands twice, the first time counts."""
+    (cpu,) = parse(f"------[ Logical CPU #0 ]------\n\n{CPU}{MSRS.format('', 0x2B)}", "dump")
+    assert cpu.hardware_msrs == MsrTable({0x17: 7 << 50, 0x10A: 0x2B})
+    assert not cpu.msrs
+
+
+def test_msrs_are_of_the_cpu_that_their_heading_numbers() -> None:
+    cpus = "".join(f"------[ Logical CPU #{number} ]------\n\n{CPU}\n" for number in range(3))
+    sections = MSRS.format(" / Logical CPU #0", 1) + MSRS.format(" / Logical CPU #2 Clock (TSC),3094 MHz", 3)
+    assert [cpu.hardware_msrs.get(0x10A) for cpu in parse(cpus + sections, "dump")] == [1, None, 3]
+    assert [cpu.hardware_msrs.get(0x10A) for cpu in parse(cpus + MSRS.format("", 7) + sections, "dump")] == [1, 7, 3]
+
+
+@needs_the_collection
+def test_many_dumps_of_the_collection_have_msrs() -> None:
+    told = [parse(members(INSTLATX64)[name], name)[0].hardware_msrs for name in NAMES if "MSR 0000010A" in members(INSTLATX64)[name]]
+    assert sum(0x10A in msrs for msrs in told) == 75

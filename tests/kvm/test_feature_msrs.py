@@ -94,6 +94,8 @@ def test_the_hardwares_of_a_snapshot_count_and_so_does_the_microcode_of_proc_cpu
     hardware = Snapshot(raw=raw, hardware_msrs=MsrTable({ARCH: 0x2B, UCODE: 0x2B000603 << 32}, [0x33]))
     assert feature_msrs(Setup.of(hardware, Stack(kernel="7.3"))).table[UCODE] == 0x2B000603 << 32
     assert ARCH not in feature_msrs(Setup.of(hardware, Stack(kernel="7.3"))).untold
+    vmx = Snapshot(raw=raw, hardware_msrs=MsrTable({0x48B: 1 << 33}))
+    assert 0x48B in feature_msrs(Setup.of(vmx, Stack(kernel="7.3"))).untold  # what KVM makes of it for guests that nest is not known
     printed = Snapshot(raw=raw, cpuinfo={"microcode": "0x2b000603"})
     assert feature_msrs(Setup.of(printed, Stack(kernel="7.3"))).table[UCODE] == 0x2B000603 << 32
     milan = Snapshot(raw=host(MILAN.format("7.3")).raw, cpuinfo={"microcode": "0xa001173"})

@@ -16,6 +16,7 @@ import pytest
 from support.peers import INSTLATX64, LIBVIRT, members
 from vcpuid import kvm
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, Snapshot
+from vcpuid.cpuid.long_mode import in_64_bit_mode
 from vcpuid.cpuid.names import find_all
 from vcpuid.errors import InputError
 from vcpuid.formats import parse
@@ -88,7 +89,7 @@ def test_the_documentation_tells_how_many_features_differ() -> None:
 def test_the_law_holds_for_real_processors(kernel: str) -> None:
     assert len(members(INSTLATX64)) > 400
     for name, text in members(INSTLATX64).items():
-        host = parse(text, name)[0]
+        host = in_64_bit_mode(parse(text, name)[0])
         result = kvm.supported(host, kernel)
         replayed = replay(host.raw.words(), result.decisions)
         words = result.table.words()

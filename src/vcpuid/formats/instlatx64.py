@@ -5,15 +5,23 @@
 
 `[SL nn]` is the sub-leaf, hexadecimal. Of twenty years of such dumps, all forms are read: headings `------[ Logical CPU #0 ]------`,
 `CPU#000 AffMask: 0x1`, `CPUID Registers (CPU #1):`, `CPU 0:` or none at all; answers with another separator or none; sub-leaves without
-numbers. What else is in them, MSRs as the host has them among it, is no matter of CPUID and passed over.
+numbers.
+
+    ------[ MSR Registers / Logical CPU #0 ]------
+    MSR 0000010A: 0000-0000-0000-002B
+
+Of MSRs as the host has them, those are kept that the rules ask for (`vcpuid.cpuid.hardware_msrs`); without a CPU's number they are every
+CPU's. What could not be read (`< FAILED >`) is not told, and what else is in these texts is passed over.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid import MsrTable, Snapshot
+from vcpuid.cpuid.hardware_msrs import KEPT
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS
 from vcpuid.formats.dump import Form, read_lines
 from vcpuid.formats.form import Format, line_begins
@@ -32,9 +40,33 @@ _SIGN = _PLACE + r"[0-9A-Fa-f]{8}[- ]"
 _FORM = Form(_HEADING.match, _ANSWER.match, _BEGINS.match, "CPUID 00000000: 00000000-00000000-00000000-00000000 [SL 00]", number_last=True)
 
 
+_MSRS = re.compile(
+    r"\n-+\[ *MSR Registers(?: / Logical CPU #(\d{1,6}))?|\nMSR (" + "|".join(f"{index:08X}" for index in sorted(KEPT)) + r"):[ \t]*"
+    r"([0-9A-F]{4})-([0-9A-F]{4})-([0-9A-F]{4})-([0-9A-F]{4})(?![0-9A-Fa-f-])"
+)
+
+
 def read(text: str, source: str) -> list[Snapshot]:
     """Read the answers of every CPU; raises InputError for a line that is cut or damaged."""
-    return read_lines(text, source, _FORM)
+    cpus = read_lines(text, source, _FORM)
+    msrs = _msrs(text) if "MSR Registers" in text else {}
+    if not msrs:
+        return cpus
+    of_all = msrs.get(None, {})
+    return [replace(cpu, hardware_msrs=MsrTable({**of_all, **msrs.get(number, {})})) for number, cpu in enumerate(cpus)]
+
+
+def _msrs(text: str) -> dict[int | None, dict[int, int]]:
+    """Find the MSRs of each CPU, by its number, or of all; where a text reads one twice, the first time counts."""
+    found: dict[int | None, dict[int, int]] = {}
+    values: dict[int, int] = {}
+    for line in _MSRS.finditer(text):
+        number, index, *parts = line.groups()
+        if index is None:
+            values = found.setdefault(None if number is None else int(number), {})
+        else:
+            values.setdefault(int(index, 16), int("".join(parts), 16))
+    return {number: values for number, values in found.items() if values}
 
 
 def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:

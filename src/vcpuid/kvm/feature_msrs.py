@@ -1,8 +1,8 @@
 """KVM's feature MSRs, what KVM_GET_MSRS answers on the device (Linux arch/x86/kvm/x86.c, since 7.3 msrs.c; vmx.c, svm.c).
 
 Each is the first of: what the snapshot's MSR lines say; what this module makes of the hardware's MSR, where that is told (`msr.INDEX`,
-the snapshot's HWMSR lines, for the microcode /proc/cpuinfo) or does not matter; nothing. The capability MSRs of VMX, 0x480 to 0x491, are
-taken as the hardware has them: what KVM leaves out of them for nested guests (nested_vmx_setup_ctls_msrs) is not modelled.
+the snapshot's HWMSR lines, for the microcode /proc/cpuinfo) or does not matter; nothing. What KVM makes of VMX's capabilities, 0x480 to
+0x491, for nested guests (nested_vmx_setup_ctls_msrs) is not modelled: HWMSR lines tell nothing of it, and `msr.INDEX` counts as KVM's own.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _hardware_value(index: int, caps: Caps, machine: Machine) -> int | None:
     if index == ARCH_CAPABILITIES and not boot.has("ARCH_CAPABILITIES"):
         return 0
     told = machine.hardware(index)
-    if told is not None:
+    if told is not None and (index not in VMX or machine.given(index)):
         return told
     if index in (PLATFORM_INFO, DE_CFG):
         return 0

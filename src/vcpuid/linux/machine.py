@@ -81,13 +81,13 @@ SNAPSHOT = frozenset({MICROCODE, ARCH_CAPABILITIES, *range(0x480, 0x493)})
 class Machine:
     """A host as the booting kernel sees it beside CPUID."""
 
-    __slots__ = ("_hardware", "_kvm", "_msrs", "options", "tsx_mode")
+    __slots__ = ("_given", "_hardware", "_kvm", "_msrs", "options", "tsx_mode")
 
     def __init__(self, host: Snapshot, params: Given) -> None:
         self._kvm = {index: value for index, value in host.msrs.items() if index in SNAPSHOT}
         self._hardware: dict[int, int | None] = {**_microcode(host), **dict.fromkeys(host.hardware_msrs.refused), **host.hardware_msrs}
-        for name, index in msrs_in(params):
-            self._hardware[index] = read_msr(name, params[name])[1]
+        self._given = {index: read_msr(name, params[name])[1] for name, index in msrs_in(params)}
+        self._hardware |= self._given
         lacking = dict.fromkeys(KVM_LACKS) if is_kvm_guest(host.raw) else {}
         self._msrs: dict[int, int | None] = {**TYPICAL, **lacking, **self._kvm, **self._hardware}
         self.options = _options(str(params.get(CMDLINE, "")))
@@ -100,6 +100,10 @@ class Machine:
     def tells(self, index: int) -> bool:
         """Whether an MSR is told, by the snapshot or as a parameter: what `msr` returns of others is a guess."""
         return index in self._hardware or index in self._kvm
+
+    def given(self, index: int) -> bool:
+        """Whether an MSR was given as a parameter."""
+        return index in self._given
 
     def hardware(self, index: int) -> int | None:
         """Return an MSR that is told as the hardware has it; None where it is not, where KVM alone told it, or where RDMSR raises #GP."""

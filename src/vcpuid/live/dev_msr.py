@@ -6,16 +6,10 @@ import errno
 import os
 import struct
 
+from vcpuid.cpuid.hardware_msrs import COMMON, OF_AMD, OF_INTEL
 from vcpuid.cpuid.registers import MsrTable
 from vcpuid.cpuid.vendors import AMD_AND_HYGON, INTEL
 from vcpuid.errors import UnavailableError
-
-COMMON = (0x8B,)
-OF_INTEL = (
-    0x17, 0x33, 0x3A, 0x4E, 0xCE, 0xCF, 0x10A, 0x123, 0x140, 0x1A0, 0x345, *range(0x480, 0x493), 0x982,
-)  # fmt: skip
-OF_AMD = (0xC0010010, 0xC0010015, 0xC0010114, 0xC0010133, 0xC00102F0, 0xC0011020, 0xC0011029)
-"""What the rules of Linux and KVM ask for. None of them tells who the machine is: the serial number, 0x4F, is not among them."""
 
 _REASONS = {
     errno.ENOENT: "load the kernel module msr (modprobe msr)",
