@@ -104,7 +104,7 @@ def sides(
             raise InputError("neither a guest nor its -cpu is given")
         path = resolve(cpu, host=host, stack=stack, vmm=vmm)
         msrs = MsrTable({word.msr: value for word, value in path.trace.vmm.after.items() if isinstance(word, MsrWord)})
-        return Sides(path, Snapshot(cpu=cpu, raw=guest_view(path), msrs=msrs), observed=False, guessed=False)
+        return Sides(path, Snapshot(cpu=cpu, raw=guest_view(path), msrs=msrs, table=path.tables[0]), observed=False, guessed=False)
     if not guest.raw:
         raise InputError("the guest's snapshot does not tell its CPUID (RAW lines)")
     path = _guess(host, guest, stack, vmm) if cpu is None else resolve(cpu, host=host, stack=stack, vmm=vmm)

@@ -35,7 +35,7 @@ def _bugs(view: View) -> frozenset[str] | None:
         return None
     if "bugs" in host.cpuinfo:
         return frozenset(host.cpuinfo["bugs"].split())
-    if host.vendor == INTEL and ARCH_CAPABILITIES not in host.msrs:
+    if host.vendor == INTEL and view.kvm is not None and ARCH_CAPABILITIES not in view.kvm.msrs:
         return None
     return frozenset(name.lower() for name in boot_cpu(view.setup).bugs)
 
@@ -64,7 +64,7 @@ def _false(view: View) -> Iterator[str]:
 def _vouched(view: View, bit: Bit) -> bool:
     """Whether KVM itself promises it: it does so as well where the host's own mitigation protects guests."""
     if isinstance(bit.word, MsrWord):
-        return view.host is not None and bool(view.host.msrs.get(bit.word.msr, 0) & bit.mask)
+        return view.kvm is not None and bool(view.kvm.msrs.get(bit.word.msr, 0) & bit.mask)
     return view.supported is not None and view.supported.has(bit)
 
 
@@ -74,7 +74,7 @@ def _no_capabilities(view: View) -> Iterator[str]:
     if host is None or supported is None or not view.vendor == host.vendor == INTEL:
         return
     hidden = supported.has(bits.ARCH_CAPABILITIES) and not view.has(bits.ARCH_CAPABILITIES)
-    if hidden and host.msrs.get(ARCH_CAPABILITIES):
+    if hidden and view.kvm is not None and view.kvm.msrs.get(ARCH_CAPABILITIES):
         yield "arch-capabilities"
 
 

@@ -132,7 +132,8 @@ class View:
 def _identify(table: CpuidTable, msrs: Mapping[int, int], kernel: Release) -> BootCpu:
     capabilities = msrs.get(0x10A)
     params: dict[str, Value] = {"msr.10a": "absent" if capabilities is None else capabilities}
-    return boot_cpu(Setup.of(Snapshot(raw=CpuidTable(entry._replace(flags=0) for entry in table)), Stack(kernel.asked, params=params)))
+    guest = Snapshot(raw=CpuidTable(entry._replace(flags=0) for entry in table), table=table)
+    return boot_cpu(Setup.of(guest, Stack(kernel.asked, params=params)))
 
 
 @cache

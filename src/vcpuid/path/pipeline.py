@@ -203,14 +203,15 @@ def _host_steps(setup: Setup) -> tuple[Step, Step, Step]:
         return silicon, kernel_step, Step("kvm", "KVM", KVM, {}, TableWords(host.supported, msrs), basis=Basis.OBSERVED)
     raw = TableWords(host.raw, {})
     silicon = Step("silicon", "the hardware", SILICON, {}, raw, basis=Basis.OBSERVED)
-    before = TableWords(host.raw, msrs)  # what KVM does to feature MSRs is not modelled: they count from here on
+    made = kvm_says(setup).feature_msrs
+    before = TableWords(host.raw, {**msrs, **made.before})  # an MSR that KVM itself told counts from here on
     if host.supported is None:
         model = kvm.supported(setup)
-        step = Step("kvm", "KVM", KVM, before, TableWords(model.table, msrs), model.decisions)
+        step = Step("kvm", "KVM", KVM, before, TableWords(model.table, msrs), LazySequence(lambda: (*model.decisions, *made.decisions)))
     else:  # the model is worked out when somebody holds the two side by side
         observed = host.supported
         modelled = LazyMapping(lambda: TableWords(_model(setup, observed).table, msrs))
-        decisions = LazySequence(lambda: _model(setup, observed).decisions)
+        decisions = LazySequence(lambda: (*_model(setup, observed).decisions, *made.decisions))
         step = Step("kvm", "KVM", KVM, before, TableWords(observed, msrs), decisions, Basis.OBSERVED, modelled)
     return silicon, _linux_step(setup, raw), step
 

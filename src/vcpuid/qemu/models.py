@@ -89,7 +89,7 @@ def models(
     with hinting(None, setup):
         tables, described = catalog(release), find_machine(release, setup.machine)
     lacking = _lacking(setup, xcr0)
-    hanging = _hanging(setup, lacking)
+    hanging = _hanging(setup, lacking, asked=xcr0 is not None)
     found = []
     for name, filtered in lacking.items():
         alias = tables.resolve_model(name, described) if name in tables.model_aliases and described.versions != "legacy" else None
@@ -117,14 +117,15 @@ def _lacking(setup: Setup, xcr0: int | None) -> dict[str, dict[str, int]]:
     return found
 
 
-def _hanging(setup: Setup, lacking: Mapping[str, Mapping[str, int]]) -> dict[str, tuple[dict[str, int], tuple[Fact, ...]]]:
-    """Return what of each model the host lacks or does not by facts that are not told: masks, and the facts."""
+def _hanging(setup: Setup, lacking: Mapping[str, Mapping[str, int]], *, asked: bool) -> dict[str, tuple[dict[str, int], tuple[Fact, ...]]]:
+    """Return what the host lacks of each model or not by facts that are not told, and the facts; `asked`: by the XCR0 that KVM tells of."""
     if blind := nameless(setup.host):
         return {name: (dict(filtered), blind) for name, filtered in lacking.items()}
     found: dict[str, dict[str, int]] = {name: {} for name in lacking}
     facts: dict[str, dict[Fact, None]] = {name: {} for name in lacking}
     for completion in broad(setup):
-        for name, filtered in _lacking(completion.setup, kvm_says(completion.setup).xcr0).items():
+        xcr0 = kvm_says(completion.setup).xcr0 if asked else None
+        for name, filtered in _lacking(completion.setup, xcr0).items():
             for word in {*filtered, *lacking[name]}:
                 if changed := filtered.get(word, 0) ^ lacking[name].get(word, 0):
                     found[name][word] = found[name].get(word, 0) | changed

@@ -12,10 +12,12 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits, vendors, xfeatures
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits, vendors, xfeatures
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.walk import walk
 from vcpuid.cpuid.words import REGISTERS, positions, range_of
+from vcpuid.linux import narrow
+from vcpuid.linux.machine import Machine
 from vcpuid.setup import Setup
 from vcpuid.told import plausible
 from vcpuid.told.facts import Fact, WholeLeaf
@@ -23,6 +25,8 @@ from vcpuid.told.facts import Fact, WholeLeaf
 _RANGES = frozenset({0, 0x80000000})
 _HYPERVISOR = 0x40000000
 _XSAVE, _LEGACY_AREA = 0xD, 576
+_KVMS_OWN = frozenset({plausible.PERF_CAPABILITIES, *plausible.VMX})
+"""MSRs of which KVM's answer counts: it is not all worked out of the hardware's, and of the first tells whether perf has counters."""
 _FULL = 0
 """The place of the completion in which everything is made up."""
 
@@ -41,17 +45,24 @@ class Completion(NamedTuple):
     against: int | None = None
 
 
-@lru_cache(maxsize=64)
-def untold(host: Snapshot) -> tuple[Fact, ...]:
-    """Name the leaves and feature MSRs that a host does not tell and that a processor like it could have.
+def untold(setup: Setup) -> tuple[Fact, ...]:
+    """Name the leaves and MSRs that a host does not tell and that a processor like it could have.
 
-    A leaf past the last one of its range, a sub-leaf that its leaf does not list, and an MSR that KVM does not offer on such a processor
-    are told: they are not there. Where there are no RAW lines, what KVM supports stands for the processor. Of a guest whose table is told
-    (TAB or GOT lines) all is: KVM answers for the rest.
+    A leaf past the last one of its range, a sub-leaf that its leaf does not list, and an MSR that no leaf announces are told: they are not
+    there. Where there are no RAW lines, what KVM supports stands for the processor. Of a guest whose table is told (TAB or GOT lines) all
+    is: KVM answers for the rest.
     """
-    if host.table is not None or host.kept is not None:
-        return ()
-    return (*(_leaves(host.raw, host.vendor) if host.raw else ()), *_msrs(host))
+    return () if _made(setup.host) else (*missing_leaves(setup.host), *_msrs(setup))
+
+
+def _made(host: Snapshot) -> bool:
+    return host.table is not None or host.kept is not None
+
+
+@lru_cache(maxsize=64)
+def missing_leaves(host: Snapshot) -> tuple[Fact, ...]:
+    """Name the leaves that a host's RAW lines, where it has any, should have and have not."""
+    return tuple(_leaves(host.raw, host.vendor)) if host.raw and not _made(host) else ()
 
 
 def nameless(host: Snapshot) -> tuple[Fact, ...]:
@@ -71,7 +82,7 @@ def tells(host: Snapshot, word: Word) -> bool:
     told = host.raw.get(word.function, word.index)
     if told is not None:
         return not _blank(host.raw, told)
-    return host.raw.get(0) is not None and Fact(WholeLeaf(word.function, word.index)) not in untold(host)
+    return host.raw.get(0) is not None and Fact(WholeLeaf(word.function, word.index)) not in missing_leaves(host)
 
 
 def _leaves(raw: CpuidTable, vendor: str) -> Iterator[Fact]:
@@ -98,13 +109,26 @@ def _blank(raw: CpuidTable, entry: Entry) -> bool:
     return function == _XSAVE and index > 1 and bool((upper << 32 | listed) >> index & 1) and not any(entry.registers)
 
 
-def _msrs(host: Snapshot) -> Iterator[Fact]:
-    told = {*host.msrs, *host.msrs.refused}
+def _msrs(setup: Setup) -> Iterator[Fact]:
+    host, machine = setup.host, Machine(setup.host, setup.params.linux)
     table = host.raw or host.supported or CpuidTable()
-    wanted = [plausible.MICROCODE, plausible.ARCH_CAPABILITIES]
-    if host.vendor not in vendors.AMD_AND_HYGON:
-        wanted += [plausible.PERF_CAPABILITIES, *(plausible.VMX if table.has(bits.VMX) or table.get(1) is None else ())]
-    return (Fact(MsrWord(index)) for index in wanted if index not in told)
+    amd = host.vendor in vendors.AMD_AND_HYGON
+    wanted = [(plausible.MICROCODE, None), (plausible.ARCH_CAPABILITIES, bits.ARCH_CAPABILITIES)]
+    if not amd:
+        wanted += [(plausible.PERF_CAPABILITIES, None), *((index, bits.VMX) for index in plausible.VMX)]
+    for index, announced in wanted:
+        there = announced is None or table.has(announced) or not _has_leaf(host, announced)
+        if there and index not in host.msrs and index not in host.msrs.refused and not _given(machine, index):
+            yield Fact(MsrWord(index))
+
+
+def _has_leaf(host: Snapshot, bit: Bit) -> bool:
+    return tells(host, bit.word) and bool(host.raw or host.supported)
+
+
+def _given(machine: Machine, index: int) -> bool:
+    """Whether an MSR is told as the hardware has it; what KVM makes of VMX's capabilities is not worked out of the hardware's."""
+    return machine.given(index) if index in plausible.VMX else machine.tells(index)
 
 
 @lru_cache(maxsize=8)
@@ -113,7 +137,7 @@ def completions(setup: Setup) -> tuple[Completion, ...]:
 
     There are none where the host tells all, and none where it tells so little that it is `nameless`.
     """
-    facts = untold(setup.host)
+    facts = untold(setup)
     return tuple(_completions(setup, facts)) if facts and not nameless(setup.host) else ()
 
 
@@ -124,16 +148,15 @@ def broad(setup: Setup) -> Iterator[Completion]:
 
 def _completions(setup: Setup, facts: tuple[Fact, ...]) -> list[Completion]:
     full: dict[Fact, Registers | int] = {fact: _all_there(setup, fact) for fact in facts}
-    any_control = setup.host.raw.has(bits.HYPERVISOR) or not setup.host.raw.has(bits.XMM4_2)
     made = [Completion(facts, _with(setup, full))]
     for fact in facts if len(facts) > 1 else ():
         made.append(Completion((fact,), _with(setup, {fact: full[fact]})))
         made.append(Completion((fact,), _with(setup, {other: value for other, value in full.items() if other != fact}), _FULL))
     for fact in facts:
-        made += [Completion((part,), _with(setup, {**full, fact: value}), _FULL) for part, value in _turned(fact, full[fact], any_control)]
+        made += [Completion((part,), _with(setup, {**full, fact: value}), _FULL) for part, value in _turned(setup, fact, full[fact])]
         bare = len(made)  # an MSR that is 0 is another thing than none, of which Linux thinks what is usual
-        if parts := list(_turned(fact, _nothing(fact), any_control)):
-            made.append(Completion((fact,), _with(setup, {fact: _nothing(fact)})))
+        if parts := list(_turned(setup, fact, _nothing(setup, fact))):
+            made.append(Completion((fact,), _with(setup, {fact: _nothing(setup, fact)})))
             made += [Completion((part,), _with(setup, {fact: value}), bare) for part, value in parts]
     return made
 
@@ -147,7 +170,15 @@ def _all_there(setup: Setup, fact: Fact) -> Registers | int:
     if fact.place.msr == plausible.MICROCODE:
         return plausible.microcode(host.raw, host.vendor, setup.kernel.tables)
     value = plausible.msr(fact.place.msr)
+    if fact.place.msr == plausible.ARCH_CAPABILITIES:
+        return _narrowed(setup, value)
     return value if fact.place.msr != plausible.SECONDARY_CONTROLS or host.raw.has(bits.HYPERVISOR) else value & ~_lacking(host)
+
+
+def _narrowed(setup: Setup, value: int) -> int:
+    """Leave of IA32_ARCH_CAPABILITIES what a host's /proc/cpuinfo does not rule out, and add what it demands."""
+    must, may = narrow.arch_capabilities(setup)
+    return value & may | must
 
 
 def _components(raw: CpuidTable, leaf: Registers) -> Registers:
@@ -170,16 +201,19 @@ def _lacking(host: Snapshot) -> int:
     return sum(control for bit, control in plausible.WITH_FEATURE.items() if tells(host, bit.word) and not host.raw.has(bit))
 
 
-def _nothing(fact: Fact) -> Registers | int:
-    return Registers() if isinstance(fact.place, WholeLeaf) else 0
+def _nothing(setup: Setup, fact: Fact) -> Registers | int:
+    if isinstance(fact.place, WholeLeaf):
+        return Registers()
+    return _narrowed(setup, 0) if fact.place == MsrWord(plausible.ARCH_CAPABILITIES) else 0
 
 
-def _turned(fact: Fact, value: Registers | int, any_control: bool) -> Iterator[tuple[Fact, Registers | int]]:
+def _turned(setup: Setup, fact: Fact, value: Registers | int) -> Iterator[tuple[Fact, Registers | int]]:
     """Turn each feature of a leaf or of an MSR round, one at a time.
 
     Of the VMX capability MSRs only where any control may be missing: where a hypervisor made them, and before Nehalem, the first that had
     EPT and SSE4.2. Later processors with VMX have all had the controls that KVM looks for (`vcpuid.kvm.vmx`).
     """
+    any_control = setup.host.raw.has(bits.HYPERVISOR) or not setup.host.raw.has(bits.XMM4_2)
     if isinstance(fact.place, WholeLeaf):
         assert not isinstance(value, int)
         for number, register in enumerate(REGISTERS):
@@ -190,7 +224,9 @@ def _turned(fact: Fact, value: Registers | int, any_control: bool) -> Iterator[t
         assert isinstance(value, int)
         shift = 32 if fact.place.msr in CONTROL_MSRS else 0
         for position in positions(plausible.features_of(fact.place)):
-            yield Fact(fact.place, position - shift), value ^ 1 << position
+            turned = value ^ 1 << position
+            if fact.place.msr != plausible.ARCH_CAPABILITIES or turned == _narrowed(setup, turned):
+                yield Fact(fact.place, position - shift), turned
 
 
 def _with(setup: Setup, made: Made) -> Setup:
@@ -203,5 +239,14 @@ def _with(setup: Setup, made: Made) -> Setup:
         more = (Entry(*place, 0, *found) for place, found in leaves.items())
         kept = (entry for entry in raw if entry[:2] not in leaves)
         raw = CpuidTable(sorted((*kept, *more), key=lambda entry: entry[:2]))  # in the order in which a processor is asked
-    told = MsrTable({**host.msrs, **msrs}, host.msrs.refused) if msrs else host.msrs
-    return setup.with_host(replace(host, raw=raw, msrs=told))
+    of_kvm = {index: value for index, value in msrs.items() if index in _KVMS_OWN or not host.raw}
+    hardware = {index: value for index, value in msrs.items() if index not in of_kvm}
+    kvm, own = host.msrs, host.hardware_msrs
+    return setup.with_host(
+        replace(
+            host,
+            raw=raw,
+            msrs=MsrTable({**kvm, **of_kvm}, kvm.refused) if of_kvm else kvm,
+            hardware_msrs=MsrTable({**own, **hardware}, own.refused) if hardware else own,
+        )
+    )
