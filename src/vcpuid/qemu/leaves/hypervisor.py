@@ -16,8 +16,11 @@ _SIGNATURE_WORDS = vendors.twelve(vendors.KVM)
 
 
 def frequency(cpu: RealizedCpu) -> int:
-    """Return the TSC frequency in kHz that the guest is told, 0 where it is told none: it must be known, and not change."""
-    stable = cpu.word("FEAT_8000_0007_EDX") & INVARIANT_TSC or cpu.integer("tsc-frequency")
+    """Return the TSC frequency in kHz that the guest is told, 0 where it is told none: it must be known, and not change.
+
+    QEMU keeps what -cpu asks for in kHz: less than 1000 Hz are none.
+    """
+    stable = cpu.word("FEAT_8000_0007_EDX") & INVARIANT_TSC or cpu.integer("tsc-frequency") // 1000
     return cpu.tsc_khz if stable and cpu.on("vmware-cpuid-freq") and cpu.on("kvm") else 0
 
 
