@@ -190,6 +190,9 @@ def caches(source: Source, used: set[str]) -> dict[str, Any]:
     }
 
 
+UNVERSIONED = {"isapc": "legacy", "microvm": "latest", "nitro": "v1"}
+"""Machine types without a release in their names, each with how it chooses the versions of unversioned models (default_cpu_version)."""
+
 _MODEL_IDS = "".join(
     f'{{ "{model}-x86_64-cpu", "model-id", "QEMU Virtual CPU version \\1" }}, ' for model in ("qemu32", "qemu64", "athlon")
 )
@@ -210,7 +213,10 @@ def compat(source: Source, known: set[str]) -> dict[str, Any]:
 
 
 def machines(qemu: Qmp, source: Source) -> dict[str, Any]:
-    """Return the machine types of PCs and microvm: alias, release, and how the CPU versions of unversioned models are chosen."""
+    """Return the machine types of PCs, and the known ones without a release in their names.
+
+    Of each its alias, release, and how the CPU versions of unversioned models are chosen.
+    """
     splitting = r"pc_q35_(?:machine_)?(\d+)_(\d+)_(?:machine_)?options\([^)]*\)\s*\{[^}]*default_kernel_irqchip_split = true"
     split = {f"pc-q35-{major}.{minor}" for major, minor in re.findall(splitting, source.text)}
     unset = re.findall(r'pc_compat_(\d+)_(\d+)_fn\([^)]*\)\s*\{[^}]*x86_cpu_change_kvm_default\("([^"]+)", NULL\)', source.text)
@@ -218,14 +224,14 @@ def machines(qemu: Qmp, source: Source) -> dict[str, Any]:
     for machine in sorted(qemu.ask("query-machines"), key=lambda machine: machine["name"]):
         name = machine["name"]
         match = re.fullmatch(r"pc-(?:q35|i440fx)-(\d+)\.(\d+)(?:\.\d+)?", name)
-        if not match and name != "microvm":
+        if not match and name not in UNVERSIONED:
             continue
         release = (int(match[1]), int(match[2])) if match else None
         found[name] = {
             "alias": machine.get("alias"),
             "release": f"{match[1]}.{match[2]}" if match else None,
-            "versions": "latest" if release is None else "legacy" if release <= (4, 0) else "v1",
-            "split_irqchip": release is None or name in split,
+            "versions": UNVERSIONED[name] if release is None else "legacy" if release <= (4, 0) else "v1",
+            "split_irqchip": name == "microvm" or name in split,
             "max_cpus": machine["cpu-max"],
             "kvm_unset": [name for major, minor, name in unset if release is not None and release <= (int(major), int(minor))],
         }

@@ -149,7 +149,7 @@ _STACK = {
         help=f"QEMU's release ({QEMUS[0]} to {QEMUS[-1]}).  [default: installed, else newest]",
     ),
     "machine": click.option(
-        "--machine", default="q35", show_default=True, shell_complete=choices.machines, help="QEMU's machine type (-M)."
+        "--machine", default="q35", show_default=True, shell_complete=choices.machines, help="QEMU's machine type and its options (-M)."
     ),
     "smp": click.option("--smp", default="1", show_default=True, shell_complete=choices.topologies, help="QEMU's -smp."),
     "params": click.option(

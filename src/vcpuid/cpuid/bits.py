@@ -16,6 +16,7 @@ SSSE3 = Bit(_L1_ECX, 9)
 PDCM = Bit(_L1_ECX, 15)
 PCID = Bit(_L1_ECX, 17)
 XMM4_2 = Bit(_L1_ECX, 20)  # sse4_2
+X2APIC = Bit(_L1_ECX, 21)
 MOVBE = Bit(_L1_ECX, 22)
 TSC_DEADLINE_TIMER = Bit(_L1_ECX, 24)
 AES = Bit(_L1_ECX, 25)

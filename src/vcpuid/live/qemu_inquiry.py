@@ -20,6 +20,8 @@ LIMITS = {"min-level": "level", "min-xlevel": "xlevel", "level": "level", "xleve
 
 _NO_FEATURES = frozenset({"realized", "hotplugged", "hotpluggable"})
 _VERSIONED = re.compile(r"(.+)-v(\d+)")
+_UNVERSIONED = ("isapc", "microvm", "nitro")
+"""Machine types without a release in their names that are known."""
 _PC = re.compile(r"pc-(?:q35|i440fx)-(?:(\d+)\.(\d+))?")
 
 
@@ -107,14 +109,14 @@ def _properties(listed: Mapping[str, Row], nearest: Row) -> tuple[Row, list[str]
 
 
 def _machines(qemu: Asker, known: Mapping[str, Row], version: str) -> tuple[dict[str, Row], list[str]]:
-    """PCs and microvm; a distribution's own types (pc-q35-rhel9.4.0) are taken for those of the program's release."""
+    """PCs, isapc, microvm and nitro; a distribution's own types (pc-q35-rhel9.4.0) are taken for those of the program's release."""
     release = ".".join(version.split(".")[:2])
     guessed: list[str] = []
     found: dict[str, Row] = {}
     for machine in sorted(qemu.ask("query-machines"), key=lambda machine: str(machine["name"])):
         name = machine["name"]
         match = _PC.match(name)
-        if match is None and name != "microvm":
+        if match is None and name not in _UNVERSIONED:
             continue
         row = known.get(name)
         if row is None:

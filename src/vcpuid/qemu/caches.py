@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
 from vcpuid import data
 from vcpuid.qemu import catalog
+from vcpuid.qemu.draft import Draft
+from vcpuid.qemu.machine_option import CACHES, check_caches
 from vcpuid.qemu.state import CpuState
 from vcpuid.releases import number
 
@@ -66,13 +69,35 @@ def descriptors(release: tuple[int, int]) -> dict[tuple[int, int, int, int, int]
     return found
 
 
+def _shared(caches: Caches, levels: Mapping[str, str]) -> Caches:
+    """Give caches the levels that smp-cache sets."""
+    l1d, l1i, l2, l3 = (cache._replace(share_level=levels.get(name, cache.share_level)) for name, cache in zip(CACHES, caches, strict=True))
+    return l1d, l1i, l2, l3
+
+
+def check(model: str, draft: Draft) -> None:
+    """Refuse the levels that smp-cache sets where a cache were shared by fewer than a cache nearer to the core is; raises QemuError."""
+    own = None if draft.props["legacy-cache"] else _model(draft.catalog.release, model)
+    # The CPU has two sets of legacy caches in QEMU 10.0, of which AMD's is looked at; both are shared on the same levels.
+    check_caches(cache.share_level for cache in _shared(own or _legacy("amd"), dict(draft.machine.caches)))
+
+
 def shown(state: CpuState) -> Shown:
-    """Choose the caches of each leaf: the model's own, else legacy ones, in which leaves contradict each other up to QEMU 10.0."""
-    props = state.props
+    """Choose the caches of each leaf: the model's own, else legacy ones, in which leaves contradict each other up to QEMU 10.0.
+
+    The option smp-cache changes of which level those are that the CPU holds: its own, or the legacy ones of its vendor; up to QEMU 10.0
+    those of both.
+    """
+    props, levels, release = state.props, dict(state.shared), number(state.release)
     own = None if props.get("legacy-cache") else _model(state.release, state.model)
     if own is not None:
+        own = _shared(own, levels) if levels else own
         return Shown(own, own, own, own)
     intel, amd = _legacy("intel"), _legacy("amd")
+    if levels:
+        old = release < (10, 1)
+        intel = _shared(intel, levels) if old or not state.is_amd else intel
+        amd = _shared(amd, levels) if old or state.is_amd else amd
     by_vendor = amd if state.is_amd else intel
     consistent_vendor = props.get("x-vendor-cpuid-only-v2")
     leaf_2 = intel if not consistent_vendor else by_vendor
@@ -82,5 +107,5 @@ def shown(state: CpuState) -> Shown:
         leaf_2,
         by_vendor if consistent_vendor else intel,
         by_vendor if consistent_vendor else amd,
-        by_vendor if number(state.release) >= (10, 1) else amd,
+        by_vendor if release >= (10, 1) else amd,
     )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from vcpuid import data
 from vcpuid.cpuid.words import MsrWord
 from vcpuid.errors import QemuError
-from vcpuid.qemu import messages
+from vcpuid.qemu import machine_option, messages
+from vcpuid.qemu.machine_option import MachineKind, MachineOptions
 from vcpuid.qemu.words import FeatureWord, read
 from vcpuid.releases import number
 
@@ -22,6 +23,9 @@ TYPE_SUFFIX = "-x86_64-cpu"
 
 HOST_MODELS = frozenset({"host", "max"})
 """Models that take every feature the host can give."""
+
+_DEFAULT_MACHINE = "pc"
+"""What QEMU takes where -machine names no type."""
 
 _CACHE_TYPES = {"data": 1, "instruction": 2, "unified": 3}
 _CACHE_FIELDS = ("level", "size", "line_size", "associativity", "partitions", "sets", "lines_per_tag", "self_init")
@@ -87,26 +91,31 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class MachineType:
-    """A machine type, as far as CPUs care.
+    """A machine type with its options, as far as CPUs care.
 
-    `release` is the version in its name (None: microvm, which has none), `versions` how models without a version in their name are
-    understood ("v1", "latest", or "legacy" as before QEMU 4.1, when there were none), `split_irqchip` whether user space has a part of the
-    interrupt controllers, `max_cpus` how many vCPUs it takes, `kvm_unset` which features KVM leaves as the model has them, `compat` what it
-    sets on CPUs: type of CPU, property, value, in the order in which it is applied.
+    `release` is the version in its name (None: microvm and others that have none), `versions` how models without a version in their name
+    are understood ("v1", "latest", or "legacy" as before QEMU 4.1, when there were none), `irqchip` where the interrupt controllers are
+    ("on": in the kernel, "off": in QEMU, "split": some in either), `max_cpus` how many vCPUs it takes, `kvm_unset` which features KVM
+    leaves as the model has them, `compat` what it sets on CPUs: type of CPU, property, value, in the order in which it is applied.
+    `pci_hole64` is how many bytes above 4 GB it keeps for PCI devices (None: it does not ask whether the CPU can address them), `smp`
+    what its options set of -smp, `caches` the levels that smp-cache gives.
     """
 
     name: str
     release: tuple[int, int] | None
     versions: str
-    split_irqchip: bool
+    irqchip: str
     max_cpus: int
     kvm_unset: frozenset[str]
     compat: tuple[tuple[str, str, str], ...]
+    pci_hole64: int | None = None
+    smp: tuple[tuple[str, str], ...] = ()
+    caches: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_pc(self) -> bool:
-        """Whether it is one of the PC machine types."""
-        return self.release is not None
+        """Whether it is one of the PC machine types, isapc among them."""
+        return is_pc(self.name)
 
 
 class Catalog:
@@ -152,8 +161,9 @@ class Catalog:
 
     def kvm_defaults(self, machine: MachineType) -> list[tuple[Flag, bool]]:
         """Return the features that KVM switches on or off in every model that is not "max" or "host" (kvm_default_props)."""
-        split = {"kvm-msi-ext-dest-id"} if machine.split_irqchip else set()
-        rows = ((name, value == "on" or name in split) for name, value in self._rows["kvm_defaults"])
+        on = {"kvm-msi-ext-dest-id"} if machine.irqchip == "split" else set()
+        off = {"x2apic"} if machine.irqchip == "off" else set()
+        rows = ((name, (value == "on" or name in on) and name not in off) for name, value in self._rows["kvm_defaults"])
         return [(self.flags[name], on) for name, on in rows if name not in machine.kvm_unset]
 
     @cached_property
@@ -182,12 +192,15 @@ class Catalog:
     def _last_versions(self) -> dict[str, int]:
         return {model.base: model.version for model in self.models.values()}
 
-    def machine(self, name: str) -> MachineType:
-        """Return a machine type by its name or its alias; raises QemuError where there is none of that name.
+    def machine(self, text: str) -> MachineType:
+        """Return a machine type by its name or its alias, with the options that follow it; raises QemuError where QEMU refuses.
 
-        Only PCs and microvm are known: isapc, Xen's and other special machine types are refused as if QEMU did not have them.
+        PCs, isapc, microvm and nitro are known: Xen's and other special machine types are refused as if QEMU did not have them. Raises
+        InputError for an option whose consequences are not modelled.
         """
         rows = self._rows["machines"]
+        name, given = (text, {}) if text in rows else machine_option.split(text)
+        name = _DEFAULT_MACHINE if name is None else name
         row = rows.get(name)
         if row is None:
             name, row = next(((full, row) for full, row in rows.items() if row["alias"] == name), (name, None))
@@ -200,8 +213,30 @@ class Catalog:
             if release is not None and number(version) >= release
             for setting in compat
         ]
-        unset = frozenset(row["kvm_unset"])
-        return MachineType(name, release, row["versions"], row["split_irqchip"], row["max_cpus"], unset, tuple(settings))
+        board = self._board(name)
+        options = machine_option.read(given, name, self._kind(name, board["options"])) if given else MachineOptions()
+        return MachineType(
+            name=name,
+            release=release,
+            versions=row["versions"],
+            irqchip=options.irqchip or ("split" if row["split_irqchip"] else "on"),
+            max_cpus=row["max_cpus"],
+            kvm_unset=frozenset(row["kvm_unset"]),
+            compat=tuple(settings),
+            pci_hole64=board["pci_hole64"],
+            smp=options.smp,
+            caches=options.caches,
+        )
+
+    def _board(self, name: str) -> dict[str, Any]:
+        """Return the row of a machine's kind: its release's, an imported QEMU's being that of the newest one that is not newer."""
+        boards: dict[str, dict[str, Any]] = data.load("qemu-boards")["boards"]
+        known = [release for release in boards if number(release) <= self.number] or [min(boards, key=number)]
+        kinds: dict[str, dict[str, Any]] = boards[max(known, key=number)]
+        return kinds[next((kind for kind in kinds if name.startswith(kind)), "microvm")]
+
+    def _kind(self, name: str, options: dict[str, str]) -> MachineKind:
+        return MachineKind(options, is_pc(name), topology_levels(self.number, name))
 
     @cached_property
     def machine_names(self) -> dict[str, str | None]:
@@ -221,10 +256,10 @@ def catalog(release: str) -> Catalog:
     return Catalog(release)
 
 
-@cache
-def machine(release: str, name: str) -> MachineType:
-    """Return a machine type of a release; raises QemuError where it has none of that name."""
-    return catalog(release).machine(name)
+@lru_cache(maxsize=1024)
+def machine(release: str, text: str) -> MachineType:
+    """Return the machine type of a -machine argument, its options included; raises what `Catalog.machine` does."""
+    return catalog(release).machine(text)
 
 
 def resolve_machine(release: str, name: str) -> str:
@@ -234,12 +269,20 @@ def resolve_machine(release: str, name: str) -> str:
 
 def is_pc(name: str) -> bool:
     """Tell whether a machine type's full name is that of a PC."""
-    return name.startswith("pc-")
+    return name.startswith("pc-") or name == "isapc"
+
+
+def topology_levels(release: tuple[int, int], name: str) -> frozenset[str]:
+    """Return the levels of -smp that a machine type has."""
+    levels = {"sockets", "cores", "threads"}
+    if is_pc(name):
+        levels |= {"dies"} if release < (10, 0) else {"dies", "modules"}
+    return frozenset(levels)
 
 
 def prefers_sockets(name: str) -> bool:
     """Tell whether -smp fills sockets before cores, as machine types up to 6.1 do."""
-    return is_pc(name) and number(name.rpartition("-")[2]) <= (6, 1)
+    return name.startswith("pc-") and number(name.rpartition("-")[2]) <= (6, 1)
 
 
 def max_cpus(release: str, name: str) -> int:

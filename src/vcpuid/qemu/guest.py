@@ -9,7 +9,7 @@ from vcpuid.cpuid.registers import CpuidTable, Snapshot
 from vcpuid.errors import QemuError
 from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.params import Given
-from vcpuid.qemu import catalog, hyperv
+from vcpuid.qemu import board, catalog, hyperv
 from vcpuid.qemu.entries import Builder
 from vcpuid.qemu.kvmhost import KvmHost, initialize
 from vcpuid.qemu.leaves import RealizedCpu, hypervisor
@@ -55,10 +55,12 @@ def guest_tables(
 ) -> QemuResult:
     """Work out the tables that QEMU hands to KVM_SET_CPUID2 for `-cpu CPU -machine MACHINE -smp SMP`.
 
+    `machine` takes options as -machine does ("q35,kernel-irqchip=split"): `vcpuid.qemu.machine_option` tells which of them count.
     `host` holds the host's RAW leaves, or SUP lines that stand for them; its SUP and HV lines are used where there are any, else both are
     modelled for `kernel` (by default the snapshot's own) and its `params`. Or `host` is a Setup, which holds these, QEMU's release, machine
     and smp. `kvm` is what else QEMU asks of KVM. Raises QemuError with QEMU's message, and the warnings before it, where QEMU refuses to
-    start; InputError for a release that is none, and where the QEMU asked for may have what its tables lack.
+    start; InputError for a release that is none, where the QEMU asked for may have what its tables lack, and for a machine option whose
+    consequences are not modelled.
 
     Not among the warnings: that a machine type is deprecated, which says nothing of the CPU.
     """
@@ -70,9 +72,11 @@ def guest_tables(
 def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
     """Work out the tables on a settled host. What QEMU refuses is told in QEMU's words alone."""
     release, says = setup.vmm.tables, kvm_says(setup)
-    topology, smp_warnings = parse(setup.smp, release, catalog.resolve_machine(release, setup.machine))
+    topology, smp_warnings = parse(setup.smp, release, setup.machine)
+    machine = catalog.machine(release, setup.machine)
     warnings = [*smp_warnings, *kvm.count_warnings(topology)]
     try:
+        board.check_irqchip(machine, topology, setup.vmm.tables)
         state = realized(cpu, setup, topology, kvm.xcr0)
         warnings += state.warnings
         tables = _tables(RealizedCpu(state, topology, says.raw, says.supported), says, kvm)

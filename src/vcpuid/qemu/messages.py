@@ -98,6 +98,11 @@ AVX10_NEWEST = Message("avx10-version can be at most {most:d}")
 # -machine and -smp: hw/core/machine.c and machine-smp.c, hw/core/cpu
 NO_MACHINE = Message("unsupported machine type\nUse -machine help to list supported machines")
 NO_MACHINE_NAMED = Message('unsupported machine type: "{name}"\nUse -machine help to list supported machines')
+MACHINE_NO_EQUALS = Message("-M {text}: Expected '=' after parameter '{key}'")
+MACHINE_PARAMETER = Message("-M {text}: Invalid parameter '{key}'")
+MACHINE_MISSING = Message("-M {text}: Parameter '{key}' missing")
+ISAPC_CPU = Message("cpu type {type} is deprecated for isapc machine")
+NITRO = Message("The 'nitro' machine requires -accel nitro")
 SMP_NO_EQUALS = Message("-smp {text}: Expected '=' after parameter '{key}'")
 SMP_UNEXPECTED = Message("Parameter 'smp.{key}' is unexpected")
 SMP_INTEGER = Message("Parameter 'smp.{key}' expects integer")
@@ -110,6 +115,20 @@ SMP_TOO_MANY = Message(
     "Invalid CPU topology: maxcpus must be equal to or greater than smp: {layout} == maxcpus ({most:d}) < smp_cpus ({cpus:d})"
 )
 SMP_LIMIT = Message("Invalid SMP CPUs {cpus:d}. The max CPUs supported by machine '{machine}' is {most:d}")
+
+SMP_CACHE_TWICE = Message("Invalid cache properties: {cache:s}. The cache properties are duplicated")
+SMP_CACHE_UNSUPPORTED = Message("{cache:s} cache topology not supported by this machine")
+SMP_CACHE_THREAD = Message("{level:s} level cache not supported by this machine")
+SMP_CACHE_LEVEL = Message("Invalid topology level: {level:s}. The topology level is not supported by this machine")
+SMP_CACHE_ORDER = Message("Invalid smp cache topology. {upper:s} cache topology level shouldn't be lower than {lower:s} cache")
+PARAMETER_MISSING = Message("Parameter '{key}' is missing")
+PARAMETER_UNEXPECTED = Message("Parameter '{key}' is unexpected")
+
+# Interrupt controllers: hw/i386/x86.c, target/i386/cpu-apic.c, hw/intc/apic.c
+IRQCHIP_NEEDED = Message("current -smp configuration requires kernel irqchip and X2APIC API support.")
+NO_USER_APIC = Message("KVM does not support userspace APIC")
+USER_APIC = Message("Userspace local APIC is deprecated for KVM.")
+USER_APIC_ISAPC = Message("Do not use kernel-irqchip except for the -M isapc machine type.")
 
 # Hyper-V: hyperv_feature_supported and its like, target/i386/kvm/kvm.c
 HYPERV_VENDOR_CUT = Message("hv-vendor-id truncated to {length:d} characters")

@@ -14,6 +14,7 @@ from vcpuid.qemu import messages, properties
 from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import FeatureSwitch
+from vcpuid.qemu.values import boolean
 from vcpuid.reasons import Rule
 
 KVM_DEFAULT_ON = Rule("qemu.kvm.default-on", "with KVM, QEMU adds it to every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c")
@@ -33,25 +34,37 @@ USER_AVX10 = Rule(
 )  # fmt: skip
 USER_OFF = Rule("qemu.user.off", "-cpu switches it off", "x86_cpu_parse_featurestr, target/i386/cpu.c", remedy="drop it from -cpu")
 
+_ISAPC_CPUS = frozenset({"486", "athlon", "kvm32", "pentium", "pentium2", "pentium3", "qemu32"})
+"""What isapc takes without a warning (pc_init_isa, hw/i386/isapc.c)."""
+
 
 class CpuRequest(NamedTuple):
-    """What a -cpu argument means on a machine type, whatever the host: `assigned` are the properties that it and the machine type set."""
+    """What a -cpu argument means on a machine type, whatever the host: `assigned` are the properties that it and the machine type set.
+
+    `warnings` are what QEMU prints of it before it makes a CPU.
+    """
 
     model: str
     assigned: dict[str, Any]
     switches: tuple[FeatureSwitch, ...]
     late_error: str | None
     option: properties.CpuOption
+    warnings: tuple[str, ...]
 
 
 @lru_cache(maxsize=1024)
-def plan(release: str, machine_name: str, cpu: str) -> CpuRequest:
-    """Read a -cpu argument for a machine type; raises QemuError with QEMU's message."""
-    tables, machine = catalog(release), find_machine(release, machine_name)
+def plan(release: str, machine_text: str, cpu: str) -> CpuRequest:
+    """Read a -cpu argument for a -machine argument; raises QemuError with QEMU's message."""
+    tables, machine = catalog(release), find_machine(release, machine_text)
     name = properties.model_of(cpu)
     model = tables.resolve_model(name, machine)
     option = properties.parse(cpu)
     type_name = name + TYPE_SUFFIX
+    warnings = option.warnings
+    if machine.name == "isapc" and tables.number >= (10, 2) and name not in _ISAPC_CPUS:
+        warnings += (messages.ISAPC_CPU(type=type_name),)
+    if machine.name == "nitro":
+        raise QemuError(messages.NITRO(), warnings)
     ancestors = {type_name, TYPE_SUFFIX[1:]} | ({"max" + TYPE_SUFFIX} if name == "host" else set())
     assigned: dict[str, Any] = {}
     switches: list[FeatureSwitch] = []
@@ -64,7 +77,7 @@ def plan(release: str, machine_name: str, cpu: str) -> CpuRequest:
         try:
             found = properties.find(tables, type_name, prop)
             if isinstance(found, Flag):
-                on = properties.boolean(prop, text)
+                on = boolean(prop, text)
                 rule = (USER_ON if on else USER_OFF) if by_user else (MACHINE_ON if on else MACHINE_OFF)
                 switches.append(FeatureSwitch(found, on, rule))
             else:
@@ -72,7 +85,7 @@ def plan(release: str, machine_name: str, cpu: str) -> CpuRequest:
                 if found == "avx10-version" and tables.number >= (11, 1):
                     switches += _avx10(tables, assigned[found])
         except QemuError as error:
-            raise QemuError(messages.GLOBAL(type=type_name, property=prop, value=text, cause=error.message), option.warnings) from None
+            raise QemuError(messages.GLOBAL(type=type_name, property=prop, value=text, cause=error.message), warnings) from None
     late_error = None
     for names, on in ((option.plus, True), (option.minus, False)):
         for prop in names:
@@ -84,7 +97,7 @@ def plan(release: str, machine_name: str, cpu: str) -> CpuRequest:
                     assigned[found] = properties.switch(tables, found, on, prop)
             except QemuError as error:
                 late_error = late_error or error.message
-    return CpuRequest(model, assigned, tuple(switches), late_error, option)
+    return CpuRequest(model, assigned, tuple(switches), late_error, option, warnings)
 
 
 def _avx10(tables: Catalog, version: int) -> list[FeatureSwitch]:

@@ -16,9 +16,7 @@ from typing import Any
 from vcpuid.errors import QemuError
 from vcpuid.qemu import messages
 from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag
-
-BOOLEANS = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False}
-"""Spellings of a boolean (qapi_bool_parse)."""
+from vcpuid.qemu.values import boolean, on_off_auto
 
 _LARGEST = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF, "tsc-frequency": (1 << 63) - 1}
 _READ_ONLY = frozenset(
@@ -109,9 +107,7 @@ def value(catalog: Catalog, name: str, text: str, spelled: str) -> Any:
     if kind == "bool":
         return boolean(spelled, text)
     if kind == "OnOffAuto":
-        if text not in ("on", "off", "auto"):
-            raise QemuError(messages.NOT_ACCEPTED(name=name, value=text))
-        return text
+        return on_off_auto(name, text)
     if kind.startswith("link"):
         raise QemuError(messages.NO_DEVICE(name=text))
     if kind.startswith(("int", "uint")):
@@ -121,13 +117,6 @@ def value(catalog: Catalog, name: str, text: str, spelled: str) -> Any:
             raise QemuError(messages.VALUE_REFUSED(name=name, value=text))
         raise QemuError(messages.LENGTH(name=name, length=_VENDOR_LENGTH))
     return text[:_MODEL_ID_LENGTH] if name == "model-id" else text
-
-
-def boolean(name: str, text: str) -> bool:
-    """Read a boolean; raises QemuError."""
-    if text not in BOOLEANS:
-        raise QemuError(messages.EXPECTS(name=name, what="'on' or 'off'"))
-    return BOOLEANS[text]
 
 
 def switch(catalog: Catalog, name: str, on: bool, spelled: str) -> bool:

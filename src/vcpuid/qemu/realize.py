@@ -14,7 +14,7 @@ from vcpuid.cpuid.registers import Snapshot, brand_string
 from vcpuid.errors import QemuError
 from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.params import Given
-from vcpuid.qemu import address_bits, hyperv, messages
+from vcpuid.qemu import address_bits, caches, hyperv, messages
 from vcpuid.qemu.catalog import HOST_MODELS, Catalog, MachineType, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import Draft
@@ -33,7 +33,7 @@ from vcpuid.setup import Setup, settled
 AMD_COPY = Rule("qemu.realize.amd-aliases", "AMD repeats these bits of leaf 1, so QEMU copies them", "x86_cpu_realizefn, target/i386/cpu.c")
 LBR_FORMAT = Rule("qemu.realize.lbr-fmt", "the property lbr-fmt names the format", "x86_cpu_realizefn, target/i386/cpu.c")
 
-_TOPOEXT = bits.TOPOEXT.mask
+_TOPOEXT, _APIC = bits.TOPOEXT.mask, bits.APIC.mask
 _LBR_FORMAT = 0x3F
 _PMU_VENDORS = (vendors.INTEL, vendors.CENTAUR, vendors.ZHAOXIN), (vendors.AMD,)
 """Vendors with one kind of performance monitoring unit each."""
@@ -70,7 +70,7 @@ def realize(
 
 def realized(cpu: str, setup: Setup, topology: GuestTopology, xcr0: int | None) -> CpuState:
     """Realize a CPU on a settled host. Its decisions are worked out when they are looked at, by doing the same once more."""
-    found = plan(setup.vmm.tables, find_machine(setup.vmm.tables, setup.machine).name, cpu)
+    found = plan(setup.vmm.tables, setup.machine, cpu)
     draft = _realized(found, setup, topology, xcr0, Unrecorded())
     return _state(draft, found, LazySequence(lambda: _realized(found, setup, topology, xcr0, Ledger()).ledger.decisions))
 
@@ -102,8 +102,8 @@ def draw(found: CpuRequest, tables: Catalog, machine: MachineType, host: Answers
         props.update(_host_properties(host, able))
     props.update(found.assigned)
     draft = Draft(tables, machine, able, ledger, base, found.switches, props)
-    draft.warnings += found.option.warnings
-    draft.once += found.option.warnings
+    draft.warnings += found.warnings
+    draft.once += found.warnings
     return draft
 
 
@@ -128,7 +128,7 @@ def _realize(draft: Draft, found: CpuRequest, host: Answers, topology: GuestTopo
     props = draft.props
     host_hyperv = host.hyperv if hyperv.enabled(props) else None
     draft.warnings += hyperv.prepare(props, host_hyperv)
-    if not draft.machine.is_pc:
+    if draft.machine.name == "microvm":
         props["host-phys-bits"] = True  # microvm_device_pre_plug_cb, hw/i386/microvm.c
     if props.get("x-vendor-cpuid-only-v2") and not props["x-vendor-cpuid-only"]:
         raise QemuError(messages.VENDOR_ONLY())
@@ -149,7 +149,19 @@ def _realize(draft: Draft, found: CpuRequest, host: Answers, topology: GuestTopo
     address_bits.settle(draft, *phys_bits)
     if not props["legacy-cache"] and (found.model not in draft.catalog.models or draft.catalog.models[found.model].cache is None):
         raise QemuError(messages.NO_LEGACY_CACHE(model=found.option.model))
+    if draft.machine.caches:
+        caches.check(found.model, draft)
+    _check_apic(draft, topology)
     _check_pmu(draft, host)
+
+
+def _check_apic(draft: Draft, topology: GuestTopology) -> None:
+    """Refuse an APIC outside the kernel, or warn of it as QEMU 7.2 does (x86_cpu_apic_create, apic_realize)."""
+    if draft.machine.irqchip != "off" or not (draft.has("FEAT_1_EDX", _APIC) or topology.cpus > 1):
+        return
+    if draft.catalog.number >= (10, 0):
+        raise QemuError(messages.NO_USER_APIC())
+    draft.late_warnings += [messages.USER_APIC(), messages.USER_APIC_ISAPC()]
 
 
 def _check_lbr(draft: Draft) -> None:
@@ -197,6 +209,7 @@ def _state(draft: Draft, found: CpuRequest, decisions: Sequence[Decision]) -> Cp
     return CpuState(
         release=draft.catalog.release,
         machine=draft.machine.name,
+        shared=draft.machine.caches,
         model=found.model,
         vendor=props["vendor"],
         family=props["family"],

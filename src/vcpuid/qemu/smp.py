@@ -5,11 +5,13 @@ QEMU, hw/core/machine-smp.c (machine_parse_smp_config); the text is parsed as th
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterable
+from functools import lru_cache
 from math import prod
 
 from vcpuid.errors import QemuError
 from vcpuid.qemu import catalog, messages
+from vcpuid.qemu.machine_option import up_to_smp
 from vcpuid.qemu.topology import GuestTopology
 from vcpuid.releases import number
 
@@ -23,15 +25,32 @@ _UNSUPPORTED_ORDER = ("modules", "clusters", "dies", "books", "drawers")
 """In which order QEMU 10.0 complains; 7.2 has dies before clusters."""
 
 
-@cache
-def parse(text: str, release: str, machine: str) -> tuple[GuestTopology, tuple[str, ...]]:
+NONE = "1"
+"""What QEMU makes of no -smp at all."""
+
+
+@lru_cache(maxsize=1024)
+def parse(text: str, release: str, machine_text: str) -> tuple[GuestTopology, tuple[str, ...]]:
     """Read -smp for a machine type of a QEMU release; return the topology and what QEMU warns of.
 
-    Raises QemuError with QEMU's message where it refuses.
+    What -machine sets of it (smp.cpus=…) holds where -smp does not set it again; -smp 1 is taken for none. Raises QemuError with QEMU's
+    message where it refuses.
     """
-    given = _keys(text, release)
+    try:
+        described = catalog.machine(release, machine_text)
+    except QemuError as error:
+        # A mistake in -smp may come first: QEMU reads it as an option of the machine, among the others.
+        _, warnings = _parse(text, release, catalog.machine(release, up_to_smp(machine_text)))
+        raise QemuError(error.message, warnings) from None
+    return _parse(text, release, described)
+
+
+def _parse(text: str, release: str, described: catalog.MachineType) -> tuple[GuestTopology, tuple[str, ...]]:
+    machine = described.name
+    first = _known(described.smp, release)
+    given = first if first and text == NONE else first | _keys(text, release)
     warnings = _reject_zero(given, release)
-    supported = _supported(release, machine)
+    supported = catalog.topology_levels(number(release), machine)
     _reject_unsupported(given, supported, release)
     counts, cpus, max_cpus = _complete(given, catalog.prefers_sockets(machine))
     layout = " * ".join(f"{level} ({counts[level]})" for level in _HIERARCHY if level in supported)
@@ -39,7 +58,7 @@ def parse(text: str, release: str, machine: str) -> tuple[GuestTopology, tuple[s
         raise QemuError(messages.SMP_PRODUCT(layout=layout, most=max_cpus))
     if max_cpus < cpus:
         raise QemuError(messages.SMP_TOO_MANY(layout=layout, most=max_cpus, cpus=cpus))
-    if max_cpus > (limit := catalog.max_cpus(release, machine)):
+    if max_cpus > (limit := described.max_cpus):
         raise QemuError(messages.SMP_LIMIT(cpus=max_cpus, machine=machine, most=limit))
     levels = {level: counts[level] for level in ("sockets", "dies", "modules", "cores", "threads")}
     return GuestTopology(cpus=cpus, max_cpus=max_cpus, **levels), warnings
@@ -52,14 +71,22 @@ def keys(release: str) -> tuple[str, ...]:
 
 def _keys(text: str, release: str) -> dict[str, int]:
     """Read `key=number,…`; the first value may lack its key, which is `cpus`."""
-    known = keys(release)
-    given: dict[str, int] = {}
+    given: list[tuple[str, str]] = []
     for position, part in enumerate(text.split(",") if text else ()):
         key, equals, value = part.partition("=")
         if not equals:
             if position:
                 raise QemuError(messages.SMP_NO_EQUALS(text=text, key=key))
             key, value = "cpus", key
+        given.append((key, value))
+    return _known(given, release)
+
+
+def _known(settings: Iterable[tuple[str, str]], release: str) -> dict[str, int]:
+    """Read settings, of which the last of a key holds; raises QemuError."""
+    known = keys(release)
+    given: dict[str, int] = {}
+    for key, value in settings:
         if key not in known:
             raise QemuError(messages.SMP_UNEXPECTED(key=key))
         try:
@@ -75,14 +102,6 @@ def _reject_zero(given: dict[str, int], release: str) -> tuple[str, ...]:
     if number(release) < (10, 0):
         return (messages.SMP_ZERO_DEPRECATED(),)
     raise QemuError(messages.SMP_ZERO())
-
-
-def _supported(release: str, machine: str) -> frozenset[str]:
-    """Return the levels that this machine type has."""
-    levels = {"sockets", "cores", "threads"}
-    if catalog.is_pc(machine):
-        levels |= {"dies"} if number(release) < (10, 0) else {"dies", "modules"}
-    return frozenset(levels)
 
 
 def _reject_unsupported(given: dict[str, int], supported: frozenset[str], release: str) -> None:

@@ -1,7 +1,7 @@
 """What QEMU takes the host to support: KVM_GET_SUPPORTED_CPUID and the feature MSRs, each with QEMU's own amendments.
 
 QEMU, target/i386/kvm/kvm.c (kvm_arch_get_supported_cpuid, kvm_arch_get_supported_msr_feature) and target/i386/cpu.c
-(x86_cpu_get_supported_feature_word). In-kernel interrupt controllers and KVM_CAP_TSC_DEADLINE_TIMER are taken for granted.
+(x86_cpu_get_supported_feature_word). KVM_CAP_IRQCHIP and KVM_CAP_TSC_DEADLINE_TIMER are taken for granted.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ SILICON = Rule(
 BROKEN_TSX = Rule("qemu.supported.broken-tsx", "transactional memory of this Haswell is broken", _CPUID)
 AMD_ALIAS = Rule("qemu.supported.amd-alias", "AMD repeats this bit of leaf 1, and KVM leaves it out on Intel", _CPUID)
 SPLIT_IRQCHIP = Rule("qemu.supported.split-irqchip", "extended MSI destinations are QEMU's own where it emulates the I/O APIC", _CPUID)
+NO_IRQCHIP = Rule(
+    "qemu.supported.no-irqchip", "it needs the interrupt controllers in the kernel, and kernel-irqchip=off keeps them out", _CPUID,
+    remedy="kernel-irqchip=on or split",
+)  # fmt: skip
 CONTROLS = Rule("qemu.supported.controls", "QEMU takes the bits of a VMX control MSR that may be one, but not those that must be", _MSR)
 FB_CLEAR = Rule("qemu.supported.fb-clear", "a host that is vulnerable to none of what FB_CLEAR mends can promise it", _MSR, since="10.0")
 PERMITTED = Rule("qemu.supported.components", "KVM told QEMU which XSAVE components a guest may have", _CPUID)
@@ -51,6 +55,7 @@ _NOT_VULNERABLE = (
 )
 _FB_CLEAR = bits.ARCH_CAP_FB_CLEAR.mask
 _MSI_EXT_DEST_ID = bits.KVM_FEATURE_MSI_EXT_DEST_ID.mask
+_DEADLINE, _X2APIC, _PV_UNHALT = bits.TSC_DEADLINE_TIMER.mask, bits.X2APIC.mask, bits.KVM_FEATURE_PV_UNHALT.mask
 
 _ALWAYS = {
     "FEAT_1_EDX": _MTRR_PAT_MCE_MCA,
@@ -93,13 +98,13 @@ def _tsx_is_broken(host: Answers) -> bool:
 class MachineKinds(NamedTuple):
     """What of a machine type matters here."""
 
-    split_irqchip: bool
+    irqchip: str
     is_pc: bool
 
 
 def supported(catalog: Catalog, machine: MachineType, host: Answers, ledger: Ledger, xcr0: int | None = None) -> Supported:
     """See a host as a QEMU does; where nobody wants to know why, what was worked out for the last hosts is taken."""
-    kinds = MachineKinds(machine.split_irqchip, machine.is_pc)
+    kinds = MachineKinds(machine.irqchip, machine.is_pc)
     return Supported(catalog, kinds, host, ledger, xcr0) if ledger.records else _unrecorded(catalog, kinds, host, xcr0)
 
 
@@ -128,7 +133,10 @@ class Supported:
                 continue
             value = self.table.word(row.word)
             if row.name in always:
-                value = ledger.set(row.word, value, always[row.name], ALWAYS)
+                given = always[row.name]
+                if row.name == "FEAT_1_ECX" and kinds.irqchip == "off":
+                    given &= ~_DEADLINE
+                value = ledger.set(row.word, value, given, ALWAYS)
             if row.name in silicon:
                 value = ledger.set(row.word, value, host.raw.word(row.word) & silicon[row.name], SILICON)
             self.words[row.name] = value
@@ -143,7 +151,10 @@ class Supported:
             words["FEAT_7_0_EBX"] = ledger.clear(by_name["FEAT_7_0_EBX"].word, words["FEAT_7_0_EBX"], _RTM_HLE, BROKEN_TSX)
         extended = by_name["FEAT_8000_0001_EDX"]
         words[extended.name] = ledger.set(extended.word, words[extended.name], words["FEAT_1_EDX"] & AMD_ALIASES, AMD_ALIAS)
-        if kinds.split_irqchip:
+        if kinds.irqchip == "off":
+            for name, mask in (("FEAT_1_ECX", _X2APIC), ("FEAT_KVM", _PV_UNHALT)):
+                words[name] = ledger.clear(by_name[name].word, words[name], mask, NO_IRQCHIP)
+        if kinds.irqchip == "split":
             words["FEAT_KVM"] = ledger.set(by_name["FEAT_KVM"].word, words["FEAT_KVM"], _MSI_EXT_DEST_ID, SPLIT_IRQCHIP)
         if new and not kinds.is_pc:
             for name, mask in (("FEAT_7_0_EBX", _SGX), ("FEAT_7_0_ECX", _SGX_LC)):

@@ -1,0 +1,191 @@
+"""`-machine TYPE,name=value,…`: how QEMU reads it, and what of it bears on CPUs.
+
+QEMU, util/keyval.c (the text), system/vl.c (qemu_apply_legacy_machine_options, qemu_apply_machine_options), hw/core/machine.c and
+machine-smp.c (smp-cache), accel/kvm/kvm-all.c (kernel-irqchip). Of all options those that a kind of machine does not have are refused, and
+values that are no boolean where one is expected; what bears on no CPU is then passed over, its value unread where it is of another type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from vcpuid.errors import InputError, QemuError
+from vcpuid.qemu import messages
+from vcpuid.qemu.values import boolean, on_off_auto
+
+CACHES = ("l1d", "l1i", "l2", "l3")
+"""The caches that smp-cache names (CacheLevelAndType)."""
+
+LEVELS = ("thread", "core", "module", "cluster", "die", "socket", "book", "drawer", "default")
+"""Of which level a cache can be, lowest first (CpuTopologyLevel)."""
+
+IRQCHIP = ("on", "off", "split")
+"""Where the interrupt controllers are: in the kernel, in QEMU, or some here and some there (OnOffSplit)."""
+
+_ACCELERATOR = frozenset({"accel", "igd-passthru", "kernel-irqchip", "kvm-shadow-mem", "memory-backend"})
+"""Options that are no properties of the machine."""
+_UNMODELLED = frozenset({"confidential-guest-support", "memory-encryption", "sgx-epc"})
+"""Options that give the guest another CPUID by rules that are not here."""
+_NESTED = {"BootConfiguration": "object", "MemorySizeConfiguration": "object", "SMPConfiguration": "object", "SgxEPC": "array"}
+_NESTED |= {"SmpCachePropertiesWrapper": "array", "CXLFixedMemoryWindow": "array"}
+"""Types of options that have names below their own, by QEMU's names, and what they then are."""
+
+_FRAGMENT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*|[0-9]+|__[a-z0-9.-]+_[A-Za-z0-9_-]+")
+
+
+class MachineKind(NamedTuple):
+    """What a kind of machine takes: the type of each option, whether caches can be shared anew, and the levels that -smp has."""
+
+    options: Mapping[str, str]
+    shares_caches: bool
+    levels: frozenset[str]
+
+
+class MachineOptions(NamedTuple):
+    """What of a -machine argument bears on CPUs: `irqchip` of `IRQCHIP` or None, `smp` as -smp has it, and caches with their levels."""
+
+    irqchip: str | None = None
+    smp: tuple[tuple[str, str], ...] = ()
+    caches: tuple[tuple[str, str], ...] = ()
+
+
+def split(text: str) -> tuple[str | None, dict[str, str]]:
+    """Take a -machine argument apart: the type, where one is named, and the other settings; raises QemuError."""
+    settings: dict[str, str] = {}
+    rest, first = text, True
+    while rest:
+        key = re.split("[=,]", rest, maxsplit=1)[0]
+        equals, after = rest[len(key) : len(key) + 1] == "=", rest[len(key) + 1 :]
+        if first and key and not equals:
+            settings["type"], rest = key, after
+        else:
+            if not key or not all(_FRAGMENT.fullmatch(part) for part in key.split(".")):
+                raise QemuError(messages.MACHINE_PARAMETER(text=text, key=key))
+            if not equals:
+                raise QemuError(messages.MACHINE_NO_EQUALS(text=text, key=key))
+            value = re.match(r"(?:[^,]|,,)*", after, re.DOTALL)
+            assert value is not None  # it matches nothing, too
+            settings[key], rest = value[0].replace(",,", ","), after[value.end() :].removeprefix(",")
+        first = False
+    _check_lists(text, settings)
+    name = settings.pop("type", None)
+    return name, {_dashed(key): value for key, value in settings.items()}
+
+
+def _check_lists(text: str, settings: Mapping[str, str]) -> None:
+    """Refuse numbers below a name that do not count from 0 on (keyval_listify); raises QemuError."""
+    numbers: dict[str, set[int]] = {}
+    for key in settings:
+        parts = key.split(".")
+        for place, part in enumerate(parts):
+            if place and part.isdigit():
+                numbers.setdefault(".".join(parts[:place]), set()).add(int(part))
+    for name, found in numbers.items():
+        missing = next(count for count in range(len(found) + 1) if count not in found)
+        if missing < len(found):
+            raise QemuError(messages.MACHINE_MISSING(text=text, key=f"{name}.{missing}"))
+
+
+def _dashed(key: str) -> str:
+    """Spell the name of an option with dashes, and leave what is below it."""
+    name, dot, below = key.partition(".")
+    return name.replace("_", "-") + dot + below
+
+
+def read(settings: Mapping[str, str], machine: str, kind: MachineKind) -> MachineOptions:
+    """Read the settings of a machine type by its full name; raises QemuError where QEMU refuses, InputError for what is not modelled."""
+    given: dict[str, dict[str, str]] = {}
+    for key, value in settings.items():
+        name, _, below = key.partition(".")
+        given.setdefault(name, {})[below] = value
+    caches: tuple[tuple[str, str], ...] = ()
+    for name in sorted((name for name in reversed(given) if name not in _ACCELERATOR), key=_bucket):
+        if name not in kind.options:
+            raise QemuError(messages.NO_PROPERTY(type=f"{machine}-machine", name=name))
+        if name in _UNMODELLED:
+            raise InputError(f"-machine {name}: what it makes of a guest's CPUID is not modelled")
+        for below, value in given[name].items():
+            _check(name, below, value, kind.options[name])
+        if name == "smp-cache":
+            caches = _caches(given[name], kind)
+    accelerator = settings.get("accel", "kvm")
+    if accelerator.partition(":")[0] != "kvm":
+        raise InputError(f"-machine accel={accelerator}: only guests of KVM are modelled")
+    irqchip = settings.get("kernel-irqchip")
+    if irqchip is not None and irqchip not in IRQCHIP:
+        cause = messages.NOT_ACCEPTED(name="kernel-irqchip", value=irqchip)
+        raise QemuError(messages.GLOBAL(type="kvm-accel", property="kernel-irqchip", value=irqchip, cause=cause))
+    return MachineOptions(irqchip, tuple(given.get("smp", {}).items()), caches)
+
+
+def up_to_smp(text: str) -> str:
+    """Give a -machine argument without the options that QEMU comes to after those of -smp; raises QemuError."""
+    name, settings = split(text)
+    kept = (f"{key}={value.replace(',', ',,')}" for key, value in settings.items() if _comes_first(key.partition(".")[0]))
+    return ",".join([*(() if name is None else (f"type={name.replace(',', ',,')}",)), *kept])
+
+
+def _comes_first(name: str) -> bool:
+    # Of one place what is added last comes first, and -smp is added after -machine.
+    return name not in _ACCELERATOR and (name == "smp" or _bucket(name) < _bucket("smp"))
+
+
+def _bucket(name: str) -> int:
+    """Return where an option is among others in QEMU's dictionary, which is gone through in this order (qobject/qdict.c)."""
+    value = 0x238F13AF * len(name)
+    for place, char in enumerate(name):
+        value += ord(char) << place * 5 % 24
+    return (1103515243 * value + 12345) % 512
+
+
+def _check(name: str, below: str, value: str, kind: str) -> None:
+    """Refuse a value that cannot be of its type; raises QemuError."""
+    if kind in _NESTED:
+        if not below:
+            raise QemuError(messages.EXPECTED_TYPE(name=name, what=_NESTED[kind]))
+    elif kind == "bool":
+        boolean(name, value)
+    elif kind == "OnOffAuto":
+        on_off_auto(name, value)
+
+
+def _caches(given: Mapping[str, str], kind: MachineKind) -> tuple[tuple[str, str], ...]:
+    """Read smp-cache: of which level each cache is that is given one (machine_parse_smp_cache); raises QemuError."""
+    found: dict[str, str] = {}
+    by_place: dict[str, dict[str, str]] = {}
+    for key, value in given.items():
+        place, _, field = key.partition(".")
+        by_place.setdefault(place, {})[field] = value
+    rows = [by_place[str(place)] for place in range(len(by_place))]
+    for number, row in enumerate(rows):
+        for field, known in (("cache", CACHES), ("topology", LEVELS)):
+            if field not in row:
+                raise QemuError(messages.PARAMETER_MISSING(key=f"smp-cache.{number}.{field}"))
+            if row[field] not in known:
+                raise QemuError(messages.NOT_ACCEPTED(name=field, value=row[field]))
+        if unknown := next((field for field in row if field not in ("cache", "topology")), None):
+            raise QemuError(messages.PARAMETER_UNEXPECTED(key=f"smp-cache.{number}.{unknown}"))
+    for row in rows:
+        if row["cache"] in found:
+            raise QemuError(messages.SMP_CACHE_TWICE(cache=row["cache"]))
+        found[row["cache"]] = row["topology"]
+    levels = [(cache, found[cache]) for cache in CACHES if found.get(cache, "default") != "default"]
+    for cache, level in levels:
+        if not kind.shares_caches:
+            raise QemuError(messages.SMP_CACHE_UNSUPPORTED(cache=cache))
+        if level == "thread":
+            raise QemuError(messages.SMP_CACHE_THREAD(level=level))
+        if f"{level}s" not in kind.levels:
+            raise QemuError(messages.SMP_CACHE_LEVEL(level=level))
+    return tuple(levels)
+
+
+def check_caches(levels: Iterable[str]) -> None:
+    """Refuse caches, from L1D to L3, of which one is of a lower level than those before it (machine_check_smp_cache); raises QemuError."""
+    l1d, l1i, l2, l3 = (LEVELS.index(level) for level in levels)
+    if max(l1d, l1i) > l2:
+        raise QemuError(messages.SMP_CACHE_ORDER(upper="L2", lower="L1"))
+    if l2 > l3:
+        raise QemuError(messages.SMP_CACHE_ORDER(upper="L3", lower="L2"))
