@@ -1,18 +1,43 @@
-"""What the machine asks of its vCPUs before they are made: whether it can have so many (QEMU, hw/i386/x86.c, x86_cpus_init)."""
+"""What the machine asks of its vCPUs, before they are made and once they are: whether it can have them, and whether they can address it.
+
+QEMU, hw/i386/x86.c (x86_cpus_init), hw/i386/pc.c (pc_memory_init, pc_max_used_gpa), target/i386/kvm/kvm.c (kvm_get_msrs). Memory is taken
+to end below 4 GB, as it does without -m: more of it raises by as much what the CPU has to address.
+"""
 
 from __future__ import annotations
 
+from vcpuid.cpuid import bits
 from vcpuid.errors import QemuError
 from vcpuid.qemu import messages
 from vcpuid.qemu.catalog import MachineType
+from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.topology import GuestTopology
 from vcpuid.releases import number
 
+_GIB_4 = 1 << 32
+_LM = bits.LM.mask
 _APIC_IDS = 255
 """How many an APIC without x2APIC's form of them has."""
+_MTRR_BITS = 52
+_MTRR_LINE = 5068
+"""Where kvm_get_msrs fails in QEMU 11.1.3; other builds of 11.1 may name another line."""
 
 
 def check_irqchip(machine: MachineType, topology: GuestTopology, release: str) -> None:
     """Raise QemuError where APIC ids are too large for interrupt controllers outside the kernel; QEMU 10.0 refuses those at any rate."""
     if machine.irqchip == "off" and number(release) < (10, 0) and topology.apic_id(topology.max_cpus - 1) >= _APIC_IDS:
         raise QemuError(messages.IRQCHIP_NEEDED())
+
+
+def check(state: CpuState, machine: MachineType) -> None:
+    """Raise QemuError where the machine's addresses are more than the CPU has bits for, or where QEMU aborts over these bits."""
+    asked, release = state.phys_bits, number(state.release)
+    # Only 64-bit CPUs have the hole above 4 GB; QEMU 7.2 takes one with 32 bits for a 32-bit CPU.
+    wide = asked > 32 if release < (10, 0) else state.features["FEAT_8000_0001_EDX"] & _LM
+    if machine.pci_hole64 is not None and wide:
+        limit, used = (1 << (asked & 63)) - 1, _GIB_4 + machine.pci_hole64 - 1  # x86 shifts by the count modulo 64, and so does QEMU
+        if limit < used:
+            raise QemuError(messages.SPACE_LOW(limit=limit, used=used, asked=asked))
+    # It reads the vCPU's MSRs to see what the guest has: with more bits, its mask for MTRRs has none left to be masked.
+    if release >= (11, 1) and asked > _MTRR_BITS and state.props["fill-mtrr-mask"]:
+        raise QemuError(messages.PHYS_BITS_ABORT(line=_MTRR_LINE))

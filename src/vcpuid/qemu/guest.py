@@ -80,10 +80,12 @@ def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
         state = realized(cpu, setup, topology, kvm.xcr0)
         warnings += state.warnings
         tables = _tables(RealizedCpu(state, topology, says.raw, says.supported), says, kvm)
+        repeated = [warning for warning in (*state.warnings, *state.late_warnings) if warning not in state.once]
+        warnings += [*state.late_warnings, *repeated * (topology.cpus - 1)]
+        board.check(state, machine)
     except QemuError as error:
         raise QemuError(error.message, (*warnings, *error.warnings)) from None
-    repeated = [warning for warning in (*state.warnings, *state.late_warnings) if warning not in state.once]
-    return QemuResult(tables, (*warnings, *state.late_warnings, *repeated * (topology.cpus - 1)), state, says.supported)
+    return QemuResult(tables, tuple(warnings), state, says.supported)
 
 
 def _tables(cpu: RealizedCpu, host: Answers, kvm: KvmHost) -> tuple[CpuidTable, ...]:

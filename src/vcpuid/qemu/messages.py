@@ -67,6 +67,8 @@ PHYS_BITS_RANGE = Message("phys-bits should be between {least:d} and {most:d}  (
 GUEST_BITS_RANGE = Message("guest-phys-bits should be between {least:d} and {most:d}  (but is {asked:d})")
 PHYS_BITS_32 = Message("phys-bits is not user-configurable in 32 bit")
 GUEST_BITS_32 = Message("guest-phys-bits is not user-configurable in 32 bit")
+SPACE_LOW = Message("Address space limit 0x{limit:x} < 0x{used:x} phys-bits too low ({asked:d})")
+PHYS_BITS_ABORT = Message("target/i386/kvm/kvm.c:{line:d}: kvm_get_msrs: Assertion `cpu->phys_bits <= 52' failed.")
 NO_LEGACY_CACHE = Message("CPU model '{model}' doesn't support legacy-cache=off")
 VENDOR_ONLY = Message("x-vendor-cpuid-only-v2 property depends on x-vendor-cpuid-only")
 LBR_WITHOUT_PMU = Message("vPMU: LBR is unsupported without pmu=on")
