@@ -13,10 +13,11 @@ from vcpuid.qemu import board, catalog, hyperv
 from vcpuid.qemu.entries import Builder
 from vcpuid.qemu.kvmhost import KvmHost, initialize
 from vcpuid.qemu.leaves import RealizedCpu, hypervisor
-from vcpuid.qemu.realize import realized
+from vcpuid.qemu.realize import check_place, places_are_given, realized
 from vcpuid.qemu.rules import account
 from vcpuid.qemu.smp import parse
 from vcpuid.qemu.state import CpuState
+from vcpuid.qemu.topology import GuestTopology
 from vcpuid.qemu.unknown import hinting
 from vcpuid.reasons import Decision
 from vcpuid.releases import Release
@@ -80,12 +81,23 @@ def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
         state = realized(cpu, setup, topology, kvm.xcr0)
         warnings += state.warnings
         tables = _tables(RealizedCpu(state, topology, says.raw, says.supported), says, kvm)
-        repeated = [warning for warning in (*state.warnings, *state.late_warnings) if warning not in state.once]
-        warnings += [*state.late_warnings, *repeated * (topology.cpus - 1)]
+        warnings += state.late_warnings
+        warnings += _of_others(state, topology)
         board.check(state, machine)
     except QemuError as error:
         raise QemuError(error.message, (*warnings, *error.warnings)) from None
     return QemuResult(tables, tuple(warnings), state, says.supported)
+
+
+def _of_others(state: CpuState, topology: GuestTopology) -> list[str]:
+    """Return what QEMU prints of all vCPUs but the first; raises QemuError where one of them is refused, which the first was not."""
+    repeated = [warning for warning in (*state.warnings, *state.late_warnings) if warning not in state.once]
+    for number in range(1, topology.cpus) if places_are_given(state.props) else ():
+        try:
+            check_place(state.props, topology, number)
+        except QemuError as error:
+            raise QemuError(error.message, repeated * (number - 1)) from None
+    return repeated * (topology.cpus - 1)
 
 
 def _tables(cpu: RealizedCpu, host: Answers, kvm: KvmHost) -> tuple[CpuidTable, ...]:

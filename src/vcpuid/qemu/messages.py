@@ -126,11 +126,13 @@ SMP_CACHE_ORDER = Message("Invalid smp cache topology. {upper:s} cache topology 
 PARAMETER_MISSING = Message("Parameter '{key}' is missing")
 PARAMETER_UNEXPECTED = Message("Parameter '{key}' is unexpected")
 
-# Interrupt controllers: hw/i386/x86.c, target/i386/cpu-apic.c, hw/intc/apic.c
+# Interrupt controllers and the place of each vCPU: hw/i386/x86-common.c (x86.c), target/i386/cpu-apic.c, hw/intc/apic.c, hw/core/numa.c
 IRQCHIP_NEEDED = Message("current -smp configuration requires kernel irqchip and X2APIC API support.")
 NO_USER_APIC = Message("KVM does not support userspace APIC")
 USER_APIC = Message("Userspace local APIC is deprecated for KVM.")
 USER_APIC_ISAPC = Message("Do not use kernel-irqchip except for the -M isapc machine type.")
+PLACE = Message("property {level:s}-id: {asked:d} doesn't match set apic-id: 0x{apic:x} ({level:s}-id: {given:d})")
+NODE = Message("invalid node-id, must be {node:d}")
 
 # Hyper-V: hyperv_feature_supported and its like, target/i386/kvm/kvm.c
 HYPERV_VENDOR_CUT = Message("hv-vendor-id truncated to {length:d} characters")

@@ -74,6 +74,14 @@ class GuestTopology:
         package, die = divmod(rest, self.dies)
         return package << self.package_offset | die << self.die_offset | module << self.module_offset | core << self.core_offset | thread
 
+    def place(self, number: int) -> tuple[tuple[str, int], ...]:
+        """Return where the vCPU with this number is: its number on each level, the largest level first."""
+        rest, thread = divmod(number, self.threads)
+        rest, core = divmod(rest, self.cores)
+        rest, module = divmod(rest, self.modules)
+        socket, die = divmod(rest, self.dies)
+        return ("socket", socket), ("die", die), ("module", module), ("core", core), ("thread", thread)
+
     def core_id(self, apic_id: int) -> int:
         """Return the number of the core within its module."""
         return apic_id >> self.core_offset & ((1 << self.module_offset - self.core_offset) - 1)
