@@ -5,14 +5,15 @@
     oracle/capture.py lookup | states                  (the same options)
     oracle/capture.py qemu --host HOST --cpu 'EPYC-Milan,-avx2' --machine q35 --smp 2
     oracle/capture.py models --host HOST --machine q35 --expand max,pmu=off --realize host,-avx2
+    oracle/capture.py draw --hosts tests/captures/qemu/hosts.json.gz --seed 7 --count 500
     oracle/capture.py verify tests/captures/kvm/kvm-amd.EPYC-v1@6.12.txt.gz
     oracle/capture.py again tests/captures/kvm/kvm-amd.EPYC-v1@6.12.txt.gz --kernel linux-image-cloud-amd64/sid -o FILE.txt.gz
 
 kernel, lookup and states boot a stock kernel under QEMU's software emulation and print what its KVM says (kernel), what guests' CPUIDs
 return (lookup), and what a vCPU makes of its table in rarer states (states). qemu and models run a real QEMU on /dev/kvm on a host that is
-a file, and print a row of JSON: the tables that it hands to KVM_SET_CPUID2, or what its monitor says of CPU models. verify remakes a
-committed capture and compares, again makes one like it of another kernel or QEMU. README.md beside this file tells the lines, and what
-each command needs.
+a file, and print a row of JSON: the tables that it hands to KVM_SET_CPUID2, or what its monitor says of CPU models; draw prints such rows
+of arguments drawn at random. verify remakes a committed capture and compares, again makes one like it of another kernel or QEMU. README.md
+beside this file tells the lines, and what each command needs.
 
 Exit status 0; of verify 1 where something differs; 3 for bad input, 4 where this machine lacks something, 5 where QEMU or its guest failed.
 """
@@ -27,12 +28,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from emulated import Emulator
+from drawn import draw
+from emulated import Emulator, FailedError
 from kernels import find_kernel
-from kinds import host_lines, kernel_lines, lookup_lines, models_row, qemu_row, states_lines
+from kinds import host_lines, kernel_lines, lookup_lines, models_row, qemu_row, read, release_of, states_lines
 from played import Player
 from remade import again
 from vcpuid.errors import InputError, VcpuidError
+from vcpuid.qemu.catalog import catalog
 from verified import verify
 
 LINES: dict[str, tuple[Callable[[Emulator, Path, str], list[str]], str]] = {
@@ -76,11 +79,17 @@ def parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("qemu", help="the tables that QEMU hands to KVM", parents=[qemu, host, output])
     verb.add_argument("--cpu", required=True, help="QEMU's -cpu")
     verb.add_argument("--smp", default="1", help="QEMU's -smp (default: %(default)s)")
+    verb.add_argument("--more", action="append", default=[], metavar="ARGUMENT", help="a further argument of QEMU's, --more=-object say")
     verb.set_defaults(run=run_qemu)
     verb = verbs.add_parser("models", help="what QEMU's monitor says of CPU models", parents=[qemu, host, output])
     verb.add_argument("--expand", metavar="CPU", action="append", default=[], help="a CPU to expand: MODEL,property=on|off,...")
     verb.add_argument("--realize", metavar="CPU", action="append", default=[], help="a -cpu argument whose features to list")
     verb.set_defaults(run=run_models)
+    verb = verbs.add_parser("draw", help="the tables of CPUs and machines drawn at random", parents=[qemu, output])
+    verb.add_argument("--hosts", type=Path, required=True, help="file of many hosts, as tests/captures/qemu/hosts.json.gz")
+    verb.add_argument("--seed", required=True, help="any text; the same gives the same arguments")
+    verb.add_argument("--count", type=int, default=100, help="how many rows (default: %(default)s)")
+    verb.set_defaults(run=run_draw)
     verb = verbs.add_parser("verify", help="remake a committed capture and compare", parents=[qemu])
     verb.add_argument("file", type=Path)
     verb.add_argument("--kernel", help="kernel image, or package, instead of the one that the capture names")
@@ -105,7 +114,7 @@ def run_qemu(options: argparse.Namespace) -> int:
     """Make a row of tables."""
     host = host_lines(options.host)
     with Player(Emulator(options.qemu, options.root)) as player:
-        row = qemu_row(player, host, options.cpu, options.machine, options.smp)
+        row = qemu_row(player, host, options.cpu, options.machine, options.smp, options.more)
     return write_row(options, row)
 
 
@@ -115,6 +124,23 @@ def run_models(options: argparse.Namespace) -> int:
     with Player(Emulator(options.qemu, options.root)) as player:
         row = models_row(player, host, options.machine, options.expand, options.realize)
     return write_row(options, row)
+
+
+def run_draw(options: argparse.Namespace) -> int:
+    """Make rows of tables of drawn arguments; a run that does not end is told and left out."""
+    hosts: dict[str, list[str]] = json.loads(read(options.hosts))
+    rows = []
+    with Player(Emulator(options.qemu, options.root)) as player:
+        release = release_of(player)
+        for drawn in draw(f"{options.seed} {release}", catalog(release), sorted(hosts), options.count):
+            try:
+                row = qemu_row(player, hosts[drawn.host], drawn.cpu, drawn.machine, drawn.smp)
+            except FailedError as error:
+                print(f"capture.py: {error}", file=sys.stderr)
+            else:
+                rows.append(json.dumps({**row, "host": drawn.host}))
+    write(options.output, "".join(f"{row}\n" for row in rows))
+    return 0
 
 
 def run_verify(options: argparse.Namespace) -> int:

@@ -52,11 +52,16 @@ def _whole(lines: list[str]) -> tuple[str, list[str], list[str]]:
     return lines[0], lines[1 : 1 + count], lines[1 + count :]
 
 
-def qemu_row(player: Player, host: Sequence[str], cpu: str, machine: str, smp: str) -> dict[str, Any]:
-    """Make a row as in sets.jsonl.gz of tests/captures/qemu, without the host's name. Of 3 vCPUs or more it keeps two, first and last."""
-    started = player.start(host, cpu, machine, smp)
+def qemu_row(player: Player, host: Sequence[str], cpu: str, machine: str, smp: str, more: Sequence[str] = ()) -> dict[str, Any]:
+    """Make a row as in sets.jsonl.gz of tests/captures/qemu, without the host's name. Of 3 vCPUs or more it keeps two, first and last.
+
+    `more` are further arguments, which the row then names.
+    """
+    started = player.start(host, cpu, machine, smp, more)
     vcpus = started.vcpus
     row = {"qemu": release_of(player), "machine": machine, "cpu": cpu, "smp": smp, "rc": started.rc, "stderr": started.stderr}
+    if more:
+        row["more"] = list(more)
     if len(vcpus) > 2:
         return {**row, "vcpus": [vcpus[0], vcpus[-1]], "vcpus_kept": "first,last"}
     return {**row, "vcpus": vcpus}

@@ -72,7 +72,7 @@ def remake(player: Player, row: Row, host: list[str]) -> Row:
     """Make a row once more, of the kind that it is, with the keys that it has."""
     if "definitions" in row:
         return {**models_row(player, host, row["machine"], list(row["expansions"]), list(row["realized"])), "host": row["host"]}
-    made = {**qemu_row(player, host, row["cpu"], row["machine"], row["smp"]), "host": row["host"]}
+    made = {**qemu_row(player, host, row["cpu"], row["machine"], row["smp"], row.get("more", ())), "host": row["host"]}
     made["stderr"] = [line for line in made["stderr"] if not line.startswith(DEPRECATED)]
     if "vcpus" not in row:  # options.jsonl.gz
         return {key: made[key] for key in row}

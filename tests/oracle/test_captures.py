@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from vcpuid.errors import InputError, UnavailableError
+from vcpuid.qemu.catalog import catalog
 
 ROOT = Path(__file__).parents[2]
 CAPTURES = ROOT / "tests" / "captures"
@@ -70,6 +71,15 @@ def test_a_host_is_read_off_a_capture_or_off_a_key_of_many(oracle: Import) -> No
     assert lines == [line for line in whole if line.split()[0] in ("RAW", "SUP", "HV", "MSR")]
     hosts = CAPTURES / "qemu" / "hosts.json.gz"
     assert kinds.host_lines(f"{hosts}:tcg/EPYC-v1@6.12") == json.loads(gzip.decompress(hosts.read_bytes()))["tcg/EPYC-v1@6.12"]
+
+
+def test_drawn_arguments_are_the_seeds_and_of_the_release(oracle: Import) -> None:
+    drawn, tables = oracle("drawn"), catalog("10.0")
+    found = list(drawn.draw("a", tables, ["x", "y"], 200))
+    assert found == list(drawn.draw("a", tables, ["x", "y"], 200)) != list(drawn.draw("b", tables, ["x", "y"], 200))
+    assert {run.host for run in found} == {"x", "y"}
+    assert {run.cpu.partition(",")[0] for run in found} <= {*tables.models, *tables.model_aliases, "host", "max", "base"}
+    assert {run.machine.partition(",")[0] for run in found} <= {*tables.machine_names, "q35", "pc"}
 
 
 def test_what_is_no_host_is_refused(oracle: Import, tmp_path: Path) -> None:

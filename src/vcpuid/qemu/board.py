@@ -23,9 +23,9 @@ _MTRR_LINE = 5068
 """Where kvm_get_msrs fails in QEMU 11.1.3; other builds of 11.1 may name another line."""
 
 
-def check_irqchip(machine: MachineType, topology: GuestTopology, release: str) -> None:
+def check_irqchip(topology: GuestTopology, release: str) -> None:
     """Raise QemuError where APIC ids are too large for interrupt controllers outside the kernel; QEMU 10.0 refuses those at any rate."""
-    if machine.irqchip == "off" and number(release) < (10, 0) and topology.apic_id(topology.max_cpus - 1) >= _APIC_IDS:
+    if number(release) < (10, 0) and topology.apic_id(topology.max_cpus - 1) >= _APIC_IDS:
         raise QemuError(messages.IRQCHIP_NEEDED())
 
 

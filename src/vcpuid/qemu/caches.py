@@ -88,7 +88,8 @@ def shown(state: CpuState) -> Shown:
     The option smp-cache changes of which level those are that the CPU holds: its own, or the legacy ones of its vendor; up to QEMU 10.0
     those of both.
     """
-    props, levels, release = state.props, dict(state.shared), number(state.release)
+    props, release = state.props, number(state.release)
+    levels = dict(state.shared) if state.shared else None
     own = None if props.get("legacy-cache") else _model(state.release, state.model)
     if own is not None:
         own = _shared(own, levels) if levels else own

@@ -13,7 +13,7 @@ from vcpuid.qemu import board, catalog, hyperv
 from vcpuid.qemu.entries import Builder
 from vcpuid.qemu.kvmhost import KvmHost, initialize
 from vcpuid.qemu.leaves import RealizedCpu, hypervisor
-from vcpuid.qemu.realize import check_place, places_are_given, realized
+from vcpuid.qemu.realize import NOWHERE, PLACES, check_place, realized
 from vcpuid.qemu.rules import account
 from vcpuid.qemu.smp import parse
 from vcpuid.qemu.state import CpuState
@@ -77,12 +77,14 @@ def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
     machine = catalog.machine(release, setup.machine)
     warnings = [*smp_warnings, *kvm.count_warnings(topology)]
     try:
-        board.check_irqchip(machine, topology, setup.vmm.tables)
+        if machine.irqchip == "off":
+            board.check_irqchip(topology, release)
         state = realized(cpu, setup, topology, kvm.xcr0)
         warnings += state.warnings
         tables = _tables(RealizedCpu(state, topology, says.raw, says.supported), says, kvm)
         warnings += state.late_warnings
-        warnings += _of_others(state, topology)
+        if topology.cpus > 1:
+            warnings += _of_others(state, topology)
         board.check(state, machine)
     except QemuError as error:
         raise QemuError(error.message, (*warnings, *error.warnings)) from None
@@ -92,7 +94,8 @@ def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
 def _of_others(state: CpuState, topology: GuestTopology) -> list[str]:
     """Return what QEMU prints of all vCPUs but the first; raises QemuError where one of them is refused, which the first was not."""
     repeated = [warning for warning in (*state.warnings, *state.late_warnings) if warning not in state.once]
-    for number in range(1, topology.cpus) if places_are_given(state.props) else ():
+    given = any(state.props.get(name, NOWHERE) != NOWHERE for name in PLACES)
+    for number in range(1, topology.cpus) if given else ():
         try:
             check_place(state.props, topology, number)
         except QemuError as error:

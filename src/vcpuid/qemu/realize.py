@@ -34,9 +34,10 @@ AMD_COPY = Rule("qemu.realize.amd-aliases", "AMD repeats these bits of leaf 1, s
 LBR_FORMAT = Rule("qemu.realize.lbr-fmt", "the property lbr-fmt names the format", "x86_cpu_realizefn, target/i386/cpu.c")
 
 _TOPOEXT, _APIC = bits.TOPOEXT.mask, bits.APIC.mask
-_NOWHERE = -1
+NOWHERE = -1
 """The number of a socket, of a core, of a node that nobody gave."""
-_PLACES = ("socket-id", "die-id", "module-id", "core-id", "thread-id", "node-id")
+PLACES = frozenset({"socket-id", "die-id", "module-id", "core-id", "thread-id", "node-id"})
+"""Properties that say where a vCPU is."""
 _LBR_FORMAT = 0x3F
 _PMU_VENDORS = (vendors.INTEL, vendors.CENTAUR, vendors.ZHAOXIN), (vendors.AMD,)
 """Vendors with one kind of performance monitoring unit each."""
@@ -129,7 +130,8 @@ def _host_properties(host: Answers, able: Supported) -> dict[str, Any]:
 
 def _realize(draft: Draft, found: CpuRequest, host: Answers, topology: GuestTopology) -> None:
     props = draft.props
-    check_place(props, topology, 0)
+    if not PLACES.isdisjoint(found.assigned):
+        check_place(props, topology, 0)
     host_hyperv = host.hyperv if hyperv.enabled(props) else None
     draft.warnings += hyperv.prepare(props, host_hyperv)
     if draft.machine.name == "microvm":
@@ -159,22 +161,17 @@ def _realize(draft: Draft, found: CpuRequest, host: Answers, topology: GuestTopo
     _check_pmu(draft, host)
 
 
-def places_are_given(props: Mapping[str, Any]) -> bool:
-    """Tell whether -cpu says where a vCPU is."""
-    return any(props.get(name, _NOWHERE) != _NOWHERE for name in _PLACES)
-
-
 def check_place(props: Mapping[str, Any], topology: GuestTopology, number: int) -> None:
     """Refuse a vCPU that -cpu puts elsewhere than its number does (x86_cpu_pre_plug, numa_cpu_pre_plug); raises QemuError.
 
     There is no NUMA node but 0, which is what there is no -numa for.
     """
     for level, given in topology.place(number):
-        asked = props.get(f"{level}-id", _NOWHERE)
-        if asked not in (_NOWHERE, given):
+        asked = props.get(f"{level}-id", NOWHERE)
+        if asked not in (NOWHERE, given):
             apic_id = topology.apic_id(number)
             raise QemuError(messages.PLACE(level=level, asked=asked & 0xFFFFFFFF, apic=apic_id, given=given))
-    if props["node-id"] not in (_NOWHERE, 0):
+    if props["node-id"] not in (NOWHERE, 0):
         raise QemuError(messages.NODE(node=0))
 
 
