@@ -25,8 +25,9 @@ class Stack:
     """The software between the silicon and the guest, as somebody asks for it; None leaves it to the host, or to the newest tables.
 
     `kernel` and `qemu` are releases as the programs print them ("6.18.44-fc", "7.2.22"); the newest tables that are not newer stand for
-    them. `machine` is QEMU's -M, `smp` its -smp. `params` are parameters that differ from the host snapshot's and the kernel's defaults
-    (`vcpuid.params`). `what_if` says that the host did not run with them: what its KVM and Linux answered then tells nothing of them.
+    them. `machine` is QEMU's -M, `smp` its -smp, `globals` its -global, each as "DRIVER.PROPERTY=VALUE". `params` are parameters that
+    differ from the host snapshot's and the kernel's defaults (`vcpuid.params`). `what_if` says that the host did not run with them: what
+    its KVM and Linux answered then tells nothing of them.
     """
 
     kernel: str | None = None
@@ -35,6 +36,7 @@ class Stack:
     smp: str = "1"
     params: Given = field(default_factory=FrozenMap)
     what_if: bool = False
+    globals: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.params, FrozenMap):
@@ -57,6 +59,7 @@ class Setup:
     smp: str = "1"
     params: Params = parameters.NONE
     remarks: tuple[str, ...] = ()
+    globals: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, host: Snapshot, stack: Stack | None = None, *, vmm: Release | None = None) -> Setup:
@@ -75,7 +78,7 @@ class Setup:
         remarks = (*(release.remark for release in (kernel, vmm) if release.remark), *more)
         if params is not parameters.NONE:
             remarks = (*remarks, *_without_effect(kept, params))
-        return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks)
+        return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks, stack.globals)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -89,7 +92,8 @@ class Setup:
         """For JSON: the software, with or without the VMM and what is said to it; of a VMM that is not QEMU there is no machine type."""
         of_qemu = self.vmm.program == "QEMU"
         made = {"vmm": self.vmm.as_dict(), "machine": self.machine if of_qemu else None, "smp": self.smp} if vmm else {}
-        return {"kernel": self.kernel.as_dict(), **made, "params": {**self.params.kvm, **self.params.linux}}
+        more = {"globals": list(self.globals)} if vmm and self.globals else {}
+        return {"kernel": self.kernel.as_dict(), **made, "params": {**self.params.kvm, **self.params.linux}, **more}
 
     def with_host(self, host: Snapshot) -> Setup:
         """Return the same setup around another snapshot of which all observations hold."""

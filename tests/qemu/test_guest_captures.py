@@ -4,8 +4,8 @@ The hosts are files: QEMU saw their RAW, SUP, MSR and HV lines instead of the ma
 processors, a TSC that KVM could not scale, no local machine checks, a KVM that knew neither enlightened VMCS nor enforced Hyper-V leaves,
 and, for a host without leaf 0xD, its own XSAVE components up to AVX-512's. Of captures/qemu, sets.jsonl.gz varies what users set,
 random.jsonl.gz draws features, machine types, topologies and properties at random, more.jsonl.gz combines properties that are rare in
-both, and machines.jsonl.gz varies the machine, its options, and what it asks of a CPU. VCPUID_PEERS names a folder with tables on real
-CPUs.
+both, and machines.jsonl.gz varies the machine, its options, -global, and what a machine asks of a CPU. VCPUID_PEERS names a folder with
+tables on real CPUs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pytest
 from support import qemu_captures
 from support.peers import PEERS
 from support.qemu_captures import qemu_host, qemu_origin, qemu_rows
+from vcpuid import Setup, Stack
 from vcpuid.cpuid.registers import CpuidTable, Snapshot
 from vcpuid.cpuid.words import CpuidWord, Word
 from vcpuid.errors import QemuError
@@ -80,7 +81,10 @@ def result_of(name: str, row: dict[str, Any]) -> QemuResult:
     assert found.supported is not None
     xcr0 = None if found.supported.get(0xD) else AVX512_XCR0
     kvm = replace(MACHINE, tsc_khz=SETS[name].tsc_khz, xcr0=xcr0)
-    return guest_tables(row["cpu"], host=found, qemu=row["qemu"], machine=row["machine"], smp=row["smp"], kvm=kvm)
+    more = row.get("more", [])
+    given = tuple(value for option, value in zip(more[::2], more[1::2], strict=True) if option == "-global")
+    stack = Stack(qemu=row["qemu"], machine=row["machine"], smp=row["smp"], globals=given)
+    return guest_tables(row["cpu"], host=Setup.of(found, stack), kvm=kvm)
 
 
 def outside(line: str) -> str | None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.qemu_captures import qemu_host
-from vcpuid import Stack, explain, qemu
+from vcpuid import Setup, Stack, explain, qemu
 from vcpuid.cpuid import bits
 from vcpuid.errors import InputError, QemuError
 from vcpuid.qemu import guest_tables
@@ -174,3 +174,42 @@ def test_an_old_import_without_a_known_kind_still_has_machines(monkeypatch: pyte
     tables = Catalog("10.0")
     monkeypatch.setitem(tables._rows, "machines", {"pc-q35-rhel9": {**tables._rows["machines"]["pc-q35-9.2"], "alias": "q35"}})
     assert tables.machine("q35,usb=on").pci_hole64 == 1 << 35
+
+
+@pytest.mark.parametrize(
+    "text", ["x86_64-cpu.avx2=off", "driver=x86_64-cpu,property=avx2,value=off", "cpu.avx2=off", "EPYC-x86_64-cpu.avx2=off"]
+)
+def test_a_global_is_set_before_what_cpu_sets(text: str) -> None:
+    host = qemu_host(MILAN)
+    setup = Setup.of(host, Stack(globals=(text,)))
+    avx2 = bits.AVX2.mask
+    assert not qemu.realize("EPYC", setup).features["FEAT_7_0_EBX"] & avx2
+    assert qemu.realize("EPYC,avx2=on", setup).features["FEAT_7_0_EBX"] & avx2
+    assert setup.as_dict()["globals"] == [text]
+
+
+def test_a_global_of_another_cpu_or_device_is_passed_over() -> None:
+    host = qemu_host(MILAN)
+    given = ("Haswell-x86_64-cpu.avx2=off", "max-x86_64-cpu.pmu=off", "kvm-pit.lost_tick_policy=delay", "nosuch.x=1")
+    assert qemu.realize("EPYC", Setup.of(host, Stack(globals=given))) == qemu.realize("EPYC", host)
+    assert not qemu.realize("host", Setup.of(host, Stack(globals=given))).props["pmu"]
+
+
+def test_a_global_is_refused_by_its_own_name() -> None:
+    with pytest.raises(QemuError, match=r"^can't apply global x86_64-cpu\.foo=1: Property 'EPYC-x86_64-cpu\.foo' not found$"):
+        guest_tables("EPYC", host=Setup.of(qemu_host(MILAN), Stack(globals=("x86_64-cpu.foo=1",))))
+
+
+def test_a_global_makes_the_hole_of_a_pc_larger() -> None:
+    host = qemu_host(MILAN)
+    larger = Setup.of(host, Stack(globals=("q35-pcihost.pci-hole64-size=2T",)))
+    with pytest.raises(QemuError, match=r"^Address space limit 0xffffffffff < 0x2ffffffffff phys-bits too low \(40\)$"):
+        guest_tables("EPYC", host=larger)
+    with pytest.raises(QemuError, match=r"^Address space limit 0xffffffffff < 0x200ffffffff phys-bits too low \(40\)$"):
+        guest_tables("EPYC,vendor=GenuineIntel", host=larger)
+
+
+@pytest.mark.parametrize("text", ["", "avx2=off", "x86_64-cpu.avx2", "driver=x,y=3", "device.x=1", "q35-pcihost.pci-hole64-size=much"])
+def test_a_global_that_is_none_is_an_input_error(text: str) -> None:
+    with pytest.raises(InputError, match="-global"):
+        guest_tables("EPYC", host=Setup.of(qemu_host(MILAN), Stack(globals=(text,))))

@@ -66,9 +66,9 @@ def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tu
     guest = read_host(table_source)
     table = table_for_guest(guest.snapshot, table_source)
     if source is None:
-        has_no_effect("the table is checked by itself, on no host", "--smp", "--param", "--what-if", "--machine")
+        has_no_effect("the table is checked by itself, on no host", "--smp", "--param", "--what-if", "--machine", "--global")
         return hazards.of_table(table, stack=asked.stack(guest))
-    has_no_effect("the table is given, and no QEMU makes it", "--smp")
+    has_no_effect("the table is given, and no QEMU makes it", "--smp", "--global")
     setup = asked.setup(read_host(source))
     print_warnings(setup.remarks)
     return hazards.of_table(table, setup)

@@ -155,6 +155,10 @@ def _properties(catalog: Catalog, model: str, begun: str) -> Offers:
         yield from ((f"{name}=", _about(name) if kind == "bool" else kind) for name, kind in names.items())
 
 
+_ANY_CPU = "x86_64-cpu"
+"""QEMU's type that every CPU is of."""
+
+
 def _about(name: str) -> str:
     from vcpuid.cpuid.feature_table import key_of, table
 
@@ -171,10 +175,23 @@ def _values(name: str, kind: str) -> Iterable[str]:
 
 @_completer
 def machines(context: click.Context, typed: str) -> Offers:
-    """Machine types of the chosen QEMU, by alias and in full."""
+    """Machine types of the chosen QEMU, by alias and in full; behind a comma where the interrupt controllers are."""
+    from vcpuid.qemu.machine_option import IRQCHIP
+
     known = _catalog(context).machine_names
+    if "," in typed:
+        head = typed.rpartition(",")[0]
+        yield from _plain(f"{head},kernel-irqchip={where}" for where in IRQCHIP)
+        return
     yield from ((alias, name) for name, alias in known.items() if alias)
     yield from ((name, "") for name in known)
+
+
+@_completer
+def global_properties(context: click.Context, typed: str) -> Offers:
+    """QEMU's -global: the properties of any CPU."""
+    every, _, begun = typed.rpartition(".") if typed.startswith(_ANY_CPU) else (_ANY_CPU, ".", "")
+    return ((f"{every}.{text}", about) for text, about in _properties(_catalog(context), "base", begun.lstrip("+-")))
 
 
 @_completer

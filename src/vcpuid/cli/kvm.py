@@ -120,7 +120,7 @@ def set_(source: str, cr4: int, no_apic: bool, asked: Asked, form: str) -> None:
 @command.command()
 @table_argument
 @click.argument("leaves", metavar="LEAF[.INDEX]...", nargs=-1, required=True, shell_complete=choices.leaves)
-@stack_options("qemu", "machine", "smp", "params", "what_if")
+@stack_options("qemu", "machine", "smp", "params", "what_if", "globals")
 @format_option
 def lookup(source: str, leaves: tuple[str, ...], asked: Asked, form: str) -> None:
     """Print what a guest's CPUID returns for leaves of TABLE, by KVM's rules for missing and out-of-range leaves."""

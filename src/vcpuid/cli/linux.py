@@ -37,7 +37,7 @@ def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, g
         print_warnings(dict.fromkeys((*path.remarks, *path.warnings, *inside.remarks)))
         data = found.as_dict(inside, path.as_dict())
     else:
-        guests = ("--cpu", "--qemu", "--machine", "--smp", "--guest-kernel", "--guest-cmdline")
+        guests = ("--cpu", "--qemu", "--machine", "--smp", "--global", "--guest-kernel", "--guest-cmdline")
         has_no_effect("these are the host's own flags; --guest asks for a guest's", *guests)
         setup = asked.setup(host)
         print_warnings((*setup.remarks, *(f"the parameter {name} is KVM's: it changes no flag of the host" for name in setup.params.kvm)))

@@ -106,6 +106,7 @@ class Asked:
     smp: str = "1"
     params: Given = field(default_factory=dict)
     what_if: bool = False
+    globals: tuple[str, ...] = ()
     given: bool = False
 
     def setup(self, host: Host, vmm: Release | None = None) -> Setup:
@@ -124,7 +125,7 @@ class Asked:
         """Name the software on a host."""
         kernel = self._running(host) if self.kernel is None else self.kernel
         qemu = self._installed() if self.qemu is None and with_qemu else self.qemu
-        return Stack(kernel, qemu, self.machine, self.smp, self.params, self.what_if)
+        return Stack(kernel, qemu, self.machine, self.smp, self.params, self.what_if, self.globals)
 
     @staticmethod
     def _running(host: Host) -> str | None:
@@ -159,11 +160,15 @@ _STACK = {
     "what_if": click.option(
         "--what-if", is_flag=True, help="HOST did not run so: model its KVM for --kernel and --param, whatever it told."
     ),
+    "globals": click.option(
+        "--global", "globals", multiple=True, metavar="DRIVER.PROP=VALUE", shell_complete=choices.global_properties,
+        help="QEMU's -global; may be repeated."
+    ),
 }  # fmt: skip
 """The options that name the software, by the fields of Asked."""
 
 
-STACK = ("--kernel", "--qemu", "--machine", "--smp", "--param", "--what-if")
+STACK = ("--kernel", "--qemu", "--machine", "--smp", "--param", "--what-if", "--global")
 """All of them."""
 
 
@@ -201,7 +206,7 @@ def stack_options(*without: str) -> Callable[[F], F]:
     return decorate
 
 
-kernel_options = stack_options("qemu", "machine", "smp", "what_if")
+kernel_options = stack_options("qemu", "machine", "smp", "what_if", "globals")
 """The options of verbs that ask KVM's part alone."""
 
 

@@ -68,7 +68,7 @@ def _recorded(source: str) -> AskedGuest:
 
     if in_vain := typed("--cpu", "--vmm", "--template"):
         raise click.UsageError(f"--table is the guest's table as it is; {in_vain[0]} makes one")
-    has_no_effect("the table is given, and no QEMU makes it", "--qemu", "--machine", "--smp")
+    has_no_effect("the table is given, and no QEMU makes it", "--qemu", "--machine", "--smp", "--global")
     first, *others = read_cpus(source, every=True)
     tables = (table_for_guest(first, source), *(for_guest(cpu, source) for cpu in others))
     return AskedGuest(Recorded(tables), source)
@@ -83,7 +83,7 @@ def _firecracker(vmm: str | None, template: str | None) -> AskedGuest:
     if name != "firecracker":
         raise click.UsageError(f"--template is Firecracker's; --vmm says {name}")
     has_no_effect("Firecracker makes the guest's table by its --template", "--cpu")
-    has_no_effect("Firecracker makes the guest's table, and no QEMU does", "--qemu", "--machine")
+    has_no_effect("Firecracker makes the guest's table, and no QEMU does", "--qemu", "--machine", "--global")
     if template is None or template.lower() == "none":
         return AskedGuest(FIRECRACKER, "none", release if colon else None)
     if template != "-" and not os.path.exists(template):

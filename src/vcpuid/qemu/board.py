@@ -7,14 +7,18 @@ to end below 4 GB, as it does without -m: more of it raises by as much what the 
 from __future__ import annotations
 
 from vcpuid.cpuid import bits
+from vcpuid.cpuid.vendors import AMD
 from vcpuid.errors import QemuError
 from vcpuid.qemu import messages
 from vcpuid.qemu.catalog import MachineType
+from vcpuid.qemu.global_option import pci_hole64
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.topology import GuestTopology
 from vcpuid.releases import number
 
-_GIB_4 = 1 << 32
+_GIB_4, _TIB = 1 << 32, 1 << 40
+_AMD_RESERVED = 0xFD00000000
+"""From here to 1 TB AMD's processors keep addresses for themselves: what does not fit below begins above, since machine types 7.1."""
 _LM = bits.LM.mask
 _APIC_IDS = 255
 """How many an APIC without x2APIC's form of them has."""
@@ -29,13 +33,19 @@ def check_irqchip(topology: GuestTopology, release: str) -> None:
         raise QemuError(messages.IRQCHIP_NEEDED())
 
 
-def check(state: CpuState, machine: MachineType) -> None:
-    """Raise QemuError where the machine's addresses are more than the CPU has bits for, or where QEMU aborts over these bits."""
+def check(state: CpuState, machine: MachineType, given: tuple[str, ...] = ()) -> None:
+    """Raise QemuError where the machine's addresses are more than the CPU has bits for, or where QEMU aborts over these bits.
+
+    `given` are the -global arguments, which may set the size of the PCI hole; raises InputError for what is none.
+    """
     asked, release = state.phys_bits, number(state.release)
     # Only 64-bit CPUs have the hole above 4 GB; QEMU 7.2 takes one with 32 bits for a 32-bit CPU.
     wide = asked > 32 if release < (10, 0) else state.features["FEAT_8000_0001_EDX"] & _LM
-    if machine.pci_hole64 is not None and wide:
-        limit, used = (1 << (asked & 63)) - 1, _GIB_4 + machine.pci_hole64 - 1  # x86 shifts by the count modulo 64, and so does QEMU
+    hole = pci_hole64(given, machine.name, machine.pci_hole64) if given else machine.pci_hole64
+    if hole is not None and wide:
+        limit, used = (1 << (asked & 63)) - 1, _GIB_4 + hole - 1  # x86 shifts by the count modulo 64, and so does QEMU
+        if used >= _AMD_RESERVED and state.vendor == AMD and machine.release is not None and machine.release >= (7, 1):
+            used = _TIB + hole - 1
         if limit < used:
             raise QemuError(messages.SPACE_LOW(limit=limit, used=used, asked=asked))
     # It reads the vCPU's MSRs to see what the guest has: with more bits, its mask for MTRRs has none left to be masked.

@@ -50,7 +50,7 @@ def expansion(
     release = setup.vmm.tables
     with hinting(cpu, setup):
         tables, described = catalog(release), find_machine(release, setup.machine)
-        found = plan(release, setup.machine, cpu)
+        found = plan(release, setup.machine, cpu, setup.globals)
     draft = draw(found, tables, described, kvm_says(setup), xcr0, Unrecorded())
     expand(draft, Shape())
     values: dict[str, Any] = {name: draft.features[flag.word] & flag.mask == flag.mask for name, flag in tables.flags.items()}

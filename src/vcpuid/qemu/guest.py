@@ -85,7 +85,7 @@ def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
         warnings += state.late_warnings
         if topology.cpus > 1:
             warnings += _of_others(state, topology)
-        board.check(state, machine)
+        board.check(state, machine, setup.globals)
     except QemuError as error:
         raise QemuError(error.message, (*warnings, *error.warnings)) from None
     return QemuResult(tables, tuple(warnings), state, says.supported)

@@ -110,7 +110,7 @@ def _lacking(setup: Setup, xcr0: int | None) -> dict[str, dict[str, int]]:
     tables, described = catalog(release), find_machine(release, setup.machine)
     found = {}
     for name in (*sorted((*tables.models, *tables.model_aliases)), "base", "host", "max"):
-        draft = draw(plan(release, setup.machine, name), tables, described, kvm, xcr0, Unrecorded())
+        draft = draw(plan(release, setup.machine, name, setup.globals), tables, described, kvm, xcr0, Unrecorded())
         expand(draft, Shape())
         filter_features(draft, verbose=False)
         found[name] = draft.filtered

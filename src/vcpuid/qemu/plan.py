@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from vcpuid.errors import QemuError
-from vcpuid.qemu import messages, properties
+from vcpuid.qemu import global_option, messages, properties
 from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import FeatureSwitch
@@ -33,6 +33,12 @@ USER_AVX10 = Rule(
     since="11.1",
 )  # fmt: skip
 USER_OFF = Rule("qemu.user.off", "-cpu switches it off", "x86_cpu_parse_featurestr, target/i386/cpu.c", remedy="drop it from -cpu")
+GLOBAL_ON = Rule("qemu.global.on", "-global asks for it", "qdev_prop_set_globals, hw/core/qdev-properties.c")
+GLOBAL_OFF = Rule(
+    "qemu.global.off", "-global switches it off", "qdev_prop_set_globals, hw/core/qdev-properties.c", remedy="drop it from -global"
+)  # fmt: skip
+_BY_MACHINE, _BY_GLOBAL, _BY_USER = (MACHINE_OFF, MACHINE_ON), (GLOBAL_OFF, GLOBAL_ON), (USER_OFF, USER_ON)
+"""The rules of whoever sets a feature: by which it is switched off, and on."""
 
 _ISAPC_CPUS = frozenset({"486", "athlon", "kvm32", "pentium", "pentium2", "pentium3", "qemu32"})
 """What isapc takes without a warning (pc_init_isa, hw/i386/isapc.c)."""
@@ -53,8 +59,8 @@ class CpuRequest(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def plan(release: str, machine_text: str, cpu: str) -> CpuRequest:
-    """Read a -cpu argument for a -machine argument; raises QemuError with QEMU's message."""
+def plan(release: str, machine_text: str, cpu: str, given: tuple[str, ...] = ()) -> CpuRequest:
+    """Read a -cpu argument for a -machine argument, `given` being the -global ones; raises QemuError with QEMU's message."""
     tables, machine = catalog(release), find_machine(release, machine_text)
     name = properties.model_of(cpu)
     model = tables.resolve_model(name, machine)
@@ -71,21 +77,22 @@ def plan(release: str, machine_text: str, cpu: str) -> CpuRequest:
     if model not in HOST_MODELS and model != "base":
         for flag, on in tables.kvm_defaults(machine):
             switches.append(FeatureSwitch(flag, on, KVM_DEFAULT_ON if on else KVM_DEFAULT_OFF))
-    settings = [(name, text, False) for kind, name, text in machine.compat if kind in ancestors]
-    settings += [(name, text, True) for name, text in option.settings]
-    for prop, text, by_user in settings:
+    settings = [(type_name, name, text, _BY_MACHINE) for kind, name, text in machine.compat if kind in ancestors]
+    if given:
+        settings += [(*found, _BY_GLOBAL) for found in global_option.of_cpu(given, ancestors)]
+    settings += [(type_name, name, text, _BY_USER) for name, text in option.settings]
+    for driver, prop, text, rules in settings:
         try:
             found = properties.find(tables, type_name, prop)
             if isinstance(found, Flag):
                 on = boolean(prop, text)
-                rule = (USER_ON if on else USER_OFF) if by_user else (MACHINE_ON if on else MACHINE_OFF)
-                switches.append(FeatureSwitch(found, on, rule))
+                switches.append(FeatureSwitch(found, on, rules[on]))
             else:
                 assigned[found] = properties.value(tables, found, text, prop)
                 if found == "avx10-version" and tables.number >= (11, 1):
                     switches += _avx10(tables, assigned[found])
         except QemuError as error:
-            raise QemuError(messages.GLOBAL(type=type_name, property=prop, value=text, cause=error.message), warnings) from None
+            raise QemuError(messages.GLOBAL(type=driver, property=prop, value=text, cause=error.message), warnings) from None
     late_error = None
     for names, on in ((option.plus, True), (option.minus, False)):
         for prop in names:

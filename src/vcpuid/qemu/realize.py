@@ -74,7 +74,7 @@ def realize(
 
 def realized(cpu: str, setup: Setup, topology: GuestTopology, xcr0: int | None) -> CpuState:
     """Realize a CPU on a settled host. Its decisions are worked out when they are looked at, by doing the same once more."""
-    found = plan(setup.vmm.tables, setup.machine, cpu)
+    found = plan(setup.vmm.tables, setup.machine, cpu, setup.globals)
     draft = _realized(found, setup, topology, xcr0, Unrecorded())
     return _state(draft, found, LazySequence(lambda: _realized(found, setup, topology, xcr0, Ledger()).ledger.decisions))
 
