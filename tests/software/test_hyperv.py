@@ -36,7 +36,8 @@ def asked(cpu: str) -> frozenset[str] | None:
     flags = [part.replace("_", "-").lstrip("+") for part in cpu.split(",")]
     if "hv-passthrough" in flags:
         return None
-    found = {"hv-avic" if flag == "hv-apicv" else flag for flag in (part.removesuffix("=on") for part in flags)} & set(ENLIGHTENMENTS)
+    last = {name: value in ("", "on") for name, _, value in (part.partition("=") for part in flags)}
+    found = {"hv-avic" if name == "hv-apicv" else name for name, on in last.items() if on} & set(ENLIGHTENMENTS)
     retries = [int(part.partition("=")[2], 0) for part in flags if part.startswith("hv-spinlocks=")]
     spinlocks = any(number != NO_SPINLOCKS for number in retries[-1:])
     return frozenset(found | ({SPINLOCKS} if spinlocks else set())) or None

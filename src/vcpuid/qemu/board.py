@@ -16,7 +16,7 @@ from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.topology import GuestTopology
 from vcpuid.releases import number
 
-_GIB_4, _TIB = 1 << 32, 1 << 40
+_GIB_4, _TIB = 4 * 1024**3, 1024**4
 _AMD_RESERVED = 0xFD00000000
 """From here to 1 TB AMD's processors keep addresses for themselves: what does not fit below begins above, since machine types 7.1."""
 _LM = bits.LM.mask
