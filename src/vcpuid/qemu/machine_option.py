@@ -31,8 +31,16 @@ _UNMODELLED = frozenset({"confidential-guest-support", "memory-encryption", "sgx
 _NESTED = {"BootConfiguration": "object", "MemorySizeConfiguration": "object", "SMPConfiguration": "object", "SgxEPC": "array"}
 _NESTED |= {"SmpCachePropertiesWrapper": "array", "CXLFixedMemoryWindow": "array"}
 """Types of options that have names below their own, by QEMU's names, and what they then are."""
+_MEMBERS = {
+    "BootConfiguration": ("order", "once", "menu", "splash", "splash-time", "reboot-timeout", "strict"),
+    "MemorySizeConfiguration": ("size", "max-size", "slots"),
+}
+"""What there is below the name of such an option (qapi/machine.json)."""
 
-_FRAGMENT = re.compile(r"[A-Za-z][A-Za-z0-9_-]*|[0-9]+|__[a-z0-9.-]+_[A-Za-z0-9_-]+")
+_KEY_END, _VALUE = re.compile("[=,]"), re.compile("(?:[^,]|,,)*", re.DOTALL)
+_NAME = re.compile("[A-Za-z][A-Za-z0-9_-]*")
+_LONGEST = 128
+"""Characters that a part of a key has not."""
 
 
 class MachineKind(NamedTuple):
@@ -54,37 +62,57 @@ class MachineOptions(NamedTuple):
 def split(text: str) -> tuple[str | None, dict[str, str]]:
     """Take a -machine argument apart: the type, where one is named, and the other settings; raises QemuError."""
     settings: dict[str, str] = {}
-    rest, first = text, True
-    while rest:
-        key = re.split("[=,]", rest, maxsplit=1)[0]
-        equals, after = rest[len(key) : len(key) + 1] == "=", rest[len(key) + 1 :]
-        if first and key and not equals:
-            settings["type"], rest = key, after
+    parents: set[str] = set()
+    at = 0
+    while at < len(text):
+        end = _KEY_END.search(text, at)
+        stop = end.start() if end else len(text)
+        key, equals = text[at:stop], text.startswith("=", stop)
+        if at == 0 and key and not equals:
+            key, value, at = "type", key, stop + 1
         else:
-            if not key or not all(_FRAGMENT.fullmatch(part) for part in key.split(".")):
-                raise QemuError(messages.MACHINE_PARAMETER(text=text, key=key))
+            above = _check_key(text, key)
             if not equals:
                 raise QemuError(messages.MACHINE_NO_EQUALS(text=text, key=key))
-            value = re.match(r"(?:[^,]|,,)*", after, re.DOTALL)
-            assert value is not None  # it matches nothing, too
-            settings[key], rest = value[0].replace(",,", ","), after[value.end() :].removeprefix(",")
-        first = False
+            if mixed := next((name for name in above if name in settings), key if key in parents else None):
+                raise QemuError(messages.MACHINE_MIXED(text=text, key=mixed))
+            parents.update(above)
+            found = _VALUE.match(text, stop + 1)
+            assert found is not None  # it matches nothing, too
+            value, at = found[0].replace(",,", ","), found.end() + 1
+        settings[key] = value
     _check_lists(text, settings)
     name = settings.pop("type", None)
+    for key in settings:
+        if "_" in key and (dashed := _dashed(key)) in settings and dashed != key and "." not in key:
+            raise QemuError(messages.CONFLICT(key=key, other=dashed))
     return name, {_dashed(key): value for key, value in settings.items()}
 
 
+def _check_key(text: str, key: str) -> list[str]:
+    """Give the names that a key is below; raises QemuError where it is none."""
+    parts = key.split(".")
+    if not _NAME.fullmatch(parts[0]) or not all(part.isdecimal() or _NAME.fullmatch(part) for part in parts[1:]) or not key.isascii():
+        raise QemuError(messages.MACHINE_PARAMETER(text=text, key=key))
+    for part in parts:
+        if len(part) >= _LONGEST:
+            raise QemuError(messages.MACHINE_LONG(text=text, part=" fragment" if len(parts) > 1 else "", key=part))
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
 def _check_lists(text: str, settings: Mapping[str, str]) -> None:
-    """Refuse numbers below a name that do not count from 0 on (keyval_listify); raises QemuError."""
-    numbers: dict[str, set[int]] = {}
+    """Refuse numbers below a name that do not count from 0 on, and numbers beside names (keyval_listify); raises QemuError."""
+    below: dict[str, set[str]] = {}
     for key in settings:
         parts = key.split(".")
-        for place, part in enumerate(parts):
-            if place and part.isdigit():
-                numbers.setdefault(".".join(parts[:place]), set()).add(int(part))
-    for name, found in numbers.items():
-        missing = next(count for count in range(len(found) + 1) if count not in found)
-        if missing < len(found):
+        for place in range(1, len(parts)):
+            below.setdefault(".".join(parts[:place]), set()).add(parts[place])
+    for name, found in below.items():
+        numbers = {int(part) for part in found if part.isdecimal()}
+        if numbers and not all(part.isdecimal() for part in found):
+            raise QemuError(messages.MACHINE_MIXED(text=text, key=name))
+        missing = next(count for count in range(len(numbers) + 1) if count not in numbers)
+        if missing < len(numbers):
             raise QemuError(messages.MACHINE_MISSING(text=text, key=f"{name}.{missing}"))
 
 
@@ -145,6 +173,11 @@ def _check(name: str, below: str, value: str, kind: str) -> None:
     if kind in _NESTED:
         if not below:
             raise QemuError(messages.EXPECTED_TYPE(name=name, what=_NESTED[kind]))
+        known = _MEMBERS.get(kind)
+        if known is not None and below.partition(".")[0] not in known:
+            raise QemuError(messages.PARAMETER_UNEXPECTED(key=f"{name}.{below}"))
+    elif below:
+        raise QemuError(messages.PARAMETERS_UNEXPECTED(key=name))
     elif kind == "bool":
         boolean(name, value)
     elif kind == "OnOffAuto":
@@ -154,11 +187,17 @@ def _check(name: str, below: str, value: str, kind: str) -> None:
 def _caches(given: Mapping[str, str], kind: MachineKind) -> tuple[tuple[str, str], ...]:
     """Read smp-cache: of which level each cache is that is given one (machine_parse_smp_cache); raises QemuError."""
     found: dict[str, str] = {}
-    by_place: dict[str, dict[str, str]] = {}
+    by_place: dict[int, dict[str, str]] = {}
     for key, value in given.items():
         place, _, field = key.partition(".")
-        by_place.setdefault(place, {})[field] = value
-    rows = [by_place[str(place)] for place in range(len(by_place))]
+        if not place.isdecimal():
+            raise QemuError(messages.EXPECTED_TYPE(name="smp-cache", what="array"))
+        if not field:
+            raise QemuError(messages.EXPECTED_TYPE(name=f"smp-cache.{place}", what="object"))
+        if "." in field:
+            raise QemuError(messages.PARAMETERS_UNEXPECTED(key=f"smp-cache.{place}.{field.partition('.')[0]}"))
+        by_place.setdefault(int(place), {})[field] = value
+    rows = [row for _, row in sorted(by_place.items())]
     for number, row in enumerate(rows):
         for field, known in (("cache", CACHES), ("topology", LEVELS)):
             if field not in row:

@@ -103,6 +103,9 @@ NO_MACHINE_NAMED = Message('unsupported machine type: "{name}"\nUse -machine hel
 MACHINE_NO_EQUALS = Message("-M {text}: Expected '=' after parameter '{key}'")
 MACHINE_PARAMETER = Message("-M {text}: Invalid parameter '{key}'")
 MACHINE_MISSING = Message("-M {text}: Parameter '{key}' missing")
+MACHINE_LONG = Message("-M {text}: Parameter{part} '{key}' is too long")
+MACHINE_MIXED = Message("-M {text}: Parameters '{key}.*' used inconsistently")
+CONFLICT = Message("Conflict between '{key}' and '{other}'")
 ISAPC_CPU = Message("cpu type {type} is deprecated for isapc machine")
 NITRO = Message("The 'nitro' machine requires -accel nitro")
 SMP_NO_EQUALS = Message("-smp {text}: Expected '=' after parameter '{key}'")
@@ -125,6 +128,7 @@ SMP_CACHE_LEVEL = Message("Invalid topology level: {level:s}. The topology level
 SMP_CACHE_ORDER = Message("Invalid smp cache topology. {upper:s} cache topology level shouldn't be lower than {lower:s} cache")
 PARAMETER_MISSING = Message("Parameter '{key}' is missing")
 PARAMETER_UNEXPECTED = Message("Parameter '{key}' is unexpected")
+PARAMETERS_UNEXPECTED = Message("Parameters '{key}.*' are unexpected")
 
 # Interrupt controllers and the place of each vCPU: hw/i386/x86-common.c (x86.c), target/i386/cpu-apic.c, hw/intc/apic.c, hw/core/numa.c
 IRQCHIP_NEEDED = Message("current -smp configuration requires kernel irqchip and X2APIC API support.")
