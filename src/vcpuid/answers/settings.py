@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from vcpuid.qemu.catalog import Catalog
 from vcpuid.qemu.hyperv import needed
-from vcpuid.qemu.properties import BOOLEANS
 from vcpuid.qemu.unknown import guesses
+from vcpuid.qemu.values import BOOLEANS
 
 NO_PART = ("x-force-features", "+x-force-features")
 """A proposal does not force: what the host lacks is not asked for."""
