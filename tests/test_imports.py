@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "decode": ("cpuid", "data", "errors"),
     "formats": ("cpuid", "errors", "releases"),
     "linux": ("cpuid", "data", "errors", "params", "reasons", "releases", "setup"),
-    "told": ("cpuid", "linux", "setup"),
+    "told": ("cpuid", "linux", "params", "releases", "setup"),
     "kvm": ("cpuid", "data", "errors", "linux", "params", "reasons", "releases", "setup"),
     "qemu": ("cpuid", "data", "errors", "kvm", "params", "reasons", "releases", "setup", "told"),
     "live": ("cpuid", "data", "errors", "formats", "releases"),

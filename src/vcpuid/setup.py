@@ -48,7 +48,8 @@ class Setup:
     """A host and the software on it, settled: what holds for them, under which releases, with which parameters.
 
     `host` has only the observations that hold for `kernel` and `params`, and tells what 64-bit programs see. `vmm` is the release of the
-    VMM that makes the guest's table. `remarks` are sentences on what stands for what was asked, and on what has no effect. It can be
+    VMM that makes the guest's table. `assumed` names what neither the host told
+    nor anybody asked for. `remarks` are sentences on what stands for what was asked, and on what has no effect. It can be
     pickled; `made` by `Setup.of`.
     """
 
@@ -60,6 +61,7 @@ class Setup:
     params: Params = parameters.NONE
     remarks: tuple[str, ...] = ()
     globals: tuple[str, ...] = ()
+    assumed: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, host: Snapshot, stack: Stack | None = None, *, vmm: Release | None = None) -> Setup:
@@ -78,7 +80,8 @@ class Setup:
         remarks = (*(release.remark for release in (kernel, vmm) if release.remark), *more)
         if params is not parameters.NONE:
             remarks = (*remarks, *_without_effect(kept, params))
-        return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks, stack.globals)
+        assumed = frozenset({"kernel"}) if stack.kernel is None and own_kernel(host) is None else frozenset()
+        return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks, stack.globals, assumed)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

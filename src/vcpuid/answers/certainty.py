@@ -13,6 +13,7 @@ from vcpuid.errors import VcpuidError
 from vcpuid.path.pipeline import Path, resolve
 from vcpuid.reasons import Basis, Step
 from vcpuid.setup import Setup
+from vcpuid.told.assumptions import Assumption, alternatives
 from vcpuid.told.completions import Completion, completions, nameless, tells
 from vcpuid.told.doubt import NO_ANSWER, compared, weighed
 from vcpuid.told.facts import Fact
@@ -88,6 +89,28 @@ def _settled(step: Step) -> bool:
 def _first(step: Step, bits: Iterable[Bit]) -> bool:
     """Read the first bit that the party looks at; where it looks at none, as at an MSR that is not told, that is as good as off."""
     return next((value for value in map(step.value, bits) if value is not None), False)
+
+
+@lru_cache(maxsize=4)
+def settings(cpu: str, setup: Setup, vmm: Vmm) -> tuple[tuple[Assumption, Path | None], ...]:
+    """Resolve a CPU with each setting otherwise that nobody gave; None where the VMM or KVM refuses it then."""
+    return tuple((assumption, _resolved(cpu, other, vmm)) for assumption, other in alternatives(setup))
+
+
+def rests(path: Path, answer: Callable[[Path], Mapping[K, object]]) -> dict[Assumption, tuple[K, ...]]:
+    """Return the assumptions on which answers about a path's guest rest, each with what these are about.
+
+    `answer` gives all answers of a path. A setting with which QEMU or KVM would refuse the CPU says nothing of them.
+    """
+    if _settled(path.trace.steps[-1]):
+        return {}
+    base = answer(path)
+    found: dict[Assumption, tuple[K, ...]] = {}
+    for assumption, other in settings(path.cpu, path.setup, path.vmm):
+        given = base if other is None else answer(other)
+        if changed := tuple(key for key in dict.fromkeys((*base, *given)) if base.get(key) != given.get(key)):
+            found[assumption] = changed
+    return found
 
 
 def open_bits(path: Path, words: Iterable[CpuidWord]) -> Mapping[Word, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vcpuid.answers.certainty import depends
+from vcpuid.answers.certainty import depends, rests
 from vcpuid.answers.remedy import hidden_from_linux, remedy
 from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import Feature, by_bit
@@ -13,6 +13,7 @@ from vcpuid.cpuid.notes import notes
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Action, Basis, Decision, Rule, Step
 from vcpuid.reasons.history import history
+from vcpuid.told.assumptions import Assumption
 from vcpuid.told.facts import Fact, listed
 from vcpuid.told.facts import remedy as to_be_told
 
@@ -126,6 +127,14 @@ class Explanation:
         return self.stages[-1].depends
 
     @property
+    def assumes(self) -> tuple[Assumption, ...]:
+        """The settings that nobody gave, that are taken to be the usual ones, and with which it would be otherwise if they were not."""
+        bit = self.feature.bit
+        if self.visible is None or bit is None:
+            return ()
+        return tuple(rests(self.path, lambda path: {self.feature.name: path.trace.steps[-1].value(bit)}))
+
+    @property
     def hidden(self) -> str | None:
         """Why /proc/cpuinfo does not name the feature, whether the kernel uses it or not; None where it names it."""
         said = notes(self.feature, self.path.setup.kernel.tables)
@@ -140,6 +149,7 @@ class Explanation:
             **self.path.as_dict(),
             "visible": self.visible,
             "depends": [fact.as_dict() for fact in self.depends],
+            "assumes": [assumption.as_dict() for assumption in self.assumes],
             "verdict": self.verdict,
             "stages": [stage.as_dict() for stage in self.stages],
             "chain": [reason.as_dict() for reason in self.chain],

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vcpuid.answers.certainty import open_bits
+from vcpuid.answers.certainty import open_bits, reached, rests
 from vcpuid.answers.explain import Explanation, explain
 from vcpuid.cpuid import CpuidTable, CpuidWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.names import Feature, all_features
 from vcpuid.path.pipeline import Path, TableWords
 from vcpuid.reasons import read_bit
+from vcpuid.told.assumptions import Assumption
 from vcpuid.told.completions import tells
 from vcpuid.told.facts import NotTold
 
@@ -53,11 +54,30 @@ class Survey:
         """Give what is not told by name, with the facts on which it depends."""
         return tuple(NotTold(found.feature.name, found.depends) for found in self.not_told)
 
+    def assumes(self) -> dict[Assumption, tuple[str, ...]]:
+        """Give the settings that nobody gave and that are taken to be the usual ones, each with the features that hang on it."""
+        features, names = cpuid_features(), {found.feature.name for found in self.not_told}
+        words = words_of(features)
+
+        def seen(path: Path) -> dict[str, bool]:
+            values = {word: reached(path.trace.steps[-1].after, word) for word in words}
+            return {f.name: bool(values.get(f.place.word, 0) & f.place.mask) for f in features if f.name not in names}  # type: ignore[arg-type]
+
+        return rests(self.path, seen)
+
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         features = [feature.name for feature in self.seen]
         not_told = [found.as_dict() for found in self.open()]
-        return {"schema": SCHEMA, **self.path.as_dict(), "features": features, "changes": self.changes(), "not_told": not_told}
+        assumes = [{**assumption.as_dict(), "features": list(names)} for assumption, names in self.assumes().items()]
+        return {
+            "schema": SCHEMA,
+            **self.path.as_dict(),
+            "features": features,
+            "changes": self.changes(),
+            "not_told": not_told,
+            "assumes": assumes,
+        }
 
 
 def _why(explanation: Explanation, party: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vcpuid.answers.certainty import hanging
+from vcpuid.answers.certainty import hanging, settings
 from vcpuid.answers.explain import Explanation, Reason, explain
 from vcpuid.answers.nearest import nearest
 from vcpuid.answers.proposal import enforced, lenient, propose
@@ -17,6 +17,7 @@ from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.unknown import Guess, guesses
 from vcpuid.reasons import Action, Rule
 from vcpuid.setup import Setup, Stack, joined
+from vcpuid.told.assumptions import Assumption
 from vcpuid.told.facts import NotTold
 from vcpuid.vmm.known import named
 
@@ -100,6 +101,14 @@ class Verdict:
         """What is to be said of what stands for what, and of what has no effect."""
         return self.setup.remarks if self.path is None else self.path.remarks
 
+    @property
+    def assumes(self) -> tuple[Assumption, ...]:
+        """The settings that nobody gave, taken to be the usual ones, with which the verdict would be another if they were not."""
+        if self.runs is None:
+            return ()
+        given = settings(self.cpu, self.setup, named())
+        return tuple(assumption for assumption, path in given if _gives_all(path) != _gives_all(self.path))
+
     def as_dict(self) -> dict[str, object]:
         """For JSON, as a part: `vcpuid.hazards.report` adds the hazards."""
         return {
@@ -113,10 +122,15 @@ class Verdict:
             "meant": [guess.as_dict() for guess in self.meant],
             "missing": [missing.as_dict() for missing in self.missing],
             "not_told": [open_.as_dict() for open_ in self.not_told],
+            "assumes": [assumption.as_dict() for assumption in self.assumes],
             "proposal": self.proposal,
             "amendments": [amendment.as_dict() for amendment in self.amendments],
             "nearest": self.nearest,
         }
+
+
+def _gives_all(path: Path | None) -> bool:
+    return path is not None and not path.made.denied
 
 
 def verdict(cpu: str, host: Snapshot | Setup, stack: Stack | None = None) -> Verdict:

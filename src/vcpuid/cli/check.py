@@ -103,7 +103,12 @@ def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
         titles=TITLES,
         lines=_lines(rows),
         head=[*_head(answer), ""],
-        foot=[*([""] if rows else []), *_foot(answer), *([] if answer.path is None else _hazards_foot(found))],
+        foot=[
+            *([""] if rows else []),
+            *_foot(answer),
+            *(f"Taken for granted: {assumption}" for assumption in answer.assumes),
+            *([] if answer.path is None else _hazards_foot(found)),
+        ],
         styles={"what": "bold"},
     )
 

@@ -60,6 +60,7 @@ def sheet(explanation: Explanation) -> Sheet:
             explanation.verdict,
             *_because(explanation),
             *_remedy(explanation),
+            *(f"Taken for granted: {assumption}" for assumption in explanation.assumes),
             *([explanation.hidden] if explanation.hidden else []),
         ],
         styles={"party": "bold"},

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
 from vcpuid.cli.vmm import AskedGuest, vmm_options
+
+if TYPE_CHECKING:
+    from vcpuid.answers.survey import Survey
 
 
 @click.command(name="guest")
@@ -37,7 +42,16 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
         data=found.as_dict(),
         lines=[*(f"# {line}" for line in sentences(found.open())), *format_snapshot(guest_snapshot(path))],
         head=[path.headline(), ""],
-        foot=["", f"The guest sees {len(found.seen)} features: " + " ".join(f.name for f in found.seen), *sentences(found.open())],
+        foot=[
+            "",
+            f"The guest sees {len(found.seen)} features: " + " ".join(f.name for f in found.seen),
+            *sentences(found.open()),
+            *_granted(found),
+        ],
         styles={"feature": "bold"},
     )
     emit(sheet, form)
+
+
+def _granted(found: Survey) -> list[str]:
+    return [f"Taken for granted: {assumption}: {' '.join(names)}" for assumption, names in found.assumes().items()]

@@ -1,0 +1,68 @@
+"""What an answer takes for granted of the software, since nobody said: the defaults, and what else could be.
+
+Unlike a fact of the hardware (`vcpuid.told.completions`), a setting that is not given has a usual value, and the answer is that of the
+usual value. Where another would change it, the answer rests on an assumption, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from vcpuid import params as parameters
+from vcpuid import releases
+from vcpuid.cpuid import bits
+from vcpuid.cpuid.vendors import AMD_AND_HYGON
+from vcpuid.linux.machine import Machine
+from vcpuid.params import CMDLINE, TSX_MODE, Params, Value
+from vcpuid.setup import Setup
+
+
+class Assumption(NamedTuple):
+    """A setting that nobody gave: what is taken for granted, why, and what else it could be."""
+
+    taken: str
+    because: str
+    otherwise: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return self._asdict()
+
+    def __str__(self) -> str:
+        return f"{self.taken}, {self.because}; with {self.otherwise} it would be otherwise"
+
+
+def alternatives(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
+    """Give what is assumed of a setup, each with the setup in which it is otherwise."""
+    yield from _modules(setup)
+    if setup.host.raw:
+        yield from _linux(setup)
+    if "kernel" in setup.assumed:
+        for release in releases.KERNELS:
+            if release != setup.kernel.tables:
+                taken = Assumption(f"Linux {setup.kernel}", "the newest with tables", f"Linux {release}")
+                yield taken, replace(setup, kernel=releases.linux(release))
+
+
+def _modules(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
+    """Module parameters that neither the snapshot tells nor a caller gives."""
+    module = "kvm_amd" if setup.host.vendor in AMD_AND_HYGON else "kvm_intel"
+    given = {name.rpartition(".")[2] for name in (*setup.params.kvm, *setup.host.params)}
+    for of in ("kvm", module):
+        for name, usual in parameters.MODULES[of].items():
+            if name not in given:
+                taken = Assumption(f"{of}.{name}={usual}", "the module's default", f"{name}={1 - usual}")
+                yield taken, _with(setup, name, 1 - usual)
+
+
+def _linux(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
+    options = Machine(setup.host, setup.params.linux).options
+    if setup.host.raw.has(bits.RTM) and "tsx" not in options and TSX_MODE not in setup.params.linux:
+        taken = Assumption("tsx=off", "as Debian builds its kernels", "tsx=on on the host's command line")
+        yield taken, _with(setup, CMDLINE, f"{setup.params.linux.get(CMDLINE, '')} tsx=on".strip())
+
+
+def _with(setup: Setup, name: str, value: Value) -> Setup:
+    return replace(setup, params=Params.of({**setup.params.kvm, **setup.params.linux, name: value}))
