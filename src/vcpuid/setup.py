@@ -71,7 +71,8 @@ class Setup:
         Raises InputError for a wrong release or parameter.
         """
         stack = stack or _DEFAULT
-        kernel = releases.linux(own_kernel(host) if stack.kernel is None else stack.kernel)
+        asked = own_kernel(host) if stack.kernel is None else stack.kernel
+        kernel = releases.linux(asked)
         vmm = releases.qemu(stack.qemu) if vmm is None else vmm
         params = Params.of(stack.params)
         kept, more = _settle(in_64_bit_mode(host), kernel, stack)
@@ -80,7 +81,7 @@ class Setup:
         remarks = (*(release.remark for release in (kernel, vmm) if release.remark), *more)
         if params is not parameters.NONE:
             remarks = (*remarks, *_without_effect(kept, params))
-        assumed = frozenset({"kernel"}) if stack.kernel is None and own_kernel(host) is None else frozenset()
+        assumed = _KERNEL if asked is None else _NOTHING
         return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks, stack.globals, assumed)
 
     def __getstate__(self) -> dict[str, object]:
@@ -104,6 +105,8 @@ class Setup:
 
 
 _DEFAULT = Stack()
+_NOTHING: frozenset[str] = frozenset()
+_KERNEL = frozenset({"kernel"})
 
 
 class Below:
@@ -244,7 +247,7 @@ def overruled(setup: Setup) -> tuple[str, ...]:
 
     They are the modules' that it did not run with, and the hardware's MSRs of which it told its own; they hold for all that is modelled.
     """
-    if setup.host.supported is None:
+    if setup.host.supported is None or setup.params is parameters.NONE:
         return ()
     names = [name for name in setup.params.kvm if parameters.modules_of(name) and not _ran_with(setup, name)]
     names = [name for name in names if not _others(setup.host, name)]

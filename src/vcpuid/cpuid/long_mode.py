@@ -17,6 +17,7 @@ REMARK = "a 32-bit program took the dump, to which Intel's processors do not sho
 """What every answer about such a dump says."""
 
 
+@lru_cache(maxsize=256)
 def of_32_bit_program(host: Snapshot) -> bool:
     """Whether a snapshot's RAW lines are what a 32-bit program on Intel reads.
 

@@ -42,6 +42,12 @@ class Answers:
         return FrozenMap((MsrWord(index), value >> 32 if index in CONTROL_MSRS else value) for index, value in self.msrs.items())
 
     @cached_property
+    def msr_words_before(self) -> FrozenMap[Word, int]:
+        """The same words before KVM: the hardware's, else KVM's own, since an MSR that it told itself counts from there on."""
+        before = self.feature_msrs.before
+        return FrozenMap({**self.msr_words, **before}) if before else self.msr_words
+
+    @cached_property
     def raw(self) -> CpuidTable:
         """The processor's CPUID; what KVM supports stands for one that the snapshot does not tell."""
         return self.host.raw or self.supported

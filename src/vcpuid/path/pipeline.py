@@ -204,7 +204,7 @@ def _host_steps(setup: Setup) -> tuple[Step, Step, Step]:
     raw = TableWords(host.raw, {})
     silicon = Step("silicon", "the hardware", SILICON, {}, raw, basis=Basis.OBSERVED)
     made = kvm_says(setup).feature_msrs
-    before = TableWords(host.raw, {**msrs, **made.before})  # an MSR that KVM itself told counts from here on
+    before = TableWords(host.raw, kvm_says(setup).msr_words_before)
     if host.supported is None:
         model = kvm.supported(setup)
         step = Step("kvm", "KVM", KVM, before, TableWords(model.table, msrs), LazySequence(lambda: (*model.decisions, *made.decisions)))
