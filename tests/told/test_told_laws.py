@@ -104,6 +104,7 @@ def test_what_raw_lines_alone_answer_is_what_the_whole_capture_answers(
     definite("the captures' RAW lines alone", sum(value is not None for value in part.values()), len(part))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MACHINES)
 def test_the_flags_of_raw_lines_alone_are_those_with_the_msrs(name: str) -> None:
     whole = modelled(host(name))
@@ -140,7 +141,16 @@ def hold(whole: Snapshot, part: Snapshot, cpu: str) -> None:
     assert judged is None or truth is None or judged is truth
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
+@pytest.mark.parametrize("name", ["kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3"])
+def test_a_paste_that_stops_makes_no_answer_another(name: str, share: float) -> None:
+    whole = modelled(host(name))
+    kept = whole.raw[: int(len(whole.raw) * share)]
+    hold(whole, replace(whole, raw=CpuidTable(kept), msrs=MsrTable()), "host")
+
+
+@pytest.mark.long
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(parts(st.sampled_from(MACHINES).map(host)), st.sampled_from(CPUS))
 def test_what_a_capture_loses_makes_no_answer_another(pair: tuple[Snapshot, Snapshot], cpu: str) -> None:
     hold(*pair, cpu)

@@ -58,8 +58,11 @@ def enforced(cpu: str, setup: Setup) -> bool:
 
 
 def lenient(cpu: str) -> str:
-    """Change a -cpu argument so that QEMU tells what is missing, instead of refusing it or of giving it all the same."""
-    return f"{cpu},{TRY},x-force-features=off"
+    """Change a -cpu argument so that QEMU tells what is missing, instead of refusing it or of giving it all the same.
+
+    One that asks for neither is left as it is.
+    """
+    return f"{cpu},{TRY},x-force-features=off" if "force" in cpu else cpu
 
 
 class _Rank:

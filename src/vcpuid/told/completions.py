@@ -2,7 +2,8 @@
 
 Two hosts stand at the ends: the one in which nothing is there that is not told, and one in which all is there that could be
 (`vcpuid.told.plausible`). Between them each missing leaf and MSR is there alone, and is alone not there; and each missing feature is turned
-round at both ends, since some take others away. What all these answer alike does not depend on what is missing.
+round, where all is there, of MSRs also where nothing is: some take others away. What all these answer alike does not depend on what is
+missing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from vcpuid.told import plausible
 from vcpuid.told.facts import Fact, WholeLeaf
 
 _RANGES = frozenset({0, 0x80000000})
+_CENTAURS = _RANGES | {0xC0000000}
+"""The ranges of leaves that a processor has: Centaur's has one of its own, and Zhaoxin's, which is Centaur's heir."""
+
 _HYPERVISOR = 0x40000000
 _XSAVE, _LEGACY_AREA = 0xD, 576
 _KVMS_OWN = frozenset({plausible.PERF_CAPABILITIES, *plausible.VMX})
@@ -87,11 +91,12 @@ def tells(host: Snapshot, word: Word) -> bool:
 
 def _leaves(raw: CpuidTable, vendor: str) -> Iterator[Fact]:
     missing: list[WholeLeaf] = []
+    ranges = _CENTAURS if vendor in (vendors.CENTAUR, vendors.ZHAOXIN) else _RANGES
 
     def ask(function: int, index: int) -> Registers:
         if (told := raw.get(function, index)) is not None and not _blank(raw, told):
             return told.registers
-        if range_of(function) in _RANGES or (function == _HYPERVISOR and raw.has(bits.HYPERVISOR)):
+        if range_of(function) in ranges or (function == _HYPERVISOR and raw.has(bits.HYPERVISOR)):
             found = plausible.leaf(vendor, function, index)
             if any(found):
                 missing.append(WholeLeaf(function, index))
@@ -154,8 +159,8 @@ def _completions(setup: Setup, facts: tuple[Fact, ...]) -> list[Completion]:
         made.append(Completion((fact,), _with(setup, {other: value for other, value in full.items() if other != fact}), _FULL))
     for fact in facts:
         made += [Completion((part,), _with(setup, {**full, fact: value}), _FULL) for part, value in _turned(setup, fact, full[fact])]
-        bare = len(made)  # an MSR that is 0 is another thing than none, of which Linux thinks what is usual
-        if parts := list(_turned(setup, fact, _nothing(setup, fact))):
+        if isinstance(fact.place, MsrWord) and (parts := list(_turned(setup, fact, _nothing(setup, fact)))):
+            bare = len(made)  # an MSR that is 0 is another thing than none, of which Linux thinks what is usual
             made.append(Completion((fact,), _with(setup, {fact: _nothing(setup, fact)})))
             made += [Completion((part,), _with(setup, {fact: value}), bare) for part, value in parts]
     return made
@@ -201,9 +206,7 @@ def _lacking(host: Snapshot) -> int:
     return sum(control for bit, control in plausible.WITH_FEATURE.items() if tells(host, bit.word) and not host.raw.has(bit))
 
 
-def _nothing(setup: Setup, fact: Fact) -> Registers | int:
-    if isinstance(fact.place, WholeLeaf):
-        return Registers()
+def _nothing(setup: Setup, fact: Fact) -> int:
     return _narrowed(setup, 0) if fact.place == MsrWord(plausible.ARCH_CAPABILITIES) else 0
 
 

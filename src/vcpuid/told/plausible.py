@@ -61,15 +61,20 @@ _CONFLICTS: dict[Word, int] = {bits.RTM_ALWAYS_ABORT.word: bits.RTM_ALWAYS_ABORT
 
 _LAST_LEAVES = {vendors.AMD: 0x80000028, vendors.HYGON: 0x80000028}
 _LAST_LEAF = 0x80000008
+_LAST_OF_CENTAUR = 0xC0000004
 
 
 @cache
+def _named() -> dict[Word, int]:
+    masks: dict[Word, int] = {}
+    for feature in all_features():
+        masks[feature.place.word] = masks.get(feature.place.word, 0) | feature.place.mask
+    return masks
+
+
 def features_of(word: Word) -> int:
     """Return the bits of a word that have a name; of a VMX control MSR, in its high half."""
-    mask = 0
-    for feature in all_features():
-        if feature.place.word == word:
-            mask |= feature.place.mask
+    mask = _named().get(word, 0)
     return mask << 32 if isinstance(word, MsrWord) and word.msr in CONTROL_MSRS else mask
 
 
@@ -79,6 +84,8 @@ def leaf(vendor: str, function: int, index: int) -> Registers:
     numbers = _NUMBERS.get((function, index), Registers())
     if function == 0x80000000:
         return Registers(eax=_LAST_LEAVES.get(vendor, _LAST_LEAF))
+    if function == 0xC0000000:
+        return Registers(eax=_LAST_OF_CENTAUR)
     words = (CpuidWord(function, index, register) for register in REGISTERS)
     return Registers(*(number | features_of(word) & ~_CONFLICTS.get(word, 0) for number, word in zip(numbers, words, strict=True)))
 
