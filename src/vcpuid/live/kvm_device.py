@@ -14,6 +14,7 @@ import signal
 import struct
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -119,7 +120,7 @@ class Kvm(_Handle):
         """Read the feature MSRs (KVM_GET_MSR_FEATURE_INDEX_LIST), each by itself; those not readable are listed as refused."""
         values: dict[int, int] = {}
         refused = []
-        for index in self._feature_indices():
+        for index in self._indices(structs.GET_MSR_FEATURE_INDEX_LIST):
             buffer = structs.pack_msr(index)
             try:
                 read = self._ioctl(structs.GET_MSRS, buffer)
@@ -131,17 +132,27 @@ class Kvm(_Handle):
                 refused.append(index)
         return MsrTable(values, refused)
 
-    def _feature_indices(self) -> list[int]:
+    def msr_indices(self) -> frozenset[int]:
+        """KVM_GET_MSR_INDEX_LIST: the MSRs that a VMM is to save and to restore."""
+        return frozenset(self._indices(structs.GET_MSR_INDEX_LIST))
+
+    def machine_checks(self) -> int:
+        """KVM_X86_GET_MCE_CAP_SUPPORTED: what a vCPU's MCG_CAP may have."""
+        (supported,) = struct.unpack("<Q", self._fill(structs.X86_GET_MCE_CAP_SUPPORTED, bytearray(8)))
+        return int(supported)
+
+    def _indices(self, request: int) -> list[int]:
+        """Ask for a list of MSRs, with more room each time that it does not fit."""
         room = _ROOM
         while room <= _MOST:
             buffer = structs.pack_index_list(room)
             try:
-                return structs.unpack_index_list(self._fill(structs.GET_MSR_FEATURE_INDEX_LIST, buffer))[1]
+                return structs.unpack_index_list(self._fill(request, buffer))[1]
             except KvmError as error:
                 if error.errno != errno.E2BIG:
                     raise
             room = max(room * 2, structs.unpack_index_list(buffer)[0])
-        raise KvmError(errno.E2BIG, f"KVM_GET_MSR_FEATURE_INDEX_LIST: more than {_MOST} feature MSRs")
+        raise KvmError(errno.E2BIG, f"{structs.NAMES[request]}: more than {_MOST} MSRs")
 
     def check_extension(self, capability: int) -> int:
         """KVM_CHECK_EXTENSION: 0 where KVM lacks a capability (KVM_CAP_ number), else what that capability tells."""
@@ -174,6 +185,10 @@ class Vm(_Handle):
     def set_tss_address(self, address: int) -> None:
         """KVM_SET_TSS_ADDR: three pages that KVM on Intel may need for itself, out of the guest's memory."""
         self._ioctl(structs.SET_TSS_ADDR, address)
+
+    def create_irqchip(self) -> None:
+        """KVM_CREATE_IRQCHIP: KVM's own interrupt controllers, a local APIC for every vCPU that comes after."""
+        self._ioctl(structs.CREATE_IRQCHIP)
 
     def create_vcpu(self, number: int = 0) -> Vcpu:
         """KVM_CREATE_VCPU."""
@@ -210,6 +225,21 @@ class Vcpu(_Handle):
         (kvm_pvm does) tell.
         """
         return self._table(structs.GET_CPUID2, self._given)
+
+    def enable(self, capability: int, argument: int | None = 0) -> None:
+        """KVM_ENABLE_CAP; with None, the argument is the address of room for KVM's answer."""
+        import ctypes
+
+        room = ctypes.create_string_buffer(8)
+        self._ioctl(structs.ENABLE_CAP, structs.pack_capability(capability, ctypes.addressof(room) if argument is None else argument))
+
+    def setup_machine_checks(self, capabilities: int) -> None:
+        """KVM_X86_SETUP_MCE: MCG_CAP."""
+        self._ioctl(structs.X86_SETUP_MCE, bytearray(struct.pack("<Q", capabilities)))
+
+    def set_msrs(self, values: Sequence[tuple[int, int]]) -> int:
+        """KVM_SET_MSRS: return how many of them KVM took before it refused one."""
+        return self._ioctl(structs.SET_MSRS, structs.pack_msrs(values))
 
     def get_regs(self) -> Regs:
         """KVM_GET_REGS."""

@@ -6,6 +6,7 @@ From Linux include/uapi/linux/kvm.h and arch/x86/include/uapi/asm/kvm.h.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from vcpuid.cpuid import CpuidTable, Entry
@@ -17,6 +18,7 @@ def _io(number: int, size: int = 0, *, to_kernel: bool = False, from_kernel: boo
 
 GET_API_VERSION = _io(0x00)
 CREATE_VM = _io(0x01)
+GET_MSR_INDEX_LIST = _io(0x02, 4, to_kernel=True, from_kernel=True)
 CHECK_EXTENSION = _io(0x03)
 GET_VCPU_MMAP_SIZE = _io(0x04)
 GET_SUPPORTED_CPUID = _io(0x05, 8, to_kernel=True, from_kernel=True)
@@ -25,15 +27,20 @@ GET_MSR_FEATURE_INDEX_LIST = _io(0x0A, 4, to_kernel=True, from_kernel=True)
 CREATE_VCPU = _io(0x41)
 SET_USER_MEMORY_REGION = _io(0x46, 32, to_kernel=True)
 SET_TSS_ADDR = _io(0x47)
+CREATE_IRQCHIP = _io(0x60)
 RUN = _io(0x80)
 GET_REGS = _io(0x81, 144, from_kernel=True)
 SET_REGS = _io(0x82, 144, to_kernel=True)
 GET_SREGS = _io(0x83, 312, from_kernel=True)
 SET_SREGS = _io(0x84, 312, to_kernel=True)
 GET_MSRS = _io(0x88, 8, to_kernel=True, from_kernel=True)
+SET_MSRS = _io(0x89, 8, to_kernel=True)
 SET_SIGNAL_MASK = _io(0x8B, 4, to_kernel=True)
 SET_CPUID2 = _io(0x90, 8, to_kernel=True)
 GET_CPUID2 = _io(0x91, 8, to_kernel=True, from_kernel=True)
+X86_SETUP_MCE = _io(0x9C, 8, to_kernel=True)
+X86_GET_MCE_CAP_SUPPORTED = _io(0x9D, 8, from_kernel=True)
+ENABLE_CAP = _io(0xA3, 104, to_kernel=True)
 GET_TSC_KHZ = _io(0xA3)
 GET_SUPPORTED_HV_CPUID = _io(0xC1, 8, to_kernel=True, from_kernel=True)
 
@@ -89,13 +96,23 @@ def unpack_index_list(buffer: bytes | bytearray) -> tuple[int, list[int]]:
 
 def pack_msr(index: int, value: int = 0) -> bytearray:
     """Write struct kvm_msrs with one MSR."""
-    return bytearray(_COUNT.pack(1, 0) + _MSR.pack(index, 0, value))
+    return pack_msrs([(index, value)])
+
+
+def pack_msrs(values: Sequence[tuple[int, int]]) -> bytearray:
+    """Write struct kvm_msrs with MSRs and their values."""
+    return bytearray(_COUNT.pack(len(values), 0) + b"".join(_MSR.pack(index, 0, value) for index, value in values))
 
 
 def unpack_msr(buffer: bytes | bytearray) -> int:
     """Read the value of the first MSR in struct kvm_msrs."""
     value: int = _MSR.unpack_from(buffer, _COUNT.size)[2]
     return value
+
+
+def pack_capability(number: int, argument: int) -> bytearray:
+    """Write struct kvm_enable_cap with one argument."""
+    return bytearray(struct.pack("<IIQ88x", number, 0, argument))
 
 
 def pack_region(slot: int, guest_address: int, size: int, address: int) -> bytearray:

@@ -17,6 +17,9 @@ from vcpuid.live.dev_msr import read_msrs
 from vcpuid.live.instruction import instruction, pinned
 from vcpuid.live.kvm_device import Kvm
 
+_CAP_HYPERV = 44
+"""KVM_CAP_HYPERV: a KVM without it has no Hyper-V leaves, and a VMM asks it for none."""
+
 
 def observe(cpu: int | None = None, *, device: bool | None = None, kvm: bool | None = None) -> Snapshot:
     """Take a snapshot of this machine, on CPU `cpu` or else the first that this process may run on.
@@ -83,7 +86,7 @@ def _kvm(wanted: bool | None, notes: list[str]) -> _Answers:
             return _Answers(
                 supported=kvm.supported_cpuid(),
                 emulated=_table("EMU", kvm.emulated_cpuid, notes),
-                hyperv=_table("HV", kvm.hyperv_cpuid, notes),
+                hyperv=_table("HV", kvm.hyperv_cpuid, notes) if kvm.check_extension(_CAP_HYPERV) else CpuidTable(),
                 msrs=kvm.feature_msrs(),
             )
     except (UnavailableError, KvmError) as error:

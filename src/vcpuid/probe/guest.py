@@ -16,6 +16,7 @@ from vcpuid.errors import KvmError, UnavailableError
 from vcpuid.live import kvm_structs as structs
 from vcpuid.live.kvm_device import Vcpu
 from vcpuid.live.tiny_guest import CODE, machine, read_cpuid
+from vcpuid.live.trial import permit_tiles
 from vcpuid.probe import kernel
 from vcpuid.probe.advertised import Seen, advertises, places, shows
 from vcpuid.probe.instructions import INSTRUCTIONS, NOTHING, Instruction, Needs
@@ -23,8 +24,6 @@ from vcpuid.probe.outcome import CANNOT_ENABLE, CANNOT_TELL, HANGS, Outcome, fea
 
 _ONE = 2.0
 """The most that one instruction gets, in seconds."""
-
-_PERMIT_TILES = (158, 0x1025, 18)  # arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM, tile data), Linux 5.17 and newer
 
 
 def guest(table: CpuidTable, instructions: Iterable[Instruction] = INSTRUCTIONS, *, seconds: float = 30.0) -> list[Outcome]:
@@ -36,7 +35,7 @@ def guest(table: CpuidTable, instructions: Iterable[Instruction] = INSTRUCTIONS,
     tried = list(instructions)
     leaves = places(tried)
     limit = time.monotonic() + seconds
-    _permit_tiles()
+    permit_tiles()
     kernels = read_cpuid(table, leaves).seen
     with machine(table) as (vcpu, memory):
         users = _Bench(vcpu, memory, limit).read_cpuid(leaves)
@@ -140,10 +139,3 @@ class _Bench:
         if vector is None:
             raise _Stop(CANNOT_TELL, f"KVM stopped the guest: {structs.EXIT_NAMES.get(reason, f'exit {reason}')}")
         return None if vector == kernel.BREAKPOINT else kernel.EXCEPTIONS.get(vector, f"vector {vector}")
-
-
-def _permit_tiles() -> None:
-    """Ask Linux to let this process's guests have AMX's tiles; where it does not, KVM refuses a table that shows them."""
-    import ctypes
-
-    ctypes.CDLL(None).syscall(*_PERMIT_TILES)

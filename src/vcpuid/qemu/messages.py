@@ -154,6 +154,9 @@ NO_EVMCS = Message(
 NO_ENFORCE_CPUID = Message(
     "failed to enable KVM_CAP_HYPERV_ENFORCE_CPUID: Invalid argument\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): Invalid argument"
 )
+HYPERV_NO_SYNIC = Message("failed to turn on HyperV SynIC in KVM: {reason}\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): {reason}")
+VCPU_FAILED = Message("kvm_init_vcpu: kvm_arch_init_vcpu failed (0): {reason}")
+MSR_REFUSED = Message("error: failed to set MSR 0x{msr:x} to 0x{value:x}")
 NO_LMCE = Message("kvm: LMCE not supported\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): Operation not supported")
 TABLE_FULL = Message("cpuid_data is full, no space for cpuid(eax:0x{function:x},ecx:0x0)")
 XLEVEL2 = Message("unsupported xlevel2 value: 0x{value:x}")
