@@ -387,7 +387,7 @@ def let_a_key_be_null(schema: dict[str, Any]) -> None:
 
 
 def add_a_word(schema: dict[str, Any]) -> None:
-    schema["$defs"]["basis"]["enum"].append("guessed")
+    schema["$defs"]["stage"]["properties"]["basis"]["enum"].append("guessed")
 
 
 @pytest.mark.parametrize("change", [drop_a_key, let_a_key_be_missing, let_a_key_be_null, add_a_word])

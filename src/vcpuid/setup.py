@@ -17,6 +17,9 @@ from vcpuid.errors import InputError, RemarkWarning
 from vcpuid.params import Given, Params
 from vcpuid.releases import Release
 
+MODULES = ("kvm", "kvm_intel", "kvm_amd")
+"""Linux's own modules of KVM."""
+
 _VENDOR_MODULES = {vendors.INTEL: "kvm_intel", vendors.AMD: "kvm_amd", vendors.HYGON: "kvm_amd"}
 
 
@@ -222,10 +225,14 @@ def _settle(host: Snapshot, kernel: Release, stack: Stack) -> tuple[Snapshot, tu
 
 @lru_cache(maxsize=64)
 def _unobserved(host: Snapshot, given: frozenset[int]) -> Snapshot:
-    """Leave out what the host's kernel answered, and of its KVM's feature MSRs those that are given as another hardware's."""
+    """What is left of a host that runs otherwise: no answer of its kernel, and no KVM that is not Linux's own.
+
+    Of its KVM's feature MSRs those are left out that are given as another hardware's.
+    """
     if not given.isdisjoint(host.msrs):
         host = replace(host, msrs=MsrTable({index: value for index, value in host.msrs.items() if index not in given}, host.msrs.refused))
-    return replace(host, supported=None, emulated=None, hyperv=None, kept=None, set_result=None, cpuinfo=FrozenMap())
+    params = FrozenMap((name, value) for name, value in host.params.items() if name.partition(".")[0] in MODULES)
+    return replace(host, supported=None, emulated=None, hyperv=None, kept=None, set_result=None, cpuinfo=FrozenMap(), params=params)
 
 
 def _without_effect(host: Snapshot, params: Params) -> Iterator[str]:

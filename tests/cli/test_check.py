@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,19 @@ def test_a_cpu_that_runs_is_0() -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("-cpu Haswell-noTSX runs with all that was asked")
     assert not done.stderr
+
+
+def test_a_cpu_on_a_kvm_that_is_not_linuxs_own_is_not_tried_and_1(tmp_path: Path) -> None:
+    odd = tmp_path / "odd.txt"
+    odd.write_text(gzip.decompress(Path(HOST).read_bytes()).decode() + "PARAM kvm_odd.native Y\n", encoding="utf-8")
+    done = vcpuid("check", "Haswell-noTSX", str(odd), *QEMU)
+    assert done.returncode == 1
+    assert done.stdout.startswith("-cpu Haswell-noTSX: whether it runs is not tried")
+    assert "kvm_odd, which is none of Linux's own modules" in done.stderr
+    told = json.loads(vcpuid("check", "Haswell-noTSX", str(odd), *QEMU, "--format", "json").stdout)
+    assert (told["runs"], told["start"]) == (None, {"outcome": "starts", "basis": "not tried", "message": None, "asked": None})
+    rows = list(csv.DictReader(io.StringIO(vcpuid("check", "Haswell-noTSX", str(odd), *QEMU, "--format", "csv").stdout)))
+    assert rows[0]["what"] == "not tried"
 
 
 def test_a_cpu_that_lacks_features_is_1_with_causes_and_a_proposal() -> None:

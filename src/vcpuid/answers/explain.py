@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vcpuid.answers.certainty import depends, rests
+from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.remedy import hidden_from_linux, remedy
 from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import Feature, by_bit
@@ -17,7 +18,7 @@ from vcpuid.told.assumptions import Assumption
 from vcpuid.told.facts import Fact, listed
 from vcpuid.told.facts import remedy as to_be_told
 
-SCHEMA = "vcpuid/explain/2"
+SCHEMA = "vcpuid/explain/3"
 """The form of `Explanation.as_dict`."""
 
 NO_HARDWARE = Rule(
@@ -79,7 +80,7 @@ class Stage:
         if self.depends:
             return f"depends on {listed(self.depends)}"
         if self.disagrees:
-            return f"this machine's own doing: by the rules it would be {'on' if self.modelled else 'off'}"
+            return f"this machine's own doing: on this processor, a stock Linux would have it {'on' if self.modelled else 'off'}"
         return "; ".join(f"{reason.action.value}: {reason.text}" for reason in self.reasons)
 
     def as_dict(self) -> dict[str, object]:
@@ -110,6 +111,16 @@ class Explanation:
     verdict: str
     chain: tuple[Reason, ...]
     remedy: str | None
+
+    @property
+    def put_back(self) -> bool:
+        """Whether the VMM leaves it out of its table and KVM shows it to the guest all the same, as no stock KVM would."""
+        return self.feature.bit is not None and put_back(self.path.trace, self.feature.bit)
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the VMM gives it and KVM does not show it to the guest, as a stock KVM would."""
+        return self.feature.bit is not None and withheld(self.path.trace, self.feature.bit)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -148,6 +159,8 @@ class Explanation:
             "bit": str(self.feature.bit) if self.feature.bit else None,
             **self.path.as_dict(),
             "visible": self.visible,
+            "put_back": self.put_back,
+            "withheld": self.withheld,
             "depends": [fact.as_dict() for fact in self.depends],
             "assumes": [assumption.as_dict() for assumption in self.assumes],
             "verdict": self.verdict,
@@ -170,7 +183,7 @@ def explain(feature: Feature, path: Path) -> Explanation:
     odd = next((stage for stage in stages if stage.disagrees and not stage.value), None)
     helps = hidden_from_linux(path, feature) if odd is not None and odd.party == "linux" else None
     helps = helps or remedy(path, ((reason.rule, reason.feature) for reason in chain))
-    return Explanation(feature, path, stages, _verdict(feature, stages), chain, helps)
+    return Explanation(feature, path, stages, _verdict(feature, path, stages), chain, helps)
 
 
 def places(feature: Feature, step: Step, kernel: str) -> tuple[Bit, ...]:
@@ -256,7 +269,13 @@ def _not_told(feature: Feature, facts: tuple[Fact, ...]) -> str:
     return f"Whether the guest sees {feature.name} is not told: it depends on {listed(facts)}."
 
 
-def _verdict(feature: Feature, stages: tuple[Stage, ...]) -> str:
+def _verdict(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
+    """Say it in a sentence; a second one tells whose rules the answer goes by where they are not this machine's."""
+    untried = " Its KVM is not Linux's own and was not tried: this is what Linux's would do." if stages[-1].basis is Basis.NOT_TRIED else ""
+    return _sentence(feature, path, stages) + (untried if stages[-1].value is not None else "")
+
+
+def _sentence(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
     first, last = stages[0], stages[-1]
     name = feature.name
     if feature.bit is None:
@@ -264,7 +283,15 @@ def _verdict(feature: Feature, stages: tuple[Stage, ...]) -> str:
     if last.value is None:
         return f"Nothing says what the guest sees of {name}."
     odd = " and ".join(stage.spoken for stage in stages if stage.disagrees)
-    disagreement = f" That is what this machine does; by the rules, {odd} would do otherwise." if odd else ""
+    stock = f"a stock Linux {path.setup.kernel.tables}"
+    disagreement = f" That is what this machine does; on this processor, {odd} of {stock} would do otherwise." if odd else ""
+    if feature.bit is not None and put_back(path.trace, feature.bit):
+        offered = path.trace.step("kvm").value(feature.bit)
+        refused = "" if offered else "KVM does not offer it in KVM_GET_SUPPORTED_CPUID and "
+        return (
+            f"The guest sees {name}: {refused}{path.vmm.spoken} leaves it out of its table, yet KVM puts it back in KVM_SET_CPUID2."
+            f"{disagreement}"
+        )
     turns = list(_turns(stages))
     if not turns:
         told = next(stage for stage in stages if stage.value is not None)

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from vcpuid.answers.certainty import open_bits, reached, rests
 from vcpuid.answers.explain import Explanation, explain
+from vcpuid.answers.overruling import put_back
 from vcpuid.cpuid import CpuidTable, CpuidWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.names import Feature, all_features
@@ -17,12 +18,15 @@ from vcpuid.told.assumptions import Assumption
 from vcpuid.told.completions import tells
 from vcpuid.told.facts import NotTold
 
-SCHEMA = "vcpuid/guest/2"
+SCHEMA = "vcpuid/guest/3"
 """The form of `Survey.as_dict`."""
 
 
 NOT_TOLD_CHANGE = "not told"
 """The change of a feature of which nobody can tell whether the guest sees it."""
+
+PUT_BACK_CHANGE = "put back"
+"""The change of a feature that the VMM takes away and KVM puts back; it may be lost or gained besides, held against the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Survey:
     """`seen` are the features that the path's guest sees for certain.
 
     `lost` and `gained` explain those in which it differs from the host's CPUID, by deciding party; `not_told` are those of which the host
-    does not tell enough to say whether the guest sees them.
+    does not tell enough to say whether the guest sees them. `put_back` are those that the VMM leaves out and KVM shows all the same.
     """
 
     path: Path
@@ -38,14 +42,18 @@ class Survey:
     lost: FrozenMap[str, tuple[Explanation, ...]]
     gained: FrozenMap[str, tuple[Explanation, ...]]
     not_told: tuple[Explanation, ...] = ()
+    put_back: tuple[Explanation, ...] = ()
 
     def changes(self) -> list[dict[str, object]]:
-        """Give a row for each feature lost or gained, or not told: `change`, `party`, `feature`, and `why` as the party did it."""
+        """Give a row for each feature lost, gained, put back or not told: `change`, `party`, `feature`, and `why` as the party did it."""
         rows: list[dict[str, object]] = [
             {"change": change, "party": party, "feature": found.feature.name, "why": _why(found, party)}
             for change, by_party in (("lost", self.lost), ("gained", self.gained))
             for party, explanations in by_party.items()
             for found in explanations
+        ]
+        rows += [
+            {"change": PUT_BACK_CHANGE, "party": "vcpu", "feature": found.feature.name, "why": _put_back(found)} for found in self.put_back
         ]
         why = ((found.feature.name, found.stages[-1].why) for found in self.not_told)
         return rows + [{"change": NOT_TOLD_CHANGE, "party": "", "feature": name, "why": text} for name, text in why]
@@ -67,17 +75,23 @@ class Survey:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        features = [feature.name for feature in self.seen]
-        not_told = [found.as_dict() for found in self.open()]
         assumes = [{**assumption.as_dict(), "features": list(names)} for assumption, names in self.assumes().items()]
         return {
             "schema": SCHEMA,
             **self.path.as_dict(),
-            "features": features,
+            "basis": self.path.trace.steps[-1].basis.value,
+            "features": [feature.name for feature in self.seen],
             "changes": self.changes(),
-            "not_told": not_told,
+            "not_told": [found.as_dict() for found in self.open()],
             "assumes": assumes,
         }
+
+
+def _put_back(explanation: Explanation) -> str:
+    """Say who left it out before KVM put it back: KVM itself or the VMM."""
+    by_kvm = next(stage for stage in explanation.stages if stage.party == "kvm").value is False
+    left_out = "not offered in KVM_GET_SUPPORTED_CPUID" if by_kvm else f"left out by {explanation.path.vmm.spoken}"
+    return f"{left_out}, and yet KVM puts it back in KVM_SET_CPUID2"
 
 
 def _why(explanation: Explanation, party: str) -> str:
@@ -93,6 +107,7 @@ def survey(path: Path) -> Survey:
     lost: dict[str, list[Explanation]] = {}
     gained: dict[str, list[Explanation]] = {}
     not_told: list[Explanation] = []
+    returned: list[Explanation] = []
     host, guest = host_words(path), path.trace.steps[-1].after
     features = cpuid_features()
     hidden = open_bits(path, words_of(features))
@@ -103,10 +118,12 @@ def survey(path: Path) -> Survey:
         before, after = shows(host, feature), shows(guest, feature)
         if after:
             seen.append(feature)
+        if put_back(path.trace, feature.place):
+            returned.append(explain(feature, path))
         if before != after and tells(path.host, feature.place.word):
             side = gained if after else lost
             side.setdefault(deciding_party(path, feature, before, after), []).append(explain(feature, path))
-    return Survey(path, tuple(seen), _frozen(lost), _frozen(gained), tuple(not_told))
+    return Survey(path, tuple(seen), _frozen(lost), _frozen(gained), tuple(not_told), tuple(returned))
 
 
 def _frozen(by_party: dict[str, list[Explanation]]) -> FrozenMap[str, tuple[Explanation, ...]]:

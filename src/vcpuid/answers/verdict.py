@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from vcpuid.answers.certainty import hanging, settings
 from vcpuid.answers.explain import Explanation, Reason, explain
 from vcpuid.answers.nearest import nearest
+from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.proposal import enforced, lenient, propose
 from vcpuid.answers.settings import Amendment, repaired
-from vcpuid.cpuid import Snapshot
+from vcpuid.answers.starting import REFUSES, STARTS, Start, mended, started
+from vcpuid.answers.survey import cpuid_features
+from vcpuid.cpuid import Bit, Snapshot
 from vcpuid.cpuid.names import Feature, by_bit
-from vcpuid.errors import KvmError, NotKnownError, QemuError
-from vcpuid.path.pipeline import Path, resolve
+from vcpuid.errors import KvmError, NotKnownError, QemuError, UnavailableError
+from vcpuid.path.pipeline import Path, Probe, resolve
 from vcpuid.qemu.catalog import catalog
+from vcpuid.qemu.startup import RunningKvm
 from vcpuid.qemu.unknown import Guess, guesses
-from vcpuid.reasons import Action, Rule
+from vcpuid.reasons import Action, Basis, Rule, Trace
 from vcpuid.setup import Setup, Stack, joined
 from vcpuid.told.assumptions import Assumption
 from vcpuid.told.facts import NotTold
@@ -52,12 +57,18 @@ class Missing:
         """What a user can do about it."""
         return self.explanation.remedy or self.cause.rule.remedy
 
+    @property
+    def put_back(self) -> bool:
+        """Whether the guest sees it all the same, since KVM puts it back."""
+        return self.explanation.put_back
+
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
             "feature": self.feature.name,
             "bit": str(self.feature.place),
             "forced": self.forced,
+            "put_back": self.put_back,
             "cause": self.cause.as_dict(),
             "chain": [reason.as_dict() for reason in self.explanation.chain],
             "remedy": self.remedy,
@@ -73,13 +84,15 @@ class Verdict:
     """The answer.
 
     `runs` says that QEMU starts the guest and gives it all that was asked; it is None where that is not told, and `not_told` names what it
-    depends on. `refusal` is QEMU's or KVM's message where they refuse, `not_known` says what the tables cannot tell where they are older
+    depends on; with `start`, how QEMU's start ends and how that is known, also where that is by rules that are not this KVM's.
+    `refusal` is QEMU's or KVM's message where they refuse or QEMU aborts, `not_known` says what the tables cannot tell where they are older
     than the QEMU asked for, and `warnings` is what QEMU prints on the way, each once. `meant` are guesses at what names that QEMU does not
     have stand for. `proposal` is the nearest -cpu that keeps the model (in any of its versions) and the user's properties as far as they
     can be kept and runs without a warning: the CPU itself where that is so, None where there is none; `amendments` tells in what it is
     another, but for the features that it drops. `nearest` is the model that runs as it is with the settings kept and differs least from the
-    one asked for; it is looked for where the proposal drops features or there is none. `setup` is what it was asked of, `path` the resolved
-    CPU, None where QEMU or KVM refuse it.
+    one asked for; it is looked for where the proposal drops features or there is none. `put_back` are features that QEMU leaves out and KVM
+    shows the guest all the same, `withheld` those that QEMU gives and KVM does not show: of a KVM that was asked and is not Linux's own.
+    `setup` is what it was asked of, `path` the resolved CPU, None where QEMU or KVM refuse it before they try.
     """
 
     cpu: str
@@ -95,6 +108,9 @@ class Verdict:
     amendments: tuple[Amendment, ...] = ()
     meant: tuple[Guess, ...] = ()
     not_known: str | None = None
+    start: Start | None = None
+    put_back: tuple[Feature, ...] = ()
+    withheld: tuple[Feature, ...] = ()
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -118,9 +134,12 @@ class Verdict:
             "remarks": list(self.remarks),
             "runs": self.runs,
             "refusal": self.refusal,
+            "start": None if self.start is None else self.start.as_dict(),
             "not_known": self.not_known,
             "meant": [guess.as_dict() for guess in self.meant],
             "missing": [missing.as_dict() for missing in self.missing],
+            "put_back": [feature.name for feature in self.put_back],
+            "withheld": [feature.name for feature in self.withheld],
             "not_told": [open_.as_dict() for open_ in self.not_told],
             "assumes": [assumption.as_dict() for assumption in self.assumes],
             "proposal": self.proposal,
@@ -133,34 +152,79 @@ def _gives_all(path: Path | None) -> bool:
     return path is not None and not path.made.denied
 
 
-def verdict(cpu: str, host: Snapshot | Setup, stack: Stack | None = None) -> Verdict:
-    """Judge a -cpu argument on a host; `host` and `stack` are as in `resolve`.
+def verdict(
+    cpu: str,
+    host: Snapshot | Setup,
+    stack: Stack | None = None,
+    *,
+    probe: Probe | None = None,
+    kvm: RunningKvm | None = None,
+) -> Verdict:
+    """Judge a -cpu argument on a host; `host`, `stack` and `probe` are as in `resolve`.
 
-    What QEMU or KVM refuse is the verdict itself. Raises InputError for a host that tells nothing and for a wrong release or parameter.
+    `kvm` is the host's own KVM, on which what QEMU sets at start is tried (`vcpuid.live.trial.Trial`); without it nobody knows whether a
+    KVM that is not Linux's own takes that. What QEMU or KVM refuse is the verdict itself. Raises InputError for a host that tells nothing
+    and for a wrong release or parameter.
     """
     setup = joined(host, stack)
     try:
         path, refusal, warnings = _resolve(cpu, setup)
     except NotKnownError as error:
         return Verdict(cpu, setup, None, None, (), (), (), None, None, None, not_known=error.cause)
-    denied = _missing(cpu, setup, path)
+    denied = _missing(cpu, setup, path, probe)
     not_told = _not_told(cpu, setup)
     hidden = {found.what for found in not_told}
     missing = tuple(missing for missing in denied if missing.feature.name not in hidden)
     runs: bool | None = refusal is None and not denied and enforced(cpu, setup)
     if not_told and not missing and (refusal is None or START in hidden):
         runs = None
-    if runs is not False and (runs is None or not warnings):
-        return Verdict(cpu, setup, runs, refusal, tuple(dict.fromkeys(warnings)), missing, not_told, cpu if runs else None, None, path)
     tables = catalog(setup.vmm.tables)
     meant = () if refusal is None else guesses(cpu, tables.release)
+    start = Start(REFUSES, Basis.MODELLED, refusal) if path is None else started(path, kvm)
+    if start.outcome != STARTS:
+        runs, refusal = (runs if path is None else False), start.message
+    elif runs and start.basis is Basis.NOT_TRIED:
+        runs = None
+    seen = None if path is None else _observed(path, probe)
+    found = Verdict(
+        cpu, setup, runs, refusal, tuple(dict.fromkeys(warnings)), missing, not_told, cpu if runs else None, None, path,
+        start=start, put_back=_overruled(seen, put_back), withheld=_overruled(seen, withheld),
+    )  # fmt: skip
+    if runs is not False and (runs is None or not warnings):
+        return found
+    proposal, amendments, near = _better(cpu, setup, kvm)
+    return replace(found, proposal=proposal, amendments=amendments, nearest=near, meant=meant)
+
+
+def _better(cpu: str, setup: Setup, kvm: RunningKvm | None) -> tuple[str | None, tuple[Amendment, ...], str | None]:
+    """Find a proposal, in what it is another, and the nearest model; with a KVM to try them on, only such as start there."""
     found, near = propose(cpu, setup), None
     if found is None or found.missing:
-        name, settings, _ = repaired(cpu, tables)
+        name, settings, _ = repaired(cpu, catalog(setup.vmm.tables))
         near = nearest(name, settings if found is None else found.settings, setup)
-    proposal, amendments = (None, ()) if found is None else (found.cpu, found.amendments)
-    told = tuple(dict.fromkeys(warnings))
-    return Verdict(cpu, setup, runs, refusal, told, missing, not_told, proposal, near, path, amendments, meant)
+    if kvm is not None and near is not None and mended(near, setup, kvm) != (near, ()):
+        near = None
+    if found is None:
+        return None, (), near
+    if kvm is None:
+        return found.cpu, found.amendments, near
+    better = mended(found.cpu, setup, kvm)
+    return (None, (), near) if better is None else (better[0], (*found.amendments, *better[1]), near)
+
+
+def _observed(path: Path, probe: Probe | None) -> Path:
+    """Let a real vCPU have the table, where it takes it and runs; what the guest sees is then observed."""
+    if probe is None:
+        return path
+    try:
+        return resolve(path.cpu, host=path.setup, probe=probe)
+    except (KvmError, UnavailableError):
+        return path
+
+
+def _overruled(path: Path | None, test: Callable[[Trace, Bit], bool]) -> tuple[Feature, ...]:
+    """Find the features in which the guest is shown something else than QEMU's table has."""
+    return () if path is None else tuple(feature for feature in cpuid_features() if test(path.trace, feature.place))
 
 
 def _not_told(cpu: str, setup: Setup) -> tuple[NotTold, ...]:
@@ -182,12 +246,13 @@ def _resolve(cpu: str, setup: Setup) -> tuple[Path | None, str | None, tuple[str
     return path, None, path.warnings
 
 
-def _missing(cpu: str, setup: Setup, path: Path | None) -> tuple[Missing, ...]:
+def _missing(cpu: str, setup: Setup, path: Path | None, probe: Probe | None) -> tuple[Missing, ...]:
     """Explain what QEMU denied. A CPU that says `enforce` is looked at without, one that forces features without force."""
     forced = path is not None and path.made.forced
     if path is None or forced:
         path, _, _ = _resolve(lenient(cpu), setup)
     if path is None:
         return ()
-    features = (by_bit(bit) or Feature(bit) for bit in path.made.denied)
-    return tuple(Missing(feature, forced, explain(feature, path)) for feature in features)
+    features = [by_bit(bit) or Feature(bit) for bit in path.made.denied]
+    seen = _observed(path, probe) if features else path
+    return tuple(Missing(feature, forced, explain(feature, seen)) for feature in features)

@@ -10,7 +10,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, has_no_effect, print_warnings, read_host, stack_options, table_for_guest
+from vcpuid.cli.setup import Asked, has_no_effect, print_warnings, probe_for, read_host, stack_options, table_for_guest, trial_for
 
 if TYPE_CHECKING:
     from vcpuid.answers.verdict import Verdict
@@ -24,20 +24,28 @@ TITLES = {"rule": "id", "remedy": "do"}
 _AMENDED = {"version": "{}", "added": "{} is added", "left-out": "{} is left out"}
 """What is said of a proposal's changes, by kind; of names set right the guesses tell, beside the refusal."""
 
+_NOT_TRIED = (
+    "whether it runs is not tried; on Linux's own KVM it would run with all that was asked, but this host's is another and was not asked: "
+    "ask it with vcpuid check on that host"
+)
+
 
 @click.command(name="check")
 @click.argument("arguments", metavar="CPU [HOST] | --table TABLE [HOST]", nargs=-1, shell_complete=choices.cpus_then_hosts)
 @click.option(
     "--table", "table_source", metavar="TABLE", shell_complete=choices.hosts, help="Look for hazards in this table, or snapshot of a guest."
 )
+@click.option("--no-probe", is_flag=True, help="Do not try CPU on this machine's KVM: model what that makes of it.")
 @stack_options()
 @format_option
-def command(arguments: tuple[str, ...], table_source: str | None, asked: Asked, form: str) -> None:
+def command(arguments: tuple[str, ...], table_source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
     """Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.
 
-    CPU is what QEMU's -cpu takes. Hazards are of three kinds: "breaks" (a guest that believes its CPUID fails), "risk" and "note". A
-    TABLE without a HOST is checked for contradictions within it. Exit status 0 where the CPU runs and nothing breaks, else
-    1, also where HOST does not tell enough to say.
+    CPU is what QEMU's -cpu takes. Where HOST is this machine, its KVM is asked whether it takes what QEMU sets at start.
+
+    Hazards are of three kinds: "breaks" (a guest that believes its CPUID fails), "risk" and "note". A TABLE without a HOST is checked for
+    contradictions within it. Exit status 0 where the CPU runs and nothing breaks, else 1, also where HOST does not tell enough to say, or
+    its KVM is not Linux's own and cannot be asked.
     """
     from vcpuid import hazards
     from vcpuid.answers.verdict import verdict
@@ -51,8 +59,10 @@ def command(arguments: tuple[str, ...], table_source: str | None, asked: Asked, 
         emit(_sheet(None, found, form), form)
     else:
         host = read_host(source)
-        answer = verdict(arguments[0], asked.setup(host))
-        found = () if answer.path is None else hazards.of_path(answer.path)
+        setup = asked.setup(host)
+        kvm = None if no_probe else trial_for(host, setup)
+        answer = verdict(arguments[0], setup, probe=None if kvm is None else probe_for(host), kvm=kvm)
+        found = () if answer.path is None or answer.refusal is not None else hazards.of_path(answer.path)
         print_warnings(answer.remarks)
         emit(_sheet(answer, found, form), form)
         if not answer.runs:
@@ -91,10 +101,10 @@ def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
     ]
     if answer is None:
         return Sheet(COLUMNS, hazards, report(found), titles=TITLES, lines=_lines(hazards), foot=_hazards_foot(found))
-    rows = [*_missing_rows(answer), *_not_told_rows(answer), *hazards]
+    rows = [*_missing_rows(answer), *_overruled_rows(answer), *_not_told_rows(answer), *hazards]
     if form != "table":
         told = _told(answer)
-        why = answer.refusal or answer.not_known or "; ".join(answer.warnings)
+        why = answer.refusal or answer.not_known or "; ".join(answer.warnings) or (_NOT_TRIED if told == "not tried" else "")
         rows = [{"what": told, "rule": "verdict", "about": answer.cpu, "why": why, "remedy": answer.proposal or ""}, *rows]
     return Sheet(
         COLUMNS,
@@ -107,7 +117,7 @@ def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
             *([""] if rows else []),
             *_foot(answer),
             *(f"Taken for granted: {assumption}" for assumption in answer.assumes),
-            *([] if answer.path is None else _hazards_foot(found)),
+            *([] if answer.path is None or answer.refusal is not None else _hazards_foot(found)),
         ],
         styles={"what": "bold"},
     )
@@ -118,9 +128,11 @@ def _lines(rows: Sequence[dict[str, str]]) -> list[str]:
 
 
 def _missing_rows(answer: Verdict) -> list[dict[str, str]]:
-    """One row for each first cause, with all features that it takes."""
+    """One row for each first cause, with all features that it takes; those that KVM puts back are told apart."""
     causes: dict[tuple[str, str, str], list[str]] = {}
     for missing in answer.missing:
+        if missing.put_back:
+            continue
         cause = missing.cause
         of = "" if cause.feature == missing.feature.name else f"{cause.feature}: "
         causes.setdefault((cause.rule.id, of + cause.text, missing.remedy or ""), []).append(missing.feature.name)
@@ -128,6 +140,24 @@ def _missing_rows(answer: Verdict) -> list[dict[str, str]]:
     return [
         {"what": what, "rule": rule, "about": "; ".join(names), "why": why, "remedy": remedy}
         for (rule, why, remedy), names in causes.items()
+    ]
+
+
+def _overruled_rows(answer: Verdict) -> list[dict[str, str]]:
+    """Rows of what this KVM shows the guest against QEMU's table: put back though asked for in vain, put there unasked, and withheld."""
+    from vcpuid.answers.verdict import OWN_DOING
+
+    asked = [missing.feature.name for missing in answer.missing if missing.put_back]
+    unasked = [feature.name for feature in answer.put_back if feature.name not in asked]
+    names = (
+        (asked, "put back", "KVM does not offer it, so that QEMU warns and leaves it out; yet KVM puts it back, and the guest sees it", ""),
+        (unasked, "put back", "QEMU leaves it out; yet KVM puts it back, and the guest sees it", ""),
+        ([feature.name for feature in answer.withheld], "withheld", "QEMU gives it, and KVM does not show it to the guest", ""),
+    )
+    return [
+        {"what": what, "rule": OWN_DOING.id, "about": "; ".join(features), "why": f"{why}: this KVM's own doing", "remedy": remedy}
+        for features, what, why, remedy in names
+        if features
     ]
 
 
@@ -153,18 +183,24 @@ def _not_told_rows(answer: Verdict) -> list[dict[str, str]]:
 def _told(answer: Verdict) -> str:
     """Name the verdict in a word."""
     if answer.runs is None:
-        return "unknown" if answer.not_known else "depends"
-    return "runs" if answer.runs else "refused" if answer.refusal else "lacks"
+        return "unknown" if answer.not_known else "depends" if answer.not_told else "not tried"
+    if answer.runs or answer.refusal is None:
+        return "runs" if answer.runs else "lacks"
+    return "aborts" if answer.start is not None and answer.start.outcome == "aborts" else "refused"
 
 
 def _head(answer: Verdict) -> list[str]:
     if answer.not_known is not None:
         return [f"-cpu {answer.cpu}: {answer.not_known}"]
+    if answer.runs is None and not answer.not_told:
+        return [f"-cpu {answer.cpu}: {_NOT_TRIED}"]
     if answer.runs is None:
         facts = tuple(dict.fromkeys(fact for found in answer.not_told for fact in found.depends))
         from vcpuid.told.facts import listed
 
         return [f"-cpu {answer.cpu}: whether it runs with all that was asked depends on what the host does not tell: {listed(facts)}"]
+    if answer.refusal is not None and answer.start is not None and answer.start.outcome == "aborts":
+        return [f"QEMU aborts with -cpu {answer.cpu}: this KVM refuses what QEMU sets at start: {answer.refusal}"]
     if answer.refusal is not None:
         return [f"QEMU does not start with -cpu {answer.cpu}: {answer.refusal}", *map(str, answer.meant)]
     if answer.runs:

@@ -9,7 +9,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
+from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
 from vcpuid.reasons.history import history
 
@@ -32,12 +32,15 @@ def command(feature: str, guest: AskedGuest, source: str | None, no_probe: bool,
     Exit status 0 where the guest sees the feature, 1 where it does not or where HOST does not tell.
     """
     from vcpuid.answers.explain import explain
+    from vcpuid.answers.starting import remarked
     from vcpuid.cpuid.names import find
     from vcpuid.path.pipeline import resolve
 
     wanted = find(feature)
     host = read_host(source)
-    path = resolve(guest.asked, host=guest.setup(host, asked), probe=None if no_probe else probe_for(host), vmm=guest.vmm)
+    setup = guest.setup(host, asked)
+    path = resolve(guest.asked, host=setup, probe=None if no_probe else probe_for(host), vmm=guest.vmm)
+    path = remarked(path, None if no_probe else trial_for(host, setup))
     explanation = explain(wanted, path)
     print_warnings(path.remarks)
     emit(sheet(explanation), form)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options
+from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
 
 if TYPE_CHECKING:
@@ -27,13 +27,16 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
     With --format lines, a snapshot of the guest: what its CPUID returns (RAW), the table set (TAB) and kept (GOT). vcpuid reads it back
     as a HOST, for a guest within the guest, and as a TABLE.
     """
+    from vcpuid.answers.starting import remarked
     from vcpuid.answers.survey import survey
     from vcpuid.formats.lines import format_snapshot
     from vcpuid.path.pipeline import guest_snapshot, resolve
     from vcpuid.told.facts import sentences
 
     host = read_host(source)
-    path = resolve(guest.asked, host=guest.setup(host, asked), probe=None if no_probe else probe_for(host), vmm=guest.vmm)
+    setup = guest.setup(host, asked)
+    path = resolve(guest.asked, host=setup, probe=None if no_probe else probe_for(host), vmm=guest.vmm)
+    path = remarked(path, None if no_probe else trial_for(host, setup))
     print_warnings((*path.remarks, *path.warnings))
     found = survey(path)
     sheet = Sheet(

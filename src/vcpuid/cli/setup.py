@@ -21,6 +21,7 @@ from vcpuid.setup import Setup, Stack
 
 if TYPE_CHECKING:
     from vcpuid.path.pipeline import Probe
+    from vcpuid.qemu.startup import RunningKvm
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -94,6 +95,15 @@ def probe_for(host: Host) -> Probe | None:
     from vcpuid.live.tiny_guest import read_cpuid
 
     return read_cpuid
+
+
+def trial_for(host: Host, setup: Setup) -> RunningKvm | None:
+    """Return this machine's KVM, to try on it what QEMU sets at start, where it may be used and is the one that is asked about."""
+    if setup.host.supported is None or probe_for(host) is None:
+        return None
+    from vcpuid.live.trial import Trial
+
+    return Trial()
 
 
 @dataclass(frozen=True)

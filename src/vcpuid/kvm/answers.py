@@ -12,7 +12,7 @@ from vcpuid.kvm.emulated import emulated
 from vcpuid.kvm.feature_msrs import FeatureMsrs, feature_msrs
 from vcpuid.kvm.hyperv import hyperv_supported
 from vcpuid.kvm.supported import answered
-from vcpuid.setup import Remembered, Setup
+from vcpuid.setup import MODULES, Remembered, Setup
 
 
 class Answers:
@@ -30,6 +30,11 @@ class Answers:
     def feature_msrs(self) -> FeatureMsrs:
         """KVM's feature MSRs, what of them the snapshot does not tell, and which are not known at all."""
         return feature_msrs(self.setup)
+
+    @cached_property
+    def odd_modules(self) -> tuple[str, ...]:
+        """The modules on which this host's KVM runs and that are none of Linux's own: what was not asked of such a KVM is not known."""
+        return tuple(sorted({name.partition(".")[0] for name in self.host.params} - set(MODULES)))
 
     @property
     def msrs(self) -> MsrTable:

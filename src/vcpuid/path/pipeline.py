@@ -149,22 +149,29 @@ def resolve(
     table, msrs, kernel = made.tables[0], made.msrs, setup.kernel
     basis = Basis.OBSERVED if made.observed else Basis.MODELLED
     machine = Step(vmm.name, vmm.spoken, vmm.title, supported.after, TableWords(table, msrs), made.decisions, basis)
-    kept = kvm.set_cpuid(table, host=setup)
-    vcpu = Step("vcpu", "KVM's vCPU", "the vCPU's table in KVM", machine.after, TableWords(kept.table, msrs), kept.decisions)
+    kept, basis = kvm.set_cpuid(table, host=setup), assumed(setup)
+    vcpu = Step("vcpu", "KVM's vCPU", "the vCPU's table in KVM", machine.after, TableWords(kept.table, msrs), kept.decisions, basis)
     decisions = LazySequence(lambda: kvm.seen(kept.table, kernel=kernel).decisions)
-    guest = Step("guest", "KVM's look-up", GUEST, vcpu.after, GuestWords(kept.table, msrs, kernel), decisions)
+    guest = Step("guest", "KVM's look-up", GUEST, vcpu.after, GuestWords(kept.table, msrs, kernel), decisions, basis)
     if probe is not None:
         vcpu, guest = _observe(probe, table, vcpu, msrs, kernel)
     trace = Trace((silicon, kernel_step, supported, machine, vcpu, guest))
     return Path(cpu, setup, vmm, made, kept.table, trace, (*setup.remarks, *_kvm_remarks(setup), *made.remarks))
 
 
+def assumed(setup: Setup) -> Basis:
+    """How it is known what this host's KVM does where it was not asked: by the rules of Linux's own, which it need not be."""
+    return Basis.NOT_TRIED if kvm_says(setup).odd_modules else Basis.MODELLED
+
+
 def _kvm_remarks(setup: Setup) -> Iterator[str]:
     """Say what an answer about this host's KVM stands on: one that is not Linux's own, one that ran otherwise, or none."""
     host = setup.host
-    modules = {name.partition(".")[0] for name in host.params}
-    for module in sorted(modules - {"kvm", "kvm_intel", "kvm_amd"}):
-        yield f"this host's KVM runs on {module}, which is not one of Linux's own vendor modules: where it was asked, its answers hold"
+    for module in kvm_says(setup).odd_modules:
+        yield (
+            f"this host's KVM runs on {module}, which is none of Linux's own modules: what it answered is observed, "
+            "and the rest, which goes by the rules of Linux's own KVM, is not tried"
+        )
     yield from overruled(setup)
     if host.supported is None and host.raw and not (host.raw.has(bits.VMX) or host.raw.has(bits.SVM)):
         yield "this processor reports neither VMX nor SVM: KVM's part is what it would be if KVM could run here"
@@ -207,7 +214,8 @@ def _host_steps(setup: Setup) -> tuple[Step, Step, Step]:
     before = TableWords(host.raw, kvm_says(setup).msr_words_before)
     if host.supported is None:
         model = kvm.supported(setup)
-        step = Step("kvm", "KVM", KVM, before, TableWords(model.table, msrs), LazySequence(lambda: (*model.decisions, *made.decisions)))
+        decisions = LazySequence(lambda: (*model.decisions, *made.decisions))
+        step = Step("kvm", "KVM", KVM, before, TableWords(model.table, msrs), decisions, assumed(setup))
     else:  # the model is worked out when somebody holds the two side by side
         observed = host.supported
         modelled = LazyMapping(lambda: TableWords(_model(setup, observed).table, msrs))

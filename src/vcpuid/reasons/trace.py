@@ -11,10 +11,14 @@ from vcpuid.reasons.ledger import Decision
 
 
 class Basis(Enum):
-    """How a step's outcome is known."""
+    """How a step's outcome is known.
+
+    NOT_TRIED is what the rules say where the machine is known to go by others, and was not asked.
+    """
 
     OBSERVED = "observed"
     MODELLED = "modelled"
+    NOT_TRIED = "not tried"
     NOT_TOLD = "not told"
 
 

@@ -1,0 +1,23 @@
+"""Where a real vCPU overrules the table that it was given, as Linux's own KVM would not."""
+
+from __future__ import annotations
+
+from vcpuid.cpuid import Bit
+from vcpuid.reasons import Trace
+
+
+def put_back(trace: Trace, bit: Bit) -> bool:
+    """Whether the VMM leaves a bit out and KVM shows it to the guest all the same."""
+    return _overruled(trace, bit, to=True)
+
+
+def withheld(trace: Trace, bit: Bit) -> bool:
+    """Whether the VMM gives a bit and KVM does not show it to the guest."""
+    return _overruled(trace, bit, to=False)
+
+
+def _overruled(trace: Trace, bit: Bit, to: bool) -> bool:
+    """By the rules the vCPU would have kept what the VMM gave; where no vCPU was asked there is nothing to hold against them."""
+    vcpu, guest = trace.step("vcpu"), trace.step("guest")
+    given, kept, seen = trace.vmm.value(bit), vcpu.modelled_value(bit), guest.value(bit)
+    return given is kept is (not to) and seen is to
