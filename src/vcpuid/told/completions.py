@@ -96,7 +96,7 @@ def _leaves(raw: CpuidTable, vendor: str) -> Iterator[Fact]:
     def ask(function: int, index: int) -> Registers:
         if (told := raw.get(function, index)) is not None and not _blank(raw, told):
             return told.registers
-        if range_of(function) in ranges or (function == _HYPERVISOR and raw.has(bits.HYPERVISOR)):
+        if range_of(function) in ranges or (range_of(function) == _HYPERVISOR and raw.has(bits.HYPERVISOR)):
             found = plausible.leaf(vendor, function, index)
             if any(found):
                 missing.append(WholeLeaf(function, index))

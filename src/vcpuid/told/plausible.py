@@ -51,6 +51,7 @@ _NUMBERS = {
     (0x40000000, 0): Registers(0x40000001, *twelve(vendors.KVM)),
     (0x80000008, 0): Registers(0x3934, 0, 0x7007, 0),
     (0x8000000A, 0): Registers(1, 0x8000, 0, 0),
+    (0x8000001E, 0): Registers(0, 0x100, 0x100, 0),
     (0x8000001F, 0): Registers(0, 0x4173, 0x3EE, 1),
     (0x80000022, 0): Registers(0, 6, 0, 0),
 }
