@@ -9,12 +9,15 @@ from vcpuid.answers.certainty import hanging
 from vcpuid.linux.cpuinfo import CpuInfo, cpuinfo, named
 from vcpuid.path.pipeline import Path, guest_snapshot
 from vcpuid.setup import Setup, Stack
-from vcpuid.told.completions import nameless
+from vcpuid.told.completions import first_leaves, nameless
 from vcpuid.told.doubt import doubts
 from vcpuid.told.facts import Fact, NotTold
 
 SCHEMA = "vcpuid/linux-flags/1"
 """The form of `Told.as_dict`."""
+
+EVERY_FLAG = "every flag"
+"""What is not told of a processor that does not say who made it, and which it is."""
 
 
 class Told(NamedTuple):
@@ -40,13 +43,15 @@ def certain(info: CpuInfo, hanging: Mapping[tuple[str, str], tuple[Fact, ...]]) 
 
 def told(setup: Setup) -> Told:
     """Say what /proc/cpuinfo shows of a settled host, and what the host does not tell enough to know."""
-    if blind := nameless(setup.host):
-        return Told(CpuInfo((), (), ()), (NotTold("every flag", blind),))
+    if blind := first_leaves(setup.host):
+        return Told(CpuInfo((), (), ()), (NotTold(EVERY_FLAG, blind),))
     return certain(cpuinfo(setup), doubts(setup, lambda other: named(cpuinfo(other))))
 
 
 def flags_inside(path: Path, kernel: Stack) -> tuple[Told, Setup]:
     """Say what /proc/cpuinfo shows in the guest under a kernel of its own; return that, and the guest as a host of this kernel."""
+    if blind := nameless(path.host):
+        return Told(CpuInfo((), (), ()), (NotTold(EVERY_FLAG, blind),)), _inside(path, kernel)
     found = hanging(path.cpu, path.setup, path.vmm, lambda other: None if other is None else named(cpuinfo(_inside(other, kernel))))
     inside = _inside(path, kernel)
     return certain(cpuinfo(inside), found), inside

@@ -62,8 +62,8 @@ def pci_hole64(texts: Iterable[str], machine: str, default: int | None) -> int |
 
 def _size(found: GlobalProperty) -> int:
     """Read a size with its suffix, each of which stands for 1024 of the one before (qemu_strtosz)."""
-    match = re.fullmatch(rf"(0[xX][0-9a-fA-F]+|\d+)(\.\d*)?([{_UNITS}]?)", found.value, re.IGNORECASE)
+    match = re.fullmatch(rf"(0[xX][0-9a-fA-F]{{1,32}}|[0-9]{{1,40}})(\.[0-9]{{0,40}})?([{_UNITS}]?)", found.value, re.IGNORECASE)
     if match is None:
-        raise InputError(f"-global {found.driver}.{found.property}={found.value}: not a size such as 64G")
+        raise InputError(f"-global {found.driver}.{found.property}={found.value[:80]}: not a size such as 64G")
     unit = 1 << 10 * _UNITS.index(match[3].upper()) if match[3] else 1
     return int(match[1], 16 if match[1][:2].lower() == "0x" else 10) * unit + int(float("0" + (match[2] or ".0")) * unit)

@@ -23,7 +23,7 @@ from vcpuid.qemu.unknown import hinting
 from vcpuid.reasons import Unrecorded
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, settled
-from vcpuid.told.completions import broad, nameless
+from vcpuid.told.completions import broad, nameless, untold
 from vcpuid.told.facts import Fact
 
 SCHEMA = "vcpuid/qemu-models/2"
@@ -48,7 +48,7 @@ class ModelInfo:
     @property
     def usable(self) -> bool | None:
         """Whether the host gives the model all of its features; None where that is not told."""
-        return False if self.unavailable_features else None if self.depends else True
+        return False if self.unavailable_features else None if self.depends or self.not_told else True
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -131,7 +131,8 @@ def _hanging(setup: Setup, lacking: Mapping[str, Mapping[str, int]], *, asked: b
                     found[name][word] = found[name].get(word, 0) | changed
                     if len(completion.facts) == 1 and completion.against is None:
                         facts[name].update(dict.fromkeys(completion.facts))
-    return {name: (masks, tuple(facts[name])) for name, masks in found.items() if masks}
+    every = untold(setup)  # where no fact alone makes a difference, several do together
+    return {name: (masks, tuple(facts[name]) or every) for name, masks in found.items() if masks}
 
 
 def _names(tables: Catalog, filtered: Mapping[str, int]) -> tuple[str, ...]:

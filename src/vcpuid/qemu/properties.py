@@ -157,12 +157,18 @@ def _number(catalog: Catalog, name: str, kind: str, text: str) -> int:
     return number
 
 
+_DIGITS = 64
+"""No number of 64 bits has more digits, in any base."""
+
+
 def _integer(text: str, signed: bool) -> int | None:
     """Read an integer as strtoll and strtoull do with base 0; None where it is none or does not fit 64 bits."""
-    match = re.fullmatch(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9]\d*)", text)
+    match = re.fullmatch(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", text)
     if match is None:
         return None
     digits = match[2]
+    if len(digits.lstrip("0")) > _DIGITS:
+        return None
     number = int(digits, 8 if re.fullmatch(r"0[0-7]+", digits) else 0)
     if match[1] == "-":
         number = -number

@@ -28,6 +28,9 @@ _UNSUPPORTED_ORDER = ("modules", "clusters", "dies", "books", "drawers")
 NONE = "1"
 """What QEMU makes of no -smp at all."""
 
+_UNSIGNED = 0xFFFFFFFF
+"""QEMU counts in unsigned int, whatever sign was given."""
+
 
 @lru_cache(maxsize=1024)
 def parse(text: str, release: str, machine_text: str) -> tuple[GuestTopology, tuple[str, ...]]:
@@ -54,12 +57,13 @@ def _parse(text: str, release: str, described: catalog.MachineType) -> tuple[Gue
     _reject_unsupported(given, supported, release)
     counts, cpus, max_cpus = _complete(given, catalog.prefers_sockets(machine))
     layout = " * ".join(f"{level} ({counts[level]})" for level in _HIERARCHY if level in supported)
-    if prod(counts.values()) != max_cpus:
+    if prod(counts.values()) & _UNSIGNED != max_cpus:
         raise QemuError(messages.SMP_PRODUCT(layout=layout, most=max_cpus))
     if max_cpus < cpus:
         raise QemuError(messages.SMP_TOO_MANY(layout=layout, most=max_cpus, cpus=cpus))
     if max_cpus > (limit := described.max_cpus):
-        raise QemuError(messages.SMP_LIMIT(cpus=max_cpus, machine=machine, most=limit))
+        shown = max_cpus - (1 << 32 if max_cpus >> 31 else 0)  # printed as if it had a sign
+        raise QemuError(messages.SMP_LIMIT(cpus=shown, machine=machine, most=limit))
     levels = {level: counts[level] for level in ("sockets", "dies", "modules", "cores", "threads")}
     return GuestTopology(cpus=cpus, max_cpus=max_cpus, **levels), warnings
 
@@ -90,7 +94,7 @@ def _known(settings: Iterable[tuple[str, str]], release: str) -> dict[str, int]:
         if key not in known:
             raise QemuError(messages.SMP_UNEXPECTED(key=key))
         try:
-            given[key] = int(value, 0)
+            given[key] = int(value, 0) & _UNSIGNED
         except ValueError:
             raise QemuError(messages.SMP_INTEGER(key=key)) from None
     return given
@@ -129,5 +133,5 @@ def _complete(given: dict[str, int], prefer_sockets: bool) -> tuple[dict[str, in
     for level in ("sockets", "cores", "threads"):
         if not max_cpus:
             counts[level] = counts[level] or 1
-    max_cpus = max_cpus or prod(counts.values())
+    max_cpus = max_cpus or prod(counts.values()) & _UNSIGNED
     return counts, cpus or max_cpus, max_cpus

@@ -74,8 +74,11 @@ def nameless(host: Snapshot) -> tuple[Fact, ...]:
 
     WholeLeaf 0 tells the vendor and the last leaf, leaf 1 the model: on these hang the rules themselves, and not single features.
     """
-    if host.supported is not None or not host.raw:
-        return ()
+    return () if host.supported is not None or not host.raw else first_leaves(host)
+
+
+def first_leaves(host: Snapshot) -> tuple[Fact, ...]:
+    """Name those of leaves 0 and 1 that a host's RAW lines lack, both where it has none: without them nothing is known of its Linux."""
     return tuple(Fact(WholeLeaf(function)) for function in (0, 1) if host.raw.get(function) is None)
 
 
@@ -147,8 +150,11 @@ def completions(setup: Setup) -> tuple[Completion, ...]:
 
 
 def broad(setup: Setup) -> Iterator[Completion]:
-    """Give of them those in which a leaf or an MSR is made up as a whole: enough for questions about many features at once."""
-    return (completion for completion in completions(setup) if all(fact.position is None for fact in completion.facts))
+    """Give of them those in which a leaf is made up as a whole, for questions about many features at once.
+
+    A feature of a leaf decides about itself and what needs it, which shows there too; a bit of an MSR may take others away.
+    """
+    return (made for made in completions(setup) if all(f.position is None or isinstance(f.place, MsrWord) for f in made.facts))
 
 
 def _completions(setup: Setup, facts: tuple[Fact, ...]) -> list[Completion]:
