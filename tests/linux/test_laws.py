@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
+from vcpuid.cpuid.long_mode import in_64_bit_mode
 from vcpuid.linux import boot_cpu, cpuinfo
 from vcpuid.reasons import replay
 from vcpuid.releases import KERNELS
@@ -41,7 +42,7 @@ def hosts(draw: st.DrawFn) -> Snapshot:
         if draw(st.booleans()):
             entries.append(Entry(function, index, 0, *draw(st.tuples(REGISTER, REGISTER, REGISTER, REGISTER))))
     msrs = draw(st.dictionaries(st.sampled_from([0x8B, 0x10A, 0x482, 0x48B, 0x48C]), st.integers(0, 2**64 - 1)))
-    return Snapshot(raw=CpuidTable(entries), msrs=MsrTable(msrs))
+    return in_64_bit_mode(Snapshot(raw=CpuidTable(entries), msrs=MsrTable(msrs)))
 
 
 @given(hosts(), st.sampled_from(KERNELS), st.lists(st.sampled_from(OPTIONS), unique=True))

@@ -62,7 +62,7 @@ def _parse(text: str, release: str, described: catalog.MachineType) -> tuple[Gue
     if max_cpus < cpus:
         raise QemuError(messages.SMP_TOO_MANY(layout=layout, most=max_cpus, cpus=cpus))
     if max_cpus > (limit := described.max_cpus):
-        shown = max_cpus - (1 << 32 if max_cpus >> 31 else 0)  # printed as if it had a sign
+        shown = max_cpus if max_cpus <= _UNSIGNED // 2 else max_cpus - _UNSIGNED - 1  # printed as if it had a sign
         raise QemuError(messages.SMP_LIMIT(cpus=shown, machine=machine, most=limit))
     levels = {level: counts[level] for level in ("sockets", "dies", "modules", "cores", "threads")}
     return GuestTopology(cpus=cpus, max_cpus=max_cpus, **levels), warnings
