@@ -8,7 +8,7 @@ DIST := build/dist
 
 # A process a processor; each takes whole files of tests, since these share what they make.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
-# What `make quick` leaves out; pyproject.toml tells what the markers mean.
+# What `make quick` leaves out; pyproject.toml tells what the markers mean. Of a test with many cases it takes one in eight.
 QUICK := not (process or bounds or long)
 
 .PHONY: demo setup test quick lint types generated check hooks bench man docs dist clean
@@ -25,7 +25,7 @@ test: $(VENV)/.ready-dev
 	$(PYTEST) --figures=$(FIGURES) --fired=build/fired.json
 
 quick: $(VENV)/.ready-dev
-	$(PYTEST) --quiet -m "$(QUICK)"
+	$(PYTEST) --quiet -m "$(QUICK)" --sample 8
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

@@ -20,6 +20,7 @@ FORCED = {"3dnowprefetch", "cpb", "vnmi"}
 """Flags that these kernels show though the bit of that name is clear (init_amd, init_amd_zen1, init_vmx_capabilities)."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MACHINES)
 def test_every_flag_that_linux_shows(name: str) -> None:
     snapshot = host(name)

@@ -142,6 +142,7 @@ def test_the_walk_asks_and_reports(random: object, mask: int) -> None:
     assert is_what_it_answers(walk(noise), noise)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MACHINES)
 def test_the_walk_misses_nothing_that_a_capture_has(name: str) -> None:
     """The captures asked for six sub-leaves of every leaf (twenty of 0xD), told or not: those that hold something are found."""

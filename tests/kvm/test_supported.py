@@ -211,6 +211,7 @@ def test_hygon_is_amds_twin(machine: Machine, edited: Edit, kernel: str) -> None
     assert [entry[:3] for entry in hygon] == [entry[:3] for entry in amd]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", [TURIN, MILAN, SKYLAKE, SAPPHIRE])
 @pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning")  # a parameter of the other vendor's module

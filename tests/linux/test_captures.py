@@ -34,6 +34,7 @@ def printed(cpu: BootCpu) -> dict[Word, int]:
     return masks
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MACHINES)
 def test_replaying_the_decisions_gives_the_words(name: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
     host = captures.host(name)

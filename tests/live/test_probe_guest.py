@@ -67,6 +67,7 @@ def test_faults_are_told_by_their_names(code: str, result: str, supported: Cpuid
     assert [outcome.result for outcome in guest(supported, [row(code), NOP])] == [result, "works"]
 
 
+@pytest.mark.long
 def test_a_guest_that_hangs_is_stopped_and_the_next_gets_a_new_one(supported: CpuidTable) -> None:
     before = resources()
     start = time.monotonic()

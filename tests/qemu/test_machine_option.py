@@ -84,6 +84,7 @@ def test_options_are_refused_in_qemus_words(text: str, release: str, message: st
     assert caught.value.message == message
 
 
+@pytest.mark.bounds
 @pytest.mark.parametrize("text", ["q35" + ",a=1" * 30_000, "q35,smp-cache." + "9" * 5000 + ".cache=l3", "q35," + "a." * 30_000 + "b=1"])
 def test_long_arguments_are_refused_at_once(text: str) -> None:
     with pytest.raises(QemuError):

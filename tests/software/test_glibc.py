@@ -137,6 +137,7 @@ def test_the_psabis_levels_are_glibcs() -> None:
     assert compared > 0.8 * len(ROWS)
 
 
+@pytest.mark.long
 def test_what_would_be_better_names_what_lacks() -> None:
     for number, row in enumerate(ROWS):
         for pick in model(number).picks:

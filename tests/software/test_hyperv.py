@@ -61,6 +61,7 @@ def test_what_is_decoded_is_what_the_flags_asked_for(number: int) -> None:
     assert present(table) == bool(table.registers(1).ecx >> 31)  # -cpu can take the hypervisor bit away, and Windows does not look then
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", range(len(rows())), ids=lambda n: rows()[n]["cpu"])
 def test_every_set_bit_is_decoded_and_named(number: int) -> None:
     table = CpuidTable(map(entry, rows()[number]["vcpus"][0]))

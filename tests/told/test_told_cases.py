@@ -53,6 +53,7 @@ def test_a_model_whose_features_hang_on_two_missing_leaves_together_does_not_run
     assert found.usable is None
 
 
+@pytest.mark.long
 def test_models_leave_open_what_a_leaf_and_a_bit_of_an_msr_decide_together() -> None:
     whole = modelled("kvm-intel.core2_penryn_t9600@6.12")  # without EPT KVM offers 1 GB pages, whatever the processor has
     part = without(whole, lambda entry: entry.function == 0x80000000, msrs=False)

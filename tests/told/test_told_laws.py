@@ -141,7 +141,7 @@ def hold(whole: Snapshot, part: Snapshot, cpu: str) -> None:
     assert judged is None or truth is None or judged is truth
 
 
-@pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
+@pytest.mark.parametrize("share", [0.5])
 @pytest.mark.parametrize("name", ["kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3"])
 def test_a_paste_that_stops_makes_no_answer_another(name: str, share: float) -> None:
     whole = modelled(host(name))
