@@ -9,9 +9,11 @@ import pytest
 
 from support.captures import MITIGATIONS_OFF, host
 from vcpuid import Setup, Stack, resolve
+from vcpuid.answers.explain import explain
 from vcpuid.answers.flags import flags_inside, told
 from vcpuid.answers.verdict import verdict
 from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
+from vcpuid.cpuid.names import find_all
 from vcpuid.errors import VcpuidError
 from vcpuid.qemu.models import ModelInfo, models
 
@@ -104,3 +106,14 @@ def test_a_size_with_thousands_of_digits_is_refused() -> None:
     more = {"globals": (f"q35-pcihost.pci-hole64-size={'9' * 5000}",)}
     with pytest.raises(VcpuidError):
         resolve("host", host=setup(modelled("kvm-intel.corei7_skylake_x@6.12"), **more))
+
+
+def test_a_leaf_that_is_there_counts_though_its_range_s_first_is_missing() -> None:
+    part = without(modelled("kvm-intel.corei7_skylake_x@6.12"), lambda entry: entry.function == 0)
+    found = explain(find_all("avx2")[0], resolve("host", host=setup(part)))
+    assert (found.stages[0].value, found.visible) == (True, None)
+
+
+def test_a_host_without_leaf_1_is_not_said_to_lack_vmx() -> None:
+    part = without(modelled("kvm-intel.corei7_skylake_x@6.12"), lambda entry: entry.function == 1)
+    assert not any("neither VMX nor SVM" in remark for remark in resolve("host", host=setup(part)).remarks)

@@ -173,7 +173,7 @@ def _kvm_remarks(setup: Setup) -> Iterator[str]:
             "and the rest, which goes by the rules of Linux's own KVM, is not tried"
         )
     yield from overruled(setup)
-    if host.supported is None and host.raw and not (host.raw.has(bits.VMX) or host.raw.has(bits.SVM)):
+    if host.supported is None and host.raw.get(1) is not None and not (host.raw.has(bits.VMX) or host.raw.has(bits.SVM)):
         yield "this processor reports neither VMX nor SVM: KVM's part is what it would be if KVM could run here"
 
 

@@ -65,7 +65,8 @@ def read_bit(words: Mapping[Word, int], bit: Bit, whole: bool = True) -> bool | 
         return None if value is None else bool(value & bit.mask)
     if not value:
         return False
-    return bit.word.function <= words.get(CpuidWord(range_of(bit.word.function), 0, "eax"), 0) and bool(value & bit.mask)
+    last = words.get(CpuidWord(range_of(bit.word.function), 0, "eax"))  # None: a part of a dump, which has the leaf all the same
+    return bool(value & bit.mask) and (last is None or bit.word.function <= last)
 
 
 _VMM = 3
