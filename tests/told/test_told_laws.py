@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.captures import MACHINES, MITIGATIONS_OFF, host, release
 from support.peers import INSTLATX64, members
 from vcpuid import Setup, Stack, resolve
-from vcpuid.answers.certainty import open_bits, reached
+from vcpuid.answers.certainty import open_bits
 from vcpuid.answers.flags import told
 from vcpuid.answers.survey import cpuid_features, words_of
 from vcpuid.answers.verdict import verdict
@@ -22,6 +22,7 @@ from vcpuid.cpuid.vendors import AMD, INTEL
 from vcpuid.errors import InputError, RefusedError, VcpuidError
 from vcpuid.formats import parse
 from vcpuid.linux.cpuinfo import named
+from vcpuid.reasons import read_register
 
 FEATURES = cpuid_features()
 WORDS = words_of(FEATURES)
@@ -37,7 +38,7 @@ def features(setup: Setup, cpu: str = "host") -> Answers:
     path = resolve(cpu, host=setup)
     hidden, seen = open_bits(path, WORDS), path.trace.steps[-1].after
     return {
-        feature.name: None if hidden.get(word, 0) & mask else bool(reached(seen, word) & mask)
+        feature.name: None if hidden.get(word, 0) & mask else bool(read_register(seen, word) & mask)
         for feature in FEATURES
         for word, mask in [(feature.place.word, feature.place.mask)]
         if word in WORDS

@@ -8,10 +8,9 @@ from typing import NamedTuple, TypeVar
 
 from vcpuid.cpuid import Bit, CpuidWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
-from vcpuid.cpuid.words import range_of
 from vcpuid.errors import VcpuidError
 from vcpuid.path.pipeline import Path, resolve
-from vcpuid.reasons import Basis, Step
+from vcpuid.reasons import Basis, Step, read_register
 from vcpuid.setup import Setup
 from vcpuid.told.assumptions import Assumption, alternatives
 from vcpuid.told.completions import Completion, completions, nameless, tells
@@ -125,11 +124,5 @@ def open_bits(path: Path, words: Iterable[CpuidWord]) -> Mapping[Word, int]:
         if other is not None:
             after = other.trace.steps[-1].after
             for word in places:
-                found[word] = found.get(word, 0) | (reached(after, word) ^ reached(guest.after, word))
+                found[word] = found.get(word, 0) | (read_register(after, word) ^ read_register(guest.after, word))
     return FrozenMap((word, mask) for word, mask in found.items() if mask)
-
-
-def reached(words: Mapping[Word, int], word: CpuidWord) -> int:
-    """Return a register of CPUID as features stand in it: 0 past the last leaf of its range."""
-    value = words.get(word, 0)
-    return value if value and word.function <= words.get(CpuidWord(range_of(word.function), 0, "eax"), 0) else 0

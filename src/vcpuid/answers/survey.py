@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vcpuid.answers.certainty import open_bits, reached, rests
+from vcpuid.answers.certainty import open_bits, rests
 from vcpuid.answers.explain import Explanation, explain
 from vcpuid.answers.overruling import put_back
 from vcpuid.cpuid import CpuidTable, CpuidWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.names import Feature, all_features
 from vcpuid.path.pipeline import Path, TableWords
-from vcpuid.reasons import read_bit
+from vcpuid.reasons import read_bit, read_register
 from vcpuid.told.assumptions import Assumption
 from vcpuid.told.completions import tells
 from vcpuid.told.facts import NotTold
@@ -68,7 +68,7 @@ class Survey:
         words = words_of(features)
 
         def seen(path: Path) -> dict[str, bool]:
-            values = {word: reached(path.trace.steps[-1].after, word) for word in words}
+            values = {word: read_register(path.trace.steps[-1].after, word) for word in words}
             return {f.name: bool(values.get(f.place.word, 0) & f.place.mask) for f in features if f.name not in names}  # type: ignore[arg-type]
 
         return rests(self.path, seen)

@@ -10,6 +10,6 @@ A party turns the words it is given into the words it hands on. For every bit th
 
 from vcpuid.reasons.ledger import Decision, Ledger, Result, Unrecorded, replay
 from vcpuid.reasons.rule import Action, Rule
-from vcpuid.reasons.trace import Basis, Step, Trace, read_bit
+from vcpuid.reasons.trace import Basis, Step, Trace, read_bit, read_register
 
-__all__ = ["Action", "Basis", "Decision", "Ledger", "Result", "Rule", "Step", "Trace", "Unrecorded", "read_bit", "replay"]
+__all__ = ["Action", "Basis", "Decision", "Ledger", "Result", "Rule", "Step", "Trace", "Unrecorded", "read_bit", "read_register", "replay"]

@@ -58,15 +58,24 @@ class Step:
 def read_bit(words: Mapping[Word, int], bit: Bit, whole: bool = True) -> bool | None:
     """Tell whether a bit is on; None where the words do not say. `whole` words are all of CPUID: what they lack is off.
 
-    Past the last leaf of its range CPUID may answer with another leaf's bits, which stand for no feature: there a bit is off.
+    Past the last leaf of its range a bit of CPUID is off.
     """
+    if whole and isinstance(bit.word, CpuidWord):
+        return bool(read_register(words, bit.word) & bit.mask)
     value = words.get(bit.word)
-    if not (whole and isinstance(bit.word, CpuidWord)):
-        return None if value is None else bool(value & bit.mask)
+    return None if value is None else bool(value & bit.mask)
+
+
+def read_register(words: Mapping[Word, int], word: CpuidWord) -> int:
+    """Return a register as features stand in it: 0 past the last leaf of its range, where CPUID may answer with another leaf's bits.
+
+    Where the range's first leaf is missing, as in a part of a dump, a leaf that is there counts.
+    """
+    value = words.get(word)
     if not value:
-        return False
-    last = words.get(CpuidWord(range_of(bit.word.function), 0, "eax"))  # None: a part of a dump, which has the leaf all the same
-    return bool(value & bit.mask) and (last is None or bit.word.function <= last)
+        return 0
+    last = words.get(CpuidWord(range_of(word.function), 0, "eax"))
+    return value if last is None or word.function <= last else 0
 
 
 _VMM = 3
