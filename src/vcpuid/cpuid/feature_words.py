@@ -51,8 +51,14 @@ MSR_NAMES = {
 }
 """Intel's names of the feature MSRs (SDM volume 4)."""
 
+OTHER_MSR_NAMES = {0x8B: "IA32_BIOS_SIGN_ID", 0x481: "IA32_VMX_PINBASED_CTLS", 0x482: "IA32_VMX_PROCBASED_CTLS"}
+"""The same of MSRs that rules read and that hold no feature of the table."""
+
 CONTROL_MSRS = frozenset({0x48B, 0x48D, 0x48E, 0x48F, 0x490})
 """MSRs of VMX controls. Their high half says which controls may be 1; features are counted in it from 0, as QEMU does."""
+
+PLAIN_CONTROLS = {0x48D: 0x481, 0x48E: 0x482, 0x48F: 0x483, 0x490: 0x484}
+"""VMX's "true" controls, which QEMU sets, and the plain ones that KVM answers likewise (vmx_get_vmx_msr, arch/x86/kvm/vmx/nested.c)."""
 
 
 def parse_word(text: str) -> Word:

@@ -28,6 +28,12 @@ def range_of(function: int) -> int:
     return function & 0xFFFFFF00 if function >> 28 == 4 else function & 0xC0000000
 
 
+def leaf_name(function: int, index: int) -> str:
+    """Spell a leaf as QEMU 11.1 logs it, the sub-leaf only where the leaf has any."""
+    subleaf = f",ecx={index:02X}h" if function in INDEXED_FUNCTIONS else ""
+    return f"CPUID[eax={function:02X}h{subleaf}]"
+
+
 class CpuidWord(NamedTuple):
     """One register of one leaf; prints as QEMU 11.1 logs it."""
 
@@ -41,8 +47,7 @@ class CpuidWord(NamedTuple):
         return 32
 
     def __str__(self) -> str:
-        subleaf = f",ecx={self.index:02X}h" if self.function in INDEXED_FUNCTIONS else ""
-        return f"CPUID[eax={self.function:02X}h{subleaf}].{self.register.upper()}"
+        return f"{leaf_name(self.function, self.index)}.{self.register.upper()}"
 
 
 class MsrWord(NamedTuple):

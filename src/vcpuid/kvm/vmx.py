@@ -7,6 +7,7 @@ guests but passing these bits on as the hardware has them; the CPUID feature tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from vcpuid.linux import BootCpu
@@ -15,6 +16,7 @@ from vcpuid.releases import number
 from vcpuid.setup import Setup, own_kernel
 
 _BASIC, _ENTRY, _SECONDARY = 0x480, 0x484, 0x48B
+_VMX = "VMX"
 
 
 class _Control(NamedTuple):
@@ -28,11 +30,11 @@ class _Control(NamedTuple):
 
 
 _CONTROLS = {
-    "ept": _Control("ept", _SECONDARY, 33, "6.1", "VMX"),
+    "ept": _Control("ept", _SECONDARY, 33, "6.1", _VMX),
     "ept_5level": _Control("ept_5level", None, 0, "6.1", "LA57"),
-    "desc": _Control(None, _SECONDARY, 34, "6.1", "VMX"),
+    "desc": _Control(None, _SECONDARY, 34, "6.1", _VMX),
     "rdtscp": _Control(None, _SECONDARY, 35, "6.1", "RDTSCP"),
-    "unrestricted_guest": _Control("unrestricted_guest", _SECONDARY, 39, "6.1", "VMX"),
+    "unrestricted_guest": _Control("unrestricted_guest", _SECONDARY, 39, "6.1", _VMX),
     "invpcid": _Control(None, _SECONDARY, 44, "6.1", "INVPCID"),
     "encls": _Control(None, _SECONDARY, 47, "6.1", "SGX"),
     "xsaves": _Control(None, _SECONDARY, 52, "6.1", "XSAVES"),
@@ -42,6 +44,14 @@ _CONTROLS = {
     "no_hw_error_code": _Control(None, _BASIC, 56, "6.18", None),
     "pt": _Control(None, None, 0, "6.1", "INTEL_PT"),
 }
+
+
+def coming_with() -> Iterator[tuple[str, int, int]]:
+    """Give the controls that come with a CPUID feature of their own: Linux's symbol for it, the MSR, and the bit as a mask."""
+    for row in _CONTROLS.values():
+        if row.msr is not None and row.feature not in (None, _VMX):
+            assert row.feature is not None
+            yield row.feature, row.msr, 1 << row.bit
 
 
 def controls(setup: Setup, boot: BootCpu) -> set[str]:

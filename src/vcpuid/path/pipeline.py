@@ -8,7 +8,7 @@ from typing import Protocol
 
 from vcpuid import kvm, linux
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits
-from vcpuid.cpuid.feature_words import CONTROL_MSRS
+from vcpuid.cpuid.feature_words import CONTROL_MSRS, PLAIN_CONTROLS
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError, KvmError
 from vcpuid.kvm.answers import kvm_says
@@ -23,9 +23,6 @@ SILICON = "the host's CPUID instruction"
 KVM = "KVM_GET_SUPPORTED_CPUID"
 GUEST = "the guest's CPUID instruction"
 _LINUX = "Linux {}'s boot_cpu_data"
-
-PLAIN_CONTROLS = {0x48D: 0x481, 0x48E: 0x482, 0x48F: 0x483, 0x490: 0x484}
-"""VMX's "true" controls, which QEMU sets, and the plain ones that KVM answers likewise (vmx_get_vmx_msr, arch/x86/kvm/vmx/nested.c)."""
 
 
 class VcpuReading(Protocol):

@@ -13,12 +13,13 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits, vendors, xfeatures
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits, vendors, xfeatures
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.walk import walk
 from vcpuid.cpuid.words import REGISTERS, positions, range_of
+from vcpuid.kvm.feature_msrs import PERF_CAPABILITIES
 from vcpuid.linux import narrow
-from vcpuid.linux.machine import Machine
+from vcpuid.linux.machine import ARCH_CAPABILITIES, MICROCODE, Machine
 from vcpuid.setup import Setup
 from vcpuid.told import plausible
 from vcpuid.told.facts import Fact, WholeLeaf
@@ -29,7 +30,7 @@ _CENTAURS = _RANGES | {0xC0000000}
 
 _HYPERVISOR = 0x40000000
 _XSAVE, _LEGACY_AREA = 0xD, 576
-_KVMS_OWN = frozenset({plausible.PERF_CAPABILITIES, *plausible.VMX})
+_KVMS_OWN = frozenset({PERF_CAPABILITIES, *plausible.VMX})
 """MSRs of which KVM's answer counts: it is not all worked out of the hardware's, and of the first tells whether perf has counters."""
 _FULL = 0
 """The place of the completion in which everything is made up."""
@@ -56,23 +57,24 @@ def untold(setup: Setup) -> tuple[Fact, ...]:
     there. Where there are no RAW lines, what KVM supports stands for the processor. Of a guest whose table is told (TAB or GOT lines) all
     is: KVM answers for the rest.
     """
-    return () if _made(setup.host) else (*missing_leaves(setup.host), *_msrs(setup))
+    return () if _is_guest(setup.host) else (*missing_leaves(setup.host), *_msrs(setup))
 
 
-def _made(host: Snapshot) -> bool:
+def _is_guest(host: Snapshot) -> bool:
+    """Whether it is a guest with a table of its own."""
     return host.table is not None or host.kept is not None
 
 
 @lru_cache(maxsize=64)
 def missing_leaves(host: Snapshot) -> tuple[Fact, ...]:
     """Name the leaves that a host's RAW lines, where it has any, should have and have not."""
-    return tuple(_leaves(host.raw, host.vendor)) if host.raw and not _made(host) else ()
+    return tuple(_leaves(host.raw, host.vendor)) if host.raw and not _is_guest(host) else ()
 
 
 def nameless(host: Snapshot) -> tuple[Fact, ...]:
     """Name those of leaves 0 and 1 that are missing, where nothing stands for them: nobody can tell what a party makes of such a processor.
 
-    WholeLeaf 0 tells the vendor and the last leaf, leaf 1 the model: on these hang the rules themselves, and not single features.
+    Leaf 0 tells the vendor and the last leaf, leaf 1 the model: on these hang the rules themselves, and not single features.
     """
     return () if host.supported is not None or not host.raw else first_leaves(host)
 
@@ -121,17 +123,13 @@ def _msrs(setup: Setup) -> Iterator[Fact]:
     host, machine = setup.host, Machine(setup.host, setup.params.linux)
     table = host.raw or host.supported or CpuidTable()
     amd = host.vendor in vendors.AMD_AND_HYGON
-    wanted = [(plausible.MICROCODE, None), (plausible.ARCH_CAPABILITIES, bits.ARCH_CAPABILITIES)]
+    wanted = [(MICROCODE, None), (ARCH_CAPABILITIES, bits.ARCH_CAPABILITIES)]
     if not amd:
-        wanted += [(plausible.PERF_CAPABILITIES, None), *((index, bits.VMX) for index in plausible.VMX)]
+        wanted += [(PERF_CAPABILITIES, None), *((index, bits.VMX) for index in plausible.VMX)]
     for index, announced in wanted:
-        there = announced is None or table.has(announced) or not _has_leaf(host, announced)
+        there = announced is None or table.has(announced) or not (table and tells(host, announced.word))
         if there and index not in host.msrs and index not in host.msrs.refused and not _given(machine, index):
             yield Fact(MsrWord(index))
-
-
-def _has_leaf(host: Snapshot, bit: Bit) -> bool:
-    return tells(host, bit.word) and bool(host.raw or host.supported)
 
 
 def _given(machine: Machine, index: int) -> bool:
@@ -178,12 +176,12 @@ def _all_there(setup: Setup, fact: Fact) -> Registers | int:
         found = plausible.leaf(host.vendor, *fact.place)
         return _components(host.raw, found) if fact.place == (_XSAVE, 0) else found
     assert isinstance(fact.place, MsrWord)
-    if fact.place.msr == plausible.MICROCODE:
+    if fact.place.msr == MICROCODE:
         return plausible.microcode(host.raw, host.vendor, setup.kernel.tables)
     value = plausible.msr(fact.place.msr)
-    if fact.place.msr == plausible.ARCH_CAPABILITIES:
+    if fact.place.msr == ARCH_CAPABILITIES:
         return _narrowed(setup, value)
-    return value if fact.place.msr != plausible.SECONDARY_CONTROLS or host.raw.has(bits.HYPERVISOR) else value & ~_lacking(host)
+    return value if host.raw.has(bits.HYPERVISOR) else value & ~_lacking(host, fact.place.msr)
 
 
 def _narrowed(setup: Setup, value: int) -> int:
@@ -204,16 +202,16 @@ def _components(raw: CpuidTable, leaf: Registers) -> Registers:
     return leaf._replace(eax=listed & 0xFFFFFFFF, ebx=end, ecx=end, edx=listed >> 32)
 
 
-def _lacking(host: Snapshot) -> int:
-    """Return the VMX controls that no processor has had without a feature of CPUID which this one does not have.
+def _lacking(host: Snapshot, index: int) -> int:
+    """Return the VMX controls of an MSR that no processor has had without a feature of CPUID which this one does not have.
 
     A hypervisor may withhold either from its guests.
     """
-    return sum(control for bit, control in plausible.WITH_FEATURE.items() if tells(host, bit.word) and not host.raw.has(bit))
+    return sum(control for bit, control in plausible.with_feature(index) if tells(host, bit.word) and not host.raw.has(bit))
 
 
 def _nothing(setup: Setup, fact: Fact) -> int:
-    return _narrowed(setup, 0) if fact.place == MsrWord(plausible.ARCH_CAPABILITIES) else 0
+    return _narrowed(setup, 0) if fact.place == MsrWord(ARCH_CAPABILITIES) else 0
 
 
 def _turned(setup: Setup, fact: Fact, value: Registers | int) -> Iterator[tuple[Fact, Registers | int]]:
@@ -234,7 +232,7 @@ def _turned(setup: Setup, fact: Fact, value: Registers | int) -> Iterator[tuple[
         shift = 32 if fact.place.msr in CONTROL_MSRS else 0
         for position in positions(plausible.features_of(fact.place)):
             turned = value ^ 1 << position
-            if fact.place.msr != plausible.ARCH_CAPABILITIES or turned == _narrowed(setup, turned):
+            if fact.place.msr != ARCH_CAPABILITIES or turned == _narrowed(setup, turned):
                 yield Fact(fact.place, position - shift), turned
 
 

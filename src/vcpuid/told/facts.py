@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word
-from vcpuid.cpuid.feature_words import MSR_NAMES
+from vcpuid.cpuid.feature_words import MSR_NAMES, OTHER_MSR_NAMES
 from vcpuid.cpuid.names import by_bit
-from vcpuid.cpuid.words import INDEXED_FUNCTIONS
+from vcpuid.cpuid.words import leaf_name
 
 
 class WholeLeaf(NamedTuple):
@@ -18,8 +18,7 @@ class WholeLeaf(NamedTuple):
     index: int = 0  # type: ignore[assignment]  # the field's own name; hides tuple.index, which nobody asks of a leaf
 
     def __str__(self) -> str:
-        of = f",ecx={self.index:02X}h" if self.function in INDEXED_FUNCTIONS else ""
-        return f"CPUID[eax={self.function:02X}h{of}]"
+        return leaf_name(self.function, self.index)
 
 
 class Fact(NamedTuple):
@@ -30,14 +29,19 @@ class Fact(NamedTuple):
 
     @property
     def name(self) -> str | None:
-        """The feature that the bit stands for; None where it is no single bit, or one without a name."""
-        bit = self._bit
-        feature = None if bit is None else by_bit(bit)
+        """The feature that the bit stands for, or the MSR's name; None for a leaf, and for what has no name."""
+        if isinstance(self.place, MsrWord) and self.position is None:
+            return MSR_NAMES.get(self.place.msr) or OTHER_MSR_NAMES.get(self.place.msr)
+        feature = None if self._bit is None else by_bit(self._bit)
         return None if feature is None else feature.name
 
     @property
     def _bit(self) -> Bit | None:
         return None if self.position is None or isinstance(self.place, WholeLeaf) else Bit(self.place, self.position)
+
+    @property
+    def _spelled(self) -> str:
+        return str(self.place if self._bit is None else self._bit)
 
     @property
     def whole(self) -> Fact:
@@ -50,13 +54,11 @@ class Fact(NamedTuple):
         return remedy((self,))
 
     def __str__(self) -> str:
-        place = str(self.place if self._bit is None else self._bit)
-        name = MSR_NAMES.get(self.place.msr) if isinstance(self.place, MsrWord) and self.position is None else self.name
-        return place if name is None else f"{name} ({place})"
+        return self._spelled if self.name is None else f"{self.name} ({self._spelled})"
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return {"place": str(self.place if self._bit is None else self._bit), "name": self.name, "how": self.how}
+        return {"place": self._spelled, "name": self.name, "how": self.how}
 
 
 class NotTold(NamedTuple):

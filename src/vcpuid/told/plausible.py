@@ -6,13 +6,15 @@ nothing where the leaf is taken for absent.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, MsrWord, Registers, Word, bits, vendors, xfeatures
-from vcpuid.cpuid.feature_words import CONTROL_MSRS
-from vcpuid.cpuid.names import all_features
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrWord, Registers, Word, bits, vendors, xfeatures
+from vcpuid.cpuid.feature_words import CONTROL_MSRS, PLAIN_CONTROLS
+from vcpuid.cpuid.names import all_features, find
 from vcpuid.cpuid.vendors import signature, twelve
 from vcpuid.cpuid.words import REGISTERS
+from vcpuid.kvm.vmx import coming_with
 from vcpuid.linux.tables import candidates
 
 _NUMBERS = {
@@ -91,21 +93,9 @@ def leaf(vendor: str, function: int, index: int) -> Registers:
     return Registers(*(number | features_of(word) & ~_CONFLICTS.get(word, 0) for number, word in zip(numbers, words, strict=True)))
 
 
-MICROCODE, ARCH_CAPABILITIES, PERF_CAPABILITIES = 0x8B, 0x10A, 0x345
-_PLAIN = {0x481: 0x48D, 0x482: 0x48E}
-"""Of VMX's controls those MSRs that Linux reads, and KVM's "true" ones, which hold the same features."""
-VMX = (0x480, *_PLAIN, 0x485, 0x48B, 0x48C, 0x48D, 0x48E, 0x48F, 0x490, 0x491, 0x492)
-"""The VMX capability MSRs that hold features."""
-
-SECONDARY_CONTROLS = 0x48B
-WITH_FEATURE = {
-    bits.RDTSCP: 1 << 35,
-    bits.INVPCID: 1 << 44,
-    bits.SGX: 1 << 47,
-    bits.XSAVES: 1 << 52,
-    bits.WAITPKG: 1 << 58,
-}
-"""Controls of that MSR by the feature of CPUID that has come with them on every processor so far (as in `vcpuid.kvm.vmx`)."""
+_TRUE = {plain: true for true, plain in PLAIN_CONTROLS.items()}
+VMX = (0x480, 0x481, 0x482, 0x485, 0x48B, 0x48C, 0x48D, 0x48E, 0x48F, 0x490, 0x491, 0x492)
+"""The VMX capability MSRs that hold features; of the plain controls those that Linux reads."""
 
 
 def microcode(raw: CpuidTable, vendor: str, release: str) -> int:
@@ -122,4 +112,11 @@ def microcode(raw: CpuidTable, vendor: str, release: str) -> int:
 
 def msr(index: int) -> int:
     """Return what a feature MSR could hold."""
-    return features_of(MsrWord(_PLAIN.get(index, index)))
+    return features_of(MsrWord(_TRUE.get(index, index)))
+
+
+def with_feature(index: int) -> Iterator[tuple[Bit, int]]:
+    """Give the bits of a VMX control MSR, as masks, without which no processor has had the feature of CPUID."""
+    for symbol, msr_, mask in coming_with():
+        if msr_ == index:
+            yield find(f"X86_FEATURE_{symbol}").place, mask
