@@ -14,7 +14,7 @@ from vcpuid.cpuid import MsrTable, Snapshot, long_mode, vendors
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.long_mode import in_64_bit_mode, of_32_bit_program
 from vcpuid.errors import InputError, RemarkWarning
-from vcpuid.params import Given, Params
+from vcpuid.params import Given, Params, Value
 from vcpuid.releases import Release
 
 MODULES = ("kvm", "kvm_intel", "kvm_amd")
@@ -101,6 +101,11 @@ class Setup:
         made = {"vmm": self.vmm.as_dict(), "machine": self.machine if of_qemu else None, "smp": self.smp} if vmm else {}
         more = {"globals": list(self.globals)} if vmm and self.globals else {}
         return {"kernel": self.kernel.as_dict(), **made, "params": {**self.params.kvm, **self.params.linux}, **more}
+
+    def with_param(self, name: str, value: Value | None) -> Setup:
+        """Return the same setup with one parameter otherwise, None: not given. Raises InputError for one that is none."""
+        given = {other: told for other, told in {**self.params.kvm, **self.params.linux}.items() if other != name}
+        return replace(self, params=Params.of(given if value is None else {**given, name: value}))
 
     def with_host(self, host: Snapshot) -> Setup:
         """Return the same setup around another snapshot of which all observations hold."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
-from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.errors import InputError
 from vcpuid.kvm.caps import loaded
 from vcpuid.kvm.feature_msrs import VMX
 from vcpuid.kvm.hyperv import hyperv_supported
 from vcpuid.linux.boot import booted
 from vcpuid.linux.machine import ARCH_CAPABILITIES, Machine
-from vcpuid.params import CMDLINE, TSX_MODE, Params, msrs_in
+from vcpuid.params import CMDLINE, TSX_MODE, msrs_in
 from vcpuid.setup import Setup
 
 
@@ -46,14 +44,14 @@ def _sentences(setup: Setup) -> Iterator[str]:
     why: dict[str, list[str]] = {}
     for word in dict.fromkeys(words):
         rest = [other for other in words if other != word]
-        if _made(_with(setup, CMDLINE, " ".join(rest))) == made:
+        if _made(setup.with_param(CMDLINE, " ".join(rest))) == made:
             words = rest
             why.setdefault(_why(setup, word.partition("=")[0]), []).append(word[:40])
     for reason, found in why.items():
         more = f" and {len(found) - _MOST} more words" if len(found) > _MOST else ""
         verb = "has" if len(found) == 1 else "have"
         yield f"{', '.join(found[:_MOST])}{more} on the command line {verb} no effect on this host: {reason}"
-    if TSX_MODE in setup.params.linux and _made(_with(setup, TSX_MODE, None)) == made:
+    if TSX_MODE in setup.params.linux and _made(setup.with_param(TSX_MODE, None)) == made:
         yield f"the parameter {TSX_MODE} has no effect on this host: {_why(setup, 'tsx')}"
 
 
@@ -64,11 +62,6 @@ _MOST = 4
 def _made(setup: Setup) -> tuple[object, ...]:
     boot = booted(setup)
     return boot.caps, boot.vmx, boot.phys_bits, hyperv_supported(setup).table
-
-
-def _with(setup: Setup, name: str, value: str | None) -> Setup:
-    others = {other: told for other, told in setup.params.linux.items() if other != name}
-    return replace(setup, params=Params(setup.params.kvm, FrozenMap(others if value is None else {**others, name: value})))
 
 
 def _why(setup: Setup, option: str) -> str:

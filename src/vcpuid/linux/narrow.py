@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
-from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.linux.boot import booted
 from vcpuid.linux.machine import ARCH_CAPABILITIES
 from vcpuid.linux.tables import tables
 from vcpuid.linux.vulnerabilities import ArchCap
-from vcpuid.params import MSR, Params
+from vcpuid.params import MSR
 from vcpuid.setup import Setup, own_kernel
 
 _ALL = (1 << 64) - 1
@@ -67,5 +65,4 @@ def arch_capabilities(setup: Setup) -> Bounds:
 
 def with_capabilities(setup: Setup, value: int) -> Setup:
     """Return the same setup with the hardware's IA32_ARCH_CAPABILITIES given."""
-    linux = {**setup.params.linux, f"{MSR}{ARCH_CAPABILITIES:x}": value}
-    return replace(setup, params=Params(setup.params.kvm, FrozenMap(linux)))
+    return setup.with_param(f"{MSR}{ARCH_CAPABILITIES:x}", value)

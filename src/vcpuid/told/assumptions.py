@@ -15,7 +15,7 @@ from vcpuid import releases
 from vcpuid.cpuid import bits
 from vcpuid.cpuid.vendors import AMD_AND_HYGON
 from vcpuid.linux.machine import Machine
-from vcpuid.params import CMDLINE, TSX_MODE, Params, Value
+from vcpuid.params import CMDLINE, TSX_MODE
 from vcpuid.setup import Setup
 
 
@@ -54,15 +54,11 @@ def _modules(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
         for name, usual in parameters.MODULES[of].items():
             if name not in given:
                 taken = Assumption(f"{of}.{name}={usual}", "the module's default", f"{name}={1 - usual}")
-                yield taken, _with(setup, name, 1 - usual)
+                yield taken, setup.with_param(name, 1 - usual)
 
 
 def _linux(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
     options = Machine(setup.host, setup.params.linux).options
     if setup.host.raw.has(bits.RTM) and "tsx" not in options and TSX_MODE not in setup.params.linux:
         taken = Assumption("tsx=off", "as Debian builds its kernels", "tsx=on on the host's command line")
-        yield taken, _with(setup, CMDLINE, f"{setup.params.linux.get(CMDLINE, '')} tsx=on".strip())
-
-
-def _with(setup: Setup, name: str, value: Value) -> Setup:
-    return replace(setup, params=Params.of({**setup.params.kvm, **setup.params.linux, name: value}))
+        yield taken, setup.with_param(CMDLINE, f"{setup.params.linux.get(CMDLINE, '')} tsx=on".strip())
