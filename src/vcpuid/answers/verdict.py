@@ -171,7 +171,8 @@ def verdict(
         path, refusal, warnings = _resolve(cpu, setup)
     except NotKnownError as error:
         return Verdict(cpu, setup, None, None, (), (), (), None, None, None, not_known=error.cause)
-    denied = _missing(cpu, setup, path, probe)
+    seen = None if path is None else _observed(path, probe)
+    denied = _missing(cpu, setup, seen, probe)
     not_told = _not_told(cpu, setup)
     hidden = {found.what for found in not_told}
     missing = tuple(missing for missing in denied if missing.feature.name not in hidden)
@@ -185,7 +186,6 @@ def verdict(
         runs, refusal = (runs if path is None else False), start.message
     elif runs and start.basis is Basis.NOT_TRIED:
         runs = None
-    seen = None if path is None else _observed(path, probe)
     found = Verdict(
         cpu, setup, runs, refusal, tuple(dict.fromkeys(warnings)), missing, not_told, cpu if runs else None, None, path,
         start=start, put_back=_overruled(seen, put_back), withheld=_overruled(seen, withheld),
@@ -223,8 +223,10 @@ def _observed(path: Path, probe: Probe | None) -> Path:
 
 
 def _overruled(path: Path | None, test: Callable[[Trace, Bit], bool]) -> tuple[Feature, ...]:
-    """Find the features in which the guest is shown something else than QEMU's table has."""
-    return () if path is None else tuple(feature for feature in cpuid_features() if test(path.trace, feature.place))
+    """Find the features in which the guest is shown something else than QEMU's table has; none where no vCPU was asked."""
+    if path is None or path.trace.step("vcpu").basis is not Basis.OBSERVED:
+        return ()
+    return tuple(feature for feature in cpuid_features() if test(path.trace, feature.place))
 
 
 def _not_told(cpu: str, setup: Setup) -> tuple[NotTold, ...]:
@@ -250,9 +252,9 @@ def _missing(cpu: str, setup: Setup, path: Path | None, probe: Probe | None) -> 
     """Explain what QEMU denied. A CPU that says `enforce` is looked at without, one that forces features without force."""
     forced = path is not None and path.made.forced
     if path is None or forced:
-        path, _, _ = _resolve(lenient(cpu), setup)
+        plain, _, _ = _resolve(lenient(cpu), setup)
+        path = None if plain is None else _observed(plain, probe)
     if path is None:
         return ()
-    features = [by_bit(bit) or Feature(bit) for bit in path.made.denied]
-    seen = _observed(path, probe) if features else path
-    return tuple(Missing(feature, forced, explain(feature, seen)) for feature in features)
+    features = (by_bit(bit) or Feature(bit) for bit in path.made.denied)
+    return tuple(Missing(feature, forced, explain(feature, path)) for feature in features)
