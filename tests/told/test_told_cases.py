@@ -9,6 +9,7 @@ import pytest
 
 from support.captures import MITIGATIONS_OFF, host
 from vcpuid import Setup, Stack, resolve
+from vcpuid.answers.compare import NOT_TOLD, by_feature, sides
 from vcpuid.answers.explain import explain
 from vcpuid.answers.flags import flags_inside, told
 from vcpuid.answers.verdict import verdict
@@ -117,3 +118,10 @@ def test_a_leaf_that_is_there_counts_though_its_range_s_first_is_missing() -> No
 def test_a_host_without_leaf_1_is_not_said_to_lack_vmx() -> None:
     part = without(modelled("kvm-intel.corei7_skylake_x@6.12"), lambda entry: entry.function == 1)
     assert not any("neither VMX nor SVM" in remark for remark in resolve("host", host=setup(part)).remarks)
+
+
+def test_no_party_is_blamed_for_what_is_not_told() -> None:
+    part = without(modelled("kvm-intel.sapphire_rapids-rnd14@6.12"), lambda entry: entry.function > 7)
+    found = by_feature(sides(setup(part), cpu="Haswell"))
+    assert {difference.party for difference in found if difference.why.startswith("depends on")} <= {NOT_TOLD}
+    assert next(difference.party for difference in found if difference.what == "osxsave") == "kvm"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from vcpuid.answers.certainty import depends, open_bits
 from vcpuid.answers.explain import explain, sentence
-from vcpuid.answers.survey import cpuid_features, deciding_party, host_words, shows, words_of
+from vcpuid.answers.survey import cpuid_features, deciding_stage, host_words, shows, words_of
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, MsrTable, MsrWord, Snapshot
 from vcpuid.cpuid.names import Feature
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Word
@@ -167,10 +167,9 @@ def _of_feature(both: Sides, feature: Feature, before: bool, after: bool) -> Dif
     if _ends(both.path, feature) != after:
         why = f"-cpu {both.path.cpu} on this path would {'show' if not after else 'not show'} it"
         return Difference(feature.name, place, before, after, UNKNOWN, why, (), bit.word, bit.mask)
-    party = deciding_party(both.path, feature, before, after)
-    stage = next(stage for stage in explain(feature, both.path).stages if stage.party == party)
+    stage = deciding_stage(explain(feature, both.path), before, after)
     rules = tuple(reason.rule.id for reason in stage.reasons)
-    return Difference(feature.name, place, before, after, party, stage.why, rules, bit.word, bit.mask)
+    return Difference(feature.name, place, before, after, stage.party, stage.why, rules, bit.word, bit.mask)
 
 
 def by_register(both: Sides) -> list[Difference]:

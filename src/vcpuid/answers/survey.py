@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from vcpuid.answers.certainty import open_bits, rests
-from vcpuid.answers.explain import Explanation, explain
+from vcpuid.answers.explain import Explanation, Stage, explain
 from vcpuid.answers.overruling import put_back
 from vcpuid.cpuid import CpuidTable, CpuidWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
@@ -121,8 +121,8 @@ def survey(path: Path) -> Survey:
         if put_back(path.trace, feature.place):
             returned.append(explain(feature, path))
         if before != after and tells(path.host, feature.place.word):
-            side = gained if after else lost
-            side.setdefault(deciding_party(path, feature, before, after), []).append(explain(feature, path))
+            side, found = gained if after else lost, explain(feature, path)
+            side.setdefault(deciding_stage(found, before, after).party, []).append(found)
     return Survey(path, tuple(seen), _frozen(lost), _frozen(gained), tuple(not_told), tuple(returned))
 
 
@@ -150,9 +150,13 @@ def host_words(path: Path) -> Mapping[Word, int]:
     return TableWords(path.host.raw or path.host.supported or CpuidTable(), {})
 
 
-def deciding_party(path: Path, feature: Feature, before: bool, after: bool) -> str:
-    """Name the last party that handed a feature on otherwise than it was given it, from what the host shows to what the guest shows."""
-    first, *between, last = path.trace.steps
-    handed = [(first.party, before), *((step.party, step.value(feature.place)) for step in between), (last.party, after)]
-    known = [(party, value) for party, value in handed if value is not None]
-    return [party for (_, given), (party, value) in pairwise(known) if value != given][-1]
+def deciding_stage(found: Explanation, before: bool, after: bool) -> Stage:
+    """Return the last stage after which a feature is otherwise than before it, from what the host shows to what the guest shows.
+
+    What a party hands on that is not told decides nothing.
+    """
+    (first, _), *between, (last, _) = zip(found.stages, found.path.trace.steps, strict=True)
+    place = found.feature.place
+    handed = [(first, before), *((stage, None if stage.depends else step.value(place)) for stage, step in between), (last, after)]
+    known = [(stage, value) for stage, value in handed if value is not None]
+    return [stage for (_, given), (stage, value) in pairwise(known) if value != given][-1]

@@ -15,7 +15,6 @@ from vcpuid.cli.setup import Asked, has_no_effect, print_warnings, probe_for, re
 if TYPE_CHECKING:
     from vcpuid.answers.verdict import Verdict
     from vcpuid.hazards.rule import Hazard
-    from vcpuid.told.facts import Fact
 
 COLUMNS = ["what", "rule", "about", "why", "remedy"]
 TITLES = {"rule": "id", "remedy": "do"}
@@ -163,11 +162,8 @@ def _overruled_rows(answer: Verdict) -> list[dict[str, str]]:
 
 def _not_told_rows(answer: Verdict) -> list[dict[str, str]]:
     """One row for each set of facts, with all features that depend on them."""
-    from vcpuid.told.facts import listed, remedy
+    from vcpuid.told.facts import grouped, listed, remedy
 
-    by_facts: dict[tuple[Fact, ...], list[str]] = {}
-    for found in answer.not_told:
-        by_facts.setdefault(found.depends, []).append(found.what)
     return [
         {
             "what": "not told",
@@ -176,7 +172,7 @@ def _not_told_rows(answer: Verdict) -> list[dict[str, str]]:
             "why": f"depends on {listed(facts)}",
             "remedy": remedy(facts),
         }
-        for facts, names in by_facts.items()
+        for facts, names in grouped(answer.not_told).items()
     ]
 
 

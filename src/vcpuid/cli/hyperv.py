@@ -36,6 +36,7 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, aske
     from vcpuid.cpuid.frozen import FrozenMap
     from vcpuid.path.pipeline import guest_view
     from vcpuid.software.hyperv import fields, offered, offers, present, recommended_but_missing, report
+    from vcpuid.told.facts import NotTold, sentences
 
     if table is not None:
         has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--host")
@@ -66,7 +67,8 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, aske
             head=[head, ""],
             styles={"flag": "bold"},
         )
-    sheet.foot = ["", *([f"Not told: {', '.join(hanging)}"] if hanging else [_verdict(present(subject), missing)])]
+    open_ = sentences(NotTold(flag, facts) for flag, facts in hanging.items())
+    sheet.foot = ["", *(open_ or [_verdict(present(subject), missing)])]
     emit(sheet, form)
     sys.exit(1 if missing or hanging or not present(subject) else 0)
 

@@ -96,11 +96,17 @@ def remedy(facts: Iterable[Fact]) -> str:
     return f"give {' or '.join(ways)}" if len(ways) < 3 else f"give {ways[0]}, or {ways[1]} and {ways[2]}"
 
 
-def sentences(answers: Iterable[NotTold]) -> list[str]:
-    """Say in a line each what is not told, and on what it depends; then how to give that. No line where nothing is open."""
+def grouped(answers: Iterable[NotTold]) -> dict[tuple[Fact, ...], list[str]]:
+    """Put what depends on the same facts together."""
     by_facts: dict[tuple[Fact, ...], list[str]] = {}
     for what, facts in answers:
         by_facts.setdefault(facts, []).append(what)
+    return by_facts
+
+
+def sentences(answers: Iterable[NotTold]) -> list[str]:
+    """Say in a line each what is not told, and on what it depends; then how to give that. No line where nothing is open."""
+    by_facts = grouped(answers)
     lines = [f"Not told: {' '.join(names)}: depends on {listed(facts)}." for facts, names in by_facts.items()]
     every = tuple(dict.fromkeys(fact for facts in by_facts for fact in facts))
     return [*lines, f"To be told of all: {remedy(every)}."] if lines else []
