@@ -93,3 +93,20 @@ def test_apic_ids_are_distinct_ascending_and_fit_their_package(sockets: int, die
 def test_what_is_spelled_out_is_taken_as_it_is(sockets: int, cores: int, threads: int) -> None:
     topology, _ = parse(f"sockets={sockets},cores={cores},threads={threads}", "11.1", "pc-q35-11.1")
     assert topology == GuestTopology(sockets * cores * threads, sockets * cores * threads, sockets, 1, 1, cores, threads)
+
+
+@pytest.mark.parametrize("text", ["4_0", "٣", "08", "9" * 5000])
+def test_a_number_is_what_c_reads_as_one(text: str) -> None:
+    """As the real QEMU 7.2 answered, but for the last."""
+    with pytest.raises(QemuError, match=r"Parameter 'smp\.cpus' expects integer"):
+        parse(text, "7.2", "q35")
+
+
+@pytest.mark.parametrize(("text", "cpus"), [(" 4", 4), ("+4", 4), ("0x4", 4), ("010", 8), ("4294967297", 1)])
+def test_a_number_may_be_spelled_as_c_reads_it(text: str, cpus: int) -> None:
+    assert parse(text, "7.2", "q35")[0].cpus == cpus
+
+
+def test_a_negative_number_is_a_large_one() -> None:
+    with pytest.raises(QemuError, match=r"^Invalid SMP CPUs -1\. The max CPUs supported by machine 'pc-q35-7\.2' is 288$"):
+        parse("-1", "7.2", "q35")

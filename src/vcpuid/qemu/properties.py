@@ -16,7 +16,7 @@ from typing import Any
 from vcpuid.errors import QemuError
 from vcpuid.qemu import messages
 from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag
-from vcpuid.qemu.values import boolean, on_off_auto
+from vcpuid.qemu.values import boolean, integer, on_off_auto
 
 _LARGEST = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF, "tsc-frequency": (1 << 63) - 1}
 _READ_ONLY = frozenset(
@@ -137,7 +137,7 @@ def _visited(catalog: Catalog, name: str, kind: str) -> str:
 
 def _number(catalog: Catalog, name: str, kind: str, text: str) -> int:
     visited = _visited(catalog, name, kind)
-    number = _integer(text, signed=visited == "int64")
+    number = integer(text, signed=visited == "int64")
     if number is None:
         raise QemuError(messages.EXPECTS(name=name, what=visited))
     if name in _LARGEST:
@@ -155,23 +155,3 @@ def _number(catalog: Catalog, name: str, kind: str, text: str) -> int:
     if name == "avx10-version" and number > _NEWEST_AVX10 and catalog.number >= (11, 1):
         raise QemuError(messages.AVX10_NEWEST(most=_NEWEST_AVX10))
     return number
-
-
-_DIGITS = 64
-"""No number of 64 bits has more digits, in any base."""
-
-
-def _integer(text: str, signed: bool) -> int | None:
-    """Read an integer as strtoll and strtoull do with base 0; None where it is none or does not fit 64 bits."""
-    match = re.fullmatch(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", text)
-    if match is None:
-        return None
-    digits = match[2]
-    if len(digits.lstrip("0")) > _DIGITS:
-        return None
-    number = int(digits, 8 if re.fullmatch(r"0[0-7]+", digits) else 0)
-    if match[1] == "-":
-        number = -number
-    if signed:
-        return number if -1 << 63 <= number < 1 << 63 else None
-    return number & (1 << 64) - 1 if abs(number) < 1 << 64 else None

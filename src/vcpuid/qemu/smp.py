@@ -13,6 +13,7 @@ from vcpuid.errors import QemuError
 from vcpuid.qemu import catalog, messages
 from vcpuid.qemu.machine_option import up_to_smp
 from vcpuid.qemu.topology import GuestTopology
+from vcpuid.qemu.values import integer
 from vcpuid.releases import number
 
 _HIERARCHY = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
@@ -93,10 +94,10 @@ def _known(settings: Iterable[tuple[str, str]], release: str) -> dict[str, int]:
     for key, value in settings:
         if key not in known:
             raise QemuError(messages.SMP_UNEXPECTED(key=key))
-        try:
-            given[key] = int(value, 0) & _UNSIGNED
-        except ValueError:
-            raise QemuError(messages.SMP_INTEGER(key=key)) from None
+        number_ = integer(value, signed=False)
+        if number_ is None:
+            raise QemuError(messages.SMP_INTEGER(key=key))
+        given[key] = number_ & _UNSIGNED
     return given
 
 
