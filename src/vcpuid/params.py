@@ -64,6 +64,8 @@ FACTS = frozenset(
 
 CMDLINE, TSX_MODE = "cmdline", "tsx_mode"
 TSX_MODES = ("off", "on", "auto")
+CMDLINE_LIMIT = 2047
+"""Bytes of a command line that Linux takes (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h, without the zero at the end)."""
 MSR = "msr."
 """How the name of a parameter begins that gives an MSR; its index follows, hexadecimal."""
 
@@ -86,7 +88,7 @@ class Params:
         linux: dict[str, Value] = {}
         for name, value in given.items():
             if name == CMDLINE:
-                linux[name] = value
+                linux[name] = read_cmdline(value)
             elif name == TSX_MODE:
                 linux[name] = read_tsx_mode(value)
             elif name.startswith(MSR):
@@ -134,6 +136,14 @@ def msrs_in(params: Given) -> Iterator[tuple[str, int]]:
     for name, value in params.items():
         if name.startswith(MSR):
             yield name, read_msr(name, value)[0]
+
+
+def read_cmdline(value: Value) -> str:
+    """Read the parameter `cmdline`; raises InputError for one that no kernel is given."""
+    text = str(value)
+    if len(text.encode("utf-8", "surrogatepass")) > CMDLINE_LIMIT:
+        raise InputError(f"parameter {CMDLINE}: {text[:40]!r}… has more than {CMDLINE_LIMIT} bytes, of which Linux reads no more")
+    return text
 
 
 def read_tsx_mode(value: Value) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from support.captures import capture, host
 from support.command import vcpuid
 from vcpuid.cpuid import CpuidTable, Snapshot
+from vcpuid.errors import InputError
 from vcpuid.kvm.effect import remarks, without_effect
 from vcpuid.setup import Setup, Stack, overruled
 
@@ -85,3 +88,8 @@ def test_a_hardware_msr_yields_to_what_kvm_told_but_in_a_what_if() -> None:
     assert 0x10A not in what_if.host.msrs
     assert 0x345 in what_if.host.msrs
     assert overruled(what_if) == ()
+
+
+def test_a_command_line_is_no_longer_than_linux_reads() -> None:
+    with pytest.raises(InputError, match="more than 2047 bytes"):
+        Setup.of(host("kvm-intel.corei7_skylake_x@6.12"), Stack(params={"cmdline": "a=1 " * 3000}))
