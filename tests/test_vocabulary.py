@@ -50,8 +50,9 @@ NUMBERS = {
     ("qemu/leaves/basic.py", "64 << 8"): (1, "a field of leaf 0x1E"),
     ("qemu/leaves/basic.py", "8 << 16"): (1, "a field of leaf 0x1D"),
     ("qemu/leaves/basic.py", "8 << 8"): (1, "a field of leaf 1"),
-    ("qemu/properties.py", "1 << 63"): (2, "a limit"),
-    ("qemu/properties.py", "1 << 64"): (2, "a limit"),
+    ("qemu/properties.py", "1 << 63"): (1, "a limit"),
+    ("qemu/values.py", "1 << 63"): (1, "a limit"),
+    ("qemu/values.py", "1 << 64"): (2, "a limit"),
     ("vmm/firecracker/msrs.py", "1 << 64"): (1, "a limit"),
 }
 """Numbers that may stand for bits, how often each, and why it is none that has a name."""
