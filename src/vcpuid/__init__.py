@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vcpuid import cpuid, kvm, linux, qemu
     from vcpuid.answers.explain import Explanation
     from vcpuid.cpuid import Snapshot
-    from vcpuid.errors import InputError, KvmError, QemuError, RefusedError, RemarkWarning, UnavailableError, VcpuidError
+    from vcpuid.errors import InputError, KvmError, NotToldError, QemuError, RefusedError, RemarkWarning, UnavailableError, VcpuidError
     from vcpuid.path.pipeline import Path, resolve
     from vcpuid.setup import Setup, Stack
     from vcpuid.sources import read
@@ -29,6 +29,7 @@ __all__ = [
     "Explanation",
     "InputError",
     "KvmError",
+    "NotToldError",
     "Path",
     "QemuError",
     "RefusedError",
@@ -52,6 +53,7 @@ _WHERE = {
     "Explanation": "vcpuid.answers.explain",
     "InputError": "vcpuid.errors",
     "KvmError": "vcpuid.errors",
+    "NotToldError": "vcpuid.errors",
     "Path": "vcpuid.path.pipeline",
     "QemuError": "vcpuid.errors",
     "RefusedError": "vcpuid.errors",
@@ -88,14 +90,15 @@ def explain(feature: str, cpu: str = "host", host: Snapshot | Setup | None = Non
 
     `feature` is any spelling of it, `cpu` QEMU's -cpu argument. Without a `host`, this machine's processor and KVM are read; without a
     `stack`, the host's own kernel and the newest QEMU that vcpuid has tables of are taken. A Setup as `host` holds both. Raises InputError
-    for an unknown feature or a wrong host, QemuError or KvmError where QEMU or KVM would refuse that CPU, UnavailableError where this
+    for an unknown feature or a wrong host, QemuError or KvmError where QEMU or KVM would refuse that CPU, NotToldError where that hangs on
+    what the host does not tell, UnavailableError where this
     machine has no x86 processor or no usable /dev/kvm.
     """
+    from vcpuid.answers.certainty import followed
     from vcpuid.answers.explain import explain as read_off
     from vcpuid.cpuid.names import find
-    from vcpuid.path.pipeline import resolve
     from vcpuid.sources import read
 
     wanted = find(feature)
     snapshot = read("kvm") if host is None else host
-    return read_off(wanted, resolve(cpu, host=snapshot, stack=stack))
+    return read_off(wanted, followed(cpu, host=snapshot, stack=stack))

@@ -5,9 +5,10 @@
     │   └── NotKnownError  what was asked for may well be, but is newer than the tables that stand for the release asked for
     ├── UnavailableError   the machine lacks something: no /dev/kvm, no QEMU, not an x86 processor
     ├── KvmError           KVM refuses; carries the errno that the ioctl gives
-    └── RefusedError       a VMM refuses; the text is its own message
-        ├── QemuError      QEMU does
-        └── FirecrackerError  Firecracker does; the text is the part of its message that names the cause
+    ├── RefusedError       a VMM refuses; the text is its own message
+    │   ├── QemuError      QEMU does
+    │   └── FirecrackerError  Firecracker does; the text is the part of its message that names the cause
+    └── NotToldError       whether a VMM or KVM refuses hangs on what the host does not tell
 
     RemarkWarning          a warning, no error: the answer stands on something else than what was asked for
 
@@ -85,6 +86,12 @@ class QemuError(RefusedError):
 
 class FirecrackerError(RefusedError):
     """Firecracker refuses to start a guest."""
+
+
+class NotToldError(VcpuidError):
+    """Whether a VMM or KVM refuses hangs on facts that the host does not tell; the text names them and how to give them."""
+
+    exit_status = 1
 
 
 class RemarkWarning(UserWarning):

@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from support.captures import MITIGATIONS_OFF, host
-from vcpuid import Setup, Stack, resolve
+import vcpuid
+from support.captures import MITIGATIONS_OFF, capture, host
+from vcpuid import Setup, Stack, read, resolve
 from vcpuid.answers.compare import NOT_TOLD, by_feature, sides
 from vcpuid.answers.explain import explain
 from vcpuid.answers.flags import flags_inside, told
 from vcpuid.answers.verdict import verdict
 from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.cpuid.names import find_all
-from vcpuid.errors import VcpuidError
+from vcpuid.errors import NotToldError, QemuError, VcpuidError
 from vcpuid.qemu.models import ModelInfo, models
 
 pytestmark = pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning")
@@ -125,3 +126,13 @@ def test_no_party_is_blamed_for_what_is_not_told() -> None:
     found = by_feature(sides(setup(part), cpu="Haswell"))
     assert {difference.party for difference in found if difference.why.startswith("depends on")} <= {NOT_TOLD}
     assert next(difference.party for difference in found if difference.what == "osxsave") == "kvm"
+
+
+def test_a_refusal_that_hangs_on_what_is_not_told_is_none() -> None:
+    dump = read(capture("cascade-lake-without-msrs", "reports"))
+    cpu, stack = "Cascadelake-Server-noTSX,enforce", Stack("6.12", "10.0")
+    with pytest.raises(NotToldError, match=r"rdctl-no \(MSR\(10Ah\) \[bit 0\]\).* --param msr\.10a=VALUE"):
+        vcpuid.explain("avx2", cpu, dump, stack)
+    assert vcpuid.explain("avx2", cpu, dump, replace(stack, params={"msr.10a": 0xAB})).visible
+    with pytest.raises(QemuError):  # no MSR gives it LA57
+        vcpuid.explain("avx2", f"{cpu},+la57", dump, stack)

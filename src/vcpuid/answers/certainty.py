@@ -6,17 +6,18 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
-from vcpuid.cpuid import Bit, CpuidWord, Word
+from vcpuid.cpuid import Bit, CpuidWord, Snapshot, Word
 from vcpuid.cpuid.frozen import FrozenMap
-from vcpuid.errors import VcpuidError
-from vcpuid.path.pipeline import Path, resolve
+from vcpuid.errors import KvmError, NotToldError, RefusedError, VcpuidError
+from vcpuid.path.pipeline import Path, Probe, resolve
 from vcpuid.reasons import Basis, Step, read_register
-from vcpuid.setup import Setup
+from vcpuid.setup import Setup, Stack, joined
 from vcpuid.told.assumptions import Assumption, alternatives
 from vcpuid.told.completions import Completion, completions, nameless, tells
 from vcpuid.told.doubt import NO_ANSWER, compared, weighed
-from vcpuid.told.facts import Fact
+from vcpuid.told.facts import Fact, listed, remedy
 from vcpuid.vmm import Vmm
+from vcpuid.vmm.known import named
 
 K = TypeVar("K", bound=Hashable)
 _ALL = 0xFFFFFFFF
@@ -74,6 +75,34 @@ def hanging(cpu: str, setup: Setup, vmm: Vmm, answer: Callable[[Path | None], Ma
         return {}
     base = answer(_resolved(cpu, setup, vmm)) or {}
     return dict.fromkeys(base, blind) if blind else weighed(base, ((other.completion, answer(other.path)) for other in made))
+
+
+def starting(cpu: str, setup: Setup, vmm: Vmm) -> tuple[Fact, ...]:
+    """Return the facts on which it depends whether the VMM and KVM take a CPU at all; none where that is certain."""
+    return hanging(cpu, setup, vmm, lambda path: {None: path is None}).get(None, ())
+
+
+def followed(
+    cpu: str,
+    *,
+    host: Snapshot | Setup,
+    stack: Stack | None = None,
+    probe: Probe | None = None,
+    vmm: Vmm | None = None,
+) -> Path:
+    """Follow a guest CPU as `resolve` does, but take no refusal for certain that hangs on what the host does not tell.
+
+    Raises NotToldError for such a one, and else what `resolve` raises.
+    """
+    vmm = vmm or named()
+    setup = joined(host, stack, vmm.release)
+    try:
+        return resolve(cpu, host=setup, probe=probe, vmm=vmm)
+    except (RefusedError, KvmError) as error:
+        if not (facts := starting(cpu, setup, vmm)):
+            raise
+        lines = f"whether {vmm.spoken} starts is not told: it depends on {listed(facts)}; {remedy(facts)}"
+        raise NotToldError(f"{lines} (where nothing of that is there, it says: {error})") from error
 
 
 def _resolvable(path: Path) -> tuple[Other, ...]:

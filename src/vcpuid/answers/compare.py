@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vcpuid.answers.certainty import depends, open_bits
+from vcpuid.answers.certainty import depends, followed, open_bits
 from vcpuid.answers.explain import explain, sentence
 from vcpuid.answers.survey import cpuid_features, deciding_stage, host_words, shows, words_of
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, MsrTable, MsrWord, Snapshot
@@ -97,17 +97,18 @@ def sides(
     """Put a guest beside its host; `host`, `stack` and `vmm` are as in `resolve`.
 
     Without a `guest`, it is what the path makes of `cpu`; without a `cpu`, that is guessed from the guest's CPUID. Raises QemuError or
-    KvmError where QEMU or KVM refuse `cpu`, InputError where there is neither guest nor CPU, or the guest tells nothing.
+    KvmError where QEMU or KVM refuse `cpu`, NotToldError where that hangs on what the host does not tell, InputError where there is neither
+    guest nor CPU, or the guest tells nothing.
     """
     if guest is None:
         if cpu is None:
             raise InputError("neither a guest nor its -cpu is given")
-        path = resolve(cpu, host=host, stack=stack, vmm=vmm)
+        path = followed(cpu, host=host, stack=stack, vmm=vmm)
         msrs = MsrTable({word.msr: value for word, value in path.trace.vmm.after.items() if isinstance(word, MsrWord)})
         return Sides(path, Snapshot(cpu=cpu, raw=guest_view(path), msrs=msrs, table=path.tables[0]), observed=False, guessed=False)
     if not guest.raw:
         raise InputError("the guest's snapshot does not tell its CPUID (RAW lines)")
-    path = _guess(host, guest, stack, vmm) if cpu is None else resolve(cpu, host=host, stack=stack, vmm=vmm)
+    path = _guess(host, guest, stack, vmm) if cpu is None else followed(cpu, host=host, stack=stack, vmm=vmm)
     return Sides(path, guest, observed=True, guessed=cpu is None)
 
 

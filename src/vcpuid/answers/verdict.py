@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from vcpuid.answers.certainty import hanging, settings
+from vcpuid.answers.certainty import hanging, settings, starting
 from vcpuid.answers.explain import Explanation, Reason, explain
 from vcpuid.answers.nearest import nearest
 from vcpuid.answers.overruling import put_back, withheld
@@ -231,10 +231,10 @@ def _overruled(path: Path | None, test: Callable[[Trace, Bit], bool]) -> tuple[F
 
 def _not_told(cpu: str, setup: Setup) -> tuple[NotTold, ...]:
     """Find what the host's untold facts decide: whether QEMU starts at all, and which of the features asked for it gives."""
-    start = hanging(cpu, setup, named(), lambda path: {None: path is None})
+    start = starting(cpu, setup, named())
     given = hanging(lenient(cpu), setup, named(), lambda path: None if path is None else dict.fromkeys(path.made.denied, True))
     features = ((by_bit(bit) or Feature(bit), facts) for bit, facts in given.items())
-    return (*(NotTold(START, facts) for facts in start.values()), *(NotTold(feature.name, facts) for feature, facts in features))
+    return (*([NotTold(START, start)] if start else []), *(NotTold(feature.name, facts) for feature, facts in features))
 
 
 def _resolve(cpu: str, setup: Setup) -> tuple[Path | None, str | None, tuple[str, ...]]:

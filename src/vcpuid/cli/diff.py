@@ -62,8 +62,9 @@ def command(
     """
     from vcpuid import decode
     from vcpuid.answers import compare
+    from vcpuid.answers.certainty import followed
     from vcpuid.answers.compare_flags import by_flag, guest_setup
-    from vcpuid.path.pipeline import guest_snapshot, resolve
+    from vcpuid.path.pipeline import guest_snapshot
 
     if guest_source is None and cpu is None:
         raise click.UsageError("give GUEST or --cpu")
@@ -79,7 +80,7 @@ def command(
             has_no_effect("with --by field two dumps are held against each other, and no party is asked for", *STACK, "--cpu")
             other = guest
         else:
-            path = resolve(cpu or "host", host=asked.setup(host))
+            path = followed(cpu or "host", host=asked.setup(host))
             print_warnings(path.remarks)
             other = guest_snapshot(path)
         sheet = _fields(pick(host.snapshot, None, host_source), pick(other, None, guest_source), ignore)

@@ -31,15 +31,15 @@ def command(feature: str, guest: AskedGuest, source: str | None, no_probe: bool,
     FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities, or a line of QEMU's log such as 'CPUID.07H:EBX.avx2 [bit 5]'.
     Exit status 0 where the guest sees the feature, 1 where it does not or where HOST does not tell.
     """
+    from vcpuid.answers.certainty import followed
     from vcpuid.answers.explain import explain
     from vcpuid.answers.starting import remarked
     from vcpuid.cpuid.names import find
-    from vcpuid.path.pipeline import resolve
 
     wanted = find(feature)
     host = read_host(source)
     setup = guest.setup(host, asked)
-    path = resolve(guest.asked, host=setup, probe=None if no_probe else probe_for(host), vmm=guest.vmm)
+    path = followed(guest.asked, host=setup, probe=None if no_probe else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
     explanation = explain(wanted, path)
     print_warnings(path.remarks)

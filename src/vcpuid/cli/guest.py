@@ -24,18 +24,21 @@ if TYPE_CHECKING:
 def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
     """Show the guest's CPU as a whole: flags gained and lost against the host, by party.
 
+    Besides, those that a KVM shows though the VMM left them out, and those of which HOST does not tell enough.
+
     With --format lines, a snapshot of the guest: what its CPUID returns (RAW), the table set (TAB) and kept (GOT). vcpuid reads it back
     as a HOST, for a guest within the guest, and as a TABLE.
     """
+    from vcpuid.answers.certainty import followed
     from vcpuid.answers.starting import remarked
     from vcpuid.answers.survey import survey
     from vcpuid.formats.lines import format_snapshot
-    from vcpuid.path.pipeline import guest_snapshot, resolve
+    from vcpuid.path.pipeline import guest_snapshot
     from vcpuid.told.facts import sentences
 
     host = read_host(source)
     setup = guest.setup(host, asked)
-    path = resolve(guest.asked, host=setup, probe=None if no_probe else probe_for(host), vmm=guest.vmm)
+    path = followed(guest.asked, host=setup, probe=None if no_probe else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
     print_warnings((*path.remarks, *path.warnings))
     found = survey(path)

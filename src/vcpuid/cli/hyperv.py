@@ -74,10 +74,10 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, aske
 
 
 def _path(cpu: str, source: str | None, asked: Asked) -> Path:
-    from vcpuid.path.pipeline import resolve
+    from vcpuid.answers.certainty import followed
 
     host = read_host(source)
-    path = resolve(cpu, host=asked.setup(host))
+    path = followed(cpu, host=asked.setup(host))
     print_warnings((*path.remarks, *path.warnings))
     return path
 

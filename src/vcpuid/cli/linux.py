@@ -24,14 +24,14 @@ def command() -> None:
 @format_option
 def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, guest_cmdline: str, asked: Asked, form: str) -> None:
     """Print the flags, bugs and VMX flags that /proc/cpuinfo shows on HOST, by the rules of its kernel and in that kernel's order."""
+    from vcpuid.answers.certainty import followed
     from vcpuid.answers.flags import flags_inside, told
-    from vcpuid.path.pipeline import resolve
     from vcpuid.setup import Stack
     from vcpuid.told.facts import sentences
 
     host = read_host(source, kvm=guest)
     if guest:
-        path = resolve(cpu, host=asked.setup(host))
+        path = followed(cpu, host=asked.setup(host))
         kernel = Stack(guest_kernel or path.setup.kernel.asked, params={"cmdline": guest_cmdline})
         found, inside = flags_inside(path, kernel)
         print_warnings(dict.fromkeys((*path.remarks, *path.warnings, *inside.remarks)))

@@ -97,10 +97,11 @@ def command(
 def _of_path(
     cpu: str, host: Host, asked: Asked, no_probe: bool, kernel: str, xcr0: int | None
 ) -> tuple[SoftwareCpu, SoftwareCpu | None, Path]:
-    from vcpuid.path.pipeline import guest_view, resolve
+    from vcpuid.answers.certainty import followed
+    from vcpuid.path.pipeline import guest_view
     from vcpuid.software import software_cpu
 
-    path = resolve(cpu, host=asked.setup(host), probe=None if no_probe else probe_for(host))
+    path = followed(cpu, host=asked.setup(host), probe=None if no_probe else probe_for(host))
     print_warnings((*path.remarks, *path.warnings))
     silicon = software_cpu(path.host.raw, kernel) if path.host.raw else None
     return software_cpu(guest_view(path), kernel, xcr0), silicon, path
