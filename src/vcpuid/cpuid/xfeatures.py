@@ -35,6 +35,8 @@ APX = 1 << 19
 LWP = 1 << 62
 
 LEGACY = X87 | SSE
+LEGACY_AREA = 576
+"""Bytes of an XSAVE area before the first other component: x87 and SSE in 512 of them, then the header (Intel SDM volume 1, 13.4)."""
 MPX = BNDREGS | BNDCSR
 AVX512 = OPMASK | ZMM_HI256 | HI16_ZMM
 CET = CET_USER | CET_KERNEL

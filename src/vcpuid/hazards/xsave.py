@@ -13,8 +13,6 @@ from vcpuid.hazards.view import View, name_of
 from vcpuid.kvm.xsave import area_size
 from vcpuid.qemu.catalog import catalog
 
-_LEGACY_AREA = 576
-"""Bytes of x87 and SSE state and of the header (Intel SDM volume 1, 13.4)."""
 _TOGETHER = ((xfeatures.MPX, "MPX"), (xfeatures.AVX512, "AVX-512"), (xfeatures.AMX, "AMX"))
 """Components that XCR0 takes together or not at all (SDM volume 1, 13.3)."""
 _PKRU = xfeatures.PKRU.bit_length() - 1
@@ -122,7 +120,7 @@ def _sizes(view: View) -> Iterator[str]:
     enabled, supervisor = components(view), _supervisor(view)
     if not enabled:
         return
-    needed, places = _LEGACY_AREA, []
+    needed, places = xfeatures.LEGACY_AREA, []
     for number in positions((enabled | supervisor) & ~xfeatures.LEGACY):
         size, offset = view.leaf(0xD, number)[:2]
         fixed = _fixed_size(view, number)
@@ -136,7 +134,7 @@ def _sizes(view: View) -> Iterator[str]:
     told = view.leaf(0xD).ecx
     if told < needed:
         yield f"leaf 0xD tells {told} bytes, its components take {needed}"
-    end, before = _LEGACY_AREA, "the header"
+    end, before = xfeatures.LEGACY_AREA, "the header"
     for first, past, number in sorted(places):
         if first < end:
             yield f"component {number} begins at {first}, {before} ends at {end}"
@@ -215,17 +213,11 @@ def _told_size(view: View, used: int, *, compacted: bool) -> int | None:
 
 def _added_up(view: View, used: int, *, compacted: bool) -> int:
     """Add up the components in use as Linux does (xstate_calculate_size): the last one's place and size."""
-    end = place = _LEGACY_AREA
     extended = [view.leaf(0xD, number) for number in positions(used & ~xfeatures.LEGACY)]
-    if not extended:
-        return end
-    if not compacted:
-        last = max((leaf for leaf in extended if not leaf.ecx & xfeatures.IN_XSS), key=lambda leaf: leaf.ebx, default=Registers())
-        return last.ebx + last.eax
-    for leaf in extended:
-        place = (end + 63) & ~63 if leaf.ecx & xfeatures.ALIGNED else end
-        end = place + leaf.eax
-    return end
+    if compacted or not extended:
+        return area_size(view.table, used, compacted=True)
+    last = max((leaf for leaf in extended if not leaf.ecx & xfeatures.IN_XSS), key=lambda leaf: leaf.ebx, default=Registers())
+    return last.ebx + last.eax
 
 
 RULES = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from vcpuid.cpuid import CpuidTable, xfeatures
 
-_LEGACY_AND_HEADER = 576
 _FIRST = 2
 _LAST = 62
 _U32 = 0xFFFFFFFF
@@ -17,7 +16,7 @@ def area_size(components: CpuidTable, features: int, *, compacted: bool) -> int:
     `components` tells each feature's size, place and alignment: sub-leaves 2 and up of the host's leaf 0xD, on which KVM relies. x87 and
     SSE (bits 0 and 1) lie in the first 512 bytes, the header in the next 64.
     """
-    size = _LEGACY_AND_HEADER
+    size = xfeatures.LEGACY_AREA
     for number in range(_FIRST, min(_LAST, features.bit_length() - 1) + 1):
         if features >> number & 1:
             length, place, flags, _ = components.registers(0xD, number)

@@ -29,7 +29,7 @@ _CENTAURS = _RANGES | {0xC0000000}
 """The ranges of leaves that a processor has: Centaur's has one of its own, and Zhaoxin's, which is Centaur's heir."""
 
 _HYPERVISOR = 0x40000000
-_XSAVE, _LEGACY_AREA = 0xD, 576
+_XSAVE = 0xD
 _KVMS_OWN = frozenset({PERF_CAPABILITIES, *plausible.VMX})
 """MSRs of which KVM's answer counts: it is not all worked out of the hardware's, and of the first tells whether perf has counters."""
 _FULL = 0
@@ -192,7 +192,7 @@ def _narrowed(setup: Setup, value: int) -> int:
 
 def _components(raw: CpuidTable, leaf: Registers) -> Registers:
     """Let sub-leaf 0 of leaf 0xD list the components of XCR0 that its other sub-leaves describe, as far as they are told."""
-    listed, end = xfeatures.LEGACY, _LEGACY_AREA
+    listed, end = xfeatures.LEGACY, xfeatures.LEGACY_AREA
     for number in range(2, 63):
         told = raw.get(_XSAVE, number)
         size, offset, flags, _ = plausible.leaf("", _XSAVE, number) if told is None else told.registers
