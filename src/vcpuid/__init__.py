@@ -11,9 +11,7 @@ own: `linux`, `kvm`, `qemu`. Everything raised on purpose is a `VcpuidError`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers know it; to import it would take time before the program can listen for signals
 if TYPE_CHECKING:
     from vcpuid import cpuid, kvm, linux, qemu
     from vcpuid.answers.explain import Explanation
@@ -70,6 +68,8 @@ _WHERE = {
 
 def __getattr__(name: str) -> object:
     """Import a name of the public face when it is first used: `vcpuid --help` needs none of them."""
+    from importlib import import_module
+
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     if name in __all__:

@@ -96,3 +96,12 @@ class NotToldError(VcpuidError):
 
 class RemarkWarning(UserWarning):
     """What a public function has to say of its answer: another release's tables were used, a parameter has no effect."""
+
+
+def place(error: BaseException) -> str:
+    """Tell where an error that nobody foresaw comes from, as `vcpuid.qemu.smp:120`: the last line of vcpuid's own on its way."""
+    from traceback import walk_tb
+
+    passed = [(str(frame.f_globals.get("__name__")), line) for frame, line in walk_tb(error.__traceback__)]
+    ours = [(module, line) for module, line in passed if module.split(".")[0] in ("vcpuid", "__main__")]
+    return ":".join(map(str, (ours or passed or [("nowhere", 0)])[-1]))

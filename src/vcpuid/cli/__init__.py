@@ -1,12 +1,14 @@
 """The command line: one file a verb, each a thin shell over one public function.
 
 Exit status: 0 yes, 1 no (a check that fails, or KVM or QEMU would refuse), 2 usage, 3 bad input, 4 the environment lacks something, a
-place for the output among it (`streams`), 70 a fault of vcpuid itself, 130 interrupted. A reader that goes before the end, as `head` does,
-changes none of them: where a verb answers with 0 or 1, that is its answer, read or not, in every format.
+place for the output among it (`streams`), 70 a fault of vcpuid itself; how a signal ends it is told in `vcpuid.__main__`. A reader that
+goes before the end, as `head` does, changes none of them: where a verb answers with 0 or 1, that is its answer, read or not, in every
+format.
 """
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -15,8 +17,8 @@ import warnings
 import click
 
 from vcpuid.cli import streams
-from vcpuid.cli.lazy import LazyGroup
-from vcpuid.errors import RefusedError, RemarkWarning, VcpuidError
+from vcpuid.cli.lazy import LazyGroup, Unforeseen
+from vcpuid.errors import RefusedError, RemarkWarning, UnavailableError, VcpuidError, place
 
 VERBS = {
     "explain": "Tell a feature's fate: its value after each party, the rule that decided, what can be done.",
@@ -44,6 +46,9 @@ _TRACEBACK = "--traceback"
 
 _FAULT = 70
 """EX_SOFTWARE of sysexits.h."""
+
+_USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""Descriptors, memory, processes: whoever needs one and is refused has found no fault."""
 
 
 @click.group(
@@ -83,12 +88,7 @@ def main() -> None:
     warnings.showwarning = _say
     arguments = [argument for argument in sys.argv[1:] if argument != _TRACEBACK]
     try:
-        try:
-            sys.exit(cli.main(arguments, standalone_mode=False) or 0)
-        finally:
-            sys.stdout.flush()
-    except click.exceptions.Abort:
-        sys.exit(130)
+        sys.exit(_answer(arguments))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -96,12 +96,45 @@ def main() -> None:
         hint = error.hint if isinstance(error, RefusedError) else None
         print(f"vcpuid: {error}" + (f" ({hint})" if hint else ""), file=sys.stderr)
         sys.exit(error.exit_status)
-    except Exception as fault:
-        if _TRACEBACK in sys.argv:
-            raise
-        told = " ".join(str(fault).split())[:200]
-        print(
-            f"vcpuid: a fault of vcpuid itself, please report it: {type(fault).__name__}: {told} ({_TRACEBACK} shows where)",
-            file=sys.stderr,
-        )
-        sys.exit(_FAULT)
+    except click.exceptions.Abort:  # click's word for a Ctrl-C, in a program of somebody's own: `vcpuid.__main__` hears it before click
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        sys.exit(_fault(error.__cause__ if isinstance(error, Unforeseen) and error.__cause__ else error))
+
+
+def _answer(arguments: list[str]) -> int:
+    """Run a verb, and write all of its output before an error is told; what a signal ends has no more to say."""
+    try:
+        status: int = cli.main(arguments, standalone_mode=False) or 0
+    except (Exception, SystemExit):
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return status
+
+
+def _fault(fault: BaseException) -> int:
+    """Tell of an error that nobody foresaw, and return the exit status; where the machine has no more of something, that is all it is."""
+    if isinstance(fault, MemoryError) or (isinstance(fault, OSError) and fault.errno in _USED_UP):
+        print(f"vcpuid: {getattr(fault, 'strerror', None) or 'out of memory'}", file=sys.stderr)
+        return UnavailableError.exit_status
+    where = place(fault)
+    if _TRACEBACK in sys.argv:
+        from traceback import print_exception
+
+        print_exception(fault)
+    else:
+        where += f", {_TRACEBACK} shows the rest"
+    told = " ".join(str(fault).split())[:200]
+    print(f"vcpuid: a fault of vcpuid {_version()} itself, please report it: {type(fault).__name__}: {told} ({where})", file=sys.stderr)
+    return _FAULT
+
+
+def _version() -> str:
+    """Return vcpuid's own version, as far as that is to be had after a fault."""
+    try:
+        import vcpuid
+
+        return vcpuid.__version__
+    except Exception:
+        return "of unknown version"

@@ -11,12 +11,23 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
+class Unforeseen(Exception):
+    """Carries an error past click."""
+
+
 class LazyGroup(click.Group):
     """A group whose verb `name` is the object `command` of the module `package.name` (a dash becomes an underscore)."""
 
     def __init__(self, *args: object, verbs: dict[str, str], package: str, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # click's own arguments, passed on
         self.verbs, self.package = verbs, package
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the verb; it lets neither error out on purpose, and click would take them for a reader that has gone, and for a Ctrl-D."""
+        try:
+            return super().invoke(ctx)
+        except (OSError, EOFError) as error:
+            raise Unforeseen from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Give the verbs in the order of the table."""
