@@ -82,9 +82,12 @@ def asked_linux(asked: str | Release | None, frames: int = 3) -> Release:
 
 
 def qemu(asked: str | Release | None = None) -> Release:
-    """Choose the tables for a release of QEMU, or for the name of an imported one; of None, the newest. Raises InputError."""
+    """Choose the tables for a release of QEMU, or for the name of an imported one; of None, the newest. Raises InputError.
+
+    Names of imported ones are RELEASE-LABEL: for a mere release nobody's list is read, which may be out of reach.
+    """
     if isinstance(asked, Release):
         return asked
-    if asked is not None and asked not in QEMUS and asked in data.imported():
+    if asked is not None and "-" in asked and asked in data.imported():
         return Release("QEMU", asked, asked, number(asked))
     return choose(QEMUS[-1] if asked is None else asked, QEMUS, "QEMU")

@@ -72,6 +72,28 @@ def test_what_is_no_qemu_is_refused_in_one_line(tmp_path: Path, monkeypatch: pyt
     assert not list(tmp_path.rglob("*"))
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "yes",  # a child of the shell's, and no end of it
+        "head -c 100000 /dev/urandom",
+        "tr -c a '[' < /dev/zero | head -c 100000",
+        "echo 1",
+        """echo '{"QMP": {"version": {}}}'; exec 0<&-; sleep 0.2""",
+    ],
+    ids=["words", "bytes", "depth", "number", "end"],
+)
+def test_what_says_no_qmp_is_refused_and_ended(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    binary = tmp_path / "qemu"
+    binary.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    binary.chmod(0o755)
+    with pytest.raises(UnavailableError, match="does not answer as a QEMU does: ") as refused:
+        qemu_import.import_qemu(str(binary))
+    assert len(str(refused.value).splitlines()) == 1
+    assert list(tmp_path.rglob("*")) == [binary]
+
+
 def test_a_cut_catalog_of_the_users_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     folder = tmp_path / "vcpuid"

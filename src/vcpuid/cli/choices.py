@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
+from vcpuid.errors import InputError
 from vcpuid.releases import KERNELS, QEMUS
 
 if TYPE_CHECKING:
@@ -209,7 +211,8 @@ def qemus(context: click.Context, typed: str) -> Offers:
     from vcpuid import data
 
     yield from _plain(QEMUS)
-    yield from ((name, row.get("binary", "")) for name, row in data.imported().items())
+    with suppress(InputError):  # a list that cannot be read has nothing to offer
+        yield from ((name, row.get("binary", "")) for name, row in data.imported().items())
 
 
 @_completer

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vcpuid.errors import InputError
+from vcpuid.errors import InputError, UnavailableError
 
 FOLDER = Path(__file__).parent
 """Not through importlib.resources, which takes longer to import than the tables take to read."""
@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent
 def load(name: str) -> Any:
     """Return the table `name` (a file of this folder, or of the user's, without its .json), read once a process.
 
-    Raises InputError where a user's own table is cut or gone.
+    Raises InputError where a user's own table is cut or gone, UnavailableError where the user has no folder at all.
     """
     bundled = FOLDER / f"{name}.json"
     if bundled.is_file():
@@ -38,20 +38,30 @@ def schema(name: str) -> str:
     return (FOLDER / "schemas" / f"{name}.json").read_text(encoding="utf-8")
 
 
-def user_folder() -> Path:
-    """Return the folder of the user's own tables; it need not exist."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "vcpuid"
+def user_folder(variable: str = "XDG_DATA_HOME", below_home: str = ".local/share") -> Path:
+    """Return the folder of the user's own tables, or that of another kind of file; it need not exist.
+
+    Raises UnavailableError for a user without a home folder.
+    """
+    try:
+        return Path(os.environ.get(variable) or Path.home() / below_home) / "vcpuid"
+    except RuntimeError:
+        raise UnavailableError(f"this user has no home folder; {variable} may name a place") from None
 
 
 def imported() -> dict[str, dict[str, Any]]:
-    """Return the user's imported QEMUs: by name, the binary that each was asked of (its path, size and time)."""
-    index = user_folder() / "imported.json"
+    """Return the user's imported QEMUs: by name, the binary that each was asked of (its path, size and time).
+
+    Raises InputError where they cannot be told: the list is damaged, or its folder may not be looked into.
+    """
     try:
+        index = user_folder() / "imported.json"
         rows = json.loads(index.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, UnavailableError):
         return {}
     except (OSError, ValueError) as error:
-        raise InputError(f"not the list of imported QEMUs: {error}", source=str(index)) from None
-    if not isinstance(rows, dict):
+        cause = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"not the list of imported QEMUs: {cause}", source=str(index)) from None
+    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
         raise InputError("not the list of imported QEMUs", source=str(index))
     return rows

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import re
 import shutil
 import subprocess
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vcpuid import data
+from vcpuid.errors import InputError, RemarkWarning, UnavailableError
+from vcpuid.live.user_files import write_whole
 from vcpuid.releases import QEMUS
 
 QEMU_NAMES = ("qemu-system-x86_64", "qemu-kvm", "/usr/libexec/qemu-kvm")
@@ -33,24 +36,33 @@ def qemu_release() -> str | None:
         return None
     binary = Path(found).resolve()
     this = identity(binary)
-    for name, row in data.imported().items():
+    for name, row in _imported().items():
         if row == this:
             return name
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vcpuid" / "qemu.json"
     try:
-        known = json.loads(cache.read_text())
+        cache = data.user_folder("XDG_CACHE_HOME", ".cache") / "qemu.json"
+    except UnavailableError:
+        return _ask(str(binary))
+    try:
+        known = json.loads(cache.read_bytes())
         if isinstance(known, dict) and known.get("of") == this and isinstance(known.get("release"), str):
             return str(known["release"])
     except (OSError, ValueError):
         pass  # nothing remembered, or nothing that can be read: ask
     release = _ask(str(binary))
     if release is not None:
-        try:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            cache.write_text(json.dumps({"of": this, "release": release}))
-        except OSError:
-            pass  # no folder to write to: ask again next time
+        with suppress(OSError):  # no folder to write to: ask again next time
+            write_whole(cache, json.dumps({"of": this, "release": release}))
     return release
+
+
+def _imported() -> dict[str, dict[str, Any]]:
+    """Return the user's imported QEMUs, none where they are out of reach: nobody has asked for one."""
+    try:
+        return data.imported()
+    except InputError as error:
+        warnings.warn(f"{error}; whether the installed QEMU was imported is not known", RemarkWarning, stacklevel=4)
+        return {}
 
 
 def default_qemu() -> str:

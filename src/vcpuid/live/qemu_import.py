@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from vcpuid.errors import InputError, QemuError, UnavailableError
 from vcpuid.live.installed import identity
 from vcpuid.live.qemu_inquiry import catalog_of
 from vcpuid.live.qmp import Qmp
+from vcpuid.live.user_files import alone, write_whole
 from vcpuid.releases import QEMUS, choose, number
 
 SCHEMA = "vcpuid/qemu-import/1"
@@ -99,21 +99,14 @@ def _start(binary: str) -> tuple[Qmp, tuple[str, ...]]:
 
 
 def _keep(name: str, catalog: dict[str, Any], binary: Path) -> Path:
+    """Write the catalog, and add it to the list of those that there are, which others may be doing right now."""
     folder = data.user_folder()
     file = folder / f"qemu-{name}.json"
-    index = {**data.imported(), name: identity(binary)}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(file, catalog)
-        _write(folder / "imported.json", index)
+        write_whole(file, json.dumps(catalog))
+        with alone(folder / "lock"):
+            write_whole(folder / "imported.json", json.dumps({**data.imported(), name: identity(binary)}))
     except OSError as error:
         raise UnavailableError(f"{error.filename or folder}: {error.strerror}") from None
     data.load.cache_clear()
     return file
-
-
-def _write(file: Path, table: dict[str, Any]) -> None:
-    """Write a file whole or not at all."""
-    half = file.with_suffix(f".{os.getpid()}")
-    half.write_text(json.dumps(table))
-    half.replace(file)

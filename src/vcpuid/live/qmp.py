@@ -6,13 +6,18 @@ The only module of this package that starts a program. It never runs a guest: QE
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 from vcpuid.errors import QemuError, UnavailableError
 
 DEFAULT_PROGRAM = ("qemu-system-x86_64",)
+_LINE_LIMIT = 1 << 24
+"""Characters of a message; the longest that QEMU sends has some hundred thousand."""
 _QUIET = ("-display", "none", "-nodefaults", "-vga", "none", "-S", "-qmp", "stdio")
 
 
@@ -35,11 +40,14 @@ class Qmp:
         import subprocess
         import tempfile
 
+        pipe = subprocess.PIPE
         command = [*program, "-M", machine, "-accel", accel, *(("-cpu", cpu) if cpu else ()), "-m", "64", *arguments, *_QUIET]
         # A file, not a pipe: nobody reads it while QEMU runs, and a full pipe would stop it.
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (closed with the process)
+        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  (closed with the process)
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True)
+            self._process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=self._errors, encoding="utf-8", errors="backslashreplace", process_group=0
+            )
         except OSError as error:
             self._errors.close()
             raise UnavailableError(f"cannot start {program[0]}: {error.strerror}") from None
@@ -52,8 +60,13 @@ class Qmp:
 
     def _read(self, key: str) -> Any:
         assert self._process.stdout is not None  # a pipe
-        for line in self._process.stdout:
-            message = json.loads(line)
+        while line := self._process.stdout.readline(_LINE_LIMIT):
+            try:
+                message = json.loads(line)
+            except (ValueError, RecursionError):
+                message = None
+            if not isinstance(message, dict):
+                raise QemuError(f"it says what is no QMP: {line[:40].strip()!r}")
             if key in message:
                 return message[key]
             if "error" in message:
@@ -76,8 +89,9 @@ class Qmp:
     def ask(self, command: str, **arguments: Any) -> Any:
         """Run one QMP command and return its result; raises QemuError with QEMU's own words where it fails."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended, and what it said last is still to be read
+            self._process.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
+            self._process.stdin.flush()
         return self._read("return")
 
     def expand(self, model: str, properties: dict[str, Any] | None = None, kind: str = "full") -> dict[str, Any]:
@@ -87,10 +101,15 @@ class Qmp:
         return expanded
 
     def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._errors.close()
+        """End the process, and with it those that a wrapper has started; what it has still to say is not read."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            with suppress(BrokenPipeError):  # of what was not written yet
+                if stream is not None:
+                    stream.close()
 
     def __enter__(self) -> Qmp:
         return self
