@@ -32,6 +32,11 @@ modules named in it: what is to change is changed there.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a word, while it imports too
+
 '''
 TAIL = """
 

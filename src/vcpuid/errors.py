@@ -98,8 +98,27 @@ class RemarkWarning(UserWarning):
     """What a public function has to say of its answer: another release's tables were used, a parameter has no effect."""
 
 
-def place(error: BaseException) -> str:
-    """Tell where an error that nobody foresaw comes from, as `vcpuid.qemu.smp:120`: the last line of vcpuid's own on its way."""
+FAULT = 70
+"""EX_SOFTWARE of sysexits.h: the exit status of an error that nobody foresaw."""
+
+_USED_UP = frozenset({_errno.EMFILE, _errno.ENFILE, _errno.ENOMEM, _errno.EAGAIN})
+"""Descriptors, memory, processes: whoever needs one and is refused has found no fault."""
+
+
+def tell_fault(fault: BaseException, whose: str, more: str) -> tuple[int, str]:
+    """Return the exit status for an error that nobody foresaw, and a line to report it with.
+
+    `whose` fault it is comes with a version, `more` says how to see the rest. Where only the machine has none left of something, status and
+    line say that.
+    """
+    if isinstance(fault, MemoryError) or (isinstance(fault, OSError) and fault.errno in _USED_UP):
+        return UnavailableError.exit_status, getattr(fault, "strerror", None) or "out of memory"
+    told = " ".join(str(fault).split())[:200]
+    return FAULT, f"a fault of {whose}, please report it: {type(fault).__name__}: {told} ({_place(fault)}{more})"
+
+
+def _place(error: BaseException) -> str:
+    """Tell where an error comes from, as `vcpuid.qemu.smp:120`: the last line of vcpuid's own that it passed, or else the last of all."""
     from traceback import walk_tb
 
     passed = [(str(frame.f_globals.get("__name__")), line) for frame, line in walk_tb(error.__traceback__)]

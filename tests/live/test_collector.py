@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import os
+import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +20,23 @@ from vcpuid.sources import collector_script, this_machine
 
 PYTHONS = [sys.executable, *(f"python3.{minor}" for minor in range(8, 16))]
 """This Python, and those that it should run under where they are installed."""
+
+
+def find(python: str) -> str:
+    """One on PATH, or one of pyenv's, whose name on PATH may stand for none."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    name = Path(python).name
+    for place in (shutil.which(python), *map(str, root.glob(f"{name.removeprefix('python')}.*/bin/{name}"))):
+        if place and subprocess.run([place, "-c", ""], capture_output=True).returncode == 0:
+            return place
+    pytest.skip(f"{python} is not installed, or does not start")
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    file = tmp_path / "vcpuid_collect.py"
+    file.write_text(collector_script(), encoding="utf-8")
+    return file
 
 
 def test_it_is_up_to_date() -> None:
@@ -98,12 +119,18 @@ def test_python_3_8_can_read_it() -> None:
     assert newer.found == []
 
 
+def test_no_default_is_one_that_python_3_8_refuses(script: Path) -> None:
+    """Before 3.11 dataclasses take whatever is a list, a dictionary or a set for a default that can change."""
+    classes = [each for each in runpy.run_path(str(script)).values() if isinstance(each, type) and dataclasses.is_dataclass(each)]
+    assert classes
+    assert not [field for each in classes for field in dataclasses.fields(each) if isinstance(field.default, list | dict | set)]
+
+
 @pytest.mark.x86
 @pytest.mark.parametrize("python", PYTHONS, ids=["this one", *PYTHONS[1:]])
 def test_it_tells_what_vcpuid_tells(python: str, tmp_path: Path) -> None:
     """As a file, and down a pipe as `ssh host python3 -` gives it, with nothing of vcpuid in reach."""
-    if not shutil.which(python) or subprocess.run([python, "-c", ""], capture_output=True).returncode != 0:
-        pytest.skip(f"{python} is not installed, or does not start")
+    python = find(python)
     script = tmp_path / "vcpuid_collect.py"
     script.write_text(collector_script(), encoding="utf-8")
     expected = [line + "\n" for line in format_snapshot(this_machine())]
@@ -120,3 +147,56 @@ def test_it_takes_the_number_of_a_cpu(tmp_path: Path) -> None:
     assert run.returncode == 4
     assert run.stdout == b""
     assert run.stderr.decode().startswith("vcpuid_collect: CPU 99999: ")
+
+
+def shell(line: str, script: Path, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    """Run the collector with redirections, where `line` has `collect`."""
+    command = line.replace("collect", f'"{python}" -I "{script}"')
+    return subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8")
+
+
+@pytest.mark.x86
+@pytest.mark.process
+@pytest.mark.parametrize("python", PYTHONS[:2], ids=["this one", PYTHONS[1]])
+def test_its_streams_are_treated_as_vcpuids(python: str, script: Path) -> None:
+    python = find(python)
+    told = "".join(line + "\n" for line in format_snapshot(this_machine()))
+    unwritten = "vcpuid_collect: standard output: cannot be written: "
+    for line, status, out, err in [
+        ("collect >/dev/full", 4, "", unwritten + "No space left on device\n"),
+        ("collect >&-", 4, "", unwritten + "Bad file descriptor\n"),
+        ("collect >&- 2>&-", 4, "", ""),
+        ("collect 2>&-", 0, told, ""),
+        ("collect 2>/dev/full", 0, told, ""),
+        ("collect <&- 2>/dev/null", 0, told, ""),
+        ("collect 2>/dev/null | head -c 1", 0, told[:1], ""),
+        ("collect --cpu 99999 2>/dev/full", 4, "", ""),
+        ("collect --cpu 99999 2>&-", 4, "", ""),
+    ]:
+        done = shell(line, script, python)
+        assert (done.returncode, done.stdout, done.stderr) == (status, out, err), line
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("python", PYTHONS[:2], ids=["this one", PYTHONS[1]])
+@pytest.mark.parametrize("module", ["hashlib", "ctypes"], ids=["while it imports", "while it runs"])
+def test_ctrl_c_ends_it_without_a_word(module: str, python: str, script: Path) -> None:
+    (script.parent / f"{module}.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)\n", encoding="utf-8")
+    done = subprocess.run([find(python), script], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+@pytest.mark.process
+def test_a_fault_of_its_is_one_line_and_status_70(script: Path) -> None:
+    (script.parent / "ctypes.py").write_text("raise RuntimeError('two\\nlines')\n", encoding="utf-8")
+    done = subprocess.run([sys.executable, script], capture_output=True, encoding="utf-8")
+    version = sys.version.split(" ")[0]
+    assert (done.returncode, done.stdout) == (70, "")
+    begun = f"vcpuid_collect: a fault of vcpuid's collector on Python {version}, please report it: RuntimeError: two lines (__main__:"
+    assert done.stderr.startswith(begun)
+    assert done.stderr.endswith(", --traceback shows the rest)\n")
+    assert done.stderr.count("\n") == 1
+    shown = subprocess.run([sys.executable, script, "--traceback"], capture_output=True, encoding="utf-8")
+    assert (shown.returncode, shown.stdout) == (70, "")
+    assert shown.stderr.startswith("Traceback (most recent call last):\n")
+    assert shown.stderr.splitlines()[-1].startswith(begun)

@@ -8,7 +8,6 @@ format.
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import sys
@@ -18,7 +17,7 @@ import click
 
 from vcpuid.cli import streams
 from vcpuid.cli.lazy import LazyGroup, Unforeseen
-from vcpuid.errors import RefusedError, RemarkWarning, UnavailableError, VcpuidError, place
+from vcpuid.errors import RefusedError, RemarkWarning, VcpuidError, tell_fault
 
 VERBS = {
     "explain": "Tell a feature's fate: its value after each party, the rule that decided, what can be done.",
@@ -43,12 +42,6 @@ VERBS = {
 
 _TRACEBACK = "--traceback"
 """Taken wherever it stands: who adds it does so behind a command line that has failed."""
-
-_FAULT = 70
-"""EX_SOFTWARE of sysexits.h."""
-
-_USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-"""Descriptors, memory, processes: whoever needs one and is refused has found no fault."""
 
 
 @click.group(
@@ -114,20 +107,15 @@ def _answer(arguments: list[str]) -> int:
 
 
 def _fault(fault: BaseException) -> int:
-    """Tell of an error that nobody foresaw, and return the exit status; where the machine has no more of something, that is all it is."""
-    if isinstance(fault, MemoryError) or (isinstance(fault, OSError) and fault.errno in _USED_UP):
-        print(f"vcpuid: {getattr(fault, 'strerror', None) or 'out of memory'}", file=sys.stderr)
-        return UnavailableError.exit_status
-    where = place(fault)
-    if _TRACEBACK in sys.argv:
+    """Tell of an error that nobody foresaw, and return the exit status."""
+    asked = _TRACEBACK in sys.argv
+    status, line = tell_fault(fault, f"vcpuid {_version()} itself", "" if asked else f", {_TRACEBACK} shows the rest")
+    if asked:
         from traceback import print_exception
 
         print_exception(fault)
-    else:
-        where += f", {_TRACEBACK} shows the rest"
-    told = " ".join(str(fault).split())[:200]
-    print(f"vcpuid: a fault of vcpuid {_version()} itself, please report it: {type(fault).__name__}: {told} ({where})", file=sys.stderr)
-    return _FAULT
+    print(f"vcpuid: {line}", file=sys.stderr)
+    return status
 
 
 def _version() -> str:

@@ -189,8 +189,6 @@ class MsrTable(Mapping[int, int]):
         return f"MsrTable({', '.join(f'{i:x}: {v:x}' for i, v in self._values.items())})"
 
 
-_NO_TEXT: Mapping[str, str] = FrozenMap()
-_NO_NAMES: Mapping[str, bool] = FrozenMap()
 _READ_OF_CPUINFO = ("flags", "vmx_flags", "bugs", "microcode")
 """The lines of /proc/cpuinfo that rules read; the model's name, say, is for people."""
 
@@ -216,9 +214,9 @@ class Snapshot:
     hyperv: CpuidTable | None = None
     msrs: MsrTable = field(default_factory=MsrTable)
     hardware_msrs: MsrTable = field(default_factory=MsrTable)
-    cpuinfo: Mapping[str, str] = _NO_TEXT
-    params: Mapping[str, str] = _NO_TEXT
-    named: Mapping[str, bool] = _NO_NAMES
+    cpuinfo: Mapping[str, str] = field(default_factory=FrozenMap)
+    params: Mapping[str, str] = field(default_factory=FrozenMap)
+    named: Mapping[str, bool] = field(default_factory=FrozenMap)
     table: CpuidTable | None = None
     kept: CpuidTable | None = None
     set_result: int | None = None

@@ -7,9 +7,15 @@ data/collector/vcpuid_collect.py.txt.
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import platform
 import sys
+import traceback
+from contextlib import suppress
+from typing import TextIO
 
-from vcpuid.errors import VcpuidError
+from vcpuid.errors import UnavailableError, VcpuidError, tell_fault
 from vcpuid.formats.lines import format_snapshot
 from vcpuid.live.observe import observe
 
@@ -21,13 +27,46 @@ def main() -> int:
         description="Write what this machine tells of its CPU and its KVM to standard output, as a snapshot for vcpuid.",
     )
     parser.add_argument("--cpu", type=int, metavar="N", help="the CPU whose answers are taken (the first one allowed)")
+    parser.add_argument("--traceback", action="store_true", help="show where it failed, if it does")
+    options = parser.parse_args()
     try:
-        snapshot = observe(parser.parse_args().cpu)
-        text = "".join(line + "\n" for line in format_snapshot(snapshot))
+        snapshot = observe(options.cpu)
+        _answer("".join(line + "\n" for line in format_snapshot(snapshot)))
     except VcpuidError as error:
-        print("vcpuid_collect:", error, file=sys.stderr)
+        _tell(str(error))
         return error.exit_status
+    except Exception as fault:
+        more = "" if options.traceback else ", --traceback shows the rest"
+        status, line = tell_fault(fault, f"vcpuid's collector on Python {platform.python_version()}", more)
+        if options.traceback:
+            traceback.print_exc()
+        _tell(line)
+        return status
     for note in snapshot.notes:
-        print("vcpuid_collect:", note, file=sys.stderr)
-    sys.stdout.buffer.write(text.encode())
+        _tell(note)
     return 0
+
+
+def _answer(text: str) -> None:
+    """Write to standard output; that its reader has gone is no error. Raises UnavailableError."""
+    try:
+        _write(sys.stdout, text)
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        raise UnavailableError(f"standard output: cannot be written: {error.strerror}") from None
+
+
+def _tell(line: str) -> None:
+    """Write a line to standard error, as far as that takes it."""
+    with suppress(OSError):
+        _write(sys.stderr, f"vcpuid_collect: {line}\n")
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write past the stream's buffer: when Python ends it would try once more, and fail. Of a stream that is closed Python has None."""
+    if stream is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    left = text.encode(errors="backslashreplace")
+    while left:
+        left = left[os.write(stream.fileno(), left) :]
