@@ -101,7 +101,7 @@ class RemarkWarning(UserWarning):
 FAULT = 70
 """EX_SOFTWARE of sysexits.h: the exit status of an error that nobody foresaw."""
 
-_USED_UP = frozenset({_errno.EMFILE, _errno.ENFILE, _errno.ENOMEM, _errno.EAGAIN})
+USED_UP = frozenset({_errno.EMFILE, _errno.ENFILE, _errno.ENOMEM, _errno.EAGAIN})
 """Descriptors, memory, processes: whoever needs one and is refused has found no fault."""
 
 
@@ -111,7 +111,7 @@ def tell_fault(fault: BaseException, whose: str, more: str) -> tuple[int, str]:
     `whose` fault it is comes with a version, `more` says how to see the rest. Where only the machine has none left of something, status and
     line say that.
     """
-    if isinstance(fault, MemoryError) or (isinstance(fault, OSError) and fault.errno in _USED_UP):
+    if isinstance(fault, MemoryError) or (isinstance(fault, OSError) and fault.errno in USED_UP):
         return UnavailableError.exit_status, getattr(fault, "strerror", None) or "out of memory"
     told = " ".join(str(fault).split())[:200]
     return FAULT, f"a fault of {whose}, please report it: {type(fault).__name__}: {told} ({_place(fault)}{more})"
@@ -119,8 +119,9 @@ def tell_fault(fault: BaseException, whose: str, more: str) -> tuple[int, str]:
 
 def _place(error: BaseException) -> str:
     """Tell where an error comes from, as `vcpuid.qemu.smp:120`: the last line of vcpuid's own that it passed, or else the last of all."""
-    from traceback import walk_tb
-
-    passed = [(str(frame.f_globals.get("__name__")), line) for frame, line in walk_tb(error.__traceback__)]
+    passed, step = [("nowhere", 0)], error.__traceback__
+    while step is not None:  # not by `traceback`, which would have to be imported in whatever state this process is
+        passed.append((str(step.tb_frame.f_globals.get("__name__")), step.tb_lineno))
+        step = step.tb_next
     ours = [(module, line) for module, line in passed if module.split(".")[0] in ("vcpuid", "__main__")]
-    return ":".join(map(str, (ours or passed or [("nowhere", 0)])[-1]))
+    return ":".join(map(str, (ours or passed)[-1]))

@@ -1,7 +1,7 @@
 """/dev/kvm through the standard library: what the running kernel's KVM answers, virtual machines and vCPUs.
 
 Everything opened is closed by `close` or at the end of a `with`, a VM before its Kvm or after it. An ioctl that fails raises KvmError with
-its errno; a /dev/kvm that is not there or not ours raises UnavailableError.
+its errno; a /dev/kvm that is not there or not ours raises UnavailableError, as does an ioctl that finds no descriptor or memory left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from vcpuid.cpuid import CpuidTable, MsrTable
-from vcpuid.errors import KvmError, UnavailableError
+from vcpuid.errors import USED_UP, KvmError, UnavailableError
 from vcpuid.live import kvm_structs as structs
 from vcpuid.live.kvm_structs import Regs, Sregs
 
@@ -60,7 +60,10 @@ class _Handle:
         try:
             return fcntl.ioctl(self._descriptor, request, argument)
         except OSError as error:
-            raise KvmError(error.errno or 0, f"{structs.NAMES[request]}: {error.strerror}") from None
+            cause = f"{structs.NAMES[request]}: {error.strerror}"
+            if error.errno in USED_UP:
+                raise UnavailableError(cause) from None
+            raise KvmError(error.errno or 0, cause) from None
 
     def _fill(self, request: int, buffer: bytearray) -> bytearray:
         self._ioctl(request, buffer)
@@ -87,10 +90,13 @@ class Kvm(_Handle):
             remedy = _HELP.get(error.errno or 0)
             raise UnavailableError(f"{path}: {error.strerror}{f': {remedy}' if remedy else ''}") from None
         super().__init__(descriptor)
-        lack = self._lack(path)
-        if lack is not None:
+        try:
+            lack = self._lack(path)
+            if lack is not None:
+                raise UnavailableError(lack)
+        except BaseException:
             self.close()
-            raise UnavailableError(lack)
+            raise
 
     def _lack(self, path: str) -> str | None:
         """Say why the file is not KVM's device for x86, None where it is."""

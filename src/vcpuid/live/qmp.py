@@ -42,15 +42,20 @@ class Qmp:
 
         pipe = subprocess.PIPE
         command = [*program, "-M", machine, "-accel", accel, *(("-cpu", cpu) if cpu else ()), "-m", "64", *arguments, *_QUIET]
-        # A file, not a pipe: nobody reads it while QEMU runs, and a full pipe would stop it.
-        self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  (closed with the process)
+        try:
+            # A file, not a pipe: nobody reads it while QEMU runs, and a full pipe would stop it.
+            self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  (closed with the process)
+        except OSError as error:
+            raise UnavailableError(f"no temporary file for what {program[0]} says: {error.strerror}") from None
         try:
             self._process = subprocess.Popen(
                 command, stdin=pipe, stdout=pipe, stderr=self._errors, encoding="utf-8", errors="backslashreplace", process_group=0
             )
-        except OSError as error:
+        except BaseException as error:
             self._errors.close()
-            raise UnavailableError(f"cannot start {program[0]}: {error.strerror}") from None
+            if isinstance(error, OSError):
+                raise UnavailableError(f"cannot start {program[0]}: {error.strerror}") from None
+            raise
         try:
             self.version: dict[str, Any] = self._read("QMP")["version"]
             self.ask("qmp_capabilities")

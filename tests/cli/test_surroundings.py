@@ -1,0 +1,94 @@
+"""What vcpuid answers does not hang on the terminal's width, the locale, who asks, or how little a process may have."""
+
+from __future__ import annotations
+
+import os
+import pty
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import vcpuid as package
+from support.captures import capture
+from support.command import program, vcpuid
+
+pytestmark = pytest.mark.process
+HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
+GUEST = ("guest", "--host", HOST, "--cpu", "Haswell", "--qemu", "11.1")
+ASKED = {"guest": GUEST, "decode": ("decode", HOST), "explain": ("explain", "avx512f", "--host", HOST), "help": ("--help",)}
+VERBS = pytest.mark.parametrize("args", ASKED.values(), ids=ASKED)
+LEAST = 5
+"""Descriptors without which Python itself does not start where the package is an editable one."""
+
+
+@VERBS
+@pytest.mark.parametrize("width", ["1", "20", "-1", "99999999"])
+def test_a_width(width: str, args: tuple[str, ...]) -> None:
+    """What is no terminal has none; --help is laid out by it, and so are the bars of decode."""
+    done, usual = program(*args, env={"COLUMNS": width}), program(*args)
+    assert (done.returncode, done.stderr) == (usual.returncode, usual.stderr)
+    assert done.stdout == usual.stdout or args[0] in ("--help", "decode")
+
+
+@VERBS
+@pytest.mark.parametrize("width", ["1", "20", "160"])
+def test_a_terminal_of_a_width(width: str, args: tuple[str, ...]) -> None:
+    with tempfile.TemporaryFile() as errors:
+        child, terminal = pty.fork()
+        if child == 0:
+            os.dup2(errors.fileno(), 2)
+            os.execve(sys.executable, [sys.executable, "-m", "vcpuid", *args], {**os.environ, "COLUMNS": width, "TERM": "xterm"})
+        shown = b""
+        try:
+            while part := os.read(terminal, 1 << 16):
+                shown += part
+        except OSError:
+            pass  # the other end is closed
+        os.close(terminal)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        errors.seek(0)
+        assert (status, errors.read().decode()) == (vcpuid(*args).returncode, program(*args).stderr)
+    assert shown
+
+
+@VERBS
+@pytest.mark.parametrize("locale", ["C", "POSIX", "nosuch"])
+def test_a_locale(locale: str, args: tuple[str, ...]) -> None:
+    env = {"LANG": locale, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done, usual = program(*args, env=env, encoding="ascii"), program(*args)
+    assert done.returncode == usual.returncode
+    assert len(done.stdout) == len(usual.stdout)
+    assert done.stderr == usual.stderr
+
+
+@pytest.mark.parametrize("args", [GUEST, ("decode", HOST), ("collect",), ("guest",), ("probe",), ("qemu", "import", "true")], ids=" ".join)
+def test_few_descriptors(args: tuple[str, ...]) -> None:
+    """Either they suffice, or one line says so, with status 4: it is neither a fault nor a no."""
+    usual = program(*args)
+    for count in (LEAST, 6, 7, 10, 13):
+        limit = (count, count)
+        done = program(*args, preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, limit))
+        if done.returncode != usual.returncode or usual.returncode == 4:
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1), (count, done.stderr)
+        assert "fault" not in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@VERBS
+def test_another_user(args: tuple[str, ...], tmp_path: Path) -> None:
+    """One who may look into no home, ours least of all, and has none."""
+    tmp_path.chmod(0o700)
+    nobody = {"user": 65533, "group": 65533, "extra_groups": [], "cwd": "/"}
+    starts = [sys.executable, "-c", f"open({package.__file__!r}); open({HOST!r})"]
+    try:
+        if subprocess.run(starts, capture_output=True, **nobody).returncode:
+            pytest.skip("another user cannot read these files")
+    except PermissionError:
+        pytest.skip("this user cannot be another, or another cannot start this Python")
+    done = program(*args, env={"HOME": str(tmp_path)}, **nobody)
+    assert (done.returncode, done.stdout) == vcpuid(*args)[:2] or args == ("--help",)
+    assert not done.returncode & ~1
