@@ -51,13 +51,13 @@ def test_children_are_ended_and_half_written_files_taken_away(number: signal.Sig
     binary.chmod(0o755)
     env = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data")}
     process = subprocess.Popen([*STARTS["module"], "qemu", "import", str(binary)], env=env, stderr=subprocess.PIPE)
-    while not (pid.exists() and pid.read_text()):
+    while not (pid.exists() and pid.read_text(encoding="utf-8")):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
     assert (process.communicate(timeout=60)[1], process.returncode) == (b"", -number)
     with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
+        os.kill(int(pid.read_text(encoding="utf-8")), 0)
     assert not list(tmp_path.glob("data/**/*"))
 
 

@@ -105,13 +105,13 @@ def test_a_user_without_a_home() -> None:
 def test_the_release_is_remembered(home: Path) -> None:
     assert installed.qemu_release() == "9.2.1"
     cache = home / ".cache" / "vcpuid" / "qemu.json"
-    kept = json.loads(cache.read_text())
-    cache.write_text(json.dumps({**kept, "release": "9.2.7"}))
+    kept = json.loads(cache.read_text(encoding="utf-8"))
+    cache.write_text(json.dumps({**kept, "release": "9.2.7"}), encoding="utf-8")
     assert installed.qemu_release() == "9.2.7"
     for damaged in ("", "{", "[]", '{"of": 1}', "\udcff"):
-        cache.write_text(damaged, errors="surrogateescape")
+        cache.write_text(damaged, encoding="utf-8", errors="surrogateescape")
         assert installed.qemu_release() == "9.2.1"
-    assert json.loads(cache.read_text()) == kept
+    assert json.loads(cache.read_text(encoding="utf-8")) == kept
     assert [file.name for file in cache.parent.iterdir()] == ["qemu.json"]
 
 
@@ -120,7 +120,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     write_whole(file, "before")
     with pytest.raises(UnicodeEncodeError):
         write_whole(file, "x" * 100_000 + "\ud800")
-    assert file.read_text() == "before"
+    assert file.read_text(encoding="utf-8") == "before"
     assert list(file.parent.iterdir()) == [file]
 
 
@@ -147,7 +147,7 @@ for number in range(8):
     assert set(data.imported()) == names
     folder = data.user_folder()
     assert {file.name for file in folder.iterdir()} == {f"qemu-{name}.json" for name in names} | {"imported.json", "lock"}
-    assert all(json.loads((folder / f"qemu-{name}.json").read_text())["name"] == name for name in names)
+    assert all(json.loads((folder / f"qemu-{name}.json").read_text(encoding="utf-8"))["name"] == name for name in names)
 
 
 @pytest.mark.process
