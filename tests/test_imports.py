@@ -15,33 +15,34 @@ ROOT = Path(vcpuid.__file__).parent
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "errors": (),
+    "numbers": (),
     "data": ("errors",),
-    "releases": ("data", "errors"),
-    "cpuid": ("data", "errors", "releases"),
+    "releases": ("data", "errors", "numbers"),
+    "cpuid": ("data", "errors", "numbers", "releases"),
     "reasons": ("cpuid", "data", "releases"),
-    "params": ("cpuid", "errors"),
+    "params": ("cpuid", "errors", "numbers"),
     "setup": ("cpuid", "errors", "params", "releases"),
-    "decode": ("cpuid", "data", "errors"),
-    "formats": ("cpuid", "errors", "releases"),
-    "linux": ("cpuid", "data", "errors", "params", "reasons", "releases", "setup"),
+    "decode": ("cpuid", "data", "errors", "numbers"),
+    "formats": ("cpuid", "errors", "numbers", "releases"),
+    "linux": ("cpuid", "data", "errors", "numbers", "params", "reasons", "releases", "setup"),
     "kvm": ("cpuid", "data", "errors", "linux", "params", "reasons", "releases", "setup"),
     "told": ("cpuid", "kvm", "linux", "params", "releases", "setup"),
-    "qemu": ("cpuid", "data", "errors", "kvm", "params", "reasons", "releases", "setup", "told"),
+    "qemu": ("cpuid", "data", "errors", "kvm", "numbers", "params", "reasons", "releases", "setup", "told"),
     "live": ("cpuid", "data", "errors", "formats", "releases"),
-    "sources": ("cpuid", "data", "errors", "formats", "live"),
+    "sources": ("cpuid", "data", "errors", "formats", "live", "numbers"),
     "software": ("cpuid", "data", "errors", "linux", "releases", "told"),
-    "vmm": ("cpuid", "data", "errors", "formats", "kvm", "params", "qemu", "reasons", "releases", "setup"),
+    "vmm": ("cpuid", "data", "errors", "formats", "kvm", "numbers", "params", "qemu", "reasons", "releases", "setup"),
     "path": ("cpuid", "errors", "kvm", "linux", "reasons", "releases", "setup", "vmm"),
     "answers": ("cpuid", "decode", "errors", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
     "hazards": ("answers", "cpuid", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
     "rulebook": ("answers", "hazards", "kvm", "linux", "qemu", "reasons", "vmm"),
-    "probe": ("cpuid", "errors", "live"),
+    "probe": ("cpuid", "errors", "live", "numbers"),
 }
 """What each room may import from vcpuid besides itself, lowest first: a row names rooms above it only."""
 
 CORE = (
-    "errors", "releases", "data", "cpuid", "reasons", "params", "setup", "decode", "linux", "kvm", "qemu", "vmm", "path", "answers",
-    "hazards", "rulebook",
+    "errors", "numbers", "releases", "data", "cpuid", "reasons", "params", "setup", "decode", "linux", "kvm", "qemu", "vmm", "path",
+    "answers", "hazards", "rulebook",
 )  # fmt: skip
 """Rooms that need the standard library alone, and open no file: `data` reads the tables."""
 

@@ -41,6 +41,7 @@ from dataclasses import dataclass, field
 
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.errors import InputError
+from vcpuid.numbers import U32, U64, hexadecimal, number
 
 Value = int | str | bool
 Given = Mapping[str, Value]
@@ -68,6 +69,11 @@ CMDLINE_LIMIT = 2047
 """Bytes of a command line that Linux takes (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h, without the zero at the end)."""
 MSR = "msr."
 """How the name of a parameter begins that gives an MSR; its index follows, hexadecimal."""
+
+_INT = (-1 << 31, (1 << 31) - 1)
+"""What a module's parameter, an `int` or a `bool` of C, can be."""
+_BOUNDS = {"pmu_counters": (0, 0xFF), "max_vcpus": (1, 4096)}
+"""What facts can be that are counts: of counters a byte of CPUID tells, of vCPUs KVM's Kconfig."""
 
 _WORDS = {"y": 1, "yes": 1, "on": 1, "true": 1, "n": 0, "no": 0, "off": 0, "false": 0}
 
@@ -110,24 +116,32 @@ NONE = Params()
 
 def read(name: str, value: Value) -> int:
     """Read a parameter's value: a number, or Y and N as /sys/module shows them; raises InputError."""
-    if isinstance(value, str):
-        word = value.strip().lower()
-        try:
-            return _WORDS[word] if word in _WORDS else int(word, 0)
-        except ValueError:
-            raise InputError(f"parameter {name}: {value[:80]!r} is neither a number nor yes or no") from None
-    return int(value)
+    found: int | None = value if isinstance(value, int) else _signed(value.strip().lower())
+    if found is None:
+        raise InputError(f"parameter {name}: {str(value)[:80]!r} is neither a number nor yes or no")
+    least, most = _BOUNDS.get(name, _INT)
+    if not least <= found <= most:
+        raise InputError(f"parameter {name}: a number from {least} to {most} belongs there")
+    return int(found)
+
+
+def _signed(word: str) -> int | None:
+    if word in _WORDS:
+        return _WORDS[word]
+    found = number(word.removeprefix("-"))
+    return -found if found is not None and word.startswith("-") else found
 
 
 def read_msr(name: str, value: Value) -> tuple[int, int | None]:
     """Read a parameter `msr.INDEX`: the index, and the value, None where RDMSR raises #GP ("absent"). Raises InputError."""
-    try:
-        index = int(name.removeprefix(MSR), 16)
-        found = None if value == "absent" else value if isinstance(value, int) else int(value, 0)
-    except ValueError:
-        raise InputError(f"parameter {name[:80]}={str(value)[:80]}: the index is hexadecimal, the value a number or 'absent'") from None
-    if not 0 <= index < 1 << 32 or (found is not None and not 0 <= found < 1 << 64):
-        raise InputError(f"parameter {name[:80]}: an MSR has a 32-bit index and a 64-bit value")
+    index = hexadecimal(name.removeprefix(MSR), U32)
+    found = value if isinstance(value, int) else number(value, U64)
+    if index is None or (found is None and value != "absent"):
+        raise InputError(
+            f"parameter {name[:80]!r}: an MSR has a hexadecimal index of 32 bits, and a number of 64 bits as its value, or 'absent'"
+        )
+    if found is not None and not 0 <= found <= U64:
+        raise InputError(f"parameter {name[:80]!r}: an MSR has a value of 64 bits")
     return index, found
 
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from vcpuid import data
 from vcpuid.errors import InputError, RemarkWarning
+from vcpuid.numbers import decimal
 
 KERNELS = ("6.1", "6.12", "6.18", "7.1", "7.3")
 """Linux releases with tables, oldest first; each stands for that stable series as Debian built it (data/ names the exact release)."""
@@ -47,9 +48,10 @@ _RELEASE = re.compile(r"v?([0-9]{1,9})\.([0-9]{1,9})(?![0-9])[ -~]{0,100}")
 def number(text: str) -> tuple[int, int]:
     """Read major and minor of a release such as `6.18.44-fc-v669` or `11.1`; raises InputError."""
     match = _RELEASE.fullmatch(text)
-    if match is None:
+    major, minor = (decimal(match[1]), decimal(match[2])) if match else (None, None)
+    if major is None or minor is None:
         raise InputError(f"{text[:40]!r} is not a release number such as 6.12 or 11.1")
-    return int(match[1]), int(match[2])
+    return major, minor
 
 
 @lru_cache(maxsize=256)

@@ -46,13 +46,13 @@ def test_the_last_setting_holds() -> None:
 
 
 def test_the_frequency_takes_metric_suffixes() -> None:
-    assert parse("EPYC,tsc-freq=2.5G").settings == (("tsc-frequency", "2500000000"),)
-    assert parse("EPYC,tsc_freq=1k").settings == (("tsc-frequency", "1000"),)
+    assert parse("EPYC,tsc-freq=2.5G", (10, 0)).settings == (("tsc-frequency", "2500000000"),)
+    assert parse("EPYC,tsc_freq=1k", (10, 0)).settings == (("tsc-frequency", "1000"),)
 
 
 @given(st.text(alphabet="abc+-=,_ 1", max_size=40))
 def test_taking_apart_loses_nothing(text: str) -> None:
-    option = parse(f"EPYC,{text}")
+    option = parse(f"EPYC,{text}", (10, 0))
     parts = [part for part in text.split(",") if part]
     assert len(option.plus) + len(option.minus) + len(option.settings) == len(parts)
     assert option.plus == tuple(part[1:] for part in parts if part[0] == "+")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vcpuid import numbers
 from vcpuid.cli import choices
 from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.errors import InputError, UnavailableError
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NUMBER = re.compile(r"-?(?:0x[0-9a-fA-F]{1,32}|0|[1-9][0-9]{0,39})")
-
 cpu_option = click.option(
     "--cpu", default="host", show_default=True, metavar="CPU", shell_complete=choices.cpus,
     help="The guest's CPU, as QEMU's -cpu takes it.",
@@ -38,8 +36,11 @@ host_argument = click.argument("source", metavar="[HOST]", required=False, shell
 
 
 def number(value: str | int) -> int:
-    """Read an option that is a number, decimal or with 0x in front; click answers a ValueError with a usage error."""
-    return value if isinstance(value, int) else int(value, 0)
+    """Read an option that is a register, decimal or with 0x in front; click answers a ValueError with a usage error."""
+    found = value if isinstance(value, int) else numbers.number(value, numbers.U64)
+    if found is None:
+        raise ValueError(value)
+    return found
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,8 @@ def parse_params(params: tuple[str, ...]) -> Given:
         name, equals, value = param.partition("=")
         if not name or not equals:
             raise InputError(f"--param {param!r} is not of the form NAME=VALUE")
-        parsed[name] = int(value, 0) if _NUMBER.fullmatch(value) else value
+        read = numbers.number(value, numbers.U64)
+        parsed[name] = value if read is None else read
     return parsed
 
 

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 
 from vcpuid.cpuid.feature_table import Who, key_of, names_of, table
 from vcpuid.cpuid.features import Feature, LinuxName, QemuName, short_place
-from vcpuid.cpuid.words import Bit, CpuidWord, LinuxWord, MsrWord, parse_bit
+from vcpuid.cpuid.words import Bit, CpuidWord, LinuxWord, msr_bit, parse_bit
 from vcpuid.errors import InputError
+from vcpuid.numbers import decimal
 
 __all__ = [
     "COLLECTIVE", "Feature", "LinuxName", "QemuName", "all_features", "by_bit", "by_word", "find", "find_all", "parse_place", "short_place",
@@ -90,16 +91,18 @@ def parse_place(text: str) -> Bit | None:
     """
     import re
 
-    if match := re.fullmatch(r"msr\.(?:0x)?([0-9a-f]+)\.(\d+)", text, re.IGNORECASE):
-        return Bit(MsrWord(int(match[1], 16)), int(match[2])) if int(match[2]) < 64 else None
-    if match := re.fullmatch(r"\(?\s*(\d+)\s*\*\s*32\s*\+\s*(\d+)\s*\)?", text):
-        word, position = divmod(int(match[1]) * 32 + int(match[2]), 32)
-        return Bit(LinuxWord(table().words[word]), position) if word < len(table().words) else None
-    if match := re.fullmatch(r"(\w+)(?:\.(\d+)|\s*\[bit (\d+)\])", text):
-        own = Bit(LinuxWord(match[1].upper()), int(match[2] or match[3]))
-        return own if by_bit(own) else None
+    if match := re.fullmatch(r"msr\.(?:0x)?([0-9a-f]+)\.([0-9]+)", text, re.IGNORECASE):
+        return msr_bit(match[1], match[2])
+    if match := re.fullmatch(r"\(?\s*([0-9]+)\s*\*\s*32\s*\+\s*([0-9]+)\s*\)?", text):
+        words, rest = decimal(match[1]), decimal(match[2])
+        word, position = (0, None) if words is None or rest is None else divmod(words * 32 + rest, 32)
+        return None if position is None or word >= len(table().words) else Bit(LinuxWord(table().words[word]), position)
+    if match := re.fullmatch(r"(\w+)(?:\.([0-9]+)|\s*\[bit ([0-9]+)\])", text):
+        position = decimal(match[2] or match[3], 31)
+        own = None if position is None else Bit(LinuxWord(match[1].upper()), position)
+        return own if own is not None and by_bit(own) else None
     place = parse_bit(text)
-    named = re.fullmatch(r"CPUID\.[0-9a-f]+h:e[abcd]x\.([\w.-]+)\s*\[bit \d+\]", text, re.IGNORECASE)
+    named = re.fullmatch(r"CPUID\.[0-9a-f]+h:e[abcd]x\.([\w.-]+)\s*\[bit [0-9]+\]", text, re.IGNORECASE)
     if named is not None and place is not None:
         for feature in table().called(key_of(named[1])):
             if feature.bit is not None and _without_index(feature.bit) == _without_index(place):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from vcpuid.errors import InputError
+from vcpuid.numbers import decimal, hexadecimal
 
 Register = Literal["eax", "ebx", "ecx", "edx"]
 REGISTERS: tuple[Register, ...] = ("eax", "ebx", "ecx", "edx")
@@ -115,18 +116,16 @@ def parse_leaf(text: str) -> tuple[int, int | None]:
     Raises InputError where the text is neither.
     """
     function, dot, index = text.partition(".")
-    try:
-        return _hexadecimal(function), _hexadecimal(index) if dot else None
-    except ValueError:
-        raise InputError(f"{text[:80]!r} is no leaf: 7, 0x80000008 or d.2 is") from None
+    found = hexadecimal(function), hexadecimal(index) if dot else 0
+    if found[0] is None or found[1] is None:
+        raise InputError(f"{text[:80]!r} is no leaf: 7, 0x80000008 or d.2 is")
+    return found[0], found[1] if dot else None
 
 
-def _hexadecimal(text: str) -> int:
-    """Read a number as `int` does, which takes signs, blanks and underscores, and has no end: here those are errors."""
-    digits = text.lower().removeprefix("0x")
-    if len(digits) > 8 or not set(digits) <= set("0123456789abcdef"):
-        raise ValueError
-    return int(digits, 16)
+def msr_bit(msr: str, position: str) -> Bit | None:
+    """Read a bit of an MSR, its index hexadecimal; None where there is no such place."""
+    index, bit = hexadecimal(msr), decimal(position, 63)
+    return None if index is None or bit is None else Bit(MsrWord(index), bit)
 
 
 def parse_bit(text: str) -> Bit | None:
@@ -138,18 +137,18 @@ def parse_bit(text: str) -> Bit | None:
     import re
 
     for pattern in (
-        r"CPUID\[eax=(?P<f>[0-9a-f]+)h(?:,ecx=(?P<i>[0-9a-f]+)h)?\]\.(?P<r>e[abcd]x)(?:\.[\w.-]+)?\s*\[bit (?P<b>\d+)\]",
-        r"CPUID\.(?P<f>[0-9a-f]+)h:(?P<r>e[abcd]x)(?:\.[\w.-]+)?\s*\[bit (?P<b>\d+)\]",
-        r"(?:0x)?(?P<f>[0-9a-f]+)(?:\.(?P<i>[0-9a-f]+))?\.(?P<r>e[abcd]x)\.(?P<b>\d+)",
-        r"MSR\((?P<m>[0-9a-f]+)h\)(?:\.[\w.-]+)?\s*\[bit (?P<b>\d+)\]",
+        r"CPUID\[eax=(?P<f>[0-9a-f]+)h(?:,ecx=(?P<i>[0-9a-f]+)h)?\]\.(?P<r>e[abcd]x)(?:\.[\w.-]+)?\s*\[bit (?P<b>[0-9]+)\]",
+        r"CPUID\.(?P<f>[0-9a-f]+)h:(?P<r>e[abcd]x)(?:\.[\w.-]+)?\s*\[bit (?P<b>[0-9]+)\]",
+        r"(?:0x)?(?P<f>[0-9a-f]+)(?:\.(?P<i>[0-9a-f]+))?\.(?P<r>e[abcd]x)\.(?P<b>[0-9]+)",
+        r"MSR\((?P<m>[0-9a-f]+)h\)(?:\.[\w.-]+)?\s*\[bit (?P<b>[0-9]+)\]",
     ):
         match = re.fullmatch(pattern, text.strip(), re.IGNORECASE)
         if match is None:
             continue
         found = match.groupdict()
-        position = int(found["b"])
         if "m" in found:
-            return Bit(MsrWord(int(found["m"], 16)), position) if position < 64 else None
+            return msr_bit(found["m"], found["b"])
         register: Register = next(r for r in REGISTERS if r == found["r"].lower())
-        return Bit(CpuidWord(int(found["f"], 16), int(found.get("i") or "0", 16), register), position) if position < 32 else None
+        function, index, position = hexadecimal(found["f"]), hexadecimal(found.get("i") or "0"), decimal(found["b"], 31)
+        return None if function is None or index is None or position is None else Bit(CpuidWord(function, index, register), position)
     return None

@@ -12,6 +12,7 @@ from vcpuid.cpuid.words import REGISTERS, CpuidWord, Register, Word, parse_leaf
 from vcpuid.decode.layout import canonical, layout, names
 from vcpuid.decode.parties import parties
 from vcpuid.errors import InputError
+from vcpuid.numbers import decimal
 
 PER_CPU: frozenset[tuple[int, str]] = frozenset(
     {
@@ -125,8 +126,8 @@ def _place(text: str) -> tuple[_Place, int]:
     if index is None:
         raise nothing
     register = next(register for register in REGISTERS if register == found[2].lower())
-    high = 31 if found[3] is None else int(found[3])
-    low = 0 if found[3] is None else int(found[4] or high)
-    if not low <= high < 32:
+    high = 31 if found[3] is None else decimal(found[3], 31)
+    low = 0 if found[3] is None else high if found[4] is None else decimal(found[4], 31)
+    if high is None or low is None or low > high:
         raise InputError(f"{text!r} is no place in a register: bits go from 31 down to 0")
     return CpuidWord(function, index, register), (2 << high) - (1 << low)

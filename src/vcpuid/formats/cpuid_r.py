@@ -17,7 +17,7 @@ from vcpuid.formats.dump import Form, read_lines
 from vcpuid.formats.form import Format
 from vcpuid.formats.pasted import QUOTE
 
-_HEADING = re.compile(rf"{QUOTE}CPU(?: \d+)?:\s*$")
+_HEADING = re.compile(rf"{QUOTE}CPU(?: [0-9]+)?:\s*$")
 _ANSWER = re.compile(
     r"\b0x([0-9a-f]{8})(?: 0x([0-9a-f]{2,8}))?:"
     r" eax=0x([0-9a-f]{8}) ebx=0x([0-9a-f]{8}) ecx=0x([0-9a-f]{8}) edx=0x([0-9a-f]{8})\b"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from xml.parsers import expat
 
+from vcpuid import numbers
 from vcpuid.errors import InputError
 
 LIMIT = 2 << 20
@@ -18,10 +19,7 @@ Of JSON, texts and numbers of three digits do not count, which take little more 
 or the list of its bytes, for each of hundreds of vCPUs.
 """
 
-_LIGHT = re.compile(r'"(?:[^"\\]++|\\.)*+"?|(?:\d{1,3},)++', re.DOTALL)
-
-_NUMBER = re.compile(r"0[xX][0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,18}")
-
+_LIGHT = re.compile(r'"(?:[^"\\]++|\\.)*+"?|(?:[0-9]{1,3},)++', re.DOTALL)
 
 is_object = re.compile(r"\s*\{").match
 """Whether a text may be a JSON object, whatever blanks stand before it."""
@@ -83,7 +81,8 @@ def number(text: object, what: str, source: str | None = None, bits: int = 32) -
     """Read a number, decimal or with 0x in front; raises InputError where it is missing, or none of at most that many bits."""
     if text is None:
         raise InputError(f"{what} is missing", source=source)
-    if not isinstance(text, str) or not _NUMBER.fullmatch(text) or (value := int(text, 0)) >> bits:
+    value = numbers.number(text, (1 << bits) - 1) if isinstance(text, str) else None
+    if value is None:
         raise InputError(f"{what} {str(text)[:40]!r} is not a number of {bits} bits", source=source)
     return value
 

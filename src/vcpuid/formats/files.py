@@ -22,7 +22,7 @@ _USUAL = 1 << 17
 """Bytes that hold most dumps."""
 
 _GZIP = b"\x1f\x8b"
-_DOCUMENT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:[{<]|\[\s*(?:[]{[\"]|-?\d+\s*,))")
+_DOCUMENT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:[{<]|\[\s*(?:[]{[\"]|-?[0-9]+\s*,))")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _CONTROLS = bytes(range(0x20)).translate(None, b"\t\n\r")
 _CONTROL = re.compile(rb"[%s]|\r(?!\n)" % re.escape(_CONTROLS))

@@ -19,8 +19,9 @@ from vcpuid.cpuid.words import REGISTERS, Register
 from vcpuid.errors import InputError
 from vcpuid.formats.documents import parse_json
 from vcpuid.formats.lines import ENTRY_LIMIT
+from vcpuid.numbers import U32, U64, decimal, digits
 
-_NUMBER = re.compile("0b([+]?[01]+)|0x([+]?[0-9a-fA-F]+)")
+_NUMBER = re.compile("0b[+]?([01]+)|0x[+]?([0-9a-fA-F]+)")
 _CAPABILITY = re.compile("!?[+]?([0-9]+)")
 _KEYS = ("kvm_capabilities", "cpuid_modifiers", "msr_modifiers")
 _ARM = ("vcpu_features", "reg_modifiers")
@@ -120,7 +121,7 @@ def _msr_modifier(value: object, key: str, source: str) -> tuple[int, Bitmap]:
 
 def _capability(value: object, key: str, source: str) -> str:
     found = _CAPABILITY.fullmatch(value) if isinstance(value, str) else None
-    if found is None or len(found[1]) > 40 or int(found[1]) >> 32:
+    if found is None or decimal(found[1]) is None:
         raise InputError(f'{key}: {str(value)[:40]!r} is not the number of a KVM capability, as "171" or "!171"', source=source)
     return str(value)
 
@@ -132,13 +133,17 @@ def _bitmap(told: dict[str, Any], key: str, source: str, width: int) -> Bitmap:
     too_long = len(bits) > width or (len(bits) == width and body.startswith("_"))  # Firecracker counts from the right, and stops there
     if too_long or not set(bits) <= set("01x"):
         raise InputError(f"{key}.bitmap: {str(text)[:80]!r} is not a bitmap of at most {width} characters 0, 1 and x", source=source)
-    return Bitmap(int("0" + bits.translate(str.maketrans("01x", "110")), 2), int("0" + bits.replace("x", "0"), 2))
+    filter_, value = (digits("0" + ones, 2, U64) for ones in (bits.translate(str.maketrans("01x", "110")), bits.replace("x", "0")))
+    assert filter_ is not None
+    assert value is not None  # both are checked above
+    return Bitmap(filter_, value)
 
 
 def _number(told: dict[str, Any], name: str, key: str, source: str) -> int:
     text = _required(told, name, key, source)
-    found = _NUMBER.fullmatch(text) if isinstance(text, str) and len(text) <= 80 else None
-    if found is None or (value := int(found[1], 2) if found[1] else int(found[2], 16)) >> 32:
+    found = _NUMBER.fullmatch(text) if isinstance(text, str) else None
+    value = None if found is None else digits(found[1], 2, U32) if found[1] else digits(found[2], 16, U32)
+    if value is None:
         raise InputError(f'{key}.{name}: {str(text)[:40]!r} is not a number of 32 bits, as "0x7" or "0b111"', source=source)
     return value
 

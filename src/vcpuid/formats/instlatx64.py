@@ -27,7 +27,8 @@ from vcpuid.formats.dump import Form, read_lines
 from vcpuid.formats.form import Format, line_begins
 
 _HEADING = re.compile(
-    r"-+\[ *(?:CPUID Registers / )?Logical CPU #\d+|CPU#\d+ +AffMask|CPUID Registers \(CPU #\d+[^)]*\):|CPU \d+:\s*$", re.IGNORECASE
+    r"-+\[ *(?:CPUID Registers / )?Logical CPU #[0-9]+|CPU#[0-9]+ +AffMask|CPUID Registers \(CPU #[0-9]+[^)]*\):|CPU [0-9]+:\s*$",
+    re.IGNORECASE,
 )
 _PLACE = r"[ \t]*CPUID ([0-9A-Fa-f]{8})[ \t]*:?[ \t]*"
 _ANSWER = re.compile(
@@ -41,7 +42,7 @@ _FORM = Form(_HEADING.match, _ANSWER.match, _BEGINS.match, "CPUID 00000000: 0000
 
 
 _MSRS = re.compile(
-    r"\n-+\[ *MSR Registers(?: / Logical CPU #(\d{1,6}))?|\nMSR (" + "|".join(f"{index:08X}" for index in sorted(KEPT)) + r"):[ \t]*"
+    r"\n-+\[ *MSR Registers(?: / Logical CPU #([0-9]{1,6}))?|\nMSR (" + "|".join(f"{index:08X}" for index in sorted(KEPT)) + r"):[ \t]*"
     r"([0-9A-F]{4})-([0-9A-F]{4})-([0-9A-F]{4})-([0-9A-F]{4})(?![0-9A-Fa-f-])"
 )
 

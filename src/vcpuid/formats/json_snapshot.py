@@ -22,6 +22,7 @@ from vcpuid.errors import InputError
 from vcpuid.formats.documents import parse_json
 from vcpuid.formats.form import EVERYTHING, Format
 from vcpuid.formats.lines import format_snapshot, parse_snapshot
+from vcpuid.numbers import U64, digits
 
 SCHEMA = "vcpuid/snapshot/1"
 """The form of such an object, by which it begins; those that vcpuid 0.1 wrote begin with a part."""
@@ -89,9 +90,9 @@ def _entry(row: dict[str, Any]) -> Entry:
 
 
 def _hex(text: str) -> int:
-    if not re.fullmatch("[0-9A-Fa-f]{1,16}", text):
+    if (number := digits(text, 16, U64)) is None:
         raise ValueError(text)
-    return int(text, 16)
+    return number
 
 
 FORMAT = Format("json", "a snapshot as JSON", lambda text: bool(_SIGN.match(text)), read, write, holds=EVERYTHING, several=True)

@@ -20,9 +20,9 @@ from vcpuid.formats.mixed import refuse_mixed
 _REGISTERS = r" EAX=0x([0-9a-f]{8}), EBX=0x([0-9a-f]{8}), ECX=0x([0-9a-f]{8}), EDX=0x([0-9a-f]{8})$"
 _LEAF = re.compile(r"0x([0-9a-f]{8}):" + _REGISTERS)
 _GROUP = re.compile(r"0x([0-9a-f]{8}): subleafs:$")
-_SUBLEAF = re.compile(r" *(\d{1,3}):" + _REGISTERS)
-_BEGINS = re.compile(r"EAX=0x|^0x[0-9a-f]|^ *\d+: E")
-_SIGN = r"(?:0x[0-9a-f]{8}| *\d+): EAX=0x[0-9a-f]"
+_SUBLEAF = re.compile(r" *([0-9]{1,3}):" + _REGISTERS)
+_BEGINS = re.compile(r"EAX=0x|^0x[0-9a-f]|^ *[0-9]+: E")
+_SIGN = r"(?:0x[0-9a-f]{8}| *[0-9]+): EAX=0x[0-9a-f]"
 
 
 def read(text: str, source: str) -> list[Snapshot]:

@@ -22,6 +22,7 @@ from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.parts import TABLE_KINDS
 from vcpuid.cpuid.registers import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.errors import InputError
+from vcpuid.numbers import decimal, digits
 
 _TABLES = {kind: name for kind, name in TABLE_KINDS.items() if kind != "RAW"}
 _KINDS = {"MSR", "HWMSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *TABLE_KINDS}
@@ -34,7 +35,7 @@ CPU_LIMIT = 8192
 """CPUs of a dump, in any form: as many as Linux can run on (NR_CPUS, arch/x86/Kconfig)."""
 
 _NOTE_LIMIT = 1000
-_HEXADECIMAL = frozenset("0123456789abcdefABCDEF")
+_LARGEST_RESULT = 1 << 31
 
 
 class _Cut(Exception):
@@ -42,11 +43,11 @@ class _Cut(Exception):
 
 
 def _hex(text: str, what: str, bits: int = 32) -> int:
-    if not text or not _HEXADECIMAL.issuperset(text):
-        raise _Cut(f"{what} {text[:40]!r} is not a hexadecimal number")
     if len(text) > bits // 4:
         raise _Cut(f"{what} {text[:40]!r} has more than {bits // 4} digits")
-    return int(text, 16)
+    if (number := digits(text, 16, (1 << bits) - 1)) is None:
+        raise _Cut(f"{what} {text[:40]!r} is not a hexadecimal number")
+    return number
 
 
 def _place(text: str) -> tuple[int, int]:
@@ -168,9 +169,9 @@ class _Reader:
     def _set_result(self, _kind: str, rest: str) -> None:
         if self.set_result is not None:
             raise _Cut("a second SETRC line")
-        if not rest.isascii() or not rest.removeprefix("-").isdigit() or len(rest) > 11:
+        if (value := decimal(rest.removeprefix("-"), _LARGEST_RESULT)) is None:
             raise _Cut(f"{rest[:40]!r} is not a return value")
-        self.set_result = int(rest)
+        self.set_result = -value if rest.startswith("-") else value
 
     def snapshot(self) -> Snapshot:
         tables = {name: CpuidTable(self.tables[kind]) if kind in self.tables else None for kind, name in _TABLES.items()}

@@ -13,12 +13,12 @@ LIMIT = 1 << 20
 QUOTE = r"[>| \t]*"
 """What mail puts before a line that it quotes, and blanks; a pattern that matches nothing, too."""
 
-_PROGRAM = r"(?:\S+ (?:kernel|\S+\[\d+\]): )?"
+_PROGRAM = r"(?:\S+ (?:kernel|\S+\[[0-9]+\]): )?"
 _TIME = (
-    r"\[[ \d]+\.\d+\] ?",  # the kernel's log
-    rf"\d{{4}}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S* {_PROGRAM}",  # logs of builds, journalctl -o short-iso
-    rf"[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d {_PROGRAM}",  # syslog
-    r"\d\d:\d\d:\d\d(?:\.\d+)? ",
+    r"\[[ 0-9]+\.[0-9]+\] ?",  # the kernel's log
+    rf"[0-9]{{4}}-[0-9][0-9]-[0-9][0-9][T ][0-9][0-9]:[0-9][0-9]:[0-9][0-9]\S* {_PROGRAM}",  # logs of builds, journalctl -o short-iso
+    rf"[A-Z][a-z]{{2}} [ 0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9] {_PROGRAM}",  # syslog
+    r"[0-9][0-9]:[0-9][0-9]:[0-9][0-9](?:\.[0-9]+)? ",
 )
 _AROUND = re.compile(rf"^{QUOTE}(?:{'|'.join(_TIME)})?[ \t]*(?:```.*)?", re.MULTILINE)
 _MARKUP = re.compile("[<>{}]")

@@ -24,15 +24,15 @@ _SUPPORTED, _EMULATED, _SET = "KVM_GET_SUPPORTED_CPUID", "KVM_GET_EMULATED_CPUID
 _NUMBERS = {"0xc008ae05": _SUPPORTED, "0xc008ae09": _EMULATED, "0x4008ae90": _SET}
 """The ioctls as -X raw shows them (include/uapi/linux/kvm.h)."""
 
-_THREAD = re.compile(r"\[pid +(\d+)|(?<![^\s>|])(?<![A-Z][a-z]{2} )(?<![A-Z][a-z]{2} {2})(\d+)(?=[< ])")
+_THREAD = re.compile(r"\[pid +([0-9]+)|(?<![^\s>|])(?<![A-Z][a-z]{2} )(?<![A-Z][a-z]{2} {2})([0-9]+)(?=[< ])")
 """Ahead of a call, the first number that is no time or part of one, as the day in `Nov 23 10:20:30`."""
 
 _NAMES = "|".join((_SUPPORTED, _EMULATED, _SET, *_NUMBERS))
-_SIGN = re.compile(rf"\bioctl\((\d+)(?:<[^(\n]*>)?(?:\(deleted\))?, ({_NAMES})\b(?: /\* \w+ \*/)?")
+_SIGN = re.compile(rf"\bioctl\(([0-9]+)(?:<[^(\n]*>)?(?:\(deleted\))?, ({_NAMES})\b(?: /\* \w+ \*/)?")
 _UNFINISHED = " <unfinished ...>"
 _RESUMED = "<... ioctl resumed>"
-_DONE = re.compile(r", \{nent=(\d{1,9}), entries=\[(.*)\]\}\s*\)\s+= (-?\d{1,9})(?: .*)?$")
-_REFUSED = re.compile(r", (?:0x[0-9a-f]+|NULL|\{nent=\d+\})\s*\)\s+= -\d+ ")
+_DONE = re.compile(r", \{nent=([0-9]{1,9}), entries=\[(.*)\]\}\s*\)\s+= (-?[0-9]{1,9})(?: .*)?$")
+_REFUSED = re.compile(r", (?:0x[0-9a-f]+|NULL|\{nent=[0-9]+\})\s*\)\s+= -[0-9]+ ")
 _POINTER = re.compile(r", 0x[0-9a-f]+\s*\)\s+= 0")
 _HEX = "0x[0-9a-f]{1,8}|0"
 _FLAG = f"{_HEX}|{'|'.join(_FLAGS)}"

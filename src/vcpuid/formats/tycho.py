@@ -17,7 +17,7 @@ from vcpuid.cpuid.text import characters
 from vcpuid.formats.dump import Form, read_lines
 from vcpuid.formats.form import Format, line_begins
 
-_HEADING = re.compile(r"CPU \d+:\s*$")
+_HEADING = re.compile(r"CPU [0-9]+:\s*$")
 _ANSWER = re.compile(
     r"[ \t]*CPUID ([0-9a-f]{8})(?:(?::|, index )([0-9a-f]{1,8})|, results) ="
     r" ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})(?![0-9a-f])"

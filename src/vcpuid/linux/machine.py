@@ -22,6 +22,7 @@ from __future__ import annotations
 from vcpuid.cpuid import bits
 from vcpuid.cpuid.registers import Snapshot, is_kvm_guest
 from vcpuid.cpuid.vendors import linux_kind
+from vcpuid.numbers import U32, number
 from vcpuid.params import CMDLINE, TSX_MODE, TSX_MODES, Given, msrs_in, read_msr
 
 PLATFORM_ID = 0x17
@@ -116,11 +117,8 @@ class Machine:
 
 def _microcode(host: Snapshot) -> dict[int, int]:
     """Take the revision from /proc/cpuinfo, which prints half of the MSR; nothing where it has none."""
-    try:
-        revision = int(host.cpuinfo.get("microcode", ""), 0)
-    except ValueError:
-        return {}
-    if not 0 <= revision < 1 << 32:
+    revision = number(host.cpuinfo.get("microcode", ""), U32)
+    if revision is None:
         return {}
     return {MICROCODE: revision << 32 if linux_kind(host.vendor) == "intel" else revision}
 

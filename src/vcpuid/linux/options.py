@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vcpuid.linux.cpu import Cpu
+from vcpuid.numbers import U32, decimal
 from vcpuid.reasons import Rule
 
 PARSE_EARLY = "cpu_parse_early_param, cpu/common.c"
@@ -83,8 +84,8 @@ def _named(cpu: Cpu, value: str | None) -> list[str]:
     tables = cpu.tables
     found = []
     for word in value.split(",") if value else ():
-        if word.isdecimal():
-            place = (int(word) // 32, 1 << int(word) % 32)
+        if (number := decimal(word.removeprefix("+"), U32)) is not None:  # kstrtouint takes a plus
+            place = (number // 32, 1 << number % 32)
         else:
             place = next((place for shown, place in tables.shown_features if shown == word), (0, 0))
         found += [name for name, known in tables.features.items() if known == place]

@@ -81,5 +81,5 @@ def _ask(binary: str) -> str | None:
         answer = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    match = re.search(r"version (\d+\.\d+(?:\.\d+)?)", answer.stdout)
+    match = re.search(r"version ([0-9]+\.[0-9]+(?:\.[0-9]+)?)", answer.stdout)
     return match[1] if match else None

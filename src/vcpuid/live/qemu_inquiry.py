@@ -19,10 +19,10 @@ FIELDS = {"family": "family", "model": "model", "stepping": "stepping", "model-i
 LIMITS = {"min-level": "level", "min-xlevel": "xlevel", "level": "level", "xlevel": "xlevel"}
 
 _NO_FEATURES = frozenset({"realized", "hotplugged", "hotpluggable"})
-_VERSIONED = re.compile(r"(.+)-v(\d+)")
+_VERSIONED = re.compile(r"(.+)-v([0-9]+)")
 _UNVERSIONED = ("isapc", "microvm", "nitro")
 """Machine types without a release in their names that are known."""
-_PC = re.compile(r"pc-(?:q35|i440fx)-(?:(\d+)\.(\d+))?")
+_PC = re.compile(r"pc-(?:q35|i440fx)-(?:([0-9]+)\.([0-9]+))?")
 
 
 class Asker(Protocol):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from vcpuid.cpuid import bits
 from vcpuid.errors import UnavailableError
 from vcpuid.live.instruction import instruction as cpuid_instruction
+from vcpuid.numbers import U64, decimal
 from vcpuid.probe.advertised import Seen, advertises, places
 from vcpuid.probe.instructions import AMX_DATA, CR4_FSGSBASE, CR4_OSXSAVE, CR4_PKE, INSTRUCTIONS, Instruction, Needs
 from vcpuid.probe.outcome import CANNOT_ENABLE, CANNOT_TELL, HANGS, Outcome, feature_name, judge
@@ -30,7 +31,7 @@ def process(instructions: Iterable[Instruction] = INSTRUCTIONS, *, seconds: floa
     seen = {place: cpuid(*place) for place in places(tried)}
     orders = [f"permit {AMX_DATA.bit_length() - 1}", *(f"run {code.hex()} {seconds}" for code in (_XGETBV, *(i.code for i in tried)))]
     permitted, xgetbv, *answers = _ask(orders, _START_UP + seconds * len(orders))
-    xcr0 = int(xgetbv.removeprefix("answer ")) if xgetbv.startswith("answer ") else 0
+    xcr0 = decimal(xgetbv.removeprefix("answer "), U64) or 0
     return [_outcome(instruction, answer, seen, xcr0, permitted == "0") for instruction, answer in zip(tried, answers, strict=True)]
 
 
@@ -60,9 +61,9 @@ def _result(instruction: Instruction, answer: str) -> tuple[str, str]:
     if kind == "time":
         return HANGS, "killed when its time was up"
     if kind == "answer":
-        return judge(instruction, None, int(number))
+        return judge(instruction, None, decimal(number, U64) or 0)
     try:
-        raised = signal.Signals(int(number)).name
+        raised = signal.Signals(decimal(number) or 0).name
     except ValueError:
         return CANNOT_TELL, f"the child ended with status {number}"
     return judge(instruction, "#UD" if answer == _SIGILL else raised, 0)

@@ -36,12 +36,12 @@ def check_irqchip(topology: GuestTopology, release: str) -> None:
 def check(state: CpuState, machine: MachineType, given: tuple[str, ...] = ()) -> None:
     """Raise QemuError where the machine's addresses are more than the CPU has bits for, or where QEMU aborts over these bits.
 
-    `given` are the -global arguments, which may set the size of the PCI hole; raises InputError for what is none.
+    `given` are the -global arguments, which may set the size of the PCI hole.
     """
     asked, release = state.phys_bits, number(state.release)
     # Only 64-bit CPUs have the hole above 4 GB; QEMU 7.2 takes one with 32 bits for a 32-bit CPU.
     wide = asked > 32 if release < (10, 0) else state.features["FEAT_8000_0001_EDX"] & _LM
-    hole = pci_hole64(given, machine.name, machine.pci_hole64) if given else machine.pci_hole64
+    hole = pci_hole64(given, machine.name, machine.pci_hole64, release) if given else machine.pci_hole64
     if hole is not None and wide:
         limit, used = (1 << (asked & 63)) - 1, _GIB_4 + hole - 1  # x86 shifts by the count modulo 64, and so does QEMU
         if used >= _AMD_RESERVED and state.vendor == AMD and machine.release is not None and machine.release >= (7, 1):

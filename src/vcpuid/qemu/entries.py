@@ -11,10 +11,12 @@ from collections.abc import Sequence
 
 from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, Entry
 from vcpuid.errors import QemuError
+from vcpuid.numbers import U32
 from vcpuid.qemu import messages
 from vcpuid.qemu.leaves import LEAVES, PER_VCPU, ZERO, RealizedCpu
+from vcpuid.qemu.leaves.cpu import Regs
 from vcpuid.qemu.leaves.topology import has_leaf_1f
-from vcpuid.qemu.leaves.xsave import leaf_d, subleaves
+from vcpuid.qemu.leaves.xsave import subleaves
 
 STATEFUL = 2 | 4
 """KVM_CPUID_FLAG_STATEFUL_FUNC and KVM_CPUID_FLAG_STATE_READ_NEXT: of leaf 2, which once was to be read repeatedly."""
@@ -74,14 +76,15 @@ class Builder:
             elif block:
                 kept = 0
         if len(entries) > MAX_ENTRIES:
-            raise QemuError(self._full(entries[MAX_ENTRIES].function))
+            raise QemuError(self._full(entries[MAX_ENTRIES]))
         # Past leaf 0xD, the next leaf that QEMU tries writes the flags anew, even if it gives the slot back too.
         flags = SIGNIFICANT_INDEX if kept and self.functions[-1] == self.cpu.state.level else 0
         return entries + [entry._replace(index=kept, flags=flags) for entry in self.last]
 
-    def _full(self, function: int) -> str:
-        if self.cpu.release >= (10, 0):
-            return messages.TABLE_FULL(function=function)
+    def _full(self, left_out: Entry) -> str:
+        """Say which entry has no room; QEMU 7.2 tells it of sub-leaves alone."""
+        if self.cpu.release >= (10, 0) or left_out.function in _COUNTED:
+            return messages.TABLE_FULL(function=left_out.function, index=left_out.index)
         return messages.XLEVEL2(value=self.cpu.state.xlevel2)
 
     def _block(self, function: int, kept: int) -> list[Entry]:
@@ -90,21 +93,25 @@ class Builder:
         if function in _UNTIL:
             return self._until(function, *_UNTIL[function]) if function != 0x1F or has_leaf_1f(self.cpu) else []
         if function == 0xD:
-            answers = ((index, leaf_d(self.cpu, index)) for index in subleaves(self.cpu.state.release))
-            found = [Entry(function, index, SIGNIFICANT_INDEX, *answer) for index, answer in answers if answer[0]]
+            found = [entry for index in subleaves(self.cpu.state.release) if (entry := self._subleaf(function, index)).eax]
             return found if modern else [*found, Entry(function, LAST_COMPONENT, SIGNIFICANT_INDEX, *ZERO)]
         if function == 0x12:
             return [self._subleaf(function, index) for index in range(3)]
         if function in _COUNTED and (modern or function != 0x24):
             first = self._subleaf(function, 0)
             return [first, *(self._subleaf(function, index) for index in range(1, min(first.eax, MAX_ENTRIES) + 1))]
-        registers = LEAVES[function](self.cpu, 0) if function in LEAVES else ZERO
+        registers = self._answer(function, 0) if function in LEAVES else ZERO
         if function == 0x2:
             return [Entry(function, kept, 0 if modern else STATEFUL, *registers)]
         return [Entry(function, kept, 0, *registers)] if registers != ZERO or function >= CENTAUR else []
 
     def _subleaf(self, function: int, index: int) -> Entry:
-        return Entry(function, index, SIGNIFICANT_INDEX, *LEAVES[function](self.cpu, index))
+        return Entry(function, index, SIGNIFICANT_INDEX, *self._answer(function, index))
+
+    def _answer(self, function: int, index: int) -> Regs:
+        """Ask for a leaf; a sum that is larger than a register loses what is above it, as in C."""
+        eax, ebx, ecx, edx = LEAVES[function](self.cpu, index)
+        return eax & U32, ebx & U32, ecx & U32, edx & U32
 
     def _until(self, function: int, register: int, mask: int) -> list[Entry]:
         entries: list[Entry] = []

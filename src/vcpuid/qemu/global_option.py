@@ -12,13 +12,15 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from vcpuid.errors import InputError
+from vcpuid.errors import InputError, QemuError
+from vcpuid.qemu import messages
+from vcpuid.qemu.values import TOO_LARGE, size
 
 _ANY_DEVICE = frozenset({"device", "object"})
 """Types that are every device's, so that properties of CPUs are refused by others."""
 _PCI_HOSTS = {"pc-q35": "q35-pcihost", "pc-i440fx": "i440FX-pcihost"}
 _HOLE = "pci-hole64-size"
-_UNITS = "BKMGTPE"
+_UNIT = 1024
 
 
 class GlobalProperty(NamedTuple):
@@ -51,19 +53,22 @@ def of_cpu(texts: Iterable[str], types: Iterable[str]) -> Iterator[GlobalPropert
             yield found
 
 
-def pci_hole64(texts: Iterable[str], machine: str, default: int | None) -> int | None:
-    """Return the bytes that a machine keeps above 4 GB for PCI devices; raises InputError for what is no size."""
+def pci_hole64(texts: Iterable[str], machine: str, default: int | None, release: tuple[int, int]) -> int | None:
+    """Return the bytes that a machine keeps above 4 GB for PCI devices; raises QemuError for what is no size to this release."""
     host = next((name for kind, name in _PCI_HOSTS.items() if machine.startswith(kind)), None)
     for found in map(parse, texts):
         if found.driver == host and found.property == _HOLE:
-            default = _size(found)
+            default = _size(found, release)
     return default
 
 
-def _size(found: GlobalProperty) -> int:
-    """Read a size with its suffix, each of which stands for 1024 of the one before (qemu_strtosz)."""
-    match = re.fullmatch(rf"(0[xX][0-9a-fA-F]{{1,32}}|[0-9]{{1,40}})(\.[0-9]{{0,40}})?([{_UNITS}]?)", found.value, re.IGNORECASE)
-    if match is None:
-        raise InputError(f"-global {found.driver}.{found.property}={found.value[:80]}: not a size such as 64G")
-    unit = 1 << 10 * _UNITS.index(match[3].upper()) if match[3] else 1
-    return int(match[1], 16 if match[1][:2].lower() == "0x" else 10) * unit + int(float("0" + (match[2] or ".0")) * unit)
+def _size(found: GlobalProperty, release: tuple[int, int]) -> int:
+    """Read a size (parse_option_size, util/qemu-option.c); what else QEMU prints of a wrong one is a hint on suffixes."""
+    number = size(found.value, _UNIT, release)
+    if number is not None and number != TOO_LARGE:
+        return number
+    if number is None:
+        cause = messages.EXPECTS(name=found.property, what="a non-negative number below 2^64")
+    else:
+        cause = messages.OUT_OF_RANGE(name=found.property, value=found.value)
+    raise QemuError(messages.GLOBAL(type=found.driver, property=found.property, value=found.value, cause=cause))

@@ -163,7 +163,7 @@ def _host_values(flags: frozenset[str], host: CpuidTable) -> HyperV:
 
 
 def _own_values(flags: frozenset[str], props: Mapping[str, Any]) -> HyperV:
-    vendor = str(props.get("hv-vendor-id") or vendors.HYPERV).encode()[:VENDOR_LENGTH].decode("latin-1")
+    vendor = str(props.get("hv-vendor-id") or vendors.HYPERV)[:VENDOR_LENGTH]
     version = Registers(
         props["hv-version-id-build"],
         props["hv-version-id-major"] << 16 | props["hv-version-id-minor"],

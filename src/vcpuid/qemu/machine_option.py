@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from vcpuid.errors import InputError, QemuError
+from vcpuid.numbers import decimal
 from vcpuid.qemu import messages
 from vcpuid.qemu.values import boolean, on_off_auto
 
@@ -39,6 +40,7 @@ _MEMBERS = {
 
 _KEY_END, _VALUE = re.compile("[=,]"), re.compile("(?:[^,]|,,)*", re.DOTALL)
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_-]*")
+_LAST_INDEX = (1 << 31) - 1
 _LONGEST = 128
 """Characters that a part of a key has not."""
 
@@ -92,12 +94,21 @@ def split(text: str) -> tuple[str | None, dict[str, str]]:
 def _check_key(text: str, key: str) -> list[str]:
     """Give the names that a key is below; raises QemuError where it is none."""
     parts = key.split(".")
-    if not _NAME.fullmatch(parts[0]) or not all(part.isdecimal() or _NAME.fullmatch(part) for part in parts[1:]) or not key.isascii():
+    named = _NAME.fullmatch(parts[0]) and all(_index(part) is not None or _NAME.fullmatch(part) for part in parts[1:])
+    if not named or not key.isascii():
         raise QemuError(messages.MACHINE_PARAMETER(text=text, key=key))
     for part in parts:
         if len(part) >= _LONGEST:
             raise QemuError(messages.MACHINE_LONG(text=text, part=" fragment" if len(parts) > 1 else "", key=part))
     return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _index(part: str) -> int | None:
+    """Read a place in a list; beyond what an int of C holds, it is that (key_to_index, util/keyval.c). None where it is no number."""
+    if not part.isascii() or part.strip("0123456789") or not part:
+        return None
+    found = decimal(part, _LAST_INDEX)
+    return _LAST_INDEX if found is None else found
 
 
 def _check_lists(text: str, settings: Mapping[str, str]) -> None:
@@ -108,8 +119,9 @@ def _check_lists(text: str, settings: Mapping[str, str]) -> None:
         for place in range(1, len(parts)):
             below.setdefault(".".join(parts[:place]), set()).add(parts[place])
     for name, found in below.items():
-        numbers = {int(part) for part in found if part.isdecimal()}
-        if numbers and not all(part.isdecimal() for part in found):
+        indices = [_index(part) for part in found]
+        numbers = {index for index in indices if index is not None}
+        if numbers and None in indices:
             raise QemuError(messages.MACHINE_MIXED(text=text, key=name))
         missing = next(count for count in range(len(numbers) + 1) if count not in numbers)
         if missing < len(numbers):
@@ -190,13 +202,14 @@ def _caches(given: Mapping[str, str], kind: MachineKind) -> tuple[tuple[str, str
     by_place: dict[int, dict[str, str]] = {}
     for key, value in given.items():
         place, _, field = key.partition(".")
-        if not place.isdecimal():
+        number = _index(place)
+        if number is None:
             raise QemuError(messages.EXPECTED_TYPE(name="smp-cache", what="array"))
         if not field:
             raise QemuError(messages.EXPECTED_TYPE(name=f"smp-cache.{place}", what="object"))
         if "." in field:
             raise QemuError(messages.PARAMETERS_UNEXPECTED(key=f"smp-cache.{place}.{field.partition('.')[0]}"))
-        by_place.setdefault(int(place), {})[field] = value
+        by_place.setdefault(number, {})[field] = value
     rows = [row for _, row in sorted(by_place.items())]
     for number, row in enumerate(rows):
         for field, known in (("cache", CACHES), ("topology", LEVELS)):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from string import Formatter
 
-_FIELDS = {"": r"[^\n]{0,400}?", "s": r"[^\s.]{1,100}", "d": r"-?\d{1,20}", "x": r"[0-9a-f]{1,16}"}
+_FIELDS = {"": r"[^\n]{0,400}?", "s": r"[^\s.]{1,100}", "d": r"-?[0-9]{1,20}", "x": r"[0-9a-f]{1,16}"}
 """What a field matches, by its format."""
 
 _LONGEST = 2000
@@ -68,6 +68,7 @@ GUEST_BITS_RANGE = Message("guest-phys-bits should be between {least:d} and {mos
 PHYS_BITS_32 = Message("phys-bits is not user-configurable in 32 bit")
 GUEST_BITS_32 = Message("guest-phys-bits is not user-configurable in 32 bit")
 SPACE_LOW = Message("Address space limit 0x{limit:x} < 0x{used:x} phys-bits too low ({asked:d})")
+TOPOLOGY_ABORT = Message("cpu_x86_cpuid: Assertion `!(*eax & ~0x1f)' failed.")  # target/i386/cpu.c: builds differ in the line before
 PHYS_BITS_ABORT = Message("target/i386/kvm/kvm.c:{line:d}: kvm_get_msrs: Assertion `cpu->phys_bits <= 52' failed.")
 NO_LEGACY_CACHE = Message("CPU model '{model}' doesn't support legacy-cache=off")
 VENDOR_ONLY = Message("x-vendor-cpuid-only-v2 property depends on x-vendor-cpuid-only")
@@ -88,6 +89,7 @@ READ_ONLY = Message("Property '{type}.{name}' is not writable")
 BAD_NUMBER = Message("bad numerical value {text}")
 NOT_ACCEPTED = Message("Parameter '{name}' does not accept value '{value}'")
 EXPECTS = Message("Parameter '{name}' expects {what}")
+OUT_OF_RANGE = Message("Value '{value}' is out of range for parameter '{name}'")
 EXPECTED_TYPE = Message("Invalid parameter type for '{name}', expected: {what}")
 NO_DEVICE = Message("Device '{name}' not found")
 VALUE_REFUSED = Message("Property '.{name}' doesn't take value '{value}'")
@@ -119,6 +121,7 @@ SMP_PRODUCT = Message("Invalid CPU topology: product of the hierarchy must match
 SMP_TOO_MANY = Message(
     "Invalid CPU topology: maxcpus must be equal to or greater than smp: {layout} == maxcpus ({most:d}) < smp_cpus ({cpus:d})"
 )
+SMP_LEAST = Message("Invalid SMP CPUs 0. The min CPUs supported by machine '{machine}' is 1")
 SMP_LIMIT = Message("Invalid SMP CPUs {cpus:d}. The max CPUs supported by machine '{machine}' is {most:d}")
 
 SMP_CACHE_TWICE = Message("Invalid cache properties: {cache:s}. The cache properties are duplicated")
@@ -158,7 +161,7 @@ HYPERV_NO_SYNIC = Message("failed to turn on HyperV SynIC in KVM: {reason}\nkvm_
 VCPU_FAILED = Message("kvm_init_vcpu: kvm_arch_init_vcpu failed (0): {reason}")
 MSR_REFUSED = Message("error: failed to set MSR 0x{msr:x} to 0x{value:x}")
 NO_LMCE = Message("kvm: LMCE not supported\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): Operation not supported")
-TABLE_FULL = Message("cpuid_data is full, no space for cpuid(eax:0x{function:x},ecx:0x0)")
+TABLE_FULL = Message("cpuid_data is full, no space for cpuid(eax:0x{function:x},ecx:0x{index:x})")
 XLEVEL2 = Message("unsupported xlevel2 value: 0x{value:x}")
 
 MESSAGES: dict[str, Message] = {name: value for name, value in globals().items() if isinstance(value, Message)}

@@ -64,7 +64,7 @@ def plan(release: str, machine_text: str, cpu: str, given: tuple[str, ...] = ())
     tables, machine = catalog(release), find_machine(release, machine_text)
     name = properties.model_of(cpu)
     model = tables.resolve_model(name, machine)
-    option = properties.parse(cpu)
+    option = properties.parse(cpu, tables.number)
     type_name = name + TYPE_SUFFIX
     warnings = option.warnings
     if machine.name == "isapc" and tables.number >= (10, 2) and name not in _ISAPC_CPUS:

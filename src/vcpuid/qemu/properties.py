@@ -8,7 +8,6 @@ do; `realized` and links to other objects are for QEMU's own use, and not modell
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,16 +15,17 @@ from typing import Any
 from vcpuid.errors import QemuError
 from vcpuid.qemu import messages
 from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag
-from vcpuid.qemu.values import boolean, integer, on_off_auto
+from vcpuid.qemu.values import boolean, characters, integer, on_off_auto, size
 
-_LARGEST = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF, "tsc-frequency": (1 << 63) - 1}
+_METRIC = 1000
+_LARGEST_FREQUENCY = (1 << 63) - 1
+_LARGEST = {"family": 0xFF + 0xF, "model": 0xFF, "stepping": 0xF, "tsc-frequency": _LARGEST_FREQUENCY}
 _READ_ONLY = frozenset(
     {"type", "feature-words", "filtered-features", "unavailable-features", "crash-information", "hotplugged", "hotpluggable"}
 )
 _LBR_FORMAT = 0x3F
 _NEWEST_AVX10 = 2
 _VENDOR_LENGTH, _MODEL_ID_LENGTH = 12, 48
-_METRIC = {"": 1, "B": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ def model_of(cpu: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def parse(cpu: str) -> CpuOption:
-    """Take a -cpu argument apart; raises QemuError where tsc-freq is no number."""
+def parse(cpu: str, release: tuple[int, int]) -> CpuOption:
+    """Take a -cpu argument apart as a release of QEMU does; raises QemuError where tsc-freq is no number."""
     settings: list[tuple[str, str]] = []
     plus: list[str] = []
     minus: list[str] = []
@@ -63,20 +63,19 @@ def parse(cpu: str) -> CpuOption:
             if name in names:
                 warnings.append(messages.AMBIGUOUS(sign=sign, name=name, value=value))
         if name == "tsc-freq":
-            name, value = "tsc-frequency", _metric(value)
+            name, value = "tsc-frequency", _metric(value, release)
         settings.append((name, value))
     if warnings:
         warnings.append(messages.AMBIGUOUS_OUTLOOK())
     return CpuOption(model_of(cpu), tuple(settings), tuple(plus), tuple(minus), tuple(warnings))
 
 
-def _metric(text: str) -> str:
-    """Read a number with a metric suffix such as 2.5G (qemu_strtosz_metric)."""
-    match = re.fullmatch(r"\s*(\d+)(\.\d*)?([BbKkMmGgTtPpEe]?)", text)
-    if match is None:
+def _metric(text: str, release: tuple[int, int]) -> str:
+    """Read a number with a metric suffix such as 2.5G (x86_cpu_parse_featurestr)."""
+    number = size(text, _METRIC, release)
+    if number is None or number > _LARGEST_FREQUENCY:
         raise QemuError(messages.BAD_NUMBER(text=text))
-    unit = _METRIC[match[3].upper()]
-    return str(int(match[1]) * unit + int(float("0" + (match[2] or ".0")) * unit))
+    return str(number)
 
 
 def find(catalog: Catalog, type_name: str, name: str) -> Flag | str:
@@ -112,11 +111,12 @@ def value(catalog: Catalog, name: str, text: str, spelled: str) -> Any:
         raise QemuError(messages.NO_DEVICE(name=text))
     if kind.startswith(("int", "uint")):
         return _number(catalog, name, kind, text)
-    if name == "vendor" and len(text) != _VENDOR_LENGTH:
+    value = characters(text)
+    if name == "vendor" and len(value) != _VENDOR_LENGTH:
         if catalog.number < (10, 0):
             raise QemuError(messages.VALUE_REFUSED(name=name, value=text))
         raise QemuError(messages.LENGTH(name=name, length=_VENDOR_LENGTH))
-    return text[:_MODEL_ID_LENGTH] if name == "model-id" else text
+    return value[:_MODEL_ID_LENGTH] if name == "model-id" else value
 
 
 def switch(catalog: Catalog, name: str, on: bool, spelled: str) -> bool:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from math import prod
 
 from vcpuid.errors import QemuError
+from vcpuid.numbers import U32
 from vcpuid.qemu import catalog, messages
 from vcpuid.qemu.machine_option import up_to_smp
 from vcpuid.qemu.topology import GuestTopology
@@ -29,8 +30,12 @@ _UNSUPPORTED_ORDER = ("modules", "clusters", "dies", "books", "drawers")
 NONE = "1"
 """What QEMU makes of no -smp at all."""
 
-_UNSIGNED = 0xFFFFFFFF
+_UNSIGNED = U32
 """QEMU counts in unsigned int, whatever sign was given."""
+
+
+_CRASH = "Floating point exception"
+"""What the shell says of a QEMU that divided by zero, and that said nothing itself (7.2.22, with -smp 1,cores=65536,threads=65536)."""
 
 
 @lru_cache(maxsize=1024)
@@ -62,6 +67,8 @@ def _parse(text: str, release: str, described: catalog.MachineType) -> tuple[Gue
         raise QemuError(messages.SMP_PRODUCT(layout=layout, most=max_cpus))
     if max_cpus < cpus:
         raise QemuError(messages.SMP_TOO_MANY(layout=layout, most=max_cpus, cpus=cpus))
+    if not max_cpus:
+        raise QemuError(messages.SMP_LEAST(machine=machine))
     if max_cpus > (limit := described.max_cpus):
         shown = max_cpus if max_cpus <= _UNSIGNED // 2 else max_cpus - _UNSIGNED - 1  # printed as if it had a sign
         raise QemuError(messages.SMP_LIMIT(cpus=shown, machine=machine, most=limit))
@@ -130,7 +137,10 @@ def _complete(given: dict[str, int], prefer_sockets: bool) -> tuple[dict[str, in
         for level in others:
             counts[level] = counts[level] or 1
         if not counts[wanted]:
-            counts[wanted] = max_cpus // prod(count for level, count in counts.items() if level != wanted)
+            others_product = prod(count for level, count in counts.items() if level != wanted) & _UNSIGNED
+            if not others_product:
+                raise QemuError(_CRASH)
+            counts[wanted] = max_cpus // others_product
     for level in ("sockets", "cores", "threads"):
         if not max_cpus:
             counts[level] = counts[level] or 1

@@ -1,10 +1,12 @@
-"""How QEMU reads booleans and numbers, wherever they stand (QEMU, qapi/qapi-util.c, qapi_bool_parse; util/cutils.c, qemu_strtou64)."""
+"""How QEMU reads booleans, numbers and texts, wherever they stand (QEMU, qapi/qapi-util.c, qapi_bool_parse; util/cutils.c)."""
 
 from __future__ import annotations
 
 import re
+from math import floor
 
-from vcpuid.errors import QemuError
+from vcpuid.errors import InputError, QemuError
+from vcpuid.numbers import U64, digits
 from vcpuid.qemu import messages
 
 BOOLEANS = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False}
@@ -28,21 +30,66 @@ def on_off_auto(name: str, text: str) -> str:
     return text
 
 
-_DIGITS = 64
-"""No number of 64 bits has more digits, in any base."""
+_INTEGER = re.compile(r"\s*([+-]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))", re.ASCII)
+_SIZE = re.compile(r"\s*\+?(?:0[xX]([0-9a-fA-F]+)|([0-9]*))(\.[0-9]*)?([BKMGTPE]?)", re.ASCII | re.IGNORECASE)
+_SUFFIXES = "BKMGTPE"
+TOO_LARGE = U64 + 1
+"""A size that no 64 bits hold."""
 
 
 def integer(text: str, signed: bool) -> int | None:
-    """Read an integer as strtoll and strtoull do with base 0; None where it is none or does not fit 64 bits."""
-    match = re.fullmatch(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", text, re.ASCII)
+    """Read an integer as strtoll and strtoull do with base 0; None where it is none or does not fit 64 bits (qemu_strtoi64, _strtou64)."""
+    match = _INTEGER.fullmatch(text)
     if match is None:
         return None
-    digits = match[2]
-    if len(digits.lstrip("0")) > _DIGITS:
+    hexadecimal, octal, decimal = match.groups()[1:]
+    number = digits(hexadecimal, 16, U64) if hexadecimal else digits(octal, 8, U64) if octal else digits(decimal, 10, U64)
+    if number is None:
         return None
-    number = int(digits, 8 if re.fullmatch(r"0[0-7]+", digits) else 0)
     if match[1] == "-":
         number = -number
     if signed:
         return number if -1 << 63 <= number < 1 << 63 else None
-    return number & (1 << 64) - 1 if abs(number) < 1 << 64 else None
+    return number & U64
+
+
+def size(text: str, unit: int, release: tuple[int, int]) -> int | None:
+    """Read a number with a suffix of which each stands for `unit` of the one before, such as 2.5G; None where it is none.
+
+    qemu_strtosz (unit 1024) and qemu_strtosz_metric (1000): what is over 64 bits is TOO_LARGE. Since 8.1 a fraction needs nothing before
+    it, and a hexadecimal number takes no suffix, of which earlier releases only warn.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        return None
+    newer = release >= (8, 1)
+    hexadecimal, whole, fraction, suffix = match.groups()
+    if (not whole and (not newer or fraction in (None, "."))) if hexadecimal is None else (fraction or (newer and suffix)):
+        return None
+    number = digits(whole or "0", 10, U64) if hexadecimal is None else digits(hexadecimal, 16, U64)
+    if number is None:
+        return None if fraction or suffix else TOO_LARGE
+    scale: int = unit ** _SUFFIXES.index(suffix.upper() or "B")
+    part = floor(float(f"0{fraction}") * 2.0**64) if fraction else 0
+    if not part and fraction and fraction.strip(".0"):  # too small for a double
+        if not newer:
+            return None
+        part = 1
+    if part >> 64:
+        number, part = number + 1, 0
+    if part and scale == 1:
+        return None
+    total = number * scale + ((part * scale + (1 << 63)) >> 64)  # half is rounded upward
+    return min(total, TOO_LARGE)
+
+
+def characters(text: str) -> str:
+    """Give the bytes of a text that QEMU puts into registers, each as the character of its number, as CPUID's texts are here.
+
+    QEMU counts bytes, of which a character outside ASCII has several; a command line may hold some that are no text (os.fsdecode). Raises
+    InputError for half of a character.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("latin-1")
+    except UnicodeEncodeError:
+        raise InputError(f"{text[:40]!r} has half of a character") from None

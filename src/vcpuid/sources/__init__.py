@@ -8,8 +8,12 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
+from vcpuid.numbers import decimal
 
 __all__ = ["Dump", "collector_script", "read", "read_all", "read_dump", "this_machine"]
+
+_LAST_CPU = 999_999_999
+"""No CPU has a number of more digits."""
 
 _DEVICE = ("/dev/cpu/", "/cpuid")
 
@@ -109,22 +113,19 @@ def _split(source: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], int 
     """Take the number off `dump.txt#3`."""
     if isinstance(source, str):
         path, _, number = source.rpartition("#")
-        if path and _is_number(number) and not os.path.exists(source):
-            return path, int(number)
+        found = decimal(number, _LAST_CPU)
+        if path and found is not None and not os.path.exists(source):
+            return path, found
     return source, None
-
-
-def _is_number(text: str) -> bool:
-    """Whether it can be the number of a CPU."""
-    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _observe(way: str, number: str | None, source: str) -> Snapshot:
     from vcpuid.live.observe import observe
 
-    if number is not None and not _is_number(number):
+    cpu = None if number is None else decimal(number, _LAST_CPU)
+    if number is not None and cpu is None:
         raise InputError(f"{number[:40]!r} is not the number of a CPU", source=source[:80])
-    return observe(None if number is None else int(number), device=way == "cpu", kvm=way == "kvm")
+    return observe(cpu, device=way == "cpu", kvm=way == "kvm")
 
 
 def this_machine(cpu: int | None = None) -> Snapshot:

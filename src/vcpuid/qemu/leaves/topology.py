@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from vcpuid.errors import QemuError
+from vcpuid.qemu import messages
 from vcpuid.qemu.leaves.cpu import RealizedCpu, Regs
 
 # Level types of leaves 0xB and 0x1F, ECX bits 15:8 (Intel SDM, CPUID).
 SMT, CORE, MODULE, DIE = 1, 2, 3, 5
+WIDEST = 31
+"""Bits of an APIC id that EAX of leaf 0xB can tell of: QEMU aborts where there are more."""
 
 
 def leaf_b(cpu: RealizedCpu, index: int) -> Regs:
@@ -13,6 +17,9 @@ def leaf_b(cpu: RealizedCpu, index: int) -> Regs:
     if not cpu.on("cpuid-0xb"):
         return 0, 0, 0, 0
     topology = cpu.topology
+    if index < 2 and topology.package_offset > WIDEST:
+        # Counts of which the product is small in 32 bits alone, as cores=-1,threads=-1: the first sub-leaf may pass, the second does not.
+        raise QemuError(messages.TOPOLOGY_ABORT())
     if index == 0:
         return topology.core_offset, topology.threads & 0xFFFF, SMT << 8, cpu.apic_id
     if index == 1:

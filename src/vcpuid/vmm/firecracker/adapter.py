@@ -12,6 +12,7 @@ from vcpuid.errors import InputError, KvmError
 from vcpuid.formats.firecracker_template import Template
 from vcpuid.kvm.answers import Answers
 from vcpuid.kvm.supported import answered
+from vcpuid.numbers import decimal
 from vcpuid.params import Params
 from vcpuid.reasons import Ledger
 from vcpuid.releases import Release
@@ -25,6 +26,9 @@ from vcpuid.vmm.patching import leaf
 
 NONE = "none"
 """What is asked for without a template."""
+
+_MOST_VCPUS = 999
+"""Of more than any machine has: those beyond Firecracker's own limit are refused where that is known."""
 
 _PERMISSION = "amx_permission"
 
@@ -92,9 +96,10 @@ def _spoken(asked: str) -> str:
 def _machine(smp: str) -> tuple[int, bool]:
     """Read vcpu_count and smt of an -smp argument."""
     count, _, rest = smp.removeprefix("cpus=").partition(",")
-    if rest not in ("", "threads=1", "threads=2") or not (count.isascii() and count.isdecimal()) or len(count) > 3:
+    vcpus = decimal(count, _MOST_VCPUS)
+    if rest not in ("", "threads=1", "threads=2") or vcpus is None:
         raise InputError(f"-smp {smp[:40]!r}: Firecracker has a number of vCPUs, and with smt two threads a core: N, or N,threads=2")
-    return int(count), rest == "threads=2"
+    return vcpus, rest == "threads=2"
 
 
 def _permitted(setup: Setup, supported: CpuidTable, ledger: Ledger) -> CpuidTable:
