@@ -244,7 +244,9 @@ print(*(name for name in sys.modules if name.startswith("vcpuid.")), file=sys.st
     done = subprocess.run([sys.executable, "-c", code, verbs], capture_output=True, text=True, check=True, timeout=60)
     typed = verbs.partition(" ")[2]
     assert done.stdout.split() == [verb.removeprefix(typed) for verb in VERBS if verb.startswith(typed)]
-    assert set(done.stderr.split()) == {f"vcpuid.{name}" for name in ("cli", "cli.completion", "cli.lazy", "cli.streams", "errors")}
+    assert set(done.stderr.split()) == {
+        f"vcpuid.{name}" for name in ("cli", "cli.completion", "cli.lazy", "cli.safe", "cli.streams", "errors")
+    }
 
 
 DAMAGES = {

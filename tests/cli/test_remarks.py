@@ -81,3 +81,18 @@ def test_a_dump_on_standard_input_is_called_so(capsys: pytest.CaptureFixture[str
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8"))
     read_host("-")
     assert capsys.readouterr().err == f"vcpuid: standard input: {FIRST}\n"
+
+
+def test_a_dump_whose_cpus_each_lack_something_else_does_not_flood_the_terminal(tmp_path: Path) -> None:
+    cpus = (
+        f"CPU {number}:\n"
+        f"   0x00000000 0x00: eax=0x{0x100 + number:08x} ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69\n"
+        "   0x00000001 0x00: eax=0x000906ea ebx=0x00100800 ecx=0x7ffafbff edx=0xbfebfbff\n"
+        for number in range(200)
+    )
+    path = tmp_path / "many.txt"
+    path.write_text("".join(cpus))
+    for args in (("decode", "--all-cpus", str(path)), ("convert", "--to", "snapshot", str(path))):
+        lines = vcpuid(*args).stderr.splitlines()
+        assert len(lines) < 12
+        assert any("192 more remarks like these" in line for line in lines)

@@ -15,7 +15,7 @@ import warnings
 
 import click
 
-from vcpuid.cli import streams
+from vcpuid.cli import safe, streams
 from vcpuid.cli.lazy import LazyGroup, Unforeseen
 from vcpuid.errors import RefusedError, RemarkWarning, VcpuidError, tell_fault
 
@@ -65,7 +65,7 @@ def _say(message: Warning | str, category: type[Warning], filename: str, lineno:
     """Print what a public function has to say of its answer, once, as verbs print their remarks."""
     if str(message) not in _SAID:
         _SAID.add(str(message))
-        print(f"vcpuid: {message}", file=sys.stderr)
+        streams.tell(str(message))
 
 
 def main() -> None:
@@ -83,11 +83,13 @@ def main() -> None:
     try:
         sys.exit(_answer(arguments))
     except click.ClickException as error:
+        error.message = safe.message(error.message)  # type: ignore[misc]  # final, and yet the one text that its forms share
         error.show()
         sys.exit(error.exit_code)
     except VcpuidError as error:
         hint = error.hint if isinstance(error, RefusedError) else None
-        print(f"vcpuid: {error}" + (f" ({hint})" if hint else ""), file=sys.stderr)
+        said = "; ".join(str(error).splitlines()) if isinstance(error, RefusedError) else str(error)
+        streams.tell(said + (f" ({hint})" if hint else ""))
         sys.exit(error.exit_status)
     except click.exceptions.Abort:  # click's word for a Ctrl-C, in a program of somebody's own: `vcpuid.__main__` hears it before click
         raise KeyboardInterrupt from None
@@ -114,7 +116,7 @@ def _fault(fault: BaseException) -> int:
         from traceback import print_exception
 
         print_exception(fault)
-    print(f"vcpuid: {line}", file=sys.stderr)
+    streams.tell(line)
     return status
 
 

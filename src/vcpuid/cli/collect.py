@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import output_option
-from vcpuid.cli.streams import opened
+from vcpuid.cli.streams import opened, tell
 
 
 @click.command(name="collect")
@@ -36,4 +34,4 @@ def command(cpu: int | None, path: str, script: bool) -> None:
         for line in format_snapshot(snapshot):
             print(line, file=output)
     for note in snapshot.notes:
-        print(f"vcpuid: {note}", file=sys.stderr)
+        tell(note)

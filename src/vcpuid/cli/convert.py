@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import output_option, schema_option
 from vcpuid.cli.setup import read_cpus
-from vcpuid.cli.streams import opened
+from vcpuid.cli.streams import opened, tell
 from vcpuid.cpuid.parts import TABLES
 from vcpuid.formats.writing import WRITABLE, losses, write
 
@@ -35,7 +33,7 @@ def command(source: str, to: str, part: str | None, path: str) -> None:
     snapshots = read_cpus(source, every=True)
     lines = list(write(snapshots, to, part))
     for lost in losses(snapshots, to, part):
-        print(f"vcpuid: {to} does not hold {lost}", file=sys.stderr)
+        tell(f"{to} does not hold {lost}")
     with opened(path) as output:
         for line in lines:
             print(line, file=output)

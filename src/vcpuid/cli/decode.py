@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vcpuid.cli import choices
+from vcpuid.cli import choices, streams
 from vcpuid.cli.output import Sheet, emit, emit_each, format_option
 from vcpuid.cli.setup import read_cpus
 from vcpuid.cli.tables import kind
@@ -79,7 +79,7 @@ def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, 
 
     def tell(error: InputError) -> None:
         damaged.append(error.exit_status)  # not the error, which would keep the dump
-        print(f"vcpuid: {error}", file=sys.stderr)
+        streams.tell(str(error))
 
     found = shown = False
     for file in _files(source, tell):

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from vcpuid import data
-from vcpuid.cli.streams import reader_left
+from vcpuid.cli import safe
+from vcpuid.cli.streams import reader_left, styled
 
 FORMATS = ("table", "json", "jsonl", "csv", "lines")
 
@@ -95,7 +96,7 @@ def emit(sheet: Sheet, form: str) -> None:
         for row in sheet.told:
             print(json.dumps(row))
     elif form == "csv":
-        _csv(sheet.named).writerows({key: cell(value) for key, value in row.items()} for row in sheet.told)
+        _csv(sheet.named).writerows(map(_fields, sheet.told))
     elif form == "lines":
         _lines(sheet)
     else:
@@ -122,9 +123,9 @@ def emit_each(sheets: Iterable[tuple[str, Sheet]], form: str, schema: str) -> No
         elif form == "csv":
             if writer is None:
                 writer = _csv(["cpu", *sheet.named])
-            writer.writerows({"cpu": name, **{key: cell(value) for key, value in row.items()}} for row in sheet.told)
+            writer.writerows(_fields({"cpu": name, **row}) for row in sheet.told)
         else:
-            print(f"{name}:")
+            print(f"{safe.line(name)}:")
             _lines(sheet) if form == "lines" else _table(sheet)
             print()
     if form == "json":
@@ -142,7 +143,12 @@ def _lines(sheet: Sheet) -> None:
         print(sheet.lines, end="")
         return
     for line in sheet.lines if sheet.lines is not None else (" ".join(cell(row.get(c)) for c in sheet.columns) for row in sheet.rows):
-        print(line)
+        print(safe.line(line))
+
+
+def _fields(row: Mapping[str, object]) -> dict[str, str]:
+    """Spell a row's values for CSV."""
+    return {key: safe.field(cell(value)) if isinstance(value, str | list | tuple) else cell(value) for key, value in row.items()}
 
 
 def cell(value: object) -> str:
@@ -165,15 +171,21 @@ def _table(sheet: Sheet) -> None:
     console = Console(highlight=False, soft_wrap=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
+
+    def show(line: str) -> None:
+        with styled(sys.stdout):
+            console.print(Text(safe.clean(line)), soft_wrap=True)
+
     for line in sheet.head:
-        console.print(Text(line), soft_wrap=True)
+        show(line)
     if sheet.rows:
         table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
         for column in sheet.columns:
             title = sheet.titles.get(column, column.replace("_", " "))
             table.add_column(title, style=sheet.styles.get(column), overflow="fold")
         for row in sheet.rows:
-            table.add_row(*(Text(cell(row.get(column))) for column in sheet.columns))
-        console.print(table)
+            table.add_row(*(Text(safe.clean(cell(row.get(column)))) for column in sheet.columns))
+        with styled(sys.stdout):
+            console.print(table)
     for line in sheet.foot:
-        console.print(Text(line), soft_wrap=True)
+        show(line)

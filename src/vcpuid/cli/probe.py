@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vcpuid.cli import choices
+from vcpuid.cli import choices, streams
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, table_for_guest
 from vcpuid.errors import UnavailableError
@@ -70,7 +70,7 @@ def _guest(table: Callable[[], CpuidTable], force: Sequence[str], hide: Sequence
         Kvm().close()
         return probe.guest(probe.override(table(), force, hide), tried)
     except UnavailableError as lacking:
-        print(f"vcpuid: {lacking}; only this process is tried", file=sys.stderr)
+        streams.tell(f"{lacking}; only this process is tried")
         return []
 
 

@@ -8,7 +8,9 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.safe import message
 from vcpuid.cli.setup import Asked, host_argument, print_warnings, read_host, stack_options
+from vcpuid.cli.streams import styled
 from vcpuid.cli.tables import print_table
 from vcpuid.setup import overruled
 
@@ -102,4 +104,5 @@ def import_(binary: str, label: str, form: str) -> None:
 
 def _progress(model: str, number: int, count: int) -> None:
     end = "\n" if number == count else ""
-    print(f"\r\x1b[Kasking for CPU models: {number} of {count}, {model}", end=end, file=sys.stderr, flush=True)
+    with styled(sys.stderr):
+        print(f"\r\x1b[Kasking for CPU models: {number} of {count}, {message(model)}", end=end, file=sys.stderr, flush=True)

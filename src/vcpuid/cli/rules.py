@@ -10,6 +10,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.streams import tell
 
 if TYPE_CHECKING:
     from vcpuid.rulebook import Card
@@ -34,7 +35,7 @@ def command(words: tuple[str, ...], form: str) -> None:
     found = look_up(text) if text else all_rules()
     if not found:
         meant = " or ".join(near(text))
-        print(f"vcpuid: no rule has {text[:60]!r}" + (f"; did you mean {meant}?" if meant else ""), file=sys.stderr)
+        tell(f"no rule has {text[:60]!r}" + (f"; did you mean {meant}?" if meant else ""))
     if len(found) == 1 and form == "table":
         rows: list[dict[str, object]] = [{"what": what, "told": told} for what, told in _card(found[0])]
         emit(Sheet(["what", "told"], rows), form)

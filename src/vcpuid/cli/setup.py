@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,6 +12,7 @@ import click
 
 from vcpuid import numbers
 from vcpuid.cli import choices
+from vcpuid.cli.streams import tell
 from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.errors import InputError, UnavailableError
 from vcpuid.params import Given
@@ -75,7 +75,7 @@ def read_host(source: str | None, *, kvm: bool = True) -> Host:
     try:
         return Host(sources.read("kvm"), True)
     except UnavailableError as lacking:
-        print(f"vcpuid: {lacking}; KVM's answer is modelled from this processor's CPUID", file=sys.stderr)
+        tell(f"{lacking}; KVM's answer is modelled from this processor's CPUID")
         return Host(sources.read("live"), True)
 
 
@@ -236,4 +236,4 @@ def parse_params(params: tuple[str, ...]) -> Given:
 def print_warnings(warnings: Iterable[str]) -> None:
     """Print remarks on standard error, each as one line."""
     for warning in warnings:
-        print(f"vcpuid: {warning}", file=sys.stderr)
+        tell(warning)

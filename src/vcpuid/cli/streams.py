@@ -2,7 +2,8 @@
 
 A reader that has gone is no error: what is written further is dropped, and the verb ends as it would have, with its own exit status. Any
 other error of writing is an UnavailableError, raised once. What cannot be written on standard error is dropped: it could be told nowhere.
-A character that standard output's encoding lacks is written as its like in ASCII, or as `?`.
+A character that standard output's encoding lacks is written as its like in ASCII, or as `?`. What a terminal would obey is spelled out
+(`safe`), on both streams; `styled` is for who colours on purpose, and `tell` for every line on standard error.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from vcpuid.cli import safe
 from vcpuid.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -54,6 +56,34 @@ class _Outlet(io.RawIOBase):
         return memoryview(data).nbytes
 
 
+class _Stream(io.TextIOWrapper):
+    """A standard stream: what is written is cleaned, unless `styled` says that it was."""
+
+    trusted = False
+
+    def write(self, text: str) -> int:
+        super().write(text if self.trusted else safe.clean(text))
+        return len(text)
+
+
+@contextmanager
+def styled(stream: TextIO) -> Iterator[None]:
+    """Let what is written pass as it is: colours around text that `safe` has cleaned."""
+    if not isinstance(stream, _Stream):
+        yield
+        return
+    stream.trusted = True
+    try:
+        yield
+    finally:
+        stream.trusted = False
+
+
+def tell(text: str) -> None:
+    """Print one line on standard error, after vcpuid's name."""
+    print(f"vcpuid: {safe.message(text)}", file=sys.stderr)
+
+
 def guard() -> None:
     """Put standard output and standard error under the rule; those that are not the interpreter's own are left alone."""
     codecs.register_error(_ERRORS, _like)
@@ -66,12 +96,9 @@ def guard() -> None:
 def _guarded(stream: TextIO | None, name: str | None, errors: str) -> TextIO:
     """Wrap a standard stream's descriptor anew; Python has None for one that is closed."""
     if stream is None:
-        return _text(_Outlet(-1, name), "utf-8", errors)
-    return _text(_Outlet(stream.fileno(), name), stream.encoding, errors, line_buffering=bool(stream.line_buffering))
-
-
-def _text(outlet: _Outlet, encoding: str, errors: str, *, line_buffering: bool = False) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BufferedWriter(outlet), encoding, errors, line_buffering=line_buffering)
+        return _Stream(io.BufferedWriter(_Outlet(-1, name)), "utf-8", errors)
+    buffer = io.BufferedWriter(_Outlet(stream.fileno(), name))
+    return _Stream(buffer, stream.encoding, errors, line_buffering=bool(stream.line_buffering))
 
 
 @contextmanager
@@ -82,7 +109,7 @@ def opened(path: str) -> Iterator[TextIO]:
         return
     try:
         outlet = _Outlet(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), path)
-        stream = _text(outlet, "utf-8", "surrogateescape")
+        stream = io.TextIOWrapper(io.BufferedWriter(outlet), "utf-8", "surrogateescape")
         try:
             yield stream
             stream.flush()

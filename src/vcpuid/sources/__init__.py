@@ -15,6 +15,9 @@ __all__ = ["Dump", "collector_script", "read", "read_all", "read_dump", "this_ma
 _LAST_CPU = 999_999_999
 """No CPU has a number of more digits."""
 
+_MOST_REMARKS = 8
+"""Of a dump whose CPUs each lack something else, the first are told and the others counted."""
+
 _DEVICE = ("/dev/cpu/", "/cpuid")
 
 
@@ -82,7 +85,9 @@ class Dump(NamedTuple):
 
         cpus = self.meant if every else self.meant[:1]
         said = [text for cpu in cpus for text in (*(cpu.notes if self.noted else ()), *(missing(cpu.raw, cpu.kept) if cpu.raw else ()))]
-        return tuple(dict.fromkeys(said if every else [*said, *self._others()]))
+        texts = tuple(dict.fromkeys(said if every else [*said, *self._others()]))
+        more = len(texts) - _MOST_REMARKS
+        return (*texts[:_MOST_REMARKS], f"{more} more remarks like these, on other CPUs of it") if more > 0 else texts
 
     def _others(self) -> list[str]:
         count = len(self.meant)

@@ -1,0 +1,52 @@
+"""What a terminal and a spreadsheet may be shown: text of dumps, of files' names and of arguments does nothing there but stand.
+
+Characters that move the cursor, colour, retitle or turn the order of writing are spelled as Python spells them, `\\x1b` for ESC. A line
+that tells an error or a remark has no end within it, and no word that goes on for ever; no field of CSV begins a formula.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ORDER = "\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069"
+"""Ends of lines and paragraphs, and what overrides the direction of writing."""
+_UNSAFE = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f{_ORDER}]")
+"""All that may not stand in any output: C0 but for tabs and line ends, DEL, C1, also as bytes of a file's name that are no text."""
+_BYTES = range(0xDC80, 0xDD00)
+
+_WORD, _HEAD, _TAIL = 200, 130, 60
+_LONG_WORD = re.compile(rf"\S{{{_WORD + 1},}}")
+_LINE = 2000
+"""Characters of a line about an error: a listing of all parameters' names has some hundred."""
+
+_FORMULA = re.compile(r"[=+\-@\t\r].")
+_NUMBER = re.compile(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?")
+
+
+def clean(text: str) -> str:
+    """Spell out what a terminal would obey; tabs and line ends stay."""
+    return _UNSAFE.sub(_spelled, text) if _UNSAFE.search(text) else text
+
+
+def line(text: str) -> str:
+    """Make one line of a text, without its end."""
+    return clean(text).replace("\n", "\\n")
+
+
+def message(text: str) -> str:
+    """Make one line of bounded length of a text that may repeat an argument: of a long word the middle is left out."""
+    short = _LONG_WORD.sub(lambda found: f"{found[0][:_HEAD]}…{found[0][-_TAIL:]}", text)
+    told = line(short).replace("\t", "\\t")
+    return told if len(told) <= _LINE else f"{told[:_LINE]}…"
+
+
+def field(text: str) -> str:
+    """Spell a field of CSV: one that is text and would begin a formula has an apostrophe before it, which spreadsheets do not show."""
+    told = line(text)
+    return f"'{told}" if _FORMULA.match(told) and not _NUMBER.fullmatch(told) else told
+
+
+def _spelled(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    code -= 0xDC00 if code in _BYTES else 0
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
