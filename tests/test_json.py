@@ -441,3 +441,17 @@ def test_a_snapshot_of_vcpuid_0_1_is_read_and_one_of_a_later_version_refused() -
     assert parse(text, "host.json") == parse(text.replace('  "schema": "vcpuid/snapshot/1",\n', ""), "host.json") == [host]
     with pytest.raises(InputError, match=r"^host.json: not of the form of vcpuid's JSON: its schema is 'vcpuid/snapshot/2'"):
         parse(text.replace("vcpuid/snapshot/1", "vcpuid/snapshot/2"), "host.json")
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
+def test_keys_are_words_and_leaves_are_spelled_alike(path: Path) -> None:
+    def look(value: Any) -> None:
+        for each in value if isinstance(value, list) else ():
+            look(each)
+        for key, each in value.items() if isinstance(value, dict) else ():
+            assert re.fullmatch(r"\S+", key)
+            if key == "function" and "worth" not in path.stem:  # there it is one of glibc's
+                assert re.fullmatch(r"[0-9a-f]{8}", each)
+            look(each)
+
+    look(json.loads(path.read_text(encoding="utf-8")))
