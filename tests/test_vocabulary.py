@@ -31,7 +31,6 @@ NUMBERS = {
     ("linux/intel.py", "enabled >> 11 & 1"): (1, "a bit of IA32_MISC_ENABLE"),
     ("linux/intel.py", "enabled >> 12 & 1"): (1, "a bit of IA32_MISC_ENABLE"),
     ("linux/machine.py", "1 << 31"): (1, "a bit of PLATFORM_INFO"),
-    ("linux/machine.py", "1 << 32"): (1, "a limit"),
     ("linux/machine.py", "1 << 5"): (1, "a bit of MCU_OPT_CTRL"),
     ("linux/machine.py", "1 << 7"): (1, "a bit of IA32_PRED_CMD, written and never read"),
     ("linux/narrow.py", "1 << 64"): (1, "a limit"),
@@ -51,8 +50,8 @@ NUMBERS = {
     ("qemu/leaves/basic.py", "8 << 16"): (1, "a field of leaf 0x1D"),
     ("qemu/leaves/basic.py", "8 << 8"): (1, "a field of leaf 1"),
     ("qemu/properties.py", "1 << 63"): (1, "a limit"),
-    ("qemu/values.py", "1 << 63"): (1, "a limit"),
-    ("qemu/values.py", "1 << 64"): (2, "a limit"),
+    ("qemu/machine_option.py", "1 << 31"): (1, "a limit"),
+    ("qemu/values.py", "1 << 63"): (2, "a limit, and half of one"),
     ("vmm/firecracker/msrs.py", "1 << 64"): (1, "a limit"),
 }
 """Numbers that may stand for bits, how often each, and why it is none that has a name."""

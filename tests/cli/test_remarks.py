@@ -91,7 +91,7 @@ def test_a_dump_whose_cpus_each_lack_something_else_does_not_flood_the_terminal(
         for number in range(200)
     )
     path = tmp_path / "many.txt"
-    path.write_text("".join(cpus))
+    path.write_text("".join(cpus), encoding="utf-8")
     for args in (("decode", "--all-cpus", str(path)), ("convert", "--to", "snapshot", str(path))):
         lines = vcpuid(*args).stderr.splitlines()
         assert len(lines) < 12
