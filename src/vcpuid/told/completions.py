@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits, vendors, xfeatures
+from vcpuid.cpuid.changed import changed
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.walk import walk
 from vcpuid.cpuid.words import REGISTERS, positions, range_of
@@ -243,9 +244,7 @@ def _with(setup: Setup, made: Made) -> Setup:
     msrs = {fact.place.msr: value for fact, value in made.items() if isinstance(fact.place, MsrWord) and isinstance(value, int)}
     raw = host.raw
     if leaves:
-        more = (Entry(*place, 0, *found) for place, found in leaves.items())
-        kept = (entry for entry in raw if entry[:2] not in leaves)
-        raw = CpuidTable(sorted((*kept, *more), key=lambda entry: entry[:2]))  # in the order in which a processor is asked
+        raw = changed(raw, (Entry(*place, 0, *found) for place, found in leaves.items()))
     of_kvm = {index: value for index, value in msrs.items() if index in _KVMS_OWN or not host.raw}
     hardware = {index: value for index, value in msrs.items() if index not in of_kvm}
     kvm, own = host.msrs, host.hardware_msrs

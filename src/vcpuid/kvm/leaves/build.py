@@ -37,12 +37,12 @@ def indexed(kernel: str) -> frozenset[int]:
 class Build:
     """The entries so far, and the host that they are made from; `kernel` is the release as a pair of numbers."""
 
-    __slots__ = ("_indexed", "_limit", "_unused", "_written", "caps", "host", "kernel")
+    __slots__ = ("_indexed", "_limit", "_used", "_written", "caps", "host", "kernel")
 
     def __init__(self, host: Snapshot, caps: Caps) -> None:
         self.host, self.caps = host, caps
         self.kernel = caps.boot.number
-        self._unused = host.raw.by_key()
+        self._used: set[tuple[int, int]] = set()
         self._indexed = indexed(caps.boot.kernel)
         self._limit = host.raw.registers(0x80000000).eax
         self._written: list[tuple[tuple[int, int], int, Entry | None, Sequence[int], Rule]] = []
@@ -55,7 +55,7 @@ class Build:
         if len(self._written) >= MAX_ENTRIES:
             raise KvmError(errno.E2BIG, f"leaf {function:#x} has too many sub-leaves: KVM reports {MAX_ENTRIES} entries at most")
         key = (function, index)
-        entry = self._unused.pop(key, None)
+        entry = self._answer(key)
         if _is_kvms_own(function) or (function & 0xC0000000 == 0x80000000 and function > self._limit):
             registers, flags = [0, 0, 0, 0], 0
         else:
@@ -68,7 +68,14 @@ class Build:
         """Add an entry of zeros."""
         key = (function, 0)
         flags = SIGNIFICANT_INDEX if function in self._indexed and function <= self._limit else 0
-        self._written.append((key, flags, self._unused.pop(key, None), _ZERO, BLANK))
+        self._written.append((key, flags, self._answer(key), _ZERO, BLANK))
+
+    def _answer(self, key: tuple[int, int]) -> Entry | None:
+        """Take the CPU's answer; it is there once."""
+        if key in self._used:
+            return None
+        self._used.add(key)
+        return self.host.raw.get(*key)
 
     def features(self, registers: list[int], function: int, index: int = 0) -> None:
         """Put KVM's features into the registers that hold some (cpuid_entry_override for each)."""
@@ -105,8 +112,8 @@ class Build:
                 explain(key, entry, _ZERO, BLANK if after is _ZERO else ANEW)
                 entry = None
             explain(key, entry, after, rule)
-        for key, entry in self._unused.items():
-            if entry[3:] != _ZERO:
+        for key, entry in self.host.raw.by_key().items():
+            if key not in self._used and entry[3:] != _ZERO:
                 explain(key, entry, _ZERO, LEFT_OUT)
         for key in list(features):
             explain(key, None, _ZERO, LEFT_OUT)
