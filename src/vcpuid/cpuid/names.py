@@ -22,8 +22,8 @@ from vcpuid.errors import InputError
 from vcpuid.numbers import decimal
 
 __all__ = [
-    "COLLECTIVE", "Feature", "LinuxName", "QemuName", "all_features", "by_bit", "by_word", "find", "find_all", "parse_place", "short_place",
-    "spellings",
+    "COLLECTIVE", "Feature", "LinuxName", "QemuName", "all_features", "by_bit", "by_word", "find", "find_all", "meant", "parse_place",
+    "short_place", "spellings",
 ]  # fmt: skip
 
 
@@ -52,15 +52,24 @@ def find(text: str) -> Feature:
 
 def find_all(text: str) -> tuple[Feature, ...]:
     """Find all features of a spelling, the one that `find` gives first; raises InputError where there is none."""
+    if found := meant(text):
+        return found
+    bare = text.strip().lstrip("+-")
+    key = key_of(bare)
+    if key in table().switches:
+        raise InputError(f"{bare} is a property of QEMU's CPUs that stands for no feature bit")
+    raise InputError(f"no CPU feature is called {text!r}{_suggest(key)}")
+
+
+def meant(text: str) -> tuple[Feature, ...]:
+    """Give all features of a spelling, as `find_all` does, and none where there is none: nothing that looks alike is looked for."""
     bare = text.strip().lstrip("+-")
     key = key_of(bare)
     if found := table().called(key):
         return found if len(found) == 1 else tuple(sorted(found, key=lambda feature: _rank(feature, key)))
     if (bit := parse_place(bare)) is not None:
         return (by_bit(bit) or Feature(bit),)
-    if key in table().switches:
-        raise InputError(f"{bare} is a property of QEMU's CPUs that stands for no feature bit")
-    raise InputError(f"no CPU feature is called {text!r}{_suggest(key)}")
+    return ()
 
 
 def by_bit(bit: Bit) -> Feature | None:
@@ -84,11 +93,17 @@ def spellings(feature: Feature) -> tuple[str, ...]:
     return tuple(dict.fromkeys([feature.name, *names, short_place(feature.place), str(feature.place)]))
 
 
+_IN_PLACES = frozenset(".[*")
+"""Characters of which every spelling of a place has one."""
+
+
 def parse_place(text: str) -> Bit | None:
     """Read a place: all that `words.parse_bit` takes, `msr.10a.0`, `CPUID_LNX_4.6`, and Linux' numbers as `11*32+6` (of the newest kernel).
 
     QEMU 7.2 and 10.0 log no sub-leaf. Where such a log names the feature, the name tells which sub-leaf it was.
     """
+    if _IN_PLACES.isdisjoint(text):  # as most names are, of which an input may have tens of thousands
+        return None
     import re
 
     if match := re.fullmatch(r"msr\.(?:0x)?([0-9a-f]+)\.([0-9]+)", text, re.IGNORECASE):

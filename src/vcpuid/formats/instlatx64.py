@@ -27,10 +27,10 @@ from vcpuid.formats.dump import Form, read_lines
 from vcpuid.formats.form import Format, line_begins
 
 _HEADING = re.compile(
-    r"-+\[ *(?:CPUID Registers / )?Logical CPU #[0-9]+|CPU#[0-9]+ +AffMask|CPUID Registers \(CPU #[0-9]+[^)]*\):|CPU [0-9]+:\s*$",
+    r"-+\[ *(?:CPUID Registers / )?Logical CPU #[0-9]+|CPU#[0-9]+ +AffMask|CPUID Registers \(CPU #[0-9][^)]*\):|CPU [0-9]+:\s*$",
     re.IGNORECASE,
 )
-_PLACE = r"[ \t]*CPUID ([0-9A-Fa-f]{8})[ \t]*:?[ \t]*"
+_PLACE = r"[ \t]*CPUID ([0-9A-Fa-f]{8})[ \t]*(?::[ \t]*)?"  # blanks can be matched in one way only
 _ANSWER = re.compile(
     _PLACE + r"([0-9A-Fa-f]{8})[- ]([0-9A-Fa-f]{8})[- ]([0-9A-Fa-f]{8})[- ]([0-9A-Fa-f]{8})(?![0-9A-Fa-f-])"
     r"(?!.*\[(?:S(?:L(?: [0-9A-Fa-f]*)?)?)?$)"  # no sub-leaf that is cut

@@ -21,7 +21,7 @@ from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.formats.documents import parse_json
 from vcpuid.formats.form import EVERYTHING, Format
-from vcpuid.formats.lines import format_snapshot, parse_snapshot
+from vcpuid.formats.lines import CPU_LIMIT, format_snapshot, parse_snapshot
 from vcpuid.numbers import U64, digits
 
 SCHEMA = "vcpuid/snapshot/1"
@@ -54,7 +54,10 @@ def _object(snapshot: Snapshot) -> dict[str, Any]:
 def read(text: str, source: str) -> list[Snapshot]:
     """Read each object; raises InputError where one is not of the form, or the snapshot form could not hold it."""
     snapshots = []
-    for value in parse_json(text, source):
+    values = parse_json(text, source)
+    if len(values) > CPU_LIMIT:
+        raise InputError(f"more than {CPU_LIMIT} CPUs", source=source)
+    for value in values:
         try:
             snapshot = _snapshot(value)
             if parse_snapshot(format_snapshot(snapshot)) != snapshot:

@@ -88,7 +88,7 @@ class _Reader:
         self.raw: dict[tuple[int, int], Entry] = {}
         self.tables: dict[str, list[Entry]] = {}
         self.msrs: dict[str, dict[int, int]] = {"MSR": {}, "HWMSR": {}}
-        self.refused: dict[str, list[int]] = {"MSR": [], "HWMSR": []}
+        self.refused: dict[str, dict[int, None]] = {"MSR": {}, "HWMSR": {}}
         self.pairs: dict[str, dict[str, str]] = {"CPUINFO": {}, "PARAM": {}, "NAMED": {}}
         self.head: dict[str, str] = {}
         self.notes: list[str] = []
@@ -147,7 +147,7 @@ class _Reader:
         if words[1] == "1":
             msrs[index] = value
         elif words[1] in ("0", "-1"):
-            refused.append(index)
+            refused[index] = None
         else:
             raise _Cut(f"{words[1][:40]!r} does not tell whether it was read: 1 where it was, else 0 or -1")
 

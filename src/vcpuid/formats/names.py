@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from vcpuid.cpuid import Bit, CpuidWord, Snapshot
-from vcpuid.errors import InputError
 
 if TYPE_CHECKING:  # the table of names is read when a form needs it, not when any file is
     from vcpuid.cpuid.features import Feature
@@ -57,11 +56,8 @@ def _told(snapshot: Snapshot) -> Iterator[tuple[Feature, bool]]:
 
 def _meant(name: str) -> tuple[Feature, ...]:
     """Return every bit that QEMU or libvirt call so, since QEMU has names for two; else what the name means best."""
-    from vcpuid.cpuid.names import find_all
+    from vcpuid.cpuid.names import meant
 
-    try:
-        meant = find_all(name)
-    except InputError:
-        return ()
-    exact = [feature for feature in meant if feature.bit is not None and name in (feature.libvirt, *(n.name for n in feature.qemu_names))]
-    return tuple(exact) or meant[:1]
+    found = meant(name)
+    exact = [feature for feature in found if feature.bit is not None and name in (feature.libvirt, *(n.name for n in feature.qemu_names))]
+    return tuple(exact) or found[:1]

@@ -20,7 +20,7 @@ _TIME = (
     rf"[A-Z][a-z]{{2}} [ 0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9] {_PROGRAM}",  # syslog
     r"[0-9][0-9]:[0-9][0-9]:[0-9][0-9](?:\.[0-9]+)? ",
 )
-_AROUND = re.compile(rf"^{QUOTE}(?:{'|'.join(_TIME)})?[ \t]*(?:```.*)?", re.MULTILINE)
+_AROUND = re.compile(rf"^{QUOTE}(?:(?:{'|'.join(_TIME)})[ \t]*)?(?:```.*)?", re.MULTILINE)
 _MARKUP = re.compile("[<>{}]")
 
 

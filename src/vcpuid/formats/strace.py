@@ -97,7 +97,7 @@ def _after(before: _Set, table: CpuidTable, result: int) -> _Set:
 
 def _calls(text: str, source: str) -> Iterator[_Call]:
     """Yield each call about CPUID; one that another thread's interrupted is put together."""
-    waiting: dict[str, tuple[int, str]] = {}
+    waiting: dict[str, tuple[int, list[str]]] = {}  # what is said of a call so far, in parts: it may be interrupted over and over
     for number, line in enumerate(text.split("\n"), 1):
         if "ioctl" not in line:
             continue
@@ -105,16 +105,19 @@ def _calls(text: str, source: str) -> Iterator[_Call]:
         thread = (found[1] or found[2]) if found else ""
         begun, resumed, rest = line.partition(_RESUMED)
         if resumed:
-            number, begun = waiting.pop(thread, (number, ""))
-            if not begun and "entries=[" in rest:
+            number, parts = waiting.pop(thread, (number, []))
+            if not any(parts) and "entries=[" in rest:
                 raise InputError("the trace lacks the beginning of this call", source=source, line=number)
-        call = begun + rest
-        if call.rstrip().endswith(_UNFINISHED):
-            waiting[thread] = number, call.rstrip().removesuffix(_UNFINISHED)
-        elif found := _SIGN.search(call):
+            parts.append(rest)
+        else:
+            parts = [begun]
+        if parts[-1].rstrip().endswith(_UNFINISHED):
+            parts[-1] = parts[-1].rstrip().removesuffix(_UNFINISHED)
+            waiting[thread] = number, parts
+        elif found := _SIGN.search("".join(parts)):
             yield _call(number, thread, found)
-    for thread, (number, call) in waiting.items():
-        if found := _SIGN.search(call):
+    for thread, (number, parts) in waiting.items():
+        if found := _SIGN.search("".join(parts)):
             yield _call(number, thread, found)
 
 
