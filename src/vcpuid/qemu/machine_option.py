@@ -64,7 +64,8 @@ class MachineOptions(NamedTuple):
 def split(text: str) -> tuple[str | None, dict[str, str]]:
     """Take a -machine argument apart: the type, where one is named, and the other settings; raises QemuError."""
     settings: dict[str, str] = {}
-    parents: set[str] = set()
+    names: list[_Key] = []
+    top = _Key("", None)
     at = 0
     while at < len(text):
         end = _KEY_END.search(text, at)
@@ -72,18 +73,25 @@ def split(text: str) -> tuple[str | None, dict[str, str]]:
         key, equals = text[at:stop], text.startswith("=", stop)
         if at == 0 and key and not equals:
             key, value, at = "type", key, stop + 1
+            top.part(key, names).set = True
         else:
-            above = _check_key(text, key)
+            parts = _parts(text, key)
             if not equals:
                 raise QemuError(messages.MACHINE_NO_EQUALS(text=text, key=key))
-            if mixed := next((name for name in above if name in settings), key if key in parents else None):
-                raise QemuError(messages.MACHINE_MIXED(text=text, key=mixed))
-            parents.update(above)
+            place = top
+            for part in parts[:-1]:
+                place = place.part(part, names)
+                if place.set:
+                    raise QemuError(messages.MACHINE_MIXED(text=text, key=str(place)))
+            place = place.part(parts[-1], names)
+            if place.below:
+                raise QemuError(messages.MACHINE_MIXED(text=text, key=key))
+            place.set = True
             found = _VALUE.match(text, stop + 1)
             assert found is not None  # it matches nothing, too
             value, at = found[0].replace(",,", ","), found.end() + 1
         settings[key] = value
-    _check_lists(text, settings)
+    _check_lists(text, names)
     name = settings.pop("type", None)
     for key in settings:
         if "_" in key and (dashed := _dashed(key)) in settings and dashed != key and "." not in key:
@@ -91,8 +99,32 @@ def split(text: str) -> tuple[str | None, dict[str, str]]:
     return name, {_dashed(key): value for key, value in settings.items()}
 
 
-def _check_key(text: str, key: str) -> list[str]:
-    """Give the names that a key is below; raises QemuError where it is none."""
+class _Key:
+    """A name in the keys of a -machine argument, of those that are below it; `set` where it has a value itself."""
+
+    __slots__ = ("above", "below", "last", "set")
+
+    def __init__(self, last: str, above: _Key | None) -> None:
+        self.last, self.above, self.set = last, above, False
+        self.below: dict[str, _Key] = {}
+
+    def part(self, last: str, names: list[_Key]) -> _Key:
+        """Give the name below with this last part, a new one where there is none; new ones are put on a list."""
+        if (found := self.below.get(last)) is None:
+            found = self.below[last] = _Key(last, self)
+            names.append(found)
+        return found
+
+    def __str__(self) -> str:
+        parts, name = [self.last], self.above
+        while name is not None and name.above is not None:
+            parts.append(name.last)
+            name = name.above
+        return ".".join(reversed(parts))
+
+
+def _parts(text: str, key: str) -> list[str]:
+    """Take a key apart at its dots; raises QemuError where it is none."""
     parts = key.split(".")
     named = _NAME.fullmatch(parts[0]) and all(_index(part) is not None or _NAME.fullmatch(part) for part in parts[1:])
     if not named or not key.isascii():
@@ -100,7 +132,7 @@ def _check_key(text: str, key: str) -> list[str]:
     for part in parts:
         if len(part) >= _LONGEST:
             raise QemuError(messages.MACHINE_LONG(text=text, part=" fragment" if len(parts) > 1 else "", key=part))
-    return [".".join(parts[:count]) for count in range(1, len(parts))]
+    return parts
 
 
 def _index(part: str) -> int | None:
@@ -111,18 +143,13 @@ def _index(part: str) -> int | None:
     return _LAST_INDEX if found is None else found
 
 
-def _check_lists(text: str, settings: Mapping[str, str]) -> None:
+def _check_lists(text: str, names: Iterable[_Key]) -> None:
     """Refuse numbers below a name that do not count from 0 on, and numbers beside names (keyval_listify); raises QemuError."""
-    below: dict[str, set[str]] = {}
-    for key in settings:
-        parts = key.split(".")
-        for place in range(1, len(parts)):
-            below.setdefault(".".join(parts[:place]), set()).add(parts[place])
-    for name, found in below.items():
-        indices = [_index(part) for part in found]
+    for name in names:
+        indices = [_index(part) for part in name.below]
         numbers = {index for index in indices if index is not None}
         if numbers and None in indices:
-            raise QemuError(messages.MACHINE_MIXED(text=text, key=name))
+            raise QemuError(messages.MACHINE_MIXED(text=text, key=str(name)))
         missing = next(count for count in range(len(numbers) + 1) if count not in numbers)
         if missing < len(numbers):
             raise QemuError(messages.MACHINE_MISSING(text=text, key=f"{name}.{missing}"))

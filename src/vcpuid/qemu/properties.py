@@ -8,6 +8,7 @@ do; `realized` and links to other objects are for QEMU's own use, and not modell
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -50,12 +51,12 @@ def model_of(cpu: str) -> str:
 def parse(cpu: str, release: tuple[int, int]) -> CpuOption:
     """Take a -cpu argument apart as a release of QEMU does; raises QemuError where tsc-freq is no number."""
     settings: list[tuple[str, str]] = []
-    plus: list[str] = []
-    minus: list[str] = []
+    plus: dict[str, None] = {}  # each counts once, however often it is said
+    minus: dict[str, None] = {}
     warnings: list[str] = []
     for part in filter(None, cpu.partition(",")[2].split(",")):
         if part[0] in "+-":
-            (plus if part[0] == "+" else minus).append(part[1:])
+            (plus if part[0] == "+" else minus)[part[1:]] = None
             continue
         name, equals, value = part.partition("=")
         name, value = name.replace("_", "-"), value if equals else "on"
@@ -67,7 +68,17 @@ def parse(cpu: str, release: tuple[int, int]) -> CpuOption:
         settings.append((name, value))
     if warnings:
         warnings.append(messages.AMBIGUOUS_OUTLOOK())
-    return CpuOption(model_of(cpu), tuple(settings), tuple(plus), tuple(minus), tuple(warnings))
+    return CpuOption(model_of(cpu), tuple(_said_over(settings)), tuple(plus), tuple(minus), tuple(warnings))
+
+
+def _said_over(settings: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Leave of a setting that is said over and over the first time, at which it may be refused, and the last, which counts."""
+    first: set[tuple[str, str]] = set()
+    last = {setting: at for at, setting in enumerate(settings)}
+    for at, setting in enumerate(settings):
+        if setting not in first or last[setting] == at:
+            first.add(setting)
+            yield setting
 
 
 def _metric(text: str, release: tuple[int, int]) -> str:

@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from vcpuid import data
-from vcpuid.cpuid.names import COLLECTIVE, find_all
-from vcpuid.errors import InputError, NotKnownError, QemuError
+from vcpuid.cpuid.names import COLLECTIVE, meant
+from vcpuid.errors import NotKnownError, QemuError
 from vcpuid.qemu.catalog import HOST_MODELS, Catalog, catalog
 from vcpuid.releases import QEMUS, Release, number
 from vcpuid.setup import Setup
@@ -23,6 +24,8 @@ _LONGEST = 60
 """Characters of a name that is compared with others: no name of QEMU's is longer."""
 _SHORTEST, _MOST = 3, 3
 """Characters that may be the beginning of a name, and guesses that are given."""
+_ANSWERED = 16
+"""Unknown properties of one -cpu argument about which a guess is made: a guess compares a name with every one that QEMU has."""
 
 _VERSIONED = re.compile(r"-v\d+$", re.IGNORECASE)
 _OF_RELEASE = re.compile(r"pc-(?:q35|i440fx)-([0-9]{1,9}\.[0-9]{1,9})")
@@ -51,9 +54,13 @@ class Guess(NamedTuple):
 
 @lru_cache(maxsize=64)
 def guesses(cpu: str, tables: str) -> tuple[Guess, ...]:
-    """Guess what the unknown model and the unknown properties of a -cpu argument stand for in a QEMU's tables; those without an idea go."""
+    """Guess what the unknown model and the unknown properties of a -cpu argument stand for in a QEMU's tables; those without an idea go.
+
+    QEMU stops at the first of them: of more than `_ANSWERED` properties that it does not have the others are left.
+    """
     known, model = catalog(tables), cpu.partition(",")[0]
-    found = [guess for name in _settings(cpu) if not has_property(known, name) and (guess := _property(known, name)) is not None]
+    unknown = islice((name for name in _settings(cpu) if not has_property(known, name)), _ANSWERED)
+    found = [guess for name in unknown if (guess := _property(known, name)) is not None]
     if cpu and not has_model(known, model) and (guess := _model(known, model)) is not None:
         found.insert(0, guess)
     return tuple(found)
@@ -111,11 +118,7 @@ def _model(tables: Catalog, name: str) -> Guess | None:
 
 def _property(tables: Catalog, name: str) -> Guess | None:
     """Guess by what others call a feature, then by what looks alike."""
-    try:
-        features = find_all(name)
-    except InputError:
-        features = ()
-    names = dict.fromkeys(own.name for feature in features for own in feature.qemu_names)
+    names = dict.fromkeys(own.name for feature in meant(name) for own in feature.qemu_names)
     known = [other for other in names if other in tables.flags and other != name]
     if known:
         return Guess(name, (known[0],), f"QEMU calls it {known[0]}", sure=True)
