@@ -16,6 +16,13 @@ CURES = ("topoext=on", "pmu=off", "avx10-version=1", "avx10-version=0")
 TRY = "enforce=off"
 """Lets QEMU tell what is missing instead of refusing."""
 
+_TRIES = 128
+"""Sets of settings that are tried of one -cpu: one of many settings, in many versions of its model, would be tried for minutes."""
+
+_ASKED_ABOUT = 64
+"""Settings of which QEMU is asked one by one what it says to them."""
+_NOT_ASKED = f"QEMU was asked of the first {_ASKED_ABOUT} settings alone what it says to them"
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
@@ -45,6 +52,7 @@ class Fitting:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt, self._catalog = attempt, attempt.catalog
+        self._left = _TRIES
 
     def relatives(self, name: str, settings: list[str], own: Fit | None) -> Iterator[Fit]:
         """Fit the model's other versions, with the settings that the version asked for could keep before all others."""
@@ -64,7 +72,13 @@ class Fitting:
         kept = self._accepted(name, settings)
         if kept is None:
             return None
-        return next((fit for tried in self._reductions(kept) if (fit := self._drop(name, tried)) is not None), None)
+        for tried in self._reductions(kept):
+            if not self._left:
+                return None
+            self._left -= 1
+            if (fit := self._drop(name, tried)) is not None:
+                return fit
+        return None
 
     def shortened(self, proposal: Proposal) -> Proposal:
         """Leave out each -feature that QEMU drops by itself where another one is off."""
@@ -77,13 +91,13 @@ class Fitting:
 
     def account(self, proposal: Proposal, settings: Iterable[str]) -> Iterator[Amendment]:
         """Tell which settings a proposal has not, or has besides, and what QEMU says to it otherwise."""
-        asked = list(settings)
+        asked, kept = dict.fromkeys(settings), frozenset(proposal.settings)
         for setting in proposal.settings:
             if setting not in asked:
                 yield Amendment("added", setting, self._complaint(proposal, [other for other in proposal.settings if other != setting]))
-        for setting in asked:
-            if setting not in proposal.settings:
-                yield Amendment("left-out", setting, self._complaint(proposal, [*proposal.settings, setting]))
+        for number, setting in enumerate(setting for setting in asked if setting not in kept):
+            said = self._complaint(proposal, [*proposal.settings, setting]) if number < _ASKED_ABOUT else _NOT_ASKED
+            yield Amendment("left-out", setting, said)
 
     def _complaint(self, proposal: Proposal, settings: Iterable[str]) -> str:
         told = self._attempt.tell(joined(proposal.name, [*settings, TRY], proposal.missing))
@@ -95,6 +109,8 @@ class Fitting:
         if self._attempt.run(joined(name, [*settings, TRY])) is not None:
             return settings
         if self._attempt.run(joined(name, [TRY])) is None:
+            return None
+        if len(settings) > _TRIES:
             return None
         kept: list[str] = []
         for setting in sorted(settings, key=lambda setting: len(list(needs([setting], self._catalog)))):  # what others need comes first

@@ -52,7 +52,7 @@ def repaired(cpu: str, tables: Catalog) -> tuple[str, list[str], list[Amendment]
     name, *settings = cpu.split(",")
     forcing = [setting for setting in settings if setting.startswith(NO_PART)]
     amendments = [Amendment("left-out", setting, "it would hide what the host lacks") for setting in forcing]
-    settings = [setting for setting in settings if setting and setting not in forcing]
+    settings = _last([setting for setting in settings if setting and not setting.startswith(NO_PART)])
     for guess in guesses(cpu, tables.release):
         if not guess.sure:
             continue
@@ -69,6 +69,12 @@ def repaired(cpu: str, tables: Catalog) -> tuple[str, list[str], list[Amendment]
         settings = [*(setting for setting in settings if _property(setting, tables) != need), need]
         amendments.append(Amendment("added", need, f"{by} needs it"))
     return name, settings, amendments
+
+
+def _last(settings: list[str]) -> list[str]:
+    """Leave out the settings that a later one of the same property, said in the same way, overrides."""
+    places = {(setting[0] if setting[0] in "+-" else "", switch(setting)[0]): at for at, setting in enumerate(settings)}
+    return [settings[at] for at in sorted(places.values())]
 
 
 def needs(settings: Iterable[str], tables: Catalog) -> Iterator[tuple[str, str]]:
