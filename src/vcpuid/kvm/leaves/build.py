@@ -37,12 +37,12 @@ def indexed(kernel: str) -> frozenset[int]:
 class Build:
     """The entries so far, and the host that they are made from; `kernel` is the release as a pair of numbers."""
 
-    __slots__ = ("_indexed", "_limit", "_used", "_written", "caps", "host", "kernel")
+    __slots__ = ("_get", "_indexed", "_limit", "_used", "_written", "caps", "host", "kernel")
 
     def __init__(self, host: Snapshot, caps: Caps) -> None:
         self.host, self.caps = host, caps
         self.kernel = caps.boot.number
-        self._used: set[tuple[int, int]] = set()
+        self._get, self._used = host.raw.get, set[tuple[int, int]]()
         self._indexed = indexed(caps.boot.kernel)
         self._limit = host.raw.registers(0x80000000).eax
         self._written: list[tuple[tuple[int, int], int, Entry | None, Sequence[int], Rule]] = []
@@ -72,10 +72,11 @@ class Build:
 
     def _answer(self, key: tuple[int, int]) -> Entry | None:
         """Take the CPU's answer; it is there once."""
-        if key in self._used:
+        used = self._used
+        if key in used:
             return None
-        self._used.add(key)
-        return self.host.raw.get(*key)
+        used.add(key)
+        return self._get(*key)
 
     def features(self, registers: list[int], function: int, index: int = 0) -> None:
         """Put KVM's features into the registers that hold some (cpuid_entry_override for each)."""
