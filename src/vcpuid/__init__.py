@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vcpuid import cpuid, kvm, linux, qemu
     from vcpuid.answers.explain import Explanation
     from vcpuid.cpuid import Snapshot
+    from vcpuid.diagnosis import Diagnosis, diagnose
     from vcpuid.errors import InputError, KvmError, NotToldError, QemuError, RefusedError, RemarkWarning, UnavailableError, VcpuidError
     from vcpuid.path.pipeline import Path, resolve
     from vcpuid.setup import Setup, Stack
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Diagnosis",
     "Explanation",
     "InputError",
     "KvmError",
@@ -38,6 +40,7 @@ __all__ = [
     "UnavailableError",
     "VcpuidError",
     "cpuid",
+    "diagnose",
     "explain",
     "kvm",
     "linux",
@@ -48,6 +51,7 @@ __all__ = [
 
 
 _WHERE = {
+    "Diagnosis": "vcpuid.diagnosis",
     "Explanation": "vcpuid.answers.explain",
     "InputError": "vcpuid.errors",
     "KvmError": "vcpuid.errors",
@@ -61,6 +65,7 @@ _WHERE = {
     "Stack": "vcpuid.setup",
     "UnavailableError": "vcpuid.errors",
     "VcpuidError": "vcpuid.errors",
+    "diagnose": "vcpuid.diagnosis",
     "read": "vcpuid.sources",
     "resolve": "vcpuid.path.pipeline",
 }

@@ -73,6 +73,15 @@ def all_rules() -> tuple[Card, ...]:
     return tuple(sorted(cards, key=lambda card: (card.party == HAZARDS, _place(card.party), card.id)))
 
 
+def rule(identity: str) -> Rule:
+    """Return a party's rule by its id; KeyError where there is none."""
+    all_rules()
+    found = next((one for one in entered() if isinstance(one, Rule) and one.id == identity), None)
+    if found is None:
+        raise KeyError(identity)
+    return found
+
+
 def card(rule: Rule | HazardRule) -> Card:
     """Put together what is known of a rule."""
     if isinstance(rule, HazardRule):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vcpuid.answers.certainty import depends, rests
@@ -169,6 +169,11 @@ class Explanation:
             "remedy": self.remedy,
             "why_hidden": self.hidden,
         }
+
+
+def report(explanations: Iterable[Explanation]) -> dict[str, object]:
+    """Put several explanations into one document for programs."""
+    return {"schema": SCHEMA, "explanations": [explanation.as_dict() for explanation in explanations]}
 
 
 def explain(feature: Feature, path: Path) -> Explanation:

@@ -20,6 +20,7 @@ from vcpuid.cli.lazy import LazyGroup, Unforeseen
 from vcpuid.errors import RefusedError, RemarkWarning, VcpuidError, tell_fault
 
 VERBS = {
+    "diagnose": "Tell what an error text or a log says of CPU features: which, who took them, why, and what to do.",
     "explain": "Tell a feature's fate: its value after each party, the rule that decided, what can be done.",
     "guest": "Show the guest's CPU as a whole: flags gained and lost against the host, by party.",
     "check": "Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.",

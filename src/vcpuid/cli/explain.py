@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -18,33 +19,34 @@ if TYPE_CHECKING:
 
 
 @click.command(name="explain")
-@click.argument("feature", shell_complete=choices.features)
+@click.argument("texts", metavar="FEATURE...", nargs=-1, required=True, shell_complete=choices.features)
 @cpu_option
 @host_option
 @vmm_options
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
 @stack_options()
 @format_option
-def command(feature: str, guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
+def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
     """Tell a feature's fate: its value after each party, the rule that decided, what can be done.
 
-    FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities, or a line of QEMU's log such as 'CPUID.07H:EBX.avx2 [bit 5]'.
-    Exit status 0 where the guest sees the feature, 1 where it does not or where HOST does not tell.
+    FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities; a list of them, or a line of a log as QEMU and libvirt print it;
+    '-' is such text on standard input. Exit status 0 where the guest sees every feature that is named, 1 where it does not see one or
+    where HOST does not tell.
     """
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.explain import explain
     from vcpuid.answers.starting import remarked
-    from vcpuid.cpuid.names import find
+    from vcpuid.cli.spelled import features
 
-    wanted = find(feature)
+    wanted = features(texts)
     host = read_host(source)
     setup = guest.setup(host, asked)
     path = followed(guest.asked, host=setup, probe=None if no_probe else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
-    explanation = explain(wanted, path)
+    explanations = [explain(feature, path) for feature in wanted]
     print_warnings(path.remarks)
-    emit(sheet(explanation), form)
-    sys.exit(0 if explanation.visible else 1)
+    emit(sheet(explanations[0]) if len(explanations) == 1 else summary(explanations), form)
+    sys.exit(0 if all(explanation.visible for explanation in explanations) else 1)
 
 
 def sheet(explanation: Explanation) -> Sheet:
@@ -68,6 +70,43 @@ def sheet(explanation: Explanation) -> Sheet:
         ],
         styles={"party": "bold"},
     )
+
+
+def summary(explanations: Sequence[Explanation]) -> Sheet:
+    """Lay several explanations out: a row for each feature."""
+    from vcpuid.answers.explain import report
+
+    return Sheet(
+        columns=["feature", "guest", "because"],
+        rows=[
+            {"feature": told.feature.name, "guest": _value(told.stages[-1]), "because": _first_cause(told), "remedy": told.remedy}
+            for told in explanations
+        ],
+        data=report(explanations),
+        records=[{"feature": told.feature.name, **_record(stage)} for told in explanations for stage in told.stages],
+        fields=["feature", "party", "value", "basis", "modelled", "why"],
+        head=[explanations[0].path.headline(), ""],
+        foot=["", *_summed(explanations)],
+        styles={"feature": "bold"},
+    )
+
+
+def _first_cause(told: Explanation) -> str:
+    if told.visible is None or not told.chain or told.visible:
+        return told.verdict if told.visible is None else told.stages[-1].why
+    reason = told.chain[-1]
+    return f"{reason.party}: {reason.text if reason.feature == told.feature.name else f'{reason.feature}: {reason.text}'}"
+
+
+def _summed(explanations: Sequence[Explanation]) -> Iterator[str]:
+    seen = [told.feature.name for told in explanations if told.visible]
+    unseen = [told.feature.name for told in explanations if told.visible is False]
+    not_told = [told.feature.name for told in explanations if told.visible is None]
+    for what, names in (("The guest sees", seen), ("The guest does not see", unseen), ("Not told", not_told)):
+        if names:
+            yield f"{what}: {' '.join(names)}"
+    helps = dict.fromkeys(told.remedy for told in explanations if told.remedy and not told.visible)
+    yield from (f"What you can do: {remedy}" for remedy in helps)
 
 
 def _row(stage: Stage) -> dict[str, object]:

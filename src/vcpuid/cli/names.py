@@ -10,6 +10,7 @@ from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import print_warnings
 from vcpuid.cpuid.features import Feature
+from vcpuid.errors import InputError
 from vcpuid.releases import KERNELS
 
 COLUMNS = ["name", "place", "symbol", "cpuinfo", "property", "libvirt"]
@@ -29,11 +30,13 @@ CARDS = 3
 def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) -> None:
     """Give a feature's spellings, or all features of a word.
 
-    NAME is any spelling: avx2, X86_FEATURE_SPEC_CTRL, arch-capabilities, 7.0.ebx.5, a line of QEMU's log; or a word: 7.0.ebx,
-    CPUID_7_EDX, CPUID_LNX_4, FEAT_7_0_EBX. A name that several features share gives them all, the likeliest first. An unknown one is
+    NAME is any spelling: avx2, X86_FEATURE_SPEC_CTRL, arch-capabilities, 7.0.ebx.5; a word: 7.0.ebx, CPUID_7_EDX, CPUID_LNX_4,
+    FEAT_7_0_EBX; or a line of a log, or a list of names, '-' on standard input.
+
+    A name that several features share gives them all, the likeliest first. An unknown one is
     answered with names near to it, and exit status 3.
     """
-    from vcpuid.cpuid.card import look_up, report
+    from vcpuid.cpuid.card import report
     from vcpuid.cpuid.names import all_features
     from vcpuid.cpuid.notes import notes
     from vcpuid.releases import linux
@@ -43,7 +46,7 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
     release = linux(kernel)
     print_warnings(() if release.remark is None else (release.remark,))
     tables = release.tables
-    found = all_features() if everything else tuple(dict.fromkeys(f for text in texts for f in look_up(text, tables)))
+    found = all_features() if everything else tuple(dict.fromkeys(f for text in texts for f in _meant(text, tables)))
     if form == "table" and len(found) <= CARDS:
         for feature in found:
             rows: list[dict[str, object]] = [{"what": what, "spelled": spelled} for what, spelled in _card(feature)]
@@ -51,6 +54,16 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
     else:
         data = report(found, release) if form == "json" else None
         emit(Sheet(COLUMNS, [_row(feature) for feature in found], data, titles=TITLES), form)
+
+
+def _meant(text: str, tables: str) -> tuple[Feature, ...]:
+    from vcpuid.cli.spelled import features
+    from vcpuid.cpuid.card import look_up
+
+    try:
+        return look_up(text, tables)
+    except InputError:
+        return features([text])
 
 
 def _row(feature: Feature) -> dict[str, object]:

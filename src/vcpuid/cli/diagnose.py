@@ -1,0 +1,155 @@
+"""vcpuid diagnose: from what people paste to the features, who took them, and what to do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from vcpuid.cli import choices
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, host_option, print_warnings, read_host, stack_options
+
+if TYPE_CHECKING:
+    from vcpuid.diagnosis import Diagnosis, Finding
+
+COLUMNS = ["feature", "state", "party", "why"]
+FIELDS = ["message", "text", "feature", "bit", "state", "party", "why", "remedy"]
+_ON_THIS_HOST = "on this host, the guest sees it"
+_CAUSES = 3
+"""Possible causes of one feature that people are shown; programs get all."""
+
+
+@click.command(name="diagnose")
+@click.argument("texts", metavar="[TEXT|FILE|-]...", nargs=-1)
+@host_option
+@click.option("--cpu", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU.  [default: as the text has it]")
+@stack_options()
+@format_option
+def command(texts: tuple[str, ...], source: str | None, cpu: str | None, asked: Asked, form: str) -> None:
+    """Tell what an error text or a log says of CPU features: which, who took them, why, and what to do.
+
+    TEXT is what QEMU, libvirt, KVM, Linux, or a manager of guests printed, as it was pasted: with times, quoting, several messages. FILE
+    holds it; without any it is read from standard input. With --host, a snapshot of the machine that it comes from, each feature's fate
+    there is told; without, the rules that can have taken it.
+
+    Exit status 0 where something in the text is known, 1 where nothing is; then the forms of messages nearest to it are named.
+    """
+    from vcpuid.diagnosis import diagnose
+
+    text = _paste(texts)
+    host = None if source is None else read_host(source)
+    found = diagnose(text, None if host is None else asked.setup(host), cpu)
+    print_warnings(found.remarks)
+    emit(sheet(found), form)
+    sys.exit(0 if found.recognised else 1)
+
+
+def _paste(texts: tuple[str, ...]) -> str:
+    """Read what the arguments mean: files, standard input, or text itself."""
+    from vcpuid.formats.files import read_text
+
+    if texts in ((), ("-",)):
+        if not texts and sys.stdin is not None and sys.stdin.isatty():
+            print("vcpuid: paste the text, then press Ctrl-D", file=sys.stderr)
+        return read_text("-")[1]
+    return "\n".join(read_text(text)[1] if len(text) < 4096 and "\n" not in text and os.path.isfile(text) else text for text in texts)
+
+
+def sheet(found: Diagnosis) -> Sheet:
+    """Lay a diagnosis out."""
+    return Sheet(
+        columns=COLUMNS,
+        rows=_rows(found),
+        data=found.as_dict(),
+        records=list(_records(found)),
+        fields=FIELDS,
+        lines=[" ".join(filter(None, (finding.named.name, finding.named.state))) for finding in found.findings],
+        head=[*_head(found), ""] if found.findings else list(_head(found)),
+        foot=["", *_foot(found)] if found.findings else list(_foot(found)),
+        styles={"feature": "bold"},
+    )
+
+
+def _head(found: Diagnosis) -> Iterator[str]:
+    deepest = found.deepest
+    if deepest is not None:
+        count = sum(match.message is deepest.message for match in found.matches)
+        yield f"{deepest.message.program}: {_short(deepest.text)}" + (f"  ({count} such messages)" if count > 1 else "")
+        yield f"{deepest.message.meaning}  [{deepest.message.id}]"
+    if found.wrappers:
+        yield "Around it: " + ", ".join(f"{match.message.program} [{match.message.id}]" for match in found.wrappers)
+    if found.instruction is not None:
+        yield f"The instruction at which it died: {found.instruction.text}"
+    if not found.recognised:
+        yield "Nothing in this text is a message that vcpuid knows."
+
+
+def _short(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 160 else flat[:159] + "…"
+
+
+def _rows(found: Diagnosis) -> list[dict[str, object]]:
+    """One row for each cause, with all features that it took or can have taken."""
+    grouped: dict[tuple[object, ...], list[str]] = {}
+    for finding in found.findings:
+        told = _told(finding)
+        for row in told[:_CAUSES]:
+            grouped.setdefault((finding.named.state, row["party"], row["why"]), []).append(finding.named.name)
+        if len(told) > _CAUSES:
+            more = "further rules that can clear it: vcpuid diagnose --format json lists them"
+            grouped.setdefault((finding.named.state, "", more), []).append(finding.named.name)
+    rows = [{"feature": names, "state": state, "party": party, "why": why} for (state, party, why), names in grouped.items()]
+    return sorted(rows, key=lambda row: not row["party"])
+
+
+def _told(finding: Finding) -> list[dict[str, object]]:
+    """Give what is known of one feature: its fate, or each possible cause."""
+    named = finding.named
+    if finding.explanation is not None:
+        told = finding.explanation
+        party = "not told" if told.visible is None else "" if told.visible else told.chain[-1].party if told.chain else ""
+        why = _ON_THIS_HOST if told.visible else told.chain[-1].text if told.chain else told.verdict
+        return [{"party": party, "why": why, "remedy": told.remedy}]
+    if named.feature is None:
+        near = f"; did you mean {' or '.join(named.near)}?" if named.near else ""
+        return [{"party": "", "why": "" if named.text.startswith("hv-") else f"no feature of that name is known{near}", "remedy": None}]
+    if not finding.causes:
+        return [{"party": "", "why": "no rule of Linux, KVM or QEMU takes it: the processor or -cpu does not have it", "remedy": None}]
+    return [
+        {
+            "party": f"{cause.party}?",
+            "why": cause.text + ("" if len(cause.vendors) > 1 else f" ({cause.vendors[0]})"),
+            "remedy": cause.rule.remedy,
+        }
+        for cause in finding.causes
+    ]
+
+
+def _records(found: Diagnosis) -> Iterator[dict[str, object]]:
+    for finding in found.findings:
+        feature = finding.named.feature
+        told = {
+            "message": None if finding.match is None else finding.match.message.id,
+            "text": finding.named.text,
+            "bit": None if feature is None else str(feature.place),
+        }
+        for row in _told(finding):
+            yield {**told, "feature": None if feature is None else feature.name, "state": finding.named.state, **row}
+    named = {finding.match for finding in found.findings}
+    for match in found.matches:
+        if match not in named:
+            yield {"message": match.message.id, "text": match.text, "why": match.message.meaning, "remedy": match.message.fix}
+
+
+def _foot(found: Diagnosis) -> Iterator[str]:
+    for number, remedy in enumerate(found.remedies):
+        yield f"{'What you can do' if number == 0 else '             or'}: {remedy}"
+    if found.deepest is not None and found.deepest.message.query:
+        yield f"See also: vcpuid {found.deepest.message.query}"
+    for message in found.near:
+        yield f"It looks like: {_short(message.example)}  [{message.id}]"

@@ -1,0 +1,31 @@
+"""Features as people name them on the command line: a spelling each, a list, a line of a log, all of it from standard input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from vcpuid.errors import InputError
+
+if TYPE_CHECKING:
+    from vcpuid.cpuid.names import Feature
+
+
+def features(texts: Sequence[str]) -> tuple[Feature, ...]:
+    """Return the features that arguments name, each once, in their order; `-` is standard input. Raises InputError where one names none."""
+    from vcpuid.cpuid.names import find
+
+    found: list[Feature] = []
+    for text in texts:
+        try:
+            found.append(find(text))
+        except InputError:
+            found.extend(_in_text(text))
+    return tuple(dict.fromkeys(found))
+
+
+def _in_text(text: str) -> tuple[Feature, ...]:
+    from vcpuid import diagnosis
+    from vcpuid.formats.files import read_text
+
+    return diagnosis.features(read_text("-")[1] if text == "-" else text)

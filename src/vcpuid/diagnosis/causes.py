@@ -1,0 +1,60 @@
+"""What can have taken a feature away where no host is told: the rules of Linux, KVM and QEMU that have been seen to clear it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from vcpuid import data
+from vcpuid.cpuid.names import Feature, find, short_place
+from vcpuid.reasons import Rule
+from vcpuid.reasons.history import history
+
+_VENDORS = {"I": "Intel", "A": "AMD", "O": "others"}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A rule that can clear a feature: `text` says how, `vendors` on whose processors it was seen to."""
+
+    feature: str
+    rule: Rule
+    text: str
+    vendors: tuple[str, ...]
+
+    @property
+    def party(self) -> str:
+        """Whose rule it is."""
+        return self.rule.id.partition(".")[0]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "feature": self.feature, "party": self.party, "rule": self.rule.id, "why": self.text, "source": self.rule.source,
+            "remedy": self.rule.remedy, "vendors": list(self.vendors), **history(self.rule).as_dict(),
+        }  # fmt: skip
+
+
+def possible(feature: Feature) -> tuple[Cause, ...]:
+    """Give the rules that can clear a feature, in the order in which the parties come; none where no run of the path has shown one."""
+    rows = _table().get(short_place(feature.place), ())
+    order = ("linux", "kvm", "qemu")
+    found = [_cause(feature, *row) for row in rows]
+    return tuple(sorted(found, key=lambda cause: order.index(cause.party) if cause.party in order else len(order)))
+
+
+def _cause(feature: Feature, rule_id: str, vendors: str, cause: str) -> Cause:
+    from vcpuid.rulebook import rule
+
+    found = rule(rule_id)
+    text = found.reason.format(cause=find(cause).name) if cause else found.reason
+    return Cause(feature.name, found, text, tuple(_VENDORS[letter] for letter in vendors))
+
+
+@cache
+def _table() -> dict[str, list[tuple[str, str, str]]]:
+    table: dict[str, list[tuple[str, str, str]]] = {}
+    for rule, vendors, cause, places in data.load("clearing")["rows"]:
+        for place in places.split():
+            table.setdefault(place, []).append((rule, vendors, cause))
+    return table

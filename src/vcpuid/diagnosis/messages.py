@@ -1,0 +1,54 @@
+"""data/messages.json: what programs say of CPUs. A row is a message; none is named in the code."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from vcpuid import data
+
+LAYERS = ("manager", "libvirt", "vmm", "kernel", "guest")
+"""Who speaks, from the one farthest from the CPU to the nearest: a manager wraps what libvirt says of what QEMU says."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A form of message.
+
+    `program` prints it, which belongs to a `layer`; `pattern` is a regular expression with named groups, of which at least one of the
+    `probes` is a part in lower case; `vocabulary` says what the groups hold (`vocabulary.VOCABULARIES`), `features` are features of which
+    it speaks without naming them. `meaning`, `fix` and `query`, a command line, are for people; `source` is the function that prints it,
+    `evidence` how the text is known. `example` is one that matches.
+    """
+
+    id: str
+    program: str
+    layer: str
+    pattern: str
+    probes: tuple[str, ...]
+    example: str
+    vocabulary: str
+    features: tuple[str, ...]
+    meaning: str
+    fix: str
+    query: str
+    source: str
+    evidence: str
+
+    @cached_property
+    def compiled(self) -> re.Pattern[str]:
+        """The pattern, ready."""
+        return re.compile(self.pattern, re.MULTILINE)
+
+    @property
+    def depth(self) -> int:
+        """How near to the CPU who prints it is; the more the nearer."""
+        return LAYERS.index(self.layer)
+
+
+@cache
+def messages() -> tuple[Message, ...]:
+    """Return all of them, in the table's order."""
+    rows = data.load("messages")["rows"]
+    return tuple(Message(**{**row, "probes": tuple(row["probes"]), "features": tuple(row["features"])}) for row in rows)

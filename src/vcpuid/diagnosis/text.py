@@ -1,0 +1,99 @@
+"""Pasted text made plain, each character with its place in the paste: out of logs, mail, YAML, JSON, terminals and word processors."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+
+_LEFT_OUT = r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+"""Colours of a terminal, control characters but for tab and line end, and what is there and has no width."""
+
+_TIMES = (
+    r"\[[ \d]{1,12}\.\d{1,9}\](?:\[ ?[TC]\d{1,9}\])?",  # the kernel's log, also with the columns of its thread or CPU
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,]{0,12}(?:Z|[+-]\d\d:?\d\d)?:?"  # journals, QEMU, libvirt with its thread and place
+    r"(?: \d{1,9}: (?:error|warning|info|debug) ?: \w{1,80}:\d{1,7} ?:)?",
+    r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?: \S{1,80} \S{1,80}?\[\d{1,9}\]:)?",  # syslog, with host and program
+    r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?",
+)
+_BEFORE = rf"^[ \t]*(?:[>|][> |\t]{{0,20}})?(?:<\d{{1,3}}>)?(?:(?:{'|'.join(_TIMES)})[ \t]*)?(?:(?:kernel|\S{{1,60}} kernel): ?)?"
+"""What mail and logs put before a line."""
+
+_PLAIN = {
+    **dict.fromkeys("\u2018\u2019\u201a\u00b4`", "'"),
+    **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"),
+    **dict.fromkeys("\u00a0\u202f", " "),
+    "&quot;": '"',
+    "&apos;": "'",
+    "&#39;": "'",
+    "&#34;": '"',
+    "&lt;": "<",
+    "&gt;": ">",
+    "&amp;": "&",
+    "''": "'",
+}
+_ESCAPED = {"n": "\n", "t": "\t", "r": "", '"': '"', "'": "'"}
+_TOKENS = re.compile(
+    rf"(?P<gone>{_LEFT_OUT})|(?P<comma>,)[ \t]*\n[ \t>|]*|(?P<before>{_BEFORE})|\\+(?P<escaped>[ntr\"'])"
+    rf"|(?P<plain>{'|'.join(re.escape(text) for text in _PLAIN if text != chr(39) * 2)}|(?<=\w)''(?=\w))",
+    re.MULTILINE,
+)
+_BLANKS = re.compile(r"\s+")
+
+
+class Text:
+    """A text whose pieces come from another: `origin` finds where."""
+
+    def __init__(self, text: str, starts: list[int], origins: list[int]) -> None:
+        self.text, self._starts, self._origins = text, starts, origins
+
+    def origin(self, position: int) -> int:
+        """Return the place in the first text of a character here."""
+        piece = bisect_right(self._starts, position) - 1
+        return self._origins[piece] + position - self._starts[piece]
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Return the place in the first text of a stretch here, which holds at least a character."""
+        return self.origin(start), self.origin(end - 1) + 1
+
+
+def _rewritten(text: Text, pattern: re.Pattern[str], new: Callable[[re.Match[str]], str]) -> Text:
+    """Replace what a pattern finds; a replacement's origin is that of what stood there."""
+    parts: list[str] = []
+    starts, origins, at, length = [0], [text.origin(0) if text.text else 0], 0, 0
+
+    def put(piece: str, start: int) -> None:
+        nonlocal length
+        if piece:
+            starts.append(length)
+            origins.append(text.origin(start))
+            parts.append(piece)
+            length += len(piece)
+
+    for found in pattern.finditer(text.text):
+        if found.end() == found.start():
+            continue
+        put(text.text[at : found.start()], at)
+        put(new(found), found.start())
+        at = found.end()
+    put(text.text[at:], at)
+    return Text("".join(parts), starts, origins)
+
+
+def plain(paste: str) -> Text:
+    """Take quoting, times and escapes away, and put a list's lines together; lines stay lines."""
+    return _rewritten(Text(paste, [0], [0]), _TOKENS, _new)
+
+
+def unwrapped(text: Text) -> Text:
+    """Make every stretch of blanks and line ends one blank: a window's edge breaks a message anywhere between its words."""
+    return _rewritten(text, _BLANKS, lambda _: " ")
+
+
+def _new(found: re.Match[str]) -> str:
+    if found["comma"]:
+        return ", "
+    if found["escaped"]:
+        return _ESCAPED[found["escaped"]]
+    return _PLAIN.get(found["plain"] or "", "")

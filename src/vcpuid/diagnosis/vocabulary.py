@@ -1,0 +1,169 @@
+"""From what stands in a message to features: a function for each vocabulary, by the name that a row of the table has for it.
+
+A message's groups have fixed names. `bit` is a label of QEMU's; `features`, `feature` are names that are missing, `extra` names that are
+too many; `msr` and `value`, `leaf`, `subleaf`, `register`, `have`, `want`, `component`, `level` are numbers of these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from vcpuid.cpuid import Bit, CpuidWord
+from vcpuid.cpuid.feature_table import key_of
+from vcpuid.cpuid.names import COLLECTIVE, Feature, by_bit, by_word, find, find_all, parse_place
+from vcpuid.cpuid.words import REGISTERS, positions
+from vcpuid.diagnosis import msrs
+from vcpuid.errors import InputError
+
+MISSING, EXTRA, POSSIBLE = "missing", "extra", "possible"
+"""What a message says of a feature: that it is missing, that it is one too many, that it may be one of those that are missing."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A feature as a message names it: `text` is its spelling there, `feature` None where nobody knows it, `near` names like it then."""
+
+    text: str
+    feature: Feature | None
+    state: str = MISSING
+    near: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The feature's name, or the text where it is unknown."""
+        return self.text if self.feature is None else self.feature.name
+
+
+Groups = dict[str, str]
+_SEPARATORS = re.compile(r"[\s,;:\[\](){}'\"|]+")
+_AROUND = re.compile(
+    r"^(?:cpuid\.|model_|cpu-feature\.node\.kubevirt\.io/|x86_cpuid_(?:amd_|ext_)?(?:feature_|stext_feature_)?e[abcd]x_)", re.IGNORECASE
+)
+_XCR0 = CpuidWord(0xD, 0, "eax")
+_COMPONENTS = {
+    2: ("avx",), 3: ("mpx",), 4: ("mpx",), 5: ("avx512f",), 6: ("avx512f",), 7: ("avx512f",), 8: ("intel-pt",), 9: ("pku",),
+    10: ("enqcmd",), 11: ("cet-ss", "cet-ibt"), 12: ("cet-ss", "cet-ibt"), 14: ("uintr",), 15: ("arch-lbr",), 17: ("amx-tile",),
+    18: ("amx-tile",), 19: ("apxf",),
+}  # fmt: skip
+"""Of which features a component of XSAVE holds the state (Intel SDM vol. 1, 13.1)."""
+
+
+def named(text: str, state: str = MISSING) -> Iterator[Named]:
+    """Find what one word names: a feature in any spelling, or several that have one name."""
+    bare = _AROUND.sub("", text.strip("+-.").removesuffix(":true"))
+    if key_of(bare) in COLLECTIVE:
+        yield from (Named(text, find(one), state) for one in COLLECTIVE[key_of(bare)])
+        return
+    try:
+        yield Named(text, find(bare), state)
+    except InputError as unknown:
+        near = str(unknown).partition("; did you mean ")[2].rstrip("?")
+        yield Named(text, None, state, tuple(near.split(" or ")) if near else ())
+
+
+def listed(text: str, state: str = MISSING) -> Iterator[Named]:
+    """Find what a list names, whatever stands between its words."""
+    for word in _SEPARATORS.split(text):
+        if word.strip("+-.").removesuffix(":true"):
+            yield from named(word, state)
+
+
+def _names(groups: Groups) -> Iterator[Named]:
+    for group, state in (("features", MISSING), ("feature", MISSING), ("flags", MISSING), ("extra", EXTRA)):
+        if groups.get(group):
+            yield from listed(groups[group], state)
+
+
+def _label(groups: Groups) -> Iterator[Named]:
+    place = parse_place(groups["bit"])
+    if place is None:
+        yield Named(groups["bit"], None)
+    elif place.word == _XCR0 and place.position in _COMPONENTS:
+        yield from _component({"component": str(place.position)})
+    else:
+        yield Named(groups["bit"], by_bit(place) or Feature(place))
+
+
+def _msr(groups: Groups) -> Iterator[Named]:
+    number = next((int(groups[name], 16) for name in ("msr", "msr2", "read", "write") if groups.get(name)), None)
+    if number is not None:
+        yield from (Named(f"MSR 0x{number:x}", feature) for feature in msrs.promised(number))
+
+
+def _component(groups: Groups) -> Iterator[Named]:
+    text = groups.get("component") or groups.get("supervisor")
+    if text and len(text) < 3:
+        yield from (Named(f"XSAVE component {text}", find(feature)) for feature in _COMPONENTS.get(int(text), ()))
+
+
+def _level(groups: Groups) -> Iterator[Named]:
+    from vcpuid.data import load
+
+    levels = load("psabi")["levels"]
+    for text in re.findall(r"v[234]", (groups.get("level") or groups.get("missing") or "").lower()):
+        yield from (Named(f"x86-64-{text}: {name}", find(place), POSSIBLE) for name, place in levels[f"x86-64-{text}"].items())
+
+
+def _register(groups: Groups) -> Iterator[Named]:
+    """Whole registers: those bits of the first value that the second lacks; without values, all that the register has a name for."""
+    if not groups.get("register") or not groups.get("leaf"):
+        return
+    register = next(name for name in REGISTERS if name == groups["register"].lower())
+    word = CpuidWord(int(groups["leaf"], 16), int(groups.get("subleaf") or "0", 16), register)
+    if groups.get("have") and groups.get("want"):
+        for position in positions(int(groups["have"], 16) & ~int(groups["want"], 16)):
+            yield Named(str(Bit(word, position)), by_bit(Bit(word, position)) or Feature(Bit(word, position)))
+    else:
+        yield from (Named(str(word), feature, POSSIBLE) for feature in by_word(word))
+
+
+def _enlightenment(groups: Groups) -> Iterator[Named]:
+    for group in ("feature", "needs"):
+        text = re.search(r"\((hv-[\w-]+)\)", groups.get(group, ""))
+        word = text[1] if text else groups.get(group, "")
+        if word:
+            yield Named(word if word.startswith("hv-") else f"hv-{word}", None)
+
+
+def _property(groups: Groups) -> Iterator[Named]:
+    for group in ("property", "plus"):
+        if groups.get(group):
+            yield from named(groups[group])
+
+
+def _selectors(groups: Groups) -> Iterator[Named]:
+    for found in re.findall(r"cpu-feature\.node\.kubevirt\.io/([\w.-]{1,80})", groups.get("labels", "")):
+        yield from named(found)
+
+
+def _unnamed(groups: Groups) -> Iterator[Named]:
+    """A message that names no feature."""
+    return iter(())
+
+
+VOCABULARIES: dict[str, Callable[[Groups], Iterator[Named]]] = {
+    "names": _names,
+    "label": _label,
+    "msr": _msr,
+    "component": _component,
+    "level": _level,
+    "register": _register,
+    "enlightenment": _enlightenment,
+    "property": _property,
+    "selectors": _selectors,
+    "": _unnamed,
+    "model": _unnamed,
+    "code": _unnamed,
+}
+"""By what a row of the table says of its groups."""
+
+
+def features_in(text: str) -> tuple[Named, ...]:
+    """Find what a text of names alone says: one in any spelling, or a list of which every word is one; none where it is no such text."""
+    try:
+        return (Named(text.strip(), find_all(text)[0]),)
+    except InputError:
+        found = tuple(listed(text))
+        return found if len(found) > 1 and all(one.feature is not None for one in found) else ()

@@ -1,0 +1,160 @@
+"""What a paste is answered: the features by the message nearest to the CPU, their fate on a host or what can have taken them, what to do."""
+
+from __future__ import annotations
+
+import pytest
+from support import captures
+
+import vcpuid
+from vcpuid.answers.explain import explain
+from vcpuid.answers.verdict import verdict
+from vcpuid.cpuid.names import find
+from vcpuid.diagnosis import diagnose, features, instructions
+from vcpuid.diagnosis.causes import possible
+from vcpuid.path.pipeline import resolve
+from vcpuid.setup import Setup, Stack
+
+SKYLAKE, MILAN = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3"
+
+STACKED = """\
+Migration pre-check error: Unacceptable CPU info: CPU doesn't have compatibility.
+libvirt.libvirtError: operation failed: guest CPU doesn't match specification: missing features: pcid,rtm
+2024-11-09T10:00:00.000000Z qemu-system-x86_64: warning: host doesn't support requested feature: CPUID.07H:EBX.rtm [bit 11]
+"""
+
+
+def names(text: str) -> list[str]:
+    return [one.named.name for one in diagnose(text).findings]
+
+
+def test_the_deepest_message_that_names_bits_is_answered_first_and_wrappers_are_named() -> None:
+    found = diagnose(STACKED)
+    assert found.deepest is not None
+    assert found.deepest.message.id == "qemu.missing.old"
+    assert [match.message.id for match in found.wrappers] == ["nova.incompatible"]
+    assert [one.named.name for one in found.findings] == ["rtm", "pcid"]
+    assert [one.match.message.program for one in found.findings if one.match] == ["QEMU", "libvirt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("warning: host doesn't support requested feature: CPUID.07H:EBX.avx512f [bit 16]", ["avx512f"]),
+        ("qemu-system-x86_64: warning: host doesn't support requested feature: CPUID.0DH:EAX [bit 2]", ["avx"]),
+        ("warning: this feature conflicts with APX: CPUID[eax=07h,ecx=00h].EBX.mpx [bit 14]", ["mpx"]),
+        ("operation failed: guest CPU doesn't match specification: missing features: tsx,hle,rtm", ["hle", "rtm"]),
+        ("operation failed: guest CPU doesn't match specification: extra features: ht", ["ht"]),
+        ("Missing CPU features : model_Skylake-Server, spec_ctrl", []),
+        ("unchecked MSR access error: WRMSR to 0x48 (tried to write 0x0) at rIP: 0xffffffff8a0793b4 (native_write_msr+0x4/0x20)", None),
+        ("prctl(ARCH_REQ_XCOMP_GUEST_PERM) failure for feature bit 18", ["amx_tile"]),
+        ("Fatal glibc error: CPU does not support x86-64-v3", None),
+        ("internal error: Unknown CPU feature arch-facilities", []),
+        ("Feature 'cpuid.avx2' was absent, but must be present.", ["avx2"]),
+        ("map[cpu-feature.node.kubevirt.io/fsrm:true]", []),
+        ("avx2", ["avx2"]),
+        ("ss,fma,movbe", ["ss", "fma", "movbe"]),
+        ("missing features: ss fma movbe", []),
+        ("+avx2, -rtm", ["avx2", "rtm"]),
+    ],
+)
+def test_the_features_of_a_text(text: str, expected: list[str] | None) -> None:
+    found = names(text)
+    if expected is None:
+        assert len(found) > 1
+    else:
+        assert found == expected
+
+
+def test_cloud_hypervisors_registers_are_taken_apart() -> None:
+    text = (
+        "Detected incompatible CPUID entry: leaf=0x07 (subleaf=0x00), register='EBX', compatible_check='BitwiseSubset', "
+        "source VM feature='0x00000120', destination VM feature='0x00000100'."
+    )
+    assert names(text) == ["avx2"]
+
+
+def test_without_a_host_each_rule_that_clears_the_bit_is_a_possible_cause_and_none_is_chosen() -> None:
+    (finding,) = diagnose("Host CPU does not provide required features: svm").findings
+    assert finding.explanation is None
+    assert {cause.rule.id for cause in finding.causes} >= {"kvm.svm.nested"}
+    assert all(cause.vendors == ("AMD",) for cause in finding.causes if cause.rule.id.startswith("kvm.svm"))
+
+
+@pytest.mark.parametrize("feature", ["pdcm", "vmx-ept", "avx512f", "rtm", "nx", "pku", "monitor", "rdseed"])
+def test_a_cause_is_possible_where_it_is_the_cause_on_a_capture(feature: str) -> None:
+    wanted = find(feature)
+    for name in captures.names("kvm")[::10]:
+        host = captures.host(name)
+        chain = explain(wanted, resolve("host", host=Setup.of(host))).chain
+        decided = {reason.rule.id for reason in chain if reason.feature == wanted.name and reason.party in ("linux", "kvm")}
+        assert decided - {"silicon.lacks"} <= {cause.rule.id for cause in possible(wanted)}, name
+
+
+def test_with_a_host_and_a_cpu_it_is_explains_chain_and_checks_proposal() -> None:
+    host, stack = captures.host(SKYLAKE), Stack(qemu="10.0")
+    text = "qemu-system-x86_64: warning: host doesn't support requested feature: CPUID.07H:EBX.rtm [bit 11]"
+    found = diagnose(text, host, "Skylake-Server", stack)
+    (finding,) = found.findings
+    assert finding.explanation is not None
+    assert finding.explanation.chain == explain(find("rtm"), resolve("Skylake-Server", host=host, stack=stack)).chain
+    proposal = verdict("Skylake-Server", host, stack).proposal
+    assert proposal is not None
+    assert any(proposal in remedy for remedy in found.remedies)
+    assert finding.explanation.remedy in found.remedies
+
+
+def test_the_cpu_of_a_command_line_in_the_paste_is_taken() -> None:
+    text = "-machine q35 -cpu Skylake-Server,vmx=on,hv-time -m 4G\nhost doesn't support requested feature: CPUID.07H:EBX.rtm [bit 11]"
+    found = diagnose(text, captures.host(SKYLAKE), stack=Stack(qemu="10.0"))
+    assert found.cpu == "Skylake-Server,vmx=on,hv-time"
+    assert found.verdict is not None
+
+
+def test_a_cpu_that_qemu_refuses_leaves_possible_causes_and_is_said() -> None:
+    found = diagnose("Host CPU does not provide required features: rtm", captures.host(SKYLAKE), "Skylak", Stack(qemu="10.0"))
+    assert found.findings[0].explanation is None
+    assert any("Skylak" in remark for remark in found.remarks)
+
+
+def test_the_controls_that_this_kvm_refuses_are_named() -> None:
+    host = captures.host(SKYLAKE)
+    own = host.msrs[0x48E]
+    ept = find("vmx-secondary-ctls")
+    assert ept.bit is not None
+    lacking = own & ~(1 << (32 + ept.bit.position))
+    text = f"error: failed to set MSR 0x48e to {own:#x}"
+    refusing = Setup.of(host).with_host(captures.host(SKYLAKE))
+    assert not [one for one in diagnose(text, refusing).findings if one.named.name == "vmx-secondary-ctls"]
+    from dataclasses import replace
+
+    from vcpuid.cpuid import MsrTable
+
+    poorer = replace(host, msrs=MsrTable({**host.msrs, 0x48E: lacking}))
+    assert diagnose(text, poorer).findings[0].named.name == "vmx-secondary-ctls"
+
+
+@pytest.mark.skipif(not instructions.available(), reason="the library iced-x86 is not installed")
+def test_the_instruction_of_a_code_line() -> None:
+    text = "traps: init[1] trap invalid opcode ip:7efe sp:7ffd error:0\nCode: 90 90 48 89 <c5> fd ef c0 c5 fd 6f 00"
+    found = diagnose(text)
+    assert found.instruction is not None
+    assert found.instruction.text == "vpxor ymm0,ymm0,ymm0"
+    assert found.findings[0].named.name == "avx2"
+
+
+@pytest.mark.parametrize("text", ["", "hello", "the quick brown fox", "Code: zz", "Code: <0f>"])
+def test_what_is_no_message_is_not_recognised(text: str) -> None:
+    assert not diagnose(text).recognised
+
+
+def test_forms_that_look_like_it_are_named() -> None:
+    found = diagnose("guest processor doesn't match the specification, it has some missing features here")
+    assert not found.recognised
+    assert {message.id for message in found.near} & {"libvirt.live.missing", "libvirt.live.bare", "libvirt.live.extra"}
+
+
+def test_the_features_of_a_log_or_of_a_list() -> None:
+    assert [one.name for one in features(STACKED)] == ["rtm", "pcid"]
+    assert [one.name for one in features("tsx")] == ["hle", "rtm"]
+    with pytest.raises(vcpuid.InputError, match="avx2"):
+        features("avxx2")

@@ -1,0 +1,143 @@
+"""The table of messages: every row matches its example and no other's, every line of real QEMUs is known, no pattern is slow."""
+
+from __future__ import annotations
+
+import re
+from string import Formatter
+from time import process_time
+
+import pytest
+from support.qemu_captures import qemu_rows
+from support.tools import load_tool
+
+from vcpuid import data
+from vcpuid.cpuid.names import by_bit, find, find_all
+from vcpuid.cpuid.words import parse_bit
+from vcpuid.diagnosis.messages import LAYERS, Message, messages
+from vcpuid.diagnosis.recognise import Match, recognise
+from vcpuid.diagnosis.vocabulary import VOCABULARIES
+from vcpuid.qemu.messages import MESSAGES
+
+BY_ID = {message.id: message for message in messages()}
+HOLDS = {"kubevirt.migration": ["libvirt.live.missing"]}
+"""Examples that hold another message: what a manager wraps."""
+
+HUNDRED_KIB = 100 << 10
+
+
+def ids(text: str) -> list[str]:
+    return [match.message.id for match in recognise(text)]
+
+
+def test_the_table_is_what_the_script_makes_of_its_sources() -> None:
+    tool = load_tool("messages")
+    rows = [tool.message(row) for row in tool.rows(tool.HERE / "messages.csv")]
+    assert data.load("messages")["rows"] == rows
+    assert len(BY_ID) == len(rows)
+
+
+@pytest.mark.parametrize("message", messages(), ids=lambda message: message.id)
+def test_an_example_is_its_row_and_no_other(message: Message) -> None:
+    assert ids(message.example) == [message.id, *HOLDS.get(message.id, [])]
+
+
+@pytest.mark.parametrize("message", messages(), ids=lambda message: message.id)
+def test_a_row_is_sound(message: Message) -> None:
+    assert message.vocabulary in VOCABULARIES
+    assert message.layer in LAYERS
+    assert message.compiled.search("") is None
+    assert message.meaning
+    assert message.evidence
+    for feature in message.features:
+        find(feature)
+    found = message.compiled.search(message.example)
+    assert found is not None
+    list(VOCABULARIES[message.vocabulary]({name: text for name, text in found.groupdict().items() if text is not None}))
+
+
+@pytest.mark.parametrize("message", messages(), ids=lambda message: message.id)
+def test_a_row_claims_nothing_out_of_memory(message: Message) -> None:
+    assert re.search(r"found in|source|captures|reports?|#\d|strings|list|KB|mailing|guides", message.evidence)
+
+
+def hostile(message: Message) -> dict[str, str]:
+    example, probe = message.example, message.probes[0]
+    half = example[: len(example) // 2] or "x"
+    return {
+        "the probe again and again": (probe * HUNDRED_KIB)[:HUNDRED_KIB],
+        "the first half again and again": (half * HUNDRED_KIB)[:HUNDRED_KIB],
+        "all but the end again and again": (example[:-1] * HUNDRED_KIB)[:HUNDRED_KIB],
+        "letters": "a" * HUNDRED_KIB + probe,
+        "digits": "0" * HUNDRED_KIB + probe,
+        "blanks": " " * HUNDRED_KIB + probe,
+        "quotes": "'" * HUNDRED_KIB + probe,
+        "a list without end": example + ",a" * (HUNDRED_KIB // 2),
+        "the half, then blanks": half + " " * HUNDRED_KIB,
+        "words": "a.b-c " * (HUNDRED_KIB // 6) + probe,
+    }
+
+
+@pytest.mark.bounds
+@pytest.mark.parametrize("message", messages(), ids=lambda message: message.id)
+def test_no_pattern_is_slow_on_hostile_text(message: Message) -> None:
+    """The bound is ten times what the slowest takes alone; a pattern that looks back and forth takes seconds."""
+    message.compiled.search("")
+    for name, text in hostile(message).items():
+        before = process_time()
+        for count, _ in enumerate(message.compiled.finditer(text)):
+            if count == 1000:
+                break
+        assert process_time() - before < 0.1, name
+
+
+def sample(template: str) -> str:
+    """Print one of QEMU's messages with fields as QEMU has them."""
+    named = {
+        "feature": "CPUID[eax=07h,ecx=00h].EBX.avx2 [bit 5]", "sign": "+", "part": " key", "level": "core", "least": 32, "most": 52,
+        "what": "SMP",
+    }  # fmt: skip
+    fields: dict[str, object] = {}
+    for _, name, spec, _ in Formatter().parse(template):
+        if name:
+            fields[name] = named.get(name, {"d": 44, "x": 0x48E}.get(spec or "", "word"))
+    return template.format(**fields)
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_all_that_our_model_of_qemu_prints_is_known(name: str) -> None:
+    assert ids(f"qemu-system-x86_64: {sample(MESSAGES[name].template)}")
+
+
+def lines_of_real_qemus() -> set[str]:
+    return {line for name in ("machines", "more", "options", "random", "sets") for row in qemu_rows(name) for line in row.get("stderr", ())}
+
+
+def test_every_line_of_real_qemus_is_known() -> None:
+    lines = lines_of_real_qemus()
+    assert len(lines) > 1000
+    assert not [line for line in lines if not recognise(line)]
+
+
+def test_every_bit_in_a_line_of_real_qemus_comes_back() -> None:
+    """The label's place comes back where the label names one; where it names a feature, the feature."""
+    label = re.compile(r"((?:CPUID|MSR)\S*?(?:E[ABCD]X|\))(?:\.([\w.-]+))? \[bit \d+\])")
+    tried = 0
+    for line in lines_of_real_qemus():
+        given = label.search(line)
+        if given is None:
+            continue
+        tried += 1
+        (match,) = recognise(line)
+        (named, *_) = named_by(match)
+        if given[2] and not given[1].startswith("CPUID.0DH:EAX"):
+            assert named == find(given[2]).place, line
+        else:
+            place = parse_bit(given[1])
+            assert place is not None
+            if by_bit(place) is not None and place.word != parse_bit("0xd.0.eax.0").word:  # type: ignore[union-attr]
+                assert named == place, line
+    assert tried > 700
+
+
+def named_by(match: Match) -> list[object]:
+    return [one.feature.place for one in VOCABULARIES[match.message.vocabulary](match.groups) if one.feature is not None]
