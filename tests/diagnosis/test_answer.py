@@ -1,11 +1,11 @@
-"""What a paste is answered: the features by the message nearest to the CPU, their fate on a host or what can have taken them, what to do."""
+"""What a paste is answered: features by the message nearest to the CPU, their fate or what can have taken them, what to do."""
 
 from __future__ import annotations
 
 import pytest
-from support import captures
 
 import vcpuid
+from support import captures
 from vcpuid.answers.explain import explain
 from vcpuid.answers.verdict import verdict
 from vcpuid.cpuid.names import find

@@ -7,9 +7,9 @@ from string import Formatter
 from time import process_time
 
 import pytest
+
 from support.qemu_captures import qemu_rows
 from support.tools import load_tool
-
 from vcpuid import data
 from vcpuid.cpuid.names import by_bit, find, find_all
 from vcpuid.cpuid.words import parse_bit
@@ -126,11 +126,13 @@ def test_every_bit_in_a_line_of_real_qemus_comes_back() -> None:
         given = label.search(line)
         if given is None:
             continue
-        tried += 1
         (match,) = recognise(line)
+        if not match.message.vocabulary:
+            continue
+        tried += 1
         (named, *_) = named_by(match)
         if given[2] and not given[1].startswith("CPUID.0DH:EAX"):
-            assert named == find(given[2]).place, line
+            assert named in [feature.place for feature in find_all(given[2])], line
         else:
             place = parse_bit(given[1])
             assert place is not None

@@ -18,7 +18,7 @@ from vcpuid.told.assumptions import Assumption
 from vcpuid.told.facts import Fact, listed
 from vcpuid.told.facts import remedy as to_be_told
 
-SCHEMA = "vcpuid/explain/3"
+SCHEMA = "vcpuid/explain/4"
 """The form of `Explanation.as_dict`."""
 
 NO_HARDWARE = Rule(

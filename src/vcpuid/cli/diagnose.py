@@ -131,19 +131,23 @@ def _told(finding: Finding) -> list[dict[str, object]]:
 
 
 def _records(found: Diagnosis) -> Iterator[dict[str, object]]:
+    """Give a row for each cause of each feature, then one for each message that names none."""
     for finding in found.findings:
         feature = finding.named.feature
-        told = {
+        named = {
             "message": None if finding.match is None else finding.match.message.id,
             "text": finding.named.text,
+            "feature": None if feature is None else feature.name,
             "bit": None if feature is None else str(feature.place),
+            "state": finding.named.state,
         }
-        for row in _told(finding):
-            yield {**told, "feature": None if feature is None else feature.name, "state": finding.named.state, **row}
-    named = {finding.match for finding in found.findings}
+        yield from ({**named, **told} for told in _told(finding))
+    naming = {finding.match for finding in found.findings}
     for match in found.matches:
-        if match not in named:
-            yield {"message": match.message.id, "text": match.text, "why": match.message.meaning, "remedy": match.message.fix}
+        if match not in naming:
+            row = match.message
+            told = {"party": "", "why": row.meaning, "remedy": row.fix}
+            yield {**dict.fromkeys(FIELDS), "message": row.id, "text": match.text, **told}
 
 
 def _foot(found: Diagnosis) -> Iterator[str]:

@@ -21,7 +21,7 @@ from vcpuid.errors import NotToldError, RefusedError
 from vcpuid.path.pipeline import Path
 from vcpuid.setup import Setup, Stack, joined
 
-SCHEMA = "vcpuid/diagnosis/1"
+SCHEMA = "vcpuid/diagnose/1"
 """The form of `Diagnosis.as_dict`."""
 
 _CPU = re.compile(r"(?:^|\s)-cpu ([\w.+-][\w.,+=:/-]{0,4000})")
@@ -47,7 +47,7 @@ class Finding:
             "text": self.named.text, "feature": None if feature is None else feature.name,
             "bit": None if feature is None else str(feature.place), "state": self.named.state, "near": list(self.named.near),
             "message": None if self.match is None else self.match.message.id,
-            "explanation": None if self.explanation is None else self.explanation.as_dict(),
+            "fate": None if self.explanation is None else _fate(self.explanation),
             "causes": [cause.as_dict() for cause in self.causes],
         }  # fmt: skip
 
@@ -130,6 +130,17 @@ class Diagnosis:
             "near": [{"message": message.id, "example": message.example} for message in self.near],
             "remarks": list(self.remarks),
         }
+
+
+def _fate(told: Explanation) -> dict[str, object]:
+    """What `explain` says of a feature, without its stages."""
+    return {
+        "visible": told.visible,
+        "verdict": told.verdict,
+        "depends": [fact.as_dict() for fact in told.depends],
+        "chain": [reason.as_dict() for reason in told.chain],
+        "remedy": told.remedy,
+    }
 
 
 def diagnose(text: str, host: Snapshot | Setup | None = None, cpu: str | None = None, stack: Stack | None = None) -> Diagnosis:
