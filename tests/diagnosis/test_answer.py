@@ -53,7 +53,7 @@ def test_the_deepest_message_that_names_bits_is_answered_first_and_wrappers_are_
         ("map[cpu-feature.node.kubevirt.io/fsrm:true]", []),
         ("avx2", ["avx2"]),
         ("ss,fma,movbe", ["ss", "fma", "movbe"]),
-        ("missing features: ss fma movbe", []),
+        ("missing features: ss fma movbe", ["ss", "fma", "movbe"]),
         ("+avx2, -rtm", ["avx2", "rtm"]),
     ],
 )

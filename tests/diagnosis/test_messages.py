@@ -6,11 +6,13 @@ import re
 from string import Formatter
 from time import process_time
 
+import click
 import pytest
 
 from support.qemu_captures import qemu_rows
 from support.tools import load_tool
 from vcpuid import data
+from vcpuid.cli import cli
 from vcpuid.cpuid.names import by_bit, find, find_all
 from vcpuid.cpuid.words import parse_bit
 from vcpuid.diagnosis.messages import LAYERS, Message, messages
@@ -58,6 +60,21 @@ def test_a_row_is_sound(message: Message) -> None:
 @pytest.mark.parametrize("message", messages(), ids=lambda message: message.id)
 def test_a_row_claims_nothing_out_of_memory(message: Message) -> None:
     assert re.search(r"found in|source|captures|reports?|#\d|strings|list|KB|mailing|guides", message.evidence)
+
+
+@pytest.mark.parametrize("message", [message for message in messages() if message.query], ids=lambda message: message.id)
+def test_a_query_is_a_command_line_of_vcpuid(message: Message) -> None:
+    words = message.query.split()
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None
+        command = found
+    command.make_context("vcpuid", words, resilient_parsing=True)
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+    arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+    assert arguments or all(word.startswith("--") or words[words.index(word) - 1].startswith("--") for word in words)
 
 
 def hostile(message: Message) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ def command(texts: tuple[str, ...], source: str | None, cpu: str | None, asked: 
     host = None if source is None else read_host(source)
     found = diagnose(text, None if host is None else asked.setup(host), cpu)
     print_warnings(found.remarks)
-    emit(sheet(found), form)
+    emit(sheet(found, source), form)
     sys.exit(0 if found.recognised else 1)
 
 
@@ -59,8 +60,8 @@ def _paste(texts: tuple[str, ...]) -> str:
     return "\n".join(read_text(text)[1] if len(text) < 4096 and "\n" not in text and os.path.isfile(text) else text for text in texts)
 
 
-def sheet(found: Diagnosis) -> Sheet:
-    """Lay a diagnosis out."""
+def sheet(found: Diagnosis, host: str | None = None) -> Sheet:
+    """Lay a diagnosis out; `host` is what the user called the host."""
     return Sheet(
         columns=COLUMNS,
         rows=_rows(found),
@@ -69,7 +70,7 @@ def sheet(found: Diagnosis) -> Sheet:
         fields=FIELDS,
         lines=[" ".join(filter(None, (finding.named.name, finding.named.state))) for finding in found.findings],
         head=[*_head(found), ""] if found.findings else list(_head(found)),
-        foot=["", *_foot(found)] if found.findings else list(_foot(found)),
+        foot=["", *_foot(found, host)] if found.findings else list(_foot(found, host)),
         styles={"feature": "bold"},
     )
 
@@ -86,6 +87,13 @@ def _head(found: Diagnosis) -> Iterator[str]:
         yield f"The instruction at which it died: {found.instruction.text}"
     if not found.recognised:
         yield "Nothing in this text is a message that vcpuid knows."
+
+
+def _query(found: Diagnosis, query: str, host: str | None) -> str:
+    """Put into a command line what is known of its words in capitals."""
+    first = next((one.named.name for one in found.findings), None)
+    known = {"FEATURE": first, "NAME": first, "PROPERTY": first, "CPU": found.cpu, "HOST": host}
+    return " ".join(shlex.quote(told) if (told := known.get(word)) else word for word in query.split())
 
 
 def _short(text: str) -> str:
@@ -150,10 +158,10 @@ def _records(found: Diagnosis) -> Iterator[dict[str, object]]:
             yield {**dict.fromkeys(FIELDS), "message": row.id, "text": match.text, **told}
 
 
-def _foot(found: Diagnosis) -> Iterator[str]:
+def _foot(found: Diagnosis, host: str | None) -> Iterator[str]:
     for number, remedy in enumerate(found.remedies):
         yield f"{'What you can do' if number == 0 else '             or'}: {remedy}"
     if found.deepest is not None and found.deepest.message.query:
-        yield f"See also: vcpuid {found.deepest.message.query}"
+        yield f"See also: vcpuid {_query(found, found.deepest.message.query, host)}"
     for message in found.near:
         yield f"It looks like: {_short(message.example)}  [{message.id}]"

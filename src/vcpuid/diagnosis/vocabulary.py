@@ -38,6 +38,7 @@ class Named:
 
 Groups = dict[str, str]
 _SEPARATORS = re.compile(r"[\s,;:\[\](){}'\"|]+")
+_HEADING = re.compile(r"^[^:\n]{0,200}(?:features|flags)[ \t]*:", re.IGNORECASE)
 _AROUND = re.compile(
     r"^(?:cpuid\.|model_|cpu-feature\.node\.kubevirt\.io/|x86_cpuid_(?:amd_|ext_)?(?:feature_|stext_feature_)?e[abcd]x_)", re.IGNORECASE
 )
@@ -165,5 +166,5 @@ def features_in(text: str) -> tuple[Named, ...]:
     try:
         return (Named(text.strip(), find_all(text)[0]),)
     except InputError:
-        found = tuple(listed(text))
+        found = tuple(listed(_HEADING.sub("", text)))
         return found if len(found) > 1 and all(one.feature is not None for one in found) else ()
