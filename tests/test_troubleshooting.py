@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+
 from support import captures
 from support.command import vcpuid
-
 from vcpuid.diagnosis import diagnose
 
 PAGE = (Path(__file__).parents[1] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
