@@ -7,6 +7,7 @@ from contextlib import suppress
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 from vcpuid.formats import (
+    bochs,
     cloud_hypervisor,
     cpuid_r,
     cpuinfo,
@@ -14,13 +15,19 @@ from vcpuid.formats import (
     instlatx64,
     json_snapshot,
     kcpuid,
+    libcpuid,
     libvirt_cpu,
     libvirt_cpudata,
+    lscpu,
     qemu_cpu,
     qmp,
     snapshot,
     strace,
     tycho,
+    virtualbox,
+    vmware,
+    xen_cpuid,
+    xenserver,
 )
 from vcpuid.formats.form import KNOWN, Format
 from vcpuid.formats.lines import CPU_LIMIT
@@ -29,8 +36,8 @@ from vcpuid.formats.pasted import unwrapped
 FORMATS = tuple(
     module.FORMAT
     for module in (
-        snapshot, json_snapshot, cpuid_r, tycho, instlatx64, kcpuid, strace, libvirt_cpudata, firecracker, cloud_hypervisor, qmp,
-        libvirt_cpu, cpuinfo, qemu_cpu,
+        snapshot, json_snapshot, cpuid_r, tycho, instlatx64, kcpuid, strace, libcpuid, virtualbox, vmware, bochs, xen_cpuid,
+        libvirt_cpudata, firecracker, cloud_hypervisor, qmp, libvirt_cpu, cpuinfo, lscpu, xenserver, qemu_cpu,
     )
 )  # fmt: skip
 """Asked in this order: what tells most comes first, since a report may hold several."""

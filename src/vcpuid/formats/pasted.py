@@ -21,6 +21,8 @@ _TIME = (
     r"[0-9][0-9]:[0-9][0-9]:[0-9][0-9](?:\.[0-9]+)? ",
 )
 _AROUND = re.compile(rf"^{QUOTE}(?:(?:{'|'.join(_TIME)})[ \t]*)?(?:```.*)?", re.MULTILINE)
+_TICKS = re.compile(r"^`(?=[<{\[])|(?<=[>}\]])`(?=[ \t]*$)", re.MULTILINE)
+"""What marks code within a line of a report, around XML and JSON."""
 _MARKUP = re.compile("[<>{}]")
 
 
@@ -28,7 +30,7 @@ def unwrapped(text: str) -> Iterator[str]:
     """Give a text without what stands before each of its lines, and then, where it is XML or JSON, without the prose around that."""
     if len(text) > LIMIT:
         return
-    bare = _AROUND.sub("", text)
+    bare = _TICKS.sub("", _AROUND.sub("", text))
     if bare != text:
         yield bare
     document = _document(bare)

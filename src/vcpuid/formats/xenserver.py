@@ -1,0 +1,47 @@
+"""What XenServer's and XCP-ng's `xe host-cpu-info` prints: whole registers of a host, joined by `-`, in the order of Xen's feature sets.
+
+        features: 7ffafbff-bfebfbff-00000021-2c100800-…
+    features_hvm: 1fcbfbff-f7fa3223-2c100800-00000121-0000000f-219c07ab-…
+
+The order is that of xen/include/public/arch-x86/cpufeatureset.h. No leaf is whole: what is read is the features that are on, and those that
+are off.
+"""
+
+from __future__ import annotations
+
+import re
+
+from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Snapshot
+from vcpuid.cpuid.names import by_bit, short_place
+from vcpuid.cpuid.words import Word
+from vcpuid.errors import InputError
+from vcpuid.formats.form import Format
+
+_WORDS: tuple[tuple[Word, int], ...] = (
+    (CpuidWord(1, 0, "edx"), 0), (CpuidWord(1, 0, "ecx"), 0), (CpuidWord(0x80000001, 0, "edx"), 0), (CpuidWord(0x80000001, 0, "ecx"), 0),
+    (CpuidWord(0xD, 1, "eax"), 0), (CpuidWord(7, 0, "ebx"), 0), (CpuidWord(7, 0, "ecx"), 0), (CpuidWord(0x80000007, 0, "edx"), 0),
+    (CpuidWord(0x80000008, 0, "ebx"), 0), (CpuidWord(7, 0, "edx"), 0), (CpuidWord(7, 1, "eax"), 0), (CpuidWord(0x80000021, 0, "eax"), 0),
+    (CpuidWord(7, 1, "ebx"), 0), (CpuidWord(7, 2, "edx"), 0), (CpuidWord(7, 1, "ecx"), 0), (CpuidWord(7, 1, "edx"), 0),
+    (MsrWord(0x10A), 0), (MsrWord(0x10A), 32), (CpuidWord(0x80000021, 0, "ecx"), 0),
+)  # fmt: skip
+"""The words of a feature set, each a register, or 32 bits of an MSR from the given one on."""
+
+_LINE = re.compile(r"\bfeatures(_hvm|_hvm_host|_pv|_pv_host)?[ \t]*:[ \t]*([0-9a-f]{8}(?:-[0-9a-f]{8}){1,40})\s*(?:;|$)", re.MULTILINE)
+
+
+def read(text: str, source: str) -> list[Snapshot]:
+    """Read the host's features; raises InputError where there are more words than Xen's newest feature set has."""
+    found = {match[1] or "": match[2].split("-") for match in _LINE.finditer(text)}
+    words = next((found[name] for name in ("_hvm_host", "_hvm", "") if name in found), [])
+    if len(words) > len(_WORDS):
+        raise InputError(f"a feature set of {len(words)} words: {len(_WORDS)} are known", source=source)
+    named: dict[str, bool] = {}
+    for value, (word, first) in zip(words, _WORDS, strict=False):
+        for position in range(32):
+            bit = Bit(word, first + position)
+            if by_bit(bit) is not None:
+                named[short_place(bit)] = bool(int(value, 16) >> position & 1)
+    return [Snapshot(named=named)]
+
+
+FORMAT = Format("xenserver", "xe host-cpu-info", lambda text: bool(_LINE.search(text)), read, holds=("named",))
