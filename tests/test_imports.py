@@ -36,7 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "answers": ("cpuid", "decode", "errors", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
     "hazards": ("answers", "cpuid", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
     "rulebook": ("answers", "hazards", "kvm", "linux", "qemu", "reasons", "vmm"),
-    "diagnosis": ("answers", "cpuid", "data", "errors", "path", "reasons", "rulebook", "setup"),
+    "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "reasons", "rulebook", "setup"),
     "probe": ("cpuid", "errors", "live", "numbers"),
 }
 """What each room may import from vcpuid besides itself, lowest first: a row names rooms above it only."""

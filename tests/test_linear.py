@@ -110,7 +110,7 @@ def test_a_guess_is_made_of_the_first_unknown_properties(monkeypatch: pytest.Mon
 
 
 def test_a_property_that_is_said_over_and_over_counts_once() -> None:
-    option = properties.parse("Haswell" + ",+avx2,-avx,level=13,level=7" * 1000)
+    option = properties.parse("Haswell" + ",+avx2,-avx,level=13,level=7" * 1000, (11, 1))
     assert (option.plus, option.minus) == (("avx2",), ("avx",))
     assert [value for _, value in option.settings][-1] == "7"
     assert len(option.settings) <= 4

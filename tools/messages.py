@@ -76,7 +76,7 @@ def rows(path: Path) -> Iterator[dict[str, str]]:
 
 def message(row: dict[str, str]) -> dict[str, object]:
     """Make a row of the table; raises ValueError where its pattern does not match its example."""
-    if re.search(row["pattern"], row["example"], re.MULTILINE) is None:
+    if re.search(row["pattern"], row["example"], re.MULTILINE | re.ASCII) is None:
         raise ValueError(f"{row['id']}: the pattern does not match its example")
     return {**row, "layer": layer(row["program"]), "features": row["features"].split(), "probes": probes(row["pattern"])}
 

@@ -17,7 +17,7 @@ from vcpuid.live.installed import default_qemu
 from vcpuid.releases import qemu
 
 LIBVIRT = ("libvirt.so.0", "libvirt/connection-driver/libvirt_driver_qemu.so")
-OTHERS = {"qemu.init_vcpu", "qemu.msr.assert", "qemu.phys.assert", "qemu.machine.option", "qemu.property.value"}
+OTHERS = {"qemu.init_vcpu", "qemu.msr.assert", "qemu.phys.assert", "qemu.topology.assert", "qemu.machine.option", "qemu.property.value"}
 """Texts that the C library makes, and rows of many texts."""
 
 

@@ -15,8 +15,8 @@ from vcpuid import data
 from vcpuid.cli import cli
 from vcpuid.cpuid.names import by_bit, find, find_all
 from vcpuid.cpuid.words import parse_bit
-from vcpuid.diagnosis.messages import LAYERS, Message, messages
-from vcpuid.diagnosis.recognise import Match, recognise
+from vcpuid.diagnosis.messages import LAYERS, MessageForm, messages
+from vcpuid.diagnosis.recognise import Recognised, recognise
 from vcpuid.diagnosis.vocabulary import VOCABULARIES
 from vcpuid.qemu.messages import MESSAGES
 
@@ -39,12 +39,12 @@ def test_the_table_is_what_the_script_makes_of_its_sources() -> None:
 
 
 @pytest.mark.parametrize("message", messages(), ids=lambda message: message.id)
-def test_an_example_is_its_row_and_no_other(message: Message) -> None:
+def test_an_example_is_its_row_and_no_other(message: MessageForm) -> None:
     assert ids(message.example) == [message.id, *HOLDS.get(message.id, [])]
 
 
 @pytest.mark.parametrize("message", messages(), ids=lambda message: message.id)
-def test_a_row_is_sound(message: Message) -> None:
+def test_a_row_is_sound(message: MessageForm) -> None:
     assert message.vocabulary in VOCABULARIES
     assert message.layer in LAYERS
     assert message.compiled.search("") is None
@@ -58,12 +58,12 @@ def test_a_row_is_sound(message: Message) -> None:
 
 
 @pytest.mark.parametrize("message", messages(), ids=lambda message: message.id)
-def test_a_row_claims_nothing_out_of_memory(message: Message) -> None:
+def test_a_row_claims_nothing_out_of_memory(message: MessageForm) -> None:
     assert re.search(r"found in|source|captures|reports?|#\d|strings|list|KB|mailing|guides", message.evidence)
 
 
 @pytest.mark.parametrize("message", [message for message in messages() if message.query], ids=lambda message: message.id)
-def test_a_query_is_a_command_line_of_vcpuid(message: Message) -> None:
+def test_a_query_is_a_command_line_of_vcpuid(message: MessageForm) -> None:
     words = message.query.split()
     command: click.Command = cli
     while isinstance(command, click.Group):
@@ -77,7 +77,7 @@ def test_a_query_is_a_command_line_of_vcpuid(message: Message) -> None:
     assert arguments or all(word.startswith("--") or words[words.index(word) - 1].startswith("--") for word in words)
 
 
-def hostile(message: Message) -> dict[str, str]:
+def hostile(message: MessageForm) -> dict[str, str]:
     example, probe = message.example, message.probes[0]
     half = example[: len(example) // 2] or "x"
     return {
@@ -96,7 +96,7 @@ def hostile(message: Message) -> dict[str, str]:
 
 @pytest.mark.bounds
 @pytest.mark.parametrize("message", messages(), ids=lambda message: message.id)
-def test_no_pattern_is_slow_on_hostile_text(message: Message) -> None:
+def test_no_pattern_is_slow_on_hostile_text(message: MessageForm) -> None:
     """The bound is ten times what the slowest takes alone; a pattern that looks back and forth takes seconds."""
     message.compiled.search("")
     for name, text in hostile(message).items():
@@ -158,5 +158,5 @@ def test_every_bit_in_a_line_of_real_qemus_comes_back() -> None:
     assert tried > 700
 
 
-def named_by(match: Match) -> list[object]:
+def named_by(match: Recognised) -> list[object]:
     return [one.feature.place for one in VOCABULARIES[match.message.vocabulary](match.groups) if one.feature is not None]

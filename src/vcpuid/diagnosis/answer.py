@@ -14,10 +14,11 @@ from vcpuid.cpuid import Snapshot
 from vcpuid.cpuid.names import Feature, find
 from vcpuid.diagnosis import instructions, msrs
 from vcpuid.diagnosis.causes import Cause, possible
-from vcpuid.diagnosis.messages import Message, messages
-from vcpuid.diagnosis.recognise import Match, recognise
+from vcpuid.diagnosis.messages import MessageForm, messages
+from vcpuid.diagnosis.recognise import Recognised, recognise
 from vcpuid.diagnosis.vocabulary import EXTRA, MISSING, POSSIBLE, VOCABULARIES, Named, features_in, named
 from vcpuid.errors import NotToldError, RefusedError
+from vcpuid.numbers import U64, hexadecimal
 from vcpuid.path.pipeline import Path
 from vcpuid.setup import Setup, Stack, joined
 
@@ -36,7 +37,7 @@ class Finding:
     """
 
     named: Named
-    match: Match | None
+    match: Recognised | None
     explanation: Explanation | None = None
     causes: tuple[Cause, ...] = ()
 
@@ -62,12 +63,12 @@ class Diagnosis:
     where it has none. `remarks` are on what stands for what.
     """
 
-    matches: tuple[Match, ...]
+    matches: tuple[Recognised, ...]
     findings: tuple[Finding, ...]
-    instruction: instructions.Instruction | None
+    instruction: instructions.FaultingInstruction | None
     cpu: str | None
     verdict: Verdict | None
-    near: tuple[Message, ...]
+    near: tuple[MessageForm, ...]
     remarks: tuple[str, ...]
 
     @property
@@ -86,13 +87,13 @@ class Diagnosis:
         return tuple(cause for finding in self.findings for cause in finding.causes)
 
     @property
-    def deepest(self) -> Match | None:
+    def deepest(self) -> Recognised | None:
         """The message to look at: of those that name features the one nearest to the CPU, of all where none does; None without any."""
         naming = {finding.match for finding in self.findings if finding.match is not None}
         return max(naming or self.matches, key=lambda match: (match.message.depth, -match.start), default=None)
 
     @property
-    def wrappers(self) -> tuple[Match, ...]:
+    def wrappers(self) -> tuple[Recognised, ...]:
         """The messages around the deepest one that name nothing of their own, a form once."""
         deepest = self.deepest
         naming = {finding.match.message.id for finding in self.findings if finding.match is not None}
@@ -178,7 +179,7 @@ def features(text: str) -> tuple[Feature, ...]:
     return known or (find(text),)
 
 
-def _finding(one: Named, match: Match | None, path: Path | None) -> Finding:
+def _finding(one: Named, match: Recognised | None, path: Path | None) -> Finding:
     if path is None or one.feature is None:
         return Finding(one, match, causes=() if one.feature is None else possible(one.feature))
     return Finding(one, match, explain(one.feature, path))
@@ -192,7 +193,9 @@ def _path(cpu: str, setup: Setup) -> tuple[Path | None, tuple[str, ...]]:
         return None, (f"-cpu {cpu}: {error}",)
 
 
-def _named(text: str, matches: tuple[Match, ...], instruction: instructions.Instruction | None) -> Iterator[tuple[Named, Match | None]]:
+def _named(
+    text: str, matches: tuple[Recognised, ...], instruction: instructions.FaultingInstruction | None
+) -> Iterator[tuple[Named, Recognised | None]]:
     """Give each feature that a paste names once, those of the messages nearest to the CPU first; without messages, those of a list."""
     seen: set[tuple[str, bool]] = set()
     if instruction is not None:
@@ -209,21 +212,22 @@ def _named(text: str, matches: tuple[Match, ...], instruction: instructions.Inst
         yield from ((one, None) for one in features_in(text))
 
 
-def _of(match: Match) -> Iterator[Named]:
+def _of(match: Recognised) -> Iterator[Named]:
     yield from VOCABULARIES[match.message.vocabulary](match.groups)
     for text in match.message.features:
         yield from named(text, MISSING if len(match.message.features) == 1 else POSSIBLE)
 
 
-def _refused(matches: tuple[Match, ...], host: Snapshot) -> Iterator[tuple[Named, Match]]:
+def _refused(matches: tuple[Recognised, ...], host: Snapshot) -> Iterator[tuple[Named, Recognised]]:
     """Find which bits of an MSR's value this host's KVM refuses."""
     for match in matches:
         if match.message.vocabulary == "msr" and match.groups.get("value") and match.groups.get("msr"):
-            msr, value = int(match.groups["msr"], 16), int(match.groups["value"], 16)
-            yield from ((Named(f"MSR 0x{msr:x}", feature), match) for feature in msrs.refused(msr, value, host) or ())
+            msr, value = hexadecimal(match.groups["msr"]), hexadecimal(match.groups["value"], U64)
+            if msr is not None and value is not None:
+                yield from ((Named(f"MSR 0x{msr:x}", feature), match) for feature in msrs.refused(msr, value, host) or ())
 
 
-def _near(text: str) -> tuple[Message, ...]:
+def _near(text: str) -> tuple[MessageForm, ...]:
     """Find the forms of messages that share most words with a text; none where hardly any are shared."""
     words = _words(text[:20_000])
     scored = [(len(words & shared) / len(shared), message) for message in messages() if len(shared := _words(message.example)) > 2]

@@ -19,7 +19,7 @@ _SPELLED = {"AESKLE": "kl", "D3NOW": "3dnow", "D3NOWEXT": "3dnowext", "X64": "lm
 """Features of iced-x86 that have another name here."""
 
 
-class Instruction(NamedTuple):
+class FaultingInstruction(NamedTuple):
     """`text` is the instruction in Intel's syntax, `features` those of which one must be there for the processor to know it."""
 
     text: str
@@ -41,7 +41,7 @@ def faulting(line: str) -> bytes | None:
     return bytes.fromhex(re.sub(r"[<>() \t]", "", found[1][found[1].index("<") :]))
 
 
-def decode(code: bytes) -> Instruction | None:
+def decode(code: bytes) -> FaultingInstruction | None:
     """Decode the first instruction, as 64-bit code; None where it is none, or the library is missing."""
     if not available():
         return None
@@ -51,7 +51,9 @@ def decode(code: bytes) -> Instruction | None:
     if instruction.is_invalid:
         return None
     named = (_feature(number) for number in instruction.cpuid_features())
-    return Instruction(Formatter(FormatterSyntax.INTEL).format(instruction), tuple(feature for feature in named if feature is not None))
+    return FaultingInstruction(
+        Formatter(FormatterSyntax.INTEL).format(instruction), tuple(feature for feature in named if feature is not None)
+    )
 
 
 @cache

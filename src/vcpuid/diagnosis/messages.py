@@ -13,7 +13,7 @@ LAYERS = ("manager", "libvirt", "vmm", "kernel", "guest")
 
 
 @dataclass(frozen=True)
-class Message:
+class MessageForm:
     """A form of message.
 
     `program` prints it, which belongs to a `layer`; `pattern` is a regular expression with named groups, of which at least one of the
@@ -39,7 +39,7 @@ class Message:
     @cached_property
     def compiled(self) -> re.Pattern[str]:
         """The pattern, ready."""
-        return re.compile(self.pattern, re.MULTILINE)
+        return re.compile(self.pattern, re.MULTILINE | re.ASCII)
 
     @property
     def depth(self) -> int:
@@ -48,7 +48,7 @@ class Message:
 
 
 @cache
-def messages() -> tuple[Message, ...]:
+def messages() -> tuple[MessageForm, ...]:
     """Return all of them, in the table's order."""
     rows = data.load("messages")["rows"]
-    return tuple(Message(**{**row, "probes": tuple(row["probes"]), "features": tuple(row["features"])}) for row in rows)
+    return tuple(MessageForm(**{**row, "probes": tuple(row["probes"]), "features": tuple(row["features"])}) for row in rows)

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from vcpuid.diagnosis.messages import Message, messages
+from vcpuid.diagnosis.messages import MessageForm, messages
 from vcpuid.diagnosis.text import Text, plain, unwrapped
 from vcpuid.errors import InputError
 
@@ -18,10 +18,10 @@ _EACH = 1000
 
 
 @dataclass(frozen=True)
-class Match:
+class Recognised:
     """A message in a paste, at `start` to `end` of it; `groups` are what its pattern's groups hold, made plain, and `text` all of it."""
 
-    message: Message
+    message: MessageForm
     start: int
     end: int
     text: str
@@ -36,7 +36,7 @@ class Match:
         }  # fmt: skip
 
 
-def recognise(paste: str) -> tuple[Match, ...]:
+def recognise(paste: str) -> tuple[Recognised, ...]:
     """Find the messages in a paste, in its order: those that stand in their lines, and those that a window's edge broke.
 
     Of two that overlap and come from the same layer the longer is given, which holds the other. Raises InputError for a paste of more
@@ -53,7 +53,7 @@ def recognise(paste: str) -> tuple[Match, ...]:
     return tuple(sorted(_outermost(found), key=lambda match: (match.start, -match.end)))
 
 
-def _found(text: Text) -> Iterator[Match]:
+def _found(text: Text) -> Iterator[Recognised]:
     lowered = text.text.lower()
     for message in messages():
         if not any(probe in lowered for probe in message.probes):
@@ -62,20 +62,20 @@ def _found(text: Text) -> Iterator[Match]:
             if count == _EACH:
                 break
             start, end = text.span(*found.span())
-            yield Match(
+            yield Recognised(
                 message, start, end, found[0].strip(), {name: value for name, value in found.groupdict().items() if value is not None}
             )
 
 
-def _overlaps(match: Match, places: list[tuple[int, int]]) -> bool:
+def _overlaps(match: Recognised, places: list[tuple[int, int]]) -> bool:
     """Tell whether a match overlaps one of these places, which are in order and apart from each other."""
     after = bisect_left(places, (match.end, 0))
     return after > 0 and places[after - 1][1] > match.start
 
 
-def _outermost(found: list[Match]) -> Iterator[Match]:
+def _outermost(found: list[Recognised]) -> Iterator[Recognised]:
     """Leave out what stands within another match of the same layer; of two of the same stretch the one that the table has first."""
-    by_layer: dict[str, list[Match]] = {}
+    by_layer: dict[str, list[Recognised]] = {}
     for match in found:
         by_layer.setdefault(match.message.layer, []).append(match)
     for matches in by_layer.values():

@@ -9,14 +9,15 @@ from collections.abc import Callable
 _LEFT_OUT = r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
 """Colours of a terminal, control characters but for tab and line end, and what is there and has no width."""
 
+_DAY, _TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}", "[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _TIMES = (
-    r"\[[ \d]{1,12}\.\d{1,9}\](?:\[ ?[TC]\d{1,9}\])?",  # the kernel's log, also with the columns of its thread or CPU
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.,]{0,12}(?:Z|[+-]\d\d:?\d\d)?:?"  # journals, QEMU, libvirt with its thread and place
-    r"(?: \d{1,9}: (?:error|warning|info|debug) ?: \w{1,80}:\d{1,7} ?:)?",
-    r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?: \S{1,80} \S{1,80}?\[\d{1,9}\]:)?",  # syslog, with host and program
-    r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?",
+    r"\[[ 0-9]{1,12}\.[0-9]{1,9}\](?:\[ ?[TC][0-9]{1,9}\])?",  # the kernel's log, also with the columns of its thread or CPU
+    rf"{_DAY}[T ]{_TIME}[0-9.,]{{0,12}}(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})?:?"  # journals, QEMU; libvirt with its thread and place
+    r"(?: [0-9]{1,9}: (?:error|warning|info|debug) ?: \w{1,80}:[0-9]{1,7} ?:)?",
+    rf"[A-Z][a-z]{{2}} [ 0-9][0-9] {_TIME}(?: \S{{1,80}} \S{{1,80}}?\[[0-9]{{1,9}}\]:)?",  # syslog, with host and program
+    rf"{_TIME}(?:[.,][0-9]{{1,9}})?",
 )
-_BEFORE = rf"^[ \t]*(?:[>|][> |\t]{{0,20}})?(?:<\d{{1,3}}>)?(?:(?:{'|'.join(_TIMES)})[ \t]*)?(?:(?:kernel|\S{{1,60}} kernel): ?)?"
+_BEFORE = rf"^[ \t]*(?:[>|][> |\t]{{0,20}})?(?:<[0-9]{{1,3}}>)?(?:(?:{'|'.join(_TIMES)})[ \t]*)?(?:(?:kernel|\S{{1,60}} kernel): ?)?"
 """What mail and logs put before a line."""
 
 _PLAIN = {

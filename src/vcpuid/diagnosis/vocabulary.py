@@ -16,6 +16,7 @@ from vcpuid.cpuid.names import COLLECTIVE, Feature, by_bit, by_word, find, find_
 from vcpuid.cpuid.words import REGISTERS, positions
 from vcpuid.diagnosis import msrs
 from vcpuid.errors import InputError
+from vcpuid.numbers import decimal, hexadecimal
 
 MISSING, EXTRA, POSSIBLE = "missing", "extra", "possible"
 """What a message says of a feature: that it is missing, that it is one too many, that it may be one of those that are missing."""
@@ -88,15 +89,16 @@ def _label(groups: Groups) -> Iterator[Named]:
 
 
 def _msr(groups: Groups) -> Iterator[Named]:
-    number = next((int(groups[name], 16) for name in ("msr", "msr2", "read", "write") if groups.get(name)), None)
+    number = next((hexadecimal(groups[name]) for name in ("msr", "msr2", "read", "write") if groups.get(name)), None)
     if number is not None:
         yield from (Named(f"MSR 0x{number:x}", feature) for feature in msrs.promised(number))
 
 
 def _component(groups: Groups) -> Iterator[Named]:
     text = groups.get("component") or groups.get("supervisor")
-    if text and len(text) < 3:
-        yield from (Named(f"XSAVE component {text}", find(feature)) for feature in _COMPONENTS.get(int(text), ()))
+    number = decimal(text, 63) if text else None
+    if number is not None:
+        yield from (Named(f"XSAVE component {number}", find(feature)) for feature in _COMPONENTS.get(number, ()))
 
 
 def _level(groups: Groups) -> Iterator[Named]:
@@ -112,9 +114,13 @@ def _register(groups: Groups) -> Iterator[Named]:
     if not groups.get("register") or not groups.get("leaf"):
         return
     register = next(name for name in REGISTERS if name == groups["register"].lower())
-    word = CpuidWord(int(groups["leaf"], 16), int(groups.get("subleaf") or "0", 16), register)
-    if groups.get("have") and groups.get("want"):
-        for position in positions(int(groups["have"], 16) & ~int(groups["want"], 16)):
+    leaf, index = hexadecimal(groups["leaf"]), hexadecimal(groups.get("subleaf") or "0")
+    if leaf is None or index is None:
+        return
+    word = CpuidWord(leaf, index, register)
+    have, want = (hexadecimal(groups.get(name) or "x") for name in ("have", "want"))
+    if have is not None and want is not None:
+        for position in positions(have & ~want):
             yield Named(str(Bit(word, position)), by_bit(Bit(word, position)) or Feature(Bit(word, position)))
     else:
         yield from (Named(str(word), feature, POSSIBLE) for feature in by_word(word))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
 from struct import Struct
@@ -35,6 +35,11 @@ def answer(function: int, index: int | None, registers: Sequence[int]) -> Answer
     """Make an answer of a line's numbers; `index` is None where it does not tell the sub-leaf."""
     entry = tuple.__new__(Entry, (function, index or 0, 0, *registers))  # Entry's own __new__ takes twice as long
     return AnswerLine((function, index or 0), entry, index is not None)
+
+
+def words(texts: Iterable[str]) -> list[int]:
+    """Read hexadecimal numbers of at most eight digits each, as a pattern has found them."""
+    return [int.from_bytes(bytes.fromhex(text.zfill(8))) for text in texts]
 
 
 class Heading:

@@ -16,9 +16,10 @@ from dataclasses import replace
 from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.cpuid.words import range_of
 from vcpuid.errors import InputError
-from vcpuid.formats.dump import HEADING, AnswerLine, Line, answer, gather
+from vcpuid.formats.dump import HEADING, AnswerLine, Line, answer, gather, words
 from vcpuid.formats.form import Format, line_begins
 from vcpuid.formats.mixed import refuse_mixed
+from vcpuid.numbers import decimal
 
 _ARRAYS = {
     "basic_cpuid": None, "ext_cpuid": None, "intel_fn4": 0x4, "intel_fn11": 0xB, "intel_fn12h": 0x12, "intel_fn14h": 0x14,
@@ -27,8 +28,8 @@ _ARRAYS = {
 """The arrays, each with the leaf whose sub-leaves it has."""
 
 _NAMES = "|".join(_ARRAYS)
-_ANSWER = re.compile(rf"({_NAMES})\[(\d{{1,3}})\]=([0-9a-f]{{8}}) ([0-9a-f]{{8}}) ([0-9a-f]{{8}}) ([0-9a-f]{{8}})\s*$")
-_HEADING = re.compile(r"_+ Logical CPU #\d+ _+\s*$")
+_ANSWER = re.compile(rf"({_NAMES})\[([0-9]{{1,3}})\]=([0-9a-f]{{8}}) ([0-9a-f]{{8}}) ([0-9a-f]{{8}}) ([0-9a-f]{{8}})\s*$")
+_HEADING = re.compile(r"_+ Logical CPU #[0-9]+ _+\s*$")
 _BEGINS = re.compile(rf"(?:{_NAMES})\[")
 
 
@@ -39,11 +40,11 @@ def read(text: str, source: str) -> list[Snapshot]:
     for number, line in enumerate(text.split("\n"), 1):
         said.append(None)
         if found := _ANSWER.match(line):
-            array, registers = found[1], [int(word, 16) for word in found.groups()[2:]]
+            array, registers = found[1], words(found.groups()[2:])
             if _ARRAYS[array] is not None and (array in ended or not any(registers)):
                 ended.add(array)
             else:
-                said[-1] = _answer(array, int(found[2]), registers)
+                said[-1] = _answer(array, decimal(found[2]) or 0, registers)
         elif _HEADING.match(line):
             said[-1] = HEADING
             ended.clear()
@@ -66,4 +67,4 @@ def _within(raw: CpuidTable) -> CpuidTable:
     return CpuidTable(entry for entry in raw if entry.function <= last.get(range_of(entry.function), entry.function))
 
 
-FORMAT = Format("libcpuid", "libcpuid's raw data", line_begins(r"(?:basic|ext)_cpuid\[\d+\]="), read, several=True)
+FORMAT = Format("libcpuid", "libcpuid's raw data", line_begins(r"(?:basic|ext)_cpuid\[[0-9]+\]="), read, several=True)

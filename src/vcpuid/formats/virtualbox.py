@@ -12,6 +12,7 @@ import re
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
+from vcpuid.formats.dump import words
 from vcpuid.formats.form import Format
 from vcpuid.formats.lines import ENTRY_LIMIT
 
@@ -32,10 +33,11 @@ def read(text: str, source: str) -> list[Snapshot]:
                 raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
             continue
         if found[2]:
-            place = int(found[2], 16), int(found[3], 16)
+            function, index = words([found[2], found[3]])
+            place = function, index
         if place is None:
             raise InputError("what the host answers stands under no leaf", source=source, line=number)
-        entry = Entry(*place, 0, *(int(found[group], 16) for group in range(4, 8)))
+        entry = Entry(*place, 0, *words(found.groups()[3:]))
         told = guest if found[1] == "Gst" else host
         if told.setdefault(place, entry) != entry:
             raise InputError(f"a second, different answer of CPUID {place[0]:x}.{place[1]:x}", source=source, line=number)

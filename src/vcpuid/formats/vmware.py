@@ -14,6 +14,7 @@ import re
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
+from vcpuid.formats.dump import words
 from vcpuid.formats.form import Format
 from vcpuid.formats.lines import ENTRY_LIMIT
 
@@ -34,8 +35,9 @@ def read(text: str, source: str) -> list[Snapshot]:
             if _BEGINS.search(line):
                 raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
             continue
-        place = int(found[2], 16), int(found[3], 16)
-        entry = Entry(*place, 0, *(int(found[group], 16) for group in range(4, 8)))
+        function, index, *registers = words(found.groups()[1:])
+        place = function, index
+        entry = Entry(function, index, 0, *registers)
         beside = beside or found[1].startswith("CPUID")
         told = host if "host" in found[1] else guest
         if told.setdefault(place, entry) != entry:

@@ -19,10 +19,10 @@ from dataclasses import replace
 from vcpuid.cpuid import MsrTable, Snapshot
 from vcpuid.cpuid.hardware_msrs import KEPT
 from vcpuid.errors import InputError
-from vcpuid.formats.dump import HEADING, Line, answer, gather
+from vcpuid.formats.dump import HEADING, Line, answer, gather, words
 from vcpuid.formats.form import Format, line_begins
 
-_HEADING = re.compile(r"[ \t]*([\w ]{1,40}) policy: \d{1,6} leaves, \d{1,6} MSRs\s*$")
+_HEADING = re.compile(r"[ \t]*([\w ]{1,40}) policy: [0-9]{1,6} leaves, [0-9]{1,6} MSRs\s*$")
 _ANSWER = re.compile(r"[ \t]*([0-9a-f]{8}):([0-9a-f]{8}) -> ([0-9a-f]{8}):([0-9a-f]{8}):([0-9a-f]{8}):([0-9a-f]{8})\s*$")
 _MSR = re.compile(r"[ \t]*([0-9a-f]{8}) -> ([0-9a-f]{16})\s*$")
 _BEGINS = re.compile(r"[ \t]*[0-9a-f]{8}:[0-9a-f]{1,8}(?: |$)")
@@ -37,14 +37,15 @@ def read(text: str, source: str) -> list[Snapshot]:
     for number, line in enumerate(text.split("\n"), 1):
         said.append(None)
         if found := _ANSWER.match(line):
-            function, index, *registers = (int(word, 16) for word in found.groups())
+            function, index, *registers = words(found.groups())
             said[-1] = answer(function, 0 if index == _NO_SUBLEAF else index, registers)
         elif found := _HEADING.match(line):
             said[-1] = HEADING
             names.append(found[1].strip())
         elif found := _MSR.match(line):
-            if names[-1:] == ["Raw"] and int(found[1], 16) in KEPT:
-                msrs[int(found[1], 16)] = int(found[2], 16)
+            (msr,) = words([found[1]])
+            if names[-1:] == ["Raw"] and msr in KEPT:
+                msrs[msr] = int.from_bytes(bytes.fromhex(found[2]))
         elif _BEGINS.match(line):
             raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
     cpus = gather(said, source)

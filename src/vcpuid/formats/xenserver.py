@@ -15,6 +15,7 @@ from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Snapshot
 from vcpuid.cpuid.names import by_bit, short_place
 from vcpuid.cpuid.words import Word
 from vcpuid.errors import InputError
+from vcpuid.formats.dump import words
 from vcpuid.formats.form import Format
 
 _WORDS: tuple[tuple[Word, int], ...] = (
@@ -32,15 +33,15 @@ _LINE = re.compile(r"\bfeatures(_hvm|_hvm_host|_pv|_pv_host)?[ \t]*:[ \t]*([0-9a
 def read(text: str, source: str) -> list[Snapshot]:
     """Read the host's features; raises InputError where there are more words than Xen's newest feature set has."""
     found = {match[1] or "": match[2].split("-") for match in _LINE.finditer(text)}
-    words = next((found[name] for name in ("_hvm_host", "_hvm", "") if name in found), [])
-    if len(words) > len(_WORDS):
-        raise InputError(f"a feature set of {len(words)} words: {len(_WORDS)} are known", source=source)
+    sets = next((found[name] for name in ("_hvm_host", "_hvm", "") if name in found), [])
+    if len(sets) > len(_WORDS):
+        raise InputError(f"a feature set of {len(sets)} words: {len(_WORDS)} are known", source=source)
     named: dict[str, bool] = {}
-    for value, (word, first) in zip(words, _WORDS, strict=False):
+    for value, (word, first) in zip(words(sets), _WORDS, strict=False):
         for position in range(32):
             bit = Bit(word, first + position)
             if by_bit(bit) is not None:
-                named[short_place(bit)] = bool(int(value, 16) >> position & 1)
+                named[short_place(bit)] = bool(value >> position & 1)
     return [Snapshot(named=named)]
 
 
