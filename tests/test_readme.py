@@ -1,41 +1,32 @@
-"""The transcripts of README and docs/crash.md are real: each vcpuid command in them is run again and must print what stands there."""
+"""The transcripts of README and docs/crash.md are real: each vcpuid command in them is run again and must show what stands there."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from pathlib import Path
-
 import pytest
 
-from support.command import vcpuid
+from support.tools import load_tool
 
-ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-SESSIONS = [
-    (command, output)
-    for text in (TEXT, (ROOT / "docs" / "crash.md").read_text(encoding="utf-8"))
-    for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    for command, output in re.findall(r"^\$ (vcpuid [^\n]*)\n(.*?)(?=^\$ |\Z)", block, re.MULTILINE | re.DOTALL)
-]
+TRANSCRIPTS = load_tool("transcripts")
+PAGES = {name: (TRANSCRIPTS.ROOT / name).read_text(encoding="utf-8") for name in TRANSCRIPTS.PAGES}
+SESSIONS = [session for text in PAGES.values() for session in TRANSCRIPTS.sessions(text)]
 
 
 def test_the_readme_shows_transcripts_and_its_two_commands() -> None:
     assert len(SESSIONS) >= 3
-    assert "make demo" in TEXT
-    assert "make test" in TEXT
+    assert "make demo" in PAGES["README.md"]
+    assert "make test" in PAGES["README.md"]
 
 
 @pytest.mark.parametrize(("command", "output"), SESSIONS, ids=[command for command, _ in SESSIONS])
-def test_a_transcript_is_what_the_command_prints(command: str, output: str) -> None:
-    done = vcpuid(*shlex.split(command)[1:], cwd=ROOT, env={"COLUMNS": "200"})
-    assert done.returncode in (0, 1), done.stderr
-    printed = [line.rstrip() for line in done.stdout.strip().splitlines()]
+def test_a_transcript_is_what_a_terminal_shows(command: str, output: str) -> None:
+    status, printed = TRANSCRIPTS.run(command)
+    assert status in (0, 1)
     shown = [line.rstrip() for line in output.strip().splitlines()]
-    if "…" in shown:
-        cut = shown.index("…")
-        rest = shown[cut + 1 :]
-        assert printed[:cut] == shown[:cut]
-        assert printed[len(printed) - len(rest) :] == rest
-    else:
-        assert printed == shown
+    assert TRANSCRIPTS.shortened(printed, shown) == shown
+    assert all(len(line) <= TRANSCRIPTS.COLUMNS for line in shown)
+
+
+@pytest.mark.parametrize("name", TRANSCRIPTS.PAGES)
+def test_a_block_of_a_console_fits_a_terminal(name: str) -> None:
+    for block in TRANSCRIPTS.BLOCK.findall(PAGES[name]):
+        assert all(len(line) <= TRANSCRIPTS.COLUMNS or line.startswith("$ ") for line in block.splitlines())

@@ -184,13 +184,14 @@ def _table(sheet: Sheet) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=False)
-    if not console.is_terminal:
+    console = Console(highlight=False)
+    lines_stay = not console.is_terminal  # who reads from a pipe counts lines; on a terminal they end between words
+    if lines_stay:
         console = Console(highlight=False, width=160)
 
     def show(line: str) -> None:
         with styled(sys.stdout):
-            console.print(Text(safe.clean(line)), soft_wrap=True)
+            console.print(Text(safe.clean(line)), soft_wrap=lines_stay)
 
     for line in sheet.head:
         show(line)
