@@ -11,7 +11,13 @@ PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 # What `make quick` leaves out; pyproject.toml tells what the markers mean. Of a test with many cases it takes one in eight.
 QUICK := not (process or bounds or long)
 
-.PHONY: demo setup test quick lint types generated check hooks bench man docs dist clean
+# make fuzz SECONDS=60 SEED=7 TARGETS='readers verbs'; make fuzz REPLAY=build/fuzz/finds/….json tries the input of a find again.
+SECONDS ?= 300
+SEED ?=
+TARGETS ?=
+REPLAY ?=
+
+.PHONY: demo setup test quick lint types generated check hooks bench fuzz man docs dist clean
 
 # explain exits 1 where the guest does not see the feature: an answer, not a failure.
 demo: $(VENV)/.ready
@@ -45,6 +51,10 @@ hooks: lint types generated
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/run.py
+
+# Hostile input for all that takes any; exit status 1 where something was found. What it is and how it is used: CONTRIBUTING.md
+fuzz: $(VENV)/.ready-dev
+	$(BIN)/python -m fuzz $(if $(REPLAY),--replay $(REPLAY),$(TARGETS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)))
 
 # One page a verb, in build/man/man1: MANPATH=build/man man vcpuid-explain
 man: $(VENV)/.ready

@@ -1,0 +1,190 @@
+"""Every verb with its options, by their own declarations: values that completion would offer, values by their grammar, and junk."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from unittest.mock import patch
+
+import click
+
+from fuzz import grammar, hosts
+from fuzz.inprocess import run
+from fuzz.printed import hold_clean
+from fuzz.seeds import host_lines, machines
+from fuzz.target import Case, Target
+from fuzz.targets import readers
+from vcpuid.cli import cli
+
+_RARE = {"probe": 0.03, "collect": 0.2}
+"""Verbs that take long: how often they are taken where others are always."""
+
+_FAULT = 70
+
+JUNK = (
+    "", "x", "0", "1", "-1", "2", "64", "0x10", "0xzz", "08", "²", "٣", "1e9", "on", "a=b", "=", "=x", "x=", "avx2", "+avx2", "all", "host",
+    "max", "nope", "7", "7.0", "7.0.ebx.5", "d.2", "80000008", "ffffffff.ffffffff", "100000000", "6.12", "99.9", "raw", "9" * 4400,
+    "0x" + "f" * 6000, "é", "日本", "\udcff", "a\nb", "\x1b[31m", "\x9b31m", "%s", "{}", "*", "nested=N", "x86-64-v3", "2.36", "--", "-h",
+    "...", "a" * 10000, "=cmd|calc!A0", "@x",
+)  # fmt: skip
+
+_PLACES = ("out.txt", "nosuch/out.txt", ".", "/dev/full", "-", "é\n")
+"""Where a verb is told to write."""
+
+GRAMMARS: dict[str, Callable[[Random], str | None]] = {
+    "--cpu": grammar.cpu, "cpu": grammar.cpu, "arguments": grammar.cpu, "--smp": grammar.smp, "--machine": grammar.machine,
+    "--kernel": grammar.kernel, "--guest-kernel": grammar.kernel, "--qemu": grammar.qemu, "--global": grammar.global_property,
+    "--param": lambda random: "{}={}".format(*grammar.param(random)), "feature": grammar.place, "features": grammar.place,
+    "texts": grammar.place, "wanted": grammar.place, "leaves": grammar.place, "--ignore": grammar.place,
+}  # fmt: skip
+"""Grammars of what a parameter takes, by its first spelling."""
+
+
+@cache
+def verbs() -> dict[tuple[str, ...], click.Command]:
+    """All verbs, each by its words."""
+    return dict(_commands(cli))
+
+
+def _commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from _commands(command, (*words, name))
+        elif command is not None:
+            yield (*words, name), command
+
+
+@cache
+def _offered(words: tuple[str, ...], place: int) -> tuple[str, ...]:
+    """What completion offers for a parameter of a verb; files stand for themselves."""
+    command = verbs()[words]
+    found: list[str] = []
+    for item in command.params[place].shell_complete(click.Context(command), ""):
+        found += sorted(_contents()) if item.type in ("file", "dir") else [item.value]
+    return tuple(found)
+
+
+@cache
+def _contents() -> dict[str, str]:
+    """The files of the folder in which a verb runs, but for the one that a case brings."""
+    found = {f"host{number}.txt": "\n".join(host_lines(name)) + "\n" for number, name in enumerate(machines()[::30])}
+    return found | {
+        "cut.txt": "RAW 00000000.0 0000\n",
+        "empty.txt": "",
+        "part.txt": "RAW 00000007.0 00000000 00000000 00000000 00000000\n",
+        "named.txt": "NAMED avx2 on\nNAMED zzz off\n",
+        "sup.txt": "SUP empty\n",
+        "tab.txt": "TAB 00000007.0 f1 00000000 00000000 00000000 00000000\n",
+        "escape.txt": "RAW 00000000.0 00000001 5b1b3d2b 6d313320 0a0d0762\n",
+    }
+
+
+_MADE = "made.txt"
+"""The file that a case brings."""
+
+
+@cache
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="vcpuid-fuzz-"))
+    for name, text in _contents().items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def make(random: Random) -> Case:
+    """Make a command line."""
+    while True:
+        words = random.choice(list(verbs()))
+        if random.random() < _RARE.get(words[0], 1):
+            break
+    command = verbs()[words]
+    arguments: list[str] = []
+    for place, parameter in enumerate(command.params):
+        if isinstance(parameter, click.Argument):
+            most = random.choice((1, 1, 1, 2, 3)) if parameter.nargs == -1 else 1
+            if parameter.required or random.random() < 0.9:
+                arguments += [_value(random, words, place) for _ in range(most)]
+        elif parameter.opts[0] in ("--host", "--to") or random.random() < 0.12:
+            arguments += _option(random, words, place)
+    if random.random() < 0.05:
+        arguments.insert(random.randrange(len(arguments) + 1), random.choice(JUNK))
+    made = _dump(random) if any(_MADE in argument for argument in arguments) else ""
+    return {"arguments": [*words, *map(_typed, arguments)], "made": made}
+
+
+def _dump(random: Random) -> str:
+    """What stands in the file that a case brings: a made-up host, or what the readers are given."""
+    if random.random() < 0.6:
+        return "".join(line + "\n" for line in hosts.lines(random))
+    text: str = readers.make(random)["text"]
+    return text
+
+
+def _option(random: Random, words: tuple[str, ...], place: int) -> list[str]:
+    option = verbs()[words].params[place]
+    name = random.choice(option.opts)
+    if isinstance(option, click.Option) and option.is_flag:
+        return [name]
+    value = _value(random, words, place)
+    return [f"{name}={value}"] if name.startswith("--") and random.random() < 0.2 else [name, value]
+
+
+def _value(random: Random, words: tuple[str, ...], place: int) -> str:
+    parameter = verbs()[words].params[place]
+    if isinstance(parameter.type, click.Path):
+        return random.choice(_PLACES) if parameter.name == "path" else random.choice(("/bin/true", "/bin/false", *_contents()))
+    draw = random.random()
+    if draw < 0.1:
+        return random.choice(JUNK)
+    by_grammar = GRAMMARS.get(parameter.opts[0])
+    if by_grammar is not None and draw < 0.4:
+        return by_grammar(random) or ""
+    offered = _offered(words, place)
+    if not offered:
+        return random.choice(grammar.NUMBERS if draw < 0.6 else JUNK)
+    value = _MADE if "host0.txt" in offered and draw < 0.5 else random.choice(offered)
+    return value + random.choice(grammar.VALUES) if value.endswith("=") else value
+
+
+def _typed(text: str) -> str:
+    """A text as a process can be given it: without zero characters, what is no text as its bytes."""
+    return (
+        text.replace("\0", "")
+        .encode("utf-8", "surrogatepass" if "\ud800" in text else "surrogateescape")
+        .decode("utf-8", "surrogateescape")
+    )
+
+
+def check(case: Case) -> str:
+    """Run it, and hold what it prints to the laws."""
+    folder, arguments = _folder(), case["arguments"]
+    (folder / _MADE).write_bytes(case["made"].encode("latin-1"))
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        with patch.dict(os.environ, {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "COLUMNS": "100"}):
+            done = run(arguments)
+            if done.status == _FAULT:
+                run(["--traceback", *arguments])  # raises what it was
+    finally:
+        os.chdir(before)
+    forms = [value for name, value in pairwise(arguments) if name == "--format"]
+    forms += [name.removeprefix("--format=") for name in arguments if name.startswith("--format=")]
+    known = len(forms) == 1 and not {"--schema", "-h", "--help", "--"} & set(arguments)
+    hold_clean(done, forms[0] if known else None, " ".join(_words(arguments)))
+    return f"status {done.status}"
+
+
+def _words(arguments: list[str]) -> tuple[str, ...]:
+    """The words of a command line that name the verb."""
+    return next((words for words in verbs() if tuple(arguments[: len(words)]) == words), ())
+
+
+TARGET = Target("verbs", "verbs with their options", make, check, share=2.0, seconds=15.0, mebibytes=512)
