@@ -64,9 +64,9 @@ def _set(table: CpuidTable) -> tuple[int, CpuidTable]:
         return 0, vcpu.get_cpuid()
 
 
-def _modelled(table: CpuidTable) -> tuple[int, CpuidTable]:
+def _modelled(table: CpuidTable, apic: bool = True) -> tuple[int, CpuidTable]:
     try:
-        return 0, kvm.set_cpuid(table, host=_here()).table
+        return 0, kvm.set_cpuid(table, host=_here(), apic=apic).table
     except KvmError as refusal:
         return refusal.errno, CpuidTable()
 
@@ -130,11 +130,24 @@ def check(case: Case) -> str:
     if not case["asked"]:
         return "kept"
     leaves = [(function, index) for function, index in case["asked"]]
+    if (errno := _modelled(table, case["apic"])[0]) != 0:
+        return _refused_state(table, errno, case)
     reading = tiny_guest.read_cpuid(table, leaves, case["mode"], apic=case["apic"])
     for place, registers in reading.seen.items():
         answer = kvm.lookup(reading.kept, *place, kernel=_here().kernel)
         hold(answer == registers, "CPUID answers as the model looks it up", f"{place[0]:x}.{place[1]:x}: {registers}, modelled {answer}")
     return "kept and asked"
+
+
+def _refused_state(table: CpuidTable, errno: int, case: Case) -> str:
+    """KVM refuses a vCPU's registers where the model does."""
+    real = 0
+    try:
+        tiny_guest.read_cpuid(table, [(0, 0)], case["mode"], apic=case["apic"])
+    except KvmError as refusal:
+        real = refusal.errno
+    hold(real == errno, "KVM takes the registers that the model takes", f"errno {real}, modelled {errno}")
+    return f"kept, registers refused with errno {real}"
 
 
 def _difference(real: list[Entry], modelled: list[Entry]) -> str:

@@ -240,3 +240,15 @@ def test_an_entry_behind_a_duplicate_changes_unseen() -> None:
 def test_an_unknown_kernel_is_named() -> None:
     with pytest.raises(InputError, match="not a release number"):
         set_cpuid(CpuidTable(), kernel="newest")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("bits", [0, 31, 32, 52])
+def test_the_apic_that_is_switched_off_must_lie_where_the_guest_has_addresses(bits: int, kernel: str) -> None:
+    entries = [Entry(0x80000000, 0, 0, 0x80000008, 0, 0, 0), Entry(0x80000008, 0, 0, bits, 0, 0, 0)]
+    assert list(set_cpuid(CpuidTable(entries), kernel=kernel).table) == entries
+    assert list(set_cpuid(CpuidTable(entries[1:]), kernel=kernel, apic=False).table) == entries[1:]  # 36 bits count as said
+    if bits < 32:
+        assert refused(*entries, kernel=kernel, apic=False)[0] == errno.EINVAL
+    else:
+        assert list(set_cpuid(CpuidTable(entries), kernel=kernel, apic=False).table) == entries

@@ -110,3 +110,16 @@ def test_a_table_set_again_after_the_guest_ran(supported: CpuidTable, monkeypatc
     assert set_again(kept, kept, kernel=KERNEL).table == kept
     with pytest.raises(KvmError):
         set_again(kept, CpuidTable([*kept, Entry(5, 5, 0, 0, 0, 0, 0)]), kernel=KERNEL)
+
+
+@pytest.mark.parametrize("bits", [0, 12, 31, 32, 36, 255])
+def test_the_apic_lies_where_the_guest_has_addresses(bits: int) -> None:
+    table = CpuidTable([Entry(0x80000000, 0, 0, 0x80000008, 0, 0, 0), Entry(0x80000008, 0, 0, bits, 0, 0, 0)])
+    errnos = []
+    for ask in (lambda: guest.read_cpuid(table, [(0, 0)], 32, apic=False), lambda: set_cpuid(table, kernel=KERNEL, apic=False)):
+        try:
+            ask()
+            errnos.append(0)
+        except KvmError as refusal:
+            errnos.append(refusal.errno)
+    assert errnos[0] == errnos[1] == (errno.EINVAL if bits < 32 else 0)

@@ -22,6 +22,7 @@ from vcpuid.releases import Release, asked_linux
 from vcpuid.setup import Setup, settled
 
 _PADDING = Entry(0, 0, 0, 0, 0, 0, 0)
+_APIC_BASE_BITS = 32
 
 
 def set_cpuid(
@@ -48,6 +49,8 @@ def set_cpuid(
     reason = cr4_bits.refusal(cr4, table, there.supported, there.release) if cr4 else None
     if reason is not None:
         raise KvmError(errno.EINVAL, reason)
+    if not apic:
+        _check_apic_base(table)
     return renew(table, there, cr4, apic, state, first=True)
 
 
@@ -108,6 +111,16 @@ def _check_table(table: CpuidTable, host: KvmBelow) -> None:
     asked = offered_xcr0(table) & DYNAMIC_XFEATURES
     if asked & ~host.permission:
         raise KvmError(errno.EPERM, f"leaf 0xD offers XCR0 features {asked:#x}, which this process may not use (ARCH_REQ_XCOMP_GUEST_PERM)")
+
+
+def _check_apic_base(table: CpuidTable) -> None:
+    """kvm_apic_set_base() in lapic.c, before 6.14 kvm_set_apic_base() in x86.c: the APIC's address must be one that the guest can have.
+
+    It is 0xFEE00000, whose highest bit is 31. Since 6.14 a value that changes nothing is not looked at.
+    """
+    last, sizes = find(table, 0x80000000), find(table, 0x80000008)
+    if last is not None and last.eax >= 0x80000008 and sizes is not None and (bits := sizes.eax & 0xFF) < _APIC_BASE_BITS:
+        raise KvmError(errno.EINVAL, f"leaf 0x80000008 says {bits} bits of physical address: the APIC, which is switched off, lies beyond")
 
 
 def _difference(kept: CpuidTable, wanted: CpuidTable) -> str:
