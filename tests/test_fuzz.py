@@ -25,7 +25,7 @@ from fuzz.limits import TooLong, limited
 from fuzz.minimise import minimise
 from fuzz.printed import hold_clean
 from fuzz.target import Broken, Case, Target, hold
-from fuzz.targets import TARGETS, arguments, parties, vcpu
+from fuzz.targets import TARGETS, parties, texts, vcpu
 from vcpuid import kvm, sources
 from vcpuid.cpuid import CpuidTable
 from vcpuid.errors import InputError
@@ -93,9 +93,9 @@ def test_a_form_that_loses_in_silence(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_text_that_its_reader_stumbles_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    maker, read = arguments.READERS["smp"]
-    monkeypatch.setattr(arguments, "READERS", {"smp": (maker, lambda given: read(given) if "=0" not in given[0] else int("x"))})
-    kinds = found(TARGETS["arguments"], tmp_path, 60).finds
+    maker, read = texts.READERS["smp"]
+    monkeypatch.setattr(texts, "READERS", {"smp": (maker, lambda given: read(given) if "=0" not in given[0] else int("x"))})
+    kinds = found(TARGETS["texts"], tmp_path, 60).finds
     (row,) = [row for kind, row in kinds.items() if kind.startswith("ValueError")]
     assert load(Path(row["file"])).case["given"][0] == "=0"
 
