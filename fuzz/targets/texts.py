@@ -1,4 +1,4 @@
-"""Texts that people type, each for what reads it alone: -cpu, -smp, -global, releases, parameters, features and places."""
+"""Texts that people type, each for what reads it alone: -smp, -global, releases, parameters, features and places."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vcpuid.cpuid import CpuidTable, names, words
 from vcpuid.decode.ignore import Ignored
 from vcpuid.errors import RefusedError, VcpuidError
 from vcpuid.params import Params
-from vcpuid.qemu import global_option, properties
+from vcpuid.qemu import global_option
 from vcpuid.qemu.smp import parse as parse_smp
 
 Maker = Callable[[Random], Any]
@@ -22,7 +22,6 @@ Maker = Callable[[Random], Any]
 _NO_TABLE = CpuidTable()
 
 READERS: dict[str, tuple[Maker, Callable[[Any], object]]] = {
-    "cpu": (grammar.cpu, properties.parse),
     "smp": (lambda random: [grammar.smp(random), random.choice(releases.QEMUS), grammar.machine(random)], lambda given: parse_smp(*given)),
     "global": (grammar.global_property, global_option.parse),
     "kernel": (grammar.kernel, releases.linux),
@@ -53,4 +52,4 @@ def check(case: Case) -> str:
     return "taken"
 
 
-TARGET = Target("texts", "-cpu, -smp, -global, releases, parameters and places, each alone", make, check, share=0.5, seconds=2.0)
+TARGET = Target("texts", "-smp, -global, releases, parameters and places, each alone", make, check, share=0.5, seconds=2.0)

@@ -9,6 +9,7 @@ import pytest
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 from vcpuid.formats import parse
+from vcpuid.formats.writing import WRITABLE, write
 
 REPLY = {"return": {"model": {"name": "host", "props": {"avx2": True, "sse4.1": False, "level": 13}}}}
 CPU = Snapshot(named={"avx2": True, "sse4.1": False}, cpu="host")
@@ -48,3 +49,10 @@ def test_a_reply_that_is_cut_is_refused(cut: int) -> None:
         with pytest.raises(InputError, match=r"^reply.txt:\d+: damaged or cut JSON") as caught:
             parse(before + LINES[:cut] + "\n", "reply.txt")
         assert (caught.value.line or 0) > before.count("\n")
+
+
+@pytest.mark.parametrize("form", WRITABLE)
+def test_an_answer_without_a_known_feature_is_written_in_no_form(form: str) -> None:
+    (cpu,) = parse('{"return":{"model":{"props":{"nosuch":true}}}}', "reply.json")
+    with pytest.raises(InputError, match=r"^the snapshot has "):
+        list(write([cpu], form))

@@ -61,6 +61,8 @@ def _prepare(snapshots: Sequence[Snapshot], to: str, part: str | None) -> tuple[
 
 def _fit(snapshot: Snapshot, form: Format, part: str | None) -> tuple[Snapshot, list[str]]:
     if form.holds == EVERYTHING:
+        if not _tells(snapshot):
+            raise InputError(f"the snapshot has neither CPUID nor a feature by name: {form.title} would not read back")
         return snapshot, []
     by_name = form.holds[0] not in TABLES
     native = "raw" if by_name else form.holds[0]
@@ -84,6 +86,12 @@ def _fit(snapshot: Snapshot, form: Format, part: str | None) -> tuple[Snapshot, 
     nothing = Snapshot()
     lost += [text for name, text in _OTHERS.items() if name not in kept and getattr(snapshot, name) != getattr(nothing, name)]
     return ready, lost
+
+
+def _tells(snapshot: Snapshot) -> bool:
+    """Whether a snapshot has what its lines are not read without (`lines.parse_snapshot`): <cpu> may name a model, and nothing else."""
+    told = snapshot.raw or snapshot.named or snapshot.cpuinfo
+    return bool(told) or any(getattr(snapshot, name) is not None for name in TABLES if name != "raw")
 
 
 def _as(native: str, chosen: str, table: CpuidTable) -> tuple[CpuidTable, list[str]]:
