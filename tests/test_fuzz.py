@@ -25,7 +25,7 @@ from fuzz.limits import TooLong, limited
 from fuzz.minimise import minimise
 from fuzz.printed import hold_clean
 from fuzz.target import Broken, Case, Target, hold
-from fuzz.targets import TARGETS, parties, texts, vcpu
+from fuzz.targets import TARGETS, parties, texts, vcpu, verbs
 from vcpuid import kvm, sources
 from vcpuid.cpuid import CpuidTable
 from vcpuid.errors import InputError
@@ -132,7 +132,18 @@ def test_a_verb_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     case: Case = {"arguments": ["names", "avx2", "--format", "json"], "made": ""}
     failure = attempt(TARGETS["verbs"], case)
     assert isinstance(failure, Failure)
-    assert failure.kind.startswith("ZeroDivisionError in ")
+    assert "ZeroDivisionError in " in failure.kind
+
+
+def test_a_fault_that_is_printed_is_told_by_its_place() -> None:
+    printed = """vcpuid: a fault
+Traceback (most recent call last):
+  File "/a/src/vcpuid/cli/names.py", line 5, in command
+  File "/a/src/vcpuid/cpuid/words.py", line 17, in parse_bit
+ValueError: 9 is too many
+"""
+    assert str(verbs._fault(printed)).startswith("no fault, ValueError in cpuid/words.py:parse_bit: ")
+    assert verbs._fault(printed).law == verbs._fault(printed.replace("17", "18").replace("9 is", "8 is")).law
 
 
 @pytest.mark.parametrize(

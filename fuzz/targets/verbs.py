@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -17,7 +18,7 @@ from fuzz import grammar, hosts
 from fuzz.inprocess import run
 from fuzz.printed import hold_clean
 from fuzz.seeds import host_lines, machines
-from fuzz.target import Case, Target
+from fuzz.target import Broken, Case, Target
 from fuzz.targets import readers
 from vcpuid.cli import cli
 
@@ -25,6 +26,8 @@ _RARE = {"probe": 0.03, "collect": 0.2}
 """Verbs that take long: how often they are taken where others are always."""
 
 _FAULT = 70
+_FRAME = re.compile(r'File ".*?/src/vcpuid/(\S+?)", line \d+, in (\S+)')
+_ERROR = re.compile(r"[\w.]+(?:Error|Exception|Interrupt|Exit)\b")
 
 JUNK = (
     "", "x", "0", "1", "-1", "2", "64", "0x10", "0xzz", "08", "²", "٣", "1e9", "on", "a=b", "=", "=x", "x=", "avx2", "+avx2", "all", "host",
@@ -172,14 +175,24 @@ def check(case: Case) -> str:
         with patch.dict(os.environ, {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "COLUMNS": "100"}):
             done = run(arguments)
             if done.status == _FAULT:
-                run(["--traceback", *arguments])  # raises what it was
+                done = run(["--traceback", *arguments])  # raises what it was, or prints it
     finally:
         os.chdir(before)
+    if done.status == _FAULT:
+        raise _fault(done.stderr)
     forms = [value for name, value in pairwise(arguments) if name == "--format"]
     forms += [name.removeprefix("--format=") for name in arguments if name.startswith("--format=")]
     known = len(forms) == 1 and not {"--schema", "-h", "--help", "--"} & set(arguments)
     hold_clean(done, forms[0] if known else None, " ".join(_words(arguments)))
     return f"status {done.status}"
+
+
+def _fault(printed: str) -> Broken:
+    """Make of a printed traceback what is the same for all that fail alike: the error's name and where it was raised."""
+    places = _FRAME.findall(printed)
+    names = [line.partition(":")[0] for line in printed.splitlines() if _ERROR.match(line)]
+    place = ":".join(places[-1]) if places else "an unknown place"
+    return Broken(f"no fault, {names[-1] if names else 'an error'} in {place}", printed[-600:])
 
 
 def _words(arguments: list[str]) -> tuple[str, ...]:
