@@ -8,9 +8,6 @@ from collections.abc import Iterable
 
 from fuzz.target import hold
 
-_LONGEST = 2000
-"""Letters of an error: what it quotes is cut."""
-
 
 def controls(text: str, allowed: str = "\n") -> str:
     """Give the control characters in a text, of C0, DEL and C1, but for those that are allowed."""
@@ -18,11 +15,8 @@ def controls(text: str, allowed: str = "\n") -> str:
 
 
 def hold_told(error: Exception) -> None:
-    """Hold an error's text to be one line, printable and of bounded length; where it was raised tells one kind from another."""
-    place, text = places(traceback.extract_tb(error.__traceback__))[-1], str(error)
-    hold("\n" not in text, f"an error is one line, of {place}", repr(text))
-    hold(not controls(text), f"an error has no control characters, of {place}", repr(text))
-    hold(len(text) <= _LONGEST, f"an error is short, of {place}", f"{len(text)} letters: {text[:200]!r}")
+    """Hold an error to say something; what of it is fit for a terminal is up to who prints it, and held there (`printed`)."""
+    hold(str(error).strip(), f"an error says something, of {places(traceback.extract_tb(error.__traceback__))[-1]}", repr(error))
 
 
 def places(frames: Iterable[traceback.FrameSummary]) -> list[str]:

@@ -64,7 +64,7 @@ def make(random: Random) -> Case:
 
 
 def check(case: Case) -> str:
-    """Ask it: an answer, or a refusal in one line."""
+    """Ask it: an answer, or a refusal."""
     try:
         _WHOLE[case["what"]](case)
     except RefusedError:  # in QEMU's own words, whatever these are; that a verb prints them on one line is for the verbs

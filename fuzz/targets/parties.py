@@ -151,7 +151,7 @@ def make(random: Random) -> Case:
 
 
 def check(case: Case) -> str:
-    """Ask it: an answer that the laws hold for, or a refusal in one line."""
+    """Ask it: an answer that the laws hold for, or a refusal."""
     host = hosts.read(case["host"])
     try:
         _ASKED[case["what"]][1](host, case)

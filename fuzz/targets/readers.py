@@ -1,4 +1,4 @@
-"""Files: texts of every form, changed. They are read, or refused in one line that names the file.
+"""Files: texts of every form, changed. They are read, or refused with a word that names the file.
 
 What was read is written in some form and read again.
 """

@@ -41,7 +41,7 @@ def make(random: Random) -> Case:
 
 
 def check(case: Case) -> str:
-    """Read it: it makes sense, or is refused in one line."""
+    """Read it: it makes sense, or is refused."""
     try:
         READERS[case["what"]][1](case["given"])
     except RefusedError:  # in QEMU's own words, whatever these are; that a verb prints them on one line is for the verbs
