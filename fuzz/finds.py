@@ -60,4 +60,6 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, (TooLong, MemoryError, RecursionError)):  # where it was when it was enough says little
         return Failure(f"{type(error).__name__} in {at[0]}", f"at last in {at[-1]}")
     text = " ".join(str(error).split())[:300]
-    return Failure(f"{type(error).__name__} in {at[-1]}: {_CHANGING.sub('…', text)[:80]}", text)
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return Failure(f"{name} in {at[-1]}: {_CHANGING.sub('…', text)[:80]}", text)

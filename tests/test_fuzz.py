@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -229,6 +230,7 @@ def test_finds_are_told_apart_by_what_failed_and_not_by_the_input() -> None:
     assert kind("bad value 'abc' at 17") == kind("bad value 'x' at 5")
     assert kind("bad value") != kind("bad key")
     assert kind("bad") != kind("bad", KeyError)
+    assert kind("bad", struct.error).startswith("struct.error in ")
     assert failure_of(Broken("a law", "one")).kind == failure_of(Broken("a law", "another")).kind
 
 
