@@ -7,7 +7,8 @@
     ├── KvmError           KVM refuses; carries the errno that the ioctl gives
     ├── RefusedError       a VMM refuses; the text is its own message
     │   ├── QemuError      QEMU does
-    │   └── FirecrackerError  Firecracker does; the text is the part of its message that names the cause
+    │   ├── FirecrackerError  Firecracker does; the text is the part of its message that names the cause
+    │   └── LibvirtError   libvirt does, or the QEMU that it started; carries libvirt's own numbers
     └── NotToldError       whether a VMM or KVM refuses hangs on what the host does not tell
 
     RemarkWarning          a warning, no error: the answer stands on something else than what was asked for
@@ -86,6 +87,29 @@ class QemuError(RefusedError):
 
 class FirecrackerError(RefusedError):
     """Firecracker refuses to start a guest."""
+
+
+class LibvirtError(RefusedError):
+    """libvirt refuses: `code` and `domain` are its numbers (VIR_ERR_*, VIR_FROM_*), `message` what virsh prints after "error: ".
+
+    Of a start that got as far as QEMU, `cpu` is the -cpu argument and `log` what QEMU had printed.
+    """
+
+    def __init__(self, code: int, domain: int, message: str, cpu: str | None = None, log: Sequence[str] = ()) -> None:
+        self.code, self.domain, self.cpu, self.log = code, domain, cpu, tuple(log)
+        super().__init__(message, log)
+
+    def __reduce__(self) -> tuple[type[LibvirtError], tuple[object, ...]]:  # type: ignore[override]  # with more of its own
+        return LibvirtError, (self.code, self.domain, self.message, self.cpu, self.log)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON, and as captures have it."""
+        found: dict[str, object] = {"code": self.code, "domain": self.domain, "message": self.message}
+        if self.cpu is not None:
+            found["-cpu"] = self.cpu
+        if self.log:
+            found["log"] = list(self.log)
+        return found
 
 
 class NotToldError(VcpuidError):

@@ -17,6 +17,9 @@ KERNELS = ("6.1", "6.12", "6.18", "7.1", "7.3")
 QEMUS = ("7.2", "10.0", "11.1")
 """QEMU releases with tables, oldest first."""
 
+LIBVIRTS = ("9.0", "11.3", "12.9")
+"""libvirt releases with tables, oldest first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Release:
@@ -81,6 +84,11 @@ def asked_linux(asked: str | Release | None, frames: int = 3) -> Release:
     if release.remark is not None:
         warnings.warn(release.remark, RemarkWarning, stacklevel=frames)
     return release
+
+
+def libvirt(asked: str | Release | None = None) -> Release:
+    """Choose the tables for a release of libvirt; of None, the newest. Raises InputError where it is no release."""
+    return asked if isinstance(asked, Release) else choose(LIBVIRTS[-1] if asked is None else asked, LIBVIRTS, "libvirt")
 
 
 def qemu(asked: str | Release | None = None) -> Release:

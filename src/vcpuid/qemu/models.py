@@ -97,7 +97,7 @@ def models(
         open_, facts = hanging.get(name, (_NOTHING, ()))
         certain = {word: mask & ~open_.get(word, 0) for word, mask in filtered.items()}
         deprecated = model is not None and model.deprecated
-        found.append(ModelInfo(name, alias, deprecated, _names(tables, certain), _names(tables, open_), facts))
+        found.append(ModelInfo(name, alias, deprecated, names_of(tables, certain), names_of(tables, open_), facts))
     return found
 
 
@@ -135,7 +135,7 @@ def _hanging(setup: Setup, lacking: Mapping[str, Mapping[str, int]], *, asked: b
     return {name: (masks, tuple(facts[name]) or every) for name, masks in found.items() if masks}
 
 
-def _names(tables: Catalog, filtered: Mapping[str, int]) -> tuple[str, ...]:
+def names_of(tables: Catalog, filtered: Mapping[str, int]) -> tuple[str, ...]:
     """Name bits as QEMU does: XSAVE components by the feature that has them, and nothing for bits without a name."""
     users = _component_users(tables)
     names = []

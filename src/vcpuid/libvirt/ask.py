@@ -1,0 +1,280 @@
+"""One question to a libvirt on a host, as its API takes it: the answer, or libvirt's refusal."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+from vcpuid import releases
+from vcpuid.cpuid.registers import Snapshot
+from vcpuid.errors import InputError
+from vcpuid.formats.documents import parse_xml
+from vcpuid.kvm.answers import kvm_says
+from vcpuid.libvirt import baseline as baselines
+from vcpuid.libvirt import capabilities, compare, domain, guest, realized, refusal
+from vcpuid.libvirt.cpu_map import CpuMap, cpu_map
+from vcpuid.libvirt.definition import Cpu
+from vcpuid.libvirt.host_models import HostModels, expanded
+from vcpuid.libvirt.reading import Kind, read
+from vcpuid.libvirt.silicon import address_bits, processor
+from vcpuid.libvirt.tcg import TCG
+from vcpuid.libvirt.told import tell
+from vcpuid.libvirt.update import drop_ignored
+from vcpuid.libvirt.writing import text, write
+from vcpuid.qemu import KvmHost
+from vcpuid.qemu.catalog import resolve_machine
+from vcpuid.releases import Release
+from vcpuid.setup import Setup, settled
+
+Request = Mapping[str, Any]
+Answer = dict[str, Any]
+
+EXPAND_FEATURES, MIGRATABLE, IGNORE_HOST = 1, 2, 4
+"""Flags of virConnectBaselineCPU and virConnectBaselineHypervisorCPU."""
+FAIL_INCOMPATIBLE = 1
+"""Flag of virConnectCompareCPU and virConnectCompareHypervisorCPU."""
+
+MOST = 1 << 20
+"""Characters of a request's XML."""
+
+
+class Libvirt:
+    """A libvirt with its QEMU on a host: what it asks at its start, and its answers. Requests and answers are those of `ask`."""
+
+    def __init__(self, setup: Setup, release: str, kvm: KvmHost) -> None:
+        self.setup, self.kvm = setup, kvm
+        self.known: CpuMap = cpu_map(release)
+        self.says = kvm_says(setup)
+
+    @cached_property
+    def by_kvm(self) -> HostModels:
+        """The host's CPUs under KVM."""
+        return HostModels(tell(self.setup, self.known, self.kvm.xcr0), processor(self.says, self.known), self.known)
+
+    @cached_property
+    def tcg(self) -> TCG:
+        """QEMU without KVM."""
+        return TCG(self.setup.vmm.tables, self.known)
+
+    @cached_property
+    def by_tcg(self) -> HostModels:
+        """The host's CPUs under TCG: on no host another."""
+        return HostModels(self.tcg.told, None, self.known)
+
+    @cached_property
+    def host(self) -> Cpu:
+        """The host's CPU of capabilities."""
+        return capabilities.host_cpu(self.says, self.known, self.kvm)
+
+    def hosts(self, request: Request) -> HostModels:
+        """Return the host's CPUs under the hypervisor of a request."""
+        return self.by_tcg if _is_tcg(request) else self.by_kvm
+
+    def answer(self, request: Request) -> Answer:
+        """Answer a request; raises LibvirtError, and InputError for one that is none."""
+        do = request.get("do")
+        if do not in _ANSWERS:
+            raise InputError(f"{str(do)[:40]!r} is none of libvirt's calls: {', '.join(_ANSWERS)}")
+        return _ANSWERS[do](self, request)
+
+    def capabilities(self, request: Request) -> Answer:
+        """virConnectGetCapabilities."""
+        return {"cpu": text(write(self.host, self.known.release))}
+
+    def models(self, request: Request) -> Answer:
+        """virConnectGetCPUModelNames."""
+        return {"models": list(self.known.models)}
+
+    def domcapabilities(self, request: Request) -> Answer:
+        """virConnectGetDomainCapabilities."""
+        release, hosts = self.known.release, self.hosts(request)
+        flags = _flags(request, 7 if release >= (12, 9) else 1 if release >= (11, 0) else 0, "qemuConnectGetDomainCapabilities")
+        tcg = _is_tcg(request)
+        cpu = capabilities.domain_cpu(hosts, bits=address_bits(self.says), tcg=tcg, flags=flags)
+        found: Answer = {"machine": self._machine(request), "cpu": text(cpu)}
+        if hosts.told.hyperv is not None:
+            found["hyperv"] = text(capabilities.hyperv_element(hosts.told.hyperv, release))
+        return found
+
+    def planned(self, request: Request) -> guest.Planned:
+        """Work out how a request's domain would be started."""
+        root = _domain(request)
+        asked = domain.read(root, self.known.release)
+        asked.virt = str(request.get("virt", "kvm"))
+        return guest.plan(asked, self.hosts(request), self._machine(request), address_bits(self.says))
+
+    def started(self, request: Request) -> guest.Started:
+        """Start a request's domain."""
+        planned = self.planned(request)
+
+        def realize(cpu: str, smp: str) -> tuple[realized.Running, tuple[str, ...]]:
+            if _is_tcg(request):
+                return self.tcg.run(cpu, planned.machine)
+            return realized.run(replace(self.setup, machine=planned.machine, smp=smp), self.kvm, self.known, cpu)
+
+        return guest.start(planned, self.hosts(request), realize)
+
+    def argv(self, request: Request) -> Answer:
+        """virConnectDomainXMLToNative."""
+        return dict(self.planned(request).arguments(self.known.release))
+
+    def start(self, request: Request) -> Answer:
+        """virDomainCreateXML."""
+        done, release = self.started(request), self.known.release
+        found: Answer = {"cpu": text(write(done.live, release))}
+        kept = text(write(done.migratable, release))
+        if kept != found["cpu"]:
+            found["migratable"] = kept
+        if done.planned.argument is not None:
+            found["-cpu"] = done.planned.argument
+        if done.log:
+            found["log"] = list(done.log)
+        return found
+
+    def compare(self, request: Request) -> Answer:
+        """virConnectCompareCPU."""
+        flags = _flags(request, 3, "qemuConnectCompareCPU")
+        cpu = self._cpu(request["cpu"], "auto")
+        return _compared(compare.compare(self.host, cpu, self.known), flags)
+
+    def hypervisor_compare(self, request: Request) -> Answer:
+        """virConnectCompareHypervisorCPU."""
+        flags, hosts = _flags(request, 3, "qemuConnectCompareHypervisorCPU"), self.hosts(request)
+        cpu = self._cpu(request["cpu"], "auto")
+        return _compared(compare.check(cpu, hosts, hosts.reported), flags)
+
+    def baseline(self, request: Request) -> Answer:
+        """virConnectBaselineCPU."""
+        flags = _flags(request, 3, "qemuConnectBaselineCPU")
+        cpus = [self._cpu(cpu, "host") for cpu in _some(request)]
+        found = baselines.baseline(cpus, self.known, migratable=bool(flags & MIGRATABLE))
+        drop_ignored(found, self.known)
+        if flags & EXPAND_FEATURES:
+            found = expanded(found, self.known)
+        return self._written(found)
+
+    def hypervisor_baseline(self, request: Request) -> Answer:
+        """virConnectBaselineHypervisorCPU."""
+        release, hosts = self.known.release, self.hosts(request)
+        flags = _flags(request, 7 if release >= (12, 9) else 3, "qemuConnectBaselineHypervisorCPU")
+        cpus = [self._cpu(cpu, "auto") for cpu in _some(request)]
+        if flags & IGNORE_HOST:
+            if len(cpus) == 1:
+                raise refusal.not_valid("ignoring host is only allowed when computing baseline from multiple CPUs")
+            names, models = None, dict.fromkeys(hosts.blockers, ())
+        else:
+            told = hosts.told
+            stuck = frozenset(self.known.named(told.features & ~told.migratable)) if flags & MIGRATABLE else frozenset()
+            names, models = told.names - stuck, hosts.blockers
+        found = baselines.baseline(cpus, self.known, names=names, models=models)
+        found.fallback = "forbid"
+        if flags & EXPAND_FEATURES:
+            found = expanded(found, self.known)
+        if release >= (11, 0):
+            found.addresses = baselines.common_limit(cpus)
+        return self._written(found)
+
+    def _written(self, cpu: Cpu) -> Answer:
+        return {"cpu": text(write(cpu, self.known.release))}
+
+    def _machine(self, request: Request) -> str:
+        return resolve_machine(self.setup.vmm.tables, str(request.get("machine", self.setup.machine)))
+
+    def _cpu(self, xml: str, kind: Kind) -> Cpu:
+        return read(parse_xml(xml, "CPU"), kind, self.known.release)
+
+
+_ANSWERS: dict[str, Callable[[Libvirt, Request], Answer]] = {
+    name: getattr(Libvirt, name)
+    for name in (
+        "capabilities", "domcapabilities", "models", "argv", "start", "compare", "hypervisor_compare", "baseline", "hypervisor_baseline",
+    )
+}  # fmt: skip
+
+
+def ask(
+    request: Request,
+    *,
+    host: Snapshot | Setup,
+    libvirt: str | Release | None = None,
+    qemu: str | Release | None = None,
+    machine: str = "q35",
+    kvm: KvmHost | None = None,
+) -> Answer:
+    """Answer a request as a libvirt with its QEMU on that host does.
+
+    `request` has a call's name as `do` and what it is given: `cpu` (XML of a <cpu>), `cpus` (several), `flags` (the API's number), `virt`
+    ("qemu": TCG), `vcpus`, `features` and `clock` (XML inside the domain's <features>, its <clock>), or in place of these `domain`, the XML
+    of a whole domain. `host` is a snapshot, or a Setup, which holds QEMU's release and the machine type as well; `libvirt` and `qemu` are
+    releases (the newest), `kvm` what else libvirt and QEMU ask of KVM. The answer is what that call returns: `cpu` as XML on one line,
+    `-cpu`, `result`. Raises LibvirtError where libvirt refuses, or the QEMU that it starts; InputError for what is no request or no XML.
+    """
+    release = releases.libvirt(libvirt)
+    setup = settled(host, qemu=qemu, machine=machine, observed=True)
+    return session(setup, release.tables, kvm or KvmHost()).answer(request)
+
+
+def session(setup: Setup, release: str, kvm: KvmHost) -> Libvirt:
+    """Return the libvirt of a host; the last ones are kept, with all that they found out."""
+    return _kept(_Key(setup, release, kvm))
+
+
+class _Key:
+    """A setup as far as a libvirt looks at it."""
+
+    __slots__ = ("_key", "made_of")
+
+    def __init__(self, setup: Setup, release: str, kvm: KvmHost) -> None:
+        self.made_of = setup, release, kvm
+        self._key = (setup.below, setup.vmm.tables, setup.machine, release, kvm)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
+@lru_cache(maxsize=64)
+def _kept(key: _Key) -> Libvirt:
+    return Libvirt(*key.made_of)
+
+
+def _is_tcg(request: Request) -> bool:
+    return request.get("virt", "kvm") == "qemu"
+
+
+def _flags(request: Request, known: int, function: str) -> int:
+    flags = int(request.get("flags", 0))
+    if flags & ~known:
+        raise refusal.unknown_flags(flags & ~known, function)
+    return flags
+
+
+def _some(request: Request) -> list[str]:
+    cpus = list(request.get("cpus", ()))
+    if not cpus:
+        raise refusal.invalid("no CPUs given")
+    return cpus
+
+
+def _compared(found: tuple[compare.Result, str], flags: int) -> Answer:
+    result, message = found
+    if result == compare.INCOMPATIBLE and flags & FAIL_INCOMPATIBLE:
+        raise refusal.incompatible(message)
+    return {"result": result}
+
+
+def _domain(request: Request) -> ET.Element:
+    """Return the <domain> of a request; raises InputError where it is no XML."""
+    if "domain" in request:
+        return parse_xml(str(request["domain"]), "domain")
+    parts = {"vcpu": f"<vcpu>{request.get('vcpus', 1)}</vcpu>", "clock": request.get("clock", "")}
+    root = ET.Element("domain")
+    for name, xml in (*parts.items(), ("cpu", request.get("cpu", "")), ("features", f"<features>{request.get('features', '')}</features>")):
+        if xml:
+            root.append(parse_xml(str(xml), name))
+    return root

@@ -1,0 +1,94 @@
+"""A domain as libvirt starts it: its CPU, QEMU's arguments, and what becomes of both once QEMU runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vcpuid.errors import LibvirtError, QemuError
+from vcpuid.libvirt import refusal
+from vcpuid.libvirt.argv import cpu_argument, machine_argument, smp_argument
+from vcpuid.libvirt.definition import Cpu
+from vcpuid.libvirt.domain import Domain
+from vcpuid.libvirt.host_models import HostModels
+from vcpuid.libvirt.journal import Journal
+from vcpuid.libvirt.live import Running, migratable, update_live, verify
+from vcpuid.libvirt.update import update
+from vcpuid.libvirt.validate import check_names, complete, validate
+
+_PROGRAM = "qemu-system-x86_64"
+
+Realize = Callable[[str, str], tuple[Running, tuple[str, ...]]]
+"""QEMU: takes the arguments of -cpu and -smp, and returns what it made of them and its warnings. Raises QemuError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A domain before QEMU runs: the CPU that was asked for, the one to start, and the arguments."""
+
+    domain: Domain
+    asked: Cpu
+    cpu: Cpu
+    machine: str
+    argument: str | None
+    smp: str
+    journal: Journal
+
+    def arguments(self, release: tuple[int, int]) -> dict[str, str]:
+        """Return QEMU's arguments, as captures have them."""
+        found = {"-machine": machine_argument(self.domain, self.machine, release), "-accel": "tcg" if self.domain.virt == "qemu" else "kvm"}
+        if self.argument is not None:
+            found["-cpu"] = self.argument
+        return {**found, "-smp": self.smp}
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A domain whose QEMU runs: its CPU in the live XML and in that for a migration, and QEMU's warnings."""
+
+    planned: Planned
+    live: Cpu
+    migratable: Cpu
+    log: tuple[str, ...]
+
+
+def plan(domain: Domain, hosts: HostModels, machine: str, address_bits: int) -> Planned:
+    """Work out how libvirt would start a domain, on a machine type by its full name. Raises LibvirtError where it would not."""
+    known, journal = hosts.known, Journal()
+    complete(domain)
+    validate(domain, address_bits, known.release)
+    asked = domain.cpu
+    assert asked is not None
+    check_names(asked, known)
+    cpu = asked.copy()
+    update(cpu, hosts, tcg=domain.virt == "qemu", journal=journal)
+    argument = cpu_argument(domain, cpu, hosts, journal)
+    return Planned(domain, asked, cpu, machine, argument, smp_argument(domain, cpu, known.release), journal)
+
+
+def start(planned: Planned, hosts: HostModels, realize: Realize) -> Started:
+    """Start it; raises LibvirtError, with the argument of -cpu and what QEMU printed, where that fails."""
+    known, argument, live = hosts.known, planned.argument or "", planned.cpu.copy()
+    log: tuple[str, ...] = ()
+    try:
+        running, warnings = realize(argument, planned.smp)
+        log = tuple(f"{_PROGRAM}: warning: {warning}" for warning in warnings)
+        verify(planned.domain, live, running, known)
+        update_live(live, running, known, planned.journal)
+    except QemuError as error:
+        log = (*(f"{_PROGRAM}: warning: {warning}" for warning in error.warnings), f"{_PROGRAM}: {error.message}")
+        raise LibvirtError(1, refusal.QEMU, _closed(log, known.release), argument, log) from error
+    except LibvirtError as error:
+        raise LibvirtError(error.code, error.domain, error.message, argument, log) from error
+    if known.release >= (11, 0):
+        kept = migratable(planned.asked)
+    else:
+        unchanged = live.features == planned.cpu.features
+        kept = migratable(live if unchanged else planned.cpu)
+    return Started(planned, live, kept, log)
+
+
+def _closed(log: tuple[str, ...], release: tuple[int, int]) -> str:
+    """Say that QEMU ended (qemuProcessReportLogError): with all that it printed."""
+    begins = "QEMU unexpectedly closed the monitor (vm='t')" if release >= (11, 0) else "qemu unexpectedly closed the monitor"
+    return f"internal error: {begins}: " + "\n".join(log)

@@ -1,0 +1,62 @@
+"""Why a feature of a guest's CPU is listed as it is: what libvirt decided, rule by rule, and the same as decisions about bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from vcpuid.cpuid.words import Bit
+from vcpuid.libvirt.cpu_map import CpuMap
+from vcpuid.libvirt.definition import Cpu, Policy
+from vcpuid.reasons import Action, Decision, Rule
+
+
+class Note(NamedTuple):
+    """One thing that libvirt decided: a rule gave a feature that policy, or dropped it (None). `cause` is the model or whatever led to it."""
+
+    feature: str
+    policy: Policy | None
+    rule: Rule
+    cause: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """The rule's reason, with the cause in its place."""
+        return self.rule.reason.replace("{cause}", self.cause or "another")
+
+
+class Journal:
+    """What was decided about one CPU, in order; the last note about a feature is the one that stands."""
+
+    __slots__ = ("model", "notes")
+
+    def __init__(self) -> None:
+        self.notes: list[Note] = []
+        self.model: tuple[str, Rule] | None = None
+
+    def note(self, feature: str, policy: Policy | None, rule: Rule, cause: str | None = None) -> None:
+        """Write one thing down."""
+        self.notes.append(Note(feature, policy, rule, cause))
+
+    def chose(self, model: str, rule: Rule) -> None:
+        """Write down the model and why it is that one."""
+        self.model = model, rule
+
+    def listed(self, cpu: Cpu, rule: Rule, cause: str | None = None) -> None:
+        """Write down all features of a CPU's list."""
+        self.notes += [Note(name, policy, rule, cause) for name, policy in cpu.features.items()]
+
+    def of(self, feature: str) -> list[Note]:
+        """Return what was decided about a feature."""
+        return [note for note in self.notes if note.feature == feature]
+
+
+def decisions(notes: Iterable[Note], known: CpuMap) -> Iterator[Decision]:
+    """Give notes as decisions about bits: a feature that is required or forced is set, one that is disabled or forbidden is cleared."""
+    for feature, policy, rule, _ in notes:
+        place = known.numbers.get(feature)
+        if place is None or policy in (None, "optional"):
+            continue
+        bit: Bit = known.bits[place]
+        on = policy in ("require", "force")
+        yield Decision(bit.word, bit.mask, bit.mask if on else 0, Action.SET if on else Action.CLEARED, rule)

@@ -1,0 +1,111 @@
+"""What becomes of a guest's CPU once QEMU runs (qemuProcessUpdateAndVerifyCPU, src/qemu/qemu_process.c; virCPUx86UpdateLive)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vcpuid.libvirt import refusal
+from vcpuid.libvirt.cpu_map import CpuMap
+from vcpuid.libvirt.definition import OF_HOST, Cpu, Policy, features_of, features_with
+from vcpuid.libvirt.domain import ENLIGHTENMENTS, Domain
+from vcpuid.libvirt.journal import Journal
+from vcpuid.libvirt.update import REMOVED
+from vcpuid.reasons import Rule
+
+_LIVE = "virCPUx86UpdateLive, src/cpu/cpu_x86.c"
+
+ENABLED = Rule(
+    "libvirt.live.enabled", "QEMU gave it to the guest though neither the model {cause} nor the domain asks for it: libvirt lists it", _LIVE
+)
+DISABLED = Rule(
+    "libvirt.live.disabled", "the guest was to have it and QEMU did not give it: libvirt lists it as switched off", _LIVE,
+    remedy="check='full' refuses to start such a guest",
+)  # fmt: skip
+
+_SILENT = ("relaxed", "vapic")
+"""Enlightenments that libvirt only warns of."""
+_VALUES = ("spinlocks", "vendor_id")
+"""Enlightenments that are no switches."""
+
+
+class Running(NamedTuple):
+    """A CPU that QEMU realized: the features that it has, those it was to have and has not, and the properties of KVM and Hyper-V that are on."""
+
+    enabled: int
+    disabled: int
+    switches: frozenset[str]
+
+
+def verify(domain: Domain, cpu: Cpu, running: Running, known: CpuMap) -> None:
+    """Refuse a guest that lacks what the domain asks for beyond CPUID (qemuProcessVerifyCPU). Raises LibvirtError."""
+    if domain.switches.get("pvspinlock") == "on" and "kvm-pv-unhalt" not in running.switches:
+        raise refusal.unsupported("host doesn't support paravirtual spinlocks", refusal.QEMU)
+    hyperv = domain.hyperv
+    for name in ENLIGHTENMENTS if hyperv is not None else ():
+        assert hyperv is not None
+        if hyperv.states.get(name) != "on" or name in _VALUES:
+            continue
+        if f"hv-{name.replace('_', '-')}" not in running.switches:
+            if name not in _SILENT:
+                raise refusal.unsupported(f"host doesn't support hyperv '{name}' feature", refusal.QEMU)
+        elif name == "stimer" and hyperv.direct_timer == "on" and "hv-stimer-direct" not in running.switches:
+            raise refusal.unsupported("host doesn't support hyperv stimer 'direct' feature", refusal.QEMU)
+        elif name == "tlbflush":
+            for state, flag, word in (
+                (hyperv.direct_flush, "hv-tlbflush-direct", "direct"),
+                (hyperv.extended_flush, "hv-tlbflush-ext", "extended"),
+            ):
+                if state == "on" and flag not in running.switches:
+                    raise refusal.unsupported(f"host doesn't support hyperv tlbflush '{word}' feature", refusal.QEMU)
+    invtsc = known.mask("invtsc")
+    if cpu.described and features_of(cpu, known) & invtsc and not running.enabled & invtsc:
+        raise refusal.unsupported("host doesn't support invariant TSC", refusal.QEMU)
+
+
+def update_live(cpu: Cpu, running: Running, known: CpuMap, journal: Journal) -> None:
+    """Write into a CPU what QEMU made of it, or with check='full' refuse what differs. Raises LibvirtError."""
+    if cpu.mode != "custom" and cpu.check != "full":
+        return
+    model = known.models.get(cpu.model or "") if cpu.mode not in OF_HOST else None
+    wanted = features_of(cpu, known)
+    by_name = known.release >= (11, 0) or cpu.mode in OF_HOST
+    switched_off = features_with(cpu, known, "disable") if by_name else 0
+    disabled, full = running.disabled, cpu.check == "full"
+    unwanted = switched_off if cpu.mode in OF_HOST else ~0
+    added = running.enabled & ~wanted & unwanted
+    removed = disabled | wanted & ~running.enabled
+    if full:
+        silent = 0 if model is None or known.release < (11, 0) else model.added & ~(wanted | switched_off)
+        told_added, told_removed = added & ~silent, removed & ~silent
+    else:
+        told_added = told_removed = silent = 0
+    entered = (added | removed) & silent if full else added | removed
+    for name in known.named(entered):
+        bit = known.mask(name)
+        policy: Policy = "disable" if removed & bit else "require"
+        cpu.features[name] = policy
+        journal.note(name, policy, DISABLED if policy == "disable" else ENABLED, cpu.model)
+        if policy == "disable":
+            disabled &= ~bit
+    if model is not None:
+        for name in model.removed:
+            if name not in cpu.features:
+                cpu.features[name] = "disable"
+                journal.note(name, "disable", REMOVED, model.name)
+    if told_added or told_removed:
+        parts = [f"{word} features: {','.join(known.named(told))}" for word, told in (("extra", told_added), ("missing", told_removed)) if told]
+        raise refusal.failed(f"guest CPU doesn't match specification: {', '.join(parts)}")
+    if full and disabled:
+        raise refusal.failed("guest CPU doesn't match specification")
+    cpu.check = "full"
+
+
+def migratable(original: Cpu) -> Cpu:
+    """Return the CPU that libvirt writes for a migration (qemuDomainMakeCPUMigratable): the domain's own, before QEMU changed it.
+
+    Icelake-Server once had pconfig, which no QEMU gave: older libvirts would take it for granted.
+    """
+    found = original.copy()
+    if found.mode == "custom" and found.model == "Icelake-Server":
+        found.features["pconfig"] = "disable"
+    return found

@@ -1,0 +1,137 @@
+"""What QEMU tells libvirt when that asks for its capabilities, worked out by `vcpuid.qemu`.
+
+libvirt starts QEMU with -machine none (virQEMUCapsProbeQMPHostCPU, virQEMUCapsProbeQMPCPUDefinitions, src/qemu/qemu_capabilities.c): it asks
+for the static expansion of "host", with migratable=on and off, for what each model lacks, and for what hv-passthrough brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from vcpuid.cpuid.frozen import FrozenMap
+from vcpuid.cpuid.text import characters
+from vcpuid.kvm.answers import Answers, kvm_says
+from vcpuid.libvirt.cpu_map import CpuMap
+from vcpuid.libvirt.names import from_qemu
+from vcpuid.qemu import hyperv
+from vcpuid.qemu.catalog import Catalog, catalog
+from vcpuid.qemu.catalog import machine as find_machine
+from vcpuid.qemu.draft import Draft
+from vcpuid.qemu.expand import Shape, expand
+from vcpuid.qemu.filter import filter_features
+from vcpuid.qemu.models import names_of
+from vcpuid.qemu.plan import plan
+from vcpuid.qemu.realize import draw
+from vcpuid.reasons import Unrecorded
+from vcpuid.setup import Setup
+
+_MACHINE = "q35"
+"""Whose names of models without a version are those of -machine none."""
+_ALWAYS = ("base", "host", "max")
+
+
+class Offer(NamedTuple):
+    """A model of QEMU's on this host; `blockers` are the features that keep it from running, in QEMU's order and libvirt's spelling."""
+
+    blockers: tuple[str, ...]
+    deprecated: bool = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether QEMU says that it runs."""
+        return not self.blockers
+
+
+class HyperV(NamedTuple):
+    """The enlightenments that the host can give, by QEMU's names, and the values that go with them."""
+
+    flags: frozenset[str]
+    spinlocks: int
+    vendor: str
+
+
+class Told(NamedTuple):
+    """QEMU's answers. `names` are the features that it knows, `features` those of the host's CPU, `migratable` those without invtsc."""
+
+    names: frozenset[str]
+    features: int
+    migratable: int
+    vendor: str
+    signature: tuple[int, int, int]
+    offers: Mapping[str, Offer]
+    hyperv: HyperV | None = None
+    supported: int = 0
+
+
+@lru_cache(maxsize=64)
+def flags_of(tables: Catalog, known: CpuMap, *, aliases: bool) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Return by QEMU's feature word which mask of it is which feature of libvirt's; on request those of QEMU's aliases as well."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    names = {name: name for name in tables.flags} | (tables.aliases if aliases else {})
+    for spelled, name in names.items():
+        feature = known.mask(from_qemu(spelled))
+        if feature and name in tables.flags:
+            word, mask = tables.flags[name]
+            found.setdefault(word, []).append((mask, feature))
+    return {word: tuple(pairs) for word, pairs in found.items()}
+
+
+def features_in(words: Mapping[str, int], tables: Catalog, known: CpuMap, *, aliases: bool = False) -> int:
+    """Return QEMU's feature words as a set of libvirt's features."""
+    found = 0
+    for word, pairs in flags_of(tables, known, aliases=aliases).items():
+        if value := words.get(word):
+            for mask, feature in pairs:
+                if value & mask == mask:
+                    found |= feature
+    return found
+
+
+def tell(setup: Setup, known: CpuMap, xcr0: int | None = None) -> Told:
+    """Work out what QEMU tells on a host; `xcr0` is as in `vcpuid.qemu.supported.Supported`."""
+    tables, says = catalog(setup.vmm.tables), kvm_says(setup)
+    host, kept = (_drawn(tables, says, cpu, xcr0) for cpu in ("host,migratable=off", "host"))
+    for draft in (host, kept):
+        expand(draft, Shape())
+    features = features_in(host.features, tables, known)
+    props = host.props
+    return Told(
+        names=frozenset(map(from_qemu, tables.flags)),
+        features=features,
+        migratable=features & features_in(kept.features, tables, known),
+        vendor=str(props["vendor"]),
+        signature=(int(props["family"]), int(props["model"]), int(props["stepping"])),
+        offers=FrozenMap(_offers(tables, says, xcr0)),
+        hyperv=_hyperv(says, tables),
+        supported=features_in(host.supported.words, tables, known) & ~features,
+    )
+
+
+def _drawn(tables: Catalog, says: Answers, cpu: str, xcr0: int | None) -> Draft:
+    nowhere = replace(find_machine(tables.release, _MACHINE), name="none")
+    return draw(plan(tables.release, _MACHINE, cpu), tables, nowhere, says, xcr0, Unrecorded())
+
+
+def _offers(tables: Catalog, says: Answers, xcr0: int | None) -> Iterator[tuple[str, Offer]]:
+    """Give QEMU's models, the last name first, as QEMU lists them."""
+    machine, lacking = find_machine(tables.release, _MACHINE), {}
+    for name in (*tables.models, *_ALWAYS):
+        draft = _drawn(tables, says, name, xcr0)
+        expand(draft, Shape())
+        filter_features(draft, verbose=False)
+        lacking[name] = Offer(tuple(map(from_qemu, names_of(tables, draft.filtered))), name in tables.models and tables.models[name].deprecated)
+    for name in sorted((*lacking, *tables.model_aliases), reverse=True):
+        yield name, lacking[name if name in lacking else tables.resolve_model(name, machine)]
+
+
+def _hyperv(says: Answers, tables: Catalog) -> HyperV | None:
+    """Return what hv-passthrough brings; None where KVM has no Hyper-V."""
+    props: dict[str, Any] = {"hv-passthrough": True}
+    found = hyperv.expand(props, says.hyperv, tables.number)
+    if found is None:
+        return None
+    ebx, ecx, edx = found.vendor
+    return HyperV(found.flags, found.spinlocks, characters(ebx, ecx, edx).rstrip("\0"))

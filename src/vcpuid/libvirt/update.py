@@ -1,0 +1,125 @@
+"""From a domain's <cpu> to the CPU that QEMU is started with (qemuProcessUpdateGuestCPU, src/qemu/qemu_process.c)."""
+
+from __future__ import annotations
+
+from vcpuid.libvirt import refusal
+from vcpuid.libvirt.compare import INCOMPATIBLE, check, forbidden
+from vcpuid.libvirt.cpu_map import CpuMap
+from vcpuid.libvirt.decode import Processor, decode
+from vcpuid.libvirt.definition import OF_HOST, Cpu, features_of
+from vcpuid.libvirt.host_models import HostModels
+from vcpuid.libvirt.journal import Journal
+from vcpuid.reasons import Rule
+
+_UPDATE = "virCPUx86Update, src/cpu/cpu_x86.c"
+
+ASKED = Rule("libvirt.domain.asked", "the domain's <cpu> lists it", "virCPUDefParseXML, src/conf/cpu_conf.c", remedy="leave it out of <cpu>")
+HOST_MODEL = Rule(
+    "libvirt.host-model.differs",
+    "the host's CPU as QEMU gives it differs here from {cause}, the model that libvirt found nearest",
+    "x86UpdateHostModel, src/cpu/cpu_x86.c",
+    remedy="name it in <cpu> with a policy of its own",
+)
+OPTIONAL_GIVEN = Rule("libvirt.optional.given", "the domain takes it where there is one, and this host can give it", _UPDATE)
+OPTIONAL_LACKING = Rule(
+    "libvirt.optional.lacking", "the domain takes it where there is one, and this host cannot give it", _UPDATE, remedy="policy='require'"
+)
+REMOVED = Rule(
+    "libvirt.model.removed",
+    "the model {cause} once had it; libvirt switches it off unless the domain names it",
+    "virCPUx86AddRemovedFeatures, src/cpu/cpu_x86.c",
+    remedy="<feature policy='require'/>",
+)
+TRANSLATED = Rule(
+    "libvirt.translate.differs",
+    "QEMU does not have the model of the domain, and {cause} is the nearest one that it has",
+    "virCPUx86Translate, src/cpu/cpu_x86.c",
+    remedy="name a model that QEMU has",
+)
+IGNORED = Rule(
+    "libvirt.filter.ignored", "QEMU never had this feature, or no longer knows it: libvirt does not pass it on",
+    "virQEMUCapsCPUFilterFeatures, src/qemu/qemu_capabilities.c",
+)  # fmt: skip
+
+_IGNORED = frozenset(("cmt", "mbm_total", "mbm_local", "osxsave", "ospke"))
+_IGNORED_SINCE_11 = _IGNORED | {"vmx-ept-uc", "vmx-ept-wb", "vmx-invvpid-single-context"}
+_IGNORED_SINCE_12_9 = _IGNORED_SINCE_11 | {"cmp_legacy", "ht"}
+
+
+def ignored(known: CpuMap) -> frozenset[str]:
+    """Return the features that libvirt does not pass on to QEMU."""
+    return _IGNORED_SINCE_12_9 if known.release >= (12, 9) else _IGNORED_SINCE_11 if known.release >= (11, 0) else _IGNORED
+
+
+def drop_ignored(cpu: Cpu, known: CpuMap, journal: Journal | None = None) -> None:
+    """Take those features from a CPU's list."""
+    for name in ignored(known) & cpu.features.keys():
+        del cpu.features[name]
+        if journal is not None:
+            journal.note(name, None, IGNORED)
+
+
+def update(cpu: Cpu, hosts: HostModels, *, tcg: bool, journal: Journal) -> None:
+    """Make of a domain's CPU the one to start, in place; raises LibvirtError where it cannot run on the host."""
+    if cpu.mode == "host-passthrough" and tcg:
+        mode = f"CPU mode '{cpu.mode}' for x86_64 qemu domain on x86_64 host is not supported by hypervisor"
+        raise refusal.unsupported(mode, refusal.QEMU)
+    journal.listed(cpu, ASKED)
+    if cpu.check != "none" and (name := forbidden(cpu, hosts.full)):
+        raise refusal.incompatible(f"Host CPU provides forbidden feature '{name}'")
+    if cpu.mode not in OF_HOST:
+        if cpu.check == "partial":
+            result, message = check(cpu, hosts, hosts.full)
+            if result == INCOMPATIBLE:
+                raise refusal.incompatible(message)
+        _resolve(cpu, hosts, journal)
+        _translate(cpu, hosts, journal)
+        cpu.fallback = "forbid"
+    drop_ignored(cpu, hosts.known, journal)
+
+
+def _resolve(cpu: Cpu, hosts: HostModels, journal: Journal) -> None:
+    """Settle what is relative to the host (virCPUUpdate): host-model, match='minimum', optional features."""
+    known, host = hosts.known, hosts.migratable
+    by_host = cpu.mode == "host-model" or cpu.match == "minimum"
+    if by_host or "optional" in cpu.features.values():
+        given = features_of(host, known)
+        for name, policy in cpu.features.items():
+            if policy == "optional":
+                has = bool(given & known.mask(name))
+                cpu.features[name] = "require" if has else "disable"
+                journal.note(name, cpu.features[name], OPTIONAL_GIVEN if has else OPTIONAL_LACKING)
+    if by_host:
+        if cpu.mode == "host-model":
+            cpu.vendor = host.vendor
+        cpu.model = host.model
+        asked, cpu.features = cpu.features, dict(host.features)
+        journal.listed(host, HOST_MODEL, host.model)
+        cpu.features.update(asked)
+        for name, policy in asked.items():
+            journal.note(name, policy, ASKED)
+        cpu.mode, cpu.match = "custom", "exact"
+    model = known.models.get(cpu.model or "")
+    if model is None:
+        raise refusal.internal(f"Unknown CPU model {cpu.model}")
+    for name in model.removed:
+        if name not in cpu.features:
+            cpu.features[name] = "disable"
+            journal.note(name, "disable", REMOVED, model.name)
+
+
+def _translate(cpu: Cpu, hosts: HostModels, journal: Journal) -> None:
+    """Put a model that QEMU has in the place of one that it has not (virCPUTranslate, virCPUx86Translate)."""
+    known = hosts.known
+    if cpu.model in hosts.told.offers:
+        return
+    if cpu.fallback != "allow":
+        raise refusal.unsupported(f"CPU model {cpu.model} is not supported by hypervisor")
+    model = known.models[cpu.model or ""]
+    signature = (0, 0, 0)
+    if model.signatures:
+        family, number, steps = model.signatures[0]
+        signature = family, number, min(steps) if steps else 0
+    found = decode(Processor(features_of(cpu, known), model.vendor, signature), known, models=hosts.blockers)
+    journal.listed(found, TRANSLATED, found.model)
+    cpu.model, cpu.features = found.model, found.features | cpu.features

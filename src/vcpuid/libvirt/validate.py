@@ -1,0 +1,74 @@
+"""What libvirt settles and refuses of a domain before it looks at the host (src/qemu/qemu_postparse.c, src/qemu/qemu_validate.c)."""
+
+from __future__ import annotations
+
+from vcpuid.libvirt import refusal
+from vcpuid.libvirt.cpu_map import CpuMap
+from vcpuid.libvirt.definition import OF_HOST, Cpu
+from vcpuid.libvirt.domain import Domain
+
+DEFAULT_MODEL = "qemu64"
+"""What a PC has where a domain names no CPU (virQEMUCapsGetMachineDefaultCPU)."""
+
+
+def complete(domain: Domain) -> None:
+    """Fill in what the domain leaves open (qemuDomainDefPostParse): the machine's default CPU, migratable, check. Raises LibvirtError."""
+    cpu = domain.cpu = Cpu() if domain.cpu is None else domain.cpu
+    if not cpu.described:
+        if cpu.check != "default":
+            raise refusal.unsupported("check attribute specified for CPU with no model", refusal.DOMAIN)
+        cpu.check, cpu.mode, cpu.match, cpu.fallback, cpu.model = "none", "custom", "exact", "forbid", DEFAULT_MODEL
+    if cpu.mode == "host-passthrough" and cpu.migratable is None:
+        cpu.migratable = "on"
+    if cpu.check == "default":
+        unchecked = cpu.mode in OF_HOST or (cpu.mode == "custom" and domain.virt == "qemu")
+        cpu.check = "none" if unchecked else "partial"
+
+
+def validate(domain: Domain, address_bits: int, release: tuple[int, int]) -> None:
+    """Refuse what no host of that many physical address bits takes (qemuValidateDomainDef). Raises LibvirtError."""
+    cpu = domain.cpu
+    if cpu is not None:
+        _addresses(cpu, address_bits, release)
+        _cache(cpu)
+        if cpu.topology is not None:
+            sockets, dies, clusters, cores, threads = cpu.topology
+            if sockets * dies * clusters * cores * threads != domain.vcpus:
+                raise refusal.unsupported("CPU topology doesn't match maximum vcpu count", refusal.QEMU)
+
+
+def check_names(cpu: Cpu, known: CpuMap) -> None:
+    """Refuse a feature that the map does not know (virCPUx86ValidateFeatures)."""
+    for name in cpu.features:
+        if name not in known.numbers:
+            raise refusal.unsupported(f"unknown CPU feature: {name}")
+
+
+def _addresses(cpu: Cpu, most: int, release: tuple[int, int]) -> None:
+    if cpu.addresses is None:
+        return
+    mode, bits, _ = cpu.addresses
+    if mode == "passthrough":
+        if bits is not None:
+            text = "CPU maximum physical address bits number specification cannot be used with mode='passthrough'"
+            raise refusal.unsupported(text, refusal.QEMU)
+    elif bits is None:
+        if release < (11, 0):
+            text = "if using CPU maximum physical address mode='emulate', bits= must be specified too"
+            raise refusal.unsupported(text, refusal.QEMU)
+    elif bits > most:
+        text = "The number of virtual CPU address bits cannot exceed the number supported by the host CPU"
+        raise refusal.unsupported(text, refusal.QEMU)
+
+
+def _cache(cpu: Cpu) -> None:
+    if cpu.cache is None:
+        return
+    level, mode = cpu.cache
+    if mode == "emulate" and level != 3:
+        raise refusal.unsupported("CPU cache mode 'emulate' can only be used with level='3'", refusal.QEMU)
+    if mode == "passthrough" and cpu.mode not in OF_HOST:
+        text = "CPU cache mode 'passthrough' can only be used with 'host-passthrough' / 'maximum' CPUs"
+        raise refusal.unsupported(text, refusal.QEMU)
+    if mode != "emulate" and level is not None:
+        raise refusal.unsupported(f"unsupported CPU cache level for mode '{mode}'", refusal.QEMU)
