@@ -20,7 +20,7 @@ from vcpuid.libvirt.definition import Cpu
 from vcpuid.libvirt.host_models import HostModels, expanded
 from vcpuid.libvirt.reading import Kind, read
 from vcpuid.libvirt.silicon import address_bits, processor
-from vcpuid.libvirt.tcg import TCG
+from vcpuid.libvirt.tcg import Tcg
 from vcpuid.libvirt.told import tell
 from vcpuid.libvirt.update import drop_ignored
 from vcpuid.libvirt.writing import text, write
@@ -55,9 +55,9 @@ class Libvirt:
         return HostModels(tell(self.setup, self.known, self.kvm.xcr0), processor(self.says, self.known), self.known)
 
     @cached_property
-    def tcg(self) -> TCG:
+    def tcg(self) -> Tcg:
         """QEMU without KVM."""
-        return TCG(self.setup.vmm.tables, self.known)
+        return Tcg(self.setup.vmm.tables, self.known)
 
     @cached_property
     def by_tcg(self) -> HostModels:
@@ -169,7 +169,8 @@ class Libvirt:
             told = hosts.told
             stuck = frozenset(self.known.named(told.features & ~told.migratable)) if flags & MIGRATABLE else frozenset()
             names, models = told.names - stuck, hosts.blockers
-        found = baselines.baseline(cpus, self.known, names=names, models=models)
+        stuck_out = bool(flags & MIGRATABLE) and names is None
+        found = baselines.baseline(cpus, self.known, names=names, models=models, migratable=stuck_out)
         found.fallback = "forbid"
         if flags & EXPAND_FEATURES:
             found = expanded(found, self.known)

@@ -58,8 +58,7 @@ def _host_model(hosts: HostModels, *, bits: int, tcg: bool, flags: int) -> Cpu:
     if release >= (11, 0) and not tcg:
         cpu.addresses = Addresses("passthrough", limit=bits)
     if flags & SUPPORTED:
-        for name in hosts.known.named(hosts.told.supported):
-            cpu.features[name] = "require"
+        cpu.features.update(dict.fromkeys(hosts.known.named(hosts.told.supported), "require"))
     if flags & EXPAND:
         cpu = expanded(cpu, hosts.known)
     if release >= _SORTED:

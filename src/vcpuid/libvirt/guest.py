@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from vcpuid.errors import LibvirtError, QemuError
@@ -15,8 +15,11 @@ from vcpuid.libvirt.journal import Journal
 from vcpuid.libvirt.live import Running, migratable, update_live, verify
 from vcpuid.libvirt.update import update
 from vcpuid.libvirt.validate import check_names, complete, validate
+from vcpuid.qemu import messages
 
 _PROGRAM = "qemu-system-x86_64"
+_REPORTED = frozenset((messages.VPMU(), messages.AMD_PMU()))
+"""What QEMU prints with error_report, and goes on: no "warning" stands before it."""
 
 Realize = Callable[[str, str], tuple[Running, tuple[str, ...]]]
 """QEMU: takes the arguments of -cpu and -smp, and returns what it made of them and its warnings. Raises QemuError."""
@@ -72,11 +75,11 @@ def start(planned: Planned, hosts: HostModels, realize: Realize) -> Started:
     log: tuple[str, ...] = ()
     try:
         running, warnings = realize(argument, planned.smp)
-        log = tuple(f"{_PROGRAM}: warning: {warning}" for warning in warnings)
+        log = _log(warnings)
         verify(planned.domain, live, running, known)
         update_live(live, running, known, planned.journal)
     except QemuError as error:
-        log = (*(f"{_PROGRAM}: warning: {warning}" for warning in error.warnings), f"{_PROGRAM}: {error.message}")
+        log = (*_log(error.warnings), f"{_PROGRAM}: {error.message}")
         raise LibvirtError(1, refusal.QEMU, _closed(log, known.release), argument, log) from error
     except LibvirtError as error:
         raise LibvirtError(error.code, error.domain, error.message, argument, log) from error
@@ -86,6 +89,11 @@ def start(planned: Planned, hosts: HostModels, realize: Realize) -> Started:
         unchanged = live.features == planned.cpu.features
         kept = migratable(live if unchanged else planned.cpu)
     return Started(planned, live, kept, log)
+
+
+def _log(warnings: Iterable[str]) -> tuple[str, ...]:
+    """Return QEMU's warnings as its log has them."""
+    return tuple(f"{_PROGRAM}: {'' if warning in _REPORTED else 'warning: '}{warning}" for warning in warnings)
 
 
 def _closed(log: tuple[str, ...], release: tuple[int, int]) -> str:

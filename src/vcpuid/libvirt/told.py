@@ -28,9 +28,12 @@ from vcpuid.qemu.realize import draw
 from vcpuid.reasons import Unrecorded
 from vcpuid.setup import Setup
 
-_MACHINE = "q35"
+MACHINE = "q35"
 """Whose names of models without a version are those of -machine none."""
-_ALWAYS = ("base", "host", "max")
+OTHERS = ("base", "host", "max")
+
+_ALWAYS_ON = "x-arch-cap-always-on"
+"""The property without which QEMU gives no AMD guest IA32_ARCH_CAPABILITIES."""
 
 
 class Offer(NamedTuple):
@@ -54,7 +57,10 @@ class HyperV(NamedTuple):
 
 
 class Told(NamedTuple):
-    """QEMU's answers. `names` are the features that it knows, `features` those of the host's CPU, `migratable` those without invtsc."""
+    """QEMU's answers. `names` are the features that it knows, `features` those of the host's CPU, `migratable` those without invtsc.
+
+    `supported` are features that the host's CPU lacks only because QEMU gives them to no guest by itself.
+    """
 
     names: frozenset[str]
     features: int
@@ -97,6 +103,11 @@ def tell(setup: Setup, known: CpuMap, xcr0: int | None = None) -> Told:
     for draft in (host, kept):
         expand(draft, Shape())
     features = features_in(host.features, tables, known)
+    supported = 0
+    if _ALWAYS_ON in tables.properties:
+        whole = _drawn(tables, says, "host,migratable=off,arch-capabilities=on", xcr0)
+        expand(whole, Shape())
+        supported = features_in(whole.features, tables, known) & ~features
     props = host.props
     return Told(
         names=frozenset(map(from_qemu, tables.flags)),
@@ -106,19 +117,19 @@ def tell(setup: Setup, known: CpuMap, xcr0: int | None = None) -> Told:
         signature=(int(props["family"]), int(props["model"]), int(props["stepping"])),
         offers=FrozenMap(_offers(tables, says, xcr0)),
         hyperv=_hyperv(says, tables),
-        supported=features_in(host.supported.words, tables, known) & ~features,
+        supported=supported,
     )
 
 
 def _drawn(tables: Catalog, says: Answers, cpu: str, xcr0: int | None) -> Draft:
-    nowhere = replace(find_machine(tables.release, _MACHINE), name="none")
-    return draw(plan(tables.release, _MACHINE, cpu), tables, nowhere, says, xcr0, Unrecorded())
+    nowhere = replace(find_machine(tables.release, MACHINE), name="none")
+    return draw(plan(tables.release, MACHINE, cpu), tables, nowhere, says, xcr0, Unrecorded())
 
 
 def _offers(tables: Catalog, says: Answers, xcr0: int | None) -> Iterator[tuple[str, Offer]]:
     """Give QEMU's models, the last name first, as QEMU lists them."""
-    machine, lacking = find_machine(tables.release, _MACHINE), {}
-    for name in (*tables.models, *_ALWAYS):
+    machine, lacking = find_machine(tables.release, MACHINE), {}
+    for name in (*tables.models, *OTHERS):
         draft = _drawn(tables, says, name, xcr0)
         expand(draft, Shape())
         filter_features(draft, verbose=False)

@@ -91,10 +91,18 @@ def _realized(found: CpuRequest, setup: Setup, topology: GuestTopology, xcr0: in
 
 def draw(found: CpuRequest, tables: Catalog, machine: MachineType, host: Answers, xcr0: int | None, ledger: Ledger) -> Draft:
     """Create the CPU: its model's properties, what the host gives to it, and what the machine type and -cpu set."""
-    props: dict[str, Any] = {**tables.defaults, **_BLANK}
     able = supported(tables, machine, host, ledger, xcr0)
+    of_host = _host_properties(host, able) if found.model in HOST_MODELS else {}
     if found.model != "base" or tables.number >= (10, 1):
-        props["vendor"] = host.vendor
+        of_host["vendor"] = host.vendor
+    return draw_on(found, tables, machine, able, of_host, ledger)
+
+
+def draw_on(
+    found: CpuRequest, tables: Catalog, machine: MachineType, able: Supported, of_host: Mapping[str, Any], ledger: Ledger
+) -> Draft:
+    """Create the CPU on an accelerator that supports so much; `of_host` are the properties that the CPU takes from it."""
+    props: dict[str, Any] = {**tables.defaults, **_BLANK, **of_host}
     model = tables.models.get(found.model)
     base: dict[str, int] | None = {}
     if model is not None:
@@ -103,7 +111,6 @@ def draw(found: CpuRequest, tables: Catalog, machine: MachineType, host: Answers
         props.update({"min-level": model.level, "min-xlevel": model.xlevel, "legacy-cache": model.cache is None, **model.props})
     elif found.model in HOST_MODELS:
         base = None
-        props.update(_host_properties(host, able))
     props.update(found.assigned)
     draft = Draft(tables, machine, able, ledger, base, found.switches, props)
     draft.warnings += found.warnings
