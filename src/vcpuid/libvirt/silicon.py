@@ -6,6 +6,8 @@ would read the hardware's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from vcpuid.cpuid import bits, vendors
 from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.cpuid.words import CpuidWord
@@ -15,25 +17,26 @@ from vcpuid.libvirt.decode import Processor
 
 _ARCH_CAPABILITIES = 0x10A
 _MICROCODE = 0x8B
-_INDEXED = {0x4, 0xB}
-"""Leaves of whose sub-leaves nothing is a feature."""
 
 
 def processor(says: Answers, known: CpuMap) -> Processor:
     """Return the host's processor as libvirt reads it."""
-    raw, found = says.raw, 0
+    raw = CpuidTable(entry for entry in says.raw if _is_read(says.raw, entry.function, entry.index))
+    every = known.release >= (11, 0) or raw.registers(7).edx & bits.ARCH_CAPABILITIES.mask
+    msrs = says.msrs if every else {}
+    return Processor(features_in_cpuid(raw, msrs, known), known.vendor(says.vendor), signature_of(raw.registers(1).eax))
+
+
+def features_in_cpuid(raw: CpuidTable, msrs: Mapping[int, int], known: CpuMap) -> int:
+    """Return the features whose bits are set in CPUID and in MSRs."""
+    found = 0
     for word, pairs in known.words:
-        if isinstance(word, CpuidWord):
-            value = raw.word(word) if _is_read(raw, word.function, word.index) else 0
-        elif known.release >= (11, 0) or raw.registers(7).edx & bits.ARCH_CAPABILITIES.mask:
-            value = says.msrs.get(word.msr, 0)
-        else:
-            value = 0
+        value = raw.word(word) if isinstance(word, CpuidWord) else msrs.get(word.msr, 0)
         if value:
             for mask, feature in pairs:
                 if value & mask:
                     found |= feature
-    return Processor(found, known.vendor(says.vendor), signature_of(raw.registers(1).eax))
+    return found
 
 
 def _is_read(raw: CpuidTable, function: int, index: int) -> bool:

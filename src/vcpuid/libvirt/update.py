@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from vcpuid.libvirt import refusal
 from vcpuid.libvirt.compare import INCOMPATIBLE, check, forbidden
 from vcpuid.libvirt.cpu_map import CpuMap
@@ -72,15 +74,14 @@ def update(cpu: Cpu, hosts: HostModels, *, tcg: bool, journal: Journal) -> None:
             result, message = check(cpu, hosts, hosts.full)
             if result == INCOMPATIBLE:
                 raise refusal.incompatible(message)
-        _resolve(cpu, hosts, journal)
-        _translate(cpu, hosts, journal)
+        resolve(cpu, hosts.migratable, hosts.known, journal)
+        translate(cpu, hosts.blockers, hosts.known, journal)
         cpu.fallback = "forbid"
     drop_ignored(cpu, hosts.known, journal)
 
 
-def _resolve(cpu: Cpu, hosts: HostModels, journal: Journal) -> None:
-    """Settle what is relative to the host (virCPUUpdate): host-model, match='minimum', optional features."""
-    known, host = hosts.known, hosts.migratable
+def resolve(cpu: Cpu, host: Cpu, known: CpuMap, journal: Journal) -> None:
+    """Settle what is relative to the host (virCPUUpdate): host-model, match='minimum', optional features. Raises LibvirtError."""
     by_host = cpu.mode == "host-model" or cpu.match == "minimum"
     if by_host or "optional" in cpu.features.values():
         given = features_of(host, known)
@@ -93,7 +94,8 @@ def _resolve(cpu: Cpu, hosts: HostModels, journal: Journal) -> None:
         if cpu.mode == "host-model":
             cpu.vendor = host.vendor
         cpu.model = host.model
-        asked, cpu.features = cpu.features, dict(host.features)
+        asked = cpu.features
+        cpu.features = {name: policy or "require" for name, policy in host.features.items()}
         journal.listed(host, HOST_MODEL, host.model)
         cpu.features.update(asked)
         for name, policy in asked.items():
@@ -108,10 +110,12 @@ def _resolve(cpu: Cpu, hosts: HostModels, journal: Journal) -> None:
             journal.note(name, "disable", REMOVED, model.name)
 
 
-def _translate(cpu: Cpu, hosts: HostModels, journal: Journal) -> None:
-    """Put a model that QEMU has in the place of one that it has not (virCPUTranslate, virCPUx86Translate)."""
-    known = hosts.known
-    if cpu.model in hosts.told.offers:
+def translate(cpu: Cpu, models: Mapping[str, Sequence[str]], known: CpuMap, journal: Journal) -> None:
+    """Put a model that QEMU has in the place of one that it has not (virCPUTranslate, virCPUx86Translate). Raises LibvirtError.
+
+    `models` are QEMU's, each with the features that it lacks.
+    """
+    if cpu.model in models:
         return
     if cpu.fallback != "allow":
         raise refusal.unsupported(f"CPU model {cpu.model} is not supported by hypervisor")
@@ -120,6 +124,6 @@ def _translate(cpu: Cpu, hosts: HostModels, journal: Journal) -> None:
     if model.signatures:
         family, number, steps = model.signatures[0]
         signature = family, number, min(steps) if steps else 0
-    found = decode(Processor(features_of(cpu, known), model.vendor, signature), known, models=hosts.blockers)
+    found = decode(Processor(features_of(cpu, known), model.vendor, signature), known, models=models)
     journal.listed(found, TRANSLATED, found.model)
     cpu.model, cpu.features = found.model, found.features | cpu.features
