@@ -30,19 +30,21 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "qemu": ("cpuid", "data", "errors", "kvm", "numbers", "params", "reasons", "releases", "setup", "told"),
     "live": ("cpuid", "data", "errors", "formats", "releases"),
     "sources": ("cpuid", "data", "errors", "formats", "live", "numbers"),
+    "libvirt": ("cpuid", "data", "errors", "formats", "kvm", "qemu", "reasons", "releases", "setup"),
     "software": ("cpuid", "data", "errors", "linux", "releases", "told"),
     "vmm": ("cpuid", "data", "errors", "formats", "kvm", "numbers", "params", "qemu", "reasons", "releases", "setup"),
     "path": ("cpuid", "errors", "kvm", "linux", "reasons", "releases", "setup", "vmm"),
     "answers": ("cpuid", "decode", "errors", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
     "hazards": ("answers", "cpuid", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
-    "rulebook": ("answers", "hazards", "kvm", "linux", "qemu", "reasons", "vmm"),
+    "rulebook": ("answers", "hazards", "kvm", "libvirt", "linux", "qemu", "reasons", "vmm"),
     "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "reasons", "rulebook", "setup"),
     "probe": ("cpuid", "errors", "live", "numbers"),
 }
 """What each room may import from vcpuid besides itself, lowest first: a row names rooms above it only."""
 
 CORE = (
-    "errors", "numbers", "releases", "data", "cpuid", "reasons", "params", "setup", "decode", "linux", "kvm", "qemu", "vmm", "path",
+    "errors", "numbers", "releases", "data", "cpuid", "reasons", "params", "setup", "decode", "linux", "kvm", "qemu", "libvirt", "vmm",
+    "path",
     "answers", "hazards", "rulebook",
 )  # fmt: skip
 """Rooms that need the standard library alone, and open no file: `data` reads the tables."""

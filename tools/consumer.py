@@ -22,25 +22,15 @@ def main(source: str) -> None:
         vcpuid.kvm.supported(host, kernel="6.8")
     flags = vcpuid.linux.cpuinfo(host).flags
     pasted: vcpuid.Diagnosis = vcpuid.diagnose("Host CPU does not provide required features: rtm", host)
+    argument: str = vcpuid.libvirt.ask({"do": "argv", "cpu": "<cpu mode='host-model'/>"}, host=host)["-cpu"]
     try:
         vcpuid.explain("no-such-feature", host=host)
     except vcpuid.InputError as error:
         cause: str = error.cause
     # An error by design: where the wheel's types are lost, nothing is left to ignore, and mypy says so.
     number: int = told.verdict  # type: ignore[assignment]
-    print(
-        "EPYC-Milan",
-        visible,
-        len(table),
-        len(tables),
-        path.remarks,
-        len(flags),
-        len(said),
-        pasted.remedies,
-        cause,
-        number,
-        vcpuid.__version__,
-    )
+    asked = (argument, pasted.remedies)
+    print("EPYC-Milan", visible, len(table), len(tables), path.remarks, len(flags), len(said), asked, cause, number, vcpuid.__version__)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Write src/vcpuid/data/libvirt-RELEASE.json: the CPU map of a libvirt, a feature and a model a row.
 
-    python tools/libvirt_tables.py oracle/facts/libvirt-9.0.0.json.gz oracle/facts/libvirt-11.3.0.json.gz oracle/facts/libvirt-12.9.0.json.gz
+    python tools/libvirt_tables.py oracle/facts/libvirt-*.json.gz
 
 The facts are libvirt's own XML files (src/cpu_map; below /usr/share/libvirt/cpu_map where it is installed), reduced to names, numbers and
-relations. Features and models stand in libvirt's order, which its answers follow. A set of features is written as a hexadecimal number whose
-bit N stands for the Nth feature. Every feature of x86 is one bit of one register, and no other's: a map in which one is not is refused,
-since the rules of `vcpuid.libvirt` count on it.
+relations. Features and models stand in libvirt's order, which its answers follow. A set of features is written as a hexadecimal number
+whose bit N stands for the Nth feature. Every feature of x86 is one bit of one register, and no other's: a map in which one is not is
+refused, since the rules of `vcpuid.libvirt` count on it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def steppings(text: str | None) -> list[int] | None:
     """Read a list of steppings such as "0-4,7"; None stands for all."""
     if text is None:
         return None
-    found = []
+    found: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
         found += range(int(first), int(last or first) + 1)

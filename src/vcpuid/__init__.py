@@ -6,18 +6,28 @@
     print(vcpuid.explain("avx2", cpu="EPYC-Milan", host=host).verdict)
 
 `read` reads a host, `explain` tells a feature's fate on the whole path, `resolve` gives the path itself; each party has a package of its
-own: `linux`, `kvm`, `qemu`. Everything raised on purpose is a `VcpuidError`.
+own: `linux`, `kvm`, `qemu`, `libvirt`. Everything raised on purpose is a `VcpuidError`.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False  # as type checkers know it; to import it would take time before the program can listen for signals
 if TYPE_CHECKING:
-    from vcpuid import cpuid, kvm, linux, qemu
+    from vcpuid import cpuid, kvm, libvirt, linux, qemu
     from vcpuid.answers.explain import Explanation
     from vcpuid.cpuid import Snapshot
     from vcpuid.diagnosis import Diagnosis, diagnose
-    from vcpuid.errors import InputError, KvmError, NotToldError, QemuError, RefusedError, RemarkWarning, UnavailableError, VcpuidError
+    from vcpuid.errors import (
+        InputError,
+        KvmError,
+        LibvirtError,
+        NotToldError,
+        QemuError,
+        RefusedError,
+        RemarkWarning,
+        UnavailableError,
+        VcpuidError,
+    )
     from vcpuid.path.pipeline import Path, resolve
     from vcpuid.setup import Setup, Stack
     from vcpuid.sources import read
@@ -29,6 +39,7 @@ __all__ = [
     "Explanation",
     "InputError",
     "KvmError",
+    "LibvirtError",
     "NotToldError",
     "Path",
     "QemuError",
@@ -43,6 +54,7 @@ __all__ = [
     "diagnose",
     "explain",
     "kvm",
+    "libvirt",
     "linux",
     "qemu",
     "read",
@@ -55,6 +67,7 @@ _WHERE = {
     "Explanation": "vcpuid.answers.explain",
     "InputError": "vcpuid.errors",
     "KvmError": "vcpuid.errors",
+    "LibvirtError": "vcpuid.errors",
     "NotToldError": "vcpuid.errors",
     "Path": "vcpuid.path.pipeline",
     "QemuError": "vcpuid.errors",

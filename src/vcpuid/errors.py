@@ -92,15 +92,18 @@ class FirecrackerError(RefusedError):
 class LibvirtError(RefusedError):
     """libvirt refuses: `code` and `domain` are its numbers (VIR_ERR_*, VIR_FROM_*), `message` what virsh prints after "error: ".
 
-    Of a start that got as far as QEMU, `cpu` is the -cpu argument and `log` what QEMU had printed.
+    Of a start that got as far as QEMU, `cpu` is the -cpu argument and `log` what QEMU had printed. `causes` are the features that led to
+    it, each a `vcpuid.libvirt.Ruling`.
     """
 
-    def __init__(self, code: int, domain: int, message: str, cpu: str | None = None, log: Sequence[str] = ()) -> None:
-        self.code, self.domain, self.cpu, self.log = code, domain, cpu, tuple(log)
+    def __init__(
+        self, code: int, domain: int, message: str, cpu: str | None = None, log: Sequence[str] = (), causes: Sequence[object] = ()
+    ) -> None:
+        self.code, self.domain, self.cpu, self.log, self.causes = code, domain, cpu, tuple(log), tuple(causes)
         super().__init__(message, log)
 
     def __reduce__(self) -> tuple[type[LibvirtError], tuple[object, ...]]:  # type: ignore[override]  # with more of its own
-        return LibvirtError, (self.code, self.domain, self.message, self.cpu, self.log)
+        return LibvirtError, (self.code, self.domain, self.message, self.cpu, self.log, self.causes)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON, and as captures have it."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 
-from vcpuid import answers, hazards, kvm, linux, qemu, vmm
+from vcpuid import answers, hazards, kvm, libvirt, linux, qemu, vmm
 from vcpuid.hazards import HazardRule, Severity
 from vcpuid.reasons import Rule
 from vcpuid.reasons.history import NOTHING, History, history, party_of
@@ -27,7 +27,7 @@ SCHEMA = "vcpuid/rules/1"
 HAZARDS = "hazards"
 """The party under which hazards are listed."""
 
-_PACKAGES = (linux, kvm, qemu, vmm, answers, hazards)
+_PACKAGES = (linux, kvm, qemu, libvirt, vmm, answers, hazards)
 """What has rules: each of their modules is imported before the rules are listed."""
 
 
@@ -108,5 +108,5 @@ def _searched(card: Card) -> str:
 
 
 def _place(party: str) -> int:
-    parties = ("silicon", "linux", "kvm", "qemu")
+    parties = ("silicon", "linux", "kvm", "qemu", "libvirt")
     return parties.index(party) if party in parties else len(parties)

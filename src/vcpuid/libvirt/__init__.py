@@ -2,5 +2,6 @@
 
 from vcpuid.errors import LibvirtError
 from vcpuid.libvirt.ask import Libvirt, ask, session
+from vcpuid.libvirt.journal import Journal, Ruling
 
-__all__ = ["Libvirt", "LibvirtError", "ask", "session"]
+__all__ = ["Journal", "Libvirt", "LibvirtError", "Ruling", "ask", "session"]

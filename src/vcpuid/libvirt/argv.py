@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vcpuid.libvirt.definition import OF_HOST, Cpu
-from vcpuid.libvirt.domain import ENLIGHTENMENTS, Domain, HyperV
+from vcpuid.libvirt.definition import OF_HOST, CpuDef
+from vcpuid.libvirt.domain import ENLIGHTENMENTS, Domain, HypervDef
 from vcpuid.libvirt.host_models import HostModels
 from vcpuid.libvirt.journal import Journal
 from vcpuid.libvirt.names import to_qemu
@@ -17,8 +17,7 @@ UNKNOWN = Rule(
 )  # fmt: skip
 
 
-
-def cpu_argument(domain: Domain, cpu: Cpu | None, hosts: HostModels, journal: Journal) -> str | None:
+def cpu_argument(domain: Domain, cpu: CpuDef | None, hosts: HostModels, journal: Journal) -> str | None:
     """Return the argument of -cpu; None where there is none."""
     model = "".join(_model(cpu, hosts, journal)) if cpu is not None and cpu.described else None
     flags = "".join((*_clock(domain), *_kernel(domain), *_pmu(domain), *_cache(cpu), *_addresses(cpu, hosts.known.release)))
@@ -27,7 +26,7 @@ def cpu_argument(domain: Domain, cpu: Cpu | None, hosts: HostModels, journal: Jo
     return (model or "qemu64") + flags
 
 
-def _model(cpu: Cpu, hosts: HostModels, journal: Journal) -> Iterator[str]:
+def _model(cpu: CpuDef, hosts: HostModels, journal: Journal) -> Iterator[str]:
     if cpu.mode in OF_HOST:
         yield "host" if cpu.mode == "host-passthrough" else "max"
         if cpu.migratable is not None:
@@ -72,7 +71,7 @@ def _kernel(domain: Domain) -> Iterator[str]:
         yield ",kvm-pv-ipi=off"
 
 
-def _hyperv(asked: HyperV) -> Iterator[str]:
+def _hyperv(asked: HypervDef) -> Iterator[str]:
     if asked.passthrough:
         yield ",hv-passthrough=on"
     for name in ENLIGHTENMENTS:
@@ -98,7 +97,7 @@ def _pmu(domain: Domain) -> Iterator[str]:
         yield f",pmu={pmu}"
 
 
-def _cache(cpu: Cpu | None) -> Iterator[str]:
+def _cache(cpu: CpuDef | None) -> Iterator[str]:
     if cpu is None or cpu.cache is None:
         return
     mode = cpu.cache.mode
@@ -112,7 +111,7 @@ def _cache(cpu: Cpu | None) -> Iterator[str]:
         yield ",l3-cache=off"
 
 
-def _addresses(cpu: Cpu | None, release: tuple[int, int]) -> Iterator[str]:
+def _addresses(cpu: CpuDef | None, release: tuple[int, int]) -> Iterator[str]:
     if cpu is None or cpu.addresses is None:
         return
     mode, bits, limit = cpu.addresses
@@ -126,7 +125,7 @@ def _addresses(cpu: Cpu | None, release: tuple[int, int]) -> Iterator[str]:
         yield ",host-phys-bits=off"
 
 
-def smp_argument(domain: Domain, cpu: Cpu | None, release: tuple[int, int]) -> str:
+def smp_argument(domain: Domain, cpu: CpuDef | None, release: tuple[int, int]) -> str:
     """Return the argument of -smp (qemuBuildSmpCommandLine)."""
     topology = None if cpu is None else cpu.topology
     if topology is None:

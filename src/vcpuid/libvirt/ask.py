@@ -16,8 +16,9 @@ from vcpuid.kvm.answers import kvm_says
 from vcpuid.libvirt import baseline as baselines
 from vcpuid.libvirt import capabilities, compare, domain, guest, realized, refusal
 from vcpuid.libvirt.cpu_map import CpuMap, cpu_map
-from vcpuid.libvirt.definition import Cpu
+from vcpuid.libvirt.definition import CpuDef
 from vcpuid.libvirt.host_models import HostModels, expanded
+from vcpuid.libvirt.live import Running
 from vcpuid.libvirt.reading import Kind, read
 from vcpuid.libvirt.silicon import address_bits, processor
 from vcpuid.libvirt.tcg import Tcg
@@ -65,7 +66,7 @@ class Libvirt:
         return HostModels(self.tcg.told, None, self.known)
 
     @cached_property
-    def host(self) -> Cpu:
+    def host(self) -> CpuDef:
         """The host's CPU of capabilities."""
         return capabilities.host_cpu(self.says, self.known, self.kvm)
 
@@ -110,7 +111,7 @@ class Libvirt:
         """Start a request's domain."""
         planned = self.planned(request)
 
-        def realize(cpu: str, smp: str) -> tuple[realized.Running, tuple[str, ...]]:
+        def realize(cpu: str, smp: str) -> tuple[Running, tuple[str, ...]]:
             if _is_tcg(request):
                 return self.tcg.run(cpu, planned.machine)
             return realized.run(replace(self.setup, machine=planned.machine, smp=smp), self.kvm, self.known, cpu)
@@ -161,10 +162,11 @@ class Libvirt:
         release, hosts = self.known.release, self.hosts(request)
         flags = _flags(request, 7 if release >= (12, 9) else 3, "qemuConnectBaselineHypervisorCPU")
         cpus = [self._cpu(cpu, "auto") for cpu in _some(request)]
+        names: frozenset[str] | None
         if flags & IGNORE_HOST:
             if len(cpus) == 1:
                 raise refusal.not_valid("ignoring host is only allowed when computing baseline from multiple CPUs")
-            names, models = None, dict.fromkeys(hosts.blockers, ())
+            names, models = None, _lacking_nothing(hosts)
         else:
             told = hosts.told
             stuck = frozenset(self.known.named(told.features & ~told.migratable)) if flags & MIGRATABLE else frozenset()
@@ -178,13 +180,13 @@ class Libvirt:
             found.addresses = baselines.common_limit(cpus)
         return self._written(found)
 
-    def _written(self, cpu: Cpu) -> Answer:
+    def _written(self, cpu: CpuDef) -> Answer:
         return {"cpu": text(write(cpu, self.known.release))}
 
     def _machine(self, request: Request) -> str:
         return resolve_machine(self.setup.vmm.tables, str(request.get("machine", self.setup.machine)))
 
-    def _cpu(self, xml: str, kind: Kind) -> Cpu:
+    def _cpu(self, xml: str, kind: Kind) -> CpuDef:
         return read(parse_xml(xml, "CPU"), kind, self.known.release)
 
 
@@ -244,8 +246,13 @@ def _kept(key: _Key) -> Libvirt:
     return Libvirt(*key.made_of)
 
 
+def _lacking_nothing(hosts: HostModels) -> dict[str, tuple[str, ...]]:
+    """Return QEMU's models as if the host had all of their features."""
+    return dict.fromkeys(hosts.blockers, ())
+
+
 def _is_tcg(request: Request) -> bool:
-    return request.get("virt", "kvm") == "qemu"
+    return str(request.get("virt", "kvm")) == "qemu"
 
 
 def _flags(request: Request, known: int, function: str) -> int:
@@ -262,11 +269,10 @@ def _some(request: Request) -> list[str]:
     return cpus
 
 
-def _compared(found: tuple[compare.Result, str], flags: int) -> Answer:
-    result, message = found
-    if result == compare.INCOMPATIBLE and flags & FAIL_INCOMPATIBLE:
-        raise refusal.incompatible(message)
-    return {"result": result}
+def _compared(found: compare.Compared, flags: int) -> Answer:
+    if found.result == compare.INCOMPATIBLE and flags & FAIL_INCOMPATIBLE:
+        raise refusal.incompatible(found.message, found.causes)
+    return {"result": found.result}
 
 
 def _domain(request: Request) -> ET.Element:

@@ -33,7 +33,7 @@ def choice(element: ET.Element, name: str, values: Sequence[str], *, required: b
 
 
 def unsigned(element: ET.Element, name: str, *, required: bool = False, zero: bool = True, bits: int = 32, base: int = 10) -> int | None:
-    """Return a number without sign (virXMLPropUInt, base 10; of base 0, hexadecimal and octal ones as C has them); None where it is missing.
+    """Return a number without sign (virXMLPropUInt); None where it is missing. Of base 0, it may be hexadecimal or octal as in C.
 
     Raises LibvirtError.
     """

@@ -6,18 +6,18 @@ from collections.abc import Collection, Mapping, Sequence
 
 from vcpuid.libvirt import refusal
 from vcpuid.libvirt.cpu_map import CpuMap
-from vcpuid.libvirt.decode import Processor, decode
-from vcpuid.libvirt.definition import Addresses, Cpu, features_of
+from vcpuid.libvirt.decode import CpuData, decode
+from vcpuid.libvirt.definition import Addresses, CpuDef, features_of
 
 
 def baseline(
-    cpus: Sequence[Cpu],
+    cpus: Sequence[CpuDef],
     known: CpuMap,
     *,
     names: Collection[str] | None = None,
     models: Mapping[str, Sequence[str]] | None = None,
     migratable: bool = False,
-) -> Cpu:
+) -> CpuDef:
     """Return the CPU that all of them have. Raises LibvirtError where there is none.
 
     `names` are the features that the hypervisor knows, `models` its models with what each lacks (None: all); with `migratable` features
@@ -32,7 +32,7 @@ def baseline(
     if not features:
         raise refusal.failed("CPUs are incompatible")
     wanted = list(dict.fromkeys(cpu.model for cpu in cpus if cpu.model is not None))
-    found = decode(Processor(features, vendor), known, models=models, preferred=wanted)
+    found = decode(CpuData(features, vendor), known, models=models, preferred=wanted)
     if migratable:
         found.features = {name: policy for name, policy in found.features.items() if name not in known.stuck}
     if wanted == [found.model]:
@@ -42,7 +42,7 @@ def baseline(
     return found
 
 
-def _common(cpus: Sequence[Cpu], known: CpuMap) -> tuple[int, str | None, bool]:
+def _common(cpus: Sequence[CpuDef], known: CpuMap) -> tuple[int, str | None, bool]:
     """Return the common features, the maker, and whether every CPU names it."""
     first = cpus[0]
     features = features_of(first, known)
@@ -71,7 +71,7 @@ def _check_vendor(name: str, known: CpuMap) -> None:
         raise refusal.failed(f"Unknown CPU vendor {name}")
 
 
-def common_limit(cpus: Sequence[Cpu]) -> Addresses | None:
+def common_limit(cpus: Sequence[CpuDef]) -> Addresses | None:
     """Return the lowest limit of address bits (qemuConnectBaselineHypervisorCPU): one without a limit makes libvirt forget those before."""
     lowest = 0
     for number, cpu in enumerate(cpus):

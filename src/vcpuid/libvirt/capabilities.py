@@ -7,11 +7,11 @@ import xml.etree.ElementTree as ET
 from vcpuid.kvm.answers import Answers
 from vcpuid.libvirt.cpu_map import CpuMap
 from vcpuid.libvirt.decode import decode
-from vcpuid.libvirt.definition import Addresses, Counter, Cpu
+from vcpuid.libvirt.definition import Addresses, Counter, CpuDef
 from vcpuid.libvirt.domain import ENLIGHTENMENTS
 from vcpuid.libvirt.host_models import HostModels, expanded
 from vcpuid.libvirt.silicon import address_bits, microcode, processor
-from vcpuid.libvirt.told import HyperV
+from vcpuid.libvirt.told import HypervOffer
 from vcpuid.libvirt.writing import fill
 from vcpuid.qemu import KvmHost
 
@@ -24,7 +24,7 @@ _NO_SPINLOCKS = 0xFFFFFFFF
 _LEAST_SPINLOCKS = 4095
 
 
-def host_cpu(says: Answers, known: CpuMap, kvm: KvmHost) -> Cpu:
+def host_cpu(says: Answers, known: CpuMap, kvm: KvmHost) -> CpuDef:
     """Return the host's CPU of `virsh capabilities`."""
     silicon = processor(says, known)
     cpu = decode(silicon, known, of_host=True)
@@ -53,7 +53,7 @@ def domain_cpu(hosts: HostModels, *, bits: int, tcg: bool, flags: int) -> ET.Ele
     return element
 
 
-def _host_model(hosts: HostModels, *, bits: int, tcg: bool, flags: int) -> Cpu:
+def _host_model(hosts: HostModels, *, bits: int, tcg: bool, flags: int) -> CpuDef:
     release, cpu = hosts.known.release, hosts.reported.copy()
     if release >= (11, 0) and not tcg:
         cpu.addresses = Addresses("passthrough", limit=bits)
@@ -86,7 +86,7 @@ def _models(element: ET.Element, hosts: HostModels) -> None:
                 ET.SubElement(blockers, "feature", {"name": feature})
 
 
-def hyperv_element(told: HyperV, release: tuple[int, int]) -> ET.Element:
+def hyperv_element(told: HypervOffer, release: tuple[int, int]) -> ET.Element:
     """Return the <hyperv> of `virsh domcapabilities` (virDomainCapsFeatureHypervFormat)."""
     element = ET.Element("hyperv", {"supported": "yes"})
     names = ENLIGHTENMENTS if release >= (11, 0) else ENLIGHTENMENTS[:-2]
@@ -105,7 +105,7 @@ def hyperv_element(told: HyperV, release: tuple[int, int]) -> ET.Element:
     return element
 
 
-def _state(flag: str, told: HyperV) -> str:
+def _state(flag: str, told: HypervOffer) -> str:
     return "on" if flag in told.flags else "off"
 
 

@@ -3,12 +3,34 @@ src/qemu/qemu_domain.c, since libvirt 11.0)."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 from vcpuid.libvirt import refusal
 from vcpuid.libvirt.cpu_map import CpuMap
-from vcpuid.libvirt.definition import Cpu, features_of, features_with
+from vcpuid.libvirt.definition import CpuDef, features_of, features_with
 from vcpuid.libvirt.host_models import HostModels
+from vcpuid.libvirt.journal import Ruling
+from vcpuid.reasons import Rule
+
+_BITS, _BY_QEMU = "x86Compute, src/cpu/cpu_x86.c", "virCPUCompareUnusable, src/cpu/cpu.c"
+_OFF = "<feature policy='disable'/>, or check='none'"
+
+MODEL_DEMANDS = Rule(
+    "libvirt.check.model", "libvirt's {cause} demands it, and the host does not have it, whatever QEMU's model does", _BITS, remedy=_OFF
+)
+QEMU_BLOCKS = Rule(
+    "libvirt.check.blocked", "QEMU's {cause} has it, and QEMU says that it cannot give it on this host", _BY_QEMU, remedy=_OFF, since="11.3"
+)
+DOMAIN_DEMANDS = Rule(
+    "libvirt.check.asked", "the domain requires it, and the host's CPU as QEMU gives it lacks it", _BITS, remedy="policy='optional'"
+)
+FORBIDDEN = Rule(
+    "libvirt.check.forbidden", "the domain forbids to run on a host that has it, and this one does", _BITS, remedy="policy='disable'"
+)
+NOT_STRICT = Rule(
+    "libvirt.check.strict", "the host has it, and match='strict' wants a host with nothing more than {cause}", _BITS, remedy="match='exact'"
+)
 
 Result = Literal[0, 1, 2]
 INCOMPATIBLE: Result = 0
@@ -21,12 +43,20 @@ BY_MODEL = (11, 0)
 _ARCHITECTURES = ("i686", "x86_64")
 
 
-def compare(host: Cpu, cpu: Cpu, known: CpuMap) -> tuple[Result, str]:
-    """Hold a CPU against a host's by their bits; the text says why they are incompatible. Raises LibvirtError for unknown names."""
+class Compared(NamedTuple):
+    """How a CPU compares with a host's; where they are incompatible, libvirt's words for it and the features that led to it."""
+
+    result: Result
+    message: str = ""
+    causes: tuple[Ruling, ...] = ()
+
+
+def compare(host: CpuDef, cpu: CpuDef, known: CpuMap) -> Compared:
+    """Hold a CPU against a host's by their bits. Raises LibvirtError for unknown names."""
     if cpu.arch is not None and cpu.arch not in _ARCHITECTURES:
-        return INCOMPATIBLE, f"CPU arch {cpu.arch} does not match host arch"
+        return Compared(INCOMPATIBLE, f"CPU arch {cpu.arch} does not match host arch")
     if cpu.vendor is not None and cpu.vendor != host.vendor:
-        return INCOMPATIBLE, f"host CPU vendor does not match required CPU vendor {cpu.vendor}"
+        return Compared(INCOMPATIBLE, f"host CPU vendor does not match required CPU vendor {cpu.vendor}")
     given = features_of(host, known)
     force = features_with(cpu, known, "force")
     require = features_with(cpu, known, "require")
@@ -34,26 +64,26 @@ def compare(host: Cpu, cpu: Cpu, known: CpuMap) -> tuple[Result, str]:
     disable = features_with(cpu, known, "disable")
     forbid = features_with(cpu, known, "forbid")
     if found := forbid & given:
-        return INCOMPATIBLE, _listed("Host CPU provides forbidden features", found, known)
+        return _unlike("Host CPU provides forbidden features", known.named(found), FORBIDDEN, cpu)
     require &= ~(force | optional | disable)
     if missing := require & ~given:
-        return INCOMPATIBLE, _listed("Host CPU does not provide required features", missing, known)
+        return _unlike("Host CPU does not provide required features", known.named(missing), MODEL_DEMANDS, cpu)
     extra = given & ~(optional | require | disable | force)
     if not extra:
-        return IDENTICAL, ""
+        return Compared(IDENTICAL)
     if not cpu.of_host and cpu.match == "strict":
-        return INCOMPATIBLE, _listed("Host CPU does not strictly match guest CPU: Extra features", extra, known)
-    return SUPERSET, ""
+        return _unlike("Host CPU does not strictly match guest CPU: Extra features", known.named(extra), NOT_STRICT, cpu)
+    return Compared(SUPERSET)
 
 
-def check(cpu: Cpu, hosts: HostModels, against: Cpu) -> tuple[Result, str]:
+def check(cpu: CpuDef, hosts: HostModels, against: CpuDef) -> Compared:
     """Hold a CPU against a host as check='partial' does; `against` is the host's CPU where bits are compared. Raises LibvirtError."""
     known, told = hosts.known, hosts.told
     if known.release < BY_MODEL:
         return compare(against, cpu, known)
     offer = told.offers.get(cpu.model or "")
     if offer is not None and offer.usable and all(policy == "disable" for policy in cpu.features.values()):
-        return SUPERSET, ""
+        return Compared(SUPERSET)
     if offer is None:
         return compare(against, cpu, known)
     model = known.models.get(cpu.model or "")
@@ -61,12 +91,14 @@ def check(cpu: Cpu, hosts: HostModels, against: Cpu) -> tuple[Result, str]:
         raise refusal.invalid(f"unknown CPU model {cpu.model}")
     if model.compat:
         return compare(against, cpu, known)
-    missing = [name for name in offer.blockers if cpu.features.get(name) != "disable"]
-    missing += [name for name, policy in cpu.features.items() if policy == "require" and name not in hosts.required]
-    return (INCOMPATIBLE, f"Host CPU does not provide required features: {', '.join(missing)}") if missing else (SUPERSET, "")
+    blocked = [name for name in offer.blockers if cpu.features.get(name) != "disable"]
+    asked = [name for name, policy in cpu.features.items() if policy == "require" and name not in hosts.required]
+    if not blocked and not asked:
+        return Compared(SUPERSET)
+    return _unlike("Host CPU does not provide required features", [*blocked, *asked], QEMU_BLOCKS, cpu)
 
 
-def forbidden(cpu: Cpu, host: Cpu) -> str | None:
+def forbidden(cpu: CpuDef, host: CpuDef) -> str | None:
     """Return the first feature that a CPU forbids and the host's lists (virCPUCheckForbiddenFeatures); None where there is none."""
     for name, policy in cpu.features.items():
         if policy == "forbid" and host.features.get(name, "disable") != "disable":
@@ -74,5 +106,12 @@ def forbidden(cpu: Cpu, host: Cpu) -> str | None:
     return None
 
 
-def _listed(text: str, features: int, known: CpuMap) -> str:
-    return f"{text}: {', '.join(known.named(features))}"
+def _unlike(text: str, names: Iterable[str], rule: Rule, cpu: CpuDef) -> Compared:
+    """Tell of features; what the domain lists by itself is the domain's demand."""
+    listed = list(names)
+    lacking = rule in (MODEL_DEMANDS, QEMU_BLOCKS)
+    own = {name for name in listed if lacking and cpu.features.get(name, "disable") in ("require", None)}
+    causes = tuple(
+        Ruling(name, cpu.features.get(name), DOMAIN_DEMANDS if name in own else rule, cpu.model) for name in dict.fromkeys(listed)
+    )
+    return Compared(INCOMPATIBLE, f"{text}: {', '.join(listed)}", causes)

@@ -19,7 +19,7 @@ _SIGNATURE = 0x0FFF3FFF
 """What libvirt looks at of leaf 1 EAX: not the reserved bits (SIGNATURE_MASK)."""
 
 
-class Model(NamedTuple):
+class MapModel(NamedTuple):
     """A CPU model. `features` are its base's, but for those that were removed there, and its own.
 
     `signatures` are (family, model, steppings or None for all), `removed` the features that it once had, `added` those that QEMU always
@@ -54,7 +54,7 @@ class CpuMap:
         self.numbers: dict[str, int] = {name: place for place, name in enumerate(self.names)}
         self.bits: tuple[Bit, ...] = tuple(_bit(*row[1:5]) for row in rows["features"])
         self.stuck: frozenset[str] = frozenset(row[0] for row in rows["features"] if row[5:] == ["no"])
-        self.models: dict[str, Model] = _models(rows["models"], self.numbers)
+        self.models: dict[str, MapModel] = _models(rows["models"], self.numbers)
 
     def mask(self, name: str) -> int:
         """Return a feature as a set; empty for a name that the map does not know."""
@@ -126,12 +126,14 @@ def _bit(place: int | str, index: int, register: Any, position: int) -> Bit:
     return Bit(CpuidWord(int(place), index, register), position)
 
 
-def _models(rows: list[dict[str, Any]], numbers: dict[str, int]) -> dict[str, Model]:
-    found: dict[str, Model] = {}
+def _models(rows: list[dict[str, Any]], numbers: dict[str, int]) -> dict[str, MapModel]:
+    found: dict[str, MapModel] = {}
     for row in rows:
         base = found.get(row.get("base", ""))
         features = int(row.get("features", "0"), 16)
-        signatures = tuple((family, model, None if steps is None else frozenset(steps)) for family, model, steps in row.get("signatures", ()))
+        signatures = tuple(
+            (family, model, None if steps is None else frozenset(steps)) for family, model, steps in row.get("signatures", ())
+        )
         vendor = row.get("vendor")
         if base is not None:
             lost = sum(1 << numbers[name] for name in base.removed if name in numbers)
@@ -139,7 +141,7 @@ def _models(rows: list[dict[str, Any]], numbers: dict[str, int]) -> dict[str, Mo
             if not {"features", "signatures", "vendor", "added", "removed"} & row.keys():
                 found[base.name] = base._replace(canonical=row["name"])
             signatures, vendor = signatures or base.signatures, vendor or base.vendor
-        found[row["name"]] = Model(
+        found[row["name"]] = MapModel(
             name=row["name"],
             features=features,
             vendor=vendor,

@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from vcpuid.libvirt import refusal
-from vcpuid.libvirt.cpu_map import CpuMap, Model, tsx_is_broken
-from vcpuid.libvirt.definition import Cpu, Policy
+from vcpuid.libvirt.cpu_map import CpuMap, MapModel, tsx_is_broken
+from vcpuid.libvirt.definition import CpuDef, Policy
 
 _PENALTY = 2
 """What the first disabled feature costs; each further one costs one more (BASE_PENALTY)."""
 
 
-class Processor(NamedTuple):
+class CpuData(NamedTuple):
     """What is decoded: features, the maker by libvirt's name, and family, model and stepping (zeros: none)."""
 
     features: int
@@ -24,7 +24,7 @@ class Processor(NamedTuple):
 class Candidate(NamedTuple):
     """A model beside the processor: features to be required, and to be disabled; removed ones not counted among them."""
 
-    model: Model
+    model: MapModel
     more: int
     less: int
     removed: tuple[str, ...]
@@ -42,13 +42,13 @@ class Candidate(NamedTuple):
 
 
 def decode(
-    processor: Processor,
+    processor: CpuData,
     known: CpuMap,
     *,
     of_host: bool = False,
     models: Mapping[str, Sequence[str]] | None = None,
     preferred: Collection[str] = (),
-) -> Cpu:
+) -> CpuDef:
     """Describe a processor as a host's CPU or a guest's.
 
     `models` are those that may be chosen, each with the features that the hypervisor says it lacks (None: all, lacking nothing);
@@ -77,7 +77,7 @@ def decode(
     return _describe(best, processor, known, of_host=of_host)
 
 
-def _beside(model: Model, features: int, blockers: Sequence[str], known: CpuMap, *, of_host: bool) -> Candidate:
+def _beside(model: MapModel, features: int, blockers: Sequence[str], known: CpuMap, *, of_host: bool) -> Candidate:
     """Hold a model against features (x86DataToCPU)."""
     more, less = features & ~model.features, model.features & ~features
     if blockers:
@@ -101,9 +101,9 @@ def _better(candidate: Candidate, best: Candidate, signature: tuple[int, int, in
     return cost < least or (cost == least and penalty < lowest) or (preferred and penalty < lowest)
 
 
-def _describe(found: Candidate, processor: Processor, known: CpuMap, *, of_host: bool) -> Cpu:
+def _describe(found: Candidate, processor: CpuData, known: CpuMap, *, of_host: bool) -> CpuDef:
     more: Policy | None = None if of_host else "require"
-    cpu = Cpu(of_host=of_host, mode=None if of_host else "custom", model=found.model.name, vendor=processor.vendor)
+    cpu = CpuDef(of_host=of_host, mode=None if of_host else "custom", model=found.model.name, vendor=processor.vendor)
     cpu.signature = processor.signature
     cpu.features.update(dict.fromkeys(known.named(found.more), more))
     cpu.features.update(dict.fromkeys(known.named(found.less), "disable"))

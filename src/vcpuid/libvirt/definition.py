@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from vcpuid.libvirt import refusal
-from vcpuid.libvirt.cpu_map import CpuMap, Model
+from vcpuid.libvirt.cpu_map import CpuMap, MapModel
 
 Policy = Literal["force", "require", "optional", "disable", "forbid"]
 POLICIES: tuple[Policy, ...] = ("force", "require", "optional", "disable", "forbid")
@@ -27,7 +27,7 @@ class Addresses(NamedTuple):
     limit: int | None = None
 
 
-class Topology(NamedTuple):
+class TopologyDef(NamedTuple):
     """<topology>."""
 
     sockets: int
@@ -37,7 +37,7 @@ class Topology(NamedTuple):
     threads: int
 
 
-class Cache(NamedTuple):
+class CacheDef(NamedTuple):
     """<cache>."""
 
     level: int | None
@@ -52,7 +52,7 @@ class Counter(NamedTuple):
 
 
 @dataclass(slots=True)
-class Cpu:
+class CpuDef:
     """A CPU of a host or of a guest. Of a host's, features have no policy (None), and there is neither mode nor match.
 
     Features keep their order; one whose policy changes keeps its place, as libvirt has it.
@@ -72,8 +72,8 @@ class Cpu:
     microcode: int = 0
     signature: tuple[int, int, int] | None = None
     tsc: Counter | None = None
-    topology: Topology | None = None
-    cache: Cache | None = None
+    topology: TopologyDef | None = None
+    cache: CacheDef | None = None
     addresses: Addresses | None = None
     features: dict[str, Policy | None] = field(default_factory=dict)
 
@@ -82,7 +82,7 @@ class Cpu:
         """Whether it says more than a topology or a cache: a mode, or a model."""
         return self.mode != "custom" or self.model is not None
 
-    def copy(self) -> Cpu:
+    def copy(self) -> CpuDef:
         """Return another one that says the same."""
         return replace(self, features=dict(self.features))
 
@@ -92,7 +92,7 @@ class Cpu:
             self.features.setdefault(name, policy)
 
 
-def model_of(cpu: Cpu, known: CpuMap) -> Model | None:
+def model_of(cpu: CpuDef, known: CpuMap) -> MapModel | None:
     """Return a CPU's model; None where it has none. Raises LibvirtError where the map does not know it."""
     if cpu.model is None:
         return None
@@ -102,7 +102,7 @@ def model_of(cpu: Cpu, known: CpuMap) -> Model | None:
     return found
 
 
-def features_of(cpu: Cpu, known: CpuMap) -> int:
+def features_of(cpu: CpuDef, known: CpuMap) -> int:
     """Return all that a CPU has: its model's features, those required and forced, without those disabled and forbidden.
 
     src/cpu/cpu_x86.c, x86ModelFromCPU with policy -1. Raises LibvirtError for a model or a feature that the map does not know.
@@ -117,7 +117,7 @@ def features_of(cpu: Cpu, known: CpuMap) -> int:
     return found
 
 
-def features_with(cpu: Cpu, known: CpuMap, policy: Policy) -> int:
+def features_with(cpu: CpuDef, known: CpuMap, policy: Policy) -> int:
     """Return the features of a policy, for "require" with the model's; of a host's CPU those alone are any.
 
     src/cpu/cpu_x86.c, x86ModelFromCPU. Raises LibvirtError for a model or a feature that the map does not know.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from vcpuid.libvirt import refusal
 from vcpuid.libvirt.attributes import BOOL, SWITCH, choice, unsigned
-from vcpuid.libvirt.definition import Cpu
+from vcpuid.libvirt.definition import CpuDef
 from vcpuid.libvirt.reading import read as read_cpu
 
 ENLIGHTENMENTS = (
@@ -22,19 +22,18 @@ KVM_FEATURES = ("hidden", "hint-dedicated", "poll-control", "pv-ipi", "dirty-rin
 TIMERS = ("platform", "pit", "rtc", "hpet", "tsc", "kvmclock", "hypervclock", "armvtimer")
 """virDomainTimerName."""
 
-FEATURES = frozenset(
-    (
-        "acpi apic pae hap viridian privnet hyperv kvm pvspinlock capabilities pmu vmport gic smm ioapic hpt vmcoreinfo htm nested-hv msrs "
-        "ccf-assist xen cfpc sbbc ibs tcg async-teardown ras ps2 aia"
-    ).split()
-)
+_FEATURES = """
+acpi apic pae hap viridian privnet hyperv kvm pvspinlock capabilities pmu vmport gic smm ioapic hpt vmcoreinfo htm nested-hv msrs ccf-assist
+xen cfpc sbbc ibs tcg async-teardown ras ps2 aia
+"""
+FEATURES = frozenset(_FEATURES.split())
 """virDomainFeature."""
 
 _LEAST_SPINLOCKS, _LONGEST_VENDOR = 0xFFF, 12
 
 
 @dataclass(slots=True)
-class HyperV:
+class HypervDef:
     """<hyperv>: states by name, with the values of those that have one."""
 
     passthrough: bool = False
@@ -53,9 +52,9 @@ class Domain:
     virt: str = "kvm"
     machine: str = "q35"
     vcpus: int = 1
-    cpu: Cpu | None = None
+    cpu: CpuDef | None = None
     eoi: str | None = None
-    hyperv: HyperV | None = None
+    hyperv: HypervDef | None = None
     kvm: dict[str, str] = field(default_factory=dict)
     switches: dict[str, str] = field(default_factory=dict)
     timers: list[tuple[str, str | None, int]] = field(default_factory=list)
@@ -96,8 +95,8 @@ def _feature(element: ET.Element, domain: Domain, release: tuple[int, int]) -> N
             domain.kvm[feature.tag] = choice(feature, "state", SWITCH, required=True) or ""
 
 
-def _hyperv(element: ET.Element, release: tuple[int, int]) -> HyperV:
-    found = HyperV(passthrough=choice(element, "mode", ("custom", "passthrough")) == "passthrough")
+def _hyperv(element: ET.Element, release: tuple[int, int]) -> HypervDef:
+    found = HypervDef(passthrough=choice(element, "mode", ("custom", "passthrough")) == "passthrough")
     if found.passthrough:
         return found
     for child in element:
@@ -110,7 +109,7 @@ def _hyperv(element: ET.Element, release: tuple[int, int]) -> HyperV:
     return found
 
 
-def _values(element: ET.Element, found: HyperV, release: tuple[int, int]) -> None:
+def _values(element: ET.Element, found: HypervDef, release: tuple[int, int]) -> None:
     """Read what goes with an enlightenment that is on."""
     if element.tag == "spinlocks":
         found.spinlocks = unsigned(element, "retries", required=True, base=0) or 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vcpuid.errors import LibvirtError, QemuError
 from vcpuid.libvirt import refusal
 from vcpuid.libvirt.argv import cpu_argument, machine_argument, smp_argument
-from vcpuid.libvirt.definition import Cpu
+from vcpuid.libvirt.definition import CpuDef
 from vcpuid.libvirt.domain import Domain
 from vcpuid.libvirt.host_models import HostModels
 from vcpuid.libvirt.journal import Journal
@@ -30,8 +30,8 @@ class Planned:
     """A domain before QEMU runs: the CPU that was asked for, the one to start, and the arguments."""
 
     domain: Domain
-    asked: Cpu
-    cpu: Cpu
+    asked: CpuDef
+    cpu: CpuDef
     machine: str
     argument: str | None
     smp: str
@@ -50,8 +50,8 @@ class Started:
     """A domain whose QEMU runs: its CPU in the live XML and in that for a migration, and QEMU's warnings."""
 
     planned: Planned
-    live: Cpu
-    migratable: Cpu
+    live: CpuDef
+    migratable: CpuDef
     log: tuple[str, ...]
 
 
@@ -82,7 +82,7 @@ def start(planned: Planned, hosts: HostModels, realize: Realize) -> Started:
         log = (*_log(error.warnings), f"{_PROGRAM}: {error.message}")
         raise LibvirtError(1, refusal.QEMU, _closed(log, known.release), argument, log) from error
     except LibvirtError as error:
-        raise LibvirtError(error.code, error.domain, error.message, argument, log) from error
+        raise LibvirtError(error.code, error.domain, error.message, argument, log, error.causes) from error
     if known.release >= (11, 0):
         kept = migratable(planned.asked)
     else:

@@ -6,9 +6,9 @@ from functools import cached_property
 
 from vcpuid.libvirt import refusal
 from vcpuid.libvirt.cpu_map import CpuMap
-from vcpuid.libvirt.decode import Processor, decode
-from vcpuid.libvirt.definition import Cpu
-from vcpuid.libvirt.told import Told
+from vcpuid.libvirt.decode import CpuData, decode
+from vcpuid.libvirt.definition import CpuDef
+from vcpuid.libvirt.told import QemuTold
 
 
 class HostModels:
@@ -17,22 +17,22 @@ class HostModels:
     `silicon` is the processor as libvirt sees it without QEMU; None under TCG, where it makes no difference.
     """
 
-    def __init__(self, told: Told, silicon: Processor | None, known: CpuMap) -> None:
+    def __init__(self, told: QemuTold, silicon: CpuData | None, known: CpuMap) -> None:
         self.told, self.silicon, self.known = told, silicon, known
         self.blockers = {name: offer.blockers for name, offer in told.offers.items()}
 
     @cached_property
-    def reported(self) -> Cpu:
+    def reported(self) -> CpuDef:
         """The host's CPU as QEMU can give it: that of domcapabilities."""
         return self._of_qemu(self.told.features)
 
     @cached_property
-    def migratable(self) -> Cpu:
+    def migratable(self) -> CpuDef:
         """The same without what cannot be migrated: what host-model becomes."""
         return self._of_qemu(self.told.migratable)
 
     @cached_property
-    def full(self) -> Cpu:
+    def full(self) -> CpuDef:
         """What QEMU or the processor has: what a guest's CPU is checked against."""
         if self.silicon is None:
             return self.reported
@@ -47,14 +47,14 @@ class HostModels:
         """The features that the reported CPU has, its model's among them."""
         return frozenset(name for name, policy in expanded(self.reported, self.known).features.items() if policy == "require")
 
-    def _of_qemu(self, features: int) -> Cpu:
-        processor = Processor(features, self.known.vendor(self.told.vendor), self.told.signature)
+    def _of_qemu(self, features: int) -> CpuDef:
+        processor = CpuData(features, self.known.vendor(self.told.vendor), self.told.signature)
         cpu = decode(processor, self.known, models=self.blockers)
         cpu.fallback = "forbid"
         return cpu
 
 
-def expanded(cpu: Cpu, known: CpuMap) -> Cpu:
+def expanded(cpu: CpuDef, known: CpuMap) -> CpuDef:
     """List a CPU's features with its model's, by name (virCPUExpandFeatures, virCPUx86ExpandFeatures). Raises LibvirtError."""
     model = known.models.get(cpu.model or "")
     if model is None:

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from vcpuid.cpuid.words import Bit
 from vcpuid.libvirt.cpu_map import CpuMap
-from vcpuid.libvirt.definition import Cpu, Policy
+from vcpuid.libvirt.definition import CpuDef, Policy
 from vcpuid.reasons import Action, Decision, Rule
 
 
-class Note(NamedTuple):
-    """One thing that libvirt decided: a rule gave a feature that policy, or dropped it (None). `cause` is the model or whatever led to it."""
+class Ruling(NamedTuple):
+    """One thing that libvirt decided: a rule gave a feature that policy, or dropped it (None). `cause` is the model that led to it."""
 
     feature: str
     policy: Policy | None
@@ -31,31 +31,31 @@ class Journal:
     __slots__ = ("model", "notes")
 
     def __init__(self) -> None:
-        self.notes: list[Note] = []
+        self.notes: list[Ruling] = []
         self.model: tuple[str, Rule] | None = None
 
     def note(self, feature: str, policy: Policy | None, rule: Rule, cause: str | None = None) -> None:
         """Write one thing down."""
-        self.notes.append(Note(feature, policy, rule, cause))
+        self.notes.append(Ruling(feature, policy, rule, cause))
 
     def chose(self, model: str, rule: Rule) -> None:
         """Write down the model and why it is that one."""
         self.model = model, rule
 
-    def listed(self, cpu: Cpu, rule: Rule, cause: str | None = None) -> None:
+    def listed(self, cpu: CpuDef, rule: Rule, cause: str | None = None) -> None:
         """Write down all features of a CPU's list."""
-        self.notes += [Note(name, policy, rule, cause) for name, policy in cpu.features.items()]
+        self.notes += [Ruling(name, policy, rule, cause) for name, policy in cpu.features.items()]
 
-    def of(self, feature: str) -> list[Note]:
+    def of(self, feature: str) -> list[Ruling]:
         """Return what was decided about a feature."""
         return [note for note in self.notes if note.feature == feature]
 
 
-def decisions(notes: Iterable[Note], known: CpuMap) -> Iterator[Decision]:
-    """Give notes as decisions about bits: a feature that is required or forced is set, one that is disabled or forbidden is cleared."""
+def decisions(notes: Iterable[Ruling], known: CpuMap) -> Iterator[Decision]:
+    """Give them as decisions about bits: a feature that is required or forced is set, any other is cleared, a dropped one as well."""
     for feature, policy, rule, _ in notes:
         place = known.numbers.get(feature)
-        if place is None or policy in (None, "optional"):
+        if place is None or policy == "optional":
             continue
         bit: Bit = known.bits[place]
         on = policy in ("require", "force")

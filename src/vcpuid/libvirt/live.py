@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from vcpuid.libvirt import refusal
 from vcpuid.libvirt.cpu_map import CpuMap
-from vcpuid.libvirt.definition import OF_HOST, Cpu, Policy, features_of, features_with
+from vcpuid.libvirt.definition import OF_HOST, CpuDef, Policy, features_of, features_with
 from vcpuid.libvirt.domain import ENLIGHTENMENTS, Domain
-from vcpuid.libvirt.journal import Journal
+from vcpuid.libvirt.journal import Journal, Ruling
 from vcpuid.libvirt.update import REMOVED
 from vcpuid.reasons import Rule
 
@@ -21,6 +21,15 @@ DISABLED = Rule(
     "libvirt.live.disabled", "the guest was to have it and QEMU did not give it: libvirt lists it as switched off", _LIVE,
     remedy="check='full' refuses to start such a guest",
 )  # fmt: skip
+EXTRA = Rule(
+    "libvirt.full.extra", "QEMU gave it to the guest though neither the model {cause} nor the domain asks for it, and check='full' minds",
+    _LIVE,
+    remedy="name it with policy='require', or check='partial'",
+)  # fmt: skip
+MISSING = Rule(
+    "libvirt.full.missing", "the guest was to have it and QEMU did not give it, and check='full' minds", _LIVE,
+    remedy="name it with policy='disable', or check='partial'",
+)  # fmt: skip
 
 _SILENT = ("relaxed", "vapic")
 """Enlightenments that libvirt only warns of."""
@@ -29,14 +38,14 @@ _VALUES = ("spinlocks", "vendor_id")
 
 
 class Running(NamedTuple):
-    """A CPU that QEMU realized: the features that it has, those it was to have and has not, and the properties of KVM and Hyper-V that are on."""
+    """A CPU that QEMU realized: the features that it has and those that it lacks, and the properties of KVM and Hyper-V that are on."""
 
     enabled: int
     disabled: int
     switches: frozenset[str]
 
 
-def verify(domain: Domain, cpu: Cpu, running: Running, known: CpuMap) -> None:
+def verify(domain: Domain, cpu: CpuDef, running: Running, known: CpuMap) -> None:
     """Refuse a guest that lacks what the domain asks for beyond CPUID (qemuProcessVerifyCPU). Raises LibvirtError."""
     if domain.switches.get("pvspinlock") == "on" and "kvm-pv-unhalt" not in running.switches:
         raise refusal.unsupported("host doesn't support paravirtual spinlocks", refusal.QEMU)
@@ -62,7 +71,7 @@ def verify(domain: Domain, cpu: Cpu, running: Running, known: CpuMap) -> None:
         raise refusal.unsupported("host doesn't support invariant TSC", refusal.QEMU)
 
 
-def update_live(cpu: Cpu, running: Running, known: CpuMap, journal: Journal) -> None:
+def update_live(cpu: CpuDef, running: Running, known: CpuMap, journal: Journal) -> None:
     """Write into a CPU what QEMU made of it, or with check='full' refuse what differs. Raises LibvirtError."""
     if cpu.mode != "custom" and cpu.check != "full":
         return
@@ -93,14 +102,16 @@ def update_live(cpu: Cpu, running: Running, known: CpuMap, journal: Journal) -> 
                 cpu.features[name] = "disable"
                 journal.note(name, "disable", REMOVED, model.name)
     if told_added or told_removed:
-        parts = [f"{word} features: {','.join(known.named(told))}" for word, told in (("extra", told_added), ("missing", told_removed)) if told]
-        raise refusal.failed(f"guest CPU doesn't match specification: {', '.join(parts)}")
+        told = (("extra", told_added, EXTRA), ("missing", told_removed, MISSING))
+        parts = [f"{word} features: {','.join(known.named(features))}" for word, features, _ in told if features]
+        causes = [Ruling(name, cpu.features.get(name), rule, cpu.model) for _, features, rule in told for name in known.named(features)]
+        raise refusal.failed(f"guest CPU doesn't match specification: {', '.join(parts)}", causes=causes)
     if full and disabled:
         raise refusal.failed("guest CPU doesn't match specification")
     cpu.check = "full"
 
 
-def migratable(original: Cpu) -> Cpu:
+def migratable(original: CpuDef) -> CpuDef:
     """Return the CPU that libvirt writes for a migration (qemuDomainMakeCPUMigratable): the domain's own, before QEMU changed it.
 
     Icelake-Server once had pconfig, which no QEMU gave: older libvirts would take it for granted.

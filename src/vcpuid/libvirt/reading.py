@@ -15,11 +15,11 @@ from vcpuid.libvirt.definition import (
     OF_HOST,
     POLICIES,
     Addresses,
-    Cache,
+    CacheDef,
     Counter,
-    Cpu,
+    CpuDef,
     Policy,
-    Topology,
+    TopologyDef,
 )
 
 Kind = Literal["host", "guest", "auto"]
@@ -29,20 +29,19 @@ _VENDOR_ID = 12
 _LEVELS = (1, 3)
 _MODES_OF_CACHE = ("emulate", "passthrough", "disable")
 _MODES_OF_ADDRESSES = ("emulate", "passthrough")
-ARCHITECTURES = frozenset(
-    (
-        "alpha armv6l armv7l armv7b aarch64 cris i686 ia64 lm32 loongarch64 m68k microblaze microblazeel mips mipsel mips64 mips64el openrisc "
-        "parisc parisc64 ppc ppc64 ppc64le ppcemb riscv32 riscv64 s390 s390x sh4 sh4eb sparc sparc64 unicore32 x86_64 xtensa xtensaeb"
-    ).split()
-)
+_ARCHITECTURES = """
+alpha armv6l armv7l armv7b aarch64 cris i686 ia64 lm32 loongarch64 m68k microblaze microblazeel mips mipsel mips64 mips64el openrisc parisc
+parisc64 ppc ppc64 ppc64le ppcemb riscv32 riscv64 s390 s390x sh4 sh4eb sparc sparc64 unicore32 x86_64 xtensa xtensaeb
+"""
+ARCHITECTURES = frozenset(_ARCHITECTURES.split())
 """virArch, src/util/virarch.c."""
 
 
-def read(element: ET.Element, kind: Kind, release: tuple[int, int]) -> Cpu:
+def read(element: ET.Element, kind: Kind, release: tuple[int, int]) -> CpuDef:
     """Read a <cpu>; raises LibvirtError as libvirt of that release does."""
     if element.tag != "cpu":
         raise refusal.malformed("XML does not contain expected 'cpu' element")
-    cpu = Cpu(of_host=kind == "host")
+    cpu = CpuDef(of_host=kind == "host")
     if kind == "auto" and element.find("arch") is not None:
         if "match" in element.attrib:
             raise refusal.malformed("'arch' element cannot be used inside 'cpu' element with 'match' attribute'")
@@ -67,7 +66,7 @@ def read(element: ET.Element, kind: Kind, release: tuple[int, int]) -> Cpu:
     return cpu
 
 
-def _attributes(element: ET.Element, cpu: Cpu, release: tuple[int, int]) -> None:
+def _attributes(element: ET.Element, cpu: CpuDef, release: tuple[int, int]) -> None:
     mode = element.get("mode")
     if cpu.of_host:
         if mode is not None:
@@ -87,7 +86,7 @@ def _attributes(element: ET.Element, cpu: Cpu, release: tuple[int, int]) -> None
             cpu.deprecated = choice(element, "deprecated_features", SWITCH)
 
 
-def _host(element: ET.Element, cpu: Cpu) -> None:
+def _host(element: ET.Element, cpu: CpuDef) -> None:
     """Read what only a host's CPU has."""
     arch = content(element, "arch")
     if arch is None:
@@ -110,7 +109,7 @@ def _host(element: ET.Element, cpu: Cpu) -> None:
         cpu.tsc = Counter(frequency or 0, choice(counter, "scaling", BOOL))
 
 
-def _model(element: ET.Element, cpu: Cpu) -> None:
+def _model(element: ET.Element, cpu: CpuDef) -> None:
     """Read the attributes of <model>."""
     model = element.find("model")
     if model is None:
@@ -127,15 +126,15 @@ def _model(element: ET.Element, cpu: Cpu) -> None:
         cpu.vendor_id = vendor_id
 
 
-def _topology(element: ET.Element, release: tuple[int, int]) -> Topology:
+def _topology(element: ET.Element, release: tuple[int, int]) -> TopologyDef:
     sockets = unsigned(element, "sockets", required=True, zero=False)
     dies = unsigned(element, "dies", zero=False)
     clusters = unsigned(element, "clusters", zero=False) if release >= (11, 0) else None
     cores, threads = (unsigned(element, name, required=True, zero=False) for name in ("cores", "threads"))
-    return Topology(sockets or 0, dies or 1, clusters or 1, cores or 0, threads or 0)
+    return TopologyDef(sockets or 0, dies or 1, clusters or 1, cores or 0, threads or 0)
 
 
-def _features(element: ET.Element, cpu: Cpu) -> None:
+def _features(element: ET.Element, cpu: CpuDef) -> None:
     features = element.findall("feature")
     if features and cpu.model is None and cpu.mode == "custom":
         raise refusal.malformed("Non-empty feature list specified without CPU model")
@@ -154,7 +153,7 @@ def _features(element: ET.Element, cpu: Cpu) -> None:
         cpu.features[name] = policy
 
 
-def _cache(element: ET.Element, cpu: Cpu) -> None:
+def _cache(element: ET.Element, cpu: CpuDef) -> None:
     caches = element.findall("cache")
     if len(caches) > 1:
         raise refusal.malformed("at most one CPU cache element may be specified")
@@ -162,7 +161,7 @@ def _cache(element: ET.Element, cpu: Cpu) -> None:
         level = natural(cache, "level")
         if level is not None and not _LEVELS[0] <= level <= _LEVELS[1]:
             raise refusal.malformed(f"invalid CPU cache level, must be in range [{_LEVELS[0]},{_LEVELS[1]}]")
-        cpu.cache = Cache(level, choice(cache, "mode", _MODES_OF_CACHE, required=True) or "")
+        cpu.cache = CacheDef(level, choice(cache, "mode", _MODES_OF_CACHE, required=True) or "")
 
 
 def _addresses(element: ET.Element, release: tuple[int, int]) -> Addresses:

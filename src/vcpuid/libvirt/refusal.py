@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vcpuid.errors import LibvirtError
 
 XML, QEMU, CPU = 5, 10, 31
@@ -21,9 +23,9 @@ def invalid(text: str, source: int = CPU) -> LibvirtError:
     return LibvirtError(8, source, f"invalid argument: {text}")
 
 
-def failed(text: str, source: int = CPU) -> LibvirtError:
-    """VIR_ERR_OPERATION_FAILED."""
-    return LibvirtError(9, source, f"operation failed: {text}")
+def failed(text: str, source: int = CPU, causes: Sequence[object] = ()) -> LibvirtError:
+    """VIR_ERR_OPERATION_FAILED; `causes` are the features that led to it."""
+    return LibvirtError(9, source, f"operation failed: {text}", causes=causes)
 
 
 def malformed(text: str, source: int = CPU) -> LibvirtError:
@@ -41,9 +43,9 @@ def unsupported(text: str, source: int = CPU) -> LibvirtError:
     return LibvirtError(67, source, f"unsupported configuration: {text}")
 
 
-def incompatible(text: str) -> LibvirtError:
-    """VIR_ERR_CPU_INCOMPATIBLE."""
-    return LibvirtError(91, CPU, f"the CPU is incompatible with host CPU: {text}")
+def incompatible(text: str, causes: Sequence[object] = ()) -> LibvirtError:
+    """VIR_ERR_CPU_INCOMPATIBLE; `causes` are the features that led to it."""
+    return LibvirtError(91, CPU, f"the CPU is incompatible with host CPU: {text}", causes=causes)
 
 
 def unknown_flags(flags: int, function: str) -> LibvirtError:

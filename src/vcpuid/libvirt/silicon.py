@@ -13,18 +13,18 @@ from vcpuid.cpuid.registers import CpuidTable
 from vcpuid.cpuid.words import CpuidWord
 from vcpuid.kvm.answers import Answers
 from vcpuid.libvirt.cpu_map import CpuMap, signature_of
-from vcpuid.libvirt.decode import Processor
+from vcpuid.libvirt.decode import CpuData
 
 _ARCH_CAPABILITIES = 0x10A
 _MICROCODE = 0x8B
 
 
-def processor(says: Answers, known: CpuMap) -> Processor:
+def processor(says: Answers, known: CpuMap) -> CpuData:
     """Return the host's processor as libvirt reads it."""
     raw = CpuidTable(entry for entry in says.raw if _is_read(says.raw, entry.function, entry.index))
     every = known.release >= (11, 0) or raw.registers(7).edx & bits.ARCH_CAPABILITIES.mask
     msrs = says.msrs if every else {}
-    return Processor(features_in_cpuid(raw, msrs, known), known.vendor(says.vendor), signature_of(raw.registers(1).eax))
+    return CpuData(features_in_cpuid(raw, msrs, known), known.vendor(says.vendor), signature_of(raw.registers(1).eax))
 
 
 def features_in_cpuid(raw: CpuidTable, msrs: Mapping[int, int], known: CpuMap) -> int:
@@ -40,7 +40,7 @@ def features_in_cpuid(raw: CpuidTable, msrs: Mapping[int, int], known: CpuMap) -
 
 
 def _is_read(raw: CpuidTable, function: int, index: int) -> bool:
-    """Tell whether libvirt reads a sub-leaf: it goes up to the last leaf of each range, and beyond sub-leaf 0 where it knows how (cpuidSet)."""
+    """Tell whether libvirt reads a sub-leaf (cpuidSet): up to the last leaf of each range, beyond sub-leaf 0 where it knows how."""
     base = function & 0x80000000
     if function & 0x40000000 or function > raw.registers(base).eax:
         return False

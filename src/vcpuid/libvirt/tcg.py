@@ -9,7 +9,7 @@ from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.libvirt.cpu_map import CpuMap
 from vcpuid.libvirt.live import Running
 from vcpuid.libvirt.names import from_qemu
-from vcpuid.libvirt.told import MACHINE, OTHERS, Offer, Told, features_in
+from vcpuid.libvirt.told import MACHINE, OTHERS, ModelOffer, QemuTold, features_in
 from vcpuid.qemu import tcg
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.catalog import machine as find_machine
@@ -23,12 +23,12 @@ class Tcg:
         self.release, self.known, self.tables = release, known, catalog(release)
 
     @cached_property
-    def told(self) -> Told:
+    def told(self) -> QemuTold:
         """What QEMU tells libvirt; in place of "host" it is asked for "max"."""
         most, kept = (tcg.draft(self.release, MACHINE, cpu) for cpu in ("max,migratable=off", "max"))
         features = features_in(most.features, self.tables, self.known)
         props = most.props
-        return Told(
+        return QemuTold(
             names=frozenset(map(from_qemu, self.tables.flags)),
             features=features,
             migratable=features & features_in(kept.features, self.tables, self.known),
@@ -37,16 +37,18 @@ class Tcg:
             offers=FrozenMap(self._offers()),
         )
 
-    def _offers(self) -> Iterator[tuple[str, Offer]]:
+    def _offers(self) -> Iterator[tuple[str, ModelOffer]]:
         tables, machine = self.tables, find_machine(self.release, MACHINE)
         for name in sorted((*tables.models, *tables.model_aliases, *OTHERS), reverse=True):
             model = tables.models.get(name if name in OTHERS else tables.resolve_model(name, machine))
             made, _ = tcg.realized(self.release, MACHINE, name)
-            yield name, Offer(tuple(map(from_qemu, names_of(tables, made.filtered))), model is not None and model.deprecated)
+            yield name, ModelOffer(tuple(map(from_qemu, names_of(tables, made.filtered))), model is not None and model.deprecated)
 
     def run(self, cpu: str, machine: str) -> tuple[Running, tuple[str, ...]]:
         """Make the CPU of a -cpu argument, with QEMU's warnings; raises QemuError where QEMU refuses."""
         made, warnings = tcg.realized(self.release, machine, cpu)
-        switches = frozenset(name for name, (word, mask) in self.tables.flags.items() if name.startswith("kvm-") and made.features[word] & mask)
+        switches = frozenset(
+            name for name, (word, mask) in self.tables.flags.items() if name.startswith("kvm-") and made.features[word] & mask
+        )
         disabled = self.known.masks(map(from_qemu, names_of(self.tables, made.filtered)))
         return Running(features_in(made.features, self.tables, self.known, aliases=True), disabled, switches), warnings

@@ -1,7 +1,7 @@
 """What QEMU tells libvirt when that asks for its capabilities, worked out by `vcpuid.qemu`.
 
-libvirt starts QEMU with -machine none (virQEMUCapsProbeQMPHostCPU, virQEMUCapsProbeQMPCPUDefinitions, src/qemu/qemu_capabilities.c): it asks
-for the static expansion of "host", with migratable=on and off, for what each model lacks, and for what hv-passthrough brings.
+libvirt starts QEMU with -machine none (virQEMUCapsProbeQMPHostCPU and virQEMUCapsProbeQMPCPUDefinitions, src/qemu/qemu_capabilities.c). It
+asks for the static expansion of "host" with migratable=on and off, for what each model lacks, and for what hv-passthrough brings.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ALWAYS_ON = "x-arch-cap-always-on"
 """The property without which QEMU gives no AMD guest IA32_ARCH_CAPABILITIES."""
 
 
-class Offer(NamedTuple):
+class ModelOffer(NamedTuple):
     """A model of QEMU's on this host; `blockers` are the features that keep it from running, in QEMU's order and libvirt's spelling."""
 
     blockers: tuple[str, ...]
@@ -48,7 +48,7 @@ class Offer(NamedTuple):
         return not self.blockers
 
 
-class HyperV(NamedTuple):
+class HypervOffer(NamedTuple):
     """The enlightenments that the host can give, by QEMU's names, and the values that go with them."""
 
     flags: frozenset[str]
@@ -56,7 +56,7 @@ class HyperV(NamedTuple):
     vendor: str
 
 
-class Told(NamedTuple):
+class QemuTold(NamedTuple):
     """QEMU's answers. `names` are the features that it knows, `features` those of the host's CPU, `migratable` those without invtsc.
 
     `supported` are features that the host's CPU lacks only because QEMU gives them to no guest by itself.
@@ -67,8 +67,8 @@ class Told(NamedTuple):
     migratable: int
     vendor: str
     signature: tuple[int, int, int]
-    offers: Mapping[str, Offer]
-    hyperv: HyperV | None = None
+    offers: Mapping[str, ModelOffer]
+    hyperv: HypervOffer | None = None
     supported: int = 0
 
 
@@ -96,7 +96,7 @@ def features_in(words: Mapping[str, int], tables: Catalog, known: CpuMap, *, ali
     return found
 
 
-def tell(setup: Setup, known: CpuMap, xcr0: int | None = None) -> Told:
+def tell(setup: Setup, known: CpuMap, xcr0: int | None = None) -> QemuTold:
     """Work out what QEMU tells on a host; `xcr0` is as in `vcpuid.qemu.supported.Supported`."""
     tables, says = catalog(setup.vmm.tables), kvm_says(setup)
     host, kept = (_drawn(tables, says, cpu, xcr0) for cpu in ("host,migratable=off", "host"))
@@ -109,7 +109,7 @@ def tell(setup: Setup, known: CpuMap, xcr0: int | None = None) -> Told:
         expand(whole, Shape())
         supported = features_in(whole.features, tables, known) & ~features
     props = host.props
-    return Told(
+    return QemuTold(
         names=frozenset(map(from_qemu, tables.flags)),
         features=features,
         migratable=features & features_in(kept.features, tables, known),
@@ -126,23 +126,25 @@ def _drawn(tables: Catalog, says: Answers, cpu: str, xcr0: int | None) -> Draft:
     return draw(plan(tables.release, MACHINE, cpu), tables, nowhere, says, xcr0, Unrecorded())
 
 
-def _offers(tables: Catalog, says: Answers, xcr0: int | None) -> Iterator[tuple[str, Offer]]:
+def _offers(tables: Catalog, says: Answers, xcr0: int | None) -> Iterator[tuple[str, ModelOffer]]:
     """Give QEMU's models, the last name first, as QEMU lists them."""
     machine, lacking = find_machine(tables.release, MACHINE), {}
     for name in (*tables.models, *OTHERS):
         draft = _drawn(tables, says, name, xcr0)
         expand(draft, Shape())
         filter_features(draft, verbose=False)
-        lacking[name] = Offer(tuple(map(from_qemu, names_of(tables, draft.filtered))), name in tables.models and tables.models[name].deprecated)
+        lacking[name] = ModelOffer(
+            tuple(map(from_qemu, names_of(tables, draft.filtered))), name in tables.models and tables.models[name].deprecated
+        )
     for name in sorted((*lacking, *tables.model_aliases), reverse=True):
         yield name, lacking[name if name in lacking else tables.resolve_model(name, machine)]
 
 
-def _hyperv(says: Answers, tables: Catalog) -> HyperV | None:
+def _hyperv(says: Answers, tables: Catalog) -> HypervOffer | None:
     """Return what hv-passthrough brings; None where KVM has no Hyper-V."""
     props: dict[str, Any] = {"hv-passthrough": True}
     found = hyperv.expand(props, says.hyperv, tables.number)
     if found is None:
         return None
     ebx, ecx, edx = found.vendor
-    return HyperV(found.flags, found.spinlocks, characters(ebx, ecx, edx).rstrip("\0"))
+    return HypervOffer(found.flags, found.spinlocks, characters(ebx, ecx, edx).rstrip("\0"))

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vcpuid.libvirt import refusal
-from vcpuid.libvirt.compare import INCOMPATIBLE, check, forbidden
+from vcpuid.libvirt.compare import FORBIDDEN, INCOMPATIBLE, check, forbidden
 from vcpuid.libvirt.cpu_map import CpuMap
-from vcpuid.libvirt.decode import Processor, decode
-from vcpuid.libvirt.definition import OF_HOST, Cpu, features_of
+from vcpuid.libvirt.decode import CpuData, decode
+from vcpuid.libvirt.definition import OF_HOST, CpuDef, features_of
 from vcpuid.libvirt.host_models import HostModels
-from vcpuid.libvirt.journal import Journal
+from vcpuid.libvirt.journal import Journal, Ruling
 from vcpuid.reasons import Rule
 
 _UPDATE = "virCPUx86Update, src/cpu/cpu_x86.c"
 
-ASKED = Rule("libvirt.domain.asked", "the domain's <cpu> lists it", "virCPUDefParseXML, src/conf/cpu_conf.c", remedy="leave it out of <cpu>")
+ASKED = Rule(
+    "libvirt.domain.asked", "the domain's <cpu> asks for it so", "virCPUDefParseXML, src/conf/cpu_conf.c", remedy="leave it out of <cpu>"
+)
 HOST_MODEL = Rule(
     "libvirt.host-model.differs",
     "the host's CPU as QEMU gives it differs here from {cause}, the model that libvirt found nearest",
@@ -53,7 +55,7 @@ def ignored(known: CpuMap) -> frozenset[str]:
     return _IGNORED_SINCE_12_9 if known.release >= (12, 9) else _IGNORED_SINCE_11 if known.release >= (11, 0) else _IGNORED
 
 
-def drop_ignored(cpu: Cpu, known: CpuMap, journal: Journal | None = None) -> None:
+def drop_ignored(cpu: CpuDef, known: CpuMap, journal: Journal | None = None) -> None:
     """Take those features from a CPU's list."""
     for name in ignored(known) & cpu.features.keys():
         del cpu.features[name]
@@ -61,26 +63,28 @@ def drop_ignored(cpu: Cpu, known: CpuMap, journal: Journal | None = None) -> Non
             journal.note(name, None, IGNORED)
 
 
-def update(cpu: Cpu, hosts: HostModels, *, tcg: bool, journal: Journal) -> None:
+def update(cpu: CpuDef, hosts: HostModels, *, tcg: bool, journal: Journal) -> None:
     """Make of a domain's CPU the one to start, in place; raises LibvirtError where it cannot run on the host."""
     if cpu.mode == "host-passthrough" and tcg:
         mode = f"CPU mode '{cpu.mode}' for x86_64 qemu domain on x86_64 host is not supported by hypervisor"
         raise refusal.unsupported(mode, refusal.QEMU)
     journal.listed(cpu, ASKED)
+    if cpu.model is not None:
+        journal.chose(cpu.model, ASKED)
     if cpu.check != "none" and (name := forbidden(cpu, hosts.full)):
-        raise refusal.incompatible(f"Host CPU provides forbidden feature '{name}'")
+        raise refusal.incompatible(f"Host CPU provides forbidden feature '{name}'", [Ruling(name, "forbid", FORBIDDEN)])
     if cpu.mode not in OF_HOST:
         if cpu.check == "partial":
-            result, message = check(cpu, hosts, hosts.full)
-            if result == INCOMPATIBLE:
-                raise refusal.incompatible(message)
+            compared = check(cpu, hosts, hosts.full)
+            if compared.result == INCOMPATIBLE:
+                raise refusal.incompatible(compared.message, compared.causes)
         resolve(cpu, hosts.migratable, hosts.known, journal)
         translate(cpu, hosts.blockers, hosts.known, journal)
         cpu.fallback = "forbid"
     drop_ignored(cpu, hosts.known, journal)
 
 
-def resolve(cpu: Cpu, host: Cpu, known: CpuMap, journal: Journal) -> None:
+def resolve(cpu: CpuDef, host: CpuDef, known: CpuMap, journal: Journal) -> None:
     """Settle what is relative to the host (virCPUUpdate): host-model, match='minimum', optional features. Raises LibvirtError."""
     by_host = cpu.mode == "host-model" or cpu.match == "minimum"
     if by_host or "optional" in cpu.features.values():
@@ -97,6 +101,7 @@ def resolve(cpu: Cpu, host: Cpu, known: CpuMap, journal: Journal) -> None:
         asked = cpu.features
         cpu.features = {name: policy or "require" for name, policy in host.features.items()}
         journal.listed(host, HOST_MODEL, host.model)
+        journal.chose(host.model or "", HOST_MODEL)
         cpu.features.update(asked)
         for name, policy in asked.items():
             journal.note(name, policy, ASKED)
@@ -110,7 +115,7 @@ def resolve(cpu: Cpu, host: Cpu, known: CpuMap, journal: Journal) -> None:
             journal.note(name, "disable", REMOVED, model.name)
 
 
-def translate(cpu: Cpu, models: Mapping[str, Sequence[str]], known: CpuMap, journal: Journal) -> None:
+def translate(cpu: CpuDef, models: Mapping[str, Sequence[str]], known: CpuMap, journal: Journal) -> None:
     """Put a model that QEMU has in the place of one that it has not (virCPUTranslate, virCPUx86Translate). Raises LibvirtError.
 
     `models` are QEMU's, each with the features that it lacks.
@@ -124,6 +129,7 @@ def translate(cpu: Cpu, models: Mapping[str, Sequence[str]], known: CpuMap, jour
     if model.signatures:
         family, number, steps = model.signatures[0]
         signature = family, number, min(steps) if steps else 0
-    found = decode(Processor(features_of(cpu, known), model.vendor, signature), known, models=models)
+    found = decode(CpuData(features_of(cpu, known), model.vendor, signature), known, models=models)
     journal.listed(found, TRANSLATED, found.model)
+    journal.chose(found.model or "", TRANSLATED)
     cpu.model, cpu.features = found.model, found.features | cpu.features

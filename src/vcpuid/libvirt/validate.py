@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcpuid.libvirt import refusal
 from vcpuid.libvirt.cpu_map import CpuMap
-from vcpuid.libvirt.definition import OF_HOST, Cpu
+from vcpuid.libvirt.definition import OF_HOST, CpuDef
 from vcpuid.libvirt.domain import Domain
 
 DEFAULT_MODEL = "qemu64"
@@ -13,7 +13,7 @@ DEFAULT_MODEL = "qemu64"
 
 def complete(domain: Domain) -> None:
     """Fill in what the domain leaves open (qemuDomainDefPostParse): the machine's default CPU, migratable, check. Raises LibvirtError."""
-    cpu = domain.cpu = Cpu() if domain.cpu is None else domain.cpu
+    cpu = domain.cpu = CpuDef() if domain.cpu is None else domain.cpu
     if not cpu.described:
         if cpu.check != "default":
             raise refusal.unsupported("check attribute specified for CPU with no model", refusal.DOMAIN)
@@ -37,14 +37,14 @@ def validate(domain: Domain, address_bits: int, release: tuple[int, int]) -> Non
                 raise refusal.unsupported("CPU topology doesn't match maximum vcpu count", refusal.QEMU)
 
 
-def check_names(cpu: Cpu, known: CpuMap) -> None:
+def check_names(cpu: CpuDef, known: CpuMap) -> None:
     """Refuse a feature that the map does not know (virCPUx86ValidateFeatures)."""
     for name in cpu.features:
         if name not in known.numbers:
             raise refusal.unsupported(f"unknown CPU feature: {name}")
 
 
-def _addresses(cpu: Cpu, most: int, release: tuple[int, int]) -> None:
+def _addresses(cpu: CpuDef, most: int, release: tuple[int, int]) -> None:
     if cpu.addresses is None:
         return
     mode, bits, _ = cpu.addresses
@@ -61,7 +61,7 @@ def _addresses(cpu: Cpu, most: int, release: tuple[int, int]) -> None:
         raise refusal.unsupported(text, refusal.QEMU)
 
 
-def _cache(cpu: Cpu) -> None:
+def _cache(cpu: CpuDef) -> None:
     if cpu.cache is None:
         return
     level, mode = cpu.cache

@@ -98,9 +98,7 @@ def draw(found: CpuRequest, tables: Catalog, machine: MachineType, host: Answers
     return draw_on(found, tables, machine, able, of_host, ledger)
 
 
-def draw_on(
-    found: CpuRequest, tables: Catalog, machine: MachineType, able: Supported, of_host: Mapping[str, Any], ledger: Ledger
-) -> Draft:
+def draw_on(found: CpuRequest, tables: Catalog, machine: MachineType, able: Supported, of_host: Mapping[str, Any], ledger: Ledger) -> Draft:
     """Create the CPU on an accelerator that supports so much; `of_host` are the properties that the CPU takes from it."""
     props: dict[str, Any] = {**tables.defaults, **_BLANK, **of_host}
     model = tables.models.get(found.model)

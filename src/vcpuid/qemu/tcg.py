@@ -54,7 +54,12 @@ def draft(release: str, machine: str, cpu: str) -> Draft:
     own = found.model not in HOST_MODELS and found.model != "base"
     switches = (*((FeatureSwitch(tables.flags[_OFF], False, TCG_DEFAULT_OFF),) if own else ()), *kept)
     made = draw_on(
-        found._replace(switches=switches), tables, find_machine(release, machine), _able(tables), _identity(tables, found.model), Unrecorded()
+        found._replace(switches=switches),
+        tables,
+        find_machine(release, machine),
+        _able(tables),
+        _identity(tables, found.model),
+        Unrecorded(),
     )
     expand(made, Shape())
     return made
