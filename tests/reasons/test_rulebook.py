@@ -19,6 +19,7 @@ PARTY_OF_FOLDER = {
     "linux": "linux",
     "kvm": "kvm",
     "qemu": "qemu",
+    "libvirt": "libvirt",
     "vmm": "firecracker recorded",
     "answers": "observed silicon",
     "hazards": HAZARDS,

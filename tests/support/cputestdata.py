@@ -105,7 +105,7 @@ class Driver:
             if self._has(f"baseline-{row[0]}"):
                 yield Case("baseline", " ".join(row), partial(self.baseline, *row))
         for row in _rows(CPUID_BASELINES):
-            if self._has(f"cpuid-baseline-{row[0]}"):
+            if self._has(f"cpuid-baseline-{row[0]}", *(f"cpuid-{machine}-json" for machine in row[1:])):
                 yield Case("baseline", row[0], partial(self.of_machines, *row))
         for machine in sorted(name.removesuffix("-host.xml").removeprefix("cpuid-") for name in self.files if name.endswith("-host.xml")):
             yield from self._of_machine(machine)

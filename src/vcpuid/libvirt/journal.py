@@ -28,15 +28,15 @@ class Ruling(NamedTuple):
 class Journal:
     """What was decided about one CPU, in order; the last note about a feature is the one that stands."""
 
-    __slots__ = ("model", "notes")
+    __slots__ = ("model", "rulings")
 
     def __init__(self) -> None:
-        self.notes: list[Ruling] = []
+        self.rulings: list[Ruling] = []
         self.model: tuple[str, Rule] | None = None
 
     def note(self, feature: str, policy: Policy | None, rule: Rule, cause: str | None = None) -> None:
         """Write one thing down."""
-        self.notes.append(Ruling(feature, policy, rule, cause))
+        self.rulings.append(Ruling(feature, policy, rule, cause))
 
     def chose(self, model: str, rule: Rule) -> None:
         """Write down the model and why it is that one."""
@@ -44,16 +44,16 @@ class Journal:
 
     def listed(self, cpu: CpuDef, rule: Rule, cause: str | None = None) -> None:
         """Write down all features of a CPU's list."""
-        self.notes += [Ruling(name, policy, rule, cause) for name, policy in cpu.features.items()]
+        self.rulings += [Ruling(name, policy, rule, cause) for name, policy in cpu.features.items()]
 
     def of(self, feature: str) -> list[Ruling]:
         """Return what was decided about a feature."""
-        return [note for note in self.notes if note.feature == feature]
+        return [note for note in self.rulings if note.feature == feature]
 
 
-def decisions(notes: Iterable[Ruling], known: CpuMap) -> Iterator[Decision]:
+def decisions(rulings: Iterable[Ruling], known: CpuMap) -> Iterator[Decision]:
     """Give them as decisions about bits: a feature that is required or forced is set, any other is cleared, a dropped one as well."""
-    for feature, policy, rule, _ in notes:
+    for feature, policy, rule, _ in rulings:
         place = known.numbers.get(feature)
         if place is None or policy == "optional":
             continue

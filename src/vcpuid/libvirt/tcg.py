@@ -39,7 +39,7 @@ class Tcg:
 
     def _offers(self) -> Iterator[tuple[str, ModelOffer]]:
         tables, machine = self.tables, find_machine(self.release, MACHINE)
-        for name in sorted((*tables.models, *tables.model_aliases, *OTHERS), reverse=True):
+        for name in (*OTHERS, *sorted((*tables.models, *tables.model_aliases), reverse=True)):
             model = tables.models.get(name if name in OTHERS else tables.resolve_model(name, machine))
             made, _ = tcg.realized(self.release, MACHINE, name)
             yield name, ModelOffer(tuple(map(from_qemu, names_of(tables, made.filtered))), model is not None and model.deprecated)

@@ -30,7 +30,8 @@ from vcpuid.setup import Setup
 
 MACHINE = "q35"
 """Whose names of models without a version are those of -machine none."""
-OTHERS = ("base", "host", "max")
+OTHERS = ("max", "host", "base")
+"""What is no model of its own; it stands first in QEMU's list."""
 
 _ALWAYS_ON = "x-arch-cap-always-on"
 """The property without which QEMU gives no AMD guest IA32_ARCH_CAPABILITIES."""
@@ -136,7 +137,7 @@ def _offers(tables: Catalog, says: Answers, xcr0: int | None) -> Iterator[tuple[
         lacking[name] = ModelOffer(
             tuple(map(from_qemu, names_of(tables, draft.filtered))), name in tables.models and tables.models[name].deprecated
         )
-    for name in sorted((*lacking, *tables.model_aliases), reverse=True):
+    for name in (*OTHERS, *sorted((*tables.models, *tables.model_aliases), reverse=True)):
         yield name, lacking[name if name in lacking else tables.resolve_model(name, machine)]
 
 

@@ -20,7 +20,7 @@ from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.plan import KVM_DEFAULT_OFF, KVM_DEFAULT_ON, plan
 from vcpuid.qemu.realize import draw_on
 from vcpuid.qemu.supported import Supported
-from vcpuid.reasons import Rule, Unrecorded
+from vcpuid.reasons import Ledger, Rule, Unrecorded
 
 TCG_DEFAULT_OFF = Rule(
     "qemu.tcg.default-off", "without KVM, QEMU takes it off every model", "x86_tcg_default_props, target/i386/tcg/tcg-cpu.c",
@@ -47,8 +47,8 @@ def _able(tables: Catalog) -> _Able:
     return _Able(tables)
 
 
-def draft(release: str, machine: str, cpu: str) -> Draft:
-    """Create the CPU of a -cpu argument, expanded and not yet filtered; raises QemuError."""
+def draft(release: str, machine: str, cpu: str, ledger: Ledger | None = None) -> Draft:
+    """Create the CPU of a -cpu argument, expanded and not yet filtered; a ledger notes its decisions. Raises QemuError."""
     tables, found = catalog(release), plan(release, machine, cpu)
     kept = [switch for switch in found.switches if switch.rule not in (KVM_DEFAULT_ON, KVM_DEFAULT_OFF)]
     own = found.model not in HOST_MODELS and found.model != "base"
@@ -59,7 +59,7 @@ def draft(release: str, machine: str, cpu: str) -> Draft:
         find_machine(release, machine),
         _able(tables),
         _identity(tables, found.model),
-        Unrecorded(),
+        ledger or Unrecorded(),
     )
     expand(made, Shape())
     return made

@@ -1,0 +1,62 @@
+"""CPUs without KVM: what QEMU itself tells of them, in oracle/facts, and data/qemu-tcg.json, which is made of it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.tools import load_tool
+from vcpuid import data
+from vcpuid.qemu import tcg
+from vcpuid.qemu.catalog import catalog
+from vcpuid.qemu.models import names_of
+from vcpuid.reasons import Decision, Ledger
+from vcpuid.releases import QEMUS
+
+FACTS = Path(__file__).parents[2] / "oracle" / "facts"
+
+
+@cache
+def facts(release: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(gzip.decompress((FACTS / f"qmp-{release}-tcg.json.gz").read_bytes()))
+    return found
+
+
+@pytest.mark.parametrize("release", QEMUS)
+def test_the_table_is_what_the_facts_say(release: str) -> None:
+    assert data.load("qemu-tcg")[release] == load_tool("qemu_tcg").row(release, facts(release))
+
+
+@pytest.mark.parametrize("release", QEMUS)
+def test_what_each_model_lacks(release: str) -> None:
+    tables = catalog(release)
+    for model in facts(release)["definitions"]:
+        if model["name"] != "host":  # TCG has none
+            made, _ = tcg.realized(release, "q35", model["name"])
+            assert list(names_of(tables, made.filtered)) == model["unavailable-features"], model["name"]
+
+
+@pytest.mark.parametrize("release", QEMUS)
+def test_what_each_model_has(release: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
+    tables, noted = catalog(release), list[Decision]()
+    for model, props in facts(release)["expansions"].items():
+        if model == "host":
+            continue
+        ledger = Ledger()
+        made = tcg.draft(release, "q35", model, ledger)
+        for name, (word, mask) in tables.flags.items():
+            if name in props:
+                assert bool(made.features[word] & mask == mask) is props[name], (model, name)
+        noted += (decision for decision in ledger.decisions if decision.rule is tcg.TCG_DEFAULT_OFF)
+    fired(f"qmp-{release}-tcg", noted)
+
+
+def test_tcg_says_itself_what_it_lacks() -> None:
+    _, warnings = tcg.realized("11.1", "q35", "Haswell")
+    assert warnings[0] == "TCG doesn't support requested feature: CPUID[eax=01h].ECX.pcid [bit 17]"
