@@ -128,10 +128,11 @@ def _addresses(cpu: CpuDef | None, release: tuple[int, int]) -> Iterator[str]:
 def smp_argument(domain: Domain, cpu: CpuDef | None, release: tuple[int, int]) -> str:
     """Return the argument of -smp (qemuBuildSmpCommandLine)."""
     topology = None if cpu is None else cpu.topology
+    counts = f"{domain.current}" if domain.current == domain.vcpus else f"{domain.current},maxcpus={domain.vcpus}"
     if topology is None:
-        return f"{domain.vcpus},sockets={domain.vcpus},cores=1,threads=1"
+        return f"{counts},sockets={domain.vcpus},cores=1,threads=1"
     named = {name: count for name, count in zip(topology._fields, topology, strict=True) if name != "clusters" or release >= (11, 0)}
-    return f"{domain.vcpus}," + ",".join(f"{name}={count}" for name, count in named.items())
+    return f"{counts}," + ",".join(f"{name}={count}" for name, count in named.items())
 
 
 def machine_argument(domain: Domain, machine: str, release: tuple[int, int]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vcpuid import releases
 from vcpuid.cpuid.registers import Snapshot
-from vcpuid.errors import InputError
+from vcpuid.errors import InputError, QemuError
 from vcpuid.formats.documents import parse_xml
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.libvirt import baseline as baselines
@@ -38,8 +38,8 @@ EXPAND_FEATURES, MIGRATABLE, IGNORE_HOST = 1, 2, 4
 FAIL_INCOMPATIBLE = 1
 """Flag of virConnectCompareCPU and virConnectCompareHypervisorCPU."""
 
-MOST = 1 << 20
-"""Characters of a request's XML."""
+EMULATOR = "/usr/bin/qemu-system-x86_64"
+"""The program that libvirt starts where nobody names one."""
 
 
 class Libvirt:
@@ -95,28 +95,27 @@ class Libvirt:
         flags = _flags(request, 7 if release >= (12, 9) else 1 if release >= (11, 0) else 0, "qemuConnectGetDomainCapabilities")
         tcg = _is_tcg(request)
         cpu = capabilities.domain_cpu(hosts, bits=address_bits(self.says), tcg=tcg, flags=flags)
-        found: Answer = {"machine": self._machine(request), "cpu": text(cpu)}
+        found: Answer = {"machine": self._machine(self._asked_machine(request)), "cpu": text(cpu)}
         if hosts.told.hyperv is not None:
             found["hyperv"] = text(capabilities.hyperv_element(hosts.told.hyperv, release))
         return found
 
     def planned(self, request: Request) -> guest.Planned:
         """Work out how a request's domain would be started."""
-        root = _domain(request)
-        asked = domain.read(root, self.known.release)
-        asked.virt = str(request.get("virt", "kvm"))
-        return guest.plan(asked, self.hosts(request), self._machine(request), address_bits(self.says))
+        asked = domain.read(_domain(request), self.known.release)
+        hosts = self.by_tcg if asked.virt == "qemu" else self.by_kvm
+        return guest.plan(asked, hosts, self._machine(asked.machine or self._asked_machine(request)), address_bits(self.says))
 
     def started(self, request: Request) -> guest.Started:
         """Start a request's domain."""
         planned = self.planned(request)
 
         def realize(cpu: str, smp: str) -> tuple[Running, tuple[str, ...]]:
-            if _is_tcg(request):
+            if planned.domain.virt == "qemu":
                 return self.tcg.run(cpu, planned.machine)
             return realized.run(replace(self.setup, machine=planned.machine, smp=smp), self.kvm, self.known, cpu)
 
-        return guest.start(planned, self.hosts(request), realize)
+        return guest.start(planned, self.by_tcg if planned.domain.virt == "qemu" else self.by_kvm, realize)
 
     def argv(self, request: Request) -> Answer:
         """virConnectDomainXMLToNative."""
@@ -138,13 +137,13 @@ class Libvirt:
     def compare(self, request: Request) -> Answer:
         """virConnectCompareCPU."""
         flags = _flags(request, 3, "qemuConnectCompareCPU")
-        cpu = self._cpu(request["cpu"], "auto")
+        cpu = self._cpu(_xml(request, "cpu"), "auto")
         return _compared(compare.compare(self.host, cpu, self.known), flags)
 
     def hypervisor_compare(self, request: Request) -> Answer:
         """virConnectCompareHypervisorCPU."""
         flags, hosts = _flags(request, 3, "qemuConnectCompareHypervisorCPU"), self.hosts(request)
-        cpu = self._cpu(request["cpu"], "auto")
+        cpu = self._cpu(_xml(request, "cpu"), "auto")
         return _compared(compare.check(cpu, hosts, hosts.reported), flags)
 
     def baseline(self, request: Request) -> Answer:
@@ -183,8 +182,15 @@ class Libvirt:
     def _written(self, cpu: CpuDef) -> Answer:
         return {"cpu": text(write(cpu, self.known.release))}
 
-    def _machine(self, request: Request) -> str:
-        return resolve_machine(self.setup.vmm.tables, str(request.get("machine", self.setup.machine)))
+    def _asked_machine(self, request: Request) -> str:
+        return str(request.get("machine", self.setup.machine))
+
+    def _machine(self, name: str) -> str:
+        """Return the full name of a machine type; raises LibvirtError where QEMU has none of that name."""
+        try:
+            return resolve_machine(self.setup.vmm.tables, name)
+        except QemuError:
+            raise refusal.unsupported(f"Emulator '{EMULATOR}' does not support machine type '{name}'", refusal.QEMU) from None
 
     def _cpu(self, xml: str, kind: Kind) -> CpuDef:
         return read(parse_xml(xml, "CPU"), kind, self.known.release)
@@ -252,21 +258,36 @@ def _lacking_nothing(hosts: HostModels) -> dict[str, tuple[str, ...]]:
 
 
 def _is_tcg(request: Request) -> bool:
-    return str(request.get("virt", "kvm")) == "qemu"
+    virt = request.get("virt", "kvm")
+    if virt not in ("kvm", "qemu"):
+        raise InputError(f"the type of a domain is kvm or qemu, not {str(virt)[:40]!r}")
+    return bool(virt == "qemu")
 
 
 def _flags(request: Request, known: int, function: str) -> int:
-    flags = int(request.get("flags", 0))
+    flags = request.get("flags", 0)
+    if not isinstance(flags, int) or not 0 <= flags < 1 << 32:
+        raise InputError(f"the flags of a call are a number, not {str(flags)[:40]!r}")
     if flags & ~known:
         raise refusal.unknown_flags(flags & ~known, function)
     return flags
 
 
+def _xml(request: Request, name: str) -> str:
+    """Return the text of a part of a request; empty where it has none. Raises InputError where that is no text."""
+    xml = request.get(name, "")
+    if not isinstance(xml, str):
+        raise InputError(f"{name} of a request is XML as text, not {type(xml).__name__}")
+    return xml
+
+
 def _some(request: Request) -> list[str]:
-    cpus = list(request.get("cpus", ()))
+    cpus = request.get("cpus", ())
+    if not isinstance(cpus, list | tuple) or not all(isinstance(cpu, str) for cpu in cpus):
+        raise InputError("cpus of a request are XML as texts")
     if not cpus:
         raise refusal.invalid("no CPUs given")
-    return cpus
+    return list(cpus)
 
 
 def _compared(found: compare.Compared, flags: int) -> Answer:
@@ -278,10 +299,14 @@ def _compared(found: compare.Compared, flags: int) -> Answer:
 def _domain(request: Request) -> ET.Element:
     """Return the <domain> of a request; raises InputError where it is no XML."""
     if "domain" in request:
-        return parse_xml(str(request["domain"]), "domain")
-    parts = {"vcpu": f"<vcpu>{request.get('vcpus', 1)}</vcpu>", "clock": request.get("clock", "")}
-    root = ET.Element("domain")
-    for name, xml in (*parts.items(), ("cpu", request.get("cpu", "")), ("features", f"<features>{request.get('features', '')}</features>")):
+        return parse_xml(_xml(request, "domain"), "domain")
+    root = ET.Element("domain", {"type": str(request.get("virt", "kvm"))})
+    ET.SubElement(root, "vcpu").text = str(request.get("vcpus", 1))
+    for name, xml in (
+        ("cpu", _xml(request, "cpu")),
+        ("features", f"<features>{_xml(request, 'features')}</features>"),
+        ("clock", _xml(request, "clock")),
+    ):
         if xml:
-            root.append(parse_xml(str(xml), name))
+            root.append(parse_xml(xml, name))
     return root

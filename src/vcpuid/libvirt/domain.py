@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 
+from vcpuid.errors import InputError
 from vcpuid.libvirt import refusal
 from vcpuid.libvirt.attributes import BOOL, SWITCH, choice, unsigned
 from vcpuid.libvirt.definition import CpuDef
@@ -29,6 +30,12 @@ xen cfpc sbbc ibs tcg async-teardown ras ps2 aia
 FEATURES = frozenset(_FEATURES.split())
 """virDomainFeature."""
 
+TYPES = (
+    "qemu", "kqemu", "kvm", "xen", "lxc", "uml", "openvz", "test", "vmware", "hyperv", "vbox", "phyp", "parallels", "bhyve", "vz", "hvf",
+)  # fmt: skip
+"""virDomainVirt."""
+
+_DIGITS = 6
 _LEAST_SPINLOCKS, _LONGEST_VENDOR = 0xFFF, 12
 
 
@@ -47,11 +54,14 @@ class HypervDef:
 
 @dataclass(slots=True)
 class Domain:
-    """A domain. `virt` is its type (kvm, or qemu for TCG), `switches` the states of vmport, pmu, pvspinlock and smm."""
+    """A domain. `virt` is its type (kvm, or qemu for TCG), `machine` None where it names none, `current` how many of its vCPUs are there at
+    start, `switches` the states of vmport, pmu, pvspinlock and their like.
+    """
 
     virt: str = "kvm"
-    machine: str = "q35"
+    machine: str | None = None
     vcpus: int = 1
+    current: int = 1
     cpu: CpuDef | None = None
     eoi: str | None = None
     hyperv: HypervDef | None = None
@@ -62,12 +72,12 @@ class Domain:
 
 def read(root: ET.Element, release: tuple[int, int]) -> Domain:
     """Read a <domain>; raises LibvirtError as libvirt of that release does."""
+    if root.tag != "domain":
+        raise refusal.malformed(f"unexpected root element <{root.tag}>, expecting <domain>", refusal.DOMAIN)
     kind = root.find("os/type")
-    domain = Domain(virt=root.get("type", "kvm"), machine=(kind.get("machine") if kind is not None else None) or "pc")
-    vcpu = root.findtext("vcpu", "1").strip()
-    if not vcpu.isascii() or not vcpu.isdigit() or not int(vcpu[:12]):
-        raise refusal.malformed("maximum vcpus count must be an integer", refusal.DOMAIN)
-    domain.vcpus = int(vcpu)
+    domain = Domain(virt=_type(root), machine=None if kind is None else kind.get("machine"))
+    if (vcpu := root.find("vcpu")) is not None:
+        _vcpus(vcpu, domain)
     if (cpu := root.find("cpu")) is not None:
         domain.cpu = read_cpu(cpu, "guest", release)
     for features in root.findall("features"):
@@ -76,6 +86,25 @@ def read(root: ET.Element, release: tuple[int, int]) -> Domain:
     if (clock := root.find("clock")) is not None:
         domain.timers = [_timer(timer) for timer in clock.findall("timer")]
     return domain
+
+
+def _vcpus(element: ET.Element, domain: Domain) -> None:
+    count = (element.text or "").strip()
+    if not count.isascii() or not count.isdigit() or len(count) > _DIGITS:
+        raise refusal.malformed("maximum vcpus count must be an integer", refusal.DOMAIN)
+    domain.vcpus = int(count)
+    current = unsigned(element, "current")
+    domain.current = domain.vcpus if current is None else current
+    if domain.current > domain.vcpus:
+        raise refusal.unsupported("maximum vCPU count must not be less than current vCPU count", refusal.DOMAIN)
+
+
+def _type(root: ET.Element) -> str:
+    """Return a domain's type; raises InputError for one that is not QEMU's, of which there is nothing to tell."""
+    virt = choice(root, "type", TYPES, required=True) or ""
+    if virt not in ("kvm", "qemu"):
+        raise InputError(f"a domain of type {virt}, not kvm or qemu", source="domain")
+    return virt
 
 
 def _feature(element: ET.Element, domain: Domain, release: tuple[int, int]) -> None:

@@ -29,6 +29,8 @@ def validate(domain: Domain, address_bits: int, release: tuple[int, int]) -> Non
     """Refuse what no host of that many physical address bits takes (qemuValidateDomainDef). Raises LibvirtError."""
     cpu = domain.cpu
     if cpu is not None:
+        if not domain.vcpus:
+            raise refusal.unsupported("Domain requires at least 1 vCPU", refusal.QEMU)
         _addresses(cpu, address_bits, release)
         _cache(cpu)
         if cpu.topology is not None:
