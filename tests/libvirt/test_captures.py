@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,6 +40,18 @@ def theirs(row: Row, first: str) -> Answer:
     return {"answer": {**row["answer"], "cpu": first} if row["answer"].get("cpu") == "same" else row["answer"]}
 
 
+ENDED = re.compile(
+    r"(?i)(?<=^internal error: )(qemu unexpectedly closed the monitor( \(vm='t'\))?|process exited while connecting to monitor)(?=: )"
+)
+"""How libvirt begins to say that QEMU has ended: one or the other, by chance."""
+
+
+def without_chance(answer: Answer) -> Answer:
+    if "error" not in answer:
+        return answer
+    return {"error": {**answer["error"], "message": ENDED.sub("QEMU ended", answer["error"]["message"])}}
+
+
 def without_hyperv(answer: Answer) -> Answer:
     return {name: {part: value for part, value in told.items() if part != "hyperv"} for name, told in answer.items()}
 
@@ -50,7 +63,7 @@ def check(case: Case, name: str) -> None:
         wanted, got = theirs(row, first), ours(row)
         if case[2] == "domcapabilities" and "hyperv" not in wanted.get("answer", {}) and case[0].startswith("real/"):
             got = without_hyperv(got)  # these hosts' KVM was not asked for its Hyper-V leaves
-        assert got == wanted, row
+        assert without_chance(got) == without_chance(wanted), row
 
 
 def libvirt_of(case: Case) -> Libvirt:
@@ -60,6 +73,7 @@ def libvirt_of(case: Case) -> Libvirt:
 
 ANSWERED = [case for case in cases("rows") if case[2] != "qemu_host"]
 PROBED = [case for case in cases("rows") if case[2] == "qemu_host"]
+MORE = cases("more")
 REAL = [case for case in cases("real") if case[2] != "qemu_host"]
 REAL_PROBED = [case for case in cases("real") if case[2] == "qemu_host"]
 
@@ -71,6 +85,12 @@ def test_a_libvirt_on_a_played_host(host: str, libvirt: str, do: str, fired: Cal
     check(case, "rows")
     if do in ("argv", "start"):
         fired(f"libvirt/{host}/{libvirt}", noted(case, rows("rows")[case]))
+
+
+@pytest.mark.conformance("libvirt", origin)
+@pytest.mark.parametrize(("host", "libvirt", "do"), MORE)
+def test_a_libvirt_asked_at_random(host: str, libvirt: str, do: str) -> None:
+    check((host, libvirt, do), "more")
 
 
 @pytest.mark.conformance("libvirt on real CPUs", origin)

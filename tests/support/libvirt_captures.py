@@ -22,6 +22,8 @@ from vcpuid.qemu import KvmHost
 FOLDER = CAPTURES / "libvirt"
 PLAYED_XCR0 = 0xE7
 """XSAVE's components that KVM_GET_DEVICE_ATTR answered on hosts without leaf 0xD: the machine's, as it was not played there."""
+REFUSED = frozenset({"hv-evmcs"})
+"""What the machine's KVM did not enable, though the host that was played has it."""
 QEMUS = {"9.0.0": "7.2", "11.3.0": "10.0", "12.9.0": "11.1"}
 """Whose QEMU each libvirt started: Debian's of the same suite."""
 
@@ -42,7 +44,7 @@ def rows(name: str) -> dict[Case, list[Row]]:
 
 def cases(name: str) -> list[Case]:
     """The cases of a file; of real processors only where their dumps are at hand."""
-    return sorted(rows(name)) if name == "rows" or real_lines() else []
+    return sorted(rows(name)) if name != "real" or real_lines() else []
 
 
 @cache
@@ -66,7 +68,7 @@ def played(host: str, libvirt: str) -> tuple[Setup, KvmHost]:
     snapshot = parse_snapshot((played_lines().get(host) or real_lines()[host]), host)
     assert snapshot.supported is not None
     xcr0 = None if snapshot.supported.get(0xD) else PLAYED_XCR0
-    return Setup.of(snapshot, Stack(qemu=QEMUS[libvirt])), KvmHost(tsc_khz=2_500_000, tsc_scaling=True, xcr0=xcr0)
+    return Setup.of(snapshot, Stack(qemu=QEMUS[libvirt])), KvmHost(tsc_khz=2_500_000, tsc_scaling=True, xcr0=xcr0, refused=REFUSED)
 
 
 def origin(host: str, libvirt: str, do: str) -> dict[str, str | None]:

@@ -9,12 +9,7 @@ from vcpuid.libvirt.domain import ENLIGHTENMENTS, Domain, HypervDef
 from vcpuid.libvirt.host_models import HostModels
 from vcpuid.libvirt.journal import Journal
 from vcpuid.libvirt.names import to_qemu
-from vcpuid.reasons import Rule
-
-UNKNOWN = Rule(
-    "libvirt.argv.unknown", "QEMU has no property of that name, so there is nothing to switch off",
-    "qemuBuildCpuModelArgStr, src/qemu/qemu_command.c",
-)  # fmt: skip
+from vcpuid.libvirt.update import UNKNOWN
 
 
 def cpu_argument(domain: Domain, cpu: CpuDef | None, hosts: HostModels, journal: Journal) -> str | None:
@@ -139,5 +134,8 @@ def machine_argument(domain: Domain, machine: str, release: tuple[int, int]) -> 
     """Return the argument of -machine for a domain with ACPI, without firmware (qemuBuildMachineCommandLine)."""
     vmport = domain.switches.get("vmport")
     middle = f",vmport={vmport}" if vmport else ""
-    acpi = ",acpi=on" if release >= (11, 0) else ""
-    return f"{machine},usb=off{middle},dump-guest-core=off,memory-backend=pc.ram{acpi}"
+    begins = f"{machine},usb=off{middle},dump-guest-core=off,memory-backend=pc.ram"
+    if release < (11, 0):  # with QEMU 7.2: these are options of their own
+        return begins
+    hpet = "".join(f",hpet={'on' if present == 'yes' else 'off'}" for name, present, _ in domain.timers if name == "hpet" and present)
+    return f"{begins}{hpet},acpi=on"

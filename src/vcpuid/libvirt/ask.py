@@ -93,9 +93,9 @@ class Libvirt:
         """virConnectGetDomainCapabilities."""
         release, hosts = self.known.release, self.hosts(request)
         flags = _flags(request, 7 if release >= (12, 9) else 1 if release >= (11, 0) else 0, "qemuConnectGetDomainCapabilities")
-        tcg = _is_tcg(request)
+        tcg, machine = _is_tcg(request), self._supported(request)
         cpu = capabilities.domain_cpu(hosts, bits=address_bits(self.says), tcg=tcg, flags=flags)
-        found: Answer = {"machine": self._machine(self._asked_machine(request)), "cpu": text(cpu)}
+        found: Answer = {"machine": machine, "cpu": text(cpu)}
         if hosts.told.hyperv is not None:
             found["hyperv"] = text(capabilities.hyperv_element(hosts.told.hyperv, release))
         return found
@@ -143,6 +143,7 @@ class Libvirt:
     def hypervisor_compare(self, request: Request) -> Answer:
         """virConnectCompareHypervisorCPU."""
         flags, hosts = _flags(request, 3, "qemuConnectCompareHypervisorCPU"), self.hosts(request)
+        self._supported(request)
         cpu = self._cpu(_xml(request, "cpu"), "auto")
         return _compared(compare.check(cpu, hosts, hosts.reported), flags)
 
@@ -161,6 +162,7 @@ class Libvirt:
         release, hosts = self.known.release, self.hosts(request)
         flags = _flags(request, 7 if release >= (12, 9) else 3, "qemuConnectBaselineHypervisorCPU")
         cpus = [self._cpu(cpu, "auto") for cpu in _some(request)]
+        self._supported(request)
         names: frozenset[str] | None
         if flags & IGNORE_HOST:
             if len(cpus) == 1:
@@ -186,11 +188,19 @@ class Libvirt:
         return str(request.get("machine", self.setup.machine))
 
     def _machine(self, name: str) -> str:
-        """Return the full name of a machine type; raises LibvirtError where QEMU has none of that name."""
+        """Return the full name of a machine type for a domain; raises LibvirtError where QEMU has none of that name."""
         try:
             return resolve_machine(self.setup.vmm.tables, name)
         except QemuError:
             raise refusal.unsupported(f"Emulator '{EMULATOR}' does not support machine type '{name}'", refusal.QEMU) from None
+
+    def _supported(self, request: Request) -> str:
+        """Return the full name of a request's machine type; raises LibvirtError likewise, in other words."""
+        name = self._asked_machine(request)
+        try:
+            return resolve_machine(self.setup.vmm.tables, name)
+        except QemuError:
+            raise refusal.invalid(f"the machine '{name}' is not supported by emulator '{EMULATOR}'", refusal.QEMU) from None
 
     def _cpu(self, xml: str, kind: Kind) -> CpuDef:
         return read(parse_xml(xml, "CPU"), kind, self.known.release)

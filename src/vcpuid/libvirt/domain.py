@@ -80,6 +80,8 @@ def read(root: ET.Element, release: tuple[int, int]) -> Domain:
         _vcpus(vcpu, domain)
     if (cpu := root.find("cpu")) is not None:
         domain.cpu = read_cpu(cpu, "guest", release)
+    if not domain.vcpus:
+        raise refusal.internal("CPU IDs in <numa> exceed the <vcpu> count", refusal.DOMAIN)
     for features in root.findall("features"):
         for element in features:
             _feature(element, domain, release)
@@ -118,6 +120,8 @@ def _feature(element: ET.Element, domain: Domain, release: tuple[int, int]) -> N
     elif name == "hyperv":
         domain.hyperv = _hyperv(element, release)
     elif name == "kvm":
+        if release < (11, 0):  # a second one takes the place of the first
+            domain.kvm = {}
         for feature in element:
             if feature.tag not in KVM_FEATURES:
                 raise refusal.unsupported(f"unsupported KVM feature: {feature.tag}", refusal.DOMAIN)

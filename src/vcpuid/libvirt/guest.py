@@ -79,7 +79,7 @@ def start(planned: Planned, hosts: HostModels, realize: Realize) -> Started:
         verify(planned.domain, live, running, known)
         update_live(live, running, known, planned.journal)
     except QemuError as error:
-        log = (*_log(error.warnings), f"{_PROGRAM}: {error.message}")
+        log = (*_log(error.warnings), *(f"{_PROGRAM}: {line}" for line in error.message.splitlines()))
         raise LibvirtError(1, refusal.QEMU, _closed(log, known.release), argument, log) from error
     except LibvirtError as error:
         raise LibvirtError(error.code, error.domain, error.message, argument, log, error.causes) from error

@@ -47,8 +47,7 @@ class Tcg:
     def run(self, cpu: str, machine: str) -> tuple[Running, tuple[str, ...]]:
         """Make the CPU of a -cpu argument, with QEMU's warnings; raises QemuError where QEMU refuses."""
         made, warnings = tcg.realized(self.release, machine, cpu)
-        switches = frozenset(
-            name for name, (word, mask) in self.tables.flags.items() if name.startswith("kvm-") and made.features[word] & mask
-        )
+        switches = {name for name, (word, mask) in self.tables.flags.items() if name.startswith("kvm-") and made.features[word] & mask}
+        switches |= {name for name, value in made.props.items() if name.startswith("hv-") and value is True}
         disabled = self.known.masks(map(from_qemu, names_of(self.tables, made.filtered)))
-        return Running(features_in(made.features, self.tables, self.known, aliases=True), disabled, switches), warnings
+        return Running(features_in(made.features, self.tables, self.known, aliases=True), disabled, frozenset(switches)), warnings

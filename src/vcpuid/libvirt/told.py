@@ -17,7 +17,7 @@ from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.libvirt.cpu_map import CpuMap
 from vcpuid.libvirt.names import from_qemu
 from vcpuid.qemu import hyperv
-from vcpuid.qemu.catalog import Catalog, catalog
+from vcpuid.qemu.catalog import Catalog, MachineType, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.expand import Shape, expand
@@ -123,8 +123,13 @@ def tell(setup: Setup, known: CpuMap, xcr0: int | None = None) -> QemuTold:
 
 
 def _drawn(tables: Catalog, says: Answers, cpu: str, xcr0: int | None) -> Draft:
-    nowhere = replace(find_machine(tables.release, MACHINE), name="none")
-    return draw(plan(tables.release, MACHINE, cpu), tables, nowhere, says, xcr0, Unrecorded())
+    return draw(plan(tables.release, MACHINE, cpu), tables, _nowhere(tables.release), says, xcr0, Unrecorded())
+
+
+@lru_cache(maxsize=16)
+def _nowhere(release: str) -> MachineType:
+    """Return -machine none, as far as it matters here: it is no PC."""
+    return replace(find_machine(release, MACHINE), name="none")
 
 
 def _offers(tables: Catalog, says: Answers, xcr0: int | None) -> Iterator[tuple[str, ModelOffer]]:

@@ -45,6 +45,12 @@ IGNORED = Rule(
     "virQEMUCapsCPUFilterFeatures, src/qemu/qemu_capabilities.c",
 )  # fmt: skip
 
+UNKNOWN = Rule(
+    "libvirt.argv.unknown",
+    "QEMU has no property of that name, so there is nothing to switch off",
+    "qemuProcessDropUnknownCPUFeatures, src/qemu/qemu_process.c; qemuBuildCpuModelArgStr, src/qemu/qemu_command.c",
+)
+
 _IGNORED = frozenset(("cmt", "mbm_total", "mbm_local", "osxsave", "ospke"))
 _IGNORED_SINCE_11 = _IGNORED | {"vmx-ept-uc", "vmx-ept-wb", "vmx-invvpid-single-context"}
 _IGNORED_SINCE_12_9 = _IGNORED_SINCE_11 | {"cmp_legacy", "ht"}
@@ -82,6 +88,12 @@ def update(cpu: CpuDef, hosts: HostModels, *, tcg: bool, journal: Journal) -> No
         translate(cpu, hosts.blockers, hosts.known, journal)
         cpu.fallback = "forbid"
     drop_ignored(cpu, hosts.known, journal)
+    if hosts.known.release < (11, 0):  # later releases keep them in the XML
+        for name in [name for name, policy in cpu.features.items() if policy in ("disable", "forbid") and name not in hosts.told.names]:
+            del cpu.features[name]
+            journal.note(name, None, UNKNOWN)
+    if cpu.deprecated is not None:
+        raise refusal.unsupported("toggling deprecated features for CPU model is unsupported", refusal.QEMU)
 
 
 def resolve(cpu: CpuDef, host: CpuDef, known: CpuMap, journal: Journal) -> None:

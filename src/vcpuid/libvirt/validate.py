@@ -12,11 +12,9 @@ DEFAULT_MODEL = "qemu64"
 
 
 def complete(domain: Domain) -> None:
-    """Fill in what the domain leaves open (qemuDomainDefPostParse): the machine's default CPU, migratable, check. Raises LibvirtError."""
+    """Fill in what the domain leaves open (qemuDomainDefPostParse): the machine's default CPU, migratable, check."""
     cpu = domain.cpu = CpuDef() if domain.cpu is None else domain.cpu
     if not cpu.described:
-        if cpu.check != "default":
-            raise refusal.unsupported("check attribute specified for CPU with no model", refusal.DOMAIN)
         cpu.check, cpu.mode, cpu.match, cpu.fallback, cpu.model = "none", "custom", "exact", "forbid", DEFAULT_MODEL
     if cpu.mode == "host-passthrough" and cpu.migratable is None:
         cpu.migratable = "on"
@@ -29,8 +27,6 @@ def validate(domain: Domain, address_bits: int, release: tuple[int, int]) -> Non
     """Refuse what no host of that many physical address bits takes (qemuValidateDomainDef). Raises LibvirtError."""
     cpu = domain.cpu
     if cpu is not None:
-        if not domain.vcpus:
-            raise refusal.unsupported("Domain requires at least 1 vCPU", refusal.QEMU)
         _addresses(cpu, address_bits, release)
         _cache(cpu)
         if cpu.topology is not None:

@@ -140,7 +140,7 @@ def names_of(tables: Catalog, filtered: Mapping[str, int]) -> tuple[str, ...]:
     users = _component_users(tables)
     names = []
     for word in tables.words:
-        for position in positions(filtered.get(word.name, 0)):
+        for position in positions(filtered[word.name]) if word.name in filtered else ():
             component = position + 32 if word.name == "FEAT_XSAVE_XCR0_HI" else position
             known = users.get(component) if word.name.startswith("FEAT_XSAVE_XCR0") else None
             names.append(known or word.names.get(position, ""))

@@ -15,7 +15,7 @@ from vcpuid.qemu import messages
 from vcpuid.qemu.catalog import HOST_MODELS, Catalog, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import Draft, FeatureSwitch
-from vcpuid.qemu.expand import Shape, expand
+from vcpuid.qemu.expand import KVM_HIDDEN, Shape, expand
 from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.plan import KVM_DEFAULT_OFF, KVM_DEFAULT_ON, plan
 from vcpuid.qemu.realize import draw_on
@@ -62,6 +62,7 @@ def draft(release: str, machine: str, cpu: str, ledger: Ledger | None = None) ->
         ledger or Unrecorded(),
     )
     expand(made, Shape())
+    made.take("FEAT_KVM", made.features["FEAT_KVM"], KVM_HIDDEN)
     return made
 
 
