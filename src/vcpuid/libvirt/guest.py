@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from vcpuid.errors import LibvirtError, QemuError
@@ -20,6 +20,9 @@ from vcpuid.qemu import messages
 _PROGRAM = "qemu-system-x86_64"
 _REPORTED = frozenset((messages.VPMU(), messages.AMD_PMU()))
 """What QEMU prints with error_report, and goes on: no "warning" stands before it."""
+
+_MOST = 1024
+_TIME = len("2026-01-01T00:00:00.000000Z ")
 
 Realize = Callable[[str, str], tuple[Running, tuple[str, ...]]]
 """QEMU: takes the arguments of -cpu and -smp, and returns what it made of them and its warnings. Raises QemuError."""
@@ -97,6 +100,21 @@ def _log(warnings: Iterable[str]) -> tuple[str, ...]:
 
 
 def _closed(log: tuple[str, ...], release: tuple[int, int]) -> str:
-    """Say that QEMU ended (qemuProcessReportLogError): with all that it printed."""
+    """Say that QEMU ended (qemuProcessReportLogError): with the last lines that it printed, as many as make up 1,024 characters.
+
+    Whether libvirt finds the monitor closed or the process gone is chance; in the latter case it says "process exited while connecting to
+    monitor" instead.
+    """
     begins = "QEMU unexpectedly closed the monitor (vm='t')" if release >= (11, 0) else "qemu unexpectedly closed the monitor"
-    return f"internal error: {begins}: " + "\n".join(log)
+    return f"internal error: {begins}: " + "\n".join(_tail(log))
+
+
+def _tail(log: Sequence[str]) -> Sequence[str]:
+    """Return the last lines of a log that libvirt repeats; in the log there is a time before each."""
+    sizes = [_TIME + len(line) for line in log]
+    surplus = sum(sizes) + len(log) - 1 - _MOST
+    first = 0
+    while surplus > 0 and first < len(log) - 1:
+        surplus -= sizes[first] + 1
+        first += 1
+    return log[first:]
