@@ -148,13 +148,14 @@ def test_an_unknown_machine_and_an_unknown_flag() -> None:
         {"do": "compare", "cpu": "<cpu><model>qemu64</model>"},
         {"do": "compare", "cpu": "<!DOCTYPE cpu [<!ENTITY a 'b'>]><cpu><model>&a;</model></cpu>"},
         {"do": "compare", "cpu": "<cpu>" + "<a>" * 1_000_000},
+        {"do": "compare", "cpu": "<cpu><model>qemu64</model></cpu>", "flags": 2},
         {"do": "baseline", "cpus": "<cpu/>"},
         {"do": "argv", "cpu": "<cpu/></domain>"},
         {"do": "argv", "virt": "xen"},
         {"do": "argv", "domain": "<domain type='xen'/>"},
         {"do": "domcapabilities", "flags": "all"},
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_is_no_request_is_one_line(request_: dict[str, Any]) -> None:
     with pytest.raises(InputError) as error:

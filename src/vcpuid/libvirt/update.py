@@ -92,7 +92,7 @@ def update(cpu: CpuDef, hosts: HostModels, *, tcg: bool, journal: Journal) -> No
         for name in [name for name, policy in cpu.features.items() if policy in ("disable", "forbid") and name not in hosts.told.names]:
             del cpu.features[name]
             journal.note(name, None, UNKNOWN)
-    if cpu.deprecated is not None:
+    if cpu.deprecated is not None and hosts.known.release < (12, 9):
         raise refusal.unsupported("toggling deprecated features for CPU model is unsupported", refusal.QEMU)
 
 

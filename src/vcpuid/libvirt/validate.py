@@ -5,10 +5,14 @@ from __future__ import annotations
 from vcpuid.libvirt import refusal
 from vcpuid.libvirt.cpu_map import CpuMap
 from vcpuid.libvirt.definition import OF_HOST, CpuDef
-from vcpuid.libvirt.domain import Domain
+from vcpuid.libvirt.domain import Domain, HypervDef
 
 DEFAULT_MODEL = "qemu64"
 """What a PC has where a domain names no CPU (virQEMUCapsGetMachineDefaultCPU)."""
+
+_NEEDS_CHECKED = (12, 9)
+_NEEDS = (("stimer", "synic"), ("tlbflush", "vpindex"), ("ipi", "vpindex"), ("evmcs", "vapic"), ("hv-tlbflush-direct", "vapic"))
+"""Enlightenments and what they need, in the order in which libvirt looks."""
 
 
 def complete(domain: Domain) -> None:
@@ -33,6 +37,20 @@ def validate(domain: Domain, address_bits: int, release: tuple[int, int]) -> Non
             sockets, dies, clusters, cores, threads = cpu.topology
             if sockets * dies * clusters * cores * threads != domain.vcpus:
                 raise refusal.unsupported("CPU topology doesn't match maximum vcpu count", refusal.QEMU)
+    if domain.hyperv is not None and release >= _NEEDS_CHECKED:
+        _needs(domain.hyperv, domain)
+
+
+def _needs(asked: HypervDef, domain: Domain) -> None:
+    """Refuse an enlightenment without what it needs; known by asking libvirt 12.9 alone."""
+    on = {name for name, state in asked.states.items() if state == "on"}
+    if "stimer" in on and not any(name == "hypervclock" and present == "yes" for name, present, _ in domain.timers):
+        raise refusal.unsupported("'stimer' hyperv feature requires 'hypervclock' timer", refusal.QEMU)
+    if "tlbflush" in on and asked.direct_flush == "on":
+        on.add("hv-tlbflush-direct")
+    for name, needed in _NEEDS:
+        if name in on and needed not in on:
+            raise refusal.unsupported(f"'{name}' hyperv feature requires '{needed}' feature", refusal.QEMU)
 
 
 def check_names(cpu: CpuDef, known: CpuMap) -> None:
