@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write src/vcpuid/data/libvirt-RELEASE.json: the CPU map of a libvirt, a feature and a model a row.
 
-    python tools/libvirt_tables.py oracle/facts/libvirt-*.json.gz
+    python tools/libvirt_tables.py oracle/facts/libvirt/*.json.gz
 
 The facts are libvirt's own XML files (src/cpu_map; below /usr/share/libvirt/cpu_map where it is installed), reduced to names, numbers and
 relations. Features and models stand in libvirt's order, which its answers follow. A set of features is written as a hexadecimal number

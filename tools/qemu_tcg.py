@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write src/vcpuid/data/qemu-tcg.json: what QEMU's TCG can give a CPU, by release and feature word.
 
-    cd oracle/facts
-    python ../../tools/qemu_tcg.py 7.2=qmp-7.2-tcg.json.gz 10.0=qmp-10.0-tcg.json.gz 11.1=qmp-11.1-tcg.json.gz
+    cd oracle/facts/tcg
+    python ../../../tools/qemu_tcg.py 7.2=qmp-7.2-tcg.json.gz 10.0=qmp-10.0-tcg.json.gz 11.1=qmp-11.1-tcg.json.gz
 
 The facts are what qemu-system-x86_64 -machine none -accel tcg answers to query-cpu-definitions and to query-cpu-model-expansion (full) of
 each model. TCG supports what "max" has, and what a model has that QEMU does not list among its unavailable features: "max" lacks the bits

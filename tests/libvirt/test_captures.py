@@ -1,4 +1,7 @@
-"""Every answer and every refusal of real libvirts, exactly: XML with its order, QEMU's arguments, errors' words and numbers."""
+"""Every answer and every refusal of real libvirts, exactly: XML with its order, QEMU's arguments, errors' words and numbers.
+
+The answers on real processors are compared where VCPUID_PEERS names a folder that holds their dumps.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CPUs without KVM: what QEMU itself tells of them, in oracle/facts, and data/qemu-tcg.json, which is made of it."""
+"""CPUs without KVM: what QEMU itself tells of them, in oracle/facts/tcg, and data/qemu-tcg.json, which is made of it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vcpuid.qemu.models import names_of
 from vcpuid.reasons import Decision, Ledger
 from vcpuid.releases import QEMUS
 
-FACTS = Path(__file__).parents[2] / "oracle" / "facts"
+FACTS = Path(__file__).parents[2] / "oracle" / "facts" / "tcg"
 
 
 @cache
