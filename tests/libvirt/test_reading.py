@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.libvirt_captures import played
-from vcpuid.errors import InputError, LibvirtError
+from vcpuid.errors import InputError, LibvirtError, RemarkWarning
 from vcpuid.libvirt import ask
 
 HOST = "bochs/corei7_skylake_x@6.12"
@@ -161,6 +161,21 @@ def test_what_is_no_request_is_one_line(request_: dict[str, Any]) -> None:
     with pytest.raises(InputError) as error:
         asked(request_)
     assert "\n" not in str(error.value)
+
+
+def test_another_releases_map_is_told() -> None:
+    setup, _ = played(HOST, "11.3.0")
+    with pytest.warns(RemarkWarning, match=r"no tables of libvirt 10\.2: those of 9\.0 are used"):
+        models = ask({"do": "models"}, host=setup, libvirt="10.2")["models"]
+    assert models == ask({"do": "models"}, host=setup, libvirt="9.0")["models"]
+    assert ask({"do": "models"}, host=setup) == asked({"do": "models"}, "12.9")
+
+
+def test_a_start_may_use_what_kvm_has_of_amx() -> None:
+    """Without a KvmHost, QEMU asks for the permission, as Linux wants it."""
+    setup, kvm = played("bochs/sapphire_rapids-gnr@7.3", "11.3.0")
+    start = {"do": "start", "cpu": "<cpu mode='custom' check='none'><model>SapphireRapids</model></cpu>"}
+    assert ask(start, host=setup, libvirt="11.3") == ask(start, host=setup, libvirt="11.3", kvm=kvm)
 
 
 NAMES = st.sampled_from(("avx", "mpx", "xop", "svm", "invtsc", "pconfig", "osxsave", "vmx-ept", "none-such", "", "a\u0301", "&amp;"))

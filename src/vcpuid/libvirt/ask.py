@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 
 from vcpuid import releases
 from vcpuid.cpuid.registers import Snapshot
+from vcpuid.errors import RemarkWarning
 from vcpuid.libvirt.daemon import Answer, Libvirt
 from vcpuid.libvirt.request import Request
 from vcpuid.qemu import KvmHost
@@ -28,14 +30,17 @@ def ask(
     ("qemu": TCG), `vcpus`, `features` and `clock` (XML inside the domain's <features>, its <clock>), or in place of these `domain`, the XML
     of a whole domain. `host` is a snapshot, or a Setup, which holds QEMU's release and the machine type as well; `libvirt` and `qemu` are
     releases (the newest), `kvm` what else libvirt and QEMU ask of KVM. The answer is what that call returns: `cpu` as XML on one line,
-    `-cpu`, `result`. Raises LibvirtError where libvirt refuses, or the QEMU that it starts; InputError for what is no request or no XML.
+    `-cpu`, `result`. Another release's tables are told by a RemarkWarning. Raises LibvirtError where libvirt refuses, or the QEMU that it
+    starts; InputError for what is no request or no XML.
     """
     release = releases.libvirt(libvirt)
+    if release.remark is not None and release is not libvirt:
+        warnings.warn(release.remark, RemarkWarning, stacklevel=2)
     setup = settled(host, qemu=qemu, machine=machine, observed=True)
-    return session(setup, release.tables, kvm or KvmHost()).answer(request)
+    return session(setup, release.tables, kvm).answer(request)
 
 
-def session(setup: Setup, release: str, kvm: KvmHost) -> Libvirt:
+def session(setup: Setup, release: str, kvm: KvmHost | None = None) -> Libvirt:
     """Return the libvirt of a host; the last ones are kept, with all that they found out."""
     return _kept(_Key(setup, release, kvm))
 
@@ -45,7 +50,7 @@ class _Key:
 
     __slots__ = ("_key", "made_of")
 
-    def __init__(self, setup: Setup, release: str, kvm: KvmHost) -> None:
+    def __init__(self, setup: Setup, release: str, kvm: KvmHost | None = None) -> None:
         self.made_of = setup, release, kvm
         self._key = (setup.below, setup.vmm.tables, setup.machine, release, kvm)
 

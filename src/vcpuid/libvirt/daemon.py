@@ -39,12 +39,18 @@ EMULATOR = "/usr/bin/qemu-system-x86_64"
 
 
 class Libvirt:
-    """A libvirt with its QEMU on a host: what it asks at its start, and its answers. Requests and answers are those of `ask`."""
+    """A libvirt with its QEMU on a host: what it asks at its start, and its answers. Requests and answers are those of `ask`.
 
-    def __init__(self, setup: Setup, release: str, kvm: KvmHost) -> None:
-        self.setup, self.kvm = setup, kvm
+    `kvm` is what else is asked of KVM; without it a QEMU that is started may use all of XSAVE's components that KVM has, as on Linux, where
+    it asks for the permission.
+    """
+
+    def __init__(self, setup: Setup, release: str, kvm: KvmHost | None) -> None:
+        self.setup = setup
         self.known: CpuMap = cpu_map(release)
         self.says = kvm_says(setup)
+        self.kvm = kvm or KvmHost()
+        self.running = kvm or KvmHost(xcr0=self.says.xcr0)
 
     @cached_property
     def by_kvm(self) -> HostModels:
@@ -109,7 +115,7 @@ class Libvirt:
         def realize(cpu: str, smp: str) -> tuple[Running, tuple[str, ...]]:
             if planned.domain.virt == "qemu":
                 return self.tcg.run(cpu, planned.machine)
-            return realized.run(replace(self.setup, machine=planned.machine, smp=smp), self.kvm, self.known, cpu)
+            return realized.run(replace(self.setup, machine=planned.machine, smp=smp), self.running, self.known, cpu)
 
         return guest.start(planned, self.by_tcg if planned.domain.virt == "qemu" else self.by_kvm, realize)
 
