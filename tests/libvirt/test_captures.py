@@ -13,7 +13,7 @@ import pytest
 
 from support.libvirt_captures import Case, Row, cases, origin, played, rows
 from vcpuid.errors import LibvirtError
-from vcpuid.libvirt import Libvirt, ask, session
+from vcpuid.libvirt import Libvirt, ask, connect
 from vcpuid.libvirt.cpu_map import CpuMap, cpu_map
 from vcpuid.libvirt.journal import Journal, decisions
 from vcpuid.libvirt.names import to_qemu
@@ -71,7 +71,7 @@ def check(case: Case, name: str) -> None:
 
 def libvirt_of(case: Case) -> Libvirt:
     setup, kvm = played(*case[:2])
-    return session(setup, released(case[1]).tables, kvm)
+    return connect(setup, released(case[1]).tables, kvm)
 
 
 ANSWERED = [case for case in cases("rows") if case[2] != "qemu_host"]

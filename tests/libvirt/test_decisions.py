@@ -8,7 +8,7 @@ import pytest
 
 from support.libvirt_captures import played
 from vcpuid.errors import LibvirtError
-from vcpuid.libvirt import Libvirt, Ruling, compare, live, session, update
+from vcpuid.libvirt import Libvirt, Ruling, compare, connect, live, update
 from vcpuid.reasons import Rule
 
 INTEL, AMD = "bochs/corei7_skylake_x@6.12", "tcg/EPYC-Milan-v2@6.1"
@@ -16,7 +16,7 @@ INTEL, AMD = "bochs/corei7_skylake_x@6.12", "tcg/EPYC-Milan-v2@6.1"
 
 def libvirt(host: str, release: str) -> Libvirt:
     setup, kvm = played(host, f"{release}.0")
-    return session(setup, release, kvm)
+    return connect(setup, release, kvm)
 
 
 def custom(model: str, *features: str, attributes: str = "") -> dict[str, str]:

@@ -37,10 +37,10 @@ def ask(
     if release.remark is not None and release is not libvirt:
         warnings.warn(release.remark, RemarkWarning, stacklevel=2)
     setup = settled(host, qemu=qemu, machine=machine, observed=True)
-    return session(setup, release.tables, kvm).answer(request)
+    return connect(setup, release.tables, kvm).answer(request)
 
 
-def session(setup: Setup, release: str, kvm: KvmHost | None = None) -> Libvirt:
+def connect(setup: Setup, release: str, kvm: KvmHost | None = None) -> Libvirt:
     """Return the libvirt of a host; the last ones are kept, with all that they found out."""
     return _kept(_Key(setup, release, kvm))
 
