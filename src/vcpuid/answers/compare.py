@@ -16,7 +16,8 @@ from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, MsrTable, Msr
 from vcpuid.cpuid.names import Feature
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Word
 from vcpuid.errors import InputError, KvmError, RefusedError
-from vcpuid.path.pipeline import GuestWords, Path, guest_view, resolve
+from vcpuid.path.pipeline import Path, guest_view, resolve
+from vcpuid.path.words import GuestWords
 from vcpuid.reasons import Step
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack, joined

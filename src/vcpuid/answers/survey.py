@@ -12,7 +12,8 @@ from vcpuid.answers.overruling import put_back
 from vcpuid.cpuid import CpuidTable, CpuidWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.names import Feature, all_features
-from vcpuid.path.pipeline import Path, TableWords
+from vcpuid.path.pipeline import Path
+from vcpuid.path.words import TableWords
 from vcpuid.reasons import read_bit, read_register
 from vcpuid.told.assumptions import Assumption
 from vcpuid.told.completions import tells

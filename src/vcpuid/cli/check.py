@@ -23,6 +23,8 @@ TITLES = {"rule": "id", "remedy": "do"}
 _AMENDED = {"version": "{}", "added": "{} is added", "left-out": "{} is left out"}
 """What is said of a proposal's changes, by kind; of names set right the guesses tell, beside the refusal."""
 
+_WARNS = "QEMU warns"
+
 _NOT_TRIED = (
     "whether it runs is not tried; on Linux's own KVM it would run with all that was asked, but this host's is another and was not asked: "
     "ask it with vcpuid check on that host"
@@ -86,7 +88,7 @@ def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tu
 def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
     """Lay the answer out: programs get the verdict as the first row, people above the table."""
     from vcpuid.hazards.report import report
-    from vcpuid.told.facts import listed
+    from vcpuid.told.facts import listed, whether
 
     hazards = [
         {
@@ -103,7 +105,8 @@ def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
     rows = [*_missing_rows(answer), *_overruled_rows(answer), *_not_told_rows(answer), *hazards]
     if form != "table":
         told = _told(answer)
-        why = answer.refusal or answer.not_known or "; ".join(answer.warnings) or (_NOT_TRIED if told == "not tried" else "")
+        printed = (*answer.warnings, *whether(_WARNS, answer.warnings_not_told))
+        why = answer.refusal or answer.not_known or "; ".join(printed) or (_NOT_TRIED if told == "not tried" else "")
         rows = [{"what": told, "rule": "verdict", "about": answer.cpu, "why": why, "remedy": answer.proposal or ""}, *rows]
     return Sheet(
         COLUMNS,
@@ -194,7 +197,8 @@ def _head(answer: Verdict) -> list[str]:
         facts = tuple(dict.fromkeys(fact for found in answer.not_told for fact in found.depends))
         from vcpuid.told.facts import listed
 
-        return [f"-cpu {answer.cpu}: whether it runs with all that was asked depends on what the host does not tell: {listed(facts)}"]
+        whole = f"-cpu {answer.cpu}: whether it runs with all that was asked depends on what the host does not tell: {listed(facts)}"
+        return [whole, *_warnings(answer)]
     if answer.refusal is not None and answer.start is not None and answer.start.outcome == "aborts":
         return [f"QEMU aborts with -cpu {answer.cpu}: this KVM refuses what QEMU sets at start: {answer.refusal}"]
     if answer.refusal is not None:
@@ -205,8 +209,19 @@ def _head(answer: Verdict) -> list[str]:
         told = "tells the guest of features that this host does not give"
     else:
         told = "runs without some of what was asked"
-    features = {warning for warning in answer.warnings if "requested feature: CPUID" in warning or "requested feature: MSR" in warning}
-    return [f"-cpu {answer.cpu} {told}", *(f"QEMU warns: {warning}" for warning in answer.warnings if warning not in features)]
+    return [f"-cpu {answer.cpu} {told}", *_warnings(answer)]
+
+
+def _warnings(answer: Verdict) -> list[str]:
+    """Tell what QEMU prints besides the features that it does not give: these are rows of the table."""
+    from vcpuid.told.facts import whether
+
+    certain = (f"QEMU warns: {warning}" for warning in answer.warnings if not _of_feature(warning))
+    return [*certain, *whether(_WARNS, (found for found in answer.warnings_not_told if not _of_feature(found.what)))]
+
+
+def _of_feature(warning: str) -> bool:
+    return "requested feature: CPUID" in warning or "requested feature: MSR" in warning
 
 
 def _foot(answer: Verdict) -> list[str]:

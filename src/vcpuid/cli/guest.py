@@ -40,7 +40,7 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
     setup = guest.setup(host, asked)
     path = followed(guest.asked, host=setup, probe=None if no_probe else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
-    print_warnings((*path.remarks, *path.warnings))
+    print_warnings(path.said)
     found = survey(path)
     sheet = Sheet(
         columns=["change", "party", "feature", "why"],

@@ -78,7 +78,7 @@ def _path(cpu: str, source: str | None, asked: Asked) -> Path:
 
     host = read_host(source)
     path = followed(cpu, host=asked.setup(host))
-    print_warnings((*path.remarks, *path.warnings))
+    print_warnings(path.said)
     return path
 
 

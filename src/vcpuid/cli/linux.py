@@ -34,7 +34,7 @@ def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, g
         path = followed(cpu, host=asked.setup(host))
         kernel = Stack(guest_kernel or path.setup.kernel.asked, params={"cmdline": guest_cmdline})
         found, inside = flags_inside(path, kernel)
-        print_warnings(dict.fromkeys((*path.remarks, *path.warnings, *inside.remarks)))
+        print_warnings(dict.fromkeys((*path.said, *inside.remarks)))
         data = found.as_dict(inside, path.as_dict())
     else:
         guests = ("--cpu", "--qemu", "--machine", "--smp", "--global", "--guest-kernel", "--guest-cmdline")

@@ -20,7 +20,7 @@ from vcpuid.releases import KERNELS, QEMUS, Release
 from vcpuid.setup import Setup, Stack
 
 if TYPE_CHECKING:
-    from vcpuid.path.pipeline import Probe
+    from vcpuid.path.probing import Probe
     from vcpuid.qemu.startup import RunningKvm
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -102,6 +102,6 @@ def _of_path(
     from vcpuid.software import software_cpu
 
     path = followed(cpu, host=asked.setup(host), probe=None if no_probe else probe_for(host))
-    print_warnings((*path.remarks, *path.warnings))
+    print_warnings(path.said)
     silicon = software_cpu(path.host.raw, kernel) if path.host.raw else None
     return software_cpu(guest_view(path), kernel, xcr0), silicon, path

@@ -104,9 +104,29 @@ def grouped(answers: Iterable[NotTold]) -> dict[tuple[Fact, ...], list[str]]:
     return by_facts
 
 
+def _leaves(facts: Iterable[Fact]) -> tuple[Fact, ...]:
+    return tuple(dict.fromkeys(fact.whole if isinstance(fact.place, CpuidWord) else fact for fact in facts))
+
+
 def sentences(answers: Iterable[NotTold]) -> list[str]:
-    """Say in a line each what is not told, and on what it depends; then how to give that. No line where nothing is open."""
-    by_facts = grouped(answers)
+    """Say in a line each what is not told, and on what it depends; then how to give that. No line where nothing is open.
+
+    Of a leaf that is missing all features are, so that here the leaf stands for them.
+    """
+    by_facts = grouped(NotTold(what, _leaves(facts)) for what, facts in answers)
     lines = [f"Not told: {' '.join(names)}: depends on {listed(facts)}." for facts, names in by_facts.items()]
     every = tuple(dict.fromkeys(fact for facts in by_facts for fact in facts))
     return [*lines, f"To be told of all: {remedy(every)}."] if lines else []
+
+
+def whether(something: str, answers: Iterable[NotTold]) -> list[str]:
+    """Say in a line for each set of facts what hangs on it: whether `something` of the kind of these texts comes."""
+    return [
+        f"not told whether {something}: {_texts(texts)}: depends on {listed(facts)}; {remedy(facts)}"
+        for facts, texts in grouped(NotTold(text, _leaves(facts)) for text, facts in answers).items()
+    ]
+
+
+def _texts(texts: Sequence[str]) -> str:
+    more = f"; and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
+    return "; ".join(texts[:_LISTED]) + more

@@ -120,6 +120,10 @@ class Recorded:
         first = self.tables[0]
         return Made(self.tables, decisions=LazySequence(lambda: tuple(account(kvm.supported, first, kvm.host.raw))), observed=True)
 
+    def unspecific(self, warning: str) -> str:
+        """Return the text: nothing is known of what it prints."""
+        return warning
+
 
 def account(supported: CpuidTable, table: CpuidTable, raw: CpuidTable) -> list[Decision]:
     """Account for a table whose maker is not known: the decisions lead from what KVM supports to it, word by word.
