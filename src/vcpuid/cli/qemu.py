@@ -7,7 +7,7 @@ import sys
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, cell, emit, format_option
 from vcpuid.cli.setup import Asked, host_argument, print_warnings, read_host, stack_options
 from vcpuid.cli.tables import print_table
 from vcpuid.setup import overruled
@@ -50,14 +50,24 @@ def models(source: str | None, asked: Asked, form: str) -> None:
 def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
     """Print every property of CPU on HOST, as the monitor's query-cpu-model-expansion (full) gives them."""
     from vcpuid.kvm.answers import kvm_says
-    from vcpuid.qemu.expansion import expansion, report
+    from vcpuid.qemu.catalog import catalog
+    from vcpuid.qemu.expansion import expansion, not_told, report
+    from vcpuid.told.facts import NotTold, sentences
 
     host = read_host(source)
     setup = asked.setup(host)
     print_warnings((*setup.remarks, *overruled(setup)))
-    found = expansion(cpu, setup, xcr0=kvm_says(setup).xcr0)
+    found, open_ = expansion(cpu, setup, xcr0=kvm_says(setup).xcr0), not_told(cpu, setup)
     rows: list[dict[str, object]] = [{"property": name, "value": value} for name, value in found.items()]
-    emit(Sheet(["property", "value"], rows, report(cpu, found, setup)), form)
+    columns = ["property", "value"]
+    if open_:
+        columns.append("not_told")
+        rows = [{**row, "not_told": row["property"] in open_} for row in rows]
+    aliases = catalog(setup.vmm.tables).aliases
+    said = sentences(NotTold(name, facts) for name, facts in open_.items() if name not in aliases)
+    lines = [*(f"{name} {cell(value)}" for name, value in found.items()), *(f"# {line}" for line in said)]
+    foot = ["", *said] if said else []
+    emit(Sheet(columns, rows, report(cpu, found, setup, open_), titles={"not_told": "not told"}, lines=lines, foot=foot), form)
 
 
 @command.command()
@@ -68,18 +78,15 @@ def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
 @format_option
 def table(cpu: str, source: str | None, vcpu: int, asked: Asked, form: str) -> None:
     """Print the entries that QEMU hands to KVM_SET_CPUID2 for -cpu CPU; exit 1, with QEMU's own message, where QEMU refuses."""
-    from vcpuid.errors import InputError
-    from vcpuid.kvm.answers import kvm_says
+    from vcpuid.answers.handed import handed
+    from vcpuid.told.facts import whether
     from vcpuid.vmm.qemu import QEMU
-    from vcpuid.vmm.report import report
 
     host = read_host(source)
     setup = asked.setup(host)
-    made = QEMU.make(cpu, setup, kvm_says(setup))
-    print_warnings((*setup.remarks, *overruled(setup), *made.warnings))
-    if vcpu >= len(made.tables):
-        raise InputError(f"there is no vCPU {vcpu}: -smp {setup.smp} makes {len(made.tables)}")
-    print_table(made.tables[vcpu], "TAB", form, report(made, cpu, setup, vcpu))
+    found = handed(cpu, setup, QEMU, vcpu)
+    print_warnings((*setup.remarks, *overruled(setup), *found.warned.certain, *whether("QEMU warns", found.warned.not_told)))
+    print_table(found.table, "TAB", form, found.as_dict(), found.not_told)
 
 
 @command.command(name="import")

@@ -15,15 +15,16 @@ NO_ANSWER = object()
 """The answer of a host on which there is nothing to answer: QEMU or KVM refuse."""
 
 
-def doubts(setup: Setup, answer: Callable[[Setup], Mapping[K, object]]) -> dict[K, tuple[Fact, ...]]:
+def doubts(setup: Setup, answer: Callable[[Setup], Mapping[K, object] | None]) -> dict[K, tuple[Fact, ...]]:
     """Return the answers that are not told, each with the facts on which it depends; none where the host tells all.
 
-    `answer` gives all answers of a setup, by what they are about; one that it leaves out is an answer too.
+    `answer` gives all answers of a setup, by what they are about; one that it leaves out is an answer too. None is a setup of which there
+    is nothing to say.
     """
     if blind := nameless(setup.host):
-        return dict.fromkeys(answer(setup), blind)
+        return dict.fromkeys(answer(setup) or (), blind)
     made = completions(setup)
-    return weighed(answer(setup), ((completion, answer(completion.setup)) for completion in made)) if made else {}
+    return weighed(answer(setup) or {}, ((completion, answer(completion.setup)) for completion in made)) if made else {}
 
 
 def weighed(base: Mapping[K, object], given: Iterable[tuple[Completion, Mapping[K, object] | None]]) -> dict[K, tuple[Fact, ...]]:
