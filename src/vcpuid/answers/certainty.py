@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from functools import lru_cache
 from typing import NoReturn, TypeVar
 
@@ -13,7 +13,7 @@ from vcpuid.path.pipeline import Other, Path, others, resolve, tried, warned
 from vcpuid.path.probing import Probe
 from vcpuid.reasons import Basis, Step, read_register
 from vcpuid.setup import Setup, Stack, joined
-from vcpuid.told.assumptions import Assumption, alternatives
+from vcpuid.told.assumptions import Assumption, alternatives, changing
 from vcpuid.told.completions import nameless, tells
 from vcpuid.told.doubt import NO_ANSWER, compared, weighed
 from vcpuid.told.facts import Fact, listed, remedy
@@ -118,20 +118,16 @@ def settings(cpu: str, setup: Setup, vmm: Vmm) -> tuple[tuple[Assumption, Path |
     return tuple((assumption, _resolved(cpu, other, vmm)) for assumption, other in alternatives(setup))
 
 
-def rests(path: Path, answer: Callable[[Path], Mapping[K, object]]) -> dict[Assumption, tuple[K, ...]]:
+def rests(path: Path, answer: Callable[[Path], Mapping[K, object]], but: Container[K] = ()) -> dict[Assumption, tuple[K, ...]]:
     """Return the assumptions on which answers about a path's guest rest, each with what these are about.
 
-    `answer` gives all answers of a path. A setting with which QEMU or KVM would refuse the CPU says nothing of them.
+    `answer` gives all answers of a path; those about what is in `but` are not told. A setting with which QEMU or KVM would refuse the CPU
+    says nothing of them.
     """
     if _settled(path.trace.steps[-1]):
         return {}
-    base = answer(path)
-    found: dict[Assumption, tuple[K, ...]] = {}
-    for assumption, other in settings(path.cpu, path.setup, path.vmm):
-        given = base if other is None else answer(other)
-        if changed := tuple(key for key in dict.fromkeys((*base, *given)) if base.get(key) != given.get(key)):
-            found[assumption] = changed
-    return found
+    given = settings(path.cpu, path.setup, path.vmm)
+    return changing(answer(path), ((taken, None if other is None else answer(other)) for taken, other in given), but)
 
 
 def open_bits(path: Path, words: Iterable[CpuidWord]) -> Mapping[Word, int]:

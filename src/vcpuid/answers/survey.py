@@ -70,9 +70,9 @@ class Survey:
 
         def seen(path: Path) -> dict[str, bool]:
             values = {word: read_register(path.trace.steps[-1].after, word) for word in words}
-            return {f.name: bool(values.get(f.place.word, 0) & f.place.mask) for f in features if f.name not in names}  # type: ignore[arg-type]
+            return {f.name: bool(values.get(f.place.word, 0) & f.place.mask) for f in features}  # type: ignore[arg-type]
 
-        return rests(self.path, seen)
+        return rests(self.path, seen, names)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""

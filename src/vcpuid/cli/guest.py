@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
-
-if TYPE_CHECKING:
-    from vcpuid.answers.survey import Survey
 
 
 @click.command(name="guest")
@@ -34,6 +29,7 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
     from vcpuid.answers.survey import survey
     from vcpuid.formats.lines import format_snapshot
     from vcpuid.path.pipeline import guest_snapshot
+    from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import sentences
 
     host = read_host(source)
@@ -52,12 +48,8 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
             "",
             f"The guest sees {len(found.seen)} features: " + " ".join(f.name for f in found.seen),
             *sentences(found.open()),
-            *_granted(found),
+            *granted(found.assumes()),
         ],
         styles={"feature": "bold"},
     )
     emit(sheet, form)
-
-
-def _granted(found: Survey) -> list[str]:
-    return [f"Taken for granted: {assumption}: {' '.join(names)}" for assumption, names in found.assumes().items()]

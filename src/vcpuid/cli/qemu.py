@@ -26,20 +26,23 @@ def models(source: str | None, asked: Asked, form: str) -> None:
     """List QEMU's CPU models: which run on HOST, and which features stand in the way of the others."""
     from vcpuid import qemu
     from vcpuid.kvm.answers import kvm_says
-    from vcpuid.qemu.models import report
+    from vcpuid.qemu.models import assumes, report
+    from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import NotTold, sentences
 
     host = read_host(source)
     setup = asked.setup(host)
     print_warnings((*setup.remarks, *overruled(setup)))
-    found = qemu.models(setup, xcr0=kvm_says(setup).xcr0)
+    xcr0 = kvm_says(setup).xcr0
+    found = qemu.models(setup, xcr0=xcr0)
+    taken = assumes(found, setup, xcr0)
     rows = [{**model.as_dict(), "runs": "not told" if model.usable is None else model.usable} for model in found]
     columns = ["model", "alias_of", "runs", "deprecated", "missing"]
     open_ = sentences(NotTold(model.name, model.depends) for model in found if model.depends)
     if open_:
         columns.append("not_told")
-    foot = ["", *open_] if open_ else []
-    emit(Sheet(columns, rows, report(found, setup), titles={"not_told": "not told"}, foot=foot), form)
+    said = [*open_, *granted(taken)]
+    emit(Sheet(columns, rows, report(found, setup, taken), titles={"not_told": "not told"}, foot=["", *said] if said else []), form)
 
 
 @command.command()
