@@ -26,7 +26,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "linux": ("cpuid", "data", "errors", "params", "reasons", "releases", "setup"),
     "kvm": ("cpuid", "data", "errors", "linux", "params", "reasons", "releases", "setup"),
     "told": ("cpuid", "errors", "kvm", "linux", "params", "releases", "setup"),
-    "qemu": ("cpuid", "data", "errors", "kvm", "params", "reasons", "releases", "setup", "told"),
+    "qemu": ("cpuid", "data", "errors", "kvm", "linux", "params", "reasons", "releases", "setup", "told"),
     "live": ("cpuid", "data", "errors", "formats", "releases"),
     "sources": ("cpuid", "data", "errors", "formats", "live"),
     "software": ("cpuid", "data", "errors", "linux", "releases", "told"),

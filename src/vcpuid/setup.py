@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -13,7 +12,7 @@ from vcpuid import releases
 from vcpuid.cpuid import MsrTable, Snapshot, long_mode, vendors
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.long_mode import in_64_bit_mode, of_32_bit_program
-from vcpuid.errors import InputError, RemarkWarning
+from vcpuid.errors import InputError, warn_caller
 from vcpuid.params import Given, Params, Value
 from vcpuid.releases import Release
 
@@ -165,20 +164,18 @@ def settled(
     smp: str = "1",
     params: Given | None = None,
     observed: bool = False,
-    frames: int = 3,
 ) -> Setup:
     """Settle the arguments of a public function: a Setup is taken as it is; of a snapshot, remarks become a RemarkWarning each.
 
-    `observed` tells that the answer rests on what the host's own KVM said, where it was asked; `frames` lie between the warning and the
-    function's caller. Raises InputError as `Setup.of` does,
+    `observed` tells that the answer rests on what the host's own KVM said, where it was asked. Raises InputError as `Setup.of` does,
     TypeError where there is a Setup and another argument besides.
     """
-    stack = Stack(_asked(kernel), _asked(qemu), machine, smp, FrozenMap() if params is None else params)
+    stack = Stack(as_asked(kernel), as_asked(qemu), machine, smp, FrozenMap() if params is None else params)
     if isinstance(host, Setup):
         return joined(host, None if stack == _DEFAULT else stack)
     made = Setup.of(host, stack)
     for remark in (*made.remarks, *(overruled(made) if observed else ())):
-        warnings.warn(remark, RemarkWarning, stacklevel=frames)
+        warn_caller(remark)
     return made
 
 
@@ -194,7 +191,8 @@ def joined(host: Snapshot | Setup, stack: Stack | None, release: Callable[[str |
     return host
 
 
-def _asked(release: str | Release | None) -> str | None:
+def as_asked(release: str | Release | None) -> str | None:
+    """Return a release as somebody asks for it."""
     return release.asked if isinstance(release, Release) else release
 
 

@@ -16,6 +16,7 @@ from vcpuid.answers.survey import cpuid_features
 from vcpuid.cpuid import Bit, Snapshot
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.errors import KvmError, NotKnownError, QemuError, UnavailableError
+from vcpuid.kvm.effect import advised
 from vcpuid.path.pipeline import Path, resolve, warned
 from vcpuid.path.probing import Probe
 from vcpuid.qemu.catalog import catalog
@@ -170,7 +171,7 @@ def verdict(
     KVM that is not Linux's own takes that. What QEMU or KVM refuse is the verdict itself. Raises InputError for a host that tells nothing
     and for a wrong release or parameter.
     """
-    setup = joined(host, stack)
+    setup = advised(joined(host, stack))
     try:
         path, refusal = _resolve(cpu, setup)
     except NotKnownError as error:

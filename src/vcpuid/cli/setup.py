@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -124,12 +124,9 @@ class Asked:
 
         `vmm` is the VMM's release where that is not QEMU. Raises InputError for a wrong release or parameter.
         """
-        setup = Setup.of(host.snapshot, self.stack(host, with_qemu=vmm is None), vmm=vmm)
-        if not setup.params.linux:
-            return setup
-        from vcpuid.kvm.effect import remarks
+        from vcpuid.kvm.effect import advised
 
-        return replace(setup, remarks=(*setup.remarks, *remarks(setup)))
+        return advised(Setup.of(host.snapshot, self.stack(host, with_qemu=vmm is None), vmm=vmm))
 
     def stack(self, host: Host, *, with_qemu: bool = True) -> Stack:
         """Name the software on a host."""

@@ -13,6 +13,7 @@ from vcpuid.cpuid.feature_words import CONTROL_MSRS, PLAIN_CONTROLS
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError, KvmError, RefusedError, VcpuidError
 from vcpuid.kvm.answers import kvm_says
+from vcpuid.kvm.effect import advised
 from vcpuid.path.probing import GUEST, Probe, observe
 from vcpuid.path.words import GuestWords, TableWords
 from vcpuid.reasons import Basis, Result, Step, Trace
@@ -103,7 +104,10 @@ def resolve(
     InputError for what makes no sense, TypeError for a Setup and a stack besides.
     """
     vmm = vmm or named()
-    setup = joined(host, stack, vmm.release)
+    return _followed(cpu, advised(joined(host, stack, vmm.release)), vmm, probe)
+
+
+def _followed(cpu: str, setup: Setup, vmm: Vmm, probe: Probe | None = None) -> Path:
     silicon, kernel_step, supported = _host_steps(setup)
     made = vmm.make(cpu, setup, kvm_says(setup))
     table, msrs, kernel = made.tables[0], made.msrs, setup.kernel
@@ -140,7 +144,7 @@ def others(cpu: str, setup: Setup, vmm: Vmm) -> tuple[Other, ...]:
 def tried(cpu: str, setup: Setup, vmm: Vmm) -> Path | VcpuidError:
     """Resolve a CPU; return the error where the VMM or KVM refuses it, or where it makes no sense."""
     try:
-        return resolve(cpu, host=setup, vmm=vmm)
+        return _followed(cpu, setup, vmm)
     except VcpuidError as error:
         return error
 
