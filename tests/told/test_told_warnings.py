@@ -132,3 +132,4 @@ def test_many_warnings_of_one_fact_are_one_short_line() -> None:
     lines = [line for line in done.stderr.splitlines() if "whether QEMU warns" in line and "MSR(48Bh)" in line]
     assert len(lines) == 1
     assert " more: depends on IA32_VMX_PROCBASED_CTLS2 (MSR(48Bh))" in lines[0]
+    assert lines[0].count("host doesn't support requested feature: ") == 1

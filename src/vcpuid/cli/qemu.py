@@ -82,13 +82,12 @@ def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
 def table(cpu: str, source: str | None, vcpu: int, asked: Asked, form: str) -> None:
     """Print the entries that QEMU hands to KVM_SET_CPUID2 for -cpu CPU; exit 1, with QEMU's own message, where QEMU refuses."""
     from vcpuid.answers.handed import handed
-    from vcpuid.told.facts import whether
     from vcpuid.vmm.qemu import QEMU
 
     host = read_host(source)
     setup = asked.setup(host)
     found = handed(cpu, setup, QEMU, vcpu)
-    print_warnings((*setup.remarks, *overruled(setup), *found.warned.certain, *whether("QEMU warns", found.warned.not_told)))
+    print_warnings((*setup.remarks, *overruled(setup), *found.warned.said(QEMU)))
     print_table(found.table, "TAB", form, found.as_dict(), found.not_told)
 
 

@@ -70,7 +70,7 @@ class Path:
     @property
     def said(self) -> tuple[str, ...]:
         """All that is to be said to a person on the way: vcpuid's remarks, the VMM's warnings, and those that are not told."""
-        return (*self.remarks, *self.warnings, *whether(f"{self.vmm.spoken} warns", self.warnings_not_told))
+        return (*self.remarks, *warned(self.cpu, self.setup, self.vmm).said(self.vmm))
 
     def headline(self, remark: str = "") -> str:
         """Say what was asked, of which software, in a line; `remark` is put behind the CPU."""
@@ -158,6 +158,10 @@ class Warned(NamedTuple):
 
     certain: tuple[str, ...] = ()
     not_told: tuple[NotTold, ...] = ()
+
+    def said(self, vmm: Vmm) -> tuple[str, ...]:
+        """Give a line for each warning that is certain, and for each set of facts on which others hang."""
+        return (*self.certain, *whether(f"{vmm.spoken} warns", self.not_told))
 
 
 @lru_cache(maxsize=4)

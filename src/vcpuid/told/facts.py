@@ -128,5 +128,8 @@ def whether(something: str, answers: Iterable[NotTold]) -> list[str]:
 
 
 def _texts(texts: Sequence[str]) -> str:
+    """List the first of some texts; what all begin with, up to a colon, stands there once."""
+    start, colon, _ = texts[0].partition(": ")
+    begin = start + colon if colon and all(text.startswith(start + colon) for text in texts) else ""
     more = f"; and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
-    return "; ".join(texts[:_LISTED]) + more
+    return begin + "; ".join(text.removeprefix(begin) for text in texts[:_LISTED]) + more
