@@ -13,7 +13,7 @@ from vcpuid.cpuid import CpuidTable, MsrTable, MsrWord, Snapshot
 from vcpuid.kvm import caps
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.feature_msrs import VMX, FeatureMsrs, feature_msrs
-from vcpuid.linux.vulnerabilities import ArchCap
+from vcpuid.linux.arch_cap import ArchCap
 from vcpuid.reasons import Decision, replay
 from vcpuid.setup import Setup, Stack
 

@@ -10,8 +10,8 @@ from support.bochs import environment
 from support.captures import MACHINES, MITIGATIONS_OFF, host, release
 from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.kvm.feature_msrs import known_arch_capabilities
+from vcpuid.linux.arch_cap import ArchCap
 from vcpuid.linux.narrow import Bounds, arch_capabilities
-from vcpuid.linux.vulnerabilities import ArchCap
 from vcpuid.setup import Setup, Stack
 
 SAPPHIRE, SKYLAKE, MILAN = "kvm-intel.sapphire_rapids-xfd@7.3", "kvm-intel.corei7_skylake_x@7.3", "kvm-amd.EPYC-Milan-v2@7.3"
@@ -49,11 +49,15 @@ def test_without_the_lines_of_its_own_kernel_little_is_known() -> None:
     raw = Snapshot(raw=host(SAPPHIRE).raw)
     assert arch_capabilities(Setup.of(raw)) == NOTHING
     assert arch_capabilities(setup(SAPPHIRE, kernel=None)) == NOTHING
-    assert arch_capabilities(Setup.of(host(SAPPHIRE), Stack(kernel="6.1"))) == NOTHING
     value, mask = known_arch_capabilities(Setup.of(raw))
     assert value & mask & ArchCap.PSCHANGE_MC_NO
     assert mask & 1 << 10
     assert not mask & (ArchCap.IBRS_ALL | ArchCap.MDS_NO | ArchCap.TSX_CTRL)
+
+
+def test_what_the_host_s_own_kernel_told_holds_under_another() -> None:
+    here, there = (arch_capabilities(Setup.of(host(SAPPHIRE), Stack(kernel=kernel))) for kernel in ("7.3", "6.1"))
+    assert here == there != NOTHING
 
 
 def test_processors_without_the_msr_leave_nothing_open() -> None:

@@ -1,8 +1,10 @@
 """KVM's feature MSRs, what KVM_GET_MSRS answers on the device (Linux arch/x86/kvm/x86.c, since 7.3 msrs.c; vmx.c, svm.c).
 
-Each is the first of: what the snapshot's MSR lines say; what this module makes of the hardware's MSR, where that is told (`msr.INDEX`,
-the snapshot's HWMSR lines, for the microcode /proc/cpuinfo) or does not matter; nothing. What KVM makes of VMX's capabilities, 0x480 to
-0x491, for nested guests (nested_vmx_setup_ctls_msrs) is not modelled: HWMSR lines tell nothing of it, and `msr.INDEX` counts as KVM's own.
+Each is the first of: what the snapshot's MSR lines say, under the kernel that the host ran; what this module makes of the hardware's MSR,
+where that is told (`msr.INDEX`, the snapshot's HWMSR lines, for the microcode /proc/cpuinfo) or does not matter, of
+IA32_ARCH_CAPABILITIES also where KVM told its own under another kernel, as far as that tells of the hardware's; nothing. What KVM makes
+of VMX's capabilities, 0x480 to 0x491, for nested guests (nested_vmx_setup_ctls_msrs) is not modelled: HWMSR lines tell nothing of it, and
+`msr.INDEX` counts as KVM's own.
 """
 
 from __future__ import annotations
@@ -83,9 +85,8 @@ def known_arch_capabilities(setup: Setup) -> Known:
     What /proc/cpuinfo tells of these narrows them (`vcpuid.linux.narrow`). Each bit that is left open is tried by itself, set where the
     others are not and clear where they are. Raises InputError where the host tells no CPUID.
     """
-    found = feature_msrs(setup).table.get(ARCH_CAPABILITIES)
-    if found is not None:
-        return Known(found, _ALL)
+    if ARCH_CAPABILITIES in setup.host.msrs or Machine(setup).tells(ARCH_CAPABILITIES):
+        return Known(feature_msrs(setup).table[ARCH_CAPABILITIES], _ALL)
     must, may = narrow.arch_capabilities(setup)
     least, most = must, may & arch_capabilities.CONSULTED | must
     open_ = [1 << bit for bit in range((least ^ most).bit_length()) if (least ^ most) >> bit & 1]
@@ -104,7 +105,7 @@ def _modelled(setup: Setup, ledger: Ledger) -> FeatureMsrs:
     caps = loaded(setup)
     observed = setup.host.msrs
     offered = _offered(caps)
-    machine = Machine(setup.host, setup.params.linux)
+    machine = Machine(setup)
     values: dict[int, int] = {}
     before: dict[Word, int] = {}
     for index in sorted(offered - observed.keys() - set(observed.refused)):
@@ -137,6 +138,8 @@ def _hardware_value(index: int, caps: Caps, machine: Machine) -> int | None:
     told = machine.hardware(index)
     if told is not None and (index not in VMX or machine.given(index)):
         return told
+    if index == ARCH_CAPABILITIES and index in machine.seen:
+        return machine.msr(index)
     if index in (PLATFORM_INFO, DE_CFG):
         return 0
     if index == PERF_CAPABILITIES and (hardware.module == "kvm_amd" or "pmu" not in hardware.on or not boot.has("PDCM")):

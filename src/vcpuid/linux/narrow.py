@@ -1,17 +1,20 @@
-"""What /proc/cpuinfo tells of IA32_ARCH_CAPABILITIES where nobody read that: its bugs and flags, through Linux's rules backwards."""
+"""What is known of an MSR of the hardware that nobody read: by what KVM made of it, and by what Linux printed in /proc/cpuinfo.
+
+Both rules are followed backwards (`vcpuid.linux.behind_kvm` has KVM's), under the kernel that the host ran.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from vcpuid.cpuid import bits
+from vcpuid.linux import behind_kvm
+from vcpuid.linux.arch_cap import ArchCap
+from vcpuid.linux.behind_kvm import Bounds
 from vcpuid.linux.boot import booted
 from vcpuid.linux.machine import ARCH_CAPABILITIES
 from vcpuid.linux.tables import tables
-from vcpuid.linux.vulnerabilities import ArchCap
 from vcpuid.params import MSR
 from vcpuid.setup import Setup, own_kernel
 
-_ALL = (1 << 64) - 1
 _IMMUNITIES = {
     "cpu_meltdown": ArchCap.RDCL_NO,
     "spec_store_bypass": ArchCap.SSB_NO,
@@ -28,38 +31,49 @@ _IMMUNITIES = {
 _ENHANCED = "ibrs_enhanced"
 
 
-class Bounds(NamedTuple):
-    """What is known of an MSR: the bits of `must` are set, those outside `may` are not."""
-
-    must: int = 0
-    may: int = _ALL
+def hardware(setup: Setup, index: int) -> Bounds:
+    """Narrow an MSR of the hardware that a host does not tell."""
+    return arch_capabilities(setup) if index == ARCH_CAPABILITIES else behind_kvm.bounds(setup.as_it_ran, index)
 
 
 def arch_capabilities(setup: Setup) -> Bounds:
-    """Narrow the hardware's IA32_ARCH_CAPABILITIES by the lines of a host's own kernel; nothing is known without them.
+    """Narrow the hardware's IA32_ARCH_CAPABILITIES by KVM's, and by the lines of a host's own kernel; nothing is known without either.
 
-    A bug that is printed is ruled out by no bit. One that is not, and that the processor would have if the MSR were 0, is ruled out by its
-    bit, as far as that kernel knows of the bug. On a processor without the MSR there is nothing to know.
+    A bug that is printed is ruled out by no bit. One that is not, and that the processor would have if the MSR held no more than what is
+    known, is ruled out by its bit, as far as that kernel knows of the bug; so is one of which KVM says so. On a processor without the MSR
+    there is nothing to know.
     """
-    host = setup.host
-    if "bugs" not in host.cpuinfo or not host.raw or own_kernel(host) is None:
+    ran = setup.as_it_ran
+    host = ran.host
+    printed = frozenset(host.cpuinfo["bugs"].split()) if "bugs" in host.cpuinfo and own_kernel(host) is not None else None
+    kvm = host.msrs.get(ARCH_CAPABILITIES)
+    if not host.raw or (printed is None and kvm is None):
         return Bounds()
-    without = booted(with_capabilities(setup, 0))
+    must, may = behind_kvm.bounds(ran, ARCH_CAPABILITIES)
+    without = booted(with_capabilities(ran, must))
     if without.vendor != "intel" or not without.has("ARCH_CAPABILITIES"):
         return Bounds()
-    printed, would = frozenset(host.cpuinfo["bugs"].split()), frozenset(bug.lower() for bug in without.bugs)
-    must, may = 0, _ALL
-    for bug, capability in _IMMUNITIES.items():
-        if bug in printed:
-            may &= ~capability
-        elif bug in would:
-            must |= capability
-    flags = host.cpuinfo.get("flags")
-    if flags is not None and _ENHANCED in (name for name, _ in tables(setup.kernel.tables).shown_features):
-        if _ENHANCED not in flags.split():
-            may &= ~ArchCap.IBRS_ALL
-        elif not without.has("IBRS_ENHANCED"):
-            must |= ArchCap.IBRS_ALL
+    would = frozenset(bug.lower() for bug in without.bugs)
+    if kvm is not None:
+        for bug, capability in behind_kvm.IMMUNE.items():
+            if bug == "taa" and not host.raw.has(bits.RTM):  # where there are no transactions KVM tells nothing of TAA
+                continue
+            if not kvm & capability:
+                may &= ~capability
+            elif bug in would:
+                must |= capability
+    if printed is not None:
+        for bug, capability in _IMMUNITIES.items():
+            if bug in printed:
+                may &= ~capability
+            elif bug in would:
+                must |= capability
+        flags = host.cpuinfo.get("flags")
+        if flags is not None and _ENHANCED in (name for name, _ in tables(ran.kernel.tables).shown_features):
+            if _ENHANCED not in flags.split():
+                may &= ~ArchCap.IBRS_ALL
+            elif not without.has("IBRS_ENHANCED"):
+                must |= ArchCap.IBRS_ALL
     return Bounds(must & may, may)
 
 

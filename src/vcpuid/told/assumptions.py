@@ -100,7 +100,7 @@ def _modules(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
 
 
 def _linux(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
-    options = Machine(setup.host, setup.params.linux).options
+    options = Machine(setup).options
     if setup.host.raw.has(bits.RTM) and "tsx" not in options and TSX_MODE not in setup.params.linux:
         taken = Assumption("tsx=off", "as Debian builds its kernels", "tsx=on on the host's command line")
         yield taken, setup.with_param(CMDLINE, f"{setup.params.linux.get(CMDLINE, '')} tsx=on".strip())
