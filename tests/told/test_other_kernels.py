@@ -11,6 +11,7 @@ from vcpuid import Setup, Snapshot, Stack, explain, resolve
 from vcpuid.answers.certainty import open_bits
 from vcpuid.answers.flags import told
 from vcpuid.answers.survey import cpuid_features, words_of
+from vcpuid.cpuid import MsrWord
 from vcpuid.kvm.feature_msrs import feature_msrs, known_arch_capabilities
 from vcpuid.reasons import read_register
 
@@ -66,11 +67,19 @@ def test_kvm_tells_of_a_bug_what_its_rule_lets_through() -> None:
     assert "mds" in found.info.bugs
 
 
-def test_a_flag_that_an_msr_decides_is_not_told_without_it() -> None:
-    raw = Snapshot(raw=host("kvm-intel.corei7_icelake_u-rnd10@6.12").raw, kernel="6.12")
+@pytest.mark.parametrize(
+    ("name", "flag", "given"),
+    [
+        ("kvm-intel.corei7_icelake_u-rnd10@6.12", "cpuid_fault", {"msr.ce": 1 << 31, "msr.140": 0}),
+        ("kvm-intel.corei7_icelake_u-rnd10@6.12", "split_lock_detect", {"msr.33": 0}),
+        ("kvm-intel.corei7_skylake_x@6.12", "intel_ppin", {"msr.4e": 2}),
+    ],
+)
+def test_a_flag_that_an_msr_decides_is_not_told_without_it(name: str, flag: str, given: dict[str, int]) -> None:
+    raw = Snapshot(raw=host(name).raw, kernel="6.12")
     open_ = {answer.what: answer.depends for answer in told(Setup.of(raw)).not_told}
-    assert [str(fact) for fact in open_["cpuid_fault"]] == ["MSR_PLATFORM_INFO (MSR(CEh))", "MISC_FEATURE_ENABLES (MSR(140h))"]
-    assert {"intel_ppin", "split_lock_detect"} <= open_.keys()
-    given = {"msr.ce": 1 << 31, "msr.140": 0, "msr.4e": 2, "msr.33": 0, "msr.cf": 1 << 5}
-    assert not {"cpuid_fault", "intel_ppin", "split_lock_detect"} & {a.what for a in told(Setup.of(raw, Stack(params=given))).not_told}
-    assert explain("cpuid_fault", host=raw).stages[1].value is None
+    assert {fact.place.msr for fact in open_[flag] if isinstance(fact.place, MsrWord)} == {int(msr[4:], 16) for msr in given}
+    assert explain(flag, host=raw).stages[1].value is None
+    known = told(Setup.of(raw, Stack(params=given)))
+    assert flag in known.info.flags
+    assert flag not in {answer.what for answer in known.not_told}
