@@ -100,6 +100,23 @@ def test_bits_that_are_weighed_together_are_narrowed_together() -> None:
     assert printed(bugs + " rfds").must & ArchCap.RFDS_CLEAR
 
 
+def test_a_bug_that_the_kernel_need_not_know_tells_nothing_by_its_absence() -> None:
+    """6.1 and 6.12 got its from a stable release, and gds 6.1 as well: a Tiger Lake without them may run an older one."""
+    name = "kvm-intel.tigerlake-rnd03@6.1"
+    bugs = host(name).cpuinfo["bugs"]
+    assert {"gds", "its", "bhi"} <= set(bugs.split())
+
+    def known(*gone: str, more: str = "") -> Bounds:
+        left = " ".join(bug for bug in bugs.split() if bug not in gone)
+        return arch_capabilities(setup(name, cpuinfo={**host(name).cpuinfo, "bugs": left + more}))
+
+    later = ("its", "its_native_only", "vmscape", "tsa")
+    assert not known(*later).must & ArchCap.ITS_NO
+    assert known("its", "its_native_only", more=" vmscape").must & ArchCap.ITS_NO
+    assert known("gds", *later).must & ArchCap.GDS_NO  # bhi came later
+    assert not known("gds", "bhi", "rfds", *later).must & ArchCap.GDS_NO
+
+
 def test_tsx_ctrl_is_not_read_off_a_processor_whose_tsx_was_hidden_otherwise() -> None:
     raw = host(SAPPHIRE).raw
     bugs = {**host(SAPPHIRE).cpuinfo, "bugs": host(SAPPHIRE).cpuinfo["bugs"] + " taa"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from vcpuid import releases
 from vcpuid.cpuid import bits
 from vcpuid.linux import behind_kvm
 from vcpuid.linux.arch_cap import ArchCap
@@ -29,7 +30,7 @@ def _group(bits_: int, *bugs: str) -> _Group:
     return _Group(bits_, frozenset(bugs))
 
 
-_IBRS = _group(ArchCap.IBRS_ALL | ArchCap.PBRSB_NO, "eibrs_pbrsb", "bhi")
+_IBRS = _group(ArchCap.IBRS_ALL | ArchCap.PBRSB_NO, "eibrs_pbrsb")  # bhi hangs on IBRS_ALL too, and on BHI_NO in kernels before May 2025
 _TAA = _group(ArchCap.TAA_NO | ArchCap.TSX_CTRL, "taa")
 _GROUPS = (
     _group(ArchCap.RDCL_NO, "cpu_meltdown", "l1tf"),
@@ -45,6 +46,13 @@ _GROUPS = (
     _IBRS,
 )
 """No bit is in two groups, and no bug hangs on bits of two."""
+
+_BROUGHT = {
+    "gds": ((6, 5), frozenset({"rfds", "bhi", "its", "tsa", "vmscape"})),
+    "rfds": ((6, 9), frozenset({"bhi", "its", "tsa", "vmscape"})),
+    "its": ((6, 15), frozenset({"tsa", "vmscape"})),
+}
+"""Bugs that stable kernels got after 6.1: the release that brought each, and later ones, with which a kernel knows it as well."""
 
 _ENHANCED = "ibrs_enhanced"
 
@@ -95,8 +103,8 @@ def _behind_lines(ran: Setup, without: BootCpu) -> Bounds:
     """Narrow it by what the kernel printed.
 
     Linux's rules are asked which bugs it would print for each value that the bits of a group can have: those with which it would print
-    other ones than it did are ruled out. Where it would print them with none, the lines are not those of these rules, and tell nothing of
-    the group.
+    other ones than it did are ruled out; a bug that it need not know yet tells nothing by its absence. Where it would print them with
+    none, the lines are not those of these rules, and tell nothing of the group.
     """
     shown = _Shown.of(ran)
     choices = [list(_subsets(group.bits)) for group in _GROUPS]
@@ -105,6 +113,8 @@ def _behind_lines(ran: Setup, without: BootCpu) -> Bounds:
     boots = [without, *(booted(with_capabilities(ran, sum(values))) for values in rounds[1:])]
     must, may = NOTHING
     for position, group in enumerate(_GROUPS):
+        if not shown.knows(group, releases.number(ran.host.kernel or "")):
+            continue
         if group is _TAA and ran.host.raw.has(bits.RTM_ALWAYS_ABORT):
             continue  # the kernel may have hidden RTM after it looked for bugs, without TSX_CTRL (tsx_clear_cpuid)
         possible = {values[position] for values, boot in zip(rounds, boots, strict=True) if shown.by(boot, group)}
@@ -136,6 +146,11 @@ class _Shown(NamedTuple):
         lines = setup.host.cpuinfo
         named = "flags" in lines and _ENHANCED in (name for name, _ in tables(setup.kernel.tables).shown_features)
         return cls(frozenset(lines["bugs"].split()), _ENHANCED in lines["flags"].split() if named else None)
+
+    def knows(self, group: _Group, kernel: tuple[int, int]) -> bool:
+        """Tell whether that kernel would print the group's bugs: it did, it came later, or it prints one that came later."""
+        brought = (_BROUGHT[bug] for bug in group.bugs - self.bugs if bug in _BROUGHT)
+        return bool(group.bugs & self.bugs) or all(kernel >= release or not later.isdisjoint(self.bugs) for release, later in brought)
 
     def by(self, boot: BootCpu, group: _Group) -> bool:
         """Tell whether such a processor would show what was printed, as far as the group decides it."""
