@@ -7,6 +7,7 @@ Parameters (`params` of `boot_cpu` and `cpuinfo`), each with what holds where it
 | `cmdline` | the kernel's command line | empty |
 | `tsx_mode` | what it does with TSX where the command line does not say: "off", "on" or "auto" | "off", as Debian builds it |
 | `msr.INDEX` | what RDMSR reads at boot (INDEX hexadecimal); "absent" where it raises #GP | see below |
+| `microcode` | the microcode's revision, which MSR 0x8b holds: in its upper half on Intel, in its lower half on others | see below |
 
 An MSR that is not given is taken from the snapshot: from its HWMSR lines, what RDMSR read there; the microcode's revision from
 /proc/cpuinfo or KVM's feature MSR, which is what RDMSR reads. The other feature MSRs are what KVM offers to guests: they tell of the
@@ -23,7 +24,7 @@ from vcpuid.cpuid import bits
 from vcpuid.cpuid.registers import Snapshot, is_kvm_guest
 from vcpuid.cpuid.vendors import linux_kind
 from vcpuid.linux import behind_kvm
-from vcpuid.params import CMDLINE, TSX_MODE, TSX_MODES, msrs_in, read_msr
+from vcpuid.params import CMDLINE, REVISION, TSX_MODE, TSX_MODES, Value, msrs_in, read_msr, read_revision
 from vcpuid.setup import Setup
 
 PLATFORM_ID = 0x17
@@ -86,7 +87,7 @@ class Machine:
         host, params = setup.as_it_ran.host, setup.params.linux
         self.seen = host.msrs
         self._hardware: dict[int, int | None] = {**_microcode(host), **dict.fromkeys(host.hardware_msrs.refused), **host.hardware_msrs}
-        self._given = {index: read_msr(name, params[name])[1] for name, index in msrs_in(params)}
+        self._given = {index: _read(host, name, params[name]) for name, index in msrs_in(params)}
         self._hardware |= self._given
         lacking = dict.fromkeys(KVM_LACKS) if is_kvm_guest(host.raw) else {}
         self._msrs: dict[int, int | None] = {**TYPICAL, **lacking, **dict(behind_kvm.estimates(host.msrs)), **self._hardware}
@@ -124,7 +125,17 @@ def _microcode(host: Snapshot) -> dict[int, int]:
         return {}
     if not 0 <= revision < 1 << 32:
         return {}
-    return {MICROCODE: revision << 32 if linux_kind(host.vendor) == "intel" else revision}
+    return {MICROCODE: _holding(host, revision)}
+
+
+def _read(host: Snapshot, name: str, value: Value) -> int | None:
+    """Return the MSR that a parameter gives."""
+    return _holding(host, read_revision(value)) if name == REVISION else read_msr(name, value)[1]
+
+
+def _holding(host: Snapshot, revision: int) -> int:
+    """Return what MSR 0x8b holds with that revision (intel_get_microcode_revision in asm/microcode.h, init_amd in cpu/amd.c)."""
+    return revision << 32 if linux_kind(host.vendor) == "intel" else revision
 
 
 def _options(cmdline: str) -> dict[str, str]:
