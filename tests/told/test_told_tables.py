@@ -116,10 +116,10 @@ def test_features_of_a_table_of_which_lines_are_lost_are_no_surer_than_the_whole
 )
 def test_every_format_names_it(verb: tuple[str, ...]) -> None:
     pinned = PINNED[:2] if verb[0] == "kvm" else PINNED
-    names = "hle rtm tsx-ctrl" if verb[1] == "expand" else "hle rtm"
-    line = f"Not told: {names}: depends on tsx-ctrl (MSR(10Ah) [bit 7])."
     answers = {form: run(*verb, CASCADE_LAKE, *pinned, "--format", form) for form in ("table", "lines", "csv", "jsonl", "json")}
-    assert line in answers["table"].stdout.splitlines()
+    (line,) = (told_ for told_ in answers["table"].stdout.splitlines() if told_.startswith("Not told: hle rtm "))
+    assert line.endswith(": depends on IA32_ARCH_CAPABILITIES (MSR(10Ah)).")
+    assert "tsx-ctrl" in line.split() or verb[1] != "expand"
     assert f"# {line}" in answers["lines"].stdout.splitlines()
     places = {open_["what"]: [fact["place"] for fact in open_["depends"]] for open_ in json.loads(answers["json"].stdout)["not_told"]}
     assert places["rtm"] == ["MSR(10Ah) [bit 7]"]

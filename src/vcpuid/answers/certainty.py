@@ -10,6 +10,7 @@ from vcpuid.cpuid import Bit, CpuidWord, Snapshot, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.errors import KvmError, NotToldError, RefusedError
 from vcpuid.path.pipeline import Other, Path, others, resolve, tried, warned
+from vcpuid.path.possible import unnamed_table
 from vcpuid.path.probing import Probe
 from vcpuid.reasons import Basis, Step, read_register
 from vcpuid.setup import Setup, Stack, joined
@@ -34,7 +35,8 @@ def depends(path: Path, position: int, bits: Iterable[Bit]) -> tuple[Fact, ...]:
         return () if step.basis is Basis.NOT_TOLD else tuple(Fact(*bit) for bit in places if not tells(path.host, bit.word))
     if _settled(step):
         return ()
-    if blind := nameless(path.host):
+    recorded = step.party == path.vmm.name and path.made.observed
+    if blind := (() if recorded else nameless(path.host)) or _lacking(path, position, [bit.word for bit in places]):
         return blind
     return compared(
         _first(step, places),
@@ -43,6 +45,22 @@ def depends(path: Path, position: int, bits: Iterable[Bit]) -> tuple[Fact, ...]:
             for other in _resolvable(path)
         ),
     )
+
+
+def _lacking(path: Path, position: int, words: Iterable[Word]) -> tuple[Fact, ...]:
+    """Name leaves 0 and 1 where the table lacks them, and with them what is looked at.
+
+    A table's own leaf is told without them; but a guest asks for no leaf past the last one, which leaf 0 tells.
+    """
+    lacking, party = unnamed_table(path.vmm), path.trace.steps[position].party
+    if not lacking or party not in (path.vmm.name, "vcpu", "guest"):
+        return ()
+    reached = party != "guest" or path.tables[0].get(0) is not None
+    return () if reached and all(_in_table(path, word) for word in words) else lacking
+
+
+def _in_table(path: Path, word: Word) -> bool:
+    return isinstance(word, CpuidWord) and path.tables[0].get(word.function, word.index) is not None
 
 
 def hanging(cpu: str, setup: Setup, vmm: Vmm, answer: Callable[[Path | None], Mapping[K, object] | None]) -> dict[K, tuple[Fact, ...]]:
@@ -137,7 +155,8 @@ def open_bits(path: Path, words: Iterable[CpuidWord]) -> Mapping[Word, int]:
         return FrozenMap()
     if nameless(path.host):
         return FrozenMap((word, _ALL) for word in places)
-    found: dict[Word, int] = {}
+    last = len(path.trace.steps) - 1
+    found: dict[Word, int] = {word: _ALL for word in places if _lacking(path, last, (word,))}
     for other in _resolvable(path):
         if other.path is not None:
             after = other.path.trace.steps[-1].after

@@ -39,7 +39,7 @@ def command(feature: str, guest: AskedGuest, source: str | None, no_probe: bool,
     wanted = find(feature)
     host = read_host(source)
     setup = guest.setup(host, asked)
-    path = followed(guest.asked, host=setup, probe=None if no_probe else probe_for(host), vmm=guest.vmm)
+    path = followed(guest.asked, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
     explanation = explain(wanted, path)
     print_warnings(path.remarks)

@@ -26,7 +26,7 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
     """
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.starting import remarked
-    from vcpuid.answers.survey import survey
+    from vcpuid.answers.survey import NOT_TOLD_CHANGE, survey
     from vcpuid.formats.lines import format_snapshot
     from vcpuid.path.pipeline import guest_snapshot
     from vcpuid.told.assumptions import granted
@@ -34,13 +34,15 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
 
     host = read_host(source)
     setup = guest.setup(host, asked)
-    path = followed(guest.asked, host=setup, probe=None if no_probe else probe_for(host), vmm=guest.vmm)
+    path = followed(guest.asked, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
     print_warnings(path.said)
     found = survey(path)
+    changes = found.changes()
     sheet = Sheet(
         columns=["change", "party", "feature", "why"],
-        rows=found.changes(),
+        rows=[row for row in changes if row["change"] != NOT_TOLD_CHANGE],  # people read what is not told below, by what it depends on
+        records=changes,
         data=found.as_dict(),
         lines=[*(f"# {line}" for line in sentences(found.open())), *format_snapshot(guest_snapshot(path))],
         head=[path.headline(), ""],

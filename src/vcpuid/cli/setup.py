@@ -80,12 +80,19 @@ def read_host(source: str | None, *, kvm: bool = True) -> Host:
 
 def table_for_guest(snapshot: Snapshot, source: str) -> CpuidTable:
     """Give the table that a guest is to get (`cpuid.parts.for_guest`), and print what in it is not the dump's own."""
-    from vcpuid.cpuid.long_mode import REMARK, of_32_bit_program
     from vcpuid.cpuid.parts import for_guest
 
-    if of_32_bit_program(snapshot) and not (snapshot.table or snapshot.supported):
-        print_warnings([f"{'standard input' if source == '-' else source}: {REMARK}"])
+    remark_on_table(snapshot, source)
     return for_guest(snapshot, source)
+
+
+def remark_on_table(snapshot: Snapshot, source: str) -> None:
+    """Print what in the table that a guest is to get is not the dump's own."""
+    from vcpuid.cpuid.long_mode import REMARK, of_32_bit_program
+    from vcpuid.cpuid.parts import dumped
+
+    if of_32_bit_program(snapshot) and dumped(snapshot):
+        print_warnings([f"{'standard input' if source == '-' else source}: {REMARK}"])
 
 
 def probe_for(host: Host) -> Probe | None:

@@ -19,6 +19,7 @@ from vcpuid.linux.vulnerabilities import MMIO_IMMUNE
 from vcpuid.params import MSR
 from vcpuid.setup import Remembered, Setup, own_kernel
 
+
 class _Group(NamedTuple):
     """Bits of the MSR that cpu_set_bug_bits weighs together, and the names on /proc/cpuinfo's bugs line on which they show."""
 

@@ -14,12 +14,13 @@ from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError, KvmError, RefusedError, VcpuidError
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.effect import advised
+from vcpuid.path.possible import possible
 from vcpuid.path.probing import GUEST, Probe, observe
 from vcpuid.path.words import GuestWords, TableWords
 from vcpuid.reasons import Basis, Result, Step, Trace
 from vcpuid.reasons.lazy import LazyMapping, LazySequence
 from vcpuid.setup import Setup, Stack, joined, overruled
-from vcpuid.told.completions import Completion, completions, nameless
+from vcpuid.told.completions import Completion, nameless
 from vcpuid.told.doubt import weighed
 from vcpuid.told.facts import Fact, NotTold, whether
 from vcpuid.vmm import Made, Vmm
@@ -137,8 +138,8 @@ class Other(NamedTuple):
 
 @lru_cache(maxsize=4)
 def others(cpu: str, setup: Setup, vmm: Vmm) -> tuple[Other, ...]:
-    """Resolve a CPU on each host that the setup's could be; none where it tells all."""
-    return tuple(Other(completion, tried(cpu, completion.setup, vmm)) for completion in completions(setup))
+    """Resolve a CPU on each host that the setup's could be, with each table that a known part could be of; none where all is told."""
+    return tuple(Other(completion, tried(cpu, host, maker)) for completion, host, maker in possible(setup, vmm))
 
 
 def tried(cpu: str, setup: Setup, vmm: Vmm) -> Path | VcpuidError:

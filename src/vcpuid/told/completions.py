@@ -13,11 +13,11 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits, vendors, xfeatures
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits, vendors, xfeatures
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.walk import walk
 from vcpuid.cpuid.words import REGISTERS, positions, range_of
-from vcpuid.kvm.feature_msrs import PERF_CAPABILITIES
+from vcpuid.kvm.feature_msrs import PERF_CAPABILITIES, VMX
 from vcpuid.linux import behind_kvm, machine, narrow
 from vcpuid.linux.boot import booted
 from vcpuid.linux.machine import ARCH_CAPABILITIES, MICROCODE, Machine
@@ -32,7 +32,7 @@ _CENTAURS = _RANGES | {0xC0000000}
 
 _HYPERVISOR = 0x40000000
 _XSAVE = 0xD
-_KVMS_OWN = frozenset({PERF_CAPABILITIES, *plausible.VMX})
+_KVMS_OWN = frozenset({PERF_CAPABILITIES, *VMX})
 """MSRs of which KVM's answer counts: it is not all worked out of the hardware's, and of the first tells whether perf has counters."""
 _FOR_FLAGS = (machine.TEST_CTRL, machine.PPIN_CTL, machine.PLATFORM_INFO, machine.CORE_CAPABILITIES, machine.MISC_FEATURES_ENABLES,
               machine.AMD_PPIN_CTL)  # fmt: skip
@@ -47,12 +47,13 @@ Made = Mapping[Fact, Registers | int]
 class Completion(NamedTuple):
     """A host with facts made up. `facts` are those in which it differs from the host that it is to be compared with.
 
-    That is the one in which nothing is made up, or the completion whose place in the sequence is `against`.
+    That is the one in which nothing is made up, or the completion whose place in the sequence is `against`. In the `full` one all is.
     """
 
     facts: tuple[Fact, ...]
     setup: Setup
     against: int | None = None
+    full: bool = False
 
 
 def untold(setup: Setup) -> tuple[Fact, ...]:
@@ -128,7 +129,9 @@ def _msrs(setup: Setup) -> Iterator[Fact]:
     host, known = setup.host, Machine(setup)
     table = host.raw or host.supported or CpuidTable()
     amd = host.vendor in vendors.AMD_AND_HYGON
-    wanted = [(MICROCODE, None), (ARCH_CAPABILITIES, bits.ARCH_CAPABILITIES)]
+    wanted: list[tuple[int, Bit | None]] = [(MICROCODE, None)]
+    if not amd or host.raw.has(bits.HYPERVISOR) or table.has(bits.ARCH_CAPABILITIES):  # of AMD's own processors none has it
+        wanted.append((ARCH_CAPABILITIES, bits.ARCH_CAPABILITIES))
     if not amd:
         wanted += [(PERF_CAPABILITIES, None), *((index, bits.VMX) for index in plausible.VMX)]
     for index, announced in wanted:
@@ -144,7 +147,7 @@ _OF_HARDWARE = frozenset({MICROCODE, ARCH_CAPABILITIES, *behind_kvm.VMX})
 def _of_kvm_untold(setup: Setup, known: Machine, index: int) -> bool:
     """Whether KVM's feature MSR is not told; what KVM makes of VMX's capabilities is not worked out of the hardware's."""
     msrs = setup.host.msrs
-    told = index in msrs or index in msrs.refused or (index not in plausible.VMX and known.tells(index))
+    told = index in msrs or index in msrs.refused or (index not in VMX and known.tells(index))
     return not told and (index in _KVMS_OWN or not setup.host.raw)
 
 
@@ -165,7 +168,7 @@ def completions(setup: Setup) -> tuple[Completion, ...]:
     if nameless(setup.host) or _is_guest(setup.host):
         return ()
     facts = untold(setup)
-    return (*(_completions(setup, facts) if facts else ()), *_without_flags(setup))
+    return (*(with_facts(setup, facts) if facts else ()), *_without_flags(setup))
 
 
 def _without_flags(setup: Setup) -> Iterator[Completion]:
@@ -190,9 +193,10 @@ def _is_broad(fact: Fact) -> bool:
     return fact.place.msr not in _FOR_FLAGS if isinstance(fact.place, MsrWord) else fact.position is None
 
 
-def _completions(setup: Setup, facts: tuple[Fact, ...]) -> list[Completion]:
+def with_facts(setup: Setup, facts: tuple[Fact, ...]) -> list[Completion]:
+    """Give the hosts that a setup's could be as far as these facts are concerned; the first has all of them made up."""
     full: dict[Fact, Registers | int] = {fact: _all_there(setup, fact) for fact in facts}
-    made = [Completion(facts, _with(setup, full))]
+    made = [Completion(facts, _with(setup, full), full=True)]
     for fact in facts if len(facts) > 1 else ():
         made.append(Completion((fact,), _with(setup, {fact: full[fact]})))
         made.append(Completion((fact,), _with(setup, {other: value for other, value in full.items() if other != fact}), _FULL))

@@ -45,7 +45,8 @@ def _of(answers: Mapping[K, object] | None, key: K) -> object:
 def compared(base: object, given: Iterable[tuple[Completion, object]]) -> tuple[Fact, ...]:
     """Return the facts that change an answer, which is `base` where nothing is made up; none where nothing changes it.
 
-    `given` are the answers where something is, the first where all is; NO_ANSWER says nothing.
+    `given` are the answers where something is, the first where all is; NO_ANSWER says nothing. Where all together change it and no part of
+    them does, all are returned.
     """
     values: list[object] = []
     found: list[Fact] = []
@@ -55,10 +56,10 @@ def compared(base: object, given: Iterable[tuple[Completion, object]]) -> tuple[
         if value is NO_ANSWER:
             value = other
         if value != other:
-            if values:
-                found += completion.facts
+            if completion.full:
+                everything += completion.facts
             else:
-                everything = completion.facts
+                found += completion.facts
         values.append(value)
     return _narrowed(found or everything)
 
