@@ -174,11 +174,16 @@ def _of_feature(both: Sides, feature: Feature, before: bool, after: bool) -> Dif
     return Difference(feature.name, place, before, after, stage.party, stage.why, rules, bit.word, bit.mask)
 
 
+def registers(both: Sides) -> list[CpuidWord]:
+    """List the registers that are compared: those that either side has, by leaf, sub-leaf and register."""
+    words = {word for word in (*host_words(both.path), *both.words) if isinstance(word, CpuidWord)}
+    return sorted(words, key=lambda word: (word.function, word.index, REGISTERS.index(word.register)))
+
+
 def by_register(both: Sides) -> list[Difference]:
     """List the registers in which the sides differ, by leaf, sub-leaf and register."""
     host, guest = host_words(both.path), both.words
-    words = {word for word in (*host, *guest) if isinstance(word, CpuidWord)}
-    order = sorted(words, key=lambda word: (word.function, word.index, REGISTERS.index(word.register)))
+    order = registers(both)
     hidden = {} if both.observed else open_bits(both.path, order)
     found = []
     for word in order:
