@@ -54,6 +54,25 @@ def test_flags_are_those_of_cpuinfo() -> None:
     assert found["hypervisor"]["guest"] is True
 
 
+@pytest.mark.parametrize("cpu", ["host", "Skylake-Client-v3,+vmx", "Cascadelake-Server-v5"])
+def test_a_guest_shows_the_flags_that_linux_flags_prints(cpu: str) -> None:
+    """Its MSRs are its own: KVM makes up none of them for it, and a VMX control is allowed by the upper half of its MSR."""
+    inside = json.loads(vcpuid("linux", "flags", HOST, "--guest", "--cpu", cpu, *QEMU, "--format", "json").stdout)
+    host = json.loads(vcpuid("linux", "flags", HOST, *QEMU, "--format", "json").stdout)
+    rows = json.loads(vcpuid("diff", HOST, "--cpu", cpu, "--flags", *QEMU, "--format", "json").stdout)["differences"]
+    for line in ("flags", "bugs", "vmx_flags"):
+        shown = {row["what"]: row["guest"] for row in rows if row["place"] == line.replace("_", " ")}
+        differing = set(host[line]) ^ set(inside[line])
+        assert {name: name in inside[line] for name in differing} == shown
+
+
+def test_a_guest_whose_kvm_makes_up_an_immunity_has_it() -> None:
+    """KVM gives every guest PSCHANGE_MC_NO, and with -cpu host what VMX allows there."""
+    inside = json.loads(vcpuid("linux", "flags", HOST, "--guest", "--cpu", "host", *QEMU, "--format", "json").stdout)
+    assert "itlb_multihit" not in inside["bugs"]
+    assert {"ept_1gb", "preemption_timer", "shadow_vmcs"} <= set(inside["vmx_flags"])
+
+
 def test_of_flags_none_is_ignored() -> None:
     flags, features = (
         json.loads(vcpuid("diff", HOST, "--cpu", "host", *QEMU, *more, "--format", "json").stdout)["ignored"] for more in (("--flags",), ())

@@ -223,15 +223,17 @@ def guest_view(path: Path) -> CpuidTable:
 def guest_snapshot(path: Path) -> Snapshot:
     """Return the guest as a snapshot: what its CPUID and its feature MSRs answer, the table set and the table kept.
 
-    It is a host again, for a guest within the guest. Of the VMX controls only what may be 1 is known.
+    It is a host again, for a guest within the guest: the MSRs are what RDMSR reads there, and stand for what a KVM there would offer. Of
+    the VMX controls only what may be 1 is known.
     """
-    msrs: dict[int, int] = {}
+    values: dict[int, int] = {}
     for word, value in path.trace.step("guest").after.items():
         if isinstance(word, MsrWord):
-            msrs[word.msr] = value << 32 if word.msr in CONTROL_MSRS else value
+            values[word.msr] = value << 32 if word.msr in CONTROL_MSRS else value
             if word.msr in PLAIN_CONTROLS:
-                msrs[PLAIN_CONTROLS[word.msr]] = msrs[word.msr]
-    return Snapshot(cpu=path.cpu, raw=guest_view(path), msrs=MsrTable(msrs), table=path.tables[0], kept=path.kept)
+                values[PLAIN_CONTROLS[word.msr]] = values[word.msr]
+    msrs = MsrTable(values)
+    return Snapshot(cpu=path.cpu, raw=guest_view(path), msrs=msrs, hardware_msrs=msrs, table=path.tables[0], kept=path.kept)
 
 
 def _host_steps(setup: Setup) -> tuple[Step, Step, Step]:
