@@ -197,7 +197,9 @@ def test_what_a_table_lacks_is_told_beside_what_its_host_lacks() -> None:
     found = hazards.of_guest(dump(up_to_leaf_7), blind)
     assert {fact.of for hazard in found if hazard.rule.looks is not Looks.HOST for fact in hazard.depends} == {TABLE}
     assert not any(hazard.breaks for hazard in found)
-    told = explain(find("avx2"), resolve("recorded", host=blind, vmm=Recorded.of((guest(),))))
+    followed = resolve("recorded", host=blind, vmm=Recorded.of((guest(),)))
+    assert followed.said == followed.remarks
+    told = explain(find("avx2"), followed)
     assert next(stage for stage in told.stages if stage.party == "vmm").value is True
 
 

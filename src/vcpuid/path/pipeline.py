@@ -170,11 +170,13 @@ def warned(cpu: str, setup: Setup, vmm: Vmm) -> Warned:
     """Say what the VMM prints of a CPU, also of one that it refuses.
 
     Certain is what it prints on every host that the setup's could be and on which it starts, or refuses, as here. Numbers of the host's are
-    left open in what is not told.
+    left open in what is not told. Of a recorded table it is not known what was printed, and nothing is said.
     """
+    base = tried(cpu, setup, vmm)
+    if isinstance(base, Path) and base.made.observed:
+        return Warned()
     if blind := nameless(setup.host):
         return Warned((), (NotTold(ANY_WARNING, blind),))
-    base = tried(cpu, setup, vmm)
     printed, starts = _printed(base), isinstance(base, Path)
     given = (
         (completion, _printed(outcome) if isinstance(outcome, Path) is starts else None) for completion, outcome in others(cpu, setup, vmm)
