@@ -19,8 +19,11 @@
 from __future__ import annotations
 
 import errno as _errno
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import FrameType
 
 
 class VcpuidError(Exception):
@@ -152,3 +155,12 @@ def _place(error: BaseException) -> str:
         step = step.tb_next
     ours = [(module, line) for module, line in passed if module.split(".")[0] in ("vcpuid", "__main__")]
     return ":".join(map(str, (ours or passed)[-1]))
+
+
+def warn_caller(remark: str) -> None:
+    """Warn of what an answer has to say, at the place outside vcpuid that asked for it."""
+    frame: FrameType | None = sys._getframe()
+    level = 1
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "vcpuid":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(remark, RemarkWarning, stacklevel=level)

@@ -30,6 +30,7 @@ The Linux host's own, which `vcpuid.linux.machine` reads:
 | `cmdline` | its command line | empty |
 | `tsx_mode` | what it does with TSX where that does not say (CONFIG_X86_INTEL_TSX_MODE_*): off, on or auto | off, as Debian builds it |
 | `msr.INDEX` | an MSR as the hardware has it; KVM's feature MSRs follow (`vcpuid.kvm.feature_msrs`) | the snapshot's, else a usual one |
+| `microcode` | the microcode's revision as /proc/cpuinfo prints it: `msr.8b` holds it in another half on Intel than on AMD | as `msr.8b` |
 
 The defaults of module parameters are the kernel's own; a snapshot's PARAM lines come before them, and what the caller gives before those.
 """
@@ -69,6 +70,8 @@ CMDLINE_LIMIT = 2047
 """Bytes of a command line that Linux takes (COMMAND_LINE_SIZE, arch/x86/include/asm/setup.h, without the zero at the end)."""
 MSR = "msr."
 """How the name of a parameter begins that gives an MSR; its index follows, hexadecimal."""
+REVISION, REVISION_MSR = "microcode", 0x8B
+"""The parameter that gives the microcode's revision, and the MSR that it is read from."""
 
 _INT = (-1 << 31, (1 << 31) - 1)
 """What a module's parameter, an `int` or a `bool` of C, can be."""
@@ -97,6 +100,8 @@ class Params:
                 linux[name] = read_cmdline(value)
             elif name == TSX_MODE:
                 linux[name] = read_tsx_mode(value)
+            elif name == REVISION:
+                linux[name] = read_revision(value)
             elif name.startswith(MSR):
                 spelled = f"{MSR}{read_msr(name, value)[0]:x}"
                 if spelled in linux:
@@ -107,6 +112,8 @@ class Params:
                 kvm[name] = value
             else:
                 raise InputError(f"unknown parameter {name[:80]!r}: {', '.join(sorted(names()))} and msr.INDEX are known")
+        if REVISION in linux and f"{MSR}{REVISION_MSR:x}" in linux:
+            raise InputError(f"parameters {REVISION} and {MSR}{REVISION_MSR:x} both give the microcode's revision")
         return cls(FrozenMap(kvm), FrozenMap(linux))
 
 
@@ -148,8 +155,21 @@ def read_msr(name: str, value: Value) -> tuple[int, int | None]:
 def msrs_in(params: Given) -> Iterator[tuple[str, int]]:
     """Give the parameters that are MSRs, each with its index; raises InputError for an index that is none."""
     for name, value in params.items():
-        if name.startswith(MSR):
+        if name == REVISION:
+            yield name, REVISION_MSR
+        elif name.startswith(MSR):
             yield name, read_msr(name, value)[0]
+
+
+def read_revision(value: Value) -> int:
+    """Read the parameter `microcode`; raises InputError for what is no number of 32 bits."""
+    try:
+        found = value if isinstance(value, int) else int(value, 0)
+    except ValueError:
+        found = -1
+    if isinstance(value, bool) or not 0 <= found < 1 << 32:
+        raise InputError(f"parameter {REVISION}: {str(value)[:80]!r} is no revision, a number of 32 bits such as 0x5003707")
+    return found
 
 
 def read_cmdline(value: Value) -> str:
@@ -182,3 +202,4 @@ def names() -> Iterator[str]:
     yield from FACTS
     yield CMDLINE
     yield TSX_MODE
+    yield REVISION

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
 from vcpuid import data
-from vcpuid.errors import InputError, RemarkWarning
+from vcpuid.errors import InputError, warn_caller
 from vcpuid.numbers import decimal
 
 KERNELS = ("6.1", "6.12", "6.18", "7.1", "7.3")
@@ -73,16 +72,13 @@ def linux(asked: str | Release | None = None) -> Release:
     return asked if isinstance(asked, Release) else choose(KERNELS[-1] if asked is None else asked, KERNELS, "Linux")
 
 
-def asked_linux(asked: str | Release | None, frames: int = 3) -> Release:
-    """Do the same for a public function: where other tables than the release's own stand for it, its caller gets a RemarkWarning.
-
-    `frames` lie between the warning and that caller.
-    """
+def asked_linux(asked: str | Release | None) -> Release:
+    """Do the same for a public function: where other tables than the release's own stand for it, its caller gets a RemarkWarning."""
     if isinstance(asked, Release):
         return asked
     release = linux(asked)
     if release.remark is not None:
-        warnings.warn(release.remark, RemarkWarning, stacklevel=frames)
+        warn_caller(release.remark)
     return release
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -13,7 +12,7 @@ from vcpuid import releases
 from vcpuid.cpuid import MsrTable, Snapshot, long_mode, vendors
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.long_mode import in_64_bit_mode, of_32_bit_program
-from vcpuid.errors import InputError, RemarkWarning
+from vcpuid.errors import InputError, warn_caller
 from vcpuid.params import Given, Params, Value
 from vcpuid.releases import Release
 
@@ -52,7 +51,8 @@ class Setup:
 
     `host` has only the observations that hold for `kernel` and `params`, and tells what 64-bit programs see. `vmm` is the release of the
     VMM that makes the guest's table. `assumed` names what neither the host told
-    nor anybody asked for. `remarks` are sentences on what stands for what was asked, and on what has no effect. It can be
+    nor anybody asked for. `ran` is the host as it ran, where it is asked what would be otherwise: what its kernel and its KVM answered then
+    tells of the hardware still. `remarks` are sentences on what stands for what was asked, and on what has no effect. It can be
     pickled; `made` by `Setup.of`.
     """
 
@@ -65,6 +65,7 @@ class Setup:
     remarks: tuple[str, ...] = ()
     globals: tuple[str, ...] = ()
     assumed: frozenset[str] = frozenset()
+    ran: Setup | None = None
 
     @classmethod
     def of(cls, host: Snapshot, stack: Stack | None = None, *, vmm: Release | None = None) -> Setup:
@@ -78,17 +79,27 @@ class Setup:
         kernel = releases.linux(asked)
         vmm = releases.qemu(stack.qemu) if vmm is None else vmm
         params = Params.of(stack.params)
-        kept, more = _settle(in_64_bit_mode(host), kernel, stack)
+        whole = in_64_bit_mode(host)
+        kept, more = _settle(whole, kernel, stack)
+        ran = None
+        if kept is not whole:
+            settled_by = parameters.NONE if stack.what_if else params
+            ran = cls(whole, releases.linux(own_kernel(whole) or asked), vmm, stack.machine, stack.smp, settled_by)
         if of_32_bit_program(host):
             more = (long_mode.REMARK, *more)
         remarks = (*(release.remark for release in (kernel, vmm) if release.remark), *more)
         if params is not parameters.NONE:
             remarks = (*remarks, *_without_effect(kept, params))
         assumed = _KERNEL if asked is None else _NOTHING
-        return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks, stack.globals, assumed)
+        return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks, stack.globals, assumed, ran)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @property
+    def as_it_ran(self) -> Setup:
+        """The host with what its own kernel and its own KVM answered, whichever kernel and parameters are asked for."""
+        return self.ran or self
 
     @cached_property
     def below(self) -> Below:
@@ -108,8 +119,11 @@ class Setup:
         return replace(self, params=Params.of(given if value is None else {**given, name: value}))
 
     def with_host(self, host: Snapshot) -> Setup:
-        """Return the same setup around another snapshot of which all observations hold."""
-        return replace(self, host=host)
+        """Return the same setup around another snapshot of which all observations hold, whose CPUID and MSRs it had as it ran, too."""
+        ran = self.ran
+        if ran is not None:
+            ran = replace(ran, host=replace(ran.host, raw=host.raw, hardware_msrs=host.hardware_msrs))
+        return replace(self, host=host, ran=ran)
 
 
 _DEFAULT = Stack()
@@ -118,13 +132,16 @@ _KERNEL = frozenset({"kernel"})
 
 
 class Below:
-    """A setup as far as Linux and KVM look at it: equal where the fingerprints, the kernel's tables and the parameters are."""
+    """A setup as far as Linux and KVM look at it: equal where the fingerprints, the kernel's tables and the parameters are.
+
+    So must be those with which the host ran.
+    """
 
     __slots__ = ("_hash", "_key", "setup")
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self._key = (setup.host.fingerprint, setup.kernel.tables, setup.params)
+        self._key = (setup.host.fingerprint, setup.kernel.tables, setup.params, None if setup.ran is None else setup.ran.below)
         self._hash = hash(self._key)
 
     def __eq__(self, other: object) -> bool:
@@ -165,20 +182,18 @@ def settled(
     smp: str = "1",
     params: Given | None = None,
     observed: bool = False,
-    frames: int = 3,
 ) -> Setup:
     """Settle the arguments of a public function: a Setup is taken as it is; of a snapshot, remarks become a RemarkWarning each.
 
-    `observed` tells that the answer rests on what the host's own KVM said, where it was asked; `frames` lie between the warning and the
-    function's caller. Raises InputError as `Setup.of` does,
+    `observed` tells that the answer rests on what the host's own KVM said, where it was asked. Raises InputError as `Setup.of` does,
     TypeError where there is a Setup and another argument besides.
     """
-    stack = Stack(_asked(kernel), _asked(qemu), machine, smp, FrozenMap() if params is None else params)
+    stack = Stack(as_asked(kernel), as_asked(qemu), machine, smp, FrozenMap() if params is None else params)
     if isinstance(host, Setup):
         return joined(host, None if stack == _DEFAULT else stack)
     made = Setup.of(host, stack)
     for remark in (*made.remarks, *(overruled(made) if observed else ())):
-        warnings.warn(remark, RemarkWarning, stacklevel=frames)
+        warn_caller(remark)
     return made
 
 
@@ -194,7 +209,8 @@ def joined(host: Snapshot | Setup, stack: Stack | None, release: Callable[[str |
     return host
 
 
-def _asked(release: str | Release | None) -> str | None:
+def as_asked(release: str | Release | None) -> str | None:
+    """Return a release as somebody asks for it."""
     return release.asked if isinstance(release, Release) else release
 
 
@@ -224,20 +240,29 @@ def _settle(host: Snapshot, kernel: Release, stack: Stack) -> tuple[Snapshot, tu
         if host.supported is None:
             return host, ()
         return host, (f"the snapshot does not tell its CPUID (RAW lines): what its own KVM answered stands for Linux {kernel}'s",)
-    given = frozenset(index for _, index in parameters.msrs_in(stack.params)) if stack.what_if else frozenset()
-    return _unobserved(host, given), ()
+    lost = frozenset(host.msrs) if other or _of_modules(stack) else _BY_BOOT | {index for _, index in parameters.msrs_in(stack.params)}
+    return _unobserved(host, lost), ()
+
+
+_BY_BOOT = frozenset({0x10A})
+"""KVM's feature MSRs that depend on the command line of its kernel: IA32_ARCH_CAPABILITIES."""
+
+
+def _of_modules(stack: Stack) -> bool:
+    """Whether it gives a parameter of one of KVM's modules, or another fact about its host's KVM: any feature MSR may depend on that."""
+    return bool(Params.of(stack.params).kvm)
 
 
 @lru_cache(maxsize=64)
-def _unobserved(host: Snapshot, given: frozenset[int]) -> Snapshot:
+def _unobserved(host: Snapshot, lost: frozenset[int]) -> Snapshot:
     """What is left of a host that runs otherwise: no answer of its kernel, and no KVM that is not Linux's own.
 
-    Of its KVM's feature MSRs those are left out that are given as another hardware's.
+    `lost` are those of its KVM's feature MSRs that may be others.
     """
-    if not given.isdisjoint(host.msrs):
-        host = replace(host, msrs=MsrTable({index: value for index, value in host.msrs.items() if index not in given}, host.msrs.refused))
+    msrs = MsrTable({index: value for index, value in host.msrs.items() if index not in lost})
     params = FrozenMap((name, value) for name, value in host.params.items() if name.partition(".")[0] in MODULES)
-    return replace(host, supported=None, emulated=None, hyperv=None, kept=None, set_result=None, cpuinfo=FrozenMap(), params=params)
+    nothing: FrozenMap[str, str] = FrozenMap()
+    return replace(host, supported=None, emulated=None, hyperv=None, msrs=msrs, kept=None, set_result=None, cpuinfo=nothing, params=params)
 
 
 def _without_effect(host: Snapshot, params: Params) -> Iterator[str]:

@@ -154,3 +154,59 @@ def test_what_is_not_known_here_is_1_and_no_refusal() -> None:
 def test_a_guess_stands_beside_the_refusal() -> None:
     done = vcpuid("check", "Haswell,+ept", HOST, "--qemu", "10.0")
     assert "\nept: QEMU calls it vmx-ept\n" in done.stdout
+
+
+def dump(tmp_path: Path, *gone: str) -> str:
+    """A plain `cpuid -r` of a Cascade Lake without some of its lines."""
+    text = gzip.decompress(capture("cascade-lake-without-msrs", "reports").read_bytes()).decode()
+    part = tmp_path / "part.txt"
+    part.write_text("".join(line for line in text.splitlines(True) if not any(word in line for word in gone)), encoding="utf-8")
+    return str(part)
+
+
+LEAF_0, LEAF_7 = "0x00000000 0x00:", "0x00000007 "
+
+
+def rows(*args: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(vcpuid("check", *args, *QEMU, "--kernel", "6.12", "--format", "csv").stdout)))
+
+
+def test_what_hangs_on_one_leaf_is_one_row_for_people_and_a_row_each_for_programs(tmp_path: Path) -> None:
+    part = dump(tmp_path, LEAF_7)
+    text = vcpuid("check", "Haswell", part, *QEMU, "--kernel", "6.12").stdout
+    assert text.count("host.not-told") == 2
+    assert "fsgsbase; bmi1; avx2; smep; bmi2;" in text
+    assert text.count("speculation.no-control") == 1
+    found = rows("Haswell", part)
+    assert sum(row["rule"] == "host.not-told" for row in found) == 8
+    assert found[0]["why"].startswith("not told whether QEMU warns: ")
+
+
+def test_a_hazard_that_need_not_be_there_is_first_to_be_told(tmp_path: Path) -> None:
+    found = [row for row in rows("Haswell", dump(tmp_path, LEAF_7)) if row["rule"] == "speculation.no-control"]
+    assert found
+    assert all(
+        row["what"] == "not told" and row["remedy"].startswith("give a") and "; if it is so: +spec-ctrl" in row["remedy"] for row in found
+    )
+
+
+def test_hazards_of_a_host_without_leaf_0_are_named_and_open(tmp_path: Path) -> None:
+    part = dump(tmp_path, LEAF_0)
+    text = vcpuid("check", "Haswell", part, *QEMU, "--kernel", "6.12").stdout
+    assert "No hazards found." not in text
+    assert "hazards.not-judged" in text
+    found = {row["rule"]: row for row in rows("Haswell", part)}
+    assert found["tsx.no-hardware"]["what"] == "not told"
+    assert "depends on CPUID[eax=00h]" in found["tsx.no-hardware"]["why"]
+
+
+def test_a_cut_table_is_no_table_without_hazards(tmp_path: Path) -> None:
+    part = dump(tmp_path, *(f"0x{leaf:08x} " for leaf in (*range(8, 0x17), *range(0x80000000, 0x80000009))))
+    done = vcpuid("check", "--table", part)
+    assert "No hazards found." not in done.stdout
+    assert "No hazards found in what is told" in done.stdout
+    assert done.returncode == 0
+    assert "of the table" in done.stdout
+    told = json.loads(vcpuid("check", "--table", part, "--format", "json").stdout)["hazards"]
+    assert all(hazard["depends"] for hazard in told)
+    assert {fact["of"] for hazard in told for fact in hazard["depends"]} == {"table"}

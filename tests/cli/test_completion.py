@@ -193,8 +193,8 @@ def test_an_imported_qemu_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_parameters() -> None:
     names = offered("kvm", "supported", "--param", "")
-    assert {"kvm_intel.nested=", "nested=", "cmdline=", "smt="} <= set(names)
-    known = Params.of(dict.fromkeys((name.removesuffix("=") for name in names), "on"))
+    assert {"kvm_intel.nested=", "nested=", "cmdline=", "microcode=", "smt="} <= set(names)
+    known = Params.of({**dict.fromkeys((name.removesuffix("=") for name in names), "on"), "microcode": 1})
     assert len(known.kvm) + len(known.linux) == len(names)
     assert offered("kvm", "supported", "--param", "nested=") == ["nested=0", "nested=1"]
     assert not offered("kvm", "supported", "--param", "cmdline=")

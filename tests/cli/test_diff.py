@@ -54,6 +54,25 @@ def test_flags_are_those_of_cpuinfo() -> None:
     assert found["hypervisor"]["guest"] is True
 
 
+@pytest.mark.parametrize("cpu", ["host", "Skylake-Client-v3,+vmx", "Cascadelake-Server-v5"])
+def test_a_guest_shows_the_flags_that_linux_flags_prints(cpu: str) -> None:
+    """Its MSRs are its own: KVM makes up none of them for it, and a VMX control is allowed by the upper half of its MSR."""
+    inside = json.loads(vcpuid("linux", "flags", HOST, "--guest", "--cpu", cpu, *QEMU, "--format", "json").stdout)
+    host = json.loads(vcpuid("linux", "flags", HOST, *QEMU, "--format", "json").stdout)
+    rows = json.loads(vcpuid("diff", HOST, "--cpu", cpu, "--flags", *QEMU, "--format", "json").stdout)["differences"]
+    for line in ("flags", "bugs", "vmx_flags"):
+        shown = {row["what"]: row["guest"] for row in rows if row["place"] == line.replace("_", " ")}
+        differing = set(host[line]) ^ set(inside[line])
+        assert {name: name in inside[line] for name in differing} == shown
+
+
+def test_a_guest_whose_kvm_makes_up_an_immunity_has_it() -> None:
+    """KVM gives every guest PSCHANGE_MC_NO, and with -cpu host what VMX allows there."""
+    inside = json.loads(vcpuid("linux", "flags", HOST, "--guest", "--cpu", "host", *QEMU, "--format", "json").stdout)
+    assert "itlb_multihit" not in inside["bugs"]
+    assert {"ept_1gb", "preemption_timer", "shadow_vmcs"} <= set(inside["vmx_flags"])
+
+
 def test_of_flags_none_is_ignored() -> None:
     flags, features = (
         json.loads(vcpuid("diff", HOST, "--cpu", "host", *QEMU, *more, "--format", "json").stdout)["ignored"] for more in (("--flags",), ())
@@ -168,8 +187,8 @@ def neighbour(tmp_path: Path) -> str:
     ("ignore", "foot"),
     [
         ([], "are the same, 1 left out (--ignore cpu)."),
-        (["none"], "1 {by}s differ."),
-        (["7.0.ebx"], "1 {by}s differ."),
+        (["none"], "1 {by}s differ, {same} are the same."),
+        (["7.0.ebx"], "1 {by}s differ, {same} are the same."),
         (["7.0.ebx", "cpu"], "are the same, 1 left out (--ignore 7.0.ebx --ignore cpu)."),
         (["1.0.ebx.31:24"], "are the same, 1 left out (--ignore 1.0.ebx.31:24)."),
     ],
@@ -177,7 +196,7 @@ def neighbour(tmp_path: Path) -> str:
 def test_what_is_ignored_is_left_out_and_counted(neighbour: str, by: tuple[str, ...], ignore: list[str], foot: str) -> None:
     done = vcpuid("diff", HOST, neighbour, "--by", *by, *(word for text in ignore for word in ("--ignore", text)))
     last = done.stdout.splitlines()[-1]
-    assert last.endswith(foot.format(by=by[0])), done.stderr
+    assert last.endswith(foot.format(by=by[0], same={"field": 1066, "register": 351}[by[0]])), done.stderr
     assert done.returncode == (1 if "differ" in last else 0)
 
 
@@ -202,3 +221,31 @@ def test_what_cannot_be_ignored_is_refused(args: tuple[str, ...], status: int, s
     done = vcpuid("diff", HOST, HOST, *args)
     assert (done.returncode, done.stdout) == (status, "")
     assert says in done.stderr
+
+
+LEAF_7 = "RAW 00000007"
+
+
+def test_what_differs_what_is_the_same_and_what_is_not_told_are_three_counts(tmp_path: Path) -> None:
+    part = tmp_path / "part.txt"
+    kept = (line for line in lines(SKYLAKE) if line.startswith(("RAW", "KERNEL")) and not line.startswith(LEAF_7))
+    part.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    for by in ("feature", "register"):
+        done = vcpuid("diff", str(part), "--cpu", "Haswell-noTSX", "--by", by, *QEMU)
+        counts = json.loads(vcpuid("diff", str(part), "--cpu", "Haswell-noTSX", "--by", by, *QEMU, "--format", "json").stdout)["counts"]
+        assert counts["not_told"] > 0
+        assert counts["same"] > 0
+        said = f"{counts['differ']} {by}s differ, {counts['same']} are the same, {counts['not_told']} are not told"
+        assert said in done.stdout
+    done = vcpuid("diff", HOST, str(part), "--by", "field")
+    assert "No fields are known to differ" in done.stdout
+    assert "not told" in done.stdout
+    assert done.returncode == 1
+    assert vcpuid("diff", HOST, HOST, "--by", "field").stdout.strip() == "The fields are the same."
+
+
+def test_counts_of_flags_add_up() -> None:
+    answer = json.loads(vcpuid("diff", HOST, "--cpu", "Haswell-noTSX", "--flags", *QEMU, "--format", "json").stdout)
+    assert answer["counts"]["differ"] == len(answer["differences"])
+    assert answer["counts"]["same"] > 50
+    assert answer["counts"]["not_told"] == 0

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
+import vcpuid as package
 from support.captures import capture, host
 from support.command import vcpuid
+from vcpuid.answers.verdict import verdict
 from vcpuid.cpuid import CpuidTable, Snapshot
-from vcpuid.errors import InputError
+from vcpuid.errors import InputError, RemarkWarning
 from vcpuid.kvm.effect import remarks, without_effect
 from vcpuid.setup import Setup, Stack, overruled
 
@@ -93,3 +99,59 @@ def test_a_hardware_msr_yields_to_what_kvm_told_but_in_a_what_if() -> None:
 def test_a_command_line_is_no_longer_than_linux_reads() -> None:
     with pytest.raises(InputError, match="more than 2047 bytes"):
         Setup.of(host("kvm-intel.corei7_skylake_x@6.12"), Stack(params={"cmdline": "a=1 " * 3000}))
+
+
+IN_VAIN = "tsx=off on the command line has no effect on this host: its processor lacks MSR 0x10a"
+ASKED: dict[str, Callable[[Snapshot], object]] = {
+    "linux.cpuinfo": lambda raw: package.linux.cpuinfo(raw, "6.12", {"cmdline": "tsx=off"}),
+    "linux.boot_cpu": lambda raw: package.linux.boot_cpu(raw, params={"cmdline": "tsx=off"}),
+    "kvm.supported": lambda raw: package.kvm.supported(raw, kernel="6.12", params={"cmdline": "tsx=off"}),
+    "kvm.caps": lambda raw: package.kvm.caps(raw, params={"cmdline": "tsx=off"}),
+    "kvm.emulated": lambda raw: package.kvm.emulated(raw, params={"cmdline": "tsx=off"}),
+    "kvm.hyperv_supported": lambda raw: package.kvm.hyperv_supported(raw, params={"cmdline": "tsx=off"}),
+    "kvm.set_cpuid": lambda raw: package.kvm.set_cpuid(raw.raw, host=raw, params={"cmdline": "tsx=off"}),
+    "qemu.guest_tables": lambda raw: package.qemu.guest_tables("Haswell-noTSX", host=raw, params={"cmdline": "tsx=off"}),
+    "qemu.models": lambda raw: package.qemu.models(raw, params={"cmdline": "tsx=off"}),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_every_public_function_says_so_to_its_caller(name: str) -> None:
+    with pytest.warns(RemarkWarning) as said:
+        ASKED[name](Snapshot(raw=host(SKYLAKE).raw))
+    found = [warning for warning in said if str(warning.message).startswith(IN_VAIN)]
+    assert [Path(warning.filename).name for warning in found] == [Path(__file__).name]
+
+
+def test_a_path_an_explanation_and_a_verdict_have_it_among_their_remarks() -> None:
+    raw, stack = Snapshot(raw=host(SKYLAKE).raw), Stack("6.12", "11.1", params={"cmdline": "tsx=off"})
+    for asked, software in ((raw, stack), (Setup.of(raw, stack), None)):
+        path = package.resolve("Haswell-noTSX", host=asked, stack=software)
+        for remarks_ in (
+            path.remarks,
+            path.setup.remarks,
+            package.explain("rtm", "Haswell", asked, software).remarks,
+            verdict("Haswell", asked, software).remarks,
+            verdict("Haswel", asked, software).remarks,
+        ):
+            assert sum(remark.startswith(IN_VAIN) for remark in remarks_) == 1
+
+
+def test_without_such_parameters_nothing_is_said_and_nothing_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Setup) -> tuple[str, ...]:
+        raise AssertionError
+
+    monkeypatch.setattr("vcpuid.kvm.effect.remarks", fail)
+    raw = Snapshot(raw=host(SKYLAKE).raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        package.kvm.supported(raw)
+        package.linux.cpuinfo(raw)
+        assert package.resolve("host", host=raw, stack=Stack(params={"nested": 0})).remarks == ()
+
+
+def test_linux_alone_says_nothing_of_what_counts_for_kvm() -> None:
+    """nosmt=force changes no flag, and what KVM tells of Hyper-V."""
+    raw = Snapshot(raw=host(SKYLAKE).raw)
+    with pytest.warns(RemarkWarning, match="nosmt=force on the command line has no effect on this host: Linux makes the same"):
+        package.linux.cpuinfo(raw, params={"cmdline": "nosmt=force"})

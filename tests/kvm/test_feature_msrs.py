@@ -13,7 +13,7 @@ from vcpuid.cpuid import CpuidTable, MsrTable, MsrWord, Snapshot
 from vcpuid.kvm import caps
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.feature_msrs import VMX, FeatureMsrs, feature_msrs
-from vcpuid.linux.vulnerabilities import ArchCap
+from vcpuid.linux.arch_cap import ArchCap
 from vcpuid.reasons import Decision, replay
 from vcpuid.setup import Setup, Stack
 
@@ -102,6 +102,7 @@ def test_the_hardwares_of_a_snapshot_count_and_so_does_the_microcode_of_proc_cpu
     assert feature_msrs(Setup.of(milan, Stack(kernel="7.3"))).table[UCODE] == 0xA001173
 
 
+@pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning")
 def test_the_hardwares_controls_of_vmx_decide_what_kvm_can_do() -> None:
     raw = CpuidTable(e._replace(ebx=e.ebx | 1 << 10) if e[:2] == (7, 0) else e for e in host(SKYLAKE.format("7.3")).raw)
     lacking = Snapshot(raw=raw, hardware_msrs=MsrTable({0x48B: 1 << 33 | 1 << 35}))

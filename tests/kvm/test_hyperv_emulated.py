@@ -42,6 +42,7 @@ def test_enlightened_vmcs_come_with_nested_vmx(machine: Machine, name: str, kern
         (AMD, {"b.1.ebx": 0, "8000001e.0.ebx": 0x3}, {}, True),
     ],
 )
+@pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning")
 def test_processors_that_share_a_core(
     machine: Machine, edited: Edit, name: str, registers: dict[str, int], params: dict[str, int | str], alone: bool
 ) -> None:

@@ -22,6 +22,9 @@ XSAVE, AVX, HYPERVISOR = 1 << 26, 1 << 28, 1 << 31
 SKYLAKE, SKYLAKE_SERVER, ICE_LAKE_SERVER, ALDER_LAKE = 0x506E3, 0x50654, 0x606A6, 0x90672
 ZEN2, ZEN3, ZEN5 = 0x00830F10, 0x00A00F11, 0x00B00F21
 
+pytestmark = pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning")
+"""Many options change nothing on processors of two leaves, and that is remarked on."""
+
 
 def host(
     vendor: str, signature: int, leaves: dict[tuple[int, int], tuple[int, int, int, int]] | None = None, level: int = 0x1F

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,9 @@ OPTIONS = [
     "mitigations=off", "noxsave", "nopcid", "clearcpuid=sse2,64", "setcpuid=avx512f,rtm", "fred=on", "tsx=on", "tsx=auto", "pti=on",
     "nopku", "nospectre_v2", "gather_data_sampling=force",
 ]  # fmt: skip
+
+pytestmark = pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning")
+"""Many options change nothing on processors of two leaves, and that is remarked on."""
 
 
 @st.composite

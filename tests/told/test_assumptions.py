@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import json
 
 import pytest
 
 import vcpuid
-from support.captures import CAPTURES, host
+from support.captures import CAPTURES, capture, host
+from support.command import vcpuid as run
 from vcpuid import Setup, Snapshot, Stack
+from vcpuid.answers.flags import flags_inside, told
 from vcpuid.answers.survey import survey
 from vcpuid.answers.verdict import verdict
 from vcpuid.formats import parse
+from vcpuid.qemu.models import assumes, models
+from vcpuid.told.assumptions import Assumption, granted
 
 NAME = "kvm-intel.corei7_skylake_x@6.12"
 
@@ -62,3 +67,78 @@ def test_a_verdict_and_a_survey_name_theirs() -> None:
 @pytest.mark.parametrize("cpu", ["Haswell-noTSX", "EPYC-Milan"])
 def test_a_refusal_is_no_assumption(cpu: str) -> None:
     assert all(assumption.otherwise for assumption in verdict(cpu, Setup.of(bare())).assumes)
+
+
+CASCADE_LAKE = str(capture("cascade-lake-without-msrs", "reports"))
+TSX = "tsx=off, as Debian builds its kernels; with tsx=on on the host's command line it would be otherwise"
+PINNED = ("--kernel", "6.12", "--qemu", "11.1", "--param", "msr.10a=0xab")
+
+
+def cascade_lake(**params: int | str) -> Setup:
+    return Setup.of(vcpuid.read(CASCADE_LAKE), Stack("6.12", "11.1", params={"msr.10a": 0xAB, **params}))
+
+
+def test_the_flags_of_a_host_rest_on_how_its_kernel_was_built() -> None:
+    found = told(cascade_lake()).assumes
+    assert {assumption.taken: names for assumption, names in found.items()} == {"tsx=off": ("hle", "rtm")}
+    assert not told(cascade_lake(tsx_mode="off")).assumes
+    assert not told(Setup.of(host(NAME))).assumes  # its own /proc/cpuinfo shows them
+
+
+def test_the_flags_of_a_guest_rest_on_kvm_s_parameters_too() -> None:
+    setup = cascade_lake()
+    found, _ = flags_inside(vcpuid.resolve("host", host=setup), Stack("6.12"))
+    by_setting = {assumption.taken: names for assumption, names in found.assumes.items()}
+    assert by_setting["kvm_intel.nested=1"] == ("vmx",)
+    assert by_setting["kvm_intel.ept=1"] == ("pku", "ospke")
+    assert not {"ept", "vnmi"} & {name for names in by_setting.values() for name in names}  # these are not told
+
+
+def test_what_is_not_told_rests_on_nothing() -> None:
+    found = told(Setup.of(vcpuid.read(CASCADE_LAKE), Stack("6.12")))
+    assert "rtm" in {open_.what for open_ in found.not_told}
+    assert not found.assumes
+
+
+def test_models_that_run_by_a_setting_that_nobody_gave_are_named() -> None:
+    setup = cascade_lake()
+    found = assumes(models(setup), setup)
+    by_setting = {assumption.taken: names for assumption, names in found.items()}
+    assert {"Skylake-Server", "Cascadelake-Server"} <= set(by_setting["tsx=off"])
+    assert "Haswell-noTSX" not in by_setting["tsx=off"]
+    given = cascade_lake(tsx_mode="off")
+    assert "tsx=off" not in {assumption.taken for assumption in assumes(models(given), given)}
+    part = Setup.of(vcpuid.read(CASCADE_LAKE), Stack("6.12", "11.1"))
+    listed = models(part)
+    resting = {name for names in assumes(listed, part).values() for name in names}
+    assert not resting & {model.name for model in listed if model.depends}
+
+
+@pytest.mark.parametrize(
+    ("verb", "what"),
+    [
+        (("linux", "flags", CASCADE_LAKE), "hle rtm"),
+        (("qemu", "models", CASCADE_LAKE), "Broadwell Broadwell-IBRS"),
+        (("worth", "--host", CASCADE_LAKE, "--glibc", "2.41"), "glibc 2.41 memchr"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_verbs_name_them_in_text_and_in_json(verb: tuple[str, ...], what: str) -> None:
+    lines = run(*verb, *PINNED).stdout.splitlines()
+    assert any(line.startswith(f"Taken for granted: {TSX}: {what}") for line in lines)
+    (found,) = (taken for taken in json.loads(run(*verb, *PINNED, "--format", "json").stdout)["assumes"] if taken["taken"] == "tsx=off")
+    assert " ".join(found["what"]).startswith(what)
+
+
+def test_enlightenments_of_passthrough_rest_on_nested() -> None:
+    verb = ("hyperv", "--cpu", "host,hv-passthrough", "--host", CASCADE_LAKE, "--kernel", "7.3", "--qemu", "11.1")
+    (line,) = (line for line in run(*verb).stdout.splitlines() if "kvm_intel.nested=1" in line)
+    assert line.endswith("with nested=0 it would be otherwise: hv-evmcs")
+    assert [found["what"] for found in json.loads(run(*verb, "--format", "json").stdout)["assumes"]] == [["hv-evmcs"]]
+    assert not json.loads(run(*verb, "--param", "nested=1", "--format", "json").stdout)["assumes"]
+
+
+def test_many_names_are_not_all_in_the_sentence() -> None:
+    names = [f"name{number}" for number in range(20)]
+    (line,) = granted({Assumption("a=1", "the default", "a=0"): names})
+    assert line.endswith("name11 and 8 more")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import NoReturn, TypeVar
 
 from vcpuid.cpuid import Bit, CpuidWord, Snapshot, Word
 from vcpuid.cpuid.frozen import FrozenMap
-from vcpuid.errors import KvmError, NotToldError, RefusedError, VcpuidError
-from vcpuid.path.pipeline import Path, Probe, resolve
+from vcpuid.errors import KvmError, NotToldError, RefusedError
+from vcpuid.path.pipeline import Other, Path, others, resolve, tried, warned
+from vcpuid.path.possible import unnamed_table
+from vcpuid.path.probing import Probe
 from vcpuid.reasons import Basis, Step, read_register
 from vcpuid.setup import Setup, Stack, joined
-from vcpuid.told.assumptions import Assumption, alternatives
-from vcpuid.told.completions import Completion, completions, nameless, tells
+from vcpuid.told.assumptions import Assumption, alternatives, changing
+from vcpuid.told.completions import nameless, tells
 from vcpuid.told.doubt import NO_ANSWER, compared, weighed
 from vcpuid.told.facts import Fact, listed, remedy
 from vcpuid.vmm import Vmm
@@ -21,26 +23,6 @@ from vcpuid.vmm.known import named
 
 K = TypeVar("K", bound=Hashable)
 _ALL = 0xFFFFFFFF
-
-
-class Other(NamedTuple):
-    """The path on a host with facts made up; None where the VMM or KVM refuses it there."""
-
-    completion: Completion
-    path: Path | None
-
-
-@lru_cache(maxsize=4)
-def others(cpu: str, setup: Setup, vmm: Vmm) -> tuple[Other, ...]:
-    """Resolve a CPU on each host that the setup's could be; none where it tells all."""
-    return tuple(Other(completion, _resolved(cpu, completion.setup, vmm)) for completion in completions(setup))
-
-
-def _resolved(cpu: str, setup: Setup, vmm: Vmm) -> Path | None:
-    try:
-        return resolve(cpu, host=setup, vmm=vmm)
-    except VcpuidError:
-        return None
 
 
 def depends(path: Path, position: int, bits: Iterable[Bit]) -> tuple[Fact, ...]:
@@ -53,15 +35,32 @@ def depends(path: Path, position: int, bits: Iterable[Bit]) -> tuple[Fact, ...]:
         return () if step.basis is Basis.NOT_TOLD else tuple(Fact(*bit) for bit in places if not tells(path.host, bit.word))
     if _settled(step):
         return ()
-    if blind := nameless(path.host):
+    recorded = step.party == path.vmm.name and path.made.observed
+    if blind := (() if recorded else nameless(path.host)) or _lacking(path, position, [bit.word for bit in places]):
         return blind
     return compared(
         _first(step, places),
         (
-            (completion, NO_ANSWER if other is None else _first(other.trace.steps[position], places))
-            for completion, other in _resolvable(path)
+            (other.completion, NO_ANSWER if other.path is None else _first(other.path.trace.steps[position], places))
+            for other in _resolvable(path)
         ),
     )
+
+
+def _lacking(path: Path, position: int, words: Iterable[Word]) -> tuple[Fact, ...]:
+    """Name leaves 0 and 1 where the table lacks them, and with them what is looked at.
+
+    A table's own leaf is told without them; but a guest asks for no leaf past the last one, which leaf 0 tells.
+    """
+    lacking, party = unnamed_table(path.vmm), path.trace.steps[position].party
+    if not lacking or party not in (path.vmm.name, "vcpu", "guest"):
+        return ()
+    reached = party != "guest" or path.tables[0].get(0) is not None
+    return () if reached and all(_in_table(path, word) for word in words) else lacking
+
+
+def _in_table(path: Path, word: Word) -> bool:
+    return isinstance(word, CpuidWord) and path.tables[0].get(word.function, word.index) is not None
 
 
 def hanging(cpu: str, setup: Setup, vmm: Vmm, answer: Callable[[Path | None], Mapping[K, object] | None]) -> dict[K, tuple[Fact, ...]]:
@@ -92,17 +91,29 @@ def followed(
 ) -> Path:
     """Follow a guest CPU as `resolve` does, but take no refusal for certain that hangs on what the host does not tell.
 
-    Raises NotToldError for such a one, and else what `resolve` raises.
+    Raises NotToldError for such a one, and else what `resolve` raises, a refusal with those warnings alone that are certain.
     """
     vmm = vmm or named()
     setup = joined(host, stack, vmm.release)
     try:
         return resolve(cpu, host=setup, probe=probe, vmm=vmm)
     except (RefusedError, KvmError) as error:
-        if not (facts := starting(cpu, setup, vmm)):
-            raise
+        refuse(error, cpu, setup, vmm)
+
+
+def refuse(error: RefusedError | KvmError, cpu: str, setup: Setup, vmm: Vmm) -> NoReturn:
+    """Raise a refusal with the warnings that are certain; where it hangs on what is not told, a NotToldError."""
+    if facts := starting(cpu, setup, vmm):
         lines = f"whether {vmm.spoken} starts is not told: it depends on {listed(facts)}; {remedy(facts)}"
         raise NotToldError(f"{lines} (where nothing of that is there, it says: {error})") from error
+    if isinstance(error, RefusedError):
+        error.warnings = warned(cpu, setup, vmm).certain
+    raise error
+
+
+def _resolved(cpu: str, setup: Setup, vmm: Vmm) -> Path | None:
+    outcome = tried(cpu, setup, vmm)
+    return outcome if isinstance(outcome, Path) else None
 
 
 def _resolvable(path: Path) -> tuple[Other, ...]:
@@ -125,20 +136,16 @@ def settings(cpu: str, setup: Setup, vmm: Vmm) -> tuple[tuple[Assumption, Path |
     return tuple((assumption, _resolved(cpu, other, vmm)) for assumption, other in alternatives(setup))
 
 
-def rests(path: Path, answer: Callable[[Path], Mapping[K, object]]) -> dict[Assumption, tuple[K, ...]]:
+def rests(path: Path, answer: Callable[[Path], Mapping[K, object]], but: Container[K] = ()) -> dict[Assumption, tuple[K, ...]]:
     """Return the assumptions on which answers about a path's guest rest, each with what these are about.
 
-    `answer` gives all answers of a path. A setting with which QEMU or KVM would refuse the CPU says nothing of them.
+    `answer` gives all answers of a path; those about what is in `but` are not told. A setting with which QEMU or KVM would refuse the CPU
+    says nothing of them.
     """
     if _settled(path.trace.steps[-1]):
         return {}
-    base = answer(path)
-    found: dict[Assumption, tuple[K, ...]] = {}
-    for assumption, other in settings(path.cpu, path.setup, path.vmm):
-        given = base if other is None else answer(other)
-        if changed := tuple(key for key in dict.fromkeys((*base, *given)) if base.get(key) != given.get(key)):
-            found[assumption] = changed
-    return found
+    given = settings(path.cpu, path.setup, path.vmm)
+    return changing(answer(path), ((taken, None if other is None else answer(other)) for taken, other in given), but)
 
 
 def open_bits(path: Path, words: Iterable[CpuidWord]) -> Mapping[Word, int]:
@@ -148,10 +155,11 @@ def open_bits(path: Path, words: Iterable[CpuidWord]) -> Mapping[Word, int]:
         return FrozenMap()
     if nameless(path.host):
         return FrozenMap((word, _ALL) for word in places)
-    found: dict[Word, int] = {}
-    for _, other in _resolvable(path):
-        if other is not None:
-            after = other.trace.steps[-1].after
+    last = len(path.trace.steps) - 1
+    found: dict[Word, int] = {word: _ALL for word in places if _lacking(path, last, (word,))}
+    for other in _resolvable(path):
+        if other.path is not None:
+            after = other.path.trace.steps[-1].after
             for word in places:
                 found[word] = found.get(word, 0) | (read_register(after, word) ^ read_register(guest.after, word))
     return FrozenMap((word, mask) for word, mask in found.items() if mask)

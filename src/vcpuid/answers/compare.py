@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from vcpuid.answers.certainty import depends, followed, open_bits
 from vcpuid.answers.explain import explain, sentence
 from vcpuid.answers.survey import cpuid_features, deciding_stage, host_words, shows, words_of
-from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, MsrTable, MsrWord, Snapshot
+from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Snapshot
 from vcpuid.cpuid.names import Feature
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Word
 from vcpuid.errors import InputError, KvmError, RefusedError
-from vcpuid.path.pipeline import GuestWords, Path, guest_view, resolve
+from vcpuid.path.pipeline import Path, guest_snapshot, resolve
+from vcpuid.path.words import GuestWords
 from vcpuid.reasons import Step
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack, joined
@@ -104,8 +105,7 @@ def sides(
         if cpu is None:
             raise InputError("neither a guest nor its -cpu is given")
         path = followed(cpu, host=host, stack=stack, vmm=vmm)
-        msrs = MsrTable({word.msr: value for word, value in path.trace.vmm.after.items() if isinstance(word, MsrWord)})
-        return Sides(path, Snapshot(cpu=cpu, raw=guest_view(path), msrs=msrs, table=path.tables[0]), observed=False, guessed=False)
+        return Sides(path, guest_snapshot(path), observed=False, guessed=False)
     if not guest.raw:
         raise InputError("the guest's snapshot does not tell its CPUID (RAW lines)")
     path = _guess(host, guest, stack, vmm) if cpu is None else followed(cpu, host=host, stack=stack, vmm=vmm)
@@ -173,11 +173,16 @@ def _of_feature(both: Sides, feature: Feature, before: bool, after: bool) -> Dif
     return Difference(feature.name, place, before, after, stage.party, stage.why, rules, bit.word, bit.mask)
 
 
+def registers(both: Sides) -> list[CpuidWord]:
+    """List the registers that are compared: those that either side has, by leaf, sub-leaf and register."""
+    words = {word for word in (*host_words(both.path), *both.words) if isinstance(word, CpuidWord)}
+    return sorted(words, key=lambda word: (word.function, word.index, REGISTERS.index(word.register)))
+
+
 def by_register(both: Sides) -> list[Difference]:
     """List the registers in which the sides differ, by leaf, sub-leaf and register."""
     host, guest = host_words(both.path), both.words
-    words = {word for word in (*host, *guest) if isinstance(word, CpuidWord)}
-    order = sorted(words, key=lambda word: (word.function, word.index, REGISTERS.index(word.register)))
+    order = registers(both)
     hidden = {} if both.observed else open_bits(both.path, order)
     found = []
     for word in order:

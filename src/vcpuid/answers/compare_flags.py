@@ -44,6 +44,12 @@ def by_flag(both: Sides, guest_kernel: str | None = None) -> list[Difference]:
     return found
 
 
+def shown_flags(both: Sides, guest_kernel: str | None = None) -> set[tuple[str, str]]:
+    """Give the names that either side's /proc/cpuinfo shows, each with its line as differences spell it."""
+    sides = (both.path.setup, guest_setup(both, guest_kernel))
+    return {(line.replace("_", " "), name) for side in sides for line, name in _shows(side)}
+
+
 def _shows(setup: Setup) -> dict[tuple[str, str], bool]:
     return named(cpuinfo(setup, observed=True))
 

@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from vcpuid.answers.compare import Difference, Sides
+from vcpuid.answers.compare import NOT_TOLD, Difference, Sides
 from vcpuid.decode import FieldChange
 
 SCHEMA = "vcpuid/diff/2"
 """The form of both."""
 
 
-def report(both: Sides, by: str, found: Sequence[Difference], ignored: Sequence[str], left_out: int) -> dict[str, object]:
+class Counts(NamedTuple):
+    """How many things differ, are the same on both sides, and are not told by one of them; `left_out` were not to be told."""
+
+    differ: int
+    same: int
+    not_told: int
+    left_out: int
+
+    @classmethod
+    def of(cls, counted: Sequence[Difference], found: int, compared: int) -> Counts:
+        """Count the differences that are not ignored, of as many as were found among all that was compared."""
+        open_ = sum(difference.party == NOT_TOLD for difference in counted)
+        return cls(len(counted) - open_, compared - found, open_, found - len(counted))
+
+    def as_dict(self) -> dict[str, int]:
+        """For JSON, but for `left_out`, which has a key of its own."""
+        return {"differ": self.differ, "same": self.same, "not_told": self.not_told}
+
+
+def report(both: Sides, by: str, found: Sequence[Difference], ignored: Sequence[str], counts: Counts) -> dict[str, object]:
     """Put differences into a document.
 
-    `by` is what each is about: feature, register or flag. `ignored` was not to be told, and `left_out` counts what was not for that.
+    `by` is what each is about: feature, register or flag. `ignored` was not to be told, and `counts` tell how many there are.
     """
-    told = {"guessed": both.guessed, "observed": both.observed, "ignored": list(ignored), "left_out": left_out}
+    told = {
+        "guessed": both.guessed,
+        "observed": both.observed,
+        "ignored": list(ignored),
+        "left_out": counts.left_out,
+        "counts": counts.as_dict(),
+    }
     rows = [difference.as_dict() for difference in found]
     return {"schema": SCHEMA, "by": by, **both.path.as_dict(), **told, "differences": rows}
 
 
-def fields_report(parts: tuple[str, str], found: Sequence[FieldChange], ignored: Sequence[str], left_out: int) -> dict[str, object]:
+def fields_report(parts: tuple[str, str], found: Sequence[FieldChange], ignored: Sequence[str], counts: Counts) -> dict[str, object]:
     """Put the fields in which two tables differ into a document; `parts` says which tables of their snapshots host's and guest's are."""
-    told = {"parts": dict(zip(("host", "guest"), parts, strict=True)), "ignored": list(ignored), "left_out": left_out}
+    told = {
+        "parts": dict(zip(("host", "guest"), parts, strict=True)),
+        "ignored": list(ignored),
+        "left_out": counts.left_out,
+        "counts": counts.as_dict(),
+    }
     return {"schema": SCHEMA, "by": "field", **told, "differences": [change.as_dict() for change in found]}

@@ -12,7 +12,8 @@ from vcpuid.answers.overruling import put_back
 from vcpuid.cpuid import CpuidTable, CpuidWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.names import Feature, all_features
-from vcpuid.path.pipeline import Path, TableWords
+from vcpuid.path.pipeline import Path
+from vcpuid.path.words import TableWords
 from vcpuid.reasons import read_bit, read_register
 from vcpuid.told.assumptions import Assumption
 from vcpuid.told.completions import tells
@@ -69,9 +70,9 @@ class Survey:
 
         def seen(path: Path) -> dict[str, bool]:
             values = {word: read_register(path.trace.steps[-1].after, word) for word in words}
-            return {f.name: bool(values.get(f.place.word, 0) & f.place.mask) for f in features if f.name not in names}  # type: ignore[arg-type]
+            return {f.name: bool(values.get(f.place.word, 0) & f.place.mask) for f in features}  # type: ignore[arg-type]
 
-        return rests(self.path, seen)
+        return rests(self.path, seen, names)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""

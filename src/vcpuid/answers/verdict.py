@@ -16,7 +16,9 @@ from vcpuid.answers.survey import cpuid_features
 from vcpuid.cpuid import Bit, Snapshot
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.errors import KvmError, NotKnownError, QemuError, UnavailableError
-from vcpuid.path.pipeline import Path, Probe, resolve
+from vcpuid.kvm.effect import advised
+from vcpuid.path.pipeline import Path, resolve, warned
+from vcpuid.path.probing import Probe
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.startup import RunningKvm
 from vcpuid.qemu.unknown import Guess, guesses
@@ -86,9 +88,10 @@ class Verdict:
     `runs` says that QEMU starts the guest and gives it all that was asked; it is None where that is not told, and `not_told` names what it
     depends on; with `start`, how QEMU's start ends and how that is known, also where that is by rules that are not this KVM's.
     `refusal` is QEMU's or KVM's message where they refuse or QEMU aborts, `not_known` says what the tables cannot tell where they are older
-    than the QEMU asked for, and `warnings` is what QEMU prints on the way, each once. `meant` are guesses at what names that QEMU does not
-    have stand for. `proposal` is the nearest -cpu that keeps the model (in any of its versions) and the user's properties as far as they
-    can be kept and runs without a warning: the CPU itself where that is so, None where there is none; `amendments` tells in what it is
+    than the QEMU asked for, and `warnings` is what QEMU prints on the way for certain, each once; `warnings_not_told` are those that hang
+    on facts that are not told. `meant` are guesses at what names that QEMU does not have stand for. `proposal` is the nearest -cpu that
+    keeps the model (in any of its versions) and the user's properties as far as they can be kept and runs without a warning: the CPU
+    itself where none is certain, None where there is none; `amendments` tells in what it is
     another, but for the features that it drops. `nearest` is the model that runs as it is with the settings kept and differs least from the
     one asked for; it is looked for where the proposal drops features or there is none. `put_back` are features that QEMU leaves out and KVM
     shows the guest all the same, `withheld` those that QEMU gives and KVM does not show: of a KVM that was asked and is not Linux's own.
@@ -111,6 +114,7 @@ class Verdict:
     start: Start | None = None
     put_back: tuple[Feature, ...] = ()
     withheld: tuple[Feature, ...] = ()
+    warnings_not_told: tuple[NotTold, ...] = ()
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -131,6 +135,7 @@ class Verdict:
             "cpu": self.cpu,
             "setup": self.setup.as_dict(),
             "warnings": list(self.warnings),
+            "warnings_not_told": [found.as_dict() for found in self.warnings_not_told],
             "remarks": list(self.remarks),
             "runs": self.runs,
             "refusal": self.refusal,
@@ -166,9 +171,9 @@ def verdict(
     KVM that is not Linux's own takes that. What QEMU or KVM refuse is the verdict itself. Raises InputError for a host that tells nothing
     and for a wrong release or parameter.
     """
-    setup = joined(host, stack)
+    setup = advised(joined(host, stack))
     try:
-        path, refusal, warnings = _resolve(cpu, setup)
+        path, refusal = _resolve(cpu, setup)
     except NotKnownError as error:
         return Verdict(cpu, setup, None, None, (), (), (), None, None, None, not_known=error.cause)
     seen = None if path is None else _observed(path, probe)
@@ -179,6 +184,7 @@ def verdict(
     runs: bool | None = refusal is None and not denied and enforced(cpu, setup)
     if not_told and not missing and (refusal is None or START in hidden):
         runs = None
+    warnings, open_warnings = warned(cpu, setup, named())
     tables = catalog(setup.vmm.tables)
     meant = () if refusal is None else guesses(cpu, tables.release)
     start = Start(REFUSES, Basis.MODELLED, refusal) if path is None else started(path, kvm)
@@ -187,8 +193,8 @@ def verdict(
     elif runs and start.basis is Basis.NOT_TRIED:
         runs = None
     found = Verdict(
-        cpu, setup, runs, refusal, tuple(dict.fromkeys(warnings)), missing, not_told, cpu if runs else None, None, path,
-        start=start, put_back=_overruled(seen, put_back), withheld=_overruled(seen, withheld),
+        cpu, setup, runs, refusal, warnings, missing, not_told, cpu if runs else None, None, path,
+        start=start, put_back=_overruled(seen, put_back), withheld=_overruled(seen, withheld), warnings_not_told=open_warnings,
     )  # fmt: skip
     if runs is not False and (runs is None or not warnings):
         return found
@@ -237,22 +243,21 @@ def _not_told(cpu: str, setup: Setup) -> tuple[NotTold, ...]:
     return (*([NotTold(START, start)] if start else []), *(NotTold(feature.name, facts) for feature, facts in features))
 
 
-def _resolve(cpu: str, setup: Setup) -> tuple[Path | None, str | None, tuple[str, ...]]:
-    """Resolve a CPU; return the path or the refusal, and what QEMU warns of."""
+def _resolve(cpu: str, setup: Setup) -> tuple[Path | None, str | None]:
+    """Resolve a CPU; return the path or the refusal."""
     try:
-        path = resolve(cpu, host=setup)
+        return resolve(cpu, host=setup), None
     except QemuError as error:
-        return None, error.message, error.warnings
+        return None, error.message
     except KvmError as error:
-        return None, str(error), ()
-    return path, None, path.warnings
+        return None, str(error)
 
 
 def _missing(cpu: str, setup: Setup, path: Path | None, probe: Probe | None) -> tuple[Missing, ...]:
     """Explain what QEMU denied. A CPU that says `enforce` is looked at without, one that forces features without force."""
     forced = path is not None and path.made.forced
     if path is None or forced:
-        plain, _, _ = _resolve(lenient(cpu), setup)
+        plain, _ = _resolve(lenient(cpu), setup)
         path = None if plain is None else _observed(plain, probe)
     if path is None:
         return ()

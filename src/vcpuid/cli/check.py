@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, has_no_effect, print_warnings, probe_for, read_host, stack_options, table_for_guest, trial_for
+from vcpuid.cli.setup import Asked, has_no_effect, print_warnings, probe_for, read_host, remark_on_table, stack_options, trial_for
 
 if TYPE_CHECKING:
     from vcpuid.answers.verdict import Verdict
     from vcpuid.hazards.rule import Hazard
+    from vcpuid.told.facts import Fact
 
 COLUMNS = ["what", "rule", "about", "why", "remedy"]
 TITLES = {"rule": "id", "remedy": "do"}
@@ -22,6 +24,8 @@ TITLES = {"rule": "id", "remedy": "do"}
 
 _AMENDED = {"version": "{}", "added": "{} is added", "left-out": "{} is left out"}
 """What is said of a proposal's changes, by kind; of names set right the guesses tell, beside the refusal."""
+
+_WARNS = "QEMU warns"
 
 _NOT_TRIED = (
     "whether it runs is not tried; on Linux's own KVM it would run with all that was asked, but this host's is another and was not asked: "
@@ -73,37 +77,29 @@ def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tu
     from vcpuid import hazards
 
     guest = read_host(table_source)
-    table = table_for_guest(guest.snapshot, table_source)
+    remark_on_table(guest.snapshot, table_source)
     if source is None:
         has_no_effect("the table is checked by itself, on no host", "--smp", "--param", "--what-if", "--machine", "--global")
-        return hazards.of_table(table, stack=asked.stack(guest))
+        return hazards.of_guest(guest.snapshot, stack=asked.stack(guest), source=table_source)
     has_no_effect("the table is given, and no QEMU makes it", "--smp", "--global")
     setup = asked.setup(read_host(source))
     print_warnings(setup.remarks)
-    return hazards.of_table(table, setup)
+    return hazards.of_guest(guest.snapshot, setup, source=table_source)
 
 
 def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
     """Lay the answer out: programs get the verdict as the first row, people above the table."""
     from vcpuid.hazards.report import report
-    from vcpuid.told.facts import listed
+    from vcpuid.told.facts import whether
 
-    hazards = [
-        {
-            "what": "not told" if hazard.depends else hazard.rule.severity.value,
-            "rule": hazard.rule.id,
-            "about": "; ".join(hazard.subjects),
-            "why": (f"depends on {listed(hazard.depends)}: " if hazard.depends else "") + hazard.rule.consequence,
-            "remedy": hazard.rule.fix,
-        }
-        for hazard in found
-    ]
+    hazards = _hazard_rows(found, one_each=form != "table")
     if answer is None:
         return Sheet(COLUMNS, hazards, report(found), titles=TITLES, lines=_lines(hazards), foot=_hazards_foot(found))
-    rows = [*_missing_rows(answer), *_overruled_rows(answer), *_not_told_rows(answer), *hazards]
+    rows = [*_missing_rows(answer), *_overruled_rows(answer), *_not_told_rows(answer, one_each=form != "table"), *hazards]
     if form != "table":
         told = _told(answer)
-        why = answer.refusal or answer.not_known or "; ".join(answer.warnings) or (_NOT_TRIED if told == "not tried" else "")
+        printed = (*answer.warnings, *whether(_WARNS, answer.warnings_not_told))
+        why = answer.refusal or answer.not_known or "; ".join(printed) or (_NOT_TRIED if told == "not tried" else "")
         rows = [{"what": told, "rule": "verdict", "about": answer.cpu, "why": why, "remedy": answer.proposal or ""}, *rows]
     return Sheet(
         COLUMNS,
@@ -160,9 +156,53 @@ def _overruled_rows(answer: Verdict) -> list[dict[str, str]]:
     ]
 
 
-def _not_told_rows(answer: Verdict) -> list[dict[str, str]]:
-    """One row for each set of facts, with all features that depend on them."""
-    from vcpuid.told.facts import grouped, listed, remedy
+def _hazard_rows(found: Sequence[Hazard], *, one_each: bool) -> list[dict[str, str]]:
+    """Rows of hazards: for programs one each; for people one for what a rule finds and one for what it may, and one for the unjudged."""
+    from vcpuid.told.facts import NotTold, grouped, listed
+
+    rows = []
+    for hazard in found if one_each else _put_together(found):
+        why = f"depends on {listed(hazard.depends)}: {hazard.rule.consequence}" if hazard.depends else hazard.rule.consequence
+        what = "not told" if hazard.depends else hazard.rule.severity.value
+        about = hazard.subjects if one_each or not hazard.depends else _first(hazard.subjects)
+        rows.append({"what": what, "rule": hazard.rule.id, "about": "; ".join(about), "why": why, "remedy": hazard.remedy})
+    if not one_each:
+        blind = [NotTold(hazard.rule.id, hazard.depends) for hazard in found if not hazard.subjects]
+        rows += [_not_judged(ids, facts) for facts, ids in grouped(blind).items()]
+    return rows
+
+
+def _put_together(found: Sequence[Hazard]) -> Iterator[Hazard]:
+    """Join what a rule may find by facts that are not told; leave out what nobody can judge."""
+    from vcpuid.told.facts import in_common
+
+    groups: dict[tuple[str, bool], list[Hazard]] = {}
+    for hazard in found:
+        if hazard.subjects:
+            groups.setdefault((hazard.rule.id, bool(hazard.depends)), []).append(hazard)
+    for members in groups.values():
+        subjects = tuple(subject for hazard in members for subject in hazard.subjects)
+        yield replace(members[0], subjects=subjects, depends=in_common([hazard.depends for hazard in members]))
+
+
+_MOST = 12
+"""As many of the things that a rule may find are named to people."""
+
+
+def _first(subjects: Sequence[str]) -> Sequence[str]:
+    return subjects if len(subjects) <= _MOST else (*subjects[:_MOST], f"{len(subjects) - _MOST} more")
+
+
+def _not_judged(ids: Sequence[str], facts: tuple[Fact, ...]) -> dict[str, str]:
+    from vcpuid.told.facts import listed, remedy
+
+    why = f"depends on {listed(facts)}: nobody can tell whether there is any of these"
+    return {"what": "not told", "rule": "hazards.not-judged", "about": "; ".join(ids), "why": why, "remedy": remedy(facts)}
+
+
+def _not_told_rows(answer: Verdict, *, one_each: bool) -> list[dict[str, str]]:
+    """For programs a row for each set of facts, for people one for each set of leaves and MSRs, with all features that depend on them."""
+    from vcpuid.told.facts import by_facts, grouped, listed, remedy
 
     return [
         {
@@ -172,7 +212,7 @@ def _not_told_rows(answer: Verdict) -> list[dict[str, str]]:
             "why": f"depends on {listed(facts)}",
             "remedy": remedy(facts),
         }
-        for facts, names in grouped(answer.not_told).items()
+        for facts, names in (by_facts if one_each else grouped)(answer.not_told).items()
     ]
 
 
@@ -191,10 +231,11 @@ def _head(answer: Verdict) -> list[str]:
     if answer.runs is None and not answer.not_told:
         return [f"-cpu {answer.cpu}: {_NOT_TRIED}"]
     if answer.runs is None:
-        facts = tuple(dict.fromkeys(fact for found in answer.not_told for fact in found.depends))
-        from vcpuid.told.facts import listed
+        from vcpuid.told.facts import in_common, listed
 
-        return [f"-cpu {answer.cpu}: whether it runs with all that was asked depends on what the host does not tell: {listed(facts)}"]
+        facts = in_common([found.depends for found in answer.not_told])
+        whole = f"-cpu {answer.cpu}: whether it runs with all that was asked depends on what the host does not tell: {listed(facts)}"
+        return [whole, *_warnings(answer)]
     if answer.refusal is not None and answer.start is not None and answer.start.outcome == "aborts":
         return [f"QEMU aborts with -cpu {answer.cpu}: this KVM refuses what QEMU sets at start: {answer.refusal}"]
     if answer.refusal is not None:
@@ -205,8 +246,19 @@ def _head(answer: Verdict) -> list[str]:
         told = "tells the guest of features that this host does not give"
     else:
         told = "runs without some of what was asked"
-    features = {warning for warning in answer.warnings if "requested feature: CPUID" in warning or "requested feature: MSR" in warning}
-    return [f"-cpu {answer.cpu} {told}", *(f"QEMU warns: {warning}" for warning in answer.warnings if warning not in features)]
+    return [f"-cpu {answer.cpu} {told}", *_warnings(answer)]
+
+
+def _warnings(answer: Verdict) -> list[str]:
+    """Tell what QEMU prints besides the features that it does not give: these are rows of the table."""
+    from vcpuid.told.facts import whether
+
+    certain = (f"QEMU warns: {warning}" for warning in answer.warnings if not _of_feature(warning))
+    return [*certain, *whether(_WARNS, (found for found in answer.warnings_not_told if not _of_feature(found.what)))]
+
+
+def _of_feature(warning: str) -> bool:
+    return "requested feature: CPUID" in warning or "requested feature: MSR" in warning
 
 
 def _foot(answer: Verdict) -> list[str]:
@@ -224,4 +276,7 @@ def _foot(answer: Verdict) -> list[str]:
 
 
 def _hazards_foot(found: Sequence[Hazard]) -> list[str]:
-    return [] if found else ["No hazards found."]
+    """Say that nothing hurts; where something may that is not told, that what is told has no hazard."""
+    if any(not hazard.depends for hazard in found):
+        return []
+    return ["No hazards found in what is told; what is not told may hold those above."] if found else ["No hazards found."]

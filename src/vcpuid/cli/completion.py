@@ -8,6 +8,7 @@ three; and no blank follows `name=`. What goes wrong in the middle of typing is 
 from __future__ import annotations
 
 import os
+import warnings
 
 import click
 from click.shell_completion import (
@@ -40,9 +41,11 @@ class _Shell(ShellComplete):
         return words[1:], self.whole
 
     def complete(self) -> str:
-        """Answer; with nothing, whatever goes wrong."""
+        """Answer; with nothing, whatever goes wrong, and without a remark."""
         try:
-            return super().complete()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return super().complete()
         except Exception:
             return ""
 

@@ -15,7 +15,8 @@ from vcpuid.cpuid.parts import pick
 
 if TYPE_CHECKING:
     from vcpuid.answers.compare import Difference, Sides
-    from vcpuid.cpuid import CpuidTable
+    from vcpuid.answers.compare_report import Counts
+    from vcpuid.cpuid import CpuidTable, Snapshot
     from vcpuid.decode import FieldChange
 
 D = TypeVar("D", "Difference", "FieldChange")
@@ -57,13 +58,15 @@ def command(
     """Show what a guest's CPU has that its host's has not, and the reverse, each with the party that caused it.
 
     GUEST is a snapshot taken in the guest; without one, it is what the path makes of --cpu. A difference that the path does not lead to
-    is of party "unknown". With --by field, HOST and GUEST may be any two dumps: what differs is told with its meaning, and no party is
-    asked for. What --ignore leaves out is counted in the last line. Exit status 0 where nothing else differs, 1 where something does.
+    is of party "unknown", and what one side does not tell "not told". With --by field, HOST and GUEST may be any two dumps: what differs
+    is told with its meaning, and no party is asked for. The last line counts what differs, what is the same, what is not told, and what
+    --ignore leaves out. Exit status 0 where all else is told and the same, 1 where something is not.
     """
     from vcpuid import decode
     from vcpuid.answers import compare
     from vcpuid.answers.certainty import followed
-    from vcpuid.answers.compare_flags import by_flag, guest_setup
+    from vcpuid.answers.compare_flags import by_flag, guest_setup, shown_flags
+    from vcpuid.answers.survey import cpuid_features
     from vcpuid.path.pipeline import guest_snapshot
 
     if guest_source is None and cpu is None:
@@ -83,16 +86,19 @@ def command(
             path = followed(cpu or "host", host=asked.setup(host))
             print_warnings(path.remarks)
             other = guest_snapshot(path)
-        sheet = _fields(pick(host.snapshot, None, host_source), pick(other, None, guest_source), ignore)
+        sheet = _fields((host.snapshot, pick(host.snapshot, None, host_source)), (other, pick(other, None, guest_source)), ignore)
     else:
         both = compare.sides(asked.setup(host), guest, cpu)
         print_warnings(both.path.remarks)
         if flags:
             print_warnings(remark for remark in guest_setup(both, guest_kernel).remarks if remark not in both.path.remarks)
             found, by = by_flag(both, guest_kernel), "flag"
+            compared = len(shown_flags(both, guest_kernel) | {(difference.place, difference.what) for difference in found})
+        elif by == "register":
+            found, compared = compare.by_register(both), len(compare.registers(both))
         else:
-            found = compare.by_register(both) if by == "register" else compare.by_feature(both)
-        sheet = _differences(both, by, found, ignore)
+            found, compared = compare.by_feature(both), len(cpuid_features())
+        sheet = _differences(both, by, found, compared, ignore)
     emit(sheet, form)
     sys.exit(1 if sheet.rows else 0)
 
@@ -105,57 +111,71 @@ def _counted(found: list[D], ignore: tuple[str, ...], tables: list[CpuidTable]) 
     return [difference for difference in found if difference.word is None or ignored.counts(difference.word, difference.mask)]
 
 
-def _foot(what: str, counted: int, left_out: int, ignore: tuple[str, ...]) -> list[str]:
-    """Say how many differ, and how many more are left out."""
-    told = f"{counted} {what} differ" if counted else f"The {what} are the same"
-    return ["", f"{told}, {left_out} left out ({' '.join(f'--ignore {text}' for text in ignore)})." if left_out else f"{told}."]
+def _foot(what: str, counts: Counts, ignore: tuple[str, ...]) -> list[str]:
+    """Say how many differ, are the same and are not told, and how many more are left out."""
+    told = [f"The {what} are the same"]
+    if counts.differ or counts.not_told:
+        differ = f"{counts.differ} {what} differ" if counts.differ else f"No {what} are known to differ"
+        told = [differ, f"{counts.same} are the same"]
+    told += [f"{counts.not_told} {'is' if counts.not_told == 1 else 'are'} not told"] if counts.not_told else []
+    told += [f"{counts.left_out} left out ({' '.join(f'--ignore {text}' for text in ignore)})"] if counts.left_out else []
+    return ["", f"{', '.join(told)}."]
 
 
-def _fields(host: tuple[str, CpuidTable], guest: tuple[str, CpuidTable], ignore: tuple[str, ...]) -> Sheet:
-    """Lay out the fields in which two tables differ, each given with the name of its kind."""
+def _fields(
+    host: tuple[Snapshot, tuple[str, CpuidTable]], guest: tuple[Snapshot, tuple[str, CpuidTable]], ignore: tuple[str, ...]
+) -> Sheet:
+    """Lay out the fields in which two tables differ, each given with its snapshot and the name of its kind."""
     from vcpuid import decode
-    from vcpuid.answers.compare_report import fields_report
+    from vcpuid.answers.compare_report import Counts, fields_report
+    from vcpuid.decode.diff import same
+    from vcpuid.told.completions import tells
 
-    (mine, one), (theirs, other) = host, guest
+    (whole, (mine, one)), (part, (theirs, other)) = host, guest
+
+    def spell(change: FieldChange, value: int | None, of: Snapshot, kind: str) -> str:
+        return "not told" if value is None and kind == "raw" and not tells(of, change.word) else change.spell(value)
+
     found = decode.diff(one, other, ignore=())
     counted = _counted(found, ignore, [one, other])
     rows: list[dict[str, object]] = [
         {
             "place": change.place,
             "field": change.field.name,
-            "host": change.spell(change.before),
-            "guest": change.spell(change.after),
+            "host": spell(change, change.before, whole, mine),
+            "guest": spell(change, change.after, part, theirs),
             "meaning": change.field.description,
         }
         for change in counted
     ]
-    left_out = len(found) - len(counted)
+    open_ = sum("not told" in (row["host"], row["guest"]) for row in rows)
+    counts = Counts(len(counted) - open_, same(one, other), open_, len(found) - len(counted))
     return Sheet(
         ["place", "field", "host", "guest", "meaning"],
         rows,
-        data=fields_report((mine, theirs), counted, ignore, left_out),
+        data=fields_report((mine, theirs), counted, ignore, counts),
         records=[change.as_dict() for change in counted],
         fields=["function", "index", "register", "bits", "name", "host", "guest", "description"],
         head=[*kind(mine, "host"), *kind(theirs, "guest")],
-        foot=_foot("fields", len(counted), left_out, ignore),
+        foot=_foot("fields", counts, ignore),
         styles={"field": "bold"},
     )
 
 
-def _differences(both: Sides, by: str, found: list[Difference], ignore: tuple[str, ...]) -> Sheet:
-    """Lay out in what guest and host differ, and who caused it."""
-    from vcpuid.answers.compare_report import report
+def _differences(both: Sides, by: str, found: list[Difference], compared: int, ignore: tuple[str, ...]) -> Sheet:
+    """Lay out in what guest and host differ, of as many things as were compared, and who caused it."""
+    from vcpuid.answers.compare_report import Counts, report
 
     counted = _counted(found, ignore, [both.path.host.raw, both.guest.raw])
-    left_out = len(found) - len(counted)
+    counts = Counts.of(counted, len(found), compared)
     rows = [difference.as_dict() for difference in counted]
     return Sheet(
         COLUMNS,
         rows,
-        data=report(both, by, counted, ignore, left_out),
+        data=report(both, by, counted, ignore, counts),
         fields=[*COLUMNS, "place", "rules"],
         lines=[" ".join(map(cell, (row[column] for column in COLUMNS[:4]))) for row in rows],
         head=[both.path.headline(" (guessed)" if both.guessed else ""), ""],
-        foot=_foot(f"{by}s", len(counted), left_out, ignore),
+        foot=_foot(f"{by}s", counts, ignore),
         styles={"what": "bold"},
     )

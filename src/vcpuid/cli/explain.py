@@ -41,7 +41,7 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
     wanted = features(texts)
     host = read_host(source)
     setup = guest.setup(host, asked)
-    path = followed(guest.asked, host=setup, probe=None if no_probe else probe_for(host), vmm=guest.vmm)
+    path = followed(guest.asked, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
     explanations = [explain(feature, path) for feature in wanted]
     print_warnings(path.remarks)

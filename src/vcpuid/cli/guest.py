@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
-
-if TYPE_CHECKING:
-    from vcpuid.answers.survey import Survey
 
 
 @click.command(name="guest")
@@ -31,20 +26,23 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
     """
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.starting import remarked
-    from vcpuid.answers.survey import survey
+    from vcpuid.answers.survey import NOT_TOLD_CHANGE, survey
     from vcpuid.formats.lines import format_snapshot
     from vcpuid.path.pipeline import guest_snapshot
+    from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import sentences
 
     host = read_host(source)
     setup = guest.setup(host, asked)
-    path = followed(guest.asked, host=setup, probe=None if no_probe else probe_for(host), vmm=guest.vmm)
+    path = followed(guest.asked, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
-    print_warnings((*path.remarks, *path.warnings))
+    print_warnings(path.said)
     found = survey(path)
+    changes = found.changes()
     sheet = Sheet(
         columns=["change", "party", "feature", "why"],
-        rows=found.changes(),
+        rows=[row for row in changes if row["change"] != NOT_TOLD_CHANGE],  # people read what is not told below, by what it depends on
+        records=changes,
         data=found.as_dict(),
         lines=[*(f"# {line}" for line in sentences(found.open())), *format_snapshot(guest_snapshot(path))],
         head=[path.headline(), ""],
@@ -52,12 +50,8 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
             "",
             f"The guest sees {len(found.seen)} features: " + " ".join(f.name for f in found.seen),
             *sentences(found.open()),
-            *_granted(found),
+            *granted(found.assumes()),
         ],
         styles={"feature": "bold"},
     )
     emit(sheet, form)
-
-
-def _granted(found: Survey) -> list[str]:
-    return [f"Taken for granted: {assumption}: {' '.join(names)}" for assumption, names in found.assumes().items()]

@@ -13,6 +13,7 @@ from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_war
 from vcpuid.cpuid.parts import for_guest
 
 if TYPE_CHECKING:
+    from vcpuid.cpuid import CpuidTable
     from vcpuid.path.pipeline import Path
 
 
@@ -32,28 +33,34 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, aske
     With TABLE, that table's leaves 40000000 to 40000082; else those that QEMU makes of --cpu on --host. Exit status 0 where the table
     offers all that is recommended for Windows, 1 where something is missing.
     """
-    from vcpuid.answers.inside import of_guest, of_table
+    from vcpuid.answers.inside import of_guest, of_table, resting
     from vcpuid.cpuid.frozen import FrozenMap
     from vcpuid.path.pipeline import guest_view
     from vcpuid.software.hyperv import fields, offered, offers, present, recommended_but_missing, report
+    from vcpuid.told.assumptions import Assumption, granted
     from vcpuid.told.facts import NotTold, sentences
 
+    def flags(of: CpuidTable) -> dict[str, bool]:
+        return dict.fromkeys(offered(of), True)
+
+    taken: dict[Assumption, tuple[str, ...]] = {}
     if table is not None:
         has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--host")
         snapshot = read_host(table).snapshot
         subject, head, path = for_guest(snapshot, table), table, None
-        hanging = FrozenMap(of_table(snapshot, lambda other: dict.fromkeys(offered(other), True)))
+        hanging = FrozenMap(of_table(snapshot, flags))
     else:
         resolved = _path(cpu, source, asked)
         subject, head, path = guest_view(resolved), resolved.headline(), resolved.as_dict()
-        hanging = FrozenMap(of_guest(resolved, lambda other: dict.fromkeys(offered(other), True)))
+        hanging = FrozenMap(of_guest(resolved, flags))
+        taken = resting(resolved, flags, hanging)
     missing = recommended_but_missing(subject, hanging)
     if decoded:
         found = fields(subject)
         sheet = Sheet(
             columns=["place", "name", "value", "flags"],
             rows=[field._asdict() for field in found],
-            data=report(subject, path, hanging),
+            data=report(subject, path, hanging, taken),
             records=[field.as_dict() for field in found],
             fields=["function", "register", "bits", "name", "value", "flags"],
             head=[head, ""],
@@ -62,13 +69,13 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, aske
         sheet = Sheet(
             columns=["flag", "offered", "needs", "windows", "means"],
             rows=[offer.as_dict() for offer in offers(subject, hanging)],
-            data=report(subject, path, hanging),
+            data=report(subject, path, hanging, taken),
             titles={"windows": "for", "means": "what that means"},
             head=[head, ""],
             styles={"flag": "bold"},
         )
     open_ = sentences(NotTold(flag, facts) for flag, facts in hanging.items())
-    sheet.foot = ["", *(open_ or [_verdict(present(subject), missing)])]
+    sheet.foot = ["", *(open_ or [_verdict(present(subject), missing)]), *granted(taken)]
     emit(sheet, form)
     sys.exit(1 if missing or hanging or not present(subject) else 0)
 
@@ -78,7 +85,7 @@ def _path(cpu: str, source: str | None, asked: Asked) -> Path:
 
     host = read_host(source)
     path = followed(cpu, host=asked.setup(host))
-    print_warnings((*path.remarks, *path.warnings))
+    print_warnings(path.said)
     return path
 
 

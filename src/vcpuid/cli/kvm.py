@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -16,6 +17,9 @@ from vcpuid.cpuid.parts import for_guest
 from vcpuid.errors import InputError
 from vcpuid.reasons import Basis
 from vcpuid.setup import Setup
+
+if TYPE_CHECKING:
+    from vcpuid.told.facts import NotTold
 
 MODES: dict[str, Literal[16, 32, 64]] = {"16": 16, "32": 32, "64": 64}
 
@@ -39,6 +43,7 @@ def supported(source: str | None, check: bool, asked: Asked, form: str) -> None:
     """
     from vcpuid import kvm
     from vcpuid.kvm.report import SUPPORTED, report
+    from vcpuid.told.tables import of_kvm
 
     host = read_host(source)
     setup = asked.setup(host)
@@ -48,7 +53,12 @@ def supported(source: str | None, check: bool, asked: Asked, form: str) -> None:
     else:
         observed = None if asked.given else host.snapshot.supported
         table = kvm.supported(setup).table if observed is None else observed
-        print_table(table, "SUP", form, report(SUPPORTED, table, setup, basis=_basis(observed)))
+        open_ = of_kvm(setup, lambda other: kvm.supported(other).table) if observed is None else ()
+        print_table(table, "SUP", form, report(SUPPORTED, table, setup, basis=_basis(observed), not_told=_dicts(open_)), open_)
+
+
+def _dicts(not_told: Sequence[NotTold]) -> list[dict[str, object]]:
+    return [found.as_dict() for found in not_told]
 
 
 def _basis(observed: CpuidTable | None) -> str:
@@ -89,13 +99,15 @@ def emulated(source: str | None, asked: Asked, form: str) -> None:
     """
     from vcpuid import kvm
     from vcpuid.kvm.report import EMULATED, report
+    from vcpuid.told.tables import of_kvm
 
     host = read_host(source)
     setup = asked.setup(host)
     print_warnings(setup.remarks)
     observed = None if asked.given else host.snapshot.emulated
     table = kvm.emulated(setup).table if observed is None else observed
-    print_table(table, "EMU", form, report(EMULATED, table, setup, basis=_basis(observed)))
+    open_ = of_kvm(setup, lambda other: kvm.emulated(other).table) if observed is None else ()
+    print_table(table, "EMU", form, report(EMULATED, table, setup, basis=_basis(observed), not_told=_dicts(open_)), open_)
 
 
 @command.command(name="set")

@@ -27,6 +27,7 @@ def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, g
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.flags import flags_inside, told
     from vcpuid.setup import Stack
+    from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import sentences
 
     host = read_host(source, kvm=guest)
@@ -34,7 +35,7 @@ def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, g
         path = followed(cpu, host=asked.setup(host))
         kernel = Stack(guest_kernel or path.setup.kernel.asked, params={"cmdline": guest_cmdline})
         found, inside = flags_inside(path, kernel)
-        print_warnings(dict.fromkeys((*path.remarks, *path.warnings, *inside.remarks)))
+        print_warnings(dict.fromkeys((*path.said, *inside.remarks)))
         data = found.as_dict(inside, path.as_dict())
     else:
         guests = ("--cpu", "--qemu", "--machine", "--smp", "--global", "--guest-kernel", "--guest-cmdline")
@@ -47,6 +48,6 @@ def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, g
     rows: list[dict[str, object]] = [{"line": line, "names": names} for line, names in shown.items()]
     if found.not_told:
         rows.append({"line": "not told", "names": [open_.what for open_ in found.not_told]})
-    open_lines = sentences(found.not_told)
+    open_lines = [*sentences(found.not_told), *granted(found.assumes)]
     lines = [*(f"{line}: {' '.join(names)}" for line, names in shown.items()), *(f"# {line}" for line in open_lines)]
     emit(Sheet(["line", "names"], rows, data, lines=lines, foot=["", *open_lines] if open_lines else []), form)

@@ -76,7 +76,7 @@ def _guest(table: Callable[[], CpuidTable], force: Sequence[str], hide: Sequence
 
 def _table(cpu: str, source: str | None, table_source: str | None, asked: Asked) -> CpuidTable:
     """Return the table that the guest is to get, before bits are forced or hidden."""
-    from vcpuid.kvm.answers import kvm_says
+    from vcpuid.answers.handed import handed
     from vcpuid.vmm.qemu import QEMU
 
     if table_source is not None:
@@ -84,9 +84,9 @@ def _table(cpu: str, source: str | None, table_source: str | None, asked: Asked)
         return table_for_guest(read_host(table_source).snapshot, table_source)
     host = read_host(source)
     setup = asked.setup(host)
-    made = QEMU.make(cpu, setup, kvm_says(setup))
-    print_warnings((*setup.remarks, *made.warnings))
-    return made.tables[0]
+    found = handed(cpu, setup, QEMU)
+    print_warnings((*setup.remarks, *found.warned.said(QEMU)))
+    return found.table
 
 
 def _sheet(here: Sequence[Outcome], inside: Sequence[Outcome]) -> Sheet:

@@ -7,7 +7,7 @@ import sys
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, cell, emit, format_option
 from vcpuid.cli.safe import message
 from vcpuid.cli.setup import Asked, host_argument, print_warnings, read_host, stack_options
 from vcpuid.cli.streams import styled
@@ -28,20 +28,23 @@ def models(source: str | None, asked: Asked, form: str) -> None:
     """List QEMU's CPU models: which run on HOST, and which features stand in the way of the others."""
     from vcpuid import qemu
     from vcpuid.kvm.answers import kvm_says
-    from vcpuid.qemu.models import report
+    from vcpuid.qemu.models import assumes, report
+    from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import NotTold, sentences
 
     host = read_host(source)
     setup = asked.setup(host)
     print_warnings((*setup.remarks, *overruled(setup)))
-    found = qemu.models(setup, xcr0=kvm_says(setup).xcr0)
+    xcr0 = kvm_says(setup).xcr0
+    found = qemu.models(setup, xcr0=xcr0)
+    taken = assumes(found, setup, xcr0)
     rows = [{**model.as_dict(), "runs": "not told" if model.usable is None else model.usable} for model in found]
     columns = ["model", "alias_of", "runs", "deprecated", "missing"]
     open_ = sentences(NotTold(model.name, model.depends) for model in found if model.depends)
     if open_:
         columns.append("not_told")
-    foot = ["", *open_] if open_ else []
-    emit(Sheet(columns, rows, report(found, setup), titles={"not_told": "not told"}, foot=foot), form)
+    said = [*open_, *granted(taken)]
+    emit(Sheet(columns, rows, report(found, setup, taken), titles={"not_told": "not told"}, foot=["", *said] if said else []), form)
 
 
 @command.command()
@@ -52,14 +55,24 @@ def models(source: str | None, asked: Asked, form: str) -> None:
 def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
     """Print every property of CPU on HOST, as the monitor's query-cpu-model-expansion (full) gives them."""
     from vcpuid.kvm.answers import kvm_says
-    from vcpuid.qemu.expansion import expansion, report
+    from vcpuid.qemu.catalog import catalog
+    from vcpuid.qemu.expansion import expansion, not_told, report
+    from vcpuid.told.facts import NotTold, sentences
 
     host = read_host(source)
     setup = asked.setup(host)
     print_warnings((*setup.remarks, *overruled(setup)))
-    found = expansion(cpu, setup, xcr0=kvm_says(setup).xcr0)
+    found, open_ = expansion(cpu, setup, xcr0=kvm_says(setup).xcr0), not_told(cpu, setup)
     rows: list[dict[str, object]] = [{"property": name, "value": value} for name, value in found.items()]
-    emit(Sheet(["property", "value"], rows, report(cpu, found, setup)), form)
+    columns = ["property", "value"]
+    if open_:
+        columns.append("not_told")
+        rows = [{**row, "not_told": row["property"] in open_} for row in rows]
+    aliases = catalog(setup.vmm.tables).aliases
+    said = sentences(NotTold(name, facts) for name, facts in open_.items() if name not in aliases)
+    lines = [*(f"{name} {cell(value)}" for name, value in found.items()), *(f"# {line}" for line in said)]
+    foot = ["", *said] if said else []
+    emit(Sheet(columns, rows, report(cpu, found, setup, open_), titles={"not_told": "not told"}, lines=lines, foot=foot), form)
 
 
 @command.command()
@@ -70,18 +83,14 @@ def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
 @format_option
 def table(cpu: str, source: str | None, vcpu: int, asked: Asked, form: str) -> None:
     """Print the entries that QEMU hands to KVM_SET_CPUID2 for -cpu CPU; exit 1, with QEMU's own message, where QEMU refuses."""
-    from vcpuid.errors import InputError
-    from vcpuid.kvm.answers import kvm_says
+    from vcpuid.answers.handed import handed
     from vcpuid.vmm.qemu import QEMU
-    from vcpuid.vmm.report import report
 
     host = read_host(source)
     setup = asked.setup(host)
-    made = QEMU.make(cpu, setup, kvm_says(setup))
-    print_warnings((*setup.remarks, *overruled(setup), *made.warnings))
-    if vcpu >= len(made.tables):
-        raise InputError(f"there is no vCPU {vcpu}: -smp {setup.smp} makes {len(made.tables)}")
-    print_table(made.tables[vcpu], "TAB", form, report(made, cpu, setup, vcpu))
+    found = handed(cpu, setup, QEMU, vcpu)
+    print_warnings((*setup.remarks, *overruled(setup), *found.warned.said(QEMU)))
+    print_table(found.table, "TAB", form, found.as_dict(), found.not_told)
 
 
 @command.command(name="import")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,7 +20,7 @@ from vcpuid.releases import KERNELS, QEMUS, Release
 from vcpuid.setup import Setup, Stack
 
 if TYPE_CHECKING:
-    from vcpuid.path.pipeline import Probe
+    from vcpuid.path.probing import Probe
     from vcpuid.qemu.startup import RunningKvm
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -81,12 +81,19 @@ def read_host(source: str | None, *, kvm: bool = True) -> Host:
 
 def table_for_guest(snapshot: Snapshot, source: str) -> CpuidTable:
     """Give the table that a guest is to get (`cpuid.parts.for_guest`), and print what in it is not the dump's own."""
-    from vcpuid.cpuid.long_mode import REMARK, of_32_bit_program
     from vcpuid.cpuid.parts import for_guest
 
-    if of_32_bit_program(snapshot) and not (snapshot.table or snapshot.supported):
-        print_warnings([f"{'standard input' if source == '-' else source}: {REMARK}"])
+    remark_on_table(snapshot, source)
     return for_guest(snapshot, source)
+
+
+def remark_on_table(snapshot: Snapshot, source: str) -> None:
+    """Print what in the table that a guest is to get is not the dump's own."""
+    from vcpuid.cpuid.long_mode import REMARK, of_32_bit_program
+    from vcpuid.cpuid.parts import dumped
+
+    if of_32_bit_program(snapshot) and dumped(snapshot):
+        print_warnings([f"{'standard input' if source == '-' else source}: {REMARK}"])
 
 
 def probe_for(host: Host) -> Probe | None:
@@ -125,12 +132,9 @@ class Asked:
 
         `vmm` is the VMM's release where that is not QEMU. Raises InputError for a wrong release or parameter.
         """
-        setup = Setup.of(host.snapshot, self.stack(host, with_qemu=vmm is None), vmm=vmm)
-        if not setup.params.linux:
-            return setup
-        from vcpuid.kvm.effect import remarks
+        from vcpuid.kvm.effect import advised
 
-        return replace(setup, remarks=(*setup.remarks, *remarks(setup)))
+        return advised(Setup.of(host.snapshot, self.stack(host, with_qemu=vmm is None), vmm=vmm))
 
     def stack(self, host: Host, *, with_qemu: bool = True) -> Stack:
         """Name the software on a host."""

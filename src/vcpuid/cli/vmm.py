@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.setup import Asked, Host, has_no_effect, read_cpus, table_for_guest, typed
+from vcpuid.cli.setup import Asked, Host, has_no_effect, read_cpus, remark_on_table, typed
 from vcpuid.errors import InputError
 from vcpuid.setup import Setup
 
@@ -28,6 +28,13 @@ class AskedGuest:
     vmm: Vmm
     asked: str
     release: str | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether a part of the table is all that is known of it: what a real vCPU makes of that is no answer."""
+        from vcpuid.path.possible import partial
+
+        return partial(self.vmm)
 
     def setup(self, host: Host, asked: Asked) -> Setup:
         """Settle the software that the command line names on a host, under this VMM."""
@@ -63,15 +70,14 @@ def vmm_options(command: F) -> F:
 
 
 def _recorded(source: str) -> AskedGuest:
-    from vcpuid.cpuid.parts import for_guest
     from vcpuid.vmm.recorded import Recorded
 
     if in_vain := typed("--cpu", "--vmm", "--template"):
         raise click.UsageError(f"--table is the guest's table as it is; {in_vain[0]} makes one")
     has_no_effect("the table is given, and no QEMU makes it", "--qemu", "--machine", "--smp", "--global")
     first, *others = read_cpus(source, every=True)
-    tables = (table_for_guest(first, source), *(for_guest(cpu, source) for cpu in others))
-    return AskedGuest(Recorded(tables), source)
+    remark_on_table(first, source)
+    return AskedGuest(Recorded.of((first, *others), source), source)
 
 
 def _firecracker(vmm: str | None, template: str | None) -> AskedGuest:

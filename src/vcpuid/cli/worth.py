@@ -58,10 +58,11 @@ def command(
     clock that Linux keeps time by. With TABLE, that table's; else those of the guest that QEMU makes of --cpu on --host. Variants that
     execute what the host's processor lacks are marked FAULTS.
     """
-    from vcpuid.answers.inside import of_guest, of_table
+    from vcpuid.answers.inside import of_guest, of_table, resting
     from vcpuid.software import software_cpu
     from vcpuid.software.glibc import RELEASES
     from vcpuid.software.report import worth
+    from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import sentences
 
     guest: SoftwareCpu
@@ -86,11 +87,13 @@ def command(
         }
 
     open_ = of_table(snapshot, answers) if path is None else of_guest(path, answers)
-    found = replace(worth(guest, host, releases, hwcaps), hanging=FrozenMap(open_))
+    taken = {} if path is None else resting(path, answers, open_)
+    found = replace(worth(guest, host, releases, hwcaps), hanging=FrozenMap(open_), resting=FrozenMap(taken))
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in found.rows()]
     foot = ["", "FAULTS: the variant executes what the host's processor lacks; programs die of SIGILL, init first."] if found.faults else []
     data = found.as_dict(None if path is None else path.as_dict())
-    foot += ["", *sentences(found.not_told)] if found.not_told else []
+    said = [*sentences(found.not_told), *granted(found.assumes)]
+    foot += ["", *said] if said else []
     emit(Sheet(COLUMNS, rows, data, head=[head, ""], foot=foot, styles={"topic": "bold"}), form)
 
 
@@ -102,6 +105,6 @@ def _of_path(
     from vcpuid.software import software_cpu
 
     path = followed(cpu, host=asked.setup(host), probe=None if no_probe else probe_for(host))
-    print_warnings((*path.remarks, *path.warnings))
+    print_warnings(path.said)
     silicon = software_cpu(path.host.raw, kernel) if path.host.raw else None
     return software_cpu(guest_view(path), kernel, xcr0), silicon, path

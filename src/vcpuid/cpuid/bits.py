@@ -96,6 +96,7 @@ MCDT_NO = Bit(_L7_2_EDX, 5)
 _LD_1_EAX = CpuidWord(0xD, 1, "eax")
 XSAVEC = Bit(_LD_1_EAX, 1)
 XSAVES = Bit(_LD_1_EAX, 3)
+XFD = Bit(_LD_1_EAX, 4)
 
 _L12_EBX = CpuidWord(0x12, 0, "ebx")
 SGX_EXINFO = Bit(_L12_EBX, 0)

@@ -51,7 +51,16 @@ MSR_NAMES = {
 }
 """Intel's names of the feature MSRs (SDM volume 4)."""
 
-OTHER_MSR_NAMES = {0x8B: "IA32_BIOS_SIGN_ID", 0x481: "IA32_VMX_PINBASED_CTLS", 0x482: "IA32_VMX_PROCBASED_CTLS"}
+OTHER_MSR_NAMES = {
+    0x33: "MSR_TEST_CTRL",
+    0x4E: "MSR_PPIN_CTL",
+    0x8B: "IA32_BIOS_SIGN_ID",
+    0xCE: "MSR_PLATFORM_INFO",
+    0x140: "MISC_FEATURE_ENABLES",
+    0x481: "IA32_VMX_PINBASED_CTLS",
+    0x482: "IA32_VMX_PROCBASED_CTLS",
+    0xC00102F0: "PPIN_CTL",
+}
 """The same of MSRs that rules read and that hold no feature of the table."""
 
 CONTROL_MSRS = frozenset({0x48B, 0x48D, 0x48E, 0x48F, 0x490})

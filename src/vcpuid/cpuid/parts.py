@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from vcpuid.cpuid import CpuidTable, Snapshot
+from functools import lru_cache
+
+from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, Snapshot
 from vcpuid.cpuid.long_mode import in_64_bit_mode
+from vcpuid.cpuid.words import INDEXED_FUNCTIONS
 from vcpuid.errors import InputError
 
 _ROWS = (
@@ -35,10 +38,23 @@ def pick(snapshot: Snapshot, part: str | None, source: str | None = None, native
 def for_guest(snapshot: Snapshot, source: str | None = None) -> CpuidTable:
     """Give the table that a guest is to get: the one made for it, else all that KVM supports, else the processor's own.
 
-    What KVM kept is what became of such a table and is none. The processor's is as 64-bit programs see it. Raises InputError as `pick`
-    does.
+    What KVM kept is what became of such a table and is none. The processor's is as 64-bit programs see it, with KVM's flag on entries that
+    answer for one sub-leaf only. Raises InputError as `pick` does.
     """
-    return _first(in_64_bit_mode(snapshot), _FOR_GUEST, "neither " + " nor ".join(TABLES[name] for name in _FOR_GUEST), source)[1]
+    lacking = "neither " + " nor ".join(TABLES[name] for name in _FOR_GUEST)
+    part, table = _first(in_64_bit_mode(snapshot), _FOR_GUEST, lacking, source)
+    return _flagged(table) if part == "raw" else table
+
+
+def dumped(snapshot: Snapshot) -> bool:
+    """Whether the table that `for_guest` gives is what a program read of CPUID, which may have stopped early or lost lines since."""
+    return bool(snapshot.raw) and not snapshot.table and not snapshot.supported
+
+
+@lru_cache(maxsize=64)
+def _flagged(raw: CpuidTable) -> CpuidTable:
+    """Mark the entries of leaves with sub-leaves; without the mark, KVM answers every sub-leaf with the first one."""
+    return CpuidTable(e._replace(flags=SIGNIFICANT_INDEX) if e.function in INDEXED_FUNCTIONS else e for e in raw)
 
 
 def _first(snapshot: Snapshot, names: tuple[str, ...], lacking: str, source: str | None) -> tuple[str, CpuidTable]:

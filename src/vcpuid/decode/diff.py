@@ -76,6 +76,17 @@ def diff(a: CpuidTable, b: CpuidTable, ignore: Iterable[str] = (CPU,)) -> list[F
     return [change for change in changes if ignored.counts(change.word, change.mask)]
 
 
+def same(a: CpuidTable, b: CpuidTable) -> int:
+    """Count the fields that both tables have and that hold the same."""
+    here, there = parties(a), parties(b)
+    first, second = a.by_key(), b.by_key()
+    count = 0
+    for function, index in first.keys() & second.keys():
+        old, new = leaf(first[function, index], here.of(function)), leaf(second[function, index], there.of(function))
+        count += sum(len(_raw(old, number).items() & _raw(new, number).items()) for number in range(len(REGISTERS)))
+    return count
+
+
 class Spread(NamedTuple):
     """A field that is not the same on all CPUs; `values` has one for each, None where the CPU lacks the entry or the field."""
 

@@ -8,7 +8,7 @@ from functools import cache
 from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word, bits
 from vcpuid.cpuid.names import all_features, find
 from vcpuid.cpuid.words import positions
-from vcpuid.hazards.rule import HazardRule, Severity
+from vcpuid.hazards.rule import HazardRule, Looks, Severity
 from vcpuid.hazards.view import View, name_of, names
 from vcpuid.linux.tables import tables
 
@@ -134,12 +134,14 @@ RULES = (
         "XBEGIN and XTEST raise #UD on this host. With AVX2, glibc picks its *_avx2_rtm string functions (unless AVX-512 BW and VL are "
         "there), which end in XTEST: the first process of a Linux guest dies of an invalid opcode, and the guest with it.",
         "-rtm, or a model without TSX (its -noTSX version); no x-force-features=on",
+        Looks.HOST,
     ),
     HazardRule(
         "tsx.no-hle", Severity.RISK, _hle,
         "The processor ignores the prefixes XACQUIRE and XRELEASE, so locks work as ever; but XTEST, which HLE promises as well, raises "
         "#UD where RTM is not there either.",
         "-hle",
+        Looks.HOST,
     ),
     HazardRule(
         "tsx.always-aborts", Severity.RISK, _aborting,
@@ -151,27 +153,32 @@ RULES = (
         "The host's processor lacks it and KVM does not emulate it: its instructions raise #UD, its registers and control bits #GP, in "
         "whatever program or kernel believes the guest's CPUID.",
         "switch it off with -feature, and do without x-force-features=on",
+        Looks.HOST,
     ),
     HazardRule(
         "feature.false-promise", Severity.RISK, _false_promises,
         "The processor does not behave as this promises: code picked for it is slow, or leaves out what it should have done.",
         "switch it off with -feature",
+        Looks.HOST,
     ),
     HazardRule(
         "feature.kvm-hides", Severity.RISK, _hidden,
         "The processor has it, but KVM does not let guests use it: its registers raise #GP, its state is not kept when the guest is "
         "scheduled, or its instructions are intercepted.",
         "switch it off with -feature; vcpuid explain FEATURE tells why KVM hides it",
+        Looks.HOST,
     ),
     HazardRule(
         "msr.refused", Severity.BREAKS, _refused_msrs,
         "KVM refuses a feature MSR with bits that it does not support, and QEMU stops with 'failed to set MSR'.",
         "switch it off with -feature",
+        Looks.HOST,
     ),
     HazardRule(
         "feature.unmet-need", Severity.RISK, _unmet,
         "Linux counts the one as needing the other: it may warn, or switch the feature off again; a program that tests for the one bit "
         "alone may use what does not work.",
         "switch the needed feature on or the one that needs it off",
+        Looks.HOST,
     ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from vcpuid.cpuid import CpuidWord, bits, vendor_name
 from vcpuid.cpuid.names import find
 from vcpuid.cpuid.vendors import AMD, INTEL, signature
-from vcpuid.hazards.rule import HazardRule, Severity
+from vcpuid.hazards.rule import HazardRule, Looks, Severity
 from vcpuid.hazards.view import View, names
 from vcpuid.qemu.supported import AMD_ALIASES
 
@@ -136,6 +136,7 @@ RULES = (
         "SYSENTER and SYSCALL differ between makers in compatibility mode and KVM emulates them slowly or not at all; mitigations are "
         "picked for another processor than the one that runs the guest.",
         "vendor= that of the host, with a model of that maker",
+        Looks.HOST,
     ),
     HazardRule(
         "family.unknown", Severity.RISK, _family,
@@ -169,6 +170,7 @@ RULES = (
         "Physical addresses past the host's width cannot be mapped: a guest that has memory there, or whose firmware puts PCI windows "
         "there, hangs or faults.",
         "host-phys-bits=on, or phys-bits= the host's or fewer",
+        Looks.HOST,
     ),
     HazardRule(
         "hypervisor.hidden", Severity.NOTE, _no_hypervisor_bit,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vcpuid.cpuid import bits
-from vcpuid.hazards.rule import HazardRule, Severity
+from vcpuid.hazards.rule import HazardRule, Looks, Severity
 from vcpuid.hazards.view import View
 from vcpuid.qemu.catalog import HOST_MODELS
 
@@ -45,11 +45,13 @@ RULES = (
         "migration.host-model", Severity.NOTE, _host_model,
         "The guest's CPU is whatever this host, its kernel and its QEMU make of it: it can move only to a host that has all of that.",
         "a named model, the lowest of all hosts that the guest may run on",
+        Looks.ASKED,
     ),
     HazardRule(
         "migration.off", Severity.RISK, _not_migratable,
         "The guest gets features that QEMU cannot migrate; QEMU does not stop you from trying, and the guest may crash on the other host.",
         "migratable=on, the default",
+        Looks.ASKED,
     ),
     HazardRule(
         "migration.invtsc", Severity.RISK, _invtsc,
@@ -61,10 +63,12 @@ RULES = (
         "This part of the guest's CPU comes from this very host: on another the guest keeps running and finds caches, counters, addresses "
         "or enlightenments that are not there.",
         "leave it off, or move the guest between equal hosts only",
+        Looks.ASKED,
     ),
     HazardRule(
         "migration.forced", Severity.RISK, _forced,
         "QEMU no longer checks that a host has what the guest was told: a guest that moves finds features gone.",
         "leave x-force-features off",
+        Looks.ASKED,
     ),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from enum import Enum
 from vcpuid.hazards.view import View
 from vcpuid.reasons.registry import enter
 from vcpuid.told.facts import Fact
+from vcpuid.told.facts import remedy as how_to_tell
 
 
 class Severity(Enum):
@@ -19,11 +20,20 @@ class Severity(Enum):
     NOTE = "note"
 
 
+class Looks(Enum):
+    """What a rule looks at: at what was asked of QEMU alone, at the guest's table, or at the host as well."""
+
+    ASKED = "asked"
+    TABLE = "table"
+    HOST = "host"
+
+
 @dataclass(frozen=True, slots=True)
 class HazardRule:
     """One way in which a table hurts.
 
     `detect` yields what it is about, one text a finding ("rtm", "avx2 needs avx"); `consequence` says what happens, `fix` what to do.
+    `looks` says what has to be known for it to be judged.
 
     Raises ValueError where another rule has the id.
     """
@@ -33,6 +43,7 @@ class HazardRule:
     detect: Callable[[View], Iterable[str]]
     consequence: str
     fix: str
+    looks: Looks = Looks.TABLE
 
     def __post_init__(self) -> None:
         enter(self)
@@ -42,7 +53,8 @@ class HazardRule:
 class Hazard:
     """A rule that applies to a table; `subjects` are its findings.
 
-    With `depends`, whether they are there hangs on these facts, which the host does not tell.
+    With `depends`, whether they are there hangs on these facts, which the host or the table does not tell; without `subjects`, nobody can
+    tell what the rule would find.
     """
 
     rule: HazardRule
@@ -54,6 +66,11 @@ class Hazard:
         """Whether a guest that believes its table is certain to fail."""
         return self.rule.severity is Severity.BREAKS and not self.depends
 
+    @property
+    def remedy(self) -> str:
+        """What can be done: about a hazard that may not be there, first give what tells."""
+        return f"{how_to_tell(self.depends)}; if it is so: {self.rule.fix}" if self.depends else self.rule.fix
+
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
@@ -61,6 +78,6 @@ class Hazard:
             "severity": self.rule.severity.value,
             "subjects": list(self.subjects),
             "consequence": self.rule.consequence,
-            "remedy": self.rule.fix,
+            "remedy": self.remedy,
             "depends": [fact.as_dict() for fact in self.depends],
         }

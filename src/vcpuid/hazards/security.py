@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vcpuid.cpuid import Bit, MsrWord, bits
 from vcpuid.cpuid.vendors import INTEL
-from vcpuid.hazards.rule import HazardRule, Severity
+from vcpuid.hazards.rule import HazardRule, Looks, Severity
 from vcpuid.hazards.view import View, name_of
 from vcpuid.linux import boot_cpu
 from vcpuid.linux.machine import ARCH_CAPABILITIES
@@ -84,15 +84,18 @@ RULES = (
         "The host's processor has this control against speculation and the guest is not told of it: its kernel is vulnerable, or says so, "
         "and its programs cannot protect themselves.",
         "+spec-ctrl,+stibp,+ssbd,+md-clear on Intel, +ibpb,+ibrs,+amd-stibp,+amd-ssbd on AMD; or a version of the model that has it",
+        Looks.HOST,
     ),
     HazardRule(
         "speculation.false-immunity", Severity.RISK, _false,
         "The guest believes its processor immune and leaves the mitigation out, though the host's is not.",
         "switch it off with -feature",
+        Looks.HOST,
     ),
     HazardRule(
         "speculation.no-capabilities", Severity.NOTE, _no_capabilities,
         "Without ARCH_CAPABILITIES the guest does not learn what its processor is immune to, and pays for needless mitigations.",
         "+arch-capabilities with the immunities of the host, or a version of the model that has them",
+        Looks.HOST,
     ),
 )  # fmt: skip

@@ -8,7 +8,7 @@ from functools import cache
 from vcpuid.cpuid import Bit, Registers, bits, xfeatures
 from vcpuid.cpuid.words import positions
 from vcpuid.hazards.features import needs
-from vcpuid.hazards.rule import HazardRule, Severity
+from vcpuid.hazards.rule import HazardRule, Looks, Severity
 from vcpuid.hazards.view import View, name_of
 from vcpuid.kvm.xsave import area_size
 from vcpuid.qemu.catalog import catalog
@@ -226,22 +226,26 @@ RULES = (
         "XCR0 cannot hold the state that the feature needs, so its instructions raise #UD. glibc asks XGETBV first; the kernel and other "
         "programs may look at the feature's bit alone.",
         "switch the feature off with -feature, or +xsave and the feature that brings the state (+avx, +avx512f, +pku, +amx-tile)",
+        Looks.HOST,
     ),
     HazardRule(
         "xsave.no-permission", Severity.RISK, _no_permission,
         "KVM tells of AMX whoever asks, and of its state only those that have asked Linux for leave to give it to guests. A table made of "
         "such an answer has AMX's features without their state.",
         "arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM) before KVM_GET_SUPPORTED_CPUID, as QEMU does, or -amx-tile,-amx-int8,-amx-bf16",
+        Looks.HOST,
     ),
     HazardRule(
         "xsave.not-of-host", Severity.BREAKS, _not_of_host,
         "KVM does not let the guest switch these components on: XSETBV raises #GP when its kernel tries to, early at boot.",
         "switch off the features that use them; AMX needs a KVM that permits it",
+        Looks.HOST,
     ),
     HazardRule(
         "xsave.impossible", Severity.BREAKS, _impossible,
         "XSETBV refuses such a set: the guest's kernel takes a #GP as it switches on what leaf 0xD offers.",
         "give the components that belong together, or none of them",
+        Looks.HOST,
     ),
     HazardRule(
         "xsave.sizes", Severity.BREAKS, _sizes,
@@ -254,6 +258,7 @@ RULES = (
         "XSAVE writes as the host's processor does it, whatever the table says: who reads the area by this leaf (signal frames, debuggers, "
         "migration) finds other state there, or none.",
         "take the sub-leaves of leaf 0xD from KVM's answer on the host that runs the guest",
+        Looks.HOST,
     ),
     HazardRule(
         "xsave.linux-off", Severity.BREAKS, _switched_off,
@@ -261,5 +266,6 @@ RULES = (
         "through that where it is built with CONFIG_X86_DEBUG_FPU, as Debian's is: x86_task_fpu has nothing for a kernel thread, and "
         "fpstate_reset writes through the null pointer.",
         "take leaf 0xD from KVM's answer on the host that runs the guest, or -xsave and all that needs it",
+        Looks.HOST,
     ),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from vcpuid.kvm.emulated import emulated
 from vcpuid.kvm.feature_msrs import FeatureMsrs, feature_msrs
 from vcpuid.kvm.hyperv import hyperv_supported
 from vcpuid.kvm.supported import answered
+from vcpuid.kvm.xstate import with_amx_state
 from vcpuid.setup import MODULES, Remembered, Setup
 
 
@@ -54,8 +55,8 @@ class Answers:
 
     @cached_property
     def raw(self) -> CpuidTable:
-        """The processor's CPUID; what KVM supports stands for one that the snapshot does not tell."""
-        return self.host.raw or self.supported
+        """The processor's CPUID; what KVM supports stands for one that the snapshot does not tell, with the state of AMX it has then."""
+        return self.host.raw or with_amx_state(self.supported)
 
     @cached_property
     def supported(self) -> CpuidTable:
@@ -74,18 +75,22 @@ class Answers:
 
     @cached_property
     def xcr0(self) -> int | None:
-        """The XSAVE components that a guest may have (KVM_GET_DEVICE_ATTR, KVM_X86_XCOMP_GUEST_SUPP); None where the host tells no CPUID.
+        """The XSAVE components that a guest may have (KVM_GET_DEVICE_ATTR, KVM_X86_XCOMP_GUEST_SUPP); None where the host tells nothing.
 
         A VMM asks for the permission to use AMX before it asks this; who took the snapshot's SUP lines need not have, and leaf 0xD then
         lacks the state of AMX's tiles.
         """
         if not self.host.raw:
-            return None
+            return None if self.host.supported is None else _components(self.raw)
         offered = loaded(self.setup).xcr0
         if self.host.supported is not None:
-            leaf = self.host.supported.registers(0xD)
-            offered = leaf.eax | leaf.edx << 32 | offered & xfeatures.AMX
+            offered = _components(self.host.supported) | offered & xfeatures.AMX
         return offered
+
+
+def _components(table: CpuidTable) -> int:
+    leaf = table.registers(0xD)
+    return leaf.eax | leaf.edx << 32
 
 
 @Remembered

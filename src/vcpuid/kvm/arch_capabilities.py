@@ -5,8 +5,8 @@ from __future__ import annotations
 from vcpuid.cpuid import MsrWord, bits
 from vcpuid.kvm.hardware import Hardware
 from vcpuid.linux import BootCpu
+from vcpuid.linux.arch_cap import ArchCap
 from vcpuid.linux.machine import MCU_OPT_CTRL, MCU_OPT_CTRL_GDS_LOCKED, Machine
-from vcpuid.linux.vulnerabilities import ArchCap
 from vcpuid.params import CMDLINE
 from vcpuid.reasons import Ledger, Rule
 from vcpuid.setup import Setup
@@ -48,7 +48,7 @@ _IMMUNITIES = (
 def offered(setup: Setup, boot: BootCpu, hardware: Hardware, hardware_value: int, ledger: Ledger) -> int:
     """Return the MSR that KVM offers where the hardware's is `hardware_value`, 0 on a processor without it."""
     bugs = frozenset(boot.bugs)
-    machine = Machine(setup.host, setup.params.linux)
+    machine = Machine(setup)
     value = ledger.keep(WORD, hardware_value, _SUPPORTED, NOT_LISTED)
     value = ledger.set(WORD, value, ArchCap.PSCHANGE_MC_NO, NX_HUGE_PAGES)
     if not _never_flushes(setup, boot, hardware, hardware_value, machine):

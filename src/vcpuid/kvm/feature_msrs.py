@@ -1,8 +1,10 @@
 """KVM's feature MSRs, what KVM_GET_MSRS answers on the device (Linux arch/x86/kvm/x86.c, since 7.3 msrs.c; vmx.c, svm.c).
 
-Each is the first of: what the snapshot's MSR lines say; what this module makes of the hardware's MSR, where that is told (`msr.INDEX`,
-the snapshot's HWMSR lines, for the microcode /proc/cpuinfo) or does not matter; nothing. What KVM makes of VMX's capabilities, 0x480 to
-0x491, for nested guests (nested_vmx_setup_ctls_msrs) is not modelled: HWMSR lines tell nothing of it, and `msr.INDEX` counts as KVM's own.
+Each is the first of: what the snapshot's MSR lines say, under the kernel that the host ran; what this module makes of the hardware's MSR,
+where that is told (`msr.INDEX`, the snapshot's HWMSR lines, for the microcode /proc/cpuinfo) or does not matter; of
+IA32_ARCH_CAPABILITIES what it makes of the bits that KVM's own under another kernel or /proc/cpuinfo tell, the others being off; nothing.
+What KVM makes of VMX's capabilities, 0x480 to 0x491, for nested guests (nested_vmx_setup_ctls_msrs) is not modelled: HWMSR lines tell
+nothing of it, and `msr.INDEX` counts as KVM's own.
 """
 
 from __future__ import annotations
@@ -45,19 +47,21 @@ class FeatureMsrs:
     """KVM's feature MSRs as far as they are known: `table`; of these, `modelled` are those that the snapshot does not tell.
 
     `before` are the hardware's values of the modelled ones, 0 where it has none, and `decisions` lead from these to the table's. `offered`
-    are the indices of all that this KVM lists; one that is not in the table is not told.
+    are the indices of all that this KVM lists; one that is not in the table is not told. `partly` are those in the table of which only some
+    bits are told, and the others are taken to be off in the hardware.
     """
 
     table: MsrTable
     offered: frozenset[int]
     modelled: frozenset[int] = frozenset()
+    partly: frozenset[int] = frozenset()
     before: Mapping[Word, int] = field(default_factory=FrozenMap)
     decisions: Sequence[Decision] = field(default=(), compare=False)
 
     @property
     def untold(self) -> tuple[int, ...]:
-        """The indices of those that KVM offers with a value that is not known."""
-        return tuple(sorted(self.offered - self.table.keys()))
+        """The indices of those that KVM offers with a value that is not known, or not as a whole."""
+        return tuple(sorted(self.offered - self.table.keys() | self.partly))
 
 
 @Remembered
@@ -83,9 +87,9 @@ def known_arch_capabilities(setup: Setup) -> Known:
     What /proc/cpuinfo tells of these narrows them (`vcpuid.linux.narrow`). Each bit that is left open is tried by itself, set where the
     others are not and clear where they are. Raises InputError where the host tells no CPUID.
     """
-    found = feature_msrs(setup).table.get(ARCH_CAPABILITIES)
-    if found is not None:
-        return Known(found, _ALL)
+    told = feature_msrs(setup)
+    if ARCH_CAPABILITIES in told.table and ARCH_CAPABILITIES not in told.partly:
+        return Known(told.table[ARCH_CAPABILITIES], _ALL)
     must, may = narrow.arch_capabilities(setup)
     least, most = must, may & arch_capabilities.CONSULTED | must
     open_ = [1 << bit for bit in range((least ^ most).bit_length()) if (least ^ most) >> bit & 1]
@@ -104,17 +108,21 @@ def _modelled(setup: Setup, ledger: Ledger) -> FeatureMsrs:
     caps = loaded(setup)
     observed = setup.host.msrs
     offered = _offered(caps)
-    machine = Machine(setup.host, setup.params.linux)
+    machine = Machine(setup)
     values: dict[int, int] = {}
     before: dict[Word, int] = {}
+    partly: frozenset[int] = frozenset()
     for index in sorted(offered - observed.keys() - set(observed.refused)):
         hardware = _hardware_value(index, caps, machine)
+        if hardware is None and index == ARCH_CAPABILITIES and (bounds := narrow.arch_capabilities(setup)) != narrow.NOTHING:
+            estimate = machine.msr(index) if index in machine.seen else None
+            hardware, partly = bounds.must if estimate is None else estimate, frozenset({index})
         if hardware is None:
             continue
         before[MsrWord(index)] = hardware
         values[index] = _value(index, setup, caps, hardware, ledger)
     table = MsrTable({**observed, **values}, observed.refused) if values else observed
-    return FeatureMsrs(table, offered | observed.keys(), frozenset(values), FrozenMap(before), tuple(ledger.decisions))
+    return FeatureMsrs(table, offered | observed.keys(), frozenset(values), partly, FrozenMap(before), tuple(ledger.decisions))
 
 
 def _offered(caps: Caps) -> frozenset[int]:

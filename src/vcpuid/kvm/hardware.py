@@ -37,7 +37,7 @@ def set_up(setup: Setup, boot: BootCpu) -> Hardware:
     host = setup.host
     module = module_of(boot.vendor)
     params = ModuleParams.of(module, setup)
-    counters = pmu(host, boot, params)
+    counters = pmu(setup, boot, params)
     on = {"nested"} if params.parameter("nested") else set()
     if counters.counters:
         on.add("pmu")

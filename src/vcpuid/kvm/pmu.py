@@ -3,7 +3,8 @@
 perf finds its counters with MSRs that no snapshot holds. Whether it has any at all is told by the first of:
 
 * the parameters `enable_pmu` of kvm and `pmu`;
-* Intel: bit 13 (full-width writes) of feature MSR 0x345, which KVM sets if and only if it has a PMU (vmx_get_perf_capabilities);
+* Intel: bit 13 (full-width writes) of feature MSR 0x345, which KVM sets if and only if it has a PMU (vmx_get_perf_capabilities), under
+  another kernel too where that knows the model no otherwise;
 * a host that is itself a guest of QEMU without KVM, which has no counters;
 * else CPUID: leaf 0xA with ARCH_PERFMON (Intel), any AMD processor.
 """
@@ -16,7 +17,9 @@ from vcpuid.cpuid import Snapshot, bits, hypervisor_name
 from vcpuid.cpuid.vendors import TCG
 from vcpuid.kvm.module_params import ModuleParams
 from vcpuid.linux import BootCpu
+from vcpuid.linux.boot import booted
 from vcpuid.releases import number
+from vcpuid.setup import Setup
 
 _PERF_CAPABILITIES = 0x345
 _FULL_WIDTH_WRITES = bits.FULL_WIDTH_WRITE.mask
@@ -31,6 +34,10 @@ _NEHALEM = ((6, 0x1A), (6, 0x1E), (6, 0x2E))
 _NO_BRANCH_MISSES = 1 << 6
 """Leaf 0xA EBX: the event of mispredicted branches is not available. Nehalem says so (erratum AAJ80), and perf counts another event in its
 place and takes the bit away (intel_nehalem_quirk, arch/x86/events/intel/core.c)."""
+
+_HYBRID = frozenset((6, model) for model in (0x97, 0x9A, 0xAA, 0xAC, 0xB5, 0xB7, 0xBA, 0xBD, 0xBF, 0xC5, 0xC6, 0xCC))
+"""Processors of two kinds of cores, Alder Lake to Panther Lake: a kernel that knows the model has no counters for KVM, whatever CPUID says
+of hybrids (perf_get_x86_pmu_capability); one that does not takes it for any other."""
 
 _PEBS_EPT = (
     ((6, 0x6A), "6.1"),  # Ice Lake-X
@@ -59,9 +66,10 @@ NONE = Pmu()
 """What is left where KVM offers no PMU (enable_pmu off)."""
 
 
-def pmu(host: Snapshot, boot: BootCpu, params: ModuleParams) -> Pmu:
+def pmu(setup: Setup, boot: BootCpu, params: ModuleParams) -> Pmu:
     """Return the PMU as KVM has it, NONE where it has none."""
-    if not params.parameter("enable_pmu") or boot.has("HYBRID_CPU") or not _present(host, boot, params):
+    host = setup.host
+    if not params.parameter("enable_pmu") or boot.has("HYBRID_CPU") or not _present(setup, boot, params):
         return NONE
     found = _amd(host, boot, params) if boot.vendor in ("amd", "hygon") else _intel(host, boot, params)
     if not found.counters or (boot.vendor == "intel" and not found.version):
@@ -78,13 +86,25 @@ def pebs_ept(boot: BootCpu, params: ModuleParams) -> bool:
     return any(model == known and boot.number >= number(since) for known, since in _PEBS_EPT)
 
 
-def _present(host: Snapshot, boot: BootCpu, params: ModuleParams) -> bool:
+def _present(setup: Setup, boot: BootCpu, params: ModuleParams) -> bool:
     given = params.fact("pmu")
     if given is not None:
         return bool(given)
-    if boot.vendor == "intel" and _PERF_CAPABILITIES in host.msrs:
-        return bool(host.msrs[_PERF_CAPABILITIES] & _FULL_WIDTH_WRITES)
-    return not _under_tcg(host)
+    if boot.vendor == "intel":
+        for told in (_told_as_it_ran(setup), setup.host.msrs.get(_PERF_CAPABILITIES)):
+            if told is not None:
+                return bool(told & _FULL_WIDTH_WRITES)
+    return not _under_tcg(setup.host)
+
+
+def _told_as_it_ran(setup: Setup) -> int | None:
+    """Return the MSR as KVM told it under another kernel; None where it told none, or where that says nothing of this one."""
+    if setup.ran is None:
+        return None
+    boot = booted(setup.ran)
+    told = setup.ran.host.msrs.get(_PERF_CAPABILITIES)
+    switched_off = not told and not ModuleParams.of("kvm_intel", setup.ran).parameter("enable_pmu")
+    return None if switched_off or (boot.family, boot.model) in _HYBRID else told
 
 
 def _under_tcg(host: Snapshot) -> bool:

@@ -93,8 +93,8 @@ def get_cpuid(kept: CpuidTable, room: int = MAX_ENTRIES, *, kernel: str | Releas
 
 def _below(host: Snapshot | Setup | None, kernel: str | Release | None, params: Given | None) -> KvmBelow:
     if host is None:
-        return KvmBelow(None, asked_linux(kernel, frames=4), Params.of(params))
-    setup = settled(host, kernel=kernel, params=params, frames=4)
+        return KvmBelow(None, asked_linux(kernel), Params.of(params))
+    setup = settled(host, kernel=kernel, params=params)
     return KvmBelow(setup, setup.kernel, setup.params)
 
 

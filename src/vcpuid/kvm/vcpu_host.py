@@ -45,7 +45,7 @@ class KvmBelow:
         if self._setup is None:
             return -1
         host = self._setup.host
-        return loaded(self._setup).xcr0 if host.raw else offered_xcr0(host.supported or _NOTHING)
+        return loaded(self._setup).xcr0 if host.raw else offered_xcr0(self._cpuid(_NOTHING))
 
     @property
     def permission(self) -> int:
@@ -70,4 +70,6 @@ class KvmBelow:
         return self._cpuid(table)
 
     def _cpuid(self, otherwise: CpuidTable) -> CpuidTable:
-        return otherwise if self._host is None else self._host.raw or self._host.supported or otherwise
+        if self._setup is None or not (self._setup.host.raw or self._setup.host.supported):
+            return otherwise
+        return kvm_says(self._setup).raw

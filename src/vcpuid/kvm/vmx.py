@@ -1,7 +1,7 @@
 """What VMX offers KVM: the VM-execution, entry and basic capabilities that decide about CPUID bits (setup_vmcs_config, vmx.c).
 
-The capability MSRs 0x480 to 0x491 of the hardware are no feature MSRs. The first of these tells of them: the hardware's, where they are
-told (`msr.INDEX`, a snapshot's HWMSR lines); the "vmx flags" of /proc/cpuinfo; KVM's feature MSRs of the same numbers, made for nested
+The capability MSRs 0x480 to 0x491 of the hardware are no feature MSRs. The first of these tells of them: `msr.INDEX`; the "vmx flags" of
+/proc/cpuinfo; a snapshot's HWMSR lines; KVM's feature MSRs of the same numbers, made for nested
 guests but passing these bits on as the hardware has them; the CPUID feature that comes with the control on every processor so far.
 """
 
@@ -56,7 +56,7 @@ def coming_with() -> Iterator[tuple[str, int, int]]:
 
 def controls(setup: Setup, boot: BootCpu) -> set[str]:
     """Return the names of the controls that the processor has; one that nothing tells of counts as there."""
-    host, machine = setup.host, Machine(setup.host, setup.params.linux)
+    host, machine = setup.as_it_ran.host, Machine(setup)
     line = host.cpuinfo.get("vmx_flags")
     flags = None if line is None else line.split()
     msrs = host.msrs
@@ -65,10 +65,10 @@ def controls(setup: Setup, boot: BootCpu) -> set[str]:
     found = set()
     for name, (flag, msr, bit, since, feature) in _CONTROLS.items():
         hardware = None if msr is None else machine.hardware(msr)
-        if hardware is not None:
-            there = bool(hardware >> bit & 1)
-        elif flags is not None and flag is not None:
+        if flags is not None and flag is not None and (msr is None or not machine.given(msr)):
             there = flag in flags
+        elif hardware is not None:
+            there = bool(hardware >> bit & 1)
         elif msr is not None and msr in msrs and taken >= number(since):
             there = bool(msrs[msr] >> bit & 1)
         else:

@@ -6,8 +6,9 @@ kvm_get_filtered_xcr0 (arch/x86/kvm/x86.h).
 
 from __future__ import annotations
 
-from vcpuid.cpuid import CpuidTable, xfeatures
+from vcpuid.cpuid import CpuidTable, Entry, bits, xfeatures
 from vcpuid.kvm.hardware import Hardware
+from vcpuid.kvm.xsave import area_size
 from vcpuid.linux import BootCpu
 
 _KVM_XCR0 = xfeatures.LEGACY | xfeatures.AVX | xfeatures.MPX | xfeatures.AVX512 | xfeatures.PKRU | xfeatures.AMX
@@ -49,3 +50,22 @@ def supported_xss(boot: BootCpu, raw: CpuidTable, *, xsaves: bool, shstk: bool, 
         return 0
     states = raw.registers(0xD, 1).ecx & _KVM_XSS
     return states if states == _KVM_XSS else 0
+
+
+_TILES = (Entry(0xD, 17, 1, 0x40, 0xAC0, 2, 0), Entry(0xD, 18, 1, 0x2000, 0xB00, 6, 0))
+"""The state of AMX's tiles as every processor with AMX so far has it."""
+
+
+def with_amx_state(supported: CpuidTable) -> CpuidTable:
+    """Complete what KVM_GET_SUPPORTED_CPUID answers by the state of AMX, which KVM tells only to those with leave to use it.
+
+    KVM offers AMX and XFD where Linux runs the host with that state, and no leave is needed to see them.
+    """
+    leaf = supported.get(0xD)
+    if leaf is None or not (supported.has(bits.AMX_TILE) and supported.has(bits.XFD)):
+        return supported
+    told = leaf.eax | xfeatures.AMX
+    missing = [tile for tile in _TILES if supported.get(tile.function, tile.index) is None]
+    whole = CpuidTable([*supported, *missing])
+    size = area_size(whole, told | leaf.edx << 32, compacted=False)
+    return CpuidTable(entry._replace(eax=told, ebx=size, ecx=size) if entry is leaf else entry for entry in whole)

@@ -5,7 +5,11 @@ are described in `vcpuid.linux.machine`. The kernel is a 64-bit one as Debian co
 hidden flags of paravirtual locks, AMD processors older than K8, and mitigations picked by name (`vcpuid.linux.mitigations`).
 """
 
+from vcpuid.linux import effect
 from vcpuid.linux.boot import BootCpu, boot_cpu
 from vcpuid.linux.cpuinfo import CpuInfo, cpuinfo
+
+_saying = effect.saying(effect.without_effect)
+boot_cpu, cpuinfo = _saying(boot_cpu), _saying(cpuinfo)
 
 __all__ = ["BootCpu", "CpuInfo", "boot_cpu", "cpuinfo"]

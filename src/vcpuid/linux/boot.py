@@ -137,7 +137,7 @@ def _booted(setup: Setup, observed: bool, facts: bool, ledger: Ledger) -> Cpu:
     host = setup.host
     if not host.raw and host.supported is None and not (observed and "flags" in host.cpuinfo):
         raise InputError("the host does not tell its CPUID: take a snapshot with RAW lines, or a dump of CPUID")
-    cpu = Cpu(host, tables(setup.kernel.tables), Machine(host, setup.params.linux), ledger)
+    cpu = Cpu(host, tables(setup.kernel.tables), Machine(setup), ledger)
     _identify(cpu)
     if observed or facts:
         adopt(cpu, host.cpuinfo, of_cpuid=observed)

@@ -7,11 +7,12 @@ Parameters (`params` of `boot_cpu` and `cpuinfo`), each with what holds where it
 | `cmdline` | the kernel's command line | empty |
 | `tsx_mode` | what it does with TSX where the command line does not say: "off", "on" or "auto" | "off", as Debian builds it |
 | `msr.INDEX` | what RDMSR reads at boot (INDEX hexadecimal); "absent" where it raises #GP | see below |
+| `microcode` | the microcode's revision, which MSR 0x8b holds: in its upper half on Intel, in its lower half on others | see below |
 
 An MSR that is not given is taken from the snapshot: from its HWMSR lines, what RDMSR read there; the microcode's revision from
-/proc/cpuinfo; of those that `SNAPSHOT` lists, from KVM's feature MSRs. These are what KVM offers to guests, and differ from the hardware's
-where KVM filters (0x10a) or nests (0x480 to 0x491). What the snapshot does not tell is taken from `TYPICAL` (but for what a guest of KVM
-lacks), else it is absent.
+/proc/cpuinfo or KVM's feature MSR, which is what RDMSR reads. The other feature MSRs are what KVM offers to guests: they tell of the
+hardware's where KVM does not make them up (`vcpuid.linux.behind_kvm`), and what is taken from there is a guess that `tells` denies. What
+the snapshot does not tell at all is taken from `TYPICAL` (but for what a guest of KVM lacks), else it is absent.
 
 Where Linux changes what CPUID itself answers (RDRAND and topology extensions of AMD family 0x15, TSX), a snapshot's RAW was read after
 that, and there is nothing left to do.
@@ -22,8 +23,10 @@ from __future__ import annotations
 from vcpuid.cpuid import bits
 from vcpuid.cpuid.registers import Snapshot, is_kvm_guest
 from vcpuid.cpuid.vendors import linux_kind
+from vcpuid.linux import behind_kvm
 from vcpuid.numbers import U32, number
-from vcpuid.params import CMDLINE, TSX_MODE, TSX_MODES, Given, msrs_in, read_msr
+from vcpuid.params import CMDLINE, REVISION, TSX_MODE, TSX_MODES, Value, msrs_in, read_msr, read_revision
+from vcpuid.setup import Setup
 
 PLATFORM_ID = 0x17
 TEST_CTRL = 0x33
@@ -75,22 +78,20 @@ TYPICAL = {
 KVM_LACKS = (TEST_CTRL, PPIN_CTL, AMD_PPIN_CTL, LS_CFG)
 """MSRs that KVM does not give its guests."""
 
-SNAPSHOT = frozenset({MICROCODE, ARCH_CAPABILITIES, *range(0x480, 0x493)})
-"""MSRs for which KVM's answer is the hardware's, or near it."""
-
 
 class Machine:
     """A host as the booting kernel sees it beside CPUID."""
 
-    __slots__ = ("_given", "_hardware", "_kvm", "_msrs", "options", "tsx_mode")
+    __slots__ = ("_given", "_hardware", "_msrs", "options", "seen", "tsx_mode")
 
-    def __init__(self, host: Snapshot, params: Given) -> None:
-        self._kvm = {index: value for index, value in host.msrs.items() if index in SNAPSHOT}
+    def __init__(self, setup: Setup) -> None:
+        host, params = setup.as_it_ran.host, setup.params.linux
+        self.seen = host.msrs
         self._hardware: dict[int, int | None] = {**_microcode(host), **dict.fromkeys(host.hardware_msrs.refused), **host.hardware_msrs}
-        self._given = {index: read_msr(name, params[name])[1] for name, index in msrs_in(params)}
+        self._given = {index: _read(host, name, params[name]) for name, index in msrs_in(params)}
         self._hardware |= self._given
         lacking = dict.fromkeys(KVM_LACKS) if is_kvm_guest(host.raw) else {}
-        self._msrs: dict[int, int | None] = {**TYPICAL, **lacking, **self._kvm, **self._hardware}
+        self._msrs: dict[int, int | None] = {**TYPICAL, **lacking, **dict(behind_kvm.estimates(host.msrs)), **self._hardware}
         self.options = _options(str(params.get(CMDLINE, "")))
         self.tsx_mode = params.get(TSX_MODE, TSX_MODES[0])
 
@@ -100,7 +101,7 @@ class Machine:
 
     def tells(self, index: int) -> bool:
         """Whether an MSR is told, by the snapshot or as a parameter: what `msr` returns of others is a guess."""
-        return index in self._hardware or index in self._kvm
+        return index in self._hardware
 
     def given(self, index: int) -> bool:
         """Whether an MSR was given as a parameter."""
@@ -116,11 +117,23 @@ class Machine:
 
 
 def _microcode(host: Snapshot) -> dict[int, int]:
-    """Take the revision from /proc/cpuinfo, which prints half of the MSR; nothing where it has none."""
+    """Take the revision from KVM's feature MSR, else from /proc/cpuinfo, which prints half of the MSR; nothing where neither has one."""
+    if MICROCODE in host.msrs:
+        return {MICROCODE: host.msrs[MICROCODE]}
     revision = number(host.cpuinfo.get("microcode", ""), U32)
     if revision is None:
         return {}
-    return {MICROCODE: revision << 32 if linux_kind(host.vendor) == "intel" else revision}
+    return {MICROCODE: _holding(host, revision)}
+
+
+def _read(host: Snapshot, name: str, value: Value) -> int | None:
+    """Return the MSR that a parameter gives."""
+    return _holding(host, read_revision(value)) if name == REVISION else read_msr(name, value)[1]
+
+
+def _holding(host: Snapshot, revision: int) -> int:
+    """Return what MSR 0x8b holds with that revision (intel_get_microcode_revision in asm/microcode.h, init_amd in cpu/amd.c)."""
+    return revision << 32 if linux_kind(host.vendor) == "intel" else revision
 
 
 def _options(cmdline: str) -> dict[str, str]:

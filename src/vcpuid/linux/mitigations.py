@@ -7,8 +7,9 @@ that pick one mitigation by name only `pti=on`. All flags but "pti" and 6.1's "i
 from __future__ import annotations
 
 from vcpuid.linux import machine
+from vcpuid.linux.arch_cap import ArchCap
 from vcpuid.linux.cpu import Cpu
-from vcpuid.linux.vulnerabilities import ArchCap, arch_capabilities
+from vcpuid.linux.vulnerabilities import arch_capabilities
 from vcpuid.reasons import Rule
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from vcpuid.linux.arch_cap import ArchCap
 from vcpuid.linux.cpu import Cpu
-from vcpuid.linux.vulnerabilities import ArchCap, arch_capabilities
+from vcpuid.linux.vulnerabilities import arch_capabilities
 from vcpuid.reasons import Rule
 
 SOURCE = "tsx_init, cpu/tsx.c"

@@ -9,39 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vcpuid.cpuid import bits
 from vcpuid.linux import machine
+from vcpuid.linux.arch_cap import ArchCap
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
 SOURCE = "cpu_set_bug_bits, cpu/common.c"
 IMMUNE_TO_NOTHING: frozenset[str] = frozenset()
-
-
-class ArchCap:
-    """ARCH_CAP_*, the bits of IA32_ARCH_CAPABILITIES that Linux asks for."""
-
-    RDCL_NO = bits.ARCH_CAP_RDCL_NO.mask
-    IBRS_ALL = bits.ARCH_CAP_IBRS_ALL.mask
-    RSBA = bits.ARCH_CAP_RSBA.mask
-    SKIP_L1D_FLUSH = bits.ARCH_CAP_SKIP_VMENTRY_L1DFLUSH.mask
-    SSB_NO = bits.ARCH_CAP_SSB_NO.mask
-    MDS_NO = bits.ARCH_CAP_MDS_NO.mask
-    PSCHANGE_MC_NO = bits.ARCH_CAP_PSCHANGE_MC_NO.mask
-    TSX_CTRL = bits.ARCH_CAP_TSX_CTRL_MSR.mask
-    TAA_NO = bits.ARCH_CAP_TAA_NO.mask
-    SBDR_SSDP_NO = bits.ARCH_CAP_SBDR_SSDP_NO.mask
-    FBSDP_NO = bits.ARCH_CAP_FBSDP_NO.mask
-    PSDP_NO = bits.ARCH_CAP_PSDP_NO.mask
-    FB_CLEAR = bits.ARCH_CAP_FB_CLEAR.mask
-    RRSBA = bits.ARCH_CAP_RRSBA.mask
-    BHI_NO = bits.ARCH_CAP_BHI_NO.mask
-    PBRSB_NO = bits.ARCH_CAP_PBRSB_NO.mask
-    GDS_CTRL = bits.ARCH_CAP_GDS_CTRL.mask
-    GDS_NO = bits.ARCH_CAP_GDS_NO.mask
-    RFDS_NO = bits.ARCH_CAP_RFDS_NO.mask
-    RFDS_CLEAR = bits.ARCH_CAP_RFDS_CLEAR.mask
-    ITS_NO = bits.ARCH_CAP_ITS_NO.mask
 
 
 MMIO_IMMUNE = ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO

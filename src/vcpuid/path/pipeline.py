@@ -2,85 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 from vcpuid import kvm, linux
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Snapshot, Word, bits
 from vcpuid.cpuid.feature_words import CONTROL_MSRS, PLAIN_CONTROLS
 from vcpuid.cpuid.words import REGISTERS
-from vcpuid.errors import InputError, KvmError
+from vcpuid.errors import InputError, KvmError, RefusedError, VcpuidError
 from vcpuid.kvm.answers import kvm_says
+from vcpuid.kvm.effect import advised
+from vcpuid.path.possible import possible
+from vcpuid.path.probing import GUEST, Probe, observe
+from vcpuid.path.words import GuestWords, TableWords
 from vcpuid.reasons import Basis, Result, Step, Trace
 from vcpuid.reasons.lazy import LazyMapping, LazySequence
-from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack, joined, overruled
+from vcpuid.told.completions import Completion, nameless
+from vcpuid.told.doubt import weighed
+from vcpuid.told.facts import Fact, NotTold, whether
 from vcpuid.vmm import Made, Vmm
 from vcpuid.vmm.known import named
 
 SILICON = "the host's CPUID instruction"
 KVM = "KVM_GET_SUPPORTED_CPUID"
-GUEST = "the guest's CPUID instruction"
 _LINUX = "Linux {}'s boot_cpu_data"
-
-
-class VcpuReading(Protocol):
-    """What a real vCPU made of a table: the table it kept and what CPUID returned inside."""
-
-    @property
-    def kept(self) -> CpuidTable:
-        """KVM_GET_CPUID2 after KVM_SET_CPUID2."""
-
-    @property
-    def seen(self) -> Mapping[tuple[int, int], Registers]:
-        """CPUID's answers in the guest, by function and index."""
-
-
-class Probe(Protocol):
-    """Hands a table to a real vCPU and reads leaves inside a guest; `vcpuid.live.tiny_guest.read_cpuid` is one."""
-
-    def __call__(self, table: CpuidTable, leaves: Sequence[tuple[int, int]]) -> VcpuReading:
-        """Set the table, run the guest, return what it read."""
-
-
-class TableWords(Mapping[Word, int]):
-    """A table's registers and feature MSRs, word by word; looked up when asked for, since most words of a path never are."""
-
-    def __init__(self, table: CpuidTable, msrs: Mapping[Word, int]) -> None:
-        self._table, self._msrs = table, msrs
-
-    def __getitem__(self, word: Word) -> int:
-        if not isinstance(word, CpuidWord):
-            return self._msrs[word]
-        if self._table.get(word.function, word.index) is None:
-            raise KeyError(word)
-        return self._table.word(word)
-
-    def __iter__(self) -> Iterator[Word]:
-        yield from self._table.words()
-        yield from self._msrs
-
-    def __len__(self) -> int:
-        return len(self._table.by_key()) * len(REGISTERS) + len(self._msrs)
-
-
-class GuestWords(TableWords):
-    """What the guest's CPUID instruction returns, by KVM's look-up rules; feature MSRs as the VMM set them."""
-
-    def __init__(self, kept: CpuidTable, msrs: Mapping[Word, int], kernel: Release) -> None:
-        super().__init__(kept, msrs)
-        self._kernel = kernel
-
-    def __getitem__(self, word: Word) -> int:
-        if isinstance(word, CpuidWord):
-            value: int = getattr(self.leaf(word.function, word.index), word.register)
-            return value
-        return self._msrs[word]
-
-    def leaf(self, function: int, index: int) -> Registers:
-        """All four registers at once."""
-        return kvm.lookup(self._table, function, index, kernel=self._kernel)
 
 
 @dataclass(frozen=True)
@@ -88,7 +36,8 @@ class Path:
     """One guest CPU and all that led to it.
 
     `cpu` is what was asked of `vmm`, `made` what that made of it, and `kept` what the first vCPU keeps of its table. `host` is the
-    setup's: of a snapshot, what holds for this kernel. `warnings` are the VMM's, `remarks` vcpuid's own on what stands for what.
+    setup's: of a snapshot, what holds for this kernel. `remarks` are vcpuid's own on what stands for what. What the VMM prints is told as
+    `warnings`, as far as it is certain, and as `warnings_not_told`; both are worked out when they are looked at.
     """
 
     cpu: str
@@ -111,8 +60,18 @@ class Path:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the VMM prints."""
-        return self.made.warnings
+        """What the VMM prints, whatever it is that the host does not tell; `made` has what it prints where nothing of that is there."""
+        return warned(self.cpu, self.setup, self.vmm).certain
+
+    @property
+    def warnings_not_told(self) -> tuple[NotTold, ...]:
+        """What the VMM prints or not by facts that the host does not tell: each warning with these facts."""
+        return warned(self.cpu, self.setup, self.vmm).not_told
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """All that is to be said to a person on the way: vcpuid's remarks, the VMM's warnings, and those that are not told."""
+        return (*self.remarks, *warned(self.cpu, self.setup, self.vmm).said(self.vmm))
 
     def headline(self, remark: str = "") -> str:
         """Say what was asked, of which software, in a line; `remark` is put behind the CPU."""
@@ -120,7 +79,13 @@ class Path:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: what was asked and settled, and what was said on the way; it is part of every answer about a path."""
-        return {"cpu": self.cpu, "setup": self.setup.as_dict(), "warnings": list(self.warnings), "remarks": list(self.remarks)}
+        return {
+            "cpu": self.cpu,
+            "setup": self.setup.as_dict(),
+            "warnings": list(self.warnings),
+            "warnings_not_told": [found.as_dict() for found in self.warnings_not_told],
+            "remarks": list(self.remarks),
+        }
 
 
 def resolve(
@@ -140,7 +105,10 @@ def resolve(
     InputError for what makes no sense, TypeError for a Setup and a stack besides.
     """
     vmm = vmm or named()
-    setup = joined(host, stack, vmm.release)
+    return _followed(cpu, advised(joined(host, stack, vmm.release)), vmm, probe)
+
+
+def _followed(cpu: str, setup: Setup, vmm: Vmm, probe: Probe | None = None) -> Path:
     silicon, kernel_step, supported = _host_steps(setup)
     made = vmm.make(cpu, setup, kvm_says(setup))
     table, msrs, kernel = made.tables[0], made.msrs, setup.kernel
@@ -151,9 +119,81 @@ def resolve(
     decisions = LazySequence(lambda: kvm.seen(kept.table, kernel=kernel).decisions)
     guest = Step("guest", "KVM's look-up", GUEST, vcpu.after, GuestWords(kept.table, msrs, kernel), decisions, basis)
     if probe is not None:
-        vcpu, guest = _observe(probe, table, vcpu, msrs, kernel)
+        vcpu, guest = observe(probe, table, vcpu, msrs, kernel)
     trace = Trace((silicon, kernel_step, supported, machine, vcpu, guest))
     return Path(cpu, setup, vmm, made, kept.table, trace, (*setup.remarks, *_kvm_remarks(setup), *made.remarks))
+
+
+class Other(NamedTuple):
+    """What becomes of a CPU on a host with facts made up: its path, or the error with which the VMM or KVM refuses it there."""
+
+    completion: Completion
+    outcome: Path | VcpuidError
+
+    @property
+    def path(self) -> Path | None:
+        """The path; None where it is refused."""
+        return self.outcome if isinstance(self.outcome, Path) else None
+
+
+@lru_cache(maxsize=4)
+def others(cpu: str, setup: Setup, vmm: Vmm) -> tuple[Other, ...]:
+    """Resolve a CPU on each host that the setup's could be, with each table that a known part could be of; none where all is told."""
+    return tuple(Other(completion, tried(cpu, host, maker)) for completion, host, maker in possible(setup, vmm))
+
+
+def tried(cpu: str, setup: Setup, vmm: Vmm) -> Path | VcpuidError:
+    """Resolve a CPU; return the error where the VMM or KVM refuses it, or where it makes no sense."""
+    try:
+        return _followed(cpu, setup, vmm)
+    except VcpuidError as error:
+        return error
+
+
+ANY_WARNING = "any warning"
+"""What is not told of a processor that does not say who made it, and which it is."""
+
+
+class Warned(NamedTuple):
+    """What a VMM prints of a CPU, each text once: what is certain, and what hangs on facts that the host does not tell."""
+
+    certain: tuple[str, ...] = ()
+    not_told: tuple[NotTold, ...] = ()
+
+    def said(self, vmm: Vmm) -> tuple[str, ...]:
+        """Give a line for each warning that is certain, and for each set of facts on which others hang."""
+        return (*self.certain, *whether(f"{vmm.spoken} warns", self.not_told))
+
+
+@lru_cache(maxsize=4)
+def warned(cpu: str, setup: Setup, vmm: Vmm) -> Warned:
+    """Say what the VMM prints of a CPU, also of one that it refuses.
+
+    Certain is what it prints on every host that the setup's could be and on which it starts, or refuses, as here. Numbers of the host's are
+    left open in what is not told. Of a recorded table it is not known what was printed, and nothing is said.
+    """
+    base = tried(cpu, setup, vmm)
+    if isinstance(base, Path) and base.made.observed:
+        return Warned()
+    if blind := nameless(setup.host):
+        return Warned((), (NotTold(ANY_WARNING, blind),))
+    printed, starts = _printed(base), isinstance(base, Path)
+    given = (
+        (completion, _printed(outcome) if isinstance(outcome, Path) is starts else None) for completion, outcome in others(cpu, setup, vmm)
+    )
+    hanging = weighed(printed, given)
+    open_: dict[str, dict[Fact, None]] = {}
+    for warning, facts in hanging.items():
+        open_.setdefault(vmm.unspecific(warning), {}).update(dict.fromkeys(facts))
+    certain = (warning for warning in printed if warning not in hanging)
+    return Warned(tuple(certain), tuple(NotTold(warning, tuple(facts)) for warning, facts in open_.items()))
+
+
+def _printed(outcome: Path | VcpuidError) -> dict[str, bool]:
+    """Give the warnings of a VMM that starts, and those before a refusal, each once."""
+    if isinstance(outcome, Path):
+        return dict.fromkeys(outcome.made.warnings, True)
+    return dict.fromkeys(outcome.warnings, True) if isinstance(outcome, RefusedError) else {}
 
 
 def assumed(setup: Setup) -> Basis:
@@ -185,15 +225,17 @@ def guest_view(path: Path) -> CpuidTable:
 def guest_snapshot(path: Path) -> Snapshot:
     """Return the guest as a snapshot: what its CPUID and its feature MSRs answer, the table set and the table kept.
 
-    It is a host again, for a guest within the guest. Of the VMX controls only what may be 1 is known.
+    It is a host again, for a guest within the guest: the MSRs are what RDMSR reads there, and stand for what a KVM there would offer. Of
+    the VMX controls only what may be 1 is known.
     """
-    msrs: dict[int, int] = {}
+    values: dict[int, int] = {}
     for word, value in path.trace.step("guest").after.items():
         if isinstance(word, MsrWord):
-            msrs[word.msr] = value << 32 if word.msr in CONTROL_MSRS else value
+            values[word.msr] = value << 32 if word.msr in CONTROL_MSRS else value
             if word.msr in PLAIN_CONTROLS:
-                msrs[PLAIN_CONTROLS[word.msr]] = msrs[word.msr]
-    return Snapshot(cpu=path.cpu, raw=guest_view(path), msrs=MsrTable(msrs), table=path.tables[0], kept=path.kept)
+                values[PLAIN_CONTROLS[word.msr]] = values[word.msr]
+    msrs = MsrTable(values)
+    return Snapshot(cpu=path.cpu, raw=guest_view(path), msrs=msrs, hardware_msrs=msrs, table=path.tables[0], kept=path.kept)
 
 
 def _host_steps(setup: Setup) -> tuple[Step, Step, Step]:
@@ -237,18 +279,3 @@ def _linux_step(setup: Setup, raw: Mapping[Word, int]) -> Step:
         return Step("linux", "Linux", title, raw, modelled, boot.decisions, whole=False)
     seen: Mapping[Word, int] = LazyMapping(lambda: linux.boot_cpu(setup, observed=True).words())
     return Step("linux", "Linux", title, raw, seen, boot.decisions, Basis.OBSERVED, modelled, whole=False)
-
-
-def _observe(probe: Probe, table: CpuidTable, vcpu: Step, msrs: Mapping[Word, int], kernel: Release) -> tuple[Step, Step]:
-    """The last two steps as a real vCPU takes them; the model's answer beside each is to what that vCPU was given and kept."""
-    reading = probe(table, list(table.by_key()))
-    seen: dict[Word, int] = {
-        CpuidWord(function, index, register): value
-        for (function, index), registers in reading.seen.items()
-        for register, value in zip(REGISTERS, registers, strict=True)
-    }
-    real = replace(vcpu, after=TableWords(reading.kept, msrs), basis=Basis.OBSERVED, modelled=vcpu.after)
-    looked_up = GuestWords(reading.kept, msrs, kernel)
-    decisions = LazySequence(lambda: kvm.seen(reading.kept, kernel=kernel).decisions)
-    guest = Step("guest", "KVM's look-up", GUEST, real.after, {**seen, **msrs}, decisions, Basis.OBSERVED, looked_up)
-    return real, guest

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vcpuid.cpuid.registers import Snapshot
+from vcpuid.errors import RefusedError
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.params import Given
 from vcpuid.qemu.catalog import HOST_MODELS, catalog
@@ -20,6 +21,8 @@ from vcpuid.qemu.unknown import hinting
 from vcpuid.reasons import Unrecorded
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, settled
+from vcpuid.told.doubt import doubts
+from vcpuid.told.facts import Fact, NotTold
 
 SCHEMA = "vcpuid/qemu-expand/1"
 """The form of `report`."""
@@ -62,6 +65,19 @@ def expansion(
     return values
 
 
-def report(cpu: str, found: Mapping[str, object], setup: Setup) -> dict[str, object]:
-    """Put what `expansion` found for a CPU into a document for programs."""
-    return {"schema": SCHEMA, "cpu": cpu, "setup": setup.as_dict(), "remarks": list(setup.remarks), "properties": dict(found)}
+def not_told(cpu: str, setup: Setup) -> dict[str, tuple[Fact, ...]]:
+    """Return the properties that depend on what the host does not tell, each with these facts, by the XCR0 that its KVM tells of."""
+
+    def properties(other: Setup) -> dict[str, Any] | None:
+        try:
+            return expansion(cpu, other, xcr0=kvm_says(other).xcr0)
+        except RefusedError:
+            return None
+
+    return doubts(setup, properties)
+
+
+def report(cpu: str, found: Mapping[str, object], setup: Setup, hanging: Mapping[str, tuple[Fact, ...]]) -> dict[str, object]:
+    """Put what `expansion` and `not_told` found for a CPU into a document for programs."""
+    told = {"schema": SCHEMA, "cpu": cpu, "setup": setup.as_dict(), "remarks": list(setup.remarks), "properties": dict(found)}
+    return {**told, "not_told": [NotTold(name, facts).as_dict() for name, facts in hanging.items()]}

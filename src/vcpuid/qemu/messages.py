@@ -179,3 +179,17 @@ def recognise(text: str) -> Iterator[tuple[str, dict[str, str]]]:
         fields = message.match(text)
         if fields is not None:
             yield name, fields
+
+
+_OF_THE_HOST = ("host", "given")
+"""Fields that hold what the host has, and not what was asked for."""
+
+
+def unspecific(text: str) -> str:
+    """Put a question mark for what is the host's in a text; one that is none of QEMU's stays as it is."""
+    for name, fields in recognise(text):
+        if fields.keys() & set(_OF_THE_HOST):
+            shown = {**fields, **dict.fromkeys(_OF_THE_HOST, "?")}
+            parts = Formatter().parse(MESSAGES[name].template)
+            return "".join(literal + ("" if field is None else shown[field]) for literal, field, _, _ in parts)
+    return text

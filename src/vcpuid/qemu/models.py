@@ -23,6 +23,7 @@ from vcpuid.qemu.unknown import hinting
 from vcpuid.reasons import Unrecorded
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, settled
+from vcpuid.told.assumptions import Assumption, as_dicts, assumed
 from vcpuid.told.completions import broad, nameless, untold
 from vcpuid.told.facts import Fact
 
@@ -63,10 +64,11 @@ class ModelInfo:
         }
 
 
-def report(found: Sequence[ModelInfo], setup: Setup) -> dict[str, object]:
-    """Put what `models` found into a document for programs."""
+def report(found: Sequence[ModelInfo], setup: Setup, assumes: Mapping[Assumption, Sequence[str]]) -> dict[str, object]:
+    """Put what `models` and `assumes` found into a document for programs."""
     rows = [model.as_dict() for model in found]
-    return {"schema": SCHEMA, "setup": setup.as_dict(), "remarks": list(setup.remarks), "models": rows}
+    told = {"schema": SCHEMA, "setup": setup.as_dict(), "remarks": list(setup.remarks), "models": rows}
+    return {**told, "assumes": as_dicts(assumes)}
 
 
 def models(
@@ -99,6 +101,15 @@ def models(
         deprecated = model is not None and model.deprecated
         found.append(ModelInfo(name, alias, deprecated, names_of(tables, certain), names_of(tables, open_), facts))
     return found
+
+
+def assumes(found: Sequence[ModelInfo], setup: Setup, xcr0: int | None = None) -> dict[Assumption, tuple[str, ...]]:
+    """Return the assumptions on which it rests what models lack, each with their names; of what `models` found not told it says nothing."""
+
+    def lacking(other: Setup) -> Mapping[str, object]:
+        return _lacking(other, xcr0 if other is setup or xcr0 is None else kvm_says(other).xcr0)
+
+    return assumed(setup, lacking, {model.name for model in found if model.depends})
 
 
 _NOTHING: Mapping[str, int] = {}

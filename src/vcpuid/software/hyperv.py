@@ -6,7 +6,7 @@ What Windows does with each is in data/hyperv.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, bits
@@ -30,6 +30,7 @@ from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.text import characters
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.data import load
+from vcpuid.told.assumptions import Assumption, as_dicts
 from vcpuid.told.facts import Fact, NotTold, listed
 
 SCHEMA = "vcpuid/hyperv/2"
@@ -143,8 +144,17 @@ def _closure(flag: str) -> Iterator[str]:
     yield flag
 
 
-def report(table: CpuidTable, path: Mapping[str, object] | None = None, hanging: Hanging = NOTHING_OPEN) -> dict[str, object]:
-    """Put all of it into a document for programs; `path` is the path that led to the guest, None for a table that somebody gave."""
+def report(
+    table: CpuidTable,
+    path: Mapping[str, object] | None = None,
+    hanging: Hanging = NOTHING_OPEN,
+    assumes: Mapping[Assumption, Sequence[str]] = FrozenMap(),
+) -> dict[str, object]:
+    """Put all of it into a document for programs.
+
+    `path` is the path that led to the guest, None for a table that somebody gave; `assumes` are the settings that are taken for granted,
+    each with the flags that hang on it.
+    """
     return {
         "schema": SCHEMA,
         "path": path,
@@ -153,6 +163,7 @@ def report(table: CpuidTable, path: Mapping[str, object] | None = None, hanging:
         "enlightenments": [offer.as_dict() for offer in offers(table, hanging)],
         "fields": [field.as_dict() for field in fields(table)],
         "not_told": [NotTold(flag, facts).as_dict() for flag, facts in hanging.items()],
+        "assumes": as_dicts(assumes),
     }
 
 

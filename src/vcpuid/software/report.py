@@ -11,6 +11,7 @@ from vcpuid.software.cpu import SoftwareCpu
 from vcpuid.software.crypto import Driver, drivers
 from vcpuid.software.glibc import RELEASES, Glibc, Pick, glibc, is_preference
 from vcpuid.software.psabi import PsabiLevel, levels
+from vcpuid.told.assumptions import Assumption, as_dicts
 from vcpuid.told.facts import Fact, NotTold, listed
 
 SCHEMA = "vcpuid/worth/2"
@@ -77,7 +78,11 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """All that a guest's CPU is worth, each part by the function of its name in this package."""
+    """All that a guest's CPU is worth, each part by the function of its name in this package.
+
+    `hanging` are the answers that are not told, each with the facts on which it depends; `resting` the settings that are taken for granted,
+    each with the answers that would be others.
+    """
 
     guest: SoftwareCpu
     levels: tuple[PsabiLevel, ...]
@@ -85,11 +90,17 @@ class Worth:
     drivers: tuple[Driver, ...]
     clocks: Clocks
     hanging: Mapping[Item, tuple[Fact, ...]] = field(default_factory=FrozenMap)
+    resting: Mapping[Assumption, tuple[Item, ...]] = field(default_factory=FrozenMap)
 
     @property
     def not_told(self) -> tuple[NotTold, ...]:
         """The answers that depend on facts which the host does not tell, by topic and item."""
         return tuple(NotTold(" ".join(item), facts) for item, facts in self.hanging.items())
+
+    @property
+    def assumes(self) -> dict[Assumption, tuple[str, ...]]:
+        """The settings that are taken for granted, each with the answers that hang on it, by topic and item."""
+        return {taken: tuple(map(" ".join, items)) for taken, items in self.resting.items()}
 
     def rows(self) -> Iterator[tuple[str, str, str, str]]:
         """Give topic, item, value and why of each answer."""
@@ -131,6 +142,7 @@ class Worth:
             "crypto": [_told(_driver(driver), "driver", ("crypto", driver.algorithm) in self.hanging) for driver in self.drivers],
             "clocks": _clocks(self.clocks),
             "not_told": [found.as_dict() for found in self.not_told],
+            "assumes": as_dicts(self.assumes),
         }
 
     def _library(self, library: Library) -> dict[str, object]:

@@ -6,9 +6,9 @@ usual value. Where another would change it, the answer rests on an assumption, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from vcpuid import params as parameters
 from vcpuid import releases
@@ -32,6 +32,48 @@ class Assumption(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.taken}, {self.because}; with {self.otherwise} it would be otherwise"
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+def assumed(setup: Setup, answer: Callable[[Setup], Mapping[K, object] | None], but: Container[K] = ()) -> dict[Assumption, tuple[K, ...]]:
+    """Return the assumptions on which answers of a setup rest, each with what these are about; `answer` and `but` are as in `changing`."""
+    others = list(alternatives(setup))
+    return changing(answer(setup) or {}, ((taken, answer(other)) for taken, other in others), but) if others else {}
+
+
+def changing(
+    base: Mapping[K, object], given: Iterable[tuple[Assumption, Mapping[K, object] | None]], but: Container[K] = ()
+) -> dict[Assumption, tuple[K, ...]]:
+    """Return those assumptions with which, if they do not hold, answers are otherwise than `base`, each with what these are about.
+
+    `given` are the answers where they do not, by what they are about; None says nothing. What is in `but` is left out: it is not told.
+    """
+    found: dict[Assumption, tuple[K, ...]] = {}
+    for taken, answers in given:
+        both = base if answers is None else answers
+        if changed := tuple(key for key in dict.fromkeys((*base, *both)) if base.get(key) != both.get(key) and key not in but):
+            found[taken] = changed
+    return found
+
+
+_NAMED = 12
+"""As many names stand in a sentence."""
+
+
+def granted(found: Mapping[Assumption, Sequence[str]]) -> list[str]:
+    """Say in a line each what is taken for granted, and of what it decides."""
+    lines = []
+    for taken, names in found.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        lines.append(f"Taken for granted: {taken}: {' '.join(names[:_NAMED])}{more}")
+    return lines
+
+
+def as_dicts(found: Mapping[Assumption, Sequence[str]]) -> list[dict[str, object]]:
+    """For JSON."""
+    return [{**taken.as_dict(), "what": list(names)} for taken, names in found.items()]
 
 
 def alternatives(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
@@ -58,7 +100,7 @@ def _modules(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
 
 
 def _linux(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
-    options = Machine(setup.host, setup.params.linux).options
+    options = Machine(setup).options
     if setup.host.raw.has(bits.RTM) and "tsx" not in options and TSX_MODE not in setup.params.linux:
         taken = Assumption("tsx=off", "as Debian builds its kernels", "tsx=on on the host's command line")
         yield taken, setup.with_param(CMDLINE, f"{setup.params.linux.get(CMDLINE, '')} tsx=on".strip())

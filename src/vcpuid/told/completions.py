@@ -3,7 +3,7 @@
 Two hosts stand at the ends: the one in which nothing is there that is not told, and one in which all is there that could be
 (`vcpuid.told.plausible`). Between them each missing leaf and MSR is there alone, and is alone not there; and each missing feature is turned
 round, where all is there, of MSRs also where nothing is: some take others away. What all these answer alike does not depend on what is
-missing.
+missing. MSRs by which Linux knows a feature of its own, and which most processors have, are there unless told, and each is alone not there.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits, vendors, xfeatures
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits, vendors, xfeatures
 from vcpuid.cpuid.changed import changed
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.walk import walk
 from vcpuid.cpuid.words import REGISTERS, positions, range_of
-from vcpuid.kvm.feature_msrs import PERF_CAPABILITIES
-from vcpuid.linux import narrow
+from vcpuid.kvm.feature_msrs import PERF_CAPABILITIES, VMX
+from vcpuid.linux import behind_kvm, machine, narrow
+from vcpuid.linux.boot import booted
 from vcpuid.linux.machine import ARCH_CAPABILITIES, MICROCODE, Machine
+from vcpuid.params import MSR
 from vcpuid.setup import Setup
 from vcpuid.told import plausible
 from vcpuid.told.facts import Fact, WholeLeaf
@@ -31,8 +33,11 @@ _CENTAURS = _RANGES | {0xC0000000}
 
 _HYPERVISOR = 0x40000000
 _XSAVE = 0xD
-_KVMS_OWN = frozenset({PERF_CAPABILITIES, *plausible.VMX})
+_KVMS_OWN = frozenset({PERF_CAPABILITIES, *VMX})
 """MSRs of which KVM's answer counts: it is not all worked out of the hardware's, and of the first tells whether perf has counters."""
+_FOR_FLAGS = (machine.TEST_CTRL, machine.PPIN_CTL, machine.PLATFORM_INFO, machine.CORE_CAPABILITIES, machine.MISC_FEATURES_ENABLES,
+              machine.AMD_PPIN_CTL)  # fmt: skip
+"""MSRs on which flags in /proc/cpuinfo depend, and nothing else: cpuid_fault, ring3mwait, intel_ppin, amd_ppin, split_lock_detect."""
 _FULL = 0
 """The place of the completion in which everything is made up."""
 
@@ -43,12 +48,13 @@ Made = Mapping[Fact, Registers | int]
 class Completion(NamedTuple):
     """A host with facts made up. `facts` are those in which it differs from the host that it is to be compared with.
 
-    That is the one in which nothing is made up, or the completion whose place in the sequence is `against`.
+    That is the one in which nothing is made up, or the completion whose place in the sequence is `against`. In the `full` one all is.
     """
 
     facts: tuple[Fact, ...]
     setup: Setup
     against: int | None = None
+    full: bool = False
 
 
 def untold(setup: Setup) -> tuple[Fact, ...]:
@@ -121,21 +127,37 @@ def _blank(raw: CpuidTable, entry: Entry) -> bool:
 
 
 def _msrs(setup: Setup) -> Iterator[Fact]:
-    host, machine = setup.host, Machine(setup.host, setup.params.linux)
+    host, known = setup.host, Machine(setup)
     table = host.raw or host.supported or CpuidTable()
     amd = host.vendor in vendors.AMD_AND_HYGON
-    wanted = [(MICROCODE, None), (ARCH_CAPABILITIES, bits.ARCH_CAPABILITIES)]
+    wanted: list[tuple[int, Bit | None]] = [(MICROCODE, None)]
+    if not amd or host.raw.has(bits.HYPERVISOR) or table.has(bits.ARCH_CAPABILITIES):  # of AMD's own processors none has it
+        wanted.append((ARCH_CAPABILITIES, bits.ARCH_CAPABILITIES))
     if not amd:
         wanted += [(PERF_CAPABILITIES, None), *((index, bits.VMX) for index in plausible.VMX)]
     for index, announced in wanted:
         there = announced is None or table.has(announced) or not (table and tells(host, announced.word))
-        if there and index not in host.msrs and index not in host.msrs.refused and not _given(machine, index):
+        if there and not known.given(index) and (_of_kvm_untold(setup, known, index) or _of_hardware_open(setup, known, index)):
             yield Fact(MsrWord(index))
 
 
-def _given(machine: Machine, index: int) -> bool:
-    """Whether an MSR is told as the hardware has it; what KVM makes of VMX's capabilities is not worked out of the hardware's."""
-    return machine.given(index) if index in plausible.VMX else machine.tells(index)
+_OF_HARDWARE = frozenset({MICROCODE, ARCH_CAPABILITIES, *behind_kvm.VMX})
+"""MSRs that Linux reads."""
+
+
+def _of_kvm_untold(setup: Setup, known: Machine, index: int) -> bool:
+    """Whether KVM's feature MSR is not told; what KVM makes of VMX's capabilities is not worked out of the hardware's."""
+    msrs = setup.host.msrs
+    told = index in msrs or index in msrs.refused or (index not in VMX and known.tells(index))
+    return not told and (index in _KVMS_OWN or not setup.host.raw)
+
+
+def _of_hardware_open(setup: Setup, known: Machine, index: int) -> bool:
+    """Whether the hardware's MSR is one that Linux reads, and is told neither by itself nor by what was made of it."""
+    if index not in _OF_HARDWARE or not setup.host.raw or known.tells(index) or index in setup.host.msrs.refused:
+        return False
+    must, may = narrow.hardware(setup, index)
+    return bool(plausible.msr(index) & may & ~must) or index == MICROCODE
 
 
 @lru_cache(maxsize=8)
@@ -144,8 +166,20 @@ def completions(setup: Setup) -> tuple[Completion, ...]:
 
     There are none where the host tells all, and none where it tells so little that it is `nameless`.
     """
+    if nameless(setup.host) or _is_guest(setup.host):
+        return ()
     facts = untold(setup)
-    return tuple(_completions(setup, facts)) if facts and not nameless(setup.host) else ()
+    return (*(with_facts(setup, facts) if facts else ()), *_without_flags(setup))
+
+
+def _without_flags(setup: Setup) -> Iterator[Completion]:
+    """Give the hosts that lack one of the MSRs to which Linux owes a flag; none where the host tells the flags."""
+    if not setup.host.raw or ("flags" in setup.host.cpuinfo and not setup.params.linux):
+        return
+    usual, told = booted(setup).caps, Machine(setup)
+    for index in _FOR_FLAGS:
+        if not told.tells(index) and booted(lacking := setup.with_param(f"{MSR}{index:x}", "absent")).caps != usual:
+            yield Completion((Fact(MsrWord(index)),), lacking)
 
 
 def broad(setup: Setup) -> Iterator[Completion]:
@@ -153,12 +187,17 @@ def broad(setup: Setup) -> Iterator[Completion]:
 
     A feature of a leaf decides about itself and what needs it, which shows there too; a bit of an MSR may take others away.
     """
-    return (made for made in completions(setup) if all(f.position is None or isinstance(f.place, MsrWord) for f in made.facts))
+    return (made for made in completions(setup) if all(_is_broad(fact) for fact in made.facts))
 
 
-def _completions(setup: Setup, facts: tuple[Fact, ...]) -> list[Completion]:
+def _is_broad(fact: Fact) -> bool:
+    return fact.place.msr not in _FOR_FLAGS if isinstance(fact.place, MsrWord) else fact.position is None
+
+
+def with_facts(setup: Setup, facts: tuple[Fact, ...]) -> list[Completion]:
+    """Give the hosts that a setup's could be as far as these facts are concerned; the first has all of them made up."""
     full: dict[Fact, Registers | int] = {fact: _all_there(setup, fact) for fact in facts}
-    made = [Completion(facts, _with(setup, full))]
+    made = [Completion(facts, _with(setup, full), full=True)]
     for fact in facts if len(facts) > 1 else ():
         made.append(Completion((fact,), _with(setup, {fact: full[fact]})))
         made.append(Completion((fact,), _with(setup, {other: value for other, value in full.items() if other != fact}), _FULL))
@@ -180,14 +219,14 @@ def _all_there(setup: Setup, fact: Fact) -> Registers | int:
     if fact.place.msr == MICROCODE:
         return plausible.microcode(host.raw, host.vendor, setup.kernel.tables)
     value = plausible.msr(fact.place.msr)
-    if fact.place.msr == ARCH_CAPABILITIES:
-        return _narrowed(setup, value)
-    return value if host.raw.has(bits.HYPERVISOR) else value & ~_lacking(host, fact.place.msr)
+    if not host.raw.has(bits.HYPERVISOR):
+        value &= ~_lacking(host, fact.place.msr)
+    return _narrowed(setup, fact.place.msr, value)
 
 
-def _narrowed(setup: Setup, value: int) -> int:
-    """Leave of IA32_ARCH_CAPABILITIES what a host's /proc/cpuinfo does not rule out, and add what it demands."""
-    must, may = narrow.arch_capabilities(setup)
+def _narrowed(setup: Setup, index: int, value: int) -> int:
+    """Leave of an MSR what a host's KVM and /proc/cpuinfo do not rule out, and add what they demand."""
+    must, may = narrow.hardware(setup, index) if setup.host.raw else behind_kvm.Bounds()
     return value & may | must
 
 
@@ -212,7 +251,7 @@ def _lacking(host: Snapshot, index: int) -> int:
 
 
 def _nothing(setup: Setup, fact: Fact) -> int:
-    return _narrowed(setup, 0) if fact.place == MsrWord(ARCH_CAPABILITIES) else 0
+    return _narrowed(setup, fact.place.msr, 0) if isinstance(fact.place, MsrWord) else 0
 
 
 def _turned(setup: Setup, fact: Fact, value: Registers | int) -> Iterator[tuple[Fact, Registers | int]]:
@@ -233,7 +272,7 @@ def _turned(setup: Setup, fact: Fact, value: Registers | int) -> Iterator[tuple[
         shift = 32 if fact.place.msr in CONTROL_MSRS else 0
         for position in positions(plausible.features_of(fact.place)):
             turned = value ^ 1 << position
-            if fact.place.msr != ARCH_CAPABILITIES or turned == _narrowed(setup, turned):
+            if turned == _narrowed(setup, fact.place.msr, turned):
                 yield Fact(fact.place, position - shift), turned
 
 
@@ -245,8 +284,9 @@ def _with(setup: Setup, made: Made) -> Setup:
     raw = host.raw
     if leaves:
         raw = changed(raw, (Entry(*place, 0, *found) for place, found in leaves.items()))
-    of_kvm = {index: value for index, value in msrs.items() if index in _KVMS_OWN or not host.raw}
-    hardware = {index: value for index, value in msrs.items() if index not in of_kvm}
+    known = Machine(setup)
+    of_kvm = {index: value for index, value in msrs.items() if _of_kvm_untold(setup, known, index)}
+    hardware = {index: value for index, value in msrs.items() if _of_hardware_open(setup, known, index)}
     kvm, own = host.msrs, host.hardware_msrs
     return setup.with_host(
         replace(

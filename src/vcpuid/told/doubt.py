@@ -15,15 +15,16 @@ NO_ANSWER = object()
 """The answer of a host on which there is nothing to answer: QEMU or KVM refuse."""
 
 
-def doubts(setup: Setup, answer: Callable[[Setup], Mapping[K, object]]) -> dict[K, tuple[Fact, ...]]:
+def doubts(setup: Setup, answer: Callable[[Setup], Mapping[K, object] | None]) -> dict[K, tuple[Fact, ...]]:
     """Return the answers that are not told, each with the facts on which it depends; none where the host tells all.
 
-    `answer` gives all answers of a setup, by what they are about; one that it leaves out is an answer too.
+    `answer` gives all answers of a setup, by what they are about; one that it leaves out is an answer too. None is a setup of which there
+    is nothing to say.
     """
     if blind := nameless(setup.host):
-        return dict.fromkeys(answer(setup), blind)
+        return dict.fromkeys(answer(setup) or (), blind)
     made = completions(setup)
-    return weighed(answer(setup), ((completion, answer(completion.setup)) for completion in made)) if made else {}
+    return weighed(answer(setup) or {}, ((completion, answer(completion.setup)) for completion in made)) if made else {}
 
 
 def weighed(base: Mapping[K, object], given: Iterable[tuple[Completion, Mapping[K, object] | None]]) -> dict[K, tuple[Fact, ...]]:
@@ -44,7 +45,8 @@ def _of(answers: Mapping[K, object] | None, key: K) -> object:
 def compared(base: object, given: Iterable[tuple[Completion, object]]) -> tuple[Fact, ...]:
     """Return the facts that change an answer, which is `base` where nothing is made up; none where nothing changes it.
 
-    `given` are the answers where something is, the first where all is; NO_ANSWER says nothing.
+    `given` are the answers where something is, the first where all is; NO_ANSWER says nothing. Where all together change it and no part of
+    them does, all are returned.
     """
     values: list[object] = []
     found: list[Fact] = []
@@ -54,10 +56,10 @@ def compared(base: object, given: Iterable[tuple[Completion, object]]) -> tuple[
         if value is NO_ANSWER:
             value = other
         if value != other:
-            if values:
-                found += completion.facts
+            if completion.full:
+                everything += completion.facts
             else:
-                everything = completion.facts
+                found += completion.facts
         values.append(value)
     return _narrowed(found or everything)
 

@@ -1,4 +1,4 @@
-"""A fact of the hardware that a host does not tell."""
+"""A fact that is not told: of a host's hardware, or of a guest's table that somebody has a part of."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word
 from vcpuid.cpuid.feature_words import MSR_NAMES, OTHER_MSR_NAMES
+from vcpuid.cpuid.hardware_msrs import KEPT
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import leaf_name
+from vcpuid.kvm.feature_msrs import VMX
+from vcpuid.params import MSR, REVISION, REVISION_MSR
+
+HOST, TABLE = "host", "table"
+"""Who does not tell a fact: the host, or the guest's table."""
 
 
 class WholeLeaf(NamedTuple):
@@ -22,10 +28,11 @@ class WholeLeaf(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """What is missing: a leaf, an MSR, or one bit of either."""
+    """What is missing: a leaf, an MSR, or one bit of either; `of` is HOST, or TABLE where a table given for a guest lacks the leaf."""
 
     place: WholeLeaf | Word
     position: int | None = None
+    of: str = HOST
 
     @property
     def name(self) -> str | None:
@@ -46,7 +53,8 @@ class Fact(NamedTuple):
     @property
     def whole(self) -> Fact:
         """The leaf or the MSR that the fact is a part of."""
-        return Fact(WholeLeaf(self.place.function, self.place.index) if isinstance(self.place, CpuidWord) else self.place)
+        place = WholeLeaf(self.place.function, self.place.index) if isinstance(self.place, CpuidWord) else self.place
+        return Fact(place, None, self.of)
 
     @property
     def how(self) -> str:
@@ -54,11 +62,12 @@ class Fact(NamedTuple):
         return remedy((self,))
 
     def __str__(self) -> str:
-        return self._spelled if self.name is None else f"{self.name} ({self._spelled})"
+        spelled = self._spelled if self.name is None else f"{self.name} ({self._spelled})"
+        return f"{spelled} of the table" if self.of == TABLE else spelled
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return {"place": self._spelled, "name": self.name, "how": self.how}
+        return {"place": self._spelled, "name": self.name, "how": self.how, "of": self.of}
 
 
 class NotTold(NamedTuple):
@@ -84,29 +93,92 @@ def listed(facts: Sequence[Fact]) -> str:
 
 
 def remedy(facts: Iterable[Fact]) -> str:
-    """Say how facts can be given: a snapshot tells all of them, a parameter one MSR, a dump of CPUID all leaves."""
-    places = [fact.place for fact in facts]
+    """Say how facts can be given: a snapshot tells those of the host that collecting can read, a parameter one MSR, a dump all leaves."""
+    given = tuple(facts)
+    ways = [_of_host(tuple(fact.place for fact in given if fact.of == HOST))] if any(fact.of == HOST for fact in given) else []
+    if any(fact.of == TABLE for fact in given):
+        ways.append("the whole table (cpuid -1r or vcpuid collect in the guest, or a recording of KVM_SET_CPUID2)")
+    return f"give {', and '.join(ways)}"
+
+
+def _of_host(places: Sequence[WholeLeaf | Word]) -> str:
     msrs = tuple(dict.fromkeys(place.msr for place in places if isinstance(place, MsrWord)))
-    ways = ["a snapshot that vcpuid collect takes on the host as root"] if msrs else []
+    ways = [f"a snapshot that vcpuid collect takes on the host{_reading(msrs)}"] if msrs and KEPT.issuperset(msrs) else []
     if any(not isinstance(place, MsrWord) for place in places):
         ways.append("a whole dump of its CPUID (vcpuid collect, cpuid -1r)")
     if msrs:
         more = f" and the like for {len(msrs) - 1} more" if len(msrs) > 1 else ""
-        ways.append(f"--param msr.{msrs[0]:x}=VALUE{more}")
-    return f"give {' or '.join(ways)}" if len(ways) < 3 else f"give {ways[0]}, or {ways[1]} and {ways[2]}"
+        parameter = f"{REVISION}=REVISION" if msrs[0] == REVISION_MSR else f"{MSR}{msrs[0]:x}=VALUE"
+        ways.append(f"--param {parameter}{more}")
+    return " or ".join(ways) if len(ways) < 3 else f"{ways[0]}, or {ways[1]} and {ways[2]}"
+
+
+def _reading(msrs: Sequence[int]) -> str:
+    """Say what `vcpuid collect` needs to read MSRs: root for the hardware's, /dev/kvm for what KVM makes of VMX's capabilities.
+
+    The microcode's revision is in /proc/cpuinfo for everybody.
+    """
+    of_kvm = any(msr in VMX for msr in msrs)
+    needs = ["as root"] if any(msr not in VMX and msr != REVISION_MSR for msr in msrs) else []
+    return "".join(f" {need}" for need in (*needs, *(["with access to /dev/kvm"] if of_kvm else [])))
+
+
+def by_facts(answers: Iterable[NotTold]) -> dict[tuple[Fact, ...], list[str]]:
+    """Put together what depends on the same facts."""
+    groups: dict[tuple[Fact, ...], list[str]] = {}
+    for what, facts in answers:
+        groups.setdefault(facts, []).append(what)
+    return groups
 
 
 def grouped(answers: Iterable[NotTold]) -> dict[tuple[Fact, ...], list[str]]:
-    """Put what depends on the same facts together."""
-    by_facts: dict[tuple[Fact, ...], list[str]] = {}
-    for what, facts in answers:
-        by_facts.setdefault(facts, []).append(what)
-    return by_facts
+    """Put together what depends on the same leaves and MSRs, under the facts themselves where these are the same for all.
+
+    What depends on many bits of a leaf, a row for each, is told in one row, under the leaf.
+    """
+    groups: dict[tuple[Fact, ...], list[NotTold]] = {}
+    for answer in answers:
+        groups.setdefault(wholes(answer.depends), []).append(answer)
+    return {in_common([member.depends for member in members]): [member.what for member in members] for members in groups.values()}
+
+
+def wholes(facts: Iterable[Fact]) -> tuple[Fact, ...]:
+    """Name the leaves and MSRs that facts are parts of, each once."""
+    return tuple(dict.fromkeys(fact.whole for fact in facts))
+
+
+def in_common(depends: Sequence[tuple[Fact, ...]]) -> tuple[Fact, ...]:
+    """Name on what several answers depend: the facts where these are the same for all, else the leaves and MSRs that they are parts of."""
+    same = all(facts == depends[0] for facts in depends)
+    return depends[0] if same else wholes(fact for facts in depends for fact in facts)
+
+
+def _leaves(facts: Iterable[Fact]) -> tuple[Fact, ...]:
+    return tuple(dict.fromkeys(fact.whole if isinstance(fact.place, CpuidWord) else fact for fact in facts))
 
 
 def sentences(answers: Iterable[NotTold]) -> list[str]:
-    """Say in a line each what is not told, and on what it depends; then how to give that. No line where nothing is open."""
-    by_facts = grouped(answers)
+    """Say in a line each what is not told, and on what it depends; then how to give that. No line where nothing is open.
+
+    Of a leaf that is missing all features are, so that here the leaf stands for them.
+    """
+    by_facts = grouped(NotTold(what, _leaves(facts)) for what, facts in answers)
     lines = [f"Not told: {' '.join(names)}: depends on {listed(facts)}." for facts, names in by_facts.items()]
     every = tuple(dict.fromkeys(fact for facts in by_facts for fact in facts))
     return [*lines, f"To be told of all: {remedy(every)}."] if lines else []
+
+
+def whether(something: str, answers: Iterable[NotTold]) -> list[str]:
+    """Say in a line for each set of facts what hangs on it: whether `something` of the kind of these texts comes."""
+    return [
+        f"not told whether {something}: {_texts(texts)}: depends on {listed(facts)}; {remedy(facts)}"
+        for facts, texts in grouped(NotTold(text, _leaves(facts)) for text, facts in answers).items()
+    ]
+
+
+def _texts(texts: Sequence[str]) -> str:
+    """List the first of some texts; what all begin with, up to a colon, stands there once."""
+    start, colon, _ = texts[0].partition(": ")
+    begin = start + colon if colon and all(text.startswith(start + colon) for text in texts) else ""
+    more = f"; and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
+    return begin + "; ".join(text.removeprefix(begin) for text in texts[:_LISTED]) + more

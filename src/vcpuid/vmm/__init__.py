@@ -72,3 +72,6 @@ class Vmm(Protocol):
 
     def make(self, asked: str, setup: Setup, kvm: Answers) -> Made:
         """Make the tables of a guest. Raises the VMM's own VcpuidError where it would refuse, InputError for what makes no sense."""
+
+    def unspecific(self, warning: str) -> str:
+        """Return one of its warnings with the numbers in it left open that are the host's, and not of what was asked."""

@@ -13,6 +13,7 @@ from vcpuid.cpuid.words import positions
 from vcpuid.kvm.answers import Answers
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.guest import make
+from vcpuid.qemu.messages import unspecific
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.supported import supported
 from vcpuid.qemu.unknown import hinting
@@ -62,6 +63,10 @@ class Qemu:
             available=LazyMapping(lambda: _available(state)),
             detail=state,
         )
+
+    def unspecific(self, warning: str) -> str:
+        """Leave open what is the host's in one of QEMU's own texts."""
+        return unspecific(warning)
 
 
 QEMU = Qemu()

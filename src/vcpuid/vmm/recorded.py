@@ -8,10 +8,12 @@ of QEMU, Firecracker, Cloud Hypervisor, crosvm, libkrun and gVisor, as their tab
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, bits
+from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot, bits
+from vcpuid.cpuid.frozen import FrozenMap
+from vcpuid.cpuid.parts import dumped, for_guest
 from vcpuid.cpuid.words import REGISTERS, Register
 from vcpuid.kvm.answers import Answers
 from vcpuid.reasons import Decision, Ledger, Rule
@@ -92,12 +94,26 @@ _IDIOMS = (
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A VMM that made these tables, one a vCPU; what is asked of it is the name of the source that shows them."""
+    """A VMM that made these tables, one a vCPU; what is asked of it is the name of the source that shows them.
+
+    `dump` is set where a program read the first of them in the guest: such a table may not be there as a whole.
+    """
 
     tables: tuple[CpuidTable, ...]
+    dump: Snapshot | None = None
     name: str = "vmm"
     spoken: str = "the VMM"
     title: str = "the recorded table for KVM_SET_CPUID2"
+
+    @classmethod
+    def of(cls, guests: Sequence[Snapshot], source: str | None = None) -> Recorded:
+        """Take the tables of a guest's vCPUs, one snapshot each; raises InputError, with `source`, for one that has none."""
+        first = guests[0]
+        return cls(tuple(for_guest(guest, source) for guest in guests), replace(first, cpuinfo=FrozenMap()) if dumped(first) else None)
+
+    def showing(self, dump: Snapshot) -> Recorded:
+        """Return the same VMM with another first table: the one that a dump shows."""
+        return replace(self, tables=(for_guest(dump), *self.tables[1:]), dump=None)
 
     def release(self, asked: str | None) -> Release:
         """Return a release that says there is none: nothing is known of the program but its tables."""
@@ -119,6 +135,10 @@ class Recorded:
         del asked, setup
         first = self.tables[0]
         return Made(self.tables, decisions=LazySequence(lambda: tuple(account(kvm.supported, first, kvm.host.raw))), observed=True)
+
+    def unspecific(self, warning: str) -> str:
+        """Return the text: nothing is known of what it prints."""
+        return warning
 
 
 def account(supported: CpuidTable, table: CpuidTable, raw: CpuidTable) -> list[Decision]:

@@ -85,6 +85,10 @@ class Firecracker:
             detail=told,
         )
 
+    def unspecific(self, warning: str) -> str:
+        """Return the text: none of its warnings has a number of the host's."""
+        return warning
+
 
 FIRECRACKER = Firecracker()
 

@@ -1,0 +1,106 @@
+"""What KVM's feature MSRs tell of the hardware's, of which KVM made them: its rules backwards.
+
+IA32_ARCH_CAPABILITIES is made by kvm_get_arch_capabilities (arch/x86/kvm/x86.c, since 7.3 msrs.c), VMX's capabilities for nested guests
+by nested_vmx_setup_ctls_msrs (arch/x86/kvm/vmx/nested.c).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from vcpuid import params
+from vcpuid.cpuid.registers import MsrTable
+from vcpuid.linux.arch_cap import ArchCap
+from vcpuid.setup import Setup
+
+ARCH_CAPABILITIES = 0x10A
+_PIN_BASED, _PRIMARY, _SECONDARY, _EPT_VPID, _FUNCTIONS, _TERTIARY = 0x481, 0x482, 0x48B, 0x48C, 0x491, 0x492
+VMX = (_PIN_BASED, _PRIMARY, _SECONDARY, _EPT_VPID, _FUNCTIONS, _TERTIARY)
+"""VMX's capabilities that Linux prints (init_vmx_capabilities); KVM has no feature MSR for the last."""
+
+
+class Bounds(NamedTuple):
+    """What is known of an MSR: the bits of `must` are set, those outside `may` are not."""
+
+    must: int = 0
+    may: int = (1 << 64) - 1
+
+
+class _Rule(NamedTuple):
+    """The bits that KVM sets whatever the hardware has, and those without which in KVM's value the hardware has none."""
+
+    made: int
+    needed: int
+
+
+def _bits(*positions: int) -> int:
+    return sum(1 << position for position in positions)
+
+
+_RULES = {
+    ARCH_CAPABILITIES: _Rule(
+        ArchCap.PSCHANGE_MC_NO,
+        ArchCap.RDCL_NO | ArchCap.IBRS_ALL | ArchCap.RSBA | ArchCap.SKIP_L1D_FLUSH | ArchCap.SSB_NO | ArchCap.MDS_NO | ArchCap.TSX_CTRL
+        | ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO | ArchCap.FB_CLEAR | ArchCap.RRSBA | ArchCap.PBRSB_NO | ArchCap.GDS_NO
+        | ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR | ArchCap.BHI_NO | ArchCap.ITS_NO,
+    ),
+    _PIN_BASED: _Rule(_bits(38), _bits(37)),  # the preemption timer; virtual NMIs
+    _PRIMARY: _Rule(_bits(60), _bits(35, 53, 59)),  # MSR bitmaps; TSC offsetting, TPR shadow, monitor trap flag
+    _SECONDARY: _Rule(
+        _bits(46, 49),  # VMCS shadowing, the log of modified pages
+        _bits(33, 34, 35, 39, 40, 41, 44, 47, 52, 57, 58),  # those on which KVM's CPUID depends (vcpuid.kvm.vmx), the APIC's, TSC scaling
+    ),
+    _EPT_VPID: _Rule(_bits(16, 17, 25, 26), _bits(0, 7, 21)),  # large pages, INVEPT's kinds; execute-only, 5 levels, A/D bits
+    _FUNCTIONS: _Rule(_bits(0), 0),  # EPTP switching
+}  # fmt: skip
+
+IMMUNE = {
+    "cpu_meltdown": ArchCap.RDCL_NO,
+    "spec_store_bypass": ArchCap.SSB_NO,
+    "mds": ArchCap.MDS_NO,
+    "taa": ArchCap.TAA_NO,
+    "rfds": ArchCap.RFDS_NO,
+    "its": ArchCap.ITS_NO,
+}
+"""Bits that KVM sets also where the host's Linux knows the processor not to have a bug; the first is the bug's name in /proc/cpuinfo."""
+_ALSO_KVMS = sum(IMMUNE.values()) | ArchCap.SKIP_L1D_FLUSH | ArchCap.GDS_NO
+"""Bits that KVM sets also for reasons of its own: those, what the host does about L1TF, and its microcode against GDS."""
+
+_SWITCHED = {
+    "ept": {_SECONDARY: _bits(33, 39), _EPT_VPID: _bits(0, 7, 21)},
+    "eptad": {_EPT_VPID: _bits(21)},
+    "unrestricted_guest": {_SECONDARY: _bits(39)},
+    "sgx": {_SECONDARY: _bits(47)},
+}
+"""What KVM keeps back, by the parameters of kvm_intel with which it was told to."""
+
+
+def estimates(msrs: MsrTable) -> Iterator[tuple[int, int]]:
+    """Give MSRs of the hardware by KVM's, without what KVM makes up: values that lie within their `bounds`."""
+    for index, rule in _RULES.items():
+        if index in msrs:
+            yield index, msrs[index] & ~rule.made
+
+
+def bounds(ran: Setup, index: int) -> Bounds:
+    """Narrow an MSR of the hardware by what KVM told on a host as it ran; nothing is known where that is nothing.
+
+    Of IA32_ARCH_CAPABILITIES that holds for a processor that has it.
+    """
+    value, rule = ran.host.msrs.get(index), _RULES.get(index)
+    if value is None or rule is None:
+        return Bounds()
+    own = _ALSO_KVMS if index == ARCH_CAPABILITIES else 0
+    needed = rule.needed
+    for parameter, kept_back in _SWITCHED.items():
+        if _off(ran, parameter):
+            needed &= ~kept_back.get(index, 0)
+    return Bounds(value & ~rule.made & ~own, Bounds().may & ~(needed & ~value))
+
+
+def _off(ran: Setup, parameter: str) -> bool:
+    full = f"kvm_intel.{parameter}"
+    told = (ran.params.kvm.get(full), ran.params.kvm.get(parameter), ran.host.params.get(full))
+    value = next((found for found in told if found is not None), None)
+    return value is not None and not params.read(full, value)
