@@ -35,6 +35,7 @@ def host(name: str = NAME) -> Snapshot:
 # The command line
 
 VERBS: dict[tuple[str, ...], list[str]] = {
+    ("diagnose",): ["Host CPU does not provide required features: rtm", "--host", HOST],
     ("explain",): ["avx2", "--host", HOST],
     ("guest",): ["--host", HOST],
     ("check",): ["Haswell", HOST],

@@ -30,7 +30,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "qemu": ("cpuid", "data", "errors", "kvm", "linux", "numbers", "params", "reasons", "releases", "setup", "told"),
     "live": ("cpuid", "data", "errors", "formats", "releases"),
     "sources": ("cpuid", "data", "errors", "formats", "live", "numbers"),
-    "libvirt": ("cpuid", "data", "errors", "formats", "kvm", "qemu", "reasons", "releases", "setup"),
+    "libvirt": ("cpuid", "data", "errors", "formats", "kvm", "numbers", "qemu", "reasons", "releases", "setup"),
     "software": ("cpuid", "data", "errors", "linux", "releases", "told"),
     "vmm": ("cpuid", "data", "errors", "formats", "kvm", "numbers", "params", "qemu", "reasons", "releases", "setup"),
     "path": ("cpuid", "errors", "kvm", "linux", "reasons", "releases", "setup", "told", "vmm"),

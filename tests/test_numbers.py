@@ -30,6 +30,9 @@ ODD = ("²", "٣", "०१", "1_0", "0x1_0", "+1", "--5", " 1", "1 ", "08", "0xz
 INT = {
     # Numbers of our own tables under data/, or that a program of ours printed.
     "cpuid/feature_table.py": 6,
+    "libvirt/cpu_map.py": 3,
+    "libvirt/tcg.py": 3,
+    "libvirt/told.py": 3,
     "decode/descriptors.py": 1,
     "decode/identity.py": 3,
     "decode/layout.py": 6,

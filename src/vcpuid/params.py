@@ -163,11 +163,8 @@ def msrs_in(params: Given) -> Iterator[tuple[str, int]]:
 
 def read_revision(value: Value) -> int:
     """Read the parameter `microcode`; raises InputError for what is no number of 32 bits."""
-    try:
-        found = value if isinstance(value, int) else int(value, 0)
-    except ValueError:
-        found = -1
-    if isinstance(value, bool) or not 0 <= found < 1 << 32:
+    found = value if isinstance(value, int) else number(value, U32)
+    if isinstance(value, bool) or found is None or not 0 <= found <= U32:
         raise InputError(f"parameter {REVISION}: {str(value)[:80]!r} is no revision, a number of 32 bits such as 0x5003707")
     return found
 

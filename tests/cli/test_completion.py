@@ -35,6 +35,7 @@ FREE = {
     "--hwcaps": "its values begin with -, which click takes for an option",
     "--guest-cmdline": "any text that a kernel can be booted with",
     "--label": "a name of the user's own",
+    "pastes": "what somebody pastes, or a file of it",
     "--cr4": "a number",
     "--xcr0": "a number",
     "--vcpu": "a number",

@@ -15,7 +15,7 @@ from vcpuid.formats.lines import CPU_LIMIT
 from vcpuid.formats.writing import WRITABLE, write
 
 CPU = Snapshot(raw=CpuidTable([Entry(0, 0, 0, 0, 1, 2, 3)]))
-ONE_CPU = {"snapshot", "kcpuid", "firecracker"}
+ONE_CPU = {"snapshot", "kcpuid", "firecracker", "virtualbox", "vmware", "lscpu", "xenserver"}
 
 
 def written(form: str) -> Callable[[int], str]:
@@ -35,6 +35,9 @@ def vm(vcpus: int) -> str:
 
 TEXTS = {
     **{name: written(name) for name, known in WRITABLE.items() if known.several},
+    "bochs": repeated("CPUID[0x00000000]: 00000000 00000001 00000002 00000003\n"),
+    "libcpuid": repeated("_____ Logical CPU ## _____\nbasic_cpuid[0]=00000000 00000001 00000002 00000003\n".replace("##", "#0")),
+    "xen": repeated("Raw policy: 1 leaves, 0 MSRs\n  00000000:ffffffff -> 00000000:00000001:00000002:00000003\n"),
     "cloud-hypervisor": vm,
     "cpudata": repeated("<cpudata arch='x86'><msr index='1' eax='1' edx='0'/></cpudata>", "<cpus>{}</cpus>"),
     "cpuinfo": repeated("processor : #\nflags : fpu\n\n"),

@@ -12,7 +12,8 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, host_option, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options
+from vcpuid.cli.streams import tell
 
 if TYPE_CHECKING:
     from vcpuid.diagnosis import Diagnosis, Finding
@@ -25,12 +26,12 @@ _CAUSES = 3
 
 
 @click.command(name="diagnose")
-@click.argument("texts", metavar="[TEXT|FILE|-]...", nargs=-1)
+@click.argument("pastes", metavar="[TEXT|FILE|-]...", nargs=-1)
 @host_option
 @click.option("--cpu", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU.  [default: as the text has it]")
 @stack_options()
 @format_option
-def command(texts: tuple[str, ...], source: str | None, cpu: str | None, asked: Asked, form: str) -> None:
+def command(pastes: tuple[str, ...], source: str | None, cpu: str | None, asked: Asked, form: str) -> None:
     """Tell what an error text or a log says of CPU features: which, who took them, why, and what to do.
 
     TEXT is what QEMU, libvirt, KVM, Linux, or a manager of guests printed, as it was pasted: with times, quoting, several messages. FILE
@@ -41,8 +42,10 @@ def command(texts: tuple[str, ...], source: str | None, cpu: str | None, asked: 
     """
     from vcpuid.diagnosis import diagnose
 
-    text = _paste(texts)
+    text = _paste(pastes)
     host = None if source is None else read_host(source)
+    if host is None:
+        has_no_effect("without --host nothing is worked out", *STACK)
     found = diagnose(text, None if host is None else asked.setup(host), cpu)
     print_warnings(found.remarks)
     emit(sheet(found, source), form)
@@ -55,7 +58,7 @@ def _paste(texts: tuple[str, ...]) -> str:
 
     if texts in ((), ("-",)):
         if not texts and sys.stdin is not None and sys.stdin.isatty():
-            print("vcpuid: paste the text, then press Ctrl-D", file=sys.stderr)
+            tell("paste the text, then press Ctrl-D")
         return read_text("-")[1]
     return "\n".join(read_text(text)[1] if len(text) < 4096 and "\n" not in text and os.path.isfile(text) else text for text in texts)
 

@@ -42,10 +42,10 @@ def ask(
 
 def connect(setup: Setup, release: str, kvm: KvmHost | None = None) -> Libvirt:
     """Return the libvirt of a host; the last ones are kept, with all that they found out."""
-    return _kept(_Key(setup, release, kvm))
+    return _kept(_Kept(setup, release, kvm))
 
 
-class _Key:
+class _Kept:
     """A setup as far as a libvirt looks at it."""
 
     __slots__ = ("_key", "made_of")
@@ -55,12 +55,12 @@ class _Key:
         self._key = (setup.below, setup.vmm.tables, setup.machine, release, kvm)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self._key == other._key
+        return isinstance(other, _Kept) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)
 
 
 @lru_cache(maxsize=64)
-def _kept(key: _Key) -> Libvirt:
+def _kept(key: _Kept) -> Libvirt:
     return Libvirt(*key.made_of)

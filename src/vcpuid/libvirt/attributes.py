@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
 from vcpuid.libvirt import refusal
+from vcpuid.numbers import decimal, digits
 
 SWITCH = ("on", "off")
 """virTristateSwitch."""
@@ -18,6 +19,8 @@ _SIGNED = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+")
 _WITH_BASE = re.compile(r"[ \t\n\v\f\r]*\+?(0[xX][0-9a-fA-F]+|[0-9]+)")
 _DIGITS = 20
 """More than any number of 64 bits has."""
+_LARGEST = (1 << 4 * _DIGITS) - 1
+"""The largest number of as many digits."""
 
 
 def choice(element: ET.Element, name: str, values: Sequence[str], *, required: bool = False) -> str | None:
@@ -55,11 +58,13 @@ def natural(element: ET.Element, name: str) -> int | None:
     text = element.get(name)
     if text is None:
         return None
-    if not _SIGNED.fullmatch(text) or len(text.strip()) > _DIGITS or not -(1 << 31) <= int(text) < 1 << 31:
+    bare, negative = text.strip().lstrip("+-"), "-" in text
+    number = decimal(bare, (1 << 31) - (not negative)) if _SIGNED.fullmatch(text) and len(text.strip()) <= _DIGITS else None
+    if number is None:
         raise _invalid(element, name, text, "Expected integer value")
-    if int(text) < 0:
+    if negative and number:
         raise _invalid(element, name, text, "Expected non-negative value")
-    return int(text)
+    return number
 
 
 def content(parent: ET.Element, tag: str) -> str | None:
@@ -72,15 +77,14 @@ def _value(text: str, base: int) -> int | None:
     if len(text.strip()) > _DIGITS:
         return None
     if base == 10:
-        return int(text) if _UNSIGNED.fullmatch(text) else None
+        return decimal(text.strip().lstrip("+"), _LARGEST) if _UNSIGNED.fullmatch(text) else None
     found = _WITH_BASE.fullmatch(text)
     if found is None:
         return None
-    digits = found[1]
-    if digits[:2] in ("0x", "0X"):
-        return int(digits, 16)
-    octal = digits[0] == "0" and len(digits) > 1
-    return None if octal and set(digits) & {"8", "9"} else int(digits, 8 if octal else 10)
+    number = found[1]
+    if number[:2] in ("0x", "0X"):
+        return digits(number[2:], 16, _LARGEST)
+    return digits(number, 8 if number[0] == "0" and len(number) > 1 else 10, _LARGEST)
 
 
 def _missing(element: ET.Element, name: str) -> Exception:

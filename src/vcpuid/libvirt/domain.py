@@ -10,6 +10,7 @@ from vcpuid.libvirt import refusal
 from vcpuid.libvirt.attributes import BOOL, SWITCH, choice, unsigned
 from vcpuid.libvirt.definition import CpuDef
 from vcpuid.libvirt.reading import read as read_cpu
+from vcpuid.numbers import decimal
 
 ENLIGHTENMENTS = (
     "relaxed", "vapic", "spinlocks", "vpindex", "runtime", "synic", "stimer", "reset", "vendor_id", "frequencies", "reenlightenment",
@@ -92,9 +93,10 @@ def read(root: ET.Element, release: tuple[int, int]) -> Domain:
 
 def _vcpus(element: ET.Element, domain: Domain) -> None:
     count = (element.text or "").strip()
-    if not count.isascii() or not count.isdigit() or len(count) > _DIGITS:
+    vcpus = decimal(count, 10**_DIGITS - 1) if len(count) <= _DIGITS else None
+    if vcpus is None:
         raise refusal.malformed("maximum vcpus count must be an integer", refusal.DOMAIN)
-    domain.vcpus = int(count)
+    domain.vcpus = vcpus
     current = unsigned(element, "current")
     domain.current = domain.vcpus if current is None else current
     if domain.current > domain.vcpus:

@@ -21,6 +21,7 @@ from vcpuid.libvirt.definition import (
     Policy,
     TopologyDef,
 )
+from vcpuid.numbers import U32, decimal
 
 Kind = Literal["host", "guest", "auto"]
 """Whose CPU it is; "auto": a host's where there is an <arch>."""
@@ -96,9 +97,10 @@ def _host(element: ET.Element, cpu: CpuDef) -> None:
     cpu.arch = arch
     microcode = element.find("microcode")
     if microcode is not None and (version := microcode.get("version")) is not None:
-        if not version.isascii() or not version.isdigit() or int(version[:20]) >> 32:
+        revision = decimal(version, U32)
+        if revision is None:
             raise refusal.unsupported("invalid microcode version")
-        cpu.microcode = int(version)
+        cpu.microcode = revision
     if (signature := element.find("signature")) is not None:
         family = unsigned(signature, "family", required=True, zero=False)
         model, stepping = (unsigned(signature, name, required=True) for name in ("model", "stepping"))
