@@ -12,10 +12,11 @@ from typing import NamedTuple, TypeVar
 
 from vcpuid import params as parameters
 from vcpuid import releases
-from vcpuid.cpuid import bits
+from vcpuid.cpuid import Bit, bits, vendors
 from vcpuid.cpuid.vendors import AMD_AND_HYGON
+from vcpuid.linux import machine
 from vcpuid.linux.machine import Machine
-from vcpuid.params import CMDLINE, TSX_MODE
+from vcpuid.params import CMDLINE, MSR, TSX_MODE
 from vcpuid.setup import Setup
 
 
@@ -81,6 +82,8 @@ def alternatives(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
     yield from _modules(setup)
     if setup.host.raw:
         yield from _linux(setup)
+        if "flags" not in setup.host.cpuinfo:
+            yield from _firmware(setup)
     if "kernel" in setup.assumed:
         for release in releases.KERNELS:
             if release != setup.kernel.tables:
@@ -97,6 +100,38 @@ def _modules(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
             if name not in given:
                 taken = Assumption(f"{of}.{name}={usual}", "the module's default", f"{name}={1 - usual}")
                 yield taken, setup.with_param(name, 1 - usual)
+
+
+class _Firmware(NamedTuple):
+    """What firmware decides by an MSR: whose processors have it, the feature without which it is of no matter, the other value."""
+
+    vendors: tuple[str, ...]
+    feature: Bit
+    msr: int
+    otherwise: int
+    taken: str
+    other: str
+
+
+_FIRMWARE = (
+    _Firmware((vendors.INTEL,), bits.VMX, machine.FEAT_CTL, 1, "VMX is on in the firmware", "VMX locked off"),
+    _Firmware((vendors.INTEL,), bits.SGX, machine.FEAT_CTL, 0b101, "SGX is on in the firmware", "SGX locked off"),
+    _Firmware((vendors.INTEL,), bits.ERMS, machine.MISC_ENABLE, 0, "fast strings are on in the firmware", "fast strings off"),
+    _Firmware((vendors.INTEL,), bits.TME, machine.TME_ACTIVATE, 6 << 32 | 0b11, "memory is not encrypted", "memory encryption on"),
+    _Firmware(AMD_AND_HYGON, bits.SVM, machine.VM_CR, 1 << 4, "SVM is on in the firmware", "SVM turned off"),
+    _Firmware(AMD_AND_HYGON, bits.SME, machine.SYSCFG, 1 << 23, "memory is not encrypted", "memory encryption on"),
+)
+"""FEAT_CTL locked without its bits of VMX, and of SGX; MISC_ENABLE's fast strings; TME_ACTIVATE with 6 bits of keys; VM_CR's SVMDIS;
+SYSCFG's MEM_ENCRYPT."""
+
+
+def _firmware(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
+    """What firmware left in MSRs that are not told, on a host whose flags are not told, either."""
+    known = Machine(setup)
+    for row in _FIRMWARE:
+        if setup.host.vendor in row.vendors and setup.host.raw.has(row.feature) and not known.tells(row.msr):
+            taken = Assumption(row.taken, "as is usual", f"{row.other} (MSR {row.msr:x}h)")
+            yield taken, setup.with_param(f"{MSR}{row.msr:x}", row.otherwise)
 
 
 def _linux(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
