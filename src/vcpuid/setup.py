@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from vcpuid import params as parameters
 from vcpuid import releases
-from vcpuid.cpuid import MsrTable, Snapshot, long_mode, vendors
+from vcpuid.cpuid import MsrTable, Snapshot, by_name, long_mode, vendors
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.long_mode import in_64_bit_mode, of_32_bit_program
 from vcpuid.errors import InputError, warn_caller
@@ -79,8 +79,11 @@ class Setup:
         kernel = releases.linux(asked)
         vmm = releases.qemu(stack.qemu) if vmm is None else vmm
         params = Params.of(stack.params)
-        whole = in_64_bit_mode(host)
+        by_names = by_name.is_named(host)
+        whole = in_64_bit_mode(by_name.with_named_bits(host, releases.KERNELS if asked is None else (kernel.tables,)))
         kept, more = _settle(whole, kernel, stack)
+        if by_names:
+            more = (by_name.REMARK, *more)
         ran = None
         if kept is not whole:
             settled_by = parameters.NONE if stack.what_if else params

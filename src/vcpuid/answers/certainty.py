@@ -32,7 +32,7 @@ def depends(path: Path, position: int, bits: Iterable[Bit]) -> tuple[Fact, ...]:
     """
     step, places = path.trace.steps[position], tuple(bits)
     if position == 0:
-        return () if step.basis is Basis.NOT_TOLD else tuple(Fact(*bit) for bit in places if not tells(path.host, bit.word))
+        return () if step.basis is Basis.NOT_TOLD else tuple(Fact(*bit) for bit in places if not tells(path.host, bit.word, bit.mask))
     if _settled(step):
         return ()
     recorded = step.party == path.vmm.name and path.made.observed

@@ -13,6 +13,7 @@ from vcpuid.answers.certainty import depends, followed, open_bits
 from vcpuid.answers.explain import explain, sentence
 from vcpuid.answers.survey import cpuid_features, deciding_stage, host_words, shows, words_of
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Snapshot
+from vcpuid.cpuid.by_name import with_named_bits
 from vcpuid.cpuid.names import Feature
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Word
 from vcpuid.errors import InputError, KvmError, RefusedError
@@ -78,9 +79,9 @@ class Sides:
     observed: bool
     guessed: bool
 
-    def tell(self, word: Word) -> bool:
+    def tell(self, word: Word, mask: int = 0xFFFFFFFF) -> bool:
         """Whether it is known what the guest's register holds: a table that was made has no leaves but its own."""
-        return not self.observed or tells(self.guest, word)
+        return not self.observed or tells(self.guest, word, mask)
 
     @property
     def words(self) -> GuestWords:
@@ -106,6 +107,7 @@ def sides(
             raise InputError("neither a guest nor its -cpu is given")
         path = followed(cpu, host=host, stack=stack, vmm=vmm)
         return Sides(path, guest_snapshot(path), observed=False, guessed=False)
+    guest = with_named_bits(guest)
     if not guest.raw:
         raise InputError("the guest's snapshot does not tell its CPUID (RAW lines)")
     path = _guess(host, guest, stack, vmm) if cpu is None else followed(cpu, host=host, stack=stack, vmm=vmm)
@@ -145,8 +147,8 @@ def by_feature(both: Sides) -> list[Difference]:
     hidden = {} if both.observed else open_bits(both.path, words_of(features))
     for feature in features:
         bit = feature.place
-        before = shows(host, feature) if tells(both.path.host, bit.word) else None
-        after = shows(guest, feature) if both.tell(bit.word) and not hidden.get(bit.word, 0) & bit.mask else None
+        before = shows(host, feature) if tells(both.path.host, bit.word, bit.mask) else None
+        after = shows(guest, feature) if both.tell(bit.word, bit.mask) and not hidden.get(bit.word, 0) & bit.mask else None
         if before is None or after is None:
             if before is not after:
                 found.append(_open(both, feature, before, after))

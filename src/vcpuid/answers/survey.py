@@ -121,7 +121,7 @@ def survey(path: Path) -> Survey:
             seen.append(feature)
         if put_back(path.trace, feature.place):
             returned.append(explain(feature, path))
-        if before != after and tells(path.host, feature.place.word):
+        if before != after and tells(path.host, feature.place.word, feature.place.mask):
             side, found = gained if after else lost, explain(feature, path)
             side.setdefault(deciding_stage(found, before, after).party, []).append(found)
     return Survey(path, tuple(seen), _frozen(lost), _frozen(gained), tuple(not_told), tuple(returned))

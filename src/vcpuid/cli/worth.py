@@ -23,6 +23,7 @@ from vcpuid.cli.setup import (
     stack_options,
     table_for_guest,
 )
+from vcpuid.cpuid.by_name import with_named_bits
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.long_mode import in_64_bit_mode
 from vcpuid.releases import KERNELS
@@ -72,7 +73,7 @@ def command(
         has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--no-probe")
         snapshot = read_host(table).snapshot
         guest, head = software_cpu(table_for_guest(snapshot, table), guest_kernel, xcr0), table
-        host = software_cpu(in_64_bit_mode(read_host(source).snapshot).raw, guest_kernel) if source is not None else None
+        host = software_cpu(in_64_bit_mode(with_named_bits(read_host(source).snapshot)).raw, guest_kernel) if source is not None else None
     else:
         of = read_host(source)
         snapshot = of.snapshot

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, Snapshot
+from vcpuid.cpuid.by_name import PartialTable, with_named_bits
 from vcpuid.cpuid.long_mode import in_64_bit_mode
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS
 from vcpuid.errors import InputError
@@ -42,7 +43,7 @@ def for_guest(snapshot: Snapshot, source: str | None = None) -> CpuidTable:
     answer for one sub-leaf only. Raises InputError as `pick` does.
     """
     lacking = "neither " + " nor ".join(TABLES[name] for name in _FOR_GUEST)
-    part, table = _first(in_64_bit_mode(snapshot), _FOR_GUEST, lacking, source)
+    part, table = _first(in_64_bit_mode(with_named_bits(snapshot)), _FOR_GUEST, lacking, source)
     return _flagged(table) if part == "raw" else table
 
 
@@ -54,7 +55,8 @@ def dumped(snapshot: Snapshot) -> bool:
 @lru_cache(maxsize=64)
 def _flagged(raw: CpuidTable) -> CpuidTable:
     """Mark the entries of leaves with sub-leaves; without the mark, KVM answers every sub-leaf with the first one."""
-    return CpuidTable(e._replace(flags=SIGNIFICANT_INDEX) if e.function in INDEXED_FUNCTIONS else e for e in raw)
+    marked = [e._replace(flags=SIGNIFICANT_INDEX) if e.function in INDEXED_FUNCTIONS else e for e in raw]
+    return raw.like(marked) if isinstance(raw, PartialTable) else CpuidTable(marked)
 
 
 def _first(snapshot: Snapshot, names: tuple[str, ...], lacking: str, source: str | None) -> tuple[str, CpuidTable]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from hashlib import blake2b
 from itertools import chain
 from struct import pack
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.text import characters, up_to_zero
@@ -152,7 +152,7 @@ class CpuidTable(Sequence[Entry]):
     def __hash__(self) -> int:
         return hash(self._entries)
 
-    def __reduce__(self) -> tuple[type[CpuidTable], tuple[tuple[Entry, ...]]]:
+    def __reduce__(self) -> tuple[type[CpuidTable], tuple[Any, ...]]:
         return CpuidTable, (self._entries,)
 
     def __repr__(self) -> str:

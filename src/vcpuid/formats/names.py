@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from vcpuid.cpuid import Bit, CpuidWord, Snapshot
+from vcpuid.cpuid.by_name import meant
 
 if TYPE_CHECKING:  # the table of names is read when a form needs it, not when any file is
     from vcpuid.cpuid.features import Feature
@@ -37,7 +38,7 @@ def told_as(bit: Bit) -> str:
     from vcpuid.cpuid.names import by_bit, short_place, spellings
 
     feature = by_bit(bit)
-    return short_place(bit) if feature is None else next(text for text in spellings(feature) if _meant(text) == (feature,))
+    return short_place(bit) if feature is None else next(text for text in spellings(feature) if meant(text) == (feature,))
 
 
 def _told(snapshot: Snapshot) -> Iterator[tuple[Feature, bool]]:
@@ -45,19 +46,10 @@ def _told(snapshot: Snapshot) -> Iterator[tuple[Feature, bool]]:
 
     if not snapshot.raw:
         for name, has in snapshot.named.items():
-            yield from ((feature, has) for feature in _meant(name))
+            yield from ((feature, has) for feature in meant(name))
         return
     for feature in all_features():
         if feature.bit is not None and isinstance(word := feature.bit.word, CpuidWord):
             entry = snapshot.raw.get(word.function, word.index)
             if entry is not None:
                 yield feature, bool(getattr(entry, word.register) & feature.bit.mask)
-
-
-def _meant(name: str) -> tuple[Feature, ...]:
-    """Return every bit that QEMU or libvirt call so, since QEMU has names for two; else what the name means best."""
-    from vcpuid.cpuid.names import meant
-
-    found = meant(name)
-    exact = [feature for feature in found if feature.bit is not None and name in (feature.libvirt, *(n.name for n in feature.qemu_names))]
-    return tuple(exact) or found[:1]

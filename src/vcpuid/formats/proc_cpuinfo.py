@@ -11,6 +11,7 @@ _KEPT = (
     "model name",
     "stepping",
     "microcode",
+    "cpuid level",
     "flags",
     "vmx flags",
     "bugs",

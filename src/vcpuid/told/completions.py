@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits, vendors, xfeatures
+from vcpuid.cpuid.by_name import PartialTable
 from vcpuid.cpuid.changed import changed
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.walk import walk
@@ -88,13 +89,26 @@ def nameless(host: Snapshot) -> tuple[Fact, ...]:
 
 def first_leaves(host: Snapshot) -> tuple[Fact, ...]:
     """Name those of leaves 0 and 1 that a host's RAW lines lack, both where it has none: without them nothing is known of its Linux."""
-    return tuple(Fact(WholeLeaf(function)) for function in (0, 1) if host.raw.get(function) is None)
+    return tuple(Fact(WholeLeaf(function)) for function, word, mask in _IDENTITY if not _identifies(host.raw, word, mask))
 
 
-def tells(host: Snapshot, word: Word) -> bool:
-    """Tell whether a host's RAW lines, where it has any, say what a register of CPUID holds, be it that the processor has no such leaf."""
+_IDENTITY = ((0, CpuidWord(0, 0, "ebx"), 0xFFFFFFFF), (1, CpuidWord(1, 0, "eax"), 0x0FFF0FF0))
+"""Where leaves 0 and 1 tell the vendor, and family and model."""
+
+
+def _identifies(raw: CpuidTable, word: CpuidWord, mask: int) -> bool:
+    return raw.get(word.function) is not None and not (isinstance(raw, PartialTable) and mask & ~raw.told(word))
+
+
+def tells(host: Snapshot, word: Word, mask: int = 0xFFFFFFFF) -> bool:
+    """Tell whether a host's RAW lines, where it has any, say what a register of CPUID holds, be it that the processor has no such leaf.
+
+    Of a register of which single bits are told, `mask` says which matter.
+    """
     if not isinstance(word, CpuidWord) or not host.raw:
         return True
+    if isinstance(host.raw, PartialTable):
+        return not mask & ~host.raw.told(word)
     told = host.raw.get(word.function, word.index)
     if told is not None:
         return not _blank(host.raw, told)
@@ -106,17 +120,29 @@ def _leaves(raw: CpuidTable, vendor: str) -> Iterator[Fact]:
     ranges = _CENTAURS if vendor in (vendors.CENTAUR, vendors.ZHAOXIN) else _RANGES
 
     def ask(function: int, index: int) -> Registers:
-        if (told := raw.get(function, index)) is not None and not _blank(raw, told):
+        told = raw.get(function, index)
+        if told is not None and not isinstance(raw, PartialTable) and not _blank(raw, told):
             return told.registers
         if range_of(function) in ranges or (range_of(function) == _HYPERVISOR and raw.has(bits.HYPERVISOR)):
-            found = plausible.leaf(vendor, function, index)
-            if any(found):
+            found = _could_hold(raw, vendor, function, index)
+            if found != raw.registers(function, index):
                 missing.append(WholeLeaf(function, index))
             return found
         return Registers()
 
     walk(ask)
     return (Fact(place) for place in dict.fromkeys(missing))
+
+
+def _could_hold(raw: CpuidTable, vendor: str, function: int, index: int) -> Registers:
+    """Return what a leaf could hold that is not told as a whole."""
+    found = plausible.leaf(vendor, function, index)
+    if not isinstance(raw, PartialTable):
+        return found
+    if function in (0, 0x80000000):
+        last = plausible.last_basic(vendor) if function == 0 else found.eax
+        found = found._replace(eax=max(last, raw.registers(function).eax))
+    return raw.filled(function, index, found)
 
 
 def _blank(raw: CpuidTable, entry: Entry) -> bool:
@@ -136,7 +162,7 @@ def _msrs(setup: Setup) -> Iterator[Fact]:
     if not amd:
         wanted += [(PERF_CAPABILITIES, None), *((index, bits.VMX) for index in plausible.VMX)]
     for index, announced in wanted:
-        there = announced is None or table.has(announced) or not (table and tells(host, announced.word))
+        there = announced is None or table.has(announced) or not (table and tells(host, announced.word, announced.mask))
         if there and not known.given(index) and (_of_kvm_untold(setup, known, index) or _of_hardware_open(setup, known, index)):
             yield Fact(MsrWord(index))
 
@@ -213,7 +239,7 @@ def with_facts(setup: Setup, facts: tuple[Fact, ...]) -> list[Completion]:
 def _all_there(setup: Setup, fact: Fact) -> Registers | int:
     host = setup.host
     if isinstance(fact.place, WholeLeaf):
-        found = plausible.leaf(host.vendor, *fact.place)
+        found = _could_hold(host.raw, host.vendor, *fact.place)
         return _components(host.raw, found) if fact.place == (_XSAVE, 0) else found
     assert isinstance(fact.place, MsrWord)
     if fact.place.msr == MICROCODE:
@@ -247,7 +273,7 @@ def _lacking(host: Snapshot, index: int) -> int:
 
     A hypervisor may withhold either from its guests.
     """
-    return sum(control for bit, control in plausible.with_feature(index) if tells(host, bit.word) and not host.raw.has(bit))
+    return sum(control for bit, control in plausible.with_feature(index) if tells(host, bit.word, bit.mask) and not host.raw.has(bit))
 
 
 def _nothing(setup: Setup, fact: Fact) -> int:
@@ -265,7 +291,8 @@ def _turned(setup: Setup, fact: Fact, value: Registers | int) -> Iterator[tuple[
         assert not isinstance(value, int)
         for number, register in enumerate(REGISTERS):
             word = CpuidWord(*fact.place, register)
-            for position in positions(plausible.features_of(word)):
+            told = setup.host.raw.told(word) if isinstance(setup.host.raw, PartialTable) else 0
+            for position in positions(plausible.features_of(word) & ~told):
                 yield Fact(word, position), value._replace(**{register: value[number] ^ 1 << position})
     elif isinstance(fact.place, MsrWord) and (fact.place.msr not in plausible.VMX or any_control):
         assert isinstance(value, int)

@@ -65,6 +65,8 @@ _CONFLICTS: dict[Word, int] = {bits.RTM_ALWAYS_ABORT.word: bits.RTM_ALWAYS_ABORT
 _LAST_LEAVES = {vendors.AMD: 0x80000028, vendors.HYGON: 0x80000028}
 _LAST_LEAF = 0x80000008
 _LAST_OF_CENTAUR = 0xC0000004
+_LAST_OF_INTEL, _LAST_OF_OTHERS = 0x24, 0x10
+"""Of the first range, on the newest processors of which the parties read leaves."""
 
 
 @cache
@@ -91,6 +93,11 @@ def leaf(vendor: str, function: int, index: int) -> Registers:
         return Registers(eax=_LAST_OF_CENTAUR)
     words = (CpuidWord(function, index, register) for register in REGISTERS)
     return Registers(*(number | features_of(word) & ~_CONFLICTS.get(word, 0) for number, word in zip(numbers, words, strict=True)))
+
+
+def last_basic(vendor: str) -> int:
+    """Return the last leaf of the first range on a processor of this vendor that says of leaf 0 no more than who made it."""
+    return _LAST_OF_INTEL if vendor == vendors.INTEL else _LAST_OF_OTHERS
 
 
 _TRUE = {plain: true for true, plain in PLAIN_CONTROLS.items()}
