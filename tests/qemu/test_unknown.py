@@ -12,7 +12,8 @@ from vcpuid import Setup, qemu
 from vcpuid.errors import NotKnownError, QemuError
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.expansion import expansion
-from vcpuid.qemu.unknown import guesses, manager_cpu
+from vcpuid.qemu.managers import manager_cpu
+from vcpuid.qemu.unknown import guesses
 from vcpuid.releases import QEMUS
 
 SKYLAKE, GENOA = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Genoa-v1@6.12"

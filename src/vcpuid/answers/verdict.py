@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from vcpuid.answers.certainty import hanging, settings, starting
 from vcpuid.answers.explain import Explanation, Reason, explain
+from vcpuid.answers.in_words import InWords, in_words
 from vcpuid.answers.nearest import nearest
 from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.proposal import enforced, lenient, propose
@@ -20,6 +21,7 @@ from vcpuid.kvm.effect import advised
 from vcpuid.path.pipeline import Path, resolve, warned
 from vcpuid.path.probing import Probe
 from vcpuid.qemu.catalog import catalog
+from vcpuid.qemu.managers import remarked
 from vcpuid.qemu.startup import RunningKvm
 from vcpuid.qemu.unknown import Guess, guesses
 from vcpuid.reasons import Action, Basis, Rule, Trace
@@ -129,6 +131,10 @@ class Verdict:
         given = settings(self.cpu, self.setup, named())
         return tuple(assumption for assumption, path in given if _gives_all(path) != _gives_all(self.path))
 
+    def written(self, manager: str) -> InWords | None:
+        """Write the -cpu that runs in the words of one of `in_words.MANAGERS`; None where there is none."""
+        return None if self.proposal is None else in_words(self.proposal, manager, catalog(self.setup.vmm.tables))
+
     def as_dict(self) -> dict[str, object]:
         """For JSON, as a part: `vcpuid.hazards.report` adds the hazards."""
         return {
@@ -171,7 +177,7 @@ def verdict(
     KVM that is not Linux's own takes that. What QEMU or KVM refuse is the verdict itself. Raises InputError for a host that tells nothing
     and for a wrong release or parameter.
     """
-    setup = advised(joined(host, stack))
+    cpu, setup = remarked(cpu, advised(joined(host, stack)))
     try:
         path, refusal = _resolve(cpu, setup)
     except NotKnownError as error:

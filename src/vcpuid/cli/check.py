@@ -11,7 +11,17 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, has_no_effect, print_warnings, probe_for, read_host, remark_on_table, stack_options, trial_for
+from vcpuid.cli.setup import (
+    Asked,
+    has_no_effect,
+    print_warnings,
+    probe_for,
+    read_host,
+    remark_on_table,
+    stack_options,
+    trial_for,
+    words_option,
+)
 
 if TYPE_CHECKING:
     from vcpuid.answers.verdict import Verdict
@@ -38,10 +48,11 @@ _NOT_TRIED = (
 @click.option(
     "--table", "table_source", metavar="TABLE", shell_complete=choices.hosts, help="Look for hazards in this table, or snapshot of a guest."
 )
+@words_option
 @click.option("--no-probe", is_flag=True, help="Do not try CPU on this machine's KVM: model what that makes of it.")
 @stack_options()
 @format_option
-def command(arguments: tuple[str, ...], table_source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
+def command(arguments: tuple[str, ...], table_source: str | None, manager: str | None, no_probe: bool, asked: Asked, form: str) -> None:
     """Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.
 
     CPU is what QEMU's -cpu takes. Where HOST is this machine, its KVM is asked whether it takes what QEMU sets at start.
@@ -59,6 +70,7 @@ def command(arguments: tuple[str, ...], table_source: str | None, no_probe: bool
     source = arguments[wanted] if len(arguments) > wanted else None
     if table_source is not None:
         found = _hazards_of_table(table_source, source, asked)
+        has_no_effect("a table is checked, and no -cpu is proposed", "--for")
         emit(_sheet(None, found, form), form)
     else:
         host = read_host(source)
@@ -67,7 +79,7 @@ def command(arguments: tuple[str, ...], table_source: str | None, no_probe: bool
         answer = verdict(arguments[0], setup, probe=None if kvm is None else probe_for(host), kvm=kvm)
         found = () if answer.path is None or answer.refusal is not None else hazards.of_path(answer.path)
         print_warnings(answer.remarks)
-        emit(_sheet(answer, found, form), form)
+        emit(_sheet(answer, found, form, manager), form)
         if not answer.runs:
             sys.exit(1)
     sys.exit(1 if any(hazard.breaks for hazard in found) else 0)
@@ -87,7 +99,7 @@ def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tu
     return hazards.of_guest(guest.snapshot, setup, source=table_source)
 
 
-def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
+def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str, manager: str | None = None) -> Sheet:
     """Lay the answer out: programs get the verdict as the first row, people above the table."""
     from vcpuid.hazards.report import report
     from vcpuid.told.facts import whether
@@ -104,13 +116,14 @@ def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str) -> Sheet:
     return Sheet(
         COLUMNS,
         rows,
-        data=report(found, answer),
+        data=report(found, answer, manager),
         titles=TITLES,
         lines=_lines(rows),
         head=[*_head(answer), ""],
         foot=[
             *([""] if rows else []),
             *_foot(answer),
+            *(() if manager is None else written(answer, manager)),
             *(f"Taken for granted: {assumption}" for assumption in answer.assumes),
             *([] if answer.path is None or answer.refusal is not None else _hazards_foot(found)),
         ],
@@ -273,6 +286,14 @@ def _foot(answer: Verdict) -> list[str]:
     if answer.nearest is not None:
         lines.append(f"The nearest model that runs as it is: -cpu {answer.nearest}")
     return lines
+
+
+def written(answer: Verdict, manager: str) -> list[str]:
+    """Lay out the -cpu that runs in a manager's words: nothing where none runs."""
+    words = answer.written(manager)
+    if words is None:
+        return []
+    return [f"For {manager}:", *(f"    {line}".rstrip() for line in words.lines), *(f"({remark})" for remark in words.remarks)]
 
 
 def _hazards_foot(found: Sequence[Hazard]) -> list[str]:

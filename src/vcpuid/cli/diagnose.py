@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.check import written
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, words_option
 from vcpuid.cli.streams import tell
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ _CAUSES = 3
 @click.argument("pastes", metavar="[TEXT|FILE|-]...", nargs=-1)
 @host_option
 @click.option("--cpu", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU.  [default: as the text has it]")
+@words_option
 @stack_options()
 @format_option
-def command(pastes: tuple[str, ...], source: str | None, cpu: str | None, asked: Asked, form: str) -> None:
+def command(pastes: tuple[str, ...], source: str | None, cpu: str | None, manager: str | None, asked: Asked, form: str) -> None:
     """Tell what an error text or a log says of CPU features: which, who took them, why, and what to do.
 
     TEXT is what QEMU, libvirt, KVM, Linux, or a manager of guests printed, as it was pasted: with times, quoting, several messages. FILE
@@ -48,7 +50,7 @@ def command(pastes: tuple[str, ...], source: str | None, cpu: str | None, asked:
         has_no_effect("without --host nothing is worked out", *STACK)
     found = diagnose(text, None if host is None else asked.setup(host), cpu)
     print_warnings(found.remarks)
-    emit(sheet(found, source), form)
+    emit(sheet(found, source, manager), form)
     sys.exit(0 if found.recognised else 1)
 
 
@@ -63,17 +65,18 @@ def _paste(texts: tuple[str, ...]) -> str:
     return "\n".join(read_text(text)[1] if len(text) < 4096 and "\n" not in text and os.path.isfile(text) else text for text in texts)
 
 
-def sheet(found: Diagnosis, host: str | None = None) -> Sheet:
-    """Lay a diagnosis out; `host` is what the user called the host."""
+def sheet(found: Diagnosis, host: str | None = None, manager: str | None = None) -> Sheet:
+    """Lay a diagnosis out; `host` is what the user called the host, `manager` whose words the -cpu that runs is written in."""
+    words = [] if manager is None or found.verdict is None else written(found.verdict, manager)
     return Sheet(
         columns=COLUMNS,
         rows=_rows(found),
-        data=found.as_dict(),
+        data=found.as_dict(manager),
         records=list(_records(found)),
         fields=FIELDS,
         lines=[" ".join(filter(None, (finding.named.name, finding.named.state))) for finding in found.findings],
         head=[*_head(found), ""] if found.findings else list(_head(found)),
-        foot=["", *_foot(found, host)] if found.findings else list(_foot(found, host)),
+        foot=["", *_foot(found, host), *words] if found.findings else list(_foot(found, host)),
         styles={"feature": "bold"},
     )
 

@@ -57,10 +57,11 @@ def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
     from vcpuid.kvm.answers import kvm_says
     from vcpuid.qemu.catalog import catalog
     from vcpuid.qemu.expansion import expansion, not_told, report
+    from vcpuid.qemu.managers import remarked
     from vcpuid.told.facts import NotTold, sentences
 
     host = read_host(source)
-    setup = asked.setup(host)
+    cpu, setup = remarked(cpu, asked.setup(host))
     print_warnings((*setup.remarks, *overruled(setup)))
     found, open_ = expansion(cpu, setup, xcr0=kvm_says(setup).xcr0), not_told(cpu, setup)
     rows: list[dict[str, object]] = [{"property": name, "value": value} for name, value in found.items()]
@@ -84,10 +85,11 @@ def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
 def table(cpu: str, source: str | None, vcpu: int, asked: Asked, form: str) -> None:
     """Print the entries that QEMU hands to KVM_SET_CPUID2 for -cpu CPU; exit 1, with QEMU's own message, where QEMU refuses."""
     from vcpuid.answers.handed import handed
+    from vcpuid.qemu.managers import remarked
     from vcpuid.vmm.qemu import QEMU
 
     host = read_host(source)
-    setup = asked.setup(host)
+    cpu, setup = remarked(cpu, asked.setup(host))
     found = handed(cpu, setup, QEMU, vcpu)
     print_warnings((*setup.remarks, *overruled(setup), *found.warned.said(QEMU)))
     print_table(found.table, "TAB", form, found.as_dict(), found.not_told)

@@ -259,12 +259,8 @@ def meant(name: str) -> tuple[Feature, ...]:
 
     An unknown name means none.
     """
-    from vcpuid.cpuid.names import find_all
-    from vcpuid.errors import InputError
+    from vcpuid.cpuid.names import meant as any_of
 
-    try:
-        found = find_all(name)
-    except InputError:
-        return ()
+    found = any_of(name)
     exact = [feature for feature in found if feature.bit is not None and name in (feature.libvirt, *(n.name for n in feature.qemu_names))]
     return tuple(exact) or found[:1]

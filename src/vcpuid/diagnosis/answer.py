@@ -114,9 +114,10 @@ class Diagnosis:
         if self.deepest is not None:
             yield self.deepest.message.fix
 
-    def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+    def as_dict(self, manager: str | None = None) -> dict[str, object]:
+        """For JSON; with a `manager`, the -cpu that runs is written in its words too."""
         deepest = self.deepest
+        words = None if manager is None or self.verdict is None else self.verdict.written(manager)
         return {
             "schema": SCHEMA,
             "recognised": self.recognised,
@@ -127,6 +128,7 @@ class Diagnosis:
             "findings": [finding.as_dict() for finding in self.findings],
             "instruction": None if self.instruction is None else self.instruction.text,
             "proposal": None if self.verdict is None else self.verdict.proposal,
+            "written": None if words is None else words.as_dict(),
             "remedies": list(self.remedies),
             "near": [{"message": message.id, "example": message.example} for message in self.near],
             "remarks": list(self.remarks),

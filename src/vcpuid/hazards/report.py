@@ -11,7 +11,15 @@ SCHEMA = "vcpuid/check/2"
 """The form of `report`."""
 
 
-def report(found: Sequence[Hazard], verdict: Verdict | None = None) -> dict[str, object]:
-    """Put hazards into a document; those of a table that nobody asked for by a -cpu have no verdict."""
-    judged = {} if verdict is None else verdict.as_dict()
+def report(found: Sequence[Hazard], verdict: Verdict | None = None, manager: str | None = None) -> dict[str, object]:
+    """Put hazards into a document; those of a table that nobody asked for by a -cpu have no verdict.
+
+    With a `manager`, the -cpu that runs is written in its words too.
+    """
+    judged = {} if verdict is None else {**verdict.as_dict(), "written": _written(verdict, manager)}
     return {"schema": SCHEMA, **judged, "hazards": [hazard.as_dict() for hazard in found]}
+
+
+def _written(verdict: Verdict, manager: str | None) -> dict[str, object] | None:
+    words = None if manager is None else verdict.written(manager)
+    return None if words is None else words.as_dict()

@@ -13,10 +13,10 @@ from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
-from vcpuid import data
 from vcpuid.cpuid.names import COLLECTIVE, meant
 from vcpuid.errors import NotKnownError, QemuError
 from vcpuid.qemu.catalog import HOST_MODELS, Catalog, catalog
+from vcpuid.qemu.managers import manager_cpu, worked_out
 from vcpuid.releases import QEMUS, Release, number
 from vcpuid.setup import Setup
 
@@ -88,12 +88,6 @@ def has_property(tables: Catalog, name: str) -> bool:
     return name in tables.flags or name in tables.aliases or name in tables.properties
 
 
-def manager_cpu(name: str) -> tuple[str, str] | None:
-    """Return who has invented a name for -cpu, and the -cpu argument that it stands for; None where nobody is known to have."""
-    row = data.load("manager-cpus")["rows"].get(name)
-    return None if row is None else (row[0], row[1])
-
-
 def _newer(tables: Catalog) -> list[Catalog]:
     return [catalog(release) for release in QEMUS if number(release) > tables.number]
 
@@ -111,6 +105,8 @@ def _model(tables: Catalog, name: str) -> Guess | None:
         return Guess(
             name, (stands_for,), f"no model of QEMU's but a CPU type of {manager}'s, which gives QEMU -cpu {stands_for}", sure=True
         )
+    if (found := worked_out(name)) is not None:
+        return Guess(name, ("host",), f"no model of QEMU's but a word of {found[0]}'s: {found[1]}")
     versions = tables.models if _VERSIONED.search(name) else ()
     near = _near(name, (*versions, *tables.model_aliases, *HOST_MODELS))
     return _guess(tables, name, near, has_model)

@@ -13,6 +13,7 @@ from vcpuid.cpuid.words import positions
 from vcpuid.kvm.answers import Answers
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.guest import make
+from vcpuid.qemu.managers import understood
 from vcpuid.qemu.messages import unspecific
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.supported import supported
@@ -50,8 +51,9 @@ class Qemu:
 
     def make(self, asked: str, setup: Setup, kvm: Answers) -> Made:
         """Make the tables as `vcpuid.qemu.guest_tables` does, on this host's KVM; raises what that raises."""
-        with hinting(asked, setup):
-            made = make(asked, setup, qemu.KvmHost(xcr0=kvm.xcr0))
+        cpu, remark = understood(asked)
+        with hinting(cpu, setup):
+            made = make(cpu, setup, qemu.KvmHost(xcr0=kvm.xcr0))
         state = made.state
         return Made(
             tables=made.tables,
@@ -61,6 +63,7 @@ class Qemu:
             forced=bool(state.props["x-force-features"]),
             warnings=made.warnings,
             available=LazyMapping(lambda: _available(state)),
+            remarks=() if remark is None else (remark,),
             detail=state,
         )
 
