@@ -108,11 +108,17 @@ HASWELL = """\
 """
 
 
+INTEL = {"vendor_id": "GenuineIntel"}
+
+
 def test_domcapabilities_tell_of_the_host_model() -> None:
-    assert parse(HASWELL, "caps.xml") == [Snapshot(named={"vmx": True, "avx2": False}, cpu="Haswell-noTSX")]
+    assert parse(HASWELL, "caps.xml") == [Snapshot(named={"vmx": True, "avx2": False}, cpuinfo=INTEL, cpu="Haswell-noTSX")]
 
 
 def test_capabilities_tell_of_the_host() -> None:
+    who = "<vendor>Intel</vendor><signature family='6' model='85' stepping='7'/>"
+    (told,) = parse(f"<cpu><model>Cascadelake-Server</model>{who}<feature name='vmx'/></cpu>", "caps.xml")
+    assert told.cpuinfo == {**INTEL, "cpu_family": "6", "model": "85", "stepping": "7"}
     text = "<capabilities><host><cpu><arch>x86_64</arch><model>Nehalem</model><feature name='vmx'/></cpu></host></capabilities>"
     assert parse(text, "caps.xml") == [Snapshot(named={"vmx": True}, cpu="Nehalem")]
 
@@ -121,7 +127,7 @@ def test_a_cpu_is_written_by_the_names_of_its_features() -> None:
     table = CpuidTable([Entry(0, 0, 0, 7, 0x756E6547, 0x6C65746E, 0x49656E69), Entry(1, 0, 0, 0, 0, 0, 1), Entry(7, 0, 0, 0, 1 << 5, 0, 0)])
     text = "\n".join(write([Snapshot(raw=table)], "libvirt"))
     assert "<vendor>Intel</vendor>" in text
-    assert parse(text, "cpu.xml") == [Snapshot(named={"fpu": True, "vme": False, "pse": False, "avx2": True}, cpu="486")]
+    assert parse(text, "cpu.xml") == [Snapshot(named={"fpu": True, "vme": False, "pse": False, "avx2": True}, cpuinfo=INTEL, cpu="486")]
 
 
 def test_features_without_a_name_are_told_of() -> None:
@@ -132,7 +138,7 @@ def test_features_without_a_name_are_told_of() -> None:
 def test_qemus_reply_becomes_libvirts_cpu() -> None:
     reply = '{"return": {"model": {"name": "base", "props": {"sse4.1": true, "sse4_1": true, "avx": false, "pmu": true, "level": 13}}}}'
     (cpu,) = parse(reply, "reply.json")
-    assert cpu == Snapshot(named={"sse4.1": True, "avx": False}, cpu="base")
+    assert cpu == Snapshot(named={"sse4.1": True, "avx": False}, cpuinfo={"cpuid_level": "13"}, cpu="base")
     assert "  <feature policy='require' name='sse4.1'/>" in write([cpu], "libvirt")
 
 

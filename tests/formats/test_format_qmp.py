@@ -12,7 +12,7 @@ from vcpuid.formats import parse
 from vcpuid.formats.writing import WRITABLE, write
 
 REPLY = {"return": {"model": {"name": "host", "props": {"avx2": True, "sse4.1": False, "level": 13}}}}
-CPU = Snapshot(named={"avx2": True, "sse4.1": False}, cpu="host")
+CPU = Snapshot(named={"avx2": True, "sse4.1": False}, cpu="host", cpuinfo={"cpuid_level": "13"})
 LINE, LINES = json.dumps(REPLY), json.dumps(REPLY, indent=4)
 GREETING = "Welcome to the QMP low-level shell!\nConnected to QEMU 10.0.3\n\n"
 TYPED = '(QEMU) query-cpu-model-expansion type=full model={"name":"host"}\n'

@@ -115,6 +115,7 @@ def test_lscpu_tells_flags() -> None:
 def test_xenservers_words_are_features() -> None:
     text = "cpu_count : 8; vendor: GenuineIntel; features_hvm: 1fcbfbff-f7fa3223-2c100800-00000121-0000000f-219c07ab\n"
     (cpu,) = parse(text, "xe")
+    assert cpu.cpuinfo == {"vendor_id": "GenuineIntel"}
     assert cpu.named["7.0.ebx.5"]
     assert not cpu.named["7.0.ebx.16"]
     assert cpu.named["80000001.0.edx.11"]

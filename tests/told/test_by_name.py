@@ -14,6 +14,7 @@ from vcpuid.answers.survey import cpuid_features, words_of
 from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot, by_name
 from vcpuid.cpuid.names import all_features, find
 from vcpuid.cpuid.vendors import AMD, INTEL, signature
+from vcpuid.errors import InputError
 from vcpuid.told.completions import nameless, tells
 
 pytestmark = pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning")
@@ -113,6 +114,15 @@ def test_a_host_of_names_without_maker_or_model_answers_nothing_as_certain() -> 
     assert told.visible is None
 
 
+def test_names_of_qemu_and_xen_with_maker_and_model_are_a_host() -> None:
+    identity = {"vendor_id": INTEL, "cpu_family": "6", "model": "85", "stepping": "7", "cpuid_level": "22"}
+    told = explain("avx2", cpu="host", host=Snapshot(named={"avx2": True, "avx": True, "xsave": True, "rtm": False}, cpuinfo=identity))
+    assert told.visible is True
+    rtm = explain("rtm", cpu="host", host=Snapshot(named={"avx2": True, "rtm": False}, cpuinfo=identity))
+    assert rtm.visible is False
+    assert explain("bmi2", cpu="host", host=Snapshot(named={"avx2": True}, cpuinfo=identity)).visible is None, "nobody says"
+
+
 def test_explain_answers_from_proc_cpuinfo() -> None:
     asked = Stack(qemu="11.1")
     told = explain("avx2", cpu="Haswell", host=read(HOST), stack=asked)
@@ -141,3 +151,28 @@ def test_worth_and_diff_and_check_answer_from_names() -> None:
     check = vcpuid("check", "Cascadelake-Server", LSCPU, "--qemu", "11.1", "--format", "csv")
     assert check.returncode == 1
     assert "avx512f" in check.stdout
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        {"vendor_id": "АБВ", "cpu_family": "99999999999", "model": "-1", "flags": "fpu"},
+        {
+            "vendor_id": "GenuineIntel",
+            "cpu_family": "6",
+            "model": "63",
+            "model_name": "Ксеон™" * 20,
+            "cpuid_level": "999999999",
+            "flags": "avx xsave",
+        },
+    ],
+)
+def test_lines_that_make_no_sense_tell_nothing(lines: dict[str, str]) -> None:
+    told = explain("avx2", cpu="host", host=Snapshot(cpuinfo=lines), stack=Stack(qemu="11.1"))
+    assert told.stages[-1].value is not True
+
+
+@pytest.mark.parametrize("lines", [{"vendor_id": "x" * 1000, "cpuid_level": "-1", "flags": ""}, {"flags": "flags" * 1000}])
+def test_lines_that_name_nothing_known_are_no_host(lines: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="the host tells neither"):
+        explain("avx2", cpu="host", host=Snapshot(cpuinfo=lines), stack=Stack(qemu="11.1"))

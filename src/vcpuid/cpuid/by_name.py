@@ -17,6 +17,7 @@ from vcpuid.cpuid.registers import CpuidTable, Entry, Registers, Snapshot
 from vcpuid.cpuid.text import registers_of
 from vcpuid.cpuid.vendors import AMD, HYGON, INTEL, KINDS, twelve
 from vcpuid.cpuid.words import REGISTERS, Bit, CpuidWord, range_of
+from vcpuid.numbers import decimal
 from vcpuid.releases import KERNELS
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class _Builder:
         eax, told = _signature(self._lines)
         if told:
             self._set(CpuidWord(1, 0, "eax"), eax, told)
-        if name := self._lines.get("model_name"):
+        if (name := self._lines.get("model_name")) and name.isascii():
             values = registers_of(name.ljust(48, "\0")[:48])
             words = (CpuidWord(function, 0, register) for function in range(0x80000002, 0x80000005) for register in REGISTERS)
             for word, value in zip(words, values, strict=True):
@@ -217,7 +218,7 @@ def _vendor(text: str) -> str:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    return decimal(text, 999_999_999)
 
 
 def _signature(lines: Mapping[str, str]) -> tuple[int, int]:

@@ -5,7 +5,8 @@
       <feature policy='require' name='vmx'/>
 
 It has no CPUID, and what the model stands for is in libvirt's own tables: what is read is a partial snapshot with the features that it
-names. Those of policy `require` and `force` are there, those of `disable` and `forbid` not; `optional` says nothing.
+names, and with vendor, family, model and stepping where it has them. Those of policy `require` and `force` are there, those of `disable`
+and `forbid` not; `optional` says nothing.
 
 What is written has libvirt's smallest model, 486, and every feature of the CPU that libvirt has a name for; those of the 486 that the CPU
 lacks are disabled.
@@ -75,7 +76,19 @@ def _snapshot(element: ET.Element, source: str) -> Snapshot:
         if policy in _HAS and named.setdefault(name, _HAS[policy]) != _HAS[policy]:
             raise InputError(f"{name[:40]} both with and without", source=source)
     model = (element.findtext("model") or "").strip()
-    return Snapshot(named=named, cpu=model if model and model.isprintable() else None)
+    return Snapshot(named=named, cpuinfo=_identity(element), cpu=model if model and model.isprintable() else None)
+
+
+def _identity(element: ET.Element) -> dict[str, str]:
+    """Read who made it and which it is, as far as it says, under the names of /proc/cpuinfo's lines: capabilities tell it of the host."""
+    vendor = (element.findtext("vendor") or "").strip()
+    maker = next((name for name, own in _VENDORS.items() if own == vendor), None)
+    found = {} if maker is None else {"vendor_id": maker}
+    signature = element.find("signature")
+    if signature is not None:
+        numbers = (("cpu_family", "family"), ("model", "model"), ("stepping", "stepping"))
+        found |= {line: value for line, name in numbers if (value := signature.get(name, "")).isdecimal() and value.isascii()}
+    return found
 
 
 def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:

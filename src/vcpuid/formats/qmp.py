@@ -45,7 +45,18 @@ def _cpu(model: dict[str, object], source: str) -> Snapshot:
         if name is not None and isinstance(value, bool) and named.setdefault(name, value) != value:
             raise InputError(f"{prop} is {value}, which its other name contradicts", source=source)
     title = props.get("model-id") or model.get("name")
-    return Snapshot(named=named, cpu=title.strip() if isinstance(title, str) and title.isprintable() else None)
+    lines = {line: str(props[prop]) for line, prop in _LINES.items() if _is_line(props.get(prop))}
+    return Snapshot(named=named, cpuinfo=lines, cpu=title.strip() if isinstance(title, str) and title.isprintable() else None)
+
+
+_LINES = {"vendor_id": "vendor", "cpu_family": "family", "model": "model", "stepping": "stepping", "cpuid_level": "level"}
+"""QEMU's properties that /proc/cpuinfo has a line for."""
+
+
+def _is_line(value: object) -> bool:
+    """Tell whether a property's value can be a line: a number, or a vendor's name."""
+    number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 32
+    return number or (isinstance(value, str) and len(value) == 12 and value.isprintable())
 
 
 @cache

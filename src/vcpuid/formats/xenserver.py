@@ -29,6 +29,10 @@ _WORDS: tuple[tuple[Word, int], ...] = (
 
 _LINE = re.compile(r"\bfeatures(_hvm|_hvm_host|_pv|_pv_host)?[ \t]*:[ \t]*([0-9a-f]{8}(?:-[0-9a-f]{8}){1,40})\s*(?:;|$)", re.MULTILINE)
 
+_LINES = {"vendor": "vendor_id", "family": "cpu_family", "model": "model", "stepping": "stepping"}
+_IDENTITY = re.compile(rf"\b({'|'.join(_LINES)})[ \t]*:[ \t]*([0-9]{{1,9}}|[A-Za-z]{{12}})\s*(?:;|$)", re.MULTILINE)
+"""The lines that /proc/cpuinfo has too."""
+
 
 def read(text: str, source: str) -> list[Snapshot]:
     """Read the host's features; raises InputError where there are more words than Xen's newest feature set has."""
@@ -42,7 +46,7 @@ def read(text: str, source: str) -> list[Snapshot]:
             bit = Bit(word, first + position)
             if by_bit(bit) is not None:
                 named[short_place(bit)] = bool(value >> position & 1)
-    return [Snapshot(named=named)]
+    return [Snapshot(named=named, cpuinfo={_LINES[name]: value for name, value in _IDENTITY.findall(text)})]
 
 
 FORMAT = Format("xenserver", "xe host-cpu-info", lambda text: bool(_LINE.search(text)), read, holds=("named",))
