@@ -105,7 +105,7 @@ def _modules(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
 class _Firmware(NamedTuple):
     """What firmware decides by an MSR: whose processors have it, the feature without which it is of no matter, the other value."""
 
-    vendors: tuple[str, ...]
+    vendors: frozenset[str]
     feature: Bit
     msr: int
     otherwise: int
@@ -113,11 +113,12 @@ class _Firmware(NamedTuple):
     other: str
 
 
+_INTEL = frozenset({vendors.INTEL})
 _FIRMWARE = (
-    _Firmware((vendors.INTEL,), bits.VMX, machine.FEAT_CTL, 1, "VMX is on in the firmware", "VMX locked off"),
-    _Firmware((vendors.INTEL,), bits.SGX, machine.FEAT_CTL, 0b101, "SGX is on in the firmware", "SGX locked off"),
-    _Firmware((vendors.INTEL,), bits.ERMS, machine.MISC_ENABLE, 0, "fast strings are on in the firmware", "fast strings off"),
-    _Firmware((vendors.INTEL,), bits.TME, machine.TME_ACTIVATE, 6 << 32 | 0b11, "memory is not encrypted", "memory encryption on"),
+    _Firmware(_INTEL, bits.VMX, machine.FEAT_CTL, 1, "VMX is on in the firmware", "VMX locked off"),
+    _Firmware(_INTEL, bits.SGX, machine.FEAT_CTL, 0b101, "SGX is on in the firmware", "SGX locked off"),
+    _Firmware(_INTEL, bits.ERMS, machine.MISC_ENABLE, 0, "fast strings are on in the firmware", "fast strings off"),
+    _Firmware(_INTEL, bits.TME, machine.TME_ACTIVATE, 6 << 32 | 0b11, "memory is not encrypted", "memory encryption on"),
     _Firmware(AMD_AND_HYGON, bits.SVM, machine.VM_CR, 1 << 4, "SVM is on in the firmware", "SVM turned off"),
     _Firmware(AMD_AND_HYGON, bits.SME, machine.SYSCFG, 1 << 23, "memory is not encrypted", "memory encryption on"),
 )
