@@ -48,7 +48,7 @@ def test_the_deepest_message_that_names_bits_is_answered_first_and_wrappers_are_
         ("unchecked MSR access error: WRMSR to 0x48 (tried to write 0x0) at rIP: 0xffffffff8a0793b4 (native_write_msr+0x4/0x20)", None),
         ("prctl(ARCH_REQ_XCOMP_GUEST_PERM) failure for feature bit 18", ["amx_tile"]),
         ("Fatal glibc error: CPU does not support x86-64-v3", None),
-        ("internal error: Unknown CPU feature arch-facilities", []),
+        ("internal error: Unknown CPU feature arch-facilities", ["arch-facilities"]),
         ("Feature 'cpuid.avx2' was absent, but must be present.", ["avx2"]),
         ("map[cpu-feature.node.kubevirt.io/fsrm:true]", []),
         ("avx2", ["avx2"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import lzma
 import re
 from string import Formatter
 from time import process_time
@@ -9,6 +11,7 @@ from time import process_time
 import click
 import pytest
 
+from support.captures import capture
 from support.qemu_captures import qemu_rows
 from support.tools import load_tool
 from vcpuid import data
@@ -160,3 +163,32 @@ def test_every_bit_in_a_line_of_real_qemus_comes_back() -> None:
 
 def named_by(match: Recognised) -> list[object]:
     return [one.feature.place for one in VOCABULARIES[match.message.vocabulary](match.groups) if one.feature is not None]
+
+
+def lines_of_real_libvirts() -> set[str]:
+    """What libvirt said, and the logs of QEMU that it keeps."""
+    said: set[str] = set()
+    for file in sorted(capture("rows.jsonl.xz", "libvirt").parent.glob("*.jsonl.xz")):
+        with lzma.open(file, "rt", encoding="utf-8") as rows:
+            answers = [told for row in map(json.loads, rows) for told in (row.get("error"), row.get("answer")) if isinstance(told, dict)]
+        for told in answers:
+            log = told.get("log") or ""
+            said |= {told.get("message", ""), *(log if isinstance(log, list) else log.splitlines())}
+    return said - {""}
+
+
+def test_every_line_of_real_libvirts_is_known() -> None:
+    lines = lines_of_real_libvirts()
+    assert len(lines) > 1000
+    assert not [line for line in lines if not recognise(line)]
+
+
+def test_every_feature_in_a_line_of_real_libvirts_comes_back() -> None:
+    listed = re.compile(r"(?:required|missing|forbidden|[Ee]xtra) features: ([\w.\-]+(?:, ?(?!missing features)[\w.\-]+)*)")
+    tried = 0
+    for line in lines_of_real_libvirts():
+        for names in listed.findall(line):
+            tried += 1
+            found = [one.text for match in recognise(line) for one in VOCABULARIES[match.message.vocabulary](match.groups) if one.feature]
+            assert set(re.split(", ?", names)) <= set(found), line
+    assert tried > 300
