@@ -20,6 +20,7 @@ from vcpuid.errors import InputError
 from vcpuid.qemu.catalog import Catalog
 from vcpuid.qemu.managers import manager_name, proxmox_flags
 from vcpuid.qemu.properties import parse
+from vcpuid.releases import number
 
 _CUSTOM = "mine"
 """The name of a type of one's own in what is written for Proxmox VE."""
@@ -54,7 +55,7 @@ def in_words(cpu: str, manager: str, tables: Catalog) -> InWords:
 
 
 def _parts(cpu: str, tables: Catalog) -> _Parts:
-    option = parse(cpu)
+    option = parse(cpu, number(tables.release))
     features: dict[str, bool] = {}
     settings = []
     for name, value in option.settings:
