@@ -23,6 +23,8 @@ from vcpuid.linux import BootCpu, boot_cpu, cpuinfo
 from vcpuid.reasons import Decision, replay
 from vcpuid.setup import Setup, Stack
 
+pytestmark = pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning")  # options that change nothing are among what was booted
+
 NAMES = captures.names("booted")
 
 UNWRITTEN = {"msr.33": "absent", "msr.4e": "absent", "msr.c00102f0": "absent"}

@@ -34,6 +34,7 @@ OTHERS = ("family", "model", "stepping", "model-id", "min-level", "min-xlevel")
 """Of the properties that are no features, those that a static expansion fixes; all others come from the model "base"."""
 
 pytestmark = [
+    pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning"),  # tsx=on, where there is nothing to turn on
     pytest.mark.long,
     pytest.mark.skipif(not ARCHIVE.is_file(), reason="needs libvirt's cputestdata in the folder that VCPUID_PEERS names"),
 ]
