@@ -34,7 +34,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "software": ("cpuid", "data", "errors", "linux", "releases", "told"),
     "vmm": ("cpuid", "data", "errors", "formats", "kvm", "numbers", "params", "qemu", "reasons", "releases", "setup"),
     "path": ("cpuid", "errors", "kvm", "linux", "reasons", "releases", "setup", "told", "vmm"),
-    "answers": ("cpuid", "decode", "errors", "kvm", "linux", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
+    "answers": ("cpuid", "decode", "errors", "kvm", "linux", "numbers", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
     "hazards": ("answers", "cpuid", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
     "rulebook": ("answers", "hazards", "kvm", "libvirt", "linux", "qemu", "reasons", "vmm"),
     "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "reasons", "rulebook", "setup"),

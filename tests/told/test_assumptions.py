@@ -21,6 +21,9 @@ from vcpuid.told.assumptions import Assumption, granted
 NAME = "kvm-intel.corei7_skylake_x@6.12"
 
 
+FIRMWARE = "VMX is on in the firmware"
+
+
 def bare(name: str = NAME, **more: object) -> Snapshot:
     """A machine of which nothing but its CPUID and MSRs is told."""
     whole = host(name)
@@ -33,9 +36,11 @@ def taken(explanation: vcpuid.Explanation) -> list[str]:
 
 def test_vmx_rests_on_nested_until_that_is_told() -> None:
     stack = Stack(kernel="6.12")
-    assert taken(vcpuid.explain("vmx", host=bare(), stack=stack)) == ["kvm_intel.nested=1"]
-    assert not taken(vcpuid.explain("vmx", host=bare(), stack=Stack(kernel="6.12", params={"nested": 1})))
-    assert not taken(vcpuid.explain("vmx", host=bare(params={"kvm_intel.nested": "Y"}), stack=stack))
+    assert taken(vcpuid.explain("vmx", host=bare(), stack=stack)) == ["kvm_intel.nested=1", FIRMWARE]
+    assert taken(vcpuid.explain("vmx", host=bare(), stack=Stack(kernel="6.12", params={"nested": 1}))) == [FIRMWARE]
+    assert taken(vcpuid.explain("vmx", host=bare(params={"kvm_intel.nested": "Y"}), stack=stack)) == [FIRMWARE]
+    told_all = Stack(kernel="6.12", params={"nested": 1, "msr.3a": 0x60005})
+    assert not taken(vcpuid.explain("vmx", host=bare(), stack=told_all))
     assert not taken(vcpuid.explain("avx2", host=bare(), stack=stack))
 
 
@@ -59,7 +64,7 @@ def test_tsx_rests_on_how_the_kernel_was_built() -> None:
 
 def test_a_verdict_and_a_survey_name_theirs() -> None:
     setup = Setup.of(bare(), Stack(kernel="6.12"))
-    assert [assumption.taken for assumption in verdict("kvm64,+vmx", setup).assumes] == ["kvm_intel.nested=1"]
+    assert [assumption.taken for assumption in verdict("kvm64,+vmx", setup).assumes] == ["kvm_intel.nested=1", FIRMWARE]
     found = survey(vcpuid.resolve("host", host=setup)).assumes()
     assert "vmx" in next(names for assumption, names in found.items() if assumption.taken == "kvm_intel.nested=1")
 
@@ -80,8 +85,10 @@ def cascade_lake(**params: int | str) -> Setup:
 
 def test_the_flags_of_a_host_rest_on_how_its_kernel_was_built() -> None:
     found = told(cascade_lake()).assumes
-    assert {assumption.taken: names for assumption, names in found.items()} == {"tsx=off": ("hle", "rtm")}
-    assert not told(cascade_lake(tsx_mode="off")).assumes
+    assert {assumption.taken: names for assumption, names in found.items()} == {
+        "tsx=off": ("hle", "rtm"), FIRMWARE: ("vmx",), "fast strings are on in the firmware": ("rep_good", "erms")
+    }  # fmt: skip
+    assert not told(cascade_lake(**{"tsx_mode": "off", "msr.3a": 5, "msr.1a0": 1})).assumes
     assert not told(Setup.of(host(NAME))).assumes  # its own /proc/cpuinfo shows them
 
 
@@ -95,7 +102,7 @@ def test_the_flags_of_a_guest_rest_on_kvm_s_parameters_too() -> None:
 
 
 def test_what_is_not_told_rests_on_nothing() -> None:
-    found = told(Setup.of(vcpuid.read(CASCADE_LAKE), Stack("6.12")))
+    found = told(Setup.of(vcpuid.read(CASCADE_LAKE), Stack("6.12", params={"msr.3a": 5, "msr.1a0": 1})))
     assert "rtm" in {open_.what for open_ in found.not_told}
     assert not found.assumes
 
@@ -134,8 +141,9 @@ def test_enlightenments_of_passthrough_rest_on_nested() -> None:
     verb = ("hyperv", "--cpu", "host,hv-passthrough", "--host", CASCADE_LAKE, "--kernel", "7.3", "--qemu", "11.1")
     (line,) = (line for line in run(*verb).stdout.splitlines() if "kvm_intel.nested=1" in line)
     assert line.endswith("with nested=0 it would be otherwise: hv-evmcs")
-    assert [found["what"] for found in json.loads(run(*verb, "--format", "json").stdout)["assumes"]] == [["hv-evmcs"]]
-    assert not json.loads(run(*verb, "--param", "nested=1", "--format", "json").stdout)["assumes"]
+    assert [found["what"] for found in json.loads(run(*verb, "--format", "json").stdout)["assumes"]] == [["hv-evmcs"], ["hv-evmcs"]]
+    told_all = ("--param", "nested=1", "--param", "msr.3a=5")
+    assert not json.loads(run(*verb, *told_all, "--format", "json").stdout)["assumes"]
 
 
 def test_many_names_are_not_all_in_the_sentence() -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from vcpuid.cpuid.names import find_all
 from vcpuid.errors import InputError
+from vcpuid.numbers import decimal
 from vcpuid.qemu.catalog import Catalog
 from vcpuid.qemu.managers import manager_name, proxmox_flags
 from vcpuid.qemu.properties import parse
@@ -91,7 +92,7 @@ def _libvirt(cpu: str, parts: _Parts, tables: Catalog) -> InWords:
 def _kubevirt(cpu: str, parts: _Parts, tables: Catalog) -> InWords:
     del cpu
     model, features, remarks = _in_libvirts_names(parts, tables)
-    model = "host-passthrough" if model is None else f'"{model}"' if model.isdigit() else model  # 486 is no number
+    model = "host-passthrough" if model is None else f'"{model}"' if decimal(model) is not None else model  # 486 is no number
     lines = ["cpu:", f"  model: {model}"]
     if features:
         lines.append("  features:")

@@ -24,6 +24,7 @@ from vcpuid.errors import InputError
 from vcpuid.formats.documents import line_of, parse_xml
 from vcpuid.formats.form import Format
 from vcpuid.formats.names import features, nameless
+from vcpuid.numbers import decimal
 
 if TYPE_CHECKING:
     from vcpuid.cpuid.features import Feature
@@ -87,7 +88,7 @@ def _identity(element: ET.Element) -> dict[str, str]:
     signature = element.find("signature")
     if signature is not None:
         numbers = (("cpu_family", "family"), ("model", "model"), ("stepping", "stepping"))
-        found |= {line: value for line, name in numbers if (value := signature.get(name, "")).isdecimal() and value.isascii()}
+        found |= {line: value for line, name in numbers if decimal(value := signature.get(name, "")) is not None}
     return found
 
 
