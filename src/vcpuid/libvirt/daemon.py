@@ -102,22 +102,28 @@ class Libvirt:
             found["hyperv"] = text(capabilities.hyperv_element(hosts.told.hyperv, release))
         return found
 
-    def planned(self, request: Request) -> guest.Planned:
-        """Work out how a request's domain would be started."""
+    def planned(self, request: Request, running: str | None = None) -> guest.Planned:
+        """Work out how a request's domain would be started, or taken over where it runs elsewhere, with that <cpu>."""
         asked = domain.read(domain_of(request), self.known.release)
         hosts = self.by_tcg if asked.virt == "qemu" else self.by_kvm
-        return guest.plan(asked, hosts, self._machine(asked.machine or self._asked_machine(request)), address_bits(self.says))
+        machine = self._machine(asked.machine or self._asked_machine(request))
+        cpu = None if running is None else self._cpu(running, "guest")
+        return guest.plan(asked, hosts, machine, address_bits(self.says), cpu)
 
-    def started(self, request: Request) -> guest.Started:
-        """Start a request's domain."""
-        planned = self.planned(request)
+    def started(self, request: Request, running: str | None = None) -> guest.Started:
+        """Start a request's domain, or take it over."""
+        planned = self.planned(request, running)
+        hosts = self.by_tcg if planned.domain.virt == "qemu" else self.by_kvm
+        return guest.start(planned, hosts, lambda cpu, smp: self._realize(planned, cpu, smp))
 
-        def realize(cpu: str, smp: str) -> tuple[Running, tuple[str, ...]]:
-            if planned.domain.virt == "qemu":
-                return self.tcg.run(cpu, planned.machine)
-            return realized.run(replace(self.setup, machine=planned.machine, smp=smp), self.running, self.known, cpu)
+    def realized(self, planned: guest.Planned) -> Running:
+        """Return what QEMU makes of a domain's CPU; raises QemuError."""
+        return self._realize(planned, planned.argument or "", planned.smp)[0]
 
-        return guest.start(planned, self.by_tcg if planned.domain.virt == "qemu" else self.by_kvm, realize)
+    def _realize(self, planned: guest.Planned, cpu: str, smp: str) -> tuple[Running, tuple[str, ...]]:
+        if planned.domain.virt == "qemu":
+            return self.tcg.run(cpu, planned.machine)
+        return realized.run(replace(self.setup, machine=planned.machine, smp=smp), self.running, self.known, cpu)
 
     def argv(self, request: Request) -> Answer:
         """virConnectDomainXMLToNative."""

@@ -58,16 +58,18 @@ class Started:
     log: tuple[str, ...]
 
 
-def plan(domain: Domain, hosts: HostModels, machine: str, address_bits: int) -> Planned:
-    """Work out how libvirt would start a domain, on a machine type by its full name. Raises LibvirtError where it would not."""
+def plan(domain: Domain, hosts: HostModels, machine: str, address_bits: int, running: CpuDef | None = None) -> Planned:
+    """Work out how libvirt would start a domain, on a machine type by its full name, or how it would take one that runs elsewhere, where
+    it has the CPU `running`. Raises LibvirtError where it would not.
+    """
     known, journal = hosts.known, Journal()
     complete(domain)
     validate(domain, address_bits, known.release)
     asked = domain.cpu
     assert asked is not None
     check_names(asked, known)
-    cpu = asked.copy()
-    update(cpu, hosts, tcg=domain.virt == "qemu", journal=journal)
+    cpu = (running or asked).copy()
+    update(cpu, hosts, tcg=domain.virt == "qemu", journal=journal, incoming=running is not None)
     argument = cpu_argument(domain, cpu, hosts, journal)
     return Planned(domain, asked, cpu, machine, argument, smp_argument(domain, cpu, known.release), journal)
 

@@ -111,6 +111,19 @@ def update_live(cpu: CpuDef, running: Running, known: CpuMap, journal: Journal) 
     cpu.check = "full"
 
 
+def sent(live: CpuDef, original: CpuDef, known: CpuMap) -> CpuDef:
+    """Return the CPU that goes to where a guest migrates (qemuMigrationCookieAddCPU): the live one.
+
+    Since 11.0 without those features that QEMU always gave with the model and libvirt once did not know of, unless the domain names them.
+    """
+    found = migratable(live)
+    model = known.models.get(found.model or "") if found.mode == "custom" else None
+    if model is not None and known.release >= (11, 0):
+        dropped = set(known.named(model.added)) - original.features.keys()
+        found.features = {name: policy for name, policy in found.features.items() if name not in dropped}
+    return found
+
+
 def migratable(original: CpuDef) -> CpuDef:
     """Return the CPU that libvirt writes for a migration (qemuDomainMakeCPUMigratable): the domain's own, before QEMU changed it.
 

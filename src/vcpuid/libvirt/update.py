@@ -8,7 +8,7 @@ from vcpuid.libvirt import refusal
 from vcpuid.libvirt.compare import FORBIDDEN, INCOMPATIBLE, check, forbidden
 from vcpuid.libvirt.cpu_map import CpuMap
 from vcpuid.libvirt.decode import CpuData, decode
-from vcpuid.libvirt.definition import OF_HOST, CpuDef, features_of
+from vcpuid.libvirt.definition import OF_HOST, CpuDef, Policy, features_of
 from vcpuid.libvirt.host_models import HostModels
 from vcpuid.libvirt.journal import Journal, Ruling
 from vcpuid.reasons import Rule
@@ -33,6 +33,11 @@ REMOVED = Rule(
     "the model {cause} once had it; libvirt switches it off unless the domain names it",
     "virCPUx86AddRemovedFeatures, src/cpu/cpu_x86.c",
     remedy="<feature policy='require'/>",
+)
+KEPT = Rule(
+    "libvirt.model.removed.kept",
+    "the model {cause} once had it, and a domain that comes from elsewhere without a word of it has it still",
+    "qemuProcessUpdateGuestCPU, src/qemu/qemu_process.c",
 )
 TRANSLATED = Rule(
     "libvirt.translate.differs",
@@ -69,8 +74,11 @@ def drop_ignored(cpu: CpuDef, known: CpuMap, journal: Journal | None = None) -> 
             journal.note(name, None, IGNORED)
 
 
-def update(cpu: CpuDef, hosts: HostModels, *, tcg: bool, journal: Journal) -> None:
-    """Make of a domain's CPU the one to start, in place; raises LibvirtError where it cannot run on the host."""
+def update(cpu: CpuDef, hosts: HostModels, *, tcg: bool, journal: Journal, incoming: bool = False) -> None:
+    """Make of a domain's CPU the one to start, in place; raises LibvirtError where it cannot run on the host.
+
+    `incoming` says that the domain runs elsewhere and is to go on here.
+    """
     if cpu.mode == "host-passthrough" and tcg:
         mode = f"CPU mode '{cpu.mode}' for x86_64 qemu domain on x86_64 host is not supported by hypervisor"
         raise refusal.unsupported(mode, refusal.QEMU)
@@ -84,7 +92,8 @@ def update(cpu: CpuDef, hosts: HostModels, *, tcg: bool, journal: Journal) -> No
             compared = check(cpu, hosts, hosts.full)
             if compared.result == INCOMPATIBLE:
                 raise refusal.incompatible(compared.message, compared.causes)
-        resolve(cpu, hosts.migratable, hosts.known, journal)
+        kept = incoming and hosts.known.release >= (11, 0)
+        resolve(cpu, hosts.migratable, hosts.known, journal, removed="require" if kept else "disable")
         translate(cpu, hosts.blockers, hosts.known, journal)
         cpu.fallback = "forbid"
     drop_ignored(cpu, hosts.known, journal)
@@ -96,8 +105,11 @@ def update(cpu: CpuDef, hosts: HostModels, *, tcg: bool, journal: Journal) -> No
         raise refusal.unsupported("toggling deprecated features for CPU model is unsupported", refusal.QEMU)
 
 
-def resolve(cpu: CpuDef, host: CpuDef, known: CpuMap, journal: Journal) -> None:
-    """Settle what is relative to the host (virCPUUpdate): host-model, match='minimum', optional features. Raises LibvirtError."""
+def resolve(cpu: CpuDef, host: CpuDef, known: CpuMap, journal: Journal, removed: Policy = "disable") -> None:
+    """Settle what is relative to the host (virCPUUpdate): host-model, match='minimum', optional features. Raises LibvirtError.
+
+    `removed` becomes of features that the model once had and the domain does not name.
+    """
     by_host = cpu.mode == "host-model" or cpu.match == "minimum"
     if by_host or "optional" in cpu.features.values():
         given = features_of(host, known)
@@ -123,8 +135,8 @@ def resolve(cpu: CpuDef, host: CpuDef, known: CpuMap, journal: Journal) -> None:
         raise refusal.internal(f"Unknown CPU model {cpu.model}")
     for name in model.removed:
         if name not in cpu.features:
-            cpu.features[name] = "disable"
-            journal.note(name, "disable", REMOVED, model.name)
+            cpu.features[name] = removed
+            journal.note(name, removed, REMOVED if removed == "disable" else KEPT, model.name)
 
 
 def translate(cpu: CpuDef, models: Mapping[str, Sequence[str]], known: CpuMap, journal: Journal) -> None:
