@@ -20,7 +20,7 @@ from vcpuid.libvirt.reading import Kind, read
 from vcpuid.libvirt.request import Request, cpus_of, domain_of, flags_of, is_tcg, xml_of
 from vcpuid.libvirt.silicon import address_bits, processor
 from vcpuid.libvirt.tcg import Tcg
-from vcpuid.libvirt.told import tell
+from vcpuid.libvirt.told import NO_HYPERV, tell
 from vcpuid.libvirt.update import drop_ignored
 from vcpuid.libvirt.writing import text, write
 from vcpuid.qemu import KvmHost
@@ -98,8 +98,8 @@ class Libvirt:
         tcg, machine = is_tcg(request), self._supported(request)
         cpu = capabilities.domain_cpu(hosts, bits=address_bits(self.says), tcg=tcg, flags=flags)
         found: Answer = {"machine": machine, "cpu": text(cpu)}
-        if hosts.told.hyperv is not None:
-            found["hyperv"] = text(capabilities.hyperv_element(hosts.told.hyperv, release))
+        # What QEMU told under KVM is kept for TCG as well (virQEMUCapsProbeHypervCapabilities).
+        found["hyperv"] = text(capabilities.hyperv_element(self.by_kvm.told.hyperv or NO_HYPERV, release))
         return found
 
     def planned(self, request: Request, running: str | None = None) -> guest.Planned:

@@ -74,7 +74,7 @@ class Domain:
 def read(root: ET.Element, release: tuple[int, int]) -> Domain:
     """Read a <domain>; raises LibvirtError as libvirt of that release does."""
     if root.tag != "domain":
-        raise refusal.malformed(f"unexpected root element <{root.tag}>, expecting <domain>", refusal.DOMAIN)
+        raise refusal.malformed(f"expecting root element of 'domain', not '{root.tag}'", refusal.XML)
     kind = root.find("os/type")
     domain = Domain(virt=_type(root), machine=None if kind is None else kind.get("machine"))
     if (vcpu := root.find("vcpu")) is not None:

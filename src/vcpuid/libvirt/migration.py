@@ -49,6 +49,11 @@ class Migration:
     lost: tuple[str, ...] = ()
     gained: tuple[str, ...] = ()
 
+    @property
+    def outcome(self) -> tuple[object, ...]:
+        """What two migrations are compared by."""
+        return self.step, None if self.refusal is None else self.refusal.message, self.lost, self.gained
+
 
 def migrate(domain: str, a: Libvirt, b: Libvirt) -> Migration:
     """Start a domain (its XML) on one host, and move it to another. Raises InputError for what is no domain's XML."""

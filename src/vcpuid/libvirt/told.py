@@ -57,6 +57,10 @@ class HypervOffer(NamedTuple):
     vendor: str
 
 
+NO_HYPERV = HypervOffer(frozenset(), 0xFFFFFFFF, "")
+"""What QEMU tells where KVM has no Hyper-V: its own defaults, of which libvirt takes those that are no switches for offers."""
+
+
 class QemuTold(NamedTuple):
     """QEMU's answers. `names` are the features that it knows, `features` those of the host's CPU, `migratable` those without invtsc.
 
