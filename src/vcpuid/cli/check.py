@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.domain import AskedCpu, libvirt_option, no_domain
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import (
     Asked,
@@ -44,18 +45,23 @@ _NOT_TRIED = (
 
 
 @click.command(name="check")
-@click.argument("arguments", metavar="CPU [HOST] | --table TABLE [HOST]", nargs=-1, shell_complete=choices.cpus_then_hosts)
+@click.argument("arguments", metavar="CPU|DOMAIN.xml [HOST] | --table TABLE [HOST]", nargs=-1, shell_complete=choices.cpus_then_hosts)
 @click.option(
     "--table", "table_source", metavar="TABLE", shell_complete=choices.hosts, help="Look for hazards in this table, or snapshot of a guest."
 )
 @words_option
+@libvirt_option
 @click.option("--no-probe", is_flag=True, help="Do not try CPU on this machine's KVM: model what that makes of it.")
 @stack_options()
 @format_option
-def command(arguments: tuple[str, ...], table_source: str | None, manager: str | None, no_probe: bool, asked: Asked, form: str) -> None:
+def command(
+    arguments: tuple[str, ...], table_source: str | None, manager: str | None, libvirt_release: str | None, no_probe: bool, asked: Asked,
+    form: str,
+) -> None:  # fmt: skip
     """Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.
 
-    CPU is what QEMU's -cpu takes. Where HOST is this machine, its KVM is asked whether it takes what QEMU sets at start.
+    CPU is what QEMU's -cpu takes, or the file of a domain (.xml), which leads libvirt to one. Where HOST is this machine, its KVM is asked
+    whether it takes what QEMU sets at start.
 
     Hazards are of three kinds: "breaks" (a guest that believes its CPUID fails), "risk" and "note". A TABLE without a HOST is checked for
     contradictions within it. Exit status 0 where the CPU runs and nothing breaks, else 1, also where HOST does not tell enough to say, or
@@ -69,18 +75,21 @@ def command(arguments: tuple[str, ...], table_source: str | None, manager: str |
         raise click.UsageError("give CPU and, if it is not this machine, HOST; or --table TABLE and, if it is to be compared, HOST")
     source = arguments[wanted] if len(arguments) > wanted else None
     if table_source is not None:
+        no_domain()
         found = _hazards_of_table(table_source, source, asked)
         has_no_effect("a table is checked, and no -cpu is proposed", "--for")
         emit(_sheet(None, found, form), form)
     else:
         host = read_host(source)
-        setup = asked.setup(host)
+        wanted_cpu = AskedCpu.of(arguments[0], libvirt_release)
+        cpu, setup = wanted_cpu.on(host, asked)
         kvm = None if no_probe else trial_for(host, setup)
-        answer = verdict(arguments[0], setup, probe=None if kvm is None else probe_for(host), kvm=kvm)
+        answer = verdict(cpu, setup, probe=None if kvm is None else probe_for(host), kvm=kvm)
         found = () if answer.path is None or answer.refusal is not None else hazards.of_path(answer.path)
-        print_warnings(answer.remarks)
+        objection = wanted_cpu.objection(host, setup) if answer.refusal is None else None
+        print_warnings((*answer.remarks, *([objection] if objection else [])))
         emit(_sheet(answer, found, form, manager), form)
-        if not answer.runs:
+        if not answer.runs or objection:
             sys.exit(1)
     sys.exit(1 if any(hazard.breaks for hazard in found) else 0)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.errors import InputError
-from vcpuid.releases import KERNELS, QEMUS
+from vcpuid.releases import KERNELS, LIBVIRTS, QEMUS
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -216,6 +216,12 @@ def qemus(context: click.Context, typed: str) -> Offers:
 
 
 @_completer
+def libvirts(context: click.Context, typed: str) -> Offers:
+    """Releases of libvirt with tables."""
+    return _plain(LIBVIRTS)
+
+
+@_completer
 def vmms(context: click.Context, typed: str) -> Offers:
     """NAME[:RELEASE]: the VMMs that are modelled, each with its releases behind a colon."""
     from vcpuid.vmm.firecracker import RELEASES
@@ -254,9 +260,17 @@ def _this_machine(context: click.Context, typed: str) -> Offers:
 
 
 def cpus_then_hosts(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    """CPU first, then HOST; with --table only HOST."""
+    """CPU or a domain's file first, then HOST; with --table only HOST."""
     further = context.params.get("table_source") or context.params.get("arguments")
-    return (hosts if further else cpus)(context, parameter, typed)
+    return (hosts if further else cpus_or_files)(context, parameter, typed)
+
+
+def cpus_or_files(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """CPU, or the file of a domain."""
+    from click.shell_completion import CompletionItem
+
+    found = cpus(context, parameter, typed)
+    return found if found else [CompletionItem(typed, type="file")]
 
 
 @_completer

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.domain import AskedCpu, domain_option, libvirt_option
 from vcpuid.cli.output import Sheet, cell, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options
 from vcpuid.cli.tables import kind
@@ -29,6 +30,8 @@ COLUMNS = ["what", "host", "guest", "party", "why"]
 @click.option(
     "--cpu", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU, as QEMU's -cpu takes it.  [default: guessed from GUEST]"
 )
+@domain_option
+@libvirt_option
 @click.option(
     "--by", type=click.Choice(["feature", "field", "register"]), default="feature", show_default=True, help="What a line is about."
 )
@@ -48,6 +51,8 @@ def command(
     host_source: str,
     guest_source: str | None,
     cpu: str | None,
+    domain: str | None,
+    libvirt_release: str | None,
     by: str,
     ignore: tuple[str, ...],
     flags: bool,
@@ -69,8 +74,10 @@ def command(
     from vcpuid.answers.survey import cpuid_features
     from vcpuid.path.pipeline import guest_snapshot
 
-    if guest_source is None and cpu is None:
-        raise click.UsageError("give GUEST or --cpu")
+    if guest_source is None and cpu is None and domain is None:
+        raise click.UsageError("give GUEST, --cpu or --domain")
+    if cpu is not None and domain is not None:
+        raise click.UsageError("--cpu and --domain both name the guest's CPU")
     if flags and ignore:
         raise click.UsageError("--ignore is not for --flags")
     if not flags:
@@ -80,15 +87,19 @@ def command(
     ignore = () if flags else ignore or (decode.CPU,)
     if by == "field" and not flags:
         if guest is not None:
-            has_no_effect("with --by field two dumps are held against each other, and no party is asked for", *STACK, "--cpu")
+            has_no_effect(
+                "with --by field two dumps are held against each other, and no party is asked for", *STACK, "--cpu", "--domain", "--libvirt"
+            )
             other = guest
         else:
-            path = followed(cpu or "host", host=asked.setup(host))
+            argument, setup = AskedCpu(cpu or "host", domain, libvirt_release).on(host, asked)
+            path = followed(argument, host=setup)
             print_warnings(path.remarks)
             other = guest_snapshot(path)
         sheet = _fields((host.snapshot, pick(host.snapshot, None, host_source)), (other, pick(other, None, guest_source)), ignore)
     else:
-        both = compare.sides(asked.setup(host), guest, cpu)
+        argument, setup = AskedCpu(cpu or "host", domain, libvirt_release).on(host, asked)
+        both = compare.sides(setup, guest, None if cpu is None and domain is None else argument)
         print_warnings(both.path.remarks)
         if flags:
             print_warnings(remark for remark in guest_setup(both, guest_kernel).remarks if remark not in both.path.remarks)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.domain import domain_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 @click.command(name="explain")
 @click.argument("texts", metavar="FEATURE...", nargs=-1, required=True, shell_complete=choices.features)
 @cpu_option
+@domain_options
 @host_option
 @vmm_options
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
@@ -40,8 +42,8 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
 
     wanted = features(texts)
     host = read_host(source)
-    setup = guest.setup(host, asked)
-    path = followed(guest.asked, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
+    cpu, setup = guest.on(host, asked)
+    path = followed(cpu, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
     explanations = [explain(feature, path) for feature in wanted]
     print_warnings(path.remarks)

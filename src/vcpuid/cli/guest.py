@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from vcpuid.cli.domain import domain_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
@@ -11,6 +12,7 @@ from vcpuid.cli.vmm import AskedGuest, vmm_options
 
 @click.command(name="guest")
 @cpu_option
+@domain_options
 @host_option
 @vmm_options
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
@@ -33,8 +35,8 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
     from vcpuid.told.facts import sentences
 
     host = read_host(source)
-    setup = guest.setup(host, asked)
-    path = followed(guest.asked, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
+    cpu, setup = guest.on(host, asked)
+    path = followed(cpu, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
     print_warnings(path.said)
     found = survey(path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.domain import AskedCpu, domain_for_table, domain_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options
 from vcpuid.cpuid.parts import for_guest
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
     "--cpu", default="host", show_default=True, metavar="CPU", shell_complete=choices.cpus,
     help="The guest's CPU with its hv-* flags, as -cpu takes it.",
 )  # fmt: skip
+@domain_options
 @host_option
 @click.option("--fields", "decoded", is_flag=True, help="Decode the leaves field by field instead.")
 @stack_options()
 @format_option
-def command(table: str | None, cpu: str, source: str | None, decoded: bool, asked: Asked, form: str) -> None:
+def command(table: str | None, cpu: AskedCpu, source: str | None, decoded: bool, asked: Asked, form: str) -> None:
     """Tell which Hyper-V enlightenments Windows finds, what each needs, and what it loses without.
 
-    With TABLE, that table's leaves 40000000 to 40000082; else those that QEMU makes of --cpu on --host. Exit status 0 where the table
+    With TABLE, that table's leaves 40000000 to 40000082; else those that QEMU makes of --cpu on --host. TABLE may
+    be a domain's file as well, as for --domain. Exit status 0 where the table
     offers all that is recommended for Windows, 1 where something is missing.
     """
     from vcpuid.answers.inside import of_guest, of_table, resting
@@ -44,8 +47,9 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, aske
         return dict.fromkeys(offered(of), True)
 
     taken: dict[Assumption, tuple[str, ...]] = {}
+    table, cpu = domain_for_table(table, cpu)
     if table is not None:
-        has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--host")
+        has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--domain", "--libvirt", "--host")
         snapshot = read_host(table).snapshot
         subject, head, path = for_guest(snapshot, table), table, None
         hanging = FrozenMap(of_table(snapshot, flags))
@@ -80,11 +84,12 @@ def command(table: str | None, cpu: str, source: str | None, decoded: bool, aske
     sys.exit(1 if missing or hanging or not present(subject) else 0)
 
 
-def _path(cpu: str, source: str | None, asked: Asked) -> Path:
+def _path(asked_cpu: AskedCpu, source: str | None, asked: Asked) -> Path:
     from vcpuid.answers.certainty import followed
 
     host = read_host(source)
-    path = followed(cpu, host=asked.setup(host))
+    cpu, setup = asked_cpu.on(host, asked)
+    path = followed(cpu, host=setup)
     print_warnings(path.said)
     return path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.domain import AskedCpu, domain_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, has_no_effect, host_argument, print_warnings, read_host, stack_options
 
@@ -18,11 +19,12 @@ def command() -> None:
 @host_argument
 @click.option("--guest", is_flag=True, help="Those that a guest of HOST shows instead, with --cpu.")
 @cpu_option
+@domain_options
 @click.option("--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel.  [default: the host's]")
 @click.option("--guest-cmdline", default="", metavar="TEXT", help="The guest kernel's command line, such as mitigations=off.")
 @stack_options()
 @format_option
-def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, guest_cmdline: str, asked: Asked, form: str) -> None:
+def flags(source: str | None, guest: bool, cpu: AskedCpu, guest_kernel: str | None, guest_cmdline: str, asked: Asked, form: str) -> None:
     """Print the flags, bugs and VMX flags that /proc/cpuinfo shows on HOST, by the rules of its kernel and in that kernel's order."""
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.flags import flags_inside, told
@@ -32,13 +34,14 @@ def flags(source: str | None, guest: bool, cpu: str, guest_kernel: str | None, g
 
     host = read_host(source, kvm=guest)
     if guest:
-        path = followed(cpu, host=asked.setup(host))
+        argument, setup = cpu.on(host, asked)
+        path = followed(argument, host=setup)
         kernel = Stack(guest_kernel or path.setup.kernel.asked, params={"cmdline": guest_cmdline})
         found, inside = flags_inside(path, kernel)
         print_warnings(dict.fromkeys((*path.said, *inside.remarks)))
         data = found.as_dict(inside, path.as_dict())
     else:
-        guests = ("--cpu", "--qemu", "--machine", "--smp", "--global", "--guest-kernel", "--guest-cmdline")
+        guests = ("--cpu", "--domain", "--libvirt", "--qemu", "--machine", "--smp", "--global", "--guest-kernel", "--guest-cmdline")
         has_no_effect("these are the host's own flags; --guest asks for a guest's", *guests)
         setup = asked.setup(host)
         print_warnings((*setup.remarks, *(f"the parameter {name} is KVM's: it changes no flag of the host" for name in setup.params.kvm)))

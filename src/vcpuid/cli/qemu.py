@@ -7,6 +7,7 @@ import sys
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.domain import AskedCpu, libvirt_option
 from vcpuid.cli.output import Sheet, cell, emit, format_option
 from vcpuid.cli.safe import message
 from vcpuid.cli.setup import Asked, host_argument, print_warnings, read_host, stack_options
@@ -48,12 +49,16 @@ def models(source: str | None, asked: Asked, form: str) -> None:
 
 
 @command.command()
-@click.argument("cpu", metavar="CPU", shell_complete=choices.cpus)
+@click.argument("cpu", metavar="CPU", shell_complete=choices.cpus_or_files)
 @host_argument
+@libvirt_option
 @stack_options("smp")
 @format_option
-def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
-    """Print every property of CPU on HOST, as the monitor's query-cpu-model-expansion (full) gives them."""
+def expand(cpu: str, source: str | None, libvirt_release: str | None, asked: Asked, form: str) -> None:
+    """Print every property of CPU on HOST, as the monitor's query-cpu-model-expansion (full) gives them.
+
+    CPU is what -cpu takes, or the file of a domain (.xml), which leads libvirt to one.
+    """
     from vcpuid.kvm.answers import kvm_says
     from vcpuid.qemu.catalog import catalog
     from vcpuid.qemu.expansion import expansion, not_told, report
@@ -61,7 +66,7 @@ def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
     from vcpuid.told.facts import NotTold, sentences
 
     host = read_host(source)
-    cpu, setup = remarked(cpu, asked.setup(host))
+    cpu, setup = remarked(*AskedCpu.of(cpu, libvirt_release).on(host, asked))
     print_warnings((*setup.remarks, *overruled(setup)))
     found, open_ = expansion(cpu, setup, xcr0=kvm_says(setup).xcr0), not_told(cpu, setup)
     rows: list[dict[str, object]] = [{"property": name, "value": value} for name, value in found.items()]
@@ -77,19 +82,23 @@ def expand(cpu: str, source: str | None, asked: Asked, form: str) -> None:
 
 
 @command.command()
-@click.argument("cpu", metavar="CPU", shell_complete=choices.cpus)
+@click.argument("cpu", metavar="CPU", shell_complete=choices.cpus_or_files)
 @host_argument
 @click.option("--vcpu", type=click.IntRange(min=0), default=0, show_default=True, help="Which vCPU's table.")
+@libvirt_option
 @stack_options()
 @format_option
-def table(cpu: str, source: str | None, vcpu: int, asked: Asked, form: str) -> None:
-    """Print the entries that QEMU hands to KVM_SET_CPUID2 for -cpu CPU; exit 1, with QEMU's own message, where QEMU refuses."""
+def table(cpu: str, source: str | None, vcpu: int, libvirt_release: str | None, asked: Asked, form: str) -> None:
+    """Print the entries that QEMU hands to KVM_SET_CPUID2 for -cpu CPU; exit 1, with QEMU's own message, where QEMU refuses.
+
+    CPU is what -cpu takes, or the file of a domain (.xml), which leads libvirt to one.
+    """
     from vcpuid.answers.handed import handed
     from vcpuid.qemu.managers import remarked
     from vcpuid.vmm.qemu import QEMU
 
     host = read_host(source)
-    cpu, setup = remarked(cpu, asked.setup(host))
+    cpu, setup = remarked(*AskedCpu.of(cpu, libvirt_release).on(host, asked))
     found = handed(cpu, setup, QEMU, vcpu)
     print_warnings((*setup.remarks, *overruled(setup), *found.warned.said(QEMU)))
     print_table(found.table, "TAB", form, found.as_dict(), found.not_told)

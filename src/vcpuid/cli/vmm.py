@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.domain import AskedCpu
 from vcpuid.cli.setup import Asked, Host, has_no_effect, read_cpus, remark_on_table, typed
 from vcpuid.errors import InputError
 from vcpuid.setup import Setup
@@ -26,7 +27,7 @@ class AskedGuest:
     """The VMM, what is asked of it, and its release where one was given."""
 
     vmm: Vmm
-    asked: str
+    asked: str | AskedCpu
     release: str | None = None
 
     @property
@@ -36,13 +37,15 @@ class AskedGuest:
 
         return partial(self.vmm)
 
-    def setup(self, host: Host, asked: Asked) -> Setup:
-        """Settle the software that the command line names on a host, under this VMM."""
-        return asked.setup(host, None if self.vmm.name == "qemu" else self.vmm.release(self.release))
+    def on(self, host: Host, asked: Asked) -> tuple[str, Setup]:
+        """Return what the VMM is asked for on a host, and the software there that the command line names, settled."""
+        if isinstance(self.asked, AskedCpu):
+            return self.asked.on(host, asked)
+        return self.asked, asked.setup(host, None if self.vmm.name == "qemu" else self.vmm.release(self.release))
 
 
 def vmm_options(command: F) -> F:
-    """Add the options; with the verb's own --cpu, they reach it as one argument `guest`."""
+    """Add the options; with the verb's own --cpu and --domain, they reach it as one argument `guest`."""
 
     @click.option(
         "--vmm", metavar="NAME[:RELEASE]", shell_complete=choices.vmms,
@@ -57,7 +60,7 @@ def vmm_options(command: F) -> F:
         help="A table that some VMM handed to KVM_SET_CPUID2, instead of the one that QEMU makes of --cpu.",
     )  # fmt: skip
     @functools.wraps(command)
-    def wrapped(*args: Any, cpu: str, vmm: str | None, template: str | None, table_source: str | None, **kwargs: Any) -> Any:
+    def wrapped(*args: Any, cpu: AskedCpu, vmm: str | None, template: str | None, table_source: str | None, **kwargs: Any) -> Any:
         if table_source is not None:
             guest = _recorded(table_source)
         elif template is not None or (vmm or "").partition(":")[0] == "firecracker":
@@ -72,9 +75,9 @@ def vmm_options(command: F) -> F:
 def _recorded(source: str) -> AskedGuest:
     from vcpuid.vmm.recorded import Recorded
 
-    if in_vain := typed("--cpu", "--vmm", "--template"):
+    if in_vain := typed("--cpu", "--domain", "--vmm", "--template"):
         raise click.UsageError(f"--table is the guest's table as it is; {in_vain[0]} makes one")
-    has_no_effect("the table is given, and no QEMU makes it", "--qemu", "--machine", "--smp", "--global")
+    has_no_effect("the table is given, and no QEMU makes it", "--qemu", "--libvirt", "--machine", "--smp", "--global")
     first, *others = read_cpus(source, every=True)
     remark_on_table(first, source)
     return AskedGuest(Recorded.of((first, *others), source), source)
@@ -88,7 +91,7 @@ def _firecracker(vmm: str | None, template: str | None) -> AskedGuest:
     name, colon, release = ("firecracker" if vmm is None else vmm).partition(":")
     if name != "firecracker":
         raise click.UsageError(f"--template is Firecracker's; --vmm says {name}")
-    has_no_effect("Firecracker makes the guest's table by its --template", "--cpu")
+    has_no_effect("Firecracker makes the guest's table by its --template", "--cpu", "--domain", "--libvirt")
     has_no_effect("Firecracker makes the guest's table, and no QEMU does", "--qemu", "--machine", "--global")
     if template is None or template.lower() == "none":
         return AskedGuest(FIRECRACKER, "none", release if colon else None)
@@ -100,7 +103,7 @@ def _firecracker(vmm: str | None, template: str | None) -> AskedGuest:
     return AskedGuest(Firecracker(custom=read_template(text, source)), template, release if colon else None)
 
 
-def _qemu(vmm: str | None, cpu: str, options: dict[str, Any]) -> AskedGuest:
+def _qemu(vmm: str | None, cpu: AskedCpu, options: dict[str, Any]) -> AskedGuest:
     from vcpuid.vmm.known import named
 
     name, colon, release = ("qemu" if vmm is None else vmm).partition(":")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.domain import AskedCpu, domain_for_table, domain_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import (
     STACK,
@@ -39,6 +40,7 @@ COLUMNS = ["topic", "item", "value", "why"]
 @click.command(name="worth")
 @click.argument("table", metavar="[TABLE]", required=False, shell_complete=choices.hosts)
 @cpu_option
+@domain_options
 @host_option
 @click.option("--glibc", "release", metavar="RELEASE", shell_complete=choices.glibcs, help="The guest's glibc.  [default: all with tables]")
 @click.option("--hwcaps", default="", metavar="LIST", help="What GLIBC_TUNABLES=glibc.cpu.hwcaps holds in the guest, as -AVX2,-ERMS.")
@@ -50,14 +52,14 @@ COLUMNS = ["topic", "item", "value", "why"]
 @stack_options()
 @format_option
 def command(
-    table: str | None, cpu: str, source: str | None, release: str | None, hwcaps: str, xcr0: int | None, guest_kernel: str,
+    table: str | None, cpu: AskedCpu, source: str | None, release: str | None, hwcaps: str, xcr0: int | None, guest_kernel: str,
     no_probe: bool, asked: Asked, form: str,
 ) -> None:  # fmt: skip
     """Tell what a guest's flags are worth to its software: levels, string functions, crypto, clocks.
 
     The x86-64 psABI level and what keeps the CPU from the next; the variants that glibc picks; the drivers of the kernel's crypto API; the
     clock that Linux keeps time by. With TABLE, that table's; else those of the guest that QEMU makes of --cpu on --host. Variants that
-    execute what the host's processor lacks are marked FAULTS.
+    execute what the host's processor lacks are marked FAULTS. TABLE may be a domain's file as well, as for --domain.
     """
     from vcpuid.answers.inside import of_guest, of_table, resting
     from vcpuid.software import software_cpu
@@ -69,8 +71,9 @@ def command(
     guest: SoftwareCpu
     host: SoftwareCpu | None = None
     path: Path | None = None
+    table, cpu = domain_for_table(table, cpu)
     if table is not None:
-        has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--no-probe")
+        has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--domain", "--libvirt", "--no-probe")
         snapshot = read_host(table).snapshot
         guest, head = software_cpu(table_for_guest(snapshot, table), guest_kernel, xcr0), table
         host = software_cpu(in_64_bit_mode(with_named_bits(read_host(source).snapshot)).raw, guest_kernel) if source is not None else None
@@ -99,13 +102,14 @@ def command(
 
 
 def _of_path(
-    cpu: str, host: Host, asked: Asked, no_probe: bool, kernel: str, xcr0: int | None
+    asked_cpu: AskedCpu, host: Host, asked: Asked, no_probe: bool, kernel: str, xcr0: int | None
 ) -> tuple[SoftwareCpu, SoftwareCpu | None, Path]:
     from vcpuid.answers.certainty import followed
     from vcpuid.path.pipeline import guest_view
     from vcpuid.software import software_cpu
 
-    path = followed(cpu, host=asked.setup(host), probe=None if no_probe else probe_for(host))
+    cpu, setup = asked_cpu.on(host, asked)
+    path = followed(cpu, host=setup, probe=None if no_probe else probe_for(host))
     print_warnings(path.said)
     silicon = software_cpu(path.host.raw, kernel) if path.host.raw else None
     return software_cpu(guest_view(path), kernel, xcr0), silicon, path

@@ -1,4 +1,4 @@
-"""What is installed on this machine: its running kernel and its QEMU."""
+"""What is installed on this machine: its running kernel, its QEMU and its libvirt."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from typing import Any
 from vcpuid import data
 from vcpuid.errors import InputError, RemarkWarning, UnavailableError
 from vcpuid.live.user_files import write_whole
-from vcpuid.releases import QEMUS
+from vcpuid.numbers import decimal
+from vcpuid.releases import LIBVIRTS, QEMUS
 
 QEMU_NAMES = ("qemu-system-x86_64", "qemu-kvm", "/usr/libexec/qemu-kvm")
+
+_LIBRARIES = tuple(Path(folder) for folder in ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib64", "/usr/local/lib"))
+_LIBVIRT = re.compile(r"libvirt\.so\.0\.([0-9]{4,6})\.[0-9]+")
+"""LIBVIRT_VERSION_INFO: major and minor as major * 1000 + minor, behind that the micro release."""
 
 
 def kernel_release() -> str:
@@ -63,6 +68,18 @@ def _imported() -> dict[str, dict[str, Any]]:
     except InputError as error:
         warnings.warn(f"{error}; whether the installed QEMU was imported is not known", RemarkWarning, stacklevel=4)
         return {}
+
+
+def libvirt_release() -> str | None:
+    """Return the installed libvirt's release ("9.0"), which its library's file name tells; None where none is installed."""
+    found = [match for folder in _LIBRARIES for file in folder.glob("libvirt.so.0.*") if (match := _LIBVIRT.fullmatch(file.name))]
+    newest = max((decimal(match[1]) or 0 for match in found), default=None)
+    return None if newest is None else f"{newest // 1000}.{newest % 1000}"
+
+
+def default_libvirt() -> str:
+    """Return the release of this machine's libvirt; where it has none, the newest that has tables."""
+    return libvirt_release() or LIBVIRTS[-1]
 
 
 def default_qemu() -> str:

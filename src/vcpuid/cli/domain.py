@@ -1,0 +1,180 @@
+"""Domains of libvirt's on the command line: --domain and --libvirt, and a domain's file wherever a CPU may stand.
+
+libvirt says with which -cpu, -machine and -smp it starts QEMU; from there on, the verbs answer as if these had been typed.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vcpuid.cli import choices
+from vcpuid.cli.setup import Asked, Host, has_no_effect, typed
+from vcpuid.errors import InputError, LibvirtError, VcpuidError
+from vcpuid.releases import LIBVIRTS, Release
+from vcpuid.setup import Setup
+
+if TYPE_CHECKING:
+    from vcpuid.libvirt import Libvirt
+    from vcpuid.qemu import KvmHost
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ENDS = (".xml", ".xml.gz")
+_DOMAIN = re.compile(r"<domain[\s>]")
+_CPU = re.compile(r"\s*(?:<\?[^>]*>\s*|<!--.*?-->\s*)*<cpu[\s/>]", re.DOTALL)
+
+libvirt_option = click.option(
+    "--libvirt", "libvirt_release", metavar="RELEASE", shell_complete=choices.libvirts,
+    help=f"libvirt's release ({LIBVIRTS[0]} to {LIBVIRTS[-1]}).  [default: installed, else newest]",
+)  # fmt: skip
+domain_option = click.option(
+    "--domain", metavar="FILE", type=click.Path(), help="A domain of libvirt's: its XML, which leads to a -cpu, a -machine and an -smp."
+)
+
+
+def release_of(asked: str | None) -> Release:
+    """Choose the tables of libvirt: of the release asked for, else of the one installed here, else the newest."""
+    from vcpuid import releases
+    from vcpuid.live.installed import default_libvirt
+
+    return releases.libvirt(asked or default_libvirt())
+
+
+def kvm_host(host: Host, setup: Setup) -> KvmHost:
+    """Return what libvirt and QEMU ask of KVM besides CPUID; of this machine's, the TSC's frequency is asked for."""
+    from vcpuid.cli.setup import probe_for
+    from vcpuid.kvm.answers import kvm_says
+    from vcpuid.qemu import KvmHost
+
+    xcr0 = kvm_says(setup).xcr0
+    if probe_for(host) is None:
+        return KvmHost(xcr0=xcr0)
+    from vcpuid.live.clock import tsc
+
+    try:
+        khz, scaling = tsc()
+    except VcpuidError:  # a KVM that gives no vCPU: then nobody knows
+        return KvmHost(xcr0=xcr0)
+    return KvmHost(xcr0=xcr0, tsc_khz=khz, tsc_scaling=scaling)
+
+
+def daemon(host: Host, setup: Setup, release: Release) -> Libvirt:
+    """Return the libvirt of a host."""
+    from vcpuid.libvirt import connect
+
+    return connect(setup, release.tables, kvm_host(host, setup))
+
+
+@contextmanager
+def named(source: str) -> Iterator[None]:
+    """Name the file in errors about what is in it: they come from calls that get its text alone."""
+    try:
+        yield
+    except InputError as error:
+        if error.source in ("domain", "CPU"):
+            raise InputError(error.cause, source=source, line=error.line) from None
+        raise
+
+
+def read_file(path: str) -> tuple[str, str]:
+    """Return the name to call a file by, and its text; raises InputError."""
+    from vcpuid.formats.files import read_text
+
+    return read_text(path)
+
+
+@dataclass(frozen=True)
+class AskedCpu:
+    """The guest's CPU as the command line has it: what QEMU's -cpu takes, or the file of a domain for a release of libvirt."""
+
+    cpu: str
+    domain: str | None = None
+    release: str | None = None
+
+    @classmethod
+    def of(cls, argument: str, release: str | None) -> AskedCpu:
+        """Take an argument for a domain's file where it ends as one does, else for a CPU."""
+        if argument.endswith(_ENDS):
+            return cls("host", argument, release)
+        return cls(argument)
+
+    def on(self, host: Host, asked: Asked) -> tuple[str, Setup]:
+        """Return what QEMU's -cpu gets on a host, and the setup; raises LibvirtError where libvirt does not start the domain."""
+        if self.domain is None:
+            no_domain()
+            return self.cpu, asked.setup(host)
+        has_no_effect("libvirt starts QEMU, and the domain says with what", "--smp", "--global")
+        setup = replace(asked.setup(host), globals=())
+        release = release_of(self.release)
+        request = self.request()
+        with named(self.domain), refused(release):
+            planned = daemon(host, setup, release).planned(request)
+        if planned.domain.virt != "kvm":
+            raise InputError(f"a domain of type {planned.domain.virt}, whose CPU no KVM makes", source=self.domain)
+        cpu = planned.argument or "qemu64"
+        given = "this -cpu" if planned.argument is not None else f"no -cpu, which is {cpu}"
+        remark = f"libvirt {release} starts QEMU with {given}, -machine {planned.machine} and -smp {planned.smp}"
+        remarks = (*setup.remarks, *([release.remark] if release.remark else []), remark)
+        return cpu, replace(setup, machine=planned.machine, smp=planned.smp, remarks=remarks)
+
+    def request(self) -> dict[str, str]:
+        """Return what libvirt is asked: a file with a <cpu> alone stands for the domain that has nothing else."""
+        assert self.domain is not None
+        _, text = read_file(self.domain)
+        return {"do": "start", "cpu" if _CPU.match(text) else "domain": text}
+
+    def objection(self, host: Host, setup: Setup) -> str | None:
+        """Say why libvirt ends a guest that QEMU has started, if it does: what the domain asks for and QEMU has not made."""
+        if self.domain is None:
+            return None
+        release = release_of(self.release)
+        try:
+            daemon(host, setup, release).started(self.request())
+        except LibvirtError as error:
+            return f"libvirt {release} refuses: {error.message}"
+        return None
+
+
+@contextmanager
+def refused(release: Release) -> Iterator[None]:
+    """Say which program refuses: the verbs are about QEMU's and KVM's part."""
+    try:
+        yield
+    except LibvirtError as error:
+        message = f"libvirt {release} refuses: {error.message}"
+        raise LibvirtError(error.code, error.domain, message, error.cpu, error.log, error.causes) from None
+
+
+def no_domain() -> None:
+    """Say that --libvirt was given in vain."""
+    has_no_effect("there is no domain, so that no libvirt starts QEMU", "--libvirt")
+
+
+def domain_for_table(table: str | None, cpu: AskedCpu) -> tuple[str | None, AskedCpu]:
+    """Take a TABLE for a domain where it is the file of one: then there is no table."""
+    if table is None or not table.endswith(_ENDS) or not _DOMAIN.search(read_file(table)[1]):
+        return table, cpu
+    if named := typed("--cpu", "--domain"):
+        raise click.UsageError(f"{table} is a domain, and {named[0]} names the guest's CPU as well")
+    return None, AskedCpu(cpu.cpu, table, cpu.release)
+
+
+def domain_options(command: F) -> F:
+    """Add --domain and --libvirt; with the verb's own --cpu they reach it as one argument `cpu`, an AskedCpu."""
+
+    @libvirt_option
+    @domain_option
+    @functools.wraps(command)
+    def wrapped(*args: Any, cpu: str, domain: str | None, libvirt_release: str | None, **kwargs: Any) -> Any:
+        if domain is not None and typed("--cpu"):
+            raise click.UsageError("--cpu and --domain both name the guest's CPU")
+        return command(*args, cpu=AskedCpu(cpu, domain, libvirt_release), **kwargs)
+
+    return wrapped  # type: ignore[return-value]  # functools.wraps keeps the look of the command, not its type
