@@ -25,6 +25,7 @@ from vcpuid.releases import KERNELS, QEMUS
 
 NAME = "kvm-intel.corei7_skylake_x@6.12"
 HOST = str(capture(NAME))
+DOMAIN = str(Path(__file__).parent / "golden" / "host-model.xml")
 NEWER = "kvm-amd.EPYC-Milan-v2@7.3"
 
 
@@ -52,6 +53,9 @@ VERBS: dict[tuple[str, ...], list[str]] = {
     ("qemu", "expand"): ["Haswell", HOST],
     ("qemu", "table"): ["Haswell", HOST],
     ("linux", "flags"): [HOST],
+    **{("libvirt", verb): [HOST] for verb in ("capabilities", "domcapabilities", "models")},
+    **{("libvirt", verb): [DOMAIN, HOST] for verb in ("argv", "start", "compare", "baseline")},
+    ("libvirt", "migrate"): [DOMAIN, HOST, HOST],
 }
 """A call of each verb that takes a release or a parameter; it asks about a captured host."""
 

@@ -34,12 +34,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "software": ("cpuid", "data", "errors", "linux", "releases", "told"),
     "vmm": ("cpuid", "data", "errors", "formats", "kvm", "numbers", "params", "qemu", "reasons", "releases", "setup"),
     "path": ("cpuid", "errors", "kvm", "linux", "reasons", "releases", "setup", "told", "vmm"),
-    "answers": ("cpuid", "decode", "errors", "kvm", "linux", "numbers", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
+    "answers": (
+        "cpuid", "decode", "errors", "kvm", "libvirt", "linux", "numbers", "path", "qemu", "reasons", "releases", "setup", "told", "vmm",
+    ),
     "hazards": ("answers", "cpuid", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
     "rulebook": ("answers", "hazards", "kvm", "libvirt", "linux", "qemu", "reasons", "vmm"),
     "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "reasons", "rulebook", "setup"),
     "probe": ("cpuid", "errors", "live", "numbers"),
-}
+}  # fmt: skip
 """What each room may import from vcpuid besides itself, lowest first: a row names rooms above it only."""
 
 CORE = (

@@ -43,6 +43,8 @@ SKYLAKE, MILAN, IVY = (
 )
 LIBKRUN = "tests/captures/vmm/libkrun-msb-0.7.11.txt.gz"
 QEMU = ("--qemu", "11.1")
+LIBVIRT = (*QEMU, "--libvirt", "11.3")
+DOMAIN, PASSED, STRICT = (f"tests/golden/{name}.xml" for name in ("host-model", "host-passthrough", "haswell"))
 ON_SKYLAKE = ("--host", SKYLAKE, *QEMU)
 
 LIBVIRT_IN_NOVA = (
@@ -94,6 +96,20 @@ CASES: dict[str, tuple[str, ...]] = {
     "qemu-expand": ("qemu", "expand", "Haswell", SKYLAKE, *QEMU),
     "qemu-table": ("qemu", "table", "Haswell", SKYLAKE, "--smp", "2", "--vcpu", "1", *QEMU),
     "qemu-import": ("qemu", "import", "/opt/qemu/bin/qemu-system-x86_64"),
+    "libvirt-capabilities": ("libvirt", "capabilities", SKYLAKE, *LIBVIRT),
+    "libvirt-domcapabilities": ("libvirt", "domcapabilities", SKYLAKE, "--libvirt", "9.0", "--qemu", "7.2"),
+    "libvirt-domcapabilities-refused": ("libvirt", "domcapabilities", IVY, "--disable-deprecated-features", "--libvirt", "9.0", *QEMU),
+    "libvirt-models": ("libvirt", "models", SKYLAKE, "--libvirt", "9.0", *QEMU),
+    "libvirt-argv": ("libvirt", "argv", DOMAIN, SKYLAKE, *LIBVIRT),
+    "libvirt-start": ("libvirt", "start", DOMAIN, SKYLAKE, *LIBVIRT),
+    "libvirt-start-refused": ("libvirt", "start", STRICT, IVY, *LIBVIRT),
+    "libvirt-compare": ("libvirt", "compare", STRICT, SKYLAKE, *LIBVIRT),
+    "libvirt-compare-error": ("libvirt", "compare", STRICT, IVY, "--hypervisor", "--error", *LIBVIRT),
+    "libvirt-baseline": ("libvirt", "baseline", STRICT, SKYLAKE, "--hypervisor", *LIBVIRT),
+    "libvirt-migrate": ("libvirt", "migrate", DOMAIN, SKYLAKE, IVY, *LIBVIRT),
+    "libvirt-migrate-unchecked": ("libvirt", "migrate", PASSED, IVY, SKYLAKE, "--libvirt", "9.0", "--qemu", "7.2"),
+    "libvirt-migrate-taken": ("libvirt", "migrate", DOMAIN, IVY, IVY, *LIBVIRT),
+    "check-domain": ("check", DOMAIN, SKYLAKE, *LIBVIRT),
     "linux-flags": ("linux", "flags", IVY),
     "linux-flags-guest": ("linux", "flags", SKYLAKE, "--guest", "--cpu", "Haswell-noTSX,+vmx", *QEMU),
     "snapshot": ("convert", IVY, "--to", "json"),
@@ -124,6 +140,11 @@ OTHERS: tuple[tuple[str, ...], ...] = (
     ("qemu", "table", "max", *QEMU),
     ("linux", "flags"),
     ("linux", "flags", "--guest", *QEMU),
+    *(("libvirt", verb, *QEMU) for verb in ("capabilities", "domcapabilities", "models")),
+    ("libvirt", "domcapabilities", "--virttype", "qemu", "--libvirt", "9.0", *QEMU),
+    *(("libvirt", verb, file, *QEMU) for verb in ("argv", "start", "compare", "baseline") for file in (DOMAIN, STRICT)),
+    ("libvirt", "migrate", STRICT, SKYLAKE, *QEMU),
+    ("libvirt", "migrate", DOMAIN, SKYLAKE, *LIBVIRT),
     ("convert", "--to", "json"),
 )
 """Commands whose answers are held against their schemas on several hosts, with the host behind them."""
@@ -131,6 +152,7 @@ OTHERS: tuple[tuple[str, ...], ...] = (
 ROWS_ALONE = {
     "check": {"what", "about", "why"},
     "decode": {"value"},
+    "libvirt-models": {"model"},
     "linux-flags": {"line", "names"},
     "probe": {"process_advertised", "process_result", "guest_advertised", "guest_result", "note"},
     "qemu-expand": {"property", "value"},

@@ -1,4 +1,4 @@
-"""The transcripts of README and docs/crash.md are real: each vcpuid command in them is run again and must show what stands there."""
+"""The transcripts of README and of pages in docs/ are real: each vcpuid command in them is run again and must show what stands there."""
 
 from __future__ import annotations
 

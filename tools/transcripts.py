@@ -1,4 +1,4 @@
-"""Run the transcripts of README.md and docs/crash.md anew, as a terminal of 100 columns shows them.
+"""Run the transcripts of README.md and of pages in docs/ anew, as a terminal of 100 columns shows them.
 
     python tools/transcripts.py             write what the commands print today
     python tools/transcripts.py --check     say which transcripts are others, and change nothing; exit status 1 where there are any
@@ -15,10 +15,20 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/crash.md")
+PAGES = ("README.md", "docs/crash.md", "docs/libvirt.md")
+_CAPTURES, _GOLDEN = ROOT / "tests" / "captures" / "kvm", ROOT / "tests" / "golden"
+FILES = {
+    "skylake.txt": _CAPTURES / "kvm-intel.corei7_skylake_x@6.12.txt.gz",
+    "ivy.txt": _CAPTURES / "kvm-intel.corei7_ivy_bridge_3770k@6.12.txt.gz",
+    "guest.xml": _GOLDEN / "host-model.xml",
+    "haswell.xml": _GOLDEN / "haswell.xml",
+    "skylake.xml": _GOLDEN / "skylake.xml",
+}
+"""Files that pages name as if they lay where the command runs: a command that names one is run in a folder of them."""
 COLUMNS = 100
 
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -32,10 +42,18 @@ def sessions(text: str) -> list[tuple[str, str]]:
 
 def run(command: str) -> tuple[int, list[str]]:
     """Run a command line of vcpuid in a terminal; return its exit status and the lines that it shows."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, file in FILES.items():
+            Path(folder, name).symlink_to(file)
+        words = shlex.split(command)[1:]
+        return _run(words, Path(folder) if FILES.keys() & words else ROOT)
+
+
+def _run(words: list[str], folder: Path) -> tuple[int, list[str]]:
     above, below = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(COLUMNS), "LINES": "50", "TERM": "dumb", "NO_COLOR": "1"}
-    program = [sys.executable, "-m", "vcpuid", *shlex.split(command)[1:]]
-    with subprocess.Popen(program, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=below, stderr=subprocess.DEVNULL) as process:
+    program = [sys.executable, "-m", "vcpuid", *words]
+    with subprocess.Popen(program, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=below, stderr=subprocess.DEVNULL) as process:
         os.close(below)
         shown = b""
         while part := _read(above):

@@ -27,7 +27,7 @@ from vcpuid.cpuid.parts import TABLES
 from vcpuid.params import Params
 from vcpuid.qemu import properties, smp
 from vcpuid.qemu.catalog import TYPE_SUFFIX, catalog, resolve_machine
-from vcpuid.releases import KERNELS, QEMUS
+from vcpuid.releases import KERNELS, LIBVIRTS, QEMUS
 
 VCPUID = Path(sys.executable).with_name("vcpuid")
 
@@ -161,6 +161,14 @@ def test_check_takes_a_cpu_and_then_a_host() -> None:
     assert "Haswell" in offered("check", "--qemu", "11.1", "")
     assert offered("check", "Haswell", "") == ["live", "kvm", "cpu"]
     assert offered("check", "--table", "guest.txt", "") == ["live", "kvm", "cpu"]
+
+
+def test_domains_are_files_and_libvirts_have_tables() -> None:
+    assert offered("libvirt", "argv", "--libvirt", "") == list(LIBVIRTS)
+    assert offered("libvirt", "migrate", "guest.xml", "a.txt", "b.txt", "--to-libvirt", "11") == ["11.3"]
+    assert [item.type for item in items("libvirt", "argv", "gue")] == ["file"]
+    assert [(item.type, item.value) for item in items("check", "./gue")] == [("file", "./gue")]
+    assert [item.type for item in items("guest", "--domain", "gue")] == ["file"]
 
 
 def test_hosts_are_this_machine_or_files() -> None:

@@ -36,6 +36,7 @@ VERBS = {
     "completion": "Print the script that makes a shell complete vcpuid's verbs, options, features, CPU models and hosts.",
     "kvm": "KVM's part: what it supports, keeps and answers.",
     "qemu": "QEMU's part: models and the table for KVM_SET_CPUID2.",
+    "libvirt": "What libvirt makes of a host and of a domain, as virsh prints it, errors included.",
     "linux": "Linux's part: the flags of /proc/cpuinfo.",
 }
 """The verbs in the order in which --help lists them, each with the first line of its own help."""
