@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "kvm": ("cpuid", "data", "errors", "linux", "params", "reasons", "releases", "setup"),
     "told": ("cpuid", "errors", "kvm", "linux", "params", "releases", "setup"),
     "qemu": ("cpuid", "data", "errors", "kvm", "linux", "numbers", "params", "reasons", "releases", "setup", "told"),
-    "live": ("cpuid", "data", "errors", "formats", "releases"),
+    "live": ("cpuid", "data", "errors", "formats", "numbers", "releases"),
     "sources": ("cpuid", "data", "errors", "formats", "live", "numbers"),
     "libvirt": ("cpuid", "data", "errors", "formats", "kvm", "numbers", "qemu", "reasons", "releases", "setup"),
     "software": ("cpuid", "data", "errors", "linux", "releases", "told"),

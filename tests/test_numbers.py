@@ -49,6 +49,7 @@ INT = {
     "formats/strace.py": 6,
     # No texts.
     "cli/kvm.py": 2,
+    "cli/libvirt.py": 1,
     "live/kvm_device.py": 3,
     "params.py": 1,
     "qemu/leaves/cpu.py": 1,

@@ -53,7 +53,9 @@ def _run(words: list[str], folder: Path) -> tuple[int, list[str]]:
     above, below = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(COLUMNS), "LINES": "50", "TERM": "dumb", "NO_COLOR": "1"}
     program = [sys.executable, "-m", "vcpuid", *words]
-    with subprocess.Popen(program, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=below, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        program, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=below, stderr=subprocess.DEVNULL
+    ) as process:
         os.close(below)
         shown = b""
         while part := _read(above):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vcpuid.cli.domain import kvm_host, libvirt_option, named, release_of
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, read_host, stack_options
+from vcpuid.cli.streams import repeat
 from vcpuid.errors import LibvirtError
 from vcpuid.setup import Setup, overruled
 
@@ -106,8 +107,7 @@ def answered(asking: Asking, request: dict[str, Any], file: str = "") -> tuple[d
             return answer, None
     except LibvirtError as error:
         asking.doubt("libvirt's refusal", lambda other: other.answer(request))
-        for line in virsh.errors(str(request["do"]), error.message, file):
-            print(line, file=sys.stderr)
+        repeat(line for text in virsh.errors(str(request["do"]), error.message, file) for line in text.splitlines())
         return None, error
 
 

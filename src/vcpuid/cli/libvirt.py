@@ -13,6 +13,7 @@ from vcpuid.cli.asking import Asking, answered, finish, libvirt_options
 from vcpuid.cli.domain import libvirt_option, named, read_file
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, host_argument, stack_options
+from vcpuid.cli.streams import repeat
 from vcpuid.errors import InputError
 
 _FILE = click.Path()
@@ -114,8 +115,7 @@ def start(domain: str, migratable: bool, asking: Asking, form: str) -> None:
     told: Any = answer or {}
     log = list(told.get("log", () if error is None else error.log))
     if error is None:
-        for line in log:
-            print(line, file=sys.stderr)
+        repeat(log)
     kept = told.get("migratable", told.get("cpu"))
     data = {
         **asking.begun("start"),

@@ -12,7 +12,7 @@ import codecs
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -82,6 +82,12 @@ def styled(stream: TextIO) -> Iterator[None]:
 def tell(text: str) -> None:
     """Print one line on standard error, after vcpuid's name."""
     print(f"vcpuid: {safe.message(text)}", file=sys.stderr)
+
+
+def repeat(lines: Iterable[str]) -> None:
+    """Print lines on standard error as another program prints them: what virsh says of an error, what QEMU logs."""
+    for line in lines:
+        print(safe.message(line), file=sys.stderr)
 
 
 def guard() -> None:
