@@ -12,7 +12,7 @@ from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.managers import manager_cpu, manager_name, proxmox_flags, source_of, understood, worked_out
 from vcpuid.qemu.properties import parse
 from vcpuid.qemu.unknown import guesses, has_model, has_property
-from vcpuid.releases import QEMUS
+from vcpuid.releases import QEMUS, number
 
 pytestmark = pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning")
 
@@ -26,9 +26,9 @@ def test_each_name_stands_for_a_cpu_that_every_qemu_has_and_none_has_the_name(na
     assert found is not None
     manager, cpu = found
     assert source_of(manager)
-    option = parse(cpu)
     for release in QEMUS:
         tables = catalog(release)
+        option = parse(cpu, number(release))
         assert not has_model(tables, name)
         assert has_model(tables, option.model)
         assert all(has_property(tables, feature) for feature in (*option.plus, *option.minus))
