@@ -162,3 +162,36 @@ def test_every_dump_of_libcpuids_own_tests_is_read() -> None:
                 parse(text, name)
         else:
             assert all(cpu.raw for cpu in parse(text, name)), name
+
+
+def test_the_words_of_xenserver_5_6_have_an_order_of_their_own() -> None:
+    (cpu,) = parse("features: 7ffafbff-bfebfbff-00000021-2c100800; vendor: GenuineIntel\n", "xe")
+    assert cpu.named["1.0.ecx.20"]
+    assert cpu.named["1.0.edx.15"]
+    assert cpu.named["80000001.0.ecx.0"]
+    assert cpu.named["80000001.0.edx.29"]
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("features_hvm: 1fcbfbff-f7fa3223-2c1008\nfeatures_pv: 1fcbfbff-f7fa3223-2c100800\n", ":1: .*cut or damaged"),
+        ("features_hvm: 1fcbfbff-f7fa3223\nfeatures_hvm: 00000000-00000000\n", ":2: a second, different feature set"),
+        ("features: 7ffafbff-bfebfbff-00000021-2c100800-00000000\n", "5 words: 4 are known"),
+        ("Flags: fpu vme\nFlags: avx avx2\n", "Flags twice"),
+        ('{"lscpu": [{"field": "Flags:", "data": "fpu"}, {"field": "Flags:", "data": "avx"}]}', "Flags twice"),
+        (VMWARE + VIRTUALBOX, "another form too"),
+        (VIRTUALBOX + VMWARE, "another form too"),
+        (BOCHS + VIRTUALBOX, "another form too"),
+    ],
+)
+def test_two_answers_in_one_text_are_refused(text: str, cause: str) -> None:
+    with pytest.raises(InputError, match=cause):
+        parse(text, "it")
+
+
+def test_a_policy_of_xen_above_the_first_heading_takes_no_other_ones_name() -> None:
+    first, *others = parse(XEN.partition("\n")[2], "xen-cpuid")
+    assert not any("policy" in note for note in first.notes)
+    assert not first.hardware_msrs
+    assert any("HVM Max policy" in note for note in others[0].notes)

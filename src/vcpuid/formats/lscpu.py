@@ -20,20 +20,24 @@ _KEPT = {
 }  # fmt: skip
 """The lines that /proc/cpuinfo has too, with the names that a snapshot has for these."""
 
-_LINE = re.compile(rf"^[ \t]*({'|'.join(_KEPT)}):[ \t]*(\S[^\n]*?)[ \t]*$", re.MULTILINE)
+_LINE = re.compile(rf"^[ \t]*({'|'.join(_KEPT)}):([^\n]*)$", re.MULTILINE)
 _SIGN = re.compile(r'(?:\n|^)[ \t]*(?:Flags:[ \t]|"field":[ \t]*"Flags:")|\{"field":[ \t]*"Flags:"')
 
 
 def read(text: str, source: str) -> list[Snapshot]:
     """Read the lines; raises InputError where the flags are missing or the text ends within them."""
     if text.lstrip().startswith("{"):
-        told = dict(_fields(parse_json(text, source)))
+        told = _fields(parse_json(text, source))
     else:
         if not text.endswith("\n") and text[text.rfind("\n") + 1 :].lstrip().startswith("Flags:"):
             raise InputError("the text ends within this line, and may be cut", source=source, line=text.count("\n") + 1)
-        told = dict(_LINE.findall(text))
-    lines = {_KEPT[name]: "".join(c if c >= " " else "?" for c in value) for name, value in told.items() if name in _KEPT}
-    if "flags" not in lines:
+        told = _LINE.findall(text)
+    lines: dict[str, str] = {}
+    for name, value in told:
+        plain = "".join(c if c >= " " else "?" for c in value.strip(" \t"))
+        if name in _KEPT and lines.setdefault(_KEPT[name], plain) != plain:
+            raise InputError(f"it tells {name} twice, and not the same: it is of two machines, or damaged", source=source)
+    if not lines.get("flags"):
         raise InputError("it has no flags: it is cut, or not of an x86 processor", source=source)
     return [Snapshot(cpuinfo=lines, cpu=lines.get("model_name"))]
 

@@ -15,6 +15,7 @@ from vcpuid.errors import InputError
 from vcpuid.formats.dump import words
 from vcpuid.formats.form import Format
 from vcpuid.formats.lines import ENTRY_LIMIT
+from vcpuid.formats.mixed import refuse_mixed
 
 _REGISTERS = r"([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8}) ([0-9a-f]{8})(?![0-9a-f])"
 _LINE = re.compile(rf"\b(Gst|Hst): (?:([0-9a-f]{{8}})/([0-9a-f]{{4}})|[ ]{{13}})[ *]{{1,4}}{_REGISTERS}")
@@ -26,11 +27,13 @@ def read(text: str, source: str) -> list[Snapshot]:
     guest: dict[tuple[int, int], Entry] = {}
     host: dict[tuple[int, int], Entry] = {}
     place: tuple[int, int] | None = None
+    others: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         found = _LINE.search(line)
         if found is None:
             if _BEGINS.search(line):
                 raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
+            others.append(line)
             continue
         if found[2]:
             function, index = words([found[2], found[3]])
@@ -43,6 +46,7 @@ def read(text: str, source: str) -> list[Snapshot]:
             raise InputError(f"a second, different answer of CPUID {place[0]:x}.{place[1]:x}", source=source, line=number)
         if len(told) > ENTRY_LIMIT:
             raise InputError(f"a CPU with more than {ENTRY_LIMIT} answers", source=source, line=number)
+    refuse_mixed(others, source)
     return [Snapshot(raw=CpuidTable(host.values()), table=CpuidTable(guest.values()) if guest else None)]
 
 

@@ -17,6 +17,7 @@ from vcpuid.errors import InputError
 from vcpuid.formats.dump import words
 from vcpuid.formats.form import Format
 from vcpuid.formats.lines import ENTRY_LIMIT
+from vcpuid.formats.mixed import refuse_mixed
 
 _REGISTERS = r"0x([0-9a-f]{8}) 0x([0-9a-f]{8}) 0x([0-9a-f]{8}) 0x([0-9a-f]{8})(?![0-9a-f])"
 _WHO = r"(hostCPUID|guestCPUID|CPUID guest|CPUID \*host)"
@@ -29,11 +30,13 @@ def read(text: str, source: str) -> list[Snapshot]:
     guest: dict[tuple[int, int], Entry] = {}
     host: dict[tuple[int, int], Entry] = {}
     beside = False
+    others: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         found = _LINE.search(line)
         if found is None:
             if _BEGINS.search(line):
                 raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
+            others.append(line)
             continue
         function, index, *registers = words(found.groups()[1:])
         place = function, index
@@ -44,6 +47,7 @@ def read(text: str, source: str) -> list[Snapshot]:
             raise InputError(f"a second, different answer of CPUID {place[0]:x}.{place[1]:x}", source=source, line=number)
         if len(told) > ENTRY_LIMIT:
             raise InputError(f"a CPU with more than {ENTRY_LIMIT} answers", source=source, line=number)
+    refuse_mixed(others, source)
     if beside:
         host = {place: host.get(place, entry) for place, entry in guest.items()} | host
     return [Snapshot(raw=CpuidTable(host.values()), table=CpuidTable(guest.values()) if guest else None)]

@@ -38,6 +38,7 @@ def read(text: str, source: str) -> list[Snapshot]:
         said.append(None)
         if found := _ANSWER.match(line):
             function, index, *registers = words(found.groups())
+            names = names or [""]  # the first heading is not in the text
             said[-1] = answer(function, 0 if index == _NO_SUBLEAF else index, registers)
         elif found := _HEADING.match(line):
             said[-1] = HEADING
@@ -49,7 +50,7 @@ def read(text: str, source: str) -> list[Snapshot]:
         elif _BEGINS.match(line):
             raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
     cpus = gather(said, source)
-    return [_named(cpu, name, msrs) for cpu, name in zip(cpus, names or [""] * len(cpus), strict=False)]
+    return [_named(cpu, name, msrs) for cpu, name in zip(cpus, names, strict=False)]
 
 
 def _named(cpu: Snapshot, name: str, msrs: dict[int, int]) -> Snapshot:

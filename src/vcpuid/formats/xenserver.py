@@ -1,10 +1,11 @@
 """What XenServer's and XCP-ng's `xe host-cpu-info` prints: whole registers of a host, joined by `-`, in the order of Xen's feature sets.
 
-        features: 7ffafbff-bfebfbff-00000021-2c100800-…
+        features: 7ffafbff-bfebfbff-00000021-2c100800
     features_hvm: 1fcbfbff-f7fa3223-2c100800-00000121-0000000f-219c07ab-…
 
-The order is that of xen/include/public/arch-x86/cpufeatureset.h. No leaf is whole: what is read is the features that are on, and those that
-are off.
+The order is that of xen/include/public/arch-x86/cpufeatureset.h. The first line is of XenServer 5.6 and has an order of its own (xapi's design
+of heterogeneous pools: base_ecx, base_edx, ext_ecx, ext_edx). No leaf is whole: what is read is the features that are on, and those that are
+off.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ _WORDS: tuple[tuple[Word, int], ...] = (
 )  # fmt: skip
 """The words of a feature set, each a register, or 32 bits of an MSR from the given one on."""
 
+_OLD = tuple(_WORDS[number] for number in (1, 0, 3, 2))
+"""The words of XenServer 5.6's."""
+
 _LINE = re.compile(r"\bfeatures(_hvm|_hvm_host|_pv|_pv_host)?[ \t]*:[ \t]*([0-9a-f]{8}(?:-[0-9a-f]{8}){1,40})\s*(?:;|$)", re.MULTILINE)
+
+_BEGINS = re.compile(r"\bfeatures(?:_hvm|_pv)?(?:_host)?[ \t]*:[ \t]*[0-9a-f]{1,8}(?:-|\s*(?:;|$))", re.MULTILINE)
 
 _LINES = {"vendor": "vendor_id", "family": "cpu_family", "model": "model", "stepping": "stepping"}
 _IDENTITY = re.compile(rf"\b({'|'.join(_LINES)})[ \t]*:[ \t]*([0-9]{{1,9}}|[A-Za-z]{{12}})\s*(?:;|$)", re.MULTILINE)
@@ -35,13 +41,20 @@ _IDENTITY = re.compile(rf"\b({'|'.join(_LINES)})[ \t]*:[ \t]*([0-9]{{1,9}}|[A-Za
 
 
 def read(text: str, source: str) -> list[Snapshot]:
-    """Read the host's features; raises InputError where there are more words than Xen's newest feature set has."""
-    found = {match[1] or "": match[2].split("-") for match in _LINE.finditer(text)}
-    sets = next((found[name] for name in ("_hvm_host", "_hvm", "") if name in found), [])
-    if len(sets) > len(_WORDS):
-        raise InputError(f"a feature set of {len(sets)} words: {len(_WORDS)} are known", source=source)
+    """Read the host's features; raises InputError for a set that is cut, told twice, or of more words than Xen's newest has."""
+    found: dict[str, str] = {}
+    for line in _BEGINS.finditer(text):
+        told = _LINE.match(text, line.start())
+        if told is None:
+            raise InputError("a feature set that is cut or damaged", source=source, line=text.count("\n", 0, line.start()) + 1)
+        if found.setdefault(told[1] or "", told[2]) != told[2]:
+            raise InputError("a second, different feature set", source=source, line=text.count("\n", 0, line.start()) + 1)
+    name = next(name for name in ("_hvm_host", "_hvm", "", "_pv_host", "_pv") if name in found)
+    sets, known = found[name].split("-"), _WORDS if name else _OLD
+    if len(sets) > len(known):
+        raise InputError(f"a feature set of {len(sets)} words: {len(known)} are known", source=source)
     named: dict[str, bool] = {}
-    for value, (word, first) in zip(words(sets), _WORDS, strict=False):
+    for value, (word, first) in zip(words(sets), known, strict=False):
         for position in range(32):
             bit = Bit(word, first + position)
             if by_bit(bit) is not None:
