@@ -6,6 +6,7 @@ import pytest
 
 import vcpuid
 from support import captures
+from support.command import vcpuid as vcpuid_command
 from vcpuid.answers.explain import explain
 from vcpuid.answers.verdict import verdict
 from vcpuid.cpuid.names import find
@@ -158,3 +159,50 @@ def test_the_features_of_a_log_or_of_a_list() -> None:
     assert [one.name for one in features("tsx")] == ["hle", "rtm"]
     with pytest.raises(vcpuid.InputError, match="avx2"):
         features("avxx2")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"unavailable-features": ["avx512f", "pcid"]', ["avx512f", "pcid"]),
+        ("avx512f", ["avx512f"]),
+        ("guest CPU doesn't match specification: missing features: avx512-\nvnni,pcid\n", ["avx512_vnni", "pcid"]),
+        ("│ guest CPU doesn't match specification: missing features: avx512f,\n│ pcid │\n", ["avx512f", "pcid"]),
+    ],
+)
+def test_lists_as_windows_and_monitors_print_them(text: str, expected: list[str]) -> None:
+    assert names(text) == expected
+
+
+def test_a_quoted_cpu_is_read() -> None:
+    assert diagnose("qemu-system-x86_64 -cpu 'Haswell,+avx512f' -m 1G\n" + STACKED).cpu == "Haswell,+avx512f"
+
+
+def test_a_cpu_that_mends_nothing_of_the_paste_is_not_proposed() -> None:
+    host = captures.host(SKYLAKE)
+    asked = "-cpu Haswell,+avx512vnni\nthe guest misses "
+    lacking = diagnose(f"{asked}\nhost doesn't support requested feature: CPUID.07H:ECX.avx512vnni [bit 11]", host)
+    assert lacking.proposal is not None
+    assert "avx512vnni" not in lacking.proposal or "-avx512vnni" in lacking.proposal
+    other = diagnose(f"{asked}\nguest CPU doesn't match specification: missing features: sse4a", host)
+    assert other.findings
+    assert other.proposal is None
+
+
+def test_what_tcg_does_not_emulate_is_no_matter_of_the_host() -> None:
+    done = vcpuid_command("diagnose", "TCG doesn't support requested feature: CPUID.01H:ECX.pcid [bit 17]", "--format", "csv")
+    assert "QEMU's TCG does not emulate it" in done.stdout
+
+
+def test_a_path_without_a_file_is_no_message_and_a_cpu_is_none_either() -> None:
+    assert vcpuid_command("diagnose", "./none.log") == (3, "", "vcpuid: ./none.log: No such file or directory\n")
+    done = vcpuid_command("diagnose", "-", stdin="CPU:\n   0x00000000 0x00: eax=0x00000007 ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69\n")
+    assert done.returncode == 1
+    assert "--host takes it" in done.stdout
+
+
+def test_backslashes_and_names_that_come_again_cost_no_square() -> None:
+    """Each took minutes when it was looked at anew at every place."""
+    assert not diagnose("\\" * 60_000).recognised
+    line = "guest CPU doesn't match specification: missing features: " + ",".join(f"g{n}z" for n in range(40)) + "\n"
+    assert len(diagnose(line * 500).findings) == 40

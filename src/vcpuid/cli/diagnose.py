@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ["feature", "state", "party", "why"]
 FIELDS = ["message", "text", "feature", "bit", "state", "party", "why", "remedy"]
-_ON_THIS_HOST = "on this host, the guest sees it"
+_ON_THIS_HOST = "on this host, with -cpu {}, the guest sees it"
 _CAUSES = 3
 """Possible causes of one feature that people are shown; programs get all."""
 
@@ -50,23 +50,41 @@ def command(pastes: tuple[str, ...], source: str | None, cpu: str | None, manage
         has_no_effect("without --host nothing is worked out", *STACK)
     found = diagnose(text, None if host is None else asked.setup(host), cpu)
     print_warnings(found.remarks)
-    emit(sheet(found, source, manager), form)
+    emit(sheet(found, source, manager, text), form)
     sys.exit(0 if found.recognised else 1)
 
 
 def _paste(texts: tuple[str, ...]) -> str:
-    """Read what the arguments mean: files, standard input, or text itself."""
+    """Read what the arguments mean: files, standard input, or text itself. Raises InputError for a path at which there is no file."""
     from vcpuid.formats.files import read_text
 
     if texts in ((), ("-",)):
         if not texts and sys.stdin is not None and sys.stdin.isatty():
             tell("paste the text, then press Ctrl-D")
         return read_text("-")[1]
-    return "\n".join(read_text(text)[1] if len(text) < 4096 and "\n" not in text and os.path.isfile(text) else text for text in texts)
+    return "\n".join(read_text(text)[1] if _is_path(text) else text for text in texts)
 
 
-def sheet(found: Diagnosis, host: str | None = None, manager: str | None = None) -> Sheet:
-    """Lay a diagnosis out; `host` is what the user called the host, `manager` whose words the -cpu that runs is written in."""
+def _is_path(text: str) -> bool:
+    """Whether an argument is the path of a file: there is one, or it looks like nothing else."""
+    if len(text) >= 4096 or "\n" in text:
+        return False
+    return os.path.isfile(text) or (text.startswith(("/", "./", "../", "~/")) and " " not in text)
+
+
+def _form(paste: str) -> str | None:
+    """Name the form of a text that tells of a CPU and is no message; None where it is none."""
+    from vcpuid.errors import InputError
+    from vcpuid.formats import identify
+
+    try:
+        return identify(paste, "the text")[0].title
+    except InputError:
+        return None
+
+
+def sheet(found: Diagnosis, host: str | None = None, manager: str | None = None, paste: str | None = None) -> Sheet:
+    """Lay a diagnosis of a paste out; `host` is what the user called the host, `manager` whose words the -cpu that runs is written in."""
     words = [] if manager is None or found.verdict is None else written(found.verdict, manager)
     return Sheet(
         columns=COLUMNS,
@@ -75,13 +93,13 @@ def sheet(found: Diagnosis, host: str | None = None, manager: str | None = None)
         records=list(_records(found)),
         fields=FIELDS,
         lines=[" ".join(filter(None, (finding.named.name, finding.named.state))) for finding in found.findings],
-        head=[*_head(found), ""] if found.findings else list(_head(found)),
+        head=[*_head(found, paste), ""] if found.findings else list(_head(found, paste)),
         foot=["", *_foot(found, host), *words] if found.findings else list(_foot(found, host)),
         styles={"feature": "bold"},
     )
 
 
-def _head(found: Diagnosis) -> Iterator[str]:
+def _head(found: Diagnosis, paste: str | None) -> Iterator[str]:
     deepest = found.deepest
     if deepest is not None:
         count = sum(match.message is deepest.message for match in found.matches)
@@ -92,7 +110,11 @@ def _head(found: Diagnosis) -> Iterator[str]:
     if found.instruction is not None:
         yield f"The instruction at which it died: {found.instruction.text}"
     if not found.recognised:
-        yield "Nothing in this text is a message that vcpuid knows."
+        form = None if paste is None else _form(paste)
+        if form is None:
+            yield "Nothing in this text is a message that vcpuid knows."
+        else:
+            yield f"This is no message but a CPU ({form}): --host takes it."
 
 
 def _query(found: Diagnosis, query: str, host: str | None) -> str:
@@ -127,13 +149,16 @@ def _told(finding: Finding) -> list[dict[str, object]]:
     if finding.explanation is not None:
         told = finding.explanation
         party = "not told" if told.visible is None else "" if told.visible else told.chain[-1].party if told.chain else ""
-        why = _ON_THIS_HOST if told.visible else told.chain[-1].text if told.chain else told.verdict
+        why = _ON_THIS_HOST.format(told.path.cpu) if told.visible else told.chain[-1].text if told.chain else told.verdict
         return [{"party": party, "why": why, "remedy": told.remedy}]
     if named.feature is None:
         near = f"; did you mean {' or '.join(named.near)}?" if named.near else ""
         return [{"party": "", "why": "" if named.text.startswith("hv-") else f"no feature of that name is known{near}", "remedy": None}]
+    if finding.match is not None and finding.match.groups.get("who") == "TCG":
+        return [{"party": "qemu", "why": "QEMU's TCG does not emulate it, whatever the host has", "remedy": None}]
     if not finding.causes:
-        return [{"party": "", "why": "no rule of Linux, KVM or QEMU takes it: the processor or -cpu does not have it", "remedy": None}]
+        why = "vcpuid has seen no rule of Linux or KVM clear it: mostly the processor, or -cpu, does not have it"
+        return [{"party": "", "why": why, "remedy": None}]
     return [
         {
             "party": f"{cause.party}?",

@@ -25,7 +25,7 @@ from vcpuid.setup import Setup, Stack, joined
 SCHEMA = "vcpuid/diagnose/1"
 """The form of `Diagnosis.as_dict`."""
 
-_CPU = re.compile(r"(?:^|\s)-cpu ([\w.+-][\w.,+=:/-]{0,4000})")
+_CPU = re.compile(r"""(?:^|\s)-cpu\s+(['"]?)([\w.+-][\w.,+=:/-]{0,4000})\1(?=\s|$)""")
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,17 @@ class Diagnosis:
         return tuple(match for match in reversed(found.values()) if deepest is not None and match.message is not deepest.message)
 
     @property
+    def proposal(self) -> str | None:
+        """The -cpu that runs on the host; None where none was looked for, or where it would not mend what the paste is about.
+
+        A proposal leaves out what the host does not give: it helps where one of these features was named, not a guest that lacks one.
+        """
+        if self.verdict is None or self.verdict.proposal in (None, self.cpu):
+            return None
+        lacking = {missing.feature for missing in self.verdict.missing}
+        return self.verdict.proposal if lacking & set(self.features) or not self.findings else None
+
+    @property
     def remedies(self) -> tuple[str, ...]:
         """What to do, the surest first: what the deciding rules say, the -cpu that runs, what the message's row says."""
         return tuple(dict.fromkeys(text for text in self._remedies() if text))
@@ -109,8 +120,8 @@ class Diagnosis:
         for finding in self.findings:
             if finding.explanation is not None and not finding.explanation.visible:
                 yield finding.explanation.remedy
-        if self.verdict is not None and self.verdict.proposal not in (None, self.cpu):
-            yield f"start the guest with -cpu {self.verdict.proposal}: it runs on this host without a warning"
+        if self.proposal is not None:
+            yield f"start the guest with -cpu {self.proposal}: it runs on this host without a warning"
         if self.deepest is not None:
             yield self.deepest.message.fix
 
@@ -127,7 +138,7 @@ class Diagnosis:
             "wrappers": [match.message.id for match in self.wrappers],
             "findings": [finding.as_dict() for finding in self.findings],
             "instruction": None if self.instruction is None else self.instruction.text,
-            "proposal": None if self.verdict is None else self.verdict.proposal,
+            "proposal": self.proposal,
             "written": None if words is None else words.as_dict(),
             "remedies": list(self.remedies),
             "near": [{"message": message.id, "example": message.example} for message in self.near],
@@ -158,7 +169,7 @@ def diagnose(text: str, host: Snapshot | Setup | None = None, cpu: str | None = 
     instruction = None if code is None else instructions.decode(code)
     found = list(_named(text, matches, instruction))
     if cpu is None and (given := _CPU.search(text)) is not None:
-        cpu = given[1]
+        cpu = given[2]
     if host is None:
         findings = tuple(Finding(one, match, causes=() if one.feature is None else possible(one.feature)) for one, match in found)
         return Diagnosis(matches, findings, instruction, cpu, None, _near(text) if not findings and not matches else (), ())

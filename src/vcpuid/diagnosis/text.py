@@ -17,7 +17,7 @@ _TIMES = (
     rf"[A-Z][a-z]{{2}} [ 0-9][0-9] {_TIME}(?: \S{{1,80}} \S{{1,80}}?\[[0-9]{{1,9}}\]:)?",  # syslog, with host and program
     rf"{_TIME}(?:[.,][0-9]{{1,9}})?",
 )
-_BEFORE = rf"^[ \t]*(?:[>|][> |\t]{{0,20}})?(?:<[0-9]{{1,3}}>)?(?:(?:{'|'.join(_TIMES)})[ \t]*)?(?:(?:kernel|\S{{1,60}} kernel): ?)?"
+_BEFORE = rf"^[ \t]*(?:[>|│][> |│\t]{{0,20}})?(?:<[0-9]{{1,3}}>)?(?:(?:{'|'.join(_TIMES)})[ \t]*)?(?:(?:kernel|\S{{1,60}} kernel): ?)?"
 """What mail and logs put before a line."""
 
 _PLAIN = {
@@ -36,7 +36,8 @@ _PLAIN = {
 }
 _ESCAPED = {"n": "\n", "t": "\t", "r": "", '"': '"', "'": "'"}
 _TOKENS = re.compile(
-    rf"(?P<gone>{_LEFT_OUT})|(?P<comma>,)[ \t]*\n[ \t>|]*|(?P<before>{_BEFORE})|\\+(?P<escaped>[ntr\"'])"
+    rf"(?P<gone>{_LEFT_OUT})|(?P<comma>,)[ \t│|]*\n[ \t>|│]*|(?P<hyphen>(?<=\w)-)\n[ \t>|│]*(?=\w)|(?P<before>{_BEFORE})"
+    rf"|(?<!\\)\\+(?P<escaped>[ntr\"'])"
     rf"|(?P<plain>{'|'.join(re.escape(text) for text in _PLAIN if text != chr(39) * 2)}|(?<=\w)''(?=\w))",
     re.MULTILINE,
 )
@@ -95,6 +96,8 @@ def unwrapped(text: Text) -> Text:
 def _new(found: re.Match[str]) -> str:
     if found["comma"]:
         return ", "
+    if found["hyphen"]:
+        return "-"
     if found["escaped"]:
         return _ESCAPED[found["escaped"]]
     return _PLAIN.get(found["plain"] or "", "")

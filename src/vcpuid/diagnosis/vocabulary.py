@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vcpuid.cpuid import Bit, CpuidWord
 from vcpuid.cpuid.feature_table import key_of
-from vcpuid.cpuid.names import COLLECTIVE, Feature, by_bit, by_word, find, find_all, parse_place
+from vcpuid.cpuid.names import COLLECTIVE, Feature, by_bit, by_word, find, find_all, meant, parse_place
 from vcpuid.cpuid.words import REGISTERS, positions
 from vcpuid.diagnosis import msrs
 from vcpuid.errors import InputError
@@ -39,7 +40,7 @@ class Named:
 
 Groups = dict[str, str]
 _SEPARATORS = re.compile(r"[\s,;:\[\](){}'\"|]+")
-_HEADING = re.compile(r"^[^:\n]{0,200}(?:features|flags)[ \t]*:", re.IGNORECASE)
+_HEADING = re.compile(r"^[^:\n]{0,200}(?:features|flags)[\"']?[ \t]*:", re.IGNORECASE)
 _AROUND = re.compile(
     r"^(?:cpuid\.|model_|cpu-feature\.node\.kubevirt\.io/|x86_cpuid_(?:amd_|ext_)?(?:feature_|stext_feature_)?e[abcd]x_)", re.IGNORECASE
 )
@@ -58,11 +59,19 @@ def named(text: str, state: str = MISSING) -> Iterator[Named]:
     if key_of(bare) in COLLECTIVE:
         yield from (Named(text, find(one), state) for one in COLLECTIVE[key_of(bare)])
         return
+    found = meant(bare)
+    yield Named(text, found[0], state) if found else Named(text, None, state, _near(bare))
+
+
+@lru_cache(maxsize=1 << 12)
+def _near(name: str) -> tuple[str, ...]:
+    """Give the known names that look like an unknown one: a log says the same thousands of times, and to look costs a millisecond."""
     try:
-        yield Named(text, find(bare), state)
+        find(name)
     except InputError as unknown:
         near = str(unknown).partition("; did you mean ")[2].rstrip("?")
-        yield Named(text, None, state, tuple(near.split(" or ")) if near else ())
+        return tuple(near.split(" or ")) if near else ()
+    return ()
 
 
 def listed(text: str, state: str = MISSING) -> Iterator[Named]:
@@ -173,4 +182,4 @@ def features_in(text: str) -> tuple[Named, ...]:
         return (Named(text.strip(), find_all(text)[0]),)
     except InputError:
         found = tuple(listed(_HEADING.sub("", text)))
-        return found if len(found) > 1 and all(one.feature is not None for one in found) else ()
+        return found if found and all(one.feature is not None for one in found) else ()

@@ -3,9 +3,9 @@
         features: 7ffafbff-bfebfbff-00000021-2c100800
     features_hvm: 1fcbfbff-f7fa3223-2c100800-00000121-0000000f-219c07ab-…
 
-The order is that of xen/include/public/arch-x86/cpufeatureset.h. The first line is of XenServer 5.6 and has an order of its own (xapi's design
-of heterogeneous pools: base_ecx, base_edx, ext_ecx, ext_edx). No leaf is whole: what is read is the features that are on, and those that are
-off.
+The order is that of xen/include/public/arch-x86/cpufeatureset.h. The first line is of XenServer 5.6 and has an order of its own (xapi's
+design of heterogeneous pools: base_ecx, base_edx, ext_ecx, ext_edx). No leaf is whole: what is read is the features that are on, and
+those that are off.
 """
 
 from __future__ import annotations
