@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support.command import vcpuid
@@ -145,6 +145,7 @@ def test_json_escapes_of_itself(hostile: str) -> None:
 
 
 @given(st.text())
+@example("0" * 23 + "\x1f" * 11 + "\x08")  # spelled out, a word is longer
 def test_a_message_is_one_bounded_line(text: str) -> None:
     told = safe.message(text * 3)
     assert not UNSAFE.search(told)

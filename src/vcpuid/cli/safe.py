@@ -35,8 +35,8 @@ def line(text: str) -> str:
 
 def message(text: str) -> str:
     """Make one line of bounded length of a text that may repeat an argument: of a long word the middle is left out."""
-    short = _LONG_WORD.sub(lambda found: f"{found[0][:_HEAD]}…{found[0][-_TAIL:]}", text)
-    told = line(short).replace("\t", "\\t")
+    spelled = line(text).replace("\t", "\\t")
+    told = _LONG_WORD.sub(lambda found: f"{found[0][:_HEAD]}…{found[0][-_TAIL:]}", spelled)
     return told if len(told) <= _LINE else f"{told[:_LINE]}…"
 
 
