@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import vcpuid
@@ -172,6 +174,16 @@ def test_the_features_of_a_log_or_of_a_list() -> None:
 )
 def test_lists_as_windows_and_monitors_print_them(text: str, expected: list[str]) -> None:
     assert names(text) == expected
+
+
+def test_a_terminals_colours_are_left_out(tmp_path: Path) -> None:
+    text = "\x1b[31mguest CPU doesn't match specification: missing features: avx2\x1b[0m\x1b[K\n"
+    (tmp_path / "log").write_text(text, encoding="utf-8")
+    told = vcpuid_command("diagnose", text, "--format", "csv")
+    assert told.returncode == 0
+    assert vcpuid_command("diagnose", "-", "--format", "csv", stdin=text) == told
+    assert vcpuid_command("diagnose", str(tmp_path / "log"), "--format", "csv") == told
+    assert vcpuid_command("names", "-", stdin=text).returncode == 0
 
 
 def test_a_quoted_cpu_is_read() -> None:

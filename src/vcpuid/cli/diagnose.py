@@ -61,8 +61,8 @@ def _paste(texts: tuple[str, ...]) -> str:
     if texts in ((), ("-",)):
         if not texts and sys.stdin is not None and sys.stdin.isatty():
             tell("paste the text, then press Ctrl-D")
-        return read_text("-")[1]
-    return "\n".join(read_text(text)[1] if _is_path(text) else text for text in texts)
+        return read_text("-", colours=True)[1]
+    return "\n".join(read_text(text, colours=True)[1] if _is_path(text) else text for text in texts)
 
 
 def _is_path(text: str) -> bool:

@@ -28,4 +28,4 @@ def _in_text(text: str) -> tuple[Feature, ...]:
     from vcpuid import diagnosis
     from vcpuid.formats.files import read_text
 
-    return diagnosis.features(read_text("-")[1] if text == "-" else text)
+    return diagnosis.features(read_text("-", colours=True)[1] if text == "-" else text)

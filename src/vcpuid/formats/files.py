@@ -25,11 +25,14 @@ _GZIP = b"\x1f\x8b"
 _DOCUMENT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:[{<]|\[\s*(?:[]{[\"]|-?[0-9]+\s*,))")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _CONTROLS = bytes(range(0x20)).translate(None, b"\t\n\r")
+_COLOUR = re.compile(rb"\x1b\[[0-9;]{0,20}[mK]")
 _CONTROL = re.compile(rb"[%s]|\r(?!\n)" % re.escape(_CONTROLS))
 
 
-def read_text(source: str | os.PathLike[str]) -> tuple[str, str]:
+def read_text(source: str | os.PathLike[str], *, colours: bool = False) -> tuple[str, str]:
     """Return the name to call a source by in messages, and its text with `\\n` line ends; `-` is standard input.
+
+    `colours` is for what people copy from terminals and logs: a terminal's colours are left out instead of being no text.
 
     Raises InputError for what cannot be read, for damaged gzip data, and for what is not UTF-8 text or larger than any dump of CPUID.
     """
@@ -52,7 +55,7 @@ def read_text(source: str | os.PathLike[str]) -> tuple[str, str]:
         raise InputError(str(error), source=name) from None
     if len(data) > SIZE_LIMIT:
         raise InputError(f"more than {SIZE_LIMIT >> 20} MiB: no dump of CPUID is that large", source=name)
-    return name, _decode(data, name)
+    return name, _decode(_COLOUR.sub(b"", data) if colours else data, name)
 
 
 def _take(file: BinaryIO) -> bytes:
