@@ -17,6 +17,7 @@ import platform
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("VCPUID_PEERS", str(Path(__file__).parents[2] / "shared" / "peers"))
 """Data of others, read in place: the folder that the environment names, by default shared/peers beside the checkout."""
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A shell starts what runs in its background with SIGINT ignored, and every process that a test starts would have that from it."""
 
 settings.register_profile("vcpuid", database=None, deadline=None)
 settings.load_profile("vcpuid")

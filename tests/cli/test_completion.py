@@ -83,7 +83,7 @@ def test_every_verb_and_option_is_offered_with_its_help(path: tuple[str, ...]) -
     assert all(item.help for item in items(*path) if item.value == path[-1])
     assert path[-1] in offered(*path)
     options = {item.value: item.help for item in items(*path, "--")}
-    parameters = ALL[path].get_params(click.Context(ALL[path]))
+    parameters = ALL[path].get_params(click.Context(ALL[path], **cli.context_settings))
     assert set(options) == {text for parameter in parameters for text in parameter.opts if text.startswith("--")}
     assert all(options.values())
 

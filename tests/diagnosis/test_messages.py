@@ -73,7 +73,7 @@ def test_a_query_is_a_command_line_of_vcpuid(message: MessageForm) -> None:
         found = command.get_command(click.Context(command), words.pop(0))
         assert found is not None
         command = found
-    command.make_context("vcpuid", words, resilient_parsing=True)
+    command.make_context("vcpuid", words, resilient_parsing=True, **cli.context_settings)  # click keeps the help option that it makes here
     options = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= options
     arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
