@@ -48,7 +48,7 @@ def _hold_errors(run: Run) -> None:
     strange = controls(text)
     hold(not strange, "standard error has no control characters", f"{strange!r} in {_around(text, strange)!r}")
     lines = text.splitlines()
-    allowed = _USAGE if run.status == 2 else (_OWN,)
+    allowed = _USAGE if run.status == 2 else (_OWN, "error: ")  # the verbs of libvirt print a refusal as virsh does
     wrong = [line for line in lines if not line.startswith(allowed)]
     hold(not wrong, "a line on standard error says whose it is", f"status {run.status}: {text[-400:]}")
     if run.status in (3, 4):
