@@ -64,6 +64,9 @@ class Picky:
 
     def set_cpuid(self, table: CpuidTable) -> None: ...
 
+    def machine_checks(self) -> int:
+        return 0x9000100
+
     def set_machine_checks(self, wanted: int) -> None: ...
 
     def set_msrs(self, values: Sequence[tuple[int, int]]) -> int:

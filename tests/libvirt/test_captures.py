@@ -147,7 +147,7 @@ def test_what_qemu_tells_libvirt(host: str, libvirt: str, do: str) -> None:
         told_by_qemu(row, do, cpu_map(released(libvirt).tables))
 
 
-@pytest.mark.conformance("QEMU for libvirt", origin)
+@pytest.mark.conformance("QEMU for libvirt on real CPUs", origin)
 @pytest.mark.parametrize(("host", "libvirt", "do"), REAL_PROBED)
 def test_what_qemu_tells_libvirt_on_a_real_processor(host: str, libvirt: str, do: str) -> None:
     for row in rows("real")[host, libvirt, do]:

@@ -23,8 +23,9 @@ LISTED = frozenset({0x10A, 0x8B, 0xC0000081, 0xC0000103, 0x345, 0x491, 0x6E0, 0x
 class Vcpu:
     """A vCPU that refuses what it is told to."""
 
-    def __init__(self, capability: int = 0, msr: int = 0, table: bool = False) -> None:
-        self.capability, self.msr, self.table = capability, msr, table
+    def __init__(self, capability: int = 0, msr: int = 0, table: bool = False, checks: int = 0x9000100) -> None:
+        self.capability, self.msr, self.table, self.checks = capability, msr, table, checks
+        self.set_to = -1
 
     def enable(self, capability: int, argument: int | None) -> None:
         if capability == self.capability:
@@ -34,8 +35,11 @@ class Vcpu:
         if self.table:
             raise KvmError(errno.EINVAL, "KVM_SET_CPUID2: Invalid argument")
 
+    def machine_checks(self) -> int:
+        return self.checks
+
     def set_machine_checks(self, wanted: int) -> None:
-        pass
+        self.set_to = wanted
 
     def set_msrs(self, values: Sequence[tuple[int, int]]) -> int:
         return next((i for i, (msr, _) in enumerate(values) if msr == self.msr), len(values))
@@ -94,6 +98,17 @@ def test_a_capability_that_kvm_refuses_is_a_refusal() -> None:
 def test_a_table_that_kvm_refuses_is_a_refusal() -> None:
     told = "kvm_init_vcpu: kvm_arch_init_vcpu failed (0): Invalid argument"
     assert start(wanted("host"), Kvm(Vcpu(table=True))) == Halt(False, told, None)
+
+
+def test_a_kvm_without_local_machine_checks_is_a_refusal() -> None:
+    told = "kvm: LMCE not supported\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): Operation not supported"
+    assert start(wanted("host,lmce=on"), Kvm(Vcpu(checks=0x1000100, msr=0x4D0))) == Halt(False, told, "lmce")
+
+
+def test_other_machine_checks_that_kvm_lacks_are_left_out() -> None:
+    vcpu = Vcpu(checks=0x100)
+    assert start(wanted("host"), Kvm(vcpu)) is None
+    assert vcpu.set_to == 0x10A
 
 
 def test_msrs_of_enlightenments_are_set_where_they_are_asked_for() -> None:

@@ -12,9 +12,6 @@ from vcpuid.live.kvm_device import Kvm, Vcpu
 _TSS = 0x7FFBD000
 """As in `tiny_guest`: away from all memory."""
 
-_BANKS = 0xFF
-"""MCG_CAP's number of banks; the rest are abilities."""
-
 _PERMIT_TILES = (158, 0x1025, 18)  # arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM, tile data), Linux 5.17 and newer
 
 
@@ -55,9 +52,13 @@ class TrialVcpu:
         """KVM_SET_CPUID2."""
         self._vcpu.set_cpuid(table)
 
+    def machine_checks(self) -> int:
+        """KVM_X86_GET_MCE_CAP_SUPPORTED."""
+        return self._kvm.machine_checks()
+
     def set_machine_checks(self, wanted: int) -> None:
-        """KVM_X86_SETUP_MCE with those abilities that KVM has."""
-        self._vcpu.setup_machine_checks(wanted & (self._kvm.machine_checks() | _BANKS))
+        """KVM_X86_SETUP_MCE."""
+        self._vcpu.setup_machine_checks(wanted)
 
     def set_msrs(self, values: Sequence[tuple[int, int]]) -> int:
         """KVM_SET_MSRS: return how many of them KVM took."""

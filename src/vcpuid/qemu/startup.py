@@ -29,6 +29,7 @@ _UCODE_AMD, _UCODE_OTHERS = 0x01000065, 0x1_0000_0000
 _MISC_ENABLE, _MISC_ENABLE_MWAIT = 1, 0x40000
 _MOST_COUNTERS, _MOST_FIXED_COUNTERS = 18, 3
 _BANKS, _MCG_CTL, _MCG_SER, _MCG_LMCE = 10, 0x100, 0x1000000, 0x8000000
+_MCG_BANKS = 0xFF
 
 
 class FreshVcpu(Protocol):
@@ -40,8 +41,11 @@ class FreshVcpu(Protocol):
     def set_cpuid(self, table: CpuidTable) -> None:
         """KVM_SET_CPUID2."""
 
+    def machine_checks(self) -> int:
+        """KVM_X86_GET_MCE_CAP_SUPPORTED: the bits that MCG_CAP may have, beside the number of banks."""
+
     def set_machine_checks(self, wanted: int) -> None:
-        """KVM_X86_SETUP_MCE with those bits of MCG_CAP that KVM supports."""
+        """KVM_X86_SETUP_MCE: MCG_CAP."""
 
     def set_msrs(self, values: Sequence[tuple[int, int]]) -> int:
         """KVM_SET_MSRS: return how many of them KVM took before it refused one."""
@@ -116,7 +120,10 @@ def start(wanted: Startup, kvm: RunningKvm) -> Halt | None:
                 return Halt(False, told, capability.asked)
         try:
             if wanted.machine_checks is not None:
-                vcpu.set_machine_checks(wanted.machine_checks)
+                lacks = wanted.machine_checks & ~(vcpu.machine_checks() | _MCG_BANKS)
+                if lacks & _MCG_LMCE:
+                    return Halt(False, messages.NO_LMCE(), "lmce")
+                vcpu.set_machine_checks(wanted.machine_checks & ~lacks)
             vcpu.set_cpuid(wanted.table)
         except KvmError as error:
             return Halt(False, messages.VCPU_FAILED(reason=_reason(error)), None)
