@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 os.environ.setdefault("VCPUID_PEERS", str(Path(__file__).parents[2] / "shared" / "peers"))
 """Data of others, read in place: the folder that the environment names, by default shared/peers beside the checkout."""
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-"""A shell starts what runs in its background with SIGINT ignored, and every process that a test starts would have that from it."""
+for _signal in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(_signal) == signal.SIG_IGN:
+        signal.signal(_signal, signal.default_int_handler if _signal == signal.SIGINT else signal.SIG_DFL)
+"""What nohup or a shell's background ignores, every process that a test starts would ignore too."""
 
 settings.register_profile("vcpuid", database=None, deadline=None)
 settings.load_profile("vcpuid")
