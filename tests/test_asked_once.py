@@ -41,6 +41,7 @@ VERBS: dict[tuple[str, ...], list[str]] = {
     ("guest",): ["--host", HOST],
     ("check",): ["Haswell", HOST],
     ("diff",): [HOST, "--cpu", "Haswell"],
+    ("drift",): [HOST, "--to", "kernel=7.3"],
     ("probe",): ["avx2", "--host", HOST, "--cpu", "Haswell"],
     ("worth",): ["--host", HOST],
     ("hyperv",): ["--host", HOST],

@@ -63,8 +63,8 @@ _OLDER = {
 SEV and SEV_ES are in 6.1's mask and sev_set_cpu_caps takes them away again where off: the same outcome as adding them where on.
 """
 
-_ALWAYS = {"6.18": "CLAIMED"}
-"""6.18's SYNTHESIZED_F does not ask the host kernel, so that in words of KVM's own the bit is always on; 7.1 asks."""
+_ALWAYS = dict.fromkeys(("6.17", "6.18", "6.19"), "CLAIMED")
+"""Up to 6.19 SYNTHESIZED_F does not ask the host kernel, so that in words of KVM's own the bit is always on; 7.1 asks."""
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from vcpuid import data
 from vcpuid.errors import InputError, warn_caller
 from vcpuid.numbers import decimal
 
-KERNELS = ("6.1", "6.12", "6.18", "7.1", "7.3")
+KERNELS = ("6.1", "6.12", "6.17", "6.18", "6.19", "7.1", "7.2", "7.3")
 """Linux releases with tables, oldest first; each stands for that stable series as Debian built it (data/ names the exact release)."""
 
 QEMUS = ("7.2", "10.0", "11.1")

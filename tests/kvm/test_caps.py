@@ -125,10 +125,11 @@ def test_la57_does_not_ask_the_host_kernel(machine: Machine, edited: Edit) -> No
         assert found.has("LA57")
 
 
-def test_tsa_is_claimed_by_one_kernel_and_asked_for_by_the_others(machine: Machine) -> None:
+def test_tsa_is_claimed_by_some_kernels_and_asked_for_by_the_others(machine: Machine) -> None:
     host = machine(SKYLAKE)
     place = (0x80000021, 0, "ecx")
-    assert [why(kvm.caps(host, kernel), place, 1) for kernel in KERNELS] == [None, None, "kvm.caps.claimed", None, None]
+    claimed = [kernel for kernel in KERNELS if why(kvm.caps(host, kernel), place, 1) == "kvm.caps.claimed"]
+    assert claimed == ["6.17", "6.18", "6.19"]
     amd = kvm.caps(machine("kvm-amd.EPYC-Milan-v2@7.3"), "7.3")
     assert amd.has("TSA_SQ_NO") == amd.boot.has("TSA_SQ_NO")
 
@@ -324,7 +325,7 @@ def test_nested_amd_v_offers_what_kvm_uses_itself(machine: Machine, edited: Edit
     assert off.words["CPUID_8000_000A_EDX"] == 0
     older = kvm.caps(host, "6.1")
     assert why(older, SVM_EDX, SVM_FEATURES["vnmi"]) == "kvm.caps.not-before-6.12"
-    assert why(older, SVM_EDX, SVM_FEATURES["gmet"]) == "kvm.caps.not-before-7.3"
+    assert why(older, SVM_EDX, SVM_FEATURES["gmet"]) == "kvm.caps.not-before-7.2"
 
 
 @pytest.mark.parametrize("parameter", SVM_FEATURES)

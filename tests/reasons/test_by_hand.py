@@ -59,7 +59,7 @@ def zhaoxin() -> Edits:
 
 
 class Host(NamedTuple):
-    """A row: the rule, the flag or feature and its value after, the machine, and what is changed of it."""
+    """A row: the rule, the flag or feature and its value after, the machine, what is changed of it; another kernel than its own."""
 
     rule: str
     flag: str
@@ -69,6 +69,11 @@ class Host(NamedTuple):
     params: dict[str, str | int] = {}  # noqa: RUF012
     unlike: dict[str, str | int] | None = None
     msrs: dict[int, int] = {}  # noqa: RUF012
+    under: str | None = None
+
+    @property
+    def kernel(self) -> str:
+        return self.under or self.machine.rpartition("@")[2]
 
 
 LINUX = [
@@ -109,6 +114,7 @@ LINUX = [
     Host("linux.option.tlbi", "INVLPGB", False, TURIN, {"80000008.0.ebx": (1 << 3, 0)}, {"cmdline": "tlbi=ipi"}, {}),
     Host("linux.mitigation.not-with-pti", "INVLPGB", False, TURIN, {"80000008.0.ebx": (1 << 3, 0)}, {"cmdline": "pti=on"}, {}),
     Host("linux.level-missing", "MWAIT", False, SKYLAKE, {"0.0.eax": 4, "1.0.ecx": (1 << 3, 0)}),
+    Host("linux.lass.unused", "LASS", False, MILAN, {"7.0.eax": 1, "7.1.eax": (1 << 6, 0), "7.0.ebx": (1 << 20, 0)}, under="6.19"),
     Host("linux.option.fred", "FRED", False, MILAN, FRED, {"cmdline": "fred=off"}, {}),
     Host("linux.option.fred-not-on", "FRED", False, "kvm-amd.EPYC-Milan-v2@6.12", FRED, {}, {"cmdline": "fred=on"}),
     Host("linux.tsc.no-deadline", "TSC_DEADLINE_TIMER", False, SKYLAKE, {"1.0.edx": (0, 1 << 4), "1.0.ecx": (1 << 24, 0)}),
@@ -178,7 +184,11 @@ KVM = [
         {"msr.c0010010": 1 << 23, "kvm_amd.sev": 0},
         {"msr.c0010010": 1 << 23},
     ),
-    Host("kvm.caps.not-before-7.3", "gmet", False, "kvm-amd.EPYC-Milan-v2@6.12", {"8000000a.0.edx": (1 << 17, 0)}),
+    Host("kvm.caps.not-before-6.19", "80000008.0.ebx.20", False, MILAN, {"80000008.0.ebx": (1 << 20, 0)}, under="6.18"),
+    Host("kvm.caps.not-before-7.2", "gmet", False, "kvm-amd.EPYC-Milan-v2@6.12", {"8000000a.0.edx": (1 << 17, 0)}),
+    Host(
+        "kvm.caps.not-before-7.3", "80000021.0.ecx.7", False, MILAN, {"80000000.0.eax": 0x80000021, "80000021.0.ecx": 1 << 7}, under="7.2"
+    ),
     Host("kvm.leaf.power", "80000007.0.ebx.0", False, MILAN, {"80000007.0.ebx": 1}),
     Host("kvm.leaf.amd-reserved", "80000019.0.ecx.0", False, MILAN, {"80000019.0.ecx": 1}),
     Host("kvm.leaf.amd-features", "80000021.0.ebx.0", False, MILAN, {"80000000.0.eax": 0x80000021, "80000021.0.ebx": 1}),
@@ -237,7 +247,7 @@ def deciders(decisions: Iterable[Decision], bit: Bit) -> set[str]:
 
 @pytest.mark.parametrize("row", LINUX, ids=lambda row: row.rule)
 def test_linux(row: Host) -> None:
-    kernel = row.machine.rpartition("@")[2]
+    kernel = row.kernel
     cpu = boot_cpu(made(row), kernel, row.params)
     word, mask = {**cpu.tables.bugs, **cpu.tables.features}[row.flag]
     bit = Bit(cpu.tables.words[word], mask.bit_length() - 1)
@@ -249,7 +259,7 @@ def test_linux(row: Host) -> None:
 
 @pytest.mark.parametrize("row", KVM, ids=lambda row: row.rule)
 def test_kvm(row: Host) -> None:
-    kernel = row.machine.rpartition("@")[2]
+    kernel = row.kernel
     bit = parse_bit(row.flag) or find(row.flag).bit
     assert bit is not None
     assert isinstance(bit.word, CpuidWord)

@@ -303,6 +303,16 @@ def params(context: click.Context, typed: str) -> Offers:
     return (*full, *((f"{name}=", f"parameter of {module}") for name, module in modules.items()))
 
 
+@_completer
+def stacks(context: click.Context, typed: str) -> Offers:
+    """One side of `drift`: programs with their releases, joined by commas."""
+    done, comma, last = typed.rpartition(",")
+    name, equals, _ = last.partition("=")
+    known = {"kernel": KERNELS, "qemu": QEMUS, "libvirt": LIBVIRTS, "machine": ()}
+    offers = [f"{name}={release}" for release in known.get(name, ())] if equals else [f"{program}=" for program in known]
+    return _plain(f"{done}{comma}{offer}" for offer in offers)
+
+
 # What is inside a snapshot and its tables, and around them
 
 

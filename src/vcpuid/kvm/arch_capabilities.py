@@ -79,7 +79,7 @@ def _never_flushes(setup: Setup, boot: BootCpu, hardware: Hardware, hardware_val
     if ran is not None and CMDLINE not in setup.params.linux:
         return ran == "never"
     l1tf, off = machine.option("l1tf"), machine.option("mitigations") == "off"
-    if off and (l1tf not in _L1TF or boot.number < (6, 18)):
+    if off and (l1tf not in _L1TF or boot.number < (6, 17)):
         l1tf = "off"
     asked = machine.option("kvm_intel.vmentry_l1d_flush")
     if asked in ("never", "cond", "always"):
@@ -97,5 +97,5 @@ def _microcode_mitigates_gds(boot: BootCpu, hardware_value: int, machine: Machin
     if (machine.msr(MCU_OPT_CTRL) or 0) & MCU_OPT_CTRL_GDS_LOCKED:
         return True
     option = machine.option("gather_data_sampling")
-    off = machine.option("mitigations") == "off" and (option != "force" or boot.number < (6, 18))
+    off = machine.option("mitigations") == "off" and (option != "force" or boot.number < (6, 17))
     return not off and option != "off"

@@ -9,7 +9,7 @@ row in the place where the kernel has it. `when` lists terms that must all hold:
     cap:NAME        KVM still offers the feature
     !TERM           the contrary
 
-`grant` adds a feature that only the vendor module can offer (VENDOR_F since 6.18): where `when` fails, the row's rule says why the feature
+`grant` adds a feature that only the vendor module can offer (VENDOR_F since 6.14): where `when` fails, the row's rule says why the feature
 is missing. `set` and `clear` change what the feature's kind gave. Names are the kernel's, without X86_FEATURE_.
 """
 
@@ -43,7 +43,7 @@ HOST_KERNEL = Rule(
 )
 EMULATED = Rule("kvm.caps.emulated", "KVM emulates it in software, whatever the CPU has", _COMMON)
 SYNTHESIZED = Rule("kvm.caps.synthesized", "the host kernel knows the CPU to behave so, though CPUID does not say it", _COMMON)
-CLAIMED = Rule("kvm.caps.claimed", "this kernel claims it on every CPU without asking the host kernel", _COMMON, since="6.18", until="6.18")
+CLAIMED = Rule("kvm.caps.claimed", "this kernel claims it on every CPU without asking the host kernel", _COMMON, since="6.17", until="6.19")
 RUNTIME = Rule("kvm.caps.runtime", "never advertised: KVM sets it at run time as the guest's own registers say", _COMMON)
 OTHER_VENDOR = Rule("kvm.caps.vendor", "a vendor module of KVM must offer it, and the one for this CPU does not", _COMMON)
 
@@ -58,13 +58,13 @@ _MAXPHYADDR = Rule(
 _GBPAGES = Rule("kvm.caps.gbpages", "KVM's shadow paging does 1 GiB pages itself", _COMMON)
 _SPEC_CTRL_61 = Rule("kvm.caps.spec-ctrl", "the host has IBRS and IBPB, which Intel's bit announces together", _COMMON, until="6.12")
 _SPEC_CTRL = Rule(
-    "kvm.caps.spec-ctrl-amd", "the host has AMD's IBRS and a full IBPB, which Intel's bit announces together", _COMMON, since="6.18"
+    "kvm.caps.spec-ctrl-amd", "the host has AMD's IBRS and a full IBPB, which Intel's bit announces together", _COMMON, since="6.17"
 )
 _INTEL_STIBP = Rule("kvm.caps.intel-stibp", "the host has STIBP; KVM shows it in Intel's place too", _COMMON)
 _INTEL_SSBD = Rule("kvm.caps.intel-ssbd", "the host has AMD's SSBD; KVM shows it in Intel's place too", _COMMON)
 _AMD_IBPB = Rule("kvm.caps.amd-ibpb", "the host has IBPB; KVM shows it in AMD's place too", _COMMON)
 _AMD_IBPB_RET = Rule(
-    "kvm.caps.amd-ibpb-ret", "the host's IBPB flushes return predictions too; KVM shows it in AMD's place", _COMMON, since="6.18"
+    "kvm.caps.amd-ibpb-ret", "the host's IBPB flushes return predictions too; KVM shows it in AMD's place", _COMMON, since="6.17"
 )
 _AMD_IBRS = Rule("kvm.caps.amd-ibrs", "the host has IBRS; KVM shows it in AMD's place too", _COMMON)
 _AMD_STIBP = Rule("kvm.caps.amd-stibp", "the host has STIBP; KVM shows it in AMD's place too", _COMMON)
@@ -158,12 +158,12 @@ COMMON = (
     Row("clear", "SHSTK", "!tdp", _SHADOW_CET, "6.18"),
     Row("clear", "SHSTK IBT", "smaller_maxphyaddr", _MAXPHYADDR, "6.18"),
     Row("set", "SPEC_CTRL", "host:IBPB host:IBRS", _SPEC_CTRL_61, "6.1", "6.12"),
-    Row("set", "SPEC_CTRL", "host:AMD_IBPB_RET host:AMD_IBPB host:AMD_IBRS", _SPEC_CTRL, "6.18"),
+    Row("set", "SPEC_CTRL", "host:AMD_IBPB_RET host:AMD_IBPB host:AMD_IBRS", _SPEC_CTRL, "6.17"),
     Row("set", "INTEL_STIBP", "host:STIBP", _INTEL_STIBP),
     Row("set", "SPEC_CTRL_SSBD", "host:AMD_SSBD", _INTEL_SSBD),
     Row("set", "GBPAGES", "!tdp", _GBPAGES),
     Row("set", "AMD_IBPB", "host:IBPB", _AMD_IBPB),
-    Row("set", "AMD_IBPB_RET", "host:IBPB host:SPEC_CTRL !bug:EIBRS_PBRSB", _AMD_IBPB_RET, "6.18"),
+    Row("set", "AMD_IBPB_RET", "host:IBPB host:SPEC_CTRL !bug:EIBRS_PBRSB", _AMD_IBPB_RET, "6.17"),
     Row("set", "AMD_IBRS", "host:IBRS", _AMD_IBRS),
     Row("set", "AMD_STIBP", "host:STIBP", _AMD_STIBP),
     Row("set", "AMD_SSBD", "host:SPEC_CTRL_SSBD", _AMD_SSBD),
@@ -203,7 +203,7 @@ AMD = (
     Row("clear", "IBT", "", _SVM_IBT, "6.18"),
     Row("clear", _SVM_FEATURES, "!host:SVM", _SVM_ABSENT),
     Row("clear", "FLUSHBYASID VNMI", "!host:SVM", _SVM_ABSENT, "6.12"),
-    Row("clear", "GMET", "!host:SVM", _SVM_ABSENT, "7.3"),
+    Row("clear", "GMET", "!host:SVM", _SVM_ABSENT, "7.2"),
     Row("grant", "SVM VMCBCLEAN SVME_ADDR_CHK", "nested host:SVM", _SVM_NESTED),
     Row("grant", "FLUSHBYASID", "nested host:SVM", _SVM_NESTED, "6.12"),
     Row("grant", "NRIPS", "nested host:SVM nrips", _SVM_PART),
@@ -213,7 +213,7 @@ AMD = (
     Row("grant", "LBRV", "nested host:SVM lbrv", _SVM_PART),
     Row("grant", "PAUSEFILTER", "nested host:SVM host:PAUSEFILTER", _SVM_PART),
     Row("grant", "PFTHRESHOLD", "nested host:SVM host:PFTHRESHOLD", _SVM_PART),
-    Row("grant", "GMET", "nested host:SVM gmet", _SVM_PART, "7.3"),
+    Row("grant", "GMET", "nested host:SVM gmet", _SVM_PART, "7.2"),
     Row("grant", "VGIF", "nested host:SVM vgif", _SVM_PART),
     Row("grant", "VNMI", "nested host:SVM vnmi", _SVM_PART, "6.12"),
     Row("set", "VIRT_SSBD", "host:LS_CFG_SSBD", _SVM_VIRT_SSBD),

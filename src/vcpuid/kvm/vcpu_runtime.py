@@ -34,7 +34,7 @@ def renew(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuSt
 
 def _renewed(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuState, ledger: Ledger, *, first: bool) -> Result:
     edit = _Edit(table, ledger)
-    always = host.release >= (6, 18)  # older kernels let these two be where the host lacks the feature
+    always = host.release >= (6, 17)  # older kernels let these two be where the host lacks the feature
     leaf1 = find(table, 1)
     if always or host.runs_with("xsave", bits.XSAVE):
         edit.follow(leaf1, "ecx", _OSXSAVE, bool(cr4 & CR4_OSXSAVE), rules.OSXSAVE)

@@ -37,8 +37,8 @@ NO_SNP = Rule(
 )
 BRTYPE = Rule("linux.amd.ibpb-brtype", "IBPB flushes branch type predictions too on this family", EARLY, since="6.12")
 SSBD_BY_MSR = Rule("linux.amd.ls-cfg-ssbd", "Speculative store bypass can be turned off in LS_CFG", BSP)
-GP_ON_CPUID = Rule("linux.amd.cpuid-fault", "{cause} lets CPUID fault in user mode", BSP, since="6.18")
-NO_PBE = Rule("linux.amd.no-pbe", "Bit 31 stood for 3DNow! on old AMD processors", INIT, until="6.18")
+GP_ON_CPUID = Rule("linux.amd.cpuid-fault", "{cause} lets CPUID fault in user mode", BSP, since="6.17")
+NO_PBE = Rule("linux.amd.no-pbe", "Bit 31 stood for 3DNow! on old AMD processors", INIT, until="6.19")
 REP_GOOD = Rule("linux.amd.rep-good", "String instructions are fast on this family", INIT)
 FSRS = Rule("linux.amd.fsrs", "On AMD, {cause} speaks for STOSB as well", INIT, since="6.12")
 NO_MCE = Rule("linux.amd.no-mce", "K6 reports machine checks without the MSRs for them", INIT)
@@ -125,7 +125,7 @@ def bsp_init(cpu: Cpu) -> None:
 
 def _can_host_snp(cpu: Cpu) -> bool:
     """Tell whether Linux knows the layout of the reverse map table and the firmware made one (bsp_determine_snp)."""
-    known = any(map(cpu.has, ("ZEN3", "ZEN4", "RMPREAD"))) if cpu.since("6.18") else cpu.family >= 0x19
+    known = any(map(cpu.has, ("ZEN3", "ZEN4", "RMPREAD"))) if cpu.since("6.17") else cpu.family >= 0x19
     return known and not cpu.has("HYPERVISOR") and bool(cpu.machine.msr(machine.RMP_END))
 
 

@@ -15,12 +15,12 @@ BAD_MICROCODE = Rule(
     "Update the microcode",
 )
 PSE_ERRATUM = Rule("linux.intel.pse-erratum", "Atom errata AAE44 to AAH41: large pages need newer microcode", EARLY, "Update the microcode")
-SYSENTER = Rule("linux.intel.sysenter32", "A 64-bit kernel enters 32-bit system calls by SYSENTER on Intel", EARLY, until="6.18")
+SYSENTER = Rule("linux.intel.sysenter32", "A 64-bit kernel enters 32-bit system calls by SYSENTER on Intel", EARLY, until="6.19")
 INVARIANT_TSC = Rule("linux.intel.invariant-tsc", "Leaf 0x80000007 says that the TSC runs at a constant rate and never stops", EARLY)
 CONSTANT_TSC = Rule("linux.intel.constant-tsc", "The TSC of this family and model runs at a constant rate", EARLY)
 TSC_S3 = Rule("linux.intel.nonstop-tsc-s3", "The TSC of this model runs on in S3", EARLY)
 PAT_ERRATUM = Rule("linux.intel.pat-erratum", "Erratum AN7: PAT is unreliable up to Yonah", EARLY)
-FAST_STRINGS = Rule("linux.intel.fast-strings", "MISC_ENABLE says that fast strings are on", EARLY, since="6.18")
+FAST_STRINGS = Rule("linux.intel.fast-strings", "MISC_ENABLE says that fast strings are on", EARLY, since="6.17")
 NO_FAST_STRINGS = Rule(
     "linux.intel.no-fast-strings", "The firmware turned fast strings off in MISC_ENABLE", EARLY, "Turn them on in the firmware"
 )
@@ -40,7 +40,7 @@ PEBS = Rule("linux.intel.pebs", "MISC_ENABLE does not say that PEBS is unavailab
 CLFLUSH_BUG = Rule("linux.intel.clflush-monitor", "MONITOR needs a CLFLUSH ahead on this model", INIT)
 MONITOR_BUG = Rule("linux.intel.monitor", "MONITOR misses wake-ups on this model", INIT)
 REP_GOOD = Rule("linux.intel.rep-good", "String instructions are fast on family 6", INIT, until="6.12")
-PREFER_YMM = Rule("linux.intel.prefer-ymm", "512-bit code lowers the clock of this model", INIT, since="6.18")
+PREFER_YMM = Rule("linux.intel.prefer-ymm", "512-bit code lowers the clock of this model", INIT, since="6.17")
 CPUID_FAULT = Rule("linux.intel.cpuid-fault", "PLATFORM_INFO says that CPUID can be made to fault", "init_cpuid_fault, cpu/intel.c")
 RING3_MWAIT = Rule("linux.intel.ring3-mwait", "Xeon Phi has MWAIT in user mode", "probe_xeon_phi_r3mwait, cpu/intel.c")
 SPLIT_LOCK = Rule(
@@ -94,7 +94,7 @@ def _time(cpu: Cpu) -> None:
     if cpu.power & bits.CONSTANT_TSC.mask:
         cpu.set("CONSTANT_TSC", INVARIANT_TSC)
         cpu.set("NONSTOP_TSC", INVARIANT_TSC)
-    models = ((0x03, 0x06), (0x0E, 0x3A)) if cpu.since("6.18") else ((0x03, 0xFF), (0x0E, 0xFF))
+    models = ((0x03, 0x06), (0x0E, 0x3A)) if cpu.since("6.17") else ((0x03, 0xFF), (0x0E, 0xFF))
     if cpu.intel(15, *models[0]) or cpu.intel(6, *models[1]):
         cpu.set("CONSTANT_TSC", CONSTANT_TSC)
     if cpu.family == 6 and cpu.model in _NONSTOP_S3:

@@ -24,7 +24,7 @@ WITHOUT_PTI = Rule(
     "linux.mitigation.not-with-pti",
     "Linux does not use it together with {cause}",
     "pti_check_boottime_disable, arch/x86/mm/pti.c",
-    since="6.18",
+    since="6.17",
 )
 SWAPGS = _rule("swapgs", "Fences keep speculation from skipping SWAPGS", "spectre_v1_select_mitigation")
 RETPOLINE = _rule("retpoline", "Retpolines mitigate Spectre v2", "spectre_v2_select_mitigation")
@@ -79,7 +79,7 @@ def isolate_page_tables(cpu: Cpu) -> None:
     """Split page tables against Meltdown (pti_check_boottime_disable)."""
     off = cpu.machine.option("mitigations") == "off"
     mode = cpu.machine.option("pti")
-    forced = mode == "on" and (cpu.since("6.18") or not cpu.since("6.12") or not off)
+    forced = mode == "on" and (cpu.since("6.17") or not cpu.since("6.12") or not off)
     refused = off or mode == "off" or cpu.machine.option("nopti") is not None
     if forced or (cpu.has_bug("CPU_MELTDOWN") and not refused):
         cpu.force("PTI", PTI)
@@ -156,12 +156,12 @@ def _return_stack(cpu: Cpu) -> bool:
     if cpu.family < 0x19 and not _has_siblings(cpu):
         if cpu.has("IBPB_BRTYPE"):
             cpu.force("SRSO_NO", SRSO_NO_SMT)
-        if cpu.has("SRSO_NO") or cpu.since("6.18"):
+        if cpu.has("SRSO_NO") or cpu.since("6.17"):
             return False
     if cpu.has("SRSO_USER_KERNEL_NO"):
         if cpu.has("BTB_CTX_ISOLATION") or cpu.has("SRSO_BP_SPEC_REDUCE"):
             return not cpu.has("BTB_CTX_ISOLATION")
-        if cpu.has("IBPB_BRTYPE") or cpu.since("6.18"):
+        if cpu.has("IBPB_BRTYPE") or cpu.since("6.17"):
             cpu.force("IBPB_ON_VMEXIT", IBPB_ON_VMEXIT)
             cpu.drop("RSB_VMEXIT", IBPB_ON_VMEXIT)
         return False
@@ -183,11 +183,11 @@ def _buffers(cpu: Cpu) -> None:
     mmio = _wanted(cpu, "MMIO_STALE_DATA", "mmio_stale_data")
     if mds or taa or registers or (mmio and (cpu.has_bug("MDS") or (cpu.has_bug("TAA") and cpu.has("RTM")))):
         cpu.force("CLEAR_CPU_BUF", VERW)
-        if cpu.since("7.1"):
+        if cpu.since("6.19"):
             cpu.force("CLEAR_CPU_BUF_VM", VERW)
     elif mmio:
         cpu.force("CLEAR_CPU_BUF_VM_MMIO", VERW)
-    just_in_case = cpu.has("HYPERVISOR") and not cpu.since("6.18")  # the host's microcode may do it and not say so
+    just_in_case = cpu.has("HYPERVISOR") and not cpu.since("6.17")  # the host's microcode may do it and not say so
     if _wanted(cpu, "TSA", "tsa") and (cpu.has("VERW_CLEAR") or just_in_case):
         cpu.force("CLEAR_CPU_BUF", TSA)
         cpu.force("CLEAR_CPU_BUF_VM", TSA)

@@ -38,7 +38,7 @@ SWITCHES = (
     Switch("nolapic", "", "APIC", "setup_nolapic, apic/apic.c"),
     Switch("ibt", "off", "IBT", "ibt_setup, cet.c (traps.c before 6.6)", since="6.12"),  # Debian builds 6.1 without CONFIG_X86_KERNEL_IBT
     Switch("no5lvl", "", "LA57", "early_identify_cpu, cpu/common.c"),
-    Switch("tlbi", "ipi", "INVLPGB", "tlbi_setup, cpu/common.c", since="7.3"),
+    Switch("tlbi", "ipi", "INVLPGB", "tlbi_setup, cpu/common.c", since="7.2"),
 )
 RULES = {
     switch: Rule(
@@ -52,14 +52,14 @@ RULES = {
     for switch in SWITCHES
 }
 CLEARED = Rule("linux.option.clearcpuid", "The command line says clearcpuid", PARSE_EARLY, "Boot without clearcpuid")
-SET = Rule("linux.option.setcpuid", "The command line says setcpuid", PARSE_EARLY, "Boot without setcpuid", since="6.18")
+SET = Rule("linux.option.setcpuid", "The command line says setcpuid", PARSE_EARLY, "Boot without setcpuid", since="6.17")
 FRED = Rule(
     "linux.option.fred-not-on",
     "This release uses FRED only where the command line says fred=on",
     PARSE_EARLY,
     "Boot with fred=on",
     since="6.12",
-    until="6.18",
+    until="6.19",
 )
 
 

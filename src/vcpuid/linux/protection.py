@@ -9,6 +9,13 @@ from vcpuid.reasons import Rule
 LEVELS = Rule("linux.level-missing", "Its leaf is beyond the highest one that the processor reports", "filter_cpuid_features, cpu/common.c")
 PROTECTION_KEYS = Rule("linux.pku.enabled", "Linux turned CR4.PKE on", "setup_pku, cpu/common.c")
 SHADOW_STACK = Rule("linux.cet.user-shstk", "Linux offers {cause} to user space", "setup_cet, cpu/common.c", since="6.12")
+LASS_UNUSED = Rule(
+    "linux.lass.unused",
+    "Linux does not use it where it emulates vsyscalls or has EFI, as Debian's has",
+    "setup_lass, cpu/common.c",
+    since="6.19",
+    until="6.19",
+)
 PCID_ERRATUM = Rule("linux.pcid.erratum", "INVLPG misses global pages with this microcode", "setup_pcid, mm/init.c", "Update the microcode")
 PCID_WITHOUT_PGE = Rule("linux.pcid.without-pge", "Linux uses PCID only together with global pages", "setup_pcid, mm/init.c")
 INVPCID_SINGLE = Rule(
@@ -31,7 +38,8 @@ def filter_levels(cpu: Cpu) -> None:
 
 
 def protect(cpu: Cpu) -> None:
-    """Turn protection keys and shadow stacks on (setup_pku, setup_cet)."""
+    """Turn protection keys and shadow stacks on, and LASS off (setup_lass, setup_pku, setup_cet)."""
+    cpu.drop("LASS", LASS_UNUSED)
     if cpu.has("PKU") and cpu.machine.option("nopku") is None:
         cpu.force("OSPKE", PROTECTION_KEYS)
     if cpu.has("SHSTK"):

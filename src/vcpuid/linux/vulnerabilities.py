@@ -52,7 +52,7 @@ NO_LIST = "The processor is on no list of immune models"
 LISTED = "The model is on the list of affected ones"
 
 FIRST = (
-    bug("OLD_MICROCODE", "A newer microcode than this is known for the model", lambda v: _old_microcode(v.cpu), since="6.18"),
+    bug("OLD_MICROCODE", "A newer microcode than this is known for the model", lambda v: _old_microcode(v.cpu), since="6.17"),
     bug("ITLB_MULTIHIT", NO_LIST, lambda v: v.not_immune("NO_ITLB_MULTIHIT", ArchCap.PSCHANGE_MC_NO)),
 )
 """What is looked at even where a processor does not speculate."""
@@ -60,7 +60,7 @@ FIRST = (
 SPECULATING = (
     bug("SPECTRE_V1", "The processor speculates", lambda v: True),
     bug("SPECTRE_V2", "The processor speculates past indirect branches", lambda v: v.not_immune("NO_SPECTRE_V2")),
-    bug("SPECTRE_V2_USER", "The processor speculates past indirect branches", lambda v: v.not_immune("NO_SPECTRE_V2"), since="6.18"),
+    bug("SPECTRE_V2_USER", "The processor speculates past indirect branches", lambda v: v.not_immune("NO_SPECTRE_V2"), since="6.17"),
     bug(
         "SPEC_STORE_BYPASS",
         "Neither the model, nor CPUID, nor ARCH_CAPABILITIES says that loads do not pass older stores",
@@ -159,7 +159,7 @@ def _rfds(view: BugEvidence) -> bool:
     cpu, caps = view.cpu, view.caps
     if caps & (ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR):
         return not caps & ArchCap.RFDS_NO
-    only_big_cores = cpu.since("7.3") and cpu.model in (0x97, 0xB7) and cpu.core_type != "atom" and not cpu.has("HYBRID_CPU")
+    only_big_cores = cpu.since("7.2") and cpu.model in (0x97, 0xB7) and cpu.core_type != "atom" and not cpu.has("HYBRID_CPU")
     return "RFDS" in view.affected and not only_big_cores
 
 

@@ -23,7 +23,7 @@ IRPERF = Rule(
 )
 CYAN_SKILLFISH = Rule("linux.amd.cyan-skillfish", "RDSEED is unreliable on this model", "init_amd_zen2, cpu/amd.c", since="6.12")
 ZEN2_INVLPGB = Rule(
-    "linux.amd.zen2-invlpgb", "Zen 2 has no INVLPGB though some clients report it", "init_amd_zen2, cpu/amd.c", since="6.18"
+    "linux.amd.zen2-invlpgb", "Zen 2 has no INVLPGB though some clients report it", "init_amd_zen2, cpu/amd.c", since="6.17"
 )
 BTC_NO = Rule("linux.amd.btc-no", "Zen 3 is immune to branch type confusion, but predates the bit that says so", "init_amd_zen3, cpu/amd.c")
 VIRTUAL_VMLOAD = Rule(
@@ -32,7 +32,7 @@ VIRTUAL_VMLOAD = Rule(
 RDSEED = Rule(
     "linux.amd.zen5-rdseed", "32-bit RDSEED returns zeros with this microcode", "init_amd_zen5, cpu/amd.c", MICROCODE, since="6.12"
 )
-TLBI = Rule("linux.amd.zen5-tlbi", "INVLPGB needs software's help on Zen 5", "init_amd_zen5, cpu/amd.c", since="7.3")
+TLBI = Rule("linux.amd.zen5-tlbi", "INVLPGB needs software's help on Zen 5", "init_amd_zen5, cpu/amd.c", since="7.2")
 
 Ranges = tuple[tuple[int, int], ...]
 _GENERATIONS: dict[int, tuple[tuple[str, Ranges], ...]] = {
@@ -41,6 +41,7 @@ _GENERATIONS: dict[int, tuple[tuple[str, Ranges], ...]] = {
 }
 _FAMILY_1A: dict[str, tuple[tuple[str, Ranges], ...]] = {
     "6.12": (("ZEN5", ((0x00, 0x2F), (0x40, 0x4F), (0x60, 0x7F))),),
+    "6.17": (("ZEN5", ((0x00, 0x2F), (0x40, 0x4F), (0x60, 0x7F))), ("ZEN6", ((0x50, 0x5F), (0x90, 0xAF), (0xC0, 0xCF)))),
     "6.18": (("ZEN5", ((0x00, 0x2F), (0x40, 0x4F), (0x60, 0x7F))), ("ZEN6", ((0x50, 0x5F), (0x80, 0xAF), (0xC0, 0xCF)))),
     "7.1": (
         ("ZEN5", ((0x00, 0x2F), (0x40, 0x4F), (0x60, 0x7F), (0xD0, 0xD7))),

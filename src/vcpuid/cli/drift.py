@@ -1,0 +1,140 @@
+"""vcpuid drift: what another kernel, QEMU or parameter changes for a guest."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from vcpuid.cli import choices
+from vcpuid.cli.domain import AskedCpu, domain_options
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, Host, cpu_option, parse_params, print_warnings, read_host, stack_options
+from vcpuid.errors import InputError, KvmError, LibvirtError, RefusedError
+
+if TYPE_CHECKING:
+    from vcpuid.answers.drift import Drift
+    from vcpuid.path.pipeline import Path
+
+COLUMNS = ["change", "party", "features", "why", "do"]
+FIELDS = ["feature", "place", "change", "before", "after", "party", "rule", "why", "remedy"]
+_PROGRAMS = ("kernel", "qemu", "machine", "libvirt")
+"""What a side may name besides parameters."""
+
+
+@click.command(name="drift")
+@click.argument("source", metavar="[HOST]", required=False, shell_complete=choices.hosts)
+@click.option(
+    "--from", "before", metavar="STACK", default="", shell_complete=choices.stacks,
+    help="What the guest runs on now: kernel=RELEASE, qemu=RELEASE, machine=TYPE, libvirt=RELEASE and parameters, joined by commas.",
+)  # fmt: skip
+@click.option("--to", "after", metavar="STACK", default="", shell_complete=choices.stacks, help="What it will run on, likewise.")
+@cpu_option
+@domain_options
+@stack_options("kernel", "qemu", "what_if")
+@format_option
+def command(source: str | None, before: str, after: str, cpu: AskedCpu, asked: Asked, form: str) -> None:
+    """Show what an upgrade changes for a guest: features lost and gained between two stacks, with the party that decides.
+
+    HOST is the same on both sides. What --from or --to does not name is the same, too: HOST's kernel, the installed QEMU, --machine and
+    --param. A type of machine without a version (q35) is the newest of each QEMU. Exit status 0 where the guest's features and QEMU's
+    warnings stay as they are, 1 where they do not, or where one side does not start it.
+    """
+    if not before and not after:
+        raise click.UsageError("give --from or --to: what the two sides differ in")
+    host = read_host(source)
+    one, other = (_followed(host, cpu, asked, option, stack) for option, stack in (("--from", before), ("--to", after)))
+    print_warnings(dict.fromkeys(remark for side in (one, other) if not isinstance(side, str) for remark in side.setup.remarks))
+    if isinstance(one, str) or isinstance(other, str):
+        emit(_refused(one, other), form)
+        sys.exit(1)
+    from vcpuid.answers.drift import drift
+
+    found = drift(one, other)
+    emit(_sheet(found), form)
+    sys.exit(1 if found.changes or found.gone or found.new else 0)
+
+
+def _followed(host: Host, cpu: AskedCpu, asked: Asked, option: str, stack: str) -> Path | str:
+    """Follow the CPU on one side; where a program there refuses it, return its words."""
+    from vcpuid.answers.certainty import followed
+
+    chosen, release = _stack(asked, option, stack)
+    if release is not None and cpu.domain is None:
+        print_warnings([f"{option} libvirt={release} has no effect: there is no domain, so that no libvirt starts QEMU"])
+    try:
+        argument, setup = replace(cpu, release=release or cpu.release).on(host, chosen)
+        return followed(argument, host=setup)
+    except (RefusedError, KvmError, LibvirtError) as error:
+        return str(error)
+
+
+def _stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None]:
+    """Read what one side names, and put it in place of what both have; return libvirt's release besides."""
+    programs: dict[str, str] = {}
+    params: list[str] = []
+    for part in filter(None, text.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals or not value:
+            raise InputError(f"{option}: {part[:60]!r} is not of the form NAME=VALUE")
+        if name in programs:
+            raise InputError(f"{option}: {name} stands there twice")
+        if name in _PROGRAMS:
+            programs[name] = value
+        else:
+            params.append(part)
+    given = parse_params(tuple(params))
+    chosen = replace(
+        asked,
+        kernel=programs.get("kernel"),
+        qemu=programs.get("qemu"),
+        machine=programs.get("machine", asked.machine),
+        params={**asked.params, **given},
+        what_if=bool(given),
+    )
+    return chosen, programs.get("libvirt")
+
+
+def _refused(*sides: Path | str) -> Sheet:
+    """Lay out that one side, or both, do not start the guest."""
+    from vcpuid.answers.drift import refused_report
+
+    lines = [
+        f"{when}: {side if isinstance(side, str) else side.headline() + ', which starts it'}"
+        for when, side in zip(("before", "after"), sides, strict=True)
+    ]
+    return Sheet(COLUMNS, [], data=refused_report(*sides), fields=FIELDS, lines=lines, head=lines)
+
+
+def _sheet(found: Drift) -> Sheet:
+    """Lay out the changes: for people one row for all features of one cause, for programs one for each."""
+    groups: dict[tuple[str, str | None, str, str | None], list[str]] = {}
+    for change in found.changes:
+        groups.setdefault((change.change, change.party, change.why, change.remedy), []).append(change.feature.name)
+    warnings = [f"{when}: {line}" for when, lines in (("no longer", found.gone), ("new", found.new)) for line in lines]
+    return Sheet(
+        COLUMNS,
+        [
+            {"change": change, "party": party or "", "features": "; ".join(names), "why": why, "do": remedy or ""}
+            for (change, party, why, remedy), names in groups.items()
+        ],
+        data=found.as_dict(),
+        records=[change.as_dict() for change in found.changes],
+        fields=FIELDS,
+        lines=[f"{change.change} {change.feature.name} {change.party or '-'} {change.rule or '-'}" for change in found.changes],
+        head=[_verdict(found), "", f"before: {found.before.headline()}", f"after:  {found.after.headline()}", ""],
+        foot=["", *warnings] if warnings else [],
+        styles={"features": "bold"},
+    )
+
+
+def _verdict(found: Drift) -> str:
+    """Say in a sentence how many features the guest loses and gains."""
+    counts = {kind: sum(change.change == kind for change in found.changes) for kind in ("lost", "gained", "not told")}
+    words = {"lost": "loses {}", "gained": "gains {}", "not told": "{} only one side tells"}
+    told = [words[kind].format(f"{count} feature{'' if count == 1 else 's'}") for kind, count in counts.items() if count]
+    changes = f"{' and '.join(told)}; {found.same} are the same" if told else f"sees the same {found.same} features"
+    untold = f", {found.not_told} are not told" if found.not_told else ""
+    return f"The guest {changes}{untold}."

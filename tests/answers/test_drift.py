@@ -1,0 +1,74 @@
+"""What an upgrade changes for a guest: the features in which two paths of one host end otherwise, and who decides."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.captures import host
+from vcpuid.answers.drift import Change, Drift, drift
+from vcpuid.answers.survey import cpuid_features, survey
+from vcpuid.cpuid import CpuidWord
+from vcpuid.path.pipeline import resolve
+from vcpuid.releases import KERNELS, QEMUS
+from vcpuid.setup import Stack
+
+MILAN, SKYLAKE = "kvm-amd.EPYC-Milan-v2@7.3", "kvm-intel.corei7_skylake_x@6.12"
+OLD, NEW = Stack(kernel=KERNELS[0], qemu=QEMUS[0]), Stack(kernel=KERNELS[-1], qemu=QEMUS[-1])
+
+
+def between(name: str, cpu: str, before: Stack, after: Stack) -> Drift:
+    one, other = (resolve(cpu, host=host(name), stack=stack) for stack in (before, after))
+    return drift(one, other)
+
+
+def named(found: Drift) -> dict[str, Change]:
+    return {change.feature.name: change for change in found.changes}
+
+
+@pytest.mark.parametrize("name", [MILAN, SKYLAKE])
+@pytest.mark.parametrize("cpu", ["host", "max", "qemu64"])
+def test_it_is_the_difference_of_what_the_two_guests_see(name: str, cpu: str) -> None:
+    found = between(name, cpu, OLD, NEW)
+    before, after = ({feature.name for feature in survey(path).seen} for path in (found.before, found.after))
+    told = {n: c for n, c in named(found).items() if isinstance(c.feature.place.word, CpuidWord)}
+    assert {n for n, change in told.items() if change.change == "gained"} == after - before
+    assert {n for n, change in told.items() if change.change == "lost"} == before - after
+    assert len(found.changes) + found.same + found.not_told >= len(cpuid_features())
+
+
+@pytest.mark.parametrize("cpu", ["host", "EPYC"])
+def test_nothing_changes_between_a_stack_and_itself(cpu: str) -> None:
+    found = between(MILAN, cpu, NEW, NEW)
+    assert (found.changes, found.gone, found.new) == ((), (), ())
+
+
+def test_the_way_back_loses_what_the_way_there_gains() -> None:
+    there, back = between(MILAN, "host", OLD, NEW), between(MILAN, "host", NEW, OLD)
+    assert {(n, c.before, c.after) for n, c in named(there).items()} == {(n, c.after, c.before) for n, c in named(back).items()}
+    assert (there.gone, there.new) == (back.new, back.gone)
+
+
+def test_who_decides_says_so_for_the_side_that_lacks_it() -> None:
+    before, after = Stack(kernel="7.3", qemu="10.0"), Stack(kernel="7.3", qemu="10.0", params={"nested": 0}, what_if=True)
+    found = named(between(MILAN, "host", before, after))
+    assert (found["svm"].change, found["svm"].party, found["svm"].rule) == ("lost", "kvm", "kvm.svm.nested")
+    assert found["svm"].why.startswith("now: ")
+    assert found["svm"].remedy == "load kvm_amd with nested=1"
+
+
+def test_what_is_gained_tells_what_kept_it_away_before_and_no_remedy() -> None:
+    change = named(between(MILAN, "host", Stack(kernel="7.3", qemu="7.2"), Stack(kernel="7.3", qemu="10.0")))["null-sel-clr-base"]
+    assert (change.change, change.party, change.remedy) == ("gained", "qemu", None)
+    assert change.why.startswith("before: ")
+
+
+def test_features_of_msrs_are_compared_where_a_guest_reads_them() -> None:
+    found = named(between(SKYLAKE, "host", Stack(qemu="10.0"), Stack(qemu="10.0", params={"nested": 0}, what_if=True)))
+    assert found["vmx-ept"].change == "lost"
+
+
+def test_warnings_of_one_side_alone() -> None:
+    found = between(SKYLAKE, "Skylake-Server", Stack(qemu="10.0"), Stack(qemu="10.0", params={"nested": 0}, what_if=True))
+    assert found.gone == found.new == ()
+    found = between(SKYLAKE, "Skylake-Server,+vmx", Stack(qemu="10.0"), Stack(qemu="10.0", params={"nested": 0}, what_if=True))
+    assert found.new == ("host doesn't support requested feature: CPUID.01H:ECX.vmx [bit 5]",)

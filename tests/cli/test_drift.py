@@ -1,0 +1,75 @@
+"""vcpuid drift on the command line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from support.captures import capture
+from support.command import vcpuid
+
+MILAN = str(capture("kvm-amd.EPYC-Milan-v2@7.3"))
+SKYLAKE = str(capture("kvm-intel.corei7_skylake_x@6.12"))
+SIDES = ("--from", "qemu=7.2", "--to", "qemu=10.0,nested=0")
+
+
+def test_the_answer_comes_first_and_names_both_sides() -> None:
+    done = vcpuid("drift", MILAN, *SIDES)
+    first, _, before, after = done.stdout.splitlines()[:4]
+    assert done.returncode == 1
+    assert first.startswith("The guest loses ")
+    assert before.startswith("before: -cpu host, QEMU 7.2, ")
+    assert after.startswith("after:  -cpu host, QEMU 10.0, ")
+    assert "kvm_amd with nested=1" in done.stdout
+
+
+def test_a_row_a_feature_for_programs() -> None:
+    document = json.loads(vcpuid("drift", MILAN, *SIDES, "--format", "json").stdout)
+    lines = [json.loads(line) for line in vcpuid("drift", MILAN, *SIDES, "--format", "jsonl").stdout.splitlines()]
+    table = list(csv.DictReader(io.StringIO(vcpuid("drift", MILAN, *SIDES, "--format", "csv").stdout)))
+    plain = vcpuid("drift", MILAN, *SIDES, "--format", "lines").stdout.splitlines()
+    assert document["changes"] == lines
+    assert [row["feature"] for row in table] == [line["feature"] for line in lines] == [line.split()[1] for line in plain]
+    assert "lost svm kvm kvm.svm.nested" in plain
+    assert document["counts"]["differ"] == len(lines)
+
+
+def test_what_neither_side_changes_is_status_0() -> None:
+    done = vcpuid("drift", MILAN, "--cpu", "Haswell", "--to", "nested=0")
+    assert done.returncode == 0
+    assert "sees the same" in done.stdout.splitlines()[0]
+
+
+def test_a_side_that_does_not_start_the_guest() -> None:
+    done = vcpuid("drift", SKYLAKE, "--from", "qemu=7.2", "--to", "qemu=7.2,machine=pc-q35-10.0")
+    assert done.returncode == 1
+    assert "which starts it" in done.stdout
+    assert "after: unsupported machine type" in done.stdout
+
+
+def test_options_of_both_sides_hold_where_a_side_does_not_name_them() -> None:
+    asked = ("--machine", "pc", "--param", "npt=0", "--to", "npt=1,machine=q35")
+    document = json.loads(vcpuid("drift", MILAN, *asked, "--format", "json").stdout)
+    told = [(document[side]["setup"]["machine"], document[side]["setup"]["params"]) for side in ("before", "after")]
+    assert told == [("pc", {"npt": 0}), ("q35", {"npt": 1})]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        ((), 2, "give --from or --to"),
+        (("--to", "kernel"), 3, "--to: 'kernel' is not of the form NAME=VALUE"),
+        (("--to", "kernel="), 3, "--to: 'kernel=' is not of the form NAME=VALUE"),
+        (("--to", "kernel=6.1,kernel=6.12"), 3, "--to: kernel stands there twice"),
+        (("--to", "kernel=new"), 3, "'new' is not a release number"),
+        (("--to", "qmu=7.2"), 3, "unknown parameter 'qmu'"),
+        (("--to", "libvirt=11.3"), 0, "--to libvirt=11.3 has no effect"),
+    ],
+)
+def test_a_wrong_side(arguments: tuple[str, ...], status: int, told: str) -> None:
+    done = vcpuid("drift", MILAN, *arguments)
+    assert (done.returncode, told in done.stderr) == (status, True), done.stderr
+    assert "Traceback" not in done.stderr
