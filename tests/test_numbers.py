@@ -31,7 +31,6 @@ INT = {
     # Numbers of our own tables under data/, or that a program of ours printed.
     "cpuid/feature_table.py": 6,
     "libvirt/cpu_map.py": 3,
-    "libvirt/tcg.py": 3,
     "libvirt/told.py": 3,
     "decode/descriptors.py": 1,
     "decode/identity.py": 3,

@@ -8,6 +8,7 @@ from vcpuid.libvirt.names import from_qemu
 from vcpuid.libvirt.told import features_in
 from vcpuid.qemu import KvmHost
 from vcpuid.qemu.catalog import Catalog, catalog
+from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.guest import make
 from vcpuid.qemu.models import names_of
 from vcpuid.qemu.state import CpuState
@@ -19,14 +20,14 @@ _SWITCHES = ("hv-", "kvm-")
 def run(setup: Setup, kvm: KvmHost, known: CpuMap, cpu: str) -> tuple[Running, tuple[str, ...]]:
     """Make the CPU of a -cpu argument, with QEMU's warnings; raises QemuError where QEMU refuses."""
     made = make(cpu, setup, kvm)
-    return _running(made.state, catalog(setup.vmm.tables), known), made.warnings
+    found = running(made.state, catalog(setup.vmm.tables), known)
+    hyperv = made.state.hyperv
+    return found if hyperv is None else found._replace(switches=found.switches | hyperv.flags), made.warnings
 
 
-def _running(state: CpuState, tables: Catalog, known: CpuMap) -> Running:
-    """Return what libvirt reads of the CPU object: its true booleans, and unavailable-features."""
-    switches = {name for name, value in state.props.items() if value is True and name.startswith(_SWITCHES)}
-    switches |= {name for name, (word, mask) in tables.flags.items() if name.startswith(_SWITCHES) and state.features[word] & mask == mask}
-    if state.hyperv is not None:
-        switches |= state.hyperv.flags
-    disabled = known.masks(map(from_qemu, names_of(tables, state.filtered)))
-    return Running(features_in(state.features, tables, known, aliases=True), disabled, frozenset(switches))
+def running(cpu: CpuState | Draft, tables: Catalog, known: CpuMap) -> Running:
+    """Return what libvirt reads of the CPU object: its true booleans, and unavailable-features; without what KVM has of Hyper-V."""
+    switches = {name for name, value in cpu.props.items() if value is True and name.startswith(_SWITCHES)}
+    switches |= {name for name, (word, mask) in tables.flags.items() if name.startswith(_SWITCHES) and cpu.features[word] & mask == mask}
+    disabled = known.masks(map(from_qemu, names_of(tables, cpu.filtered)))
+    return Running(features_in(cpu.features, tables, known, aliases=True), disabled, frozenset(switches))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 
-from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.libvirt.cpu_map import CpuMap
 from vcpuid.libvirt.live import Running
 from vcpuid.libvirt.names import from_qemu
-from vcpuid.libvirt.told import MACHINE, OTHERS, ModelOffer, QemuTold, features_in
+from vcpuid.libvirt.realized import running
+from vcpuid.libvirt.told import MACHINE, OTHERS, ModelOffer, QemuTold, names_of_models, of_drafts
 from vcpuid.qemu import tcg
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.catalog import machine as find_machine
@@ -26,20 +26,11 @@ class Tcg:
     def told(self) -> QemuTold:
         """What QEMU tells libvirt; in place of "host" it is asked for "max"."""
         most, kept = (tcg.draft(self.release, MACHINE, cpu) for cpu in ("max,migratable=off", "max"))
-        features = features_in(most.features, self.tables, self.known)
-        props = most.props
-        return QemuTold(
-            names=frozenset(map(from_qemu, self.tables.flags)),
-            features=features,
-            migratable=features & features_in(kept.features, self.tables, self.known),
-            vendor=str(props["vendor"]),
-            signature=(int(props["family"]), int(props["model"]), int(props["stepping"])),
-            offers=FrozenMap(self._offers()),
-        )
+        return of_drafts(most, kept, self.tables, self.known, self._offers())
 
     def _offers(self) -> Iterator[tuple[str, ModelOffer]]:
         tables, machine = self.tables, find_machine(self.release, MACHINE)
-        for name in (*OTHERS, *sorted((*tables.models, *tables.model_aliases), reverse=True)):
+        for name in names_of_models(tables):
             model = tables.models.get(name if name in OTHERS else tables.resolve_model(name, machine))
             made, _ = tcg.realized(self.release, MACHINE, name)
             yield name, ModelOffer(tuple(map(from_qemu, names_of(tables, made.filtered))), model is not None and model.deprecated)
@@ -47,7 +38,4 @@ class Tcg:
     def run(self, cpu: str, machine: str) -> tuple[Running, tuple[str, ...]]:
         """Make the CPU of a -cpu argument, with QEMU's warnings; raises QemuError where QEMU refuses."""
         made, warnings = tcg.realized(self.release, machine, cpu)
-        switches = {name for name, (word, mask) in self.tables.flags.items() if name.startswith("kvm-") and made.features[word] & mask}
-        switches |= {name for name, value in made.props.items() if name.startswith("hv-") and value is True}
-        disabled = self.known.masks(map(from_qemu, names_of(self.tables, made.filtered)))
-        return Running(features_in(made.features, self.tables, self.known, aliases=True), disabled, frozenset(switches)), warnings
+        return running(made, self.tables, self.known), warnings

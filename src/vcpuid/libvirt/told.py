@@ -6,7 +6,7 @@ asks for the static expansion of "host" with migratable=on and off, for what eac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -113,17 +113,26 @@ def tell(setup: Setup, known: CpuMap, xcr0: int | None = None) -> QemuTold:
         whole = _drawn(tables, says, "host,migratable=off,arch-capabilities=on", xcr0)
         expand(whole, Shape())
         supported = features_in(whole.features, tables, known) & ~features
-    props = host.props
+    found = of_drafts(host, kept, tables, known, _offers(tables, says, xcr0))
+    return found._replace(hyperv=_hyperv(says, tables), supported=supported)
+
+
+def of_drafts(host: Draft, kept: Draft, tables: Catalog, known: CpuMap, offers: Iterable[tuple[str, ModelOffer]]) -> QemuTold:
+    """Put together what QEMU tells by the CPU that has all that the host can give, and by the one that can be migrated as well."""
+    features, props = features_in(host.features, tables, known), host.props
     return QemuTold(
         names=frozenset(map(from_qemu, tables.flags)),
         features=features,
         migratable=features & features_in(kept.features, tables, known),
         vendor=str(props["vendor"]),
         signature=(int(props["family"]), int(props["model"]), int(props["stepping"])),
-        offers=FrozenMap(_offers(tables, says, xcr0)),
-        hyperv=_hyperv(says, tables),
-        supported=supported,
+        offers=FrozenMap(offers),
     )
+
+
+def names_of_models(tables: Catalog) -> Iterator[str]:
+    """Give the names of QEMU's models in the order in which it lists them: the last name first."""
+    yield from (*OTHERS, *sorted((*tables.models, *tables.model_aliases), reverse=True))
 
 
 def _drawn(tables: Catalog, says: Answers, cpu: str, xcr0: int | None) -> Draft:
@@ -137,7 +146,7 @@ def _nowhere(release: str) -> MachineType:
 
 
 def _offers(tables: Catalog, says: Answers, xcr0: int | None) -> Iterator[tuple[str, ModelOffer]]:
-    """Give QEMU's models, the last name first, as QEMU lists them."""
+    """Give QEMU's models in its order."""
     machine, lacking = find_machine(tables.release, MACHINE), {}
     for name in (*tables.models, *OTHERS):
         draft = _drawn(tables, says, name, xcr0)
@@ -146,7 +155,7 @@ def _offers(tables: Catalog, says: Answers, xcr0: int | None) -> Iterator[tuple[
         lacking[name] = ModelOffer(
             tuple(map(from_qemu, names_of(tables, draft.filtered))), name in tables.models and tables.models[name].deprecated
         )
-    for name in (*OTHERS, *sorted((*tables.models, *tables.model_aliases), reverse=True)):
+    for name in names_of_models(tables):
         yield name, lacking[name if name in lacking else tables.resolve_model(name, machine)]
 
 
