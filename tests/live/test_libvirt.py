@@ -164,6 +164,7 @@ def test_each_line_that_the_verbs_print_is_one_of_libvirts_in_its_order(number: 
     assert len(printed) > 3
 
 
+@pytest.mark.conformance("live libvirt")
 @pytest.mark.parametrize("number", range(len(REQUESTS)), ids=[f"{n}-{request['do']}" for n, request in enumerate(REQUESTS)])
 def test_libvirt_here_answers_as_ours_does(number: int, theirs: list[dict[str, Any]]) -> None:
     row = copy.deepcopy(theirs[number])
