@@ -44,7 +44,7 @@ SKYLAKE, MILAN, IVY = (
 LIBKRUN = "tests/captures/vmm/libkrun-msb-0.7.11.txt.gz"
 QEMU = ("--qemu", "11.1")
 LIBVIRT = (*QEMU, "--libvirt", "11.3")
-DOMAIN, PASSED, STRICT = (f"tests/golden/{name}.xml" for name in ("host-model", "host-passthrough", "haswell"))
+DOMAIN, PASSED, STRICT, CHECKED = (f"tests/golden/{name}.xml" for name in ("host-model", "host-passthrough", "haswell", "icelake"))
 ON_SKYLAKE = ("--host", SKYLAKE, *QEMU)
 
 LIBVIRT_IN_NOVA = (
@@ -111,7 +111,12 @@ CASES: dict[str, tuple[str, ...]] = {
     "libvirt-migrate": ("libvirt", "migrate", DOMAIN, SKYLAKE, IVY, *LIBVIRT),
     "libvirt-migrate-unchecked": ("libvirt", "migrate", PASSED, IVY, SKYLAKE, "--libvirt", "9.0", "--qemu", "7.2"),
     "libvirt-migrate-taken": ("libvirt", "migrate", DOMAIN, IVY, IVY, *LIBVIRT),
+    "explain-domain": ("explain", "mpx", "--domain", DOMAIN, "--host", SKYLAKE, *LIBVIRT),
+    "explain-domain-refused": ("explain", "mpx", "fma", "--domain", CHECKED, "--host", IVY, "--libvirt", "9.0", *QEMU),
     "check-domain": ("check", DOMAIN, SKYLAKE, *LIBVIRT),
+    "check-domain-refused": ("check", STRICT, IVY, *LIBVIRT),
+    "diff-domain": ("diff", SKYLAKE, "--domain", DOMAIN, *LIBVIRT),
+    "diff-guests": ("diff", IVY, "--domain", CHECKED, "--to-domain", DOMAIN, "--libvirt", "9.0", "--to-libvirt", "12.9", *QEMU),
     "linux-flags": ("linux", "flags", IVY),
     "linux-flags-guest": ("linux", "flags", SKYLAKE, "--guest", "--cpu", "Haswell-noTSX,+vmx", *QEMU),
     "snapshot": ("convert", IVY, "--to", "json"),

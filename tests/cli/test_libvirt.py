@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.captures import capture
+from support.captures import CAPTURES, capture
 from support.command import vcpuid
 from vcpuid.cli.output import FORMATS
 from vcpuid.live import installed
@@ -158,6 +158,17 @@ def test_bad_xml_is_one_line(verb: str, text: str, said: str, tmp_path: Path) ->
     assert (done.returncode, done.stdout, done.stderr) == (3, "", f"vcpuid: {file}{said}\n")
 
 
+@pytest.mark.parametrize(
+    "verb", [("check", "FILE", SKYLAKE), ("explain", "avx", "--domain", "FILE", "--host", SKYLAKE)], ids=["check", "explain"]
+)
+def test_a_damaged_cpu_alone_is_named_by_its_file(verb: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "cpu.xml"
+    file.write_text("<cpu mode='custom'>\n<model>Nehalem</cpu>", encoding="utf-8")
+    done = vcpuid(*(str(file) if arg == "FILE" else arg for arg in verb), *OF)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"vcpuid: {file}:2: damaged or cut XML: mismatched tag: line 2, column 16\n"
+
+
 def test_what_libvirt_refuses_of_xml_is_in_its_words(tmp_path: Path) -> None:
     file = tmp_path / "d.xml"
     file.write_text("<network/>", encoding="utf-8")
@@ -191,8 +202,25 @@ def test_what_a_host_does_not_tell_is_said_to_matter() -> None:
     assert "vcpuid: Not told: libvirt's answer: depends on CPUID[eax=01h].\n" in done.stderr
 
 
+def test_which_lines_hang_on_what_a_host_does_not_tell_is_said() -> None:
+    host = str(CAPTURES / "reports" / "cascade-lake-without-msrs.txt.gz")
+    done = vcpuid("libvirt", "domcapabilities", host, "--kernel", "6.12", *OF, "--format", "json")
+    told = {row["what"]: [fact["place"] for fact in row["depends"]] for row in json.loads(done.stdout)["not_told"]}
+    assert told["<feature policy='require' name='vmx-true-ctls'/>"] == ["MSR(480h)"]
+    assert "<model usable='yes' vendor='Intel' canonical='Cascadelake-Server-v1'>Cascadelake-Server</model>" in told
+    assert "Cascadelake-Server-noTSX: <feature name='mds-no'/>" in told
+    assert not any("'avx512f'" in line for line in told)
+    said = (
+        "vcpuid: Not told: in libvirt's answer <feature policy='require' name='pdcm'/>: depends on full-width-write (MSR(345h) [bit 13]).\n"
+    )
+    assert said in done.stderr
+    assert max(map(len, done.stderr.splitlines())) < 900
+
+
 # A domain in the place of a CPU
 
+ABOVE = ("domain,", "libvirt,")
+"""Rows of parties above QEMU."""
 REMARK = "vcpuid: libvirt 11.3 starts QEMU with this -cpu, -machine pc-q35-10.0 and -smp 2,sockets=2,cores=1,threads=1\n"
 
 
@@ -217,9 +245,11 @@ REMARK = "vcpuid: libvirt 11.3 starts QEMU with this -cpu, -machine pc-q35-10.0 
 def test_a_domain_stands_for_what_libvirt_starts(verb: tuple[str, ...], by_cpu: tuple[str, ...], nehalem: str) -> None:
     args = [nehalem if arg == "DOMAIN" else arg for arg in verb]
     smp = () if verb[:2] == ("qemu", "expand") else ("--smp", "2,sockets=2,cores=1,threads=1")
-    by_domain, typed = vcpuid(*args, *OF), vcpuid(*by_cpu, *smp, "--qemu", "10.0", "--machine", "pc-q35-10.0")
-    assert (by_domain.returncode, by_domain.stdout) == (typed.returncode, typed.stdout)
-    assert by_domain.stdout
+    form = ("--format", "csv")  # above its table, a verb that tells of libvirt says so
+    by_domain, typed = vcpuid(*args, *OF, *form), vcpuid(*by_cpu, *smp, "--qemu", "10.0", "--machine", "pc-q35-10.0", *form)
+    rows = [line for line in by_domain.stdout.splitlines() if not line.startswith(ABOVE)]
+    assert (by_domain.returncode, rows) == (typed.returncode, typed.stdout.splitlines())
+    assert len(rows) > 1
     assert by_domain.stderr.replace(REMARK, "") == typed.stderr
     assert REMARK in by_domain.stderr
 
@@ -228,22 +258,108 @@ def test_a_cpu_alone_is_a_domain_that_has_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "cpu.xml"
     file.write_text("<?xml version='1.0'?>\n<!-- mine -->\n<cpu mode='custom'><model>Nehalem</model></cpu>", encoding="utf-8")
     done = vcpuid("check", str(file), SKYLAKE, *OF)
-    assert done.stdout.startswith("-cpu Nehalem runs with all that was asked\n")
+    assert done.stdout.startswith("libvirt 11.3: the domain has the model Nehalem\n-cpu Nehalem runs with all that was asked\n")
     assert "with this -cpu, -machine pc-q35-10.0 and -smp 1," in done.stderr
 
 
-def test_libvirt_refuses_before_qemu(haswell: str) -> None:
-    done = vcpuid("check", haswell, IVY, *OF)
+REFUSES = "libvirt 11.3 refuses: the CPU is incompatible with host CPU: Host CPU does not provide "
+
+
+@pytest.mark.parametrize(
+    "verb", [("guest", "--domain"), ("worth", "--domain"), ("linux", "flags", "--guest", "--domain"), ("qemu", "table")]
+)
+def test_where_libvirt_refuses_there_is_no_guest_to_tell_of(verb: tuple[str, ...], haswell: str) -> None:
+    host = [IVY] if verb[-1] == "table" or verb[0] == "linux" else ["--host", IVY]
+    done = vcpuid(*verb, haswell, *host, *OF)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("vcpuid: libvirt 11.3 refuses: the CPU is incompatible with host CPU: Host CPU does not provide ")
+    assert done.stderr.startswith(f"vcpuid: {REFUSES}")
+
+
+@pytest.mark.parametrize(
+    "verb", [("check", "DOMAIN", IVY), ("explain", "avx2", "--domain", "DOMAIN", "--host", IVY), ("diff", IVY, "--domain", "DOMAIN")]
+)
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_refusal_is_part_of_what_is_told_of_libvirt(verb: tuple[str, ...], form: str, haswell: str) -> None:
+    done = vcpuid(*(haswell if arg == "DOMAIN" else arg for arg in verb), *OF, "--format", form)
+    assert done.returncode == 1
+    assert done.stdout
+    told = done.stdout if form == "table" else done.stderr
+    assert sum(text.count(REFUSES) for text in (done.stdout, done.stderr)) >= 1
+    assert REFUSES in told
+    if form == "table":
+        assert done.stdout.splitlines()[verb[0] == "explain"].startswith(REFUSES)
+        assert REFUSES not in done.stderr
 
 
 def test_check_tells_what_libvirt_makes_of_the_start(tmp_path: Path) -> None:
     file = written(tmp_path / "full.xml", "<cpu mode='custom' check='full'><model>qemu64</model></cpu>")
     done = vcpuid("check", file, SKYLAKE, *OF)
     assert done.returncode == 1
-    assert done.stdout.startswith("-cpu qemu64,hv-relaxed=on runs with all that was asked\n")
-    assert "libvirt 11.3 refuses: operation failed: guest CPU doesn't match specification: extra features: " in done.stderr
+    first, second, third, *_ = done.stdout.splitlines()
+    assert first.startswith("libvirt 11.3 refuses: operation failed: guest CPU doesn't match specification: extra features: ")
+    assert (second, third) == ("libvirt 11.3: the domain has the model qemu64", "-cpu qemu64,hv-relaxed=on runs with all that was asked")
+    rows = [json.loads(line) for line in vcpuid("check", file, SKYLAKE, *OF, "--format", "jsonl").stdout.splitlines()]
+    assert [rows[0]["what"], rows[0]["about"]] == ["refused", "qemu64,hv-relaxed=on"]
+    extra = [row for row in rows if row["rule"] == "libvirt.full.extra"]
+    assert {name for row in extra for name in row["about"].split("; ")} >= {"x2apic", "hypervisor"}
+    told = json.loads(vcpuid("check", file, SKYLAKE, *OF, "--format", "json").stdout)["libvirt"]["objection"]
+    assert (told["code"], told["domain"]) == (9, 31)
+    assert told["features"] == [cause["feature"] for cause in told["causes"]]
+    assert set(told["features"]) == {name for row in rows if row["rule"].startswith("libvirt.full") for name in row["about"].split("; ")}
+
+
+def test_explain_names_who_asked(tmp_path: Path) -> None:
+    file = written(tmp_path / "d.xml", "<cpu check='none'><model>Skylake-Server</model><feature policy='disable' name='avx2'/></cpu>")
+    done = vcpuid("explain", "avx2", "--domain", file, "--host", SKYLAKE, *OF)
+    rows = {line.split("   ")[0]: line for line in done.stdout.splitlines()}
+    assert rows["domain"].split() == ["domain", "no", "observed", "<feature", "policy='disable'", "name='avx2'/>"]
+    assert rows["libvirt"].split() == ["libvirt", "no", "modelled", "-cpu", "has", "avx2=off"]
+    assert "Because: avx2: -cpu switches it off" in done.stdout
+    assert "    and: avx2: the domain's <cpu> has <feature policy='disable' name='avx2'/>  [libvirt.domain.asked" in done.stdout
+    assert done.stdout.endswith("What you can do: leave it out of <cpu>\n")
+    absent = vcpuid("explain", "vmx", "--domain", file, "--host", SKYLAKE, *OF).stdout
+    assert "    and: vmx: the domain has the model Skylake-Server  [libvirt.domain.asked" in absent
+    assert absent.endswith("What you can do: <feature policy='require' name='vmx'/> in the domain's <cpu>\n")
+
+
+def test_diff_and_guest_name_the_party_above_qemu(tmp_path: Path) -> None:
+    file = written(tmp_path / "d.xml", "<cpu mode='host-passthrough'><feature policy='disable' name='avx2'/></cpu>")
+    for verb, key, name in ((("diff", SKYLAKE), "what", "avx2"), (("guest", "--host", SKYLAKE), "feature", "avx2")):
+        lines = vcpuid(*verb, "--domain", file, *OF, "--format", "jsonl").stdout.splitlines()
+        row = next(row for row in map(json.loads, lines) if row[key] == name)
+        assert (row["party"], row["why"]) == ("domain", "<feature policy='disable' name='avx2'/>")
+
+
+def test_two_guests_part_at_a_party(tmp_path: Path) -> None:
+    one = written(tmp_path / "one.xml", "<cpu check='none'><model>Skylake-Server</model></cpu>")
+    other = written(tmp_path / "other.xml", "<cpu check='none'><model>Skylake-Server</model><feature policy='disable' name='avx2'/></cpu>")
+
+    def parted(*args: str) -> dict[str, tuple[bool, bool, str]]:
+        done = vcpuid("diff", SKYLAKE, "--domain", one, *args, *OF, "--format", "jsonl")
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert done.returncode == bool(rows)
+        return {row["what"]: (row["one"], row["other"], row["party"]) for row in rows}
+
+    assert parted("--to-libvirt", "9.0") == {}
+    assert parted("--to-domain", other) == {"avx2": (True, False, "domain"), **_needing_avx2(parted("--to-domain", other))}
+    by_model = parted("--to-cpu", "Nehalem")
+    assert by_model["avx2"] == (True, False, "qemu")
+    by_host = parted("--to-domain", written(tmp_path / "h.xml", "<cpu mode='host-model'/>"))
+    assert by_host["vmx"] == (False, True, "libvirt")
+    head = vcpuid("diff", SKYLAKE, "--domain", one, "--to-domain", other, *OF).stdout.splitlines()
+    assert head[:3:2] == [
+        "one: libvirt 11.3: the domain has the model Skylake-Server",
+        "other: libvirt 11.3: the domain has the model Skylake-Server",
+    ]
+    for wrong in (("--to-domain", other, "--to-cpu", "max"), ("--to-qemu", "9.0", "--flags"), ("--to-qemu", "9.0", "--by", "register")):
+        assert vcpuid("diff", SKYLAKE, "--domain", one, *wrong).returncode == 2
+    assert vcpuid("diff", SKYLAKE, "--cpu", "max", "--to-libvirt", "9.0").returncode == 2
+    assert vcpuid("diff", SKYLAKE, IVY, "--to-qemu", "9.0").returncode == 2
+
+
+def _needing_avx2(parted: dict[str, tuple[bool, bool, str]]) -> dict[str, tuple[bool, bool, str]]:
+    """What QEMU takes away besides, since it needs avx2."""
+    return {name: told for name, told in parted.items() if name != "avx2" and told[2] == "qemu"}
 
 
 def test_options_that_do_not_go_together(nehalem: str) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vcpuid.answers.certainty import depends, followed, open_bits
-from vcpuid.answers.explain import explain, sentence
+from vcpuid.answers.explain import sentence
+from vcpuid.answers.order import Order
+from vcpuid.answers.ordered import explained
 from vcpuid.answers.survey import cpuid_features, deciding_stage, host_words, shows, words_of
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Snapshot
 from vcpuid.cpuid.by_name import with_named_bits
@@ -72,12 +74,16 @@ def _spelled(value: bool | int | None) -> bool | str | None:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """A guest and the path to it. `observed` tells that the guest is a snapshot of its own, `guessed` that its -cpu is a guess."""
+    """A guest and the path to it. `observed` tells that the guest is a snapshot of its own, `guessed` that its -cpu is a guess.
+
+    `order` is how a domain led to the path's -cpu, None where that was given.
+    """
 
     path: Path
     guest: Snapshot
     observed: bool
     guessed: bool
+    order: Order | None = None
 
     def tell(self, word: Word, mask: int = 0xFFFFFFFF) -> bool:
         """Whether it is known what the guest's register holds: a table that was made has no leaves but its own."""
@@ -95,8 +101,9 @@ def sides(
     cpu: str | None = None,
     stack: Stack | None = None,
     vmm: Vmm | None = None,
+    order: Order | None = None,
 ) -> Sides:
-    """Put a guest beside its host; `host`, `stack` and `vmm` are as in `resolve`.
+    """Put a guest beside its host; `host`, `stack` and `vmm` are as in `resolve`, and `order` is how a domain led to `cpu`.
 
     Without a `guest`, it is what the path makes of `cpu`; without a `cpu`, that is guessed from the guest's CPUID. Raises QemuError or
     KvmError where QEMU or KVM refuse `cpu`, NotToldError where that hangs on what the host does not tell, InputError where there is neither
@@ -106,12 +113,12 @@ def sides(
         if cpu is None:
             raise InputError("neither a guest nor its -cpu is given")
         path = followed(cpu, host=host, stack=stack, vmm=vmm)
-        return Sides(path, guest_snapshot(path), observed=False, guessed=False)
+        return Sides(path, guest_snapshot(path), observed=False, guessed=False, order=order)
     guest = with_named_bits(guest)
     if not guest.raw:
         raise InputError("the guest's snapshot does not tell its CPUID (RAW lines)")
     path = _guess(host, guest, stack, vmm) if cpu is None else followed(cpu, host=host, stack=stack, vmm=vmm)
-    return Sides(path, guest, observed=True, guessed=cpu is None)
+    return Sides(path, guest, observed=True, guessed=cpu is None, order=order)
 
 
 def _registers(raw: CpuidTable, kernel: Release) -> GuestWords:
@@ -170,7 +177,11 @@ def _of_feature(both: Sides, feature: Feature, before: bool, after: bool) -> Dif
     if _ends(both.path, feature) != after:
         why = f"-cpu {both.path.cpu} on this path would {'show' if not after else 'not show'} it"
         return Difference(feature.name, place, before, after, UNKNOWN, why, (), bit.word, bit.mask)
-    stage = deciding_stage(explain(feature, both.path), before, after)
+    found = explained(feature, both.path, both.order)
+    if found.unsettled and not both.observed:
+        why = f"the host does not tell {listed(found.unsettled)}"
+        return Difference(feature.name, place, before, None, NOT_TOLD, why, (), bit.word, bit.mask)
+    stage = deciding_stage(found, before, after)
     rules = tuple(reason.rule.id for reason in stage.reasons)
     return Difference(feature.name, place, before, after, stage.party, stage.why, rules, bit.word, bit.mask)
 

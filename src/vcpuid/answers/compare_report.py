@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from vcpuid.answers.compare import NOT_TOLD, Difference, Sides
 from vcpuid.decode import FieldChange
 
 SCHEMA = "vcpuid/diff/2"
 """The form of both."""
+
+
+class ByParty(Protocol):
+    """A difference that a party caused."""
+
+    @property
+    def party(self) -> str:
+        """The party."""
 
 
 class Counts(NamedTuple):
@@ -21,7 +29,7 @@ class Counts(NamedTuple):
     left_out: int
 
     @classmethod
-    def of(cls, counted: Sequence[Difference], found: int, compared: int) -> Counts:
+    def of(cls, counted: Sequence[ByParty], found: int, compared: int) -> Counts:
         """Count the differences that are not ignored, of as many as were found among all that was compared."""
         open_ = sum(difference.party == NOT_TOLD for difference in counted)
         return cls(len(counted) - open_, compared - found, open_, found - len(counted))
@@ -44,7 +52,8 @@ def report(both: Sides, by: str, found: Sequence[Difference], ignored: Sequence[
         "counts": counts.as_dict(),
     }
     rows = [difference.as_dict() for difference in found]
-    return {"schema": SCHEMA, "by": by, **both.path.as_dict(), **told, "differences": rows}
+    by_libvirt = None if both.order is None else both.order.as_dict()
+    return {"schema": SCHEMA, "by": by, **both.path.as_dict(), **told, "differences": rows, "libvirt": by_libvirt}
 
 
 def fields_report(parts: tuple[str, str], found: Sequence[FieldChange], ignored: Sequence[str], counts: Counts) -> dict[str, object]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vcpuid.answers.certainty import depends, rests
+from vcpuid.answers.order import Order
 from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.remedy import hidden_from_linux, remedy
 from vcpuid.cpuid import Bit
@@ -58,6 +59,7 @@ class Stage:
     """The feature after one party.
 
     `value` is None where the party does not look at the word, and where it is not told: `depends` then names the facts that it hangs on.
+    Of a party that stands above the VMM it is what that asks for, and `said` how it asks.
     """
 
     party: str
@@ -68,6 +70,7 @@ class Stage:
     modelled: bool | None
     reasons: tuple[Reason, ...]
     depends: tuple[Fact, ...] = ()
+    said: str | None = None
 
     @property
     def disagrees(self) -> bool:
@@ -79,6 +82,8 @@ class Stage:
         """Give the reasons in one line; where it is not told, what it depends on; where the machine does otherwise than the rules, that."""
         if self.depends:
             return f"depends on {listed(self.depends)}"
+        if self.said is not None:
+            return self.said
         if self.disagrees:
             return f"this machine's own doing: on this processor, a stock Linux would have it {'on' if self.modelled else 'off'}"
         return "; ".join(f"{reason.action.value}: {reason.text}" for reason in self.reasons)
@@ -102,7 +107,9 @@ class Explanation:
     """A feature's fate on one path.
 
     `stages` hold its value after each party; `verdict` is one sentence; `chain` is why, from the deciding rule down to its first cause;
-    `remedy` is what a user can do about that first cause, None where nothing helps.
+    `remedy` is what a user can do about that first cause, None where nothing helps. Where a domain of libvirt's leads to the VMM's -cpu,
+    `order` is how, `above` what the domain and libvirt ask of the feature, and `unsettled` the facts that the host does not tell and on
+    which it hangs what libvirt makes of the feature, or whether it starts the guest.
     """
 
     feature: Feature
@@ -111,6 +118,20 @@ class Explanation:
     verdict: str
     chain: tuple[Reason, ...]
     remedy: str | None
+    order: Order | None = None
+    above: tuple[Stage, ...] = ()
+    unsettled: tuple[Fact, ...] = ()
+
+    @property
+    def parties(self) -> tuple[Stage, ...]:
+        """All stages in the order of the path: those that ask the VMM stand before it."""
+        at = next(position for position, stage in enumerate(self.stages) if stage.party == self.path.vmm.name)
+        return (*self.stages[:at], *self.above, *self.stages[at:])
+
+    @property
+    def refused(self) -> bool:
+        """Whether libvirt starts no guest, or ends it."""
+        return self.order is not None and self.order.refusal is not None
 
     @property
     def put_back(self) -> bool:
@@ -130,18 +151,20 @@ class Explanation:
     @property
     def visible(self) -> bool | None:
         """Whether the guest sees it; None where that is not told, and for what no CPUID bit or MSR tells a guest."""
-        return self.stages[-1].value
+        if self.unsettled:
+            return None
+        return False if self.refused else self.stages[-1].value
 
     @property
     def depends(self) -> tuple[Fact, ...]:
         """The facts that the host does not tell and on which the answer depends; none where it is definite."""
-        return self.stages[-1].depends
+        return self.unsettled or (() if self.refused else self.stages[-1].depends)
 
     @property
     def assumes(self) -> tuple[Assumption, ...]:
         """The settings that nobody gave, that are taken to be the usual ones, and with which it would be otherwise if they were not."""
         bit = self.feature.bit
-        if self.visible is None or bit is None:
+        if self.visible is None or bit is None or self.refused:
             return ()
         return tuple(rests(self.path, lambda path: {self.feature.name: path.trace.steps[-1].value(bit)}))
 
@@ -164,10 +187,11 @@ class Explanation:
             "depends": [fact.as_dict() for fact in self.depends],
             "assumes": [assumption.as_dict() for assumption in self.assumes],
             "verdict": self.verdict,
-            "stages": [stage.as_dict() for stage in self.stages],
+            "stages": [stage.as_dict() for stage in self.parties],
             "chain": [reason.as_dict() for reason in self.chain],
             "remedy": self.remedy,
             "why_hidden": self.hidden,
+            "libvirt": None if self.order is None else self.order.as_dict(self.feature),
         }
 
 
@@ -181,7 +205,7 @@ def explain(feature: Feature, path: Path) -> Explanation:
     kernel = path.setup.kernel.tables
     stages = tuple(_stage(path, position, feature, kernel) for position in range(len(path.trace.steps)))
     if facts := stages[-1].depends:
-        return Explanation(feature, path, stages, _not_told(feature, facts), (), to_be_told(facts))
+        return Explanation(feature, path, stages, not_told(feature, facts), (), to_be_told(facts))
     chain = tuple(_chain(path, feature, stages))
     if stages[0].value is False and stages[-1].value is False:
         chain = (*chain, Reason("silicon", feature.name, Action.CLEARED, NO_HARDWARE, NO_HARDWARE.reason))
@@ -270,7 +294,8 @@ def _decider(path: Path, feature: Feature, at: int) -> tuple[int, Decision] | No
     return None
 
 
-def _not_told(feature: Feature, facts: tuple[Fact, ...]) -> str:
+def not_told(feature: Feature, facts: tuple[Fact, ...]) -> str:
+    """Say that it is not told whether the guest sees a feature."""
     return f"Whether the guest sees {feature.name} is not told: it depends on {listed(facts)}."
 
 

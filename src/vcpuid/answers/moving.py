@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 
-from vcpuid.answers.explain import Explanation, explain
-from vcpuid.cpuid.names import find
+from vcpuid.answers.ordered import explained_by_name, fate
 from vcpuid.errors import VcpuidError
 from vcpuid.libvirt.journal import Ruling
 from vcpuid.libvirt.live import EXTRA, MISSING
@@ -59,31 +57,10 @@ def _path(found: Migration, setup: Setup) -> Path | None:
 
 
 def _row(feature: str, change: str, path: Path | None, ruling: Ruling | None) -> dict[str, str | None]:
-    explained = None if path is None else _explained(feature, path)
-    party, why, remedy = (None, None, None) if explained is None else _told(explained, absent=change in _ABSENT)
+    explained = None if path is None else explained_by_name(feature, path)
+    party, why, remedy = (None, None, None) if explained is None else fate(explained, absent=change in _ABSENT)
     if why is None and ruling is not None:
-        why, remedy = ruling.reason, ruling.rule.remedy
+        why, remedy = ruling.reason, ruling.remedy
     if change == "blocks":
         remedy = _TIMED
     return {"feature": feature, "change": change, "party": party, "why": why, "remedy": remedy}
-
-
-def _explained(feature: str, path: Path) -> Explanation | None:
-    try:
-        return explain(find(feature), path)
-    except VcpuidError:  # a feature of libvirt's that is no bit of the tables
-        return None
-
-
-def _told(explained: Explanation, *, absent: bool) -> tuple[str | None, str, str | None]:
-    """Return the party that has it so, why, and what can be done; where it is not as it is said to be, the verdict alone."""
-    if absent and not explained.visible and explained.chain:
-        first = explained.chain[-1]
-        return first.party, first.text, explained.remedy
-    if absent or not explained.visible:
-        return None, explained.verdict, explained.remedy
-    putting = explained.stages[0]
-    for before, after in pairwise(explained.stages):
-        if after.value and not before.value:
-            putting = after
-    return putting.party, putting.why or "it has it, and no party takes it away", None

@@ -41,7 +41,7 @@ _LOCKED = frozenset({bits.VMX, bits.SVM, bits.ERMS})
 
 def _lacking(rule: Rule, name: str, path: Path) -> str | None:
     """The processor does not report it."""
-    feature = _feature(name)
+    feature = by_short_name(name)
     places = [] if feature is None or feature.bit is None else list(hiding(feature.bit, path.host))
     if not places or rule.remedy is None:
         return rule.remedy
@@ -66,7 +66,7 @@ def _named(rule: Rule, name: str, path: Path) -> str | None:
 
 def _denied(rule: Rule, name: str, path: Path) -> str | None:
     """KVM does not offer it, for a reason that no rule tells."""
-    feature = _feature(name)
+    feature = by_short_name(name)
     if feature is None or feature.bit is None:
         return rule.remedy
     if feature.bit.word == MsrWord(ARCH_CAPABILITIES):
@@ -76,7 +76,7 @@ def _denied(rule: Rule, name: str, path: Path) -> str | None:
 
 def _at_run_time(rule: Rule, name: str, path: Path) -> str | None:
     """KVM never offers it; MONITOR is QEMU's to give."""
-    feature = _feature(name)
+    feature = by_short_name(name)
     if path.vmm.name != "qemu" or feature is None or feature.bit != bits.MWAIT or not path.host.raw.has(bits.MWAIT):
         return rule.remedy
     return "-overcommit cpu-pm=on gives it to the guest of -cpu host, which then idles the processor itself"
@@ -94,7 +94,8 @@ _PARTICULAR: dict[str, Callable[[Rule, str, Path], str | None]] = {
 """Rules whose advice depends on the host or on QEMU's models."""
 
 
-def _feature(name: str) -> Feature | None:
+def by_short_name(name: str) -> Feature | None:
+    """Return the feature that a reason is about; None where no table has it."""
     try:
         return next((feature for feature in find_all(name) if feature.name == name), None)
     except InputError:
@@ -103,7 +104,7 @@ def _feature(name: str) -> Feature | None:
 
 def _property(name: str, path: Path) -> list[str]:
     """QEMU's name of a feature that this host's KVM lets a guest have; none where it does not, or QEMU has no name for it."""
-    feature, tables = _feature(name), _tables(path)
+    feature, tables = by_short_name(name), _tables(path)
     if feature is None or feature.bit is None or tables is None:
         return []
     able = path.made.available

@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from vcpuid.answers.certainty import open_bits, rests
 from vcpuid.answers.explain import Explanation, Stage, explain
+from vcpuid.answers.order import Order
+from vcpuid.answers.ordered import behind, explained
 from vcpuid.answers.overruling import put_back
 from vcpuid.cpuid import CpuidTable, CpuidWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
@@ -96,11 +98,11 @@ def _put_back(explanation: Explanation) -> str:
 
 
 def _why(explanation: Explanation, party: str) -> str:
-    return next(stage.why for stage in explanation.stages if stage.party == party)
+    return next(stage.why for stage in explanation.parties if stage.party == party)
 
 
-def survey(path: Path) -> Survey:
-    """Hold every CPUID feature that Linux or QEMU names against the host's.
+def survey(path: Path, order: Order | None = None) -> Survey:
+    """Hold every CPUID feature that Linux or QEMU names against the host's; `order` is how a domain led to the path's -cpu.
 
     Features of MSRs are left out, since the host's own are not known, and so are AMD's copies of leaf 1 in leaf 0x80000001.
     """
@@ -122,7 +124,10 @@ def survey(path: Path) -> Survey:
         if put_back(path.trace, feature.place):
             returned.append(explain(feature, path))
         if before != after and tells(path.host, feature.place.word, feature.place.mask):
-            side, found = gained if after else lost, explain(feature, path)
+            side, found = gained if after else lost, explained(feature, path, order)
+            if found.unsettled:
+                not_told.append(found)
+                continue
             side.setdefault(deciding_stage(found, before, after).party, []).append(found)
     return Survey(path, tuple(seen), _frozen(lost), _frozen(gained), tuple(not_told), tuple(returned))
 
@@ -154,10 +159,10 @@ def host_words(path: Path) -> Mapping[Word, int]:
 def deciding_stage(found: Explanation, before: bool, after: bool) -> Stage:
     """Return the last stage after which a feature is otherwise than before it, from what the host shows to what the guest shows.
 
-    What a party hands on that is not told decides nothing.
+    What a party hands on that is not told decides nothing. Where the VMM did as it was asked, it is the stage of who asked.
     """
     (first, _), *between, (last, _) = zip(found.stages, found.path.trace.steps, strict=True)
     place = found.feature.place
     handed = [(first, before), *((stage, None if stage.depends else step.value(place)) for stage, step in between), (last, after)]
     known = [(stage, value) for stage, value in handed if value is not None]
-    return [stage for (_, given), (stage, value) in pairwise(known) if value != given][-1]
+    return behind(found, [stage for (_, given), (stage, value) in pairwise(known) if value != given][-1])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vcpuid.libvirt import Libvirt
     from vcpuid.qemu import KvmHost
     from vcpuid.releases import Release
+    from vcpuid.told.facts import NotTold
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Asking:
     """A libvirt that is asked. `remarks` are what is to be said besides; with each answer there may come more.
 
-    Those in `said` were printed for another libvirt before.
+    Those in `said` were printed for another libvirt before. `not_told` is what of the answers hangs on what the host does not tell.
     """
 
     release: Release
@@ -35,6 +36,7 @@ class Asking:
     kvm: KvmHost
     said: tuple[str, ...] = ()
     remarks: list[str] = field(default_factory=list)
+    not_told: list[NotTold] = field(default_factory=list)
 
     @classmethod
     def on(cls, source: str | None, release: str | None, asked: Asked, said: Sequence[str] = ()) -> Asking:
@@ -62,25 +64,44 @@ class Asking:
         self.remarks.extend(remarks)
 
     def doubt(self, what: str, answer: Callable[[Libvirt], object]) -> None:
-        """Say of an answer that it hangs on what the host does not tell, where it does."""
+        """Say of an answer that it hangs on what the host does not tell, or which lines of it do, where any does."""
         from vcpuid.told.doubt import doubts
-        from vcpuid.told.facts import NotTold, sentences
+        from vcpuid.told.facts import NotTold, grouped, sentences
 
-        found = doubts(self.setup, lambda setup: {what: _settled(answer, self.over(setup))})
-        self.remark(*sentences(NotTold(name, facts) for name, facts in found.items()))
+        found = doubts(self.setup, lambda setup: _settled(what, answer, self.over(setup)))
+        if found and found.keys() >= _settled(what, answer, self.libvirt).keys():  # all of it, so that no line need be named
+            found = {what: tuple(dict.fromkeys(fact for facts in found.values() for fact in facts))}
+        open_ = [NotTold(name, facts) for name, facts in found.items()]
+        self.not_told.extend(open_)
+        self.remark(*sentences(NotTold(_first(what, names), facts) for facts, names in grouped(open_).items()))
 
     def begun(self, verb: str) -> dict[str, object]:
         """Begin a document for programs."""
         from vcpuid.libvirt import report
 
-        return report.begun(verb, self.release, self.setup, self.remarks)
+        return report.begun(verb, self.release, self.setup, self.remarks, [found.as_dict() for found in self.not_told])
 
 
-def _settled(answer: Callable[[Libvirt], object], libvirt: Libvirt) -> object:
+_MOST = 6
+"""As many lines are named to people, of those that depend on the same."""
+
+
+def _first(what: str, names: Sequence[str]) -> str:
+    """Name the first of some lines of an answer."""
+    if list(names) == [what]:
+        return what
+    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return f"in {what} {', '.join(names[:_MOST])}{more}"
+
+
+def _settled(what: str, answer: Callable[[Libvirt], object], libvirt: Libvirt) -> dict[str, object]:
+    """Give an answer part by part; a refusal is one answer."""
+    from vcpuid.libvirt import report
+
     try:
-        return answer(libvirt)
+        return report.parts(what, answer(libvirt))
     except LibvirtError as error:
-        return error.message
+        return {what: error.message}
 
 
 def libvirt_options(command: F) -> F:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.domain import AskedCpu, libvirt_option, no_domain
+from vcpuid.cli.domain import AskedCpu, libvirt_option, no_domain, unrefused
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import (
     Asked,
@@ -25,6 +25,7 @@ from vcpuid.cli.setup import (
 )
 
 if TYPE_CHECKING:
+    from vcpuid.answers.order import Blocking, Order
     from vcpuid.answers.verdict import Verdict
     from vcpuid.hazards.rule import Hazard
     from vcpuid.told.facts import Fact
@@ -68,6 +69,7 @@ def command(
     its KVM is not Linux's own and cannot be asked.
     """
     from vcpuid import hazards
+    from vcpuid.answers.ordered import judged
     from vcpuid.answers.verdict import verdict
 
     wanted = 0 if table_source is not None else 1
@@ -81,15 +83,16 @@ def command(
         emit(_sheet(None, found, form), form)
     else:
         host = read_host(source)
-        wanted_cpu = AskedCpu.of(arguments[0], libvirt_release)
-        cpu, setup = wanted_cpu.on(host, asked)
+        cpu, setup, order = AskedCpu.of(arguments[0], libvirt_release).ordered(host, asked)
         kvm = None if no_probe else trial_for(host, setup)
         answer = verdict(cpu, setup, probe=None if kvm is None else probe_for(host), kvm=kvm)
         found = () if answer.path is None or answer.refusal is not None else hazards.of_path(answer.path)
-        objection = wanted_cpu.objection(host, setup) if answer.refusal is None else None
-        print_warnings((*answer.remarks, *([objection] if objection else [])))
-        emit(_sheet(answer, found, form, manager), form)
-        if not answer.runs or objection:
+        if order is not None and answer.path is not None:
+            order = judged(order, answer.path)
+        objection = None if order is None or answer.refusal is not None else order.objection
+        print_warnings(unrefused(answer.remarks, order, form))
+        emit(_sheet(answer, found, form, manager, order), form)
+        if not answer.runs or objection or (order is not None and order.depends):
             sys.exit(1)
     sys.exit(1 if any(hazard.breaks for hazard in found) else 0)
 
@@ -108,7 +111,9 @@ def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tu
     return hazards.of_guest(guest.snapshot, setup, source=table_source)
 
 
-def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str, manager: str | None = None) -> Sheet:
+def _sheet(
+    answer: Verdict | None, found: Sequence[Hazard], form: str, manager: str | None = None, order: Order | None = None
+) -> Sheet:  # fmt: skip
     """Lay the answer out: programs get the verdict as the first row, people above the table."""
     from vcpuid.hazards.report import report
     from vcpuid.told.facts import whether
@@ -116,19 +121,28 @@ def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str, manager: 
     hazards = _hazard_rows(found, one_each=form != "table")
     if answer is None:
         return Sheet(COLUMNS, hazards, report(found), titles=TITLES, lines=_lines(hazards), foot=_hazards_foot(found))
-    rows = [*_missing_rows(answer), *_overruled_rows(answer), *_not_told_rows(answer, one_each=form != "table"), *hazards]
+    rows = [
+        *_refused_rows(order),
+        *_missing_rows(answer),
+        *_overruled_rows(answer),
+        *_not_told_rows(answer, one_each=form != "table"),
+        *hazards,
+    ]
     if form != "table":
         told = _told(answer)
+        if order is not None and (order.depends or order.refusal is not None):
+            told = "depends" if order.depends else "refused"
         printed = (*answer.warnings, *whether(_WARNS, answer.warnings_not_told))
-        why = answer.refusal or answer.not_known or "; ".join(printed) or (_NOT_TRIED if told == "not tried" else "")
+        objection = None if order is None else order.objection
+        why = answer.refusal or objection or answer.not_known or "; ".join(printed) or (_NOT_TRIED if told == "not tried" else "")
         rows = [{"what": told, "rule": "verdict", "about": answer.cpu, "why": why, "remedy": answer.proposal or ""}, *rows]
     return Sheet(
         COLUMNS,
         rows,
-        data=report(found, answer, manager),
+        data=report(found, answer, manager, order),
         titles=TITLES,
         lines=_lines(rows),
-        head=[*_head(answer), ""],
+        head=[*([] if order is None else order.head()), *_head(answer), ""],
         foot=[
             *([""] if rows else []),
             *_foot(answer),
@@ -142,6 +156,25 @@ def _sheet(answer: Verdict | None, found: Sequence[Hazard], form: str, manager: 
 
 def _lines(rows: Sequence[dict[str, str]]) -> list[str]:
     return [" ".join(row[column] for column in COLUMNS[:3]) for row in rows]
+
+
+def _refused_rows(order: Order | None) -> list[dict[str, str]]:
+    """One row for each rule by which libvirt refuses the domain, and each party that has the features so."""
+    from vcpuid.answers.order import together
+
+    found: dict[tuple[str, str, str], list[Blocking]] = {}
+    for cause in () if order is None else order.blocking:
+        found.setdefault((cause.ruling.rule.id, cause.reason, cause.said), []).append(cause)
+    return [
+        {
+            "what": "refused",
+            "rule": rule,
+            "about": "; ".join(cause.ruling.feature for cause in causes),
+            "why": reason if said == reason else f"{reason} ({said})",
+            "remedy": together([cause.remedy for cause in causes if cause.remedy]),
+        }
+        for (rule, reason, said), causes in found.items()
+    ]
 
 
 def _missing_rows(answer: Verdict) -> list[dict[str, str]]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.domain import AskedCpu, domain_option, libvirt_option
+from vcpuid.cli.counting import counted, foot
+from vcpuid.cli.domain import AskedCpu, domain_options, unrefused
 from vcpuid.cli.output import Sheet, cell, emit, format_option
-from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options, typed
 from vcpuid.cli.tables import kind
+from vcpuid.cli.than import Than, than_options, two_guests
 from vcpuid.cpuid.parts import pick
 
 if TYPE_CHECKING:
     from vcpuid.answers.compare import Difference, Sides
-    from vcpuid.answers.compare_report import Counts
     from vcpuid.cpuid import CpuidTable, Snapshot
     from vcpuid.decode import FieldChange
 
@@ -28,10 +30,11 @@ COLUMNS = ["what", "host", "guest", "party", "why"]
 @click.argument("host_source", metavar="HOST", shell_complete=choices.hosts)
 @click.argument("guest_source", metavar="[GUEST]", required=False, shell_complete=choices.hosts)
 @click.option(
-    "--cpu", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU, as QEMU's -cpu takes it.  [default: guessed from GUEST]"
-)
-@domain_option
-@libvirt_option
+    "--cpu", default="host", metavar="CPU", shell_complete=choices.cpus,
+    help="The guest's CPU, as QEMU's -cpu takes it.  [default: guessed from GUEST]",
+)  # fmt: skip
+@domain_options
+@than_options
 @click.option(
     "--by", type=click.Choice(["feature", "field", "register"]), default="feature", show_default=True, help="What a line is about."
 )
@@ -50,9 +53,8 @@ COLUMNS = ["what", "host", "guest", "party", "why"]
 def command(
     host_source: str,
     guest_source: str | None,
-    cpu: str | None,
-    domain: str | None,
-    libvirt_release: str | None,
+    cpu: AskedCpu,
+    than: Than | None,
     by: str,
     ignore: tuple[str, ...],
     flags: bool,
@@ -65,26 +67,37 @@ def command(
     GUEST is a snapshot taken in the guest; without one, it is what the path makes of --cpu. A difference that the path does not lead to
     is of party "unknown", and what one side does not tell "not told". With --by field, HOST and GUEST may be any two dumps: what differs
     is told with its meaning, and no party is asked for. The last line counts what differs, what is the same, what is not told, and what
-    --ignore leaves out. Exit status 0 where all else is told and the same, 1 where something is not.
+    --ignore leaves out.
+
+    With --to-cpu, --to-domain, --to-libvirt, --to-qemu or --to-kernel, two guests on HOST are held against each other: that of --cpu or
+    --domain, and the one that it would be so. What one of them alone sees is told with the party at which they part.
+
+    Exit status 0 where all else is told and the same, 1 where something is not, or libvirt refuses a domain.
     """
     from vcpuid import decode
     from vcpuid.answers import compare
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.compare_flags import by_flag, guest_setup, shown_flags
+    from vcpuid.answers.ordered import judged
     from vcpuid.answers.survey import cpuid_features
     from vcpuid.path.pipeline import guest_snapshot
 
-    if guest_source is None and cpu is None and domain is None:
+    named = bool(typed("--cpu", "--domain"))
+    if than is not None:
+        if guest_source is not None or flags or by != "feature":
+            raise click.UsageError("two guests of a host are compared by feature, and both are worked out: without GUEST, --flags or --by")
+        sheet, refused = two_guests(read_host(host_source), (cpu, asked), than, ignore or (decode.CPU,))
+        emit(sheet, form)
+        sys.exit(1 if sheet.rows or refused else 0)
+    if guest_source is None and not named:
         raise click.UsageError("give GUEST, --cpu or --domain")
-    if cpu is not None and domain is not None:
-        raise click.UsageError("--cpu and --domain both name the guest's CPU")
     if flags and ignore:
         raise click.UsageError("--ignore is not for --flags")
     if not flags:
         has_no_effect("it is for --flags", "--guest-kernel")
     host = read_host(host_source)
     guest = None if guest_source is None else read_host(guest_source).snapshot
-    ignore = () if flags else ignore or (decode.CPU,)
+    ignore, refused = () if flags else ignore or (decode.CPU,), False
     if by == "field" and not flags:
         if guest is not None:
             has_no_effect(
@@ -92,15 +105,16 @@ def command(
             )
             other = guest
         else:
-            argument, setup = AskedCpu(cpu or "host", domain, libvirt_release).on(host, asked)
+            argument, setup = cpu.on(host, asked)
             path = followed(argument, host=setup)
             print_warnings(path.remarks)
             other = guest_snapshot(path)
         sheet = _fields((host.snapshot, pick(host.snapshot, None, host_source)), (other, pick(other, None, guest_source)), ignore)
     else:
-        argument, setup = AskedCpu(cpu or "host", domain, libvirt_release).on(host, asked)
-        both = compare.sides(setup, guest, None if cpu is None and domain is None else argument)
-        print_warnings(both.path.remarks)
+        argument, setup, order = cpu.ordered(host, asked)
+        both = compare.sides(setup, guest, argument if named else None, order=order)
+        both = both if order is None else replace(both, order=judged(order, both.path))
+        print_warnings(unrefused(both.path.remarks, order, form))
         if flags:
             print_warnings(remark for remark in guest_setup(both, guest_kernel).remarks if remark not in both.path.remarks)
             found, by = by_flag(both, guest_kernel), "flag"
@@ -110,27 +124,9 @@ def command(
         else:
             found, compared = compare.by_feature(both), len(cpuid_features())
         sheet = _differences(both, by, found, compared, ignore)
+        refused = order is not None and order.refusal is not None
     emit(sheet, form)
-    sys.exit(1 if sheet.rows else 0)
-
-
-def _counted(found: list[D], ignore: tuple[str, ...], tables: list[CpuidTable]) -> list[D]:
-    """Give the differences that --ignore does not leave out."""
-    from vcpuid.decode import Ignored
-
-    ignored = Ignored(ignore, tables)
-    return [difference for difference in found if difference.word is None or ignored.counts(difference.word, difference.mask)]
-
-
-def _foot(what: str, counts: Counts, ignore: tuple[str, ...]) -> list[str]:
-    """Say how many differ, are the same and are not told, and how many more are left out."""
-    told = [f"The {what} are the same"]
-    if counts.differ or counts.not_told:
-        differ = f"{counts.differ} {what} differ" if counts.differ else f"No {what} are known to differ"
-        told = [differ, f"{counts.same} are the same"]
-    told += [f"{counts.not_told} {'is' if counts.not_told == 1 else 'are'} not told"] if counts.not_told else []
-    told += [f"{counts.left_out} left out ({' '.join(f'--ignore {text}' for text in ignore)})"] if counts.left_out else []
-    return ["", f"{', '.join(told)}."]
+    sys.exit(1 if sheet.rows or refused else 0)
 
 
 def _fields(
@@ -148,7 +144,7 @@ def _fields(
         return "not told" if value is None and kind == "raw" and not tells(of, change.word) else change.spell(value)
 
     found = decode.diff(one, other, ignore=())
-    counted = _counted(found, ignore, [one, other])
+    kept = counted(found, ignore, [one, other])
     rows: list[dict[str, object]] = [
         {
             "place": change.place,
@@ -157,18 +153,18 @@ def _fields(
             "guest": spell(change, change.after, part, theirs),
             "meaning": change.field.description,
         }
-        for change in counted
+        for change in kept
     ]
     open_ = sum("not told" in (row["host"], row["guest"]) for row in rows)
-    counts = Counts(len(counted) - open_, same(one, other), open_, len(found) - len(counted))
+    counts = Counts(len(kept) - open_, same(one, other), open_, len(found) - len(kept))
     return Sheet(
         ["place", "field", "host", "guest", "meaning"],
         rows,
-        data=fields_report((mine, theirs), counted, ignore, counts),
-        records=[change.as_dict() for change in counted],
+        data=fields_report((mine, theirs), kept, ignore, counts),
+        records=[change.as_dict() for change in kept],
         fields=["function", "index", "register", "bits", "name", "host", "guest", "description"],
         head=[*kind(mine, "host"), *kind(theirs, "guest")],
-        foot=_foot("fields", counts, ignore),
+        foot=foot("fields", counts, ignore),
         styles={"field": "bold"},
     )
 
@@ -177,16 +173,16 @@ def _differences(both: Sides, by: str, found: list[Difference], compared: int, i
     """Lay out in what guest and host differ, of as many things as were compared, and who caused it."""
     from vcpuid.answers.compare_report import Counts, report
 
-    counted = _counted(found, ignore, [both.path.host.raw, both.guest.raw])
-    counts = Counts.of(counted, len(found), compared)
-    rows = [difference.as_dict() for difference in counted]
+    kept = counted(found, ignore, [both.path.host.raw, both.guest.raw])
+    counts = Counts.of(kept, len(found), compared)
+    rows = [difference.as_dict() for difference in kept]
     return Sheet(
         COLUMNS,
         rows,
-        data=report(both, by, counted, ignore, counts),
+        data=report(both, by, kept, ignore, counts),
         fields=[*COLUMNS, "place", "rules"],
         lines=[" ".join(map(cell, (row[column] for column in COLUMNS[:4]))) for row in rows],
-        head=[both.path.headline(" (guessed)" if both.guessed else ""), ""],
-        foot=_foot(f"{by}s", counts, ignore),
+        head=[*([] if both.order is None else both.order.head()), both.path.headline(" (guessed)" if both.guessed else ""), ""],
+        foot=foot(f"{by}s", counts, ignore),
         styles={"what": "bold"},
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +21,7 @@ from vcpuid.releases import LIBVIRTS, Release
 from vcpuid.setup import Setup
 
 if TYPE_CHECKING:
-    from vcpuid.libvirt import Libvirt
+    from vcpuid.answers.order import Order
     from vcpuid.qemu import KvmHost
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,20 +65,15 @@ def kvm_host(host: Host, setup: Setup) -> KvmHost:
     return KvmHost(xcr0=xcr0, tsc_khz=khz, tsc_scaling=scaling)
 
 
-def daemon(host: Host, setup: Setup, release: Release) -> Libvirt:
-    """Return the libvirt of a host."""
-    from vcpuid.libvirt import connect
-
-    return connect(setup, release.tables, kvm_host(host, setup))
-
-
 @contextmanager
 def named(source: str) -> Iterator[None]:
     """Name the file in errors about what is in it: they come from calls that get its text alone."""
+    from vcpuid.libvirt.request import SOURCES
+
     try:
         yield
     except InputError as error:
-        if error.source in ("domain", "CPU"):
+        if error.source in SOURCES:
             raise InputError(error.cause, source=source, line=error.line) from None
         raise
 
@@ -107,39 +102,40 @@ class AskedCpu:
 
     def on(self, host: Host, asked: Asked) -> tuple[str, Setup]:
         """Return what QEMU's -cpu gets on a host, and the setup; raises LibvirtError where libvirt does not start the domain."""
+        cpu, setup, _ = self.ordered(host, asked, refusable=False)
+        return cpu, setup
+
+    def ordered(self, host: Host, asked: Asked, *, refusable: bool = True) -> tuple[str, Setup, Order | None]:
+        """Return the same, and how libvirt comes to it.
+
+        Where libvirt's check of its CPU refuses the domain, the answer says so and is about what it would do unchecked; it raises
+        LibvirtError instead where the verb does not tell of refusals (`refusable`).
+        """
+        from vcpuid.answers.order import order
+
         if self.domain is None:
             no_domain()
-            return self.cpu, asked.setup(host)
+            return self.cpu, asked.setup(host), None
         has_no_effect("libvirt starts QEMU, and the domain says with what", "--smp", "--global")
         setup = replace(asked.setup(host), globals=())
         release = release_of(self.release)
-        request = self.request()
         with named(self.domain), refused(release):
-            planned = daemon(host, setup, release).planned(request)
-        if planned.domain.virt != "kvm":
-            raise InputError(f"a domain of type {planned.domain.virt}, whose CPU no KVM makes", source=self.domain)
-        cpu = planned.argument or "qemu64"
-        given = "this -cpu" if planned.argument is not None else f"no -cpu, which is {cpu}"
-        remark = f"libvirt {release} starts QEMU with {given}, -machine {planned.machine} and -smp {planned.smp}"
-        remarks = (*setup.remarks, *([release.remark] if release.remark else []), remark)
-        return cpu, replace(setup, machine=planned.machine, smp=planned.smp, remarks=remarks)
+            found = order(self.request(), setup, release, kvm_host(host, setup))
+        if found.planned.domain.virt != "kvm":
+            raise InputError(f"a domain of type {found.planned.domain.virt}, whose CPU no KVM makes", source=self.domain)
+        if found.unchecked and found.refusal is not None and not refusable:
+            with refused(release):
+                raise found.refusal
+        started = found.on(setup)
+        said = [remark for remark in (release.remark, found.objection) if remark is not None]
+        remarks = (*started.remarks, *said, *found.remarks())
+        return found.argument, replace(started, remarks=remarks), found
 
     def request(self) -> dict[str, str]:
         """Return what libvirt is asked: a file with a <cpu> alone stands for the domain that has nothing else."""
         assert self.domain is not None
         _, text = read_file(self.domain)
         return {"do": "start", "cpu" if _CPU.match(text) else "domain": text}
-
-    def objection(self, host: Host, setup: Setup) -> str | None:
-        """Say why libvirt ends a guest that QEMU has started, if it does: what the domain asks for and QEMU has not made."""
-        if self.domain is None:
-            return None
-        release = release_of(self.release)
-        try:
-            daemon(host, setup, release).started(self.request())
-        except LibvirtError as error:
-            return f"libvirt {release} refuses: {error.message}"
-        return None
 
 
 @contextmanager
@@ -150,6 +146,12 @@ def refused(release: Release) -> Iterator[None]:
     except LibvirtError as error:
         message = f"libvirt {release} refuses: {error.message}"
         raise LibvirtError(error.code, error.domain, message, error.cpu, error.log, error.causes) from None
+
+
+def unrefused(remarks: Sequence[str], order: Order | None, form: str) -> list[str]:
+    """Give the remarks of a verb that tells people of libvirt's refusal above its table, and so need not do so besides."""
+    told = order.objection if order is not None and form == "table" else None
+    return [remark for remark in remarks if remark != told]
 
 
 def no_domain() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.domain import domain_options
+from vcpuid.cli.domain import domain_options, unrefused
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
@@ -17,6 +17,7 @@ from vcpuid.reasons.history import history
 
 if TYPE_CHECKING:
     from vcpuid.answers.explain import Explanation, Reason, Stage
+    from vcpuid.answers.order import Order
 
 
 @click.command(name="explain")
@@ -37,16 +38,21 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
     """
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.explain import explain
+    from vcpuid.answers.ordered import explain_ordered, judged
     from vcpuid.answers.starting import remarked
     from vcpuid.cli.spelled import features
 
     wanted = features(texts)
     host = read_host(source)
-    cpu, setup = guest.on(host, asked)
+    cpu, setup, order = guest.ordered(host, asked)
     path = followed(cpu, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
-    explanations = [explain(feature, path) for feature in wanted]
-    print_warnings(path.remarks)
+    if order is None:
+        explanations = [explain(feature, path) for feature in wanted]
+    else:
+        by_libvirt = judged(order, path)
+        explanations = [explain_ordered(feature, path, by_libvirt) for feature in wanted]
+    print_warnings(unrefused(path.remarks, order, form))
     emit(sheet(explanations[0]) if len(explanations) == 1 else summary(explanations), form)
     sys.exit(0 if all(explanation.visible for explanation in explanations) else 1)
 
@@ -57,15 +63,16 @@ def sheet(explanation: Explanation) -> Sheet:
     where = f"  {feature.bit}" if feature.bit is not None else ""
     return Sheet(
         columns=["party", "value", "known", "why"],
-        rows=[_row(stage) for stage in explanation.stages],
+        rows=[_row(stage) for stage in explanation.parties],
         data=explanation.as_dict(),
-        records=[_record(stage) for stage in explanation.stages],
+        records=[_record(stage) for stage in explanation.parties],
         fields=["party", "value", "basis", "modelled", "why"],
-        head=[f"{feature.name}{where}", explanation.path.headline(), ""],
+        head=[f"{feature.name}{where}", *_order(explanation), explanation.path.headline(), ""],
         foot=[
             "",
             explanation.verdict,
             *_because(explanation),
+            *_blocking(explanation.order),
             *_remedy(explanation),
             *(f"Taken for granted: {assumption}" for assumption in explanation.assumes),
             *([explanation.hidden] if explanation.hidden else []),
@@ -81,19 +88,36 @@ def summary(explanations: Sequence[Explanation]) -> Sheet:
     return Sheet(
         columns=["feature", "guest", "because"],
         rows=[
-            {"feature": told.feature.name, "guest": _value(told.stages[-1]), "because": _first_cause(told), "remedy": told.remedy}
+            {
+                "feature": told.feature.name,
+                "guest": "no" if told.refused else _value(told.stages[-1]),
+                "because": _first_cause(told),
+                "remedy": told.remedy,
+            }
             for told in explanations
         ],
         data=report(explanations),
-        records=[{"feature": told.feature.name, **_record(stage)} for told in explanations for stage in told.stages],
+        records=[{"feature": told.feature.name, **_record(stage)} for told in explanations for stage in told.parties],
         fields=["feature", "party", "value", "basis", "modelled", "why"],
-        head=[explanations[0].path.headline(), ""],
-        foot=["", *_summed(explanations)],
+        head=[*_order(explanations[0]), explanations[0].path.headline(), ""],
+        foot=["", *_blocking(explanations[0].order), *_summed(explanations)],
         styles={"feature": "bold"},
     )
 
 
+def _order(told: Explanation) -> list[str]:
+    """Say what stands above the VMM, where a domain does."""
+    return [] if told.order is None else list(told.order.head())
+
+
+def _blocking(order: Order | None) -> list[str]:
+    """Name the features that libvirt's refusal hangs on, with the party that has them so."""
+    return [] if order is None else [f"The refusal hangs on {' '.join(names)}: {said}" for said, names in order.grouped().items()]
+
+
 def _first_cause(told: Explanation) -> str:
+    if told.order is not None and told.refused:
+        return f"libvirt {told.order.release} refuses the domain"
     if told.visible is None or not told.chain or told.visible:
         return told.verdict if told.visible is None else told.stages[-1].why
     reason = told.chain[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vcpuid.cli.domain import domain_options
+from vcpuid.cli.domain import domain_options, unrefused
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
@@ -35,11 +35,11 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
     from vcpuid.told.facts import sentences
 
     host = read_host(source)
-    cpu, setup = guest.on(host, asked)
+    cpu, setup, order = guest.ordered(host, asked, refusable=False)
     path = followed(cpu, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
-    print_warnings(path.said)
-    found = survey(path)
+    print_warnings(unrefused(path.said, order, form))
+    found = survey(path, order)
     changes = found.changes()
     sheet = Sheet(
         columns=["change", "party", "feature", "why"],
@@ -47,7 +47,7 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
         records=changes,
         data=found.as_dict(),
         lines=[*(f"# {line}" for line in sentences(found.open())), *format_snapshot(guest_snapshot(path))],
-        head=[path.headline(), ""],
+        head=[*([] if order is None else order.head()), path.headline(), ""],
         foot=[
             "",
             f"The guest sees {len(found.seen)} features: " + " ".join(f.name for f in found.seen),

@@ -231,6 +231,7 @@ def migrate(
         "to_libvirt": other.release.as_dict(),
         "to_setup": other.setup.as_dict(),
         "to_remarks": list(other.remarks),
+        "to_not_told": [found.as_dict() for found in other.not_told],
         **report.migration(found),
         "features": rows,
     }

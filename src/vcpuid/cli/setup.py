@@ -55,15 +55,15 @@ class Host:
     here: bool
 
 
-def read_cpus(source: str, *, every: bool = False) -> list[Snapshot]:
+def read_cpus(source: str, *, every: bool = False, given: tuple[str, str] | None = None) -> list[Snapshot]:
     """Read a dump, and print on standard error what bears on an answer about its first CPU: that there are others, say.
 
     Returns the CPU that `source` means before the others of its dump. With `every`, the answer is about all that it means: these are
-    returned in the dump's order, and what bears on any of them is printed.
+    returned in the dump's order, and what bears on any of them is printed. `given` is as in `vcpuid.sources.read_dump`.
     """
     from vcpuid import sources
 
-    dump = sources.read_dump(source)
+    dump = sources.read_dump(source, given)
     print_warnings(tuple(f"{'standard input' if source == '-' else source}: {remark}" for remark in dump.remarks(every=every)))
     return dump.meant if every else [dump.first, *dump.others]
 

@@ -17,6 +17,7 @@ from vcpuid.errors import InputError
 from vcpuid.setup import Setup
 
 if TYPE_CHECKING:
+    from vcpuid.answers.order import Order
     from vcpuid.vmm import Vmm
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,6 +43,10 @@ class AskedGuest:
         if isinstance(self.asked, AskedCpu):
             return self.asked.on(host, asked)
         return self.asked, asked.setup(host, None if self.vmm.name == "qemu" else self.vmm.release(self.release))
+
+    def ordered(self, host: Host, asked: Asked, *, refusable: bool = True) -> tuple[str, Setup, Order | None]:
+        """Return the same, and how libvirt comes to it, where a domain is given; `refusable` is as there."""
+        return self.asked.ordered(host, asked, refusable=refusable) if isinstance(self.asked, AskedCpu) else (*self.on(host, asked), None)
 
 
 def vmm_options(command: F) -> F:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vcpuid.answers.order import Order
 from vcpuid.answers.verdict import Verdict
 from vcpuid.hazards.rule import Hazard
 
@@ -11,12 +12,15 @@ SCHEMA = "vcpuid/check/2"
 """The form of `report`."""
 
 
-def report(found: Sequence[Hazard], verdict: Verdict | None = None, manager: str | None = None) -> dict[str, object]:
+def report(
+    found: Sequence[Hazard], verdict: Verdict | None = None, manager: str | None = None, order: Order | None = None
+) -> dict[str, object]:  # fmt: skip
     """Put hazards into a document; those of a table that nobody asked for by a -cpu have no verdict.
 
-    With a `manager`, the -cpu that runs is written in its words too.
+    With a `manager`, the -cpu that runs is written in its words too. `order` is how libvirt comes to the -cpu.
     """
-    judged = {} if verdict is None else {**verdict.as_dict(), "written": _written(verdict, manager)}
+    by_libvirt = None if order is None else order.as_dict()
+    judged = {} if verdict is None else {**verdict.as_dict(), "written": _written(verdict, manager), "libvirt": by_libvirt}
     return {"schema": SCHEMA, **judged, "hazards": [hazard.as_dict() for hazard in found]}
 
 

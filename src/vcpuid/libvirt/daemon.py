@@ -102,13 +102,16 @@ class Libvirt:
         found["hyperv"] = text(capabilities.hyperv_element(self.by_kvm.told.hyperv or NO_HYPERV, release))
         return found
 
-    def planned(self, request: Request, running: str | None = None) -> guest.Planned:
-        """Work out how a request's domain would be started, or taken over where it runs elsewhere, with that <cpu>."""
+    def planned(self, request: Request, running: str | None = None, *, unchecked: bool = False) -> guest.Planned:
+        """Work out how a request's domain would be started, or taken over where it runs elsewhere, with that <cpu>.
+
+        `unchecked` is as in `vcpuid.libvirt.guest.plan`.
+        """
         asked = domain.read(domain_of(request), self.known.release)
         hosts = self.by_tcg if asked.virt == "qemu" else self.by_kvm
         machine = self._machine(asked.machine or self._asked_machine(request))
         cpu = None if running is None else self._cpu(running, "guest")
-        return guest.plan(asked, hosts, machine, address_bits(self.says), cpu)
+        return guest.plan(asked, hosts, machine, address_bits(self.says), cpu, unchecked=unchecked)
 
     def started(self, request: Request, running: str | None = None) -> guest.Started:
         """Start a request's domain, or take it over."""

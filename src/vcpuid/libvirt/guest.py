@@ -58,9 +58,12 @@ class Started:
     log: tuple[str, ...]
 
 
-def plan(domain: Domain, hosts: HostModels, machine: str, address_bits: int, running: CpuDef | None = None) -> Planned:
+def plan(
+    domain: Domain, hosts: HostModels, machine: str, address_bits: int, running: CpuDef | None = None, *, unchecked: bool = False
+) -> Planned:  # fmt: skip
     """Work out how libvirt would start a domain, on a machine type by its full name, or how it would take one that runs elsewhere, where
-    it has the CPU `running`. Raises LibvirtError where it would not.
+    it has the CPU `running`. `unchecked` says how it would start one with check='none' that is the same otherwise. Raises LibvirtError
+    where it would not.
     """
     known, journal = hosts.known, Journal()
     complete(domain)
@@ -69,6 +72,8 @@ def plan(domain: Domain, hosts: HostModels, machine: str, address_bits: int, run
     assert asked is not None
     check_names(asked, known)
     cpu = (running or asked).copy()
+    if unchecked:
+        cpu.check = "none"
     update(cpu, hosts, tcg=domain.virt == "qemu", journal=journal, incoming=running is not None)
     argument = cpu_argument(domain, cpu, hosts, journal)
     return Planned(domain, asked, cpu, machine, argument, smp_argument(domain, cpu, known.release), journal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -9,6 +10,13 @@ from vcpuid.cpuid.words import Bit
 from vcpuid.libvirt.cpu_map import CpuMap
 from vcpuid.libvirt.definition import CpuDef, Policy
 from vcpuid.reasons import Action, Decision, Rule
+
+_FRAGMENT = re.compile(r"<feature policy='([a-z]+)'/>")
+
+
+def in_xml(remedy: str | None, feature: str) -> str | None:
+    """Write a feature's name into a remedy that is a piece of XML."""
+    return None if remedy is None else _FRAGMENT.sub(rf"<feature policy='\1' name='{feature}'/>", remedy)
 
 
 class Ruling(NamedTuple):
@@ -23,6 +31,16 @@ class Ruling(NamedTuple):
     def reason(self) -> str:
         """The rule's reason, with the cause in its place."""
         return self.rule.reason.replace("{cause}", self.cause or "another")
+
+    @property
+    def remedy(self) -> str | None:
+        """The rule's remedy, as XML of this feature."""
+        return in_xml(self.rule.remedy, self.feature)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        told = {"feature": self.feature, "policy": self.policy, "rule": self.rule.id}
+        return {**told, "reason": self.reason, "remedy": self.remedy}
 
 
 class Journal:

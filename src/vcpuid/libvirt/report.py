@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vcpuid.errors import LibvirtError
 from vcpuid.libvirt.journal import Ruling
+from vcpuid.libvirt.layout import lines
 from vcpuid.libvirt.migration import Migration
 from vcpuid.releases import Release
 from vcpuid.setup import Setup
@@ -15,9 +16,10 @@ from vcpuid.setup import Setup
 SCHEMA = "vcpuid/libvirt-{verb}/1"
 
 
-def begun(verb: str, release: Release, setup: Setup, remarks: Sequence[str]) -> dict[str, object]:
-    """Begin a document: what was asked of whom."""
-    return {"schema": SCHEMA.format(verb=verb), "libvirt": release.as_dict(), "setup": setup.as_dict(), "remarks": list(remarks)}
+def begun(verb: str, release: Release, setup: Setup, remarks: Sequence[str], not_told: Sequence[object]) -> dict[str, object]:
+    """Begin a document: what was asked of whom, and what of the answer hangs on what the host does not tell."""
+    asked = {"schema": SCHEMA.format(verb=verb), "libvirt": release.as_dict(), "setup": setup.as_dict()}
+    return {**asked, "remarks": list(remarks), "not_told": list(not_told)}
 
 
 def refusal(error: LibvirtError | None) -> dict[str, object] | None:
@@ -29,11 +31,7 @@ def refusal(error: LibvirtError | None) -> dict[str, object] | None:
 
 def causes(error: LibvirtError) -> list[dict[str, object]]:
     """Give the features that a refusal hangs on."""
-    return [
-        {"feature": cause.feature, "policy": cause.policy, "rule": cause.rule.id, "reason": cause.reason, "remedy": cause.rule.remedy}
-        for cause in error.causes
-        if isinstance(cause, Ruling)
-    ]
+    return [cause.as_dict() for cause in error.causes if isinstance(cause, Ruling)]
 
 
 def cpu(xml: str | None) -> dict[str, object] | None:
@@ -91,6 +89,26 @@ def domcapabilities(answer: Mapping[str, Any]) -> dict[str, object]:
         "hyperv": names,
         "xml": answer["cpu"],
     }
+
+
+def parts(what: str, answer: object) -> dict[str, object]:
+    """Take an answer apart into what may be otherwise by itself: lines of XML, each by what it says, and under `what` all else."""
+    if not isinstance(answer, Mapping):
+        return {what: answer}
+    xml = [value for value in answer.values() if isinstance(value, str) and value.startswith("<")]
+    rest = tuple(value for value in answer.values() if value not in xml)
+    return {**dict.fromkeys((line for text in xml for line in _leaves(ET.fromstring(text), "")), True), **({what: rest} if rest else {})}
+
+
+def _leaves(element: ET.Element, within: str) -> Iterator[str]:
+    """Give the lines of what has nothing inside, as virsh lays them out; where that says no model of its own, with whose it is.
+
+    Values of an <enum> are not of the CPU.
+    """
+    if not len(element) and element.tag != "value":
+        yield within + "".join(lines(element))
+    for child in element:
+        yield from _leaves(child, f"{element.get('model')}: " if element.tag == "blockers" else within)
 
 
 def migration(found: Migration) -> dict[str, object]:

@@ -49,6 +49,10 @@ def cpus_of(request: Request) -> list[str]:
     return list(cpus)
 
 
+SOURCES = ("domain", "CPU", "cpu", "features", "clock")
+"""What errors about the XML of a request name as its source: the parts of the request."""
+
+
 def domain_of(request: Request) -> ET.Element:
     """Return the <domain> of a request; raises InputError where it is no XML."""
     if "domain" in request:

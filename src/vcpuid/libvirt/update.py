@@ -22,11 +22,14 @@ HOST_MODEL = Rule(
     "libvirt.host-model.differs",
     "the host's CPU as QEMU gives it differs here from {cause}, the model that libvirt found nearest",
     "x86UpdateHostModel, src/cpu/cpu_x86.c",
-    remedy="name it in <cpu> with a policy of its own",
+    remedy="<feature policy='require'/> to have it, <feature policy='disable'/> to be without it",
 )
 OPTIONAL_GIVEN = Rule("libvirt.optional.given", "the domain takes it where there is one, and this host can give it", _UPDATE)
 OPTIONAL_LACKING = Rule(
-    "libvirt.optional.lacking", "the domain takes it where there is one, and this host cannot give it", _UPDATE, remedy="policy='require'"
+    "libvirt.optional.lacking",
+    "the domain takes it where there is one, and this host cannot give it",
+    _UPDATE,
+    remedy="<feature policy='require'/>",
 )
 REMOVED = Rule(
     "libvirt.model.removed",

@@ -1,0 +1,286 @@
+"""What a domain asks of libvirt, and libvirt of QEMU: which of their words are about a feature, and by which rules.
+
+All is read off the journal of the start that libvirt works out; where libvirt refuses the domain, off the start that it would make
+without its check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+from vcpuid.cpuid.features import Feature
+from vcpuid.errors import LibvirtError, QemuError
+from vcpuid.libvirt import Libvirt, connect
+from vcpuid.libvirt.cpu_map import CpuMap
+from vcpuid.libvirt.definition import OF_HOST
+from vcpuid.libvirt.guest import Planned
+from vcpuid.libvirt.journal import Ruling
+from vcpuid.libvirt.names import from_qemu, to_qemu
+from vcpuid.libvirt.request import Request
+from vcpuid.libvirt.update import ASKED, HOST_MODEL
+from vcpuid.qemu import KvmHost
+from vcpuid.qemu.catalog import Catalog, catalog
+from vcpuid.reasons import Rule
+from vcpuid.releases import Release
+from vcpuid.setup import Setup
+from vcpuid.told.doubt import doubts
+from vcpuid.told.facts import Fact, NotTold, sentences
+
+DOMAIN, LIBVIRT = "domain", "libvirt"
+"""The parties above the VMM: who writes the XML, and who reads it."""
+
+_WANTS = {"require": True, "force": True, "disable": False, "forbid": False}
+
+
+class Wish(NamedTuple):
+    """Whether a party above QEMU wants a feature: None where it leaves that to others. `rulings` are what libvirt's journal has of it."""
+
+    value: bool | None
+    why: str
+    rulings: tuple[Ruling, ...] = ()
+
+
+class Choice(NamedTuple):
+    """Who chose the guest's model, by which rule, and in words why it is that one."""
+
+    party: str
+    rule: Rule
+    text: str
+
+
+class Blocking(NamedTuple):
+    """A feature that a refusal hangs on: why libvirt minds, which party has it so (None where none does) and why, and what helps."""
+
+    ruling: Ruling
+    reason: str
+    party: str | None
+    why: str
+    remedy: str | None
+
+    @property
+    def said(self) -> str:
+        """The party and why, in a line."""
+        return self.why if self.party is None else f"{self.party}: {self.why}"
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        feature, policy, rule, _ = self.ruling
+        told = {"feature": feature, "policy": policy, "rule": rule.id, "reason": self.reason}
+        return {**told, "party": self.party, "why": self.why, "remedy": self.remedy}
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """A domain's start by a libvirt.
+
+    `refusal` is libvirt's where it starts no guest, or ends the one that it has started; `unchecked` says that `planned` is the start as it
+    were with check='none', since libvirt refuses the domain before. `blocking` are the features that the refusal hangs on. `depends` are
+    the facts that the host does not tell and on which it hangs whether libvirt refuses, `open` those on which the -cpu hangs.
+    """
+
+    release: Release
+    setup: Setup
+    request: Request
+    kvm: KvmHost | None
+    known: CpuMap
+    qemu: Catalog
+    planned: Planned
+    refusal: LibvirtError | None = None
+    unchecked: bool = False
+    depends: tuple[Fact, ...] = ()
+    open: tuple[Fact, ...] = ()
+    blocking: tuple[Blocking, ...] = ()
+
+    def over(self, setup: Setup) -> Order | None:
+        """Work the same out on another setup, without asking what hangs on facts; None where libvirt refuses as `order` does."""
+        try:
+            return _ordered(self.request, setup, self.release, self.kvm)
+        except LibvirtError:
+            return None
+
+    def on(self, setup: Setup) -> Setup:
+        """Return a setup with the machine type and the topology that libvirt starts QEMU with."""
+        return replace(setup, machine=self.planned.machine, smp=self.planned.smp, globals=())
+
+    @property
+    def argument(self) -> str:
+        """What QEMU's -cpu gets; without one, what QEMU takes by itself."""
+        return self.planned.argument or "qemu64"
+
+    @cached_property
+    def settings(self) -> Mapping[str, str]:
+        """The properties that -cpu sets, as libvirt writes them."""
+        return dict(setting.partition("=")[::2] for setting in self.argument.split(",")[1:])
+
+    def spelled(self, feature: Feature) -> str | None:
+        """Return libvirt's name of a feature; None where this release has none."""
+        names = (feature.libvirt, *(from_qemu(own.name) for own in feature.qemu_names))
+        return next((name for name in names if name in self.known.numbers), None)
+
+    def asked(self, feature: Feature) -> Wish:
+        """Say what the domain asks of a feature."""
+        cpu, name = self.planned.asked, self.spelled(feature)
+        if name is not None and (policy := cpu.features.get(name)) is not None:
+            own = tuple(ruling for ruling in self.planned.journal.of(name) if ruling.rule is ASKED)
+            return Wish(_WANTS.get(policy), f"<feature policy='{policy}' name='{name}'/>", own[-1:])
+        if cpu.mode != "custom":
+            return Wish(None, f"it has mode='{cpu.mode}'")
+        return Wish(None, f"it has the model {cpu.model}" + (" as a minimum" if cpu.match == "minimum" else ""))
+
+    def passed(self, feature: Feature) -> Wish:
+        """Say what libvirt passes on to QEMU of a feature."""
+        cpu, name = self.planned.cpu, self.spelled(feature)
+        rulings = () if name is None else tuple(ruling for ruling in self.planned.journal.of(name) if ruling.rule is not ASKED)
+        reasons = [rulings[-1].reason] if rulings else []
+        given = next((own.name for own in feature.qemu_names if self.settings.get(own.name) in ("on", "off")), None)
+        if given is not None:
+            state = self.settings[given]
+            return Wish(state == "on", "; ".join([*reasons, f"-cpu has {given}={state}"]), rulings[-1:])
+        if rulings and rulings[-1].policy is None:
+            return Wish(None, f"not passed on: {rulings[-1].reason}", rulings[-1:])
+        model = self.known.models.get(cpu.model or "") if cpu.mode not in OF_HOST else None
+        if model is None or name is None:
+            return Wish(None, f"-cpu {self.argument.partition(',')[0]} leaves it to QEMU")
+        if not model.features & self.known.mask(name):
+            return Wish(False, f"its {cpu.model} does not have it, and -cpu does not name it")
+        but = ", which QEMU's does not" if self.lacks(model.name, name) else ""
+        return Wish(True, f"its {cpu.model} has it{but}, and -cpu does not name it")
+
+    def lacks(self, model: str, name: str) -> bool:
+        """Whether QEMU's model of a name does not have a feature of libvirt's; not where QEMU has no such model, or no such feature."""
+        flag = self.qemu.flags.get(to_qemu(name))
+        if flag is None or (model not in self.qemu.model_aliases and model not in self.qemu.models):
+            return False
+        found = self.qemu.models[self.qemu.resolve_model(model, self.qemu.machine(self.planned.machine))]
+        return not found.features.get(flag.word, 0) & flag.mask
+
+    @property
+    def choice(self) -> Choice:
+        """Say who chose the model."""
+        asked, cpu, chosen = self.planned.asked, self.planned.cpu, self.planned.journal.model
+        if chosen is None:
+            return Choice(DOMAIN, ASKED, f"the domain has mode='{cpu.mode}'")
+        model, rule = chosen
+        if rule is ASKED:
+            return Choice(DOMAIN, rule, f"the domain has the model {model}")
+        if rule is HOST_MODEL:
+            how = "match='minimum'" if asked.match == "minimum" else f"mode='{asked.mode}'"
+            return Choice(LIBVIRT, rule, f"the domain has {how}, and {model} is the model that libvirt found nearest to the host's CPU")
+        return Choice(LIBVIRT, rule, f"QEMU does not have the domain's {asked.model}, and {model} is the nearest model that it has")
+
+    @property
+    def objection(self) -> str | None:
+        """libvirt's refusal in a line, as far as it is certain; None where it starts the guest."""
+        if self.refusal is None:
+            return None
+        told = f"libvirt {self.release} refuses: {self.refusal.message}"
+        return (
+            told
+            if not self.depends
+            else f"whether libvirt starts it is not told; where the host has nothing of what it does not tell, {told}"
+        )
+
+    def remarks(self) -> Iterator[str]:
+        """Say with what QEMU is started, and what of it hangs on what the host does not tell."""
+        planned = self.planned
+        given = "this -cpu" if planned.argument is not None else f"no -cpu, which is {self.argument}"
+        starts = "would start QEMU, with check='none'," if self.unchecked else "starts QEMU"
+        yield f"libvirt {self.release} {starts} with {given}, -machine {planned.machine} and -smp {planned.smp}"
+        for what, facts in (("whether libvirt starts the domain", self.depends), ("the -cpu that libvirt makes of the domain", self.open)):
+            yield from sentences([NotTold(what, facts)] if facts else [])
+
+    def head(self) -> Iterator[str]:
+        """Say for a person what stands above QEMU."""
+        if self.objection is not None:
+            yield self.objection
+            if self.unchecked:
+                yield "What follows is as it were with check='none':"
+        yield f"libvirt {self.release}: {self.choice.text}"
+
+    def as_dict(self, feature: Feature | None = None) -> dict[str, object]:
+        """For JSON, of all features that libvirt decided about, or of one."""
+        names = None if feature is None else (self.spelled(feature),)
+        rulings = [ruling for ruling in self.planned.journal.rulings if names is None or ruling.feature in names]
+        asked, choice = self.planned.asked, self.choice
+        return {
+            "release": self.release.as_dict(),
+            "mode": asked.mode,
+            "check": asked.check,
+            "model": None if self.planned.cpu.mode in OF_HOST else self.planned.cpu.model,
+            "chosen_by": choice.party,
+            "chosen_rule": choice.rule.id,
+            "chosen_why": choice.text,
+            "cpu_argument": self.planned.argument,
+            "decisions": [ruling.as_dict() for ruling in rulings],
+            "unchecked": self.unchecked,
+            "depends": [fact.as_dict() for fact in (*self.depends, *self.open)],
+            "objection": self._objected(),
+        }
+
+    def grouped(self) -> dict[str, list[str]]:
+        """Give the features that the refusal hangs on, by the party that has them so and why."""
+        found: dict[str, list[str]] = {}
+        for cause in self.blocking:
+            found.setdefault(cause.said, []).append(cause.ruling.feature)
+        return found
+
+    def _objected(self) -> dict[str, object] | None:
+        error = self.refusal
+        if error is None:
+            return None
+        causes = [cause.as_dict() for cause in self.blocking]
+        names = [cause.ruling.feature for cause in self.blocking]
+        return {"code": error.code, "domain": error.domain, "message": error.message, "features": names, "causes": causes}
+
+
+def together(remedies: Sequence[str]) -> str:
+    """Join remedies of the form "this, or that": all of the first ones, or one of the others."""
+    parts = [remedy.partition(", or ") for remedy in dict.fromkeys(remedies)]
+    others = dict.fromkeys(other for _, _, other in parts if other)
+    return ", or ".join([" ".join(dict.fromkeys(first for first, _, _ in parts)), *others])
+
+
+def order(request: Request, setup: Setup, release: Release, kvm: KvmHost | None = None) -> Order:
+    """Work out how the libvirt of a host starts a request's domain; `kvm` is as in `vcpuid.libvirt.connect`.
+
+    Raises LibvirtError where it refuses the domain whether it checks its CPU or not.
+    """
+    made = _ordered(request, setup, release, kvm)
+
+    def answers(setup: Setup) -> dict[str, object] | None:
+        other = made.over(setup)
+        return None if other is None else {"refuses": other.refusal is not None, "-cpu": other.argument}
+
+    found = doubts(setup, answers)
+    return replace(made, depends=found.get("refuses", ()), open=found.get("-cpu", ()))
+
+
+def _ordered(request: Request, setup: Setup, release: Release, kvm: KvmHost | None) -> Order:
+    libvirt = connect(setup, release.tables, kvm)
+    try:
+        planned, error, unchecked = libvirt.planned(request), None, False
+    except LibvirtError as refusal:
+        planned, error, unchecked = _unchecked(request, libvirt, refusal), refusal, True
+    if planned.domain.virt == "kvm" and error is None:
+        error = _ended(request, libvirt)
+    return Order(release, setup, request, kvm, libvirt.known, catalog(setup.vmm.tables), planned, error, unchecked)
+
+
+def _unchecked(request: Request, libvirt: Libvirt, refusal: LibvirtError) -> Planned:
+    """Work out the start without libvirt's check; raises the refusal where it is not the check's."""
+    try:
+        return libvirt.planned(request, unchecked=True)
+    except LibvirtError:
+        raise refusal from None
+
+
+def _ended(request: Request, libvirt: Libvirt) -> LibvirtError | None:
+    """Return the error with which libvirt ends a guest that QEMU has started, if it does; where QEMU refuses is not libvirt's to tell."""
+    try:
+        libvirt.started(request)
+    except LibvirtError as error:
+        return None if isinstance(error.__cause__, QemuError) else error
+    return None
