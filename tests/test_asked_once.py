@@ -57,6 +57,7 @@ VERBS: dict[tuple[str, ...], list[str]] = {
     **{("libvirt", verb): [HOST] for verb in ("capabilities", "domcapabilities", "models")},
     **{("libvirt", verb): [DOMAIN, HOST] for verb in ("argv", "start", "compare", "baseline")},
     ("libvirt", "migrate"): [DOMAIN, HOST, HOST],
+    ("convert",): [DOMAIN, "--to", "qemu", "--host", HOST],
 }
 """A call of each verb that takes a release or a parameter; it asks about a captured host."""
 

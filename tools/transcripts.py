@@ -27,6 +27,7 @@ FILES = {
     "guest.xml": _GOLDEN / "host-model.xml",
     "haswell.xml": _GOLDEN / "haswell.xml",
     "skylake.xml": _GOLDEN / "skylake.xml",
+    "icelake.xml": _GOLDEN / "icelake.xml",
 }
 """Files that pages name as if they lay where the command runs: a command that names one is run in a folder of them."""
 COLUMNS = 100

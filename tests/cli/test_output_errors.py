@@ -189,7 +189,7 @@ def test_nothing_is_written_where_nothing_can_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stderr", ["/dev/full", "&-"])
 @pytest.mark.parametrize(
     ("args", "status"),
-    [(("explain", "nonsense", "--host", HOST), 3), (("convert", HOST, "--to", "cpuid"), 0), (("nonsense",), 2)],
+    [(("explain", "nonsense", "--host", HOST), 3), (("convert", HOST, "--to", "cpuid"), 1), (("nonsense",), 2)],
     ids=["error", "remarks", "usage"],
 )
 def test_what_cannot_be_told_changes_no_status_and_goes_nowhere_else(args: tuple[str, ...], status: int, stderr: str) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import TYPE_CHECKING
+
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.domain import kvm_host, libvirt_option, named, refused, release_of
 from vcpuid.cli.output import output_option, schema_option
-from vcpuid.cli.setup import read_cpus
+from vcpuid.cli.setup import Asked, has_no_effect, print_warnings, read_cpus, read_host
 from vcpuid.cli.streams import opened, tell
 from vcpuid.cpuid.parts import TABLES
 from vcpuid.formats.writing import WRITABLE, losses, write
+
+if TYPE_CHECKING:
+    from vcpuid.libvirt.conversion import GuestXml
+    from vcpuid.libvirt.guest import Planned
+    from vcpuid.releases import Release
 
 
 @click.command(name="convert")
@@ -19,21 +29,105 @@ from vcpuid.formats.writing import WRITABLE, losses, write
     "--part", type=click.Choice(list(TABLES)), shell_complete=choices.parts,
     help="Which of a snapshot's tables, for forms that hold one.  [default: the first it has]",
 )  # fmt: skip
+@click.option(
+    "--host", "host_source", metavar="HOST", shell_complete=choices.hosts, help="The host on which libvirt starts the guest of a <cpu>."
+)
+@libvirt_option
+@click.option("--qemu", metavar="RELEASE", shell_complete=choices.qemus, help="QEMU's release, for --host.")
 @output_option
 @schema_option("snapshot")
-def command(source: str, to: str, part: str | None, path: str) -> None:
+def command(
+    source: str, to: str, part: str | None, host_source: str | None, libvirt_release: str | None, qemu: str | None, path: str
+) -> None:  # fmt: skip
     """Write a CPU's description in another form, and say what that form cannot hold.
 
     SOURCE is what every HOST is: a snapshot, a dump of another program, 'live' or 'kvm'. Of a dump with several CPUs all are written where
-    the form has room, and SOURCE#3 is the one with number 3, counted from 0. What is lost is named on standard error.
+    the form has room, and SOURCE#3 is the one with number 3, counted from 0. What is lost is named on standard error. Exit status 0 where
+    nothing is lost, 1 where something is.
+
+    A guest's CPU for libvirt, a <cpu> or a domain, is written --to libvirt as it is, and --to qemu as the -cpu that libvirt would start;
+    where that hangs on the host, as with mode='host-model', --host says which it is.
 
     Forms: snapshot and json (vcpuid's own), cpuid (Todd Allen's cpuid -r), tycho (tycho's cpuid -d), instlatx64 (AIDA64's), cpudata and
     libvirt (libvirt's XML, of CPUID and of features), firecracker (a CPU template), qemu (a -cpu argument).
     """
-    snapshots = read_cpus(source, every=True)
-    lines = list(write(snapshots, to, part))
-    for lost in losses(snapshots, to, part):
-        tell(f"{to} does not hold {lost}")
+    given = _text(source)
+    guest = None if given is None else _guest(given[1])
+    if guest is None or to != "qemu":
+        has_no_effect("it is for a guest's <cpu> that is written --to qemu", "--host", "--libvirt", "--qemu")
+    if guest is not None and to in ("libvirt", "qemu"):
+        if part is not None:
+            raise click.UsageError("--part is one of a snapshot's tables, and a guest's <cpu> has none")
+        asked = Asked(qemu=qemu)
+        lines, lost = _as_libvirt(guest) if to == "libvirt" else _as_qemu(guest, source, host_source, libvirt_release, asked)
+    else:
+        snapshots = read_cpus(source, every=True, given=given)
+        lines, lost = list(write(snapshots, to, part)), losses(snapshots, to, part)
+        lost += [] if guest is None else _unsaid(guest)
+    for what in lost:
+        tell(f"{to} does not hold {what}")
     with opened(path) as output:
         for line in lines:
             print(line, file=output)
+    if lost:
+        sys.exit(1)
+
+
+def _text(source: str) -> tuple[str, str] | None:
+    """Read a file that is there by this name, or standard input; None for a machine, or one CPU of a dump."""
+    from vcpuid.cli.domain import read_file
+    from vcpuid.sources import is_machine
+
+    if is_machine(source) or (source != "-" and not os.path.isfile(source)):
+        return None
+    return read_file(source)
+
+
+def _guest(text: str) -> GuestXml | None:
+    from vcpuid.libvirt.conversion import GuestXml
+
+    return GuestXml.of(text)
+
+
+def _unsaid(guest: GuestXml) -> list[str]:
+    """Name what of a guest's <cpu> no form holds that is about CPUID, or names alone."""
+    from vcpuid.libvirt.conversion import IN_SNAPSHOTS
+
+    return [*guest.lost(IN_SNAPSHOTS), *guest.outside()]
+
+
+def _as_libvirt(guest: GuestXml) -> tuple[list[str], list[str]]:
+    return guest.lines(), list(guest.outside())
+
+
+def _as_qemu(
+    guest: GuestXml, source: str, host_source: str | None, libvirt_release: str | None, asked: Asked
+) -> tuple[list[str], list[str]]:  # fmt: skip
+    """Give the -cpu that libvirt would start, on a host where one is given, and what it does not say."""
+    from vcpuid import releases
+    from vcpuid.libvirt.conversion import hostless, lost_in_qemu
+    from vcpuid.live.installed import default_qemu
+
+    release = release_of(libvirt_release)
+    with named(source), refused(release):
+        if host_source is None:
+            program = releases.qemu(asked.qemu or default_qemu())
+            print_warnings(remark for remark in (release.remark, program.remark) if remark is not None)
+            planned = hostless(guest, release, program.tables)
+        else:
+            planned = _on(host_source, guest, release, asked)
+    return [planned.argument or "qemu64"], lost_in_qemu(guest, planned)
+
+
+def _on(host_source: str, guest: GuestXml, release: Release, asked: Asked) -> Planned:
+    """Work out the start on a host; raises LibvirtError where libvirt refuses it there."""
+    from vcpuid.answers.order import order
+
+    host = read_host(host_source)
+    setup = asked.setup(host)
+    print_warnings(setup.remarks)
+    found = order(guest.request, setup, release, kvm_host(host, setup))
+    if found.refusal is not None:
+        raise found.refusal
+    print_warnings(found.remarks())
+    return found.planned

@@ -94,8 +94,13 @@ class Dump(NamedTuple):
         return [f"the first of {count} CPUs in the dump: append #1 and so on to its name for another"] if count > 1 else []
 
 
-def read_dump(source: str | os.PathLike[str]) -> Dump:
-    """Read all that a source holds; `source` and errors as in `read`."""
+def is_machine(source: str) -> bool:
+    """Whether a source is a machine, and not a file."""
+    return source.partition(":")[0] in ("live", "kvm", "cpu") or (source.startswith(_DEVICE[0]) and source.endswith(_DEVICE[1]))
+
+
+def read_dump(source: str | os.PathLike[str], given: tuple[str, str] | None = None) -> Dump:
+    """Read all that a source holds; `source` and errors as in `read`. `given` are its file's name and text where they were read before."""
     if isinstance(source, str):
         way, _, cpu = source.partition(":")
         if way in ("live", "kvm", "cpu"):
@@ -107,7 +112,7 @@ def read_dump(source: str | os.PathLike[str]) -> Dump:
     from vcpuid.formats.files import read_text
 
     file, number = _split(source)
-    name, text = read_text(file)
+    name, text = read_text(file) if given is None else given
     form, cpus = identify(text, name)
     if number is not None and number >= len(cpus):
         raise InputError(f"it has no CPU {number}: there are {len(cpus)}, counted from 0", source=name)
