@@ -44,6 +44,7 @@ SKYLAKE, MILAN, IVY = (
 LIBKRUN = "tests/captures/vmm/libkrun-msb-0.7.11.txt.gz"
 QEMU = ("--qemu", "11.1")
 LIBVIRT = (*QEMU, "--libvirt", "11.3")
+UPGRADED = ("--from", "libvirt=9.0,qemu=11.1", "--to", "libvirt=12.9,qemu=11.1")
 DOMAIN, PASSED, STRICT, CHECKED = (f"tests/golden/{name}.xml" for name in ("host-model", "host-passthrough", "haswell", "icelake"))
 ON_SKYLAKE = ("--host", SKYLAKE, *QEMU)
 
@@ -74,6 +75,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "diff-flag": ("diff", SKYLAKE, "--cpu", "host", "--flags", *QEMU),
     "diff-field": ("diff", HYBRID + "#0", HYBRID + "#2", "--by", "field"),
     "drift": ("drift", MILAN, "--from", "kernel=6.1,qemu=7.2", "--to", "kernel=7.3,qemu=11.1,nested=0"),
+    "drift-domains": ("drift", IVY, "--domain", CHECKED, "--to-domain", DOMAIN, *UPGRADED),
     "drift-refused": ("drift", SKYLAKE, "--cpu", "Skylake-Server", "--from", "qemu=7.2", "--to", "qemu=7.2,machine=pc-q35-10.0"),
     "probe": ("probe", "sse2", "avx2", "abm"),
     "worth": ("worth", "--cpu", "Haswell,x-force-features=on", "--host", IVY, "--qemu", "10.0", "--glibc", "2.41"),
@@ -116,7 +118,6 @@ CASES: dict[str, tuple[str, ...]] = {
     "check-domain": ("check", DOMAIN, SKYLAKE, *LIBVIRT),
     "check-domain-refused": ("check", STRICT, IVY, *LIBVIRT),
     "diff-domain": ("diff", SKYLAKE, "--domain", DOMAIN, *LIBVIRT),
-    "diff-guests": ("diff", IVY, "--domain", CHECKED, "--to-domain", DOMAIN, "--libvirt", "9.0", "--to-libvirt", "12.9", *QEMU),
     "linux-flags": ("linux", "flags", IVY),
     "linux-flags-guest": ("linux", "flags", SKYLAKE, "--guest", "--cpu", "Haswell-noTSX,+vmx", *QEMU),
     "snapshot": ("convert", IVY, "--to", "json"),

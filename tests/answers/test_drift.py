@@ -5,19 +5,18 @@ from __future__ import annotations
 import pytest
 
 from support.captures import host
-from vcpuid.answers.drift import Change, Drift, drift
+from vcpuid.answers.drift import Change, Drift, Side, drift
 from vcpuid.answers.survey import cpuid_features, survey
 from vcpuid.cpuid import CpuidWord
-from vcpuid.path.pipeline import resolve
 from vcpuid.releases import KERNELS, QEMUS
-from vcpuid.setup import Stack
+from vcpuid.setup import Setup, Stack
 
 MILAN, SKYLAKE = "kvm-amd.EPYC-Milan-v2@7.3", "kvm-intel.corei7_skylake_x@6.12"
 OLD, NEW = Stack(kernel=KERNELS[0], qemu=QEMUS[0]), Stack(kernel=KERNELS[-1], qemu=QEMUS[-1])
 
 
 def between(name: str, cpu: str, before: Stack, after: Stack) -> Drift:
-    one, other = (resolve(cpu, host=host(name), stack=stack) for stack in (before, after))
+    one, other = (Side.of(cpu, Setup.of(host(name), stack)) for stack in (before, after))
     return drift(one, other)
 
 
@@ -29,7 +28,7 @@ def named(found: Drift) -> dict[str, Change]:
 @pytest.mark.parametrize("cpu", ["host", "max", "qemu64"])
 def test_it_is_the_difference_of_what_the_two_guests_see(name: str, cpu: str) -> None:
     found = between(name, cpu, OLD, NEW)
-    before, after = ({feature.name for feature in survey(path).seen} for path in (found.before, found.after))
+    before, after = ({feature.name for feature in survey(side.path).seen} for side in (found.before, found.after))
     told = {n: c for n, c in named(found).items() if isinstance(c.feature.place.word, CpuidWord)}
     assert {n for n, change in told.items() if change.change == "gained"} == after - before
     assert {n for n, change in told.items() if change.change == "lost"} == before - after

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -57,10 +58,46 @@ def test_options_of_both_sides_hold_where_a_side_does_not_name_them() -> None:
     assert told == [("pc", {"npt": 0}), ("q35", {"npt": 1})]
 
 
+def domain(path: Path, cpu: str) -> str:
+    """Write a domain with a <cpu>."""
+    path.write_text(f"<domain type='kvm'><name>d</name><memory>1</memory><os><type>hvm</type></os>{cpu}</domain>", encoding="utf-8")
+    return str(path)
+
+
+def test_two_domains_on_one_host(tmp_path: Path) -> None:
+    one = domain(tmp_path / "one.xml", "<cpu check='none'><model>Skylake-Server</model></cpu>")
+    other = domain(tmp_path / "other.xml", "<cpu check='none'><model>Skylake-Server</model><feature policy='disable' name='avx2'/></cpu>")
+
+    def changes(*args: str) -> dict[str, tuple[str, str, str]]:
+        done = vcpuid("drift", SKYLAKE, "--domain", one, *args, "--libvirt", "11.3", "--format", "jsonl")
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert done.returncode == bool(rows), done.stderr
+        return {row["feature"]: (row["change"], row["party"], row["why"]) for row in rows}
+
+    qemu = ("--from", "qemu=10.0", "--to", "qemu=10.0")
+    assert changes("--from", "qemu=10.0,libvirt=11.3", "--to", "qemu=10.0,libvirt=9.0") == {}
+    told = changes("--to-domain", other, *qemu)
+    assert told["avx2"][:2] == ("lost", "domain")
+    assert told["avx2"][2].endswith("the domain's <cpu> has <feature policy='disable' name='avx2'/>")
+    by_model = changes("--to-cpu", "Nehalem", *qemu)
+    assert by_model["avx2"][:2] == ("lost", "qemu")
+    head = vcpuid("drift", SKYLAKE, "--domain", one, "--to-domain", other, *qemu, "--libvirt", "11.3").stdout.splitlines()
+    assert head[2] == "before: libvirt 11.3: the domain has the model Skylake-Server"
+    assert head[4] == "after:  libvirt 11.3: the domain has the model Skylake-Server"
+
+
+def test_a_domain_that_libvirt_refuses_is_told_in_the_first_line(tmp_path: Path) -> None:
+    strict = domain(tmp_path / "strict.xml", "<cpu match='exact'><model>Icelake-Server</model></cpu>")
+    done = vcpuid("drift", SKYLAKE, "--domain", strict, "--from", "libvirt=9.0,qemu=10.0", "--to", "libvirt=11.3,qemu=10.0")
+    assert done.returncode == 1
+    assert done.stdout.startswith("libvirt does not start the guest before and after. Without its check: the guest sees the same")
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
         ((), 2, "give --from or --to"),
+        (("--to-cpu", "max", "--to-domain", "d.xml"), 2, "--to-cpu and --to-domain both name the guest's CPU"),
         (("--to", "kernel"), 3, "--to: 'kernel' is not of the form NAME=VALUE"),
         (("--to", "kernel="), 3, "--to: 'kernel=' is not of the form NAME=VALUE"),
         (("--to", "kernel=6.1,kernel=6.12"), 3, "--to: kernel stands there twice"),

@@ -330,38 +330,6 @@ def test_diff_and_guest_name_the_party_above_qemu(tmp_path: Path) -> None:
         assert (row["party"], row["why"]) == ("domain", "<feature policy='disable' name='avx2'/>")
 
 
-def test_two_guests_part_at_a_party(tmp_path: Path) -> None:
-    one = written(tmp_path / "one.xml", "<cpu check='none'><model>Skylake-Server</model></cpu>")
-    other = written(tmp_path / "other.xml", "<cpu check='none'><model>Skylake-Server</model><feature policy='disable' name='avx2'/></cpu>")
-
-    def parted(*args: str) -> dict[str, tuple[bool, bool, str]]:
-        done = vcpuid("diff", SKYLAKE, "--domain", one, *args, *OF, "--format", "jsonl")
-        rows = [json.loads(line) for line in done.stdout.splitlines()]
-        assert done.returncode == bool(rows)
-        return {row["what"]: (row["one"], row["other"], row["party"]) for row in rows}
-
-    assert parted("--to-libvirt", "9.0") == {}
-    assert parted("--to-domain", other) == {"avx2": (True, False, "domain"), **_needing_avx2(parted("--to-domain", other))}
-    by_model = parted("--to-cpu", "Nehalem")
-    assert by_model["avx2"] == (True, False, "qemu")
-    by_host = parted("--to-domain", written(tmp_path / "h.xml", "<cpu mode='host-model'/>"))
-    assert by_host["vmx"] == (False, True, "libvirt")
-    head = vcpuid("diff", SKYLAKE, "--domain", one, "--to-domain", other, *OF).stdout.splitlines()
-    assert head[:3:2] == [
-        "one: libvirt 11.3: the domain has the model Skylake-Server",
-        "other: libvirt 11.3: the domain has the model Skylake-Server",
-    ]
-    for wrong in (("--to-domain", other, "--to-cpu", "max"), ("--to-qemu", "9.0", "--flags"), ("--to-qemu", "9.0", "--by", "register")):
-        assert vcpuid("diff", SKYLAKE, "--domain", one, *wrong).returncode == 2
-    assert vcpuid("diff", SKYLAKE, "--cpu", "max", "--to-libvirt", "9.0").returncode == 2
-    assert vcpuid("diff", SKYLAKE, IVY, "--to-qemu", "9.0").returncode == 2
-
-
-def _needing_avx2(parted: dict[str, tuple[bool, bool, str]]) -> dict[str, tuple[bool, bool, str]]:
-    """What QEMU takes away besides, since it needs avx2."""
-    return {name: told for name, told in parted.items() if name != "avx2" and told[2] == "qemu"}
-
-
 def test_options_that_do_not_go_together(nehalem: str) -> None:
     for verb in (("guest",), ("diff", SKYLAKE)):
         done = vcpuid(*verb, "--cpu", "max", "--domain", nehalem, *OF)

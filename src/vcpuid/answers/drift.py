@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vcpuid.answers.certainty import depends, open_bits
-from vcpuid.answers.explain import NO_HARDWARE, Explanation, Reason, explain
+from vcpuid.answers.certainty import followed, open_bits
+from vcpuid.answers.explain import NO_HARDWARE, Explanation, Reason
+from vcpuid.answers.order import DOMAIN, LIBVIRT, Order
+from vcpuid.answers.ordered import explained, judged
 from vcpuid.answers.survey import cpuid_features, shows, words_of
 from vcpuid.cpuid import MsrWord
 from vcpuid.cpuid.names import Feature, all_features
 from vcpuid.path.pipeline import Path
+from vcpuid.setup import Setup
 from vcpuid.told.facts import listed
 
 SCHEMA = "vcpuid/drift/1"
@@ -19,13 +22,52 @@ SCHEMA = "vcpuid/drift/1"
 NOT_TOLD = "not told"
 """The change of a feature of which only one side tells whether the guest sees it."""
 
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The guest on one of the stacks: its path, and how a domain of libvirt's led to its -cpu, None where that was given."""
+
+    path: Path
+    order: Order | None = None
+
+    @classmethod
+    def of(cls, cpu: str, setup: Setup, order: Order | None = None) -> Side:
+        """Work one out; raises what `vcpuid.answers.certainty.followed` does."""
+        path = followed(cpu, host=setup)
+        return cls(path, None if order is None else judged(order, path))
+
+    @property
+    def refused(self) -> bool:
+        """Whether libvirt refuses its domain."""
+        return self.order is not None and self.order.refusal is not None
+
+    @property
+    def doubted(self) -> bool:
+        """Whether it hangs on what the host does not tell what libvirt makes of the domain."""
+        return self.order is not None and bool(self.order.open or self.order.depends)
+
+    def head(self) -> Iterator[str]:
+        """Say which it is, a line each of the domain and of the VMM; of a long -cpu, such as libvirt makes, the beginning."""
+        if self.order is not None:
+            yield from self.order.head()
+        path = self.path
+        cpu = path.cpu if len(path.cpu) <= _SHOWN else f"{path.cpu[:_SHOWN]}…"
+        yield f"{path.vmm.describe(cpu, path.setup)}, Linux {path.setup.kernel}"
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {**self.path.as_dict(), "libvirt": None if self.order is None else self.order.as_dict()}
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A feature that the guest sees on one stack and not on the other; None: not told.
+    """A feature that the guest sees on one side and not on the other; None: not told.
 
-    `party` decides on the side where the feature is missing, or puts it there on the other, by `rule`; `why` says it, and `remedy` what
-    helps where it is lost. Party and rule are None where no rule tells, and where it is not told.
+    `party` decides on the side where the feature is missing, or puts it there on the other, by `rule`; where a person or libvirt asked
+    for that, it is they. `why` says it, and `remedy` what helps where it is lost. Party and rule are None where no rule tells, and where
+    it is not told.
     """
 
     feature: Feature
@@ -65,13 +107,18 @@ class Drift:
     `gone` and `new` are the VMM's warnings of one side alone.
     """
 
-    before: Path
-    after: Path
+    before: Side
+    after: Side
     changes: tuple[Change, ...]
     same: int
     not_told: int
     gone: tuple[str, ...]
     new: tuple[str, ...]
+
+    @property
+    def settled(self) -> bool:
+        """Whether the guest starts on both sides, and nothing changes."""
+        return not (self.changes or self.gone or self.new or self.before.refused or self.after.refused)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -85,27 +132,30 @@ class Drift:
         }
 
 
-def drift(before: Path, after: Path) -> Drift:
-    """Hold two paths of one host against each other, by every feature of CPUID and of the MSRs that either guest reads."""
-    features = [*cpuid_features(), *_msr_features(before, after)]
-    hidden = [open_bits(path, words_of(features)) for path in (before, after)]
+def drift(before: Side, after: Side) -> Drift:
+    """Hold two guests of one host against each other, by every feature of CPUID and of the MSRs that either of them reads."""
+    features = [*cpuid_features(), *_msr_features(before.path, after.path)]
     found, not_told = list[Change](), 0
-    for feature in features:
-        word, mask = feature.place
-        a, b = (
-            None if unknown.get(word, 0) & mask else shows(path.trace.steps[-1].after, feature)
-            for path, unknown in zip((before, after), hidden, strict=True)
-        )
+    for feature in _suspects(features, before, after):
+        sides = explained(feature, before.path, before.order), explained(feature, after.path, after.order)
+        a, b = (side.visible for side in sides)
         if a is None and b is None:
             not_told += 1
         elif a is None or b is None:
-            path = before if a is None else after
-            facts = depends(path, len(path.trace.steps) - 1, (feature.place,))
-            found.append(Change(feature, a, b, None, None, f"depends on {listed(facts)}", None))
+            facts = dict.fromkeys(fact for side in sides for fact in side.depends)
+            found.append(Change(feature, a, b, None, None, f"depends on {listed(tuple(facts))}", None))
         elif a != b:
-            found.append(_changed(feature, a, before, after))
-    gone, new = (tuple(line for line in one.warnings if line not in other.warnings) for one, other in ((before, after), (after, before)))
+            found.append(_changed(feature, a, *sides))
+    one, other = before.path.warnings, after.path.warnings
+    gone, new = (tuple(line for line in ours if line not in theirs) for ours, theirs in ((one, other), (other, one)))
     return Drift(before, after, tuple(found), len(features) - len(found) - not_told, not_told, gone, new)
+
+
+def refused_report(before: Side | str, after: Side | str) -> dict[str, object]:
+    """Make the document where a program on either side refuses the CPU: its words stand in the place of that side."""
+    sides = ({"refusal": side} if isinstance(side, str) else side.as_dict() for side in (before, after))
+    document = dict(zip(("before", "after"), sides, strict=True))
+    return {"schema": SCHEMA, **document, "counts": None, "warnings": {"gone": [], "new": []}, "changes": []}
 
 
 def _msr_features(*paths: Path) -> Iterator[Feature]:
@@ -116,25 +166,44 @@ def _msr_features(*paths: Path) -> Iterator[Feature]:
             yield feature
 
 
-def _changed(feature: Feature, before: bool, one: Path, other: Path) -> Change:
+def _suspects(features: Sequence[Feature], *sides: Side) -> Iterator[Feature]:
+    """Give the features whose bits are not the same on both sides, or are not told; where libvirt is in doubt, all of them."""
+    words = words_of(features)
+    hidden = [open_bits(side.path, words) for side in sides]
+    doubted = any(side.doubted for side in sides)
+    for feature in features:
+        word, mask = feature.place
+        first, second = (shows(side.path.trace.steps[-1].after, feature) for side in sides)
+        if doubted or first != second or any(found.get(word, 0) & mask for found in hidden):
+            yield feature
+
+
+def _changed(feature: Feature, before: bool, one: Explanation, other: Explanation) -> Change:
     """Ask the side that lacks it why; where that is the hardware's lack, the other side makes it up, and says by which rule."""
-    lacking, having = (explain(feature, path) for path in ((other, one) if before else (one, other)))
-    when, remedy = ("now", lacking.remedy) if before else ("before", None)
-    if reason := _deciding(lacking):
-        return Change(feature, before, not before, reason.party, reason.rule.id, f"{when}: {reason.text}", remedy)
-    if reason := _deciding(having):
-        other_side = "before" if before else "now"
-        return Change(feature, before, not before, reason.party, reason.rule.id, f"{other_side}: {reason.text}", None)
+    (lacking, when), (having, otherwise) = ((other, "now"), (one, "before")) if before else ((one, "before"), (other, "now"))
+    remedy = lacking.remedy if before else None
+    if told := _deciding(lacking):
+        party, rule, why = told
+        return Change(feature, before, not before, party, rule, f"{when}: {why}", remedy)
+    if told := _deciding(having):
+        party, rule, why = told
+        return Change(feature, before, not before, party, rule, f"{otherwise}: {why}", None)
     return Change(feature, before, not before, None, None, f"{when}: {lacking.verdict}", None)
 
 
-def _deciding(found: Explanation) -> Reason | None:
-    """Return the reason that decided a feature's fate; none where the hardware just has it or lacks it."""
-    return next((reason for reason in found.chain if reason.rule is not NO_HARDWARE), None)
+def _deciding(found: Explanation) -> tuple[str, str, str] | None:
+    """Return who decided a feature's fate, by which rule, and why: who asked for it before the program that does as it is told.
+
+    None where the hardware just has it or lacks it.
+    """
+    reasons = [reason for reason in found.chain if reason.rule is not NO_HARDWARE]
+    if not reasons:
+        return None
+    asking = next((reason for reason in reasons[:2] if _asks(reason, reasons[0])), None)
+    told = reasons[0] if asking is None else asking
+    why = told.text if told is reasons[0] else f"{reasons[0].text}; {told.text}"
+    return told.party, told.rule.id, why
 
 
-def refused_report(before: Path | str, after: Path | str) -> dict[str, object]:
-    """Make the document where a program on either side refuses the CPU: its words stand in the place of that side's path."""
-    sides = ({"refusal": side} if isinstance(side, str) else side.as_dict() for side in (before, after))
-    document = dict(zip(("before", "after"), sides, strict=True))
-    return {"schema": SCHEMA, **document, "counts": None, "warnings": {"gone": [], "new": []}, "changes": []}
+def _asks(reason: Reason, first: Reason) -> bool:
+    return reason.party in (DOMAIN, LIBVIRT) and reason.feature == first.feature

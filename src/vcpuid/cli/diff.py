@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.counting import counted, foot
 from vcpuid.cli.domain import AskedCpu, domain_options, unrefused
 from vcpuid.cli.output import Sheet, cell, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options, typed
 from vcpuid.cli.tables import kind
-from vcpuid.cli.than import Than, than_options, two_guests
 from vcpuid.cpuid.parts import pick
 
 if TYPE_CHECKING:
     from vcpuid.answers.compare import Difference, Sides
+    from vcpuid.answers.compare_report import Counts
     from vcpuid.cpuid import CpuidTable, Snapshot
     from vcpuid.decode import FieldChange
 
@@ -34,7 +33,6 @@ COLUMNS = ["what", "host", "guest", "party", "why"]
     help="The guest's CPU, as QEMU's -cpu takes it.  [default: guessed from GUEST]",
 )  # fmt: skip
 @domain_options
-@than_options
 @click.option(
     "--by", type=click.Choice(["feature", "field", "register"]), default="feature", show_default=True, help="What a line is about."
 )
@@ -54,7 +52,6 @@ def command(
     host_source: str,
     guest_source: str | None,
     cpu: AskedCpu,
-    than: Than | None,
     by: str,
     ignore: tuple[str, ...],
     flags: bool,
@@ -69,9 +66,6 @@ def command(
     is told with its meaning, and no party is asked for. The last line counts what differs, what is the same, what is not told, and what
     --ignore leaves out.
 
-    With --to-cpu, --to-domain, --to-libvirt, --to-qemu or --to-kernel, two guests on HOST are held against each other: that of --cpu or
-    --domain, and the one that it would be so. What one of them alone sees is told with the party at which they part.
-
     Exit status 0 where all else is told and the same, 1 where something is not, or libvirt refuses a domain.
     """
     from vcpuid import decode
@@ -83,12 +77,6 @@ def command(
     from vcpuid.path.pipeline import guest_snapshot
 
     named = bool(typed("--cpu", "--domain"))
-    if than is not None:
-        if guest_source is not None or flags or by != "feature":
-            raise click.UsageError("two guests of a host are compared by feature, and both are worked out: without GUEST, --flags or --by")
-        sheet, refused = two_guests(read_host(host_source), (cpu, asked), than, ignore or (decode.CPU,))
-        emit(sheet, form)
-        sys.exit(1 if sheet.rows or refused else 0)
     if guest_source is None and not named:
         raise click.UsageError("give GUEST, --cpu or --domain")
     if flags and ignore:
@@ -129,6 +117,25 @@ def command(
     sys.exit(1 if sheet.rows or refused else 0)
 
 
+def _counted(found: list[D], ignore: tuple[str, ...], tables: list[CpuidTable]) -> list[D]:
+    """Give the differences that --ignore does not leave out."""
+    from vcpuid.decode import Ignored
+
+    ignored = Ignored(ignore, tables)
+    return [difference for difference in found if difference.word is None or ignored.counts(difference.word, difference.mask)]
+
+
+def _foot(what: str, counts: Counts, ignore: tuple[str, ...]) -> list[str]:
+    """Say how many differ, are the same and are not told, and how many more are left out."""
+    told = [f"The {what} are the same"]
+    if counts.differ or counts.not_told:
+        differ = f"{counts.differ} {what} differ" if counts.differ else f"No {what} are known to differ"
+        told = [differ, f"{counts.same} are the same"]
+    told += [f"{counts.not_told} {'is' if counts.not_told == 1 else 'are'} not told"] if counts.not_told else []
+    told += [f"{counts.left_out} left out ({' '.join(f'--ignore {text}' for text in ignore)})"] if counts.left_out else []
+    return ["", f"{', '.join(told)}."]
+
+
 def _fields(
     host: tuple[Snapshot, tuple[str, CpuidTable]], guest: tuple[Snapshot, tuple[str, CpuidTable]], ignore: tuple[str, ...]
 ) -> Sheet:
@@ -144,7 +151,7 @@ def _fields(
         return "not told" if value is None and kind == "raw" and not tells(of, change.word) else change.spell(value)
 
     found = decode.diff(one, other, ignore=())
-    kept = counted(found, ignore, [one, other])
+    kept = _counted(found, ignore, [one, other])
     rows: list[dict[str, object]] = [
         {
             "place": change.place,
@@ -164,7 +171,7 @@ def _fields(
         records=[change.as_dict() for change in kept],
         fields=["function", "index", "register", "bits", "name", "host", "guest", "description"],
         head=[*kind(mine, "host"), *kind(theirs, "guest")],
-        foot=foot("fields", counts, ignore),
+        foot=_foot("fields", counts, ignore),
         styles={"field": "bold"},
     )
 
@@ -173,7 +180,7 @@ def _differences(both: Sides, by: str, found: list[Difference], compared: int, i
     """Lay out in what guest and host differ, of as many things as were compared, and who caused it."""
     from vcpuid.answers.compare_report import Counts, report
 
-    kept = counted(found, ignore, [both.path.host.raw, both.guest.raw])
+    kept = _counted(found, ignore, [both.path.host.raw, both.guest.raw])
     counts = Counts.of(kept, len(found), compared)
     rows = [difference.as_dict() for difference in kept]
     return Sheet(
@@ -183,6 +190,6 @@ def _differences(both: Sides, by: str, found: list[Difference], compared: int, i
         fields=[*COLUMNS, "place", "rules"],
         lines=[" ".join(map(cell, (row[column] for column in COLUMNS[:4]))) for row in rows],
         head=[*([] if both.order is None else both.order.head()), both.path.headline(" (guessed)" if both.guessed else ""), ""],
-        foot=foot(f"{by}s", counts, ignore),
+        foot=_foot(f"{by}s", counts, ignore),
         styles={"what": "bold"},
     )

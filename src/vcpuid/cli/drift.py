@@ -15,8 +15,7 @@ from vcpuid.cli.setup import Asked, Host, cpu_option, parse_params, print_warnin
 from vcpuid.errors import InputError, KvmError, LibvirtError, RefusedError
 
 if TYPE_CHECKING:
-    from vcpuid.answers.drift import Drift
-    from vcpuid.path.pipeline import Path
+    from vcpuid.answers.drift import Drift, Side
 
 COLUMNS = ["change", "party", "features", "why", "do"]
 FIELDS = ["feature", "place", "change", "before", "after", "party", "rule", "why", "remedy"]
@@ -31,22 +30,30 @@ _PROGRAMS = ("kernel", "qemu", "machine", "libvirt")
     help="What the guest runs on now: kernel=RELEASE, qemu=RELEASE, machine=TYPE, libvirt=RELEASE and parameters, joined by commas.",
 )  # fmt: skip
 @click.option("--to", "after", metavar="STACK", default="", shell_complete=choices.stacks, help="What it will run on, likewise.")
+@click.option("--to-cpu", metavar="CPU", shell_complete=choices.cpus, help="The CPU that it will have, where that is another.")
+@click.option("--to-domain", metavar="FILE", type=click.Path(), help="The same, as a domain of libvirt's.")
 @cpu_option
 @domain_options
 @stack_options("kernel", "qemu", "what_if")
 @format_option
-def command(source: str | None, before: str, after: str, cpu: AskedCpu, asked: Asked, form: str) -> None:
+def command(
+    source: str | None, before: str, after: str, to_cpu: str | None, to_domain: str | None, cpu: AskedCpu, asked: Asked, form: str
+) -> None:
     """Show what an upgrade changes for a guest: features lost and gained between two stacks, with the party that decides.
 
     HOST is the same on both sides. What --from or --to does not name is the same, too: HOST's kernel, the installed QEMU, --machine and
-    --param. A type of machine without a version (q35) is the newest of each QEMU. Exit status 0 where the guest's features and QEMU's
-    warnings stay as they are, 1 where they do not, or where one side does not start it.
+    --param. A type of machine without a version (q35) is the newest of each QEMU. With --to-cpu or --to-domain another guest takes the
+    place of the first. Exit status 0 where the guest's features and QEMU's warnings stay as they are, 1 where they do not, or where one
+    side does not start it.
     """
-    if not before and not after:
-        raise click.UsageError("give --from or --to: what the two sides differ in")
+    if not (before or after or to_cpu or to_domain):
+        raise click.UsageError("give --from or --to, --to-cpu or --to-domain: what the two sides differ in")
+    if to_cpu is not None and to_domain is not None:
+        raise click.UsageError("--to-cpu and --to-domain both name the guest's CPU")
     host = read_host(source)
-    one, other = (_followed(host, cpu, asked, option, stack) for option, stack in (("--from", before), ("--to", after)))
-    print_warnings(dict.fromkeys(remark for side in (one, other) if not isinstance(side, str) for remark in side.setup.remarks))
+    then = AskedCpu("host", to_domain, cpu.release) if to_domain else AskedCpu(to_cpu) if to_cpu else cpu
+    one, other = (_side(host, *given) for given in ((cpu, asked, "--from", before), (then, asked, "--to", after)))
+    print_warnings(dict.fromkeys(remark for side in (one, other) if not isinstance(side, str) for remark in side.path.setup.remarks))
     if isinstance(one, str) or isinstance(other, str):
         emit(_refused(one, other), form)
         sys.exit(1)
@@ -54,19 +61,18 @@ def command(source: str | None, before: str, after: str, cpu: AskedCpu, asked: A
 
     found = drift(one, other)
     emit(_sheet(found), form)
-    sys.exit(1 if found.changes or found.gone or found.new else 0)
+    sys.exit(0 if found.settled else 1)
 
 
-def _followed(host: Host, cpu: AskedCpu, asked: Asked, option: str, stack: str) -> Path | str:
-    """Follow the CPU on one side; where a program there refuses it, return its words."""
-    from vcpuid.answers.certainty import followed
+def _side(host: Host, cpu: AskedCpu, asked: Asked, option: str, stack: str) -> Side | str:
+    """Work out the guest on one side; where a program there refuses it, return its words."""
+    from vcpuid.answers.drift import Side
 
     chosen, release = _stack(asked, option, stack)
     if release is not None and cpu.domain is None:
         print_warnings([f"{option} libvirt={release} has no effect: there is no domain, so that no libvirt starts QEMU"])
     try:
-        argument, setup = replace(cpu, release=release or cpu.release).on(host, chosen)
-        return followed(argument, host=setup)
+        return Side.of(*replace(cpu, release=release or cpu.release).ordered(host, chosen))
     except (RefusedError, KvmError, LibvirtError) as error:
         return str(error)
 
@@ -85,24 +91,24 @@ def _stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None]:
             programs[name] = value
         else:
             params.append(part)
-    given = parse_params(tuple(params))
+    given = {**asked.params, **parse_params(tuple(params))}
     chosen = replace(
         asked,
         kernel=programs.get("kernel"),
         qemu=programs.get("qemu"),
         machine=programs.get("machine", asked.machine),
-        params={**asked.params, **given},
+        params=given,
         what_if=bool(given),
     )
     return chosen, programs.get("libvirt")
 
 
-def _refused(*sides: Path | str) -> Sheet:
+def _refused(*sides: Side | str) -> Sheet:
     """Lay out that one side, or both, do not start the guest."""
     from vcpuid.answers.drift import refused_report
 
     lines = [
-        f"{when}: {side if isinstance(side, str) else side.headline() + ', which starts it'}"
+        f"{when}: {side if isinstance(side, str) else side.path.headline() + ', which starts it'}"
         for when, side in zip(("before", "after"), sides, strict=True)
     ]
     return Sheet(COLUMNS, [], data=refused_report(*sides), fields=FIELDS, lines=lines, head=lines)
@@ -113,6 +119,7 @@ def _sheet(found: Drift) -> Sheet:
     groups: dict[tuple[str, str | None, str, str | None], list[str]] = {}
     for change in found.changes:
         groups.setdefault((change.change, change.party, change.why, change.remedy), []).append(change.feature.name)
+    sides = {"before:": found.before, "after: ": found.after}
     warnings = [f"{when}: {line}" for when, lines in (("no longer", found.gone), ("new", found.new)) for line in lines]
     return Sheet(
         COLUMNS,
@@ -124,7 +131,7 @@ def _sheet(found: Drift) -> Sheet:
         records=[change.as_dict() for change in found.changes],
         fields=FIELDS,
         lines=[f"{change.change} {change.feature.name} {change.party or '-'} {change.rule or '-'}" for change in found.changes],
-        head=[_verdict(found), "", f"before: {found.before.headline()}", f"after:  {found.after.headline()}", ""],
+        head=[_verdict(found), "", *(f"{when} {line}" for when, side in sides.items() for line in side.head()), ""],
         foot=["", *warnings] if warnings else [],
         styles={"features": "bold"},
     )
@@ -137,4 +144,6 @@ def _verdict(found: Drift) -> str:
     told = [words[kind].format(f"{count} feature{'' if count == 1 else 's'}") for kind, count in counts.items() if count]
     changes = f"{' and '.join(told)}; {found.same} are the same" if told else f"sees the same {found.same} features"
     untold = f", {found.not_told} are not told" if found.not_told else ""
-    return f"The guest {changes}{untold}."
+    refusing = [when for when, side in (("before", found.before), ("after", found.after)) if side.refused]
+    refused = f"libvirt does not start the guest {' and '.join(refusing)}. Without its check: " if refusing else ""
+    return f"{refused}{'the' if refused else 'The'} guest {changes}{untold}."
