@@ -6,7 +6,7 @@ Used by the generators in this folder; nothing of it is part of vcpuid.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ def strip(text: str) -> str:
 class Source:
     """A few C files read together; `symbol` gives a macro or an enumerator as a number, `table` an initialiser."""
 
-    def __init__(self, paths: list[Path]) -> None:
-        self.text = "\n".join(strip(path.read_text(encoding="utf-8")) for path in paths if path.exists())
+    def __init__(self, paths: list[Path], keep: Callable[[str], str] = str) -> None:
+        self.text = keep("\n".join(strip(path.read_text(encoding="utf-8")) for path in paths if path.exists()))
         self.macros: dict[str, str] = {}
         for name, body in re.findall(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+([^\n]+)$", self.text, flags=re.M):
             self.macros.setdefault(name, body)
@@ -33,12 +33,14 @@ class Source:
             self._enumerate(body)
 
     def _enumerate(self, body: str) -> None:
-        value = -1
+        value: Any = -1
         for part in body.split(","):
             name, _, given = part.partition("=")
             if not re.fullmatch(r"\s*\w+\s*", name):
                 continue
             value = self.evaluate(given) if given.strip() else value + 1
+            if not isinstance(value, int):
+                return  # written with names of other files: of these and of those that count on from them no table asks
             self.known.setdefault(name.strip(), value)
 
     def enumerators(self, last: str) -> list[str]:

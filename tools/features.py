@@ -8,6 +8,7 @@
 --qemu     source tree of QEMU, of the nearest release where its own is not to be had: what it knows of Hyper-V is read; properties and
            feature words come from data/qemu-RELEASE.json, which tools/qemu_catalog.py wrote
 --libvirt  libvirt's map
+--table    a features.json to take all but QEMU's part from, in place of --facts, --manual and --libvirt
 QEMU's releases go from the oldest to the newest.
 
 The result, one row a feature: [place, linux, qemu, libvirt, manual, description, …].
@@ -17,7 +18,7 @@ The result, one row a feature: [place, linux, qemu, libvirt, manual, description
     libvirt      libvirt's name or null
     manual       short name and description in kcpuid's table, of Hyper-V's leaves the name in QEMU's hyperv-proto.h; null where none
 A row may end in one more place: the bit of leaf 1 that AMD's processors repeat here.
-Kernels and releases are digits: positions in the lists `kernels` and `qemus`.
+Kernels and releases are digits, after 9 letters from a on: positions in the lists `kernels` and `qemus`.
 `cpuid_leafs` names Linux' words in their order; `linux_words` and `qemu_words` say which register or MSR a word stands for; `qemu_switches`
 are the properties of QEMU's CPUs that stand for no feature bit.
 """
@@ -29,6 +30,7 @@ import csv
 import gzip
 import json
 import re
+import string
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -45,6 +47,8 @@ Place = tuple[str, int]
 
 KVM_WORDS = {"KVM_FEATURE": "40000001.0.eax", "KVM_HINTS": "40000001.0.edx"}
 """Where asm/kvm_para.h's numbers live; of its other KVM_ constants none is a bit of CPUID."""
+
+DIGITS = string.digits + string.ascii_lowercase
 
 VMX_WORDS = {1: "msr.48e", 2: "msr.48b", 3: "msr.492"}
 """Words of vmxfeatures.h that are one MSR's allowed-1 settings (init_vmx_capabilities, arch/x86/kernel/cpu/feat_ctl.c)."""
@@ -74,11 +78,11 @@ class Table:
     def add_linux(self, key: Any, symbol: str, number: int | None, cpuinfo: str | None, kernel: int, word: str = "") -> None:
         """Note a symbol of one kernel; kernels in which the word has another name stay apart."""
         name = symbol, number, cpuinfo, word
-        self.linux[key][name] = self.linux[key].get(name, "") + str(kernel)
+        self.linux[key][name] = self.linux[key].get(name, "") + DIGITS[kernel]
 
     def add_qemu(self, key: Any, name: str, aliases: tuple[str, ...], release: int) -> None:
         """Note a property of one QEMU."""
-        self.qemu[key][name, aliases] = self.qemu[key].get((name, aliases), "") + str(release)
+        self.qemu[key][name, aliases] = self.qemu[key].get((name, aliases), "") + DIGITS[release]
 
     def rows(self) -> list[list[Any]]:
         """Give the rows: hardware first, by place; then Linux' own, by kind and symbol."""
@@ -246,7 +250,7 @@ def leaf_words(kernels: list[dict[str, Any]]) -> dict[str, list[str]]:
     by_words: dict[tuple[str, ...], str] = {}
     for number, facts in enumerate(kernels):
         words = tuple(facts["cpuid_leafs"][:-1])
-        by_words[words] = by_words.get(words, "") + str(number)
+        by_words[words] = by_words.get(words, "") + DIGITS[number]
     return {releases: list(words) for words, releases in by_words.items()}
 
 
@@ -274,21 +278,62 @@ def write(source: dict[str, Any], table: Table, head: dict[str, Any]) -> None:
     print("{\n" + ",\n".join(lines) + f',\n"rows": [\n{rows}\n]\n}}')
 
 
+def qemu_catalogs(table: Table, trees: list[tuple[str, Path]]) -> list[dict[str, Any]]:
+    """Take the names of these QEMUs; return their catalogs."""
+    catalogs: list[dict[str, Any]] = [read(DATA / f"qemu-{release}.json") for release, _ in trees]
+    for number, (catalog, (_, tree)) in enumerate(zip(catalogs, trees, strict=True)):
+        qemu_names(table, catalog, tree, number)
+    return catalogs
+
+
+def renew_qemu(table: Table, old: dict[str, Any], trees: list[tuple[str, Path]]) -> None:
+    """Print a table with QEMU's part made anew."""
+    catalogs = qemu_catalogs(table, trees)
+    head = {key: value for key, value in old.items() if key not in ("source", "rows")}
+    head |= {
+        "qemus": [release for release, _ in trees],
+        "qemu_words": {word["name"]: word_place(word) for catalog in catalogs for word in catalog["words"]},
+        "qemu_switches": sorted(set().union(*(switches(table, catalog) for catalog in catalogs))),
+    }
+    write(old["source"] | {"qemu": [catalog["source"] for catalog in catalogs]}, table, head)
+
+
+def taken_over(table: Table, rows: list[list[Any]]) -> None:
+    """Take what a table has already, but for QEMU's part."""
+    for where, linux, _, libvirt, name, description, *copy in rows:
+        word, _, bit = (where or "").rpartition(".")
+        key: Any = (word, int(bit)) if where else linux[0][0]
+        for number, (symbol, place_, cpuinfo, kernels) in enumerate(linux):
+            table.linux[key][symbol, place_, cpuinfo, str(number)] = kernels
+        if libvirt is not None:
+            table.libvirt[key] = libvirt
+        if name is not None:
+            table.manual[key] = name, description
+        if copy:
+            table.copies[key] = copy[0]
+
+
 def main() -> None:
     """Read the arguments, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--facts", type=Path, nargs="+", required=True, metavar="FILE")
-    parser.add_argument("--manual", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--facts", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--manual", type=Path, metavar="FILE")
     parser.add_argument("--qemu", type=pair, nargs="+", required=True, metavar="RELEASE=TREE")
-    parser.add_argument("--libvirt", type=pair, required=True, metavar="VERSION=FILE")
+    parser.add_argument("--libvirt", type=pair, metavar="VERSION=FILE")
+    parser.add_argument("--table", type=Path, metavar="FILE")
     options = parser.parse_args()
     table = Table()
+    if options.table:
+        old = read(options.table)
+        taken_over(table, old["rows"])
+        renew_qemu(table, old, options.qemu)
+        return
+    if not (options.facts and options.manual and options.libvirt):
+        parser.error("--facts, --manual and --libvirt, or --table")
     kernels = sorted((read(path) for path in options.facts), key=lambda facts: [int(part) for part in release_of(facts).split(".")])
     for number, facts in enumerate(kernels):
         linux_facts(table, facts, number)
-    catalogs = [read(DATA / f"qemu-{release}.json") for release, _ in options.qemu]
-    for number, (catalog, (_, tree)) in enumerate(zip(catalogs, options.qemu, strict=True)):
-        qemu_names(table, catalog, tree, number)
+    catalogs = qemu_catalogs(table, options.qemu)
     libvirt_names(table, options.libvirt[1])
     linux_words = {name: f"{f:x}.{i:x}.{r}" for facts in kernels for name, (f, i, r) in facts["reverse_cpuid"].items()}
     qemu_words = {word["name"]: word_place(word) for catalog in catalogs for word in catalog["words"]}

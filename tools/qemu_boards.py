@@ -3,22 +3,28 @@
 
     sudo .venv/bin/python tools/qemu_boards.py 7.2='qemu-system-x86_64' 10.0='chroot roots/trixie qemu-system-x86_64' \
         11.1='chroot roots/backports qemu-system-x86_64'
+    python tools/qemu_boards.py 8.2=@src/qemu-8.2.0 9.2=@src/qemu-9.2.0
 
-Each program is started with one machine of each kind, stopped, and asked for the properties of /machine and of its PCI host; of a machine
-that does not start without further arguments (nitro), its class is asked. What none of them tells, of the kinds that only newer releases
-have, is left out.
+Releases that are not named stay as the table has them. Each program is started with one machine of each kind, stopped, and asked for the
+properties of /machine and of its PCI host; of a machine that does not start without further arguments (nitro), its class is asked. What
+none of them tells, of the kinds that only newer releases have, is left out. Of a source tree the options are those that the nearest
+programs have, older and newer; one that not both have counts where the tree names it. Their holes, which are the same in all releases,
+are taken over.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+from csource import strip
 from vcpuid.errors import QemuError
 from vcpuid.live.qmp import Qmp
+from vcpuid.releases import number
 
 DATA = Path(__file__).resolve().parent.parent / "src" / "vcpuid" / "data"
 KINDS = {"pc-q35": "q35", "pc-i440fx": "pc", "isapc": "isapc", "microvm": "microvm", "nitro": "nitro"}
@@ -65,17 +71,49 @@ def release(command: list[str]) -> tuple[str, Row]:
     return version, found
 
 
+OF_DEVICES = {"rtc-time", "smram"}
+"""Options that a device on the board adds, which all releases have."""
+
+_NAMES = re.compile(r'"([\w-]+)"')
+
+
+def of_tree(tree: Path, nearest: list[Row]) -> tuple[str, Row]:
+    """Give the kinds that all of these tables have, each with the options that all have, or that the tree names."""
+    folders = [(tree / "hw" / "i386", "*.c"), (tree / "hw" / "cxl", "*.c"), (tree / "include" / "hw" / "i386", "*.h")]
+    files = [tree / "hw" / "core" / "machine.c", *(path for folder, kind in folders for path in folder.glob(kind))]
+    known = OF_DEVICES | {name for path in files for name in _NAMES.findall(strip(path.read_text(encoding="utf-8")))}
+    found: Row = {}
+    for name in nearest[0]:
+        if all(name in row for row in nearest):
+            union = {option: kind for row in nearest for option, kind in row[name]["options"].items()}
+            common = set.intersection(*(set(row[name]["options"]) for row in nearest)) if len(nearest) > 1 else set()
+            kept = {option: kind for option, kind in sorted(union.items()) if option in known or option in common}
+            found[name] = {"pci_hole64": nearest[0][name]["pci_hole64"], "options": kept}
+    return f"the source of {(tree / 'VERSION').read_text(encoding='utf-8').strip()}", found
+
+
 def main() -> None:
     """Write the table."""
     asked = dict(argument.split("=", 1) for argument in sys.argv[1:])
-    table = {name: release(shlex.split(command)) for name, command in asked.items()}
-    source = f"QEMU {', '.join(version for version, _ in table.values())}, tools/qemu_boards.py"
+    path = DATA / "qemu-boards.json"
+    table = json.loads(path.read_text(encoding="utf-8"))
+    rows, sources = table["boards"], table["sources"]
+    for name, command in asked.items():
+        if not command.startswith("@"):
+            sources[name], rows[name] = release(shlex.split(command))
+    programs = sorted((name for name, source in sources.items() if source[0].isdigit()), key=number)
+    for name, command in asked.items():
+        if command.startswith("@"):
+            older = [other for other in programs if number(other) < number(name)][-1:]
+            newer = [other for other in programs if number(other) > number(name)][:1]
+            sources[name], rows[name] = of_tree(Path(command[1:]), [rows[other] for other in (*older, *newer)])
     lines = []
-    for name, (_, row) in table.items():
+    for name, row in sorted(rows.items(), key=lambda item: number(item[0])):
         body = ",\n".join(f"   {json.dumps(key)}: {json.dumps(value)}" for key, value in row.items())
         lines.append(f"  {json.dumps(name)}: {{\n{body}\n  }}")
-    text = f'{{\n "source": {json.dumps(source)},\n "boards": {{\n' + ",\n".join(lines) + "\n }\n}\n"
-    (DATA / "qemu-boards.json").write_text(text, encoding="utf-8")
+    told = {name: sources[name] for name in sorted(rows, key=number)}
+    text = f'{{\n "source": "tools/qemu_boards.py",\n "sources": {json.dumps(told)},\n "boards": {{\n' + ",\n".join(lines) + "\n }\n}\n"
+    path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

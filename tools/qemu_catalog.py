@@ -2,10 +2,12 @@
 """Writes src/vcpuid/data/qemu-RELEASE.json: QEMU's feature words, properties, CPU models, caches and machine types.
 
     tools/qemu_catalog.py 10.0 --source QEMU_TREE --qemu 'qemu-system-x86_64'
+    tools/qemu_catalog.py 8.2 --source QEMU_TREE --commit 1600b9f46b1b
     tools/qemu_catalog.py 11.1 --source NEAREST_TREE --qemu '…' --empty-host 'qemu_capture.py …' --extra FILE
 
 QEMU_TREE is a source tree of that release, or of the nearest one where its own is not to be had; --qemu is the command of the real
-program of that release, asked over QMP, which overrules the tree where the two differ. --empty-host is a command that runs that program
+program of that release, asked over QMP, which overrules the tree where the two differ; without it all is read off the tree, of which
+--commit names the commit (qemu_source.py). --empty-host is a command that runs that program
 on a KVM host that supports nothing: called with `--host FILE --cpu CPU --machine q35` it prints a JSON object with QEMU's `stderr`, whose
 warnings name the word and bit of every feature. --extra is a JSON object with what neither tells (dependencies, xsave, caches).
 """
@@ -22,10 +24,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import qemu_source
 from csource import Source
 from qemu_models import source_models
 from vcpuid.live.qemu_inquiry import ask_models
 from vcpuid.live.qmp import Qmp
+from vcpuid.releases import number
 
 Row = dict[str, Any]
 
@@ -43,7 +47,7 @@ def words(source: Source) -> list[Row]:
         info = table[source.symbol(name)]
         given = info.get("feat_names", [])
         names = given if isinstance(given, dict) else dict(enumerate(given))
-        row: Row = {"name": name}
+        row: Row = {"name": name.replace("FEAT_XSAVE_COMP_", "FEAT_XSAVE_XCR0_")}  # as they are called since 7.1
         if info["type"] == "CPUID_FEATURE_WORD":
             where = info["cpuid"]
             row |= {"leaf": source.evaluate(str(where["eax"])), "index": where.get("ecx", 0), "register": REGISTERS[where["reg"]]}
@@ -118,13 +122,17 @@ def named_caches(given: dict[str, str], model: str, known: str | None) -> str:
     return cache
 
 
+def known_aliases(source: Source) -> dict[str, str]:
+    """Return the further names of properties."""
+    return dict(re.findall(r'object_property_add_alias\(\s*obj,\s*"([^"]+)",\s*obj,\s*"([^"]+)"', source.text))
+
+
 _PROPERTY = re.compile(r'DEFINE_PROP_(\w+)\(\s*"([\w-]+)",\s*X86CPU,\s*[\w.]+,?([^;]*?)\)\s*[,}]')
 
 
 def properties(source: Source, listed: dict[str, Any], base: set[str], rows: list[Row]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return every property that is not a feature as name: [type, default, whether only max and host have it], and the aliases."""
-    aliases = dict(re.findall(r'object_property_add_alias\(\s*obj,\s*"([^"]+)",\s*obj,\s*"([^"]+)"', source.text))
-    aliases = {alias: name for alias, name in aliases.items() if alias in listed}
+    aliases = {alias: name for alias, name in known_aliases(source).items() if alias in listed}
     features = {name for row in rows for name in row["bits"].values()}
     defaults: dict[str, Any] = {}
     for kind, name, rest in _PROPERTY.findall(source.text):
@@ -139,6 +147,8 @@ def properties(source: Source, listed: dict[str, Any], base: set[str], rows: lis
         kind = found["type"]
         if isinstance(default, int) and kind.startswith("int") and default >= 1 << 63:
             default -= 1 << 64
+        if isinstance(default, int) and (width := re.fullmatch(r"uint(\d+)", kind)):
+            default &= (1 << int(width[1])) - 1
         if kind == "OnOffAuto":
             default = "off"
         table[name] = [kind, default, name not in base]
@@ -212,8 +222,8 @@ def compat(source: Source, known: set[str]) -> dict[str, Any]:
     return found
 
 
-def machines(qemu: Qmp, source: Source) -> dict[str, Any]:
-    """Return the machine types of PCs, and the known ones without a release in their names.
+def machines(answers: list[Row], source: Source) -> dict[str, Any]:
+    """Return the machine types of PCs, and the known ones without a release in their names, out of what query-machines answers.
 
     Of each its alias, release, and how the CPU versions of unversioned models are chosen.
     """
@@ -221,7 +231,7 @@ def machines(qemu: Qmp, source: Source) -> dict[str, Any]:
     split = {f"pc-q35-{major}.{minor}" for major, minor in re.findall(splitting, source.text)}
     unset = re.findall(r'pc_compat_(\d+)_(\d+)_fn\([^)]*\)\s*\{[^}]*x86_cpu_change_kvm_default\("([^"]+)", NULL\)', source.text)
     found = {}
-    for machine in sorted(qemu.ask("query-machines"), key=lambda machine: machine["name"]):
+    for machine in sorted(answers, key=lambda machine: str(machine["name"])):
         name = machine["name"]
         match = re.fullmatch(r"pc-(?:q35|i440fx)-(\d+)\.(\d+)(?:\.\d+)?", name)
         if not match and name not in UNVERSIONED:
@@ -258,7 +268,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("release")
     parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--qemu", required=True)
+    parser.add_argument("--qemu")
+    parser.add_argument("--commit")
     parser.add_argument("--empty-host")
     parser.add_argument("--extra", type=Path)
     options = parser.parse_args()
@@ -269,6 +280,39 @@ def main() -> None:
     source.known["QEMU_HW_VERSION"] = "2.5+"  # include/qemu/hw-version.h: frozen since 2.5
     source.known["CPU_UNSET_NUMA_NODE_ID"] = -1  # include/hw/core/cpu.h
     rows = words(source)
+    catalog = of_program(options, source, boards, rows) if options.qemu else of_tree(options, source, boards, rows)
+    (DATA / f"qemu-{options.release}.json").write_text(dump(catalog), encoding="utf-8")
+
+
+def of_tree(options: argparse.Namespace, source: Source, boards: Source, rows: list[Row]) -> Row:
+    """Read the table off a source tree alone."""
+    features = {name for row in rows for name in row["bits"].values()}
+    listed, base = qemu_source.properties(source.text, features, set(known_aliases(source)))
+    table, aliases = properties(source, listed, base, rows)
+    models, by_alias = source_models(source, rows, aliases)
+    found = qemu_source.Boards(options.source, number(options.release)).machines()
+    version = (options.source / "VERSION").read_text(encoding="utf-8").strip()
+    commit = f" (commit {options.commit[:12]})" if options.commit else ""
+    return {
+        "release": options.release,
+        "source": f"the source of QEMU {version}{commit}, tools/qemu_catalog.py",
+        "known": "source",
+        "words": rows,
+        "properties": table,
+        "aliases": aliases,
+        "dependencies": dependencies(source, rows),
+        "xsave": sorted(xsave(source, rows)),
+        "kvm_defaults": [row for row in source.table("kvm_default_props") if row[0]],
+        "models": models,
+        "model_aliases": by_alias,
+        "caches": caches(source, {row["cache"] for row in models}),
+        "compat": compat(boards, set(listed)),
+        "machines": machines([machine.answer() for machine in found], boards),
+    }
+
+
+def of_program(options: argparse.Namespace, source: Source, boards: Source, rows: list[Row]) -> Row:
+    """Ask the program, and read off a tree what it does not tell."""
     accel = "qtest" if options.empty_host else "tcg"  # qtest changes no default of a model; not every build has it
     with Qmp(shlex.split(options.qemu), accel=accel) as qemu:
         version = ".".join(str(qemu.version["qemu"][part]) for part in ("major", "minor", "micro"))
@@ -293,9 +337,10 @@ def main() -> None:
                 caches=partial(named_caches, extra.get("model_caches", {})),
                 unnamed=partial(unnamed_bits, rows, options.empty_host),
             )
-        catalog = {
+        return {
             "release": options.release,
             "source": f"QEMU {version}, tools/qemu_catalog.py",
+            "known": "program",
             "words": rows,
             "properties": table,
             "aliases": aliases,
@@ -306,9 +351,8 @@ def main() -> None:
             "model_aliases": by_alias,
             "caches": caches(source, {row["cache"] for row in models}) | extra.get("caches", {}),
             "compat": compat(boards, set(listed)),
-            "machines": machines(qemu, boards),
+            "machines": machines(qemu.ask("query-machines"), boards),
         }
-    (DATA / f"qemu-{options.release}.json").write_text(dump(catalog), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from vcpuid.numbers import decimal
 KERNELS = ("6.1", "6.12", "6.17", "6.18", "6.19", "7.1", "7.2", "7.3")
 """Linux releases with tables, oldest first; each stands for that stable series as Debian built it (data/ names the exact release)."""
 
-QEMUS = ("7.2", "10.0", "11.1")
+QEMUS = ("6.2", "7.0", "7.1", "7.2", "8.0", "8.1", "8.2", "9.0", "9.1", "9.2", "10.0", "10.1", "10.2", "11.1")
 """QEMU releases with tables, oldest first."""
 
 LIBVIRTS = ("9.0", "11.3", "12.9")
@@ -63,8 +63,27 @@ def choose(asked: str, known: tuple[str, ...], program: str) -> Release:
     older = [release for release in known if number(release) <= wanted]
     tables = older[-1] if older else known[0]
     same = number(tables) == wanted
-    remark = None if same else f"no tables of {program} {wanted[0]}.{wanted[1]}: those of {tables} are used"
+    remark = (
+        None
+        if same
+        else f"no tables of {program} {wanted[0]}.{wanted[1]}: those of {tables} are used; what changed between the two is not known here"
+    )
     return Release(program, asked, tables, number(tables), remark)
+
+
+_DISTRIBUTED = re.compile("pc-(?:q35|i440fx)-[a-z]")
+
+
+def distributed(machine: str) -> str | None:
+    """Say of a QEMU machine type that a distribution added what is known of it; None of any other. `machine` is a -machine argument."""
+    name = machine.partition(",")[0].removeprefix("type=")
+    row = data.load("qemu-distributions")["machines"].get(name) if _DISTRIBUTED.match(name) else None
+    if row is None:
+        return None
+    return (
+        f"{name} is of {row[0]}, QEMU {row[1]}: what it sets on CPUs is known, what else that build changes is not known here; "
+        "vcpuid qemu import reads a QEMU of your own"
+    )
 
 
 def linux(asked: str | Release | None = None) -> Release:

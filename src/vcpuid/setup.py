@@ -91,6 +91,9 @@ class Setup:
         if of_32_bit_program(host):
             more = (long_mode.REMARK, *more)
         remarks = (*(release.remark for release in (kernel, vmm) if release.remark), *more)
+        imported = "-" in vmm.tables  # its own machine types are known
+        if vmm.program == "QEMU" and not imported and (distributed := releases.distributed(stack.machine)):
+            remarks = (*remarks, distributed)
         if params is not parameters.NONE:
             remarks = (*remarks, *_without_effect(kept, params))
         assumed = _KERNEL if asked is None else _NOTHING

@@ -11,7 +11,7 @@ from vcpuid.errors import QemuError
 from vcpuid.live.qmp import Qmp
 from vcpuid.qemu import catalog as tables
 from vcpuid.qemu.catalog import HOST_MODELS, catalog
-from vcpuid.releases import QEMUS
+from vcpuid.releases import QEMUS, number
 
 pytestmark = pytest.mark.parametrize("release", QEMUS)
 
@@ -26,7 +26,7 @@ def test_words_are_distinct_and_their_bits_fit(release: str) -> None:
 
 def test_words_are_spelled_as_the_release_logs_them(release: str) -> None:
     by_name = catalog(release).by_name
-    old = release != "11.1"
+    old = number(release) < (10, 1)
     where = "CPUID.07H:EBX" if old else "CPUID[eax=07h,ecx=00h].EBX"
     assert by_name["FEAT_7_0_EBX"].describe(16) == f"{where}.avx512f [bit 16]"
     assert by_name["FEAT_1_ECX"].describe(11) == ("CPUID.01H:ECX [bit 11]" if old else "CPUID[eax=01h].ECX [bit 11]")
@@ -74,9 +74,9 @@ def test_machine_types_resolve(release: str) -> None:
     assert tables.resolve_machine(release, "pc") == f"pc-i440fx-{release}"
     assert tables.is_pc("pc-q35-7.2")
     assert not tables.is_pc("microvm")
-    assert tables.prefers_sockets("pc-q35-6.1")
-    assert not tables.prefers_sockets("pc-q35-6.2")
-    assert not tables.prefers_sockets("microvm")
+    assert tables.machine(release, "pc-q35-6.1").prefers_sockets
+    assert not tables.machine(release, "pc-q35-6.2").prefers_sockets
+    assert not tables.machine(release, "microvm").prefers_sockets
     with pytest.raises(QemuError, match="unsupported machine type"):
         tables.resolve_machine(release, "pc-q35-99.0")
 

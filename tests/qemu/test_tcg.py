@@ -17,7 +17,9 @@ from vcpuid.qemu import tcg
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.models import names_of
 from vcpuid.reasons import Decision, Ledger
-from vcpuid.releases import QEMUS
+
+ASKED = ("7.2", "10.0", "11.1")
+"""Releases whose programs were asked."""
 
 FACTS = Path(__file__).parents[2] / "oracle" / "facts" / "tcg"
 
@@ -28,12 +30,12 @@ def facts(release: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("release", QEMUS)
+@pytest.mark.parametrize("release", ASKED)
 def test_the_table_is_what_the_facts_say(release: str) -> None:
     assert data.load("qemu-tcg")[release] == load_tool("qemu_tcg").row(release, facts(release))
 
 
-@pytest.mark.parametrize("release", QEMUS)
+@pytest.mark.parametrize("release", ASKED)
 def test_what_each_model_lacks(release: str) -> None:
     tables = catalog(release)
     for model in facts(release)["definitions"]:
@@ -42,7 +44,7 @@ def test_what_each_model_lacks(release: str) -> None:
             assert list(names_of(tables, made.filtered)) == model["unavailable-features"], model["name"]
 
 
-@pytest.mark.parametrize("release", QEMUS)
+@pytest.mark.parametrize("release", ASKED)
 def test_what_each_model_has(release: str, fired: Callable[[str, Iterable[Decision]], None]) -> None:
     tables, noted = catalog(release), list[Decision]()
     for model, props in facts(release)["expansions"].items():

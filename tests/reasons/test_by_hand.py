@@ -294,7 +294,10 @@ def test_kvm_hides_tsx_from_a_guest_that_turned_it_off() -> None:
 
 
 class Guest(NamedTuple):
-    """A row for QEMU: the rule, the feature word and bit that it decides, its value after, the CPU, and the host that KVM reports."""
+    """A row for QEMU: the rule, the feature word and bit that it decides, its value after, the CPU, and the host that KVM reports.
+
+    `silicon` are further edits, of the processor alone and not of what KVM reports of it, where the rule is to decide.
+    """
 
     rule: str
     word: str
@@ -306,6 +309,8 @@ class Guest(NamedTuple):
     unlike: Edits
     msrs: dict[int, int] = {}  # noqa: RUF012
     board: str = "q35"
+    release: str = "11.1"
+    silicon: Edits = {}  # noqa: RUF012
     unlike_cpu: str | None = None
 
     def played(self, edits: Edits) -> Snapshot:
@@ -313,7 +318,8 @@ class Guest(NamedTuple):
         host = captures.host(self.machine)
         assert host.supported is not None
         msrs = MsrTable({**host.msrs, **self.msrs}) if edits is self.edits else host.msrs
-        return dataclasses.replace(host, raw=edited(host.raw, edits), supported=edited(host.supported, edits), msrs=msrs)
+        raw = edited(edited(host.raw, edits), self.silicon if edits is self.edits else {})
+        return dataclasses.replace(host, raw=raw, supported=edited(host.supported, edits), msrs=msrs)
 
 
 PT_HOST: Edits = {"7.0.ebx": (1 << 25, 0), "14.0.eax": 1, "14.0.ebx": 0xF, "14.0.ecx": 0x7, "14.1.eax": 0x02490002, "14.1.ebx": 0x003F1FFF}
@@ -361,6 +367,18 @@ QEMU = [
         msrs={0x10A: 1 << 5 | 1 << 8 | 7 << 13},
     ),
     Guest(
+        "qemu.supported.fake-arch-capabilities",
+        "FEAT_7_0_EDX",
+        29,
+        False,
+        "host",
+        SKYLAKE,
+        {"7.0.edx": (1 << 29, 0)},
+        {"7.0.edx": (1 << 29, 0)},
+        release="10.1",
+        silicon={"7.0.edx": (0, 1 << 29)},
+    ),
+    Guest(
         "qemu.expand.conflict",
         "FEAT_7_1_EDX",
         21,
@@ -387,11 +405,11 @@ QEMU = [
 
 @pytest.mark.parametrize("row", QEMU, ids=lambda row: row.rule)
 def test_qemu(row: Guest) -> None:
-    bit = Bit(catalog("11.1").by_name[row.word].word, row.bit)
-    state = realize(row.cpu, row.played(row.edits), "11.1", row.board)
+    bit = Bit(catalog(row.release).by_name[row.word].word, row.bit)
+    state = realize(row.cpu, row.played(row.edits), row.release, row.board)
     assert row.rule in deciders(state.decisions, bit)
     assert bool(state.features[row.word] & bit.mask) is row.value
-    other = realize(row.unlike_cpu or row.cpu, row.played(row.unlike), "11.1", row.board)
+    other = realize(row.unlike_cpu or row.cpu, row.played(row.unlike), row.release, row.board)
     assert row.rule not in deciders(other.decisions, bit)
 
 

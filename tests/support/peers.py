@@ -22,3 +22,7 @@ def members(archive: Path) -> dict[str, str]:
     with tarfile.open(archive) as tar:
         files = {Path(info.name).name: tar.extractfile(info) for info in tar if info.isfile()}
         return {name: file.read().decode("utf-8", "replace") for name, file in files.items() if file is not None}
+
+
+REPLIES = PEERS / "libvirt-qemu-replies.tar.xz"
+"""What QEMUs answered to libvirt's authors over QMP."""

@@ -130,10 +130,12 @@ class FeatureTable:
             self._built[number] = Feature(
                 bit=None if place is None else _bit(place),
                 linux_names=tuple(
-                    LinuxName(symbol, index, cpuinfo, tuple(kernels[int(d)] for d in digits), self._word(symbol, index, digits))
+                    LinuxName(symbol, index, cpuinfo, tuple(kernels[int(d, 36)] for d in digits), self._word(symbol, index, digits))
                     for symbol, index, cpuinfo, digits in linux
                 ),
-                qemu_names=tuple(QemuName(name, tuple(aliases), tuple(releases[int(d)] for d in digits)) for name, aliases, digits in qemu),
+                qemu_names=tuple(
+                    QemuName(name, tuple(aliases), tuple(releases[int(d, 36)] for d in digits)) for name, aliases, digits in qemu
+                ),
                 libvirt=libvirt,
                 manual=manual,
                 description=description,

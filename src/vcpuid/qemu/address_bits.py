@@ -59,5 +59,5 @@ def settle(draft: Draft, phys: int, guest: int) -> None:
             raise QemuError(messages.PHYS_BITS_32())
         if guest:
             raise QemuError(messages.GUEST_BITS_32())
-        phys = 36 if draft.has("FEAT_1_EDX", _PSE36 | _PAE if number >= (10, 0) else _PSE36) else 32
+        phys = 36 if draft.has("FEAT_1_EDX", _PSE36 | _PAE if number >= (8, 2) else _PSE36) else 32
     draft.props["phys-bits"], draft.props["guest-phys-bits"] = phys, guest

@@ -28,8 +28,8 @@ _MTRR_LINE = 5068
 
 
 def check_irqchip(topology: GuestTopology, release: str) -> None:
-    """Raise QemuError where APIC ids are too large for interrupt controllers outside the kernel; QEMU 10.0 refuses those at any rate."""
-    if number(release) < (10, 0) and topology.apic_id(topology.max_cpus - 1) >= _APIC_IDS:
+    """Raise QemuError where APIC ids are too large for interrupt controllers outside the kernel; QEMU 9.0 leaves that to the CPU."""
+    if number(release) < (9, 0) and topology.apic_id(topology.max_cpus - 1) >= _APIC_IDS:
         raise QemuError(messages.IRQCHIP_NEEDED())
 
 
@@ -39,8 +39,8 @@ def check(state: CpuState, machine: MachineType, given: tuple[str, ...] = ()) ->
     `given` are the -global arguments, which may set the size of the PCI hole.
     """
     asked, release = state.phys_bits, number(state.release)
-    # Only 64-bit CPUs have the hole above 4 GB; QEMU 7.2 takes one with 32 bits for a 32-bit CPU.
-    wide = asked > 32 if release < (10, 0) else state.features["FEAT_8000_0001_EDX"] & _LM
+    # Only 64-bit CPUs have the hole above 4 GB; QEMU up to 8.1 takes one with 32 bits for a 32-bit CPU.
+    wide = asked > 32 if release < (8, 2) else state.features["FEAT_8000_0001_EDX"] & _LM
     hole = pci_hole64(given, machine.name, machine.pci_hole64, release) if given else machine.pci_hole64
     if hole is not None and wide:
         limit, used = (1 << (asked & 63)) - 1, _GIB_4 + hole - 1  # x86 shifts by the count modulo 64, and so does QEMU

@@ -1,10 +1,12 @@
 """What a QEMU release brings along: feature words, properties, CPU models and their caches, machine types.
 
-The tables are data/qemu-RELEASE.json, written by tools/qemu_catalog.py.
+The tables are data/qemu-RELEASE.json, written by tools/qemu_catalog.py. Machine types that distributions added are in
+data/qemu-distributions.json, written by tools/qemu_distributions.py.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
@@ -98,7 +100,7 @@ class MachineType:
     ("on": in the kernel, "off": in QEMU, "split": some in either), `max_cpus` how many vCPUs it takes, `kvm_unset` which features KVM
     leaves as the model has them, `compat` what it sets on CPUs: type of CPU, property, value, in the order in which it is applied.
     `pci_hole64` is how many bytes above 4 GB it keeps for PCI devices (None: it does not ask whether the CPU can address them), `smp`
-    what its options set of -smp, `caches` the levels that smp-cache gives.
+    what its options set of -smp, `caches` the levels that smp-cache gives, `prefers_sockets` whether -smp fills sockets before cores.
     """
 
     name: str
@@ -111,6 +113,7 @@ class MachineType:
     pci_hole64: int | None = None
     smp: tuple[tuple[str, str], ...] = ()
     caches: tuple[tuple[str, str], ...] = ()
+    prefers_sockets: bool = False
 
     @property
     def is_pc(self) -> bool:
@@ -119,12 +122,17 @@ class MachineType:
 
 
 class Catalog:
-    """The tables of one release."""
+    """The tables of one release.
+
+    `source` names the program, or the tree, that they were taken from, and `known` says which it was: "program" or "source".
+    """
 
     def __init__(self, release: str) -> None:
         self.release = release
         self.number = number(release)
         self._rows: dict[str, Any] = data.load(f"qemu-{release}")
+        self.source: str = self._rows["source"]
+        self.known: str = self._rows["known"]
         self.words: tuple[FeatureWord, ...] = tuple(read(row, subleaf_in_label=self.number >= (10, 1)) for row in self._rows["words"])
         self.by_name: dict[str, FeatureWord] = {word.name: word for word in self.words}
         self.aliases: dict[str, str] = self._rows["aliases"]
@@ -200,19 +208,23 @@ class Catalog:
         """
         rows = self._rows["machines"]
         name, given = (text, {}) if text in rows else machine_option.split(text)
-        name = _DEFAULT_MACHINE if name is None else name
+        name = upstream_name(_DEFAULT_MACHINE if name is None else name)
         row = rows.get(name)
+        added: list[tuple[str, str, str]] = []
         if row is None:
             name, row = next(((full, row) for full, row in rows.items() if row["alias"] == name), (name, None))
+        if row is None and (distributed := data.load("qemu-distributions")["machines"].get(name)) is not None:
+            row, added = self._distributed(distributed)
         if row is None:
-            raise QemuError(messages.NO_MACHINE() if self.number < (10, 0) else messages.NO_MACHINE_NAMED(name=name))
+            raise QemuError(messages.NO_MACHINE() if self.number < (9, 1) else messages.NO_MACHINE_NAMED(name=name))
         release = None if row["release"] is None else number(row["release"])
+        oldest = number(row["since"]) if "since" in row else release
         settings = [
             tuple(setting)
             for version, compat in sorted(self._rows["compat"].items(), key=lambda item: number(item[0]), reverse=True)
-            if release is not None and number(version) >= release
+            if oldest is not None and number(version) >= oldest
             for setting in compat
-        ]
+        ] + added
         board = self._board(name)
         options = machine_option.read(given, name, self._kind(name, board["options"])) if given else MachineOptions()
         return MachineType(
@@ -226,7 +238,21 @@ class Catalog:
             pci_hole64=board["pci_hole64"],
             smp=options.smp,
             caches=options.caches,
+            prefers_sockets=row.get("prefers_sockets", name.startswith("pc-") and release is not None and release <= (6, 1)),
         )
+
+    def _distributed(self, found: list[Any]) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
+        """Put a row of data/qemu-distributions.json into the form of a release's own; and what such a machine sets on CPUs of this release.
+
+        What its QEMU had to set that one's own does not know: it has not come yet.
+        """
+        tree, like, most, split, prefers_sockets, versions, settings = found[1:]
+        row = {
+            "release": like, "since": tree, "versions": versions, "split_irqchip": split, "max_cpus": most, "kvm_unset": [],
+            "prefers_sockets": prefers_sockets,
+        }  # fmt: skip
+        known = self.flags.keys() | self.aliases.keys() | self.properties.keys()
+        return row, [(kind, name, value) for kind, name, value in settings if name in known]
 
     def _board(self, name: str) -> dict[str, Any]:
         """Return the row of a machine's kind: its release's, an imported QEMU's being that of the newest one that is not newer."""
@@ -236,7 +262,7 @@ class Catalog:
         return kinds[next((kind for kind in kinds if name.startswith(kind)), "microvm")]
 
     def _kind(self, name: str, options: dict[str, str]) -> MachineKind:
-        return MachineKind(options, is_pc(name), topology_levels(self.number, name))
+        return MachineKind(options, is_pc(name) and self.number >= (10, 0), topology_levels(self.number, name))
 
     @cached_property
     def machine_names(self) -> dict[str, str | None]:
@@ -276,13 +302,17 @@ def topology_levels(release: tuple[int, int], name: str) -> frozenset[str]:
     """Return the levels of -smp that a machine type has."""
     levels = {"sockets", "cores", "threads"}
     if is_pc(name):
-        levels |= {"dies"} if release < (10, 0) else {"dies", "modules"}
+        levels |= {"dies"} if release < (9, 1) else {"dies", "modules"}
     return frozenset(levels)
 
 
-def prefers_sockets(name: str) -> bool:
-    """Tell whether -smp fills sockets before cores, as machine types up to 6.1 do."""
-    return name.startswith("pc-") and number(name.rpartition("-")[2]) <= (6, 1)
+_PVE = re.compile(r"(pc-(?:q35|i440fx)-[0-9.]{1,20}|q35|pc)\+pve[0-9]{1,9}")
+
+
+def upstream_name(name: str) -> str:
+    """Return a machine type without the version that Proxmox VE adds to it: its QEMU takes pc-q35-9.2+pve1 for pc-q35-9.2."""
+    match = _PVE.fullmatch(name)
+    return name if match is None else match[1]
 
 
 def max_cpus(release: str, name: str) -> int:

@@ -17,6 +17,7 @@ from vcpuid.qemu.leaves import LEAVES, PER_VCPU, ZERO, RealizedCpu
 from vcpuid.qemu.leaves.cpu import Regs
 from vcpuid.qemu.leaves.topology import has_leaf_1f
 from vcpuid.qemu.leaves.xsave import subleaves
+from vcpuid.qemu.stable import mended
 
 STATEFUL = 2 | 4
 """KVM_CPUID_FLAG_STATEFUL_FUNC and KVM_CPUID_FLAG_STATE_READ_NEXT: of leaf 2, which once was to be read repeatedly."""
@@ -32,6 +33,9 @@ MAX_ENTRIES = 100
 
 _COUNTED = frozenset({0x7, 0x14, 0x1D, 0x1E, 0x24})
 """Sub-leaf 0 tells in EAX how many more there are; of more than a table holds, QEMU makes those that fill it, and aborts."""
+
+_COUNTED_SINCE = {0x1D: (7, 0), 0x1E: (7, 0), 0x24: (9, 2)}
+"""Releases since which those that are newer are counted; before, they are leaves as any other."""
 
 _UNTIL: dict[int, tuple[int, int]] = {0x4: (0, 0xFFFFFFFF), 0x8000001D: (0, 0xFFFFFFFF), 0xB: (2, 0xFF00), 0x1F: (2, 0xFF00)}
 """Sub-leaves go on up to the one whose register (0 for EAX, 2 for ECX) has none of these bits; that one is still handed over."""
@@ -71,7 +75,7 @@ class Builder:
                 if function not in PER_VCPU:
                     self.shared[function] = block
             entries += block
-            if function == 0xD and self.cpu.release >= (10, 0):
+            if function == 0xD and self.cpu.release >= (9, 2):
                 kept = LAST_COMPONENT
             elif block:
                 kept = 0
@@ -82,28 +86,45 @@ class Builder:
         return entries + [entry._replace(index=kept, flags=flags) for entry in self.last]
 
     def _full(self, left_out: Entry) -> str:
-        """Say which entry has no room; QEMU 7.2 tells it of sub-leaves alone."""
-        if self.cpu.release >= (10, 0) or left_out.function in _COUNTED:
+        """Say which entry has no room; QEMU up to 9.0 tells it of sub-leaves alone."""
+        if self.cpu.release >= (9, 1) or left_out.function in _COUNTED:
             return messages.TABLE_FULL(function=left_out.function, index=left_out.index)
         return messages.XLEVEL2(value=self.cpu.state.xlevel2)
 
     def _block(self, function: int, kept: int) -> list[Entry]:
         """Make the entries of one leaf; `kept` is the index left in the next slot."""
-        modern = self.cpu.release >= (10, 0)
+        release = self.cpu.release
+        modern = release >= (9, 2)
+        if function == 0x1F and not has_leaf_1f(self.cpu):
+            # Once the slot that is taken for it was not given back, with nothing written into it but what the leaf before left there.
+            if mended(release, (9, 0), (7, 2)):
+                return []
+            return [Entry(0 if release >= (7, 0) else 0x1E, kept, 0, *ZERO)]
         if function in _UNTIL:
-            return self._until(function, *_UNTIL[function]) if function != 0x1F or has_leaf_1f(self.cpu) else []
+            return self._until(function, *_UNTIL[function])
         if function == 0xD:
             found = [entry for index in subleaves(self.cpu.state.release) if (entry := self._subleaf(function, index)).eax]
             return found if modern else [*found, Entry(function, LAST_COMPONENT, SIGNIFICANT_INDEX, *ZERO)]
         if function == 0x12:
             return [self._subleaf(function, index) for index in range(3)]
-        if function in _COUNTED and (modern or function != 0x24):
+        if function == 0x7 and not mended(release, (9, 0), (7, 2)):
+            return self._leaf_7()
+        if function in _COUNTED and release >= _COUNTED_SINCE.get(function, (0, 0)):
             first = self._subleaf(function, 0)
             return [first, *(self._subleaf(function, index) for index in range(1, min(first.eax, MAX_ENTRIES) + 1))]
         registers = self._answer(function, 0) if function in LEAVES else ZERO
         if function == 0x2:
             return [Entry(function, kept, 0 if modern else STATEFUL, *registers)]
         return [Entry(function, kept, 0, *registers)] if registers != ZERO or function >= CENTAUR else []
+
+    def _leaf_7(self) -> list[Entry]:
+        """Make leaf 7's entries as those of leaf 0x12 are made: from the third on while EAX looks like an EPC section's."""
+        entries = [self._subleaf(0x7, index) for index in range(2)]
+        while len(entries) <= MAX_ENTRIES:
+            entries.append(self._subleaf(0x7, len(entries)))
+            if entries[-1].eax & 0xF != 1:
+                break
+        return entries
 
     def _subleaf(self, function: int, index: int) -> Entry:
         return Entry(function, index, SIGNIFICANT_INDEX, *self._answer(function, index))

@@ -32,10 +32,10 @@ NOT_AUTOMATIC = Rule(
 )
 NOT_THIS_VENDOR = Rule(
     "qemu.host.not-this-vendor", "-cpu host and max give it to no guest CPU of this vendor",
-    "x86_cpu_get_supported_feature_word, target/i386/cpu.c", since="10.0",
+    "x86_cpu_get_supported_feature_word, target/i386/cpu.c", since="9.1",
 )  # fmt: skip
 THREADS = Rule("qemu.expand.threads", "the guest has more than one thread a package", _EXPAND, since="10.0")
-NO_PMU = Rule("qemu.expand.no-pmu", "there is no performance monitoring unit to describe", _EXPAND, remedy="pmu=on", since="11.1")
+NO_PMU = Rule("qemu.expand.no-pmu", "there is no performance monitoring unit to describe", _EXPAND, remedy="pmu=on", since="10.1")
 DEPENDENCY = Rule("qemu.expand.dependency", "it needs {cause}, which is off", "feature_dependencies, target/i386/cpu.c")
 CONFLICT = Rule(
     "qemu.expand.conflict", "MPX and APX share a part of the XSAVE area, and {cause} is on as well: the guest gets neither",
@@ -76,15 +76,14 @@ def expand(draft: Draft, shape: Shape) -> None:
     """Complete the features and the last leaves of a draft, in QEMU's order."""
     _start(draft)
     number = draft.catalog.number
-    if number >= (10, 0):
-        if draft.base is None and draft.has("FEAT_7_1_EDX", _AVX10) and not draft.props["avx10-version"]:
-            draft.props["avx10-version"] = draft.supported.leaf(0x24).ebx & 0xFF
-        if shape.threads_per_package > 1:
-            draft.give("FEAT_1_EDX", _HT, THREADS)
-            if not draft.is_intel and not draft.is_zhaoxin:
-                draft.give("FEAT_8000_0001_ECX", _CMP_LEGACY, THREADS)
+    if number >= (9, 2) and draft.base is None and draft.has("FEAT_7_1_EDX", _AVX10) and not draft.props["avx10-version"]:
+        draft.props["avx10-version"] = draft.supported.leaf(0x24).ebx & 0xFF
+    if number >= (10, 0) and shape.threads_per_package > 1:
+        draft.give("FEAT_1_EDX", _HT, THREADS)
+        if not draft.is_intel and not draft.is_zhaoxin:
+            draft.give("FEAT_8000_0001_ECX", _CMP_LEGACY, THREADS)
     if number >= (10, 1) and not draft.props["pmu"]:
-        if not draft.props["x-pdcm-on-even-without-pmu"]:
+        if not draft.props.get("x-pdcm-on-even-without-pmu"):
             draft.take("FEAT_1_ECX", _PDCM, NO_PMU)
         if number >= (11, 1):
             draft.take("FEAT_7_0_EDX", _ARCH_LBR, NO_PMU)
@@ -123,7 +122,7 @@ def _take_host(draft: Draft, row: FeatureWord, value: int) -> int:
         value = ledger.clear(row.word, value, _ARCH_CAPABILITIES, NOT_THIS_VENDOR)
     if draft.props["migratable"]:
         migratable = row.migratable
-        if name == "FEAT_8000_0007_EDX" and draft.props["tsc-frequency"] // 1000 and draft.catalog.number >= (10, 0):
+        if name == "FEAT_8000_0007_EDX" and draft.props["tsc-frequency"] // 1000 and draft.catalog.number >= (9, 2):
             migratable |= _INVTSC
         value = ledger.keep(row.word, value, migratable, NOT_MIGRATABLE)
     return ledger.clear(row.word, value, row.no_auto, NOT_AUTOMATIC) if row.no_auto else value
@@ -152,14 +151,14 @@ def _components(draft: Draft) -> None:
     """Settle the XSAVE components: those of features in force that KVM has (x86_cpu_enable_xsave_components, x86_cpu_init_xsave)."""
     supported, number, found = draft.supported.words, draft.catalog.number, 0
     known = supported["FEAT_XSAVE_XCR0_LO"] | xfeatures.LEGACY
-    if number >= (10, 1):
+    if number >= (11, 0):
         known |= supported["FEAT_XSAVE_XSS_LO"]
     if draft.has("FEAT_1_ECX", _XSAVE):
         for component, name, mask, _ in draft.catalog.components:
-            if draft.features[name] & mask and (known >> component & 1 or number < (10, 0)):
+            if draft.features[name] & mask and (known >> component & 1 or number < (9, 2)):
                 found |= 1 << component
     supervisor = found & _SUPERVISOR_COMPONENTS
-    if number >= (10, 1) and not draft.has("FEAT_XSAVE", _XSAVES):
+    if number >= (11, 0) and not draft.has("FEAT_XSAVE", _XSAVES):
         supervisor = 0
     for name, value in (
         ("FEAT_XSAVE_XCR0_LO", found & ~_SUPERVISOR_COMPONENTS),
@@ -167,7 +166,8 @@ def _components(draft: Draft) -> None:
         ("FEAT_XSAVE_XSS_LO", supervisor),
         ("FEAT_XSAVE_XSS_HI", 0),
     ):
-        draft.features[name] = draft.ledger.compute(draft.catalog.by_name[name].word, draft.features[name], value, COMPONENTS)
+        if name in draft.features:  # IA32_XSS is known since 7.1
+            draft.features[name] = draft.ledger.compute(draft.catalog.by_name[name].word, draft.features[name], value, COMPONENTS)
 
 
 def _levels(draft: Draft, shape: Shape) -> None:

@@ -36,7 +36,7 @@ def filter_features(draft: Draft, verbose: bool) -> bool:
     if draft.has("FEAT_7_0_EBX", INTEL_PT) and not _traces(draft):
         draft.refuse("FEAT_7_0_EBX", INTEL_PT, PROCESSOR_TRACE, message)
     missing_any = any(draft.filtered.values())
-    if draft.catalog.number < (10, 0):
+    if draft.catalog.number < (9, 2):
         return missing_any
     return _filter_avx10(draft, verbose) or missing_any
 

@@ -67,7 +67,7 @@ _TITLES = {
     "hv-tlbflush-direct": "direct TLB flush (hv-tlbflush-direct)",
 }
 _NOT_PASSED_THROUGH = frozenset({"hv-syndbg"})
-"""Flags that hv-passthrough leaves off since QEMU 10.0."""
+"""Flags that hv-passthrough leaves off since QEMU 9.2."""
 
 
 def enabled(props: Mapping[str, Any]) -> bool:
@@ -127,7 +127,7 @@ def expand(props: Mapping[str, Any], host: CpuidTable | None, release: tuple[int
         if host is None:
             raise UnavailableError("hv-passthrough needs the host's Hyper-V leaves, and the snapshot has no HV lines")
         asked |= {
-            name for name, one in ENLIGHTENMENTS.items() if _supported(one, host) and (name not in _NOT_PASSED_THROUGH or release < (10, 0))
+            name for name, one in ENLIGHTENMENTS.items() if _supported(one, host) and (name not in _NOT_PASSED_THROUGH or release < (9, 2))
         }
         found = _host_values(frozenset(asked), host)
     else:

@@ -116,6 +116,7 @@ SMP_INTEGER = Message("Parameter 'smp.{key}' expects integer")
 SMP_ZERO = Message("Invalid CPU topology: CPU topology parameters must be greater than zero")
 SMP_ZERO_DEPRECATED = Message("Deprecated CPU topology (considered invalid): CPU topology parameters must be greater than zero")
 SMP_LEVEL = Message("{level} not supported by this machine's CPU topology")
+SMP_LEVEL_DEPRECATED = Message("Deprecated CPU topology (considered invalid): Unsupported {level} parameter mustn't be specified as 1")
 SMP_LEVEL_COUNT = Message("{level} > 1 not supported by this machine's CPU topology")
 SMP_PRODUCT = Message("Invalid CPU topology: product of the hierarchy must match maxcpus: {layout} != maxcpus ({most:d})")
 SMP_TOO_MANY = Message(

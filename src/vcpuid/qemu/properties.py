@@ -124,7 +124,7 @@ def value(catalog: Catalog, name: str, text: str, spelled: str) -> Any:
         return _number(catalog, name, kind, text)
     value = characters(text)
     if name == "vendor" and len(value) != _VENDOR_LENGTH:
-        if catalog.number < (10, 0):
+        if catalog.number < (8, 2):
             raise QemuError(messages.VALUE_REFUSED(name=name, value=text))
         raise QemuError(messages.LENGTH(name=name, length=_VENDOR_LENGTH))
     return value[:_MODEL_ID_LENGTH] if name == "model-id" else value
@@ -143,7 +143,7 @@ def switch(catalog: Catalog, name: str, on: bool, spelled: str) -> bool:
 
 def _visited(catalog: Catalog, name: str, kind: str) -> str:
     """Name the integer that a setter asks for first."""
-    return "uint64" if kind.startswith("uint") or (name in ("family", "model", "stepping") and catalog.number >= (10, 0)) else "int64"
+    return "uint64" if kind.startswith("uint") or (name in ("family", "model", "stepping") and catalog.number >= (9, 2)) else "int64"
 
 
 def _number(catalog: Catalog, name: str, kind: str, text: str) -> int:
@@ -153,7 +153,7 @@ def _number(catalog: Catalog, name: str, kind: str, text: str) -> int:
         raise QemuError(messages.EXPECTS(name=name, what=visited))
     if name in _LARGEST:
         if not 0 <= number <= _LARGEST[name]:
-            if catalog.number >= (10, 0):
+            if catalog.number >= (9, 2):
                 raise QemuError(messages.TOO_MUCH(name=name, most=_LARGEST[name]))
             raise QemuError(messages.NUMBER_REFUSED(name=name, value=number, most=_LARGEST[name]))
         return number

@@ -181,10 +181,10 @@ def check_place(props: Mapping[str, Any], topology: GuestTopology, number: int) 
 
 
 def _check_apic(draft: Draft, topology: GuestTopology) -> None:
-    """Refuse an APIC outside the kernel, or warn of it as QEMU 7.2 does (x86_cpu_apic_create, apic_realize)."""
+    """Refuse an APIC outside the kernel, or warn of it as QEMU up to 7.2 does (x86_cpu_apic_create, apic_realize)."""
     if draft.machine.irqchip != "off" or not (draft.has("FEAT_1_EDX", _APIC) or topology.cpus > 1):
         return
-    if draft.catalog.number >= (10, 0):
+    if draft.catalog.number >= (8, 0):
         raise QemuError(messages.NO_USER_APIC())
     draft.late_warnings += [messages.USER_APIC(), messages.USER_APIC_ISAPC()]
 
@@ -197,7 +197,7 @@ def _check_lbr(draft: Draft) -> None:
         after = before & ~_LBR_FORMAT | props["lbr-fmt"]
         draft.features[name] = draft.ledger.compute(draft.catalog.by_name[name].word, before, after, LBR_FORMAT)
     asked = draft.features[name] & _LBR_FORMAT
-    if not asked:
+    if not asked or draft.catalog.number < (7, 1):
         return
     if not props["pmu"]:
         raise QemuError(messages.LBR_WITHOUT_PMU())
@@ -207,14 +207,16 @@ def _check_lbr(draft: Draft) -> None:
 
 
 def _check_threads(draft: Draft, topology: GuestTopology) -> None:
-    """Warn of threads that the guest's AMD CPU cannot have; QEMU 7.2 does so once the vCPU is set up."""
+    """Warn of threads that the guest's AMD CPU cannot have; up to QEMU 9.2 that is done once the vCPU is set up."""
     if not draft.is_amd or draft.has("FEAT_8000_0001_ECX", _TOPOEXT) or topology.threads <= 1:
         return
-    if draft.catalog.number < (10, 0):
+    if draft.catalog.number < (9, 1):
         told = [messages.NO_HYPERTHREADING(threads=topology.threads), messages.TRY_TOPOEXT()]
-        draft.late_warnings += told
     else:
         told = [messages.NO_HYPERTHREADING_TRY(threads=topology.threads)]
+    if draft.catalog.number < (10, 0):
+        draft.late_warnings += told
+    else:
         draft.warnings += told
     draft.once += told
 

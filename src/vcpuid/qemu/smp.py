@@ -20,12 +20,11 @@ from vcpuid.releases import number
 _HIERARCHY = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads")
 """Levels, largest first; drawers, books and clusters exist on other architectures only, yet are understood."""
 
-_NEW_KEYS = frozenset({"drawers", "books", "modules"})
-"""Keys that QEMU 7.2 does not know."""
+_NEW_KEYS = {"clusters": (7, 0), "drawers": (8, 2), "books": (8, 2), "modules": (9, 1)}
+"""Since which release QEMU knows a key, of those that not all know."""
 
 _UNSUPPORTED_ORDER = ("modules", "clusters", "dies", "books", "drawers")
-"""In which order QEMU 10.0 complains; 7.2 has dies before clusters."""
-
+"""In which order QEMU complains; up to 8.2 it has dies before clusters."""
 
 NONE = "1"
 """What QEMU makes of no -smp at all."""
@@ -58,10 +57,9 @@ def _parse(text: str, release: str, described: catalog.MachineType) -> tuple[Gue
     machine = described.name
     first = _known(described.smp, release)
     given = first if first and text == NONE else first | _keys(text, release)
-    warnings = _reject_zero(given, release)
     supported = catalog.topology_levels(number(release), machine)
-    _reject_unsupported(given, supported, release)
-    counts, cpus, max_cpus = _complete(given, catalog.prefers_sockets(machine))
+    warnings = _reject_zero(given, release) + _reject_unsupported(given, supported, release)
+    counts, cpus, max_cpus = _complete(given, described.prefers_sockets)
     layout = " * ".join(f"{level} ({counts[level]})" for level in _HIERARCHY if level in supported)
     if prod(counts.values()) & _UNSIGNED != max_cpus:
         raise QemuError(messages.SMP_PRODUCT(layout=layout, most=max_cpus))
@@ -78,7 +76,7 @@ def _parse(text: str, release: str, described: catalog.MachineType) -> tuple[Gue
 
 def keys(release: str) -> tuple[str, ...]:
     """Give the keys that a release knows, those of other architectures among them."""
-    return tuple(key for key in ("cpus", "maxcpus", *_HIERARCHY) if key not in _NEW_KEYS or number(release) >= (10, 0))
+    return tuple(key for key in ("cpus", "maxcpus", *_HIERARCHY) if number(release) >= _NEW_KEYS.get(key, (0, 0)))
 
 
 def _keys(text: str, release: str) -> dict[str, int]:
@@ -111,16 +109,24 @@ def _known(settings: Iterable[tuple[str, str]], release: str) -> dict[str, int]:
 def _reject_zero(given: dict[str, int], release: str) -> tuple[str, ...]:
     if all(given.values()):
         return ()
-    if number(release) < (10, 0):
+    if number(release) < (9, 0):
         return (messages.SMP_ZERO_DEPRECATED(),)
     raise QemuError(messages.SMP_ZERO())
 
 
-def _reject_unsupported(given: dict[str, int], supported: frozenset[str], release: str) -> None:
-    old = number(release) < (10, 0)
-    for level in ("dies", "clusters") if old else _UNSUPPORTED_ORDER:
-        if given.get(level, 1) > 1 and level not in supported:
-            raise QemuError((messages.SMP_LEVEL if old else messages.SMP_LEVEL_COUNT)(level=level))
+def _reject_unsupported(given: dict[str, int], supported: frozenset[str], release: str) -> tuple[str, ...]:
+    """Refuse levels that the machine type does not have; QEMU 9.0 warns of those that are given as one."""
+    asked = number(release)
+    order = ("dies", "clusters", *_UNSUPPORTED_ORDER[3:]) if asked < (9, 0) else _UNSUPPORTED_ORDER
+    warnings: list[str] = []
+    for level in order:
+        if level in supported or level not in given:
+            continue
+        if given[level] > 1:
+            raise QemuError((messages.SMP_LEVEL if asked < (9, 1) else messages.SMP_LEVEL_COUNT)(level=level), warnings)
+        if asked == (9, 0):
+            warnings.append(messages.SMP_LEVEL_DEPRECATED(level=level))
+    return tuple(warnings)
 
 
 def _complete(given: dict[str, int], prefer_sockets: bool) -> tuple[dict[str, int], int, int]:

@@ -16,6 +16,7 @@ from vcpuid.cpuid.vendors import INTEL
 from vcpuid.cpuid.words import MsrWord
 from vcpuid.kvm.answers import Answers
 from vcpuid.qemu.catalog import Catalog, MachineType
+from vcpuid.qemu.stable import mended
 from vcpuid.reasons import Ledger, Rule, Unrecorded
 
 _CPUID = "kvm_arch_get_supported_cpuid, target/i386/kvm/kvm.c"
@@ -25,7 +26,7 @@ _WORD = "x86_cpu_get_supported_feature_word, target/i386/cpu.c"
 ALWAYS = Rule("qemu.supported.always", "QEMU can give this feature whatever KVM reports", _CPUID)
 SILICON = Rule(
     "qemu.supported.silicon", "it only says that the processor is fast at something, so QEMU asks the processor itself", _CPUID,
-    since="10.0",
+    since="8.0",
 )  # fmt: skip
 BROKEN_TSX = Rule("qemu.supported.broken-tsx", "transactional memory of this Haswell is broken", _CPUID)
 AMD_ALIAS = Rule("qemu.supported.amd-alias", "AMD repeats this bit of leaf 1, and KVM leaves it out on Intel", _CPUID)
@@ -37,7 +38,10 @@ NO_IRQCHIP = Rule(
 CONTROLS = Rule("qemu.supported.controls", "QEMU takes the bits of a VMX control MSR that may be one, but not those that must be", _MSR)
 FB_CLEAR = Rule("qemu.supported.fb-clear", "a host that is vulnerable to none of what FB_CLEAR mends can promise it", _MSR, since="10.0")
 PERMITTED = Rule("qemu.supported.components", "KVM told QEMU which XSAVE components a guest may have", _CPUID)
-NO_SGX = Rule("qemu.supported.no-sgx", "this machine type has no SGX", _WORD, since="10.0")
+NO_SGX = Rule("qemu.supported.no-sgx", "this machine type has no SGX", _WORD, since="9.1")
+FAKE_ARCH_CAPABILITIES = Rule(
+    "qemu.supported.fake-arch-capabilities", "the processor has no such MSR, which KVM makes up", _CPUID, since="10.1", until="10.1",
+)  # fmt: skip
 
 AMD_ALIASES = 0x0183F3FF
 """Bits of 0x80000001 EDX that repeat leaf 1 EDX (CPUID_EXT2_AMD_ALIASES)."""
@@ -54,28 +58,38 @@ _NOT_VULNERABLE = (
     | bits.ARCH_CAP_PSDP_NO.mask
 )
 _FB_CLEAR = bits.ARCH_CAP_FB_CLEAR.mask
+_ARCH_CAPABILITIES_BIT = bits.ARCH_CAPABILITIES.mask
 _MSI_EXT_DEST_ID = bits.KVM_FEATURE_MSI_EXT_DEST_ID.mask
 _DEADLINE, _X2APIC, _PV_UNHALT = bits.TSC_DEADLINE_TIMER.mask, bits.X2APIC.mask, bits.KVM_FEATURE_PV_UNHALT.mask
 
-_ALWAYS = {
-    "FEAT_1_EDX": _MTRR_PAT_MCE_MCA,
-    "FEAT_1_ECX": bits.HYPERVISOR.mask | bits.TSC_DEADLINE_TIMER.mask,
-    "FEAT_6_EAX": bits.ARAT.mask,  # the APIC is emulated
-    "FEAT_8000_0001_ECX": bits.TOPOEXT.mask,
-    "FEAT_KVM_HINTS": bits.KVM_HINTS_REALTIME.mask,
-}
-_ALWAYS_SINCE_10 = {
-    **_ALWAYS,
-    "FEAT_1_EDX": _MTRR_PAT_MCE_MCA | bits.HT.mask,
-    "FEAT_8000_0007_EBX": bits.OVERFLOW_RECOV.mask | bits.SUCCOR.mask,
-}
+_FIRST = (0, 0)
+_ALWAYS: tuple[tuple[tuple[int, int], str, int], ...] = (
+    (_FIRST, "FEAT_1_EDX", _MTRR_PAT_MCE_MCA),
+    ((8, 2), "FEAT_1_EDX", bits.HT.mask),
+    (_FIRST, "FEAT_1_ECX", bits.HYPERVISOR.mask | bits.TSC_DEADLINE_TIMER.mask),
+    (_FIRST, "FEAT_6_EAX", bits.ARAT.mask),  # the APIC is emulated
+    (_FIRST, "FEAT_8000_0001_ECX", bits.TOPOEXT.mask),
+    ((9, 1), "FEAT_8000_0007_EBX", bits.OVERFLOW_RECOV.mask | bits.SUCCOR.mask),
+    (_FIRST, "FEAT_KVM_HINTS", bits.KVM_HINTS_REALTIME.mask),
+)
+"""What QEMU gives on any host: since which release, in which feature word."""
 
-_SILICON_SINCE_10 = {
-    "FEAT_7_0_EBX": bits.ERMS.mask,
-    "FEAT_7_0_EDX": bits.FSRM.mask,
-    "FEAT_7_1_EAX": bits.FZRM.mask | bits.FSRS.mask | bits.FSRC.mask,
-    "FEAT_7_2_EDX": bits.MCDT_NO.mask,
-}
+_SILICON: tuple[tuple[tuple[int, int], str, int], ...] = (
+    ((8, 0), "FEAT_7_0_EBX", bits.ERMS.mask),
+    ((8, 0), "FEAT_7_0_EDX", bits.FSRM.mask),
+    ((8, 0), "FEAT_7_1_EAX", bits.FZRM.mask | bits.FSRS.mask | bits.FSRC.mask),
+    ((8, 1), "FEAT_7_2_EDX", bits.MCDT_NO.mask),
+)
+"""What QEMU asks the processor itself for, likewise."""
+
+
+def _in(release: tuple[int, int], rows: tuple[tuple[tuple[int, int], str, int], ...]) -> dict[str, int]:
+    """Return the masks that a release has, by feature word."""
+    found: dict[str, int] = {}
+    for since, name, mask in rows:
+        if release >= since:
+            found[name] = found.get(name, 0) | mask
+    return found
 
 
 def host_signature(host: Answers) -> tuple[int, int, int]:
@@ -124,12 +138,12 @@ class Supported:
 
     def __init__(self, catalog: Catalog, kinds: MachineKinds, host: Answers, ledger: Ledger, xcr0: int | None = None) -> None:
         self.table: CpuidTable = host.supported
-        new = catalog.number >= (10, 0)
-        always, silicon = (_ALWAYS_SINCE_10, _SILICON_SINCE_10) if new else (_ALWAYS, {})
+        release = catalog.number
+        always, silicon = _in(release, _ALWAYS), _in(release, _SILICON)
         self.words: dict[str, int] = {}
         for row in catalog.words:
             if isinstance(row.word, MsrWord):
-                self.words[row.name] = _msr(row.word, host.msrs.get(row.word.msr, 0), new, ledger)
+                self.words[row.name] = _msr(row.word, host.msrs.get(row.word.msr, 0), release, ledger)
                 continue
             value = self.table.word(row.word)
             if row.name in always:
@@ -140,12 +154,12 @@ class Supported:
             if row.name in silicon:
                 value = ledger.set(row.word, value, host.raw.word(row.word) & silicon[row.name], SILICON)
             self.words[row.name] = value
-        if xcr0 is not None:
+        if xcr0 is not None and release >= (7, 0):
             for name, value in (("FEAT_XSAVE_XCR0_LO", xcr0 & 0xFFFFFFFF), ("FEAT_XSAVE_XCR0_HI", xcr0 >> 32)):
                 self.words[name] = ledger.compute(catalog.by_name[name].word, self.words[name], value, PERMITTED)
-        self._amend(catalog, kinds, host, ledger, new)
+        self._amend(catalog, kinds, host, ledger)
 
-    def _amend(self, catalog: Catalog, kinds: MachineKinds, host: Answers, ledger: Ledger, new: bool) -> None:
+    def _amend(self, catalog: Catalog, kinds: MachineKinds, host: Answers, ledger: Ledger) -> None:
         words, by_name = self.words, catalog.by_name
         if _tsx_is_broken(host):
             words["FEAT_7_0_EBX"] = ledger.clear(by_name["FEAT_7_0_EBX"].word, words["FEAT_7_0_EBX"], _RTM_HLE, BROKEN_TSX)
@@ -156,7 +170,10 @@ class Supported:
                 words[name] = ledger.clear(by_name[name].word, words[name], mask, NO_IRQCHIP)
         if kinds.irqchip == "split":
             words["FEAT_KVM"] = ledger.set(by_name["FEAT_KVM"].word, words["FEAT_KVM"], _MSI_EXT_DEST_ID, SPLIT_IRQCHIP)
-        if new and not kinds.is_pc:
+        if catalog.number == (10, 1) and not host.raw.registers(7).edx & _ARCH_CAPABILITIES_BIT:
+            edx = by_name["FEAT_7_0_EDX"]
+            words[edx.name] = ledger.clear(edx.word, words[edx.name], _ARCH_CAPABILITIES_BIT, FAKE_ARCH_CAPABILITIES)
+        if catalog.number >= (9, 1) and not kinds.is_pc:
             for name, mask in (("FEAT_7_0_EBX", _SGX), ("FEAT_7_0_ECX", _SGX_LC)):
                 words[name] = ledger.clear(by_name[name].word, words[name], mask, NO_SGX)
 
@@ -165,10 +182,10 @@ class Supported:
         return self.table.registers(function, index)
 
 
-def _msr(word: MsrWord, value: int, new: bool, ledger: Ledger) -> int:
+def _msr(word: MsrWord, value: int, release: tuple[int, int], ledger: Ledger) -> int:
     if word.msr in CONTROL_MSRS:
         must, may = value & 0xFFFFFFFF, value >> 32
         return ledger.compute(word, may, may & ~must, CONTROLS)
-    if new and word.msr == _ARCH_CAPABILITIES and value & _NOT_VULNERABLE == _NOT_VULNERABLE:
+    if mended(release, (10, 2), (10, 0)) and word.msr == _ARCH_CAPABILITIES and value & _NOT_VULNERABLE == _NOT_VULNERABLE:
         return ledger.set(word, value, _FB_CLEAR, FB_CLEAR)
     return value

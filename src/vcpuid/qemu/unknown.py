@@ -17,7 +17,7 @@ from vcpuid.cpuid.names import COLLECTIVE, meant
 from vcpuid.errors import NotKnownError, QemuError
 from vcpuid.qemu.catalog import HOST_MODELS, Catalog, catalog
 from vcpuid.qemu.managers import manager_cpu, worked_out
-from vcpuid.releases import QEMUS, Release, number
+from vcpuid.releases import QEMUS, Release, distributed, number
 from vcpuid.setup import Setup
 
 _LONGEST = 60
@@ -28,6 +28,8 @@ _ANSWERED = 16
 """Unknown properties of one -cpu argument about which a guess is made: a guess compares a name with every one that QEMU has."""
 
 _VERSIONED = re.compile(r"-v\d+$", re.IGNORECASE)
+_FOREIGN = re.compile(r"pc-(?:q35|i440fx)-(?:[a-z][\w.+-]{0,60}|[0-9]{1,9}(?:\.[0-9]{1,9})+[-+][\w.+-]{1,60})", re.ASCII)
+"""Machine types that upstream does not name so: of a distribution (noble, rhel9.4.0), or of a number with something behind it."""
 _OF_RELEASE = re.compile(r"pc-(?:q35|i440fx)-([0-9]{1,9}\.[0-9]{1,9})")
 
 
@@ -146,6 +148,8 @@ def _near(name: str, known: Iterable[str]) -> tuple[str, ...]:
 def _beyond(cpu: str | None, setup: Setup) -> str | None:
     """Say what of a -cpu and a machine type may be newer than the tables, and in the release asked for; None where they tell enough."""
     release = setup.vmm
+    if (strange := _of_a_distribution(setup)) is not None:
+        return strange
     asked = number(release.asked)
     if release.remark is None or asked <= release.number:
         return None
@@ -171,6 +175,18 @@ def _beyond(cpu: str | None, setup: Setup) -> str | None:
             if having or not newer:
                 return _untold(release, f"the property {name} of CPUs", having)
     return None
+
+
+def _of_a_distribution(setup: Setup) -> str | None:
+    """Say that a machine type is nobody's whose QEMU is known here, where its name is none that upstream gives; None for any other."""
+    name = setup.machine.partition(",")[0].removeprefix("type=")
+    match = _FOREIGN.fullmatch(name)
+    if match is None or _has_machine(catalog(setup.vmm.tables), name) or distributed(name) is not None:
+        return None
+    return (
+        f"not known here: the machine type {name[:100]}, which is a distribution's own; "
+        "vcpuid qemu import reads the machine types of a QEMU of your own, for --qemu"
+    )
 
 
 def _has_machine(tables: Catalog, name: str) -> bool:

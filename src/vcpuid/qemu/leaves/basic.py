@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vcpuid.cpuid import bits, xfeatures
 from vcpuid.qemu.leaves.cpu import ZERO, RealizedCpu, Regs
+from vcpuid.qemu.stable import mended
 
 # Bits of feature words that decide what other leaves say.
 PDCM = bits.PDCM.mask  # FEAT_1_ECX
@@ -36,8 +37,8 @@ def leaf_1(cpu: RealizedCpu, index: int) -> Regs:
             # AMD wants the threads, Intel the APIC ids that a package takes up.
             ids = 1 << topology.package_offset if cpu.state.is_intel or cpu.state.is_zhaoxin else threads
             ebx |= min(ids, 255) << 16
-    elif topology.threads_per_die > 1:
-        ebx = (ebx | topology.threads_per_die << 16) & 0xFFFFFFFF
+    elif (threads := cpu.threads) > 1:
+        ebx = (ebx | threads << 16) & 0xFFFFFFFF
         edx |= HT
     if not cpu.on("pmu") and (cpu.release < (10, 1) or cpu.on("x-pdcm-on-even-without-pmu")):
         ecx &= ~PDCM
@@ -58,7 +59,7 @@ def leaf_7(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 7: structured extended features."""
     if index == 0:
         ebx, ecx, edx = cpu.word("FEAT_7_0_EBX"), cpu.word("FEAT_7_0_ECX"), cpu.word("FEAT_7_0_EDX")
-        if cpu.release < (10, 0):
+        if cpu.release < (9, 1):
             # Later releases leave this to the filter.
             _, host_ebx, host_ecx, _ = cpu.host_supports(7, 0)
             if not host_ebx & SGX:
@@ -89,7 +90,10 @@ def leaf_12(cpu: RealizedCpu, index: int) -> Regs:
     if index == 0:
         return eax & cpu.word("FEAT_SGX_12_0_EAX"), ebx & cpu.word("FEAT_SGX_12_0_EBX"), ecx, edx
     eax &= cpu.word("FEAT_SGX_12_1_EAX") & ~PROVISION_KEY
-    return eax, 0, ecx & cpu.word("FEAT_XSAVE_XCR0_LO") | xfeatures.LEGACY, edx & cpu.word("FEAT_XSAVE_XCR0_HI")
+    # From 7.1 on QEMU took the supervisor components for the user's here, until that was mended.
+    right = cpu.release < (7, 1) or mended(cpu.release, (8, 1), (7, 2))
+    low, high = ("FEAT_XSAVE_XCR0_LO", "FEAT_XSAVE_XCR0_HI") if right else ("FEAT_XSAVE_XSS_LO", "FEAT_XSAVE_XSS_HI")
+    return eax, 0, ecx & cpu.word(low) | xfeatures.LEGACY, edx & cpu.word(high)
 
 
 def leaf_14(cpu: RealizedCpu, index: int) -> Regs:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from vcpuid.qemu.caches import CacheInfo, Caches, descriptors
 from vcpuid.qemu.leaves.cpu import ZERO, RealizedCpu, Regs
+from vcpuid.qemu.stable import mended
 from vcpuid.qemu.topology import GuestTopology
 
 _WORD = 0xFFFFFFFF
@@ -64,9 +65,9 @@ def leaf_4(cpu: RealizedCpu, index: int) -> Regs:
     if cache is None:
         return ZERO
     topology = cpu.topology
-    if cpu.release < (10, 0):
+    if cpu.release < (9, 1):
         threads = (1, 1, topology.threads, 1 << topology.die_offset)[index]
-        cores = topology.cores - 1
+        cores = _counted_cores(cpu) - 1
         return ((_kind(cache) | cores << 26 | threads - 1 << 14) & _WORD, *_geometry(cache))
     threads = 0 if index < 2 and not cpu.on("x-l1-cache-per-thread") else _sharing(topology, cache.share_level)
     return (_kind(cache) | _cores(topology) << 26 | threads << 14, *_geometry(cache))
@@ -76,16 +77,25 @@ def _host_leaf_4(cpu: RealizedCpu, index: int) -> Regs:
     """Answer leaf 4 as the host does, its counts fitted to the guest's topology."""
     eax, ebx, ecx, edx = cpu.host_cpuid(4, index)
     if eax & 31:
-        topology = cpu.topology
+        topology, count = cpu.topology, _counted_cores(cpu)
+        if cpu.release < (7, 1):
+            return eax & 0x3FFFFFF | (count - 1) << 26 & _WORD, ebx, ecx, edx
         sharing = (eax >> 14 & 0xFFF) + 1
-        if cpu.release >= (10, 0):
+        if cpu.release >= (9, 1):
             cores, fits = _cores(topology), _sharing(topology, "socket")
         else:
-            cores, fits = _round_up(topology.cores) - 1, _round_up(topology.threads_per_package) - 1
-        eax = (eax & 0x3FFFFFF | cores << 26) & _WORD
+            cores, fits = _round_up(count) - 1, _round_up(topology.threads_per_package) - 1
+        if count > 1 or mended(cpu.release, (9, 1), (7, 2)):
+            eax = (eax & 0x3FFFFFF | cores << 26) & _WORD
         if sharing > topology.threads_per_package:
             eax = eax & ~0x3FFC000 | fits << 14
     return eax, ebx, ecx, edx
+
+
+def _counted_cores(cpu: RealizedCpu) -> int:
+    """Return the cores that leaf 4 counted up to QEMU 9.0: a package's, up to 8.1 a die's (cs->nr_cores)."""
+    topology = cpu.topology
+    return topology.cores * topology.dies if cpu.release >= (8, 2) else topology.cores
 
 
 def _round_up(count: int) -> int:
@@ -134,7 +144,7 @@ def leaf_8000001d(cpu: RealizedCpu, index: int) -> Regs:
     if index > 3:
         return ZERO
     cache, topology = cpu.caches.leaf_8000001d[index], cpu.topology
-    if cpu.release >= (10, 0):
+    if cpu.release >= (9, 1):
         threads = _sharing(topology, cache.share_level)
     else:
         threads = (topology.threads_per_die if cache.level == 3 else topology.threads) - 1

@@ -54,6 +54,11 @@ class RealizedCpu:
         self.xcr0 = self.word("FEAT_XSAVE_XCR0_HI") << 32 | self.word("FEAT_XSAVE_XCR0_LO")
         self.xss = self.word("FEAT_XSAVE_XSS_HI") << 32 | self.word("FEAT_XSAVE_XSS_LO")
 
+    @property
+    def threads(self) -> int:
+        """How many threads the leaves tell of: a package's, and up to QEMU 8.1 a die's (cs->nr_cores * cs->nr_threads)."""
+        return self.topology.threads_per_package if self.release >= (8, 2) else self.topology.threads_per_die
+
     def word(self, name: str) -> int:
         """Return a feature word by QEMU's name; 0 where this release has none of that name."""
         return self.features.get(name, 0)

@@ -26,9 +26,9 @@ def leaf_80000000(cpu: RealizedCpu, index: int) -> Regs:
 
 
 def leaf_80000001(cpu: RealizedCpu, index: int) -> Regs:
-    """Answer leaf 0x80000001: extended features. Threads make QEMU 7.2 add cmp-legacy here, later ones while they expand features."""
+    """Answer leaf 0x80000001: extended features. Threads make QEMU up to 9.2 add cmp-legacy here, later ones while they expand features."""
     ecx = cpu.word("FEAT_8000_0001_ECX")
-    if cpu.release < (10, 0) and cpu.topology.threads_per_die > 1 and not cpu.state.is_intel:
+    if cpu.release < (10, 0) and cpu.threads > 1 and not cpu.state.is_intel:
         ecx |= CMP_LEGACY
     return cpu.signature, 0, ecx, cpu.word("FEAT_8000_0001_EDX")
 
@@ -59,9 +59,8 @@ def leaf_80000008(cpu: RealizedCpu, index: int) -> Regs:
     eax = cpu.state.phys_bits
     if cpu.word("FEAT_8000_0001_EDX") & LONG_MODE:
         eax |= (57 if cpu.word("FEAT_7_0_ECX") & LA57 else 48) << 8 | cpu.state.guest_phys_bits << 16
-    topology = cpu.topology
-    threads = topology.threads_per_package if cpu.release >= (10, 0) else topology.threads_per_die
-    ecx = topology.package_offset << 12 | threads - 1 if threads > 1 and not _is_intel_like(cpu) else 0
+    threads = cpu.threads
+    ecx = cpu.topology.package_offset << 12 | threads - 1 if threads > 1 and not _is_intel_like(cpu) else 0
     return eax, cpu.word("FEAT_8000_0008_EBX"), ecx, 0
 
 

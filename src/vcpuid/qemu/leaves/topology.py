@@ -13,7 +13,7 @@ WIDEST = 31
 
 
 def leaf_b(cpu: RealizedCpu, index: int) -> Regs:
-    """Answer leaf 0xB: threads of a core, then of a package; QEMU 7.2 counts the second within a die."""
+    """Answer leaf 0xB: threads of a core, then of a package; QEMU up to 8.1 counts the second within a die."""
     if not cpu.on("cpuid-0xb"):
         return 0, 0, 0, 0
     topology = cpu.topology
@@ -23,8 +23,7 @@ def leaf_b(cpu: RealizedCpu, index: int) -> Regs:
     if index == 0:
         return topology.core_offset, topology.threads & 0xFFFF, SMT << 8, cpu.apic_id
     if index == 1:
-        count = topology.threads_per_package if cpu.release >= (10, 0) else topology.threads_per_die
-        return topology.package_offset, count & 0xFFFF, CORE << 8 | 1, cpu.apic_id
+        return topology.package_offset, cpu.threads & 0xFFFF, CORE << 8 | 1, cpu.apic_id
     return 0, 0, index & 0xFF, cpu.apic_id
 
 
@@ -51,12 +50,12 @@ def leaf_1f(cpu: RealizedCpu, index: int) -> Regs:
 
 
 def leaf_8000001e(cpu: RealizedCpu, index: int) -> Regs:
-    """Answer leaf 0x8000001E: AMD's core and node ids; up to QEMU 7.2, and for machines that ask for it, a die counts as a node."""
+    """Answer leaf 0x8000001E: AMD's core and node ids; up to QEMU 9.0, and for machines that ask for it, a die counts as a node."""
     topology, apic_id = cpu.topology, cpu.apic_id
     core = topology.core_id(apic_id)
     if core > 255:
         return 0, 0, 0, 0
-    if cpu.release < (10, 0) or cpu.on("legacy-multi-node"):
+    if cpu.release < (9, 1) or cpu.on("legacy-multi-node"):
         node = topology.dies - 1 << 8 | apic_id >> topology.die_offset & 0xFF
     else:
         node = apic_id >> topology.package_offset & 0xFF

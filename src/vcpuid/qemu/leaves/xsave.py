@@ -36,8 +36,14 @@ def _users(release: str) -> dict[int, tuple[str, int]]:
 
 
 def _placed(cpu: RealizedCpu, component: int) -> tuple[int, int]:
-    """Return a component's offset and flags; QEMU 7.2 asks the host for those alone whose feature KVM supports (kvm_cpu_xsave_init)."""
-    if cpu.release < (8, 0):
+    """Return a component's offset and flags, which are the host's (kvm_cpu_xsave_init).
+
+    Up to QEMU 9.1 only of a component whose feature KVM supports; QEMU 6.2 asks KVM instead, and has no flags.
+    """
+    if cpu.release < (7, 0):
+        size, offset, _, _ = cpu.host_supports(0xD, component)
+        return offset if size else 0, 0
+    if cpu.release < (9, 2):
         word, mask = _users(cpu.state.release)[component]
         if cpu.state.supported.get(word, 0) & mask != mask:
             return 0, 0
@@ -59,6 +65,8 @@ def leaf_d(cpu: RealizedCpu, index: int) -> Regs:
         return xcr0 & 0xFFFFFFFF, size, size, xcr0 >> 32
     if index == 1:
         eax = cpu.word("FEAT_XSAVE")
+        if cpu.release < (7, 1):
+            return eax, 0, 0, 0
         size = LEGACY_SIZE + sum(room for component, room in known.items() if (xcr0 | xss) >> component & 1)
         ecx = cpu.word("FEAT_XSAVE_XSS_LO") & ~xfeatures.LBR
         if _has_lbr(cpu) and eax & XSAVES:

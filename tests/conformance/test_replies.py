@@ -1,0 +1,196 @@
+"""What real QEMUs 6.2 to 10.0 answered to libvirt's authors over QMP, in libvirt's qemucapabilitiesdata: read in place with VCPUID_PEERS.
+
+Each file is a dialogue with one QEMU on one machine: under KVM, then under TCG. The tables of most of these releases were read off the
+source alone, so here they meet the programs: what properties CPUs have, which models there are and what they stand for, which machine
+types, and what each model lacks, under KVM on that machine and under TCG. The machines' CPUID is not told; what their KVM supports is taken
+from the expansion of host with all that cannot be migrated, and must explain the expansion without it and what some 130 models lack.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
+
+import pytest
+
+from support.peers import REPLIES, members
+from vcpuid.cpuid import CpuidTable, xfeatures
+from vcpuid.qemu import tcg
+from vcpuid.qemu.catalog import HOST_MODELS, Catalog, catalog, machine
+from vcpuid.qemu.draft import Draft
+from vcpuid.qemu.expand import Shape, expand
+from vcpuid.qemu.filter import filter_features
+from vcpuid.qemu.models import names_of
+from vcpuid.qemu.plan import plan
+from vcpuid.qemu.realize import draw_on
+from vcpuid.qemu.supported import Supported
+from vcpuid.reasons import Unrecorded
+
+NAMES = sorted(name for name in members(REPLIES) if name.endswith(".replies"))
+
+pytestmark = [
+    pytest.mark.skipif(not NAMES, reason="needs libvirt's replies of QEMUs in the folder that VCPUID_PEERS names"),
+    pytest.mark.parametrize("name", NAMES or ["caps_0.0.0"]),
+]
+
+LATER = {"10.0": ("YongFeng-v2",)}
+"""Models that came with a stable update: the table of 10.0 is of 10.0.13, the replies are 10.0.0's."""
+
+_SUPERVISOR = xfeatures.CET | xfeatures.LBR
+_ASKED_FOR = "topoext"
+"""What QEMU gives on any host, and to no CPU that does not ask for it: an expansion of host does not show it."""
+
+
+class Reply(NamedTuple):
+    """A command with its arguments, and what it returned; None where it failed."""
+
+    command: str
+    arguments: dict[str, Any]
+    value: Any
+
+
+def release_of(name: str) -> str:
+    return ".".join(re.findall(r"\d+", name)[:2])
+
+
+def origin(name: str) -> dict[str, str | None]:
+    vendor = host_of(name).get("vendor") if under_kvm(name) else None
+    return {"kernel": None, "qemu": release_of(name), "vendor": vendor}
+
+
+@cache
+def replies(name: str) -> list[Reply]:
+    return list(_replies(members(REPLIES)[name]))
+
+
+def _replies(text: str) -> Iterator[Reply]:
+    decoder, place, asked = json.JSONDecoder(), 0, {}
+    while start := re.compile(r"\S").search(text, place):
+        found, place = decoder.raw_decode(text, start.start())
+        if "execute" in found:
+            asked = found
+        else:
+            yield Reply(asked["execute"], asked.get("arguments", {}), found.get("return"))
+
+
+def answers(name: str, command: str) -> list[Any]:
+    return [reply.value for reply in replies(name) if reply.command == command]
+
+
+def under_kvm(name: str) -> bool:
+    return bool(answers(name, "query-kvm")[0]["enabled"])
+
+
+def host_of(name: str, migratable: bool = False) -> dict[str, Any]:
+    """The first expansion of host, with what cannot be migrated or without."""
+    wanted = None if migratable else {"migratable": False}
+    for reply in replies(name):
+        if reply.command == "query-cpu-model-expansion" and reply.arguments["model"].get("props") == wanted:
+            found: dict[str, Any] = reply.value["model"]["props"]
+            return found
+    raise AssertionError(name)
+
+
+class Told(Supported):
+    """What a host supports, as an expansion of host tells it."""
+
+    __slots__ = ()
+
+    def __init__(self, tables: Catalog, props: dict[str, Any]) -> None:
+        self.table = CpuidTable()
+        self.words = {word.name: 0 for word in tables.words}
+        for name, (word, mask) in tables.flags.items():
+            if props.get(name) is True or name == _ASKED_FOR:
+                self.words[word] |= mask
+        components = xfeatures.LEGACY | xfeatures.AVX
+        for component in tables.components:
+            if self.words[component.word] & component.mask:
+                components |= 1 << component.number
+        for word, value in (("FEAT_XSAVE_XCR0_LO", components & ~_SUPERVISOR), ("FEAT_XSAVE_XSS_LO", components & _SUPERVISOR)):
+            if word in self.words:
+                self.words[word] = value
+
+
+def drafted(name: str, cpu: str, **of_host: Any) -> Draft:
+    release, props = release_of(name), host_of(name)
+    tables, found = catalog(release), machine(release, "q35")
+    given = {"vendor": props["vendor"], **of_host}
+    draft = draw_on(plan(release, "q35", cpu), tables, found, Told(tables, props), given, Unrecorded())
+    expand(draft, Shape())
+    return draft
+
+
+@pytest.mark.conformance("QEMU told libvirt", origin)
+def test_cpus_have_the_properties_that_qemu_lists(name: str) -> None:
+    tables = catalog(release_of(name))
+    listed = next(
+        {row["name"]: row for row in reply.value}
+        for reply in replies(name)
+        if reply.command == "qom-list-properties" and reply.arguments["typename"] == "max-x86_64-cpu"
+    )
+    assert {*tables.properties, *tables.flags, *tables.aliases} == set(listed)
+    for prop, ours in tables.properties.items():
+        assert ours.type == listed[prop]["type"], prop
+        if "default-value" in listed[prop]:
+            assert ours.default == listed[prop]["default-value"], prop
+
+
+@pytest.mark.conformance("QEMU told libvirt", origin)
+def test_models_are_those_that_qemu_lists(name: str) -> None:
+    tables = catalog(release_of(name))
+    listed = {row["name"]: row for row in answers(name, "query-cpu-definitions")[0]}
+    known = {*tables.models, *tables.model_aliases, *HOST_MODELS, "base"}
+    assert set(listed) <= known
+    assert known - set(listed) <= {"host", *LATER.get(release_of(name), ())}  # host is there with KVM alone
+    for model, row in listed.items():
+        if "alias-of" in row:
+            assert tables.resolve_model(model, machine(release_of(name), "q35")) == row["alias-of"]
+        elif model in tables.models:
+            assert tables.models[model].deprecated is row["deprecated"], model
+
+
+@pytest.mark.conformance("QEMU told libvirt", origin)
+def test_machine_types_are_those_that_qemu_lists(name: str) -> None:
+    release = release_of(name)
+    listed = {row["name"]: row for row in answers(name, "query-machines")[0]}
+    known = catalog(release).machine_names
+    assert set(listed) - set(known) <= {"none", "x-remote", "nitro-enclave"}
+    assert set(known) <= set(listed)
+    for full, alias in known.items():
+        assert listed[full].get("alias") == alias
+        assert listed[full]["cpu-max"] == machine(release, full).max_cpus
+
+
+@pytest.mark.conformance("QEMU told libvirt", origin)
+def test_host_expands_to_what_can_be_migrated(name: str) -> None:
+    if not under_kvm(name):
+        pytest.skip("this QEMU had no KVM")
+    draft = drafted(name, "host", migratable=True, pmu=True, **{"min-level": 0x1F, "min-xlevel": 0x80000008, "min-xlevel2": 0})
+    theirs = host_of(name, migratable=True)
+    for flag, (word, mask) in draft.catalog.flags.items():
+        assert (draft.features[word] & mask == mask) is theirs[flag], flag
+
+
+@pytest.mark.conformance("QEMU told libvirt", origin)
+def test_what_each_model_lacks_on_the_host(name: str) -> None:
+    if not under_kvm(name):
+        pytest.skip("this QEMU had no KVM")
+    for row in answers(name, "query-cpu-definitions")[0]:
+        if row["name"] not in HOST_MODELS:
+            draft = drafted(name, row["name"])
+            filter_features(draft, verbose=False)
+            assert list(names_of(draft.catalog, draft.filtered)) == row["unavailable-features"], row["name"]
+
+
+@pytest.mark.conformance("QEMU told libvirt", origin)
+def test_what_each_model_lacks_under_tcg(name: str) -> None:
+    listed = answers(name, "query-cpu-definitions")
+    if len(listed) < 2:
+        pytest.skip("this QEMU was not asked under TCG")
+    for row in listed[1]:
+        if row["name"] != "host":
+            made, _ = tcg.realized(release_of(name), "q35", row["name"])
+            assert list(names_of(made.catalog, made.filtered)) == row["unavailable-features"], row["name"]

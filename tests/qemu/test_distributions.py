@@ -1,0 +1,81 @@
+"""Machine types that distributions added to QEMU: what they set on CPUs, by their sources, and what is said of those nobody read."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from support.qemu_captures import qemu_host
+from vcpuid import data, qemu
+from vcpuid.errors import NotKnownError, QemuError
+from vcpuid.qemu.catalog import catalog, machine
+from vcpuid.setup import Setup, Stack
+
+HOST = "bochs/corei7_skylake_x@6.12"
+
+
+def asked(release: str, name: str) -> Setup:
+    return Setup.of(qemu_host(HOST), Stack(qemu=release, machine=name))
+
+
+@pytest.mark.parametrize("name", ["pc-q35-9.2+pve1", "pc-i440fx-9.2+pve0", "q35+pve2"])
+def test_proxmox_s_version_is_no_part_of_the_machine_type(name: str) -> None:
+    assert machine("9.2", name) == machine("9.2", name.partition("+")[0])
+    assert not asked("9.2", name).remarks
+
+
+def test_ubuntu_s_machine_type_is_the_upstream_one_of_its_qemu() -> None:
+    found, upstream = machine("6.2", "pc-q35-jammy"), machine("6.2", "pc-q35-6.2")
+    assert (found.compat, found.versions, found.max_cpus, found.irqchip) == (upstream.compat, "v1", 288, "on")
+    assert machine("8.2", "pc-q35-jammy").compat == machine("8.2", "pc-q35-6.2").compat
+    assert machine("9.2", "pc-q35-jammy-maxcpus").max_cpus == 1024
+    assert machine("9.2", "pc-q35-focal").prefers_sockets
+    assert machine("9.2", "pc-q35-bionic").versions == "legacy"
+
+
+def test_a_host_s_address_bits_are_a_machine_type_s_matter() -> None:
+    plain, own = (qemu.realize("Skylake-Server", asked("6.2", name)).phys_bits for name in ("pc-q35-jammy", "pc-q35-jammy-hpb"))
+    assert plain == 40
+    assert own == qemu_host(HOST).raw.registers(0x80000008).eax & 0xFF  # type: ignore[union-attr]
+
+
+def test_red_hat_s_machine_types_set_what_its_source_says() -> None:
+    found = machine("9.1", "pc-q35-rhel9.4.0")
+    assert ("x86_64-cpu", "host-phys-bits-limit", "48") in found.compat
+    assert ("x86_64-cpu", "vmx-exit-load-perf-global-ctrl", "off") in found.compat
+    state = qemu.realize("host", asked("9.1", "pc-q35-rhel9.4.0"))
+    assert not state.features["FEAT_VMX_EXIT_CTLS"] & 1 << 12
+    assert qemu.realize("host", asked("9.1", "pc-q35-9.1")).features["FEAT_VMX_EXIT_CTLS"] & 1 << 12
+
+
+def test_what_an_older_qemu_does_not_know_it_is_not_set() -> None:
+    every = {name for _, name, _ in machine("9.1", "pc-q35-rhel9.0.0").compat}
+    kept = {name for _, name, _ in machine("6.2", "pc-q35-rhel9.0.0").compat}
+    tables = catalog("6.2")
+    assert kept == {name for name in every if name in tables.flags or name in tables.aliases or name in tables.properties}
+
+
+def test_what_else_the_build_changes_is_not_known() -> None:
+    (remark,) = asked("9.1", "pc-q35-rhel9.4.0").remarks
+    assert remark.startswith("pc-q35-rhel9.4.0 is of CentOS Stream 10, QEMU 9.1: ")
+    assert "qemu import" in remark
+    assert not asked("9.1", "pc-q35-9.1").remarks
+
+
+@pytest.mark.parametrize("name", ["pc-q35-noble", "pc-q35-rhel7.4.0", "pc-q35-8.2-v2", "pc-i440fx-10.0+deb1", "type=pc-q35-noble,usb=off"])
+def test_a_machine_type_that_nobody_read_is_not_known_here(name: str) -> None:
+    with warnings.catch_warnings(), pytest.raises(NotKnownError, match=r"^not known here: .*vcpuid qemu import"):
+        qemu.guest_tables("host", host=asked("8.2", name))
+
+
+@pytest.mark.parametrize("name", ["pc-q35-99.1", "toaster", "pc-q35-"])
+def test_what_is_nobody_s_is_refused_as_by_qemu(name: str) -> None:
+    with pytest.raises(QemuError):
+        qemu.guest_tables("host", host=asked("8.2", name))
+
+
+def test_every_machine_type_of_the_table_is_one_in_every_release() -> None:
+    for name in data.load("qemu-distributions")["machines"]:
+        for release in ("6.2", "11.1"):
+            assert machine(release, name).is_pc
