@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from vcpuid import data
@@ -115,4 +115,21 @@ def qemu(asked: str | Release | None = None) -> Release:
         return asked
     if asked is not None and "-" in asked and asked in data.imported():
         return Release("QEMU", asked, asked, number(asked))
-    return choose(QEMUS[-1] if asked is None else asked, QEMUS, "QEMU")
+    chosen = choose(QEMUS[-1] if asked is None else asked, QEMUS, "QEMU")
+    newer = next((known for known in QEMUS if number(known) > number(chosen.asked)), None)
+    if chosen.remark is None or newer is None or chosen.number > number(chosen.asked):
+        return chosen
+    return replace(chosen, remark=f"{chosen.remark}, nor which of these of {newer} it has: {' '.join(_added(chosen.tables, newer))}")
+
+
+@lru_cache(maxsize=16)
+def _added(older: str, newer: str) -> tuple[str, ...]:
+    """Name the CPU models and the features that a QEMU has and an older one has not."""
+
+    def names(release: str) -> dict[str, None]:
+        table = data.load(f"qemu-{release}")
+        features = (name for word in table["words"] for name in word["bits"].values())
+        return dict.fromkeys((*(model["base"] for model in table["models"]), *features))
+
+    before = names(older)
+    return tuple(name for name in names(newer) if name not in before)

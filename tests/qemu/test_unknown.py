@@ -133,3 +133,16 @@ def test_what_a_manager_made_up_no_qemu_has() -> None:
     with pytest.raises(QemuError) as refused:
         qemu.guest_tables("x86-64-v3", host=setup(qemu="12.0"))
     assert "Proxmox" in (refused.value.hint or "")
+
+
+def test_what_a_release_between_tables_may_have_is_named() -> None:
+    (remark,) = setup(GENOA, qemu="11.0").remarks
+    assert remark.startswith(
+        "no tables of QEMU 11.0: those of 10.2 are used; what changed between the two is not known here, nor which of these "
+    )
+    assert {"DiamondRapids", "movrs", "cet-ss"} <= set(remark.rpartition(": ")[2].split())
+    assert not setup(GENOA, qemu="10.2").remarks
+    assert setup(GENOA, qemu="12.0").remarks == (
+        "no tables of QEMU 12.0: those of 11.1 are used; what changed between the two is not known here",
+    )
+    assert "those of 6.2 are used" in setup(GENOA, qemu="5.2").remarks[0]
