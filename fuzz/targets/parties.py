@@ -145,7 +145,7 @@ def make(random: Random) -> Case:
     asked: Case = {"what": what, "kernel": random.choice(KERNELS), "qemu": random.choice(QEMUS), "cpu": random.choice(CPUS)}
     asked |= {"smp": random.choice(SMPS), "width": random.choice(WIDTHS), "host": hosts.lines(random)}
     if what == "told":
-        asked["host"] = [line for line in host_lines(random.choice(machines())) if line.startswith(("RAW ", "MSR "))]
+        asked["host"] = [line for line in host_lines(random.choice(machines())) if line.startswith(("RAW ", "MSR ", "KERNEL "))]
         asked["lost"] = [random.randrange(1 << 16) for _ in range(random.choice((1, 1, 4, 20)))]
     return asked
 

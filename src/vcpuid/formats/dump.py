@@ -42,6 +42,11 @@ def words(texts: Iterable[str]) -> list[int]:
     return [int.from_bytes(bytes.fromhex(text.zfill(8))) for text in texts]
 
 
+def damaged(source: str, line: int) -> InputError:
+    """Return the refusal of a dump whose line looks like an answer and is none."""
+    return InputError("an answer of CPUID that is cut or damaged", source=source, line=line)
+
+
 class Heading:
     """A line that begins a CPU."""
 
@@ -108,7 +113,7 @@ def read_lines(text: str, source: str, form: Form) -> list[Snapshot]:
     last, end = lines[-1], answers[-1]
     if said.damaged - left_out or (end is None and last.strip() and _is_start(last, form.like) and cut is None):
         number = next((number for number, line in enumerate(lines, 1) if line in said.damaged), len(lines))
-        raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
+        raise damaged(source, number)
     if form.number_last and isinstance(end, AnswerLine) and not end.numbered and end.place[0] in said.numbered():
         raise InputError("the file ends where the sub-leaf should follow", source=source, line=len(lines))
     refuse_mixed((line for line, what in said.items() if what is None and line not in left_out), source)

@@ -13,7 +13,7 @@ import re
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
-from vcpuid.formats.dump import AnswerLine, answer, gather
+from vcpuid.formats.dump import AnswerLine, answer, damaged, gather
 from vcpuid.formats.form import Format, line_begins
 from vcpuid.formats.mixed import refuse_mixed
 
@@ -42,7 +42,7 @@ def read(text: str, source: str) -> list[Snapshot]:
                 raise InputError("a sub-leaf under no leaf", source=source, line=number)
             said[-1] = answer(group, int(found[1]), _registers(found))
         elif _BEGINS.search(line):
-            raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
+            raise damaged(source, number)
     refuse_mixed((line for line, what in zip(text.split("\n"), said, strict=True) if what is None), source)
     return gather(said, source)
 

@@ -15,8 +15,7 @@ from dataclasses import replace
 
 from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.cpuid.words import range_of
-from vcpuid.errors import InputError
-from vcpuid.formats.dump import HEADING, AnswerLine, Line, answer, gather, words
+from vcpuid.formats.dump import HEADING, AnswerLine, Line, answer, damaged, gather, words
 from vcpuid.formats.form import Format, line_begins
 from vcpuid.formats.mixed import refuse_mixed
 from vcpuid.numbers import decimal
@@ -49,7 +48,7 @@ def read(text: str, source: str) -> list[Snapshot]:
             said[-1] = HEADING
             ended.clear()
         elif _BEGINS.match(line):
-            raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
+            raise damaged(source, number)
     refuse_mixed((line for line, what in zip(text.split("\n"), said, strict=True) if what is None and not _BEGINS.match(line)), source)
     return [replace(cpu, raw=_within(cpu.raw)) for cpu in gather(said, source)]
 

@@ -13,6 +13,7 @@ from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError
 from vcpuid.formats.documents import parse_json
 from vcpuid.formats.form import Format
+from vcpuid.formats.proc_cpuinfo import plain
 
 _KEPT = {
     "Vendor ID": "vendor_id", "CPU family": "cpu_family", "Model": "model", "Model name": "model_name", "Stepping": "stepping",
@@ -34,8 +35,8 @@ def read(text: str, source: str) -> list[Snapshot]:
         told = _LINE.findall(text)
     lines: dict[str, str] = {}
     for name, value in told:
-        plain = "".join(c if c >= " " else "?" for c in value.strip(" \t"))
-        if name in _KEPT and lines.setdefault(_KEPT[name], plain) != plain:
+        shown = plain(value.strip(" \t"))
+        if name in _KEPT and lines.setdefault(_KEPT[name], shown) != shown:
             raise InputError(f"it tells {name} twice, and not the same: it is of two machines, or damaged", source=source)
     if not lines.get("flags"):
         raise InputError("it has no flags: it is cut, or not of an x86 processor", source=source)

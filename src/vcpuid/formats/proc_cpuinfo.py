@@ -19,6 +19,11 @@ _KEPT = (
 """The lines that a snapshot keeps, under names with `_` for a space; the others are no matter of CPUID, or change."""
 
 
+def plain(value: str) -> str:
+    """Return a line's value without control characters, each of which becomes a question mark."""
+    return "".join(character if character >= " " else "?" for character in value)
+
+
 def cpuinfo_blocks(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield, for each processor of a /proc/cpuinfo, its number and the lines that a snapshot keeps."""
     number: str | None = None
@@ -30,6 +35,6 @@ def cpuinfo_blocks(text: str) -> Iterator[tuple[str, dict[str, str]]]:
                 yield number, lines
             number, lines = value, {}
         elif number is not None and name in _KEPT:
-            lines[name.replace(" ", "_")] = "".join(character if character >= " " else "?" for character in value)
+            lines[name.replace(" ", "_")] = plain(value)
     if number is not None:
         yield number, lines

@@ -11,7 +11,11 @@ from vcpuid.formats.form import EVERYTHING, Format, line_begins
 from vcpuid.formats.lines import format_snapshot, parse_snapshot
 from vcpuid.formats.mixed import refuse_mixed
 
-_SIGN = r"(?:RAW|SUP|EMU|HV|TAB|GOT) [0-9a-f]+\.[0-9a-f]+ "
+_SIGN = (
+    r"(?:RAW|SUP|EMU|HV|TAB|GOT) [0-9a-f]+\.[0-9a-f]+ |(?:HW)?MSR [0-9a-f]+ (?:1|0|-1) [0-9a-f]+(?:\n|$)"
+    r"|CPUINFO [a-z_]+ |NAMED \S+ (?:on|off)(?:\n|$)"
+)
+"""A line that no other form has; what stands in a value (CPUINFO's, above all) may look like some other form."""
 
 
 def read(text: str, source: str) -> list[Snapshot]:

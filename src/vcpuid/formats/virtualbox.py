@@ -12,7 +12,7 @@ import re
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
-from vcpuid.formats.dump import words
+from vcpuid.formats.dump import damaged, words
 from vcpuid.formats.form import Format
 from vcpuid.formats.lines import ENTRY_LIMIT
 from vcpuid.formats.mixed import refuse_mixed
@@ -32,7 +32,7 @@ def read(text: str, source: str) -> list[Snapshot]:
         found = _LINE.search(line)
         if found is None:
             if _BEGINS.search(line):
-                raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
+                raise damaged(source, number)
             others.append(line)
             continue
         if found[2]:

@@ -18,8 +18,7 @@ from dataclasses import replace
 
 from vcpuid.cpuid import MsrTable, Snapshot
 from vcpuid.cpuid.hardware_msrs import KEPT
-from vcpuid.errors import InputError
-from vcpuid.formats.dump import HEADING, Line, answer, gather, words
+from vcpuid.formats.dump import HEADING, Line, answer, damaged, gather, words
 from vcpuid.formats.form import Format, line_begins
 
 _HEADING = re.compile(r"[ \t]*([\w ]{1,40}) policy: [0-9]{1,6} leaves, [0-9]{1,6} MSRs\s*$")
@@ -48,7 +47,7 @@ def read(text: str, source: str) -> list[Snapshot]:
             if names[-1:] == ["Raw"] and msr in KEPT:
                 msrs[msr] = int.from_bytes(bytes.fromhex(found[2]))
         elif _BEGINS.match(line):
-            raise InputError("an answer of CPUID that is cut or damaged", source=source, line=number)
+            raise damaged(source, number)
     cpus = gather(said, source)
     return [_named(cpu, name, msrs) for cpu, name in zip(cpus, names, strict=False)]
 
