@@ -9,14 +9,14 @@ from typing import NoReturn, TypeVar
 from vcpuid.cpuid import Bit, CpuidWord, Snapshot, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.errors import KvmError, NotToldError, RefusedError
-from vcpuid.path.pipeline import Other, Path, others, resolve, tried, warned
+from vcpuid.path.pipeline import Path, others, resolve, tried, warned
 from vcpuid.path.possible import unnamed_table
 from vcpuid.path.probing import Probe
-from vcpuid.reasons import Basis, Step, read_register
+from vcpuid.reasons import Basis, Step
 from vcpuid.setup import Setup, Stack, joined
 from vcpuid.told.assumptions import Assumption, alternatives, changing
 from vcpuid.told.completions import nameless, tells
-from vcpuid.told.doubt import NO_ANSWER, compared, weighed
+from vcpuid.told.doubt import weighed
 from vcpuid.told.facts import Fact, listed, remedy
 from vcpuid.vmm import Vmm
 from vcpuid.vmm.known import named
@@ -38,13 +38,7 @@ def depends(path: Path, position: int, bits: Iterable[Bit]) -> tuple[Fact, ...]:
     recorded = step.party == path.vmm.name and path.made.observed
     if blind := (() if recorded else nameless(path.host)) or _lacking(path, position, [bit.word for bit in places]):
         return blind
-    return compared(
-        _first(step, places),
-        (
-            (other.completion, NO_ANSWER if other.path is None else _first(other.path.trace.steps[position], places))
-            for other in _resolvable(path)
-        ),
-    )
+    return path.beside.changing(position, places)
 
 
 def _lacking(path: Path, position: int, words: Iterable[Word]) -> tuple[Fact, ...]:
@@ -116,18 +110,9 @@ def _resolved(cpu: str, setup: Setup, vmm: Vmm) -> Path | None:
     return outcome if isinstance(outcome, Path) else None
 
 
-def _resolvable(path: Path) -> tuple[Other, ...]:
-    return others(path.cpu, path.setup, path.vmm)
-
-
 def _settled(step: Step) -> bool:
     """Whether a real vCPU was asked, which leaves nothing open."""
     return step.basis is Basis.OBSERVED and step.party in ("vcpu", "guest")
-
-
-def _first(step: Step, bits: Iterable[Bit]) -> bool:
-    """Read the first bit that the party looks at; where it looks at none, as at an MSR that is not told, that is as good as off."""
-    return next((value for value in map(step.value, bits) if value is not None), False)
 
 
 @lru_cache(maxsize=4)
@@ -157,9 +142,6 @@ def open_bits(path: Path, words: Iterable[CpuidWord]) -> Mapping[Word, int]:
         return FrozenMap((word, _ALL) for word in places)
     last = len(path.trace.steps) - 1
     found: dict[Word, int] = {word: _ALL for word in places if _lacking(path, last, (word,))}
-    for other in _resolvable(path):
-        if other.path is not None:
-            after = other.path.trace.steps[-1].after
-            for word in places:
-                found[word] = found.get(word, 0) | (read_register(after, word) ^ read_register(guest.after, word))
+    for word in places:
+        found[word] = found.get(word, 0) | path.beside.open(last, word)
     return FrozenMap((word, mask) for word, mask in found.items() if mask)

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from vcpuid.answers.compare import NOT_TOLD, Difference, Sides
+from vcpuid.answers.compare import Difference, Sides
 from vcpuid.decode import FieldChange
 
 SCHEMA = "vcpuid/diff/2"
 """The form of both."""
-
-
-class ByParty(Protocol):
-    """A difference that a party caused."""
-
-    @property
-    def party(self) -> str:
-        """The party."""
 
 
 class Counts(NamedTuple):
@@ -29,10 +21,10 @@ class Counts(NamedTuple):
     left_out: int
 
     @classmethod
-    def of(cls, counted: Sequence[ByParty], found: int, compared: int) -> Counts:
-        """Count the differences that are not ignored, of as many as were found among all that was compared."""
-        open_ = sum(difference.party == NOT_TOLD for difference in counted)
-        return cls(len(counted) - open_, compared - found, open_, found - len(counted))
+    def of(cls, open_: Iterable[bool], found: int, same: int) -> Counts:
+        """Count the differences that are not ignored, of each whether it is not told, of as many as were found."""
+        counted = list(open_)
+        return cls(len(counted) - sum(counted), same, sum(counted), found - len(counted))
 
     def as_dict(self) -> dict[str, int]:
         """For JSON, but for `left_out`, which has a key of its own."""

@@ -18,7 +18,7 @@ from vcpuid.cpuid import Bit, Snapshot
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.errors import KvmError, NotKnownError, QemuError, UnavailableError
 from vcpuid.kvm.effect import advised
-from vcpuid.path.pipeline import Path, resolve, warned
+from vcpuid.path.pipeline import Path, resolve, tried, warned
 from vcpuid.path.probing import Probe
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.managers import remarked
@@ -250,13 +250,15 @@ def _not_told(cpu: str, setup: Setup) -> tuple[NotTold, ...]:
 
 
 def _resolve(cpu: str, setup: Setup) -> tuple[Path | None, str | None]:
-    """Resolve a CPU; return the path or the refusal."""
-    try:
-        return resolve(cpu, host=setup), None
-    except QemuError as error:
-        return None, error.message
-    except KvmError as error:
-        return None, str(error)
+    """Resolve a CPU; return the path or the refusal. Raises what is neither, as `resolve` does."""
+    outcome = tried(cpu, setup, named())
+    if isinstance(outcome, Path):
+        return outcome, None
+    if isinstance(outcome, QemuError):
+        return None, outcome.message
+    if isinstance(outcome, KvmError):
+        return None, str(outcome)
+    raise outcome
 
 
 def _missing(cpu: str, setup: Setup, path: Path | None, probe: Probe | None) -> tuple[Missing, ...]:

@@ -162,8 +162,7 @@ def _fields(
         }
         for change in kept
     ]
-    open_ = sum("not told" in (row["host"], row["guest"]) for row in rows)
-    counts = Counts(len(kept) - open_, same(one, other), open_, len(found) - len(kept))
+    counts = Counts.of(("not told" in (row["host"], row["guest"]) for row in rows), len(found), same(one, other))
     return Sheet(
         ["place", "field", "host", "guest", "meaning"],
         rows,
@@ -178,10 +177,11 @@ def _fields(
 
 def _differences(both: Sides, by: str, found: list[Difference], compared: int, ignore: tuple[str, ...]) -> Sheet:
     """Lay out in what guest and host differ, of as many things as were compared, and who caused it."""
+    from vcpuid.answers.compare import NOT_TOLD
     from vcpuid.answers.compare_report import Counts, report
 
     kept = _counted(found, ignore, [both.path.host.raw, both.guest.raw])
-    counts = Counts.of(kept, len(found), compared)
+    counts = Counts.of((difference.party == NOT_TOLD for difference in kept), len(found), compared - len(found))
     rows = [difference.as_dict() for difference in kept]
     return Sheet(
         COLUMNS,

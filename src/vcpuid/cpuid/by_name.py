@@ -47,15 +47,11 @@ The other vendor's bits make it show the same flag, but no hardware has them. AM
 """
 
 _COMPONENTS = (
-    ("avx", xfeatures.AVX, 0x240), ("mpx", xfeatures.BNDREGS, 0x3C0), ("mpx", xfeatures.BNDCSR, 0x400),
-    ("avx512f", xfeatures.OPMASK, 0x440), ("avx512f", xfeatures.ZMM_HI256, 0x480), ("avx512f", xfeatures.HI16_ZMM, 0x680),
-    ("pku", xfeatures.PKRU, 0xA80), ("amx_tile", xfeatures.TILE_CONFIG, 0xAC0), ("amx_tile", xfeatures.TILE_DATA, 0xB00),
+    ("avx", xfeatures.AVX), ("mpx", xfeatures.BNDREGS), ("mpx", xfeatures.BNDCSR), ("avx512f", xfeatures.OPMASK),
+    ("avx512f", xfeatures.ZMM_HI256), ("avx512f", xfeatures.HI16_ZMM), ("pku", xfeatures.PKRU), ("amx_tile", xfeatures.TILE_CONFIG),
+    ("amx_tile", xfeatures.TILE_DATA),
 )  # fmt: skip
-"""XSAVE's components that a flag needs (xsave_cpuid_features, kernel/fpu/xstate.c): Linux shows none of these flags without them.
-
-Where their areas lie is as Intel's processors have it.
-"""
-_TILE_BYTES = 0x2000
+"""XSAVE's components that a flag needs (xsave_cpuid_features, kernel/fpu/xstate.c): Linux shows none of these flags without them."""
 
 
 class PartialTable(CpuidTable):
@@ -172,12 +168,12 @@ class _Builder:
         if not self._is_on(bits.XSAVE):
             return
         listed, end = xfeatures.LEGACY, xfeatures.LEGACY_AREA
-        for name, component, offset in _COMPONENTS:
+        for name, component in _COMPONENTS:
             if self._is_on(_NEEDED[name]):
                 listed |= component
-                size = xfeatures.SIZES.get(component, _TILE_BYTES)
+                size, offset, _ = xfeatures.LAYOUT[component]
                 end = max(end, offset + size)
-                place = (0xD, component.bit_length() - 1)
+                place = (0xD, xfeatures.Component.number(component))
                 self._set(CpuidWord(*place, "eax"), size)
                 self._set(CpuidWord(*place, "ebx"), offset)
         for register, value in zip(REGISTERS, (listed, end, end, 0), strict=True):

@@ -69,6 +69,9 @@ CONTROL_MSRS = frozenset({0x48B, 0x48D, 0x48E, 0x48F, 0x490})
 PLAIN_CONTROLS = {0x48D: 0x481, 0x48E: 0x482, 0x48F: 0x483, 0x490: 0x484}
 """VMX's "true" controls, which QEMU sets, and the plain ones that KVM answers likewise (vmx_get_vmx_msr, arch/x86/kvm/vmx/nested.c)."""
 
+TRUE_CONTROLS = {plain: true for true, plain in PLAIN_CONTROLS.items()}
+"""The other way round: the plain ones, and those whose features they hold."""
+
 
 def parse_word(text: str) -> Word:
     """Read a word, by its place or by its name in Linux or QEMU; raises InputError where it is neither.

@@ -5,6 +5,8 @@ Intel SDM volume 1, 13.1; enum xfeature of Linux, arch/x86/include/asm/fpu/types
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 X87 = 1 << 0
 SSE = 1 << 1
 AVX = 1 << 2
@@ -55,3 +57,34 @@ ALIGNED = 1 << 1
 NEEDS_XFD = 1 << 2
 """Flags of a component, ECX of its sub-leaf of leaf 0xD: it is one of IA32_XSS, it begins at a multiple of 64 bytes where the area is
 compacted, IA32_XFD can disarm it."""
+
+
+class Component(NamedTuple):
+    """What a component's sub-leaf of leaf 0xD tells: EAX, EBX and ECX."""
+
+    size: int
+    offset: int = 0
+    flags: int = 0
+
+    @staticmethod
+    def number(component: int) -> int:
+        """Return the sub-leaf of a component."""
+        return component.bit_length() - 1
+
+
+LAYOUT = {
+    AVX: Component(SIZES[AVX], 0x240),
+    BNDREGS: Component(SIZES[BNDREGS], 0x3C0),
+    BNDCSR: Component(SIZES[BNDCSR], 0x400),
+    OPMASK: Component(SIZES[OPMASK], 0x440),
+    ZMM_HI256: Component(SIZES[ZMM_HI256], 0x480),
+    HI16_ZMM: Component(SIZES[HI16_ZMM], 0x680),
+    PT: Component(128, flags=IN_XSS),
+    PKRU: Component(SIZES[PKRU], 0xA80),
+    PASID: Component(SIZES[PASID], flags=IN_XSS),
+    CET_USER: Component(SIZES[CET_USER], flags=IN_XSS),
+    CET_KERNEL: Component(SIZES[CET_KERNEL], flags=IN_XSS),
+    TILE_CONFIG: Component(SIZES[TILE_CONFIG], 0xAC0, ALIGNED),
+    TILE_DATA: Component(8192, 0xB00, ALIGNED | NEEDS_XFD),
+}
+"""Where Intel's processors have them in an area that is not compacted, before APX; those of IA32_XSS have no place there."""

@@ -6,10 +6,11 @@ from functools import cache
 
 from vcpuid import data
 from vcpuid.cpuid import Bit, MsrWord, Snapshot
+from vcpuid.cpuid.feature_words import CONTROL_MSRS, TRUE_CONTROLS
 from vcpuid.cpuid.names import Feature, by_bit, find
 from vcpuid.cpuid.words import positions
 
-_HALVES = {0x481: 0x48D, 0x482: 0x48E, 0x483: 0x48F, 0x484: 0x490, 0x48D: 0x48D, 0x48E: 0x48E, 0x48F: 0x48F, 0x490: 0x490, 0x48B: 0x48B}
+_HALVES = {**TRUE_CONTROLS, **{msr: msr for msr in CONTROL_MSRS}}
 """VMX's MSRs of controls, of which the low half says which must be on and the high half which may be; and under which the features table
 has their names."""
 _LOW = (1 << 32) - 1

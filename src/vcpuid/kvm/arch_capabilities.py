@@ -5,8 +5,8 @@ from __future__ import annotations
 from vcpuid.cpuid import MsrWord, bits
 from vcpuid.kvm.hardware import Hardware
 from vcpuid.linux import BootCpu
-from vcpuid.linux.arch_cap import ArchCap
-from vcpuid.linux.machine import MCU_OPT_CTRL, MCU_OPT_CTRL_GDS_LOCKED, Machine
+from vcpuid.linux.arch_cap import KVM_IMMUNE, KVM_SUPPORTED, ArchCap
+from vcpuid.linux.machine import MCU_OPT_CTRL, MCU_OPT_CTRL_GDS_LOCKED, Machine, machine_of
 from vcpuid.params import CMDLINE
 from vcpuid.reasons import Ledger, Rule
 from vcpuid.setup import Setup
@@ -26,40 +26,23 @@ TAA_WITHOUT_RTM = Rule(
 )
 GDS = Rule("kvm.arch-cap.gds", "the host's microcode keeps gathers from leaking, for guests too", _SOURCE)
 
-_SUPPORTED = (
-    ArchCap.RDCL_NO | ArchCap.IBRS_ALL | ArchCap.RSBA | ArchCap.SKIP_L1D_FLUSH | ArchCap.SSB_NO | ArchCap.MDS_NO | ArchCap.PSCHANGE_MC_NO
-    | ArchCap.TSX_CTRL | ArchCap.TAA_NO | ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO | ArchCap.FB_CLEAR | ArchCap.RRSBA
-    | ArchCap.PBRSB_NO | ArchCap.GDS_NO | ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR | ArchCap.BHI_NO | ArchCap.ITS_NO
-)  # fmt: skip
-"""KVM_SUPPORTED_ARCH_CAP: the same in every kernel with tables, as Debian's have what was mended since their release."""
-
-CONSULTED = _SUPPORTED | ArchCap.GDS_CTRL
+CONSULTED = KVM_SUPPORTED | ArchCap.GDS_CTRL
 """The bits of the hardware's on which KVM's depends."""
-
-_IMMUNITIES = (
-    ("CPU_MELTDOWN", ArchCap.RDCL_NO),
-    ("SPEC_STORE_BYPASS", ArchCap.SSB_NO),
-    ("MDS", ArchCap.MDS_NO),
-    ("RFDS", ArchCap.RFDS_NO),
-    ("ITS", ArchCap.ITS_NO),
-)
 
 
 def offered(setup: Setup, boot: BootCpu, hardware: Hardware, hardware_value: int, ledger: Ledger) -> int:
     """Return the MSR that KVM offers where the hardware's is `hardware_value`, 0 on a processor without it."""
     bugs = frozenset(boot.bugs)
-    machine = Machine(setup)
-    value = ledger.keep(WORD, hardware_value, _SUPPORTED, NOT_LISTED)
+    machine = machine_of(setup)
+    value = ledger.keep(WORD, hardware_value, KVM_SUPPORTED, NOT_LISTED)
     value = ledger.set(WORD, value, ArchCap.PSCHANGE_MC_NO, NX_HUGE_PAGES)
     if not _never_flushes(setup, boot, hardware, hardware_value, machine):
         value = ledger.set(WORD, value, ArchCap.SKIP_L1D_FLUSH, L1D_FLUSH)
-    for bug, capability in _IMMUNITIES:
-        if bug not in bugs:
+    for bug, capability in KVM_IMMUNE.items():
+        if bug == "TAA" and not boot.has("RTM"):
+            value = ledger.clear(WORD, value, capability, TAA_WITHOUT_RTM, bits.RTM)
+        elif bug not in bugs:
             value = ledger.set(WORD, value, capability, IMMUNE)
-    if not boot.has("RTM"):
-        value = ledger.clear(WORD, value, ArchCap.TAA_NO, TAA_WITHOUT_RTM, bits.RTM)
-    elif "TAA" not in bugs:
-        value = ledger.set(WORD, value, ArchCap.TAA_NO, IMMUNE)
     if "GDS" not in bugs:
         value = ledger.set(WORD, value, ArchCap.GDS_NO, IMMUNE)
     elif _microcode_mitigates_gds(boot, hardware_value, machine):

@@ -18,7 +18,7 @@ from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.kvm import arch_capabilities, perf_capabilities
 from vcpuid.kvm.caps import Caps, loaded
 from vcpuid.linux import boot_cpu, narrow
-from vcpuid.linux.machine import ARCH_CAPABILITIES, MICROCODE, PLATFORM_INFO, PLATFORM_INFO_CPUID_FAULT, Machine
+from vcpuid.linux.machine import ARCH_CAPABILITIES, MICROCODE, PLATFORM_INFO, PLATFORM_INFO_CPUID_FAULT, Machine, machine_of
 from vcpuid.reasons import Decision, Ledger, Rule, Unrecorded
 from vcpuid.reasons.lazy import LazySequence
 from vcpuid.setup import Remembered, Setup
@@ -108,7 +108,7 @@ def _modelled(setup: Setup, ledger: Ledger) -> FeatureMsrs:
     caps = loaded(setup)
     observed = setup.host.msrs
     offered = _offered(caps)
-    machine = Machine(setup)
+    machine = machine_of(setup)
     values: dict[int, int] = {}
     before: dict[Word, int] = {}
     partly: frozenset[int] = frozenset()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from vcpuid.linux import BootCpu
-from vcpuid.linux.machine import Machine
+from vcpuid.linux.machine import machine_of
 from vcpuid.releases import number
 from vcpuid.setup import Setup, own_kernel
 
@@ -56,7 +56,7 @@ def coming_with() -> Iterator[tuple[str, int, int]]:
 
 def controls(setup: Setup, boot: BootCpu) -> set[str]:
     """Return the names of the controls that the processor has; one that nothing tells of counts as there."""
-    host, machine = setup.as_it_ran.host, Machine(setup)
+    host, machine = setup.as_it_ran.host, machine_of(setup)
     line = host.cpuinfo.get("vmx_flags")
     flags = None if line is None else line.split()
     msrs = host.msrs

@@ -52,7 +52,9 @@ def supported_xss(boot: BootCpu, raw: CpuidTable, *, xsaves: bool, shstk: bool, 
     return states if states == _KVM_XSS else 0
 
 
-_TILES = (Entry(0xD, 17, 1, 0x40, 0xAC0, 2, 0), Entry(0xD, 18, 1, 0x2000, 0xB00, 6, 0))
+_TILES = tuple(
+    Entry(0xD, xfeatures.Component.number(tile), 1, *xfeatures.LAYOUT[tile], 0) for tile in (xfeatures.TILE_CONFIG, xfeatures.TILE_DATA)
+)
 """The state of AMX's tiles as every processor with AMX so far has it."""
 
 

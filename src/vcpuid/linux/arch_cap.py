@@ -1,4 +1,4 @@
-"""The bits of IA32_ARCH_CAPABILITIES, by Linux's names."""
+"""The bits of IA32_ARCH_CAPABILITIES, by Linux's names, and what KVM makes of them (kvm_get_arch_capabilities, arch/x86/kvm/x86.c)."""
 
 from __future__ import annotations
 
@@ -29,3 +29,21 @@ class ArchCap:
     RFDS_NO = bits.ARCH_CAP_RFDS_NO.mask
     RFDS_CLEAR = bits.ARCH_CAP_RFDS_CLEAR.mask
     ITS_NO = bits.ARCH_CAP_ITS_NO.mask
+
+
+KVM_SUPPORTED = (
+    ArchCap.RDCL_NO | ArchCap.IBRS_ALL | ArchCap.RSBA | ArchCap.SKIP_L1D_FLUSH | ArchCap.SSB_NO | ArchCap.MDS_NO | ArchCap.PSCHANGE_MC_NO
+    | ArchCap.TSX_CTRL | ArchCap.TAA_NO | ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO | ArchCap.FB_CLEAR | ArchCap.RRSBA
+    | ArchCap.PBRSB_NO | ArchCap.GDS_NO | ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR | ArchCap.BHI_NO | ArchCap.ITS_NO
+)  # fmt: skip
+"""KVM_SUPPORTED_ARCH_CAP: the same in every kernel with tables, as Debian's have what was mended since their release."""
+
+KVM_IMMUNE = {
+    "CPU_MELTDOWN": ArchCap.RDCL_NO,
+    "SPEC_STORE_BYPASS": ArchCap.SSB_NO,
+    "MDS": ArchCap.MDS_NO,
+    "RFDS": ArchCap.RFDS_NO,
+    "ITS": ArchCap.ITS_NO,
+    "TAA": ArchCap.TAA_NO,
+}
+"""Bits that KVM sets where the host's Linux knows the processor not to have a bug; the last only where there are transactions."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from vcpuid import params
 from vcpuid.cpuid.registers import MsrTable
-from vcpuid.linux.arch_cap import ArchCap
+from vcpuid.linux.arch_cap import KVM_IMMUNE, KVM_SUPPORTED, ArchCap
 from vcpuid.setup import Setup
 
 ARCH_CAPABILITIES = 0x10A
@@ -39,12 +39,7 @@ def _bits(*positions: int) -> int:
 
 
 _RULES = {
-    ARCH_CAPABILITIES: _Rule(
-        ArchCap.PSCHANGE_MC_NO,
-        ArchCap.RDCL_NO | ArchCap.IBRS_ALL | ArchCap.RSBA | ArchCap.SKIP_L1D_FLUSH | ArchCap.SSB_NO | ArchCap.MDS_NO | ArchCap.TSX_CTRL
-        | ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO | ArchCap.FB_CLEAR | ArchCap.RRSBA | ArchCap.PBRSB_NO | ArchCap.GDS_NO
-        | ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR | ArchCap.BHI_NO | ArchCap.ITS_NO,
-    ),
+    ARCH_CAPABILITIES: _Rule(ArchCap.PSCHANGE_MC_NO, KVM_SUPPORTED & ~(ArchCap.PSCHANGE_MC_NO | ArchCap.TAA_NO)),
     _PIN_BASED: _Rule(_bits(38), _bits(37)),  # the preemption timer; virtual NMIs
     _PRIMARY: _Rule(_bits(60), _bits(35, 53, 59)),  # MSR bitmaps; TSC offsetting, TPR shadow, monitor trap flag
     _SECONDARY: _Rule(
@@ -55,16 +50,7 @@ _RULES = {
     _FUNCTIONS: _Rule(_bits(0), 0),  # EPTP switching
 }  # fmt: skip
 
-IMMUNE = {
-    "cpu_meltdown": ArchCap.RDCL_NO,
-    "spec_store_bypass": ArchCap.SSB_NO,
-    "mds": ArchCap.MDS_NO,
-    "taa": ArchCap.TAA_NO,
-    "rfds": ArchCap.RFDS_NO,
-    "its": ArchCap.ITS_NO,
-}
-"""Bits that KVM sets also where the host's Linux knows the processor not to have a bug; the first is the bug's name in /proc/cpuinfo."""
-_ALSO_KVMS = sum(IMMUNE.values()) | ArchCap.SKIP_L1D_FLUSH | ArchCap.GDS_NO
+_ALSO_KVMS = sum(KVM_IMMUNE.values()) | ArchCap.SKIP_L1D_FLUSH | ArchCap.GDS_NO
 """Bits that KVM sets also for reasons of its own: those, what the host does about L1TF, and its microcode against GDS."""
 
 _SWITCHED = {

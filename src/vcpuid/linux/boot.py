@@ -25,7 +25,7 @@ from vcpuid.linux import (
     zhaoxin_centaur,
 )
 from vcpuid.linux.cpu import Cpu
-from vcpuid.linux.machine import Machine
+from vcpuid.linux.machine import machine_of
 from vcpuid.linux.observed import adopt
 from vcpuid.linux.tables import NOWHERE, Tables, tables
 from vcpuid.params import Given, Params
@@ -137,7 +137,7 @@ def _booted(setup: Setup, observed: bool, facts: bool, ledger: Ledger) -> Cpu:
     host = setup.host
     if not host.raw and host.supported is None and not (observed and "flags" in host.cpuinfo):
         raise InputError("the host does not tell its CPUID: take a snapshot with RAW lines, or a dump of CPUID")
-    cpu = Cpu(host, tables(setup.kernel.tables), Machine(setup), ledger)
+    cpu = Cpu(host, tables(setup.kernel.tables), machine_of(setup), ledger)
     _identify(cpu)
     if observed or facts:
         adopt(cpu, host.cpuinfo, of_cpuid=observed)

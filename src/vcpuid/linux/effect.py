@@ -12,7 +12,7 @@ from vcpuid.errors import InputError, warn_caller
 from vcpuid.linux import narrow
 from vcpuid.linux.arch_cap import ArchCap
 from vcpuid.linux.boot import booted
-from vcpuid.linux.machine import ARCH_CAPABILITIES, Machine
+from vcpuid.linux.machine import ARCH_CAPABILITIES, machine_of
 from vcpuid.params import CMDLINE, TSX_MODE
 from vcpuid.setup import Setup, Stack, as_asked
 
@@ -96,6 +96,6 @@ def _why(setup: Setup, option: str, same: str) -> str:
         return "without, Linux does the same"
     if not boot.has("ARCH_CAPABILITIES"):
         return "its processor lacks MSR 0x10a, which announces TSX_CTRL, by which Linux turns TSX on and off"
-    if Machine(setup).tells(ARCH_CAPABILITIES) or not narrow.arch_capabilities(setup).may & ArchCap.TSX_CTRL:
+    if machine_of(setup).tells(ARCH_CAPABILITIES) or not narrow.arch_capabilities(setup).may & ArchCap.TSX_CTRL:
         return "bit 7 of its MSR 0x10a does not announce TSX_CTRL, by which Linux turns TSX on and off"
     return "TSX_CTRL, by which Linux turns TSX on and off, is announced by bit 7 of MSR 0x10a, and that is not told: give msr.10a=VALUE"

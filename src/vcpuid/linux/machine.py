@@ -26,7 +26,7 @@ from vcpuid.cpuid.vendors import linux_kind
 from vcpuid.linux import behind_kvm
 from vcpuid.numbers import U32, number
 from vcpuid.params import CMDLINE, REVISION, TSX_MODE, TSX_MODES, Value, msrs_in, read_msr, read_revision
-from vcpuid.setup import Setup
+from vcpuid.setup import Remembered, Setup
 
 PLATFORM_ID = 0x17
 TEST_CTRL = 0x33
@@ -114,6 +114,12 @@ class Machine:
     def option(self, name: str) -> str | None:
         """Return the last value that the command line gives an option, "" where it has none; None where it is not there."""
         return self.options.get(name)
+
+
+@Remembered
+def machine_of(setup: Setup) -> Machine:
+    """Return a host as its kernel sees it beside CPUID."""
+    return Machine(setup)
 
 
 def _microcode(host: Snapshot) -> dict[int, int]:

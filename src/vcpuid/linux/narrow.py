@@ -10,7 +10,7 @@ from typing import NamedTuple
 from vcpuid import releases
 from vcpuid.cpuid import bits
 from vcpuid.linux import behind_kvm
-from vcpuid.linux.arch_cap import ArchCap
+from vcpuid.linux.arch_cap import KVM_IMMUNE, ArchCap
 from vcpuid.linux.behind_kvm import Bounds
 from vcpuid.linux.boot import BootCpu, booted
 from vcpuid.linux.machine import ARCH_CAPABILITIES
@@ -89,9 +89,9 @@ def arch_capabilities(setup: Setup) -> Bounds:
 def _behind_kvm(ran: Setup) -> Bounds:
     """Narrow it by KVM's: a bug that KVM says the processor is immune to, and which it would have if the MSR held no more, is ruled out."""
     must, may = behind_kvm.bounds(ran, ARCH_CAPABILITIES)
-    would = {bug.lower() for bug in booted(with_capabilities(ran, must)).bugs}
-    for bug, capability in behind_kvm.IMMUNE.items():
-        if bug == "taa" and not ran.host.raw.has(bits.RTM):  # where there are no transactions KVM tells nothing of TAA
+    would = set(booted(with_capabilities(ran, must)).bugs)
+    for bug, capability in KVM_IMMUNE.items():
+        if bug == "TAA" and not ran.host.raw.has(bits.RTM):  # where there are no transactions KVM tells nothing of TAA
             continue
         if not ran.host.msrs[ARCH_CAPABILITIES] & capability:
             may &= ~capability

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from vcpuid import kvm, linux
@@ -14,6 +14,7 @@ from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError, KvmError, RefusedError, VcpuidError
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.effect import advised
+from vcpuid.path.beside import Beside
 from vcpuid.path.possible import possible
 from vcpuid.path.probing import GUEST, Probe, observe
 from vcpuid.path.words import GuestWords, TableWords
@@ -72,6 +73,15 @@ class Path:
     def said(self) -> tuple[str, ...]:
         """All that is to be said to a person on the way: vcpuid's remarks, the VMM's warnings, and those that are not told."""
         return (*self.remarks, *warned(self.cpu, self.setup, self.vmm).said(self.vmm))
+
+    @cached_property
+    def beside(self) -> Beside:
+        """The path held against those of its CPU on the other hosts that its own could be."""
+        made = others(self.cpu, self.setup, self.vmm)
+        return Beside(self.trace, ((other.completion, None if other.path is None else other.path.trace) for other in made))
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def headline(self, remark: str = "") -> str:
         """Say what was asked, of which software, in a line; `remark` is put behind the CPU."""

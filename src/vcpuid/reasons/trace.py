@@ -42,9 +42,13 @@ class Step:
     modelled: Mapping[Word, int] | None = None
     whole: bool = True
 
+    def word(self, word: Word) -> int | None:
+        """What the party hands on of a word; None where it does not look at it or nobody knows."""
+        return None if self.basis is Basis.NOT_TOLD else read_word(self.after, word, self.whole)
+
     def value(self, bit: Bit) -> bool | None:
-        """Whether the party hands the bit on; None where it does not look at it or nobody knows."""
-        return None if self.basis is Basis.NOT_TOLD else read_bit(self.after, bit, self.whole)
+        """Whether the party hands the bit on; None as of its word."""
+        return _has(self.word(bit.word), bit)
 
     def modelled_value(self, bit: Bit) -> bool | None:
         """What the rules say of the bit, where the machine's own answer stands in `after`; None where nothing was modelled."""
@@ -56,14 +60,20 @@ class Step:
 
 
 def read_bit(words: Mapping[Word, int], bit: Bit, whole: bool = True) -> bool | None:
-    """Tell whether a bit is on; None where the words do not say. `whole` words are all of CPUID: what they lack is off.
+    """Tell whether a bit is on; None where the words do not say, as `read_word` does."""
+    return _has(read_word(words, bit.word, whole), bit)
 
-    Past the last leaf of its range a bit of CPUID is off.
-    """
-    if whole and isinstance(bit.word, CpuidWord):
-        return bool(read_register(words, bit.word) & bit.mask)
-    value = words.get(bit.word)
+
+def _has(value: int | None, bit: Bit) -> bool | None:
     return None if value is None else bool(value & bit.mask)
+
+
+def read_word(words: Mapping[Word, int], word: Word, whole: bool = True) -> int | None:
+    """Return a word; None where the words do not say. `whole` words are all of CPUID: what they lack is off.
+
+    Past the last leaf of its range a register of CPUID reads 0.
+    """
+    return read_register(words, word) if whole and isinstance(word, CpuidWord) else words.get(word)
 
 
 def read_register(words: Mapping[Word, int], word: CpuidWord) -> int:

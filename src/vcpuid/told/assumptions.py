@@ -15,7 +15,7 @@ from vcpuid import releases
 from vcpuid.cpuid import Bit, bits, vendors
 from vcpuid.cpuid.vendors import AMD_AND_HYGON
 from vcpuid.linux import machine
-from vcpuid.linux.machine import Machine
+from vcpuid.linux.machine import machine_of
 from vcpuid.params import CMDLINE, MSR, TSX_MODE
 from vcpuid.setup import Setup
 
@@ -128,7 +128,7 @@ SYSCFG's MEM_ENCRYPT."""
 
 def _firmware(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
     """What firmware left in MSRs that are not told, on a host whose flags are not told, either."""
-    known = Machine(setup)
+    known = machine_of(setup)
     for row in _FIRMWARE:
         if setup.host.vendor in row.vendors and setup.host.raw.has(row.feature) and not known.tells(row.msr):
             taken = Assumption(row.taken, "as is usual", f"{row.other} (MSR {row.msr:x}h)")
@@ -136,7 +136,7 @@ def _firmware(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
 
 
 def _linux(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
-    options = Machine(setup).options
+    options = machine_of(setup).options
     if setup.host.raw.has(bits.RTM) and "tsx" not in options and TSX_MODE not in setup.params.linux:
         taken = Assumption("tsx=off", "as Debian builds its kernels", "tsx=on on the host's command line")
         yield taken, setup.with_param(CMDLINE, f"{setup.params.linux.get(CMDLINE, '')} tsx=on".strip())

@@ -22,7 +22,8 @@ from vcpuid.cpuid.words import REGISTERS, positions, range_of
 from vcpuid.kvm.feature_msrs import PERF_CAPABILITIES, VMX
 from vcpuid.linux import behind_kvm, machine, narrow
 from vcpuid.linux.boot import booted
-from vcpuid.linux.machine import ARCH_CAPABILITIES, MICROCODE, Machine
+from vcpuid.linux.machine import ARCH_CAPABILITIES, MICROCODE, Machine, machine_of
+from vcpuid.numbers import U32
 from vcpuid.params import MSR
 from vcpuid.setup import Setup
 from vcpuid.told import plausible
@@ -153,7 +154,7 @@ def _blank(raw: CpuidTable, entry: Entry) -> bool:
 
 
 def _msrs(setup: Setup) -> Iterator[Fact]:
-    host, known = setup.host, Machine(setup)
+    host, known = setup.host, machine_of(setup)
     table = host.raw or host.supported or CpuidTable()
     amd = host.vendor in vendors.AMD_AND_HYGON
     wanted: list[tuple[int, Bit | None]] = [(MICROCODE, None)]
@@ -202,7 +203,7 @@ def _without_flags(setup: Setup) -> Iterator[Completion]:
     """Give the hosts that lack one of the MSRs to which Linux owes a flag; none where the host tells the flags."""
     if not setup.host.raw or ("flags" in setup.host.cpuinfo and not setup.params.linux):
         return
-    usual, told = booted(setup).caps, Machine(setup)
+    usual, told = booted(setup).caps, machine_of(setup)
     for index in _FOR_FLAGS:
         if not told.tells(index) and booted(lacking := setup.with_param(f"{MSR}{index:x}", "absent")).caps != usual:
             yield Completion((Fact(MsrWord(index)),), lacking)
@@ -264,8 +265,8 @@ def _components(raw: CpuidTable, leaf: Registers) -> Registers:
         size, offset, flags, _ = plausible.leaf("", _XSAVE, number) if told is None else told.registers
         if size and not flags & xfeatures.IN_XSS:
             listed |= 1 << number
-            end = max(end, offset + size)
-    return leaf._replace(eax=listed & 0xFFFFFFFF, ebx=end, ecx=end, edx=listed >> 32)
+            end = max(end, offset + size & U32)  # as Linux and KVM add: only a broken CPUID is larger
+    return leaf._replace(eax=listed & U32, ebx=end, ecx=end, edx=listed >> 32)
 
 
 def _lacking(host: Snapshot, index: int) -> int:
@@ -311,7 +312,7 @@ def _with(setup: Setup, made: Made) -> Setup:
     raw = host.raw
     if leaves:
         raw = changed(raw, (Entry(*place, 0, *found) for place, found in leaves.items()))
-    known = Machine(setup)
+    known = machine_of(setup)
     of_kvm = {index: value for index, value in msrs.items() if _of_kvm_untold(setup, known, index)}
     hardware = {index: value for index, value in msrs.items() if _of_hardware_open(setup, known, index)}
     kvm, own = host.msrs, host.hardware_msrs

@@ -49,18 +49,26 @@ def compared(base: object, given: Iterable[tuple[Completion, object]]) -> tuple[
     them does, all are returned.
     """
     values: list[object] = []
-    found: list[Fact] = []
-    everything: tuple[Fact, ...] = ()
+    changing: list[Completion] = []
     for completion, value in given:
         other = base if completion.against is None else values[completion.against]
         if value is NO_ANSWER:
             value = other
         if value != other:
-            if completion.full:
-                everything += completion.facts
-            else:
-                found += completion.facts
+            changing.append(completion)
         values.append(value)
+    return behind(changing)
+
+
+def behind(changing: Iterable[Completion]) -> tuple[Fact, ...]:
+    """Return the facts behind those completions that change an answer, where any does: all of them where no part of them changes it."""
+    found: list[Fact] = []
+    everything: tuple[Fact, ...] = ()
+    for completion in changing:
+        if completion.full:
+            everything += completion.facts
+        else:
+            found += completion.facts
     return _narrowed(found or everything)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrWord, Registers, Word, bits, vendors, xfeatures
-from vcpuid.cpuid.feature_words import CONTROL_MSRS, PLAIN_CONTROLS
+from vcpuid.cpuid.feature_words import CONTROL_MSRS, TRUE_CONTROLS
 from vcpuid.cpuid.names import all_features, find
 from vcpuid.cpuid.vendors import signature, twelve
 from vcpuid.cpuid.words import REGISTERS
@@ -28,19 +28,7 @@ _NUMBERS = {
         xfeatures.LEGACY | xfeatures.AVX | xfeatures.MPX | xfeatures.AVX512 | xfeatures.PKRU | xfeatures.AMX, 0x2B00, 0x2B00, 0
     ),
     (0xD, 1): Registers(0, 0x2B00, xfeatures.PT | xfeatures.PASID | xfeatures.CET, 0),
-    (0xD, 2): Registers(0x100, 0x240, 0, 0),
-    (0xD, 3): Registers(0x40, 0x3C0, 0, 0),
-    (0xD, 4): Registers(0x40, 0x400, 0, 0),
-    (0xD, 5): Registers(0x40, 0x440, 0, 0),
-    (0xD, 6): Registers(0x200, 0x480, 0, 0),
-    (0xD, 7): Registers(0x400, 0x680, 0, 0),
-    (0xD, 8): Registers(0x80, 0, 1, 0),
-    (0xD, 9): Registers(8, 0xA80, 0, 0),
-    (0xD, 10): Registers(8, 0, 1, 0),
-    (0xD, 11): Registers(0x10, 0, 1, 0),
-    (0xD, 12): Registers(0x18, 0, 1, 0),
-    (0xD, 17): Registers(0x40, 0xAC0, 2, 0),
-    (0xD, 18): Registers(0x2000, 0xB00, 6, 0),
+    **{(0xD, xfeatures.Component.number(mask)): Registers(*component) for mask, component in xfeatures.LAYOUT.items()},
     (0x12, 0): Registers(0, 0, 0, 0x381F),
     (0x12, 1): Registers(0x36, 0, 0x2E7, 0),
     (0x14, 0): Registers(1, 0x5F, 7, 0),
@@ -100,7 +88,6 @@ def last_basic(vendor: str) -> int:
     return _LAST_OF_INTEL if vendor == vendors.INTEL else _LAST_OF_OTHERS
 
 
-_TRUE = {plain: true for true, plain in PLAIN_CONTROLS.items()}
 VMX = (0x480, 0x481, 0x482, 0x485, 0x48B, 0x48C, 0x48D, 0x48E, 0x48F, 0x490, 0x491, 0x492)
 """The VMX capability MSRs that hold features; of the plain controls those that Linux reads."""
 
@@ -119,7 +106,7 @@ def microcode(raw: CpuidTable, vendor: str, release: str) -> int:
 
 def msr(index: int) -> int:
     """Return what a feature MSR could hold."""
-    return features_of(MsrWord(_TRUE.get(index, index)))
+    return features_of(MsrWord(TRUE_CONTROLS.get(index, index)))
 
 
 def with_feature(index: int) -> Iterator[tuple[Bit, int]]:
