@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fuzz.target import Target
-from fuzz.targets import arguments, coverage, parties, readers, texts, vcpu, verbs
+from fuzz.targets import arguments, coverage, parties, pastes, readers, texts, vcpu, verbs
 
-TARGETS: dict[str, Target] = {module.TARGET.name: module.TARGET for module in (readers, coverage, texts, arguments, parties, vcpu, verbs)}
+TARGETS: dict[str, Target] = {
+    module.TARGET.name: module.TARGET for module in (readers, coverage, texts, pastes, arguments, parties, vcpu, verbs)
+}

@@ -10,6 +10,7 @@ from support import captures
 from support.captures import MACHINES, host
 from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.errors import InputError
+from vcpuid.formats import identify
 from vcpuid.formats.lines import _KINDS, _Reader, format_snapshot, parse_snapshot
 
 u32 = st.integers(0, 2**32 - 1)
@@ -130,3 +131,18 @@ def test_a_cut_capture_is_refused_or_holds_no_entry_that_it_had_not(name: str, d
     for field in ("raw", "supported", "emulated", "hyperv", "kept"):
         had, has = getattr(host(name), field), getattr(cut, field) or ()
         assert tuple(has) == tuple(had)[: len(has)]
+
+
+LOOKS_LIKE_ANOTHER = (
+    "CPUINFO flags features_hvm:0000000f-219c07ab",
+    "CPUINFO model_name CPUID[0x00000007]: 00000000 219c91a9 00400004 00000000",
+    "NAMED features:0000000f-219c07ab on",
+    "CPUINFO bugs Gst: 00000007/0000  00000000 00002401 00000000 30000400",
+)
+
+
+@pytest.mark.parametrize("line", LOOKS_LIKE_ANOTHER)
+def test_a_value_that_looks_like_another_form_is_the_snapshot_s(line: str) -> None:
+    form, (snapshot,) = identify(f"{line}\n", "a snapshot")
+    assert form.name == "snapshot"
+    assert [*format_snapshot(snapshot)] == [line]
