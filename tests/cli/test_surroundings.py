@@ -78,6 +78,34 @@ def test_few_descriptors(args: tuple[str, ...]) -> None:
         assert "Traceback" not in done.stderr
 
 
+EMPTY_DEV = 'mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 2>/dev/null || : >/dev/null; exec "$@"'
+
+
+@pytest.mark.parametrize(
+    "args",
+    [GUEST, ("decode", HOST), ("collect",), ("guest",), ("check", "host"), ("kvm", "supported"), ("probe",), ("decode", "kvm")],
+    ids=" ".join,
+)
+def test_no_devices(args: tuple[str, ...]) -> None:
+    """Without /dev/kvm and /dev/cpu what is asked of a file is answered as ever; the rest by what is left, or it is said what lacks."""
+    alone = ["unshare", "--mount", "--map-root-user", "sh", "-c", EMPTY_DEV, "sh"]
+    try:
+        if subprocess.run([*alone, "test", "!", "-e", "/dev/kvm"], capture_output=True).returncode:
+            pytest.skip("this user cannot have an empty /dev")
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    done = subprocess.run(
+        [*alone, sys.executable, "-m", "vcpuid", *args], capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}
+    )
+    if HOST in args:
+        usual = program(*args, env={"COLUMNS": "80"})
+        assert (done.returncode, done.stdout, done.stderr) == (usual.returncode, usual.stdout, usual.stderr)
+    assert "Traceback" not in done.stderr
+    assert "fault" not in done.stderr
+    assert done.returncode in (0, 1, 4), done.stderr
+    assert done.returncode != 4 or ("/dev/kvm" in done.stderr and not done.stdout)
+
+
 @VERBS
 def test_another_user(args: tuple[str, ...], tmp_path: Path) -> None:
     """One who may look into no home, ours least of all, and has none."""
