@@ -148,10 +148,14 @@ def _rank(feature: Feature, key: str) -> _Rank:
     return min(rank for rank, text in _names(feature) if key_of(text) == key)
 
 
+_LONGEST = 200
+"""Letters of a name that are looked at: no name of a feature is half as long, and none looks like one that is."""
+
+
 def _suggest(key: str) -> str:
     import difflib
 
     if key in COLLECTIVE:
         return f"; did you mean {' or '.join(COLLECTIVE[key])}?"
-    near = difflib.get_close_matches(key, table().keys(), n=3, cutoff=0.7)
+    near = difflib.get_close_matches(key[:_LONGEST], table().keys(), n=3, cutoff=0.7)
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable
+from functools import cached_property
+
+Replace = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
+"""A pattern, and what stands in the place of a find; of an empty one nothing does."""
 
 _LEFT_OUT = r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
 """Colours of a terminal, control characters but for tab and line end, and what is there and has no width."""
@@ -45,15 +49,41 @@ _BLANKS = re.compile(r"\s+")
 
 
 class Text:
-    """A text whose pieces come from another: `origin` finds where."""
+    """A text in which a pattern's finds were replaced; `origin` finds the place of a character in the first text of such a row.
 
-    def __init__(self, text: str, starts: list[int], origins: list[int]) -> None:
-        self.text, self._starts, self._origins = text, starts, origins
+    A paste is one by itself. Where the pieces lie is worked out when that is asked: most pastes hold nothing of which it would be.
+    """
+
+    def __init__(self, text: str, made_of: Text | None = None, replace: Replace | None = None) -> None:
+        self.text, self._made_of, self._replace = text, made_of, replace
+
+    @cached_property
+    def _pieces(self) -> tuple[list[int], list[int]]:
+        """Where pieces begin, here and in the text that this was made of: what stood between finds, and what stands in their place."""
+        starts, origins, length, at = [0], [0], 0, 0
+        assert self._made_of is not None
+        assert self._replace is not None
+        pattern, new = self._replace
+        for found in pattern.finditer(self._made_of.text):
+            start, end = found.span()
+            if start == end:
+                continue
+            length += start - at
+            starts.append(length)
+            origins.append(start)
+            length += len(new(found))
+            starts.append(length)
+            origins.append(end)
+            at = end
+        return starts, origins
 
     def origin(self, position: int) -> int:
         """Return the place in the first text of a character here."""
-        piece = bisect_right(self._starts, position) - 1
-        return self._origins[piece] + position - self._starts[piece]
+        if self._made_of is None:
+            return position
+        starts, origins = self._pieces
+        piece = bisect_right(starts, position) - 1
+        return self._made_of.origin(origins[piece] + position - starts[piece])
 
     def span(self, start: int, end: int) -> tuple[int, int]:
         """Return the place in the first text of a stretch here, which holds at least a character."""
@@ -61,31 +91,13 @@ class Text:
 
 
 def _rewritten(text: Text, pattern: re.Pattern[str], new: Callable[[re.Match[str]], str]) -> Text:
-    """Replace what a pattern finds; a replacement's origin is that of what stood there."""
-    parts: list[str] = []
-    starts, origins, at, length = [0], [text.origin(0) if text.text else 0], 0, 0
-
-    def put(piece: str, start: int) -> None:
-        nonlocal length
-        if piece:
-            starts.append(length)
-            origins.append(text.origin(start))
-            parts.append(piece)
-            length += len(piece)
-
-    for found in pattern.finditer(text.text):
-        if found.end() == found.start():
-            continue
-        put(text.text[at : found.start()], at)
-        put(new(found), found.start())
-        at = found.end()
-    put(text.text[at:], at)
-    return Text("".join(parts), starts, origins)
+    """Replace what a pattern finds; a replacement's origin is that of what stood there, and nothing stands for nothing."""
+    return Text(pattern.sub(new, text.text), text, (pattern, new))
 
 
 def plain(paste: str) -> Text:
     """Take quoting, times and escapes away, and put a list's lines together; lines stay lines."""
-    return _rewritten(Text(paste, [0], [0]), _TOKENS, _new)
+    return _rewritten(Text(paste), _TOKENS, _new)
 
 
 def unwrapped(text: Text) -> Text:
