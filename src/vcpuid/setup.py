@@ -162,7 +162,7 @@ class Below:
 
 T = TypeVar("T")
 
-_KEPT = 640
+KEPT = 640
 """Answers that are kept of a function: of all hosts that a part of a dump could be, some 500 (`vcpuid.told.completions`), about whom one
 question follows the other. They take some 30 KB a host."""
 
@@ -175,7 +175,7 @@ class Remembered(Generic[T]):
 
     def __init__(self, function: Callable[[Setup], T]) -> None:
         self.__doc__, self.__name__, self.__wrapped__ = function.__doc__, function.__name__, function
-        self._kept = lru_cache(maxsize=_KEPT)(lambda below: function(below.setup))
+        self._kept = lru_cache(maxsize=KEPT)(lambda below: function(below.setup))
         self.cache_clear = self._kept.cache_clear
 
     def __call__(self, setup: Setup) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
 from vcpuid import releases
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrWord, Registers, Snapshot, Word, bits, vendor_name
@@ -13,11 +13,12 @@ from vcpuid.cpuid.vendors import AMD_AND_HYGON
 from vcpuid.cpuid.words import positions
 from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.linux import BootCpu, boot_cpu
+from vcpuid.linux.machine import ARCH_CAPABILITIES
 from vcpuid.params import Value
 from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.qemu.state import CpuState
 from vcpuid.releases import Release
-from vcpuid.setup import Setup, Stack
+from vcpuid.setup import KEPT, Setup, Stack
 from vcpuid.vmm import Made
 from vcpuid.vmm.qemu import available
 
@@ -121,16 +122,17 @@ class View:
     @cached_property
     def guest_linux(self) -> BootCpu:
         """The guest's processor as a Linux in it identifies it."""
-        return _identify(self.table, {w.msr: v for w, v in self.msrs.items() if isinstance(w, MsrWord)}, self.setup.kernel)
+        return _identify(self.table, self.msrs.get(MsrWord(ARCH_CAPABILITIES)), self.setup.kernel)
 
     @cached_property
     def best_linux(self) -> BootCpu | None:
         """The processor as a Linux would identify it in a guest that is given all that KVM supports."""
-        return None if self.kvm is None else _identify(self.kvm.supported, self.kvm.msrs, self.setup.kernel)
+        return None if self.kvm is None else _identify(self.kvm.supported, self.kvm.msrs.get(ARCH_CAPABILITIES), self.setup.kernel)
 
 
-def _identify(table: CpuidTable, msrs: Mapping[int, int], kernel: Release) -> BootCpu:
-    capabilities = msrs.get(0x10A)
+@lru_cache(maxsize=KEPT)
+def _identify(table: CpuidTable, capabilities: int | None, kernel: Release) -> BootCpu:
+    """Identify a guest's processor by its table and its IA32_ARCH_CAPABILITIES; on most hosts that one could be these are the same."""
     params: dict[str, Value] = {"msr.10a": "absent" if capabilities is None else capabilities}
     guest = Snapshot(raw=CpuidTable(entry._replace(flags=0) for entry in table), table=table)
     return boot_cpu(Setup.of(guest, Stack(kernel.asked, params=params)))
