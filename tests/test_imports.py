@@ -26,7 +26,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "formats": ("cpuid", "errors", "numbers", "releases"),
     "linux": ("cpuid", "data", "errors", "numbers", "params", "reasons", "releases", "setup"),
     "kvm": ("cpuid", "data", "errors", "linux", "params", "reasons", "releases", "setup"),
-    "told": ("cpuid", "errors", "kvm", "linux", "params", "releases", "setup"),
+    "told": ("cpuid", "errors", "kvm", "linux", "numbers", "params", "releases", "setup"),
     "qemu": ("cpuid", "data", "errors", "kvm", "linux", "numbers", "params", "reasons", "releases", "setup", "told"),
     "live": ("cpuid", "data", "errors", "formats", "numbers", "releases"),
     "sources": ("cpuid", "data", "errors", "formats", "live", "numbers"),

@@ -173,7 +173,7 @@ class _Builder:
                 listed |= component
                 size, offset, _ = xfeatures.LAYOUT[component]
                 end = max(end, offset + size)
-                place = (0xD, xfeatures.Component.number(component))
+                place = (0xD, xfeatures.ComponentPlace.number(component))
                 self._set(CpuidWord(*place, "eax"), size)
                 self._set(CpuidWord(*place, "ebx"), offset)
         for register, value in zip(REGISTERS, (listed, end, end, 0), strict=True):

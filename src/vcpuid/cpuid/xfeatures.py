@@ -59,7 +59,7 @@ NEEDS_XFD = 1 << 2
 compacted, IA32_XFD can disarm it."""
 
 
-class Component(NamedTuple):
+class ComponentPlace(NamedTuple):
     """What a component's sub-leaf of leaf 0xD tells: EAX, EBX and ECX."""
 
     size: int
@@ -73,18 +73,18 @@ class Component(NamedTuple):
 
 
 LAYOUT = {
-    AVX: Component(SIZES[AVX], 0x240),
-    BNDREGS: Component(SIZES[BNDREGS], 0x3C0),
-    BNDCSR: Component(SIZES[BNDCSR], 0x400),
-    OPMASK: Component(SIZES[OPMASK], 0x440),
-    ZMM_HI256: Component(SIZES[ZMM_HI256], 0x480),
-    HI16_ZMM: Component(SIZES[HI16_ZMM], 0x680),
-    PT: Component(128, flags=IN_XSS),
-    PKRU: Component(SIZES[PKRU], 0xA80),
-    PASID: Component(SIZES[PASID], flags=IN_XSS),
-    CET_USER: Component(SIZES[CET_USER], flags=IN_XSS),
-    CET_KERNEL: Component(SIZES[CET_KERNEL], flags=IN_XSS),
-    TILE_CONFIG: Component(SIZES[TILE_CONFIG], 0xAC0, ALIGNED),
-    TILE_DATA: Component(8192, 0xB00, ALIGNED | NEEDS_XFD),
+    AVX: ComponentPlace(SIZES[AVX], 0x240),
+    BNDREGS: ComponentPlace(SIZES[BNDREGS], 0x3C0),
+    BNDCSR: ComponentPlace(SIZES[BNDCSR], 0x400),
+    OPMASK: ComponentPlace(SIZES[OPMASK], 0x440),
+    ZMM_HI256: ComponentPlace(SIZES[ZMM_HI256], 0x480),
+    HI16_ZMM: ComponentPlace(SIZES[HI16_ZMM], 0x680),
+    PT: ComponentPlace(128, flags=IN_XSS),
+    PKRU: ComponentPlace(SIZES[PKRU], 0xA80),
+    PASID: ComponentPlace(SIZES[PASID], flags=IN_XSS),
+    CET_USER: ComponentPlace(SIZES[CET_USER], flags=IN_XSS),
+    CET_KERNEL: ComponentPlace(SIZES[CET_KERNEL], flags=IN_XSS),
+    TILE_CONFIG: ComponentPlace(SIZES[TILE_CONFIG], 0xAC0, ALIGNED),
+    TILE_DATA: ComponentPlace(8192, 0xB00, ALIGNED | NEEDS_XFD),
 }
 """Where Intel's processors have them in an area that is not compacted, before APX; those of IA32_XSS have no place there."""

@@ -53,7 +53,8 @@ def supported_xss(boot: BootCpu, raw: CpuidTable, *, xsaves: bool, shstk: bool, 
 
 
 _TILES = tuple(
-    Entry(0xD, xfeatures.Component.number(tile), 1, *xfeatures.LAYOUT[tile], 0) for tile in (xfeatures.TILE_CONFIG, xfeatures.TILE_DATA)
+    Entry(0xD, xfeatures.ComponentPlace.number(tile), 1, *xfeatures.LAYOUT[tile], 0)
+    for tile in (xfeatures.TILE_CONFIG, xfeatures.TILE_DATA)
 )
 """The state of AMX's tiles as every processor with AMX so far has it."""
 

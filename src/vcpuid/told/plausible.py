@@ -28,7 +28,7 @@ _NUMBERS = {
         xfeatures.LEGACY | xfeatures.AVX | xfeatures.MPX | xfeatures.AVX512 | xfeatures.PKRU | xfeatures.AMX, 0x2B00, 0x2B00, 0
     ),
     (0xD, 1): Registers(0, 0x2B00, xfeatures.PT | xfeatures.PASID | xfeatures.CET, 0),
-    **{(0xD, xfeatures.Component.number(mask)): Registers(*component) for mask, component in xfeatures.LAYOUT.items()},
+    **{(0xD, xfeatures.ComponentPlace.number(mask)): Registers(*component) for mask, component in xfeatures.LAYOUT.items()},
     (0x12, 0): Registers(0, 0, 0, 0x381F),
     (0x12, 1): Registers(0x36, 0, 0x2E7, 0),
     (0x14, 0): Registers(1, 0x5F, 7, 0),
