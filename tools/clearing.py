@@ -17,13 +17,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import vcpuid
+from vcpuid import kvm
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Registers, Snapshot, bits, vendors
 from vcpuid.cpuid.names import all_features, by_bit, short_place
 from vcpuid.cpuid.words import Bit, positions, range_of
 from vcpuid.errors import VcpuidError
+from vcpuid.linux.options import SWITCHES
+from vcpuid.linux.tables import tables as linux_tables
 from vcpuid.params import AMD, COMMON, INTEL
 from vcpuid.path.pipeline import resolve
-from vcpuid.reasons import Action
+from vcpuid.reasons import Action, Decision
 from vcpuid.releases import KERNELS
 from vcpuid.setup import Setup, Stack
 from vcpuid.told.completions import completions
@@ -31,15 +34,14 @@ from vcpuid.told.completions import completions
 CAPTURES = Path(__file__).resolve().parents[1] / "tests" / "captures"
 LINES = (
     "mitigations=off",
-    "noxsave",
-    "nox2apic",
-    "nosmep nosmap",
     "nopku",
     "tsx=on",
     "tsx=off",
     "spectre_v2=off",
     "gather_data_sampling=force",
+    *(switch.option + (f"={switch.value}" if switch.value else "") for switch in SWITCHES),
 )
+"""Command lines that turn something off; clearcpuid=, which can turn off anything, is asked of each feature by itself."""
 MSRS: tuple[dict[str, int | str], ...] = ({"msr.3a": 1}, {"msr.c0010114": 0x18}, {"msr.1a0": 1 << 34 | 1 << 22 | 1}, {"msr.1a0": 0})
 """Firmware that leaves VMX, SVM, NX or the fast strings off."""
 EACH = 4
@@ -57,6 +59,12 @@ def settings(letter: str) -> Iterator[dict[str, int | str]]:
     for line in LINES:
         yield {"cmdline": line}
     yield from MSRS
+
+
+def cleared_by_name(kernel: str) -> Iterator[dict[str, int | str]]:
+    """Give a command line for each feature that a kernel clears by the name that it shows."""
+    for name, _ in linux_tables(kernel).shown_features:
+        yield {"cmdline": f"clearcpuid={name}"}
 
 
 def complete(host: Snapshot) -> Snapshot:
@@ -81,18 +89,31 @@ def cleared(cpu: str, setup: Setup) -> Iterator[Key]:
         return
     for step in path.trace.steps:
         for decision in step.decisions:
-            if decision.action is Action.CLEARED:
-                cause = "" if decision.cause is None or by_bit(decision.cause) is None else short_place(decision.cause)
-                for position in positions(decision.mask):
-                    if by_bit(Bit(decision.word, position)) is not None:
-                        yield decision.rule.id, short_place(Bit(decision.word, position)), cause
+            yield from _of(decision, step.after.get(decision.word, 0))
 
 
-def main() -> None:
-    """Work all of it out and print the table."""
+def kept_off(setup: Setup) -> Iterator[Key]:
+    """Give what clears bits of a vCPU that is given all that the processor has."""
+    kept = kvm.set_cpuid(setup.host.raw, host=setup)
+    for decision in kept.decisions:
+        yield from _of(decision, kept.table.word(decision.word) if isinstance(decision.word, CpuidWord) else 0)
+
+
+def _of(decision: Decision, after: int) -> Iterator[Key]:
+    """Give the bits that a decision cleared; not those that came back after it in its own step."""
+    if decision.action is Action.CLEARED:
+        cause = "" if decision.cause is None or by_bit(decision.cause) is None else short_place(decision.cause)
+        for position in positions(decision.mask & ~after):
+            if by_bit(Bit(decision.word, position)) is not None:
+                yield decision.rule.id, short_place(Bit(decision.word, position)), cause
+
+
+def document() -> str:
+    """Work all of it out and return the file."""
     seen: dict[Key, set[str]] = defaultdict(set)
     captured = [vcpuid.read(file) for file in sorted((CAPTURES / "kvm").glob("*.txt.gz"))]
     made = [complete(next(host for host in captured if LETTERS.get(host.vendor) == letter)) for letter in ("I", "A")]
+    named = {kernel: [("host", params) for params in cleared_by_name(kernel)] for kernel in KERNELS}
     for number, host in enumerate((*made, *captured)):
         print(f"{number + 1} of {len(made) + len(captured)}", file=sys.stderr)
         letter = LETTERS.get(host.vendor, "O")
@@ -101,19 +122,26 @@ def main() -> None:
         setups = [
             (cpu, Setup.of(host, Stack(kernel=kernel, params=params, what_if=True)))
             for kernel in KERNELS
-            for cpu, params in (("host", {}), ("max", {}), *turned)
+            for cpu, params in (("host", {}), ("max", {}), *turned, *(named[kernel] if number < len(made) else ()))
         ]
         if asked:
             setups += [("host", made_up.setup) for made_up in completions(Setup.of(Snapshot(raw=host.raw, kernel=host.kernel)))]
-        for cpu, setup in setups:
-            for key in cleared(cpu, setup):
-                seen[key].add(letter)
+        found = [key for cpu, setup in setups for key in cleared(cpu, setup)]
+        if number < len(made):
+            found += [key for kernel in KERNELS for key in kept_off(Setup.of(host, Stack(kernel=kernel)))]
+        for key in found:
+            seen[key].add(letter)
     grouped: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for (rule, place, cause), letters in sorted(seen.items()):
         grouped[rule, "".join(sorted(letters)), cause].append(place)
     rows = ",\n".join(json.dumps([*key, " ".join(places)]) for key, places in grouped.items())
     source = {"script": "tools/clearing.py", "captures": len(captured), "kernels": list(KERNELS)}
-    print(f'{{\n"source": {json.dumps(source)},\n"rows": [\n{rows}\n]\n}}')
+    return f'{{\n"source": {json.dumps(source)},\n"rows": [\n{rows}\n]\n}}\n'
+
+
+def main() -> None:
+    """Print the table."""
+    sys.stdout.write(document())
 
 
 if __name__ == "__main__":

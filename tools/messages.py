@@ -75,14 +75,22 @@ def rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def message(row: dict[str, str]) -> dict[str, object]:
-    """Make a row of the table; raises ValueError where its pattern does not match its example."""
+    """Make a row of the table; raises ValueError where its pattern does not match its example, or it wraps what is no layer."""
     if re.search(row["pattern"], row["example"], re.MULTILINE | re.ASCII) is None:
         raise ValueError(f"{row['id']}: the pattern does not match its example")
-    return {**row, "layer": layer(row["program"]), "features": row["features"].split(), "probes": probes(row["pattern"])}
+    if set(row["wraps"].split()) - {*LAYERS, "guest"}:
+        raise ValueError(f"{row['id']}: wraps has what is no layer")
+    return {
+        **row,
+        "layer": layer(row["program"]),
+        "features": row["features"].split(),
+        "wraps": row["wraps"].split(),
+        "probes": probes(row["pattern"]),
+    }
 
 
-def main() -> None:
-    """Print the table."""
+def document() -> str:
+    """Read the tables and return the file."""
     listed = [json.dumps(message(row), ensure_ascii=False) for row in rows(HERE / "messages.csv")]
     msrs = [json.dumps([int(row["msr"], 16), row["name"], row["features"].split()]) for row in rows(HERE / "msrs.csv")]
     source = {
@@ -91,7 +99,12 @@ def main() -> None:
         "msrs": "names: Linux, arch/x86/include/asm/msr-index.h, kvm_para.h and hyperv-tlfs.h; features: Intel SDM vol. 4, AMD APM vol. 2",
     }
     comma = ",\n"
-    print(f'{{\n"source": {json.dumps(source)},\n"rows": [\n{comma.join(listed)}\n],\n"msrs": [\n{comma.join(msrs)}\n]\n}}')
+    return f'{{\n"source": {json.dumps(source)},\n"rows": [\n{comma.join(listed)}\n],\n"msrs": [\n{comma.join(msrs)}\n]\n}}\n'
+
+
+def main() -> None:
+    """Print the table."""
+    print(document(), end="")
 
 
 if __name__ == "__main__":

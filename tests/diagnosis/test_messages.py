@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 import re
+from pathlib import Path
 from string import Formatter
 from time import process_time
 
@@ -24,6 +25,7 @@ from vcpuid.diagnosis.vocabulary import VOCABULARIES
 from vcpuid.qemu.messages import MESSAGES
 
 BY_ID = {message.id: message for message in messages()}
+DATA = Path(data.__file__).parent
 HOLDS = {"kubevirt.migration": ["libvirt.live.missing"]}
 """Examples that hold another message: what a manager wraps."""
 
@@ -35,10 +37,14 @@ def ids(text: str) -> list[str]:
 
 
 def test_the_table_is_what_the_script_makes_of_its_sources() -> None:
-    tool = load_tool("messages")
-    rows = [tool.message(row) for row in tool.rows(tool.HERE / "messages.csv")]
-    assert data.load("messages")["rows"] == rows
-    assert len(BY_ID) == len(rows)
+    assert load_tool("messages").document() == (DATA / "messages.json").read_text(encoding="utf-8")
+    assert len(BY_ID) == len(messages())
+
+
+@pytest.mark.long
+def test_the_table_of_causes_is_what_the_script_makes_of_the_rules() -> None:
+    """A rule that is new, or that has another name or place, needs tools/clearing.py to be run again."""
+    assert load_tool("clearing").document() == (DATA / "clearing.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("message", messages(), ids=lambda message: message.id)

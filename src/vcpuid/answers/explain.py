@@ -9,9 +9,10 @@ from vcpuid.answers.certainty import depends, rests
 from vcpuid.answers.order import Order
 from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.remedy import hidden_from_linux, remedy
-from vcpuid.cpuid import Bit
+from vcpuid.cpuid import Bit, bits
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.cpuid.notes import notes
+from vcpuid.kvm import vcpu_rules
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Action, Basis, Decision, Rule, Step
 from vcpuid.reasons.history import history
@@ -28,6 +29,9 @@ NO_HARDWARE = Rule(
     "the CPUID instruction",
     remedy="run the guest on a processor that has it, or choose a CPU without it",
 )
+
+_MIRRORS = {bits.OSXSAVE: (vcpu_rules.OSXSAVE, bits.XSAVE), bits.OSPKE: (vcpu_rules.OSPKE, bits.PKU)}
+"""Bits that the guest's kernel turns on in its CR4: by which rule KVM shows them, and the feature without which it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +210,8 @@ def explain(feature: Feature, path: Path) -> Explanation:
     stages = tuple(_stage(path, position, feature, kernel) for position in range(len(path.trace.steps)))
     if facts := stages[-1].depends:
         return Explanation(feature, path, stages, not_told(feature, facts), (), to_be_told(facts))
+    if feature.bit in _MIRRORS and stages[-1].value is False:
+        return _mirror(feature, path, stages)
     chain = tuple(_chain(path, feature, stages))
     if stages[0].value is False and stages[-1].value is False:
         chain = (*chain, Reason("silicon", feature.name, Action.CLEARED, NO_HARDWARE, NO_HARDWARE.reason))
@@ -213,6 +219,21 @@ def explain(feature: Feature, path: Path) -> Explanation:
     helps = hidden_from_linux(path, feature) if odd is not None and odd.party == "linux" else None
     helps = helps or remedy(path, ((reason.rule, reason.feature) for reason in chain))
     return Explanation(feature, path, stages, _verdict(feature, path, stages), chain, helps)
+
+
+def _mirror(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> Explanation:
+    """Tell of a bit that is off since the guest's kernel has not run: no party hands it on, and what it takes may be missing."""
+    assert feature.bit is not None
+    rule, needed = _MIRRORS[feature.bit]
+    needs = by_bit(needed)
+    assert needs is not None
+    chain = (Reason("vcpu", feature.name, Action.CLEARED, rule, rule.reason),)
+    verdict = f"No party hands {feature.name} to a guest, whose own kernel turns it on in CR4"
+    lacking = explain(needs, path)
+    if lacking.visible is False:
+        verdict = f"{verdict}, which takes {needs.name}. {lacking.verdict}"
+        return Explanation(feature, path, stages, verdict, (*chain, *lacking.chain), lacking.remedy)
+    return Explanation(feature, path, stages, f"{verdict}: when it starts, the guest does not see {feature.name} yet.", chain, rule.remedy)
 
 
 def places(feature: Feature, step: Step, kernel: str) -> tuple[Bit, ...]:

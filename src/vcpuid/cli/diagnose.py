@@ -6,22 +6,28 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.check import written
+from vcpuid.cli.domain import AskedCpu, domain_options
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, words_option
+from vcpuid.cli.setup import STACK, Asked, Host, has_no_effect, host_option, print_warnings, read_host, stack_options, words_option
 from vcpuid.cli.streams import tell
+from vcpuid.errors import LibvirtError
+from vcpuid.setup import Setup
 
 if TYPE_CHECKING:
     from vcpuid.diagnosis import Diagnosis, Finding
+    from vcpuid.diagnosis.recognise import Recognised
 
 COLUMNS = ["feature", "state", "party", "why"]
-FIELDS = ["message", "text", "feature", "bit", "state", "party", "why", "remedy"]
+FIELDS = ["message", "text", "feature", "bit", "state", "party", "why", "remedy", "cpu"]
 _ON_THIS_HOST = "on this host, with -cpu {}, the guest sees it"
+_TEXTS = 3
+"""Texts of one form of message that people are shown."""
 _CAUSES = 3
 """Possible causes of one feature that people are shown; programs get all."""
 
@@ -29,29 +35,46 @@ _CAUSES = 3
 @click.command(name="diagnose")
 @click.argument("pastes", metavar="[TEXT|FILE|-]...", nargs=-1)
 @host_option
-@click.option("--cpu", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU.  [default: as the text has it]")
+@click.option("--cpu", default="", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU.  [default: as the text has it]")
+@domain_options
 @words_option
 @stack_options()
 @format_option
-def command(pastes: tuple[str, ...], source: str | None, cpu: str | None, manager: str | None, asked: Asked, form: str) -> None:
+def command(pastes: tuple[str, ...], source: str | None, cpu: AskedCpu, manager: str | None, asked: Asked, form: str) -> None:
     """Tell what an error text or a log says of CPU features: which, who took them, why, and what to do.
 
     TEXT is what QEMU, libvirt, KVM, Linux, or a manager of guests printed, as it was pasted: with times, quoting, several messages. FILE
     holds it; without any it is read from standard input. With --host, a snapshot of the machine that it comes from, each feature's fate
-    there is told; without, the rules that can have taken it.
+    there is told, for the guest of --cpu or of --domain, whose XML libvirt turns into a -cpu; without, the rules that can have taken it.
 
     Exit status 0 where something in the text is known, 1 where nothing is; then the forms of messages nearest to it are named.
     """
     from vcpuid.diagnosis import diagnose
 
     text = _paste(pastes)
-    host = None if source is None else read_host(source)
-    if host is None:
-        has_no_effect("without --host nothing is worked out", *STACK)
-    found = diagnose(text, None if host is None else asked.setup(host), cpu)
+    if source is None:
+        has_no_effect("without --host nothing is worked out", *STACK, "--domain", "--libvirt", "--for")
+        found = diagnose(text, cpu=cpu.cpu or None)
+    else:
+        found = diagnose(text, **_guest(cpu, read_host(source), asked))
     print_warnings(found.remarks)
     emit(sheet(found, source, manager, text), form)
     sys.exit(0 if found.recognised else 1)
+
+
+class _OnHost(TypedDict):
+    host: Setup
+    cpu: str | None
+
+
+def _guest(cpu: AskedCpu, host: Host, asked: Asked) -> _OnHost:
+    """Return the -cpu and the setup; of a domain that libvirt does not start, the features' fate on the host is told, and why not."""
+    try:
+        argument, setup = cpu.on(host, asked)
+    except LibvirtError as error:
+        print_warnings([error.message])
+        return {"host": asked.setup(host), "cpu": None}
+    return {"host": setup, "cpu": argument or None}
 
 
 def _paste(texts: tuple[str, ...]) -> str:
@@ -85,30 +108,33 @@ def _form(paste: str) -> str | None:
 
 def sheet(found: Diagnosis, host: str | None = None, manager: str | None = None, paste: str | None = None) -> Sheet:
     """Lay a diagnosis of a paste out; `host` is what the user called the host, `manager` whose words the -cpu that runs is written in."""
-    words = [] if manager is None or found.verdict is None else written(found.verdict, manager)
+    words = [line for guest, _ in found.proposals if guest.verdict for line in written(guest.verdict, manager)] if manager else []
+    head, foot = list(_head(found, paste)), [*_foot(found, host), *words]
     return Sheet(
-        columns=COLUMNS,
+        columns=COLUMNS if len(found.guests) == 1 else ["cpu", *COLUMNS],
         rows=_rows(found),
         data=found.as_dict(manager),
         records=list(_records(found)),
         fields=FIELDS,
         lines=[" ".join(filter(None, (finding.named.name, finding.named.state))) for finding in found.findings],
-        head=[*_head(found, paste), ""] if found.findings else list(_head(found, paste)),
-        foot=["", *_foot(found, host), *words] if found.findings else list(_foot(found, host)),
+        head=[*head, ""] if found.findings and head else head,
+        foot=["", *foot] if found.findings and foot else foot,
         styles={"feature": "bold"},
     )
 
 
 def _head(found: Diagnosis, paste: str | None) -> Iterator[str]:
-    deepest = found.deepest
-    if deepest is not None:
-        count = sum(match.message is deepest.message for match in found.matches)
-        yield f"{deepest.message.program}: {_short(deepest.text)}" + (f"  ({count} such messages)" if count > 1 else "")
-        yield f"{deepest.message.meaning}  [{deepest.message.id}]"
+    for number, answer in enumerate(found.answers):
+        if number:
+            yield ""
+        yield from _said(answer, [match for match in found.matches if match.message is answer.message])
     if found.wrappers:
+        if len(found.answers) > 1:
+            yield ""
         yield "Around it: " + ", ".join(f"{match.message.program} [{match.message.id}]" for match in found.wrappers)
     if found.instruction is not None:
         yield f"The instruction at which it died: {found.instruction.text}"
+    yield from dict.fromkeys(finding.named.remark for finding in found.findings if finding.named.remark)
     if not found.recognised:
         form = None if paste is None else _form(paste)
         if form is None:
@@ -117,11 +143,23 @@ def _head(found: Diagnosis, paste: str | None) -> Iterator[str]:
             yield f"This is no message but a CPU ({form}): --host takes it."
 
 
-def _query(found: Diagnosis, query: str, host: str | None) -> str:
-    """Put into a command line what is known of its words in capitals."""
-    first = next((one.named.name for one in found.findings), None)
-    known = {"FEATURE": first, "NAME": first, "PROPERTY": first, "CPU": found.cpu, "HOST": host}
-    return " ".join(shlex.quote(told) if (told := known.get(word)) else word for word in query.split())
+def _said(answer: Recognised, matches: list[Recognised]) -> Iterator[str]:
+    """Give a message as it stands in the text, first that which is answered, and what it means."""
+    texts = list(dict.fromkeys(_short(match.text) for match in (answer, *matches)))
+    count = f"  ({len(matches)} such messages)" if len(matches) > 1 else ""
+    for number, text in enumerate(texts[:_TEXTS]):
+        yield f"{answer.message.program}: {text}{'' if number else count}"
+    yield f"{answer.message.meaning}  [{answer.message.id}]"
+
+
+def _query(found: Diagnosis, answer: Recognised, host: str | None) -> str:
+    """Put into a message's command line what is known of its words in capitals."""
+    own = next((one for one in found.findings if one.match is not None and one.match.message is answer.message), None)
+    about = own or next(iter(found.findings), None)
+    first = None if about is None else about.named.name
+    cpu = found.cpu if own is None else own.cpu
+    known = {"FEATURE": first, "NAME": first, "PROPERTY": first, "CPU": cpu, "HOST": host}
+    return " ".join(shlex.quote(told) if (told := known.get(word)) else word for word in answer.message.query.split())
 
 
 def _short(text: str) -> str:
@@ -135,12 +173,15 @@ def _rows(found: Diagnosis) -> list[dict[str, object]]:
     for finding in found.findings:
         told = _told(finding)
         for row in told[:_CAUSES]:
-            grouped.setdefault((finding.named.state, row["party"], row["why"]), []).append(finding.named.name)
+            grouped.setdefault((finding.cpu, finding.named.state, row["party"], row["why"]), []).append(finding.named.name)
         if len(told) > _CAUSES:
             more = "further rules that can clear it: vcpuid diagnose --format json lists them"
-            grouped.setdefault((finding.named.state, "", more), []).append(finding.named.name)
-    rows = [{"feature": names, "state": state, "party": party, "why": why} for (state, party, why), names in grouped.items()]
-    return sorted(rows, key=lambda row: not row["party"])
+            grouped.setdefault((finding.cpu, finding.named.state, "", more), []).append(finding.named.name)
+    rows = [
+        {"cpu": cpu, "feature": names, "state": state, "party": party, "why": why} for (cpu, state, party, why), names in grouped.items()
+    ]
+    order: list[object] = [guest.cpu for guest in found.guests]
+    return sorted(rows, key=lambda row: (order.index(row["cpu"]), not row["party"]))
 
 
 def _told(finding: Finding) -> list[dict[str, object]]:
@@ -176,6 +217,7 @@ def _records(found: Diagnosis) -> Iterator[dict[str, object]]:
         named = {
             "message": None if finding.match is None else finding.match.message.id,
             "text": finding.named.text,
+            "cpu": finding.cpu,
             "feature": None if feature is None else feature.name,
             "bit": None if feature is None else str(feature.place),
             "state": finding.named.state,
@@ -190,9 +232,10 @@ def _records(found: Diagnosis) -> Iterator[dict[str, object]]:
 
 
 def _foot(found: Diagnosis, host: str | None) -> Iterator[str]:
-    for number, remedy in enumerate(found.remedies):
-        yield f"{'What you can do' if number == 0 else '             or'}: {remedy}"
-    if found.deepest is not None and found.deepest.message.query:
-        yield f"See also: vcpuid {_query(found, found.deepest.message.query, host)}"
+    for number, way in enumerate(found.advice):
+        for part, remedy in enumerate(way):
+            yield f"{'and' if part else 'or' if number else 'What you can do':>15}: {remedy}"
+    for query in dict.fromkeys(_query(found, answer, host) for answer in found.answers if answer.message.query):
+        yield f"See also: vcpuid {query}"
     for message in found.near:
         yield f"It looks like: {_short(message.example)}  [{message.id}]"

@@ -4,6 +4,7 @@
 what can have taken them where no host is told, and `diagnose` puts it together; with a host it asks `explain` and `verdict`.
 """
 
-from vcpuid.diagnosis.answer import Diagnosis, Finding, diagnose, features
+from vcpuid.diagnosis.answer import Diagnosis, Finding
+from vcpuid.diagnosis.reading import diagnose, features
 
 __all__ = ["Diagnosis", "Finding", "diagnose", "features"]

@@ -18,8 +18,8 @@ class MessageForm:
 
     `program` prints it, which belongs to a `layer`; `pattern` is a regular expression with named groups, of which at least one of the
     `probes` is a part in lower case; `vocabulary` says what the groups hold (`vocabulary.VOCABULARIES`), `features` are features of which
-    it speaks without naming them. `meaning`, `fix` and `query`, a command line, are for people; `source` is the function that prints it,
-    `evidence` how the text is known. `example` is one that matches.
+    it speaks without naming them, `wraps` the layers whose messages tell what this one is about. `meaning`, `fix` and `query`, a command
+    line, are for people; `source` is the function that prints it, `evidence` how the text is known. `example` is one that matches.
     """
 
     id: str
@@ -30,6 +30,7 @@ class MessageForm:
     example: str
     vocabulary: str
     features: tuple[str, ...]
+    wraps: tuple[str, ...]
     meaning: str
     fix: str
     query: str
@@ -51,4 +52,5 @@ class MessageForm:
 def messages() -> tuple[MessageForm, ...]:
     """Return all of them, in the table's order."""
     rows = data.load("messages")["rows"]
-    return tuple(MessageForm(**{**row, "probes": tuple(row["probes"]), "features": tuple(row["features"])}) for row in rows)
+    lists = ("probes", "features", "wraps")
+    return tuple(MessageForm(**{**row, **{name: tuple(row[name]) for name in lists}}) for row in rows)

@@ -25,12 +25,16 @@ MISSING, EXTRA, POSSIBLE = "missing", "extra", "possible"
 
 @dataclass(frozen=True)
 class Named:
-    """A feature as a message names it: `text` is its spelling there, `feature` None where nobody knows it, `near` names like it then."""
+    """A feature as a message names it: `text` is its spelling there, `feature` None where nobody knows it, `near` names like it then.
+
+    `remark` says what about the spelling makes no sense, None where nothing does.
+    """
 
     text: str
     feature: Feature | None
     state: str = MISSING
     near: tuple[str, ...] = ()
+    remark: str | None = None
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ OSXSAVE = Rule(
     "kvm.vcpu.osxsave",
     "OSXSAVE follows the guest's CR4.OSXSAVE, whatever the VMM wrote there",
     _SET,
+    remedy="the guest's kernel sets CR4.OSXSAVE where it sees xsave: give the guest xsave, and boot it without noxsave",
 )
 APIC = Rule(
     "kvm.vcpu.apic",
@@ -26,6 +27,7 @@ OSPKE = Rule(
     "kvm.vcpu.ospke",
     "OSPKE follows the guest's CR4.PKE, whatever the VMM wrote there",
     _SET,
+    remedy="the guest's kernel sets CR4.PKE where it sees pku: give the guest pku, and boot it without nopku",
 )
 XSAVE_SIZE = Rule(
     "kvm.vcpu.xsave-size",

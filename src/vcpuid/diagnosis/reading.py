@@ -1,0 +1,157 @@
+"""From a paste to the answer: messages are found, features are read out of them, and each is asked about on the host, if there is one."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from vcpuid.answers.certainty import followed
+from vcpuid.answers.explain import explain
+from vcpuid.answers.proposal import lenient
+from vcpuid.answers.verdict import verdict
+from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid.names import Feature, find
+from vcpuid.diagnosis import instructions, msrs
+from vcpuid.diagnosis.answer import Diagnosis, Finding, PastedGuest
+from vcpuid.diagnosis.causes import possible
+from vcpuid.diagnosis.messages import MessageForm, messages
+from vcpuid.diagnosis.recognise import Recognised, recognise
+from vcpuid.diagnosis.stack import answered
+from vcpuid.diagnosis.vocabulary import EXTRA, MISSING, POSSIBLE, VOCABULARIES, Named, features_in, named
+from vcpuid.errors import NotToldError, RefusedError
+from vcpuid.numbers import U64, hexadecimal
+from vcpuid.path.pipeline import Path
+from vcpuid.setup import Setup, Stack, joined
+
+_CPU = re.compile(r"""(?:^|\s)-cpu\s+(['"]?)([\w.+-][\w.,+=:/-]{0,4000})\1(?=\s|$)""")
+
+
+def diagnose(text: str, host: Snapshot | Setup | None = None, cpu: str | None = None, stack: Stack | None = None) -> Diagnosis:
+    """Tell what a paste says of features, who took them, and what to do.
+
+    `text` is an error, a log, a list of features, as people paste it; `host` the machine it comes from, `cpu` the -cpu argument of the
+    guest, for which those are taken that stand in the paste, each for the messages behind it, else "host". Without a host each feature
+    has the rules that can clear it. Raises InputError for a paste of over 1 MiB, a wrong `cpu`, release or parameter.
+    """
+    matches = recognise(text)
+    code = instructions.faulting(text)
+    instruction = None if code is None else instructions.decode(code)
+    pasted = PastedCpus(text) if cpu is None else PastedCpus("", cpu)
+    setup = None if host is None else joined(host, stack)
+    found, covered = _named(text, matches, instruction, pasted, setup)
+    named_by = {match for _, match in found if match is not None}
+    answers = answered(matches, named_by, covered)
+    order = {match.message.id: number for number, match in enumerate(answers)}
+    found.sort(key=lambda pair: -1 if pair[1] is None else order[pair[1].message.id])
+    near = _near(text) if not found and not matches else ()
+    if setup is None:
+        findings = tuple(_finding(one, match, pasted.of(match), None) for one, match in found)
+        return Diagnosis(matches, answers, findings, instruction, tuple(map(PastedGuest, pasted.cpus)), near, ())
+    told = {cpu: _path(cpu or "host", setup) for cpu in pasted.cpus}
+    findings = tuple(_finding(one, match, pasted.of(match), told[pasted.of(match)][0]) for one, match in found)
+    guests = tuple(PastedGuest(cpu, verdict(cpu, setup) if cpu is not None and found else None) for cpu in pasted.cpus)
+    said = (remark for _, remarks in told.values() for remark in remarks)
+    return Diagnosis(matches, answers, findings, instruction, guests, near, (*setup.remarks, *said))
+
+
+class PastedCpus:
+    """The -cpu arguments in a paste, each for the messages behind it; `cpus` are they, or None alone where there are none."""
+
+    def __init__(self, text: str, cpu: str | None = None) -> None:
+        found = [(match.start(2), match[2]) for match in _CPU.finditer(text)] if cpu is None else [(0, cpu)]
+        self._starts, self._cpus = [start for start, _ in found], [argument for _, argument in found]
+        self.cpus: tuple[str | None, ...] = tuple(dict.fromkeys(self._cpus)) or (None,)
+
+    def of(self, match: Recognised | None) -> str | None:
+        """Return the -cpu that a message is about: the last one before it, for what stands before all of them the first."""
+        if not self._cpus:
+            return None
+        return self._cpus[max(0, bisect_right(self._starts, 0 if match is None else match.start) - 1)]
+
+
+def features(text: str) -> tuple[Feature, ...]:
+    """Return the features that a text names, each once: one in any spelling, a list of them, the messages in a log.
+
+    Raises InputError where it names none, or where a word of a list is no feature; names that look alike are told.
+    """
+    found = [one for one, _ in _named(text, recognise(text), None, PastedCpus(""), None)[0]]
+    known = tuple(dict.fromkeys(one.feature for one in found if one.feature is not None))
+    return known or (find(text),)
+
+
+def _finding(one: Named, match: Recognised | None, cpu: str | None, path: Path | None) -> Finding:
+    if path is None or one.feature is None:
+        return Finding(one, match, cpu, causes=() if one.feature is None else possible(one.feature))
+    return Finding(one, match, cpu, explain(one.feature, path))
+
+
+def _path(cpu: str, setup: Setup) -> tuple[Path | None, tuple[str, ...]]:
+    """Resolve a CPU as QEMU would start it if it did not mind what is missing; without a path, why there is none."""
+    try:
+        return followed(lenient(cpu), host=setup), ()
+    except (RefusedError, NotToldError) as error:
+        return None, (f"-cpu {cpu}: {error}",)
+
+
+_Pairs = list[tuple[Named, Recognised | None]]
+
+
+def _named(
+    text: str,
+    matches: tuple[Recognised, ...],
+    instruction: instructions.FaultingInstruction | None,
+    pasted: PastedCpus,
+    setup: Setup | None,
+) -> tuple[_Pairs, set[Recognised]]:
+    """Give each feature that a paste names once a guest, by the message nearest to the CPU; without messages, those of a list.
+
+    What a message says for sure counts before what another one leaves open. The second are the messages all of whose features a nearer
+    one, or one of the same form, names for the same guest.
+    """
+    found: _Pairs = []
+    if instruction is not None:
+        found += [(Named(instruction.text, feature), None) for feature in instruction.features]
+    if not matches and instruction is None:
+        return [(one, None) for one in features_in(text)], set()
+    said = [(one, match) for match in sorted(matches, key=lambda match: (-match.message.depth, match.start)) for one in _of(match, setup)]
+    seen: dict[tuple[str, bool, str | None], Recognised | None] = {(one.name, False, cpu): None for one, _ in found for cpu in pasted.cpus}
+    for one, match in sorted(said, key=lambda pair: pair[0].state == POSSIBLE):
+        key = one.name, one.state == EXTRA, pasted.of(match)
+        if key not in seen:
+            seen[key] = match
+            found.append((one, match))
+    owners: dict[Recognised, list[Recognised | None]] = {}
+    for one, match in said:
+        owners.setdefault(match, []).append(seen[one.name, one.state == EXTRA, pasted.of(match)])
+    covered = {match for match, of in owners.items() if all(owner is None or _covers(owner, match) for owner in of)}
+    return found, covered
+
+
+def _covers(owner: Recognised, match: Recognised) -> bool:
+    """Whether a message that names a feature makes another that names it needless."""
+    return owner is not match and (owner.message.depth > match.message.depth or owner.message is match.message)
+
+
+def _of(match: Recognised, setup: Setup | None) -> Iterator[Named]:
+    """Give what a message names; first, on a host that is known, the bits of an MSR's value that its KVM refuses."""
+    groups = match.groups
+    if setup is not None and match.message.vocabulary == "msr" and groups.get("value") and groups.get("msr"):
+        msr, value = hexadecimal(groups["msr"]), hexadecimal(groups["value"], U64)
+        if msr is not None and value is not None:
+            yield from (Named(f"MSR 0x{msr:x}", feature) for feature in msrs.refused(msr, value, setup.host) or ())
+    yield from VOCABULARIES[match.message.vocabulary](groups)
+    for text in match.message.features:
+        yield from named(text, MISSING if len(match.message.features) == 1 else POSSIBLE)
+
+
+def _near(text: str) -> tuple[MessageForm, ...]:
+    """Find the forms of messages that share most words with a text; none where hardly any are shared."""
+    words = _words(text[:20_000])
+    scored = [(len(words & shared) / len(shared), message) for message in messages() if len(shared := _words(message.example)) > 2]
+    best = sorted((pair for pair in scored if pair[0] >= 0.4), key=lambda pair: -pair[0])
+    return tuple(message for _, message in best[:3])
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z]{3,30}", text.lower()))
