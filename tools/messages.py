@@ -33,6 +33,11 @@ LAYERS = {
 }  # fmt: skip
 """Programs by layer; a program that none names runs in the guest."""
 
+_NAME = r"(?!and\b)[A-Za-z0-9_.\-]{1,80}"
+_LAST = rf"(?:,?[ \t]{{1,9}}and[ \t]{{1,9}}{_NAME}(?![\w.\-]|[ \t]{{1,9}}\w))?"
+LIST = rf"{_NAME}(?:[ \t]{{0,80}},[ \t]{{0,80}}{_NAME}){{0,1000}}{_LAST}"
+"""What <LIST> stands for in a pattern: names with commas between them, in one line, before the last one perhaps an "and"."""
+
 
 def layer(program: str) -> str:
     """Return the layer that a program belongs to."""
@@ -76,6 +81,7 @@ def rows(path: Path) -> Iterator[dict[str, str]]:
 
 def message(row: dict[str, str]) -> dict[str, object]:
     """Make a row of the table; raises ValueError where its pattern does not match its example, or it wraps what is no layer."""
+    row = {**row, "pattern": row["pattern"].replace("<LIST>", LIST)}
     if re.search(row["pattern"], row["example"], re.MULTILINE | re.ASCII) is None:
         raise ValueError(f"{row['id']}: the pattern does not match its example")
     if set(row["wraps"].split()) - {*LAYERS, "guest"}:

@@ -47,7 +47,7 @@ def test_the_deepest_message_that_names_bits_is_answered_first_and_wrappers_are_
         ("warning: this feature conflicts with APX: CPUID[eax=07h,ecx=00h].EBX.mpx [bit 14]", ["mpx"]),
         ("operation failed: guest CPU doesn't match specification: missing features: tsx,hle,rtm", ["hle", "rtm"]),
         ("operation failed: guest CPU doesn't match specification: extra features: ht", ["ht"]),
-        ("Missing CPU features : model_Skylake-Server, spec_ctrl", []),
+        ("Missing CPU features : model_Skylake-Server, spec_ctrl", ["model_Skylake-Server", "spec-ctrl"]),
         ("unchecked MSR access error: WRMSR to 0x48 (tried to write 0x0) at rIP: 0xffffffff8a0793b4 (native_write_msr+0x4/0x20)", None),
         ("prctl(ARCH_REQ_XCOMP_GUEST_PERM) failure for feature bit 18", ["amx_tile"]),
         ("Fatal glibc error: CPU does not support x86-64-v3", None),

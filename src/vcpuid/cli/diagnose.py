@@ -186,6 +186,8 @@ def _rows(found: Diagnosis) -> list[dict[str, object]]:
 
 def _told(finding: Finding) -> list[dict[str, object]]:
     """Give what is known of one feature: its fate, or each possible cause."""
+    from vcpuid.diagnosis.vocabulary import unknown
+
     named = finding.named
     if finding.explanation is not None:
         told = finding.explanation
@@ -193,8 +195,7 @@ def _told(finding: Finding) -> list[dict[str, object]]:
         why = _ON_THIS_HOST.format(told.path.cpu) if told.visible else told.chain[-1].text if told.chain else told.verdict
         return [{"party": party, "why": why, "remedy": told.remedy}]
     if named.feature is None:
-        near = f"; did you mean {' or '.join(named.near)}?" if named.near else ""
-        return [{"party": "", "why": "" if named.text.startswith("hv-") else f"no feature of that name is known{near}", "remedy": None}]
+        return [{"party": "", "why": (unknown(named) or "").removeprefix(f"{named.text}: "), "remedy": None}]
     if finding.match is not None and finding.match.groups.get("who") == "TCG":
         return [{"party": "qemu", "why": "QEMU's TCG does not emulate it, whatever the host has", "remedy": None}]
     if not finding.causes:

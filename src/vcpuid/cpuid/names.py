@@ -22,8 +22,8 @@ from vcpuid.errors import InputError
 from vcpuid.numbers import decimal
 
 __all__ = [
-    "COLLECTIVE", "Feature", "LinuxName", "QemuName", "all_features", "by_bit", "by_word", "find", "find_all", "meant", "parse_place",
-    "short_place", "spellings",
+    "COLLECTIVE", "Feature", "LinuxName", "QemuName", "all_features", "by_bit", "by_word", "find", "find_all", "meant", "near",
+    "parse_place", "short_place", "spellings",
 ]  # fmt: skip
 
 
@@ -58,7 +58,8 @@ def find_all(text: str) -> tuple[Feature, ...]:
     key = key_of(bare)
     if key in table().switches:
         raise InputError(f"{bare} is a property of QEMU's CPUs that stands for no feature bit")
-    raise InputError(f"no CPU feature is called {text!r}{_suggest(key)}")
+    alike = " or ".join(near(bare))
+    raise InputError(f"no CPU feature is called {text!r}" + (f"; did you mean {alike}?" if alike else ""))
 
 
 def meant(text: str) -> tuple[Feature, ...]:
@@ -152,10 +153,9 @@ _LONGEST = 200
 """Letters of a name that are looked at: no name of a feature is half as long, and none looks like one that is."""
 
 
-def _suggest(key: str) -> str:
+def near(text: str) -> tuple[str, ...]:
+    """Give the names that look like a text, the likeliest first: to ask whether one of them is meant, never to take it for meant."""
     import difflib
 
-    if key in COLLECTIVE:
-        return f"; did you mean {' or '.join(COLLECTIVE[key])}?"
-    near = difflib.get_close_matches(key[:_LONGEST], table().keys(), n=3, cutoff=0.7)
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    key = key_of(text)
+    return COLLECTIVE.get(key) or tuple(difflib.get_close_matches(key[:_LONGEST], table().keys(), n=3, cutoff=0.7))

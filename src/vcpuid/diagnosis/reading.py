@@ -18,8 +18,8 @@ from vcpuid.diagnosis.causes import possible
 from vcpuid.diagnosis.messages import MessageForm, messages
 from vcpuid.diagnosis.recognise import Recognised, recognise
 from vcpuid.diagnosis.stack import answered
-from vcpuid.diagnosis.vocabulary import EXTRA, MISSING, POSSIBLE, VOCABULARIES, Named, features_in, named
-from vcpuid.errors import NotToldError, RefusedError
+from vcpuid.diagnosis.vocabulary import EXTRA, MISSING, POSSIBLE, VOCABULARIES, Named, features_in, named, unknown
+from vcpuid.errors import NotToldError, RefusedError, warn_caller
 from vcpuid.numbers import U64, hexadecimal
 from vcpuid.path.pipeline import Path
 from vcpuid.setup import Setup, Stack, joined
@@ -73,10 +73,16 @@ class PastedCpus:
 def features(text: str) -> tuple[Feature, ...]:
     """Return the features that a text names, each once: one in any spelling, a list of them, the messages in a log.
 
-    Raises InputError where it names none, or where a word of a list is no feature; names that look alike are told.
+    Names in a message that nobody knows are a RemarkWarning each. Raises InputError where the text names no feature, or where a word of a
+    list is none; names that look alike are told.
     """
-    found = [one for one, _ in _named(text, recognise(text), None, PastedCpus(""), None)[0]]
-    known = tuple(dict.fromkeys(one.feature for one in found if one.feature is not None))
+    found = _named(text, recognise(text), None, PastedCpus(""), None)[0]
+    known = tuple(dict.fromkeys(one.feature for one, _ in found if one.feature is not None))
+    for one, match in found:
+        if match is None and one.feature is None:
+            find(one.text)
+        elif known and (remark := one.remark or unknown(one)):
+            warn_caller(remark)
     return known or (find(text),)
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from vcpuid.cpuid.names import meant
 from vcpuid.diagnosis.messages import MessageForm, messages
 from vcpuid.diagnosis.text import Text, plain, unwrapped
 from vcpuid.errors import InputError
 
 LIMIT = 1 << 20
 """Characters of a paste."""
+
+_LISTS = frozenset(("features", "extra", "flags"))
+"""Groups that hold a list of features."""
+
+_GAP = 200
+"""Characters between a colon and its list that are looked at."""
 
 _EACH = 1000
 """Occurrences of one message that are looked at: a log repeats itself."""
@@ -45,15 +53,15 @@ def recognise(paste: str) -> tuple[Recognised, ...]:
     if len(paste) > LIMIT:
         raise InputError(f"the paste has more than {LIMIT} characters: leave out what is no message")
     lines = plain(paste)
-    found = list(_found(lines))
+    found = list(_found(lines, paste))
     known: dict[str, list[tuple[int, int]]] = {}
     for match in found:
         known.setdefault(match.message.id, []).append((match.start, match.end))
-    found += [match for match in _found(unwrapped(lines)) if not _overlaps(match, known.get(match.message.id, []))]
+    found += [match for match in _found(unwrapped(lines), paste) if not _overlaps(match, known.get(match.message.id, []))]
     return tuple(sorted(_outermost(found), key=lambda match: (match.start, -match.end)))
 
 
-def _found(text: Text) -> Iterator[Recognised]:
+def _found(text: Text, paste: str) -> Iterator[Recognised]:
     lowered = text.text.lower()
     for message in messages():
         if not any(probe in lowered for probe in message.probes):
@@ -61,10 +69,28 @@ def _found(text: Text) -> Iterator[Recognised]:
         for count, found in enumerate(message.compiled.finditer(text.text)):
             if count == _EACH:
                 break
-            start, end = text.span(*found.span())
-            yield Recognised(
-                message, start, end, found[0].strip(), {name: value for name, value in found.groupdict().items() if value is not None}
-            )
+            begin, end = found.span()
+            groups = {name: value for name, value in found.groupdict().items() if value is not None}
+            for name in _LISTS & groups.keys():
+                if (behind := _before_other_words(text, paste, found.start(name), groups[name])) is not None:
+                    del groups[name]
+                    end = min(end, behind)
+            start, stop = text.span(begin, end)
+            yield Recognised(message, start, stop, text.text[begin:end].strip(), groups)
+
+
+def _before_other_words(text: Text, paste: str, start: int, listed: str) -> int | None:
+    """Tell where a message ends whose list is empty, so that the next line's words were taken for it; None where it is a list.
+
+    A window's edge can put a list into the next line, behind no empty one; then some of its names are known.
+    """
+    behind = len(text.text[max(0, start - _GAP) : start].rstrip()) + max(0, start - _GAP)
+    if behind == 0:
+        return None
+    lines = paste.count("\n", text.origin(behind - 1), text.origin(start))
+    if lines == 0 or (lines == 1 and any(meant(name) for name in re.findall(r"[\w.-]+", listed))):
+        return None
+    return behind
 
 
 def _overlaps(match: Recognised, places: list[tuple[int, int]]) -> bool:

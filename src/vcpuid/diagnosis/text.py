@@ -39,8 +39,10 @@ _PLAIN = {
     "''": "'",
 }
 _ESCAPED = {"n": "\n", "t": "\t", "r": "", '"': '"', "'": "'"}
+_LISTED = r"['\"]?[\w.+:/-]{1,80}['\")\]}]{0,3}[ \t│|]*(?:[,;]|$)"
+"""What a line begins with that goes on with a list: a name, and behind it a comma or nothing."""
 _TOKENS = re.compile(
-    rf"(?P<gone>{_LEFT_OUT})|(?P<comma>,)[ \t│|]*\n[ \t>|│]*|(?P<hyphen>(?<=\w)-)\n[ \t>|│]*(?=\w)|(?P<before>{_BEFORE})"
+    rf"(?P<gone>{_LEFT_OUT})|(?P<comma>,)[ \t│|]*\n[ \t>|│]*(?={_LISTED})|(?P<hyphen>(?<=\w)-)\n[ \t>|│]*(?=\w)|(?P<before>{_BEFORE})"
     rf"|(?<!\\)\\+(?P<escaped>[ntr\"'])"
     rf"|(?P<plain>{'|'.join(re.escape(text) for text in _PLAIN if text != chr(39) * 2)}|(?<=\w)''(?=\w))",
     re.MULTILINE,

@@ -13,10 +13,9 @@ from functools import lru_cache
 
 from vcpuid.cpuid import Bit, CpuidWord
 from vcpuid.cpuid.feature_table import key_of
-from vcpuid.cpuid.names import COLLECTIVE, Feature, by_bit, by_word, find, find_all, meant, parse_place
+from vcpuid.cpuid.names import COLLECTIVE, Feature, by_bit, by_word, find, meant, near, parse_place
 from vcpuid.cpuid.words import REGISTERS, positions
 from vcpuid.diagnosis import msrs
-from vcpuid.errors import InputError
 from vcpuid.numbers import decimal, hexadecimal
 
 MISSING, EXTRA, POSSIBLE = "missing", "extra", "possible"
@@ -70,18 +69,13 @@ def named(text: str, state: str = MISSING) -> Iterator[Named]:
 @lru_cache(maxsize=1 << 12)
 def _near(name: str) -> tuple[str, ...]:
     """Give the known names that look like an unknown one: a log says the same thousands of times, and to look costs a millisecond."""
-    try:
-        find(name)
-    except InputError as unknown:
-        near = str(unknown).partition("; did you mean ")[2].rstrip("?")
-        return tuple(near.split(" or ")) if near else ()
-    return ()
+    return near(name)
 
 
 def listed(text: str, state: str = MISSING) -> Iterator[Named]:
     """Find what a list names, whatever stands between its words."""
     for word in _SEPARATORS.split(text):
-        if word.strip("+-.").removesuffix(":true"):
+        if word != "and" and word.strip("+-.").removesuffix(":true"):
             yield from named(word, state)
 
 
@@ -92,13 +86,29 @@ def _names(groups: Groups) -> Iterator[Named]:
 
 
 def _label(groups: Groups) -> Iterator[Named]:
-    place = parse_place(groups["bit"])
-    if place is None:
-        yield Named(groups["bit"], None)
+    label, name = groups["bit"], groups.get("feature")
+    place = parse_place(label)
+    if name is not None and (called := meant(name)) and not any(_at(feature, place) for feature in called):
+        there = "there is no such bit" if place is None else f"that bit is {(by_bit(place) or Feature(place)).name}"
+        yield Named(
+            label, called[0], remark=f"{label} contradicts itself: {name} is {called[0].place}, and {there}. It is taken by its name."
+        )
+    elif place is None:
+        yield Named(label, None, remark=f"{label}: there is no such bit.")
     elif place.word == _XCR0 and place.position in _COMPONENTS:
         yield from _component({"component": str(place.position)})
     else:
-        yield Named(groups["bit"], by_bit(place) or Feature(place))
+        yield Named(label, by_bit(place) or Feature(place))
+
+
+def _at(feature: Feature, place: Bit | None) -> bool:
+    """Whether a feature stands at a place; QEMU before 10.1 leaves out which sub-leaf of the leaf it is."""
+    own = feature.place
+    if place is None or own.position != place.position:
+        return False
+    if isinstance(own.word, CpuidWord) and isinstance(place.word, CpuidWord):
+        return (own.word.function, own.word.register) == (place.word.function, place.word.register)
+    return own.word == place.word
 
 
 def _msr(groups: Groups) -> Iterator[Named]:
@@ -180,10 +190,22 @@ VOCABULARIES: dict[str, Callable[[Groups], Iterator[Named]]] = {
 """By what a row of the table says of its groups."""
 
 
+def unknown(one: Named) -> str | None:
+    """Say that nobody knows a name, and which ones look like it; None for what is known, and for enlightenments, which are no features."""
+    if one.feature is not None or one.text.startswith("hv-"):
+        return None
+    return f"{one.text}: no feature of that name is known" + (f"; did you mean {' or '.join(one.near)}?" if one.near else "")
+
+
 def features_in(text: str) -> tuple[Named, ...]:
-    """Find what a text of names alone says: one in any spelling, or a list of which every word is one; none where it is no such text."""
-    try:
-        return (Named(text.strip(), find_all(text)[0]),)
-    except InputError:
-        found = tuple(listed(_HEADING.sub("", text)))
-        return found if found and all(one.feature is not None for one in found) else ()
+    """Find what a text of names alone says: one in any spelling, or a list; none where it is no such text.
+
+    Of a list every word is a feature; with commas between single words some are enough, and the others are names that nobody knows.
+    """
+    if found := meant(text):
+        return (Named(text.strip(), found[0]),)
+    bare = _HEADING.sub("", text)
+    words = tuple(listed(bare))
+    commas = "," in bare and all(len(part.split()) < 2 for part in bare.split(","))
+    enough = any if commas else all
+    return words if words and enough(one.feature is not None for one in words) else ()
