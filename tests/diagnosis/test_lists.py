@@ -83,7 +83,7 @@ def test_a_label_that_contradicts_itself_is_remarked_on(label: str, name: str, r
     (finding,) = diagnose(text).findings
     assert finding.named.name == name
     assert (finding.named.remark or "") == "" if remark is None else remark in (finding.named.remark or "")
-    assert (finding.named.remark or "") in vcpuid("diagnose", text).stdout
+    assert (remark or "") in vcpuid("diagnose", text).stdout
 
 
 def test_no_label_of_a_real_qemu_is_remarked_on() -> None:

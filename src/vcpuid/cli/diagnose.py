@@ -134,7 +134,7 @@ def _head(found: Diagnosis, paste: str | None) -> Iterator[str]:
         yield "Around it: " + ", ".join(f"{match.message.program} [{match.message.id}]" for match in found.wrappers)
     if found.instruction is not None:
         yield f"The instruction at which it died: {found.instruction.text}"
-    yield from dict.fromkeys(finding.named.remark for finding in found.findings if finding.named.remark)
+    yield from dict.fromkeys(one.named.remark for one in found.findings if one.named.remark and one.named.feature is not None)
     if not found.recognised:
         form = None if paste is None else _form(paste)
         if form is None:

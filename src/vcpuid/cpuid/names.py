@@ -38,8 +38,16 @@ COLLECTIVE = {
     "vtx": ("vmx",),
     "amd-v": ("svm",),
     "nested-virt": ("vmx", "svm"),
+    "slat": ("vmx-ept", "npt"),
+    "urg": ("vmx-unrestricted-guest",),
+    "np": ("npt",),
+    "dep": ("nx",),
+    "rdwrfsgsbase": ("fsgsbase",),
 }
-"""What people call features that have names of their own, or several together; QEMU's names of these."""
+"""What people call features that have names of their own, or several together; QEMU's names of these.
+
+The last five are Windows': of Sysinternals' coreinfo, systeminfo and IsProcessorFeaturePresent.
+"""
 
 
 def find(text: str) -> Feature:

@@ -31,6 +31,17 @@ def promised(msr: int) -> tuple[Feature, ...]:
     return tuple(find(text) for text in _table().get(msr, ("", ()))[1])
 
 
+def promised_by_name(text: str) -> tuple[Feature, ...]:
+    """Return the features that promise an MSR which is called by its name: MSR_IA32_SPEC_CTRL, IA32_SPEC_CTRL; none for other texts."""
+    number = _numbers().get(text.upper().removeprefix("MSR_")) if "_" in text else None
+    return () if number is None else promised(number)
+
+
+@cache
+def _numbers() -> dict[str, int]:
+    return {name.removeprefix("MSR_"): msr for msr, (name, _) in _table().items()}
+
+
 def bits(msr: int, value: int) -> tuple[Feature, ...]:
     """Return what a value of a feature MSR has: the controls that may be on, or the bits that are set."""
     word = MsrWord(_HALVES.get(msr, msr))

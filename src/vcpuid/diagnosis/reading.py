@@ -24,7 +24,13 @@ from vcpuid.numbers import U64, hexadecimal
 from vcpuid.path.pipeline import Path
 from vcpuid.setup import Setup, Stack, joined
 
-_CPU = re.compile(r"""(?:^|\s)-cpu\s+(['"]?)([\w.+-][\w.,+=:/-]{0,4000})\1(?=\s|$)""")
+_CPU = re.compile(
+    r"""(?:^|\s)-cpu\s+(?P<quote>['"]?)(?P<cpu>[\w.+-][\w.,+=:/-]{0,4000})(?P=quote)(?=\s|$)"""
+    r"""|(?:^[ \t]*cpu:|\bqm (?:set|create) [^\n]{0,300}?--?cpu)[ \t]+"""
+    r"""(?P<proxmox>(?:cputype=)?[\w.-]{1,80}(?:,[\w-]{1,40}=[\w.;+-]{1,2000})*)[ \t]*$""",
+    re.MULTILINE,
+)
+"""Where a paste names its guest's CPU: QEMU's argument, or the option of Proxmox VE's qm.conf and of its command qm."""
 
 
 def diagnose(text: str, host: Snapshot | Setup | None = None, cpu: str | None = None, stack: Stack | None = None) -> Diagnosis:
@@ -59,7 +65,7 @@ class PastedCpus:
     """The -cpu arguments in a paste, each for the messages behind it; `cpus` are they, or None alone where there are none."""
 
     def __init__(self, text: str, cpu: str | None = None) -> None:
-        found = [(match.start(2), match[2]) for match in _CPU.finditer(text)] if cpu is None else [(0, cpu)]
+        found = [(match.start(), match["cpu"] or match["proxmox"]) for match in _CPU.finditer(text)] if cpu is None else [(0, cpu)]
         self._starts, self._cpus = [start for start, _ in found], [argument for _, argument in found]
         self.cpus: tuple[str | None, ...] = tuple(dict.fromkeys(self._cpus)) or (None,)
 

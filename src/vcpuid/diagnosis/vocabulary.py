@@ -45,8 +45,15 @@ Groups = dict[str, str]
 _SEPARATORS = re.compile(r"[\s,;:\[\](){}'\"|]+")
 _HEADING = re.compile(r"^[^:\n]{0,200}(?:features|flags)[\"']?[ \t]*:", re.IGNORECASE)
 _AROUND = re.compile(
-    r"^(?:cpuid\.|model_|cpu-feature\.node\.kubevirt\.io/|x86_cpuid_(?:amd_|ext_)?(?:feature_|stext_feature_)?e[abcd]x_)", re.IGNORECASE
+    r"^(?:cpuid\.|(?:cpu-feature|host-model-required-features)\.node\.kubevirt\.io/"
+    r"|x86_cpuid_(?:amd_|ext_)?(?:feature_|stext_feature_)?e[abcd]x_)",
+    re.IGNORECASE,
 )
+_MODEL = re.compile(r"^(?:model_|(?:cpu-model|cpu-model-migration|host-model-cpu)\.node\.kubevirt\.io/)(?P<model>[\w.-]{1,80})$")
+"""A CPU model among features, as oVirt and KubeVirt list them: libvirt must call it usable on the host."""
+_SET = re.compile(r"(?:\"?[:=][ \t]?\"?true)\"?(?![\w.-])")
+"""What stands behind a label that is set, in JSON, YAML or a table."""
+_LABEL = re.compile(r"[\w-]{1,40}\.node\.kubevirt\.io/[\w.-]{1,80}")
 _XCR0 = CpuidWord(0xD, 0, "eax")
 _COMPONENTS = {
     2: ("avx",), 3: ("mpx",), 4: ("mpx",), 5: ("avx512f",), 6: ("avx512f",), 7: ("avx512f",), 8: ("intel-pt",), 9: ("pku",),
@@ -57,13 +64,21 @@ _COMPONENTS = {
 
 
 def named(text: str, state: str = MISSING) -> Iterator[Named]:
-    """Find what one word names: a feature in any spelling, or several that have one name."""
-    bare = _AROUND.sub("", text.strip("+-.").removesuffix(":true"))
+    """Find what one word names: a feature in any spelling, several that have one name, those that promise an MSR, or a model."""
+    word = text.strip("+-.")
+    if (model := _MODEL.match(word)) is not None:
+        says = f"the CPU model {model['model']}, which libvirt must call usable on the host: vcpuid check {model['model']} HOST tells"
+        yield Named(text, None, state, remark=f"{text}: {says}")
+        return
+    bare = _AROUND.sub("", word)
     if key_of(bare) in COLLECTIVE:
         yield from (Named(text, find(one), state) for one in COLLECTIVE[key_of(bare)])
-        return
-    found = meant(bare)
-    yield Named(text, found[0], state) if found else Named(text, None, state, _near(bare))
+    elif found := meant(bare):
+        yield Named(text, found[0], state)
+    elif promise := msrs.promised_by_name(bare):
+        yield from (Named(text, feature, POSSIBLE) for feature in promise)
+    else:
+        yield Named(text, None, state, _near(bare))
 
 
 @lru_cache(maxsize=1 << 12)
@@ -74,8 +89,8 @@ def _near(name: str) -> tuple[str, ...]:
 
 def listed(text: str, state: str = MISSING) -> Iterator[Named]:
     """Find what a list names, whatever stands between its words."""
-    for word in _SEPARATORS.split(text):
-        if word != "and" and word.strip("+-.").removesuffix(":true"):
+    for word in _SEPARATORS.split(_SET.sub(" ", text)):
+        if word != "and" and word.strip("+-."):
             yield from named(word, state)
 
 
@@ -164,8 +179,11 @@ def _property(groups: Groups) -> Iterator[Named]:
 
 
 def _selectors(groups: Groups) -> Iterator[Named]:
-    for found in re.findall(r"cpu-feature\.node\.kubevirt\.io/([\w.-]{1,80})", groups.get("labels", "")):
-        yield from named(found)
+    """Labels that a node must have: of which it lacks one, nobody says where they are a pod's."""
+    for group, state in (("labels", MISSING), ("demanded", POSSIBLE)):
+        for label in _LABEL.findall(groups.get(group, "")):
+            if _AROUND.match(label) or _MODEL.match(label):
+                yield from named(label, state)
 
 
 def _unnamed(groups: Groups) -> Iterator[Named]:
@@ -194,7 +212,9 @@ def unknown(one: Named) -> str | None:
     """Say that nobody knows a name, and which ones look like it; None for what is known, and for enlightenments, which are no features."""
     if one.feature is not None or one.text.startswith("hv-"):
         return None
-    return f"{one.text}: no feature of that name is known" + (f"; did you mean {' or '.join(one.near)}?" if one.near else "")
+    return one.remark or (
+        f"{one.text}: no feature of that name is known" + (f"; did you mean {' or '.join(one.near)}?" if one.near else "")
+    )
 
 
 def features_in(text: str) -> tuple[Named, ...]:

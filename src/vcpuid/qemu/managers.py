@@ -6,6 +6,7 @@ asked for, with a remark. data/manager-cpus.json has them, each manager's with i
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -56,12 +57,41 @@ def _same(one: str, other: str) -> bool:
 
 
 def understood(cpu: str) -> Understood:
-    """Put a -cpu argument whose model is a manager's name into QEMU's words; what follows the name is kept."""
+    """Put a -cpu argument into QEMU's words: one whose model is a manager's name, or one in Proxmox VE's form; what follows is kept."""
+    if (own := _from_proxmox(cpu)) is not None:
+        argument = understood(own).cpu
+        return Understood(argument, f"{cpu} is what Proxmox VE writes for -cpu {argument}")
     name, comma, rest = cpu.partition(",")
     if (found := manager_cpu(name)) is None:
         return Understood(cpu, None)
     manager, stands_for = found
     return Understood(f"{stands_for}{comma}{rest}", f"{name} is {manager}'s name for -cpu {stands_for}")
+
+
+_PROXMOX_ONLY = re.compile(r"(?:^cputype=|,(?:flags=[+-]|hidden=))")
+"""What only Proxmox VE's form of a CPU has."""
+
+
+def _from_proxmox(cpu: str) -> str | None:
+    """Read the option `cpu` of Proxmox VE's qm.conf, as host,flags=+aes;-pcid,hidden=1; None for what is not in its form.
+
+    The form is qm.conf(5)'s, what each part is for QEMU is CPUConfig.pm's of qemu-server.
+    """
+    if not _PROXMOX_ONLY.search(cpu):
+        return None
+    model, *parts = cpu.removeprefix("cputype=").split(",")
+    settings = []
+    for part in parts:
+        name, _, value = part.partition("=")
+        if name == "flags":
+            settings += value.split(";")
+        elif name == "hidden":
+            settings += ["kvm=off"] if value == "1" else []
+        elif part == "phys-bits=host":
+            settings.append("host-phys-bits=on")
+        else:
+            settings.append(part)
+    return ",".join((model, *filter(None, settings)))
 
 
 def remarked(cpu: str, setup: Setup) -> tuple[str, Setup]:
