@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import process_time
 
 import pytest
 
@@ -94,3 +95,24 @@ def test_words_of_a_manager_stand_only_where_a_cpu_is_proposed() -> None:
     assert "For libvirt:" not in vcpuid("diagnose", other, "--host", host, "--cpu", "Skylake-Server", "--for", "libvirt").stdout
     done = vcpuid("diagnose", other, "--host", host, "--cpu", "host", "--for", "libvirt", "--format", "json")
     assert json.loads(done.stdout)["written"] is None
+
+
+def test_very_many_guests_are_named_and_the_first_ones_looked_at() -> None:
+    text = "\n".join(f"{QEMU} -cpu Skylake-Server,level={number}\n{RTM}" for number in range(13, 33))
+    found = diagnose(text, captures.host(SKYLAKE), stack=Stack(qemu="10.0"))
+    assert len(found.guests) == 20
+    assert [guest.verdict is not None for guest in found.guests] == [True] * 8 + [False] * 12
+    assert all(finding.explanation or finding.causes for finding in found.findings)
+    assert any("the text has 20 guests" in remark for remark in found.remarks)
+
+
+@pytest.mark.bounds
+def test_names_that_nobody_knows_cost_little_however_many_there_are() -> None:
+    """Each that is asked about takes a millisecond; a hundred thousand took minutes."""
+    head = "guest CPU doesn't match specification: missing features: "
+    text = "\n".join(head + ",".join(f"q{line}z{name}" for name in range(500)) for line in range(40))
+    before = process_time()
+    found = diagnose(text)
+    assert process_time() - before < 4
+    assert len(found.findings) == 20_000
+    assert sum(bool(finding.named.near) for finding in found.findings) <= 50

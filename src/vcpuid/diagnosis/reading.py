@@ -18,7 +18,7 @@ from vcpuid.diagnosis.causes import possible
 from vcpuid.diagnosis.messages import MessageForm, messages
 from vcpuid.diagnosis.recognise import Recognised, recognise
 from vcpuid.diagnosis.stack import answered
-from vcpuid.diagnosis.vocabulary import EXTRA, MISSING, POSSIBLE, VOCABULARIES, Named, features_in, named, unknown
+from vcpuid.diagnosis.vocabulary import EXTRA, MISSING, POSSIBLE, VOCABULARIES, Named, asked, features_in, named, unknown
 from vcpuid.errors import NotToldError, RefusedError, warn_caller
 from vcpuid.numbers import U64, hexadecimal
 from vcpuid.path.pipeline import Path
@@ -31,6 +31,11 @@ _CPU = re.compile(
     re.MULTILINE,
 )
 """Where a paste names its guest's CPU: QEMU's argument, or the option of Proxmox VE's qm.conf and of its command qm."""
+
+
+_GUESTS = 8
+"""Guests of a paste that are looked at on a host, each of which takes a check."""
+_NO_PATH: tuple[Path | None, tuple[str, ...]] = None, ()
 
 
 def diagnose(text: str, host: Snapshot | Setup | None = None, cpu: str | None = None, stack: Stack | None = None) -> Diagnosis:
@@ -51,13 +56,17 @@ def diagnose(text: str, host: Snapshot | Setup | None = None, cpu: str | None = 
     order = {match.message.id: number for number, match in enumerate(answers)}
     found.sort(key=lambda pair: -1 if pair[1] is None else order[pair[1].message.id])
     near = _near(text) if not found and not matches else ()
+    about = [pasted.of(match) for _, match in found]
+    cpus = tuple(dict.fromkeys(about)) or pasted.cpus[:1]
     if setup is None:
-        findings = tuple(_finding(one, match, pasted.of(match), None) for one, match in found)
-        return Diagnosis(matches, answers, findings, instruction, tuple(map(PastedGuest, pasted.cpus)), near, ())
-    told = {cpu: _path(cpu or "host", setup) for cpu in pasted.cpus}
-    findings = tuple(_finding(one, match, pasted.of(match), told[pasted.of(match)][0]) for one, match in found)
-    guests = tuple(PastedGuest(cpu, verdict(cpu, setup) if cpu is not None and found else None) for cpu in pasted.cpus)
-    said = (remark for _, remarks in told.values() for remark in remarks)
+        findings = tuple(_finding(one, match, cpu, None) for (one, match), cpu in zip(found, about, strict=True))
+        return Diagnosis(matches, answers, findings, instruction, tuple(map(PastedGuest, cpus)), near, ())
+    told = {cpu: _path(cpu or "host", setup) for cpu in cpus[:_GUESTS]}
+    findings = tuple(_finding(one, match, cpu, told.get(cpu, _NO_PATH)[0]) for (one, match), cpu in zip(found, about, strict=True))
+    guests = tuple(PastedGuest(cpu, verdict(cpu, setup) if cpu is not None and found and cpu in told else None) for cpu in cpus)
+    said = [remark for _, remarks in told.values() for remark in remarks]
+    if len(cpus) > _GUESTS:
+        said.append(f"the text has {len(cpus)} guests: what is said of those after the first {_GUESTS} is not looked at on the host")
     return Diagnosis(matches, answers, findings, instruction, guests, near, (*setup.remarks, *said))
 
 
@@ -125,7 +134,7 @@ def _named(
     if instruction is not None:
         found += [(Named(instruction.text, feature), None) for feature in instruction.features]
     if not matches and instruction is None:
-        return [(one, None) for one in features_in(text)], set()
+        return [(one, None) for one in asked(dict.fromkeys(features_in(text)))], set()
     said = [(one, match) for match in sorted(matches, key=lambda match: (-match.message.depth, match.start)) for one in _of(match, setup)]
     seen: dict[tuple[str, bool, str | None], Recognised | None] = {(one.name, False, cpu): None for one, _ in found for cpu in pasted.cpus}
     for one, match in sorted(said, key=lambda pair: pair[0].state == POSSIBLE):
@@ -136,6 +145,7 @@ def _named(
     owners: dict[Recognised, list[Recognised | None]] = {}
     for one, match in said:
         owners.setdefault(match, []).append(seen[one.name, one.state == EXTRA, pasted.of(match)])
+    found = list(zip(asked(one for one, _ in found), [match for _, match in found], strict=True))
     covered = {match for match, of in owners.items() if all(owner is None or _covers(owner, match) for owner in of)}
     return found, covered
 

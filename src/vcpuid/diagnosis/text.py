@@ -47,7 +47,7 @@ _TOKENS = re.compile(
     rf"|(?P<plain>{'|'.join(re.escape(text) for text in _PLAIN if text != chr(39) * 2)}|(?<=\w)''(?=\w))",
     re.MULTILINE,
 )
-_BLANKS = re.compile(r"\s+")
+_BLANKS = re.compile(r"\s{2,}|[^\S ]")
 
 
 class Text:

@@ -7,9 +7,8 @@ too many; `msr` and `value`, `leaf`, `subleaf`, `register`, `have`, `want`, `com
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from vcpuid.cpuid import Bit, CpuidWord
 from vcpuid.cpuid.feature_table import key_of
@@ -78,13 +77,25 @@ def named(text: str, state: str = MISSING) -> Iterator[Named]:
     elif promise := msrs.promised_by_name(bare):
         yield from (Named(text, feature, POSSIBLE) for feature in promise)
     else:
-        yield Named(text, None, state, _near(bare))
+        yield Named(text, None, state)
 
 
-@lru_cache(maxsize=1 << 12)
-def _near(name: str) -> tuple[str, ...]:
-    """Give the known names that look like an unknown one: a log says the same thousands of times, and to look costs a millisecond."""
-    return near(name)
+_NAMES_ALONE = 1 << 16
+"""Characters of a text of names alone."""
+
+_ASKED = 50
+"""Unknown names for which ones like them are looked for: it costs a millisecond each."""
+
+
+def asked(found: Iterable[Named]) -> Iterator[Named]:
+    """Add to names that nobody knows those that look like them: to ask whether one is meant. Of very many, the first ones."""
+    count = 0
+    for one in found:
+        if one.feature is None and one.remark is None and count < _ASKED:
+            count += 1
+            yield replace(one, near=near(_AROUND.sub("", one.text.strip("+-."))))
+        else:
+            yield one
 
 
 def listed(text: str, state: str = MISSING) -> Iterator[Named]:
@@ -218,14 +229,19 @@ def unknown(one: Named) -> str | None:
 
 
 def features_in(text: str) -> tuple[Named, ...]:
-    """Find what a text of names alone says: one in any spelling, or a list; none where it is no such text.
+    """Find what a text of names alone says: one in any spelling, or a list; none where it is no such text, or is above 64 KiB.
 
     Of a list every word is a feature; with commas between single words some are enough, and the others are names that nobody knows.
     """
+    if len(text) > _NAMES_ALONE:
+        return ()
     if found := meant(text):
         return (Named(text.strip(), found[0]),)
     bare = _HEADING.sub("", text)
-    words = tuple(listed(bare))
     commas = "," in bare and all(len(part.split()) < 2 for part in bare.split(","))
-    enough = any if commas else all
-    return words if words and enough(one.feature is not None for one in words) else ()
+    words: list[Named] = []
+    for one in listed(bare):
+        if one.feature is None and one.remark is None and not commas:
+            return ()
+        words.append(one)
+    return tuple(words) if any(one.feature is not None for one in words) else ()
