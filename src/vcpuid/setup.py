@@ -79,11 +79,9 @@ class Setup:
         kernel = releases.linux(asked)
         vmm = releases.qemu(stack.qemu) if vmm is None else vmm
         params = Params.of(stack.params)
-        by_names = by_name.is_named(host)
         whole = in_64_bit_mode(by_name.with_named_bits(host, releases.KERNELS if asked is None else (kernel.tables,)))
         kept, more = _settle(whole, kernel, stack)
-        if by_names:
-            more = (by_name.REMARK, *more)
+        more = (*by_name.remarks(host), *more)
         ran = None
         if kept is not whole:
             settled_by = parameters.NONE if stack.what_if else params

@@ -133,6 +133,23 @@ def test_explain_answers_from_proc_cpuinfo() -> None:
     assert by_name.REMARK in Setup.of(read(HOST)).remarks
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("explain", "avx2", "--host"), ("check", "Haswell"), ("guest", "--host"), ("qemu", "models"), ("linux", "flags"),
+        ("kvm", "supported"), ("hyperv", "--host"), ("diagnose", "avx2", "--host"), ("libvirt", "capabilities"),
+        ("qemu", "expand", "host"), ("worth", "--cpu", "host", "--host"),
+    ],
+)  # fmt: skip
+def test_a_guests_own_flags_taken_for_a_hosts_are_remarked_on(line: tuple[str, ...]) -> None:
+    assert by_name.GUESTS in vcpuid(*line, GUEST).stderr
+    assert by_name.GUESTS not in vcpuid(*line, HOST).stderr
+
+
+def test_what_a_guests_own_flags_are_worth_needs_no_remark() -> None:
+    assert by_name.GUESTS not in vcpuid("worth", GUEST).stderr
+
+
 def test_models_run_or_not_or_it_depends() -> None:
     rows = {model.name: model for model in qemu.models(Setup.of(read(HOST), Stack(qemu="11.1")))}
     assert rows["Haswell-noTSX"].as_dict()["runs"] is True

@@ -29,6 +29,12 @@ REMARK = (
 )
 """What every answer about such a host says."""
 
+GUESTS = (
+    "the host's flags are those of a guest (hypervisor is one of them): what its hypervisor hides counts as lacking here, and the "
+    "processor may have it"
+)
+"""What an answer says besides where a guest's own flags are taken for a processor's."""
+
 _ALL = 0xFFFFFFFF
 
 _LINUX_SETS = {
@@ -91,6 +97,13 @@ def is_named(host: Snapshot) -> bool:
     """Tell whether a snapshot has names of features and no CPUID."""
     tables = (host.raw, host.supported, host.table, host.kept)
     return not any(table is not None and len(table) for table in tables) and ("flags" in host.cpuinfo or bool(host.named))
+
+
+def remarks(host: Snapshot) -> tuple[str, ...]:
+    """Say what an answer about a host stands on where names alone tell of it; nothing of any other host."""
+    if not is_named(host):
+        return ()
+    return (REMARK, GUESTS) if "hypervisor" in host.cpuinfo.get("flags", "").split() else (REMARK,)
 
 
 def with_named_bits(host: Snapshot, kernels: tuple[str, ...] = KERNELS) -> Snapshot:
