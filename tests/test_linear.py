@@ -93,7 +93,7 @@ def test_a_call_that_is_interrupted_over_and_over_is_put_together_once() -> None
 
 def test_names_that_nobody_has_are_looked_up_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(names, "_suggest", lambda key: asked.append(key) or "")
+    monkeypatch.setattr(names, "near", lambda text: asked.append(text) or ())
     snapshot = Snapshot(named={f"nosuch{number}": True for number in range(100)} | {"avx2": True})
     assert any("'avx2'" in line for line in libvirt_cpu.write([snapshot]))
     assert not asked

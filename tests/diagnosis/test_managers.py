@@ -134,3 +134,8 @@ def test_the_cpu_of_a_proxmox_vm_is_taken_from_the_paste(line: str) -> None:
     assert found.verdict is not None
     assert found.proposal is not None
     assert "-rtm" in found.proposal
+
+
+@pytest.mark.parametrize("line", ["cpu: 2", "cpu: 500m", "cpu: 0 1 2", "cpu: custom-mine", "    cpu: ssd"])
+def test_a_cpu_line_that_names_no_cpu_is_none(line: str) -> None:
+    assert diagnose(f"resources:\n{line}\nkvm: disabled by bios\n").cpu is None

@@ -22,6 +22,10 @@ from vcpuid.diagnosis.vocabulary import EXTRA, MISSING, POSSIBLE, VOCABULARIES, 
 from vcpuid.errors import NotToldError, RefusedError, warn_caller
 from vcpuid.numbers import U64, hexadecimal
 from vcpuid.path.pipeline import Path
+from vcpuid.qemu.catalog import catalog
+from vcpuid.qemu.managers import understood
+from vcpuid.qemu.unknown import has_model
+from vcpuid.releases import QEMUS
 from vcpuid.setup import Setup, Stack, joined
 
 _CPU = re.compile(
@@ -70,11 +74,19 @@ def diagnose(text: str, host: Snapshot | Setup | None = None, cpu: str | None = 
     return Diagnosis(matches, answers, findings, instruction, guests, near, (*setup.remarks, *said))
 
 
+def _cpus_in(text: str) -> Iterator[tuple[int, str]]:
+    """Find each -cpu argument with its place; of lines `cpu:`, which other programs have as well, those that name a CPU."""
+    for match in _CPU.finditer(text):
+        argument = match["cpu"] or understood(match["proxmox"]).cpu
+        if match["cpu"] or has_model(catalog(QEMUS[-1]), argument.partition(",")[0]):
+            yield match.start(), match["cpu"] or match["proxmox"]
+
+
 class PastedCpus:
     """The -cpu arguments in a paste, each for the messages behind it; `cpus` are they, or None alone where there are none."""
 
     def __init__(self, text: str, cpu: str | None = None) -> None:
-        found = [(match.start(), match["cpu"] or match["proxmox"]) for match in _CPU.finditer(text)] if cpu is None else [(0, cpu)]
+        found = list(_cpus_in(text)) if cpu is None else [(0, cpu)]
         self._starts, self._cpus = [start for start, _ in found], [argument for _, argument in found]
         self.cpus: tuple[str | None, ...] = tuple(dict.fromkeys(self._cpus)) or (None,)
 
