@@ -39,7 +39,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "hazards": ("answers", "cpuid", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
     "rulebook": ("answers", "hazards", "kvm", "libvirt", "linux", "qemu", "reasons", "vmm"),
-    "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "reasons", "rulebook", "setup"),
+    "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "qemu", "reasons", "releases", "rulebook", "setup"),
     "probe": ("cpuid", "errors", "live", "numbers"),
 }  # fmt: skip
 """What each room may import from vcpuid besides itself, lowest first: a row names rooms above it only."""
