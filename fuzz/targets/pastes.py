@@ -7,7 +7,7 @@ from random import Random
 from fuzz import mutate
 from fuzz.target import Case, Target, hold
 from fuzz.text import hold_told
-from vcpuid.diagnosis.answer import diagnose
+from vcpuid.diagnosis import diagnose
 from vcpuid.diagnosis.messages import messages
 from vcpuid.diagnosis.recognise import recognise
 from vcpuid.errors import VcpuidError
