@@ -37,7 +37,7 @@ _NUMBERS = {
     (0x1D, 0): Registers(1),
     (0x1D, 1): Registers(0x04002000, 0x00080040, 0x10, 0),
     (0x1E, 0): Registers(1, 0x4010),
-    (0x24, 0): Registers(0, 1, 0, 0),
+    (0x24, 0): Registers(1, 2, 0, 0),
     (0x40000000, 0): Registers(0x40000001, *twelve(vendors.KVM)),
     (0x80000008, 0): Registers(0x3934, 0, 0x7007, 0),
     (0x8000000A, 0): Registers(1, 0x8000, 0, 0),
