@@ -85,7 +85,9 @@ def test_more_leaves_than_fit_at_once(supported: CpuidTable) -> None:
 def test_no_leaves_at_all(supported: CpuidTable) -> None:
     reading = read(supported, [], 32)
     assert reading.seen == {}
-    assert len(reading.kept) == len(supported)
+    kept = {entry[:2] for entry in reading.kept}
+    assert kept, "a KVM of its own kind may drop leaves of the table, but not all"
+    assert kept <= {entry[:2] for entry in supported}
 
 
 @pytest.mark.conformance("live look-up")
