@@ -41,7 +41,7 @@ LINES = (
     "gather_data_sampling=force",
     *(switch.option + (f"={switch.value}" if switch.value else "") for switch in SWITCHES),
 )
-"""Command lines that turn something off; clearcpuid=, which can turn off anything, is asked of each feature by itself."""
+"""Command lines by which features go; clearcpuid=, which can turn off anything, is asked of each feature by itself."""
 MSRS: tuple[dict[str, int | str], ...] = ({"msr.3a": 1}, {"msr.c0010114": 0x18}, {"msr.1a0": 1 << 34 | 1 << 22 | 1}, {"msr.1a0": 0})
 """Firmware that leaves VMX, SVM, NX or the fast strings off."""
 EACH = 4

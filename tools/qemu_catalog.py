@@ -3,7 +3,7 @@
 
     tools/qemu_catalog.py 10.0 --source QEMU_TREE --qemu 'qemu-system-x86_64'
     tools/qemu_catalog.py 8.2 --source QEMU_TREE --commit 1600b9f46b1b
-    tools/qemu_catalog.py 11.1 --source NEAREST_TREE --qemu '…' --empty-host 'qemu_capture.py …' --extra FILE
+    tools/qemu_catalog.py 11.1 --source NEAREST_TREE --qemu '…' --empty-host 'oracle/capture.py qemu …' --extra FILE
 
 QEMU_TREE is a source tree of that release, or of the nearest one where its own is not to be had; --qemu is the command of the real
 program of that release, asked over QMP, which overrules the tree where the two differ; without it all is read off the tree, of which

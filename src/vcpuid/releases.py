@@ -72,11 +72,19 @@ def choose(asked: str, known: tuple[str, ...], program: str) -> Release:
 
 
 _DISTRIBUTED = re.compile("pc-(?:q35|i440fx)-[a-z]")
+_TYPE = re.compile(r"(?:[^,]|,,)*,type=([^,]*)")
+
+
+def named_type(machine: str) -> str:
+    """Return the type that a -machine argument names: its first word, or its option `type`, wherever that stands."""
+    first = machine.partition(",")[0]
+    later = _TYPE.match(machine)
+    return later[1] if later is not None else first.removeprefix("type=")
 
 
 def distributed(machine: str) -> str | None:
     """Say of a QEMU machine type that a distribution added what is known of it; None of any other. `machine` is a -machine argument."""
-    name = machine.partition(",")[0].removeprefix("type=")
+    name = named_type(machine)
     row = data.load("qemu-distributions")["machines"].get(name) if _DISTRIBUTED.match(name) else None
     if row is None:
         return None

@@ -218,3 +218,11 @@ def test_backslashes_and_names_that_come_again_cost_no_square() -> None:
     assert not diagnose("\\" * 60_000).recognised
     line = "guest CPU doesn't match specification: missing features: " + ",".join(f"g{n}z" for n in range(40)) + "\n"
     assert len(diagnose(line * 500).findings) == 40
+
+
+def test_an_error_that_this_host_does_not_give_is_another_hosts() -> None:
+    told = diagnose("host doesn't support requested feature: CPUID.07H:EBX.avx2 [bit 5]", captures.host(SKYLAKE))
+    assert told.findings[0].explanation is not None
+    assert told.findings[0].explanation.visible
+    ((advice,),) = told.advice
+    assert advice.startswith("give the host, the -cpu and the releases of the guest that failed")

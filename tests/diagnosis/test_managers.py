@@ -112,6 +112,8 @@ def test_features_of_a_text(text: str, expected: list[str] | None) -> None:
     [
         ("host,flags=+aes;-pcid", "host,+aes,-pcid"),
         ("cputype=host,hidden=1,phys-bits=host", "host,kvm=off,host-phys-bits=on"),
+        ("host,phys-bits=host", "host,host-phys-bits=on"),
+        ("cputype=" * 3000 + "host", "cputype=" * 2999 + "host"),
         ("kvm64,flags=+pcid,phys-bits=40", "kvm64,+pcid,phys-bits=40"),
         ("x86-64-v2-AES,flags=-aes", None),
         ("host,+aes", "host,+aes"),

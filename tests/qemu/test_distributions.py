@@ -9,7 +9,9 @@ import pytest
 from support.qemu_captures import qemu_host
 from vcpuid import data, qemu
 from vcpuid.errors import NotKnownError, QemuError
+from vcpuid.path.pipeline import resolve
 from vcpuid.qemu.catalog import catalog, machine
+from vcpuid.releases import named_type
 from vcpuid.setup import Setup, Stack
 
 HOST = "bochs/corei7_skylake_x@6.12"
@@ -79,3 +81,15 @@ def test_every_machine_type_of_the_table_is_one_in_every_release() -> None:
     for name in data.load("qemu-distributions")["machines"]:
         for release in ("6.2", "11.1"):
             assert machine(release, name).is_pc
+
+
+def test_a_type_is_known_wherever_it_stands_in_the_argument() -> None:
+    assert (
+        named_type("accel=kvm,type=pc-q35-noble") == named_type("pc-q35-noble,usb=off") == named_type("type=pc-q35-noble") == "pc-q35-noble"
+    )
+    assert named_type("pc,type=q35") == "q35"
+
+
+def test_a_model_that_is_unknown_on_a_proxmox_machine_is_refused() -> None:
+    with pytest.raises(QemuError, match="unable to find CPU model 'Foo'"):
+        resolve("Foo", host=asked("9.2", "pc-q35-9.2+pve1"))

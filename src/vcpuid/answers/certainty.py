@@ -22,7 +22,8 @@ from vcpuid.vmm import Vmm
 from vcpuid.vmm.known import named
 
 K = TypeVar("K", bound=Hashable)
-_ALL = 0xFFFFFFFF
+_ALL = -1
+"""All bits of a word, however long that is."""
 
 
 def depends(path: Path, position: int, bits: Iterable[Bit]) -> tuple[Fact, ...]:
@@ -133,8 +134,8 @@ def rests(path: Path, answer: Callable[[Path], Mapping[K, object]], but: Contain
     return changing(answer(path), ((taken, None if other is None else answer(other)) for taken, other in given), but)
 
 
-def open_bits(path: Path, words: Iterable[CpuidWord]) -> Mapping[Word, int]:
-    """Return those bits of CPUID words of which it is not told whether the guest sees them, as masks."""
+def open_bits(path: Path, words: Iterable[Word]) -> Mapping[Word, int]:
+    """Return those bits of words of CPUID or of feature MSRs of which it is not told whether the guest sees them, as masks."""
     guest, places = path.trace.steps[-1], tuple(words)
     if _settled(guest):
         return FrozenMap()

@@ -9,7 +9,7 @@ from vcpuid.answers.certainty import followed, open_bits
 from vcpuid.answers.explain import NO_HARDWARE, Explanation, Reason
 from vcpuid.answers.order import DOMAIN, LIBVIRT, Order
 from vcpuid.answers.ordered import explained, judged
-from vcpuid.answers.survey import cpuid_features, shows, words_of
+from vcpuid.answers.survey import cpuid_features, shows
 from vcpuid.cpuid import MsrWord
 from vcpuid.cpuid.names import Feature, all_features
 from vcpuid.path.pipeline import Path
@@ -102,7 +102,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A guest's CPU on two stacks. Of the features in `changes` the two differ, `same` are as they were, and `not_told` on either side.
+    """A guest's CPU on two stacks. In the features of `changes` the two differ; `same` are as they were, `not_told` on neither side.
 
     `gone` and `new` are the VMM's warnings of one side alone.
     """
@@ -168,7 +168,7 @@ def _msr_features(*paths: Path) -> Iterator[Feature]:
 
 def _suspects(features: Sequence[Feature], *sides: Side) -> Iterator[Feature]:
     """Give the features whose bits are not the same on both sides, or are not told; where libvirt is in doubt, all of them."""
-    words = words_of(features)
+    words = dict.fromkeys(feature.place.word for feature in features)
     hidden = [open_bits(side.path, words) for side in sides]
     doubted = any(side.doubted for side in sides)
     for feature in features:

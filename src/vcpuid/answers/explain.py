@@ -213,7 +213,7 @@ def explain(feature: Feature, path: Path) -> Explanation:
     if feature.bit in _MIRRORS and stages[-1].value is False:
         return _mirror(feature, path, stages)
     chain = tuple(_chain(path, feature, stages))
-    if stages[0].value is False and stages[-1].value is False:
+    if stages[0].value is False and not any(stage.value for stage in stages):  # what a party makes up, the hardware need not have
         chain = (*chain, Reason("silicon", feature.name, Action.CLEARED, NO_HARDWARE, NO_HARDWARE.reason))
     odd = next((stage for stage in stages if stage.disagrees and not stage.value), None)
     helps = hidden_from_linux(path, feature) if odd is not None and odd.party == "linux" else None

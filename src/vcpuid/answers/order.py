@@ -95,7 +95,7 @@ class Order:
     blocking: tuple[Blocking, ...] = ()
 
     def over(self, setup: Setup) -> Order | None:
-        """Work the same out on another setup, without asking what hangs on facts; None where libvirt refuses as `order` does."""
+        """Work the same out on another setup, without asking what hangs on facts; None where libvirt refuses the domain even unchecked."""
         try:
             return _ordered(self.request, setup, self.release, self.kvm)
         except LibvirtError:

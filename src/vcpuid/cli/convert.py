@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     "--host", "host_source", metavar="HOST", shell_complete=choices.hosts, help="The host on which libvirt starts the guest of a <cpu>."
 )
 @libvirt_option
-@click.option("--qemu", metavar="RELEASE", shell_complete=choices.qemus, help="QEMU's release, for --host.")
+@click.option(
+    "--qemu",
+    metavar="RELEASE",
+    shell_complete=choices.qemus,
+    help="QEMU's release, for a guest's <cpu> --to qemu.  [default: installed, else newest]",
+)
 @output_option
 @schema_option("snapshot")
 def command(
@@ -109,7 +114,7 @@ def _as_qemu(
     from vcpuid.live.installed import default_qemu
 
     release = release_of(libvirt_release)
-    with named(source), refused(release):
+    with named("standard input" if source == "-" else source), refused(release):
         if host_source is None:
             program = releases.qemu(asked.qemu or default_qemu())
             print_warnings(remark for remark in (release.remark, program.remark) if remark is not None)

@@ -105,16 +105,18 @@ class AskedCpu:
         cpu, setup, _ = self.ordered(host, asked, refusable=False)
         return cpu, setup
 
-    def ordered(self, host: Host, asked: Asked, *, refusable: bool = True) -> tuple[str, Setup, Order | None]:
+    def ordered(self, host: Host, asked: Asked, *, refusable: bool = True, remark: bool = True) -> tuple[str, Setup, Order | None]:
         """Return the same, and how libvirt comes to it.
 
         Where libvirt's check of its CPU refuses the domain, the answer says so and is about what it would do unchecked; it raises
-        LibvirtError instead where the verb does not tell of refusals (`refusable`).
+        LibvirtError instead where the verb does not tell of refusals (`refusable`). Unless the verb does so itself, it is said that
+        --libvirt has no effect without a domain (`remark`).
         """
         from vcpuid.answers.order import order
 
         if self.domain is None:
-            no_domain()
+            if remark:
+                no_domain()
             return self.cpu, asked.setup(host), None
         has_no_effect("libvirt starts QEMU, and the domain says with what", "--smp", "--global")
         setup = replace(asked.setup(host), globals=())
@@ -154,9 +156,12 @@ def unrefused(remarks: Sequence[str], order: Order | None, form: str) -> list[st
     return [remark for remark in remarks if remark != told]
 
 
+WITHOUT_DOMAIN = "there is no domain, so that no libvirt starts QEMU"
+
+
 def no_domain() -> None:
     """Say that --libvirt was given in vain."""
-    has_no_effect("there is no domain, so that no libvirt starts QEMU", "--libvirt")
+    has_no_effect(WITHOUT_DOMAIN, "--libvirt")
 
 
 def domain_for_table(table: str | None, cpu: AskedCpu) -> tuple[str | None, AskedCpu]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.domain import AskedCpu, domain_options
+from vcpuid.cli.domain import WITHOUT_DOMAIN, AskedCpu, domain_options, no_domain, unrefused
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, Host, cpu_option, parse_params, print_warnings, read_host, stack_options
 from vcpuid.errors import InputError, KvmError, LibvirtError, RefusedError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ["change", "party", "features", "why", "do"]
 FIELDS = ["feature", "place", "change", "before", "after", "party", "rule", "why", "remedy"]
+NOT_TOLD = "not told"
 _PROGRAMS = ("kernel", "qemu", "machine", "libvirt")
 """What a side may name besides parameters."""
 
@@ -27,7 +29,8 @@ _PROGRAMS = ("kernel", "qemu", "machine", "libvirt")
 @click.argument("source", metavar="[HOST]", required=False, shell_complete=choices.hosts)
 @click.option(
     "--from", "before", metavar="STACK", default="", shell_complete=choices.stacks,
-    help="What the guest runs on now: kernel=RELEASE, qemu=RELEASE, machine=TYPE, libvirt=RELEASE and parameters, joined by commas.",
+    help="What the guest runs on now: kernel=RELEASE, qemu=RELEASE, machine=TYPE, libvirt=RELEASE and parameters, joined by commas "
+    "(,, in a value).",
 )  # fmt: skip
 @click.option("--to", "after", metavar="STACK", default="", shell_complete=choices.stacks, help="What it will run on, likewise.")
 @click.option("--to-cpu", metavar="CPU", shell_complete=choices.cpus, help="The CPU that it will have, where that is another.")
@@ -43,8 +46,8 @@ def command(
 
     HOST is the same on both sides. What --from or --to does not name is the same, too: HOST's kernel, the installed QEMU, --machine and
     --param. A type of machine without a version (q35) is the newest of each QEMU. With --to-cpu or --to-domain another guest takes the
-    place of the first. Exit status 0 where the guest's features and QEMU's warnings stay as they are, 1 where they do not, or where one
-    side does not start it.
+    place of the first. Exit status 0 where the guest's features and QEMU's warnings stay as they are, as far as HOST tells, 1 where they
+    do not, or where one side does not start it.
     """
     if not (before or after or to_cpu or to_domain):
         raise click.UsageError("give --from or --to, --to-cpu or --to-domain: what the two sides differ in")
@@ -53,7 +56,10 @@ def command(
     host = read_host(source)
     then = AskedCpu("host", to_domain, cpu.release) if to_domain else AskedCpu(to_cpu) if to_cpu else cpu
     one, other = (_side(host, *given) for given in ((cpu, asked, "--from", before), (then, asked, "--to", after)))
-    print_warnings(dict.fromkeys(remark for side in (one, other) if not isinstance(side, str) for remark in side.path.setup.remarks))
+    if cpu.domain is None and then.domain is None:
+        no_domain()
+    sides = [side for side in (one, other) if not isinstance(side, str)]
+    print_warnings(dict.fromkeys(remark for side in sides for remark in unrefused(side.path.remarks, side.order, form)))
     if isinstance(one, str) or isinstance(other, str):
         emit(_refused(one, other), form)
         sys.exit(1)
@@ -70,18 +76,21 @@ def _side(host: Host, cpu: AskedCpu, asked: Asked, option: str, stack: str) -> S
 
     chosen, release = _stack(asked, option, stack)
     if release is not None and cpu.domain is None:
-        print_warnings([f"{option} libvirt={release} has no effect: there is no domain, so that no libvirt starts QEMU"])
+        print_warnings([f"{option} libvirt={release} has no effect: {WITHOUT_DOMAIN}"])
     try:
-        return Side.of(*replace(cpu, release=release or cpu.release).ordered(host, chosen))
+        return Side.of(*replace(cpu, release=release or cpu.release).ordered(host, chosen, remark=False))
     except (RefusedError, KvmError, LibvirtError) as error:
         return str(error)
 
 
 def _stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None]:
     """Read what one side names, and put it in place of what both have; return libvirt's release besides."""
+    from vcpuid.params import MODULES, names
+
     programs: dict[str, str] = {}
     params: list[str] = []
-    for part in filter(None, text.split(",")):
+    known = {*names(), *(short for module in MODULES.values() for short in module)}
+    for part in _parts(text):
         name, equals, value = part.partition("=")
         if not equals or not value:
             raise InputError(f"{option}: {part[:60]!r} is not of the form NAME=VALUE")
@@ -89,6 +98,8 @@ def _stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None]:
             raise InputError(f"{option}: {name} stands there twice")
         if name in _PROGRAMS:
             programs[name] = value
+        elif name.partition(".")[0] != "msr" and name not in known:
+            raise InputError(f"{option}: {name[:40]!r} is neither {', '.join(_PROGRAMS)} nor a parameter{_suggestion(name, known)}")
         else:
             params.append(part)
     given = {**asked.params, **parse_params(tuple(params))}
@@ -101,6 +112,18 @@ def _stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None]:
         what_if=bool(given),
     )
     return chosen, programs.get("libvirt")
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name[:40], [*_PROGRAMS, *sorted(known)], n=2)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Split at commas, two of which are one in a value, as QEMU's options have it."""
+    yield from (part.replace("\0", ",") for part in text.replace(",,", "\0").split(",") if part)
 
 
 def _refused(*sides: Side | str) -> Sheet:
@@ -139,11 +162,13 @@ def _sheet(found: Drift) -> Sheet:
 
 def _verdict(found: Drift) -> str:
     """Say in a sentence how many features the guest loses and gains."""
-    counts = {kind: sum(change.change == kind for change in found.changes) for kind in ("lost", "gained", "not told")}
-    words = {"lost": "loses {}", "gained": "gains {}", "not told": "{} only one side tells"}
-    told = [words[kind].format(f"{count} feature{'' if count == 1 else 's'}") for kind, count in counts.items() if count]
-    changes = f"{' and '.join(told)}; {found.same} are the same" if told else f"sees the same {found.same} features"
-    untold = f", {found.not_told} are not told" if found.not_told else ""
+    counts = {kind: sum(change.change == kind for change in found.changes) for kind in ("lost", "gained", NOT_TOLD)}
+    words = {"lost": "loses {}", "gained": "gains {}"}
+    told = [word.format(f"{counts[kind]} feature{'' if counts[kind] == 1 else 's'}") for kind, word in words.items() if counts[kind]]
+    changes = " and ".join(told) if told else "sees what it saw"
+    more = f"; of {found.same} features nothing changes"
+    one_sided = f", of {counts[NOT_TOLD]} only one side tells" if counts[NOT_TOLD] else ""
+    untold = f", of {found.not_told} neither side tells" if found.not_told else ""
     refusing = [when for when, side in (("before", found.before), ("after", found.after)) if side.refused]
     refused = f"libvirt does not start the guest {' and '.join(refusing)}. Without its check: " if refusing else ""
-    return f"{refused}{'the' if refused else 'The'} guest {changes}{untold}."
+    return f"{refused}{'the' if refused else 'The'} guest {changes}{more}{one_sided}{untold}."

@@ -12,7 +12,7 @@ from vcpuid.diagnosis import instructions
 from vcpuid.diagnosis.causes import Cause
 from vcpuid.diagnosis.messages import MessageForm
 from vcpuid.diagnosis.recognise import Recognised
-from vcpuid.diagnosis.vocabulary import POSSIBLE, Named
+from vcpuid.diagnosis.vocabulary import MISSING, POSSIBLE, Named
 
 SCHEMA = "vcpuid/diagnose/1"
 """The form of `Diagnosis.as_dict`."""
@@ -62,9 +62,9 @@ class Diagnosis:
     """The answer to a paste.
 
     `matches` are its messages in the paste's order, `answers` those that are answered, one of a form, the first the one to look at first,
-    `findings` the features that they name, in the same order. `instruction` is the one at which a program died. `guests` are those whose
-    -cpu stands in the paste, or the one that the caller named; without any there is one of which that is not known. `near` are forms of
-    messages that look like the paste where it has none. `remarks` are on what stands for what.
+    `findings` the features that they name, in the same order. `instruction` is the one at which a program died. `guests` are those of
+    the paste's -cpu, or of the caller's, for which a feature was found; where none was, the first, or one of which no -cpu is known.
+    `near` are forms of messages that look like the paste where it has none. `remarks` are on what stands for what.
     """
 
     matches: tuple[Recognised, ...]
@@ -139,8 +139,15 @@ class Diagnosis:
 
         They are what the deciding rules say, the -cpu that runs, and what the rows of the messages say.
         """
+        if self._of_another():
+            return ((_OTHER,),)
         ways = (tuple(dict.fromkeys(text for text in way if text)) for way in (self._giving(), self._starting(), self._generally()))
         return tuple(dict.fromkeys(way for way in ways if way))
+
+    def _of_another(self) -> bool:
+        """Whether the guests see on this host all that the paste misses: then it is not about them."""
+        told = [one.explanation for one in self.findings if one.named.state == MISSING]
+        return bool(told) and all(one is not None and one.visible for one in told)
 
     def _giving(self) -> Iterator[str]:
         """What gives the features back: of several that need other things, each is named."""
@@ -186,6 +193,12 @@ class Diagnosis:
             "near": [{"message": message.id, "example": message.example} for message in self.near],
             "remarks": list(self.remarks),
         }
+
+
+_OTHER = (
+    "give the host, the -cpu and the releases of the guest that failed (--host, --cpu, --kernel, --qemu): "
+    "on this host the guest sees what the message misses"
+)
 
 
 def _definite(findings: Iterable[Finding]) -> Iterator[Feature]:

@@ -81,6 +81,7 @@ class Path:
         return Beside(self.trace, ((other.completion, None if other.path is None else other.path.trace) for other in made))
 
     def __getstate__(self) -> dict[str, object]:
+        """Leave `beside` out of a pickle: it is worked out again when asked."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def headline(self, remark: str = "") -> str:

@@ -58,17 +58,19 @@ def _same(one: str, other: str) -> bool:
 
 def understood(cpu: str) -> Understood:
     """Put a -cpu argument into QEMU's words: one whose model is a manager's name, or one in Proxmox VE's form; what follows is kept."""
-    if (own := _from_proxmox(cpu)) is not None:
-        argument = understood(own).cpu
+    own = _from_proxmox(cpu)
+    name, comma, rest = (own or cpu).partition(",")
+    found = manager_cpu(name)
+    argument = f"{name if found is None else found[1]}{comma}{rest}"
+    if own is not None:
         return Understood(argument, f"{cpu} is what Proxmox VE writes for -cpu {argument}")
-    name, comma, rest = cpu.partition(",")
-    if (found := manager_cpu(name)) is None:
+    if found is None:
         return Understood(cpu, None)
     manager, stands_for = found
-    return Understood(f"{stands_for}{comma}{rest}", f"{name} is {manager}'s name for -cpu {stands_for}")
+    return Understood(argument, f"{name} is {manager}'s name for -cpu {stands_for}")
 
 
-_PROXMOX_ONLY = re.compile(r"(?:^cputype=|,(?:flags=[+-]|hidden=))")
+_PROXMOX_ONLY = re.compile(r"(?:^cputype=|,(?:flags=[+-]|hidden=|phys-bits=host(?:,|$)))")
 """What only Proxmox VE's form of a CPU has."""
 
 

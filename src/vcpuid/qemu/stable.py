@@ -1,7 +1,7 @@
 """Mends that stable updates of a release took over from later ones.
 
-The tables of QEMU 7.2 and 10.0 are of late updates, 7.2.22 and 10.0.13; those of other releases are of the first one, x.y.0. So a rule that
-came in with a later release may hold for those two already, and not for the releases between.
+The tables of QEMU 7.2, 10.0 and 11.1 are of late updates, 7.2.22, 10.0.13 and 11.1.3; all others are of the first one, x.y.0. So a rule
+that came in with a later release may hold for these already, and not for the releases between.
 """
 
 from __future__ import annotations

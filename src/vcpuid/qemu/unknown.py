@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from vcpuid.cpuid.names import COLLECTIVE, meant
 from vcpuid.errors import NotKnownError, QemuError
-from vcpuid.qemu.catalog import HOST_MODELS, Catalog, catalog
+from vcpuid.qemu.catalog import HOST_MODELS, Catalog, catalog, upstream_name
 from vcpuid.qemu.managers import manager_cpu, worked_out
-from vcpuid.releases import QEMUS, Release, distributed, number
+from vcpuid.releases import QEMUS, Release, distributed, named_type, number
 from vcpuid.setup import Setup
 
 _LONGEST = 60
@@ -179,7 +179,7 @@ def _beyond(cpu: str | None, setup: Setup) -> str | None:
 
 def _of_a_distribution(setup: Setup) -> str | None:
     """Say that a machine type is nobody's whose QEMU is known here, where its name is none that upstream gives; None for any other."""
-    name = setup.machine.partition(",")[0].removeprefix("type=")
+    name = named_type(setup.machine)
     match = _FOREIGN.fullmatch(name)
     if match is None or _has_machine(catalog(setup.vmm.tables), name) or distributed(name) is not None:
         return None
@@ -190,7 +190,8 @@ def _of_a_distribution(setup: Setup) -> str | None:
 
 
 def _has_machine(tables: Catalog, name: str) -> bool:
-    return any(name in pair for pair in tables.machine_names.items())
+    upstream = upstream_name(name)
+    return any(upstream in pair for pair in tables.machine_names.items())
 
 
 def _untold(release: Release, what: str, having: list[Catalog]) -> str:
