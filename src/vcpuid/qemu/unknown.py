@@ -179,7 +179,7 @@ def _beyond(cpu: str | None, setup: Setup) -> str | None:
 
 def _of_a_distribution(setup: Setup) -> str | None:
     """Say that a machine type is nobody's whose QEMU is known here, where its name is none that upstream gives; None for any other."""
-    name = named_type(setup.machine)
+    name = upstream_name(named_type(setup.machine))
     match = _FOREIGN.fullmatch(name)
     if match is None or _has_machine(catalog(setup.vmm.tables), name) or distributed(name) is not None:
         return None
