@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 
 from vcpuid import data
+from vcpuid.answers.explain import NO_HARDWARE
+from vcpuid.cpuid import CpuidWord
 from vcpuid.cpuid.names import Feature, find, short_place
+from vcpuid.cpuid.words import range_of
 from vcpuid.reasons import Rule
 from vcpuid.reasons.history import history
 
+_HYPERVISOR = 0x40000000
 _VENDORS = {"I": "Intel", "A": "AMD", "O": "others"}
 
 
@@ -37,12 +41,15 @@ class Cause:
 
 
 def possible(feature: Feature) -> tuple[Cause, ...]:
-    """Give the rules that can clear a feature; none where no run of the path has shown one.
+    """Give what can keep a feature away: first of all a processor without it, then the rules that can clear it; none where none is known.
 
-    The rule that clears the fewest features comes first, since it says most: a command line with clearcpuid= can clear any.
+    The rule that clears the fewest features comes before others, since it says most: a command line with clearcpuid= can clear any.
     """
+    word = feature.place.word
+    in_hardware = isinstance(word, CpuidWord) and range_of(word.function) != _HYPERVISOR and feature is not find("hypervisor")
+    lacking = (Cause(feature.name, NO_HARDWARE, NO_HARDWARE.reason, tuple(_VENDORS.values())),) if in_hardware else ()
     rows = sorted(_table().get(short_place(feature.place), ()), key=lambda row: _reach()[row[0]])
-    return tuple(_cause(feature, *row) for row in rows)
+    return (*lacking, *(_cause(feature, *row) for row in rows))
 
 
 def _cause(feature: Feature, rule_id: str, vendors: str, cause: str) -> Cause:
