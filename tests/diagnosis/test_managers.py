@@ -141,3 +141,16 @@ def test_the_cpu_of_a_proxmox_vm_is_taken_from_the_paste(line: str) -> None:
 @pytest.mark.parametrize("line", ["cpu: 2", "cpu: 500m", "cpu: 0 1 2", "cpu: custom-mine", "    cpu: ssd"])
 def test_a_cpu_line_that_names_no_cpu_is_none(line: str) -> None:
     assert diagnose(f"resources:\n{line}\nkvm: disabled by bios\n").cpu is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Configured CPU model: Cascadelake-Server and CPU Flags ['avx512vnni'] are not compatible with host CPU",
+        "Node-Selectors: cpu-feature.node.kubevirt.io/avx512vnni=true\n  cpu-model.node.kubevirt.io/Cascadelake-Server=true\n",
+    ],
+)
+def test_the_model_that_a_manager_names_is_the_guests(text: str) -> None:
+    found = diagnose(text, captures.host(SKYLAKE))
+    assert found.cpu == "Cascadelake-Server"
+    assert [one.cpu for one in found.findings if one.named.name == "avx512_vnni"] == ["Cascadelake-Server"]

@@ -31,10 +31,12 @@ from vcpuid.setup import Setup, Stack, joined
 _CPU = re.compile(
     r"""(?:^|\s)-cpu\s+(?P<quote>['"]?)(?P<cpu>[\w.+-][\w.,+=:/-]{0,4000})(?P=quote)(?=\s|$)"""
     r"""|(?:^[ \t]*cpu:|\bqm (?:set|create) [^\n]{0,300}?--?cpu)[ \t]+"""
-    r"""(?P<proxmox>(?:cputype=)?[\w.-]{1,80}(?:,[\w-]{1,40}=[\w.;+-]{1,2000})*)[ \t]*$""",
+    r"""(?P<proxmox>(?:cputype=)?[\w.-]{1,80}(?:,[\w-]{1,40}=[\w.;+-]{1,2000})*)[ \t]*$"""
+    r"""|\b(?:Configured CPU model: |cpu-model\.node\.kubevirt\.io/)(?P<model>[\w.-]{1,80})""",
     re.MULTILINE,
 )
-"""Where a paste names its guest's CPU: QEMU's argument, or the option of Proxmox VE's qm.conf and of its command qm."""
+"""Where a paste names its guest's CPU: QEMU's argument, the option of Proxmox VE's qm.conf and of its command qm, and the model that Nova
+is configured with or a pod of KubeVirt demands."""
 
 
 _GUESTS = 8
@@ -75,11 +77,11 @@ def diagnose(text: str, host: Snapshot | Setup | None = None, cpu: str | None = 
 
 
 def _cpus_in(text: str) -> Iterator[tuple[int, str]]:
-    """Find each -cpu argument with its place; of lines `cpu:`, which other programs have as well, those that name a CPU."""
+    """Find each -cpu argument with its place; of what a manager calls so, or another program, what names a CPU."""
     for match in _CPU.finditer(text):
-        argument = match["cpu"] or understood(match["proxmox"]).cpu
-        if match["cpu"] or has_model(catalog(QEMUS[-1]), argument.partition(",")[0]):
-            yield match.start(), match["cpu"] or match["proxmox"]
+        named_so = match["cpu"] or match["proxmox"] or match["model"]
+        if match["cpu"] or has_model(catalog(QEMUS[-1]), understood(named_so).cpu.partition(",")[0]):
+            yield match.start(), named_so
 
 
 class PastedCpus:
