@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,13 @@ def test_options_of_a_guests_cpu_are_for_no_other() -> None:
         in convert(str(HOST), "--to", "json", "--host", str(HOST)).stderr
     )
     assert convert(NAMED, "--to", "qemu", "--part", "raw").returncode == 2
+
+
+def test_a_guest_read_from_a_pipe_is_a_guest(tmp_path: Path) -> None:
+    pipe = tmp_path / "guest.pipe"
+    os.mkfifo(pipe)
+    text = "<cpu mode='custom' match='exact'><model>Skylake-Client</model><feature policy='require' name='avx512f'/></cpu>"
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pipe.write_text, text, encoding="utf-8")
+        done = convert(str(pipe), "--to", "qemu", "--qemu", "10.0")
+    assert done.stdout == "Skylake-Client,avx512f=on\n"

@@ -79,11 +79,11 @@ def command(
 
 
 def _text(source: str) -> tuple[str, str] | None:
-    """Read a file that is there by this name, or standard input; None for a machine, or one CPU of a dump."""
+    """Read a file or a pipe that is there by this name, or standard input; None for a machine, or one CPU of a dump."""
     from vcpuid.cli.domain import read_file
     from vcpuid.sources import is_machine
 
-    if is_machine(source) or (source != "-" and not os.path.isfile(source)):
+    if is_machine(source) or (source != "-" and (os.path.isdir(source) or not os.path.exists(source))):
         return None
     return read_file(source)
 
