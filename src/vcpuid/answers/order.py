@@ -108,7 +108,7 @@ class Order:
     @property
     def argument(self) -> str:
         """What QEMU's -cpu gets; without one, what QEMU takes by itself."""
-        return self.planned.argument or "qemu64"
+        return self.planned.started
 
     @cached_property
     def settings(self) -> Mapping[str, str]:

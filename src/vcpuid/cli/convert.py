@@ -121,7 +121,7 @@ def _as_qemu(
             planned = hostless(guest, release, program.tables)
         else:
             planned = _on(host_source, guest, release, asked)
-    return [planned.argument or "qemu64"], lost_in_qemu(guest, planned)
+    return [planned.started], lost_in_qemu(guest, planned)
 
 
 def _on(host_source: str, guest: GuestXml, release: Release, asked: Asked) -> Planned:

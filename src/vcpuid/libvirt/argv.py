@@ -10,6 +10,7 @@ from vcpuid.libvirt.host_models import HostModels
 from vcpuid.libvirt.journal import Journal
 from vcpuid.libvirt.names import to_qemu
 from vcpuid.libvirt.update import UNKNOWN
+from vcpuid.libvirt.validate import DEFAULT_MODEL
 
 
 def cpu_argument(domain: Domain, cpu: CpuDef | None, hosts: HostModels, journal: Journal) -> str | None:
@@ -18,7 +19,7 @@ def cpu_argument(domain: Domain, cpu: CpuDef | None, hosts: HostModels, journal:
     flags = "".join((*_clock(domain), *_kernel(domain), *_pmu(domain), *_cache(cpu), *_addresses(cpu, hosts.known.release)))
     if model is None and not flags:
         return None
-    return (model or "qemu64") + flags
+    return (model or DEFAULT_MODEL) + flags
 
 
 def _model(cpu: CpuDef, hosts: HostModels, journal: Journal) -> Iterator[str]:

@@ -14,7 +14,7 @@ from vcpuid.libvirt.host_models import HostModels
 from vcpuid.libvirt.journal import Journal
 from vcpuid.libvirt.live import Running, migratable, update_live, verify
 from vcpuid.libvirt.update import update
-from vcpuid.libvirt.validate import check_names, complete, validate
+from vcpuid.libvirt.validate import DEFAULT_MODEL, check_names, complete, validate
 from vcpuid.qemu import messages
 
 _PROGRAM = "qemu-system-x86_64"
@@ -39,6 +39,11 @@ class Planned:
     argument: str | None
     smp: str
     journal: Journal
+
+    @property
+    def started(self) -> str:
+        """What QEMU starts: the argument of -cpu, without one the model that QEMU takes by itself."""
+        return self.argument or DEFAULT_MODEL
 
     def arguments(self, release: tuple[int, int]) -> dict[str, str]:
         """Return QEMU's arguments, as captures have them."""
