@@ -30,7 +30,7 @@ NO_HARDWARE = Rule(
     remedy="run the guest on a processor that has it, or choose a CPU without it",
 )
 
-_MIRRORS = {bits.OSXSAVE: (vcpu_rules.OSXSAVE, bits.XSAVE), bits.OSPKE: (vcpu_rules.OSPKE, bits.PKU)}
+MIRRORS = {bits.OSXSAVE: (vcpu_rules.OSXSAVE, bits.XSAVE), bits.OSPKE: (vcpu_rules.OSPKE, bits.PKU)}
 """Bits that the guest's kernel turns on in its CR4: by which rule KVM shows them, and the feature without which it cannot."""
 
 
@@ -210,7 +210,7 @@ def explain(feature: Feature, path: Path) -> Explanation:
     stages = tuple(_stage(path, position, feature, kernel) for position in range(len(path.trace.steps)))
     if facts := stages[-1].depends:
         return Explanation(feature, path, stages, not_told(feature, facts), (), to_be_told(facts))
-    if feature.bit in _MIRRORS and stages[-1].value is False:
+    if feature.bit in MIRRORS and stages[-1].value is False:
         return _mirror(feature, path, stages)
     chain = tuple(_chain(path, feature, stages))
     if stages[0].value is False and not any(stage.value for stage in stages):  # what a party makes up, the hardware need not have
@@ -224,7 +224,7 @@ def explain(feature: Feature, path: Path) -> Explanation:
 def _mirror(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> Explanation:
     """Tell of a bit that is off since the guest's kernel has not run: no party hands it on, and what it takes may be missing."""
     assert feature.bit is not None
-    rule, needed = _MIRRORS[feature.bit]
+    rule, needed = MIRRORS[feature.bit]
     needs = by_bit(needed)
     assert needs is not None
     chain = (Reason("vcpu", feature.name, Action.CLEARED, rule, rule.reason),)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from vcpuid import data
-from vcpuid.answers.explain import NO_HARDWARE
-from vcpuid.cpuid import CpuidWord
+from vcpuid.answers.explain import MIRRORS, NO_HARDWARE
+from vcpuid.cpuid import CpuidWord, bits
 from vcpuid.cpuid.names import Feature, find, short_place
 from vcpuid.cpuid.words import range_of
 from vcpuid.reasons import Rule
@@ -46,7 +46,7 @@ def possible(feature: Feature) -> tuple[Cause, ...]:
     The rule that clears the fewest features comes before others, since it says most: a command line with clearcpuid= can clear any.
     """
     word = feature.place.word
-    in_hardware = isinstance(word, CpuidWord) and range_of(word.function) != _HYPERVISOR and feature is not find("hypervisor")
+    in_hardware = isinstance(word, CpuidWord) and range_of(word.function) != _HYPERVISOR and feature.bit not in (*MIRRORS, bits.HYPERVISOR)
     lacking = (Cause(feature.name, NO_HARDWARE, NO_HARDWARE.reason, tuple(_VENDORS.values())),) if in_hardware else ()
     rows = sorted(_table().get(short_place(feature.place), ()), key=lambda row: _reach()[row[0]])
     return (*lacking, *(_cause(feature, *row) for row in rows))
