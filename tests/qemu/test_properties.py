@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support.qemu_captures import qemu_host, qemu_origin, qemu_rows
@@ -51,10 +51,13 @@ def test_the_frequency_takes_metric_suffixes() -> None:
 
 
 @given(st.text(alphabet="abc+-=,_ 1", max_size=40))
-def test_taking_apart_loses_nothing(text: str) -> None:
+@example("-,-")
+@example("+a,+a,a=1,a=2")
+def test_taking_apart_loses_nothing_but_what_is_said_again(text: str) -> None:
     option = parse(f"EPYC,{text}", (10, 0))
     parts = [part for part in text.split(",") if part]
-    assert len(option.plus) + len(option.minus) + len(option.settings) == len(parts)
-    assert option.plus == tuple(part[1:] for part in parts if part[0] == "+")
-    assert option.minus == tuple(part[1:] for part in parts if part[0] == "-")
+    assert option.plus == tuple(dict.fromkeys(part[1:] for part in parts if part[0] == "+"))
+    assert option.minus == tuple(dict.fromkeys(part[1:] for part in parts if part[0] == "-"))
+    rest = [part.partition("=")[0].replace("_", "-") for part in parts if part[0] not in "+-"]
+    assert {name for name, _ in option.settings} == set(rest)
     assert all("_" not in name for name, _ in option.settings)
