@@ -192,6 +192,11 @@ def modules_of(name: str) -> tuple[str, ...]:
     return tuple(module for module, known in MODULES.items() if name in known)
 
 
+def is_known(name: str) -> bool:
+    """Whether `Params.of` takes a name: a module's parameter in full or short, a fact, or what is the Linux host's."""
+    return name in FACTS or name in (CMDLINE, TSX_MODE, REVISION) or name.startswith(MSR) or bool(modules_of(name))
+
+
 def names() -> Iterator[str]:
     """Give the names of all parameters, those of modules in full; of the Linux host's, all but those of MSRs."""
     for module, known in MODULES.items():

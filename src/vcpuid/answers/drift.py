@@ -9,7 +9,7 @@ from vcpuid.answers.certainty import followed, open_bits
 from vcpuid.answers.explain import NO_HARDWARE, Explanation, Reason
 from vcpuid.answers.order import DOMAIN, LIBVIRT, Order
 from vcpuid.answers.ordered import explained, judged
-from vcpuid.answers.survey import cpuid_features, shows
+from vcpuid.answers.survey import NOT_TOLD_CHANGE, cpuid_features, shows
 from vcpuid.cpuid import MsrWord
 from vcpuid.cpuid.names import Feature, all_features
 from vcpuid.path.pipeline import Path
@@ -18,9 +18,6 @@ from vcpuid.told.facts import listed
 
 SCHEMA = "vcpuid/drift/1"
 """The form of `Drift.as_dict`."""
-
-NOT_TOLD = "not told"
-"""The change of a feature of which only one side tells whether the guest sees it."""
 
 _SHOWN = 60
 
@@ -42,11 +39,6 @@ class Side:
     def refused(self) -> bool:
         """Whether libvirt refuses its domain."""
         return self.order is not None and self.order.refusal is not None
-
-    @property
-    def doubted(self) -> bool:
-        """Whether it hangs on what the host does not tell what libvirt makes of the domain."""
-        return self.order is not None and bool(self.order.open or self.order.depends)
 
     def head(self) -> Iterator[str]:
         """Say which it is, a line each of the domain and of the VMM; of a long -cpu, such as libvirt makes, the beginning."""
@@ -82,7 +74,7 @@ class Change:
     def change(self) -> str:
         """Lost, gained or not told."""
         if self.before is None or self.after is None:
-            return NOT_TOLD
+            return NOT_TOLD_CHANGE
         return "gained" if self.after else "lost"
 
     def as_dict(self) -> dict[str, object]:
@@ -170,7 +162,7 @@ def _suspects(features: Sequence[Feature], *sides: Side) -> Iterator[Feature]:
     """Give the features whose bits are not the same on both sides, or are not told; where libvirt is in doubt, all of them."""
     words = dict.fromkeys(feature.place.word for feature in features)
     hidden = [open_bits(side.path, words) for side in sides]
-    doubted = any(side.doubted for side in sides)
+    doubted = any(side.order is not None and side.order.doubted for side in sides)
     for feature in features:
         word, mask = feature.place
         first, second = (shows(side.path.trace.steps[-1].after, feature) for side in sides)

@@ -94,6 +94,11 @@ class Order:
     open: tuple[Fact, ...] = ()
     blocking: tuple[Blocking, ...] = ()
 
+    @property
+    def doubted(self) -> bool:
+        """Whether it hangs on facts that the host does not tell what libvirt makes of the domain."""
+        return bool(self.open or self.depends)
+
     def over(self, setup: Setup) -> Order | None:
         """Work the same out on another setup, without asking what hangs on facts; None where libvirt refuses the domain even unchecked."""
         try:

@@ -120,7 +120,7 @@ def _reason(party: str, feature: str, ruling: Ruling) -> Reason:
 
 def _unsettled(feature: Feature, path: Path, order: Order) -> tuple[Fact, ...]:
     """Return the facts on which it hangs what becomes of a feature by what libvirt does; none where libvirt does the same on all hosts."""
-    if not order.depends and not order.open:
+    if not order.doubted:
         return ()
     name, place = feature.name, feature.place
     if blind := nameless(order.setup.host):

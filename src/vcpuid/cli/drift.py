@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ["change", "party", "features", "why", "do"]
 FIELDS = ["feature", "place", "change", "before", "after", "party", "rule", "why", "remedy"]
-NOT_TOLD = "not told"
 _PROGRAMS = ("kernel", "qemu", "machine", "libvirt")
 """What a side may name besides parameters."""
 
@@ -85,11 +85,10 @@ def _side(host: Host, cpu: AskedCpu, asked: Asked, option: str, stack: str) -> S
 
 def _stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None]:
     """Read what one side names, and put it in place of what both have; return libvirt's release besides."""
-    from vcpuid.params import MODULES, names
+    from vcpuid.params import is_known
 
     programs: dict[str, str] = {}
     params: list[str] = []
-    known = {*names(), *(short for module in MODULES.values() for short in module)}
     for part in _parts(text):
         name, equals, value = part.partition("=")
         if not equals or not value:
@@ -98,8 +97,8 @@ def _stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None]:
             raise InputError(f"{option}: {name} stands there twice")
         if name in _PROGRAMS:
             programs[name] = value
-        elif name.partition(".")[0] != "msr" and name not in known:
-            raise InputError(f"{option}: {name[:40]!r} is neither {', '.join(_PROGRAMS)} nor a parameter{_suggestion(name, known)}")
+        elif not is_known(name):
+            raise InputError(f"{option}: {name[:40]!r} is neither {', '.join(_PROGRAMS)} nor a parameter{_suggestion(name)}")
         else:
             params.append(part)
     given = {**asked.params, **parse_params(tuple(params))}
@@ -114,10 +113,13 @@ def _stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None]:
     return chosen, programs.get("libvirt")
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
+def _suggestion(name: str) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(name[:40], [*_PROGRAMS, *sorted(known)], n=2)
+    from vcpuid.params import MODULES, names
+
+    short = {parameter for module in MODULES.values() for parameter in module}
+    near = get_close_matches(name[:40], [*_PROGRAMS, *sorted({*names(), *short})], n=2)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
@@ -162,12 +164,14 @@ def _sheet(found: Drift) -> Sheet:
 
 def _verdict(found: Drift) -> str:
     """Say in a sentence how many features the guest loses and gains."""
-    counts = {kind: sum(change.change == kind for change in found.changes) for kind in ("lost", "gained", NOT_TOLD)}
+    from vcpuid.answers.survey import NOT_TOLD_CHANGE
+
+    counts = Counter(change.change for change in found.changes)
     words = {"lost": "loses {}", "gained": "gains {}"}
     told = [word.format(f"{counts[kind]} feature{'' if counts[kind] == 1 else 's'}") for kind, word in words.items() if counts[kind]]
     changes = " and ".join(told) if told else "sees what it saw"
     more = f"; of {found.same} features nothing changes"
-    one_sided = f", of {counts[NOT_TOLD]} only one side tells" if counts[NOT_TOLD] else ""
+    one_sided = f", of {counts[NOT_TOLD_CHANGE]} only one side tells" if counts[NOT_TOLD_CHANGE] else ""
     untold = f", of {found.not_told} neither side tells" if found.not_told else ""
     refusing = [when for when, side in (("before", found.before), ("after", found.after)) if side.refused]
     refused = f"libvirt does not start the guest {' and '.join(refusing)}. Without its check: " if refusing else ""
