@@ -72,14 +72,18 @@ def choose(asked: str, known: tuple[str, ...], program: str) -> Release:
 
 
 _DISTRIBUTED = re.compile("pc-(?:q35|i440fx)-[a-z]")
-_TYPE = re.compile(r"(?:[^,]|,,)*,type=([^,]*)")
+
+
+def option_parts(text: str) -> list[str]:
+    """Split an argument of options at its commas, two of which are one in a value (QEMU, util/keyval.c)."""
+    return [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
 
 
 def named_type(machine: str) -> str:
-    """Return the type that a -machine argument names: its first word, or its option `type`, wherever that stands."""
-    first = machine.partition(",")[0]
-    later = _TYPE.match(machine)
-    return later[1] if later is not None else first.removeprefix("type=")
+    """Return the type that a -machine argument names: its first word, or its option `type`, wherever that stands; the last one counts."""
+    first, *more = option_parts(machine)
+    named = [part.removeprefix("type=") for part in (first, *more) if part.startswith("type=")]
+    return named[-1] if named else first
 
 
 def distributed(machine: str) -> str | None:

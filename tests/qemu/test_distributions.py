@@ -88,6 +88,8 @@ def test_a_type_is_known_wherever_it_stands_in_the_argument() -> None:
         named_type("accel=kvm,type=pc-q35-noble") == named_type("pc-q35-noble,usb=off") == named_type("type=pc-q35-noble") == "pc-q35-noble"
     )
     assert named_type("pc,type=q35") == "q35"
+    assert named_type("accel=kvm,usb=off,type=pc-q35-noble") == "pc-q35-noble"
+    assert named_type("accel=kvm,append=a,,type=b,usb=off") == "accel=kvm"
 
 
 def test_a_model_that_is_unknown_on_a_proxmox_machine_is_refused() -> None:

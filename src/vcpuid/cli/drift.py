@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from vcpuid.cli.domain import WITHOUT_DOMAIN, AskedCpu, domain_options, no_domai
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, Host, cpu_option, parse_params, print_warnings, read_host, stack_options
 from vcpuid.errors import InputError, KvmError, LibvirtError, RefusedError
+from vcpuid.releases import option_parts
 
 if TYPE_CHECKING:
     from vcpuid.answers.drift import Drift, Side
@@ -89,7 +89,7 @@ def _stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None]:
 
     programs: dict[str, str] = {}
     params: list[str] = []
-    for part in _parts(text):
+    for part in filter(None, option_parts(text)):
         name, equals, value = part.partition("=")
         if not equals or not value:
             raise InputError(f"{option}: {part[:60]!r} is not of the form NAME=VALUE")
@@ -121,11 +121,6 @@ def _suggestion(name: str) -> str:
     short = {parameter for module in MODULES.values() for parameter in module}
     near = get_close_matches(name[:40], [*_PROGRAMS, *sorted({*names(), *short})], n=2)
     return f"; did you mean {' or '.join(near)}?" if near else ""
-
-
-def _parts(text: str) -> Iterator[str]:
-    """Split at commas, two of which are one in a value, as QEMU's options have it."""
-    yield from (part.replace("\0", ",") for part in text.replace(",,", "\0").split(",") if part)
 
 
 def _refused(*sides: Side | str) -> Sheet:
