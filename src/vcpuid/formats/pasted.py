@@ -20,10 +20,11 @@ _TIME = (
     rf"[A-Z][a-z]{{2}} [ 0-9][0-9] [0-9][0-9]:[0-9][0-9]:[0-9][0-9] {_PROGRAM}",  # syslog
     r"[0-9][0-9]:[0-9][0-9]:[0-9][0-9](?:\.[0-9]+)? ",
 )
-_AROUND = re.compile(rf"^{QUOTE}(?:(?:{'|'.join(_TIME)})[ \t]*)?(?:```.*)?", re.MULTILINE)
+_AROUND = re.compile(rf"^{QUOTE}(?:(?:{'|'.join(_TIME)})[ \t]*)?(?:```.*)?(?!^)", re.MULTILINE)
 _TICKS = re.compile(r"^`(?=[<{\[])|(?<=[>}\]])`(?=[ \t]*$)", re.MULTILINE)
 """What marks code within a line of a report, around XML and JSON."""
 _MARKUP = re.compile("[<>{}]")
+_BEGINS = re.compile(r"^[^\S\n]*[<{\[]", re.MULTILINE)
 
 
 def unwrapped(text: str) -> Iterator[str]:
@@ -40,13 +41,16 @@ def unwrapped(text: str) -> Iterator[str]:
 
 def _document(text: str) -> str | None:
     """Blank the lines before the first that begins as XML or JSON does, and behind the last that ends so: prose, without brackets."""
-    lines = text.split("\n")
-    begins = [number for number, line in enumerate(lines) if line.lstrip().startswith(("<", "{", "["))]
-    ends = [number for number, line in enumerate(lines, 1) if line.rstrip().endswith((">", "}", "]"))]
-    if not begins or not ends:
+    begins = _BEGINS.search(text)
+    if begins is None:
         return None
-    around = lines[: begins[0]], lines[ends[-1] :]
+    lines = text.split("\n")
+    first = text.count("\n", 0, begins.start())
+    last = next((number for number in range(len(lines), 0, -1) if lines[number - 1].rstrip().endswith((">", "}", "]"))), None)
+    if last is None:
+        return None
+    around = lines[:first], lines[last:]
     prose = [*around[0], *around[1]]
     if any(_MARKUP.search(line) for line in prose) or form_in(prose):
         return None
-    return "\n".join([*([""] * len(around[0])), *lines[begins[0] : ends[-1]], *([""] * len(around[1]))])
+    return "\n".join([*([""] * len(around[0])), *lines[first:last], *([""] * len(around[1]))])
