@@ -45,6 +45,31 @@ def test_what_is_missing_comes_with_its_first_cause() -> None:
     assert len(answer.warnings) == 2
 
 
+@pytest.mark.parametrize(
+    ("cpu", "feature", "rule"),
+    [
+        ("Skylake-Client-v3,-spec-ctrl,pdcm=on", "pdcm", "qemu.expand.no-pmu"),
+        ("Skylake-Client-v3,-spec-ctrl,level=4,avx2=on", "avx2", "qemu.leaf.absent"),
+        ("Skylake-Client-v3,-spec-ctrl,kvm=off,kvm-pv-eoi=on", "kvm-pv-eoi", "kvm.leaf.paravirt"),
+    ],
+)
+def test_what_qemu_drops_without_a_word_is_missing_too(cpu: str, feature: str, rule: str) -> None:
+    answer = judge(cpu)
+    assert answer.warnings == ()
+    assert answer.runs is False
+    assert [(missing.feature.name, missing.cause.rule.id) for missing in answer.missing] == [(feature, rule)]
+    assert answer.proposal is not None
+    assert judge(answer.proposal).runs
+    assert [(found.kind, found.what) for found in answer.amendments] == [("left-out", f"{feature}=on")]
+
+
+def test_a_feature_that_is_given_after_all_is_not_missed() -> None:
+    """Of two words the last counts; the paravirtual features move where Hyper-V has their place."""
+    assert judge("Skylake-Client-v3,-spec-ctrl,pdcm=on,pdcm=off").runs
+    assert judge("Skylake-Client-v3,-spec-ctrl,pdcm=on,pmu=on").missing == ()
+    assert judge("Skylake-Client-v3,-spec-ctrl,hv-relaxed,kvm-pv-eoi=on").runs
+
+
 def test_another_version_of_the_model_is_proposed_where_it_is_shorter_than_dropping_features() -> None:
     assert judge("Haswell").proposal == "Haswell-v2"
     assert judge("Skylake-Server").proposal == "Skylake-Server,-hle,-rtm,-pku"

@@ -40,7 +40,7 @@ class Attempt:
     def clean(self, cpu: str) -> qemu.QemuResult | None:
         """Give QEMU's answer where it gives all that is asked without a warning, and KVM takes its table."""
         made = self.run(f"{cpu},enforce=on")
-        if made is None or made.warnings:
+        if made is None or made.warnings or made.dropped:
             return None
         try:
             kvm.set_cpuid(made.tables[0], host=self.setup)

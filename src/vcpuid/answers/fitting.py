@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vcpuid.answers.attempt import Attempt
 from vcpuid.answers.settings import Amendment, joined, needs, switch
 from vcpuid.cpuid.words import positions
-from vcpuid.qemu import CpuState
+from vcpuid.qemu import CpuState, QemuResult
 
 CURES = ("topoext=on", "pmu=off", "avx10-version=1", "avx10-version=0")
 """Settings that end a warning which nothing that is taken away would end: of AMD's threads, a PMU unlike the host's, AVX10's version."""
@@ -101,7 +101,7 @@ class Fitting:
 
     def _complaint(self, proposal: Proposal, settings: Iterable[str]) -> str:
         told = self._attempt.tell(joined(proposal.name, [*settings, TRY], proposal.missing))
-        said = told if isinstance(told, str) else next(iter(told.warnings), "this host does not give it")
+        said = told if isinstance(told, str) else next(iter(told.warnings), "QEMU does not give it here")
         return said.partition("\n")[0]
 
     def _accepted(self, name: str, settings: list[str]) -> list[str] | None:
@@ -131,30 +131,30 @@ class Fitting:
         """Drop what is missing; None where there are warnings all the same."""
         kept = list(settings)
         made = self._attempt.run(joined(name, [*kept, TRY]))
-        if made is not None and any(self._asks(setting, made.state) for setting in kept):
-            kept = [setting for setting in kept if not self._asks(setting, made.state)]
+        if made is not None and any(self._asks(setting, made) for setting in kept):
+            kept = [setting for setting in kept if not self._asks(setting, made)]
             made = self._attempt.run(joined(name, [*kept, TRY]))
         if made is None:
             return None
-        missing = tuple(self._missing(made.state))
+        missing = tuple(self._missing(made))
         clean = self._attempt.clean(joined(name, kept, missing))
         return None if clean is None else Fit(Proposal(name, tuple(kept), missing), clean.state)
 
-    def _asks(self, setting: str, state: CpuState) -> bool:
+    def _asks(self, setting: str, made: QemuResult) -> bool:
         """Tell whether a setting asks for something that is missing."""
         name, on = switch(setting)
         flag = self._catalog.flags.get(self._catalog.aliases.get(name, name))
-        return bool(on) and flag is not None and bool(state.filtered.get(flag.word, 0) & flag.mask)
+        return bool(on) and flag is not None and bool(made.denied.get(flag.word, 0) & flag.mask)
 
-    def _missing(self, state: CpuState) -> Iterator[str]:
+    def _missing(self, made: QemuResult) -> Iterator[str]:
         """Name what is missing, XSAVE components by the features that use them; other bits without a name cannot be dropped."""
         found: dict[str, None] = {}
         for row in self._catalog.words:
-            for position in positions(state.filtered.get(row.name, 0)):
+            for position in positions(made.denied.get(row.name, 0)):
                 if position in row.names:
                     found[row.names[position]] = None
                 elif row.name == "FEAT_XSAVE_XCR0_LO":
-                    found.update(dict.fromkeys(self._users(position, state)))
+                    found.update(dict.fromkeys(self._users(position, made.state)))
         return iter(found)
 
     def _users(self, component: int, state: CpuState) -> Iterator[str]:

@@ -31,7 +31,8 @@ class Draft(Maker):
     """X86CPU before it is realized.
 
     `base` is what the model has before anything is switched: None for max and host, which take what the host can give. `switches` are
-    applied in order. `user` are bits that somebody asked for or against, `filtered` those that the guest should have had and will not get.
+    applied in order. `user` are bits that somebody asked for or against, `asked` those that -cpu switches on, `filtered` those that the
+    guest should have had and will not get.
     """
 
     catalog: Catalog
@@ -43,6 +44,7 @@ class Draft(Maker):
     props: dict[str, Any]
     features: dict[str, int] = field(default_factory=dict)
     user: dict[str, int] = field(default_factory=dict)
+    asked: dict[str, int] = field(default_factory=dict)
     filtered: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     late_warnings: list[str] = field(default_factory=list)

@@ -13,6 +13,7 @@ from vcpuid.cpuid.words import Bit, CpuidWord
 from vcpuid.qemu import messages
 from vcpuid.qemu.catalog import Catalog, Dependency
 from vcpuid.qemu.draft import Draft
+from vcpuid.qemu.plan import USER_ON
 from vcpuid.qemu.words import FeatureWord
 from vcpuid.reasons import Rule
 
@@ -108,10 +109,14 @@ def _start(draft: Draft) -> None:
             wanted = draft.base.get(name, 0)
             features[name] = ledger.set(row.word, ledger.keep(row.word, value, wanted, ABSENT), wanted, ASKS) if value != wanted else value
         user[name] = 0
-    for (name, mask), on, rule, asked in draft.switches:
+    asked: dict[str, int] = {}
+    for (name, mask), on, rule, counts in draft.switches:
         (draft.give if on else draft.take)(name, mask, rule)
-        if asked:
+        if counts:
             user[name] |= mask
+        if rule is USER_ON:
+            asked[name] = asked.get(name, 0) | mask
+    draft.asked = {name: mask & features[name] for name, mask in asked.items()}
 
 
 def _take_host(draft: Draft, row: FeatureWord, value: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from vcpuid.cpuid.registers import CpuidTable, Snapshot
+from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot
+from vcpuid.cpuid.words import range_of
 from vcpuid.errors import QemuError
 from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.params import Given
@@ -41,6 +42,27 @@ class QemuResult:
     def decisions(self) -> tuple[Decision, ...]:
         """Why each bit of vCPU 0's table is not what KVM supports; worked out when first asked for."""
         return account(self.supported, self.state, self.tables[0])
+
+    @cached_property
+    def dropped(self) -> dict[str, int]:
+        """The bits that -cpu switches on and that QEMU drops without a word, by feature word: pdcm with pmu=off, avx2 with level=4.
+
+        Of the paravirtual leaves, which Hyper-V's may push aside, QEMU's own words count.
+        """
+        found: dict[str, int] = {}
+        for name, mask in self.state.asked.items():
+            word = catalog.catalog(self.state.release).by_name[name].word
+            of_table = isinstance(word, CpuidWord) and range_of(word.function) != hypervisor.SIGNATURE
+            given = self.tables[0].word(word) if isinstance(word, CpuidWord) and of_table else self.state.features[name]
+            if lost := mask & ~given & ~self.state.filtered.get(name, 0):
+                found[name] = lost
+        return found
+
+    @cached_property
+    def denied(self) -> dict[str, int]:
+        """The bits that were asked for and are not given: those that QEMU filtered, of which it warns, and those that it dropped."""
+        filtered, dropped = self.state.filtered, self.dropped
+        return {name: filtered.get(name, 0) | dropped.get(name, 0) for name in (*filtered, *(dropped.keys() - filtered.keys()))}
 
 
 def guest_tables(

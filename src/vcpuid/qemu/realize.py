@@ -251,6 +251,7 @@ def _state(draft: Draft, found: CpuRequest, decisions: Sequence[Decision]) -> Cp
         guest_phys_bits=props["guest-phys-bits"],
         features=FrozenMap(draft.features),
         user_features=FrozenMap(draft.user),
+        asked=FrozenMap(draft.asked),
         supported=FrozenMap(draft.supported.words),
         filtered=FrozenMap(draft.filtered),
         props=FrozenMap(props),

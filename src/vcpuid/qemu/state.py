@@ -21,9 +21,10 @@ class CpuState(Maker):
     `release` is the QEMU whose tables were used, `machine` the machine type with aliases resolved (pc-q35-7.2), `model` the CPU model with
     aliases resolved (EPYC-Milan-v2, host, max, base), `shared` the caches whose level smp-cache sets. `level`, `xlevel` and `xlevel2` are
     what leaves 0, 0x80000000 and 0xC0000000 answer, `level_func7` the last sub-leaf of leaf 7. `features` holds QEMU's feature words by
-    their names (FEAT_7_0_EBX, FEAT_ARCH_CAPABILITIES) after expansion and filtering; `user_features` the bits that -cpu names, `filtered`
-    those that the guest should have had and that the host or a missing dependency denies (with x-force-features=on it has them all the
-    same), `supported` what QEMU takes the host to support. `props` holds the final value of every other property under QEMU's own name,
+    their names (FEAT_7_0_EBX, FEAT_ARCH_CAPABILITIES) after expansion and filtering; `user_features` the bits that -cpu names or
+    QEMU's own defaults set, `asked` those that -cpu switches on, `filtered` those that the guest should have had and that the host or a
+    missing dependency denies (with x-force-features=on it has them all the same), `supported` what QEMU takes the host to support. `props`
+    holds the final value of every other property under QEMU's own name,
     settings of the machine type included. `warnings` are what QEMU prints for its first CPU, in its order and without the program's name,
     `late_warnings` what it prints once the vCPU is set up; it prints those of them that are also in `once` for that CPU only. `hyperv` are
     the enlightenments in force, None where the guest sees no Hyper-V.
@@ -46,6 +47,7 @@ class CpuState(Maker):
     guest_phys_bits: int = 0
     features: FrozenMap[str, int] = _NONE
     user_features: FrozenMap[str, int] = _NONE
+    asked: FrozenMap[str, int] = _NONE
     filtered: FrozenMap[str, int] = _NONE
     supported: FrozenMap[str, int] = _NONE
     props: FrozenMap[str, object] = _NONE

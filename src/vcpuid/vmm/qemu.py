@@ -59,7 +59,7 @@ class Qemu:
             tables=made.tables,
             msrs=_msrs(state),
             decisions=LazySequence(lambda: made.decisions),
-            denied=LazySequence(lambda: _denied(state)),
+            denied=LazySequence(lambda: _denied(made)),
             forced=bool(state.props["x-force-features"]),
             warnings=made.warnings,
             available=LazyMapping(lambda: _available(state)),
@@ -80,12 +80,12 @@ def _msrs(state: CpuState) -> FrozenMap[Word, int]:
     return FrozenMap((word, state.features[name]) for name, word in catalog(state.release).msrs if name in state.features)
 
 
-def _denied(state: CpuState) -> tuple[Bit, ...]:
+def _denied(made: qemu.QemuResult) -> tuple[Bit, ...]:
     """The bits that QEMU denied, in QEMU's order."""
-    filtered = state.filtered
-    if not filtered:
+    denied = made.denied
+    if not denied:
         return ()
-    rows = ((row.word, filtered[row.name]) for row in catalog(state.release).words if row.name in filtered)
+    rows = ((row.word, denied[row.name]) for row in catalog(made.state.release).words if row.name in denied)
     return tuple(Bit(word, position) for word, mask in rows for position in positions(mask))
 
 
