@@ -26,6 +26,7 @@ VERBS = {
     "check": "Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.",
     "diff": "Show what a guest's CPU has that its host's has not, and the reverse, each with the party that caused it.",
     "drift": "Show what an upgrade changes for a guest: features lost and gained between two stacks, with the party that decides.",
+    "fleet": "Many hosts, one CPU: which -cpu runs on all, who costs what, what moves where.",
     "probe": "Try instructions, in this process and in a real guest, and hold what works against what CPUID shows.",
     "worth": "Tell what a guest's flags are worth to its software: levels, string functions, crypto, clocks.",
     "hyperv": "Tell which Hyper-V enlightenments Windows finds, what each needs, and what it loses without.",

@@ -1,0 +1,264 @@
+"""One CPU for a whole fleet: the best named model and features that run on every member and are the same CPU on all.
+
+What all can give is met first, model by model held against it, and the nearest ones made into a -cpu, which then has to prove itself: the
+path is worked on every class, what QEMU would warn of is dropped, and so is what carries numbers of the host's own where members differ
+(offsets of XSAVE's components, say), until the guests' tables are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from vcpuid.answers.attempt import Attempt
+from vcpuid.cpuid import Word
+from vcpuid.errors import InputError
+from vcpuid.fleet import words
+from vcpuid.fleet.members import Census, Group
+from vcpuid.fleet.proof import Proof, carriers, prove, seen, unlike
+from vcpuid.kvm.answers import kvm_says
+from vcpuid.kvm.effect import advised
+from vcpuid.qemu.catalog import Catalog, Model, catalog
+from vcpuid.qemu.guest import QemuResult
+from vcpuid.qemu.models import names_of
+from vcpuid.setup import Setup, Stack
+from vcpuid.software.cpu import software_cpu
+from vcpuid.software.psabi import level
+
+_TRIED = 8
+"""Models that are made into a -cpu; the nearest come first."""
+
+_ROUNDS = 32
+"""A round drops a feature at least, and few were needed where anybody looked."""
+
+_OF_NO_USE = frozenset(
+    {"FEAT_KVM", "FEAT_KVM_HINTS", "FEAT_SVM", "FEAT_PERF_CAPABILITIES", "FEAT_14_0_ECX", "FEAT_SGX_12_0_EAX", "FEAT_SGX_12_0_EBX",
+     "FEAT_SGX_12_1_EAX", "FEAT_XSAVE_XCR0_LO", "FEAT_XSAVE_XCR0_HI", "FEAT_XSAVE_XSS_LO", "FEAT_XSAVE_XSS_HI"}
+)  # fmt: skip
+"""Feature words of which nothing is added to a model: QEMU sets them by itself, or they serve what is not added either."""
+
+_NOT_ADDED = frozenset(
+    {"vmx", "svm", "sgx", "sgxlc", "intel-pt", "arch-lbr", "pdcm", "perfctr-core", "perfctr-nb", "perfmon-v2", "monitor", "ht",
+     "cmp-legacy", "topoext", "hypervisor"}
+)  # fmt: skip
+"""Features that nobody gets unasked: a hypervisor's own, what carries the host's numbers into the guest, what the topology sets."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A -cpu for all: the model, features besides or without, and settings. `tables` tell whether all guests have the same CPU."""
+
+    model: str
+    settings: tuple[str, ...]
+    plus: tuple[str, ...]
+    minus: tuple[str, ...]
+    features: int = 0
+    differs: tuple[str, ...] = ()
+
+    @property
+    def cpu(self) -> str:
+        """The argument of -cpu."""
+        return ",".join((self.model, *self.settings, *(f"+{name}" for name in self.plus), *(f"-{name}" for name in self.minus)))
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {"cpu": self.cpu, "model": self.model, "features": self.features}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The answer. `shared` is the -cpu, None where no model can be made to run on all.
+
+    `proofs` hold it against each class; `alike` says that all that start have the same CPU, and `differs` names the words in which they do
+    not. `alternatives` are other models made to run, the best first. `level` is the guest's psABI level, 0 where nothing runs.
+    """
+
+    census: Census
+    setups: tuple[Setup, ...] = field(repr=False)
+    shared: Shared | None = None
+    alternatives: tuple[Shared, ...] = ()
+    proofs: tuple[Proof, ...] = ()
+
+    @property
+    def cpu(self) -> str | None:
+        """The argument of -cpu; None where there is none."""
+        return None if self.shared is None else self.shared.cpu
+
+    @property
+    def runs(self) -> bool | None:
+        """Whether it runs on every member; None where that is not told of some and not denied of any, or where some cannot be read."""
+        told = [proof.runs for proof in self.proofs]
+        if self.shared is None or False in told:
+            return False
+        return None if None in told or self.census.unread else True
+
+    @cached_property
+    def differs(self) -> tuple[str, ...]:
+        """The words in which the guest's CPU is not the same on all."""
+        tables = [proof.table for proof in self.proofs if proof.table is not None]
+        found = {word: None for table in tables[1:] for word in unlike(tables[0], table)}
+        return tuple(sorted(map(str, found)))
+
+    @property
+    def level(self) -> int:
+        """The guest's psABI level, 1 to 4."""
+        return next((psabi(proof) for proof in self.proofs if proof.found.path is not None), 0)
+
+    @cached_property
+    def costs(self) -> dict[str, tuple[str, ...]]:
+        """By class, what it could give and its guests do not get, by QEMU's names; of features that may migrate."""
+        found = {}
+        for proof, setup in zip(self.proofs, self.setups, strict=True):
+            if proof.found.path is not None:
+                given = proof.found.path.made.detail.features  # type: ignore[attr-defined]  # QEMU's own, as its adapter says
+                tables = catalog(setup.vmm.tables)
+                spare = words.names(worthwhile(words.without(words.offered(setup), given)), tables)
+                found[proof.group.kind.name] = tuple(name for name in spare if name not in _NOT_ADDED)
+        return found
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        setup = self.setups[0]
+        return {
+            "schema": "vcpuid/fleet-baseline/1",
+            "vmm": setup.vmm.as_dict(),
+            "machine": setup.machine,
+            "hosts": self.census.hosts,
+            "unread": [{"name": name, "why": why} for name, why in self.census.unread],
+            "cpu": self.cpu,
+            "runs": self.runs,
+            "alike": not self.differs,
+            "differs": list(self.differs),
+            "psabi_level": self.level,
+            "classes": [{**proof.as_dict(), "costs": list(self.costs.get(proof.group.kind.name, ()))} for proof in self.proofs],
+            "alternatives": [other.as_dict() for other in self.alternatives],
+        }
+
+
+def psabi(proof: Proof) -> int:
+    """Return the psABI level of a guest."""
+    assert proof.found.path is not None
+    return level(software_cpu(proof.found.path.made.tables[0]))
+
+
+def worthwhile(given: words.Words) -> words.Words:
+    """Leave what somebody may miss: not what QEMU sets by itself, nor what serves a hypervisor in the guest."""
+    return {name: mask for name, mask in given.items() if name not in _OF_NO_USE and not name.startswith("FEAT_VMX")}
+
+
+def settled(census: Census, stack: Stack | None = None) -> tuple[Setup, ...]:
+    """Settle the software on each class; the kernel is the class's own where the stack names none. Raises InputError as `Setup.of`."""
+    if not census.groups:
+        raise InputError("there is no host of which anything is known")
+    return tuple(advised(Setup.of(group.kind.facts, stack)) for group in census.groups)
+
+
+def baseline(census: Census, stack: Stack | None = None, require: Iterable[str] = ()) -> Baseline:
+    """Find the best -cpu that runs on every class.
+
+    `stack` names QEMU and machine type, which are the same on all, and the kernel where it is not each host's own. `require` are features
+    that the guest must have, by QEMU's names. Raises InputError for a feature that QEMU does not know, and where nothing is known of any
+    host.
+    """
+    setups = settled(census, stack)
+    tables = catalog(setups[0].vmm.tables)
+    found = list(_Search(census.groups, setups, tables, tuple(require)).found())
+    if not found:
+        return Baseline(census, setups)
+    best, *others = sorted(found, key=lambda shared: (bool(shared.differs), -shared.features, len(shared.plus) + len(shared.minus)))
+    of_another = {tables.models[other.model].base: other for other in reversed(others)}
+    of_another.pop(tables.models[best.model].base, None)
+    return Baseline(census, setups, best, tuple(other for other in others if other in of_another.values()), prove(best.cpu, census, setups))
+
+
+class _Search:
+    """Makes models into a -cpu that runs on all classes."""
+
+    def __init__(self, groups: Sequence[Group], setups: Sequence[Setup], tables: Catalog, require: tuple[str, ...]) -> None:
+        self._groups, self._setups, self._tables, self._require = groups, setups, tables, require
+        if unknown := [name for name in require if name not in tables.flags]:
+            raise InputError(f"QEMU {tables.release} has no feature {unknown[0][:40]!r}")
+        self._offered = words.meet(map(words.offered, setups))
+        self._vendors = self._hosts_by_vendor()
+        leaves = [kvm_says(setup) for setup in setups]
+        self._width = min(says.raw.registers(0x80000008).eax & 0xFF for says in leaves)  # 0 where a member does not tell
+        self._guest_widths = {min(says.supported.registers(0x80000008).eax >> 16 & 0xFF, self._width) for says in leaves}
+        self._attempts = [Attempt(setup) for setup in setups]
+
+    def _hosts_by_vendor(self) -> dict[str, int]:
+        hosts: dict[str, int] = {}
+        for group, setup in zip(self._groups, self._setups, strict=True):
+            hosts[setup.host.vendor] = hosts.get(setup.host.vendor, 0) + group.hosts
+        return hosts
+
+    def _settings(self, model: Model) -> Iterator[str]:
+        """Give the settings without which even one model is not one CPU: the vendor, which KVM takes from the host, and address bits."""
+        if len(self._vendors) > 1:
+            of_most = max(self._vendors, key=lambda vendor: self._vendors[vendor])
+            yield f"vendor={model.vendor if model.vendor in self._vendors else of_most}"
+        if self._width:
+            yield "host-phys-bits=on"
+            yield f"host-phys-bits-limit={self._width}"
+            if len(self._guest_widths) > 1 and "guest-phys-bits" in self._tables.properties:
+                yield f"guest-phys-bits={min(self._guest_widths - {0})}"
+
+    def found(self) -> Iterator[Shared]:
+        """Give a -cpu for each of the nearest models that can be made to run."""
+        drafts = [self._draft(model) for model in self._tables.models.values() if not model.deprecated]
+        drafts.sort(key=lambda draft: len(draft.plus) + len(draft.minus))
+        for draft in drafts[:_TRIED]:
+            made = self._refined(draft)
+            if made is not None:
+                yield made
+
+    def _draft(self, model: Model) -> Shared:
+        """Put features beside a model, or take them from it, until it is what all can give."""
+        draft = Shared(model.name, tuple(self._settings(model)), (), ())
+        has = words.wanted(self._setups[0], draft.cpu)
+        spare = worthwhile(words.without(self._offered, has))
+        plus = [name for name in words.names(spare, self._tables) if name not in _NOT_ADDED]
+        minus = words.names(words.without(has, self._offered), self._tables)
+        return replace(draft, plus=tuple(dict.fromkeys((*plus, *self._require))), minus=tuple(n for n in minus if n not in self._require))
+
+    def _refined(self, draft: Shared) -> Shared | None:
+        """Drop what some member denies, and what members show differently, until nothing is left to drop; None if that fails."""
+        for _ in range(_ROUNDS):
+            made = [attempt.run(draft.cpu) for attempt in self._attempts]
+            if any(one is None for one in made):
+                return None
+            results = [one for one in made if one is not None]
+            drop = {name: None for one in results for name in names_of(self._tables, one.denied) if name}
+            differing: dict[Word, int] = {}
+            if not drop:
+                if any(one.denied or one.warnings for one in results):
+                    return None
+                differing = _differing(results)
+                drop = dict.fromkeys(carriers(differing, self._tables))
+            fewer = self._without(draft, drop)
+            if fewer == draft:
+                features = words.count(worthwhile(dict(results[0].state.features)))
+                return replace(draft, features=features, differs=tuple(sorted(map(str, differing))))
+            draft = fewer
+        return None
+
+    def _without(self, draft: Shared, drop: Iterable[str]) -> Shared:
+        gone = [name for name in drop if name not in self._require]
+        plus = tuple(name for name in draft.plus if name not in gone)
+        more = [name for name in gone if name not in draft.plus and name not in draft.minus and name in self._tables.flags]
+        return replace(draft, plus=plus, minus=(*draft.minus, *more))
+
+
+def _differing(results: Sequence[QemuResult]) -> dict[Word, int]:
+    """Return the words in which any guest differs from the first, each with the bits."""
+    tables = [seen(one.tables[0], _msrs(one)) for one in results]
+    found: dict[Word, int] = {}
+    for table in tables[1:]:
+        for word, mask in unlike(tables[0], table).items():
+            found[word] = found.get(word, 0) | mask
+    return found
+
+
+def _msrs(made: QemuResult) -> dict[Word, int]:
+    state = made.state
+    return {word: state.features[name] for name, word in catalog(state.release).msrs if name in state.features}

@@ -1,0 +1,87 @@
+"""A folder of snapshots as a fleet: a file is a host, called like the file; a folder within it is a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vcpuid.errors import InputError, VcpuidError
+from vcpuid.fleet.classes import HostClass
+from vcpuid.fleet.members import Census, Count, Unread
+from vcpuid.sources import read
+
+_ENDINGS = (".gz", ".txt", ".json", ".snapshot")
+"""What is no part of a host's name at the end of a file's."""
+
+
+def host_name(path: Path) -> str:
+    """Return the host that a file is about: node7.example.org.txt.gz is node7.example.org."""
+    name = path.name
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    return name or path.name
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """Give the files of a folder and of those within it, in the order of their names, but for hidden ones."""
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(where, name) for name in sorted(names) if not name.startswith("."))
+
+
+class Folder:
+    """A folder of snapshots, read when it is asked for; it keeps no history. Two files of one name in one cluster are two hosts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._members: list[tuple[str, str, HostClass]] = []
+        self._unread: list[tuple[str, Unread]] = []
+        for path in files(folder):
+            cluster = path.parent.relative_to(folder).as_posix()
+            cluster = "" if cluster == "." else cluster
+            try:
+                self._members.append((cluster, host_name(path), HostClass.of(read(path))))
+            except VcpuidError as error:
+                self._unread.append((cluster, Unread(host_name(path), cause(error))))
+        if not self._members and not self._unread:
+            raise InputError("no file in it", source=str(folder))
+
+    def census(self, cluster: str | None = None, as_of: int | None = None) -> Census:
+        """Count the classes of a cluster, or of all; raises InputError for a day, since the files tell of today alone."""
+        if as_of is not None:
+            raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one", source=str(self._folder))
+        counts: dict[tuple[str, int], list[str]] = {}
+        classes: dict[int, HostClass] = {}
+        for place, name, kind in self._members:
+            if cluster in (None, place):
+                counts.setdefault((place, kind.id), []).append(name)
+                classes[kind.id] = kind
+        unread = [found for place, found in self._unread if cluster in (None, place)]
+        return Census.of((Count(place, id_, len(names), min(names)) for (place, id_), names in counts.items()), classes, unread)
+
+    def host(self, name: str, as_of: int | None = None) -> HostClass:
+        """Return the class of a host; raises InputError where there is none of that name, or several."""
+        if as_of is not None:
+            raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one", source=str(self._folder))
+        found = {kind.id: kind for place, own, kind in self._members if name in (own, f"{place}/{own}")}
+        if len(found) == 1:
+            return next(iter(found.values()))
+        for _, unread in self._unread:
+            if unread.name == name:
+                raise InputError(f"host {name} cannot be read: {unread.why}", source=str(self._folder))
+        why = f"no host is called {name[:60]!r}"
+        if found:
+            why = f"several hosts are called {name[:60]!r}: put the cluster before it, as in {_first(self._members, name)}"
+        raise InputError(why, source=str(self._folder))
+
+
+def _first(members: list[tuple[str, str, HostClass]], name: str) -> str:
+    return next(f"{place}/{own}" for place, own, _ in members if own == name and place)
+
+
+def cause(error: VcpuidError) -> str:
+    """Say what is wrong with a file, and in which line, without its path, which is told beside it."""
+    if not isinstance(error, InputError):
+        return str(error)
+    return error.cause if error.line is None else f"line {error.line}: {error.cause}"

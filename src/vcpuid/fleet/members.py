@@ -1,0 +1,75 @@
+"""Who is in a fleet: how many hosts of each class there are in each cluster, and who could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vcpuid.fleet.classes import HostClass
+
+_NAMED = 3
+
+
+class Count(NamedTuple):
+    """The hosts of one class in one cluster: how many, and the first by name."""
+
+    cluster: str
+    id: int
+    hosts: int
+    example: str
+
+
+class Unread(NamedTuple):
+    """A member of which there is no snapshot that can be read, and why."""
+
+    name: str
+    why: str
+
+
+class Group(NamedTuple):
+    """A class, with the number of its hosts and the first by name."""
+
+    kind: HostClass
+    hosts: int
+    example: str
+
+    @property
+    def spoken(self) -> str:
+        """Name the hosts in a sentence: a single one by its name."""
+        return self.example if self.hosts == 1 else f"{self.hosts} hosts ({self.example} and others)"
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {"class": self.kind.name, "hosts": self.hosts, "example": self.example}
+
+
+@dataclass(frozen=True)
+class Census:
+    """The members that were asked about, by class, the largest class first; `unread` are those of which nothing is known."""
+
+    groups: tuple[Group, ...]
+    unread: tuple[Unread, ...] = ()
+
+    @classmethod
+    def of(cls, counts: Iterable[Count], classes: Mapping[int, HostClass], unread: Iterable[Unread] = ()) -> Census:
+        """Put together the counts of all clusters asked about."""
+        hosts: dict[int, int] = {}
+        example: dict[int, str] = {}
+        for count in counts:
+            hosts[count.id] = hosts.get(count.id, 0) + count.hosts
+            example[count.id] = min(example.get(count.id, count.example), count.example)
+        groups = [Group(classes[id_], number, example[id_]) for id_, number in hosts.items()]
+        return cls(tuple(sorted(groups, key=lambda group: (-group.hosts, group.example))), tuple(unread))
+
+    @property
+    def hosts(self) -> int:
+        """How many hosts there are that can be read."""
+        return sum(group.hosts for group in self.groups)
+
+    @property
+    def who_is_missing(self) -> str:
+        """Name in a sentence who could not be read."""
+        named = ", ".join(f"{name} ({why})" for name, why in self.unread[:_NAMED])
+        more = len(self.unread) - _NAMED
+        return named + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,196 @@
+"""Whether a guest can move from one host to another: for QEMU, which compares nothing, and for the guest, which must not notice.
+
+The other host's QEMU makes the CPU anew from the same -cpu, and what comes along of the guest's state is loaded into it. So a guest moves
+safely where both make the same CPU; where they do not and QEMU starts all the same, it is accepted and unsafe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from vcpuid.answers.verdict import START, Verdict, verdict
+from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word, bits
+from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.words import positions
+from vcpuid.fleet.baseline import settled
+from vcpuid.fleet.members import Census, Group
+from vcpuid.fleet.proof import Table, prove, seen, unlike
+from vcpuid.libvirt.migration import NO_INVTSC, NO_PASSTHROUGH
+from vcpuid.qemu.state import CpuState
+from vcpuid.setup import Setup, Stack
+from vcpuid.told.facts import NotTold
+
+Outcome = Literal["yes", "refused", "unsafe", "not told"]
+
+_KINDS = {
+    0x0: "levels", 0x80000000: "levels", 0x2: "caches", 0x4: "caches", 0x80000005: "caches", 0x80000006: "caches", 0x8000001D: "caches",
+    0x5: "MWAIT", 0xA: "performance counters", 0xB: "topology", 0x1F: "topology", 0x8000001E: "topology", 0xD: "XSAVE layout", 0x12: "SGX",
+    0x14: "processor trace", 0x15: "frequencies", 0x16: "frequencies", 0x40000010: "frequencies", 0x1C: "last branch records",
+    0x80000008: "address bits", 0x80000002: "the processor's name", 0x80000003: "the processor's name", 0x80000004: "the processor's name",
+}  # fmt: skip
+
+_XSAVE = 0xD
+
+_HARM = {
+    "features": "instructions that the guest knows of raise #UD, or it never learns of others",
+    "XSAVE layout": "state that the guest saved on the one host is read at another place on the other",
+    "address bits": "addresses that the guest uses may not exist there",
+    "frequencies": "clocks run at another rate than the guest measured",
+    "performance counters": "the guest's counters change their number or their events",
+    "feature MSRs": "the guest believes itself immune to, or able to do, what holds on the one host alone",
+}
+_OTHER_HARM = "what the guest read once is no longer true"
+
+
+class Difference(NamedTuple):
+    """What is another CPU for the guest: of what kind, which features, words or names, and what that means for a running guest."""
+
+    kind: str
+    names: tuple[str, ...]
+    harm: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {"kind": self.kind, "names": list(self.names), "harm": self.harm}
+
+
+@dataclass(frozen=True)
+class Move:
+    """What comes of moving a guest. `by` says who refuses, in `words`; of an unsafe one `differences` say why.
+
+    `not_told` is what hangs on facts that either host does not tell.
+    """
+
+    outcome: Outcome
+    by: str | None = None
+    words: str | None = None
+    differences: tuple[Difference, ...] = ()
+    not_told: tuple[NotTold, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "outcome": self.outcome,
+            "by": self.by,
+            "words": self.words,
+            "differences": [found.as_dict() for found in self.differences],
+            "not_told": [found.as_dict() for found in self.not_told],
+        }
+
+
+def move(cpu: str, a: Setup, b: Setup) -> Move:
+    """Move a running guest with a -cpu from one host to another. Raises InputError as `vcpuid.resolve` does."""
+    here, there = verdict(cpu, a), verdict(cpu, b)
+    untold = _untold(here, there)
+    for name, found in (("A's QEMU", here), ("B's QEMU", there)):
+        if found.refusal is not None and START not in {open_.what for open_ in found.not_told}:
+            return Move("refused", name, found.refusal.partition("\n")[0])
+    if here.path is None or there.path is None:
+        return Move("not told", not_told=untold)
+    if blocker := _blocker(here):
+        return Move("refused", "A's QEMU", blocker)
+    one, other = _table(here), _table(there)
+    if differences := tuple(_differences(one, other)):
+        return Move("not told" if untold else "unsafe", differences=differences, not_told=untold)
+    return Move("not told", not_told=untold) if untold else Move("yes")
+
+
+def _untold(*found: Verdict) -> tuple[NotTold, ...]:
+    return tuple(dict.fromkeys(open_ for one in found for open_ in one.not_told))
+
+
+def _table(found: Verdict) -> Table:
+    assert found.path is not None
+    return seen(found.path.made.tables[0], found.path.made.msrs)
+
+
+def _blocker(found: Verdict) -> str | None:
+    """Return why A's QEMU does not let the guest go (target/i386/kvm/kvm.c: hyperv_init_vcpu and kvm_arch_init_vcpu)."""
+    assert found.path is not None
+    state = found.path.made.detail
+    assert isinstance(state, CpuState)
+    if state.props.get("hv-passthrough"):
+        return NO_PASSTHROUGH
+    if found.path.made.tables[0].has(bits.CONSTANT_TSC) and not state.props.get("tsc-frequency"):
+        return NO_INVTSC
+    return None
+
+
+def _differences(one: Table, other: Table) -> Iterator[Difference]:
+    found: dict[str, dict[str, None]] = {}
+    for word, mask in unlike(one, other).items():
+        kind, told = _told(word, mask, one, other)
+        found.setdefault(kind, {}).update(dict.fromkeys(told))
+    for kind, names in found.items():
+        yield Difference(kind, tuple(names), _HARM.get(kind, _OTHER_HARM))
+
+
+def _told(word: Word, mask: int, one: Table, other: Table) -> tuple[str, list[str]]:
+    """Say what a word tells in which two guests differ: its features by name, with - for those that are lost, or its two values."""
+    values = [f"{word} {one.get(word, 0):#x} → {other.get(word, 0):#x}"]
+    named = _features(word, mask, one)
+    if isinstance(word, MsrWord):
+        return "feature MSRs", named or values
+    assert isinstance(word, CpuidWord)
+    if word.register != "eax" and word.function in (0, 0x80000000):
+        return "vendor", values
+    if word.register == "eax" and word.function in (1, 0x80000001):
+        return "signature", values
+    if named and not (word.function == _XSAVE and word.index == 0):
+        return "features", named
+    return _KINDS.get(word.function, "other registers"), values
+
+
+def _features(word: Word, mask: int, one: Table) -> list[str]:
+    named = [(position, by_bit(Bit(word, position))) for position in positions(mask)]
+    return [f"{'-' if one.get(word, 0) >> position & 1 else '+'}{feature.name}" for position, feature in named if feature is not None]
+
+
+class Circle(NamedTuple):
+    """Classes between all of which a guest moves freely: its CPU is the same on each."""
+
+    groups: tuple[Group, ...]
+    hosts: int
+
+
+@dataclass(frozen=True)
+class Circles:
+    """Where a guest with a -cpu can go: the circles, the largest first, and the classes that do not start it, each with the words."""
+
+    census: Census
+    circles: tuple[Circle, ...]
+    refusing: tuple[tuple[Group, str], ...]
+    open: tuple[tuple[Group, str], ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "circles": [{"hosts": circle.hosts, "classes": [group.as_dict() for group in circle.groups]} for circle in self.circles],
+            "refusing": [{**group.as_dict(), "words": words} for group, words in self.refusing],
+            "not_told": [{**group.as_dict(), "why": words} for group, words in self.open],
+            "unread": [{"name": name, "why": why} for name, why in self.census.unread],
+        }
+
+
+def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
+    """Put classes together between which a guest moves freely in both directions; `stack` and errors as for a baseline."""
+    found: dict[frozenset[tuple[Word, int]], list[Group]] = {}
+    refusing: list[tuple[Group, str]] = []
+    open_: list[tuple[Group, str]] = []
+    for proof in prove(cpu, census, settled(census, stack)):
+        if proof.not_told or (proof.table is None and proof.found.refusal is None):
+            open_.append((proof.group, proof.why or ""))
+        elif proof.table is None or (proof.found.refusal is not None):
+            refusing.append((proof.group, proof.why or ""))
+        elif blocker := _blocker(proof.found):
+            refusing.append((proof.group, blocker))
+        else:
+            found.setdefault(frozenset(proof.table.items()), []).append(proof.group)
+    made = [Circle(tuple(groups), _hosts(groups)) for groups in found.values()]
+    return Circles(census, tuple(sorted(made, key=lambda circle: -circle.hosts)), tuple(refusing), tuple(open_))
+
+
+def _hosts(groups: Sequence[Group]) -> int:
+    return sum(group.hosts for group in groups)

@@ -1,0 +1,126 @@
+"""Whether a -cpu runs on every class of a fleet, and whether the guest's CPU is the same one on all: the path worked for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from vcpuid.answers.verdict import START, Verdict, verdict
+from vcpuid.cpuid import CpuidTable, Word, xfeatures
+from vcpuid.cpuid.words import REGISTERS, CpuidWord, positions
+from vcpuid.fleet.members import Census, Group
+from vcpuid.qemu.catalog import Catalog
+from vcpuid.setup import Setup
+from vcpuid.told.facts import NotTold
+
+Table = Mapping[Word, int]
+"""The registers of a guest's table and its feature MSRs; what is not in it is 0."""
+
+_XSAVE = 0xD
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What became of a -cpu on one class. `runs` says that it gives all that is asked without a warning; None where that is not told."""
+
+    group: Group
+    found: Verdict = field(repr=False)
+
+    @property
+    def runs(self) -> bool | None:
+        """Whether it runs."""
+        return False if self.found.warnings else self.found.runs
+
+    @property
+    def why(self) -> str | None:
+        """Say in a sentence why it does not run, or what is not told."""
+        found = self.found
+        if found.not_known is not None:
+            return found.not_known
+        if found.refusal is not None:
+            return found.refusal.partition("\n")[0]
+        if found.missing:
+            return f"lacks {' '.join(missing.feature.name for missing in found.missing)}"
+        if found.warnings:
+            return found.warnings[0]
+        if found.not_told:
+            names = [open_.what for open_ in found.not_told]
+            return f"not told: {START if START in names else ' '.join(names)}"
+        if found.runs is None and found.start is not None:
+            return found.start.message or "whether its KVM takes what QEMU sets at start is not tried"
+        return None
+
+    @property
+    def not_told(self) -> tuple[NotTold, ...]:
+        """What hangs on facts that the class does not tell."""
+        return self.found.not_told
+
+    @cached_property
+    def table(self) -> Table | None:
+        """The guest's CPU; None where QEMU does not start."""
+        path = self.found.path
+        return None if path is None else seen(path.made.tables[0], path.made.msrs)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        told = [open_.as_dict() for open_ in self.not_told]
+        return {**self.group.as_dict(), "runs": self.runs, "why": self.why, "not_told": told}
+
+
+def prove(cpu: str, census: Census, setups: Sequence[Setup]) -> tuple[Proof, ...]:
+    """Work the path of a -cpu on each class; `setups` are those of the census's groups, in their order."""
+    return tuple(Proof(group, verdict(cpu, setup)) for group, setup in zip(census.groups, setups, strict=True))
+
+
+def seen(table: CpuidTable, msrs: Mapping[Word, int]) -> dict[Word, int]:
+    """Return what a guest can find in its table and its feature MSRs, by word, but for zeros.
+
+    QEMU 11 shows sub-leaves of leaf 0xD as the host has them, of components too that the guest may not use, for which XRSTOR and XSAVE
+    never look: these do not count.
+    """
+    bounds, more = table.registers(_XSAVE), table.registers(_XSAVE, 1)
+    usable = bounds.eax | bounds.edx << 32 | more.ecx | more.edx << 32
+    found: dict[Word, int] = {word: value for word, value in msrs.items() if value}
+    for function, index, _, *registers in table:
+        if function == _XSAVE and index > 1 and not usable >> index & 1:
+            continue
+        for register, value in zip(REGISTERS, registers, strict=True):
+            if value:
+                found[CpuidWord(function, index, register)] = value
+    return found
+
+
+def unlike(one: Table, other: Table) -> dict[Word, int]:
+    """Return the words in which two guests' CPUs differ, each with the bits."""
+    return {word: rest for word in {**one, **other} if (rest := one.get(word, 0) ^ other.get(word, 0))}
+
+
+_WHOLE_LEAVES = {0x12: "sgx", 0x14: "intel-pt", 0x1C: "arch-lbr", 0xA: "pmu", 0x24: "avx10"}
+"""Leaves that hold the host's own numbers for a feature: without it they are empty."""
+
+
+def carriers(differing: Mapping[Word, int], tables: Catalog) -> Iterator[str]:
+    """Name the features without which two guests would not differ in these words, by QEMU's names; nothing for a word that none carries."""
+    rows = {row.word: row for row in tables.words}
+    for word, mask in differing.items():
+        if isinstance(word, CpuidWord) and word.function == _XSAVE:
+            yield from _components(word, mask, tables)
+        elif isinstance(word, CpuidWord) and word.function in _WHOLE_LEAVES:
+            yield _WHOLE_LEAVES[word.function]
+        if word in rows:
+            yield from (rows[word].names[position] for position in positions(mask) if position in rows[word].names)
+
+
+def _components(word: CpuidWord, mask: int, tables: Catalog) -> Iterator[str]:
+    """Name the features that use the components of which a register of leaf 0xD tells."""
+    if word.index > 1:
+        numbers = [word.index]
+    elif word.register in ("eax", "edx") if word.index == 0 else word.register in ("ecx", "edx"):
+        numbers = [position + (32 if word.register == "edx" else 0) for position in positions(mask)]
+    else:
+        return
+    for number in numbers:
+        for row in tables.components:
+            if row.number == number and not xfeatures.LEGACY >> number & 1:
+                yield from (tables.by_name[row.word].names[position] for position in positions(row.mask))

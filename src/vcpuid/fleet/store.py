@@ -1,0 +1,272 @@
+"""A fleet in one DuckDB file: classes, hosts, and when each host was seen to be of which class.
+
+A host is its cluster and its name; one that moves to another cluster is another member there. What is added is added as a whole or not at
+all (one transaction), whatever ends the process, and twice is the same as once. One process writes at a time; others wait for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from vcpuid.errors import InputError, UnavailableError
+from vcpuid.fleet import statements
+from vcpuid.fleet.classes import HostClass
+from vcpuid.fleet.members import Census, Count
+from vcpuid.formats.lines import format_snapshot, parse_snapshot
+
+if TYPE_CHECKING:
+    import duckdb
+
+SUFFIX = ".duckdb"
+_VERSION = 1
+_LARGEST = 1 << 24
+"""Bytes of a class's facts once they are unpacked: a snapshot of a processor with as many leaves as the forms allow has a tenth."""
+
+_PATIENCE = 30.0
+"""Seconds for which a writer waits for another."""
+
+
+class Engine(Protocol):
+    """What answers SQL: DuckDB, a Spark session, or whatever has `rows`."""
+
+    def rows(self, sql: str) -> Iterable[tuple[Any, ...]]:
+        """Return the rows of a statement's result."""
+        ...
+
+
+class Visit(NamedTuple):
+    """A host as it was seen: in which cluster, when (seconds since 1970), and of which class."""
+
+    cluster: str
+    name: str
+    seen: int
+    kind: HostClass
+
+
+@dataclass(frozen=True)
+class Added:
+    """What came of adding: how many hosts, of how many classes, which of these are new, and which hosts changed their class."""
+
+    hosts: int = 0
+    classes: int = 0
+    new: tuple[str, ...] = ()
+    changed: tuple[str, ...] = field(default=())
+
+
+class _DuckDb:
+    """A DuckDB connection as an engine."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql).fetchall()
+
+
+@contextmanager
+def _opened(path: Path, *, write: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a store's file; raises UnavailableError without DuckDB or where another process keeps it, InputError where it is none."""
+    try:
+        import duckdb
+    except ImportError:
+        raise UnavailableError("a store needs DuckDB: pip install 'vcpuid[fleet]'; a folder of snapshots is a fleet without it") from None
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection = duckdb.connect(str(path), read_only=not write)
+            break
+        except duckdb.IOException as error:
+            if "lock" not in str(error):
+                raise InputError(_one_line(error), source=str(path)) from None
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"{path}: another process has been writing for {_PATIENCE:.0f} seconds") from None
+            time.sleep(0.05)
+        except duckdb.Error as error:
+            raise InputError(f"no store of a fleet: {_one_line(error)}", source=str(path)) from None
+    try:
+        yield connection
+    except duckdb.Error as error:
+        raise InputError(f"no store of a fleet: {_one_line(error)}", source=str(path)) from None
+    finally:
+        connection.close()
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
+
+
+class Store:
+    """A fleet in a database. `path` is DuckDB's file; or `engine` answers from tables like `statements.TABLES`, and nothing is added."""
+
+    def __init__(self, path: Path | None = None, engine: Engine | None = None) -> None:
+        self._path, self._engine = path, engine
+
+    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        if self._engine is not None:
+            return [tuple(row) for row in self._engine.rows(sql)]
+        assert self._path is not None
+        if not self._path.exists():
+            raise InputError("no such store: vcpuid fleet add makes one", source=str(self._path))
+        with _opened(self._path, write=False) as connection:
+            return _DuckDb(connection).rows(sql)
+
+    def census(self, cluster: str | None = None, as_of: int | None = None) -> Census:
+        """Count the classes of a cluster, or of all, as they are or were at a time (seconds since 1970)."""
+        counts = [Count(*row) for row in self._rows(statements.census(_time(as_of), cluster))]
+        return Census.of(counts, self.classes(sorted({count.id for count in counts})))
+
+    def classes(self, ids: list[int]) -> dict[int, HostClass]:
+        """Return classes by their ids."""
+        return {id_: _unpacked(id_, facts) for id_, facts in self._rows(statements.facts(ids))}
+
+    def host(self, name: str, as_of: int | None = None) -> HostClass:
+        """Return the class of a host, "NAME" or "CLUSTER/NAME"; raises InputError where there is none of that name, or several."""
+        found = self._rows(statements.host(name, _time(as_of)))
+        if not found:
+            raise InputError(f"no host is called {name[:60]!r}", source=self._name)
+        if len({id_ for _, id_ in found}) > 1:
+            example = f"{max(cluster for cluster, _ in found)}/{name}"
+            raise InputError(f"several hosts are called {name[:60]!r}: put the cluster before it, as in {example}", source=self._name)
+        id_ = int(found[0][1])
+        return self.classes([id_])[id_]
+
+    def history(self, name: str) -> list[tuple[str, int, int, int]]:
+        """Return the observations of a host in the order of time: cluster, first and last seen, the class's id."""
+        return [(cluster, first, last, id_) for cluster, first, last, id_ in self._rows(statements.history(name))]
+
+    @property
+    def _name(self) -> str:
+        return "the fleet" if self._path is None else str(self._path)
+
+    def add(self, visits: Iterable[Visit]) -> Added:
+        """Add hosts as they were seen, all or none; raises UnavailableError where another process keeps the file, or for an engine."""
+        if self._path is None:
+            raise UnavailableError("hosts are added to a file of DuckDB; what answers SQL here is only read")
+        given = list(visits)
+        new = not self._path.exists()
+        with _opened(self._path, write=True) as connection:
+            if new or not connection.execute("select 1 from information_schema.tables where table_name = 'observation'").fetchall():
+                _create(connection)
+            _check_version(connection)
+            connection.begin()
+            added = _add(connection, given)
+            connection.commit()
+        return added
+
+
+def _time(as_of: int | None) -> int:
+    return statements.LATEST if as_of is None else as_of
+
+
+def _create(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.begin()
+    for name, columns in statements.TABLES.items():
+        connection.execute(f"create table if not exists {name} ({', '.join(f'{column} {kind}' for column, kind in columns.items())})")
+    connection.execute("create table if not exists form (version BIGINT)")
+    connection.execute(f"insert into form select {_VERSION} where not exists (select 1 from form)")
+    connection.commit()
+
+
+def _check_version(connection: duckdb.DuckDBPyConnection) -> None:
+    found = connection.execute("select max(version) from form").fetchall()[0][0]
+    if found != _VERSION:
+        raise InputError(f"the store is of form {found}, which this vcpuid does not know: it writes form {_VERSION}")
+
+
+def _add(connection: duckdb.DuckDBPyConnection, visits: list[Visit]) -> Added:
+    kinds = {visit.kind.id: visit.kind for visit in visits}
+    hosts = {_host_id(visit): visit for visit in visits}
+    known = {row[0] for row in connection.execute("select class from class where class in (select unnest(?))", [list(kinds)]).fetchall()}
+    new = [kind for id_, kind in kinds.items() if id_ not in known]
+    _insert(connection, "class", [_row(kind) for kind in new])
+    there = {row[0] for row in connection.execute("select host from host where host in (select unnest(?))", [list(hosts)]).fetchall()}
+    _insert(connection, "host", [(id_, visit.name, visit.cluster) for id_, visit in hosts.items() if id_ not in there])
+    changed = _observe(connection, visits, list(hosts))
+    return Added(len(hosts), len(kinds), tuple(kind.name for kind in new), tuple(changed))
+
+
+def _observe(connection: duckdb.DuckDBPyConnection, visits: list[Visit], hosts: list[int]) -> list[str]:
+    """Weave the visits into what is known of their hosts, and write the hosts' observations anew; returns the hosts that changed."""
+    known: dict[int, list[list[int]]] = {}
+    sql = "select host, first_seen, last_seen, class from observation where host in (select unnest(?)) order by first_seen"
+    for host, first, last, id_ in connection.execute(sql, [hosts]).fetchall():
+        known.setdefault(host, []).append([first, last, id_])
+    changed: dict[str, None] = {}
+    touched: set[int] = set()
+    for visit in sorted(visits, key=lambda visit: visit.seen):
+        host = _host_id(visit)
+        runs = known.setdefault(host, [])
+        before = len(runs)
+        if weave(runs, visit.seen, visit.kind.id):
+            touched.add(host)
+            if before and len(runs) > before:
+                changed[f"{visit.cluster}/{visit.name}" if visit.cluster else visit.name] = None
+    if touched:
+        connection.execute("delete from observation where host in (select unnest(?))", [sorted(touched)])
+        _insert(connection, "observation", [(host, *run) for host in sorted(touched) for run in known[host]])
+    return list(changed)
+
+
+def weave(runs: list[list[int]], seen: int, kind: int) -> bool:
+    """Put a visit into a host's runs ([first, last, class], by time), and tell whether anything changed.
+
+    Of two visits in one second the first stays. A visit within the time of a run of another class splits that run in two.
+    """
+    place = bisect_right(runs, seen, key=lambda run: run[0])
+    run = runs[place - 1] if place else None
+    later = runs[place] if place < len(runs) else None
+    if run is not None and seen <= run[1]:
+        if kind == run[2] or seen in run[:2]:
+            return False
+        runs[place - 1 : place] = [[run[0], run[0], run[2]], [seen, seen, kind], [run[1], run[1], run[2]]]
+    elif run is not None and kind == run[2]:
+        run[1] = seen
+    elif later is not None and kind == later[2]:
+        later[0] = seen
+    else:
+        runs.insert(place, [seen, seen, kind])
+    return True
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[tuple[Any, ...]]) -> None:
+    """Insert rows, a column at a time: as many statements of one row each would take a hundred times as long."""
+    if rows:
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        kinds = statements.TABLES[table].values()
+        given = ", ".join(f"unnest(?::{kind}[])" for kind in kinds)
+        connection.execute(f"insert into {table} select {given}", columns)
+
+
+def _host_id(visit: Visit) -> int:
+    return int.from_bytes(blake2b(f"{visit.cluster}/{visit.name}".encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big") >> 1
+
+
+def _row(kind: HostClass) -> tuple[int, str, str, str | None, str | None, str]:
+    return kind.id, kind.facts.vendor, kind.cpu, kind.microcode, kind.facts.kernel, _packed(kind)
+
+
+def _packed(kind: HostClass) -> str:
+    text = "".join(line + "\n" for line in format_snapshot(kind.facts))
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def _unpacked(id_: int, facts: str) -> HostClass:
+    """Read a class's facts; raises InputError where they are not those of the id."""
+    try:
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(base64.b64decode(facts, validate=True), _LARGEST).decode()
+    except (ValueError, zlib.error):
+        raise InputError(f"class {id_:016x} cannot be read") from None
+    kind = HostClass(parse_snapshot(text.splitlines(keepends=True), f"class {id_:016x}"))
+    if kind.id != id_:
+        raise InputError(f"class {id_:016x} has the facts of another: it was changed, or written by another vcpuid")
+    return kind

@@ -1,0 +1,90 @@
+"""What a class of hosts can give its guests, as QEMU sees it: the feature words of -cpu max, by QEMU's names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+
+from vcpuid.cpuid.words import positions
+from vcpuid.kvm.answers import kvm_says
+from vcpuid.qemu.catalog import Catalog, catalog
+from vcpuid.qemu.catalog import machine as find_machine
+from vcpuid.qemu.draft import Draft
+from vcpuid.qemu.expand import Shape, expand
+from vcpuid.qemu.filter import filter_features
+from vcpuid.qemu.plan import plan
+from vcpuid.qemu.realize import draw
+from vcpuid.reasons import Unrecorded
+from vcpuid.setup import Setup
+from vcpuid.told.completions import completions
+
+Words = dict[str, int]
+"""Masks by feature word."""
+
+
+@lru_cache(maxsize=4096)
+def offered(setup: Setup) -> Words:
+    """Return the features that a host's QEMU, KVM and processor give together, of those that may migrate.
+
+    What the host does not tell counts as there: nobody knows that it is lacking, and the proof of a baseline names it.
+    """
+    found = _given(setup)
+    full = next((completion.setup for completion in completions(setup) if completion.full), None)
+    return found if full is None else joined((found, _given(full)))
+
+
+def _given(setup: Setup) -> Words:
+    draft = _draft(setup, "max")
+    filter_features(draft, verbose=False)
+    return draft.features
+
+
+def wanted(setup: Setup, model: str) -> Words:
+    """Return the features that a model asks for on a host, whether it gets them or not."""
+    return _draft(setup, model).features
+
+
+def _draft(setup: Setup, model: str) -> Draft:
+    tables, kvm = catalog(setup.vmm.tables), kvm_says(setup)
+    machine = find_machine(tables.release, setup.machine)
+    draft = draw(plan(tables.release, setup.machine, model, setup.globals), tables, machine, kvm, kvm.xcr0, Unrecorded())
+    expand(draft, Shape())
+    return draft
+
+
+def meet(given: Iterable[Mapping[str, int]]) -> Words:
+    """Return what all have. It does not matter in which order, nor how often the same is there."""
+    rest = iter(given)
+    found = dict(next(rest))
+    for words in rest:
+        found = {name: mask & words.get(name, 0) for name, mask in found.items()}
+    return found
+
+
+def joined(given: Iterable[Mapping[str, int]]) -> Words:
+    """Return what any has."""
+    found: Words = {}
+    for words in given:
+        for name, mask in words.items():
+            found[name] = found.get(name, 0) | mask
+    return found
+
+
+def without(words: Mapping[str, int], other: Mapping[str, int]) -> Words:
+    """Return what the first has and the other has not."""
+    return {name: rest for name, mask in words.items() if (rest := mask & ~other.get(name, 0))}
+
+
+def count(words: Mapping[str, int]) -> int:
+    """Count the features."""
+    return sum(mask.bit_count() for mask in words.values())
+
+
+def names(words: Mapping[str, int], tables: Catalog) -> Iterator[str]:
+    """Give the features by QEMU's names, each once, in QEMU's order; bits without a name are left out."""
+    found: dict[str, None] = {}
+    for row in tables.words:
+        for position in positions(words.get(row.name, 0)):
+            if position in row.names:
+                found[row.names[position]] = None
+    return iter(found)
