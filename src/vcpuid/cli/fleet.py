@@ -117,7 +117,6 @@ def add(store: str, sources: tuple[str, ...], cluster: str | None, seen: str | N
     added = _opened(store).add_all(visits)
     told = f"{added.hosts} hosts of {added.classes} classes, {len(added.new)} of them new to the store."
     changes = f"{len(added.changed)} hosts are of another class than before: {_short(added.changed)}." if added.changed else ""
-    rows = [{"host": name} for name in added.changed]
     data = {
         "schema": "vcpuid/fleet-add/1",
         "hosts": added.hosts,
@@ -126,7 +125,17 @@ def add(store: str, sources: tuple[str, ...], cluster: str | None, seen: str | N
         "changed": list(added.changed),
         "unread": unread,
     }
-    emit(Sheet(["host"], [], data, records=rows, lines=list(added.changed), head=[told, *([changes] if changes else [])]), form)
+    emit(
+        Sheet(
+            ["changed"],
+            [],
+            data,
+            records=[{"changed": name} for name in added.changed],
+            lines=list(added.changed),
+            head=[told, *([changes] if changes else [])],
+        ),
+        form,
+    )
     sys.exit(1 if unread else 0)
 
 
@@ -163,22 +172,12 @@ def classes(store: str, cluster: str | None, as_of: str | None, form: str) -> No
     Exit status 1 where a member cannot be read.
     """
     census = _opened(store).census(cluster, _day(as_of))
-    rows = [
-        {
-            "class": group.kind.name, "hosts": group.hosts, "example": group.example, "cpu": group.kind.cpu,
-            "microcode": group.kind.microcode or "", "kernel": group.kind.facts.kernel or "",
-        }
-        for group in census.groups
-    ]  # fmt: skip
-    data = {
-        "schema": "vcpuid/fleet-classes/1",
-        "hosts": census.hosts,
-        "classes": rows,
-        "unread": [{"name": name, "why": why} for name, why in census.unread],
-    }
+    told = [group.as_dict() for group in census.groups]
+    rows = [{name: "" if value is None else value for name, value in row.items()} for row in told]
+    data = {"schema": "vcpuid/fleet-classes/1", **census.as_dict(), "classes": told}
     columns = ["class", "hosts", "example", "cpu", "microcode", "kernel"]
     head = [f"{census.hosts} hosts of {len(rows)} classes.", ""]
-    emit(Sheet(columns, rows, data, head=head, foot=_absent(census)), form)
+    emit(Sheet(columns, rows, data, records=told, head=head, foot=_absent(census)), form)
     sys.exit(1 if census.unread else 0)
 
 
@@ -273,8 +272,8 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
             "hosts": loss.hosts,
             "who": loss.who,
             "features": " ".join(loss.features),
-            "party": "" if loss.cause is None else loss.cause.party,
-            "why": "" if loss.cause is None else loss.cause.text,
+            "party": loss.party or "",
+            "why": loss.why or "",
         }
         for loss in found.losses
     ]
@@ -312,7 +311,7 @@ def migrate(store: str, a: str | None, b: str | None, cpu: str, cluster: str | N
         sys.exit(0 if found.outcome == "yes" else 1)
     parted = fleet.circles(cpu, stack, cluster=cluster, as_of=_day(as_of))
     emit(_circles_sheet(parted, cpu), form)
-    sys.exit(0 if len(parted.circles) == 1 and not parted.refusing and not parted.open and not parted.census.unread else 1)
+    sys.exit(0 if len(parted.circles) == 1 and not parted.refused and not parted.not_told and not parted.census.unread else 1)
 
 
 def _move_sheet(found: Move, cpu: str, a: str, b: str) -> Sheet:
@@ -325,7 +324,7 @@ def _move_sheet(found: Move, cpu: str, a: str, b: str) -> Sheet:
     rows = [{"what": one.kind, "differs": " ".join(one.names), "harm": one.harm} for one in found.differences]
     shown = [{**row, "differs": _short(one.names)} for row, one in zip(rows, found.differences, strict=True)]
     open_ = [f"Not told: {one.what}: depends on {', '.join(map(str, one.depends[:4]))}" for one in found.not_told[:_SHOWN]]
-    data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "a": a, "b": b, **found.as_dict()}
+    data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": {"from": a, "to": b, **found.as_dict()}, "all": None}
     lines = [found.outcome, *(f"{row['what']}: {row['differs']}" for row in rows)]
     columns = ["what", "differs", "harm"]
     return Sheet(
@@ -338,13 +337,13 @@ def _circles_sheet(found: Circles, cpu: str) -> Sheet:
         {"circle": number, "hosts": circle.hosts, "example": circle.groups[0].example, "cpu": circle.groups[0].kind.cpu, "why": ""}
         for number, circle in enumerate(found.circles, 1)
     ]
-    for what, groups in (("refused", found.refusing), ("not told", found.open)):
+    for what, groups in (("refused", found.refused), ("not told", found.not_told)):
         rows += [
             {"circle": what, "hosts": group.hosts, "example": group.example, "cpu": group.kind.cpu, "why": words} for group, words in groups
         ]
     columns = ["circle", "hosts", "example", "cpu", "why"]
     head = [f"-cpu {cpu}: a guest moves freely within a circle; from one to another QEMU takes it, and it has another CPU there.", ""]
-    data = {"schema": "vcpuid/fleet-circles/1", "cpu": cpu, **found.as_dict()}
+    data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": None, "all": found.as_dict()}
     return Sheet(columns, rows, data, head=head, foot=_absent(found.census))
 
 

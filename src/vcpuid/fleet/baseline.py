@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from vcpuid.answers.attempt import Attempt
 from vcpuid.cpuid import Word
 from vcpuid.errors import InputError
 from vcpuid.fleet import words
 from vcpuid.fleet.members import Census, Group
-from vcpuid.fleet.proof import Proof, carriers, prove, seen, unlike
+from vcpuid.fleet.proof import Proof, Table, carriers, differing, prove, seen_of, unlike
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.effect import advised
 from vcpuid.qemu.catalog import Catalog, Model, catalog
-from vcpuid.qemu.guest import QemuResult
 from vcpuid.qemu.models import names_of
 from vcpuid.setup import Setup, Stack
 from vcpuid.software.cpu import software_cpu
@@ -70,8 +70,8 @@ class Shared:
 class Baseline:
     """The answer. `shared` is the -cpu, None where no model can be made to run on all.
 
-    `proofs` hold it against each class; `alike` says that all that start have the same CPU, and `differs` names the words in which they do
-    not. `alternatives` are other models made to run, the best first. `level` is the guest's psABI level, 0 where nothing runs.
+    `proofs` hold it against each class, and `differs` names the words in which guests have not the same CPU on all that start it, as far as
+    these tell. `alternatives` are other models made to run, the best first. `level` is the guest's psABI level, 0 where nothing runs.
     """
 
     census: Census
@@ -96,9 +96,8 @@ class Baseline:
     @cached_property
     def differs(self) -> tuple[str, ...]:
         """The words in which the guest's CPU is not the same on all."""
-        tables = [proof.table for proof in self.proofs if proof.table is not None]
-        found = {word: None for table in tables[1:] for word in unlike(tables[0], table)}
-        return tuple(sorted(map(str, found)))
+        tables = [(proof.table, proof.open) for proof in self.proofs if proof.table is not None]
+        return tuple(sorted(map(str, differing(tables))))
 
     @property
     def level(self) -> int:
@@ -124,8 +123,7 @@ class Baseline:
             "schema": "vcpuid/fleet-baseline/1",
             "vmm": setup.vmm.as_dict(),
             "machine": setup.machine,
-            "hosts": self.census.hosts,
-            "unread": [{"name": name, "why": why} for name, why in self.census.unread],
+            **self.census.as_dict(),
             "cpu": self.cpu,
             "runs": self.runs,
             "alike": not self.differs,
@@ -184,7 +182,7 @@ class _Search:
         leaves = [kvm_says(setup) for setup in setups]
         self._width = min(says.raw.registers(0x80000008).eax & 0xFF for says in leaves)  # 0 where a member does not tell
         self._guest_widths = {min(says.supported.registers(0x80000008).eax >> 16 & 0xFF, self._width) for says in leaves}
-        self._attempts = [Attempt(setup) for setup in setups]
+        self._members = [_Member(setup) for setup in setups]
 
     def _hosts_by_vendor(self) -> dict[str, int]:
         hosts: dict[str, int] = {}
@@ -224,21 +222,20 @@ class _Search:
     def _refined(self, draft: Shared) -> Shared | None:
         """Drop what some member denies, and what members show differently, until nothing is left to drop; None if that fails."""
         for _ in range(_ROUNDS):
-            made = [attempt.run(draft.cpu) for attempt in self._attempts]
-            if any(one is None for one in made):
-                return None
+            made = [member.run(draft.cpu) for member in self._members]
             results = [one for one in made if one is not None]
+            if len(results) < len(made):
+                return None
             drop = {name: None for one in results for name in names_of(self._tables, one.denied) if name}
-            differing: dict[Word, int] = {}
+            unequal: dict[Word, int] = {}
             if not drop:
-                if any(one.denied or one.warnings for one in results):
+                if any(one.denied or one.warned for one in results):
                     return None
-                differing = _differing(results)
-                drop = dict.fromkeys(carriers(differing, self._tables))
+                unequal = differing([(one.table, one.open) for one in results])
+                drop = dict.fromkeys(carriers(unequal, self._tables))
             fewer = self._without(draft, drop)
             if fewer == draft:
-                features = words.count(worthwhile(dict(results[0].state.features)))
-                return replace(draft, features=features, differs=tuple(sorted(map(str, differing))))
+                return replace(draft, features=words.count(worthwhile(results[0].features)), differs=tuple(sorted(map(str, unequal))))
             draft = fewer
         return None
 
@@ -249,16 +246,38 @@ class _Search:
         return replace(draft, plus=plus, minus=(*draft.minus, *more))
 
 
-def _differing(results: Sequence[QemuResult]) -> dict[Word, int]:
-    """Return the words in which any guest differs from the first, each with the bits."""
-    tables = [seen(one.tables[0], _msrs(one)) for one in results]
-    found: dict[Word, int] = {}
-    for table in tables[1:]:
-        for word, mask in unlike(tables[0], table).items():
-            found[word] = found.get(word, 0) | mask
-    return found
+class _Tried(NamedTuple):
+    """What a member makes of a -cpu: what it denies for certain, whether it warns of more, and the guest's CPU with what of it is open."""
+
+    denied: words.Words
+    warned: bool
+    features: words.Words
+    table: Table
+    open: frozenset[Word]
 
 
-def _msrs(made: QemuResult) -> dict[Word, int]:
-    state = made.state
-    return {word: state.features[name] for name, word in catalog(state.release).msrs if name in state.features}
+class _Member:
+    """A member on which -cpu arguments are tried, as it is and with all there that it does not tell."""
+
+    def __init__(self, setup: Setup) -> None:
+        full = words.fullest(setup)
+        self._told, self._full = Attempt(setup), None if full is None else Attempt(full)
+
+    def run(self, cpu: str) -> _Tried | None:
+        """Try one; None where QEMU refuses it for certain."""
+        told = self._told.run(cpu)
+        full = told if self._full is None else self._full.run(cpu)
+        made = [one for one in (told, full) if one is not None]
+        if not made:
+            return None
+        tables = [seen_of(one) for one in made]
+        denied = words.meet(one.denied for one in made) if len(made) > 1 else {}
+        if self._full is None:
+            denied = dict(made[0].denied)
+        return _Tried(
+            {name: mask for name, mask in denied.items() if mask},
+            all(one.warnings and not one.denied for one in made),
+            dict(made[-1].state.features),
+            tables[0],
+            frozenset(unlike(tables[0], tables[-1])),
+        )

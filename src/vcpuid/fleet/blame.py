@@ -42,13 +42,26 @@ class Loss(NamedTuple):
             return self.culprits[0].spoken
         return f"{self.hosts} hosts of {len(self.culprits)} classes ({self.culprits[0].example} and others)"
 
+    @property
+    def party(self) -> str | None:
+        """The party that takes the features from the culprits, or never had them; None where that is not told."""
+        return None if self.cause is None else self.cause.party
+
+    @property
+    def why(self) -> str | None:
+        """Why it does, as of the first of the culprits."""
+        return None if self.cause is None else self.cause.text
+
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
-            "features": list(self.features),
             "hosts": self.hosts,
+            "who": self.who,
+            "features": list(self.features),
+            "party": self.party,
+            "why": self.why,
+            "rule": None if self.cause is None else self.cause.rule.id,
             "classes": [group.as_dict() for group in self.culprits],
-            "cause": None if self.cause is None else self.cause.as_dict(),
         }
 
 
@@ -68,8 +81,7 @@ class Blame:
             "schema": "vcpuid/fleet-blame/1",
             "vmm": self.setup.vmm.as_dict(),
             "machine": self.setup.machine,
-            "hosts": self.census.hosts,
-            "unread": [{"name": name, "why": why} for name, why in self.census.unread],
+            **self.census.as_dict(),
             "shared": self.shared,
             "offered": self.offered,
             "losses": [loss.as_dict() for loss in self.losses],

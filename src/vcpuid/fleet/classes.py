@@ -39,7 +39,7 @@ def normal(snapshot: Snapshot) -> Snapshot:
     if snapshot.table is not None:
         raise InputError("a table made for a guest, which is no host")
     return Snapshot(
-        raw=_blanked(snapshot.raw),
+        raw=_sorted(_blanked(snapshot.raw)),
         supported=None if snapshot.supported is None else _blanked(snapshot.supported),
         emulated=snapshot.emulated,
         hyperv=snapshot.hyperv,
@@ -57,6 +57,11 @@ def _blanked(table: CpuidTable) -> CpuidTable:
         return table
     entries = [_without(entry, _BLANKED[entry.function]) if entry.function in _BLANKED else entry for entry in table]
     return table.like(entries) if isinstance(table, PartialTable) else CpuidTable(entries)
+
+
+def _sorted(raw: CpuidTable) -> CpuidTable:
+    """Put the leaves in order: programs ask the CPUID instruction in different ones, which says nothing of the processor."""
+    return raw if isinstance(raw, PartialTable) else CpuidTable(sorted(raw))
 
 
 def _without(entry: Entry, mask: tuple[int, int, int, int]) -> Entry:

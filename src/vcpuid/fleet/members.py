@@ -41,7 +41,9 @@ class Group(NamedTuple):
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return {"class": self.kind.name, "hosts": self.hosts, "example": self.example}
+        kind = self.kind
+        told = {"cpu": kind.cpu, "microcode": kind.microcode, "kernel": kind.facts.kernel}
+        return {"class": kind.name, "hosts": self.hosts, "example": self.example, **told}
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class Census:
     def hosts(self) -> int:
         """How many hosts there are that can be read."""
         return sum(group.hosts for group in self.groups)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: how many, and who could not be read."""
+        return {"hosts": self.hosts, "unread": [{"name": name, "why": why} for name, why in self.unread]}
 
     @property
     def who_is_missing(self) -> str:

@@ -53,7 +53,7 @@ class Difference(NamedTuple):
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return {"kind": self.kind, "names": list(self.names), "harm": self.harm}
+        return {"what": self.kind, "differs": list(self.names), "harm": self.harm}
 
 
 @dataclass(frozen=True)
@@ -161,35 +161,38 @@ class Circles:
 
     census: Census
     circles: tuple[Circle, ...]
-    refusing: tuple[tuple[Group, str], ...]
-    open: tuple[tuple[Group, str], ...]
+    refused: tuple[tuple[Group, str], ...]
+    not_told: tuple[tuple[Group, str], ...]
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
-            "circles": [{"hosts": circle.hosts, "classes": [group.as_dict() for group in circle.groups]} for circle in self.circles],
-            "refusing": [{**group.as_dict(), "words": words} for group, words in self.refusing],
-            "not_told": [{**group.as_dict(), "why": words} for group, words in self.open],
-            "unread": [{"name": name, "why": why} for name, why in self.census.unread],
+            **self.census.as_dict(),
+            "circles": [
+                {"circle": number, "hosts": circle.hosts, "classes": [group.as_dict() for group in circle.groups]}
+                for number, circle in enumerate(self.circles, 1)
+            ],
+            "refused": [{**group.as_dict(), "why": why} for group, why in self.refused],
+            "not_told": [{**group.as_dict(), "why": why} for group, why in self.not_told],
         }
 
 
 def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
     """Put classes together between which a guest moves freely in both directions; `stack` and errors as for a baseline."""
     found: dict[frozenset[tuple[Word, int]], list[Group]] = {}
-    refusing: list[tuple[Group, str]] = []
+    refused: list[tuple[Group, str]] = []
     open_: list[tuple[Group, str]] = []
     for proof in prove(cpu, census, settled(census, stack)):
         if proof.not_told or (proof.table is None and proof.found.refusal is None):
             open_.append((proof.group, proof.why or ""))
         elif proof.table is None or (proof.found.refusal is not None):
-            refusing.append((proof.group, proof.why or ""))
+            refused.append((proof.group, proof.why or ""))
         elif blocker := _blocker(proof.found):
-            refusing.append((proof.group, blocker))
+            refused.append((proof.group, blocker))
         else:
             found.setdefault(frozenset(proof.table.items()), []).append(proof.group)
     made = [Circle(tuple(groups), _hosts(groups)) for groups in found.values()]
-    return Circles(census, tuple(sorted(made, key=lambda circle: -circle.hosts)), tuple(refusing), tuple(open_))
+    return Circles(census, tuple(sorted(made, key=lambda circle: -circle.hosts)), tuple(refused), tuple(open_))
 
 
 def _hosts(groups: Sequence[Group]) -> int:

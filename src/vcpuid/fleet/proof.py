@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from vcpuid.answers.attempt import Attempt
 from vcpuid.answers.verdict import START, Verdict, verdict
 from vcpuid.cpuid import CpuidTable, Word, xfeatures
 from vcpuid.cpuid.words import REGISTERS, CpuidWord, positions
 from vcpuid.fleet.members import Census, Group
-from vcpuid.qemu.catalog import Catalog
+from vcpuid.fleet.words import fullest
+from vcpuid.qemu.catalog import Catalog, catalog
+from vcpuid.qemu.guest import QemuResult
 from vcpuid.setup import Setup
 from vcpuid.told.facts import NotTold
 
@@ -22,14 +25,15 @@ _XSAVE = 0xD
 
 @dataclass(frozen=True)
 class Proof:
-    """What became of a -cpu on one class. `runs` says that it gives all that is asked without a warning; None where that is not told."""
+    """What became of a -cpu on one class; `open` are the words of the guest's table that hang on what the class does not tell."""
 
     group: Group
     found: Verdict = field(repr=False)
+    open: frozenset[Word] = field(default=frozenset(), repr=False)
 
     @property
     def runs(self) -> bool | None:
-        """Whether it runs."""
+        """Whether QEMU gives all that is asked for, without a warning; None where that is not told."""
         return False if self.found.warnings else self.found.runs
 
     @property
@@ -70,7 +74,22 @@ class Proof:
 
 def prove(cpu: str, census: Census, setups: Sequence[Setup]) -> tuple[Proof, ...]:
     """Work the path of a -cpu on each class; `setups` are those of the census's groups, in their order."""
-    return tuple(Proof(group, verdict(cpu, setup)) for group, setup in zip(census.groups, setups, strict=True))
+    return tuple(_proof(cpu, group, setup) for group, setup in zip(census.groups, setups, strict=True))
+
+
+def _proof(cpu: str, group: Group, setup: Setup) -> Proof:
+    found, full = verdict(cpu, setup), fullest(setup)
+    if found.path is None or full is None:
+        return Proof(group, found)
+    made = Attempt(full).run(cpu)
+    table = seen(found.path.made.tables[0], found.path.made.msrs)
+    return Proof(group, found, frozenset() if made is None else frozenset(unlike(table, seen_of(made))))
+
+
+def seen_of(made: QemuResult) -> dict[Word, int]:
+    """Return the same of what QEMU made."""
+    state = made.state
+    return seen(made.tables[0], {word: state.features[name] for name, word in catalog(state.release).msrs if name in state.features})
 
 
 def seen(table: CpuidTable, msrs: Mapping[Word, int]) -> dict[Word, int]:
@@ -94,6 +113,16 @@ def seen(table: CpuidTable, msrs: Mapping[Word, int]) -> dict[Word, int]:
 def unlike(one: Table, other: Table) -> dict[Word, int]:
     """Return the words in which two guests' CPUs differ, each with the bits."""
     return {word: rest for word in {**one, **other} if (rest := one.get(word, 0) ^ other.get(word, 0))}
+
+
+def differing(tables: Sequence[tuple[Table, Collection[Word]]]) -> dict[Word, int]:
+    """Return the words in which any guest differs from the first, each with the bits; of each table, but for those that are open."""
+    found: dict[Word, int] = {}
+    for other, open_ in tables[1:]:
+        for word, mask in unlike(tables[0][0], other).items():
+            if word not in open_ and word not in tables[0][1]:
+                found[word] = found.get(word, 0) | mask
+    return found
 
 
 _WHOLE_LEAVES = {0x12: "sgx", 0x14: "intel-pt", 0x1C: "arch-lbr", 0xA: "pmu", 0x24: "avx10"}

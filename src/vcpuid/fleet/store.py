@@ -219,7 +219,8 @@ def _observe(connection: duckdb.DuckDBPyConnection, visits: list[Visit], hosts: 
 def weave(runs: list[list[int]], seen: int, kind: int) -> bool:
     """Put a visit into a host's runs ([first, last, class], by time), and tell whether anything changed.
 
-    Of two visits in one second the first stays. A visit within the time of a run of another class splits that run in two.
+    Of two visits in one second the first stays. A visit that comes late, within the time of a run of another class, splits that run: of what
+    was seen between its ends nothing is known any more, so that hosts are best added in the order of time.
     """
     place = bisect_right(runs, seen, key=lambda run: run[0])
     run = runs[place - 1] if place else None

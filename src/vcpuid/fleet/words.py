@@ -28,9 +28,13 @@ def offered(setup: Setup) -> Words:
 
     What the host does not tell counts as there: nobody knows that it is lacking, and the proof of a baseline names it.
     """
-    found = _given(setup)
-    full = next((completion.setup for completion in completions(setup) if completion.full), None)
+    found, full = _given(setup), fullest(setup)
     return found if full is None else joined((found, _given(full)))
+
+
+def fullest(setup: Setup) -> Setup | None:
+    """Return the same host with all there that it could have and does not tell; None where it tells all."""
+    return next((completion.setup for completion in completions(setup) if completion.full), None)
 
 
 def _given(setup: Setup) -> Words:

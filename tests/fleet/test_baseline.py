@@ -1,0 +1,131 @@
+"""A baseline runs on every member by the path itself, with enforce, without a warning, and makes one CPU of all; so do its laws say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import reduce
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.captures import host
+from support.fleets import HOSTS, census
+from vcpuid import InputError, Setup, Stack, resolve
+from vcpuid.cpuid import CpuidTable, MsrTable
+from vcpuid.fleet import words
+from vcpuid.fleet.baseline import baseline, settled
+from vcpuid.fleet.members import Unread
+from vcpuid.fleet.proof import seen
+from vcpuid.qemu.catalog import catalog
+
+SKYLAKE, SAPPHIRE = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-xfd@6.12"
+MILAN, GENOA = "kvm-amd.EPYC-Milan-v2@6.12", "kvm-amd.EPYC-Genoa-v1@7.3"
+
+fleets = st.lists(st.sampled_from(HOSTS), min_size=1, max_size=4, unique=True)
+releases = st.sampled_from(("7.2", "8.2", "10.0", "11.1"))
+masks = st.dictionaries(st.sampled_from("abc"), st.integers(0, 255), min_size=3, max_size=3)
+
+
+@given(names=fleets, release=releases)
+@settings(max_examples=15, deadline=None)
+def test_a_baseline_runs_on_every_member_and_is_one_cpu(names: list[str], release: str) -> None:
+    stack = Stack(qemu=release)
+    found = baseline(census(names), stack)
+    assert found.cpu is not None
+    assert found.runs
+    assert found.differs == ()
+    paths = [resolve(f"{found.cpu},enforce=on", host=host(name), stack=stack) for name in names]
+    assert all(path.made.warnings == () for path in paths)
+    tables = [seen(path.made.tables[0], path.made.msrs) for path in paths]
+    assert all(table == tables[0] for table in tables)
+
+
+def test_a_fleet_of_both_vendors_names_one() -> None:
+    found = baseline(census([SKYLAKE, MILAN]))
+    assert found.cpu is not None
+    assert "vendor=" in found.cpu
+    assert found.runs
+    assert "vendor=" not in (baseline(census([SKYLAKE, SAPPHIRE])).cpu or "vendor=")
+
+
+def test_a_state_that_lies_elsewhere_on_one_member_is_left_out() -> None:
+    """AVX-512's components lie at 1088 on Intel and at 832 on AMD; QEMU hands the host's offsets on."""
+    table = host(SKYLAKE).supported
+    assert table is not None
+    moved = CpuidTable(e._replace(ebx=e.ebx - 0x100) if e.function == 0xD and e.index in (5, 6, 7) else e for e in table)
+    raw = CpuidTable(e._replace(ebx=e.ebx - 0x100) if e.function == 0xD and e.index in (5, 6, 7) else e for e in host(SKYLAKE).raw)
+    other = replace(host(SKYLAKE), supported=moved, raw=raw)
+    alone, both = baseline(census([SKYLAKE])), baseline(census([SKYLAKE], [("other", other)]))
+    assert alone.level == 4
+    assert both.cpu is not None
+    assert (both.runs, both.differs, both.level) == (True, (), 3)
+    assert "avx512f" in both.costs[both.proofs[0].group.kind.name]
+
+
+@given(first=masks, second=masks, third=masks)
+def test_meeting_is_a_lattice(first: words.Words, second: words.Words, third: words.Words) -> None:
+    meet = words.meet
+    assert meet((first, second)) == meet((second, first))
+    assert meet((meet((first, second)), third)) == meet((first, meet((second, third)))) == meet((first, second, third))
+    assert meet((first, first)) == first
+    assert words.without(meet((first, second)), first) == {}
+    assert reduce(lambda one, other: meet((one, other)), (first, second, third)) == meet((first, second, third))
+
+
+@given(names=st.lists(st.sampled_from(HOSTS), min_size=2, max_size=5, unique=True))
+@settings(max_examples=20, deadline=None)
+def test_another_member_never_adds_a_feature(names: list[str]) -> None:
+    setups = settled(census(names), Stack(qemu="10.0"))
+    all_, fewer = words.meet(map(words.offered, setups)), words.meet(map(words.offered, setups[1:]))
+    assert words.without(all_, fewer) == {}
+
+
+def test_a_fleet_of_one_can_have_all_that_its_host_gives() -> None:
+    found = baseline(census([SKYLAKE]), Stack(qemu="10.0"))
+    assert list(found.costs.values()) == [()]
+
+
+def test_required_features_are_in_it_or_it_does_not_run() -> None:
+    nested = baseline(census([SKYLAKE]), Stack(qemu="10.0"), ["vmx"])
+    assert nested.runs
+    assert "+vmx" in (nested.cpu or "").split(",")
+    lacking = baseline(census([SKYLAKE, MILAN]), Stack(qemu="10.0"), ["avx512f"])
+    assert lacking.runs is False
+    with pytest.raises(InputError, match="no feature 'avx1024'"):
+        baseline(census([SKYLAKE]), None, ["avx1024"])
+
+
+def test_what_a_member_does_not_tell_is_not_taken_for_lacking() -> None:
+    """It has neither MSRs nor /proc/cpuinfo, which shows some: the others' features stay, and the answer names it."""
+    silent = replace(host(SAPPHIRE), msrs=MsrTable(), hardware_msrs=MsrTable(), cpuinfo={})
+    told, untold = baseline(census([SAPPHIRE])), baseline(census([SAPPHIRE], [("silent", silent)]))
+    assert told.cpu is not None
+    assert untold.cpu is not None
+    assert told.level == untold.level == 4
+    assert untold.runs is None
+    by_name = {proof.group.example: proof for proof in untold.proofs}
+    assert by_name[SAPPHIRE].runs is True
+    assert by_name["silent"].runs is None
+    assert by_name["silent"].not_told
+    assert "not told" in (by_name["silent"].why or "")
+
+
+def test_a_member_that_cannot_be_read_leaves_it_open() -> None:
+    found = baseline(census([SKYLAKE], unread=[Unread("node9", "cut")]))
+    assert found.runs is None
+    assert found.as_dict()["unread"] == [{"name": "node9", "why": "cut"}]
+    with pytest.raises(InputError, match="no host of which anything is known"):
+        baseline(census([], unread=[Unread("node9", "cut")]))
+
+
+def test_alternatives_are_other_models_that_run_too() -> None:
+    found = baseline(census([SKYLAKE, SAPPHIRE]), Stack(qemu="10.0"))
+    tables = catalog("10.0")
+    assert found.shared is not None
+    bases = [tables.models[one.model].base for one in (found.shared, *found.alternatives)]
+    assert len(set(bases)) == len(bases) > 1
+    for other in found.alternatives:
+        for setup in settled(census([SKYLAKE, SAPPHIRE]), Stack(qemu="10.0")):
+            assert isinstance(setup, Setup)
+            assert resolve(f"{other.cpu},enforce=on", host=setup).made.warnings == ()

@@ -1,0 +1,81 @@
+"""Moving a guest: yes where the CPU is the same, refused in whose words, unsafe where it is accepted and another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.captures import host
+from support.fleets import HOSTS, census
+from vcpuid import Setup, Stack
+from vcpuid.cpuid import MsrTable
+from vcpuid.fleet.moves import Move, circles, move
+
+SKYLAKE, SAPPHIRE = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-xfd@6.12"
+STACK = Stack(qemu="10.0")
+CPUS = ("host", "qemu64", "Skylake-Server-v5", "EPYC-v4", "max,-avx", "Haswell,enforce")
+
+
+def moved(cpu: str, a: str, b: str, stack: Stack = STACK) -> Move:
+    return move(cpu, Setup.of(host(a), stack), Setup.of(host(b), stack))
+
+
+@given(cpu=st.sampled_from(CPUS), a=st.sampled_from(HOSTS), b=st.sampled_from(HOSTS))
+@settings(max_examples=30, deadline=None)
+def test_a_guest_moves_back_as_it_came(cpu: str, a: str, b: str) -> None:
+    there, back, home = moved(cpu, a, b), moved(cpu, b, a), moved(cpu, a, a)
+    assert home.outcome in ("yes", "refused")
+    assert (there.outcome == "yes") is (back.outcome == "yes")
+    if there.outcome == "unsafe":
+        assert there.differences
+        assert back.outcome in ("unsafe", "refused")
+
+
+def test_to_a_host_that_gives_more_is_unsafe_too() -> None:
+    found = moved("Skylake-Server-v1", SKYLAKE, SAPPHIRE)
+    assert found.outcome == "unsafe"
+    by_kind = {one.kind: one.names for one in found.differences}
+    assert by_kind["features"] == ("+pku",)
+    assert "XSAVE layout" in by_kind
+    assert moved("Skylake-Server-v1,-pku", SKYLAKE, SAPPHIRE).outcome == "yes"
+
+
+def test_who_refuses_is_told_in_its_words() -> None:
+    there = moved("Skylake-Server-v5,-pku,-spec-ctrl,+gfni,enforce", SAPPHIRE, SKYLAKE)
+    assert (there.outcome, there.by) == ("refused", "B's QEMU")
+    assert there.words is not None
+    assert "gfni" in there.words or "requested features" in there.words
+    here = moved("Skylake-Server-v5,-pku,-spec-ctrl,+gfni,enforce", SKYLAKE, SAPPHIRE)
+    assert (here.outcome, here.by) == ("refused", "A's QEMU")
+
+
+@pytest.mark.parametrize("cpu", ["host,migratable=off,+invtsc", "qemu64,hv-passthrough"])
+def test_what_cannot_leave_is_refused_where_it_is(cpu: str) -> None:
+    found = moved(cpu, SKYLAKE, SKYLAKE)
+    assert (found.outcome, found.by) == ("refused", "A's QEMU")
+
+
+def test_a_host_that_does_not_tell_its_msrs_leaves_it_open() -> None:
+    silent = replace(host(SAPPHIRE), msrs=MsrTable(), hardware_msrs=MsrTable(), cpuinfo={}, kept=None)
+    found = move("SapphireRapids,-vmx", Setup.of(host(SAPPHIRE), STACK), Setup.of(silent, STACK))
+    assert found.outcome == "not told"
+    assert found.not_told
+
+
+def test_circles_part_all_hosts_by_the_cpu_that_a_guest_has() -> None:
+    found = circles("Skylake-Server-v5,-pku,-spec-ctrl,enforce", census([SKYLAKE, SAPPHIRE, "kvm-amd.EPYC-Milan-v2@6.12"]), STACK)
+    assert [circle.hosts for circle in found.circles] == [2]
+    assert [group.example for group, _ in found.refused] == ["kvm-amd.EPYC-Milan-v2@6.12"]
+    parted = circles("host", census([SKYLAKE, SAPPHIRE]), STACK)
+    assert [circle.hosts for circle in parted.circles] == [1, 1]
+
+
+@given(names=st.lists(st.sampled_from(HOSTS), min_size=1, max_size=6, unique=True), cpu=st.sampled_from(CPUS))
+@settings(max_examples=15, deadline=None)
+def test_every_member_is_in_one_circle_or_told_of(names: list[str], cpu: str) -> None:
+    fleet = census(names)
+    found = circles(cpu, fleet, STACK)
+    assert sum(circle.hosts for circle in found.circles) + len(found.refused) + len(found.not_told) == len(fleet.groups) == fleet.hosts

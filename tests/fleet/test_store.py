@@ -1,0 +1,243 @@
+"""A store keeps what was added, once, whole, in the order of time; and two programs may write to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.captures import host
+from support.fleets import kind
+from vcpuid import InputError, Stack, UnavailableError, fleet
+from vcpuid.fleet.classes import HostClass
+from vcpuid.fleet.history import of_host
+from vcpuid.fleet.store import Added, Store, Visit, weave
+
+duckdb = pytest.importorskip("duckdb", reason="needs DuckDB (the extra fleet)")
+
+SKYLAKE, SAPPHIRE, MILAN = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-xfd@6.12", "kvm-amd.EPYC-Milan-v2@6.12"
+OLD, NEW = kind("kvm-intel.corei7_skylake_x@6.1"), kind(SKYLAKE)
+VISITS = [
+    Visit("one", "a", 100, OLD),
+    Visit("one", "b", 100, kind(SAPPHIRE)),
+    Visit("two", "a", 100, kind(MILAN)),
+    Visit("one", "a", 200, NEW),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "hosts.duckdb"
+
+
+def test_what_was_added_is_there_once(path: Path) -> None:
+    store = Store(path)
+    first = store.add(VISITS)
+    assert (first.hosts, first.classes, len(first.new), first.changed) == (3, 4, 4, ("one/a",))
+    assert store.add(VISITS) == Added(3, 4, (), ())
+    census = store.census()
+    assert (census.hosts, {group.kind.id: group.hosts for group in census.groups}) == (
+        3,
+        {NEW.id: 1, kind(SAPPHIRE).id: 1, kind(MILAN).id: 1},
+    )
+    assert [group.kind.facts for group in census.groups if group.kind.id == NEW.id] == [NEW.facts]
+
+
+def test_a_time_is_asked_about_and_a_cluster(path: Path) -> None:
+    store = Store(path)
+    store.add(VISITS)
+    assert store.host("one/a", 150).id == OLD.id
+    assert store.host("one/a").id == NEW.id
+    assert store.census(as_of=99).hosts == 0
+    assert store.census("two").hosts == 1
+    with pytest.raises(InputError, match="several hosts are called 'a': put the cluster before it, as in two/a"):
+        store.host("a")
+    with pytest.raises(InputError, match="no host is called 'c'"):
+        store.host("c")
+
+
+def test_a_history_says_what_changed(path: Path) -> None:
+    whole = fleet.open(path)
+    changed = replace(host(SKYLAKE), params={**host(SKYLAKE).params, "kvm_intel.nested": "N"})
+    whole.add(host("kvm-intel.corei7_skylake_x@6.1"), "a", seen=100)
+    whole.add(host(SKYLAKE), "a", seen=200)
+    whole.add(changed, "a", seen=300)
+    first, second, third = of_host(whole, "a")
+    assert (first.first, first.last, first.changes) == (100, 100, ())
+    assert second.changes[0] == "kernel 6.1 → 6.12"
+    assert any("kvm_intel.nested" in change for change in third.changes)
+    with pytest.raises(InputError, match="no host is called 'b'"):
+        of_host(whole, "b")
+
+
+visits = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 2)), max_size=12, unique_by=lambda visit: visit[0])
+
+
+def woven(given_: list[tuple[int, int]]) -> list[list[int]]:
+    runs: list[list[int]] = []
+    for seen, what in given_:
+        weave(runs, seen, what)
+    return runs
+
+
+def was(runs: list[list[int]], seen: int) -> int:
+    return [run[2] for run in runs if run[0] <= seen][-1]
+
+
+@given(visits)
+def test_in_the_order_of_time_a_host_is_what_it_was_seen_to_be(found: list[tuple[int, int]]) -> None:
+    runs = woven(sorted(found))
+    assert [was(runs, seen) for seen, _ in found] == [what for _, what in found]
+    assert all(one[1] < other[0] and one[2] != other[2] for one, other in pairwise(runs))
+    assert woven([*sorted(found), *found]) == runs
+
+
+@given(visits)
+def test_a_late_visit_is_known_as_of_itself(found: list[tuple[int, int]]) -> None:
+    """Within a run of another class only its ends are known: what was seen between them then counts no more."""
+    runs: list[list[int]] = []
+    for seen, what in found:
+        weave(runs, seen, what)
+        assert was(runs, seen) == what
+        assert all(one[1] < other[0] for one, other in pairwise(runs))
+
+
+def test_an_empty_file_and_others_are_no_store(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"missing\.duckdb: no such store"):
+        fleet.open(tmp_path / "missing.duckdb").census()
+    junk = tmp_path / "junk.duckdb"
+    junk.write_bytes(b"x" * 10000)
+    with pytest.raises(InputError, match=r"junk\.duckdb: "):
+        fleet.open(junk).census()
+    other = tmp_path / "other.duckdb"
+    duckdb.connect(str(other)).execute("create table t (a int)").close()
+    with pytest.raises(InputError, match=r"other\.duckdb: no store of a fleet"):
+        fleet.open(other).census()
+    with pytest.raises(InputError, match="folder of snapshots, or a store's file"):
+        fleet.open(tmp_path / "hosts.txt")
+
+
+def test_a_store_of_another_form_is_refused(path: Path) -> None:
+    Store(path).add(VISITS)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("update form set version = 99")
+    with pytest.raises(InputError, match="form 99"):
+        Store(path).add(VISITS)
+
+
+def test_facts_that_were_changed_are_found_out(path: Path) -> None:
+    Store(path).add(VISITS)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f"update class set facts = (select facts from class where class = {OLD.id}) where class = {NEW.id}")
+    with pytest.raises(InputError, match="the facts of another"):
+        Store(path).census()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f"update class set facts = 'junk' where class = {NEW.id}")
+    with pytest.raises(InputError, match="cannot be read"):
+        Store(path).census()
+
+
+def test_without_duckdb_it_says_what_to_install(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(UnavailableError, match=r"pip install 'vcpuid\[fleet\]'"):
+        Store(path).add(VISITS)
+
+
+class Rows:
+    """An engine that somebody brings along."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        with duckdb.connect(str(self.path), read_only=True) as connection:
+            return list(connection.execute(sql).fetchall())
+
+
+def test_whatever_answers_sql_is_a_fleet_to_read(path: Path) -> None:
+    Store(path).add(VISITS)
+    whole = fleet.open(Rows(path))
+    assert whole.census().hosts == 3
+    assert whole.migrate("one/a", "one/a", "host", Stack(qemu="10.0")).outcome == "yes"
+    with pytest.raises(UnavailableError, match="only read"):
+        whole.add(host(SKYLAKE), "c")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from vcpuid.fleet.store import Store, Visit
+from vcpuid.fleet.classes import HostClass
+from vcpuid import read
+kind = HostClass.of(read(sys.argv[2]))
+for turn in range(int(sys.argv[4])):
+    Store(Path(sys.argv[1])).add([Visit(sys.argv[3], f"host{turn}-{n}", 100, kind) for n in range(200)])
+    print(turn, flush=True)
+"""
+
+
+def writer(path: Path, cluster: str, turns: int) -> subprocess.Popen[str]:
+    capture = Path(__file__).parents[1] / "captures" / "kvm" / f"{SKYLAKE}.txt.gz"
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(capture), cluster, str(turns)], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.process
+@pytest.mark.long
+def test_two_writers_lose_nothing(path: Path) -> None:
+    both = [writer(path, "one", 5), writer(path, "two", 5)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    for process in both:
+        assert process.stdout is not None
+        process.stdout.close()
+    assert Store(path).census().hosts == 2 * 5 * 200
+
+
+@pytest.mark.process
+@pytest.mark.long
+def test_a_writer_that_is_killed_leaves_what_was_whole(path: Path) -> None:
+    """At any moment: what it had said to be added is there, and of the rest all of a turn or nothing."""
+    for delay in (0.0, 0.01, 0.05, 0.12):
+        process = writer(path, f"after {delay}", 50)
+        assert process.stdout is not None
+        told = int(process.stdout.readline())
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        told = max([told, *(int(line) for line in process.stdout.read().split())])
+        process.wait()
+        process.stdout.close()
+        hosts = Store(path).census(f"after {delay}").hosts
+        assert hosts % 200 == 0
+        assert hosts >= (told + 1) * 200
+    assert os.path.exists(path)
+
+
+def test_a_folder_is_a_fleet_without_an_index(tmp_path: Path) -> None:
+    source = Path(__file__).parents[1] / "captures" / "kvm"
+    for cluster, name, capture in (("one", "a", SKYLAKE), ("one", "b", SAPPHIRE), ("two", "a", MILAN)):
+        (tmp_path / cluster).mkdir(exist_ok=True)
+        (tmp_path / cluster / f"{name}.txt.gz").write_bytes((source / f"{capture}.txt.gz").read_bytes())
+    (tmp_path / "two" / "c.txt").write_text("cut", encoding="utf-8")
+    (tmp_path / ".hidden").write_text("cut", encoding="utf-8")
+    whole = fleet.open(tmp_path)
+    assert whole.census().hosts == 3
+    assert [one.name for one in whole.census().unread] == ["c"]
+    assert whole.census("one").unread == ()
+    assert whole.host("two/a").id == kind(MILAN).id == HostClass.of(host(MILAN)).id
+    for what, message in (("a", "several hosts"), ("c", "host c cannot be read: line 1"), ("d", "no host is called 'd'")):
+        with pytest.raises(InputError, match=message):
+            whole.host(what)
+    with pytest.raises(UnavailableError, match="no index"):
+        whole.add(host(SKYLAKE), "e")
+    with pytest.raises(InputError, match="no history"):
+        whole.census(as_of=5)
+    with pytest.raises(InputError, match="there is no host in cluster 'three'"):
+        whole.census("three")
