@@ -26,6 +26,7 @@ from vcpuid.releases import KERNELS, QEMUS
 NAME = "kvm-intel.corei7_skylake_x@6.12"
 HOST = str(capture(NAME))
 DOMAIN = str(Path(__file__).parent / "golden" / "host-model.xml")
+FLEET = str(Path(__file__).parent / "golden" / "fleet")
 NEWER = "kvm-amd.EPYC-Milan-v2@7.3"
 
 
@@ -42,6 +43,7 @@ VERBS: dict[tuple[str, ...], list[str]] = {
     ("check",): ["Haswell", HOST],
     ("diff",): [HOST, "--cpu", "Haswell"],
     ("drift",): [HOST, "--to", "kernel=7.3"],
+    **{("fleet", verb): [FLEET] for verb in ("baseline", "blame", "migrate")},
     ("probe",): ["avx2", "--host", HOST, "--cpu", "Haswell"],
     ("worth",): ["--host", HOST],
     ("hyperv",): ["--host", HOST],

@@ -24,6 +24,8 @@ from vcpuid import data, kvm
 from vcpuid.cli import cli
 from vcpuid.cpuid import CpuidTable
 from vcpuid.errors import InputError
+from vcpuid.fleet.history import Observation
+from vcpuid.fleet.store import Added
 from vcpuid.formats import parse
 from vcpuid.formats.writing import write
 from vcpuid.live.qemu_import import Imported
@@ -44,6 +46,7 @@ SKYLAKE, MILAN, IVY = (
 LIBKRUN = "tests/captures/vmm/libkrun-msb-0.7.11.txt.gz"
 QEMU = ("--qemu", "11.1")
 LIBVIRT = (*QEMU, "--libvirt", "11.3")
+FLEET = "tests/golden/fleet"
 UPGRADED = ("--from", "libvirt=9.0,qemu=11.1", "--to", "libvirt=12.9,qemu=11.1")
 DOMAIN, PASSED, STRICT, CHECKED = (f"tests/golden/{name}.xml" for name in ("host-model", "host-passthrough", "haswell", "icelake"))
 ON_SKYLAKE = ("--host", SKYLAKE, *QEMU)
@@ -77,6 +80,15 @@ CASES: dict[str, tuple[str, ...]] = {
     "drift": ("drift", MILAN, "--from", "kernel=6.1,qemu=7.2", "--to", "kernel=7.3,qemu=11.1,nested=0"),
     "drift-domains": ("drift", IVY, "--domain", CHECKED, "--to-domain", DOMAIN, *UPGRADED),
     "drift-refused": ("drift", SKYLAKE, "--cpu", "Skylake-Server", "--from", "qemu=7.2", "--to", "qemu=7.2,machine=pc-q35-10.0"),
+    "fleet-add": ("fleet", "add", "hosts.duckdb", FLEET),
+    "fleet-classes": ("fleet", "classes", FLEET),
+    "fleet-baseline": ("fleet", "baseline", FLEET, *QEMU),
+    "fleet-baseline-words": ("fleet", "baseline", FLEET, "--cluster", "rack1", "--for", "libvirt", "--qemu", "10.0"),
+    "fleet-blame": ("fleet", "blame", FLEET, "--cluster", "rack1", *QEMU),
+    "fleet-migrate": ("fleet", "migrate", FLEET, "node1", "node3", "--cpu", "Skylake-Server-v1", *QEMU),
+    "fleet-migrate-refused": ("fleet", "migrate", FLEET, "node1", "node4", "--cpu", "Skylake-Server-v1,enforce", *QEMU),
+    "fleet-migrate-all": ("fleet", "migrate", FLEET, "--cpu", "Skylake-Server-v1,-pku", *QEMU),
+    "fleet-history": ("fleet", "history", "hosts.duckdb", "node1"),
     "probe": ("probe", "sse2", "avx2", "abm"),
     "worth": ("worth", "--cpu", "Haswell,x-force-features=on", "--host", IVY, "--qemu", "10.0", "--glibc", "2.41"),
     "worth-table": ("worth", HYBRID, "--glibc", "2.36"),
@@ -195,6 +207,10 @@ def other_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("vcpuid.probe.report.machine", lambda: "Some CPU, Linux 6.12, kvm_intel")
     made = Imported("11.0.3-imported", Path("/home/me/qemu-11.0.3-imported.json"), "QEMU 11.0.3", 120, ("NewModel",), 42, ("a remark",))
     monkeypatch.setattr("vcpuid.live.qemu_import.import_qemu", lambda *_: made)
+    added = Added(5, 4, ("0576048ab9d67604",), ("rack1/node3",))
+    monkeypatch.setattr("vcpuid.fleet.store.Store.add", lambda *_: added)
+    seen = Observation("rack1", 1764375000, 1764461400, 0x0576048AB9D67604, ("kernel 6.1 → 6.12",))
+    monkeypatch.setattr("vcpuid.fleet.history.of_host", lambda *_: (seen,))
     monkeypatch.chdir(ROOT)
 
 

@@ -47,6 +47,8 @@ INT = {
     "formats/kcpuid.py": 4,
     "formats/strace.py": 6,
     # No texts.
+    "cli/fleet.py": 3,
+    "fleet/fleet.py": 1,
     "cli/kvm.py": 2,
     "cli/libvirt.py": 1,
     "live/kvm_device.py": 3,

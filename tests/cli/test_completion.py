@@ -39,6 +39,12 @@ FREE = {
     "--cr4": "a number",
     "--xcr0": "a number",
     "--vcpu": "a number",
+    "--cluster": "a name of the user's own",
+    "--as-of": "a day",
+    "--seen": "a time",
+    "origin": "a host of the store",
+    "target": "a host of the store",
+    "host": "a host of the store",
 }
 """Options whose values are free text, with the reason."""
 

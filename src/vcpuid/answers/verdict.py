@@ -97,6 +97,7 @@ class Verdict:
     another, but for the features that it drops. `nearest` is the model that runs as it is with the settings kept and differs least from the
     one asked for; it is looked for where the proposal drops features or there is none. `put_back` are features that QEMU leaves out and KVM
     shows the guest all the same, `withheld` those that QEMU gives and KVM does not show: of a KVM that was asked and is not Linux's own.
+    `by_libvirt` says that libvirt asked, and judges by itself what QEMU drops without a word.
     `setup` is what it was asked of, `path` the resolved CPU, None where QEMU or KVM refuse it before they try.
     """
 
@@ -116,6 +117,7 @@ class Verdict:
     start: Start | None = None
     put_back: tuple[Feature, ...] = ()
     withheld: tuple[Feature, ...] = ()
+    by_libvirt: bool = False
     warnings_not_told: tuple[NotTold, ...] = ()
 
     @property
@@ -129,7 +131,8 @@ class Verdict:
         if self.runs is None:
             return ()
         given = settings(self.cpu, self.setup, named())
-        return tuple(assumption for assumption, path in given if _gives_all(path) != _gives_all(self.path))
+        all_ = _gives_all(self.path, self.by_libvirt)
+        return tuple(assumption for assumption, path in given if _gives_all(path, self.by_libvirt) != all_)
 
     def written(self, manager: str) -> InWords | None:
         """Write the -cpu that runs in the words of one of `in_words.MANAGERS`; None where there is none."""
@@ -159,8 +162,13 @@ class Verdict:
         }
 
 
-def _gives_all(path: Path | None) -> bool:
-    return path is not None and not path.made.denied
+def _gives_all(path: Path | None, by_libvirt: bool) -> bool:
+    return path is not None and not _lost(path, by_libvirt)
+
+
+def _lost(path: Path, by_libvirt: bool) -> tuple[Bit, ...]:
+    """The bits that were asked for and that the guest does not get; what QEMU drops without a word counts where libvirt did not ask."""
+    return (*path.made.denied, *(() if by_libvirt else path.made.dropped))
 
 
 def verdict(
@@ -170,12 +178,14 @@ def verdict(
     *,
     probe: Probe | None = None,
     kvm: RunningKvm | None = None,
+    by_libvirt: bool = False,
 ) -> Verdict:
     """Judge a -cpu argument on a host; `host`, `stack` and `probe` are as in `resolve`.
 
-    `kvm` is the host's own KVM, on which what QEMU sets at start is tried (`vcpuid.live.trial.Trial`); without it nobody knows whether a
-    KVM that is not Linux's own takes that. What QEMU or KVM refuse is the verdict itself. Raises InputError for a host that tells nothing
-    and for a wrong release or parameter.
+    `kvm` is the host's own KVM, on which what QEMU sets at start is tried (`vcpuid.live.trial.Trial`); without it nobody knows whether
+    a KVM that is not Linux's own takes that. `by_libvirt` says that libvirt asks, which looks itself at what QEMU made: what QEMU drops
+    without a word is then no lack. What QEMU or KVM refuse is the verdict itself. Raises InputError for a host that tells nothing and
+    for a wrong release or parameter.
     """
     cpu, setup = remarked(cpu, advised(joined(host, stack)))
     try:
@@ -183,8 +193,8 @@ def verdict(
     except NotKnownError as error:
         return Verdict(cpu, setup, None, None, (), (), (), None, None, None, not_known=error.cause)
     seen = None if path is None else _observed(path, probe)
-    denied = _missing(cpu, setup, seen, probe)
-    not_told = _not_told(cpu, setup)
+    denied = _missing(cpu, setup, seen, probe, by_libvirt)
+    not_told = _not_told(cpu, setup, by_libvirt)
     hidden = {found.what for found in not_told}
     missing = tuple(missing for missing in denied if missing.feature.name not in hidden)
     runs: bool | None = refusal is None and not denied and enforced(cpu, setup)
@@ -200,7 +210,8 @@ def verdict(
         runs = None
     found = Verdict(
         cpu, setup, runs, refusal, warnings, missing, not_told, cpu if runs else None, None, path,
-        start=start, put_back=_overruled(seen, put_back), withheld=_overruled(seen, withheld), warnings_not_told=open_warnings,
+        start=start, put_back=_overruled(seen, put_back), withheld=_overruled(seen, withheld), by_libvirt=by_libvirt,
+        warnings_not_told=open_warnings,
     )  # fmt: skip
     if runs is not False and (runs is None or not warnings):
         return found
@@ -241,10 +252,10 @@ def _overruled(path: Path | None, test: Callable[[Trace, Bit], bool]) -> tuple[F
     return tuple(feature for feature in cpuid_features() if test(path.trace, feature.place))
 
 
-def _not_told(cpu: str, setup: Setup) -> tuple[NotTold, ...]:
+def _not_told(cpu: str, setup: Setup, by_libvirt: bool) -> tuple[NotTold, ...]:
     """Find what the host's untold facts decide: whether QEMU starts at all, and which of the features asked for it gives."""
     start = starting(cpu, setup, named())
-    given = hanging(lenient(cpu), setup, named(), lambda path: None if path is None else dict.fromkeys(path.made.denied, True))
+    given = hanging(lenient(cpu), setup, named(), lambda path: None if path is None else dict.fromkeys(_lost(path, by_libvirt), True))
     features = ((by_bit(bit) or Feature(bit), facts) for bit, facts in given.items())
     return (*([NotTold(START, start)] if start else []), *(NotTold(feature.name, facts) for feature, facts in features))
 
@@ -261,7 +272,7 @@ def _resolve(cpu: str, setup: Setup) -> tuple[Path | None, str | None]:
     raise outcome
 
 
-def _missing(cpu: str, setup: Setup, path: Path | None, probe: Probe | None) -> tuple[Missing, ...]:
+def _missing(cpu: str, setup: Setup, path: Path | None, probe: Probe | None, by_libvirt: bool) -> tuple[Missing, ...]:
     """Explain what QEMU denied. A CPU that says `enforce` is looked at without, one that forces features without force."""
     forced = path is not None and path.made.forced
     if path is None or forced:
@@ -269,5 +280,5 @@ def _missing(cpu: str, setup: Setup, path: Path | None, probe: Probe | None) -> 
         path = None if plain is None else _observed(plain, probe)
     if path is None:
         return ()
-    features = (by_bit(bit) or Feature(bit) for bit in path.made.denied)
+    features = (by_bit(bit) or Feature(bit) for bit in _lost(path, by_libvirt))
     return tuple(Missing(feature, forced, explain(feature, path)) for feature in features)

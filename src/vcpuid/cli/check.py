@@ -85,7 +85,7 @@ def command(
         host = read_host(source)
         cpu, setup, order = AskedCpu.of(arguments[0], libvirt_release).ordered(host, asked)
         kvm = None if no_probe else trial_for(host, setup)
-        answer = verdict(cpu, setup, probe=None if kvm is None else probe_for(host), kvm=kvm)
+        answer = verdict(cpu, setup, probe=None if kvm is None else probe_for(host), kvm=kvm, by_libvirt=order is not None)
         found = () if answer.path is None or answer.refusal is not None else hazards.of_path(answer.path)
         if order is not None and answer.path is not None:
             order = judged(order, answer.path)

@@ -198,7 +198,10 @@ def baseline(
     proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. Exit status 0 where all do, else 1,
     also where that is not told of some host or one cannot be read.
     """
+    from vcpuid.fleet.baseline import remarks
+
     found = _opened(store).baseline(_stack(asked), cluster=cluster, as_of=_day(as_of), require=require)
+    print_warnings(remarks(found.setups))
     emit(_baseline_sheet(found, manager), form)
     sys.exit(0 if found.runs and not found.differs else 1)
 
@@ -258,7 +261,10 @@ def blame(store: str, cluster: str | None, as_of: str | None, every: bool, asked
     A row's hosts are all that lack its features: were they mended, or did they leave, a baseline could have them. Exit status 0 where all
     hosts can give the same, else 1.
     """
+    from vcpuid.fleet.baseline import remarks
+
     found = _opened(store).blame(_stack(asked), cluster=cluster, as_of=_day(as_of))
+    print_warnings(remarks(found.setups))
     emit(_blame_sheet(found, every), form)
     sys.exit(1 if found.losses or found.census.unread else 0)
 
@@ -287,8 +293,8 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
 
 @command.command()
 @store_argument
-@click.argument("a", metavar="[A", required=False)
-@click.argument("b", metavar="B]", required=False)
+@click.argument("origin", metavar="[A", required=False)
+@click.argument("target", metavar="B]", required=False)
 @click.option(
     "--cpu", default="host", show_default=True, metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU, as QEMU's -cpu takes it."
 )
@@ -296,20 +302,24 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
 @day_option
 @software
 @format_option
-def migrate(store: str, a: str | None, b: str | None, cpu: str, cluster: str | None, as_of: str | None, asked: Asked, form: str) -> None:
+def migrate(
+    store: str, origin: str | None, target: str | None, cpu: str, cluster: str | None, as_of: str | None, asked: Asked, form: str
+) -> None:
     """Tell whether a guest can move from host A to host B; without them, between which hosts it moves freely.
 
     QEMU compares nothing when a guest arrives. So there are three answers: yes, where the guest's CPU is the same on both; refused, by
     whom and in which words; unsafe, where it is accepted and is another CPU from then on. Exit status 0 for yes, else 1.
     """
-    if (a is None) is not (b is None):
+    if (origin is None) is not (target is None):
         raise click.UsageError("give both hosts, or neither to ask about all")
     fleet, stack = _opened(store), _stack(asked)
-    if a is not None and b is not None:
-        found = fleet.migrate(a, b, cpu, stack, as_of=_day(as_of))
-        emit(_move_sheet(found, cpu, a, b), form)
+    if origin is not None and target is not None:
+        found = fleet.migrate(origin, target, cpu, stack, as_of=_day(as_of))
+        print_warnings(found.remarks)
+        emit(_move_sheet(found, cpu, origin, target), form)
         sys.exit(0 if found.outcome == "yes" else 1)
     parted = fleet.circles(cpu, stack, cluster=cluster, as_of=_day(as_of))
+    print_warnings(parted.remarks)
     emit(_circles_sheet(parted, cpu), form)
     sys.exit(0 if len(parted.circles) == 1 and not parted.refused and not parted.not_told and not parted.census.unread else 1)
 

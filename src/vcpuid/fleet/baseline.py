@@ -123,6 +123,7 @@ class Baseline:
             "schema": "vcpuid/fleet-baseline/1",
             "vmm": setup.vmm.as_dict(),
             "machine": setup.machine,
+            "remarks": list(remarks(self.setups)),
             **self.census.as_dict(),
             "cpu": self.cpu,
             "runs": self.runs,
@@ -150,6 +151,11 @@ def settled(census: Census, stack: Stack | None = None) -> tuple[Setup, ...]:
     if not census.groups:
         raise InputError("there is no host of which anything is known")
     return tuple(advised(Setup.of(group.kind.facts, stack)) for group in census.groups)
+
+
+def remarks(setups: Iterable[Setup]) -> tuple[str, ...]:
+    """Return what is to be said of the software on any of the classes, each once."""
+    return tuple(dict.fromkeys(remark for setup in setups for remark in setup.remarks))
 
 
 def baseline(census: Census, stack: Stack | None = None, require: Iterable[str] = ()) -> Baseline:

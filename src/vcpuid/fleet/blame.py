@@ -16,7 +16,7 @@ from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.cpuid.words import positions
 from vcpuid.errors import VcpuidError
 from vcpuid.fleet import words
-from vcpuid.fleet.baseline import settled, worthwhile
+from vcpuid.fleet.baseline import remarks, settled, worthwhile
 from vcpuid.fleet.members import Census, Group
 from vcpuid.path.pipeline import Path, resolve
 from vcpuid.qemu.catalog import Catalog, catalog
@@ -70,7 +70,7 @@ class Blame:
     """The losses, those of the fewest hosts first; `shared` is how many features all members have, `offered` how many any has."""
 
     census: Census
-    setup: Setup
+    setups: tuple[Setup, ...]
     losses: tuple[Loss, ...]
     shared: int
     offered: int
@@ -79,8 +79,9 @@ class Blame:
         """For JSON."""
         return {
             "schema": "vcpuid/fleet-blame/1",
-            "vmm": self.setup.vmm.as_dict(),
-            "machine": self.setup.machine,
+            "vmm": self.setups[0].vmm.as_dict(),
+            "machine": self.setups[0].machine,
+            "remarks": list(remarks(self.setups)),
             **self.census.as_dict(),
             "shared": self.shared,
             "offered": self.offered,
@@ -102,7 +103,7 @@ def blame(census: Census, stack: Stack | None = None) -> Blame:
             of_these[name] = of_these.get(name, 0) | 1 << position
     losses = [loss for lacking, lost in by_lack.items() for loss in _losses(lacking, lost, census, setups, tables)]
     losses.sort(key=lambda loss: (loss.hosts, -len(loss.features), loss.features))
-    return Blame(census, setups[0], tuple(losses), words.count(common), words.count(every))
+    return Blame(census, setups, tuple(losses), words.count(common), words.count(every))
 
 
 def _losses(lacking: tuple[int, ...], lost: words.Words, census: Census, setups: tuple[Setup, ...], tables: Catalog) -> Iterator[Loss]:

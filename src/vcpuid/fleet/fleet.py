@@ -101,7 +101,7 @@ def open(source: str | os.PathLike[str] | Engine) -> Fleet:
     if not isinstance(source, str | os.PathLike):
         return Fleet(Store(engine=source))
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's own, it takes a name that is too long for one that is not there
         return Fleet(Folder(path))
     if path.suffix != SUFFIX:
         raise InputError(f"a fleet is a folder of snapshots, or a store's file that ends in {SUFFIX}", source=str(path))

@@ -7,14 +7,14 @@ safely where both make the same CPU; where they do not and QEMU starts all the s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from vcpuid.answers.verdict import START, Verdict, verdict
 from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word, bits
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import positions
-from vcpuid.fleet.baseline import settled
+from vcpuid.fleet.baseline import remarks, settled
 from vcpuid.fleet.members import Census, Group
 from vcpuid.fleet.proof import Table, prove, seen, unlike
 from vcpuid.libvirt.migration import NO_INVTSC, NO_PASSTHROUGH
@@ -44,7 +44,7 @@ _HARM = {
 _OTHER_HARM = "what the guest read once is no longer true"
 
 
-class Difference(NamedTuple):
+class Deviation(NamedTuple):
     """What is another CPU for the guest: of what kind, which features, words or names, and what that means for a running guest."""
 
     kind: str
@@ -66,8 +66,9 @@ class Move:
     outcome: Outcome
     by: str | None = None
     words: str | None = None
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[Deviation, ...] = ()
     not_told: tuple[NotTold, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -75,6 +76,7 @@ class Move:
             "outcome": self.outcome,
             "by": self.by,
             "words": self.words,
+            "remarks": list(self.remarks),
             "differences": [found.as_dict() for found in self.differences],
             "not_told": [found.as_dict() for found in self.not_told],
         }
@@ -82,6 +84,10 @@ class Move:
 
 def move(cpu: str, a: Setup, b: Setup) -> Move:
     """Move a running guest with a -cpu from one host to another. Raises InputError as `vcpuid.resolve` does."""
+    return replace(_moved(cpu, a, b), remarks=remarks((a, b)))
+
+
+def _moved(cpu: str, a: Setup, b: Setup) -> Move:
     here, there = verdict(cpu, a), verdict(cpu, b)
     untold = _untold(here, there)
     for name, found in (("A's QEMU", here), ("B's QEMU", there)):
@@ -118,13 +124,13 @@ def _blocker(found: Verdict) -> str | None:
     return None
 
 
-def _differences(one: Table, other: Table) -> Iterator[Difference]:
+def _differences(one: Table, other: Table) -> Iterator[Deviation]:
     found: dict[str, dict[str, None]] = {}
     for word, mask in unlike(one, other).items():
         kind, told = _told(word, mask, one, other)
         found.setdefault(kind, {}).update(dict.fromkeys(told))
     for kind, names in found.items():
-        yield Difference(kind, tuple(names), _HARM.get(kind, _OTHER_HARM))
+        yield Deviation(kind, tuple(names), _HARM.get(kind, _OTHER_HARM))
 
 
 def _told(word: Word, mask: int, one: Table, other: Table) -> tuple[str, list[str]]:
@@ -163,11 +169,13 @@ class Circles:
     circles: tuple[Circle, ...]
     refused: tuple[tuple[Group, str], ...]
     not_told: tuple[tuple[Group, str], ...]
+    remarks: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
             **self.census.as_dict(),
+            "remarks": list(self.remarks),
             "circles": [
                 {"circle": number, "hosts": circle.hosts, "classes": [group.as_dict() for group in circle.groups]}
                 for number, circle in enumerate(self.circles, 1)
@@ -182,7 +190,8 @@ def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
     found: dict[frozenset[tuple[Word, int]], list[Group]] = {}
     refused: list[tuple[Group, str]] = []
     open_: list[tuple[Group, str]] = []
-    for proof in prove(cpu, census, settled(census, stack)):
+    setups = settled(census, stack)
+    for proof in prove(cpu, census, setups):
         if proof.not_told or (proof.table is None and proof.found.refusal is None):
             open_.append((proof.group, proof.why or ""))
         elif proof.table is None or (proof.found.refusal is not None):
@@ -192,7 +201,7 @@ def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
         else:
             found.setdefault(frozenset(proof.table.items()), []).append(proof.group)
     made = [Circle(tuple(groups), _hosts(groups)) for groups in found.values()]
-    return Circles(census, tuple(sorted(made, key=lambda circle: -circle.hosts)), tuple(refused), tuple(open_))
+    return Circles(census, tuple(sorted(made, key=lambda circle: -circle.hosts)), tuple(refused), tuple(open_), remarks(setups))
 
 
 def _hosts(groups: Sequence[Group]) -> int:

@@ -7,6 +7,7 @@ all (one transaction), whatever ends the process, and twice is the same as once.
 from __future__ import annotations
 
 import base64
+import os
 import time
 import zlib
 from bisect import bisect_right
@@ -114,7 +115,7 @@ class Store:
         if self._engine is not None:
             return [tuple(row) for row in self._engine.rows(sql)]
         assert self._path is not None
-        if not self._path.exists():
+        if not os.path.exists(self._path):
             raise InputError("no such store: vcpuid fleet add makes one", source=str(self._path))
         with _opened(self._path, write=False) as connection:
             return _DuckDb(connection).rows(sql)
@@ -136,7 +137,7 @@ class Store:
         if len({id_ for _, id_ in found}) > 1:
             example = f"{max(cluster for cluster, _ in found)}/{name}"
             raise InputError(f"several hosts are called {name[:60]!r}: put the cluster before it, as in {example}", source=self._name)
-        id_ = int(found[0][1])
+        id_: int = found[0][1]
         return self.classes([id_])[id_]
 
     def history(self, name: str) -> list[tuple[str, int, int, int]]:
@@ -152,7 +153,7 @@ class Store:
         if self._path is None:
             raise UnavailableError("hosts are added to a file of DuckDB; what answers SQL here is only read")
         given = list(visits)
-        new = not self._path.exists()
+        new = not os.path.exists(self._path)
         with _opened(self._path, write=True) as connection:
             if new or not connection.execute("select 1 from information_schema.tables where table_name = 'observation'").fetchall():
                 _create(connection)
@@ -219,8 +220,8 @@ def _observe(connection: duckdb.DuckDBPyConnection, visits: list[Visit], hosts: 
 def weave(runs: list[list[int]], seen: int, kind: int) -> bool:
     """Put a visit into a host's runs ([first, last, class], by time), and tell whether anything changed.
 
-    Of two visits in one second the first stays. A visit that comes late, within the time of a run of another class, splits that run: of what
-    was seen between its ends nothing is known any more, so that hosts are best added in the order of time.
+    Of two visits in one second the first stays. One that comes late, within the time of a run of another class, splits that run, and of
+    what was seen between its ends nothing is known any more: hosts are best added in the order of time.
     """
     place = bisect_right(runs, seen, key=lambda run: run[0])
     run = runs[place - 1] if place else None

@@ -26,15 +26,17 @@ class Made:
 
     `tables` are those for KVM_SET_CPUID2, one a vCPU; `msrs` the feature MSRs that it sets, and `decisions` lead from
     KVM_GET_SUPPORTED_CPUID to the first table. `denied` are the bits that were asked for and are not given, or with `forced` are given
-    all the same; `warnings` what it prints on the way. `observed` says that a recording shows the tables, and no rule made them.
-    `available` are the bits that the VMM could give a guest on this host, where that is known. `remarks` say what of it is not known for
-    sure. `detail` is the VMM's own: only its own advice reads it.
+    all the same, `dropped` those that are not given either and of which the VMM says nothing; `warnings` what it prints on the way.
+    `observed` says that a recording shows the tables, and no rule made them. `available` are the bits that the VMM could give a guest
+    on this host, where that is known. `remarks` say what of it is not known for sure. `detail` is the VMM's own: only its own advice
+    reads it.
     """
 
     tables: tuple[CpuidTable, ...]
     msrs: Mapping[Word, int] = field(default_factory=FrozenMap)
     decisions: Sequence[Decision] = field(default=(), compare=False)
     denied: Sequence[Bit] = field(default=(), compare=False)
+    dropped: Sequence[Bit] = field(default=(), compare=False)
     forced: bool = False
     warnings: tuple[str, ...] = ()
     observed: bool = False

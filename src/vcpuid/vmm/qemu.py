@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from vcpuid import qemu, releases
@@ -59,7 +59,8 @@ class Qemu:
             tables=made.tables,
             msrs=_msrs(state),
             decisions=LazySequence(lambda: made.decisions),
-            denied=LazySequence(lambda: _denied(made)),
+            denied=LazySequence(lambda: _bits(state, state.filtered)),
+            dropped=LazySequence(lambda: _bits(state, made.dropped)),
             forced=bool(state.props["x-force-features"]),
             warnings=made.warnings,
             available=LazyMapping(lambda: _available(state)),
@@ -80,12 +81,11 @@ def _msrs(state: CpuState) -> FrozenMap[Word, int]:
     return FrozenMap((word, state.features[name]) for name, word in catalog(state.release).msrs if name in state.features)
 
 
-def _denied(made: qemu.QemuResult) -> tuple[Bit, ...]:
-    """The bits that QEMU denied, in QEMU's order."""
-    denied = made.denied
-    if not denied:
+def _bits(state: CpuState, masks: Mapping[str, int]) -> tuple[Bit, ...]:
+    """Give the bits of masks by feature word, in QEMU's order."""
+    if not masks:
         return ()
-    rows = ((row.word, denied[row.name]) for row in catalog(made.state.release).words if row.name in denied)
+    rows = ((row.word, masks[row.name]) for row in catalog(state.release).words if row.name in masks)
     return tuple(Bit(word, position) for word, mask in rows for position in positions(mask))
 
 
