@@ -45,6 +45,7 @@ INT = {
     "formats/dump.py": 1,
     "formats/instlatx64.py": 3,
     "formats/kcpuid.py": 4,
+    "formats/lines.py": 1,
     "formats/strace.py": 6,
     # No texts.
     "cli/fleet.py": 3,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from vcpuid.answers.verdict import START, Verdict, verdict
+from vcpuid.answers.verdict import START, Verdict, unadvised
 from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word, bits
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import positions
@@ -88,7 +88,7 @@ def move(cpu: str, a: Setup, b: Setup) -> Move:
 
 
 def _moved(cpu: str, a: Setup, b: Setup) -> Move:
-    here, there = verdict(cpu, a), verdict(cpu, b)
+    here, there = unadvised(cpu, a), unadvised(cpu, b)
     untold = _untold(here, there)
     for name, found in (("A's QEMU", here), ("B's QEMU", there)):
         if found.refusal is not None and START not in {open_.what for open_ in found.not_told}:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from vcpuid.answers.attempt import Attempt
-from vcpuid.answers.verdict import START, Verdict, verdict
+from vcpuid.answers.verdict import START, Verdict, unadvised
 from vcpuid.cpuid import CpuidTable, Word, xfeatures
 from vcpuid.cpuid.words import REGISTERS, CpuidWord, positions
 from vcpuid.fleet.members import Census, Group
@@ -78,7 +78,7 @@ def prove(cpu: str, census: Census, setups: Sequence[Setup]) -> tuple[Proof, ...
 
 
 def _proof(cpu: str, group: Group, setup: Setup) -> Proof:
-    found, full = verdict(cpu, setup), fullest(setup)
+    found, full = unadvised(cpu, setup), fullest(setup)
     if found.path is None or full is None:
         return Proof(group, found)
     made = Attempt(full).run(cpu)

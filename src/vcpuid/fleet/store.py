@@ -14,7 +14,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -185,35 +184,53 @@ def _check_version(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _add(connection: duckdb.DuckDBPyConnection, visits: list[Visit]) -> Added:
     kinds = {visit.kind.id: visit.kind for visit in visits}
-    hosts = {_host_id(visit): visit for visit in visits}
     known = {row[0] for row in connection.execute("select class from class where class in (select unnest(?))", [list(kinds)]).fetchall()}
     new = [kind for id_, kind in kinds.items() if id_ not in known]
     _insert(connection, "class", [_row(kind) for kind in new])
-    there = {row[0] for row in connection.execute("select host from host where host in (select unnest(?))", [list(hosts)]).fetchall()}
-    _insert(connection, "host", [(id_, visit.name, visit.cluster) for id_, visit in hosts.items() if id_ not in there])
-    changed = _observe(connection, visits, list(hosts))
+    hosts = _numbered(connection, visits)
+    changed = _observe(connection, visits, hosts)
     return Added(len(hosts), len(kinds), tuple(kind.name for kind in new), tuple(changed))
 
 
-def _observe(connection: duckdb.DuckDBPyConnection, visits: list[Visit], hosts: list[int]) -> list[str]:
+Host = tuple[str, str]
+"""Its cluster and its name."""
+
+
+def _numbered(connection: duckdb.DuckDBPyConnection, visits: list[Visit]) -> dict[Host, int]:
+    """Return the numbers of the visits' hosts; those that the store did not have get the next ones, so that neighbours stay together."""
+    wanted = sorted({(visit.cluster, visit.name) for visit in visits})
+    sql = (
+        "select h.cluster, h.name, h.host from host h "
+        "join (select unnest(?::VARCHAR[]) as cluster, unnest(?::VARCHAR[]) as name) g on h.cluster = g.cluster and h.name = g.name"
+    )
+    rows = connection.execute(sql, [[cluster for cluster, _ in wanted], [name for _, name in wanted]]).fetchall()
+    found: dict[Host, int] = {(cluster, name): number for cluster, name, number in rows}
+    (last,) = connection.execute("select coalesce(max(host), 0) from host").fetchall()[0]
+    new = [host for host in wanted if host not in found]
+    found.update({host: last + number for number, host in enumerate(new, 1)})
+    _insert(connection, "host", [(found[cluster, name], name, cluster) for cluster, name in new])
+    return found
+
+
+def _observe(connection: duckdb.DuckDBPyConnection, visits: list[Visit], hosts: dict[Host, int]) -> list[str]:
     """Weave the visits into what is known of their hosts, and write the hosts' observations anew; returns the hosts that changed."""
     known: dict[int, list[list[int]]] = {}
     sql = "select host, first_seen, last_seen, class from observation where host in (select unnest(?)) order by first_seen"
-    for host, first, last, id_ in connection.execute(sql, [hosts]).fetchall():
-        known.setdefault(host, []).append([first, last, id_])
+    for number, first, last, id_ in connection.execute(sql, [list(hosts.values())]).fetchall():
+        known.setdefault(number, []).append([first, last, id_])
     changed: dict[str, None] = {}
     touched: set[int] = set()
     for visit in sorted(visits, key=lambda visit: visit.seen):
-        host = _host_id(visit)
-        runs = known.setdefault(host, [])
+        number = hosts[visit.cluster, visit.name]
+        runs = known.setdefault(number, [])
         before = len(runs)
         if weave(runs, visit.seen, visit.kind.id):
-            touched.add(host)
+            touched.add(number)
             if before and len(runs) > before:
                 changed[f"{visit.cluster}/{visit.name}" if visit.cluster else visit.name] = None
     if touched:
         connection.execute("delete from observation where host in (select unnest(?))", [sorted(touched)])
-        _insert(connection, "observation", [(host, *run) for host in sorted(touched) for run in known[host]])
+        _insert(connection, "observation", [(number, *run) for number in sorted(touched) for run in known[number]])
     return list(changed)
 
 
@@ -246,10 +263,6 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[tuple[
         kinds = statements.TABLES[table].values()
         given = ", ".join(f"unnest(?::{kind}[])" for kind in kinds)
         connection.execute(f"insert into {table} select {given}", columns)
-
-
-def _host_id(visit: Visit) -> int:
-    return int.from_bytes(blake2b(f"{visit.cluster}/{visit.name}".encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big") >> 1
 
 
 def _row(kind: HostClass) -> tuple[int, str, str, str | None, str | None, str]:

@@ -16,6 +16,7 @@ are skipped. Ahead of the first fact, any other line is a note and is kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from vcpuid.cpuid.frozen import FrozenMap
@@ -57,7 +58,19 @@ def _place(text: str) -> tuple[int, int]:
     return _hex(function, "leaf"), _hex(index, "sub-leaf")
 
 
-def _entry(words: list[str], flagged: bool) -> Entry:
+_PLAIN = {
+    flagged: re.compile(rf"([0-9a-f]{{1,8}})\.([0-9a-f]{{1,8}}){flags}{' ([0-9a-f]{8})' * 4}")
+    for flagged, flags in ((True, " f([0-9a-f]{1,8})"), (False, ""))
+}
+"""A line as `format_snapshot` writes it, which nearly all are; of any other, a field at a time is read and told of."""
+
+
+def _entry(text: str, flagged: bool) -> Entry:
+    plain = _PLAIN[flagged].fullmatch(text)
+    if plain is not None:
+        function, index, *registers = [int(number, 16) for number in plain.groups()]
+        return Entry(function, index, *registers) if flagged else Entry(function, index, 0, *registers)
+    words = text.split()
     wanted = 6 if flagged else 5
     if len(words) != wanted:
         raise _Cut(f"{len(words)} fields where {wanted} belong (func.index {'fFLAGS ' if flagged else ''}eax ebx ecx edx)")
@@ -124,7 +137,7 @@ class _Reader:
             self.notes.append(line)
 
     def _raw(self, _kind: str, rest: str) -> None:
-        entry = _entry(rest.split(), flagged=False)
+        entry = _entry(rest, flagged=False)
         if entry[:2] in self.raw:
             raise _Cut(f"a second answer of CPUID {entry.function:x}.{entry.index:x}: a snapshot holds one CPU")
         _bound(len(self.raw))
@@ -134,7 +147,7 @@ class _Reader:
         entries = self.tables.setdefault(kind, [])
         if rest != _EMPTY:
             _bound(len(entries))
-            entries.append(_entry(rest.split(), flagged=True))
+            entries.append(_entry(rest, flagged=True))
 
     def _msr(self, kind: str, rest: str) -> None:
         msrs, refused = self.msrs[kind], self.refused[kind]
