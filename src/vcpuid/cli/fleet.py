@@ -177,7 +177,8 @@ def classes(store: str, cluster: str | None, as_of: str | None, form: str) -> No
     data = {"schema": "vcpuid/fleet-classes/1", **census.as_dict(), "classes": told}
     columns = ["class", "hosts", "example", "cpu", "microcode", "kernel"]
     head = [f"{census.hosts} hosts of {len(rows)} classes.", ""]
-    emit(Sheet(columns, rows, data, records=told, head=head, foot=_absent(census)), form)
+    absent = _absent(census)
+    emit(Sheet(columns, rows, data, records=told, head=head, foot=["", *absent] if absent else []), form)
     sys.exit(1 if census.unread else 0)
 
 
