@@ -50,7 +50,7 @@ Variables = dict[str, object]
 
 
 @dataclass
-class _Group:
+class _HostGroup:
     children: dict[str, None] = field(default_factory=dict)
     variables: Variables = field(default_factory=dict)
 
@@ -60,13 +60,13 @@ class Inventory:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.groups: dict[str, _Group] = {name: _Group() for name in _EVERYBODY}
+        self.groups: dict[str, _HostGroup] = {name: _HostGroup() for name in _EVERYBODY}
         self.hosts: dict[str, Variables] = {}
         self.homes: dict[str, dict[str, None]] = {}
 
-    def group(self, name: str) -> _Group:
+    def group(self, name: str) -> _HostGroup:
         """Return a group, a new one if there was none."""
-        return self.groups.setdefault(name, _Group())
+        return self.groups.setdefault(name, _HostGroup())
 
     def put(self, host: str, group: str) -> Variables:
         """Put a host into a group, and return its variables; raises InputError for too many."""
