@@ -276,7 +276,7 @@ def test_a_place_that_is_none_is_told_before_anybody_is_asked(tmp_path: Path) ->
     ssh = fake_ssh(tmp_path, {"node1": f"open({str(asked)!r}, 'w')"})
     (tmp_path / "file").touch()
     (tmp_path / "none.duckdb").write_bytes(b"no database" * 1000)
-    for place in ("file", "none.duckdb", "file/below", "nowhere/fleet.duckdb"):
+    for place in ("file", "none.duckdb", "file/below", "nowhere/fleet.duckdb", "x" * 300, "y" * 300 + ".duckdb"):
         done = vcpuid("fleet", "collect", str(tmp_path / place), "node1", "--ssh", ssh)
         assert done.returncode in (3, 4)
         assert done.stderr.count("\n") == 1
@@ -296,6 +296,8 @@ def test_a_place_that_is_none_is_told_before_anybody_is_asked(tmp_path: Path) ->
         (("a", "--timeout", "nan"), 2, "--timeout"),
         (("a", "--cluster", "../up"), 3, "can be no cluster's name"),
         (("me@a", "a"), 3, "two hosts would be called a"),
+        (("@/dev/null",), 3, "there is nobody to ask"),
+        (("--inventory", "/dev/null"), 3, "there is nobody to ask"),
         (("@/no/such/file",), 3, "/no/such/file: No such file or directory"),
         (("--", "-oProxyCommand=touch x"), 3, "ssh would take it for an option"),
     ],

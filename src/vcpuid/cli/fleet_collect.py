@@ -12,6 +12,7 @@ import click
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import print_warnings
 from vcpuid.cli.streams import tell
+from vcpuid.errors import InputError
 
 if TYPE_CHECKING:
     from vcpuid.fleet.collect import Collected, HostAnswer
@@ -62,6 +63,8 @@ def command(
     from vcpuid.fleet.targets import distinct
 
     asked = distinct(_targets(hosts, inventory, groups, cluster))
+    if not asked:
+        raise InputError("there is nobody to ask: no host is listed")
     progress = _Progress(len(asked))
     found = collect(store, asked, Way(ssh, sudo, jobs, timeout), progress.hear)
     print_warnings(found.remarks)

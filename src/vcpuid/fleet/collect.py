@@ -170,9 +170,13 @@ def _not_written(path: Path, error: OSError) -> UnavailableError:
 
 
 def _keeper(store: Path, held: ExitStack) -> _Keeper:
-    if store.suffix == SUFFIX and not store.is_dir():
+    try:
+        there, folder = store.exists(), store.is_dir()
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise InputError(error.strerror or str(error), source=str(store)) from None
+    if store.suffix == SUFFIX and not folder:
         return _InStore(Store(store), Path(held.enter_context(tempfile.TemporaryDirectory(prefix="vcpuid-"))))
-    if store.exists() and not store.is_dir():
+    if there and not folder:
         raise InputError(f"a fleet is a folder of snapshots, or a store's file that ends in {SUFFIX}", source=str(store))
     return _InFolder(store)
 
