@@ -21,6 +21,8 @@ from fuzz.seeds import host_lines, machines
 from fuzz.target import Broken, Case, Target
 from fuzz.targets import readers
 from vcpuid.cli import cli
+from vcpuid.fleet.remote import Way
+from vcpuid.fleet.targets import Target as Host
 
 _RARE = {"probe": 0.03, "collect": 0.2}
 """Verbs that take long: how often they are taken where others are always."""
@@ -88,6 +90,8 @@ def _contents() -> dict[str, str]:
         "escape.txt": "RAW 00000000.0 00000001 5b1b3d2b 6d313320 0a0d0762\n",
     }
 
+
+_command = Way.command
 
 _MADE = "made.txt"
 """The file that a case brings."""
@@ -165,6 +169,12 @@ def _typed(text: str) -> str:
     )
 
 
+def _nobody(way: Way, target: Host) -> list[str]:
+    """Take what --ssh says apart, and run what answers nothing: no case is to reach a host, or to choose a program."""
+    _command(way, target)
+    return ["/bin/false"]
+
+
 def check(case: Case) -> str:
     """Run it, and hold what it prints to the laws."""
     folder, arguments = _folder(), case["arguments"]
@@ -172,7 +182,8 @@ def check(case: Case) -> str:
     before = os.getcwd()
     os.chdir(folder)
     try:
-        with patch.dict(os.environ, {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "COLUMNS": "100"}):
+        places = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder))
+        with patch.dict(os.environ, {**places, "COLUMNS": "100"}), patch.object(Way, "command", _nobody):
             done = run(arguments)
             if done.status == _FAULT:
                 done = run(["--traceback", *arguments])  # raises what it was, or prints it

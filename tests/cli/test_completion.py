@@ -45,6 +45,11 @@ FREE = {
     "origin": "a host of the store",
     "target": "a host of the store",
     "host": "a host of the store",
+    "hosts": "hosts as ssh takes them, or a file of them",
+    "--group": "a group of the inventory",
+    "--jobs": "a number",
+    "--timeout": "a number",
+    "--ssh": "a command",
 }
 """Options whose values are free text, with the reason."""
 

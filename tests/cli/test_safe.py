@@ -36,7 +36,7 @@ def leaves(group: click.Group, *above: str) -> list[tuple[str, ...]]:
 
 
 VERBS = leaves(cli.cli)
-WITHOUT = {("completion",), ("collect",), ("qemu", "import")}
+WITHOUT = {("completion",), ("collect",), ("qemu", "import"), ("fleet", "collect")}
 """Verbs that take no text but of a list, or that would start a program."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import resource
+import select
 import subprocess
 import sys
 import tempfile
@@ -120,3 +121,17 @@ def test_another_user(args: tuple[str, ...], tmp_path: Path) -> None:
     done = program(*args, env={"HOME": str(tmp_path)}, **nobody)
     assert (done.returncode, done.stdout) == vcpuid(*args)[:2] or args == ("--help",)
     assert not done.returncode & ~1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_is_told_on_standard_error_is_there_at_once(unbuffered: str) -> None:
+    """A verb that takes long says how far it has come; where Python was told not to buffer, too."""
+    code = "import sys; from vcpuid.cli import streams; streams.guard(); streams.tell('one of two'); sys.stdin.read()"
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen([sys.executable, "-c", code], env=env, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        readable, _, _ = select.select([process.stderr], [], [], 10)
+        process.stdin.close()
+        assert readable
+        assert process.stderr.read() == b"vcpuid: one of two\n"

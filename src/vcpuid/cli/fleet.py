@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vcpuid.cli import choices
+from vcpuid.cli import choices, fleet_collect
 from vcpuid.cli.domain import domain_option, libvirt_option, named, read_file
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, stack_options, words_option
@@ -84,6 +84,9 @@ def command() -> None:
     STORE is a folder of snapshots, where a file is a host and a folder within it a cluster, or a file NAME.duckdb that `fleet add` makes
     and that keeps the history (pip install 'vcpuid[fleet]').
     """
+
+
+command.add_command(fleet_collect.command)
 
 
 @command.command()

@@ -104,7 +104,8 @@ def _guarded(stream: TextIO | None, name: str | None, errors: str) -> TextIO:
     if stream is None:
         return _Stream(io.BufferedWriter(_Outlet(-1, name)), "utf-8", errors)
     buffer = io.BufferedWriter(_Outlet(stream.fileno(), name))
-    return _Stream(buffer, stream.encoding, errors, line_buffering=bool(stream.line_buffering))
+    by_line = bool(stream.line_buffering) or bool(getattr(stream, "write_through", False))  # which PYTHONUNBUFFERED sets instead
+    return _Stream(buffer, stream.encoding, errors, line_buffering=by_line)
 
 
 @contextmanager
