@@ -55,9 +55,8 @@ def made(path: Path, kinds: list[HostClass], hosts: int) -> None:
         drawn = f"(hash(i // 200) % {len(kinds)} + hash(i) % (1 + hash(i // 200) % 4)) % {len(kinds)}"
         other = f"case when hash(i) % 10 = 0 then ({drawn} + 1) % {len(kinds)} else {drawn} end"
         for seen, number in ((BEFORE, drawn), (AFTER, other)):
-            connection.execute(
-                f"insert into observation select i, {seen}, {seen}, k.id from range({hosts}) r(i) join kinds k on k.number = {number} order by i"
-            )
+            rows = f"select i, {seen}, {seen}, k.id from range({hosts}) r(i) join kinds k on k.number = {number} order by i"
+            connection.execute(f"insert into observation {rows}")
 
 
 def timed(what: str, work: Callable[[], object], per: int = 1) -> None:

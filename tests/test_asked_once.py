@@ -44,6 +44,7 @@ VERBS: dict[tuple[str, ...], list[str]] = {
     ("diff",): [HOST, "--cpu", "Haswell"],
     ("drift",): [HOST, "--to", "kernel=7.3"],
     **{("fleet", verb): [FLEET] for verb in ("baseline", "blame", "migrate")},
+    ("fleet", "drift"): [FLEET, "--to", "kernel=7.3", "--cpu", "qemu64"],
     ("probe",): ["avx2", "--host", HOST, "--cpu", "Haswell"],
     ("worth",): ["--host", HOST],
     ("hyperv",): ["--host", HOST],

@@ -74,7 +74,7 @@ def _side(host: Host, cpu: AskedCpu, asked: Asked, option: str, stack: str) -> S
     """Work out the guest on one side; where a program there refuses it, return its words."""
     from vcpuid.answers.drift import Side
 
-    chosen, release = _stack(asked, option, stack)
+    chosen, release = named_stack(asked, option, stack)
     if release is not None and cpu.domain is None:
         print_warnings([f"{option} libvirt={release} has no effect: {WITHOUT_DOMAIN}"])
     try:
@@ -83,7 +83,7 @@ def _side(host: Host, cpu: AskedCpu, asked: Asked, option: str, stack: str) -> S
         return str(error)
 
 
-def _stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None]:
+def named_stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None]:
     """Read what one side names, and put it in place of what both have; return libvirt's release besides."""
     from vcpuid.params import is_known
 

@@ -16,7 +16,7 @@ from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, stack_options, words_option
 from vcpuid.cli.streams import tell
 from vcpuid.errors import InputError, VcpuidError
-from vcpuid.setup import Stack
+from vcpuid.setup import Setup, Stack
 
 if TYPE_CHECKING:
     from vcpuid.fleet import Fleet
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vcpuid.fleet.blame import Blame
     from vcpuid.fleet.members import Census
     from vcpuid.fleet.moves import Circles, Move
+    from vcpuid.fleet.upgrade import Upgrade
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -81,8 +82,8 @@ def _absent(census: Census) -> list[str]:
 def command() -> None:
     """Many hosts, one CPU: which -cpu runs on all, who costs what, what moves where.
 
-    STORE is a folder of snapshots, where a file is a host and a folder within it a cluster, or a file NAME.duckdb that `fleet add` makes
-    and that keeps the history (pip install 'vcpuid[fleet]').
+    STORE is a folder of snapshots, where a file is a host and a folder within it a cluster, or a file NAME.duckdb, which keeps the history
+    (pip install 'vcpuid[fleet]'). `fleet collect` and `fleet add` fill it.
     """
 
 
@@ -386,6 +387,77 @@ def _circles_sheet(found: Circles, cpu: str) -> Sheet:
     head = [f"-cpu {cpu}: a guest moves freely within a circle; from one to another QEMU takes it, and it has another CPU there.", ""]
     data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": None, "all": found.as_dict()}
     return Sheet(columns, rows, data, head=head, foot=_absent(found.census))
+
+
+@command.command()
+@store_argument
+@click.option(
+    "--from", "before", metavar="STACK", default="", shell_complete=choices.stacks,
+    help="What the hosts run now, where it is not their own kernel and the newest QEMU: kernel=RELEASE, qemu=RELEASE, machine=TYPE and "
+    "parameters, joined by commas.",
+)  # fmt: skip
+@click.option("--to", "after", metavar="STACK", default="", shell_complete=choices.stacks, help="What they will run, likewise.")
+@click.option(
+    "--cpu", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU, as QEMU's -cpu takes it.  [default: the baseline]"
+)
+@cluster_option
+@day_option
+@stack_options("kernel", "qemu", "what_if")
+@format_option
+def drift(store: str, before: str, after: str, cpu: str | None, cluster: str | None, as_of: str | None, asked: Asked, form: str) -> None:
+    """Show what an upgrade changes for a guest on every host, and whether its CPU still runs on all and is still the same on all.
+
+    Without --cpu it is the baseline before the upgrade. What --from or --to does not name is the same on both sides. Exit status 0 where
+    nothing changes for a guest and it runs on every host, else 1.
+    """
+    from vcpuid.cli.drift import named_stack
+
+    if not (before or after):
+        raise click.UsageError("give --from or --to: what the two sides differ in")
+    one, other = (_stack(named_stack(asked, *side)[0]) for side in (("--from", before), ("--to", after)))
+    fleet, day = _opened(store), _day(as_of)
+    if cpu is None:
+        cpu = fleet.baseline(one, cluster=cluster, as_of=day).cpu
+        if cpu is None:
+            raise InputError("no baseline can be made for these hosts before the upgrade: give --cpu")
+    found = fleet.drift(cpu, one, other, cluster=cluster, as_of=day)
+    print_warnings(found.remarks)
+    emit(_drift_sheet(found), form)
+    sys.exit(1 if found.shifts or found.refused or found.runs is not True or found.differs else 0)
+
+
+def _drift_sheet(found: Upgrade) -> Sheet:
+    rows = [
+        {
+            "change": shift.change,
+            "hosts": shift.hosts,
+            "example": shift.groups[0].example,
+            "features": " ".join(shift.features),
+            "party": shift.party or "",
+            "why": shift.why,
+        }
+        for shift in found.shifts
+    ]
+    after = found.after[0]
+    runs = {
+        True: "It runs on all of them then",
+        False: "It does not run on all of them then",
+        None: "Whether it runs on all then is not told",
+    }
+    alike = f"; it is not the same CPU on all: {_short(found.differs)}" if found.differs else "; it is the same CPU on all"
+    head = [
+        f"-cpu {found.cpu}, before and with QEMU {after.vmm} and Linux {_kernels(found.after)}",
+        f"For {found.same} of {found.census.hosts} hosts nothing changes for a guest. {runs[found.runs]}{alike if found.runs else ''}.",
+    ]
+    foot = [f"{one.when}: {one.group.spoken} refuses it: {one.words.splitlines()[0]}" for one in found.refused]
+    foot += [f"{proof.group.spoken}: {proof.why}" for proof in found.proofs if proof.runs is not True and proof.why]
+    columns = ["change", "hosts", "example", "features", "party", "why"]
+    foot += _absent(found.census)
+    return Sheet(columns, rows, found.as_dict(), fields=columns, head=[*head, *([""] if rows else [])], foot=["", *foot] if foot else [])
+
+
+def _kernels(setups: Iterable[Setup]) -> str:
+    return " and ".join(dict.fromkeys(str(setup.kernel) for setup in setups))
 
 
 @command.command()

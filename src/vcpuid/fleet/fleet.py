@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vcpuid.fleet.baseline import Baseline
     from vcpuid.fleet.blame import Blame
     from vcpuid.fleet.moves import Circles, Move
+    from vcpuid.fleet.upgrade import Upgrade
 
 
 class Fleet:
@@ -94,6 +95,12 @@ class Fleet:
 
         one, other = (advised(Setup.of(self.host(name, as_of).facts, stack)) for name in (a, b))
         return move_domain(domain, one, other, releases.libvirt(libvirt))
+
+    def drift(self, cpu: str, before: Stack, after: Stack, *, cluster: str | None = None, as_of: int | None = None) -> Upgrade:
+        """Tell what an upgrade changes on each class: see `vcpuid.fleet.upgrade.upgrade`."""
+        from vcpuid.fleet.upgrade import upgrade
+
+        return upgrade(cpu, self.census(cluster, as_of), before, after)
 
     def circles(self, cpu: str, stack: Stack | None = None, *, cluster: str | None = None, as_of: int | None = None) -> Circles:
         """Put the classes together between which a guest moves freely: see `vcpuid.fleet.moves.circles`."""

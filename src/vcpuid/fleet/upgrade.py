@@ -1,0 +1,142 @@
+"""What another kernel, QEMU or parameter changes for a guest on every host of a fleet, and whether today's baseline still runs then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vcpuid.answers.drift import Side, drift
+from vcpuid.answers.survey import NOT_TOLD_CHANGE
+from vcpuid.errors import KvmError, RefusedError
+from vcpuid.fleet.baseline import remarks, settled
+from vcpuid.fleet.members import Census, Group
+from vcpuid.fleet.proof import Proof, differing, prove
+from vcpuid.setup import Setup, Stack
+
+
+class Shift(NamedTuple):
+    """Features that guests on some classes lose, gain, or of which that is not told, by one cause. `change` is as in `vcpuid drift`."""
+
+    change: str
+    features: tuple[str, ...]
+    party: str | None
+    rule: str | None
+    why: str
+    groups: tuple[Group, ...]
+
+    @property
+    def hosts(self) -> int:
+        """How many hosts these are."""
+        return sum(group.hosts for group in self.groups)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "change": self.change, "features": list(self.features), "party": self.party, "rule": self.rule, "why": self.why,
+            "hosts": self.hosts, "example": self.groups[0].example, "classes": [group.as_dict() for group in self.groups],
+        }  # fmt: skip
+
+
+class Refusal(NamedTuple):
+    """A class on which the guest does not start, before or after, and in which words."""
+
+    group: Group
+    when: str
+    words: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {**self.group.as_dict(), "when": self.when, "words": self.words}
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """The answer.
+
+    `shifts` are what changes for a guest, that of the most hosts first and what is not told last; `same` counts hosts for which nothing
+    does. `refused` are classes that do not start it. `proofs` hold the CPU against each class after the upgrade, and `differs` are the
+    words in which guests then have not the same CPU on all.
+    """
+
+    cpu: str
+    census: Census
+    before: tuple[Setup, ...]
+    after: tuple[Setup, ...]
+    shifts: tuple[Shift, ...]
+    refused: tuple[Refusal, ...]
+    same: int
+    proofs: tuple[Proof, ...]
+
+    @property
+    def runs(self) -> bool | None:
+        """Whether it runs on every member afterwards, with all that is asked; None where that is not told."""
+        told = [proof.runs for proof in self.proofs]
+        return False if False in told else None if None in told or self.census.unread else True
+
+    @property
+    def differs(self) -> tuple[str, ...]:
+        """The words in which the guest's CPU is not the same on all afterwards."""
+        tables = [(proof.table, proof.open) for proof in self.proofs if proof.table is not None]
+        return tuple(sorted(map(str, differing(tables))))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of the software."""
+        return remarks((*self.before, *self.after))
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "schema": "vcpuid/fleet-drift/1",
+            "cpu": self.cpu,
+            **self.census.as_dict(),
+            "remarks": list(self.remarks),
+            "before": self.before[0].as_dict(),
+            "after": self.after[0].as_dict(),
+            "runs": self.runs,
+            "alike": not self.differs,
+            "differs": list(self.differs),
+            "same": self.same,
+            "shifts": [shift.as_dict() for shift in self.shifts],
+            "refused": [refusal.as_dict() for refusal in self.refused],
+            "classes": [proof.as_dict() for proof in self.proofs],
+        }
+
+
+def upgrade(cpu: str, census: Census, before: Stack, after: Stack) -> Upgrade:
+    """Hold a guest before an upgrade against the same one afterwards, on each class; raises as a baseline does."""
+    one, other = settled(census, before), settled(census, after)
+    found: dict[tuple[str, str | None, str | None, str], dict[Group, list[str]]] = {}
+    refused: list[Refusal] = []
+    same = 0
+    for group, was, will_be in zip(census.groups, one, other, strict=True):
+        sides = [_side(cpu, setup) for setup in (was, will_be)]
+        words = [(when, side) for when, side in zip(("before", "after"), sides, strict=True) if isinstance(side, str)]
+        refused += [Refusal(group, when, side) for when, side in words]
+        first, second = sides
+        if isinstance(first, str) or isinstance(second, str):
+            continue
+        changes = drift(first, second).changes
+        same += 0 if changes else group.hosts
+        for change in changes:
+            key = (change.change, change.party, change.rule, change.why)
+            found.setdefault(key, {}).setdefault(group, []).append(change.feature.name)
+    return Upgrade(cpu, census, one, other, _shifts(found), tuple(refused), same, prove(cpu, census, other))
+
+
+def _shifts(found: dict[tuple[str, str | None, str | None, str], dict[Group, list[str]]]) -> tuple[Shift, ...]:
+    """Put together the classes in which one cause does the same to the same features."""
+    shifts = []
+    for (change, party, rule, why), by_group in found.items():
+        alike: dict[tuple[str, ...], list[Group]] = {}
+        for group, features in by_group.items():
+            alike.setdefault(tuple(features), []).append(group)
+        shifts += [Shift(change, features, party, rule, why, tuple(groups)) for features, groups in alike.items()]
+    return tuple(sorted(shifts, key=lambda shift: (shift.change == NOT_TOLD_CHANGE, -shift.hosts, shift.change, shift.features)))
+
+
+def _side(cpu: str, setup: Setup) -> Side | str:
+    try:
+        return Side.of(cpu, setup)
+    except (RefusedError, KvmError) as error:
+        return str(error)
