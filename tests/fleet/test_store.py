@@ -130,8 +130,78 @@ def test_a_store_of_another_form_is_refused(path: Path) -> None:
     Store(path).add(VISITS)
     with duckdb.connect(str(path)) as connection:
         connection.execute("update form set version = 99")
-    with pytest.raises(InputError, match="form 99"):
-        Store(path).add(VISITS)
+    for ask in (lambda: Store(path).add(VISITS), Store(path).census):
+        with pytest.raises(InputError, match="form 99"):
+            ask()
+
+
+CHANGED = (
+    "update class set facts = null",
+    "delete from class",
+    "update host set name = null, cluster = null",
+    "update observation set class = null",
+    "drop table host; create view host as select 1::BIGINT as host, content as name, '' as cluster from read_text('/etc/hostname')",
+)
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_store_that_somebody_changed_is_refused(path: Path, change: str) -> None:
+    """Nor does it read other files: a view in the place of a table is none."""
+    Store(path).add(VISITS)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(change)
+    with pytest.raises(InputError, match=r"hosts\.duckdb: "):
+        fleet.open(path).census()
+
+
+def test_a_time_that_is_none_is_found_out(path: Path) -> None:
+    Store(path).add(VISITS)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("update observation set last_seen = 99999999999999")
+    with pytest.raises(InputError, match="changed by something else"):
+        Store(path).history("one/a")
+
+
+def test_what_has_lock_in_its_name_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "clock").mkdir()
+    junk = tmp_path / "clock" / "lock.duckdb"
+    junk.write_bytes(b"junk" * 100)
+    start = time.monotonic()
+    with pytest.raises(InputError):
+        fleet.open(junk).census()
+    assert time.monotonic() - start < 10
+
+
+def test_a_later_word_on_the_same_second_counts(path: Path) -> None:
+    Store(path).add([Visit("", "a", 100, OLD)])
+    assert Store(path).add([Visit("", "a", 100, NEW)]).hosts == 1
+    assert Store(path).host("a").id == NEW.id
+    assert [row[3] for row in Store(path).history("a")] == [NEW.id]
+
+
+def test_pipes_links_and_closed_folders_are_told(tmp_path: Path) -> None:
+    source = Path(__file__).parents[1] / "captures" / "kvm" / f"{SKYLAKE}.txt.gz"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.txt.gz").write_bytes(source.read_bytes())
+    os.mkfifo(tmp_path / "one" / "pipe")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    (tmp_path / "one" / "gone.txt").symlink_to(tmp_path / "nowhere")
+    census = fleet.open(tmp_path).census()
+    assert census.hosts == 1
+    why = {one.name: one.why for one in census.unread}
+    assert set(why) == {"pipe", "two", "gone"}
+    assert why["pipe"] == "no regular file"
+    assert "not followed" in why["two"]
+    os.mkfifo(tmp_path / "pipe.duckdb")
+    with pytest.raises(InputError, match="no regular file"):
+        fleet.open(tmp_path / "pipe.duckdb").census()
+
+
+def test_two_files_of_one_host_in_no_cluster_are_told(tmp_path: Path) -> None:
+    for ending, capture in ((".txt.gz", SKYLAKE), (".gz", SAPPHIRE)):
+        (tmp_path / f"n{ending}").write_bytes((Path(__file__).parents[1] / "captures" / "kvm" / f"{capture}.txt.gz").read_bytes())
+    with pytest.raises(InputError, match="two files tell of it"):
+        fleet.open(tmp_path).host("n")
 
 
 def test_facts_that_were_changed_are_found_out(path: Path) -> None:

@@ -102,20 +102,23 @@ def add(store: str, sources: tuple[str, ...], cluster: str | None, seen: str | N
     All are added or none; what is there already is not added twice. Files that cannot be read are named, and are no reason to leave the
     others out; then the exit status is 1.
     """
-    from vcpuid.fleet.classes import HostClass
-    from vcpuid.fleet.folder import cause, files, host_name
+    from vcpuid.fleet.folder import cause, files, host_name, read_host
     from vcpuid.fleet.store import Visit
-    from vcpuid.sources import read
 
     when = _time(seen)
-    visits, unread = [], []
+    visits, unread, seen_in = list[Visit](), list[dict[str, str]](), dict[tuple[str, str], Path]()
     for number, (path, place) in enumerate(_all(sources, files), 1):
         try:
-            kind = HostClass.of(read(path))
+            kind = read_host(path)
         except VcpuidError as error:
             unread.append({"file": str(path), "why": cause(error)})
             continue
-        visits.append(Visit(place if cluster is None else cluster, host_name(path), when or int(path.stat().st_mtime), kind))
+        host = (place if cluster is None else cluster, host_name(path))
+        if host in seen_in:
+            unread.append({"file": str(path), "why": f"{seen_in[host]} is of the same host"})
+            continue
+        seen_in[host] = path
+        visits.append(Visit(*host, int(path.stat().st_mtime) if when is None else when, kind))
         if number % _EVERY == 0:
             tell(f"{number} files read")
     print_warnings(f"{row['file']}: {row['why']}" for row in unread)
@@ -163,6 +166,8 @@ def _time(text: str | None) -> int | None:
     except ValueError:
         raise InputError(f"--seen {text[:40]!r} is no time such as 2026-11-29 or 2026-11-29T14:30:00") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not 1970 < moment.year < 9999:
+        raise InputError(f"--seen {text[:40]!r} is no time at which a host with KVM was seen")
     return int(moment.timestamp())
 
 

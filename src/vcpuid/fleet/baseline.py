@@ -193,7 +193,8 @@ class _Search:
     def _hosts_by_vendor(self) -> dict[str, int]:
         hosts: dict[str, int] = {}
         for group, setup in zip(self._groups, self._setups, strict=True):
-            hosts[setup.host.vendor] = hosts.get(setup.host.vendor, 0) + group.hosts
+            if setup.host.vendor:  # of one that does not tell it nobody knows whether it is another
+                hosts[setup.host.vendor] = hosts.get(setup.host.vendor, 0) + group.hosts
         return hosts
 
     def _settings(self, model: Model) -> Iterator[str]:

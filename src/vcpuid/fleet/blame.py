@@ -67,7 +67,10 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True)
 class Blame:
-    """The losses, those of the fewest hosts first; `shared` is how many features all members have, `offered` how many any has."""
+    """The losses, those of the fewest hosts first; `shared` is how many features all members have, `offered` how many any has for certain.
+
+    What a member does not tell counts neither as lacking there nor as offered.
+    """
 
     census: Census
     setups: tuple[Setup, ...]
@@ -94,7 +97,7 @@ def blame(census: Census, stack: Stack | None = None) -> Blame:
     setups = settled(census, stack)
     tables = catalog(setups[0].vmm.tables)
     offered = [worthwhile(words.offered(setup)) for setup in setups]
-    every, common = words.joined(offered), words.meet(offered)
+    every, common = words.joined(worthwhile(words.known(setup)) for setup in setups), words.meet(offered)
     by_lack: dict[tuple[int, ...], words.Words] = {}
     for name, mask in words.without(every, common).items():
         for position in positions(mask):
@@ -103,7 +106,7 @@ def blame(census: Census, stack: Stack | None = None) -> Blame:
             of_these[name] = of_these.get(name, 0) | 1 << position
     losses = [loss for lacking, lost in by_lack.items() for loss in _losses(lacking, lost, census, setups, tables)]
     losses.sort(key=lambda loss: (loss.hosts, -len(loss.features), loss.features))
-    return Blame(census, setups, tuple(losses), words.count(common), words.count(every))
+    return Blame(census, setups, tuple(losses), words.count(words.meet((common, every))), words.count(every))
 
 
 def _losses(lacking: tuple[int, ...], lost: words.Words, census: Census, setups: tuple[Setup, ...], tables: Catalog) -> Iterator[Loss]:

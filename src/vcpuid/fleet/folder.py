@@ -24,10 +24,30 @@ def host_name(path: Path) -> str:
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Give the files of a folder and of those within it, in the order of their names, but for hidden ones."""
-    for where, folders, names in os.walk(folder):
+    """Give the files of a folder and of those within it, in the order of their names, but for hidden ones.
+
+    Folders into which nobody can look, and links to folders, which are not followed, are given too: `read_host` says what they are.
+    """
+    closed: list[Path] = []
+    for where, folders, names in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(where, name) for name in sorted(names) if not name.startswith("."))
+        linked = [name for name in folders if os.path.islink(os.path.join(where, name))]
+        yield from (Path(where, name) for name in sorted((*names, *linked)) if not name.startswith("."))
+    yield from closed
+
+
+def read_host(path: Path) -> HostClass:
+    """Read the class of a file's host; raises what `vcpuid.read` does, and InputError for what is no file, or has no name that is text."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise InputError("its name is no text (UTF-8)", source=str(path)) from None
+    if os.path.isdir(path):
+        link = os.path.islink(path)
+        raise InputError("a link to a folder, which is not followed" if link else "a folder that cannot be looked into", source=str(path))
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise InputError("no regular file", source=str(path))
+    return HostClass.of(read(path))
 
 
 class Folder:
@@ -41,7 +61,7 @@ class Folder:
             cluster = path.parent.relative_to(folder).as_posix()
             cluster = "" if cluster == "." else cluster
             try:
-                self._members.append((cluster, host_name(path), HostClass.of(read(path))))
+                self._members.append((cluster, host_name(path), read_host(path)))
             except VcpuidError as error:
                 self._unread.append((cluster, Unread(host_name(path), cause(error))))
         if not self._members and not self._unread:
@@ -72,12 +92,10 @@ class Folder:
                 raise InputError(f"host {name} cannot be read: {unread.why}", source=str(self._folder))
         why = f"no host is called {name[:60]!r}"
         if found:
-            why = f"several hosts are called {name[:60]!r}: put the cluster before it, as in {_first(self._members, name)}"
+            inner = next((f"{place}/{own}" for place, own, _ in self._members if own == name and place), None)
+            how = "two files tell of it, take one away" if inner is None else f"put the cluster before it, as in {inner}"
+            why = f"several hosts are called {name[:60]!r}: {how}"
         raise InputError(why, source=str(self._folder))
-
-
-def _first(members: list[tuple[str, str, HostClass]], name: str) -> str:
-    return next(f"{place}/{own}" for place, own, _ in members if own == name and place)
 
 
 def cause(error: VcpuidError) -> str:

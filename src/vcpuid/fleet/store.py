@@ -31,6 +31,9 @@ _VERSION = 1
 _LARGEST = 1 << 24
 """Bytes of a class's facts once they are unpacked: a snapshot of a processor with as many leaves as the forms allow has a tenth."""
 
+_LAST_MOMENT = 253_402_214_400
+"""The last day of the year 9999, in seconds since 1970."""
+
 _PATIENCE = 30.0
 """Seconds for which a writer waits for another."""
 
@@ -79,25 +82,36 @@ def _opened(path: Path, *, write: bool) -> Iterator[duckdb.DuckDBPyConnection]:
         import duckdb
     except ImportError:
         raise UnavailableError("a store needs DuckDB: pip install 'vcpuid[fleet]'; a folder of snapshots is a fleet without it") from None
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise InputError("no regular file", source=str(path))
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            connection = duckdb.connect(str(path), read_only=not write)
+            connection = duckdb.connect(os.path.abspath(path), read_only=not write, config=_CONFIG)
             break
         except duckdb.IOException as error:
-            if "lock" not in str(error):
+            if not str(error).startswith(_LOCKED):
                 raise InputError(_one_line(error), source=str(path)) from None
             if time.monotonic() > deadline:
                 raise UnavailableError(f"{path}: another process has been writing for {_PATIENCE:.0f} seconds") from None
             time.sleep(0.05)
-        except duckdb.Error as error:
+        except (duckdb.Error, RuntimeError) as error:
             raise InputError(f"no store of a fleet: {_one_line(error)}", source=str(path)) from None
     try:
         yield connection
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeError) as error:
         raise InputError(f"no store of a fleet: {_one_line(error)}", source=str(path)) from None
     finally:
         connection.close()
+
+
+_LOCKED = "IO Error: Could not set lock on file"
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "enable_external_access": False,
+}
+"""A store that somebody else made must not make DuckDB read other files or fetch code."""
 
 
 def _one_line(error: Exception) -> str:
@@ -117,12 +131,22 @@ class Store:
         if not os.path.exists(self._path):
             raise InputError("no such store: vcpuid fleet add makes one", source=str(self._path))
         with _opened(self._path, write=False) as connection:
+            _check_form(connection, self._path)
             return _DuckDb(connection).rows(sql)
 
     def census(self, cluster: str | None = None, as_of: int | None = None) -> Census:
         """Count the classes of a cluster, or of all, as they are or were at a time (seconds since 1970)."""
-        counts = [Count(*row) for row in self._rows(statements.census(_time(as_of), cluster))]
-        return Census.of(counts, self.classes(sorted({count.id for count in counts})))
+        with self._sound():
+            counts = [Count(*row) for row in self._rows(statements.census(_time(as_of), cluster))]
+            return Census.of(counts, self.classes(sorted({count.id for count in counts})))
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """Refuse a store whose rows do not fit together: somebody else changed it, or an engine answers otherwise than it should."""
+        try:
+            yield
+        except (TypeError, ValueError, KeyError, AttributeError):
+            raise InputError("its rows are not those of a store: it was changed by something else than vcpuid", source=self._name) from None
 
     def classes(self, ids: list[int]) -> dict[int, HostClass]:
         """Return classes by their ids."""
@@ -130,18 +154,24 @@ class Store:
 
     def host(self, name: str, as_of: int | None = None) -> HostClass:
         """Return the class of a host, "NAME" or "CLUSTER/NAME"; raises InputError where there is none of that name, or several."""
-        found = self._rows(statements.host(name, _time(as_of)))
+        with self._sound():
+            found = [(cluster, id_) for cluster, id_ in self._rows(statements.host(name, _time(as_of)))]
         if not found:
             raise InputError(f"no host is called {name[:60]!r}", source=self._name)
         if len({id_ for _, id_ in found}) > 1:
             example = f"{max(cluster for cluster, _ in found)}/{name}"
             raise InputError(f"several hosts are called {name[:60]!r}: put the cluster before it, as in {example}", source=self._name)
-        id_: int = found[0][1]
-        return self.classes([id_])[id_]
+        id_ = found[0][1]
+        with self._sound():
+            return self.classes([id_])[id_]
 
     def history(self, name: str) -> list[tuple[str, int, int, int]]:
         """Return the observations of a host in the order of time: cluster, first and last seen, the class's id."""
-        return [(cluster, first, last, id_) for cluster, first, last, id_ in self._rows(statements.history(name))]
+        with self._sound():
+            rows = [(cluster, first, last, id_) for cluster, first, last, id_ in self._rows(statements.history(name))]
+            if any(not 0 <= moment < _LAST_MOMENT for _, first, last, _ in rows for moment in (first, last)):
+                raise ValueError
+        return rows
 
     @property
     def _name(self) -> str:
@@ -154,9 +184,9 @@ class Store:
         given = list(visits)
         new = not os.path.exists(self._path)
         with _opened(self._path, write=True) as connection:
-            if new or not connection.execute("select 1 from information_schema.tables where table_name = 'observation'").fetchall():
+            if new:
                 _create(connection)
-            _check_version(connection)
+            _check_form(connection, self._path)
             connection.begin()
             added = _add(connection, given)
             connection.commit()
@@ -176,10 +206,15 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
     connection.commit()
 
 
-def _check_version(connection: duckdb.DuckDBPyConnection) -> None:
+def _check_form(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Refuse what is no store of this form: tables alone are read, no views that somebody put in their place."""
+    wanted = {*statements.TABLES, "form"}
+    rows = connection.execute("select table_name, table_type from information_schema.tables").fetchall()
+    if not wanted <= {name for name, kind in rows if kind == "BASE TABLE"}:
+        raise InputError("no store of a fleet: it lacks the tables of one", source=str(path))
     found = connection.execute("select max(version) from form").fetchall()[0][0]
     if found != _VERSION:
-        raise InputError(f"the store is of form {found}, which this vcpuid does not know: it writes form {_VERSION}")
+        raise InputError(f"the store is of form {found}, which this vcpuid does not know: it writes form {_VERSION}", source=str(path))
 
 
 def _add(connection: duckdb.DuckDBPyConnection, visits: list[Visit]) -> Added:
@@ -237,23 +272,31 @@ def _observe(connection: duckdb.DuckDBPyConnection, visits: list[Visit], hosts: 
 def weave(runs: list[list[int]], seen: int, kind: int) -> bool:
     """Put a visit into a host's runs ([first, last, class], by time), and tell whether anything changed.
 
-    Of two visits in one second the first stays. One that comes late, within the time of a run of another class, splits that run, and of
-    what was seen between its ends nothing is known any more: hosts are best added in the order of time.
+    Of two visits in one second the later one counts. One that comes late, within the time of a run of another class, splits that run, and
+    of what was seen between its ends nothing is known any more: hosts are best added in the order of time.
     """
     place = bisect_right(runs, seen, key=lambda run: run[0])
     run = runs[place - 1] if place else None
-    later = runs[place] if place < len(runs) else None
-    if run is not None and seen <= run[1]:
-        if kind == run[2] or seen in run[:2]:
-            return False
-        runs[place - 1 : place] = [[run[0], run[0], run[2]], [seen, seen, kind], [run[1], run[1], run[2]]]
-    elif run is not None and kind == run[2]:
-        run[1] = seen
-    elif later is not None and kind == later[2]:
-        later[0] = seen
-    else:
-        runs.insert(place, [seen, seen, kind])
+    if run is not None and seen <= run[1] and kind == run[2]:
+        return False
+    around = [] if run is None else [run]
+    if run is not None and seen <= run[1]:  # its ends were seen too, unless this is one of them
+        around = [[end, end, run[2]] for end in dict.fromkeys((run[0], run[1])) if end != seen]
+    later = runs[place : place + 1]
+    woven = sorted([*around, [seen, seen, kind], *later])
+    runs[max(place - 1, 0) : place + len(later)] = _joined(woven)
     return True
+
+
+def _joined(runs: list[list[int]]) -> list[list[int]]:
+    """Make neighbours of one class one run."""
+    found: list[list[int]] = []
+    for first, last, kind in runs:
+        if found and found[-1][2] == kind:
+            found[-1][1] = last
+        else:
+            found.append([first, last, kind])
+    return found
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[tuple[Any, ...]]) -> None:

@@ -32,6 +32,12 @@ def offered(setup: Setup) -> Words:
     return found if full is None else joined((found, _given(full)))
 
 
+def known(setup: Setup) -> Words:
+    """Return those of them that do not hang on what the host does not tell."""
+    found, full = _given(setup), fullest(setup)
+    return found if full is None else meet((found, _given(full)))
+
+
 def fullest(setup: Setup) -> Setup | None:
     """Return the same host with all there that it could have and does not tell; None where it tells all."""
     return next((completion.setup for completion in completions(setup) if completion.full), None)

@@ -32,7 +32,9 @@ def _from_host(view: View) -> Iterator[str]:
         return
     yield from (f"{name}=on" for name in ("host-cache-info", "hv-passthrough") if view.on(name))
     if view.state.model not in HOST_MODELS:
-        yield from (f"{name}=on" for name in ("pmu", "host-phys-bits") if view.on(name))
+        limited = view.state.props.get("host-phys-bits-limit") == view.state.phys_bits  # a host with more bits shows the same
+        taken = ("pmu",) if limited else ("pmu", "host-phys-bits")
+        yield from (f"{name}=on" for name in taken if view.on(name))
 
 
 def _forced(view: View) -> Iterator[str]:
