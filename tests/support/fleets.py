@@ -25,4 +25,4 @@ def census(names: Iterable[str], others: Iterable[tuple[str, Snapshot]] = (), un
     for name, one in members:
         counts.setdefault(one.id, []).append(name)
     classes = {one.id: one for _, one in members}
-    return Census.of((Count("", id_, len(found), min(found)) for id_, found in counts.items()), classes, unread)
+    return Census.of((Count("", id_, len(found), min(found)) for id_, found in counts.items()), classes, unread, counts)

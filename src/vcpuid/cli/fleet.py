@@ -13,7 +13,7 @@ import click
 from vcpuid.cli import choices, fleet_collect
 from vcpuid.cli.domain import domain_option, libvirt_option, named, read_file
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, print_warnings, stack_options, words_option
+from vcpuid.cli.setup import Asked, print_warnings, stack_options, typed, words_option
 from vcpuid.cli.streams import tell
 from vcpuid.errors import InputError, VcpuidError
 from vcpuid.setup import Setup, Stack
@@ -65,7 +65,7 @@ def _stack(asked: Asked) -> Stack:
     return Stack(asked.kernel, asked.qemu, asked.machine, asked.smp, asked.params, False, asked.globals)
 
 
-software = stack_options("what_if")
+software = stack_options("what_if", here=False)
 
 
 def _short(names: Iterable[str]) -> str:
@@ -185,7 +185,7 @@ def classes(store: str, cluster: str | None, as_of: str | None, form: str) -> No
     told = [group.as_dict() for group in census.groups]
     rows = [{name: "" if value is None else value for name, value in row.items()} for row in told]
     data = {"schema": "vcpuid/fleet-classes/1", **census.as_dict(), "classes": told}
-    columns = ["class", "hosts", "example", "cpu", "microcode", "kernel"]
+    columns = ["class", "hosts", "who", "cpu", "microcode", "kernel"]
     head = [f"{census.hosts} hosts of {len(rows)} classes.", ""]
     absent = _absent(census)
     emit(Sheet(columns, rows, data, records=told, head=head, foot=["", *absent] if absent else []), form)
@@ -223,7 +223,7 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
         {
             "runs": {True: "yes", False: "no", None: "not told"}[proof.runs],
             "hosts": proof.group.hosts,
-            "example": proof.group.example,
+            "who": proof.group.spoken,
             "cpu": proof.group.kind.cpu,
             "why": proof.why or "",
             "costs": " ".join(found.costs.get(proof.group.kind.name, ())),
@@ -253,7 +253,7 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
         lines = list(words.lines)
         foot += ["", *words.lines, *words.remarks]
         data["words"] = words.as_dict()
-    columns = ["runs", "hosts", "example", "cpu", "why", "costs"]
+    columns = ["runs", "hosts", "who", "cpu", "why", "costs"]
     return Sheet(
         columns, shown, data, records=rows, fields=[*columns, "class"], lines=lines, head=[*head, ""], foot=["", *foot] if foot else []
     )
@@ -335,6 +335,10 @@ def migrate(
     """
     if (origin is None) is not (target is None):
         raise click.UsageError("give both hosts, or neither to ask about all")
+    if origin is not None and cluster is not None:
+        raise click.UsageError("--cluster is asked of all hosts, and two are named: CLUSTER/HOST names one of a cluster")
+    if domain is not None and typed("--cpu"):
+        raise click.UsageError("--cpu and --domain both name the guest's CPU")
     fleet, stack = _opened(store), _stack(asked)
     if origin is not None and target is not None:
         if domain is None:
@@ -355,24 +359,27 @@ def migrate(
 
 
 def _move_sheet(found: Move, cpu: str | None, a: str, b: str) -> Sheet:
+    by = None if found.by is None else found.by.replace("A's", f"{a}'s").replace("B's", f"{b}'s")
     told = {
         "yes": f"yes: the guest's CPU is the same on {a} and on {b}",
-        "refused": f"refused: {found.by} says: {found.words}",
+        "refused": f"refused: {by} says: {found.words}",
         "unsafe": f"unsafe: {b} takes the guest, and it has another CPU there",
         "not told": "not told: it hangs on what the hosts do not tell",
     }[found.outcome]
-    rows = [{"what": one.kind, "differs": " ".join(one.names), "harm": one.harm} for one in found.differences]
+    outcome = {"outcome": found.outcome, "by": by or "", "words": found.words or ""}
+    rows = [{**outcome, "what": one.kind, "differs": " ".join(one.names), "harm": one.harm} for one in found.differences]
     shown = [{**row, "differs": _short(one.names)} for row, one in zip(rows, found.differences, strict=True)]
+    records = rows or [{**outcome, "what": "", "differs": "", "harm": ""}]
     open_ = [f"Not told: {one.what}: depends on {', '.join(map(str, one.depends[:4]))}" for one in found.not_told[:_SHOWN]]
     data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": {"from": a, "to": b, **found.as_dict()}, "all": None}
-    lines = [found.outcome, *(f"{row['what']}: {row['differs']}" for row in rows)]
+    lines = [f"{found.outcome} {by or ''} {found.words or ''}".rstrip(), *(f"{row['what']}: {row['differs']}" for row in rows)]
     columns = ["what", "differs", "harm"]
     return Sheet(
         columns,
         shown,
         data,
-        records=rows,
-        fields=columns,
+        records=records,
+        fields=["outcome", "by", "words", *columns],
         lines=lines,
         head=[*([] if cpu is None else [f"-cpu {cpu}"]), told, *([""] if rows else [])],
         foot=open_,
@@ -380,15 +387,17 @@ def _move_sheet(found: Move, cpu: str | None, a: str, b: str) -> Sheet:
 
 
 def _circles_sheet(found: Circles, cpu: str) -> Sheet:
+    from vcpuid.fleet.members import spoken
+
     rows = [
-        {"circle": number, "hosts": circle.hosts, "example": circle.groups[0].example, "cpu": circle.groups[0].kind.cpu, "why": ""}
+        {"circle": number, "hosts": circle.hosts, "who": spoken(circle.groups), "cpu": circle.groups[0].kind.cpu, "why": ""}
         for number, circle in enumerate(found.circles, 1)
     ]
     for what, groups in (("refused", found.refused), ("not told", found.not_told)):
         rows += [
-            {"circle": what, "hosts": group.hosts, "example": group.example, "cpu": group.kind.cpu, "why": words} for group, words in groups
+            {"circle": what, "hosts": group.hosts, "who": group.spoken, "cpu": group.kind.cpu, "why": words} for group, words in groups
         ]
-    columns = ["circle", "hosts", "example", "cpu", "why"]
+    columns = ["circle", "hosts", "who", "cpu", "why"]
     head = [f"-cpu {cpu}: a guest moves freely within a circle; from one to another QEMU takes it, and it has another CPU there.", ""]
     data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": None, "all": found.as_dict()}
     return Sheet(columns, rows, data, head=head, foot=_absent(found.census))
@@ -432,11 +441,13 @@ def drift(store: str, before: str, after: str, cpu: str | None, cluster: str | N
 
 
 def _drift_sheet(found: Upgrade) -> Sheet:
+    from vcpuid.fleet.members import spoken
+
     rows = [
         {
             "change": shift.change,
             "hosts": shift.hosts,
-            "example": shift.groups[0].example,
+            "who": spoken(shift.groups),
             "features": " ".join(shift.features),
             "party": shift.party or "",
             "why": shift.why,
@@ -456,7 +467,7 @@ def _drift_sheet(found: Upgrade) -> Sheet:
     ]
     foot = [f"{one.when}: {one.group.spoken} refuses it: {one.words.splitlines()[0]}" for one in found.refused]
     foot += [f"{proof.group.spoken}: {proof.why}" for proof in found.proofs if proof.runs is not True and proof.why]
-    columns = ["change", "hosts", "example", "features", "party", "why"]
+    columns = ["change", "hosts", "who", "features", "party", "why"]
     foot += _absent(found.census)
     return Sheet(columns, rows, found.as_dict(), fields=columns, head=[*head, *([""] if rows else [])], foot=["", *foot] if foot else [])
 

@@ -191,7 +191,9 @@ def _table(sheet: Sheet) -> None:
 
     def show(line: str) -> None:
         with styled(sys.stdout):
-            console.print(Text(safe.clean(line)), soft_wrap=lines_stay)
+            text = safe.clean(line)
+            unbroken = any(len(word) > console.width for word in text.split())  # a -cpu, which people copy
+            console.print(Text(text), soft_wrap=lines_stay or unbroken)
 
     for line in sheet.head:
         show(line)

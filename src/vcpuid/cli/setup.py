@@ -204,8 +204,17 @@ def has_no_effect(because: str, *names: str) -> None:
     print_warnings(f"{name} has no effect: {because}" for name in typed(*names))
 
 
-def stack_options(*without: str) -> Callable[[F], F]:
-    """Add the options that name the software, but for those that the verb has no use for; they reach it as one argument `asked`."""
+_NEWEST_QEMU = click.option(
+    "--qemu", metavar="RELEASE", shell_complete=choices.qemus, help=f"QEMU's release ({QEMUS[0]} to {QEMUS[-1]}).  [default: the newest]"
+)
+"""The same of hosts that are not this machine."""
+
+
+def stack_options(*without: str, here: bool = True) -> Callable[[F], F]:
+    """Add the options that name the software, but for those that the verb has no use for; they reach it as one argument `asked`.
+
+    `here` says that the host may be this machine, whose QEMU is the default.
+    """
 
     def decorate(command: F) -> F:
         names = [name for name in _STACK if name not in without]
@@ -219,7 +228,7 @@ def stack_options(*without: str) -> Callable[[F], F]:
 
         result: Any = wrapped
         for name in reversed(names):
-            result = _STACK[name](result)
+            result = (_NEWEST_QEMU if name == "qemu" and not here else _STACK[name])(result)
         return result  # type: ignore[no-any-return]  # functools.wraps keeps the look of the command, not its type
 
     return decorate

@@ -17,7 +17,7 @@ from vcpuid.cpuid.words import positions
 from vcpuid.errors import VcpuidError
 from vcpuid.fleet import words
 from vcpuid.fleet.baseline import remarks, settled, worthwhile
-from vcpuid.fleet.members import Census, Group
+from vcpuid.fleet.members import FEW, Census, Group, spoken
 from vcpuid.path.pipeline import Path, resolve
 from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.reasons import Action
@@ -27,20 +27,25 @@ _ALL = "max,migratable=on"
 """The CPU that has all that a host can give and that may move."""
 
 
+_FEW_OTHERS = 3
+
+
 class Loss(NamedTuple):
-    """Features that a baseline lacks because of some classes: `hosts` is how many members these are."""
+    """Features that a baseline lacks because of some of `all` classes: `hosts` is how many members these are."""
 
     features: tuple[str, ...]
     culprits: tuple[Group, ...]
+    all: tuple[Group, ...]
     hosts: int
     cause: Reason | None
 
     @property
     def who(self) -> str:
         """Name the culprits in a sentence."""
-        if len(self.culprits) == 1:
-            return self.culprits[0].spoken
-        return f"{self.hosts} hosts of {len(self.culprits)} classes ({self.culprits[0].example} and others)"
+        others = [group for group in self.all if group not in self.culprits]
+        if self.hosts > FEW and 0 < sum(group.hosts for group in others) <= _FEW_OTHERS:
+            return f"all but {spoken(others)}"
+        return spoken(self.culprits)
 
     @property
     def party(self) -> str | None:
@@ -121,7 +126,7 @@ def _losses(lacking: tuple[int, ...], lost: words.Words, census: Census, setups:
         causes.setdefault(key, []).append(name)
         reasons.setdefault(key, cause)
     for key, names in causes.items():
-        yield Loss(tuple(dict.fromkeys(names)), culprits, sum(group.hosts for group in culprits), reasons[key])
+        yield Loss(tuple(dict.fromkeys(names)), culprits, census.groups, sum(group.hosts for group in culprits), reasons[key])
 
 
 def _named(lost: words.Words, tables: Catalog) -> Iterator[tuple[Feature, str]]:

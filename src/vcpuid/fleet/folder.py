@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vcpuid.errors import InputError, VcpuidError
 from vcpuid.fleet.classes import HostClass
-from vcpuid.fleet.members import Census, Count, Unread
+from vcpuid.fleet.members import FEW, Census, Count, Unread
 from vcpuid.sources import read
 
 _ENDINGS = (".gz", ".txt", ".json", ".snapshot")
@@ -78,7 +78,11 @@ class Folder:
                 counts.setdefault((place, kind.id), []).append(name)
                 classes[kind.id] = kind
         unread = [found for place, found in self._unread if cluster in (None, place)]
-        return Census.of((Count(place, id_, len(names), min(names)) for (place, id_), names in counts.items()), classes, unread)
+        found = [Count(place, id_, len(names), min(names)) for (place, id_), names in counts.items()]
+        names: dict[int, list[str]] = {}
+        for (_, id_), some in counts.items():
+            names.setdefault(id_, []).extend(some)
+        return Census.of(found, classes, unread, {id_: some for id_, some in names.items() if len(some) <= FEW})
 
     def host(self, name: str, as_of: int | None = None) -> HostClass:
         """Return the class of a host; raises InputError where there is none of that name, or several."""

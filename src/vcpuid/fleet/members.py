@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.fleet.classes import HostClass
 
 _NAMED = 3
+FEW = 8
+"""Hosts that are named one by one."""
 
 
 class Count(NamedTuple):
@@ -28,22 +31,23 @@ class Unread(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A class, with the number of its hosts and the first by name."""
+    """A class, with the number of its hosts, the first by name, and where there are few of them the names of all."""
 
     kind: HostClass
     hosts: int
     example: str
+    names: tuple[str, ...]
 
     @property
     def spoken(self) -> str:
-        """Name the hosts in a sentence: a single one by its name."""
-        return self.example if self.hosts == 1 else f"{self.hosts} hosts ({self.example} and others)"
+        """Name the hosts in a sentence."""
+        return spoken((self,))
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         kind = self.kind
         told = {"cpu": kind.cpu, "microcode": kind.microcode, "kernel": kind.facts.kernel}
-        return {"class": kind.name, "hosts": self.hosts, "example": self.example, **told}
+        return {"class": kind.name, "hosts": self.hosts, "who": self.spoken, "names": list(self.names), **told}
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,17 @@ class Census:
     unread: tuple[Unread, ...] = ()
 
     @classmethod
-    def of(cls, counts: Iterable[Count], classes: Mapping[int, HostClass], unread: Iterable[Unread] = ()) -> Census:
-        """Put together the counts of all clusters asked about."""
+    def of(
+        cls, counts: Iterable[Count], classes: Mapping[int, HostClass], unread: Iterable[Unread] = (),
+        names: Mapping[int, Sequence[str]] = FrozenMap(),
+    ) -> Census:  # fmt: skip
+        """Put together the counts of all clusters asked about; `names` are those of the hosts of classes that have few."""
         hosts: dict[int, int] = {}
         example: dict[int, str] = {}
         for count in counts:
             hosts[count.id] = hosts.get(count.id, 0) + count.hosts
             example[count.id] = min(example.get(count.id, count.example), count.example)
-        groups = [Group(classes[id_], number, example[id_]) for id_, number in hosts.items()]
+        groups = [Group(classes[id_], number, example[id_], tuple(sorted(names.get(id_, ())))) for id_, number in hosts.items()]
         return cls(tuple(sorted(groups, key=lambda group: (-group.hosts, group.example))), tuple(unread))
 
     @property
@@ -79,3 +86,13 @@ class Census:
         named = ", ".join(f"{name} ({why})" for name, why in self.unread[:_NAMED])
         more = len(self.unread) - _NAMED
         return named + (f" and {more} more" if more > 0 else "")
+
+
+def spoken(groups: Sequence[Group]) -> str:
+    """Name the hosts of some classes in a sentence: all where they are few, else how many and the first."""
+    hosts, names = sum(group.hosts for group in groups), [name for group in groups for name in group.names]
+    if hosts == 1:
+        return groups[0].example
+    if hosts <= FEW and len(names) == hosts:
+        return " ".join(sorted(names))
+    return f"{hosts} hosts ({min(group.example for group in groups)} and others)"

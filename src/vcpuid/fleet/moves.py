@@ -15,7 +15,7 @@ from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word, bits
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import positions
 from vcpuid.fleet.baseline import remarks, settled
-from vcpuid.fleet.members import Census, Group
+from vcpuid.fleet.members import Census, Group, spoken
 from vcpuid.fleet.proof import Table, prove, seen, unlike
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.libvirt import connect
@@ -217,7 +217,12 @@ class Circles:
             **self.census.as_dict(),
             "remarks": list(self.remarks),
             "circles": [
-                {"circle": number, "hosts": circle.hosts, "classes": [group.as_dict() for group in circle.groups]}
+                {
+                    "circle": number,
+                    "hosts": circle.hosts,
+                    "who": spoken(circle.groups),
+                    "classes": [group.as_dict() for group in circle.groups],
+                }
                 for number, circle in enumerate(self.circles, 1)
             ],
             "refused": [{**group.as_dict(), "why": why} for group, why in self.refused],

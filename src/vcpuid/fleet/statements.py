@@ -40,6 +40,15 @@ def census(as_of: int = LATEST, cluster: str | None = None) -> str:
     )
 
 
+def names(ids: list[int], as_of: int = LATEST, cluster: str | None = None) -> str:
+    """The hosts of some classes: class, name."""
+    where = "" if cluster is None else f" and h.cluster = {text(cluster)}"
+    return (
+        f"select s.class as class, h.name as name from ({_newest(as_of)}) s join host h on h.host = s.host "
+        f"where s.class in ({', '.join(map(str, ids)) or 'null'}){where}"
+    )
+
+
 def facts(ids: list[int]) -> str:
     """The facts of some classes: class, facts."""
     return f"select class, facts from class where class in ({', '.join(map(str, ids)) or 'null'})"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from vcpuid.errors import InputError, UnavailableError
 from vcpuid.fleet import statements
 from vcpuid.fleet.classes import HostClass
-from vcpuid.fleet.members import Census, Count
+from vcpuid.fleet.members import FEW, Census, Count
 from vcpuid.formats.lines import format_snapshot, parse_snapshot
 
 if TYPE_CHECKING:
@@ -138,7 +138,13 @@ class Store:
         """Count the classes of a cluster, or of all, as they are or were at a time (seconds since 1970)."""
         with self._sound():
             counts = [Count(*row) for row in self._rows(statements.census(_time(as_of), cluster))]
-            return Census.of(counts, self.classes(sorted({count.id for count in counts})))
+            hosts: dict[int, int] = {}
+            for count in counts:
+                hosts[count.id] = hosts.get(count.id, 0) + count.hosts
+            names: dict[int, list[str]] = {}
+            for id_, name in self._rows(statements.names([id_ for id_, number in hosts.items() if number <= FEW], _time(as_of), cluster)):
+                names.setdefault(id_, []).append(name)
+            return Census.of(counts, self.classes(sorted(hosts)), names=names)
 
     @contextmanager
     def _sound(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from vcpuid.answers.drift import Side, drift
 from vcpuid.answers.survey import NOT_TOLD_CHANGE
 from vcpuid.errors import KvmError, RefusedError
 from vcpuid.fleet.baseline import remarks, settled
-from vcpuid.fleet.members import Census, Group
+from vcpuid.fleet.members import Census, Group, spoken
 from vcpuid.fleet.proof import Proof, differing, prove
 from vcpuid.setup import Setup, Stack
 
@@ -33,7 +33,7 @@ class Shift(NamedTuple):
         """For JSON."""
         return {
             "change": self.change, "features": list(self.features), "party": self.party, "rule": self.rule, "why": self.why,
-            "hosts": self.hosts, "example": self.groups[0].example, "classes": [group.as_dict() for group in self.groups],
+            "hosts": self.hosts, "who": spoken(self.groups), "classes": [group.as_dict() for group in self.groups],
         }  # fmt: skip
 
 
