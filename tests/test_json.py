@@ -47,6 +47,7 @@ LIBKRUN = "tests/captures/vmm/libkrun-msb-0.7.11.txt.gz"
 QEMU = ("--qemu", "11.1")
 LIBVIRT = (*QEMU, "--libvirt", "11.3")
 FLEET = "tests/golden/fleet"
+OLDER = ("--to", "kernel=6.1,qemu=11.1", "--from", "qemu=11.1")
 UPGRADED = ("--from", "libvirt=9.0,qemu=11.1", "--to", "libvirt=12.9,qemu=11.1")
 DOMAIN, PASSED, STRICT, CHECKED = (f"tests/golden/{name}.xml" for name in ("host-model", "host-passthrough", "haswell", "icelake"))
 ON_SKYLAKE = ("--host", SKYLAKE, *QEMU)
@@ -85,7 +86,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "fleet-classes": ("fleet", "classes", FLEET),
     "fleet-baseline": ("fleet", "baseline", FLEET, *QEMU),
     "fleet-baseline-words": ("fleet", "baseline", FLEET, "--cluster", "rack1", "--for", "libvirt", "--qemu", "10.0"),
-    "fleet-drift": ("fleet", "drift", FLEET, "--cpu", "EPYC-Milan", "--cluster", "rack2", "--to", "kernel=6.1,qemu=11.1", "--from", "qemu=11.1"),
+    "fleet-drift": ("fleet", "drift", FLEET, "--cpu", "EPYC-Milan", "--cluster", "rack2", *OLDER),
     "fleet-blame": ("fleet", "blame", FLEET, "--cluster", "rack1", *QEMU),
     "fleet-migrate": ("fleet", "migrate", FLEET, "node1", "node3", "--cpu", "Skylake-Server-v1", *QEMU),
     "fleet-migrate-refused": ("fleet", "migrate", FLEET, "node1", "node4", "--cpu", "Skylake-Server-v1,enforce", *QEMU),
