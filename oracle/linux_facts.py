@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Read the facts of one Linux release off its source tree, for the tools that make tables of them.
 
-    oracle/linux_facts.py TREE [-o linux-RELEASE.json.gz]
+    oracle/linux_facts.py TREE [-o linux-RELEASE.json.gz] [--origin TEXT]
 
 TREE is a kernel source tree; its Makefile and arch/x86 are read. Without -o the JSON goes to standard output, indented. With -o FILE it
-is written in one line, gzipped if the name ends in .gz.
+is written in one line, gzipped if the name ends in .gz. --origin says whose tree it is, where that is not told by its release: the
+distribution's own number, the repository and its commit.
 
 The facts are one JSON object:
     kernel             "6.12.107"
+    origin             as given, left out where it was not
     features           of cpufeatures.h by name without X86_FEATURE_: word, bit, and cpuinfo, the spelling in /proc/cpuinfo (null: hidden)
     bugs               the same for X86_BUG_; bit is the argument of X86_BUG(), so that the second word of bugs begins with bit 32
     cpuid_leafs        enum cpuid_leafs of cpufeature.h: the names of Linux' words in their order
@@ -67,9 +69,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tree", type=Path)
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--origin")
     options = parser.parse_args()
     try:
-        facts = read(options.tree)
+        facts = read(options.tree, options.origin)
         if options.output is None:
             print(json.dumps(facts, indent=1))
         else:
@@ -86,7 +89,7 @@ def write(facts: Facts, path: Path) -> None:
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
-def read(tree: Path) -> Facts:
+def read(tree: Path, origin: str | None = None) -> Facts:
     """Read the facts of the kernel whose source is below `tree`. Raises InputError where it is none, or is spelled otherwise."""
     header, vmx, msrs = (text_of(tree, f"{ASM}{name}.h") for name in ("cpufeatures", "vmxfeatures", "msr-index"))
     para = without_comments(text_of(tree, "arch/x86/include/uapi/asm/kvm_para.h"))
@@ -94,6 +97,7 @@ def read(tree: Path) -> Facts:
     leafs = enumerators(without_comments(text_of(tree, ASM + "cpufeature.h")), "cpuid_leafs")
     facts = {
         "kernel": release(text_of(tree, "Makefile")),
+        **({} if origin is None else {"origin": origin}),
         "features": in_words(flags(header, "X86_FEATURE")),
         "bugs": {name: {"bit": number, "cpuinfo": shown} for name, number, shown in flags(header, "X86_BUG")},
         "cpuid_leafs": leafs,

@@ -103,7 +103,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "decode-all-cpus": ("decode", HYBRID, "--all-cpus"),
     "kvm-supported": ("kvm", "supported", MILAN),
     "kvm-supported-check": ("kvm", "supported", SKYLAKE, "--check", "--param", "ept=0"),
-    "kvm-emulated": ("kvm", "emulated", MILAN, "--kernel", "6.8"),
+    "kvm-emulated": ("kvm", "emulated", MILAN, "--kernel", "6.10"),
     "kvm-set": ("kvm", "set", SKYLAKE, "--cr4", "0x40000"),
     "kvm-lookup": ("kvm", "lookup", SKYLAKE, "7", "d.1", "77777777"),
     "kvm-run": ("kvm", "run", SKYLAKE, "7", "d"),

@@ -51,7 +51,7 @@ class Tree:
         """Join the facts and what the tree says."""
         words = [name for name in facts["cpuid_leafs"] if name != "NR_CPUID_WORDS"]
         return {
-            "source": f"Linux {facts['kernel']}, read by tools/linux_tables.py",
+            "source": ", ".join(filter(None, (f"Linux {facts['kernel']}", facts.get("origin"), "read by tools/linux_tables.py"))),
             "words": [[name, facts["reverse_cpuid"].get(name)] for name in words],
             "features": [[name, row["word"], row["bit"], row["cpuinfo"]] for name, row in facts["features"].items()],
             "bugs": [[name, *divmod(row["bit"], 32), row["cpuinfo"]] for name, row in facts["bugs"].items()],
@@ -73,7 +73,7 @@ class Tree:
             "prefer_ymm": self.matches(array(intel, "zmm_exclusion_list"), number),
             "no_self_snoop": self.cases(intel, "check_memory_type_self_snoop_errata"),
             "deadline_timer_microcode": self.matches(array(self.read("arch/x86/kernel/apic/apic.c"), "deadline_match"), number),
-            "invlpg_microcode": self.matches(array(self.read("arch/x86/mm/init.c"), "invlpg_miss_ids"), number),
+            "invlpg_microcode": self.matches(array(self.read("arch/x86/mm/init.c"), "invlpg_miss_ids"), number_if_any),
             "bad_spectre_microcode": self.bad_microcodes(array(intel, "spectre_bad_microcodes")),
             "latest_microcode": latest_microcodes(self.read(CPU + "microcode/intel-ucode-defs.h")),
             "tsa_microcode": amd_microcodes(amd, "amd_tsa_microcode", "amd_check_tsa_microcode"),
@@ -90,7 +90,7 @@ class Tree:
 
         A row is vendor, family, model, mask of steppings, type of core, mask of platforms (null: any) and data.
         """
-        for macro, arguments in re.findall(r"\b(VULN[WB]L\w*|X86_MATCH_\w+)\s*\(((?:[^()]|\([^()]*\))*)\)", text):
+        for macro, arguments in re.findall(r"\b(VULN[WB]L\w*|X86_MATCH_\w+|INTEL_MATCH)\s*\(((?:[^()]|\([^()]*\))*)\)", text):
             if macro == "X86_MATCH_FEATURE":
                 continue
             parts = [part.strip() for part in re.split(r",(?![^(]*\))", arguments)]
@@ -160,6 +160,11 @@ def flags(text: str) -> list[str]:
 def number(text: str) -> int:
     """Read the number that an x86_cpu_id carries."""
     return int(text, 0)
+
+
+def number_if_any(text: str) -> int | None:
+    """Read the number where a row of the list carries one: 6.8's name models alone."""
+    return number(text) if text[0].isdigit() else None
 
 
 def latest_microcodes(text: str) -> Iterator[Row]:

@@ -188,9 +188,9 @@ def test_the_decisions_replay_to_what_is_kept(name: str, case: str, fired: Calla
 
 def test_nothing_is_missing() -> None:
     cases = [case for name in FILES for case in read(name).cases]
-    assert len(FILES) == 18
-    assert len(cases) == 18 * 21
-    assert sum(len(leaves) for case in cases for leaves in case.guest.values()) == 100_440
+    assert len(FILES) == 20
+    assert len(cases) == 20 * 21
+    assert sum(len(leaves) for case in cases for leaves in case.guest.values()) == 114_080
 
 
 @pytest.mark.conformance("vCPU", captures.origin)

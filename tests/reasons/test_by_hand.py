@@ -184,6 +184,7 @@ KVM = [
         {"msr.c0010010": 1 << 23, "kvm_amd.sev": 0},
         {"msr.c0010010": 1 << 23},
     ),
+    Host("kvm.caps.not-before-6.8", "lam", False, SAPPHIRE, {"7.1.eax": (1 << 26, 0)}, under="6.1"),
     Host("kvm.caps.not-before-6.19", "80000008.0.ebx.20", False, MILAN, {"80000008.0.ebx": (1 << 20, 0)}, under="6.18"),
     Host("kvm.caps.not-before-7.2", "gmet", False, "kvm-amd.EPYC-Milan-v2@6.12", {"8000000a.0.edx": (1 << 17, 0)}),
     Host(

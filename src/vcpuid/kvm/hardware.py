@@ -98,14 +98,14 @@ def _amd(on: set[str], host: Snapshot, boot: BootCpu, params: ModuleParams, coun
 
 
 def _sev(on: set[str], host: Snapshot, boot: BootCpu, params: ModuleParams) -> None:
-    """Memory encryption: needs NPT, later NRIPS too, decode assists, ASIDs for it and (6.17) its firmware."""
+    """Memory encryption: needs NPT, later NRIPS too, decode assists, ASIDs for it and (6.16) its firmware."""
     newer = boot.number > (6, 1)
     _, _, last, first = host.raw.registers(0x8000001F)
     if not (params.parameter("sev") and "npt" in on and boot.has("SEV") and boot.has("DECODEASSISTS") and last):
         return
-    if newer and not ("nrips" in on and boot.has("FLUSHBYASID")):
+    if (newer and "nrips" not in on) or (boot.number >= (6, 8) and not boot.has("FLUSHBYASID")):
         return
-    if boot.number >= (6, 17) and params.fact("sev_firmware") == 0:
+    if boot.number >= (6, 16) and params.fact("sev_firmware") == 0:
         return
     on.add("sev")
     if params.parameter("sev_es") and boot.has("SEV_ES") and first != 1 and (not newer or "lbrv" in on):

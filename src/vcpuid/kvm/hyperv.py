@@ -55,7 +55,8 @@ _HINTS_EAX = (
     | hyperv.EX_PROCESSOR_MASKS_RECOMMENDED.mask
 )
 _SPINLOCK_RETRIES = 0xFFF
-_MAX_VCPUS_61, _MAX_VCPUS = 1024, 4096
+_MAX_VCPUS = ((6, 8), 4096), ((0, 0), 1024)
+"""By the first kernel that is so: 4096 as Debian and Ubuntu configure it (CONFIG_KVM_MAX_NR_VCPUS), 1024 before there was a choice."""
 
 
 def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None, params: Given | None = None) -> Result:
@@ -71,7 +72,7 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
     smt = given.fact("smt")
     if smt is None:
         smt = _several_threads(setup.host) and "nosmt=force" not in str(setup.params.linux.get(CMDLINE, "")).split()
-    limit = given.fact("max_vcpus") or (_MAX_VCPUS if newer else _MAX_VCPUS_61)
+    limit = given.fact("max_vcpus") or next(most for since, most in _MAX_VCPUS if setup.kernel.number >= since)
     ledger = Ledger()
     rows: dict[int, list[int]] = {
         hyperv.VENDOR: [hyperv.DEBUG_PLATFORM, *_SIGNATURE],

@@ -7,7 +7,7 @@ arch/x86/kvm/cpuid.c:
 * Where none does, a guest of AMD's or Hygon's vendor (or of none) reads zeros. Any other guest reads the highest basic leaf instead, if
   the leaf lies beyond its class or its class does not exist; the sub-leaf asked for still counts.
 * A missing sub-leaf of the topology leaves 0xB and 0x1F echoes its number and tells the APIC id, if sub-leaf 1 exists.
-* TSX and the invariant TSC may be hidden by an MSR; from 6.17 to 7.2 Xen's time leaf is filled in.
+* TSX and the invariant TSC may be hidden by an MSR; from 6.16 to 7.2 Xen's time leaf is filled in.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _adjust(table: CpuidTable, function: int, index: int, entry: Entry, exact: b
         if _hides_invtsc(table, kernel, state):
             registers = registers._replace(edx=registers.edx & ~_INVARIANT_TSC)
             return Answer(registers, entry, exact, ((rules.INVTSC_HIDDEN, registers),))
-    elif state.tsc_khz and state.xen_enabled and (6, 17) <= kernel < (7, 3) and function == xen_time_leaf(table):
+    elif state.tsc_khz and state.xen_enabled and (6, 16) <= kernel < (7, 3) and function == xen_time_leaf(table):
         told = {register: value for subleaf, register, value in xen_time(state.tsc_khz) if subleaf == index}
         registers = registers._replace(**told)
         return Answer(registers, entry, exact, ((rules.XEN_TIME, registers),))
@@ -164,7 +164,7 @@ def _adjust(table: CpuidTable, function: int, index: int, entry: Entry, exact: b
 
 def _hides_invtsc(table: CpuidTable, release: tuple[int, int], state: VcpuState) -> bool:
     """Whether a Hyper-V guest has yet to ask for the invariant TSC (kvm_hv_invtsc_suppressed, Linux arch/x86/kvm/hyperv.h)."""
-    if release < (6, 12) or (release < (6, 17) and not state.constant_tsc) or state.invtsc_control & 1:
+    if release < (6, 6) or (release < (6, 14) and not state.constant_tsc) or state.invtsc_control & 1:
         return False
     interface, features = find(table, hyperv.INTERFACE), find(table, hyperv.FEATURES)
     if interface is None or interface.eax != hyperv.HV_1 or features is None:

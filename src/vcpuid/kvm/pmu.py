@@ -42,10 +42,10 @@ of hybrids (perf_get_x86_pmu_capability); one that does not takes it for any oth
 _PEBS_EPT = (
     ((6, 0x6A), "6.1"),  # Ice Lake-X
     ((6, 0x6C), "6.1"),  # Ice Lake-D
-    ((6, 0x8F), "6.12"),  # Sapphire Rapids
-    ((6, 0xCF), "6.12"),  # Emerald Rapids
-    ((6, 0xAD), "6.12"),  # Granite Rapids
-    ((6, 0xAE), "6.12"),  # Granite Rapids-D
+    ((6, 0x8F), "6.6"),  # Sapphire Rapids
+    ((6, 0xCF), "6.6"),  # Emerald Rapids
+    ((6, 0xAD), "6.6"),  # Granite Rapids
+    ((6, 0xAE), "6.6"),  # Granite Rapids-D
     ((19, 0x01), "7.1"),  # Diamond Rapids
 )
 """Family and model of processors whose PEBS writes through EPT, and the kernel since which intel_pmu_init says so."""

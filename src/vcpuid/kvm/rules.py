@@ -43,7 +43,7 @@ HOST_KERNEL = Rule(
 )
 EMULATED = Rule("kvm.caps.emulated", "KVM emulates it in software, whatever the CPU has", _COMMON)
 SYNTHESIZED = Rule("kvm.caps.synthesized", "the host kernel knows the CPU to behave so, though CPUID does not say it", _COMMON)
-CLAIMED = Rule("kvm.caps.claimed", "this kernel claims it on every CPU without asking the host kernel", _COMMON, since="6.17", until="6.19")
+CLAIMED = Rule("kvm.caps.claimed", "this kernel claims it on every CPU without asking the host kernel", _COMMON, since="6.16", until="6.19")
 RUNTIME = Rule("kvm.caps.runtime", "never advertised: KVM sets it at run time as the guest's own registers say", _COMMON)
 OTHER_VENDOR = Rule("kvm.caps.vendor", "a vendor module of KVM must offer it, and the one for this CPU does not", _COMMON)
 
@@ -58,13 +58,13 @@ _MAXPHYADDR = Rule(
 _GBPAGES = Rule("kvm.caps.gbpages", "KVM's shadow paging does 1 GiB pages itself", _COMMON)
 _SPEC_CTRL_61 = Rule("kvm.caps.spec-ctrl", "the host has IBRS and IBPB, which Intel's bit announces together", _COMMON, until="6.12")
 _SPEC_CTRL = Rule(
-    "kvm.caps.spec-ctrl-amd", "the host has AMD's IBRS and a full IBPB, which Intel's bit announces together", _COMMON, since="6.17"
+    "kvm.caps.spec-ctrl-amd", "the host has AMD's IBRS and a full IBPB, which Intel's bit announces together", _COMMON, since="6.14"
 )
 _INTEL_STIBP = Rule("kvm.caps.intel-stibp", "the host has STIBP; KVM shows it in Intel's place too", _COMMON)
 _INTEL_SSBD = Rule("kvm.caps.intel-ssbd", "the host has AMD's SSBD; KVM shows it in Intel's place too", _COMMON)
 _AMD_IBPB = Rule("kvm.caps.amd-ibpb", "the host has IBPB; KVM shows it in AMD's place too", _COMMON)
 _AMD_IBPB_RET = Rule(
-    "kvm.caps.amd-ibpb-ret", "the host's IBPB flushes return predictions too; KVM shows it in AMD's place", _COMMON, since="6.17"
+    "kvm.caps.amd-ibpb-ret", "the host's IBPB flushes return predictions too; KVM shows it in AMD's place", _COMMON, since="6.14"
 )
 _AMD_IBRS = Rule("kvm.caps.amd-ibrs", "the host has IBRS; KVM shows it in AMD's place too", _COMMON)
 _AMD_STIBP = Rule("kvm.caps.amd-stibp", "the host has STIBP; KVM shows it in AMD's place too", _COMMON)
@@ -122,7 +122,7 @@ _SVM_PERFCTR = Rule(
     "kvm.svm.perfctr-core", "hidden since KVM has no PMU with six counters to offer", _SVM,
     remedy="load kvm with enable_pmu=1, on a host with a PMU",
 )  # fmt: skip
-_SVM_PERFMON = Rule("kvm.svm.perfmon-v2", "perf's PMU is not of the second version", _SVM, since="6.12")
+_SVM_PERFMON = Rule("kvm.svm.perfmon-v2", "perf's PMU is not of the second version", _SVM, since="6.6")
 _SVM_BUS_LOCK = Rule("kvm.svm.bus-lock", "AMD-V does not carry bus-lock traps into guests", _SVM)
 _SVM_MSR_IMM = Rule("kvm.svm.msr-imm", "KVM does not virtualize it on AMD", _SVM, since="6.18")
 _SEV_OFF = Rule(
@@ -158,12 +158,12 @@ COMMON = (
     Row("clear", "SHSTK", "!tdp", _SHADOW_CET, "6.18"),
     Row("clear", "SHSTK IBT", "smaller_maxphyaddr", _MAXPHYADDR, "6.18"),
     Row("set", "SPEC_CTRL", "host:IBPB host:IBRS", _SPEC_CTRL_61, "6.1", "6.12"),
-    Row("set", "SPEC_CTRL", "host:AMD_IBPB_RET host:AMD_IBPB host:AMD_IBRS", _SPEC_CTRL, "6.17"),
+    Row("set", "SPEC_CTRL", "host:AMD_IBPB_RET host:AMD_IBPB host:AMD_IBRS", _SPEC_CTRL, "6.14"),
     Row("set", "INTEL_STIBP", "host:STIBP", _INTEL_STIBP),
     Row("set", "SPEC_CTRL_SSBD", "host:AMD_SSBD", _INTEL_SSBD),
     Row("set", "GBPAGES", "!tdp", _GBPAGES),
     Row("set", "AMD_IBPB", "host:IBPB", _AMD_IBPB),
-    Row("set", "AMD_IBPB_RET", "host:IBPB host:SPEC_CTRL !bug:EIBRS_PBRSB", _AMD_IBPB_RET, "6.17"),
+    Row("set", "AMD_IBPB_RET", "host:IBPB host:SPEC_CTRL !bug:EIBRS_PBRSB", _AMD_IBPB_RET, "6.14"),
     Row("set", "AMD_IBRS", "host:IBRS", _AMD_IBRS),
     Row("set", "AMD_STIBP", "host:STIBP", _AMD_STIBP),
     Row("set", "AMD_SSBD", "host:SPEC_CTRL_SSBD", _AMD_SSBD),
@@ -202,10 +202,11 @@ _SVM_FEATURES = "SVM VMCBCLEAN SVME_ADDR_CHK NRIPS NPT TSCRATEMSR V_VMSAVE_VMLOA
 AMD = (
     Row("clear", "IBT", "", _SVM_IBT, "6.18"),
     Row("clear", _SVM_FEATURES, "!host:SVM", _SVM_ABSENT),
-    Row("clear", "FLUSHBYASID VNMI", "!host:SVM", _SVM_ABSENT, "6.12"),
+    Row("clear", "VNMI", "!host:SVM", _SVM_ABSENT, "6.6"),
+    Row("clear", "FLUSHBYASID", "!host:SVM", _SVM_ABSENT, "6.8"),
     Row("clear", "GMET", "!host:SVM", _SVM_ABSENT, "7.2"),
     Row("grant", "SVM VMCBCLEAN SVME_ADDR_CHK", "nested host:SVM", _SVM_NESTED),
-    Row("grant", "FLUSHBYASID", "nested host:SVM", _SVM_NESTED, "6.12"),
+    Row("grant", "FLUSHBYASID", "nested host:SVM", _SVM_NESTED, "6.8"),
     Row("grant", "NRIPS", "nested host:SVM nrips", _SVM_PART),
     Row("grant", "NPT", "nested host:SVM npt", _SVM_NPT),
     Row("grant", "TSCRATEMSR", "nested host:SVM tsc_scaling", _SVM_PART),
@@ -215,17 +216,18 @@ AMD = (
     Row("grant", "PFTHRESHOLD", "nested host:SVM host:PFTHRESHOLD", _SVM_PART),
     Row("grant", "GMET", "nested host:SVM gmet", _SVM_PART, "7.2"),
     Row("grant", "VGIF", "nested host:SVM vgif", _SVM_PART),
-    Row("grant", "VNMI", "nested host:SVM vnmi", _SVM_PART, "6.12"),
+    Row("grant", "VNMI", "nested host:SVM vnmi", _SVM_PART, "6.6"),
     Row("set", "VIRT_SSBD", "host:LS_CFG_SSBD", _SVM_VIRT_SSBD),
     Row("set", "VIRT_SSBD", "host:AMD_SSBD", _SVM_VIRT_SSBD),
     Row("grant", "PERFCTR_CORE", "pmu host:PERFCTR_CORE", _SVM_PERFCTR, "6.1", "6.1"),
-    Row("grant", "PERFCTR_CORE", "pmu core_counters host:PERFCTR_CORE", _SVM_PERFCTR, "6.12"),
-    Row("clear", "PERFMON_V2", "pmu !pmu_v2", _SVM_PERFMON, "6.12"),
-    Row("clear", "PERFMON_V2", "pmu !cap:PERFCTR_CORE", _SVM_PERFMON, "6.12"),
+    Row("grant", "PERFCTR_CORE", "pmu core_counters host:PERFCTR_CORE", _SVM_PERFCTR, "6.6"),
+    Row("clear", "PERFMON_V2", "pmu !pmu_v2", _SVM_PERFMON, "6.6"),
+    Row("clear", "PERFMON_V2", "pmu !cap:PERFCTR_CORE", _SVM_PERFMON, "6.6"),
     Row("grant", "SEV", "sev", _SEV_OFF),
     Row("grant", "SEV_ES", "sev_es", _SEV_OFF),
     Row("grant", "SEV_SNP", "sev_snp", _SEV_OFF, "6.12"),
-    Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK),
+    Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK, until="6.6"),
+    Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK, "6.12"),  # Ubuntu's 6.8 of November 2024 had not taken it over
     Row("clear", "MSR_IMM", "", _SVM_MSR_IMM, "6.18"),
 )
 """svm_set_cpu_caps and sev_set_cpu_caps (arch/x86/kvm/svm/svm.c and sev.c), after the test for SVM with which kvm_amd begins to load."""

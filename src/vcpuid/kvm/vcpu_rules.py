@@ -68,12 +68,12 @@ INVTSC_HIDDEN = Rule(
     "a Hyper-V guest sees the invariant TSC only once it has asked for it in HV_X64_MSR_TSC_INVARIANT_CONTROL",
     "kvm_cpuid, arch/x86/kvm/cpuid.c; kvm_hv_invtsc_suppressed, arch/x86/kvm/hyperv.h",
     remedy="set bit 0 of that MSR in the guest, or leave hv-tsc-invariant off in QEMU",
-    since="6.12",
+    since="6.6",
 )
 XEN_TIME = Rule(
     "kvm.vcpu.xen-time",
     "Xen's time leaf tells the guest's TSC frequency as KVM knows it",
     "kvm_xen_update_tsc_info, arch/x86/kvm/xen.c; in 6.16, not in 6.14: kvm_cpuid, arch/x86/kvm/cpuid.c",
-    since="6.12",
-    until="7.1",
+    since="6.6",
+    until="7.2",
 )

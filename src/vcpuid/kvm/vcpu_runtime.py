@@ -34,7 +34,7 @@ def renew(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuSt
 
 def _renewed(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuState, ledger: Ledger, *, first: bool) -> Result:
     edit = _Edit(table, ledger)
-    always = host.release >= (6, 17)  # older kernels let these two be where the host lacks the feature
+    always = host.release >= (6, 14)  # older kernels let these two be where the host lacks the feature
     leaf1 = find(table, 1)
     if always or host.runs_with("xsave", bits.XSAVE):
         edit.follow(leaf1, "ecx", _OSXSAVE, bool(cr4 & CR4_OSXSAVE), rules.OSXSAVE)
@@ -44,13 +44,13 @@ def _renewed(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: Vcp
     if always or host.runs_with("pku", bits.PKU):
         edit.follow(find(table, 7, 0), "ecx", _OSPKE, bool(cr4 & CR4_PKE), rules.OSPKE)
     _xsave_sizes(edit, table, host, state)
-    # Linux 6.1 looks for KVM's leaves in the table before this one: at first there is none, until something makes it look again.
-    if state.hlt_in_guest and (host.release > (6, 1) or not first or _looked_again(cr4, apic, state)):
+    # Up to 6.8 Linux looks for KVM's leaves in the table before this one: at first there is none, until something makes it look again.
+    if state.hlt_in_guest and (host.release >= (6, 12) or not first or _looked_again(cr4, apic, state)):
         base = signature_base(table, vendors.KVM)
         edit.follow(find(table, base[0] | 1) if base else None, "eax", _PV_UNHALT, False, rules.PV_UNHALT)
     if host.release <= (6, 1):
         _enclave_features(edit, table, host)
-    if host.release == (6, 12) and first and state.tsc_khz:
+    if (6, 6) <= host.release < (6, 16) and first and state.tsc_khz:
         _xen_time(edit, table, state.tsc_khz)
     return edit.result()
 
@@ -73,7 +73,7 @@ def _enclave_features(edit: _Edit, table: CpuidTable, host: KvmBelow) -> None:
 
 
 def _xen_time(edit: _Edit, table: CpuidTable, tsc_khz: int) -> None:
-    """Linux 6.12 writes the time's rate into the table itself when the vCPU runs, not into one that is set again."""
+    """Linux up to 6.14 writes the time's rate into the table itself when the vCPU runs, not into one that is set again."""
     leaf = xen_time_leaf(table)
     if leaf is not None:
         for index, register, value in xen_time(tsc_khz):

@@ -35,19 +35,19 @@ NO_SNP = Rule(
     "bsp_determine_snp, cpu/amd.c",
     since="6.12",
 )
-BRTYPE = Rule("linux.amd.ibpb-brtype", "IBPB flushes branch type predictions too on this family", EARLY, since="6.12")
+BRTYPE = Rule("linux.amd.ibpb-brtype", "IBPB flushes branch type predictions too on this family", EARLY, since="6.6")
 SSBD_BY_MSR = Rule("linux.amd.ls-cfg-ssbd", "Speculative store bypass can be turned off in LS_CFG", BSP)
 GP_ON_CPUID = Rule("linux.amd.cpuid-fault", "{cause} lets CPUID fault in user mode", BSP, since="6.17")
 NO_PBE = Rule("linux.amd.no-pbe", "Bit 31 stood for 3DNow! on old AMD processors", INIT, until="6.19")
 REP_GOOD = Rule("linux.amd.rep-good", "String instructions are fast on this family", INIT)
-FSRS = Rule("linux.amd.fsrs", "On AMD, {cause} speaks for STOSB as well", INIT, since="6.12")
+FSRS = Rule("linux.amd.fsrs", "On AMD, {cause} speaks for STOSB as well", INIT, since="6.6")
 NO_MCE = Rule("linux.amd.no-mce", "K6 reports machine checks without the MSRs for them", INIT)
 LAHF = Rule("linux.amd.erratum-110", "Erratum 110: the firmware forced it on a K8 that lacks it", "init_amd_k8, cpu/amd.c")
 K8_SWAPGS = Rule("linux.amd.k8-swapgs", "K8 speculates past SWAPGS", "init_amd_k8, cpu/amd.c")
 E400 = Rule("linux.amd.erratum-400", "Erratum 400: the APIC timer stops in C1E", "init_amd_k8 and init_amd_gh, cpu/amd.c")
 E383 = Rule("linux.amd.erratum-383", "Erratum 383: TLB entries may multiply match", "init_amd_gh, cpu/amd.c")
 FXSAVE_LEAK = Rule("linux.amd.fxsave-leak", "Without XSAVEERPTR, FXSAVE leaks the last FPU instruction's address", INIT)
-SVM_OFF = Rule("linux.amd.svm-off", "The firmware turned SVM off in VM_CR", INIT, "Enable SVM in the firmware", since="6.12")
+SVM_OFF = Rule("linux.amd.svm-off", "The firmware turned SVM off in VM_CR", INIT, "Enable SVM in the firmware", since="6.8")
 LFENCE = Rule("linux.amd.lfence", "Linux makes LFENCE serializing, so that it orders RDTSC", INIT)
 ARAT = Rule("linux.amd.arat", "The APIC timer of this family runs in deep C-states", INIT)
 PREFETCHW = Rule("linux.amd.prefetchw", "{cause} implies PREFETCHW", INIT)
@@ -125,7 +125,7 @@ def bsp_init(cpu: Cpu) -> None:
 
 def _can_host_snp(cpu: Cpu) -> bool:
     """Tell whether Linux knows the layout of the reverse map table and the firmware made one (bsp_determine_snp)."""
-    known = any(map(cpu.has, ("ZEN3", "ZEN4", "RMPREAD"))) if cpu.since("6.17") else cpu.family >= 0x19
+    known = any(map(cpu.has, ("ZEN3", "ZEN4", "RMPREAD"))) if cpu.since("6.14") else cpu.family >= 0x19
     return known and not cpu.has("HYPERVISOR") and bool(cpu.machine.msr(machine.RMP_END))
 
 

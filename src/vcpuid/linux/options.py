@@ -26,7 +26,7 @@ SWITCHES = (
     Switch("noxsave", "", "XSAVE", PARSE_EARLY),
     Switch("noxsaveopt", "", "XSAVEOPT", PARSE_EARLY),
     Switch("noxsaves", "", "XSAVES", PARSE_EARLY),
-    Switch("nousershstk", "", "USER_SHSTK", PARSE_EARLY, since="6.12"),
+    Switch("nousershstk", "", "USER_SHSTK", PARSE_EARLY, since="6.6"),
     Switch("fred", "off", "FRED", PARSE_EARLY, since="7.1"),
     Switch("nopcid", "", "PCID", "x86_nopcid_setup, cpu/common.c"),
     Switch("noinvpcid", "", "INVPCID", "x86_noinvpcid_setup, cpu/common.c"),
@@ -52,14 +52,14 @@ RULES = {
     for switch in SWITCHES
 }
 CLEARED = Rule("linux.option.clearcpuid", "The command line says clearcpuid", PARSE_EARLY, "Boot without clearcpuid")
-SET = Rule("linux.option.setcpuid", "The command line says setcpuid", PARSE_EARLY, "Boot without setcpuid", since="6.17")
+SET = Rule("linux.option.setcpuid", "The command line says setcpuid", PARSE_EARLY, "Boot without setcpuid", since="6.16")
 FRED = Rule(
     "linux.option.fred-not-on",
     "This release uses FRED only where the command line says fred=on",
     PARSE_EARLY,
     "Boot with fred=on",
     since="6.12",
-    until="6.19",
+    until="7.0",
 )
 
 

@@ -8,13 +8,13 @@ from vcpuid.reasons import Rule
 
 LEVELS = Rule("linux.level-missing", "Its leaf is beyond the highest one that the processor reports", "filter_cpuid_features, cpu/common.c")
 PROTECTION_KEYS = Rule("linux.pku.enabled", "Linux turned CR4.PKE on", "setup_pku, cpu/common.c")
-SHADOW_STACK = Rule("linux.cet.user-shstk", "Linux offers {cause} to user space", "setup_cet, cpu/common.c", since="6.12")
+SHADOW_STACK = Rule("linux.cet.user-shstk", "Linux offers {cause} to user space", "setup_cet, cpu/common.c", since="6.6")
 LASS_UNUSED = Rule(
     "linux.lass.unused",
     "Linux does not use it where it emulates vsyscalls or has EFI, as Debian's has",
     "setup_lass, cpu/common.c",
     since="6.19",
-    until="6.19",
+    until="7.0",
 )
 PCID_ERRATUM = Rule("linux.pcid.erratum", "INVLPG misses global pages with this microcode", "setup_pcid, mm/init.c", "Update the microcode")
 PCID_WITHOUT_PGE = Rule("linux.pcid.without-pge", "Linux uses PCID only together with global pages", "setup_pcid, mm/init.c")
@@ -51,7 +51,7 @@ def paging(cpu: Cpu) -> None:
     if not cpu.has("PCID"):
         return
     good = cpu.is_one_of("invlpg_microcode")
-    if good is not None and cpu.microcode < good.data:
+    if good is not None and (good.data is None or cpu.microcode < good.data):
         cpu.drop("PCID", PCID_ERRATUM)
     elif not cpu.has("PGE"):
         cpu.drop("PCID", PCID_WITHOUT_PGE)

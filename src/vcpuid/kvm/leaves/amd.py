@@ -49,7 +49,8 @@ def _more_features(build: Build, registers: list[int]) -> None:
 def _performance(build: Build, registers: list[int]) -> None:
     registers[2:] = (0, 0)
     if "pmu" not in build.caps.hardware.on or not build.has("PERFMON_V2"):
-        registers[:2] = (0, 0)
+        registers[0] = registers[1] if build.kernel == (6, 8) else 0
+        registers[1] = registers[0]
         return
     build.features(registers, 0x80000022)
     registers[1] = build.caps.hardware.pmu.counters

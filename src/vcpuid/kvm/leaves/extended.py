@@ -47,7 +47,7 @@ def _addresses(build: Build, registers: list[int]) -> None:
     physical = registers[0] & 0xFF if "tdp" in on else build.caps.boot.phys_bits
     virtual = max(registers[0] >> 8 & 0xFF, 48)
     guest = 0
-    if "tdp" in on and build.kernel > (6, 1):
+    if "tdp" in on and build.kernel >= (6, 12):
         guest = physical if "tdp_5level" in on else min(physical, 48)
     registers[0] = physical | virtual << 8 | guest << 16
     registers[2] &= ~0xFFFF0F00

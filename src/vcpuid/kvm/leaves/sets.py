@@ -48,7 +48,7 @@ def _tile_multiply(build: Build, registers: list[int]) -> None:
 
 
 def _avx10(build: Build, registers: list[int]) -> None:
-    if build.kernel <= (6, 1) or not build.has("AVX10"):
+    if not build.has("AVX10"):
         zero(registers)
         return
     newer = build.kernel >= (7, 0)
