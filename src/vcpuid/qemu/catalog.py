@@ -196,6 +196,11 @@ class Catalog:
             return fixed
         return f"{name}-v{self._last_versions[name] if machine.versions == 'latest' else 1}"
 
+    def deprecation(self, model: str) -> str | None:
+        """Return what to use in place of a deprecated model, as QEMU words it; None of any other, and of max, host and base."""
+        notes: dict[str, str] = self._rows.get("deprecations", {})
+        return notes.get(self.models[model].base) if model in self.models else None
+
     @cached_property
     def _last_versions(self) -> dict[str, int]:
         return {model.base: model.version for model in self.models.values()}
@@ -207,7 +212,7 @@ class Catalog:
         InputError for an option whose consequences are not modelled.
         """
         rows = self._rows["machines"]
-        name, given = (text, {}) if text in rows else machine_option.split(text)
+        name, given = (text, []) if text in rows else machine_option.split(text, self.number)
         name = upstream_name(_DEFAULT_MACHINE if name is None else name)
         row = rows.get(name)
         added: list[tuple[str, str, str]] = []
@@ -216,7 +221,7 @@ class Catalog:
         if row is None and (distributed := data.load("qemu-distributions")["machines"].get(name)) is not None:
             row, added = self._distributed(distributed)
         if row is None:
-            raise QemuError(messages.NO_MACHINE() if self.number < (9, 1) else messages.NO_MACHINE_NAMED(name=name))
+            raise QemuError(self._no_machine(name, text))
         release = None if row["release"] is None else number(row["release"])
         oldest = number(row["since"]) if "since" in row else release
         settings = [
@@ -241,6 +246,11 @@ class Catalog:
             prefers_sockets=row.get("prefers_sockets", name.startswith("pc-") and release is not None and release <= (6, 1)),
         )
 
+    def _no_machine(self, name: str, text: str) -> str:
+        if self.number < machine_option.KEYVAL:
+            return messages.NO_MACHINE_AT(text=text)
+        return messages.NO_MACHINE() if self.number < (9, 1) else messages.NO_MACHINE_NAMED(name=name)
+
     def _distributed(self, found: list[Any]) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
         """Put a row of data/qemu-distributions.json into the form of a release's own; and what such a machine sets on CPUs of this release.
 
@@ -262,7 +272,7 @@ class Catalog:
         return kinds[next((kind for kind in kinds if name.startswith(kind)), "microvm")]
 
     def _kind(self, name: str, options: dict[str, str]) -> MachineKind:
-        return MachineKind(options, is_pc(name) and self.number >= (10, 0), topology_levels(self.number, name))
+        return MachineKind(options, is_pc(name) and self.number >= (10, 0), topology_levels(self.number, name), self.number)
 
     @cached_property
     def machine_names(self) -> dict[str, str | None]:
