@@ -21,7 +21,7 @@ from vcpuid.releases import number
 _GIB_4, _TIB = 4 * 1024**3, 1024**4
 _AMD_RESERVED = 0xFD00000000
 """From here to 1 TB AMD's processors keep addresses for themselves: what does not fit below begins above, since machine types 7.1."""
-_LM, _VMX, _SGX, _SGX_LC = bits.LM.mask, bits.VMX.mask, bits.SGX.mask, bits.SGX_LC.mask
+_LM, _VMX = bits.LM.mask, bits.VMX.mask
 _LAST_WITH_ORDER = (2, 5)
 """The last machine types that keep files for firmware in a fixed order (legacy_fw_cfg_order)."""
 _APIC_IDS = 255
@@ -72,13 +72,12 @@ def check(state: CpuState, machine: MachineType, given: tuple[str, ...] = ()) ->
 
 
 def warnings(state: CpuState, table: CpuidTable, machine: MachineType) -> list[str]:
-    """Return what QEMU prints once the machine is made (fw_cfg_build_feature_control): a PC of 2.5 or older has no place for a file.
+    """Return what QEMU up to 6.1 prints once it made a PC of 2.5 or older, which has no place for a file (fw_cfg_build_feature_control).
 
     The file is for firmware, which unlocks with it what IA32_FEATURE_CONTROL locks; `table` is the first vCPU's.
     """
-    if not machine.is_pc or machine.release is None or machine.release > _LAST_WITH_ORDER:
+    if number(state.release) >= (6, 2) or not machine.is_pc or machine.release is None or machine.release > _LAST_WITH_ORDER:
         return []
-    first, seventh = table.registers(1), table.registers(7)
+    first = table.registers(1)
     lmce = state.props["lmce"] and first.edx & MCE_AND_MCA == MCE_AND_MCA
-    sgx = number(state.release) >= (6, 2) and (seventh.ebx & _SGX or seventh.ecx & _SGX_LC)
-    return [messages.FIRMWARE_FILE(file="etc/msr_feature_control")] if first.ecx & _VMX or lmce or sgx else []
+    return [messages.FIRMWARE_FILE(file="etc/msr_feature_control")] if first.ecx & _VMX or lmce else []
