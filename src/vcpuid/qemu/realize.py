@@ -21,6 +21,7 @@ from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.plan import CpuRequest, plan
+from vcpuid.qemu.stable import mended
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.supported import AMD_ALIASES, Supported, host_signature, supported
 from vcpuid.qemu.topology import GuestTopology
@@ -42,6 +43,8 @@ _LBR_FORMAT = 0x3F
 _PMU_VENDORS = (vendors.INTEL, vendors.CENTAUR, vendors.ZHAOXIN), (vendors.AMD,)
 """Vendors with one kind of performance monitoring unit each."""
 _K7 = 6
+_CRASH = "Segmentation fault"
+"""What the shell says of a QEMU that looked for the caches of a CPU without a model, and that said nothing itself (8.2.2)."""
 
 _BLANK = {
     "vendor": "", "family": 0, "model": 0, "stepping": 0, "model-id": "",
@@ -100,7 +103,7 @@ def draw(found: CpuRequest, tables: Catalog, machine: MachineType, host: Answers
 
 def draw_on(found: CpuRequest, tables: Catalog, machine: MachineType, able: Supported, of_host: Mapping[str, Any], ledger: Ledger) -> Draft:
     """Create the CPU on an accelerator that supports so much; `of_host` are the properties that the CPU takes from it."""
-    props: dict[str, Any] = {**tables.defaults, **_BLANK, **of_host}
+    props: dict[str, Any] = {**tables.defaults, **_BLANK, **of_host, **dict(machine.own)}
     model = tables.models.get(found.model)
     base: dict[str, int] | None = {}
     if model is not None:
@@ -161,7 +164,10 @@ def _realize(draft: Draft, found: CpuRequest, host: Answers, topology: GuestTopo
     phys_bits = address_bits.adjust(draft, host)
     _check_threads(draft, topology)
     address_bits.settle(draft, *phys_bits)
-    if not props["legacy-cache"] and (found.model not in draft.catalog.models or draft.catalog.models[found.model].cache is None):
+    model = draft.catalog.models.get(found.model)
+    if not props["legacy-cache"] and (model is None or model.cache is None):
+        if model is None and number >= (8, 1) and not mended(number, (11, 0), (10, 0)):
+            raise QemuError(_CRASH)
         raise QemuError(messages.NO_LEGACY_CACHE(model=found.option.model))
     if draft.machine.caches:
         caches.check(found.model, draft)
