@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from support.captures import host, stack
 from support.command import vcpuid
-from vcpuid import Setup, qemu
+from vcpuid import Setup, data, qemu
+from vcpuid.answers.explain import explain
+from vcpuid.cpuid.names import find
 from vcpuid.errors import NotKnownError, QemuError
+from vcpuid.path.pipeline import resolve
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.expansion import expansion
 from vcpuid.qemu.managers import manager_cpu
 from vcpuid.qemu.unknown import guesses
+from vcpuid.reasons import Basis
 from vcpuid.releases import QEMUS
 
 SKYLAKE, GENOA = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Genoa-v1@6.12"
@@ -104,6 +110,49 @@ def test_what_is_newer_than_the_tables_is_not_known_and_not_refused(cpu: str, as
         for ask in (lambda: qemu.models(setup(GENOA, **asked)), lambda: expansion(cpu, setup(GENOA, **asked))):
             with pytest.raises(NotKnownError):
                 ask()
+
+
+DMR, TURIN = "kvm-intel.sapphire_rapids-dmr@7.3", "kvm-amd.EPYC-Turin-v1@7.3"
+
+
+@pytest.mark.parametrize(
+    ("name", "feature", "release", "cpu", "visible", "says"),
+    [
+        (DMR, "movrs", "10.2", "host", False, "The guest does not see movrs: QEMU took it away."),
+        (DMR, "movrs", "10.3", "host", None, "whether QEMU 10.3 has a name for it, which the tables of 10.2 lack; --qemu 11.0"),
+        (DMR, "amx-fp8", "10.3", "max", None, "--qemu 11.0 has it"),  # in a leaf that 10.2 does not have
+        (DMR, "movrs", "10.3", "host,migratable=off", True, "The guest sees movrs"),
+        (DMR, "movrs", "10.3", "Skylake-Server", False, "The guest does not see movrs"),
+        (DMR, "movrs", "11.0", "host", True, "The guest sees movrs"),
+        (DMR, "movrs", "12.0", "host", True, "The guest sees movrs"),
+        (DMR, "fred", "12.0", "host", False, "lacks it"),
+        (DMR, "invtsc", "12.0", "host", False, "QEMU took it away"),  # it has a name, and is not handed on for what it is
+        (TURIN, "no_smm_ctl_msr", "11.1", "host", False, "QEMU took it away"),
+        (TURIN, "no_smm_ctl_msr", "10.3", "host", False, "QEMU took it away"),  # nor do those of 11.0 know it
+        (TURIN, "no_smm_ctl_msr", "12.0", "host", None, "whether QEMU 12.0 has a name for it, which the tables of 11.1 lack"),
+        (TURIN, "no_smm_ctl_msr", "4.2", "host", False, "QEMU took it away"),
+    ],
+)
+def test_a_feature_without_a_name_in_the_tables_may_have_one_in_a_newer_qemu(
+    name: str, feature: str, release: str, cpu: str, visible: bool | None, says: str
+) -> None:
+    found = explain(find(feature), resolve(cpu, host=setup(name, qemu=release)))
+    assert (found.visible, found.known) == (visible, visible is not None)
+    assert says in found.verdict
+    assert {stage.basis for stage in found.stages if stage.party in ("qemu", "vcpu", "guest")} == {
+        Basis.NOT_TOLD if visible is None else Basis.MODELLED
+    }
+    assert not list(Draft202012Validator(json.loads(data.schema("explain"))).iter_errors(found.as_dict()))
+
+
+def test_what_is_not_known_of_a_release_is_said_so_by_every_command() -> None:
+    at = ("--host", f"tests/captures/kvm/{DMR}.txt.gz")
+    done = vcpuid("explain", "movrs", "fred", "--qemu", "10.3", *at)
+    assert done.returncode == 1
+    assert "Not known here: movrs" in done.stdout
+    assert "Not told" not in done.stdout
+    drifted = vcpuid("drift", at[1], "--from", "qemu=10.3", "--to", "qemu=11.0")
+    assert "not known here: whether QEMU 10.3 has a name for it" in drifted.stdout
 
 
 @pytest.mark.parametrize(
