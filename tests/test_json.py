@@ -71,7 +71,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "check-refused": ("check", "Haswel", SKYLAKE, *QEMU),
     "check-hazards": ("check", "Haswell-noTSX,+rtm,x-force-features=on", SKYLAKE, *QEMU),
     "check-amended": ("check", "x86-64-v2-AES,hv-stimer,phys-bits=52", SKYLAKE, *QEMU),
-    "check-not-known": ("check", "DiamondRapids", MILAN, "--qemu", "11.0"),
+    "check-not-known": ("check", "DiamondRapids", MILAN, "--qemu", "10.3"),
     "check-table": ("check", "--table", SKYLAKE, IVY),
     "diff-feature": ("diff", SKYLAKE, "--cpu", "Skylake-Client-v3", *QEMU),
     "diff-register": ("diff", SKYLAKE, "--cpu", "host", "--by", "register", *QEMU),
