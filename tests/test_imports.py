@@ -41,7 +41,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "rulebook": ("answers", "hazards", "kvm", "libvirt", "linux", "qemu", "reasons", "vmm"),
     "fleet": (
         "answers", "cpuid", "errors", "formats", "kvm", "libvirt", "path", "qemu", "reasons", "releases", "setup", "software", "sources",
-        "told",
+        "told", "vmm",
     ),
     "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "qemu", "reasons", "releases", "rulebook", "setup"),
     "probe": ("cpuid", "errors", "live", "numbers"),

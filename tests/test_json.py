@@ -88,6 +88,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "fleet-migrate": ("fleet", "migrate", FLEET, "node1", "node3", "--cpu", "Skylake-Server-v1", *QEMU),
     "fleet-migrate-refused": ("fleet", "migrate", FLEET, "node1", "node4", "--cpu", "Skylake-Server-v1,enforce", *QEMU),
     "fleet-migrate-all": ("fleet", "migrate", FLEET, "--cpu", "Skylake-Server-v1,-pku", *QEMU),
+    "fleet-migrate-domain": ("fleet", "migrate", FLEET, "node1", "node3", "--domain", DOMAIN, *LIBVIRT),
     "fleet-history": ("fleet", "history", "hosts.duckdb", "node1"),
     "probe": ("probe", "sse2", "avx2", "abm"),
     "worth": ("worth", "--cpu", "Haswell,x-force-features=on", "--host", IVY, "--qemu", "10.0", "--glibc", "2.41"),

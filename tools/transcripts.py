@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/crash.md", "docs/libvirt.md")
+PAGES = ("README.md", "docs/crash.md", "docs/libvirt.md", "docs/fleet.md")
 _CAPTURES, _GOLDEN = ROOT / "tests" / "captures" / "kvm", ROOT / "tests" / "golden"
 FILES = {
     "skylake.txt": _CAPTURES / "kvm-intel.corei7_skylake_x@6.12.txt.gz",
@@ -27,9 +27,10 @@ FILES = {
     "guest.xml": _GOLDEN / "host-model.xml",
     "haswell.xml": _GOLDEN / "haswell.xml",
     "skylake.xml": _GOLDEN / "skylake.xml",
+    "hosts": _GOLDEN / "fleet",
     "icelake.xml": _GOLDEN / "icelake.xml",
 }
-"""Files that pages name as if they lay where the command runs: a command that names one is run in a folder of them."""
+"""Files and folders that pages name as if they lay where the command runs: a command that names one is run in a folder of them."""
 COLUMNS = 100
 
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)

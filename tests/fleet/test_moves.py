@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from support.captures import host
 from support.fleets import HOSTS, census
-from vcpuid import Setup, Stack
-from vcpuid.cpuid import MsrTable
-from vcpuid.fleet.moves import Move, circles, move
+from vcpuid import Setup, Stack, releases
+from vcpuid.cpuid import CpuidTable, MsrTable
+from vcpuid.fleet.moves import Move, circles, move, move_domain
 
 SKYLAKE, SAPPHIRE = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-xfd@6.12"
 STACK = Stack(qemu="10.0")
@@ -79,3 +79,32 @@ def test_every_member_is_in_one_circle_or_told_of(names: list[str], cpu: str) ->
     fleet = census(names)
     found = circles(cpu, fleet, STACK)
     assert sum(circle.hosts for circle in found.circles) + len(found.refused) + len(found.not_told) == len(fleet.groups) == fleet.hosts
+
+
+STARTS = """<domain type='kvm'><name>guest</name><memory>1</memory><os><type machine='q35'>hvm</type></os>
+<cpu mode='custom' match='exact' check='partial'><model fallback='forbid'>{}</model>{}</cpu></domain>"""
+DROPPED = "".join(f"<feature policy='disable' name='{name}'/>" for name in ("hle", "rtm", "pku", "spec-ctrl", "mpx"))
+
+
+def test_a_domain_is_asked_of_libvirt_whose_words_a_refusal_has() -> None:
+    one, other = (Setup.of(host(name), STACK) for name in (SKYLAKE, SAPPHIRE))
+    release = releases.libvirt("11.3")
+    there = move_domain("<domain type='kvm'><name>g</name><os><type>hvm</type></os><cpu mode='host-model'/></domain>", other, one, release)
+    assert (there.outcome, there.by) == ("refused", "B's libvirt")
+    assert there.words is not None
+    assert "guest CPU doesn't match specification: missing features: dtes64,ds,avx512ifma" in there.words
+    same = move_domain(STARTS.format("Skylake-Server", DROPPED), one, one, release)
+    assert same.outcome == "yes"
+
+
+def test_what_libvirt_does_not_look_at_is_unsafe() -> None:
+    """The fields of leaf 0xD of a component lie elsewhere: both libvirts find the same features."""
+    moved_on = [
+        CpuidTable(e._replace(ebx=e.ebx - 0x100) if e.function == 0xD and e.index in (5, 6, 7) else e for e in table)
+        for table in (host(SKYLAKE).raw, host(SKYLAKE).supported or CpuidTable())
+    ]
+    other = replace(host(SKYLAKE), raw=moved_on[0], supported=moved_on[1])
+    domain = STARTS.format("Skylake-Server", DROPPED)
+    found = move_domain(domain, Setup.of(host(SKYLAKE), STACK), Setup.of(other, STACK), releases.libvirt("11.3"))
+    assert found.outcome == "unsafe"
+    assert [one.kind for one in found.differences] == ["XSAVE layout"]

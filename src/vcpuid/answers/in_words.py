@@ -13,7 +13,7 @@ left out in silence. Where the forms come from:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vcpuid.cpuid.names import find_all
 from vcpuid.errors import InputError
@@ -82,11 +82,24 @@ def _qemu(cpu: str, parts: _Parts, tables: Catalog) -> InWords:
 
 def _libvirt(cpu: str, parts: _Parts, tables: Catalog) -> InWords:
     del cpu
-    model, features, remarks = _in_libvirts_names(parts, tables)
+    addresses, settings = _addresses(parts.settings)
+    model, features, remarks = _in_libvirts_names(replace(parts, settings=settings), tables)
     body = [] if model is None else [f"  <model fallback='forbid'>{model}</model>"]
+    body += addresses
     body += [f"  <feature policy='{'require' if has else 'disable'}' name='{name}'/>" for name, has in features.items()]
     mode = "mode='host-passthrough'" if model is None else "mode='custom' match='exact'"
     return InWords("libvirt", (f"<cpu {mode}>", *body, "</cpu>") if body else (f"<cpu {mode}/>",), remarks)
+
+
+def _addresses(settings: tuple[str, ...]) -> tuple[list[str], tuple[str, ...]]:
+    """Write the width of physical addresses as <maxphysaddr>, whose limit libvirt has since 9.3; give the other settings too."""
+    given = dict(setting.partition("=")[::2] for setting in settings)
+    if given.get("host-phys-bits") not in _ON:
+        return [], settings
+    limit = given.get("host-phys-bits-limit")
+    others = tuple(setting for setting in settings if setting.partition("=")[0] not in ("host-phys-bits", "host-phys-bits-limit"))
+    bound = "" if limit is None else f" limit='{limit}'"
+    return [f"  <maxphysaddr mode='passthrough'{bound}/>"], others
 
 
 def _kubevirt(cpu: str, parts: _Parts, tables: Catalog) -> InWords:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.domain import domain_option, libvirt_option, named, read_file
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, stack_options, words_option
 from vcpuid.cli.streams import tell
@@ -177,7 +178,8 @@ def classes(store: str, cluster: str | None, as_of: str | None, form: str) -> No
     data = {"schema": "vcpuid/fleet-classes/1", **census.as_dict(), "classes": told}
     columns = ["class", "hosts", "example", "cpu", "microcode", "kernel"]
     head = [f"{census.hosts} hosts of {len(rows)} classes.", ""]
-    emit(Sheet(columns, rows, data, records=told, head=head, foot=_absent(census)), form)
+    absent = _absent(census)
+    emit(Sheet(columns, rows, data, records=told, head=head, foot=["", *absent] if absent else []), form)
     sys.exit(1 if census.unread else 0)
 
 
@@ -298,37 +300,56 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
 @click.option(
     "--cpu", default="host", show_default=True, metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU, as QEMU's -cpu takes it."
 )
+@domain_option
+@libvirt_option
 @cluster_option
 @day_option
 @software
 @format_option
 def migrate(
-    store: str, origin: str | None, target: str | None, cpu: str, cluster: str | None, as_of: str | None, asked: Asked, form: str
+    store: str,
+    origin: str | None,
+    target: str | None,
+    cpu: str,
+    domain: str | None,
+    libvirt_release: str | None,
+    cluster: str | None,
+    as_of: str | None,
+    asked: Asked,
+    form: str,
 ) -> None:
     """Tell whether a guest can move from host A to host B; without them, between which hosts it moves freely.
 
     QEMU compares nothing when a guest arrives. So there are three answers: yes, where the guest's CPU is the same on both; refused, by
-    whom and in which words; unsafe, where it is accepted and is another CPU from then on. Exit status 0 for yes, else 1.
+    whom and in which words; unsafe, where it is accepted and is another CPU from then on. libvirt, which is asked of a --domain, wants the
+    features to be the same, and looks at no numbers such as XSAVE's offsets. Exit status 0 for yes, else 1.
     """
     if (origin is None) is not (target is None):
         raise click.UsageError("give both hosts, or neither to ask about all")
     fleet, stack = _opened(store), _stack(asked)
     if origin is not None and target is not None:
-        found = fleet.migrate(origin, target, cpu, stack, as_of=_day(as_of))
+        if domain is None:
+            found = fleet.migrate(origin, target, cpu, stack, as_of=_day(as_of))
+        else:
+            name, xml = read_file(domain)
+            with named(name):
+                found = fleet.migrate_domain(origin, target, xml, stack, libvirt=libvirt_release, as_of=_day(as_of))
         print_warnings(found.remarks)
-        emit(_move_sheet(found, cpu, origin, target), form)
+        emit(_move_sheet(found, cpu if domain is None else None, origin, target), form)
         sys.exit(0 if found.outcome == "yes" else 1)
+    if domain is not None:
+        raise click.UsageError("--domain is asked of two hosts: give both")
     parted = fleet.circles(cpu, stack, cluster=cluster, as_of=_day(as_of))
     print_warnings(parted.remarks)
     emit(_circles_sheet(parted, cpu), form)
     sys.exit(0 if len(parted.circles) == 1 and not parted.refused and not parted.not_told and not parted.census.unread else 1)
 
 
-def _move_sheet(found: Move, cpu: str, a: str, b: str) -> Sheet:
+def _move_sheet(found: Move, cpu: str | None, a: str, b: str) -> Sheet:
     told = {
         "yes": f"yes: the guest's CPU is the same on {a} and on {b}",
         "refused": f"refused: {found.by} says: {found.words}",
-        "unsafe": f"unsafe: QEMU on {b} takes the guest, and it has another CPU there",
+        "unsafe": f"unsafe: {b} takes the guest, and it has another CPU there",
         "not told": "not told: it hangs on what the hosts do not tell",
     }[found.outcome]
     rows = [{"what": one.kind, "differs": " ".join(one.names), "harm": one.harm} for one in found.differences]
@@ -338,7 +359,14 @@ def _move_sheet(found: Move, cpu: str, a: str, b: str) -> Sheet:
     lines = [found.outcome, *(f"{row['what']}: {row['differs']}" for row in rows)]
     columns = ["what", "differs", "harm"]
     return Sheet(
-        columns, shown, data, records=rows, fields=columns, lines=lines, head=[f"-cpu {cpu}", told, *([""] if rows else [])], foot=open_
+        columns,
+        shown,
+        data,
+        records=rows,
+        fields=columns,
+        lines=lines,
+        head=[*([] if cpu is None else [f"-cpu {cpu}"]), told, *([""] if rows else [])],
+        foot=open_,
     )
 
 

@@ -85,6 +85,16 @@ class Fleet:
         one, other = (advised(Setup.of(self.host(name, as_of).facts, stack)) for name in (a, b))
         return move(cpu, one, other)
 
+    def migrate_domain(
+        self, a: str, b: str, domain: str, stack: Stack | None = None, *, libvirt: str | None = None, as_of: int | None = None,
+    ) -> Move:  # fmt: skip
+        """Tell what comes of moving a domain, its XML: see `vcpuid.fleet.moves.move_domain`."""
+        from vcpuid import releases
+        from vcpuid.fleet.moves import move_domain
+
+        one, other = (advised(Setup.of(self.host(name, as_of).facts, stack)) for name in (a, b))
+        return move_domain(domain, one, other, releases.libvirt(libvirt))
+
     def circles(self, cpu: str, stack: Stack | None = None, *, cluster: str | None = None, as_of: int | None = None) -> Circles:
         """Put the classes together between which a guest moves freely: see `vcpuid.fleet.moves.circles`."""
         from vcpuid.fleet.moves import circles

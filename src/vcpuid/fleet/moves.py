@@ -17,10 +17,17 @@ from vcpuid.cpuid.words import positions
 from vcpuid.fleet.baseline import remarks, settled
 from vcpuid.fleet.members import Census, Group
 from vcpuid.fleet.proof import Table, prove, seen, unlike
-from vcpuid.libvirt.migration import NO_INVTSC, NO_PASSTHROUGH
+from vcpuid.kvm.answers import kvm_says
+from vcpuid.libvirt import connect
+from vcpuid.libvirt.migration import NO_INVTSC, NO_PASSTHROUGH, Migration, migrate
+from vcpuid.path.pipeline import Path, tried
+from vcpuid.qemu import KvmHost
 from vcpuid.qemu.state import CpuState
+from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack
+from vcpuid.told.doubt import doubts
 from vcpuid.told.facts import NotTold
+from vcpuid.vmm.known import named
 
 Outcome = Literal["yes", "refused", "unsafe", "not told"]
 
@@ -101,6 +108,39 @@ def _moved(cpu: str, a: Setup, b: Setup) -> Move:
     if differences := tuple(_differences(one, other)):
         return Move("not told" if untold else "unsafe", differences=differences, not_told=untold)
     return Move("not told", not_told=untold) if untold else Move("yes")
+
+
+def move_domain(domain: str, a: Setup, b: Setup, libvirt: Release) -> Move:
+    """Move a domain of libvirt's, its XML, which looks at more than QEMU does, and at less than the guest.
+
+    Both hosts have that release of libvirt. Raises InputError for what is no domain's XML, and as `vcpuid.resolve` does.
+    """
+    told = remarks((a, b)) if libvirt.remark is None else (*remarks((a, b)), libvirt.remark)
+
+    def outcome(one: Setup, other: Setup) -> Migration:
+        return migrate(domain, *(connect(setup, libvirt.tables, KvmHost(xcr0=kvm_says(setup).xcr0)) for setup in (one, other)))
+
+    found = outcome(a, b)
+    on_a = doubts(a, lambda setup: {_ON_A: outcome(setup, b).outcome})
+    on_b = doubts(b, lambda setup: {_ON_B: outcome(a, setup).outcome})
+    untold = tuple(NotTold(what, facts) for what, facts in {**on_a, **on_b}.items())
+    if untold:
+        return Move("not told", not_told=untold, remarks=told)
+    if found.refusal is not None:
+        who = "B's libvirt" if found.step == "arrive" else "A's libvirt"
+        return Move("refused", who, found.refusal.message.partition("\n")[0], remarks=told)
+    started = connect(a, libvirt.tables, KvmHost(xcr0=kvm_says(a).xcr0)).planned({"do": "argv", "domain": domain})
+    of_it = replace(a, machine=started.machine, smp=started.smp), replace(b, machine=found.machine or b.machine, smp=found.smp)
+    one, other = (
+        tried(cpu, setup, named()) for cpu, setup in zip((started.started, found.argument or started.started), of_it, strict=True)
+    )
+    if not isinstance(one, Path) or not isinstance(other, Path):
+        return Move("not told", remarks=told)
+    differences = tuple(_differences(*(seen(path.made.tables[0], path.made.msrs) for path in (one, other))))
+    return Move("unsafe" if differences else "yes", differences=differences, remarks=told)
+
+
+_ON_A, _ON_B = "what becomes of it on A", "what becomes of it on B"
 
 
 def _untold(*found: Verdict) -> tuple[NotTold, ...]:
