@@ -31,14 +31,15 @@ class ArchCap:
     ITS_NO = bits.ARCH_CAP_ITS_NO.mask
 
 
-KVM_SUPPORTED = (
+_KVM_SUPPORTED = (
     ArchCap.RDCL_NO | ArchCap.IBRS_ALL | ArchCap.RSBA | ArchCap.SKIP_L1D_FLUSH | ArchCap.SSB_NO | ArchCap.MDS_NO | ArchCap.PSCHANGE_MC_NO
     | ArchCap.TSX_CTRL | ArchCap.TAA_NO | ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO | ArchCap.FB_CLEAR | ArchCap.RRSBA
     | ArchCap.PBRSB_NO | ArchCap.GDS_NO | ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR | ArchCap.BHI_NO | ArchCap.ITS_NO
 )  # fmt: skip
-"""KVM_SUPPORTED_ARCH_CAP: the same in every kernel with tables, as Debian's have what was mended since their release."""
+_LATER = ArchCap.BHI_NO | ArchCap.ITS_NO
+"""What Debian's 5.10 has not; the other kernels with tables have what was mended since their release."""
 
-KVM_IMMUNE = {
+_KVM_IMMUNE = {
     "CPU_MELTDOWN": ArchCap.RDCL_NO,
     "SPEC_STORE_BYPASS": ArchCap.SSB_NO,
     "MDS": ArchCap.MDS_NO,
@@ -46,4 +47,14 @@ KVM_IMMUNE = {
     "ITS": ArchCap.ITS_NO,
     "TAA": ArchCap.TAA_NO,
 }
-"""Bits that KVM sets where the host's Linux knows the processor not to have a bug; the last only where there are transactions."""
+
+
+def kvm_supported(kernel: tuple[int, int]) -> int:
+    """Return KVM_SUPPORTED_ARCH_CAP of a kernel: the bits that KVM passes on."""
+    return _KVM_SUPPORTED & ~_LATER if kernel <= (5, 10) else _KVM_SUPPORTED
+
+
+def kvm_immune(kernel: tuple[int, int]) -> dict[str, int]:
+    """Give the bits that KVM sets where the host's Linux knows the processor not to have a bug; TAA's only where there are transactions."""
+    passed = kvm_supported(kernel)
+    return {bug: capability for bug, capability in _KVM_IMMUNE.items() if capability & passed}
