@@ -68,7 +68,7 @@ class Tree:
         return {
             "vuln_whitelist": self.matches(array(common, "cpu_vuln_whitelist"), flags),
             "vuln_blacklist": self.matches(array(common, "cpu_vuln_blacklist"), flags),
-            "ppin": self.matches(array(common, "ppin_cpuids"), lambda _: None),
+            "ppin": self.identified_by_number(common),
             "split_lock": self.matches(array(locks, "split_lock_cpu_ids"), number),
             "prefer_ymm": self.matches(array(intel, "zmm_exclusion_list"), number),
             "no_self_snoop": self.cases(intel, "check_memory_type_self_snoop_errata"),
@@ -94,7 +94,7 @@ class Tree:
             if macro == "X86_MATCH_FEATURE":
                 continue
             parts = [part.strip() for part in re.split(r",(?![^(]*\))", arguments)]
-            yield [*self.who(macro, parts), None, data(parts[-1])]
+            yield [*self.who(macro, parts), None, data(parts[-1]) if len(parts) > 1 else None]
 
     def who(self, macro: str, parts: list[str]) -> Row:
         """Read whom a macro's arguments match: vendor, family, model, mask of steppings and type of core."""
@@ -113,6 +113,14 @@ class Tree:
             steps = mask("0" if len(parts) == 3 else parts[1], parts[-2])
         return ["intel", *self.model(parts[0]), steps, kind]
 
+    def identified_by_number(self, common: str) -> Iterator[Row]:
+        """Yield the models that have an inventory number though CPUID does not say so: a list, up to 5.15 a switch of machine checks'."""
+        older = self.read(CPU + "mce/intel.c")
+        if "ppin_cpuids" in common or "intel_ppin_init" not in older:
+            yield from self.matches(array(common, "ppin_cpuids"), lambda _: None)
+        else:
+            yield from self.cases(older, "intel_ppin_init")
+
     def cases(self, text: str, function: str) -> Iterator[Row]:
         """Yield a row for every model that a function's switch names."""
         body = text[text.index(function) :]
@@ -127,7 +135,7 @@ class Tree:
 
 def intel_models(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield each Intel model macro without its prefix, with family and model."""
-    for fam, name, value in re.findall(r"#define INTEL_FAM(\d+)_(\w+)\s+(0x\w+)", text):
+    for fam, name, value in re.findall(r"#define\s+INTEL_FAM(\d+)_(\w+)\s+(0x\w+)", text):
         yield name, (int(fam), int(value, 0))
     for name, fam, value in re.findall(r"#define INTEL_(\w+)\s+IFM\((\w+), *(\w+)\)", text):
         if not name.endswith("ANY"):

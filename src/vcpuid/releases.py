@@ -10,7 +10,7 @@ from vcpuid import data
 from vcpuid.errors import InputError, warn_caller
 from vcpuid.numbers import decimal
 
-KERNELS = ("6.1", "6.6", "6.8", "6.12", "6.14", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3")
+KERNELS = ("5.10", "5.15", "6.1", "6.6", "6.8", "6.12", "6.14", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3")
 """Linux releases with tables, oldest first; each stands for its stable series, as Debian built that where it did (data/ names the very
 release)."""
 

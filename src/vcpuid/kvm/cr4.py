@@ -22,7 +22,7 @@ class Cr4Bit(NamedTuple):
     name: str
     position: int
     features: tuple[tuple[str, Bit], ...]
-    since: tuple[int, int] = (6, 1)
+    since: tuple[int, int] = (5, 10)
 
 
 BITS = (

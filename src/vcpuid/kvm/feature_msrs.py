@@ -147,6 +147,8 @@ def _hardware_value(index: int, caps: Caps, machine: Machine) -> int | None:
         return told
     if index in (PLATFORM_INFO, DE_CFG):
         return 0
+    if index == PERF_CAPABILITIES and hardware.module == "kvm_intel" and boot.number < (5, 17):
+        return 0 if boot.number <= (5, 10) or not boot.has("PDCM") else None
     if index == PERF_CAPABILITIES and (hardware.module == "kvm_amd" or "pmu" not in hardware.on or not boot.has("PDCM")):
         return 0
     return None

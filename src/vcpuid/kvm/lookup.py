@@ -65,6 +65,11 @@ def find(table: CpuidTable, function: int, index: int | None = None) -> Entry | 
     return None
 
 
+def find_plain(table: CpuidTable, function: int, release: tuple[int, int]) -> Entry | None:
+    """Find the entry that KVM takes for a leaf without sub-leaves; before Linux 6.0 none that is bound to a sub-leaf but the first."""
+    return find(table, function, None if release >= (6, 0) else 0)
+
+
 def word_index(table: CpuidTable, entry: Entry) -> int | None:
     """Return the sub-leaf as which `CpuidTable.words` counts an entry, None where it counts an earlier one instead."""
     for index in (0, entry.index):
@@ -109,18 +114,18 @@ def _look_up(table: CpuidTable, function: int, index: int, release: Release, sta
     entry = find(table, function, index)
     exact = entry is not None
     if entry is None:
-        function, entry = _out_of_range(table, function, index)
+        function, entry = _out_of_range(table, function, index, release.number)
     if entry is None:
         return Answer(_missing(table, function, index), None, False)
     return _adjust(table, function, index, entry, exact, release.number, state)
 
 
-def _out_of_range(table: CpuidTable, function: int, index: int) -> tuple[int, Entry | None]:
+def _out_of_range(table: CpuidTable, function: int, index: int, release: tuple[int, int]) -> tuple[int, Entry | None]:
     """The leaf that stands in for one without an entry, and its entry."""
-    basic = find(table, 0)
+    basic = find_plain(table, 0, release)
     if basic is None or vendor_name(basic) in _AMD_LIKE:
         return function, None
-    top = find(table, _class_base(function))
+    top = find_plain(table, _class_base(function), release)
     if top is not None and function <= top.eax:
         return function, None
     return basic.eax, find(table, basic.eax, index)

@@ -48,8 +48,16 @@ PV_UNHALT = Rule(
 SGX_XFRM = Rule(
     "kvm.vcpu.sgx-xfrm",
     "an enclave may use only those XSAVE features that the guest itself may use, x87 and SSE always among them",
-    "__kvm_update_cpuid_runtime, arch/x86/kvm/cpuid.c",
+    "__kvm_update_cpuid_runtime (5.15: kvm_vcpu_after_set_cpuid), arch/x86/kvm/cpuid.c",
+    since="5.15",
     until="6.1",
+)
+INVPCID_WITHOUT_PCID = Rule(
+    "kvm.vcpu.invpcid-without-pcid",
+    "kvm_intel takes INVPCID from a guest without PCID, in which it would fault in the wrong way",
+    "vmx_compute_secondary_exec_control, arch/x86/kvm/vmx/vmx.c",
+    remedy="give the guest pcid",
+    until="5.10",
 )
 
 FIRST_MATCH = Rule(

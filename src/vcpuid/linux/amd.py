@@ -26,7 +26,11 @@ NO_ENCRYPTION = Rule(
     "Enable SMEE in the firmware",
 )
 SME_UNUSED = Rule(
-    "linux.amd.sme-unused", "This kernel does not encrypt its own memory", "early_detect_mem_encrypt, cpu/amd.c", "Boot with mem_encrypt=on"
+    "linux.amd.sme-unused",
+    "This kernel does not encrypt its own memory",
+    "early_detect_mem_encrypt, cpu/amd.c",
+    "Boot with mem_encrypt=on",
+    since="6.1",
 )
 SMM_UNLOCKED = Rule("linux.amd.smm-unlocked", "SEV needs SMM locked by the firmware (HWCR)", "early_detect_mem_encrypt, cpu/amd.c")
 NO_SNP = Rule(
@@ -55,8 +59,12 @@ SYSRET = Rule("linux.amd.sysret-ss", "SYSRET does not reset the attributes of SS
 NULL_SEGMENT = Rule(
     "linux.amd.null-segment", "Loading a null selector may not clear the segment's base", "check_null_seg_clears_base, cpu/common.c"
 )
-NO_APIC_FENCE = Rule("linux.amd.apic-fence", "AMD needs no fence after writes of x2APIC MSRs", INIT)
+NO_APIC_FENCE = Rule("linux.amd.apic-fence", "AMD needs no fence after writes of x2APIC MSRs", INIT, since="5.15")
 HYGON_CPB = Rule("linux.hygon.cpb", "Hygon processors have core performance boost", "init_hygon, cpu/hygon.c")
+
+HYGON_XSAVES = Rule(
+    "linux.hygon.erratum-1386", "Hygon's cores are Zen 1's, on which XSAVES loses state", "init_spectral_chicken, cpu/amd.c", until="6.1"
+)
 
 
 def early_init(cpu: Cpu) -> None:
@@ -137,6 +145,7 @@ def init(cpu: Cpu) -> None:
     if cpu.vendor == "hygon":
         cpu.set("ZEN", zen.ZEN)
         cpu.set("CPB", HYGON_CPB)
+        cpu.clear("XSAVES", HYGON_XSAVES)
     else:
         _by_family(cpu)
         if cpu.family >= 6 and not cpu.has("XSAVEERPTR"):

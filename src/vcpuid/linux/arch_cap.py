@@ -36,8 +36,9 @@ _KVM_SUPPORTED = (
     | ArchCap.TSX_CTRL | ArchCap.TAA_NO | ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO | ArchCap.FB_CLEAR | ArchCap.RRSBA
     | ArchCap.PBRSB_NO | ArchCap.GDS_NO | ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR | ArchCap.BHI_NO | ArchCap.ITS_NO
 )  # fmt: skip
-_BEFORE_ITS = ((6, 8), (6, 14))
-"""Kernels whose tables are of a day before ITS was known. The others' are younger, or of stable updates that took over what was mended."""
+_NOT_YET = {(5, 10): ArchCap.BHI_NO | ArchCap.ITS_NO, (6, 8): ArchCap.ITS_NO, (6, 14): ArchCap.ITS_NO}
+"""What kernels do not know whose tables are of an earlier day. The others' are younger, or of stable updates that took over what was
+mended."""
 
 _KVM_IMMUNE = {
     "CPU_MELTDOWN": ArchCap.RDCL_NO,
@@ -51,7 +52,7 @@ _KVM_IMMUNE = {
 
 def kvm_supported(kernel: tuple[int, int]) -> int:
     """Return KVM_SUPPORTED_ARCH_CAP of a kernel: the bits that KVM passes on."""
-    return _KVM_SUPPORTED & ~ArchCap.ITS_NO if kernel in _BEFORE_ITS else _KVM_SUPPORTED
+    return _KVM_SUPPORTED & ~_NOT_YET.get(kernel, 0)
 
 
 def kvm_immune(kernel: tuple[int, int]) -> dict[str, int]:

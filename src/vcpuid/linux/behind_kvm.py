@@ -56,6 +56,9 @@ _RULES = {
 _ALSO_KVMS = sum(kvm_immune(_NEWEST).values()) | ArchCap.SKIP_L1D_FLUSH | ArchCap.GDS_NO
 """Bits that KVM sets also for reasons of its own: those, what the host does about L1TF, and its microcode against GDS."""
 
+_UNKNOWN_TO = {(5, 10): {_SECONDARY: _bits(47, 57, 58)}}
+"""Needed bits of VMX's that KVM does not pass on yet, by kernel."""
+
 _SWITCHED = {
     "ept": {_SECONDARY: _bits(33, 39), _EPT_VPID: _bits(0, 7, 21)},
     "eptad": {_EPT_VPID: _bits(21)},
@@ -84,6 +87,7 @@ def bounds(ran: Setup, index: int) -> Bounds:
     needed = rule.needed
     if index == ARCH_CAPABILITIES:
         needed &= kvm_supported(ran.kernel.number)
+    needed &= ~_UNKNOWN_TO.get(ran.kernel.number, {}).get(index, 0)
     for parameter, kept_back in _SWITCHED.items():
         if _off(ran, parameter):
             needed &= ~kept_back.get(index, 0)

@@ -33,20 +33,20 @@ RSB = _rule("rsb", "The return stack buffer is filled against Spectre v2", "spec
 RSB_LITE = _rule("rsb-lite", "One call after a VM exit mitigates PBRSB", "spectre_v2_determine_rsb_fill_type_at_vmexit")
 FIRMWARE = _rule("firmware", "Speculation is restricted while firmware runs", "spectre_v2_select_mitigation")
 USE_IBPB = _rule("ibpb", "IBPB separates processes", "spectre_v2_user_select_mitigation", until="6.14")
-BHI_HARDWARE = _rule("bhi-hardware", "{cause} keeps branch history apart", "spec_ctrl_bhi_dis")
-BHI_SOFTWARE = _rule("bhi-software", "A loop clears branch history", "bhi_select_mitigation")
+BHI_HARDWARE = _rule("bhi-hardware", "{cause} keeps branch history apart", "spec_ctrl_bhi_dis", since="5.15")
+BHI_SOFTWARE = _rule("bhi-software", "A loop clears branch history", "bhi_select_mitigation", since="5.15")
 UNRET = _rule("unret", "Untrained returns mitigate Retbleed", "retbleed_select_mitigation")
-ITS = _rule("its", "Aligned thunks mitigate indirect target selection", "its_select_mitigation")
+ITS = _rule("its", "Aligned thunks mitigate indirect target selection", "its_select_mitigation", since="5.15")
 SRSO = _rule("srso", "Safe returns mitigate SRSO", "srso_select_mitigation")
 SRSO_NO_SMT = _rule("srso-no-smt", "Without SMT, Zen 1 and 2 are immune to SRSO", "srso_select_mitigation", until="6.16")
 SRSO_MICROCODE = _rule("srso-microcode", "The microcode's IBPB flushes branch type predictions", "srso_select_mitigation", until="6.1")
 NO_REDUCTION = _rule(
     "srso-no-reduction", "Linux chose another mitigation of SRSO than reduced speculation", "srso_select_mitigation", since="6.12"
 )
-IBPB_ON_VMEXIT = _rule("srso-vmexit", "IBPB on VM exits mitigates SRSO", "srso_select_mitigation")
+IBPB_ON_VMEXIT = _rule("srso-vmexit", "IBPB on VM exits mitigates SRSO", "srso_select_mitigation", since="6.12")
 VERW = _rule("verw", "VERW clears CPU buffers", "md_clear_select_mitigation")
-TSA = _rule("tsa", "VERW clears CPU buffers against transient scheduler attacks", "tsa_select_mitigation")
-VMSCAPE = _rule("vmscape", "IBPB before user space mitigates VMScape", "vmscape_select_mitigation")
+TSA = _rule("tsa", "VERW clears CPU buffers against transient scheduler attacks", "tsa_select_mitigation", since="5.15")
+VMSCAPE = _rule("vmscape", "IBPB before user space mitigates VMScape", "vmscape_select_mitigation", since="5.15")
 L1TF = _rule("l1tf", "Page table entries that are not present are inverted", "l1tf_select_mitigation")
 GDS = _rule("gds", "Without microcode, gather_data_sampling=force turns AVX off", "gds_select_mitigation")
 
@@ -107,6 +107,8 @@ def _spectre_v2(cpu: Cpu, retbleed: bool) -> None:
     if enhanced:
         if cpu.has_bug("EIBRS_PBRSB"):
             cpu.force("RSB_VMEXIT_LITE", RSB_LITE)
+        if not cpu.since("5.15"):
+            cpu.force("RSB_CTXSW", RSB)
     else:
         if by_ibrs:
             cpu.force("KERNEL_IBRS", IBRS)

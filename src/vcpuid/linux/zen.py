@@ -6,17 +6,23 @@ from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
 MICROCODE = "Update the microcode"
-GENERATION = Rule("linux.amd.generation", "Family and model are of this Zen generation", "bsp_init_amd, cpu/amd.c")
+GENERATION = Rule("linux.amd.generation", "Family and model are of this Zen generation", "bsp_init_amd, cpu/amd.c", since="5.15")
 ZEN = Rule("linux.amd.zen", "The family is Zen's or a later one", "init_amd_zen_common, cpu/amd.c")
-TSA_CLEARED = Rule("linux.amd.tsa-microcode", "This microcode makes VERW clear buffers", "tsa_init, cpu/amd.c")
-TSA_IMMUNE = Rule("linux.amd.tsa-immune", "Processors before Zen 3 have no transient scheduler attacks", "tsa_init, cpu/amd.c")
+TSA_CLEARED = Rule("linux.amd.tsa-microcode", "This microcode makes VERW clear buffers", "tsa_init, cpu/amd.c", since="5.15")
+TSA_IMMUNE = Rule(
+    "linux.amd.tsa-immune", "Processors before Zen 3 have no transient scheduler attacks", "tsa_init, cpu/amd.c", since="5.15"
+)
 E1386 = Rule(
     "linux.amd.erratum-1386",
     "Erratum 1386: XSAVES loses state on Zen 1 and 2",
     "fix_erratum_1386, cpu/amd.c",
     MICROCODE,
 )
-CPB = Rule("linux.amd.erratum-1076", "Erratum 1076: Zen 1 has core performance boost though CPUID hides it", "init_amd_zen1, cpu/amd.c")
+CPB = Rule(
+    "linux.amd.erratum-1076",
+    "Erratum 1076: Zen 1 has core performance boost though CPUID hides it",
+    "init_amd_zen1, cpu/amd.c (init_amd_zn in 5.10)",
+)
 DIV0 = Rule("linux.amd.div0", "Zen 1 leaks quotients of divisions by zero", "init_amd_zen1, cpu/amd.c")
 IRPERF = Rule(
     "linux.amd.erratum-1054", "Erratum 1054: the counter of instructions retired is inaccurate", "init_amd_zen1, cpu/amd.c", since="6.6",
@@ -93,11 +99,29 @@ def transient_scheduler_attacks(cpu: Cpu) -> None:
 
 def init(cpu: Cpu) -> None:
     """Work around the generation's errata (init_amd)."""
+    if not cpu.since("5.15"):
+        _by_family(cpu)
+        return
     generation = _generation(cpu)
     if cpu.family >= 0x17 and (generation or cpu.since("6.12") or (cpu.is_release("6.6") and cpu.family in _GENERATIONS)):
         cpu.force("ZEN", ZEN)
     if generation in _ERRATA:
         _ERRATA[generation](cpu)
+
+
+def _by_family(cpu: Cpu) -> None:
+    """Do what Linux did before it told generations apart (init_spectral_chicken and init_amd_zn)."""
+    if cpu.family not in (0x17, 0x19):
+        return
+    if cpu.family == 0x17:
+        cpu.clear("XSAVES", E1386)
+        if _generation(cpu) == "ZEN1":
+            cpu.set_bug("DIV0", DIV0)
+    cpu.set("ZEN", ZEN)
+    if not cpu.has("HYPERVISOR"):
+        cpu.set("CPB", CPB)
+        if cpu.family == 0x19:
+            cpu.set("BTC_NO", BTC_NO)
 
 
 def _erratum_1386(cpu: Cpu) -> None:
