@@ -56,7 +56,8 @@ def made(path: Path, kinds: list[HostClass], hosts: int) -> None:
         other = f"case when hash(i) % 10 = 0 then ({drawn} + 1) % {len(kinds)} else {drawn} end"
         for seen, number in ((BEFORE, drawn), (AFTER, other)):
             connection.execute(
-                f"insert into observation select i, {seen}, {seen}, k.id from range({hosts}) r(i) join kinds k on k.number = {number} order by i"
+                f"insert into observation select i, {seen}, {seen}, k.id from range({hosts}) r(i) join kinds k on k.number = {number} "
+                "order by i"
             )
 
 
