@@ -188,6 +188,9 @@ KVM = [
     ),
     Host("kvm.caps.not-before-6.8", "lam", False, SAPPHIRE, {"7.1.eax": (1 << 26, 0)}, under="6.1"),
     Host("kvm.caps.not-before-6.19", "80000008.0.ebx.20", False, MILAN, {"80000008.0.ebx": (1 << 20, 0)}, under="6.18"),
+    Host(
+        "kvm.caps.not-before-7.1", "80000021.0.eax.23", False, MILAN, {"80000000.0.eax": 0x80000021, "80000021.0.eax": 1 << 23}, under="7.0"
+    ),
     Host("kvm.caps.not-before-7.2", "gmet", False, "kvm-amd.EPYC-Milan-v2@6.12", {"8000000a.0.edx": (1 << 17, 0)}),
     Host(
         "kvm.caps.not-before-7.3", "80000021.0.ecx.7", False, MILAN, {"80000000.0.eax": 0x80000021, "80000021.0.ecx": 1 << 7}, under="7.2"

@@ -274,7 +274,7 @@ def dump(name: str) -> Snapshot:
 @pytest.mark.parametrize(("codename", "name", "own"), DUMPS, ids=[name.removesuffix(".txt") for _, name, _ in DUMPS])
 def test_the_path_from_a_dump_of_such_a_processor_leads_to_the_fingerprint(codename: str, name: str, own: dict[str, int]) -> None:
     found = [told for told in WITH_KERNEL if told.codename == codename and told.releases[-1] == "1.17"]
-    assert {number(told.kernel) for told in found} == {(6, 1), (6, 18)}
+    assert {number(told.kernel) for told in found} == {(5, 10), (6, 1), (6, 18)}
     for told in found:
         raw = in_64_bit_mode(dump(name)).raw
         msrs = MsrTable({0x10A: told.msrs.get(0x10A, 0), **(VMX if told.vendor == "GenuineIntel" else {})})
