@@ -105,16 +105,9 @@ def run(emulator: Emulator, kernel: Path, cpu: str, source: str) -> list[str]:
     The lines begin with KERNEL, the release, and CPUINFO, lines of /proc/cpuinfo. Raises UnavailableError where anything is lacking,
     FailedError where the guest did not come to its end.
     """
-    initrd = boot_guest.Initrd()
-    for number, (name, content) in enumerate(modules(kernel, "kvm-amd").items()):
-        initrd.add(f"modules/{number}-{name}.ko", content)
-    initrd.add_folder("proc")
     with emulator.folder() as folder:
         work = Path(folder)
-        for file, name in (("init.c", "init"), (source, "capture")):
-            build(file, work / name, "-static")
-            initrd.add(name, (work / name).read_bytes())
-        (work / "initrd").write_bytes(initrd.pack())
+        (work / "initrd").write_bytes(initrd_of(kernel, "kvm-amd", source, work).pack())
         shutil.copy(kernel, work / "kernel")
         arguments = ["-accel", "tcg", "-m", "512", "-cpu", cpu, "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]
         files = ["-kernel", emulator.inside(work / "kernel"), "-initrd", emulator.inside(work / "initrd"), "-append", COMMAND_LINE]
@@ -123,6 +116,18 @@ def run(emulator: Emulator, kernel: Path, cpu: str, source: str) -> list[str]:
             if "Kernel panic" not in console:
                 break
     return captured(console)
+
+
+def initrd_of(kernel: Path, module: str, source: str, work: Path) -> boot_guest.Initrd:
+    """Pack init.c, the C file `source` and a module of KVM's with those that it needs; `work` is where programs may be built."""
+    initrd = boot_guest.Initrd()
+    for number, (name, content) in enumerate(modules(kernel, module).items()):
+        initrd.add(f"modules/{number}-{name}.ko", content)
+    initrd.add_folder("proc")
+    for file, name in (("init.c", "init"), (source, "capture")):
+        build(file, work / name, "-static")
+        initrd.add(name, (work / name).read_bytes())
+    return initrd
 
 
 def captured(console: str) -> list[str]:

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 static void load_modules(void)
@@ -68,5 +69,6 @@ int main(void)
 	wait(NULL);
 	puts("CAPTURED");
 	fflush(stdout);
+	tcdrain(STDOUT_FILENO); /* Bochs sends at the pace of a serial line */
 	return reboot(RB_POWER_OFF);
 }

@@ -29,13 +29,13 @@ def kernel_lines(emulator: Emulator, kernel: Path, cpu: str) -> list[str]:
 
 def lookup_lines(emulator: Emulator, kernel: Path, cpu: str) -> list[str]:
     """Make a capture as in tests/captures/guest."""
-    release, _, lines = _whole(run(emulator, kernel, cpu, "kvm_lookup.c"))
+    release, _, lines = whole(run(emulator, kernel, cpu, "kvm_lookup.c"))
     return [*_head(emulator, cpu), release, *lines[:-1]]
 
 
 def states_lines(emulator: Emulator, kernel: Path, cpu: str) -> list[str]:
     """Make a capture as in tests/captures/vcpu."""
-    release, cpuinfo, lines = _whole(run(emulator, kernel, cpu, "kvm_states.c"))
+    release, cpuinfo, lines = whole(run(emulator, kernel, cpu, "kvm_states.c"))
     flags = next(line.removeprefix("CPUINFO flags ") for line in cpuinfo if line.startswith("CPUINFO flags "))
     return [*_head(emulator, cpu), release, f"CPUINFO flags  {flags}", *lines]
 
@@ -44,7 +44,7 @@ def _head(emulator: Emulator, cpu: str) -> list[str]:
     return [f"CPU {cpu}", f"QEMU {emulator.version()} tcg"]
 
 
-def _whole(lines: list[str]) -> tuple[str, list[str], list[str]]:
+def whole(lines: list[str]) -> tuple[str, list[str], list[str]]:
     """Split into the kernel's line, CPUINFO lines and the program's, whose last one says END. Raises FailedError without it."""
     if lines[-1] != "END":
         raise FailedError(f"the program did not come to its end in the guest; the last line: {lines[-1]}")

@@ -53,11 +53,13 @@ static void begin(const char *name)
 	table = copy_table(supported);
 }
 
-static void capability(unsigned number, unsigned long value)
+static int capability(unsigned number, unsigned long value)
 {
 	struct kvm_enable_cap cap = {.cap = number, .args = {value}};
+	int error = failure(vm, KVM_ENABLE_CAP, &cap);
 
-	printf("CAP %u %lx %d\n", number, value, failure(vm, KVM_ENABLE_CAP, &cap));
+	printf("CAP %u %lx %d\n", number, value, error);
+	return error;
 }
 
 static void xen_on(void)
@@ -187,7 +189,8 @@ int main(void)
 	hlt("hlt-without-apic", 0);
 
 	begin("mwait");
-	capability(KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT);
+	if (capability(KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT))
+		capability(KVM_CAP_DISABLE_QUIRKS, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT); /* before Linux 5.19 there is no other */
 	at(1, 0)->ecx |= 1 << 3;
 	create();
 	get();

@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
 """Read the facts of one Linux release off its source tree, for the tools that make tables of them.
 
-    oracle/linux_facts.py TREE [-o linux-RELEASE.json.gz]
+    oracle/linux_facts.py TREE [-o linux-RELEASE.json.gz] [--origin TEXT]
 
 TREE is a kernel source tree; its Makefile and arch/x86 are read. Without -o the JSON goes to standard output, indented. With -o FILE it
-is written in one line, gzipped if the name ends in .gz.
+is written in one line, gzipped if the name ends in .gz. --origin says whose tree it is, where that is not told by its release: the
+distribution's own number, the repository and its commit.
 
 The facts are one JSON object:
     kernel             "6.12.107"
+    origin             as given, left out where it was not
     features           of cpufeatures.h by name without X86_FEATURE_: word, bit, and cpuinfo, the spelling in /proc/cpuinfo (null: hidden)
     bugs               the same for X86_BUG_; bit is the argument of X86_BUG(), so that the second word of bugs begins with bit 32
     cpuid_leafs        enum cpuid_leafs of cpufeature.h: the names of Linux' words in their order
-    kvm_only_features  of KVM's reverse_cpuid.h: name -> [word, bit] for features in words of KVM's own
+    kvm_only_features  of KVM's reverse_cpuid.h: name -> [word, bit] for features in words of KVM's own; up to 5.11 there are none
     kvm_translated     those of them that Linux has elsewhere, as __feature_translate knows them
-    reverse_cpuid      word -> [leaf, sub-leaf, register]
+    reverse_cpuid      word -> [leaf, sub-leaf, register], of KVM's reverse_cpuid[], and of words that Linux reads and KVM has not there
     scattered          rows of cpuid_bits in scattered.c: [name, leaf, sub-leaf, register, bit]; a name may have more than one (MBA)
     cpuid_deps         rows of cpuid_deps in cpuid-deps.c: [name, name of what it needs]
     kvm_caps           word -> [[kind, name] …]: what kvm_set_cpu_caps of KVM's cpuid.c gives for the word, kinds as that kernel spells
@@ -55,6 +57,9 @@ MSR_BITS = {
 }
 """How the bits of an MSR are spelled: IA32_ARCH_CAPABILITIES, IA32_CORE_CAPABILITIES."""
 
+REVERSE = ("reverse_cpuid.h", "cpuid.h")
+"""Files below KVM of which the first that is there places words in leaves: up to 5.11 that is a part of cpuid.h."""
+
 CAPS_FUNCTIONS = ("kvm_set_cpu_caps", "kvm_initialize_cpu_caps")
 """The function that initializes KVM's capabilities: 7.1 knows it by the second name."""
 
@@ -67,9 +72,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tree", type=Path)
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--origin")
     options = parser.parse_args()
     try:
-        facts = read(options.tree)
+        facts = read(options.tree, options.origin)
         if options.output is None:
             print(json.dumps(facts, indent=1))
         else:
@@ -86,20 +92,21 @@ def write(facts: Facts, path: Path) -> None:
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
-def read(tree: Path) -> Facts:
+def read(tree: Path, origin: str | None = None) -> Facts:
     """Read the facts of the kernel whose source is below `tree`. Raises InputError where it is none, or is spelled otherwise."""
     header, vmx, msrs = (text_of(tree, f"{ASM}{name}.h") for name in ("cpufeatures", "vmxfeatures", "msr-index"))
     para = without_comments(text_of(tree, "arch/x86/include/uapi/asm/kvm_para.h"))
-    reverse = without_comments(text_of(tree, KVM + "reverse_cpuid.h"))
+    reverse = without_comments(text_of(tree, KVM + next((name for name in REVERSE if (tree / KVM / name).exists()), REVERSE[0])))
     leafs = enumerators(without_comments(text_of(tree, ASM + "cpufeature.h")), "cpuid_leafs")
-    facts = {
+    facts: Facts = {
         "kernel": release(text_of(tree, "Makefile")),
+        **({} if origin is None else {"origin": origin}),
         "features": in_words(flags(header, "X86_FEATURE")),
         "bugs": {name: {"bit": number, "cpuinfo": shown} for name, number, shown in flags(header, "X86_BUG")},
         "cpuid_leafs": leafs,
         "kvm_only_features": kvm_only_features(reverse),
         "kvm_translated": sorted(re.findall(r"KVM_X86_TRANSLATE_FEATURE\((\w+)\);", reverse)),
-        "reverse_cpuid": reverse_cpuid(reverse),
+        "reverse_cpuid": {**read_words(without_comments(text_of(tree, CPU + "common.c"))), **reverse_cpuid(reverse)},
         "scattered": scattered(without_comments(text_of(tree, CPU + "scattered.c"))),
         "cpuid_deps": cpuid_deps(without_comments(text_of(tree, CPU + "cpuid-deps.c"))),
         "kvm_caps": kvm_caps(without_comments(text_of(tree, KVM + "cpuid.c"))),
@@ -199,7 +206,9 @@ def array(text: str, name: str) -> str:
 
 
 def kvm_only_features(reverse: str) -> dict[str, list[Any]]:
-    """Give word and bit of the features that reverse_cpuid.h places itself."""
+    """Give word and bit of the features that reverse_cpuid.h places itself; none where that kernel has no words of KVM's own."""
+    if "KVM_X86_FEATURE(" not in reverse:
+        return {}
     row = r"^#define (?:KVM_)?X86_FEATURE_(\w+)\s+KVM_X86_FEATURE\((\w+),\s*(\d+)\)"
     return {name: [word, int(bit)] for name, word, bit in counted(reverse, row, r"\sKVM_X86_FEATURE\(\w+,\s*\d", re.MULTILINE)}
 
@@ -209,6 +218,12 @@ def reverse_cpuid(reverse: str) -> dict[str, list[Any]]:
     row = r"\[(\w+)\]\s*=\s*\{\s*(\w+),\s*(\d+),\s*CPUID_(E[ABCD]X)\s*\}"
     rows = counted(array(reverse, "reverse_cpuid"), row, r"\[\w")
     return {word: [int(leaf, 0), int(index), register.lower()] for word, leaf, index, register in rows}
+
+
+def read_words(common: str) -> dict[str, list[Any]]:
+    """Give leaf, sub-leaf and register of the words that get_cpu_cap takes of a leaf of which it reads one register."""
+    row = r"x86_capability\[(\w+)\]\s*=\s*cpuid_(e[abcd]x)\((0x\w+)\)"
+    return {word: [int(leaf, 0), 0, register] for word, register, leaf in re.findall(row, common)}
 
 
 def scattered(text: str) -> list[list[Any]]:

@@ -91,7 +91,7 @@ def test_every_verb_that_takes_a_release_or_a_parameter_is_walked() -> None:
 
 @pytest.mark.parametrize(("path", "option"), marked([pair for pair in TAKING if pair[1] != "--param"]))
 def test_a_verb_says_which_tables_stand_for_a_release(path: tuple[str, ...], option: str) -> None:
-    program, asked, tables = ("QEMU", "11.0", "10.2") if option == "--qemu" else ("Linux", "6.8", "6.1")
+    program, asked, tables = ("QEMU", "10.3", "10.2") if option == "--qemu" else ("Linux", "6.10", "6.8")
     status, _, said = command.vcpuid(*call(path, option, asked))
     assert status in (0, 1), said
     start = f"vcpuid: no tables of {program} {asked}: those of {tables} are used; what changed between the two is not known here"
@@ -169,9 +169,9 @@ def ask(function: Callable[..., object], **given: object) -> None:
 @pytest.mark.parametrize(("parameter", "function"), [(p, *f.values) for p in ("kernel", "qemu") for f in functions(p)])  # type: ignore[attr-defined]
 def test_a_function_warns_of_other_tables_and_refuses_nonsense(parameter: str, function: Callable[..., object]) -> None:
     asked, remark = (
-        ("6.8", "no tables of Linux 6.8: those of 6.1 are used; what changed between the two is not known here")
+        ("6.10", "no tables of Linux 6.10: those of 6.8 are used; what changed between the two is not known here")
         if parameter == "kernel"
-        else ("11.0", "no tables of QEMU 11.0")
+        else ("10.3", "no tables of QEMU 10.3")
     )
     with pytest.warns(RemarkWarning, match=remark):
         ask(function, **{parameter: asked})

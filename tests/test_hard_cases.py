@@ -74,7 +74,7 @@ def test_firecracker_denies_no_bit_of_a_vmx_control_that_it_gives() -> None:
 def test_set_cpuid_warns_where_it_is_called() -> None:
     table = qemu.guest_tables("host", host=host()).tables[0]
     with pytest.warns(RemarkWarning) as told:
-        kvm.set_cpuid(table, host=host(), kernel="6.8")
+        kvm.set_cpuid(table, host=host(), kernel="6.10")
     assert {Path(warning.filename).name for warning in told} == {Path(__file__).name}
 
 

@@ -131,7 +131,7 @@ def test_a_cpu_of_many_settings_is_not_tried_with_each(monkeypatch: pytest.Monke
 def test_a_key_of_many_parts_takes_room_for_each_part_once() -> None:
     text = "q35,a" + ".a" * 5000 + "=1"
     tracemalloc.start()
-    machine_option.split(text)
+    machine_option.split(text, machine_option.KEYVAL)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 6_000_000
@@ -143,7 +143,7 @@ def test_a_key_of_many_parts_takes_room_for_each_part_once() -> None:
 )
 def test_a_name_with_a_value_has_no_names_below(text: str, key: str) -> None:
     with pytest.raises(QemuError) as refused:
-        machine_option.split(text)
+        machine_option.split(text, machine_option.KEYVAL)
     assert key in str(refused.value).replace(".*'", "'").split("'")
 
 

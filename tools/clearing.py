@@ -124,8 +124,9 @@ def document() -> str:
             for kernel in KERNELS
             for cpu, params in (("host", {}), ("max", {}), *turned, *(named[kernel] if number < len(made) else ()))
         ]
-        if asked:
-            setups += [("host", made_up.setup) for made_up in completions(Setup.of(Snapshot(raw=host.raw, kernel=host.kernel)))]
+        bare = Snapshot(raw=host.raw, kernel=host.kernel)
+        stacks = [Stack(kernel=kernel, what_if=True) for kernel in KERNELS] if number < len(made) else [Stack()]
+        setups += [("host", made_up.setup) for stack in stacks for made_up in completions(Setup.of(bare, stack))]
         found = [key for cpu, setup in setups for key in cleared(cpu, setup)]
         if number < len(made):
             found += [key for kernel in KERNELS for key in kept_off(Setup.of(host, Stack(kernel=kernel)))]

@@ -8,7 +8,8 @@
 --qemu     source tree of QEMU, of the nearest release where its own is not to be had: what it knows of Hyper-V is read; properties and
            feature words come from data/qemu-RELEASE.json, which tools/qemu_catalog.py wrote
 --libvirt  libvirt's map
---table    a features.json to take all but QEMU's part from, in place of --facts, --manual and --libvirt
+--table    a features.json to take the rest from: with --qemu alone all but what it has of these releases, with --facts alone all but
+           Linux's part, where --manual may be given as well
 QEMU's releases go from the oldest to the newest.
 
 The result, one row a feature: [place, linux, qemu, libvirt, manual, description, …].
@@ -82,7 +83,7 @@ class Table:
 
     def add_qemu(self, key: Any, name: str, aliases: tuple[str, ...], release: int) -> None:
         """Note a property of one QEMU."""
-        self.qemu[key][name, aliases] = self.qemu[key].get((name, aliases), "") + DIGITS[release]
+        self.qemu[key][name, aliases] = "".join(sorted(self.qemu[key].get((name, aliases), "") + DIGITS[release]))
 
     def rows(self) -> list[list[Any]]:
         """Give the rows: hardware first, by place; then Linux' own, by kind and symbol."""
@@ -140,7 +141,7 @@ def linux_facts(table: Table, facts: dict[str, Any], kernel: int) -> None:
     for symbol, (word, bit) in facts["kvm_only_features"].items():
         key = place(*words[word], bit)
         full = f"X86_FEATURE_{symbol}"
-        if not any(name == full and str(kernel) in kernels for (name, *_), kernels in table.linux[key].items()):
+        if not any(name == full and DIGITS[kernel] in kernels for (name, *_), kernels in table.linux[key].items()):
             table.add_linux(key, full, None, None, kernel)
     for kind, symbol in facts["kvm_caps"]["CPUID_8000_0001_EDX"]:
         if kind == "ALIASED_1_EDX_F":
@@ -287,24 +288,54 @@ def qemu_catalogs(table: Table, trees: list[tuple[str, Path]]) -> list[dict[str,
 
 
 def renew_qemu(table: Table, old: dict[str, Any], trees: list[tuple[str, Path]]) -> None:
-    """Print a table with QEMU's part made anew."""
-    catalogs = qemu_catalogs(table, trees)
+    """Print a table with what it has of some QEMUs made anew; the others stay."""
+    given = dict(trees)
+    releases = sorted({*old["qemus"], *given}, key=lambda release: [int(part) for part in release.split(".")])
+    kept = {DIGITS[at]: DIGITS[releases.index(release)] for at, release in enumerate(old["qemus"]) if release not in given}
+    for where, _, names, *_ in old["rows"]:
+        word, _, bit = (where or "").rpartition(".")
+        for name, aliases, digits in names:
+            if staying := "".join(kept[digit] for digit in digits if digit in kept):
+                table.qemu[word, int(bit)][name, tuple(aliases)] = staying
+    catalogs: list[dict[str, Any]] = [read(DATA / f"qemu-{release}.json") for release in releases]
+    for at, release in enumerate(releases):
+        if release in given:
+            qemu_names(table, catalogs[at], given[release], at)
     head = {key: value for key, value in old.items() if key not in ("source", "rows")}
     head |= {
-        "qemus": [release for release, _ in trees],
+        "qemus": releases,
         "qemu_words": {word["name"]: word_place(word) for catalog in catalogs for word in catalog["words"]},
         "qemu_switches": sorted(set().union(*(switches(table, catalog) for catalog in catalogs))),
     }
     write(old["source"] | {"qemu": [catalog["source"] for catalog in catalogs]}, table, head)
 
 
-def taken_over(table: Table, rows: list[list[Any]]) -> None:
-    """Take what a table has already, but for QEMU's part."""
-    for where, linux, _, libvirt, name, description, *copy in rows:
+def renew_linux(table: Table, old: dict[str, Any], kernels: list[dict[str, Any]], manual: Path | None) -> None:
+    """Print a table with Linux's part made anew."""
+    linux_words = {name: f"{f:x}.{i:x}.{r}" for facts in kernels for name, (f, i, r) in facts["reverse_cpuid"].items()}
+    source = old["source"] | {"linux": [facts["kernel"] for facts in kernels]}
+    if manual is not None:
+        source["manual"] = manual_source(manual_names(table, manual, {*linux_words.values(), *old["qemu_words"].values()}), kernels)
+    head = {"kernels": [release_of(facts) for facts in kernels], "qemus": old["qemus"], "cpuid_leafs": leaf_words(kernels)}
+    write(source, table, head | {"linux_words": linux_words, "qemu_words": old["qemu_words"], "qemu_switches": old["qemu_switches"]})
+
+
+def manual_source(generator: str, kernels: list[dict[str, Any]]) -> str:
+    """Say what the file of short names and descriptions is."""
+    return f"tools/arch/x86/kcpuid/cpuid.csv of Linux {kernels[-1]['kernel']}, {generator}, CC0-1.0"
+
+
+def taken_over(table: Table, rows: list[list[Any]], part: str) -> None:
+    """Take what a table has already, but for the part of `linux` or of `qemu`, which is to be made anew."""
+    for where, linux, qemu, libvirt, name, description, *copy in rows:
         word, _, bit = (where or "").rpartition(".")
         key: Any = (word, int(bit)) if where else linux[0][0]
-        for number, (symbol, place_, cpuinfo, kernels) in enumerate(linux):
-            table.linux[key][symbol, place_, cpuinfo, str(number)] = kernels
+        if part == "qemu":
+            for number, (symbol, place_, cpuinfo, kernels) in enumerate(linux):
+                table.linux[key][symbol, place_, cpuinfo, str(number)] = kernels
+        else:
+            for property_, aliases, releases in qemu:
+                table.qemu[key][property_, tuple(aliases)] = releases
         if libvirt is not None:
             table.libvirt[key] = libvirt
         if name is not None:
@@ -318,21 +349,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--facts", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--manual", type=Path, metavar="FILE")
-    parser.add_argument("--qemu", type=pair, nargs="+", required=True, metavar="RELEASE=TREE")
+    parser.add_argument("--qemu", type=pair, nargs="+", metavar="RELEASE=TREE")
     parser.add_argument("--libvirt", type=pair, metavar="VERSION=FILE")
     parser.add_argument("--table", type=Path, metavar="FILE")
     options = parser.parse_args()
     table = Table()
-    if options.table:
+    if options.table and options.qemu and not options.facts:
         old = read(options.table)
-        taken_over(table, old["rows"])
+        taken_over(table, old["rows"], "qemu")
         renew_qemu(table, old, options.qemu)
         return
-    if not (options.facts and options.manual and options.libvirt):
-        parser.error("--facts, --manual and --libvirt, or --table")
+    if not (options.facts and (options.table or (options.manual and options.qemu and options.libvirt))):
+        parser.error("--facts, --manual, --qemu and --libvirt, or --table with --qemu or --facts")
     kernels = sorted((read(path) for path in options.facts), key=lambda facts: [int(part) for part in release_of(facts).split(".")])
     for number, facts in enumerate(kernels):
         linux_facts(table, facts, number)
+    if options.table:
+        old = read(options.table)
+        taken_over(table, old["rows"], "linux")
+        renew_linux(table, old, kernels, options.manual)
+        return
     catalogs = qemu_catalogs(table, options.qemu)
     libvirt_names(table, options.libvirt[1])
     linux_words = {name: f"{f:x}.{i:x}.{r}" for facts in kernels for name, (f, i, r) in facts["reverse_cpuid"].items()}
@@ -344,7 +380,7 @@ def main() -> None:
         "linux": [facts["kernel"] for facts in kernels],
         "qemu": [catalog["source"] for catalog in catalogs],
         "libvirt": options.libvirt[0],
-        "manual": f"tools/arch/x86/kcpuid/cpuid.csv of Linux {kernels[-1]['kernel']}, {generator}, CC0-1.0",
+        "manual": manual_source(generator, kernels),
     }
     head = {
         "kernels": [release_of(facts) for facts in kernels],

@@ -6,9 +6,9 @@ FACTS are JSON files (gzipped or not), one a kernel, as oracle/linux_facts.py re
 `reverse_cpuid`, `features`, `kvm_only_features`, `kvm_caps` (word -> [kind, feature], as kvm_set_cpu_caps of arch/x86/kvm/cpuid.c spells
 them) and `kvm_cap_calls` ([file, call, feature]).
 
-Up to 6.12 that function gives plain masks and sets some bits afterwards; 6.18 gave every feature a kind. The older form is brought to the
-newer kinds here, so that one mechanism serves all kernels: see `_OLDER`. Sets and clears that depend on anything are no data; they are rows
-of vcpuid/kvm/rules.py.
+Up to 6.12 that function gives plain masks and sets some bits afterwards; since 6.14 every feature has a kind. The older form is brought
+to the newer kinds here, so that one mechanism serves all kernels: see `_OLDER`. Sets and clears that depend on anything are no data; they
+are rows of vcpuid/kvm/rules.py.
 """
 
 from __future__ import annotations
@@ -32,22 +32,57 @@ _KINDS = {
     "RUNTIME_F": "RUNTIME",
 }
 
-_X86_64 = (("CPUID_D_1_EAX", "XFD"), ("CPUID_8000_0001_EDX", "GBPAGES"), ("CPUID_8000_0001_EDX", "LM"))
+_LONG_MODE = (("CPUID_8000_0001_EDX", "GBPAGES"), ("CPUID_8000_0001_EDX", "LM"))
+_X86_64 = (("CPUID_D_1_EAX", "XFD"), *_LONG_MODE)
 _EMULATED = (("CPUID_1_ECX", "X2APIC"), ("CPUID_7_0_EBX", "TSC_ADJUST"), ("CPUID_7_EDX", "ARCH_CAPABILITIES"))
 _RUNTIME = (("CPUID_1_ECX", "MWAIT"), ("CPUID_1_ECX", "OSXSAVE"), ("CPUID_7_ECX", "OSPKE"))
 _AMD = "CPUID_8000_0021_EAX"
+_SEV = (("CPUID_8000_001F_EAX", "SEV"), ("CPUID_8000_001F_EAX", "SEV_ES"))
+_SYNTHESIZED = ((_AMD, "LFENCE_RDTSC"), (_AMD, "SRSO_NO"), (_AMD, "VERW_CLEAR"), ("CPUID_8000_0021_ECX", "TSA_SQ_NO"),
+                ("CPUID_8000_0021_ECX", "TSA_L1_NO"))  # fmt: skip
 
 _OLDER = {
+    "5.10": {
+        "X86_64": _LONG_MODE,
+        "EMULATED": _EMULATED,
+        "PASSTHROUGH": (("CPUID_7_ECX", "LA57"),),
+        "RUNTIME": _RUNTIME,
+        "F": (("CPUID_8000_0001_EDX", "NX"), ("CPUID_8000_0007_EDX", "CONSTANT_TSC")),
+    },
+    "5.15": {
+        "X86_64": _LONG_MODE,
+        "EMULATED": _EMULATED,
+        "PASSTHROUGH": (("CPUID_7_ECX", "LA57"),),
+        "RUNTIME": _RUNTIME,
+        "SYNTHESIZED": _SYNTHESIZED,
+        "F": ((_AMD, "NO_NESTED_DATA_BP"), (_AMD, "NULL_SEL_CLR_BASE"), ("CPUID_8000_0007_EDX", "CONSTANT_TSC")),
+        "VENDOR": _SEV,
+    },
     "6.1": {
         "X86_64": _X86_64,
         "EMULATED": (*_EMULATED, (_AMD, "NO_SMM_CTL_MSR")),
         "PASSTHROUGH": (("CPUID_7_ECX", "LA57"),),
         "RUNTIME": _RUNTIME,
-        "SYNTHESIZED": ((_AMD, "LFENCE_RDTSC"), (_AMD, "SRSO_NO"), (_AMD, "VERW_CLEAR"), ("CPUID_8000_0021_ECX", "TSA_SQ_NO"),
-                        ("CPUID_8000_0021_ECX", "TSA_L1_NO")),
+        "SYNTHESIZED": _SYNTHESIZED,
         "F": (("CPUID_8000_0008_EBX", "AMD_PSFD"), (_AMD, "NO_NESTED_DATA_BP"), (_AMD, "NULL_SEL_CLR_BASE"),
               ("CPUID_8000_0007_EDX", "CONSTANT_TSC")),
-        "VENDOR": (("CPUID_8000_001F_EAX", "SEV"), ("CPUID_8000_001F_EAX", "SEV_ES")),
+        "VENDOR": _SEV,
+    },
+    "6.6": {
+        "X86_64": _X86_64,
+        "EMULATED": (*_EMULATED, (_AMD, "NO_SMM_CTL_MSR")),
+        "PASSTHROUGH": (("CPUID_7_ECX", "LA57"),),
+        "RUNTIME": _RUNTIME,
+        "SYNTHESIZED": ((_AMD, "LFENCE_RDTSC"), (_AMD, "SRSO_NO")),
+        "VENDOR": _SEV,
+    },
+    "6.8": {
+        "X86_64": _X86_64,
+        "EMULATED": (*_EMULATED, (_AMD, "NO_SMM_CTL_MSR")),
+        "PASSTHROUGH": (("CPUID_7_ECX", "LA57"),),
+        "RUNTIME": _RUNTIME,
+        "SYNTHESIZED": ((_AMD, "LFENCE_RDTSC"), (_AMD, "SBPB"), (_AMD, "IBPB_BRTYPE"), (_AMD, "SRSO_NO")),
+        "VENDOR": _SEV,
     },
     "6.12": {
         "X86_64": _X86_64,
@@ -58,13 +93,14 @@ _OLDER = {
                         ("CPUID_8000_0021_ECX", "TSA_SQ_NO"), ("CPUID_8000_0021_ECX", "TSA_L1_NO")),
     },
 }  # fmt: skip
-"""Kinds that 6.1 and 6.12 express by a bare bit number, a local variable, an unconditional kvm_cpu_cap_set after the mask, or a comment.
+"""Kinds that 5.10 to 6.12 express by a bare bit number, a local variable, an unconditional kvm_cpu_cap_set after the mask, or a comment.
 
-SEV and SEV_ES are in 6.1's mask and sev_set_cpu_caps takes them away again where off: the same outcome as adding them where on.
+SEV and SEV_ES are in the mask of 5.15 to 6.8, and sev_set_cpu_caps takes them away again where off: the same outcome as adding them where
+on.
 """
 
-_ALWAYS = dict.fromkeys(("6.17", "6.18", "6.19"), "CLAIMED")
-"""Up to 6.19 SYNTHESIZED_F does not ask the host kernel, so that in words of KVM's own the bit is always on; 7.1 asks."""
+_ALWAYS = dict.fromkeys(("6.14", "6.16", "6.17", "6.18", "6.19"), "CLAIMED")
+"""Up to 6.19 SYNTHESIZED_F does not ask the host kernel, so that in words of KVM's own the bit is always on; 7.0 asks."""
 
 
 def _read(path: Path) -> dict[str, Any]:

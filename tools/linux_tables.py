@@ -51,7 +51,7 @@ class Tree:
         """Join the facts and what the tree says."""
         words = [name for name in facts["cpuid_leafs"] if name != "NR_CPUID_WORDS"]
         return {
-            "source": f"Linux {facts['kernel']}, read by tools/linux_tables.py",
+            "source": ", ".join(filter(None, (f"Linux {facts['kernel']}", facts.get("origin"), "read by tools/linux_tables.py"))),
             "words": [[name, facts["reverse_cpuid"].get(name)] for name in words],
             "features": [[name, row["word"], row["bit"], row["cpuinfo"]] for name, row in facts["features"].items()],
             "bugs": [[name, *divmod(row["bit"], 32), row["cpuinfo"]] for name, row in facts["bugs"].items()],
@@ -68,12 +68,12 @@ class Tree:
         return {
             "vuln_whitelist": self.matches(array(common, "cpu_vuln_whitelist"), flags),
             "vuln_blacklist": self.matches(array(common, "cpu_vuln_blacklist"), flags),
-            "ppin": self.matches(array(common, "ppin_cpuids"), lambda _: None),
+            "ppin": self.identified_by_number(common),
             "split_lock": self.matches(array(locks, "split_lock_cpu_ids"), number),
             "prefer_ymm": self.matches(array(intel, "zmm_exclusion_list"), number),
             "no_self_snoop": self.cases(intel, "check_memory_type_self_snoop_errata"),
             "deadline_timer_microcode": self.matches(array(self.read("arch/x86/kernel/apic/apic.c"), "deadline_match"), number),
-            "invlpg_microcode": self.matches(array(self.read("arch/x86/mm/init.c"), "invlpg_miss_ids"), number),
+            "invlpg_microcode": self.matches(array(self.read("arch/x86/mm/init.c"), "invlpg_miss_ids"), number_if_any),
             "bad_spectre_microcode": self.bad_microcodes(array(intel, "spectre_bad_microcodes")),
             "latest_microcode": latest_microcodes(self.read(CPU + "microcode/intel-ucode-defs.h")),
             "tsa_microcode": amd_microcodes(amd, "amd_tsa_microcode", "amd_check_tsa_microcode"),
@@ -90,11 +90,11 @@ class Tree:
 
         A row is vendor, family, model, mask of steppings, type of core, mask of platforms (null: any) and data.
         """
-        for macro, arguments in re.findall(r"\b(VULN[WB]L\w*|X86_MATCH_\w+)\s*\(((?:[^()]|\([^()]*\))*)\)", text):
+        for macro, arguments in re.findall(r"\b(VULN[WB]L\w*|X86_MATCH_\w+|INTEL_MATCH)\s*\(((?:[^()]|\([^()]*\))*)\)", text):
             if macro == "X86_MATCH_FEATURE":
                 continue
             parts = [part.strip() for part in re.split(r",(?![^(]*\))", arguments)]
-            yield [*self.who(macro, parts), None, data(parts[-1])]
+            yield [*self.who(macro, parts), None, data(parts[-1]) if len(parts) > 1 else None]
 
     def who(self, macro: str, parts: list[str]) -> Row:
         """Read whom a macro's arguments match: vendor, family, model, mask of steppings and type of core."""
@@ -113,6 +113,14 @@ class Tree:
             steps = mask("0" if len(parts) == 3 else parts[1], parts[-2])
         return ["intel", *self.model(parts[0]), steps, kind]
 
+    def identified_by_number(self, common: str) -> Iterator[Row]:
+        """Yield the models that have an inventory number though CPUID does not say so: a list, up to 5.15 a switch of machine checks'."""
+        older = self.read(CPU + "mce/intel.c")
+        if "ppin_cpuids" in common or "intel_ppin_init" not in older:
+            yield from self.matches(array(common, "ppin_cpuids"), lambda _: None)
+        else:
+            yield from self.cases(older, "intel_ppin_init")
+
     def cases(self, text: str, function: str) -> Iterator[Row]:
         """Yield a row for every model that a function's switch names."""
         body = text[text.index(function) :]
@@ -127,7 +135,7 @@ class Tree:
 
 def intel_models(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield each Intel model macro without its prefix, with family and model."""
-    for fam, name, value in re.findall(r"#define INTEL_FAM(\d+)_(\w+)\s+(0x\w+)", text):
+    for fam, name, value in re.findall(r"#define\s+INTEL_FAM(\d+)_(\w+)\s+(0x\w+)", text):
         yield name, (int(fam), int(value, 0))
     for name, fam, value in re.findall(r"#define INTEL_(\w+)\s+IFM\((\w+), *(\w+)\)", text):
         if not name.endswith("ANY"):
@@ -160,6 +168,11 @@ def flags(text: str) -> list[str]:
 def number(text: str) -> int:
     """Read the number that an x86_cpu_id carries."""
     return int(text, 0)
+
+
+def number_if_any(text: str) -> int | None:
+    """Read the number where a row of the list carries one: 6.8's name models alone."""
+    return number(text) if text[0].isdigit() else None
 
 
 def latest_microcodes(text: str) -> Iterator[Row]:

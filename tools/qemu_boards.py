@@ -8,8 +8,8 @@
 Releases that are not named stay as the table has them. Each program is started with one machine of each kind, stopped, and asked for the
 properties of /machine and of its PCI host; of a machine that does not start without further arguments (nitro), its class is asked. What
 none of them tells, of the kinds that only newer releases have, is left out. Of a source tree the options are those that the nearest
-programs have, older and newer; one that not both have counts where the tree names it. Their holes, which are the same in all releases,
-are taken over.
+programs have, older or newer, as far as the tree registers them; a condition on which it does so is not read. Their holes, which are the
+same in all releases, are taken over.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from csource import strip
+from csource import Source
 from vcpuid.errors import QemuError
 from vcpuid.live.qmp import Qmp
 from vcpuid.releases import number
@@ -71,24 +71,49 @@ def release(command: list[str]) -> tuple[str, Row]:
     return version, found
 
 
-OF_DEVICES = {"rtc-time", "smram"}
-"""Options that a device on the board adds, which all releases have."""
+OF_DEVICES = {"rtc-time": "struct tm", "smram": "link<memory-region>"}
+"""Options that a device on the board adds, which all releases have: the second where all older and newer tables of a kind have it."""
 
-_NAMES = re.compile(r'"([\w-]+)"')
+FILES = {
+    "pc-q35": ("x86.c", "pc.c", "pc_q35.c"),
+    "pc-i440fx": ("x86.c", "pc.c", "pc_piix.c"),
+    "isapc": ("x86.c", "pc.c", "isapc.c"),
+    "microvm": ("x86.c", "microvm.c"),
+    "nitro": ("x86.c", "microvm.c", "nitro_enclave.c"),
+}
+"""Where in hw/i386 a kind of machine registers its options, besides hw/core/machine.c and hw/cxl/cxl-host.c."""
+_ADDED = re.compile(r'object_(?:class_)?property_add(_\w+)?\(\s*[^,]*,\s*("[\w-]+"|[A-Z]\w+),\s*("[\w -]+")?')
+_KINDS = {"_bool": "bool", "_str": "string"}
+_CXL_NEEDS_PCI = re.compile(r"if \(pcmc->pci_enabled\) \{\s*cxl_machine_init")
+"""Since 9.0 a PC without PCI has no options for CXL."""
+
+
+def registered(tree: Path, kind: str) -> dict[str, str | None]:
+    """Give the options that a kind of machine registers in a tree, each with its type; None where the tree spells that out elsewhere."""
+    i386 = tree / "hw" / "i386"
+    paths = [tree / "hw" / "core" / "machine.c", *(i386 / name for name in FILES[kind])]
+    if kind != "isapc" or not _CXL_NEEDS_PCI.search((i386 / "pc.c").read_text(encoding="utf-8")):
+        paths.append(tree / "hw" / "cxl" / "cxl-host.c")
+    headers = sorted((tree / "include" / "hw" / "i386").glob("*.h"))
+    source = Source([*headers, *(path for path in paths if path.exists())])
+    found: dict[str, str | None] = {}
+    for form, name, type_ in _ADDED.findall(source.text):
+        named = name.strip('"') if name.startswith('"') else str(source.symbol(name))
+        found[named.replace("_", "-") if named != "rtc_state" else named] = type_.strip('"') or _KINDS.get(form)
+    return found
 
 
 def of_tree(tree: Path, nearest: list[Row]) -> tuple[str, Row]:
-    """Give the kinds that all of these tables have, each with the options that all have, or that the tree names."""
-    folders = [(tree / "hw" / "i386", "*.c"), (tree / "hw" / "cxl", "*.c"), (tree / "include" / "hw" / "i386", "*.h")]
-    files = [tree / "hw" / "core" / "machine.c", *(path for folder, kind in folders for path in folder.glob(kind))]
-    known = OF_DEVICES | {name for path in files for name in _NAMES.findall(strip(path.read_text(encoding="utf-8")))}
+    """Give the kinds that all of these tables have, with the options that the tree registers."""
     found: Row = {}
     for name in nearest[0]:
-        if all(name in row for row in nearest):
-            union = {option: kind for row in nearest for option, kind in row[name]["options"].items()}
-            common = set.intersection(*(set(row[name]["options"]) for row in nearest)) if len(nearest) > 1 else set()
-            kept = {option: kind for option, kind in sorted(union.items()) if option in known or option in common}
-            found[name] = {"pci_hole64": nearest[0][name]["pci_hole64"], "options": kept}
+        if not all(name in row for row in nearest):
+            continue
+        told = {option: kind for row in nearest for option, kind in row[name]["options"].items()}
+        own = registered(tree, name)
+        kept = {option: own[option] or told[option] for option in own if option in told}
+        kept |= {option: told[option] for option in OF_DEVICES if all(option in row[name]["options"] for row in nearest)}
+        found[name] = {"pci_hole64": nearest[0][name]["pci_hole64"], "options": dict(sorted(kept.items()))}
     return f"the source of {(tree / 'VERSION').read_text(encoding='utf-8').strip()}", found
 
 

@@ -48,8 +48,7 @@ def words(source: Source) -> list[Row]:
         given = info.get("feat_names", [])
         names = given if isinstance(given, dict) else dict(enumerate(given))
         row: Row = {"name": name.replace("FEAT_XSAVE_COMP_", "FEAT_XSAVE_XCR0_")}  # as they are called since 7.1
-        if info["type"] == "CPUID_FEATURE_WORD":
-            where = info["cpuid"]
+        if where := info.get("cpuid"):
             row |= {"leaf": source.evaluate(str(where["eax"])), "index": where.get("ecx", 0), "register": REGISTERS[where["reg"]]}
             row["indexed"] = bool(where.get("needs_ecx", 0))
         else:
@@ -151,6 +150,8 @@ def properties(source: Source, listed: dict[str, Any], base: set[str], rows: lis
             default &= (1 << int(width[1])) - 1
         if kind == "OnOffAuto":
             default = "off"
+        if name == "avx10-version":
+            default = default or 0  # since 11.0 with a setter of its own, and no default
         table[name] = [kind, default, name not in base]
     return table, aliases
 
@@ -172,10 +173,18 @@ def xsave(source: Source, rows: list[Row]) -> list[list[Any]]:
     found = []
     for component, area in source.table("x86_ext_save_areas").items():
         size = sum(sizes[name] for name in re.findall(r"sizeof \( (\w+) \)", area["size"]))
-        found.append([component, rows[area["feature"]]["name"], area["bits"], size])
-        if (rows[area["feature"]]["name"], area["bits"]) == AVX512F and "CPUID_7_1_EDX_AVX10" in source.macros:
-            found.append([component, *AVX10, size])  # cpuid_has_xsave_feature: AVX10 has these states as well
+        features = area.get("features") or [(area["feature"], area["bits"])]  # since 11.0 several may have one state
+        users = [(rows[word]["name"], mask) for word, mask in features]
+        if users == [AVX512F] and "CPUID_7_1_EDX_AVX10" in source.macros:
+            users.append(AVX10)  # cpuid_has_xsave_feature: AVX10 has these states as well
+        found += [[component, *user, size] for user in users]
     return found
+
+
+def deprecations(source: Source) -> dict[str, Any]:
+    """Return what the release says to use in place of its deprecated models, for a table that has some."""
+    notes = {row["name"]: row["deprecation_note"] for row in source.table("builtin_x86_defs") if row.get("deprecation_note")}
+    return {"deprecations": notes} if notes else {}
 
 
 AVX512F, AVX10 = ("FEAT_7_0_EBX", 1 << 16), ("FEAT_7_1_EDX", 1 << 19)
@@ -287,7 +296,7 @@ def main() -> None:
 def of_tree(options: argparse.Namespace, source: Source, boards: Source, rows: list[Row]) -> Row:
     """Read the table off a source tree alone."""
     features = {name for row in rows for name in row["bits"].values()}
-    listed, base = qemu_source.properties(source.text, features, set(known_aliases(source)))
+    listed, base = qemu_source.properties(source.text, features, set(known_aliases(source)), qemu_source.inherited(options.source))
     table, aliases = properties(source, listed, base, rows)
     models, by_alias = source_models(source, rows, aliases)
     found = qemu_source.Boards(options.source, number(options.release)).machines()
@@ -305,6 +314,7 @@ def of_tree(options: argparse.Namespace, source: Source, boards: Source, rows: l
         "kvm_defaults": [row for row in source.table("kvm_default_props") if row[0]],
         "models": models,
         "model_aliases": by_alias,
+        **deprecations(source),
         "caches": caches(source, {row["cache"] for row in models}),
         "compat": compat(boards, set(listed)),
         "machines": machines([machine.answer() for machine in found], boards),
@@ -349,6 +359,7 @@ def of_program(options: argparse.Namespace, source: Source, boards: Source, rows
             "kvm_defaults": [row for row in source.table("kvm_default_props") if row[0]],
             "models": models,
             "model_aliases": by_alias,
+            **deprecations(source),
             "caches": caches(source, {row["cache"] for row in models}) | extra.get("caches", {}),
             "compat": compat(boards, set(listed)),
             "machines": machines(qemu.ask("query-machines"), boards),

@@ -22,6 +22,7 @@ def source_models(source: Source, rows: list[Row], aliases: dict[str, str]) -> t
     """Flatten builtin_x86_defs: the rows of all versions, and the aliases (name: base name, or name: versioned name)."""
     known = masks(rows, aliases)
     names = [row["name"] for row in rows]
+    avx10 = _avx10(source, names)
     models: list[Row] = []
     by_alias: dict[str, Any] = {}
     for definition in source.table("builtin_x86_defs"):
@@ -29,7 +30,12 @@ def source_models(source: Source, rows: list[Row], aliases: dict[str, str]) -> t
         features["FEAT_1_ECX"] = features.get("FEAT_1_ECX", 0) | HYPERVISOR
         row: Row = {"name": "", "base": definition["name"], "version": 0, "deprecated": "deprecation_note" in definition}
         row |= {field: definition.get(field, 0) for field in ("vendor", "family", "model", "stepping", "model_id", "level", "xlevel")}
-        props: Row = {"avx10-version": definition["avx10_version"]} if definition.get("avx10_version") else {}
+        props: Row = {}
+        if version_of_avx10 := definition.get("avx10_version"):
+            props["avx10-version"] = version_of_avx10
+            _give(features, avx10, version_of_avx10)
+        if definition.get("cpuid_0x1f"):
+            props["x-force-cpuid-0x1f"] = True
         cache = definition.get("cache_info")
         versions = [version for version in definition.get("versions", []) if version] or [{"version": 1}]
         for version in versions:
@@ -45,6 +51,8 @@ def source_models(source: Source, rows: list[Row], aliases: dict[str, str]) -> t
                     row[LIMITS[name]] = _value(value)
                 else:
                     props[name] = _value(value)
+                if name == "avx10-version":
+                    _give(features, avx10, _value(value))
             cache = version.get("cache_info", cache)
             number = version["version"]
             kept = {word: features[word] for word in names if features.get(word)}
@@ -54,3 +62,19 @@ def source_models(source: Source, rows: list[Row], aliases: dict[str, str]) -> t
                 by_alias[version["alias"]] = name
         by_alias[definition["name"]] = None
     return models, dict(sorted(by_alias.items()))
+
+
+def _avx10(source: Source, names: list[str]) -> list[tuple[int, dict[str, int]]]:
+    """Return what each version of AVX10 brings, in order: since 11.0 a model that has one has its features, and those of older ones."""
+    if "builtin_avx10_defs" not in source.variables("AVX10VersionDefinition"):
+        return []
+    rows = source.table("builtin_avx10_defs")
+    return [(row["version"], {names[pair[0]]: pair[1] for pair in row["features"] if pair}) for row in rows]
+
+
+def _give(features: dict[str, int], avx10: list[tuple[int, dict[str, int]]], version: int) -> None:
+    """Add the features of a version of AVX10 to a model's."""
+    for number, masks_of_it in avx10:
+        if number <= version:
+            for word, mask in masks_of_it.items():
+                features[word] = features.get(word, 0) | mask

@@ -25,7 +25,7 @@ INHERITED = {
     "start-powered-off": "bool",
     "type": "string",
 }
-"""Properties of every CPU that target/i386 does not define (qom/object.c, hw/core/qdev.c, hw/core/cpu-*.c): the same since QEMU 6.2."""
+"""Properties of every CPU that target/i386 does not define (qom/object.c, hw/core/qdev.c, hw/core/cpu-*.c): those of 6.0 to 10.2."""
 
 _KINDS = {"BIT64": "bool", "BOOL": "bool", "ON_OFF_AUTO": "OnOffAuto", "STRING": "str", "UINT64_CHECKMASK": "uint64"}
 _DEFINED = re.compile(r'DEFINE_PROP_(\w+)\(\s*"([\w-]+)",\s*X86CPU,')
@@ -33,9 +33,27 @@ _ADDED = re.compile(r'object_(?:class_)?property_add(_str|_bool)?\(\s*(?:oc|obj)
 _HOST_ONLY = re.compile(r"max_x86_cpu_properties\[\] = \{(.*?)\};", re.DOTALL)
 
 
-def properties(text: str, features: set[str], aliases: set[str]) -> tuple[dict[str, Row], set[str]]:
-    """Return the properties of max by name, and the names of those that every CPU has; `text` is target/i386/cpu.c without comments."""
-    found: dict[str, str] = dict.fromkeys((*features, *aliases), "bool") | INHERITED
+_MEMORY_REGION = re.compile(r'#define TYPE_MEMORY_REGION "([^"]+)"')
+
+
+def inherited(tree: Path) -> dict[str, str]:
+    """Return the properties of every CPU that target/i386 does not define, each with its type, as a tree has them."""
+    found = dict(INHERITED)
+    for header in (tree / "include" / place / "memory.h" for place in ("exec", "system")):
+        if header.exists() and (named := _MEMORY_REGION.search(header.read_text(encoding="utf-8"))):
+            found["memory"] = f"link<{named[1]}>"
+    setters = tree / "hw" / "core" / "qdev-properties.c"
+    if setters.exists() and '"legacy-%s"' not in setters.read_text(encoding="utf-8"):
+        del found["legacy-memory"]
+    return found
+
+
+def properties(text: str, features: set[str], aliases: set[str], of_all: dict[str, str]) -> tuple[dict[str, Row], set[str]]:
+    """Return the properties of max by name, and the names of those that every CPU has.
+
+    `text` is target/i386/cpu.c without comments, and `of_all` what `inherited` gives.
+    """
+    found: dict[str, str] = dict.fromkeys((*features, *aliases), "bool") | of_all
     for kind, name, given in _ADDED.findall(text):
         found[name] = given or {"_str": "string", "_bool": "bool"}[kind]
     for kind, name in _DEFINED.findall(text):

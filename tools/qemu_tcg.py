@@ -95,7 +95,7 @@ def of_tree(release: str, tree: Path) -> dict[str, Any]:
             words[word.name] = mask
     text = source.text[source.text.index("max_x86_cpu_properties[]") :]
     given: dict[str, str] = {}
-    for name, value in re.findall(r'object_property_set_(?:int|str)\([\w()]+,\s*"([\w-]+)",\s*("[^"]*" \w+|\w+)', text):
+    for name, value in re.findall(r'object_property_set_(?:int|str)\([\w()]+,\s*"([\w-]+)",\s*("[^"]*" \w+|[A-Z0-9]\w*)', text):
         given.setdefault(name, value)  # the first is a 64-bit CPU's
     found_max = {name: source.evaluate(given[name]) for name in OF_MAX}
     if "max_x86_cpu_realize(" in source.text:  # there family, model and stepping are set, which an expansion does not show

@@ -21,6 +21,8 @@ from vcpuid.releases import KERNELS, QEMUS
 
 KERNEL_PARTIES, QEMU_PARTIES, LIVE_PARTIES = of_groups(["Linux", "KVM"]), of_groups(["QEMU"]), of_groups(["live"])
 SOURCES_ONLY = "sources only"
+_HOW_KNOWN = {"program": "asked of", "source": "read off"}
+"""How the tables of a QEMU are known (`vcpuid.qemu.catalog.Catalog.known`)."""
 
 INTRODUCTION = """# Support matrix
 
@@ -122,7 +124,10 @@ def qemus(figures: list[Figure]) -> str:
             table(["QEMU", "vendor", *QEMU_PARTIES], by_vendor),
             "All of these together, by the host's kernel, whose KVM's answers QEMU saw:",
             table(["QEMU", *(f"Linux {kernel}" for kernel in KERNELS)], by_kernel),
-            "\n".join(f"- {release}: tables of {release_of('qemu', release)}" for release in QEMUS),
+            "\n".join(
+                f"- {release}: tables {_HOW_KNOWN[data.load(f'qemu-{release}')['known']]} {release_of('qemu', release)}"
+                for release in QEMUS
+            ),
         ]
     )
 

@@ -19,7 +19,7 @@ Facts of the machine and of the asking process:
 | `amx_permission` | the process asked ARCH_REQ_XCOMP_GUEST_PERM for AMX's tile data | off |
 | `smt` | Linux may run several threads on a core | as CPUID tells |
 | `sched_info` | the scheduler counts steal time (CONFIG_SCHED_INFO) | on |
-| `max_vcpus` | KVM_MAX_VCPUS (CONFIG_KVM_MAX_NR_VCPUS) | 1024 in 6.1, later 4096, as Debian builds them |
+| `max_vcpus` | KVM_MAX_VCPUS (CONFIG_KVM_MAX_NR_VCPUS) | 288 in 5.10, 1024 in 5.15 to 6.6, later 4096, as Debian builds them |
 | `sev_firmware` | the secure processor answers | on |
 | `paging_5level` | the host runs on five-level page tables | as the host has LA57 |
 

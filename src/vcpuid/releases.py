@@ -10,10 +10,11 @@ from vcpuid import data
 from vcpuid.errors import InputError, warn_caller
 from vcpuid.numbers import decimal
 
-KERNELS = ("6.1", "6.12", "6.17", "6.18", "6.19", "7.1", "7.2", "7.3")
-"""Linux releases with tables, oldest first; each stands for that stable series as Debian built it (data/ names the exact release)."""
+KERNELS = ("5.10", "5.15", "6.1", "6.6", "6.8", "6.12", "6.14", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3")
+"""Linux releases with tables, oldest first; each stands for its stable series, as Debian built that where it did (data/ names the very
+release)."""
 
-QEMUS = ("6.2", "7.0", "7.1", "7.2", "8.0", "8.1", "8.2", "9.0", "9.1", "9.2", "10.0", "10.1", "10.2", "11.1")
+QEMUS = ("5.2", "6.0", "6.1", "6.2", "7.0", "7.1", "7.2", "8.0", "8.1", "8.2", "9.0", "9.1", "9.2", "10.0", "10.1", "10.2", "11.0", "11.1")
 """QEMU releases with tables, oldest first."""
 
 LIBVIRTS = ("9.0", "11.3", "12.9")

@@ -142,12 +142,12 @@ def test_what_is_other_than_was_asked_for_stands_below_the_proposal() -> None:
 
 
 def test_what_is_not_known_here_is_1_and_no_refusal() -> None:
-    done = vcpuid("check", "host", HOST, "--qemu", "11.0", "--machine", "pc-q35-11.0")
+    done = vcpuid("check", "host", HOST, "--qemu", "10.3", "--machine", "pc-q35-10.3")
     assert done.returncode == 1
-    assert done.stdout.startswith("-cpu host: not known here: whether QEMU 11.0 has the machine type pc-q35-11.0")
+    assert done.stdout.startswith("-cpu host: not known here: whether QEMU 10.3 has the machine type pc-q35-10.3")
     assert "Runs" not in done.stdout
     assert "hazards" not in done.stdout  # nobody has looked for any
-    lines = vcpuid("check", "DiamondRapids", HOST, "--qemu", "11.0", "--format", "lines").stdout
+    lines = vcpuid("check", "DiamondRapids", HOST, "--qemu", "10.3", "--format", "lines").stdout
     assert lines == "unknown verdict DiamondRapids\n"
 
 

@@ -207,8 +207,8 @@ def test_releases() -> None:
 def test_an_imported_qemu_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     (tmp_path / "vcpuid").mkdir()
-    (tmp_path / "vcpuid" / "imported.json").write_text('{"11.0-mine": {"binary": "/opt/qemu", "size": 1, "mtime_ns": 1}}', encoding="utf-8")
-    assert offered("guest", "--qemu", "11.0") == ["11.0-mine"]
+    (tmp_path / "vcpuid" / "imported.json").write_text('{"10.3-mine": {"binary": "/opt/qemu", "size": 1, "mtime_ns": 1}}', encoding="utf-8")
+    assert offered("guest", "--qemu", "10.3") == ["10.3-mine"]
 
 
 def test_parameters() -> None:

@@ -56,7 +56,8 @@ def test_every_word_of_linux_own_is_described(kernel: str) -> None:
     used = {name.place.word for f in all_features() if (name := f.in_linux(kernel)) is not None and name.place is not None}
     own = {str(word) for word in used if str(word).startswith(("CPUID_LNX_", "BUGS_", "VMX_WORD_"))}
     assert own <= set(LINUX_WORDS)
-    assert {name for name, place in data.load(f"linux-{kernel}")["words"] if place is None} <= own
+    empty = {"CPUID_LNX_5"} if kernel == "5.10" else set()
+    assert {name for name, place in data.load(f"linux-{kernel}")["words"] if place is None} - own == empty
 
 
 def test_examples_in_the_descriptions_are_in_their_words() -> None:

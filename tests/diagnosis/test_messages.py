@@ -117,7 +117,8 @@ def test_all_that_our_model_of_qemu_prints_is_known(name: str) -> None:
 
 
 def lines_of_real_qemus() -> set[str]:
-    return {line for name in ("machines", "more", "options", "random", "sets") for row in qemu_rows(name) for line in row.get("stderr", ())}
+    files = ("early", "machines", "more", "options", "random", "sets")
+    return {line for name in files for row in qemu_rows(name) for line in row.get("stderr", ())}
 
 
 def test_every_line_of_real_qemus_is_known() -> None:

@@ -11,6 +11,7 @@ from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.reasons import Action, Decision, replay
 from vcpuid.releases import KERNELS
 
+OLD = ("5.10", "5.15")
 INTEL = Entry(0, 0, 0, 0x14, 0x756E6547, 0x6C65746E, 0x49656E69)
 OLD_AMD = Entry(0, 0, 0, 0x14, 0x69444D41, 0x21726574, 0x74656273)
 TOP = [Entry(0x14, 0, 1, 1, 2, 3, 4), Entry(0x14, 1, 1, 5, 6, 7, 8)]
@@ -45,7 +46,6 @@ def word(function: int, index: int, register: str) -> Word:
         ([INTEL, *TOP, Entry(0x40000200, 0, 0, 0x40000202, 0, 0, 0)], (0x40000301, 0), (1, 2, 3, 4)),
         ([OLD_AMD, *TOP], (0x15, 0), (0, 0, 0, 0)),
         (TOP, (0x15, 0), (0, 0, 0, 0)),
-        ([Entry(0, 3, 1, *INTEL[3:]), *TOP], (0x15, 0), (1, 2, 3, 4)),
         ([Entry(0xB, 1, 1, 1, 2, 3, 77)], (0xB, 0x1234), (0, 0, 0x34, 77)),
         ([Entry(0xB, 2, 1, 1, 2, 3, 77)], (0xB, 3), (0, 0, 0, 0)),
         ([INTEL._replace(eax=0x1F), Entry(0x1F, 1, 1, 1, 2, 3, 77)], (0x20, 9), (0, 0, 9, 77)),
@@ -58,6 +58,12 @@ def word(function: int, index: int, register: str) -> Word:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_who_answers(entries: list[Entry], place: tuple[int, int], answer: tuple[int, ...], kernel: str) -> None:
     assert lookup(CpuidTable(entries), *place, kernel=kernel) == answer
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_leaf_0_that_is_bound_to_a_sub_leaf_answers_since_6_0(kernel: str) -> None:
+    table = CpuidTable([Entry(0, 3, 1, *INTEL[3:]), *TOP])
+    assert lookup(table, 0x15, 0, kernel=kernel) == ((0, 0, 0, 0) if kernel in OLD else (1, 2, 3, 4))
 
 
 def test_the_answer_tells_where_it_comes_from() -> None:
@@ -99,7 +105,7 @@ def test_tsx_ctrl_hides_tsx(kernel: str) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_xens_time_leaf(kernel: str) -> None:
     table, state = CpuidTable(XEN), VcpuState(tsc_khz=2_000_000, xen_enabled=True)
-    filled = kernel not in ("6.1", "6.12", "7.3")
+    filled = "6.16" in KERNELS[: KERNELS.index(kernel) + 1] and kernel != "7.3"
     answers = [lookup(table, 0x40000103, index, kernel=kernel, state=state) for index in range(4)]
     plain = Registers(1, 1, 1, 1)
     told = [Registers(1, 1, 1 << 31, 0), Registers(2_000_000, 1, 1, 1)] if filled else [plain, plain]
@@ -109,8 +115,8 @@ def test_xens_time_leaf(kernel: str) -> None:
     for other, how in ((table, VcpuState(tsc_khz=1)), (table, VcpuState(xen_enabled=True)), (below, state)):
         assert lookup(other, 0x40000103, 1, kernel=kernel, state=how) == plain
     kept = set_cpuid(table, kernel=kernel, state=state)
-    assert [d.rule for d in kept.decisions] == [rules.XEN_TIME] * (3 if kernel == "6.12" else 0)
-    assert lookup(kept.table, 0x40000103, 2, kernel=kernel, state=state).eax == (1 if kernel in ("6.1", "7.3") else 2_000_000)
+    assert [d.rule for d in kept.decisions] == [rules.XEN_TIME] * (3 if kernel in ("6.6", "6.8", "6.12", "6.14") else 0)
+    assert lookup(kept.table, 0x40000103, 2, kernel=kernel, state=state).eax == (1 if kernel in (*OLD, "6.1", "7.3") else 2_000_000)
 
 
 @pytest.mark.parametrize("khz", [1, 999, 32_768, 1_000_000, 1_000_001, 2_596_144, 4_294_967, 10_000_000, (1 << 32) - 1])

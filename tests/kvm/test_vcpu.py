@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Snapshot, Word
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Snapshot, Word, vendors
 from vcpuid.errors import InputError, KvmError
 from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.vcpu import MAX_ENTRIES, get_cpuid, set_again, set_cpuid
@@ -26,8 +26,10 @@ LAYOUT = CpuidTable(
     ]
 )
 HOST = Snapshot(supported=CpuidTable([LEAF1, LEAF7]), raw=CpuidTable([LEAF1, LEAF7, *LAYOUT]))
-NEWER = [kernel for kernel in KERNELS if kernel not in ("6.1", "6.12")]
-WITH_XSS = [kernel for kernel in NEWER if kernel != "6.17"]
+OLD = ["5.10", "5.15"]
+NEWER, WITH_XSS = (KERNELS[KERNELS.index(first) :] for first in ("6.14", "6.18"))
+STALE = ("6.1", "6.6", "6.8")
+"""Kernels that look for KVM's leaves in the table before this one."""
 
 
 def word(function: int, index: int, register: str) -> Word:
@@ -54,7 +56,7 @@ def test_the_bits_that_kvm_rules(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("lacking", ["cpuinfo", "raw", "supported"])
-def test_before_6_18_what_the_host_lacks_is_let_be(kernel: str, lacking: str) -> None:
+def test_before_6_14_what_the_host_lacks_is_let_be(kernel: str, lacking: str) -> None:
     told = {
         "cpuinfo": Snapshot(raw=HOST.raw, cpuinfo={"flags": "fpu apic"}),
         "raw": Snapshot(raw=CpuidTable([Entry(1, 0, 0, 0, 0, 0, 0)])),
@@ -80,18 +82,19 @@ def test_mwait_follows_its_msr_without_the_quirk(kernel: str) -> None:
 def test_pv_unhalt_goes_where_hlt_does_not_exit(kernel: str) -> None:
     table, state = CpuidTable([LEAF1, *KVM_LEAVES]), VcpuState(hlt_in_guest=True)
     kept = set_cpuid(table, kernel=kernel, state=state).table
-    assert kept.registers(0x40000001).eax == (0xFF if kernel == "6.1" else 0x7F)
+    assert kept.registers(0x40000001).eax == (0xFF if kernel in STALE else 0x7F)
     assert set_cpuid(table, kernel=kernel, state=state, apic=False).table.registers(0x40000001).eax == 0x7F
     assert set_cpuid(table, kernel=kernel).table == table
     elsewhere = CpuidTable([KVM_LEAVES[0]._replace(function=0x40000300), KVM_LEAVES[1]._replace(function=0x40000301)])
-    assert set_cpuid(elsewhere, kernel=kernel, state=state, apic=False).table.registers(0x40000301).eax == 0x7F
+    found = set_cpuid(elsewhere, kernel=kernel, state=state, apic=False).table.registers(0x40000301).eax
+    assert found == (0xFF if kernel in OLD else 0x7F), "before 5.17 KVM looks in one place only"
 
 
-def test_linux_6_1_does_not_take_the_same_table_back_where_hlt_does_not_exit() -> None:
+def test_linux_up_to_6_8_does_not_take_the_same_table_back_where_hlt_does_not_exit() -> None:
     table, state = CpuidTable([LEAF1, *KVM_LEAVES]), VcpuState(hlt_in_guest=True)
     for kernel in KERNELS:
         kept = set_cpuid(table, kernel=kernel, state=state).table
-        if kernel == "6.1":
+        if kernel in STALE:
             with pytest.raises(KvmError, match=r"entry 40000001\.0"):
                 set_again(kept, table, kernel=kernel, state=state)
         else:
@@ -104,6 +107,8 @@ def test_the_size_of_the_xsave_area(kernel: str) -> None:
     state = VcpuState(xcr0=0x207, xss=0x800)
     kept = set_cpuid(sizes, host=HOST, kernel=kernel, state=state).table
     assert [entry.ebx for entry in kept] == [0xA88, 0x358 if kernel in WITH_XSS else 0x348]
+    aligned = set_cpuid(sizes, host=HOST, kernel=kernel, state=VcpuState(xcr0=0x40207)).table
+    assert aligned[1].ebx == (0x2348 if kernel in OLD else 0x2380), "before 5.17 KVM knows no alignment"
     assert [entry.ebx for entry in set_cpuid(sizes, host=HOST, kernel=kernel).table] == [0x240, 0x240]
     own = CpuidTable([*sizes, *LAYOUT])
     assert [entry.ebx for entry in set_cpuid(own, kernel=kernel, state=state).table][:2] == [entry.ebx for entry in kept]
@@ -127,14 +132,56 @@ def test_area_size(features: int, compacted: bool, size: int) -> None:
     assert area_size(LAYOUT, features, compacted=compacted) == size
 
 
-def test_sgx_follows_xcr0_on_6_1_only() -> None:
+def test_sgx_follows_xcr0_from_5_15_to_6_1() -> None:
     host = Snapshot(supported=CpuidTable([Entry(0xD, 0, 1, 0x2E7, 0, 0, 0)]))
     table = CpuidTable([Entry(0x12, 1, 1, 0x36, 0, 0xFFFFFFFF, 0x1F), Entry(0xD, 0, 1, 0x1F, 0x240, 0, 1)])
     for kernel in KERNELS:
         result = set_cpuid(table, host=host, kernel=kernel)
-        assert result.table[0][3:] == ((0x36, 0, 7, 0) if kernel == "6.1" else table[0][3:])
-        assert {d.rule for d in result.decisions} == ({rules.SGX_XFRM} if kernel == "6.1" else set())
+        assert result.table[0][3:] == ((0x36, 0, 7, 0) if kernel in ("5.15", "6.1") else table[0][3:])
+        assert {d.rule for d in result.decisions} == ({rules.SGX_XFRM} if kernel in ("5.15", "6.1") else set())
     assert set_cpuid(CpuidTable([Entry(0x12, 1, 1, 0, 0, 0, 0)]), kernel="6.1").table[0].ecx == 3
+
+
+def test_before_5_16_a_vcpu_that_ran_takes_any_table() -> None:
+    kept = set_cpuid(CpuidTable([LEAF1, LEAF7])).table
+    other = CpuidTable([LEAF1._replace(eax=1)])
+    for kernel in KERNELS:
+        if kernel in OLD:
+            assert set_again(kept, other, kernel=kernel).table == other
+            with pytest.raises(KvmError, match="virtual address"):
+                set_again(kept, CpuidTable([Entry(0x80000008, 0, 0, 32 << 8, 0, 0, 0)]), kernel=kernel)
+        else:
+            with pytest.raises(KvmError, match="has run"):
+                set_again(kept, other, kernel=kernel)
+
+
+def test_before_5_17_nobody_asks_for_permission_to_use_amx() -> None:
+    amx = Entry(0xD, 0, 1, 0x60007, 0, 0, 0)
+    for kernel in KERNELS:
+        if kernel in OLD:
+            assert set_cpuid(CpuidTable([amx]), kernel=kernel, params={"amx_permission": False}).table[0].eax == 0x60007
+        else:
+            assert refused(amx, kernel=kernel, params={"amx_permission": False})[0] == errno.EPERM
+
+
+def test_before_6_0_a_leaf_that_is_bound_to_another_sub_leaf_is_not_found() -> None:
+    bound = LEAF1._replace(index=3, flags=1)
+    for kernel in KERNELS:
+        assert set_cpuid(CpuidTable([bound]), kernel=kernel, apic=False).table[0].edx == (APIC if kernel in OLD else 0)
+
+
+def test_kvm_intel_of_5_10_takes_invpcid_from_a_guest_without_pcid() -> None:
+    lone, whole = (CpuidTable([LEAF1._replace(ecx=ecx), LEAF7._replace(ebx=1 << 10)]) for ecx in (0, 1 << 17))
+    intel, amd = (
+        Snapshot(supported=CpuidTable([Entry(0, 0, 0, 7, ebx, ecx, edx), *lone]))
+        for ebx, edx, ecx in map(vendors.twelve, ("GenuineIntel", "AuthenticAMD"))
+    )
+    for kernel in KERNELS:
+        assert set_cpuid(whole, host=intel, kernel=kernel).table == whole
+        assert set_cpuid(lone, host=amd, kernel=kernel).table == lone
+        kept = set_cpuid(lone, host=intel, kernel=kernel)
+        assert kept.table[1].ebx == (0 if kernel == "5.10" else 1 << 10)
+        assert [d.rule for d in kept.decisions] == ([rules.INVPCID_WITHOUT_PCID] if kernel == "5.10" else [])
 
 
 def test_too_many_entries() -> None:
@@ -172,14 +219,14 @@ def test_amx_needs_the_processs_permission() -> None:
 @pytest.mark.parametrize(
     ("cr4", "entry", "since"),
     [
-        (1 << 11, Entry(7, 0, 1, 0, 0, 1 << 2, 0), "6.1"),
-        (1 << 12, Entry(7, 0, 1, 0, 0, 1 << 16, 0), "6.1"),
-        (1 << 13, Entry(1, 0, 0, 0, 0, 1 << 5, 0), "6.1"),
-        (1 << 16, Entry(7, 0, 1, 0, 1, 0, 0), "6.1"),
-        (1 << 17, Entry(1, 0, 0, 0, 0, 1 << 17, 0), "6.1"),
-        (1 << 20, Entry(7, 0, 1, 0, 1 << 7, 0, 0), "6.1"),
-        (1 << 21, Entry(7, 0, 1, 0, 1 << 20, 0, 0), "6.1"),
-        (1 << 28, Entry(7, 1, 1, 1 << 26, 0, 0, 0), "6.12"),
+        (1 << 11, Entry(7, 0, 1, 0, 0, 1 << 2, 0), "5.10"),
+        (1 << 12, Entry(7, 0, 1, 0, 0, 1 << 16, 0), "5.10"),
+        (1 << 13, Entry(1, 0, 0, 0, 0, 1 << 5, 0), "5.10"),
+        (1 << 16, Entry(7, 0, 1, 0, 1, 0, 0), "5.10"),
+        (1 << 17, Entry(1, 0, 0, 0, 0, 1 << 17, 0), "5.10"),
+        (1 << 20, Entry(7, 0, 1, 0, 1 << 7, 0, 0), "5.10"),
+        (1 << 21, Entry(7, 0, 1, 0, 1 << 20, 0, 0), "5.10"),
+        (1 << 28, Entry(7, 1, 1, 1 << 26, 0, 0, 0), "6.8"),
         (1 << 23, Entry(7, 0, 1, 0, 0, 1 << 7, 0), "6.18"),
         (1 << 23, Entry(7, 0, 1, 0, 0, 0, 1 << 20), "6.18"),
     ],

@@ -27,15 +27,24 @@ def test_no_two_flags_share_a_bit(release: str) -> None:
 @pytest.mark.parametrize("release", KERNELS)
 def test_every_list_of_models_that_a_release_has_was_read(release: str) -> None:
     lists = tables(release).lists
-    later = {"prefer_ymm": "6.17", "latest_microcode": "6.17", "erratum_1386_microcode": "6.12", "zen5_rdseed_microcode": "6.12"}
+    later = {
+        "prefer_ymm": "6.16",
+        "latest_microcode": "6.16",
+        "erratum_1386_microcode": "6.8",
+        "zen5_rdseed_microcode": "6.12",
+        "tsa_microcode": "5.15",
+    }
+    before = {"tsa_microcode": {"6.6", "6.8", "6.14"}, "zen5_rdseed_microcode": {"6.14", "6.16"}}  # older ones are of later stable updates
     for name, rows in lists.items():
-        known = KERNELS.index(release) >= KERNELS.index(later.get(name, "6.1"))
+        known = KERNELS.index(release) >= KERNELS.index(later.get(name, KERNELS[0])) and release not in before.get(name, ())
         assert bool(rows) == known, name
 
 
 def test_a_release_in_between_takes_the_older_tables() -> None:
-    assert linux("6.14.2-arch1-1").tables == "6.12"
-    assert linux("5.15").tables == "6.1"
+    assert linux("6.14.2-arch1-1").tables == "6.14"
+    assert linux("6.13.7-arch1-1").tables == "6.12"
+    assert linux("5.4").tables == "5.10"
+    assert linux("5.19").tables == "5.15"
 
 
 def test_what_is_not_a_release_is_refused() -> None:

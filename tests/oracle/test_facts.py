@@ -37,7 +37,8 @@ def test_what_kvm_knows_comes_out_byte_for_byte(tmp_path: Path) -> None:
 @pytest.mark.parametrize("release", RELEASES)
 def test_what_linux_knows_is_in_its_table(release: str) -> None:
     told, table = facts(release), data.load(f"linux-{release}")
-    assert table["source"] == f"Linux {told['kernel']}, read by tools/linux_tables.py"
+    whose = f", {told['origin']}" if "origin" in told else ""
+    assert table["source"] == f"Linux {told['kernel']}{whose}, read by tools/linux_tables.py"
     assert table["words"] == [[word, told["reverse_cpuid"].get(word)] for word in told["cpuid_leafs"][:-1]]
     assert table["features"] == [[name, row["word"], row["bit"], row["cpuinfo"]] for name, row in told["features"].items()]
     assert table["bugs"] == [[name, row["bit"] // 32, row["bit"] % 32, row["cpuinfo"]] for name, row in told["bugs"].items()]

@@ -125,8 +125,17 @@ MSRS = """
 #define MSR_IA32_CORE_CAPS_SPLIT_LOCK_DETECT\t  BIT(MSR_IA32_CORE_CAPS_SPLIT_LOCK_DETECT_BIT)
 """
 
+COMMON = """
+void get_cpu_cap(struct cpuinfo_x86 *c)
+{
+\tc->x86_capability[CPUID_1_EDX] = edx;
+\t/* c->x86_capability[NOT_THIS] = cpuid_eax(0x00000001); */
+}
+"""
+
 FILES = {
     "Makefile": MAKEFILE,
+    "arch/x86/kernel/cpu/common.c": COMMON,
     "arch/x86/include/asm/vmxfeatures.h": VMX,
     "arch/x86/include/asm/msr-index.h": MSRS,
     "arch/x86/include/uapi/asm/kvm_para.h": PARA,
@@ -219,6 +228,21 @@ def test_the_form_up_to_6_12_has_masks_and_variables(tool: ModuleType, tree: Pat
 """
     (tree / "arch/x86/kvm/cpuid.c").write_text(old, encoding="utf-8")
     assert tool.read(tree)["kvm_caps"] == {"CPUID_1_EDX": [["F", "FPU"], ["COND", "f_lm"]], "CPUID_12_EAX": [["SF", "SGX1"]]}
+
+
+def test_the_form_up_to_5_11_has_no_words_of_kvms_own(tool: ModuleType, tree: Path) -> None:
+    begin, end = (REVERSE.index(text) for text in ("static const struct", "static __always_inline"))
+    (tree / "arch/x86/kvm/reverse_cpuid.h").unlink()
+    (tree / "arch/x86/kvm/cpuid.h").write_text(REVERSE[begin:end], encoding="utf-8")
+    change(tree, "kvm/cpuid.c", "\t\tF(ONLY_KVM),\n", "")
+    facts = tool.read(tree)
+    assert (facts["kvm_only_features"], facts["kvm_translated"]) == ({}, [])
+    assert facts["reverse_cpuid"] == {"CPUID_1_EDX": [1, 0, "edx"], "CPUID_12_EAX": [0x12, 0, "eax"]}
+
+
+def test_a_word_that_linux_reads_and_kvm_has_not_is_placed(tool: ModuleType, tree: Path) -> None:
+    change(tree, "cpu/common.c", "\tc->x86_capability[CPUID_1_EDX] = edx;", "\tc->x86_capability[CPUID_LNX_1] = cpuid_eax(0x8000001f);")
+    assert tool.read(tree)["reverse_cpuid"]["CPUID_LNX_1"] == [0x8000001F, 0, "eax"]
 
 
 def test_a_release_candidate_is_named(tool: ModuleType) -> None:

@@ -62,7 +62,7 @@ def test_a_value_of_another_host_is_another(what: str) -> None:
 
 CALLS: dict[str, Callable[[Setup], object]] = {
     "resolve": lambda setup: vcpuid.resolve("host", host=setup, stack=Stack()),
-    "explain": lambda setup: vcpuid.explain("avx2", host=setup, stack=Stack(kernel="6.8")),
+    "explain": lambda setup: vcpuid.explain("avx2", host=setup, stack=Stack(kernel="6.10")),
     "verdict": lambda setup: verdict("host", setup, Stack(qemu="7.2")),
     "sides": lambda setup: sides(setup, cpu="host", stack=Stack()),
     "guest_tables": lambda setup: qemu.guest_tables("host", host=setup, qemu="7.2"),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from support.qemu_captures import qemu_host
+from vcpuid import qemu
 from vcpuid.cpuid.registers import CpuidTable, Entry
+from vcpuid.errors import QemuError
 from vcpuid.qemu.caches import CacheInfo, Shown
 from vcpuid.qemu.leaves import LEAVES, RealizedCpu
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.topology import GuestTopology
+from vcpuid.setup import Setup, Stack
 
 OFF: dict[str, object] = {
     "legacy-cache": True,
@@ -74,3 +78,11 @@ def test_a_cache_of_unknown_shape_has_leaf_2_refer_to_leaf_4() -> None:
     l1d, l1i, _, l3 = found.caches.leaf_2
     found.caches = Shown((l1d, l1i, odd, l3), *found.caches[1:])
     assert LEAVES[2](found, 0)[3] & 0xFF == 0xFF
+
+
+@pytest.mark.parametrize(
+    ("release", "said"), [("8.0", "CPU model 'max'"), ("8.1", "Segmentation"), ("10.0", "CPU model 'max'"), ("10.2", "Segmentation")]
+)
+def test_a_model_without_caches_of_its_own_crashes_qemu_where_it_is_not_asked_for(release: str, said: str) -> None:
+    with pytest.raises(QemuError, match=said):
+        qemu.realize("max,legacy-cache=off", Setup.of(qemu_host("bochs/corei7_skylake_x@6.12"), Stack(qemu=release)))

@@ -1,11 +1,11 @@
-"""Every table that three real QEMUs handed to KVM_SET_CPUID2, and everything they printed.
+"""Every table that four real QEMUs handed to KVM_SET_CPUID2, and everything they printed.
 
 The hosts are files: QEMU saw their RAW, SUP, MSR and HV lines instead of the machine's own. What else it saw was that machine's: two
 processors, a TSC that KVM could not scale, no local machine checks, a KVM that knew neither enlightened VMCS nor enforced Hyper-V leaves,
 and, for a host without leaf 0xD, its own XSAVE components up to AVX-512's. Of captures/qemu, sets.jsonl.gz varies what users set,
 random.jsonl.gz draws features, machine types, topologies and properties at random, more.jsonl.gz combines properties that are rare in
-both, and machines.jsonl.gz varies the machine, its options, -global, and what a machine asks of a CPU. VCPUID_PEERS names a folder with
-tables on real CPUs.
+both, and machines.jsonl.gz varies the machine, its options, -global, and what a machine asks of a CPU. early.jsonl.gz does all of that with
+QEMU 5.2, and varies enlightenments, -smp and -machine as it reads them. VCPUID_PEERS names a folder with tables on real CPUs.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ SETS = {
     "random": Set(QEMU, "random", 2596144),
     "more": Set(QEMU, "more", 2596144),
     "machines": Set(QEMU, "machines", 2596130),
+    "early": Set(QEMU, "early", 2445434),
     "real CPUs": Set(REAL, "sets", 2596100),
 }
 MACHINE = KvmHost(recommended_vcpus=2, tsc_scaling=False, lmce=False, refused=frozenset({"hv-evmcs", "hv-enforce-cpuid"}))
@@ -62,7 +63,7 @@ def rows(name: str) -> list[Any]:
     return [pytest.param(name, row, id=f"{name} {number}") for number, row in enumerate(found)]
 
 
-ROWS = rows("chosen") + rows("random") + rows("more") + rows("machines")
+ROWS = rows("chosen") + rows("random") + rows("more") + rows("machines") + rows("early")
 
 
 def host(name: str, row: dict[str, Any]) -> Snapshot:
@@ -147,10 +148,11 @@ def test_tables_on_real_processors_are_those_of_the_real_qemu(name: str, row: di
 
 def test_the_documentation_has_these_figures() -> None:
     page = " ".join((Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8").split())
-    chosen, drawn, more, machines = (len(rows(name)) for name in ("chosen", "random", "more", "machines"))
+    chosen, drawn, more, machines, early = (len(rows(name)) for name in ("chosen", "random", "more", "machines", "early"))
     refusals = sum(not wanted(row.values[1]) for row in ROWS)
     assert f"Of the {len(ROWS):,} rows {chosen:,} vary what users set, {drawn} are drawn at random, {more} combine" in page
-    assert f"and {machines} vary the machine" in page
+    assert f"{machines} vary the machine" in page
+    assert f"and {early} are QEMU 5.2's" in page
     assert f"{refusals} of them are refusals" in page
 
 

@@ -42,7 +42,7 @@ def leaves(host: CpuidTable | None, *flags: str, **others: Any) -> dict[int, Ent
     given = props(*flags, **others)
     found = expand(given, host, RELEASE)
     assert found is not None
-    return {entry.function: entry for entry in entries(found, given, host)}
+    return {entry.function: entry for entry in entries(found, given, host, RELEASE)}
 
 
 @pytest.mark.parametrize(

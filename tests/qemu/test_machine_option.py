@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from vcpuid.qemu import guest_tables
 from vcpuid.qemu.catalog import machine
 from vcpuid.qemu.machine_option import split, up_to_smp
 from vcpuid.qemu.smp import parse
-from vcpuid.releases import QEMUS
+from vcpuid.releases import QEMUS, number
 
 MILAN, SKYLAKE = "tcg/EPYC-Milan-v2@7.3", "bochs/corei7_skylake_x@6.12"
 FEATURES = 0x40000001
@@ -35,14 +37,15 @@ FEATURES = 0x40000001
     ],
 )
 def test_the_argument_is_taken_apart_as_qemu_does(text: str, name: str | None, settings: dict[str, str]) -> None:
-    assert split(text) == (name, settings)
+    assert split(text, (11, 1)) == (name, list(settings.items()))
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z]([a-z0-9]|-[a-z]){0,8}", fullmatch=True), st.text(max_size=12), max_size=5))
 def test_whatever_is_put_together_is_taken_apart_again(settings: dict[str, str]) -> None:
     settings.pop("type", None)
     text = ",".join(["q35", *(f"{key}={value.replace(',', ',,')}" for key, value in settings.items())])
-    assert split(text) == ("q35", settings)
+    for release in ((5, 2), (11, 1)):
+        assert split(text, release) == ("q35", list(settings.items()))
 
 
 @given(
@@ -52,17 +55,22 @@ def test_whatever_is_put_together_is_taken_apart_again(settings: dict[str, str])
 )
 def test_any_text_is_a_machine_or_a_refusal(parts: list[str]) -> None:
     text = "".join(parts)
-    try:
-        machine("11.1", text)
-        machine("11.1", up_to_smp(text))
-    except (QemuError, InputError):
-        return
+    for release in ("5.2", "6.0", "11.1"):
+        with suppress(QemuError, InputError):
+            machine(release, text)
+            machine(release, up_to_smp(text, number(release)))
 
 
 @pytest.mark.parametrize(
     ("text", "release", "message"),
     [
         ("q35,kernel-irqchip", "11.1", "-M q35,kernel-irqchip: Expected '=' after parameter 'kernel-irqchip'"),
+        ("q35,foo=1,usb=maybe", "5.2", "Property 'pc-q35-5.2-machine.foo' not found"),
+        ("q35,vmport=maybe,usb=maybe", "6.0", "Invalid parameter 'maybe'"),
+        ("q35,dump_guest_core=on", "5.2", "Property 'pc-q35-5.2-machine.dump_guest_core' not found"),
+        ("q35,smp.cpus=2", "6.0", "Property 'pc-q35-6.0-machine.smp.cpus' not found"),
+        ("q35,id=x", "6.0", "-M q35,id=x: Invalid parameter 'id'"),
+        ("q35,,usb=on", "6.0", "-M q35,,usb=on: unsupported machine type\nUse -machine help to list supported machines"),
         ("q35,,usb=on", "10.0", "-M q35,,usb=on: Invalid parameter ''"),
         ("q35,foo=1", "7.2", "Property 'pc-q35-7.2-machine.foo' not found"),
         ("pc,usb=maybe", "10.0", "Parameter 'usb' expects 'on' or 'off'"),

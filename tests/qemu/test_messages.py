@@ -12,7 +12,7 @@ from support.qemu_captures import qemu_rows
 from vcpuid.cpuid import parse_bit
 from vcpuid.qemu.messages import MESSAGES, Message, recognise
 
-ROWS = ("machines", "more", "options", "random", "sets")
+ROWS = ("early", "machines", "more", "options", "random", "sets")
 PROGRAM = re.compile(r"qemu-system-x86_64: (?:-accel kvm: )?(?:warning: |info: )?")
 
 FEATURES = {"HOST_LACKS", "NOT_REQUESTED", "CONFLICTS", "PT_NEEDS_LEVEL"}

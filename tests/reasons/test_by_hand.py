@@ -141,6 +141,8 @@ LINUX = [
     Host("linux.xsave.apx-and-mpx", "XSAVE", False, SAPPHIRE, {"d.0.eax": 0x8001F}),
     Host("linux.xsave.no-sse-state", "XSAVE", False, SKYLAKE, {"d.0.eax": 1}),
     Host("linux.xsave.compacted", "XCOMPACTED", True, ZEN1, {"d.1.eax": (2, 0)}),
+    Host("linux.pcid.model", "PCID", False, SKYLAKE, {"1.0.eax": 0x90672, "1.0.ecx": (1 << 17, 0)}, under="5.10"),
+    Host("linux.hygon.erratum-1386", "XSAVES", False, "kvm-amd.Dhyana-v2@6.1", {"d.1.eax": (8, 0)}),
     Host("linux.zhaoxin.arch-perfmon", "ARCH_PERFMON", True, SKYLAKE, zhaoxin() | {"a.0.eax": 0x0402}),
 ]
 """`flag` is the kernel's name without X86_FEATURE_ or X86_BUG_."""
@@ -184,7 +186,11 @@ KVM = [
         {"msr.c0010010": 1 << 23, "kvm_amd.sev": 0},
         {"msr.c0010010": 1 << 23},
     ),
+    Host("kvm.caps.not-before-6.8", "lam", False, SAPPHIRE, {"7.1.eax": (1 << 26, 0)}, under="6.1"),
     Host("kvm.caps.not-before-6.19", "80000008.0.ebx.20", False, MILAN, {"80000008.0.ebx": (1 << 20, 0)}, under="6.18"),
+    Host(
+        "kvm.caps.not-before-7.1", "80000021.0.eax.23", False, MILAN, {"80000000.0.eax": 0x80000021, "80000021.0.eax": 1 << 23}, under="7.0"
+    ),
     Host("kvm.caps.not-before-7.2", "gmet", False, "kvm-amd.EPYC-Milan-v2@6.12", {"8000000a.0.edx": (1 << 17, 0)}),
     Host(
         "kvm.caps.not-before-7.3", "80000021.0.ecx.7", False, MILAN, {"80000000.0.eax": 0x80000021, "80000021.0.ecx": 1 << 7}, under="7.2"
@@ -197,7 +203,6 @@ KVM = [
     Host("kvm.leaf.amd-pmu", "80000022.0.ebx.0", False, MILAN, {"80000000.0.eax": 0x80000022, "80000022.0.ebx": 1}),
     Host("kvm.leaf.no-feature", "14.0.ebx.0", False, SKYLAKE, {"0.0.eax": 0x16, "14.0.ebx": 1}),
     Host("kvm.leaf.sgx", "12.0.ebx.1", False, SKYLAKE, {"0.0.eax": 0x16, "12.0.ebx": 2}),
-    Host("kvm.leaf.subleaves", "7.0.eax.2", False, SAPPHIRE, {"7.0.eax": 5}),
 ]
 """`flag` is any spelling of the feature, or a place."""
 

@@ -34,9 +34,9 @@ def origin(number: int) -> dict[str, str | None]:
 def asked(cpu: str) -> frozenset[str] | None:
     """The enlightenments that a -cpu asks for by name; None where it has none, or leaves it to the host (hv-passthrough)."""
     flags = [part.replace("_", "-").lstrip("+") for part in cpu.split(",")]
-    if "hv-passthrough" in flags:
-        return None
     last = {name: value in ("", "on") for name, _, value in (part.partition("=") for part in flags)}
+    if last.get("hv-passthrough"):
+        return None
     found = {"hv-avic" if name == "hv-apicv" else name for name, on in last.items() if on} & set(ENLIGHTENMENTS)
     retries = [int(part.partition("=")[2], 0) for part in flags if part.startswith("hv-spinlocks=")]
     spinlocks = any(number != NO_SPINLOCKS for number in retries[-1:])

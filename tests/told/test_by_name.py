@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning")
 
 REPORTS = "tests/captures/reports"
 HOST, GUEST, LSCPU = (f"{REPORTS}/{name}.txt.gz" for name in ("proc-cpuinfo-of-a-host", "proc-cpuinfo-of-a-kvm64-guest", "lscpu"))
-CLEARED = {"ss", "rdseed"}
+CLEARED = {"ss", "rdseed", "la57"}
 """Flags that Linux turns off on some of the captured machines, so that CPUID has them and /proc/cpuinfo has not."""
 SOME = (
     "kvm-intel.sapphire_rapids-xfd@6.12",

@@ -135,7 +135,8 @@ def drift(before: Side, after: Side) -> Drift:
             not_told += 1
         elif a is None or b is None:
             facts = dict.fromkeys(fact for side in sides for fact in side.depends)
-            found.append(Change(feature, a, b, None, None, f"depends on {listed(tuple(facts))}", None))
+            why = f"depends on {listed(tuple(facts))}" if facts else next(side.stages[-1].why for side in sides if side.visible is None)
+            found.append(Change(feature, a, b, None, None, why, None))
         elif a != b:
             found.append(_changed(feature, a, *sides))
     one, other = before.path.warnings, after.path.warnings

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vcpuid.answers.certainty import depends, rests
 from vcpuid.answers.order import Order
 from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.remedy import hidden_from_linux, remedy
 from vcpuid.cpuid import Bit, bits
-from vcpuid.cpuid.names import Feature, by_bit
+from vcpuid.cpuid.names import Feature, by_bit, find
 from vcpuid.cpuid.notes import notes
 from vcpuid.kvm import vcpu_rules
 from vcpuid.path.pipeline import Path
@@ -63,7 +63,8 @@ class Stage:
     """The feature after one party.
 
     `value` is None where the party does not look at the word, and where it is not told: `depends` then names the facts that it hangs on.
-    Of a party that stands above the VMM it is what that asks for, and `said` how it asks.
+    Of a party that stands above the VMM it is what that asks for, and `said` how it asks. Where a release has no tables and what it does is
+    not known, `said` is that.
     """
 
     party: str
@@ -75,6 +76,11 @@ class Stage:
     reasons: tuple[Reason, ...]
     depends: tuple[Fact, ...] = ()
     said: str | None = None
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it hangs on a release that has no tables, and not on the host."""
+        return self.basis is Basis.NOT_TOLD and self.said is not None and not self.depends
 
     @property
     def disagrees(self) -> bool:
@@ -154,10 +160,15 @@ class Explanation:
 
     @property
     def visible(self) -> bool | None:
-        """Whether the guest sees it; None where that is not told, and for what no CPUID bit or MSR tells a guest."""
+        """Whether the guest sees it; None where that is not told or not known, and for what no CPUID bit or MSR tells a guest."""
         if self.unsettled:
             return None
         return False if self.refused else self.stages[-1].value
+
+    @property
+    def known(self) -> bool:
+        """Whether the VMM's release has tables that answer."""
+        return not self.stages[-1].unknown
 
     @property
     def depends(self) -> tuple[Fact, ...]:
@@ -215,10 +226,23 @@ def explain(feature: Feature, path: Path) -> Explanation:
     chain = tuple(_chain(path, feature, stages))
     if stages[0].value is False and not any(stage.value for stage in stages):  # what a party makes up, the hardware need not have
         chain = (*chain, Reason("silicon", feature.name, Action.CLEARED, NO_HARDWARE, NO_HARDWARE.reason))
+    if not stages[-1].value and (why := _open(path, chain)) is not None:
+        stages = tuple(_not_known(stage, why) if stage.party in (path.vmm.name, "vcpu", "guest") else stage for stage in stages)
+        return Explanation(feature, path, stages, f"Whether the guest sees {feature.name} is {why}.", (), None)
     odd = next((stage for stage in stages if stage.disagrees and not stage.value), None)
     helps = hidden_from_linux(path, feature) if odd is not None and odd.party == "linux" else None
     helps = helps or remedy(path, ((reason.rule, reason.feature) for reason in chain))
     return Explanation(feature, path, stages, _verdict(feature, path, stages), chain, helps)
+
+
+def _open(path: Path, chain: Iterable[Reason]) -> str | None:
+    """Say what is not known of the VMM's release and may be behind its decisions; None where they are certain."""
+    bits = (find(reason.feature).bit for reason in chain if reason.party == path.vmm.name)
+    return next((path.made.open[bit] for bit in bits if bit is not None and bit in path.made.open), None)
+
+
+def _not_known(stage: Stage, why: str) -> Stage:
+    return replace(stage, value=None, basis=Basis.NOT_TOLD, modelled=None, reasons=(), said=why)
 
 
 def _mirror(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> Explanation:

@@ -90,7 +90,7 @@ def explain_ordered(feature: Feature, path: Path, order: Order) -> Explanation:
         above = (above[0], _open(above[1], facts))
         verdict = not_told(feature, facts)
         return replace(found, stages=stages, above=above, verdict=verdict, chain=(), remedy=to_be_told(facts), unsettled=facts)
-    if base.depends and order.refusal is None:
+    if (base.depends or not base.known) and order.refusal is None:
         return found
     chain = tuple(_woven(base, asked, passed, order))
     verdict = base.verdict

@@ -191,7 +191,9 @@ def _told(finding: Finding) -> list[dict[str, object]]:
     named = finding.named
     if finding.explanation is not None:
         told = finding.explanation
-        party = "not told" if told.visible is None else "" if told.visible else told.chain[-1].party if told.chain else ""
+        party = told.chain[-1].party if told.chain and told.visible is False else ""
+        if told.visible is None:
+            party = "not told" if told.known else "not known"
         why = _ON_THIS_HOST.format(told.path.cpu) if told.visible else told.chain[-1].text if told.chain else told.verdict
         return [{"party": party, "why": why, "remedy": told.remedy}]
     if named.feature is None:

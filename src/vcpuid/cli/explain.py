@@ -34,7 +34,7 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
 
     FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities; a list of them, or a line of a log as QEMU and libvirt print it;
     '-' is such text on standard input. Exit status 0 where the guest sees every feature that is named, 1 where it does not see one or
-    where HOST does not tell.
+    where HOST does not tell or the release has no tables that do.
     """
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.explain import explain
@@ -127,8 +127,10 @@ def _first_cause(told: Explanation) -> str:
 def _summed(explanations: Sequence[Explanation]) -> Iterator[str]:
     seen = [told.feature.name for told in explanations if told.visible]
     unseen = [told.feature.name for told in explanations if told.visible is False]
-    not_told = [told.feature.name for told in explanations if told.visible is None]
-    for what, names in (("The guest sees", seen), ("The guest does not see", unseen), ("Not told", not_told)):
+    open_ = [told for told in explanations if told.visible is None]
+    not_told, not_known = ([told.feature.name for told in open_ if told.known is known] for known in (True, False))
+    groups = ("The guest sees", seen), ("The guest does not see", unseen), ("Not told", not_told), ("Not known here", not_known)
+    for what, names in groups:
         if names:
             yield f"{what}: {' '.join(names)}"
     helps = dict.fromkeys(told.remedy for told in explanations if told.remedy and not told.visible)
@@ -149,6 +151,8 @@ def _record(stage: Stage) -> dict[str, object]:
 def _value(stage: Stage) -> str:
     if stage.depends:
         return "not told"
+    if stage.unknown:
+        return "not known"
     return "-" if stage.value is None else "yes" if stage.value else "no"
 
 

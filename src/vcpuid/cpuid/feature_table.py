@@ -77,7 +77,7 @@ class FeatureTable:
         self._by_key: dict[str, list[int]] = {}
         self._by_place: dict[str, int] = {}
         self._words = {digit: names for digits, names in raw["cpuid_leafs"].items() for digit in digits}
-        newest = str(len(raw["kernels"]) - 1)
+        newest = max(self._words)  # digits come before letters
         self.words: tuple[str, ...] = (*self._words[newest], f"{BUG_WORDS}_1", f"{BUG_WORDS}_2")
         self.hardware: dict[str, Word] = {name: _word(place) for name, place in (raw["linux_words"] | raw["qemu_words"]).items()}
         self.switches = frozenset(raw["qemu_switches"])

@@ -22,7 +22,7 @@ class Cr4Bit(NamedTuple):
     name: str
     position: int
     features: tuple[tuple[str, Bit], ...]
-    since: tuple[int, int] = (6, 1)
+    since: tuple[int, int] = (5, 10)
 
 
 BITS = (
@@ -36,7 +36,7 @@ BITS = (
     Cr4Bit("SMAP", 21, (("SMAP", bits.SMAP),)),
     Cr4Bit("PKE", 22, (("PKU", bits.PKU),)),
     Cr4Bit("CET", 23, (("SHSTK", bits.SHSTK), ("IBT", bits.IBT)), (6, 18)),
-    Cr4Bit("LAM_SUP", 28, (("LAM", bits.LAM),), (6, 12)),
+    Cr4Bit("LAM_SUP", 28, (("LAM", bits.LAM),), (6, 8)),
 )
 
 

@@ -36,7 +36,7 @@ CPUID_FAULT = Rule(
     "kvm.platform-info",
     "KVM can make a guest's CPUID fault, and virtualizes nothing else of this MSR",
     "kvm_get_feature_msr, arch/x86/kvm/x86.c",
-    since="6.17",
+    since="6.14",
 )
 
 _LFENCE_SERIALIZES = 1 << 1
@@ -128,7 +128,7 @@ def _modelled(setup: Setup, ledger: Ledger) -> FeatureMsrs:
 def _offered(caps: Caps) -> frozenset[int]:
     """List what KVM_GET_MSR_FEATURE_INDEX_LIST does (kvm_init_msr_list)."""
     listed = {MICROCODE, ARCH_CAPABILITIES, PERF_CAPABILITIES}
-    if caps.boot.number >= (6, 17):
+    if caps.boot.number >= (6, 14):
         listed.add(PLATFORM_INFO)
     if caps.hardware.module == "kvm_amd":
         listed.add(DE_CFG)
@@ -147,6 +147,8 @@ def _hardware_value(index: int, caps: Caps, machine: Machine) -> int | None:
         return told
     if index in (PLATFORM_INFO, DE_CFG):
         return 0
+    if index == PERF_CAPABILITIES and hardware.module == "kvm_intel" and boot.number < (5, 17):
+        return 0 if boot.number <= (5, 10) or not boot.has("PDCM") else None
     if index == PERF_CAPABILITIES and (hardware.module == "kvm_amd" or "pmu" not in hardware.on or not boot.has("PDCM")):
         return 0
     return None

@@ -60,7 +60,7 @@ def _intel(on: set[str], setup: Setup, boot: BootCpu, params: ModuleParams) -> N
             on.add("tdp_5level")
         if params.parameter("unrestricted_guest") and "unrestricted_guest" in has:
             on.add("unrestricted_guest")
-        if params.parameter("pt_mode") == 1 and "pt" in has and "pmu" in on:
+        if params.parameter("pt_mode") == 1 and "pt" in has and ("pmu" in on or boot.number < (5, 17)):
             on.add("pt_guest")
     if params.parameter("allow_smaller_maxphyaddr") or "ept" not in on:
         on.add("smaller_maxphyaddr")
@@ -98,14 +98,16 @@ def _amd(on: set[str], host: Snapshot, boot: BootCpu, params: ModuleParams, coun
 
 
 def _sev(on: set[str], host: Snapshot, boot: BootCpu, params: ModuleParams) -> None:
-    """Memory encryption: needs NPT, later NRIPS too, decode assists, ASIDs for it and (6.17) its firmware."""
+    """Memory encryption: needs NPT, since 6.1 decode assists, later NRIPS too, ASIDs for it and (6.16) its firmware."""
     newer = boot.number > (6, 1)
     _, _, last, first = host.raw.registers(0x8000001F)
-    if not (params.parameter("sev") and "npt" in on and boot.has("SEV") and boot.has("DECODEASSISTS") and last):
+    if not (params.parameter("sev") and "npt" in on and boot.has("SEV") and last):
         return
-    if newer and not ("nrips" in on and boot.has("FLUSHBYASID")):
+    if boot.number >= (6, 1) and not boot.has("DECODEASSISTS"):
         return
-    if boot.number >= (6, 17) and params.fact("sev_firmware") == 0:
+    if (newer and "nrips" not in on) or (boot.number >= (6, 8) and not boot.has("FLUSHBYASID")):
+        return
+    if boot.number >= (6, 16) and params.fact("sev_firmware") == 0:
         return
     on.add("sev")
     if params.parameter("sev_es") and boot.has("SEV_ES") and first != 1 and (not newer or "lbrv" in on):

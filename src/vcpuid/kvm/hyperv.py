@@ -1,4 +1,8 @@
-"""KVM_GET_SUPPORTED_HV_CPUID: the Hyper-V that KVM can play for Windows guests (kvm_get_hv_cpuid, Linux arch/x86/kvm/hyperv.c)."""
+"""KVM_GET_SUPPORTED_HV_CPUID: the Hyper-V that KVM can play for Windows guests (kvm_get_hv_cpuid, Linux arch/x86/kvm/hyperv.c).
+
+Before Linux 5.11 only a vCPU answers it. What is told of such a kernel is what a vCPU answers that has an APIC in the kernel and, on Intel,
+was told to use enlightened VMCSs: a VMM that wants these asks in that order.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,6 @@ _FEATURES_EAX = (
 _FEATURES_EBX = hyperv.POST_MESSAGES.mask | hyperv.SIGNAL_EVENTS.mask | hyperv.DEBUGGING.mask
 _FEATURES_EDX = (
     hyperv.GUEST_DEBUGGING.mask
-    | hyperv.XMM_INPUT.mask
     | hyperv.FREQUENCY_MSRS.mask
     | hyperv.CRASH_MSRS.mask
     | hyperv.DEBUG_MSRS.mask
@@ -50,12 +53,13 @@ _HINTS_EAX = (
     hyperv.REMOTE_TLB_FLUSH_RECOMMENDED.mask
     | hyperv.APIC_ACCESS_RECOMMENDED.mask
     | hyperv.RELAXED_TIMING_RECOMMENDED.mask
-    | hyperv.DEPRECATING_AEOI_RECOMMENDED.mask
     | hyperv.CLUSTER_IPI_RECOMMENDED.mask
     | hyperv.EX_PROCESSOR_MASKS_RECOMMENDED.mask
 )
 _SPINLOCK_RETRIES = 0xFFF
-_MAX_VCPUS_61, _MAX_VCPUS = 1024, 4096
+_MAX_VCPUS = ((6, 8), 4096), ((5, 15), 1024), ((5, 10), 288)
+"""By the first kernel with tables that is so: 4096 as Debian and Ubuntu configure it (CONFIG_KVM_MAX_NR_VCPUS), the others before there was
+a choice."""
 
 
 def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None, params: Given | None = None) -> Result:
@@ -66,12 +70,13 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
     setup = settled(host, kernel=kernel, params=params)
     module = module_of(vendors.linux_kind(setup.host.vendor))
     given = ModuleParams.of(module, setup)
-    newer = setup.kernel.number > (6, 1)
+    release = setup.kernel.number
+    newer, describes_nested = release > (6, 1), release >= (6, 1)
     evmcs = module == "kvm_intel" and caps(setup).has("VMX")
     smt = given.fact("smt")
     if smt is None:
         smt = _several_threads(setup.host) and "nosmt=force" not in str(setup.params.linux.get(CMDLINE, "")).split()
-    limit = given.fact("max_vcpus") or (_MAX_VCPUS if newer else _MAX_VCPUS_61)
+    limit = given.fact("max_vcpus") or next(most for since, most in _MAX_VCPUS if release >= since)
     ledger = Ledger()
     rows: dict[int, list[int]] = {
         hyperv.VENDOR: [hyperv.DEBUG_PLATFORM, *_SIGNATURE],
@@ -81,20 +86,27 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
             _FEATURES_EAX | (hyperv.TSC_INVARIANT.mask if newer else 0),
             _FEATURES_EBX | (hyperv.EXTENDED_HYPERCALLS.mask if newer else 0),
             0,
-            _FEATURES_EDX | (hyperv.EXT_GVA_RANGES_FLUSH.mask if newer else 0),
+            _FEATURES_EDX | (hyperv.XMM_INPUT.mask if release > (5, 10) else 0) | (hyperv.EXT_GVA_RANGES_FLUSH.mask if newer else 0),
         ],
-        hyperv.RECOMMENDATIONS: [_HINTS_EAX, _SPINLOCK_RETRIES, 0, 0],
+        hyperv.RECOMMENDATIONS: [
+            _HINTS_EAX | (hyperv.DEPRECATING_AEOI_RECOMMENDED.mask if release > (5, 10) else 0),
+            _SPINLOCK_RETRIES,
+            0,
+            0,
+        ],
         hyperv.LIMITS: [0, 64, 0, 0],
         hyperv.DEBUG_VENDOR: [0, *_SIGNATURE],
         hyperv.DEBUG_INTERFACE: [hyperv.VS_1, 0, 0, 0],
         hyperv.DEBUG_PLATFORM: [hyperv.ALLOW_KERNEL_DEBUGGING.mask, 0, 0, 0],
         hyperv.NESTED: [
-            hyperv.NESTED_MSR_BITMAP.mask | (hyperv.NESTED_DIRECT_FLUSH.mask if newer else 0),
-            hyperv.NESTED_PERF_GLOBAL_CTRL.mask,
+            (hyperv.NESTED_MSR_BITMAP.mask if describes_nested else 0) | (hyperv.NESTED_DIRECT_FLUSH.mask if newer else 0),
+            hyperv.NESTED_PERF_GLOBAL_CTRL.mask if describes_nested else 0,
             0,
             0,
         ],
     }
+    if not evmcs and not describes_nested:
+        del rows[hyperv.NESTED]
     for function, registers in rows.items():
         for register, value in zip(REGISTERS, registers, strict=True):
             ledger.compute(CpuidWord(function, 0, register), 0, value, _ALWAYS)

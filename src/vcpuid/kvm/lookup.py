@@ -7,7 +7,7 @@ arch/x86/kvm/cpuid.c:
 * Where none does, a guest of AMD's or Hygon's vendor (or of none) reads zeros. Any other guest reads the highest basic leaf instead, if
   the leaf lies beyond its class or its class does not exist; the sub-leaf asked for still counts.
 * A missing sub-leaf of the topology leaves 0xB and 0x1F echoes its number and tells the APIC id, if sub-leaf 1 exists.
-* TSX and the invariant TSC may be hidden by an MSR; from 6.17 to 7.2 Xen's time leaf is filled in.
+* TSX and the invariant TSC may be hidden by an MSR; from 6.16 to 7.2 Xen's time leaf is filled in.
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ def find(table: CpuidTable, function: int, index: int | None = None) -> Entry | 
     return None
 
 
+def find_plain(table: CpuidTable, function: int, release: tuple[int, int]) -> Entry | None:
+    """Find the entry that KVM takes for a leaf without sub-leaves; before Linux 6.0 none that is bound to a sub-leaf but the first."""
+    return find(table, function, None if release >= (6, 0) else 0)
+
+
 def word_index(table: CpuidTable, entry: Entry) -> int | None:
     """Return the sub-leaf as which `CpuidTable.words` counts an entry, None where it counts an earlier one instead."""
     for index in (0, entry.index):
@@ -109,18 +114,18 @@ def _look_up(table: CpuidTable, function: int, index: int, release: Release, sta
     entry = find(table, function, index)
     exact = entry is not None
     if entry is None:
-        function, entry = _out_of_range(table, function, index)
+        function, entry = _out_of_range(table, function, index, release.number)
     if entry is None:
         return Answer(_missing(table, function, index), None, False)
     return _adjust(table, function, index, entry, exact, release.number, state)
 
 
-def _out_of_range(table: CpuidTable, function: int, index: int) -> tuple[int, Entry | None]:
+def _out_of_range(table: CpuidTable, function: int, index: int, release: tuple[int, int]) -> tuple[int, Entry | None]:
     """The leaf that stands in for one without an entry, and its entry."""
-    basic = find(table, 0)
+    basic = find_plain(table, 0, release)
     if basic is None or vendor_name(basic) in _AMD_LIKE:
         return function, None
-    top = find(table, _class_base(function))
+    top = find_plain(table, _class_base(function), release)
     if top is not None and function <= top.eax:
         return function, None
     return basic.eax, find(table, basic.eax, index)
@@ -155,7 +160,7 @@ def _adjust(table: CpuidTable, function: int, index: int, entry: Entry, exact: b
         if _hides_invtsc(table, kernel, state):
             registers = registers._replace(edx=registers.edx & ~_INVARIANT_TSC)
             return Answer(registers, entry, exact, ((rules.INVTSC_HIDDEN, registers),))
-    elif state.tsc_khz and state.xen_enabled and (6, 17) <= kernel < (7, 3) and function == xen_time_leaf(table):
+    elif state.tsc_khz and state.xen_enabled and (6, 16) <= kernel < (7, 3) and function == xen_time_leaf(table):
         told = {register: value for subleaf, register, value in xen_time(state.tsc_khz) if subleaf == index}
         registers = registers._replace(**told)
         return Answer(registers, entry, exact, ((rules.XEN_TIME, registers),))
@@ -164,7 +169,7 @@ def _adjust(table: CpuidTable, function: int, index: int, entry: Entry, exact: b
 
 def _hides_invtsc(table: CpuidTable, release: tuple[int, int], state: VcpuState) -> bool:
     """Whether a Hyper-V guest has yet to ask for the invariant TSC (kvm_hv_invtsc_suppressed, Linux arch/x86/kvm/hyperv.h)."""
-    if release < (6, 12) or (release < (6, 17) and not state.constant_tsc) or state.invtsc_control & 1:
+    if release < (6, 6) or (release < (6, 14) and not state.constant_tsc) or state.invtsc_control & 1:
         return False
     interface, features = find(table, hyperv.INTERFACE), find(table, hyperv.FEATURES)
     if interface is None or interface.eax != hyperv.HV_1 or features is None:

@@ -15,8 +15,8 @@ NO_PMU = Rule(
     "load kvm with enable_pmu=1, on a host with a PMU",
 )  # fmt: skip
 FULL_WIDTH = Rule("kvm.perf-cap.full-width", "KVM's counters take writes of their full width", _SOURCE)
-NO_LBR = Rule("kvm.perf-cap.no-lbr", "perf cannot switch this processor's last branch records for guests", _SOURCE)
-NO_PEBS = Rule("kvm.perf-cap.no-pebs", "perf cannot run a guest's PEBS on this processor", _SOURCE)
+NO_LBR = Rule("kvm.perf-cap.no-lbr", "perf cannot switch this processor's last branch records for guests", _SOURCE, since="6.1")
+NO_PEBS = Rule("kvm.perf-cap.no-pebs", "perf cannot run a guest's PEBS on this processor", _SOURCE, since="6.1")
 NOT_LISTED = Rule("kvm.perf-cap.not-listed", "KVM's PMU does not have it", _SOURCE)
 
 _LBR_FORMAT = 0x3F
@@ -47,15 +47,22 @@ _LBR_WITHOUT = frozenset(
 )  # fmt: skip
 """Models whose records cannot."""
 
+_ASKS_PERF = (5, 17)
+"""The first Linux whose KVM asks perf what it may lend; before, it passes the records' format on as it is."""
+
 
 def offered(boot: BootCpu, hardware: Hardware, hardware_value: int, ledger: Ledger) -> int:
     """Return the MSR that KVM offers where the hardware's is `hardware_value`, 0 where the processor has none."""
-    if hardware.module != "kvm_intel" or "pmu" not in hardware.on:
+    asks = boot.number >= _ASKS_PERF
+    if hardware.module != "kvm_intel" or (asks and "pmu" not in hardware.on):
         return ledger.clear(WORD, hardware_value, hardware_value, NO_PMU)
     pebs = _PEBS | (_PEBS_TIMING if boot.number >= (6, 18) else 0)
+    listed = (_LBR_FORMAT if boot.number > (5, 10) else 0) | (pebs if asks else 0) | bits.FULL_WIDTH_WRITE.mask
     value = hardware_value if boot.has("PDCM") else ledger.clear(WORD, hardware_value, hardware_value, NOT_LISTED, bits.PDCM)
-    value = ledger.keep(WORD, value, _LBR_FORMAT | pebs | bits.FULL_WIDTH_WRITE.mask, NOT_LISTED)
+    value = ledger.keep(WORD, value, listed, NOT_LISTED)
     value = ledger.set(WORD, value, bits.FULL_WIDTH_WRITE.mask, FULL_WIDTH)
+    if not asks:
+        return value
     if not _switches_lbr(boot, hardware):
         value = ledger.clear(WORD, value, _LBR_FORMAT, NO_LBR)
     if "pebs" not in hardware.on:
@@ -67,4 +74,4 @@ def _switches_lbr(boot: BootCpu, hardware: Hardware) -> bool:
     """Whether perf has last branch records that KVM can lend: not the architectural ones, since 6.12 those that follow calls alone."""
     if boot.family != 6 or boot.has("ARCH_LBR") or hardware.params.parameter("enable_mediated_pmu"):
         return False
-    return boot.model in _LBR_WITH_CALLS or (boot.number == (6, 1) and boot.model in _LBR_WITHOUT)
+    return boot.model in _LBR_WITH_CALLS or (boot.number < (6, 12) and boot.model in _LBR_WITHOUT)

@@ -42,10 +42,10 @@ of hybrids (perf_get_x86_pmu_capability); one that does not takes it for any oth
 _PEBS_EPT = (
     ((6, 0x6A), "6.1"),  # Ice Lake-X
     ((6, 0x6C), "6.1"),  # Ice Lake-D
-    ((6, 0x8F), "6.12"),  # Sapphire Rapids
-    ((6, 0xCF), "6.12"),  # Emerald Rapids
-    ((6, 0xAD), "6.12"),  # Granite Rapids
-    ((6, 0xAE), "6.12"),  # Granite Rapids-D
+    ((6, 0x8F), "6.6"),  # Sapphire Rapids
+    ((6, 0xCF), "6.6"),  # Emerald Rapids
+    ((6, 0xAD), "6.6"),  # Granite Rapids
+    ((6, 0xAE), "6.6"),  # Granite Rapids-D
     ((19, 0x01), "7.1"),  # Diamond Rapids
 )
 """Family and model of processors whose PEBS writes through EPT, and the kernel since which intel_pmu_init says so."""
@@ -69,7 +69,8 @@ NONE = Pmu()
 def pmu(setup: Setup, boot: BootCpu, params: ModuleParams) -> Pmu:
     """Return the PMU as KVM has it, NONE where it has none."""
     host = setup.host
-    if not params.parameter("enable_pmu") or boot.has("HYBRID_CPU") or not _present(setup, boot, params):
+    refused = boot.number >= (5, 17) and (not params.parameter("enable_pmu") or boot.has("HYBRID_CPU"))
+    if refused or not _present(setup, boot, params):
         return NONE
     found = _amd(host, boot, params) if boot.vendor in ("amd", "hygon") else _intel(host, boot, params)
     if not found.counters or (boot.vendor == "intel" and not found.version):
@@ -91,10 +92,15 @@ def _present(setup: Setup, boot: BootCpu, params: ModuleParams) -> bool:
     if given is not None:
         return bool(given)
     if boot.vendor == "intel":
-        for told in (_told_as_it_ran(setup), setup.host.msrs.get(_PERF_CAPABILITIES)):
+        for told in (_told_as_it_ran(setup), _told(setup)):
             if told is not None:
                 return bool(told & _FULL_WIDTH_WRITES)
     return not _under_tcg(setup.host)
+
+
+def _told(setup: Setup) -> int | None:
+    """Return the MSR as KVM told it; None where it told none, and of Linux before 5.17, whose KVM sets the bit without asking perf."""
+    return setup.host.msrs.get(_PERF_CAPABILITIES) if setup.kernel.number >= (5, 17) else None
 
 
 def _told_as_it_ran(setup: Setup) -> int | None:
@@ -102,7 +108,7 @@ def _told_as_it_ran(setup: Setup) -> int | None:
     if setup.ran is None:
         return None
     boot = booted(setup.ran)
-    told = setup.ran.host.msrs.get(_PERF_CAPABILITIES)
+    told = _told(setup.ran)
     switched_off = not told and not ModuleParams.of("kvm_intel", setup.ran).parameter("enable_pmu")
     return None if switched_off or (boot.family, boot.model) in _HYBRID else told
 
@@ -120,7 +126,7 @@ def _intel(host: Snapshot, boot: BootCpu, params: ModuleParams) -> Pmu:
     fixed = 0
     if version > 1:
         named = edx & 0x1F
-        fixed = ecx.bit_count() if version >= 5 and ecx else max(named, 0 if boot.has("HYPERVISOR") else 3)
+        fixed = ecx.bit_count() if version >= 5 and ecx and boot.number > (5, 10) else max(named, 0 if boot.has("HYPERVISOR") else 3)
     counters = params.fact("pmu_counters")
     if counters is None:
         counters = eax >> 8 & 0xFF

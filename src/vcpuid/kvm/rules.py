@@ -42,8 +42,10 @@ HOST_KERNEL = Rule(
     remedy="see why Linux dropped it: its command line, its configuration, or a feature that it depends on",
 )
 EMULATED = Rule("kvm.caps.emulated", "KVM emulates it in software, whatever the CPU has", _COMMON)
-SYNTHESIZED = Rule("kvm.caps.synthesized", "the host kernel knows the CPU to behave so, though CPUID does not say it", _COMMON)
-CLAIMED = Rule("kvm.caps.claimed", "this kernel claims it on every CPU without asking the host kernel", _COMMON, since="6.17", until="6.19")
+SYNTHESIZED = Rule(
+    "kvm.caps.synthesized", "the host kernel knows the CPU to behave so, though CPUID does not say it", _COMMON, since="5.15"
+)
+CLAIMED = Rule("kvm.caps.claimed", "this kernel claims it on every CPU without asking the host kernel", _COMMON, since="6.16", until="6.19")
 RUNTIME = Rule("kvm.caps.runtime", "never advertised: KVM sets it at run time as the guest's own registers say", _COMMON)
 OTHER_VENDOR = Rule("kvm.caps.vendor", "a vendor module of KVM must offer it, and the one for this CPU does not", _COMMON)
 
@@ -58,20 +60,20 @@ _MAXPHYADDR = Rule(
 _GBPAGES = Rule("kvm.caps.gbpages", "KVM's shadow paging does 1 GiB pages itself", _COMMON)
 _SPEC_CTRL_61 = Rule("kvm.caps.spec-ctrl", "the host has IBRS and IBPB, which Intel's bit announces together", _COMMON, until="6.12")
 _SPEC_CTRL = Rule(
-    "kvm.caps.spec-ctrl-amd", "the host has AMD's IBRS and a full IBPB, which Intel's bit announces together", _COMMON, since="6.17"
+    "kvm.caps.spec-ctrl-amd", "the host has AMD's IBRS and a full IBPB, which Intel's bit announces together", _COMMON, since="6.14"
 )
 _INTEL_STIBP = Rule("kvm.caps.intel-stibp", "the host has STIBP; KVM shows it in Intel's place too", _COMMON)
 _INTEL_SSBD = Rule("kvm.caps.intel-ssbd", "the host has AMD's SSBD; KVM shows it in Intel's place too", _COMMON)
 _AMD_IBPB = Rule("kvm.caps.amd-ibpb", "the host has IBPB; KVM shows it in AMD's place too", _COMMON)
 _AMD_IBPB_RET = Rule(
-    "kvm.caps.amd-ibpb-ret", "the host's IBPB flushes return predictions too; KVM shows it in AMD's place", _COMMON, since="6.17"
+    "kvm.caps.amd-ibpb-ret", "the host's IBPB flushes return predictions too; KVM shows it in AMD's place", _COMMON, since="6.14"
 )
 _AMD_IBRS = Rule("kvm.caps.amd-ibrs", "the host has IBRS; KVM shows it in AMD's place too", _COMMON)
 _AMD_STIBP = Rule("kvm.caps.amd-stibp", "the host has STIBP; KVM shows it in AMD's place too", _COMMON)
 _AMD_SSBD = Rule("kvm.caps.amd-ssbd", "the host has Intel's SSBD; KVM shows it in AMD's place too", _COMMON)
 _SSB_NO = Rule("kvm.caps.ssb-no", "the host kernel knows the CPU to be free of speculative store bypass", _COMMON)
 _VIRT_SSBD = Rule("kvm.caps.virt-ssbd", "the host switches SSBD by its LS_CFG register; KVM lends guests a virtual switch", _COMMON)
-_NULL_SEG = Rule("kvm.caps.null-seg", "the host kernel knows that loading a null selector clears the segment's base", _COMMON)
+_NULL_SEG = Rule("kvm.caps.null-seg", "the host kernel knows that loading a null selector clears the segment's base", _COMMON, since="5.15")
 
 _VMX_ABSENT = Rule(
     "kvm.vmx.absent", "Linux has no VMX that it may use, and kvm_intel does not load without it",
@@ -85,9 +87,13 @@ _VMX_PT = Rule(
     "kvm.vmx.pt", "Intel PT is the host's alone: pt_mode is 0, or EPT, the PMU or VMX's part of it is missing", _VMX,
     remedy="load kvm_intel with pt_mode=1",
 )  # fmt: skip
-_VMX_PEBS = Rule("kvm.vmx.pebs", "perf cannot run a guest's PEBS on this CPU", _VMX)
-_VMX_PDCM = Rule("kvm.vmx.pdcm", "hidden since KVM has no PMU to offer", _VMX, remedy="load kvm with enable_pmu=1, on a host with a PMU")
-_VMX_SGX = Rule("kvm.vmx.sgx", "hidden since SGX is off in KVM or VMX cannot intercept ENCLS", _VMX, remedy="load kvm_intel with sgx=1")
+_VMX_PEBS = Rule("kvm.vmx.pebs", "perf cannot run a guest's PEBS on this CPU", _VMX, since="6.1")
+_VMX_PDCM = Rule(
+    "kvm.vmx.pdcm", "hidden since KVM has no PMU to offer", _VMX, "load kvm with enable_pmu=1, on a host with a PMU", since="6.1"
+)
+_VMX_SGX = Rule(
+    "kvm.vmx.sgx", "hidden since SGX is off in KVM or VMX cannot intercept ENCLS", _VMX, "load kvm_intel with sgx=1", since="5.15"
+)
 _VMX_UMIP = Rule("kvm.vmx.umip", "KVM emulates UMIP with VMX's intercept of descriptor-table instructions", _VMX)
 _VMX_XSAVES = Rule("kvm.vmx.xsaves", "VMX does not let guests execute XSAVES", _VMX)
 _VMX_RDTSCP = Rule("kvm.vmx.rdtscp", "VMX does not let guests execute RDTSCP and RDPID", _VMX)
@@ -118,16 +124,17 @@ _SVM_PART = Rule(
 )  # fmt: skip
 _SVM_NPT = Rule("kvm.svm.npt", "hidden since npt is off, or nested virtualization is", _SVM, remedy="load kvm_amd with npt=1 and nested=1")
 _SVM_VIRT_SSBD = Rule("kvm.svm.virt-ssbd", "KVM lends AMD guests a virtual switch for SSBD, on top of the host's", _SVM)
+_SVM_INVPCID = Rule("kvm.svm.invpcid", "the host kernel does not use INVPCID, so that KVM does not offer it either", _SVM, until="5.10")
 _SVM_PERFCTR = Rule(
     "kvm.svm.perfctr-core", "hidden since KVM has no PMU with six counters to offer", _SVM,
-    remedy="load kvm with enable_pmu=1, on a host with a PMU",
+    remedy="load kvm with enable_pmu=1, on a host with a PMU", since="6.1",
 )  # fmt: skip
-_SVM_PERFMON = Rule("kvm.svm.perfmon-v2", "perf's PMU is not of the second version", _SVM, since="6.12")
-_SVM_BUS_LOCK = Rule("kvm.svm.bus-lock", "AMD-V does not carry bus-lock traps into guests", _SVM)
+_SVM_PERFMON = Rule("kvm.svm.perfmon-v2", "perf's PMU is not of the second version", _SVM, since="6.6")
+_SVM_BUS_LOCK = Rule("kvm.svm.bus-lock", "AMD-V does not carry bus-lock traps into guests", _SVM, since="5.15")
 _SVM_MSR_IMM = Rule("kvm.svm.msr-imm", "KVM does not virtualize it on AMD", _SVM, since="6.18")
 _SEV_OFF = Rule(
     "kvm.sev.off", "hidden since memory encryption for guests is off or cannot be set up here", _SEV,
-    remedy="load kvm_amd with sev=1, sev_es=1, sev_snp=1 and npt=1, on a host whose firmware has ASIDs for it",
+    remedy="load kvm_amd with sev=1, sev_es=1, sev_snp=1 and npt=1, on a host whose firmware has ASIDs for it", since="5.15",
 )  # fmt: skip
 
 XSS = Rule(
@@ -144,7 +151,7 @@ class Row(NamedTuple):
     features: str
     when: str
     rule: Rule
-    since: str = "6.1"
+    since: str = KERNELS[0]
     until: str | None = None
 
     def in_force(self, kernel: str) -> bool:
@@ -157,19 +164,19 @@ COMMON = (
     Row("clear", "PKU", "!host:OSPKE", _PKU_OFF),
     Row("clear", "SHSTK", "!tdp", _SHADOW_CET, "6.18"),
     Row("clear", "SHSTK IBT", "smaller_maxphyaddr", _MAXPHYADDR, "6.18"),
-    Row("set", "SPEC_CTRL", "host:IBPB host:IBRS", _SPEC_CTRL_61, "6.1", "6.12"),
-    Row("set", "SPEC_CTRL", "host:AMD_IBPB_RET host:AMD_IBPB host:AMD_IBRS", _SPEC_CTRL, "6.17"),
+    Row("set", "SPEC_CTRL", "host:IBPB host:IBRS", _SPEC_CTRL_61, until="6.12"),
+    Row("set", "SPEC_CTRL", "host:AMD_IBPB_RET host:AMD_IBPB host:AMD_IBRS", _SPEC_CTRL, "6.14"),
     Row("set", "INTEL_STIBP", "host:STIBP", _INTEL_STIBP),
     Row("set", "SPEC_CTRL_SSBD", "host:AMD_SSBD", _INTEL_SSBD),
     Row("set", "GBPAGES", "!tdp", _GBPAGES),
     Row("set", "AMD_IBPB", "host:IBPB", _AMD_IBPB),
-    Row("set", "AMD_IBPB_RET", "host:IBPB host:SPEC_CTRL !bug:EIBRS_PBRSB", _AMD_IBPB_RET, "6.17"),
+    Row("set", "AMD_IBPB_RET", "host:IBPB host:SPEC_CTRL !bug:EIBRS_PBRSB", _AMD_IBPB_RET, "6.14"),
     Row("set", "AMD_IBRS", "host:IBRS", _AMD_IBRS),
     Row("set", "AMD_STIBP", "host:STIBP", _AMD_STIBP),
     Row("set", "AMD_SSBD", "host:SPEC_CTRL_SSBD", _AMD_SSBD),
     Row("set", "AMD_SSB_NO", "!bug:SPEC_STORE_BYPASS", _SSB_NO),
     Row("set", "VIRT_SSBD", "host:LS_CFG_SSBD !host:AMD_SSBD", _VIRT_SSBD),
-    Row("set", "NULL_SEL_CLR_BASE", "!bug:NULL_SEG", _NULL_SEG),
+    Row("set", "NULL_SEL_CLR_BASE", "!bug:NULL_SEG", _NULL_SEG, "5.15"),
 )
 """kvm_set_cpu_caps, since 7.1 kvm_initialize_cpu_caps (arch/x86/kvm/cpuid.c).
 
@@ -180,12 +187,13 @@ INTEL = (
     Row("clear", "VMX", "!host:VMX", _VMX_ABSENT),
     Row("grant", "VMX", "nested host:VMX", _VMX_NESTED),
     Row("grant", "MPX", "vmx.mpx host:MPX", _VMX_MPX),
-    Row("clear", "INVPCID", "!vmx.invpcid", _VMX_INVPCID),
+    Row("grant", "INVPCID", "vmx.invpcid host:INVPCID", _VMX_INVPCID, until="5.10"),
+    Row("clear", "INVPCID", "!vmx.invpcid", _VMX_INVPCID, "5.15"),
     Row("grant", "INTEL_PT", "pt_guest host:INTEL_PT", _VMX_PT),
-    Row("grant", "DS", "pebs host:DS", _VMX_PEBS),
-    Row("grant", "DTES64", "pebs host:DTES64", _VMX_PEBS),
-    Row("clear", "PDCM", "!pmu", _VMX_PDCM),
-    Row("clear", "SGX SGX_LC SGX1 SGX2", "!sgx", _VMX_SGX),
+    Row("grant", "DS", "pebs host:DS", _VMX_PEBS, "6.1"),
+    Row("grant", "DTES64", "pebs host:DTES64", _VMX_PEBS, "6.1"),
+    Row("clear", "PDCM", "!pmu", _VMX_PDCM, "6.1"),
+    Row("clear", "SGX SGX_LC SGX1 SGX2", "!sgx", _VMX_SGX, "5.15"),
     Row("clear", "SGX_EDECCSSA", "!sgx", _VMX_SGX, "6.12"),
     Row("set", "UMIP", "!host:UMIP vmx.desc", _VMX_UMIP),
     Row("clear", "XSAVES", "!vmx.xsaves", _VMX_XSAVES),
@@ -202,30 +210,35 @@ _SVM_FEATURES = "SVM VMCBCLEAN SVME_ADDR_CHK NRIPS NPT TSCRATEMSR V_VMSAVE_VMLOA
 AMD = (
     Row("clear", "IBT", "", _SVM_IBT, "6.18"),
     Row("clear", _SVM_FEATURES, "!host:SVM", _SVM_ABSENT),
-    Row("clear", "FLUSHBYASID VNMI", "!host:SVM", _SVM_ABSENT, "6.12"),
+    Row("clear", "VNMI", "!host:SVM", _SVM_ABSENT, "6.6"),
+    Row("clear", "FLUSHBYASID", "!host:SVM", _SVM_ABSENT, "6.8"),
     Row("clear", "GMET", "!host:SVM", _SVM_ABSENT, "7.2"),
-    Row("grant", "SVM VMCBCLEAN SVME_ADDR_CHK", "nested host:SVM", _SVM_NESTED),
-    Row("grant", "FLUSHBYASID", "nested host:SVM", _SVM_NESTED, "6.12"),
+    Row("grant", "SVM", "nested host:SVM", _SVM_NESTED),
+    Row("grant", "SVME_ADDR_CHK", "nested host:SVM", _SVM_NESTED, "5.15"),
+    Row("grant", "VMCBCLEAN", "nested host:SVM", _SVM_NESTED, "6.1"),
+    Row("grant", "FLUSHBYASID", "nested host:SVM", _SVM_NESTED, "6.8"),
     Row("grant", "NRIPS", "nested host:SVM nrips", _SVM_PART),
     Row("grant", "NPT", "nested host:SVM npt", _SVM_NPT),
-    Row("grant", "TSCRATEMSR", "nested host:SVM tsc_scaling", _SVM_PART),
-    Row("grant", "V_VMSAVE_VMLOAD", "nested host:SVM vls", _SVM_PART),
-    Row("grant", "LBRV", "nested host:SVM lbrv", _SVM_PART),
-    Row("grant", "PAUSEFILTER", "nested host:SVM host:PAUSEFILTER", _SVM_PART),
-    Row("grant", "PFTHRESHOLD", "nested host:SVM host:PFTHRESHOLD", _SVM_PART),
+    Row("grant", "TSCRATEMSR", "nested host:SVM tsc_scaling", _SVM_PART, "6.1"),
+    Row("grant", "V_VMSAVE_VMLOAD", "nested host:SVM vls", _SVM_PART, "6.1"),
+    Row("grant", "LBRV", "nested host:SVM lbrv", _SVM_PART, "6.1"),
+    Row("grant", "PAUSEFILTER", "nested host:SVM host:PAUSEFILTER", _SVM_PART, "6.1"),
+    Row("grant", "PFTHRESHOLD", "nested host:SVM host:PFTHRESHOLD", _SVM_PART, "6.1"),
     Row("grant", "GMET", "nested host:SVM gmet", _SVM_PART, "7.2"),
-    Row("grant", "VGIF", "nested host:SVM vgif", _SVM_PART),
-    Row("grant", "VNMI", "nested host:SVM vnmi", _SVM_PART, "6.12"),
+    Row("grant", "VGIF", "nested host:SVM vgif", _SVM_PART, "6.1"),
+    Row("grant", "VNMI", "nested host:SVM vnmi", _SVM_PART, "6.6"),
+    Row("grant", "INVPCID", "host:INVPCID", _SVM_INVPCID, until="5.10"),
     Row("set", "VIRT_SSBD", "host:LS_CFG_SSBD", _SVM_VIRT_SSBD),
     Row("set", "VIRT_SSBD", "host:AMD_SSBD", _SVM_VIRT_SSBD),
     Row("grant", "PERFCTR_CORE", "pmu host:PERFCTR_CORE", _SVM_PERFCTR, "6.1", "6.1"),
-    Row("grant", "PERFCTR_CORE", "pmu core_counters host:PERFCTR_CORE", _SVM_PERFCTR, "6.12"),
-    Row("clear", "PERFMON_V2", "pmu !pmu_v2", _SVM_PERFMON, "6.12"),
-    Row("clear", "PERFMON_V2", "pmu !cap:PERFCTR_CORE", _SVM_PERFMON, "6.12"),
-    Row("grant", "SEV", "sev", _SEV_OFF),
-    Row("grant", "SEV_ES", "sev_es", _SEV_OFF),
+    Row("grant", "PERFCTR_CORE", "pmu core_counters host:PERFCTR_CORE", _SVM_PERFCTR, "6.6"),
+    Row("clear", "PERFMON_V2", "pmu !pmu_v2", _SVM_PERFMON, "6.6"),
+    Row("clear", "PERFMON_V2", "pmu !cap:PERFCTR_CORE", _SVM_PERFMON, "6.6"),
+    Row("grant", "SEV", "sev", _SEV_OFF, "5.15"),
+    Row("grant", "SEV_ES", "sev_es", _SEV_OFF, "5.15"),
     Row("grant", "SEV_SNP", "sev_snp", _SEV_OFF, "6.12"),
-    Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK),
+    Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK, "5.15", "6.6"),
+    Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK, "6.12"),  # Ubuntu's 6.8 of November 2024 had not taken it over
     Row("clear", "MSR_IMM", "", _SVM_MSR_IMM, "6.18"),
 )
 """svm_set_cpu_caps and sev_set_cpu_caps (arch/x86/kvm/svm/svm.c and sev.c), after the test for SVM with which kvm_amd begins to load."""

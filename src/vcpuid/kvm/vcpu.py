@@ -12,7 +12,7 @@ from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import KvmError
 from vcpuid.kvm import cr4 as cr4_bits
 from vcpuid.kvm.leaves.build import MAX_ENTRIES
-from vcpuid.kvm.lookup import find
+from vcpuid.kvm.lookup import find_plain
 from vcpuid.kvm.vcpu_host import DYNAMIC_XFEATURES, KvmBelow, offered_xcr0
 from vcpuid.kvm.vcpu_runtime import renew
 from vcpuid.kvm.vcpu_state import RESET, VcpuState
@@ -50,7 +50,7 @@ def set_cpuid(
     if reason is not None:
         raise KvmError(errno.EINVAL, reason)
     if not apic:
-        _check_apic_base(table)
+        _check_apic_base(table, there.release)
     return renew(table, there, cr4, apic, state, first=True)
 
 
@@ -67,12 +67,15 @@ def set_again(
 ) -> Result:
     """Return what KVM_GET_CPUID2 gives back when a vCPU that has run, and keeps `kept`, is given `table`.
 
-    KVM then takes only what changes nothing: the bits that it rules itself may differ, all else, order and flags included, must be as
-    kept. Raises KvmError(EINVAL) where it is not, E2BIG where there are too many entries.
+    Since Linux 5.16 KVM then takes only what changes nothing: the bits that it rules itself may differ, all else, order and flags included,
+    must be as kept. Raises KvmError(EINVAL) where it is not, E2BIG where there are too many entries.
     """
     _check_room(table)
-    result = renew(table, _below(host, kernel, params), cr4, apic, state, first=False)
-    if result.table != kept:
+    there = _below(host, kernel, params)
+    result = renew(table, there, cr4, apic, state, first=False)
+    if there.release < (5, 16):
+        _check_table(table, there)
+    elif result.table != kept:
         raise KvmError(errno.EINVAL, f"the vCPU has run, and {_difference(kept, result.table)}")
     return result
 
@@ -105,20 +108,20 @@ def _check_room(table: CpuidTable) -> None:
 
 def _check_table(table: CpuidTable, host: KvmBelow) -> None:
     """kvm_check_cpuid: the two things that KVM does look at."""
-    sizes = find(table, 0x80000008)
+    sizes = find_plain(table, 0x80000008, host.release)
     if sizes is not None and (bits := sizes.eax >> 8 & 0xFF) not in (0, 48, 57):
         raise KvmError(errno.EINVAL, f"leaf 0x80000008 says {bits} bits of virtual address: KVM takes 48, 57, or 0 for unsaid")
-    asked = offered_xcr0(table) & DYNAMIC_XFEATURES
+    asked = offered_xcr0(table) & DYNAMIC_XFEATURES if host.release >= (5, 17) else 0
     if asked & ~host.permission:
         raise KvmError(errno.EPERM, f"leaf 0xD offers XCR0 features {asked:#x}, which this process may not use (ARCH_REQ_XCOMP_GUEST_PERM)")
 
 
-def _check_apic_base(table: CpuidTable) -> None:
+def _check_apic_base(table: CpuidTable, release: tuple[int, int]) -> None:
     """kvm_apic_set_base() in lapic.c, before 6.14 kvm_set_apic_base() in x86.c: the APIC's address must be one that the guest can have.
 
     It is 0xFEE00000, whose highest bit is 31. Since 6.14 a value that changes nothing is not looked at.
     """
-    last, sizes = find(table, 0x80000000), find(table, 0x80000008)
+    last, sizes = find_plain(table, 0x80000000, release), find_plain(table, 0x80000008, release)
     if last is not None and last.eax >= 0x80000008 and sizes is not None and (bits := sizes.eax & 0xFF) < _APIC_BASE_BITS:
         raise KvmError(errno.EINVAL, f"leaf 0x80000008 says {bits} bits of physical address: the APIC, which is switched off, lies beyond")
 

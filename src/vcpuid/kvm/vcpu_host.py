@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from vcpuid.cpuid import Bit, CpuidTable, xfeatures
+from vcpuid.cpuid import Bit, CpuidTable, vendors, xfeatures
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.caps import loaded
+from vcpuid.kvm.hardware import module_of
 from vcpuid.kvm.lookup import find
 from vcpuid.params import Params, read
 from vcpuid.releases import Release
@@ -38,6 +39,12 @@ class KvmBelow:
     def supported(self) -> CpuidTable | None:
         """What KVM_GET_SUPPORTED_CPUID answers: as the snapshot tells, else as modelled; None where the host is not known."""
         return None if self._setup is None else kvm_says(self._setup).supported
+
+    @property
+    def hides_lone_invpcid(self) -> bool:
+        """Whether KVM takes INVPCID from a table without PCID, as kvm_intel of an old kernel does."""
+        vendor = "" if self._host is None else self._host.vendor
+        return self.release <= (5, 10) and bool(vendor) and module_of(vendors.linux_kind(vendor)) == "kvm_intel"
 
     @property
     def xcr0(self) -> int:

@@ -48,8 +48,16 @@ PV_UNHALT = Rule(
 SGX_XFRM = Rule(
     "kvm.vcpu.sgx-xfrm",
     "an enclave may use only those XSAVE features that the guest itself may use, x87 and SSE always among them",
-    "__kvm_update_cpuid_runtime, arch/x86/kvm/cpuid.c",
+    "__kvm_update_cpuid_runtime (5.15: kvm_vcpu_after_set_cpuid), arch/x86/kvm/cpuid.c",
+    since="5.15",
     until="6.1",
+)
+INVPCID_WITHOUT_PCID = Rule(
+    "kvm.vcpu.invpcid-without-pcid",
+    "kvm_intel takes INVPCID from a guest without PCID, in which it would fault in the wrong way",
+    "vmx_compute_secondary_exec_control, arch/x86/kvm/vmx/vmx.c",
+    remedy="give the guest pcid",
+    until="5.10",
 )
 
 FIRST_MATCH = Rule(
@@ -68,12 +76,12 @@ INVTSC_HIDDEN = Rule(
     "a Hyper-V guest sees the invariant TSC only once it has asked for it in HV_X64_MSR_TSC_INVARIANT_CONTROL",
     "kvm_cpuid, arch/x86/kvm/cpuid.c; kvm_hv_invtsc_suppressed, arch/x86/kvm/hyperv.h",
     remedy="set bit 0 of that MSR in the guest, or leave hv-tsc-invariant off in QEMU",
-    since="6.12",
+    since="6.6",
 )
 XEN_TIME = Rule(
     "kvm.vcpu.xen-time",
     "Xen's time leaf tells the guest's TSC frequency as KVM knows it",
     "kvm_xen_update_tsc_info, arch/x86/kvm/xen.c; in 6.16, not in 6.14: kvm_cpuid, arch/x86/kvm/cpuid.c",
-    since="6.12",
-    until="7.1",
+    since="6.6",
+    until="7.2",
 )

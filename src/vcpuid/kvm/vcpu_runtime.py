@@ -9,10 +9,10 @@ from __future__ import annotations
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Register, bits, vendors, xfeatures
 from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.cr4 import CR4_OSXSAVE, CR4_PKE
-from vcpuid.kvm.lookup import find, signature_base, word_index, xen_time, xen_time_leaf
+from vcpuid.kvm.lookup import find, find_plain, signature_base, word_index, xen_time, xen_time_leaf
 from vcpuid.kvm.vcpu_host import KvmBelow, offered_xcr0
 from vcpuid.kvm.vcpu_state import VcpuState
-from vcpuid.kvm.xsave import area_size
+from vcpuid.kvm.xsave import ALIGNED_SINCE, area_size
 from vcpuid.reasons import Ledger, Result, Rule, Unrecorded
 from vcpuid.reasons.lazy import LazySequence
 
@@ -20,6 +20,8 @@ _OSXSAVE, _MWAIT, _APIC = bits.OSXSAVE.mask, bits.MWAIT.mask, bits.APIC.mask
 _OSPKE = bits.OSPKE.mask
 _PV_UNHALT = bits.KVM_FEATURE_PV_UNHALT.mask
 _XSAVEC_OR_XSAVES = bits.XSAVEC.mask | bits.XSAVES.mask
+_SEARCHES_SINCE = (5, 17)
+"""The first Linux that looks for KVM's leaves by their signature."""
 
 
 def renew(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuState, *, first: bool) -> Result:
@@ -34,8 +36,8 @@ def renew(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuSt
 
 def _renewed(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuState, ledger: Ledger, *, first: bool) -> Result:
     edit = _Edit(table, ledger)
-    always = host.release >= (6, 17)  # older kernels let these two be where the host lacks the feature
-    leaf1 = find(table, 1)
+    always = host.release >= (6, 14)  # older kernels let these two be where the host lacks the feature
+    leaf1 = find_plain(table, 1, host.release)
     if always or host.runs_with("xsave", bits.XSAVE):
         edit.follow(leaf1, "ecx", _OSXSAVE, bool(cr4 & CR4_OSXSAVE), rules.OSXSAVE)
     edit.follow(leaf1, "edx", _APIC, apic, rules.APIC)
@@ -44,15 +46,26 @@ def _renewed(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: Vcp
     if always or host.runs_with("pku", bits.PKU):
         edit.follow(find(table, 7, 0), "ecx", _OSPKE, bool(cr4 & CR4_PKE), rules.OSPKE)
     _xsave_sizes(edit, table, host, state)
-    # Linux 6.1 looks for KVM's leaves in the table before this one: at first there is none, until something makes it look again.
-    if state.hlt_in_guest and (host.release > (6, 1) or not first or _looked_again(cr4, apic, state)):
-        base = signature_base(table, vendors.KVM)
-        edit.follow(find(table, base[0] | 1) if base else None, "eax", _PV_UNHALT, False, rules.PV_UNHALT)
-    if host.release <= (6, 1):
+    # Between 5.17 and 6.8 Linux looks for KVM's leaves in the table before this one: at first there is none, until something makes it look
+    # again.
+    stale = _SEARCHES_SINCE <= host.release <= (6, 8)
+    if state.hlt_in_guest and (not stale or not first or _looked_again(cr4, apic, state)):
+        edit.follow(_paravirtual(table, host), "eax", _PV_UNHALT, False, rules.PV_UNHALT)
+    if (5, 13) <= host.release <= (6, 1):
         _enclave_features(edit, table, host)
-    if host.release == (6, 12) and first and state.tsc_khz:
+    if host.hides_lone_invpcid and leaf1 is not None and not leaf1.ecx & bits.PCID.mask:
+        edit.follow(find(table, 7, 0), "ebx", bits.INVPCID.mask, False, rules.INVPCID_WITHOUT_PCID)
+    if (6, 6) <= host.release < (6, 16) and first and state.tsc_khz:
         _xen_time(edit, table, state.tsc_khz)
     return edit.result()
+
+
+def _paravirtual(table: CpuidTable, host: KvmBelow) -> Entry | None:
+    """Find the leaf of KVM's features: Linux before 5.17 looks in one place, whoever announces himself there."""
+    if host.release < _SEARCHES_SINCE:
+        return find_plain(table, 0x40000001, host.release)
+    base = signature_base(table, vendors.KVM)
+    return find(table, base[0] | 1) if base else None
 
 
 def _xsave_sizes(edit: _Edit, table: CpuidTable, host: KvmBelow, state: VcpuState) -> None:
@@ -61,7 +74,7 @@ def _xsave_sizes(edit: _Edit, table: CpuidTable, host: KvmBelow, state: VcpuStat
     compact = find(table, 0xD, 1)
     if compact is not None and compact.eax & _XSAVEC_OR_XSAVES:
         features = state.xcr0 | state.xss if host.release >= (6, 18) else state.xcr0
-        edit.write(compact, "ebx", area_size(layout, features, compacted=True), rules.XSAVES_SIZE)
+        edit.write(compact, "ebx", area_size(layout, features, compacted=True, aligned=host.release >= ALIGNED_SINCE), rules.XSAVES_SIZE)
 
 
 def _enclave_features(edit: _Edit, table: CpuidTable, host: KvmBelow) -> None:
@@ -73,7 +86,7 @@ def _enclave_features(edit: _Edit, table: CpuidTable, host: KvmBelow) -> None:
 
 
 def _xen_time(edit: _Edit, table: CpuidTable, tsc_khz: int) -> None:
-    """Linux 6.12 writes the time's rate into the table itself when the vCPU runs, not into one that is set again."""
+    """Linux up to 6.14 writes the time's rate into the table itself when the vCPU runs, not into one that is set again."""
     leaf = xen_time_leaf(table)
     if leaf is not None:
         for index, register, value in xen_time(tsc_khz):

@@ -30,19 +30,19 @@ class _Control(NamedTuple):
 
 
 _CONTROLS = {
-    "ept": _Control("ept", _SECONDARY, 33, "6.1", _VMX),
-    "ept_5level": _Control("ept_5level", None, 0, "6.1", "LA57"),
-    "desc": _Control(None, _SECONDARY, 34, "6.1", _VMX),
-    "rdtscp": _Control(None, _SECONDARY, 35, "6.1", "RDTSCP"),
-    "unrestricted_guest": _Control("unrestricted_guest", _SECONDARY, 39, "6.1", _VMX),
-    "invpcid": _Control(None, _SECONDARY, 44, "6.1", "INVPCID"),
-    "encls": _Control(None, _SECONDARY, 47, "6.1", "SGX"),
-    "xsaves": _Control(None, _SECONDARY, 52, "6.1", "XSAVES"),
-    "waitpkg": _Control("usr_wait_pause", _SECONDARY, 58, "6.1", "WAITPKG"),
-    "mpx": _Control(None, _ENTRY, 48, "6.1", "MPX"),
+    "ept": _Control("ept", _SECONDARY, 33, "5.10", _VMX),
+    "ept_5level": _Control("ept_5level", None, 0, "5.10", "LA57"),
+    "desc": _Control(None, _SECONDARY, 34, "5.10", _VMX),
+    "rdtscp": _Control(None, _SECONDARY, 35, "5.10", "RDTSCP"),
+    "unrestricted_guest": _Control("unrestricted_guest", _SECONDARY, 39, "5.10", _VMX),
+    "invpcid": _Control(None, _SECONDARY, 44, "5.10", "INVPCID"),
+    "encls": _Control(None, _SECONDARY, 47, "5.15", "SGX"),
+    "xsaves": _Control(None, _SECONDARY, 52, "5.10", "XSAVES"),
+    "waitpkg": _Control("usr_wait_pause", _SECONDARY, 58, "5.15", "WAITPKG"),
+    "mpx": _Control(None, _ENTRY, 48, "5.10", "MPX"),
     "load_cet": _Control(None, _ENTRY, 52, "6.18", None),
     "no_hw_error_code": _Control(None, _BASIC, 56, "6.18", None),
-    "pt": _Control(None, None, 0, "6.1", "INTEL_PT"),
+    "pt": _Control(None, None, 0, "5.10", "INTEL_PT"),
 }
 
 

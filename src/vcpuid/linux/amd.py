@@ -26,7 +26,11 @@ NO_ENCRYPTION = Rule(
     "Enable SMEE in the firmware",
 )
 SME_UNUSED = Rule(
-    "linux.amd.sme-unused", "This kernel does not encrypt its own memory", "early_detect_mem_encrypt, cpu/amd.c", "Boot with mem_encrypt=on"
+    "linux.amd.sme-unused",
+    "This kernel does not encrypt its own memory",
+    "early_detect_mem_encrypt, cpu/amd.c",
+    "Boot with mem_encrypt=on",
+    since="6.1",
 )
 SMM_UNLOCKED = Rule("linux.amd.smm-unlocked", "SEV needs SMM locked by the firmware (HWCR)", "early_detect_mem_encrypt, cpu/amd.c")
 NO_SNP = Rule(
@@ -35,19 +39,19 @@ NO_SNP = Rule(
     "bsp_determine_snp, cpu/amd.c",
     since="6.12",
 )
-BRTYPE = Rule("linux.amd.ibpb-brtype", "IBPB flushes branch type predictions too on this family", EARLY, since="6.12")
+BRTYPE = Rule("linux.amd.ibpb-brtype", "IBPB flushes branch type predictions too on this family", EARLY, since="6.6")
 SSBD_BY_MSR = Rule("linux.amd.ls-cfg-ssbd", "Speculative store bypass can be turned off in LS_CFG", BSP)
 GP_ON_CPUID = Rule("linux.amd.cpuid-fault", "{cause} lets CPUID fault in user mode", BSP, since="6.17")
 NO_PBE = Rule("linux.amd.no-pbe", "Bit 31 stood for 3DNow! on old AMD processors", INIT, until="6.19")
 REP_GOOD = Rule("linux.amd.rep-good", "String instructions are fast on this family", INIT)
-FSRS = Rule("linux.amd.fsrs", "On AMD, {cause} speaks for STOSB as well", INIT, since="6.12")
+FSRS = Rule("linux.amd.fsrs", "On AMD, {cause} speaks for STOSB as well", INIT, since="6.6")
 NO_MCE = Rule("linux.amd.no-mce", "K6 reports machine checks without the MSRs for them", INIT)
 LAHF = Rule("linux.amd.erratum-110", "Erratum 110: the firmware forced it on a K8 that lacks it", "init_amd_k8, cpu/amd.c")
 K8_SWAPGS = Rule("linux.amd.k8-swapgs", "K8 speculates past SWAPGS", "init_amd_k8, cpu/amd.c")
 E400 = Rule("linux.amd.erratum-400", "Erratum 400: the APIC timer stops in C1E", "init_amd_k8 and init_amd_gh, cpu/amd.c")
 E383 = Rule("linux.amd.erratum-383", "Erratum 383: TLB entries may multiply match", "init_amd_gh, cpu/amd.c")
 FXSAVE_LEAK = Rule("linux.amd.fxsave-leak", "Without XSAVEERPTR, FXSAVE leaks the last FPU instruction's address", INIT)
-SVM_OFF = Rule("linux.amd.svm-off", "The firmware turned SVM off in VM_CR", INIT, "Enable SVM in the firmware", since="6.12")
+SVM_OFF = Rule("linux.amd.svm-off", "The firmware turned SVM off in VM_CR", INIT, "Enable SVM in the firmware", since="6.8")
 LFENCE = Rule("linux.amd.lfence", "Linux makes LFENCE serializing, so that it orders RDTSC", INIT)
 ARAT = Rule("linux.amd.arat", "The APIC timer of this family runs in deep C-states", INIT)
 PREFETCHW = Rule("linux.amd.prefetchw", "{cause} implies PREFETCHW", INIT)
@@ -55,8 +59,12 @@ SYSRET = Rule("linux.amd.sysret-ss", "SYSRET does not reset the attributes of SS
 NULL_SEGMENT = Rule(
     "linux.amd.null-segment", "Loading a null selector may not clear the segment's base", "check_null_seg_clears_base, cpu/common.c"
 )
-NO_APIC_FENCE = Rule("linux.amd.apic-fence", "AMD needs no fence after writes of x2APIC MSRs", INIT)
+NO_APIC_FENCE = Rule("linux.amd.apic-fence", "AMD needs no fence after writes of x2APIC MSRs", INIT, since="5.15")
 HYGON_CPB = Rule("linux.hygon.cpb", "Hygon processors have core performance boost", "init_hygon, cpu/hygon.c")
+
+HYGON_XSAVES = Rule(
+    "linux.hygon.erratum-1386", "Hygon's cores are Zen 1's, on which XSAVES loses state", "init_spectral_chicken, cpu/amd.c", until="6.1"
+)
 
 
 def early_init(cpu: Cpu) -> None:
@@ -125,7 +133,7 @@ def bsp_init(cpu: Cpu) -> None:
 
 def _can_host_snp(cpu: Cpu) -> bool:
     """Tell whether Linux knows the layout of the reverse map table and the firmware made one (bsp_determine_snp)."""
-    known = any(map(cpu.has, ("ZEN3", "ZEN4", "RMPREAD"))) if cpu.since("6.17") else cpu.family >= 0x19
+    known = any(map(cpu.has, ("ZEN3", "ZEN4", "RMPREAD"))) if cpu.since("6.14") else cpu.family >= 0x19
     return known and not cpu.has("HYPERVISOR") and bool(cpu.machine.msr(machine.RMP_END))
 
 
@@ -137,6 +145,7 @@ def init(cpu: Cpu) -> None:
     if cpu.vendor == "hygon":
         cpu.set("ZEN", zen.ZEN)
         cpu.set("CPB", HYGON_CPB)
+        cpu.clear("XSAVES", HYGON_XSAVES)
     else:
         _by_family(cpu)
         if cpu.family >= 6 and not cpu.has("XSAVEERPTR"):

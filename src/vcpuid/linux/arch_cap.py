@@ -31,14 +31,16 @@ class ArchCap:
     ITS_NO = bits.ARCH_CAP_ITS_NO.mask
 
 
-KVM_SUPPORTED = (
+_KVM_SUPPORTED = (
     ArchCap.RDCL_NO | ArchCap.IBRS_ALL | ArchCap.RSBA | ArchCap.SKIP_L1D_FLUSH | ArchCap.SSB_NO | ArchCap.MDS_NO | ArchCap.PSCHANGE_MC_NO
     | ArchCap.TSX_CTRL | ArchCap.TAA_NO | ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO | ArchCap.FB_CLEAR | ArchCap.RRSBA
     | ArchCap.PBRSB_NO | ArchCap.GDS_NO | ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR | ArchCap.BHI_NO | ArchCap.ITS_NO
 )  # fmt: skip
-"""KVM_SUPPORTED_ARCH_CAP: the same in every kernel with tables, as Debian's have what was mended since their release."""
+_NOT_YET = {(5, 10): ArchCap.BHI_NO | ArchCap.ITS_NO, (6, 8): ArchCap.ITS_NO, (6, 14): ArchCap.ITS_NO}
+"""What kernels do not know whose tables are of an earlier day. The others' are younger, or of stable updates that took over what was
+mended."""
 
-KVM_IMMUNE = {
+_KVM_IMMUNE = {
     "CPU_MELTDOWN": ArchCap.RDCL_NO,
     "SPEC_STORE_BYPASS": ArchCap.SSB_NO,
     "MDS": ArchCap.MDS_NO,
@@ -46,4 +48,14 @@ KVM_IMMUNE = {
     "ITS": ArchCap.ITS_NO,
     "TAA": ArchCap.TAA_NO,
 }
-"""Bits that KVM sets where the host's Linux knows the processor not to have a bug; the last only where there are transactions."""
+
+
+def kvm_supported(kernel: tuple[int, int]) -> int:
+    """Return KVM_SUPPORTED_ARCH_CAP of a kernel: the bits that KVM passes on."""
+    return _KVM_SUPPORTED & ~_NOT_YET.get(kernel, 0)
+
+
+def kvm_immune(kernel: tuple[int, int]) -> dict[str, int]:
+    """Give the bits that KVM sets where the host's Linux knows the processor not to have a bug; TAA's only where there are transactions."""
+    passed = kvm_supported(kernel)
+    return {bug: capability for bug, capability in _KVM_IMMUNE.items() if capability & passed}

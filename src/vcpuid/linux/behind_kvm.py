@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from vcpuid import params
 from vcpuid.cpuid.registers import MsrTable
-from vcpuid.linux.arch_cap import KVM_IMMUNE, KVM_SUPPORTED, ArchCap
+from vcpuid.linux.arch_cap import ArchCap, kvm_immune, kvm_supported
+from vcpuid.releases import KERNELS, number
 from vcpuid.setup import Setup
 
 ARCH_CAPABILITIES = 0x10A
@@ -38,8 +39,10 @@ def _bits(*positions: int) -> int:
     return sum(1 << position for position in positions)
 
 
+_NEWEST = number(KERNELS[-1])
+
 _RULES = {
-    ARCH_CAPABILITIES: _Rule(ArchCap.PSCHANGE_MC_NO, KVM_SUPPORTED & ~(ArchCap.PSCHANGE_MC_NO | ArchCap.TAA_NO)),
+    ARCH_CAPABILITIES: _Rule(ArchCap.PSCHANGE_MC_NO, kvm_supported(_NEWEST) & ~(ArchCap.PSCHANGE_MC_NO | ArchCap.TAA_NO)),
     _PIN_BASED: _Rule(_bits(38), _bits(37)),  # the preemption timer; virtual NMIs
     _PRIMARY: _Rule(_bits(60), _bits(35, 53, 59)),  # MSR bitmaps; TSC offsetting, TPR shadow, monitor trap flag
     _SECONDARY: _Rule(
@@ -50,8 +53,11 @@ _RULES = {
     _FUNCTIONS: _Rule(_bits(0), 0),  # EPTP switching
 }  # fmt: skip
 
-_ALSO_KVMS = sum(KVM_IMMUNE.values()) | ArchCap.SKIP_L1D_FLUSH | ArchCap.GDS_NO
+_ALSO_KVMS = sum(kvm_immune(_NEWEST).values()) | ArchCap.SKIP_L1D_FLUSH | ArchCap.GDS_NO
 """Bits that KVM sets also for reasons of its own: those, what the host does about L1TF, and its microcode against GDS."""
+
+_UNKNOWN_TO = {(5, 10): {_SECONDARY: _bits(47, 57, 58)}}
+"""Needed bits of VMX's that KVM does not pass on yet, by kernel."""
 
 _SWITCHED = {
     "ept": {_SECONDARY: _bits(33, 39), _EPT_VPID: _bits(0, 7, 21)},
@@ -79,6 +85,9 @@ def bounds(ran: Setup, index: int) -> Bounds:
         return Bounds()
     own = _ALSO_KVMS if index == ARCH_CAPABILITIES else 0
     needed = rule.needed
+    if index == ARCH_CAPABILITIES:
+        needed &= kvm_supported(ran.kernel.number)
+    needed &= ~_UNKNOWN_TO.get(ran.kernel.number, {}).get(index, 0)
     for parameter, kept_back in _SWITCHED.items():
         if _off(ran, parameter):
             needed &= ~kept_back.get(index, 0)

@@ -164,6 +164,7 @@ def _identify(cpu: Cpu) -> None:
     timekeeping.init(cpu)
     mitigations.isolate_page_tables(cpu)
     protection.fred(cpu)
+    options.apply_late(cpu)
     # identify_cpu
     cpu.apply_forced()
     cpu.set("APIC_MSRS_FENCE", rules.APIC_FENCE)

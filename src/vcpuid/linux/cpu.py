@@ -45,6 +45,10 @@ class Cpu:
         """Tell whether the kernel is this release or a newer one."""
         return self.tables.release not in EARLIER_RELEASES[release]
 
+    def is_release(self, release: str) -> bool:
+        """Tell whether the kernel is this very release: one read as it was before a change that older ones' stable updates have."""
+        return self.tables.release == release
+
     def has(self, feature: str) -> bool:
         """Tell whether a feature is set (boot_cpu_has)."""
         word, mask = self.tables.features.get(feature, NOWHERE)
@@ -111,6 +115,8 @@ class Cpu:
 
     def _holds(self, rule: Rule) -> bool:
         release, until = self.tables.release, rule.until
+        if release in rule.lacking:
+            return False
         return (rule.since is None or self.since(rule.since)) and (until is None or release == until or release in EARLIER_RELEASES[until])
 
     def _set(self, place: Place, rule: Rule, cause: str | None) -> None:

@@ -7,7 +7,9 @@ from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
 KVM_CLOCK = Rule("linux.kvm.clock", "KVM's clock tells the TSC's frequency", "kvmclock_init, kvmclock.c", "Boot with no-kvmclock")
-HYPERV_FREQUENCY = Rule("linux.hyperv.frequency", "Hyper-V tells the TSC's frequency", "ms_hyperv_init_platform, cpu/mshyperv.c")
+HYPERV_FREQUENCY = Rule(
+    "linux.hyperv.frequency", "Hyper-V tells the TSC's frequency", "ms_hyperv_init_platform, cpu/mshyperv.c", since="5.15"
+)
 HYPERV_INVARIANT = Rule("linux.hyperv.invariant", "Hyper-V promises an invariant TSC", "ms_hyperv_init_platform, cpu/mshyperv.c")
 VMWARE = Rule("linux.vmware.tsc", "VMware keeps the TSC at one rate and in step", "vmware_set_capabilities, cpu/vmware.c")
 
@@ -41,8 +43,10 @@ def _hyperv(cpu: Cpu, base: int) -> None:
 
 def _vmware(cpu: Cpu, base: int) -> None:
     del base
-    for feature in ("CONSTANT_TSC", "TSC_RELIABLE", "TSC_KNOWN_FREQ"):
+    for feature in ("CONSTANT_TSC", "TSC_RELIABLE"):
         cpu.force(feature, VMWARE)
+    if cpu.since("5.15"):
+        cpu.force("TSC_KNOWN_FREQ", VMWARE)
 
 
 _NAMES = {vendors.twelve(vendors.KVM): _kvm, vendors.twelve(vendors.HYPERV): _hyperv, vendors.twelve(vendors.VMWARE): _vmware}

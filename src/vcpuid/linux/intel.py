@@ -20,7 +20,7 @@ INVARIANT_TSC = Rule("linux.intel.invariant-tsc", "Leaf 0x80000007 says that the
 CONSTANT_TSC = Rule("linux.intel.constant-tsc", "The TSC of this family and model runs at a constant rate", EARLY)
 TSC_S3 = Rule("linux.intel.nonstop-tsc-s3", "The TSC of this model runs on in S3", EARLY)
 PAT_ERRATUM = Rule("linux.intel.pat-erratum", "Erratum AN7: PAT is unreliable up to Yonah", EARLY)
-FAST_STRINGS = Rule("linux.intel.fast-strings", "MISC_ENABLE says that fast strings are on", EARLY, since="6.17")
+FAST_STRINGS = Rule("linux.intel.fast-strings", "MISC_ENABLE says that fast strings are on", EARLY, since="6.16")
 NO_FAST_STRINGS = Rule(
     "linux.intel.no-fast-strings", "The firmware turned fast strings off in MISC_ENABLE", EARLY, "Turn them on in the firmware"
 )
@@ -39,8 +39,8 @@ BTS = Rule("linux.intel.bts", "MISC_ENABLE does not say that branch trace stores
 PEBS = Rule("linux.intel.pebs", "MISC_ENABLE does not say that PEBS is unavailable", INIT)
 CLFLUSH_BUG = Rule("linux.intel.clflush-monitor", "MONITOR needs a CLFLUSH ahead on this model", INIT)
 MONITOR_BUG = Rule("linux.intel.monitor", "MONITOR misses wake-ups on this model", INIT)
-REP_GOOD = Rule("linux.intel.rep-good", "String instructions are fast on family 6", INIT, until="6.12")
-PREFER_YMM = Rule("linux.intel.prefer-ymm", "512-bit code lowers the clock of this model", INIT, since="6.17")
+REP_GOOD = Rule("linux.intel.rep-good", "String instructions are fast on family 6", INIT, until="6.14")
+PREFER_YMM = Rule("linux.intel.prefer-ymm", "512-bit code lowers the clock of this model", INIT, since="6.16")
 CPUID_FAULT = Rule("linux.intel.cpuid-fault", "PLATFORM_INFO says that CPUID can be made to fault", "init_cpuid_fault, cpu/intel.c")
 RING3_MWAIT = Rule("linux.intel.ring3-mwait", "Xeon Phi has MWAIT in user mode", "probe_xeon_phi_r3mwait, cpu/intel.c")
 SPLIT_LOCK = Rule(
@@ -94,7 +94,7 @@ def _time(cpu: Cpu) -> None:
     if cpu.power & bits.CONSTANT_TSC.mask:
         cpu.set("CONSTANT_TSC", INVARIANT_TSC)
         cpu.set("NONSTOP_TSC", INVARIANT_TSC)
-    models = ((0x03, 0x06), (0x0E, 0x3A)) if cpu.since("6.17") else ((0x03, 0xFF), (0x0E, 0xFF))
+    models = ((0x03, 0x06), (0x0E, 0x3A)) if cpu.since("6.16") else ((0x03, 0xFF), (0x0E, 0xFF))
     if cpu.intel(15, *models[0]) or cpu.intel(6, *models[1]):
         cpu.set("CONSTANT_TSC", CONSTANT_TSC)
     if cpu.family == 6 and cpu.model in _NONSTOP_S3:
@@ -124,7 +124,7 @@ def init(cpu: Cpu) -> None:
             cpu.set("PEBS", PEBS)
     if cpu.has("CLFLUSH") and cpu.family == 6 and cpu.model in (0x1D, 0x2E, 0x2F):
         cpu.set_bug("CLFLUSH_MONITOR", CLFLUSH_BUG)
-    if cpu.has("MWAIT") and (cpu.intel(6, 0x5C) or (cpu.intel(6, 0xBD) and cpu.since("6.12"))):
+    if cpu.has("MWAIT") and (cpu.intel(6, 0x5C) or (cpu.intel(6, 0xBD) and cpu.since("6.6") and not cpu.is_release("6.8"))):
         cpu.set_bug("MONITOR", MONITOR_BUG)
     if cpu.family == 6:
         cpu.set("REP_GOOD", REP_GOOD)
@@ -150,7 +150,7 @@ def split_lock(cpu: Cpu) -> None:
         return
     listed = cpu.is_one_of("split_lock")
     enumerated = cpu.has("CORE_CAPABILITIES") and (cpu.machine.msr(machine.CORE_CAPABILITIES) or 0) & _CORE_CAPS_SPLIT_LOCK
-    if (listed is not None and (listed.data == 0 or enumerated)) or (enumerated and cpu.since("6.12")):
+    if (listed is not None and (listed.data == 0 or enumerated)) or (enumerated and cpu.since("6.6")):
         cpu.force("SPLIT_LOCK_DETECT", SPLIT_LOCK)
 
 

@@ -24,7 +24,7 @@ WITHOUT_PTI = Rule(
     "linux.mitigation.not-with-pti",
     "Linux does not use it together with {cause}",
     "pti_check_boottime_disable, arch/x86/mm/pti.c",
-    since="6.17",
+    since="6.16",
 )
 SWAPGS = _rule("swapgs", "Fences keep speculation from skipping SWAPGS", "spectre_v1_select_mitigation")
 RETPOLINE = _rule("retpoline", "Retpolines mitigate Spectre v2", "spectre_v2_select_mitigation")
@@ -32,21 +32,21 @@ IBRS = _rule("ibrs", "IBRS on kernel entry mitigates Spectre v2 and Retbleed", "
 RSB = _rule("rsb", "The return stack buffer is filled against Spectre v2", "spectre_v2_determine_rsb_fill_type_at_vmexit")
 RSB_LITE = _rule("rsb-lite", "One call after a VM exit mitigates PBRSB", "spectre_v2_determine_rsb_fill_type_at_vmexit")
 FIRMWARE = _rule("firmware", "Speculation is restricted while firmware runs", "spectre_v2_select_mitigation")
-USE_IBPB = _rule("ibpb", "IBPB separates processes", "spectre_v2_user_select_mitigation", until="6.12")
-BHI_HARDWARE = _rule("bhi-hardware", "{cause} keeps branch history apart", "spec_ctrl_bhi_dis")
-BHI_SOFTWARE = _rule("bhi-software", "A loop clears branch history", "bhi_select_mitigation")
+USE_IBPB = _rule("ibpb", "IBPB separates processes", "spectre_v2_user_select_mitigation", until="6.14")
+BHI_HARDWARE = _rule("bhi-hardware", "{cause} keeps branch history apart", "spec_ctrl_bhi_dis", since="5.15")
+BHI_SOFTWARE = _rule("bhi-software", "A loop clears branch history", "bhi_select_mitigation", since="5.15")
 UNRET = _rule("unret", "Untrained returns mitigate Retbleed", "retbleed_select_mitigation")
-ITS = _rule("its", "Aligned thunks mitigate indirect target selection", "its_select_mitigation")
+ITS = _rule("its", "Aligned thunks mitigate indirect target selection", "its_select_mitigation", since="5.15")
 SRSO = _rule("srso", "Safe returns mitigate SRSO", "srso_select_mitigation")
-SRSO_NO_SMT = _rule("srso-no-smt", "Without SMT, Zen 1 and 2 are immune to SRSO", "srso_select_mitigation", until="6.12")
+SRSO_NO_SMT = _rule("srso-no-smt", "Without SMT, Zen 1 and 2 are immune to SRSO", "srso_select_mitigation", until="6.16")
 SRSO_MICROCODE = _rule("srso-microcode", "The microcode's IBPB flushes branch type predictions", "srso_select_mitigation", until="6.1")
 NO_REDUCTION = _rule(
     "srso-no-reduction", "Linux chose another mitigation of SRSO than reduced speculation", "srso_select_mitigation", since="6.12"
 )
-IBPB_ON_VMEXIT = _rule("srso-vmexit", "IBPB on VM exits mitigates SRSO", "srso_select_mitigation")
+IBPB_ON_VMEXIT = _rule("srso-vmexit", "IBPB on VM exits mitigates SRSO", "srso_select_mitigation", since="6.12")
 VERW = _rule("verw", "VERW clears CPU buffers", "md_clear_select_mitigation")
-TSA = _rule("tsa", "VERW clears CPU buffers against transient scheduler attacks", "tsa_select_mitigation")
-VMSCAPE = _rule("vmscape", "IBPB before user space mitigates VMScape", "vmscape_select_mitigation")
+TSA = _rule("tsa", "VERW clears CPU buffers against transient scheduler attacks", "tsa_select_mitigation", since="5.15")
+VMSCAPE = _rule("vmscape", "IBPB before user space mitigates VMScape", "vmscape_select_mitigation", since="5.15")
 L1TF = _rule("l1tf", "Page table entries that are not present are inverted", "l1tf_select_mitigation")
 GDS = _rule("gds", "Without microcode, gather_data_sampling=force turns AVX off", "gds_select_mitigation")
 
@@ -79,7 +79,7 @@ def isolate_page_tables(cpu: Cpu) -> None:
     """Split page tables against Meltdown (pti_check_boottime_disable)."""
     off = cpu.machine.option("mitigations") == "off"
     mode = cpu.machine.option("pti")
-    forced = mode == "on" and (cpu.since("6.17") or not cpu.since("6.12") or not off)
+    forced = mode == "on" and (cpu.since("6.17") or not cpu.since("6.8") or not off)
     refused = off or mode == "off" or cpu.machine.option("nopti") is not None
     if forced or (cpu.has_bug("CPU_MELTDOWN") and not refused):
         cpu.force("PTI", PTI)
@@ -107,6 +107,8 @@ def _spectre_v2(cpu: Cpu, retbleed: bool) -> None:
     if enhanced:
         if cpu.has_bug("EIBRS_PBRSB"):
             cpu.force("RSB_VMEXIT_LITE", RSB_LITE)
+        if not cpu.since("5.15"):
+            cpu.force("RSB_CTXSW", RSB)
     else:
         if by_ibrs:
             cpu.force("KERNEL_IBRS", IBRS)
@@ -187,7 +189,7 @@ def _buffers(cpu: Cpu) -> None:
             cpu.force("CLEAR_CPU_BUF_VM", VERW)
     elif mmio:
         cpu.force("CLEAR_CPU_BUF_VM_MMIO", VERW)
-    just_in_case = cpu.has("HYPERVISOR") and not cpu.since("6.17")  # the host's microcode may do it and not say so
+    just_in_case = cpu.has("HYPERVISOR") and not cpu.since("6.16")  # the host's microcode may do it and not say so
     if _wanted(cpu, "TSA", "tsa") and (cpu.has("VERW_CLEAR") or just_in_case):
         cpu.force("CLEAR_CPU_BUF", TSA)
         cpu.force("CLEAR_CPU_BUF_VM", TSA)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from vcpuid import releases
 from vcpuid.cpuid import bits
 from vcpuid.linux import behind_kvm
-from vcpuid.linux.arch_cap import KVM_IMMUNE, ArchCap
+from vcpuid.linux.arch_cap import ArchCap, kvm_immune
 from vcpuid.linux.behind_kvm import Bounds
 from vcpuid.linux.boot import BootCpu, booted
 from vcpuid.linux.machine import ARCH_CAPABILITIES
@@ -90,7 +90,7 @@ def _behind_kvm(ran: Setup) -> Bounds:
     """Narrow it by KVM's: a bug that KVM says the processor is immune to, and which it would have if the MSR held no more, is ruled out."""
     must, may = behind_kvm.bounds(ran, ARCH_CAPABILITIES)
     would = set(booted(with_capabilities(ran, must)).bugs)
-    for bug, capability in KVM_IMMUNE.items():
+    for bug, capability in kvm_immune(ran.kernel.number).items():
         if bug == "TAA" and not ran.host.raw.has(bits.RTM):  # where there are no transactions KVM tells nothing of TAA
             continue
         if not ran.host.msrs[ARCH_CAPABILITIES] & capability:

@@ -8,15 +8,35 @@ from vcpuid.reasons import Rule
 
 LEVELS = Rule("linux.level-missing", "Its leaf is beyond the highest one that the processor reports", "filter_cpuid_features, cpu/common.c")
 PROTECTION_KEYS = Rule("linux.pku.enabled", "Linux turned CR4.PKE on", "setup_pku, cpu/common.c")
-SHADOW_STACK = Rule("linux.cet.user-shstk", "Linux offers {cause} to user space", "setup_cet, cpu/common.c", since="6.12")
+SHADOW_STACK = Rule("linux.cet.user-shstk", "Linux offers {cause} to user space", "setup_cet, cpu/common.c", since="6.6")
 LASS_UNUSED = Rule(
     "linux.lass.unused",
     "Linux does not use it where it emulates vsyscalls or has EFI, as Debian's has",
     "setup_lass, cpu/common.c",
     since="6.19",
-    until="6.19",
+    until="7.0",
 )
-PCID_ERRATUM = Rule("linux.pcid.erratum", "INVLPG misses global pages with this microcode", "setup_pcid, mm/init.c", "Update the microcode")
+NO_FIVE_LEVELS = Rule(
+    "linux.la57.not-built",
+    "This kernel has no five-level page tables (CONFIG_X86_5LEVEL), as Debian builds it",
+    "early_identify_cpu, cpu/common.c",
+    until="5.10",
+)
+PCID_ERRATUM = Rule(
+    "linux.pcid.erratum",
+    "INVLPG misses global pages with this microcode",
+    "setup_pcid, mm/init.c",
+    "Update the microcode",
+    since="5.15",
+    lacking=("6.8",),
+)
+PCID_MODEL = Rule(
+    "linux.pcid.model",
+    "INVLPG may miss global pages on this model, and this kernel does not ask for the microcode that mends it",
+    "setup_pcid, mm/init.c",
+    until="6.8",
+    lacking=("5.15", "6.1", "6.6"),
+)
 PCID_WITHOUT_PGE = Rule("linux.pcid.without-pge", "Linux uses PCID only together with global pages", "setup_pcid, mm/init.c")
 INVPCID_SINGLE = Rule(
     "linux.pcid.invpcid-single", "INVPCID can flush one context once CR4.PCIDE is on", "setup_pcid, mm/init.c", until="6.1"
@@ -47,11 +67,14 @@ def protect(cpu: Cpu) -> None:
 
 
 def paging(cpu: Cpu) -> None:
-    """Decide about PCID (setup_pcid)."""
+    """Drop five levels where this kernel has four; decide about PCID (setup_pcid)."""
+    cpu.drop("LA57", NO_FIVE_LEVELS)
     if not cpu.has("PCID"):
         return
     good = cpu.is_one_of("invlpg_microcode")
-    if good is not None and cpu.microcode < good.data:
+    if good is not None and good.data is None:
+        cpu.drop("PCID", PCID_MODEL)
+    elif good is not None and cpu.microcode < good.data:
         cpu.drop("PCID", PCID_ERRATUM)
     elif not cpu.has("PGE"):
         cpu.drop("PCID", PCID_WITHOUT_PGE)

@@ -36,7 +36,10 @@ FORCED = Rule("linux.forced", "Linux turned it on for good earlier in boot", "ap
 HAS_CPUID = Rule("linux.cpuid", "The processor has the CPUID instruction", "early_identify_cpu, cpu/common.c")
 ALWAYS = Rule("linux.always", "Set on every processor, for code patching", "early_identify_cpu, cpu/common.c")
 NOPL = Rule("linux.nopl", "Every 64-bit processor has NOPL", "detect_nopl, cpu/common.c")
-SYSFAST = Rule("linux.sysfast32", "A 64-bit kernel has fast 32-bit system calls", "get_cpu_cap, cpu/common.c", since="7.1")
+SYSFAST = Rule("linux.sysfast32", "A 64-bit kernel has fast 32-bit system calls", "get_cpu_cap, cpu/common.c", since="7.0")
 APIC_FENCE = Rule(
-    "linux.apic-fence", "Writes of x2APIC MSRs are not serializing unless the vendor says otherwise", "identify_cpu, cpu/common.c"
+    "linux.apic-fence",
+    "Writes of x2APIC MSRs are not serializing unless the vendor says otherwise",
+    "identify_cpu, cpu/common.c",
+    since="5.15",
 )

@@ -33,6 +33,11 @@ class BugEvidence(NamedTuple):
         """Tell whether neither the model's row nor any of these capabilities says that it is immune."""
         return to not in self.immune and not self.caps & caps
 
+    @property
+    def bhi_no(self) -> int:
+        """The capability that speaks for immunity to BHI: none since Linux knows of ITS, when the models took its place."""
+        return 0 if "ITS" in self.cpu.tables.bugs else ArchCap.BHI_NO
+
 
 class Bug(NamedTuple):
     """A flag and when it is set."""
@@ -52,7 +57,7 @@ NO_LIST = "The processor is on no list of immune models"
 LISTED = "The model is on the list of affected ones"
 
 FIRST = (
-    bug("OLD_MICROCODE", "A newer microcode than this is known for the model", lambda v: _old_microcode(v.cpu), since="6.17"),
+    bug("OLD_MICROCODE", "A newer microcode than this is known for the model", lambda v: _old_microcode(v.cpu), since="6.16"),
     bug("ITLB_MULTIHIT", NO_LIST, lambda v: v.not_immune("NO_ITLB_MULTIHIT", ArchCap.PSCHANGE_MC_NO)),
 )
 """What is looked at even where a processor does not speculate."""
@@ -60,7 +65,7 @@ FIRST = (
 SPECULATING = (
     bug("SPECTRE_V1", "The processor speculates", lambda v: True),
     bug("SPECTRE_V2", "The processor speculates past indirect branches", lambda v: v.not_immune("NO_SPECTRE_V2")),
-    bug("SPECTRE_V2_USER", "The processor speculates past indirect branches", lambda v: v.not_immune("NO_SPECTRE_V2"), since="6.17"),
+    bug("SPECTRE_V2_USER", "The processor speculates past indirect branches", lambda v: v.not_immune("NO_SPECTRE_V2"), since="6.16"),
     bug(
         "SPEC_STORE_BYPASS",
         "Neither the model, nor CPUID, nor ARCH_CAPABILITIES says that loads do not pass older stores",
@@ -86,27 +91,33 @@ AFTER_IBRS = (
         "MMIO_UNKNOWN",
         "The model is on no list, so nothing is known",
         lambda v: "MMIO" not in v.affected and v.caps & MMIO_IMMUNE != MMIO_IMMUNE and "NO_MMIO" not in v.immune,
-        until="6.12",
+        until="6.14",
     ),
     bug(
         "RETBLEED",
         "The model is on the list of affected ones, or ARCH_CAPABILITIES says that returns may use alternate predictions",
         lambda v: not v.cpu.has("BTC_NO") and ("RETBLEED" in v.affected or bool(v.caps & ArchCap.RSBA)),
     ),
-    bug("SMT_RSB", LISTED, lambda v: "SMT_RSB" in v.affected),
+    bug("SMT_RSB", LISTED, lambda v: "SMT_RSB" in v.affected, since="5.15"),
     bug("SRSO", LISTED, lambda v: "SRSO" in v.affected and not v.cpu.has("SRSO_NO")),
     bug("GDS", LISTED, lambda v: "GDS" in v.affected and not v.caps & ArchCap.GDS_NO and v.cpu.has("AVX")),
     bug("RFDS", "The model is on the list of affected ones, or ARCH_CAPABILITIES offers to clear registers", lambda v: _rfds(v)),
     bug(
         "BHI",
         "It has enhanced IBRS, or a hypervisor may hide that",
-        lambda v: v.not_immune("NO_BHI") and (v.cpu.has("IBRS_ENHANCED") or v.cpu.has("HYPERVISOR")),
+        lambda v: v.not_immune("NO_BHI", v.bhi_no) and (v.cpu.has("IBRS_ENHANCED") or v.cpu.has("HYPERVISOR")),
+        since="5.15",
     ),
-    bug("IBPB_NO_RET", "IBPB leaves return predictions", lambda v: v.cpu.has("AMD_IBPB") and not v.cpu.has("AMD_IBPB_RET")),
-    bug("ITS", "The model is on the list of affected ones, or a hypervisor may run on one", lambda v: _its(v)),
-    bug("ITS_NATIVE_ONLY", "The model keeps guests from the host", lambda v: v.cpu.has_bug("ITS") and "ITS_NATIVE_ONLY" in v.affected),
-    bug("TSA", "The model is on the list of affected ones, or is a Zen that a hypervisor shows", lambda v: _tsa(v)),
-    bug("VMSCAPE", LISTED, lambda v: "VMSCAPE" in v.affected and not v.cpu.has("HYPERVISOR")),
+    bug("IBPB_NO_RET", "IBPB leaves return predictions", lambda v: v.cpu.has("AMD_IBPB") and not v.cpu.has("AMD_IBPB_RET"), since="5.15"),
+    bug("ITS", "The model is on the list of affected ones, or a hypervisor may run on one", lambda v: _its(v), since="5.15"),
+    bug(
+        "ITS_NATIVE_ONLY",
+        "The model keeps guests from the host",
+        lambda v: v.cpu.has_bug("ITS") and "ITS_NATIVE_ONLY" in v.affected,
+        since="5.15",
+    ),
+    bug("TSA", "The model is on the list of affected ones, or is a Zen that a hypervisor shows", lambda v: _tsa(v), since="5.15"),
+    bug("VMSCAPE", LISTED, lambda v: "VMSCAPE" in v.affected and not v.cpu.has("HYPERVISOR"), since="5.15"),
 )
 LAST = (
     bug("CPU_MELTDOWN", NO_LIST, lambda v: v.not_immune("NO_MELTDOWN", ArchCap.RDCL_NO)),

@@ -6,32 +6,45 @@ from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
 MICROCODE = "Update the microcode"
-GENERATION = Rule("linux.amd.generation", "Family and model are of this Zen generation", "bsp_init_amd, cpu/amd.c")
+GENERATION = Rule("linux.amd.generation", "Family and model are of this Zen generation", "bsp_init_amd, cpu/amd.c", since="5.15")
 ZEN = Rule("linux.amd.zen", "The family is Zen's or a later one", "init_amd_zen_common, cpu/amd.c")
-TSA_CLEARED = Rule("linux.amd.tsa-microcode", "This microcode makes VERW clear buffers", "tsa_init, cpu/amd.c")
-TSA_IMMUNE = Rule("linux.amd.tsa-immune", "Processors before Zen 3 have no transient scheduler attacks", "tsa_init, cpu/amd.c")
+TSA_CLEARED = Rule("linux.amd.tsa-microcode", "This microcode makes VERW clear buffers", "tsa_init, cpu/amd.c", since="5.15")
+TSA_IMMUNE = Rule(
+    "linux.amd.tsa-immune", "Processors before Zen 3 have no transient scheduler attacks", "tsa_init, cpu/amd.c", since="5.15"
+)
 E1386 = Rule(
     "linux.amd.erratum-1386",
     "Erratum 1386: XSAVES loses state on Zen 1 and 2",
     "fix_erratum_1386, cpu/amd.c",
     MICROCODE,
 )
-CPB = Rule("linux.amd.erratum-1076", "Erratum 1076: Zen 1 has core performance boost though CPUID hides it", "init_amd_zen1, cpu/amd.c")
+CPB = Rule(
+    "linux.amd.erratum-1076",
+    "Erratum 1076: Zen 1 has core performance boost though CPUID hides it",
+    "init_amd_zen1, cpu/amd.c (init_amd_zn in 5.10)",
+)
 DIV0 = Rule("linux.amd.div0", "Zen 1 leaks quotients of divisions by zero", "init_amd_zen1, cpu/amd.c")
 IRPERF = Rule(
-    "linux.amd.erratum-1054", "Erratum 1054: the counter of instructions retired is inaccurate", "init_amd_zen1, cpu/amd.c", since="6.12"
+    "linux.amd.erratum-1054", "Erratum 1054: the counter of instructions retired is inaccurate", "init_amd_zen1, cpu/amd.c", since="6.6",
+    lacking=("6.8", "6.14"),
+)  # fmt: skip
+CYAN_SKILLFISH = Rule(
+    "linux.amd.cyan-skillfish", "RDSEED is unreliable on this model", "init_amd_zen2, cpu/amd.c", since="6.12", lacking=("6.14",)
 )
-CYAN_SKILLFISH = Rule("linux.amd.cyan-skillfish", "RDSEED is unreliable on this model", "init_amd_zen2, cpu/amd.c", since="6.12")
 ZEN2_INVLPGB = Rule(
-    "linux.amd.zen2-invlpgb", "Zen 2 has no INVLPGB though some clients report it", "init_amd_zen2, cpu/amd.c", since="6.17"
+    "linux.amd.zen2-invlpgb", "Zen 2 has no INVLPGB though some clients report it", "init_amd_zen2, cpu/amd.c", since="6.16"
 )
-BTC_NO = Rule("linux.amd.btc-no", "Zen 3 is immune to branch type confusion, but predates the bit that says so", "init_amd_zen3, cpu/amd.c")
+BTC_NO = Rule(
+    "linux.amd.btc-no", "Zen 3 is immune to branch type confusion, but predates the bit that says so", "init_amd_zen3, cpu/amd.c",
+    lacking=("6.6",),
+)  # fmt: skip
 VIRTUAL_VMLOAD = Rule(
     "linux.amd.zen4-vmload", "Virtualized VMLOAD can reset the host on this model", "init_amd_zen4, cpu/amd.c", since="6.12"
 )
 RDSEED = Rule(
-    "linux.amd.zen5-rdseed", "32-bit RDSEED returns zeros with this microcode", "init_amd_zen5, cpu/amd.c", MICROCODE, since="6.12"
-)
+    "linux.amd.zen5-rdseed", "32-bit RDSEED returns zeros with this microcode", "init_amd_zen5, cpu/amd.c", MICROCODE, since="6.12",
+    lacking=("6.14", "6.16"),
+)  # fmt: skip
 TLBI = Rule("linux.amd.zen5-tlbi", "INVLPGB needs software's help on Zen 5", "init_amd_zen5, cpu/amd.c", since="7.2")
 
 Ranges = tuple[tuple[int, int], ...]
@@ -40,8 +53,9 @@ _GENERATIONS: dict[int, tuple[tuple[str, Ranges], ...]] = {
     0x19: (("ZEN3", ((0x00, 0x0F), (0x20, 0x5F))), ("ZEN4", ((0x10, 0x1F), (0x60, 0xAF)))),
 }
 _FAMILY_1A: dict[str, tuple[tuple[str, Ranges], ...]] = {
+    "6.8": (("ZEN5", ((0x00, 0x2F), (0x40, 0x4F), (0x70, 0x7F))),),
     "6.12": (("ZEN5", ((0x00, 0x2F), (0x40, 0x4F), (0x60, 0x7F))),),
-    "6.17": (("ZEN5", ((0x00, 0x2F), (0x40, 0x4F), (0x60, 0x7F))), ("ZEN6", ((0x50, 0x5F), (0x90, 0xAF), (0xC0, 0xCF)))),
+    "6.16": (("ZEN5", ((0x00, 0x2F), (0x40, 0x4F), (0x60, 0x7F))), ("ZEN6", ((0x50, 0x5F), (0x90, 0xAF), (0xC0, 0xCF)))),
     "6.18": (("ZEN5", ((0x00, 0x2F), (0x40, 0x4F), (0x60, 0x7F))), ("ZEN6", ((0x50, 0x5F), (0x80, 0xAF), (0xC0, 0xCF)))),
     "7.1": (
         ("ZEN5", ((0x00, 0x2F), (0x40, 0x4F), (0x60, 0x7F), (0xD0, 0xD7))),
@@ -85,11 +99,29 @@ def transient_scheduler_attacks(cpu: Cpu) -> None:
 
 def init(cpu: Cpu) -> None:
     """Work around the generation's errata (init_amd)."""
+    if not cpu.since("5.15"):
+        _by_family(cpu)
+        return
     generation = _generation(cpu)
-    if cpu.family >= 0x17 and (generation or cpu.since("6.12")):
+    if cpu.family >= 0x17 and (generation or cpu.since("6.12") or (cpu.is_release("6.6") and cpu.family in _GENERATIONS)):
         cpu.force("ZEN", ZEN)
     if generation in _ERRATA:
         _ERRATA[generation](cpu)
+
+
+def _by_family(cpu: Cpu) -> None:
+    """Do what Linux did before it told generations apart (init_spectral_chicken and init_amd_zn)."""
+    if cpu.family not in (0x17, 0x19):
+        return
+    if cpu.family == 0x17:
+        cpu.clear("XSAVES", E1386)
+        if _generation(cpu) == "ZEN1":
+            cpu.set_bug("DIV0", DIV0)
+    cpu.set("ZEN", ZEN)
+    if not cpu.has("HYPERVISOR"):
+        cpu.set("CPB", CPB)
+        if cpu.family == 0x19:
+            cpu.set("BTC_NO", BTC_NO)
 
 
 def _erratum_1386(cpu: Cpu) -> None:
@@ -99,7 +131,7 @@ def _erratum_1386(cpu: Cpu) -> None:
 
 
 def _zen1(cpu: Cpu) -> None:
-    if cpu.since("6.12"):
+    if cpu.since("6.6"):
         _erratum_1386(cpu)
     if not cpu.has("HYPERVISOR"):
         cpu.set("CPB", CPB)

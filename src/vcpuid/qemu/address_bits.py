@@ -47,9 +47,9 @@ def settle(draft: Draft, phys: int, guest: int) -> None:
     """Settle both properties; raises QemuError for values that QEMU does not take."""
     number = draft.catalog.number
     if draft.has("FEAT_8000_0001_EDX", _LM):
-        if number >= (11, 1) and phys and phys < _MIN:
+        if number >= (11, 0) and phys and phys < _MIN:
             raise QemuError(messages.PHYS_BITS_LOW(least=_MIN, asked=phys))
-        if number < (11, 1) and phys and not _MIN <= phys <= _MAX:
+        if number < (11, 0) and phys and not _MIN <= phys <= _MAX:
             raise QemuError(messages.PHYS_BITS_RANGE(least=_MIN, most=_MAX, asked=phys))
         phys = phys or _TCG
         if guest and not _MIN <= guest <= phys:

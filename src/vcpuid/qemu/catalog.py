@@ -100,7 +100,8 @@ class MachineType:
     ("on": in the kernel, "off": in QEMU, "split": some in either), `max_cpus` how many vCPUs it takes, `kvm_unset` which features KVM
     leaves as the model has them, `compat` what it sets on CPUs: type of CPU, property, value, in the order in which it is applied.
     `pci_hole64` is how many bytes above 4 GB it keeps for PCI devices (None: it does not ask whether the CPU can address them), `smp`
-    what its options set of -smp, `caches` the levels that smp-cache gives, `prefers_sockets` whether -smp fills sockets before cores.
+    what its options set of -smp, `caches` the levels that smp-cache gives, `prefers_sockets` whether -smp fills sockets before cores. Of a
+    distribution's machine type, `kvm_more` are further features that its KVM sets, and `own` properties that its build has ahead of time.
     """
 
     name: str
@@ -114,6 +115,8 @@ class MachineType:
     smp: tuple[tuple[str, str], ...] = ()
     caches: tuple[tuple[str, str], ...] = ()
     prefers_sockets: bool = False
+    kvm_more: tuple[tuple[str, str], ...] = ()
+    own: tuple[tuple[str, bool], ...] = ()
 
     @property
     def is_pc(self) -> bool:
@@ -171,7 +174,9 @@ class Catalog:
         """Return the features that KVM switches on or off in every model that is not "max" or "host" (kvm_default_props)."""
         on = {"kvm-msi-ext-dest-id"} if machine.irqchip == "split" else set()
         off = {"x2apic"} if machine.irqchip == "off" else set()
-        rows = ((name, (value == "on" or name in on) and name not in off) for name, value in self._rows["kvm_defaults"])
+        rows = (
+            (name, (value == "on" or name in on) and name not in off) for name, value in (*self._rows["kvm_defaults"], *machine.kvm_more)
+        )
         return [(self.flags[name], on) for name, on in rows if name not in machine.kvm_unset]
 
     @cached_property
@@ -196,6 +201,11 @@ class Catalog:
             return fixed
         return f"{name}-v{self._last_versions[name] if machine.versions == 'latest' else 1}"
 
+    def deprecation(self, model: str) -> str | None:
+        """Return what to use in place of a deprecated model, as QEMU words it; None of any other, and of max, host and base."""
+        notes: dict[str, str] = self._rows.get("deprecations", {})
+        return notes.get(self.models[model].base) if model in self.models else None
+
     @cached_property
     def _last_versions(self) -> dict[str, int]:
         return {model.base: model.version for model in self.models.values()}
@@ -207,16 +217,17 @@ class Catalog:
         InputError for an option whose consequences are not modelled.
         """
         rows = self._rows["machines"]
-        name, given = (text, {}) if text in rows else machine_option.split(text)
+        name, given = (text, []) if text in rows else machine_option.split(text, self.number)
         name = upstream_name(_DEFAULT_MACHINE if name is None else name)
         row = rows.get(name)
         added: list[tuple[str, str, str]] = []
+        own: tuple[tuple[str, bool], ...] = ()
         if row is None:
             name, row = next(((full, row) for full, row in rows.items() if row["alias"] == name), (name, None))
         if row is None and (distributed := data.load("qemu-distributions")["machines"].get(name)) is not None:
-            row, added = self._distributed(distributed)
+            row, added, own = self._distributed(distributed)
         if row is None:
-            raise QemuError(messages.NO_MACHINE() if self.number < (9, 1) else messages.NO_MACHINE_NAMED(name=name))
+            raise QemuError(self._no_machine(name, text))
         release = None if row["release"] is None else number(row["release"])
         oldest = number(row["since"]) if "since" in row else release
         settings = [
@@ -238,21 +249,32 @@ class Catalog:
             pci_hole64=board["pci_hole64"],
             smp=options.smp,
             caches=options.caches,
+            own=own,
+            kvm_more=tuple(row.get("kvm_more", ())),
             prefers_sockets=row.get("prefers_sockets", name.startswith("pc-") and release is not None and release <= (6, 1)),
         )
 
-    def _distributed(self, found: list[Any]) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
+    def _no_machine(self, name: str, text: str) -> str:
+        if self.number < machine_option.KEYVAL:
+            return messages.NO_MACHINE_AT(text=text)
+        return messages.NO_MACHINE() if self.number < (9, 1) else messages.NO_MACHINE_NAMED(name=name)
+
+    def _distributed(self, found: list[Any]) -> tuple[dict[str, Any], list[tuple[str, str, str]], tuple[tuple[str, bool], ...]]:
         """Put a row of data/qemu-distributions.json into the form of a release's own; and what such a machine sets on CPUs of this release.
 
-        What its QEMU had to set that one's own does not know: it has not come yet.
+        What its QEMU had to set that this one does not know has not come yet; of its own release it is what its build took over
+        from later ones.
         """
-        tree, like, most, split, prefers_sockets, versions, settings = found[1:]
+        tree, like, most, split, prefers_sockets, versions, settings, with_kvm = found[1:]
         row = {
-            "release": like, "since": tree, "versions": versions, "split_irqchip": split, "max_cpus": most, "kvm_unset": [],
+            "release": like, "since": tree, "versions": versions, "split_irqchip": split, "max_cpus": most,
+            "kvm_unset": [name for name, value in with_kvm.items() if value is None],
+            "kvm_more": [(name, value) for name, value in with_kvm.items() if value is not None and name in self.flags],
             "prefers_sockets": prefers_sockets,
         }  # fmt: skip
         known = self.flags.keys() | self.aliases.keys() | self.properties.keys()
-        return row, [(kind, name, value) for kind, name, value in settings if name in known]
+        own = tuple((name, value == "on") for _, name, value in settings if name not in known and tree == self.release)
+        return row, [(kind, name, value) for kind, name, value in settings if name in known], own
 
     def _board(self, name: str) -> dict[str, Any]:
         """Return the row of a machine's kind: its release's, an imported QEMU's being that of the newest one that is not newer."""
@@ -262,7 +284,7 @@ class Catalog:
         return kinds[next((kind for kind in kinds if name.startswith(kind)), "microvm")]
 
     def _kind(self, name: str, options: dict[str, str]) -> MachineKind:
-        return MachineKind(options, is_pc(name) and self.number >= (10, 0), topology_levels(self.number, name))
+        return MachineKind(options, is_pc(name) and self.number >= (10, 0), topology_levels(self.number, name), self.number)
 
     @cached_property
     def machine_names(self) -> dict[str, str | None]:

@@ -13,7 +13,7 @@ from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, Entry
 from vcpuid.errors import QemuError
 from vcpuid.numbers import U32
 from vcpuid.qemu import messages
-from vcpuid.qemu.leaves import LEAVES, PER_VCPU, ZERO, RealizedCpu
+from vcpuid.qemu.leaves import LEAVES, PER_VCPU, SINCE, ZERO, RealizedCpu
 from vcpuid.qemu.leaves.cpu import Regs
 from vcpuid.qemu.leaves.topology import has_leaf_1f
 from vcpuid.qemu.leaves.xsave import subleaves
@@ -33,9 +33,6 @@ MAX_ENTRIES = 100
 
 _COUNTED = frozenset({0x7, 0x14, 0x1D, 0x1E, 0x24})
 """Sub-leaf 0 tells in EAX how many more there are; of more than a table holds, QEMU makes those that fill it, and aborts."""
-
-_COUNTED_SINCE = {0x1D: (7, 0), 0x1E: (7, 0), 0x24: (9, 2)}
-"""Releases since which those that are newer are counted; before, they are leaves as any other."""
 
 _UNTIL: dict[int, tuple[int, int]] = {0x4: (0, 0xFFFFFFFF), 0x8000001D: (0, 0xFFFFFFFF), 0xB: (2, 0xFF00), 0x1F: (2, 0xFF00)}
 """Sub-leaves go on up to the one whose register (0 for EAX, 2 for ECX) has none of these bits; that one is still handed over."""
@@ -94,6 +91,8 @@ class Builder:
     def _block(self, function: int, kept: int) -> list[Entry]:
         """Make the entries of one leaf; `kept` is the index left in the next slot."""
         release = self.cpu.release
+        if release < SINCE.get(function, release):
+            return []
         modern = release >= (9, 2)
         if function == 0x1F and not has_leaf_1f(self.cpu):
             # Once the slot that is taken for it was not given back, with nothing written into it but what the leaf before left there.
@@ -107,9 +106,9 @@ class Builder:
             return found if modern else [*found, Entry(function, LAST_COMPONENT, SIGNIFICANT_INDEX, *ZERO)]
         if function == 0x12:
             return [self._subleaf(function, index) for index in range(3)]
-        if function == 0x7 and not mended(release, (9, 0), (7, 2)):
+        if function == 0x7 and release >= SINCE[0x12] and not mended(release, (9, 0), (7, 2)):
             return self._leaf_7()
-        if function in _COUNTED and release >= _COUNTED_SINCE.get(function, (0, 0)):
+        if function in _COUNTED:
             first = self._subleaf(function, 0)
             return [first, *(self._subleaf(function, index) for index in range(1, min(first.eax, MAX_ENTRIES) + 1))]
         registers = self._answer(function, 0) if function in LEAVES else ZERO

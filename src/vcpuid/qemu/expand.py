@@ -40,8 +40,8 @@ NO_PMU = Rule("qemu.expand.no-pmu", "there is no performance monitoring unit to 
 DEPENDENCY = Rule("qemu.expand.dependency", "it needs {cause}, which is off", "feature_dependencies, target/i386/cpu.c")
 CONFLICT = Rule(
     "qemu.expand.conflict", "MPX and APX share a part of the XSAVE area, and {cause} is on as well: the guest gets neither",
-    "the warnings of QEMU 11.1, whose source is not at hand",
-    remedy="switch the other off", since="11.1",
+    _EXPAND,
+    remedy="switch the other off", since="11.0",
 )  # fmt: skip
 KVM_HIDDEN = Rule("qemu.expand.kvm-off", "kvm=off hides KVM's own features", _EXPAND, remedy="kvm=on")
 COMPONENTS = Rule(
@@ -86,10 +86,10 @@ def expand(draft: Draft, shape: Shape) -> None:
     if number >= (10, 1) and not draft.props["pmu"]:
         if not draft.props.get("x-pdcm-on-even-without-pmu"):
             draft.take("FEAT_1_ECX", _PDCM, NO_PMU)
-        if number >= (11, 1):
+        if number >= (11, 0):
             draft.take("FEAT_7_0_EDX", _ARCH_LBR, NO_PMU)
     _depend(draft)
-    if number >= (11, 1) and draft.has("FEAT_7_0_EBX", _MPX) and draft.has("FEAT_7_1_EDX", _APX):
+    if number >= (11, 0) and draft.has("FEAT_7_0_EBX", _MPX) and draft.has("FEAT_7_1_EDX", _APX):
         draft.refuse("FEAT_7_0_EBX", _MPX, CONFLICT, partial(messages.CONFLICTS, other="APX"), bits.APX)
         draft.refuse("FEAT_7_1_EDX", _APX, CONFLICT, partial(messages.CONFLICTS, other="MPX"), bits.MPX)
     if not draft.props["kvm"]:
@@ -199,8 +199,9 @@ def _levels(draft: Draft, shape: Shape) -> None:
             if props.get("x-intel-pt-auto-level", True):
                 least[0] = max(least[0], 0x14)
             elif least[0] < 0x14:
-                draft.refuse("FEAT_7_0_EBX", INTEL_PT, DEPENDENCY, messages.PT_NEEDS_LEVEL, bits.INTEL_PT)
-        if (shape.extended or props.get("x-force-cpuid-0x1f")) and (draft.is_intel or not props["x-vendor-cpuid-only"]):
+                told = messages.PT_NEEDS_LEVEL if draft.catalog.number >= (6, 0) else messages.PT_NEEDS_LEVEL_SIGNED
+                draft.refuse("FEAT_7_0_EBX", INTEL_PT, DEPENDENCY, told, bits.INTEL_PT)
+        if (shape.extended or props.get("x-force-cpuid-0x1f")) and (draft.is_intel or not props.get("x-vendor-cpuid-only")):
             least[0] = max(least[0], 0x1F)
         if draft.has("FEAT_7_1_EDX", _AVX10):
             least[0] = max(least[0], 0x24)
@@ -215,5 +216,5 @@ def _levels(draft: Draft, shape: Shape) -> None:
     for name, value in (("level-func7", func7), ("level", least[0]), ("xlevel", least[8]), ("xlevel2", least[0xC])):
         if props[name] == _UNSET:
             props[name] = value
-    props["level-func24"] = 1 if draft.catalog.number >= (11, 1) and props["avx10-version"] > 1 else 0
+    props["level-func24"] = 1 if draft.catalog.number >= (11, 0) and props["avx10-version"] > 1 else 0
     props["min-level"], props["min-xlevel"], props["min-xlevel2"] = least[0], least[8], least[0xC]

@@ -59,6 +59,8 @@ def expansion(
     values: dict[str, Any] = {name: draft.features[flag.word] & flag.mask == flag.mask for name, flag in tables.flags.items()}
     for name, value in draft.props.items():
         row = tables.properties.get(name)
+        if row is None and name in _UNSET:
+            continue  # of a release that has no such property
         if name not in _OWN and (row is None or not row.host_only or found.model in HOST_MODELS):
             values[name] = _UNSET.get(name) if value is None else value
     values.update({alias: values[name] for alias, name in tables.aliases.items() if name in values})

@@ -51,7 +51,7 @@ def _traces(draft: Draft) -> bool:
         and second.eax & _PT_MTC == _PT_MTC
         and second.eax & 3 >= _PT_RANGES
         and second.ebx & _PT_CYCLES_AND_PSB == _PT_CYCLES_AND_PSB
-        and first.ecx & _LIP == draft.features["FEAT_14_0_ECX"] & _LIP
+        and first.ecx & _LIP == draft.features.get("FEAT_14_0_ECX", 0) & _LIP
     )
 
 
@@ -62,7 +62,7 @@ def _filter_avx10(draft: Draft, verbose: bool) -> bool:
         version = draft.supported.leaf(0x24).ebx & 0xFF
         if version >= asked:
             return False
-        kept = draft.catalog.number >= (11, 1) and draft.props["x-force-features"]
+        kept = draft.catalog.number >= (11, 0) and draft.props["x-force-features"]
         if verbose:
             told = messages.AVX10_LACKING(version=asked) if kept else messages.AVX10_ADJUSTED(version=asked, given=version)
             draft.warnings.append(told)

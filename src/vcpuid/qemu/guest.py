@@ -14,6 +14,7 @@ from vcpuid.qemu import board, catalog, hyperv
 from vcpuid.qemu.entries import Builder
 from vcpuid.qemu.kvmhost import KvmHost, initialize
 from vcpuid.qemu.leaves import RealizedCpu, hypervisor
+from vcpuid.qemu.machine_option import of_flags
 from vcpuid.qemu.realize import NOWHERE, PLACES, check_place, realized
 from vcpuid.qemu.rules import account
 from vcpuid.qemu.smp import parse
@@ -21,7 +22,7 @@ from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.topology import GuestTopology
 from vcpuid.qemu.unknown import hinting
 from vcpuid.reasons import Decision
-from vcpuid.releases import Release
+from vcpuid.releases import Release, number
 from vcpuid.setup import Setup, settled
 
 
@@ -97,10 +98,11 @@ def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
     release, says = setup.vmm.tables, kvm_says(setup)
     topology, smp_warnings = parse(setup.smp, release, setup.machine)
     machine = catalog.machine(release, setup.machine)
-    warnings = [*smp_warnings, *kvm.count_warnings(topology)]
+    warnings = [*of_flags(setup.machine, number(release)), *smp_warnings, *kvm.count_warnings(topology)]
     try:
-        if machine.irqchip == "off":
-            board.check_irqchip(topology, release)
+        asked = number(release)
+        if asked >= (7, 1):
+            board.check_irqchip(topology, asked, machine)
         state = realized(cpu, setup, topology, kvm.xcr0)
         warnings += state.warnings
         tables = _tables(RealizedCpu(state, topology, says.raw, says.supported), says, kvm)
@@ -108,6 +110,9 @@ def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
         if topology.cpus > 1:
             warnings += _of_others(state, topology)
         board.check(state, machine, setup.globals)
+        if asked < (7, 1):
+            board.check_irqchip(topology, asked, machine)
+        warnings += board.warnings(state, tables[0], machine)
     except QemuError as error:
         raise QemuError(error.message, (*warnings, *error.warnings)) from None
     return QemuResult(tables, tuple(warnings), state, says.supported)
@@ -117,19 +122,19 @@ def _of_others(state: CpuState, topology: GuestTopology) -> list[str]:
     """Return what QEMU prints of all vCPUs but the first; raises QemuError where one of them is refused, which the first was not."""
     repeated = [warning for warning in (*state.warnings, *state.late_warnings) if warning not in state.once]
     given = any(state.props.get(name, NOWHERE) != NOWHERE for name in PLACES)
-    for number in range(1, topology.cpus) if given else ():
+    for place in range(1, topology.cpus) if given else ():
         try:
-            check_place(state.props, topology, number)
+            check_place(state.props, topology, place)
         except QemuError as error:
-            raise QemuError(error.message, repeated * (number - 1)) from None
+            raise QemuError(error.message, repeated * (place - 1)) from None
     return repeated * (topology.cpus - 1)
 
 
 def _tables(cpu: RealizedCpu, host: Answers, kvm: KvmHost) -> tuple[CpuidTable, ...]:
     """Set up the vCPUs: hypervisor leaves come first, the frequency leaf last."""
     hv = cpu.state.hyperv
-    cpu.tsc_khz = initialize(kvm, cpu, hv)
-    first = [] if hv is None else hyperv.entries(hv, cpu.props, host.hyperv)
+    cpu.tsc_khz = initialize(kvm, cpu, hv, host.hyperv)
+    first = [] if hv is None else hyperv.entries(hv, cpu.props, host.hyperv, cpu.release)
     first += hypervisor.entries(cpu, hv is not None)
     builder = Builder(cpu, first, hypervisor.frequency_entries(cpu, hv is not None))
     return tuple(CpuidTable(builder.table(cpu.topology.apic_id(number))) for number in range(cpu.topology.cpus))

@@ -1,6 +1,8 @@
 """Hyper-V enlightenments: what hv-* flags need, and the leaves 0x40000000 to 0x40000082 that they make.
 
-QEMU, target/i386/kvm/kvm.c: kvm_hyperv_properties, kvm_hyperv_expand_features, hyperv_fill_cpuids.
+QEMU, target/i386/kvm/kvm.c: kvm_hyperv_properties, kvm_hyperv_expand_features, hyperv_fill_cpuids. Up to 6.0 all of it is done while a
+vCPU is set up (hyperv_handle_properties): what is asked for is refused then (`refuse_late`), all of it at once, and hv-passthrough hands
+the host's leaves on as they are.
 """
 
 from __future__ import annotations
@@ -32,15 +34,17 @@ from vcpuid.cpuid.hyperv import (
     VENDOR,
     VERSION,
     VS_1,
-    Enlightenment,
 )
 from vcpuid.cpuid.registers import CpuidTable, Entry, Registers
-from vcpuid.cpuid.words import REGISTERS, CpuidWord, Word
+from vcpuid.cpuid.words import REGISTERS, Bit, CpuidWord, Word
 from vcpuid.errors import QemuError, UnavailableError
 from vcpuid.qemu import messages
 
 VENDOR_LENGTH = 12
 _EAX, _EBX, _ECX, _EDX = range(4)
+
+_EARLY = tuple(ENLIGHTENMENTS)[: tuple(ENLIGHTENMENTS).index("hv-stimer-direct") + 1]
+"""The flags of QEMU up to 6.0, in its order."""
 
 # Names in messages, in QEMU's order (HYPERV_FEAT_*).
 _TITLES = {
@@ -66,6 +70,13 @@ _TITLES = {
     "hv-tlbflush-ext": "Extended gva ranges for TLB flush hypercalls (hv-tlbflush-ext)",
     "hv-tlbflush-direct": "direct TLB flush (hv-tlbflush-direct)",
 }
+EXPANDED = (6, 1)
+"""Since when enlightenments are settled with the CPU's features, ahead of its vCPUs."""
+_HYPERCALLS = frozenset({"hv-relaxed", "hv-vapic", "hv-time"})
+"""Flags that make hypercalls available up to 6.0; since then any does."""
+_VERSION = Registers(0x1BBC, 0x00060001)
+"""What Windows is told of Hyper-V's version up to 6.1, where no property says it."""
+
 _NOT_PASSED_THROUGH = frozenset({"hv-syndbg"})
 """Flags that hv-passthrough leaves off since QEMU 9.2."""
 
@@ -77,10 +88,14 @@ def enabled(props: Mapping[str, Any]) -> bool:
     )
 
 
-def prepare(props: Mapping[str, Any], host: CpuidTable | None) -> list[str]:
-    """Do what comes before features are expanded (x86_cpu_pre_plug, x86_cpu_hyperv_realize): return QEMU's warnings; raises QemuError."""
+def prepare(props: Mapping[str, Any], host: CpuidTable | None) -> None:
+    """Do what comes before features are expanded (x86_cpu_pre_plug); raises QemuError."""
     if props.get("hv-vpindex") and host is not None and not host:
         raise QemuError(messages.HYPERV_VP_INDEX())
+
+
+def vendor_warnings(props: Mapping[str, Any]) -> list[str]:
+    """Warn of a vendor that is too long: before features are expanded, in 6.0 once they are, and in 5.2 while a vCPU is set up."""
     too_long = len(str(props.get("hv-vendor-id") or "")) > VENDOR_LENGTH
     return [messages.HYPERV_VENDOR_CUT(length=VENDOR_LENGTH)] if too_long else []
 
@@ -123,29 +138,73 @@ def expand(props: Mapping[str, Any], host: CpuidTable | None, release: tuple[int
     if not enabled(props) or (host is not None and not host):
         return None
     asked = {name for name in ENLIGHTENMENTS if props.get(name)}
+    if release < EXPANDED:
+        if props.get("hv-passthrough") and host is not None:
+            return _host_values(_passed_through(asked, host, release), host)
+        return _own_values(frozenset(asked), props)
     if props.get("hv-passthrough"):
         if host is None:
             raise UnavailableError("hv-passthrough needs the host's Hyper-V leaves, and the snapshot has no HV lines")
         asked |= {
-            name for name, one in ENLIGHTENMENTS.items() if _supported(one, host) and (name not in _NOT_PASSED_THROUGH or release < (9, 2))
+            name for name in ENLIGHTENMENTS if _supported(name, host, release) and (name not in _NOT_PASSED_THROUGH or release < (9, 2))
         }
         found = _host_values(frozenset(asked), host)
     else:
         for name in ENLIGHTENMENTS:
             if name in asked:
-                _check(name, asked, host)
+                _check(name, asked, host, release)
         found = _own_values(frozenset(asked), props)
     if "hv-synic" in asked and "hv-vpindex" not in asked and not props.get("x-hv-synic-kvm-only"):
         raise _lacking("hv-synic", "hv-vpindex")
     return found
 
 
-def _supported(one: Enlightenment, host: CpuidTable) -> bool:
-    return all(map(host.has, one.bits))
+def _bits(name: str, release: tuple[int, int]) -> tuple[Bit, ...]:
+    """Return the bits of a flag that the host has to have."""
+    needed = ENLIGHTENMENTS[name].bits
+    if name == "hv-vapic" and release < (6, 2):
+        needed += (APIC_ACCESS_RECOMMENDED,)
+    return (*needed, HYPERCALL) if name in _HYPERCALLS and release < EXPANDED else needed
 
 
-def _check(name: str, asked: set[str], host: CpuidTable | None) -> None:
-    if host is not None and not _supported(ENLIGHTENMENTS[name], host):
+def _supported(name: str, host: CpuidTable, release: tuple[int, int]) -> bool:
+    return all(map(host.has, _bits(name, release)))
+
+
+def _passed_through(asked: set[str], host: CpuidTable, release: tuple[int, int]) -> frozenset[str]:
+    """Return the flags that hv-passthrough of QEMU up to 6.0 leaves on: what is asked for, and what the host has."""
+    return frozenset(name for name in ENLIGHTENMENTS if name in asked or (name in _EARLY and _supported(name, host, release)))
+
+
+def refuse_late(props: Mapping[str, Any], host: CpuidTable | None, release: tuple[int, int]) -> None:
+    """Refuse what QEMU up to 6.0 refuses while a vCPU is set up; raises QemuError with a line for each flag.
+
+    With hv-passthrough a flag that the host has needs those below it as well; which they are then is settled in the order of flags.
+    """
+    if host is None:
+        return
+    passthrough = props.get("hv-passthrough")
+    on = {name for name in _EARLY if props.get(name)}
+    said: list[str] = []
+    for name in _EARLY:
+        if not props.get(name) and not passthrough:
+            continue
+        missing = next((need for need in ENLIGHTENMENTS[name].needs if need not in on), None)
+        if missing is not None:
+            said.append(messages.HYPERV_NEEDS(title=_TITLES[name], needed=_TITLES[missing]))
+        elif name != "hv-evmcs" and not _supported(name, host, release):
+            if props.get(name):
+                said.append(messages.HYPERV_LACKS(title=_TITLES[name]))
+        elif passthrough:
+            on.add(name)
+    if "hv-synic" in on and "hv-vpindex" not in on and not props.get("x-hv-synic-kvm-only"):
+        said.append(messages.HYPERV_NEEDS(title=_TITLES["hv-synic"], needed=_TITLES["hv-vpindex"]))
+    if said:
+        raise QemuError("\n".join([*said, messages.VCPU_FAILED(reason="Function not implemented")]))
+
+
+def _check(name: str, asked: set[str], host: CpuidTable | None, release: tuple[int, int]) -> None:
+    if host is not None and not _supported(name, host, release):
         raise QemuError(messages.HYPERV_LACKS(title=_TITLES[name]))
     for need in ENLIGHTENMENTS[name].needs:
         if need not in asked:
@@ -164,19 +223,24 @@ def _host_values(flags: frozenset[str], host: CpuidTable) -> HyperV:
 
 def _own_values(flags: frozenset[str], props: Mapping[str, Any]) -> HyperV:
     vendor = str(props.get("hv-vendor-id") or vendors.HYPERV)[:VENDOR_LENGTH]
-    version = Registers(
-        props["hv-version-id-build"],
-        props["hv-version-id-major"] << 16 | props["hv-version-id-minor"],
-        props["hv-version-id-spack"],
-        props["hv-version-id-sbranch"] << 24 | props["hv-version-id-snumber"] & 0xFFFFFF,
-    )
+    version = _VERSION
+    if "hv-version-id-build" in props:
+        version = Registers(
+            props["hv-version-id-build"],
+            props["hv-version-id-major"] << 16 | props["hv-version-id-minor"],
+            props["hv-version-id-spack"],
+            props["hv-version-id-sbranch"] << 24 | props["hv-version-id-snumber"] & 0xFFFFFF,
+        )
     interface = Registers(HV_1)
     limits = Registers(props["x-hv-max-vps"] & 0xFFFFFFFF, 64)
     return HyperV(flags, vendors.twelve(vendor), interface, version, props["hv-spinlocks"], limits)
 
 
-def entries(hyperv: HyperV, props: Mapping[str, Any], host: CpuidTable | None) -> list[Entry]:
+def entries(hyperv: HyperV, props: Mapping[str, Any], host: CpuidTable | None, release: tuple[int, int]) -> list[Entry]:
     """Make the leaves, in QEMU's order."""
+    early = release < EXPANDED
+    if early and props.get("hv-passthrough") and host is not None:
+        return list(host)
     on: dict[Word, int] = {}
     for name in hyperv.flags:
         for bit in ENLIGHTENMENTS[name].bits:
@@ -186,8 +250,9 @@ def entries(hyperv: HyperV, props: Mapping[str, Any], host: CpuidTable | None) -
     )
     if "hv-evmcs" in hyperv.flags:
         nested[_EAX] |= EVMCS_VERSIONS
-    features[_EAX] |= HYPERCALL.mask
-    if "hv-synic" in hyperv.flags and not props.get("x-hv-synic-kvm-only"):
+    if not early or not _HYPERCALLS.isdisjoint(hyperv.flags):
+        features[_EAX] |= HYPERCALL.mask
+    if "hv-synic" in hyperv.flags and not early and not props.get("x-hv-synic-kvm-only"):
         features[_EBX] |= POST_MESSAGES.mask | SIGNAL_EVENTS.mask
     features[_EDX] |= DYNAMIC_PARTITIONING.mask
     recommendations[_EBX] = hyperv.spinlocks

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vcpuid.cpuid import bits
-from vcpuid.cpuid.registers import vendor_name
+from vcpuid.cpuid.registers import CpuidTable, vendor_name
 from vcpuid.cpuid.vendors import INTEL
 from vcpuid.errors import QemuError
 from vcpuid.qemu import messages
-from vcpuid.qemu.hyperv import HyperV
+from vcpuid.qemu.hyperv import EXPANDED, HyperV, refuse_late
 from vcpuid.qemu.leaves import RealizedCpu
 from vcpuid.qemu.topology import GuestTopology
 
@@ -42,17 +42,20 @@ class KvmHost:
         return [messages.MANY_CPUS(what=what, asked=count, most=limit) for what, count in counts if limit is not None and count > limit]
 
 
-def initialize(kvm: KvmHost, cpu: RealizedCpu, hyperv: HyperV | None) -> int:
+def initialize(kvm: KvmHost, cpu: RealizedCpu, hyperv: HyperV | None, host: CpuidTable | None) -> int:
     """Go through what may fail while a vCPU is set up, in QEMU's order; return its TSC frequency in kHz, 0 where it is not known.
 
-    Raises QemuError; the message has QEMU's second line too.
+    `host` is what KVM says of Hyper-V. Raises QemuError; the message has QEMU's second line too.
     """
     wanted = cpu.integer("tsc-frequency") // 1000
     if wanted and kvm.tsc_khz is not None and not kvm.tsc_scaling and abs(wanted - kvm.tsc_khz) > kvm.tsc_khz * 250 // 1_000_000:
         raise QemuError(messages.VCPU_UNSUPPORTED(), [messages.TSC_MISMATCH(asked=wanted, host=kvm.tsc_khz)])
     if hyperv is not None:
-        if "hv-evmcs" in hyperv.flags and "hv-evmcs" in kvm.refused:
-            raise QemuError(messages.NO_EVMCS())
+        asked = "hv-evmcs" in hyperv.flags if cpu.release >= EXPANDED else cpu.on("hv-evmcs")
+        if asked and "hv-evmcs" in kvm.refused:
+            raise QemuError(messages.NO_EVMCS(reason="Invalid argument" if cpu.release >= EXPANDED else "Function not implemented"))
+        if cpu.release < EXPANDED:
+            refuse_late(cpu.props, host, cpu.release)
         if cpu.on("hv-enforce-cpuid") and "hv-enforce-cpuid" in kvm.refused:
             raise QemuError(messages.NO_ENFORCE_CPUID())
     if cpu.on("lmce") and not _takes_lmce(kvm, cpu) and cpu.state.family >= 6 and cpu.word("FEAT_1_EDX") & MCE_AND_MCA == MCE_AND_MCA:

@@ -3,6 +3,7 @@
 QEMU, util/keyval.c (the text), system/vl.c (qemu_apply_legacy_machine_options, qemu_apply_machine_options), hw/core/machine.c and
 machine-smp.c (smp-cache), accel/kvm/kvm-all.c (kernel-irqchip). Of all options those that a kind of machine does not have are refused, and
 values that are no boolean where one is expected; what bears on no CPU is then passed over, its value unread where it is of another type.
+Up to 6.0 it is an option like others (`vcpuid.qemu.qemu_opts`), whose settings are made one after another, and none of them has parts.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import NamedTuple
 
 from vcpuid.errors import InputError, QemuError
 from vcpuid.numbers import decimal
-from vcpuid.qemu import messages
-from vcpuid.qemu.values import boolean, on_off_auto
+from vcpuid.qemu import messages, qemu_opts
+from vcpuid.qemu.values import boolean, not_accepted, on_off_auto
 
 CACHES = ("l1d", "l1i", "l2", "l3")
 """The caches that smp-cache names (CacheLevelAndType)."""
@@ -24,6 +25,9 @@ LEVELS = ("thread", "core", "module", "cluster", "die", "socket", "book", "drawe
 
 IRQCHIP = ("on", "off", "split")
 """Where the interrupt controllers are: in the kernel, in QEMU, or some here and some there (OnOffSplit)."""
+
+KEYVAL = (6, 1)
+"""Since when -machine and -smp are read by util/keyval.c."""
 
 _ACCELERATOR = frozenset({"accel", "igd-passthru", "kernel-irqchip", "kvm-shadow-mem", "memory-backend"})
 """Options that are no properties of the machine."""
@@ -46,11 +50,12 @@ _LONGEST = 128
 
 
 class MachineKind(NamedTuple):
-    """What a kind of machine takes: the type of each option, whether caches can be shared anew, and the levels that -smp has."""
+    """What a kind of machine takes: the type of each option, whether caches can be shared anew, the levels of -smp; and QEMU's release."""
 
     options: Mapping[str, str]
     shares_caches: bool
     levels: frozenset[str]
+    release: tuple[int, int]
 
 
 class MachineOptions(NamedTuple):
@@ -61,8 +66,17 @@ class MachineOptions(NamedTuple):
     caches: tuple[tuple[str, str], ...] = ()
 
 
-def split(text: str) -> tuple[str | None, dict[str, str]]:
+def split(text: str, release: tuple[int, int]) -> tuple[str | None, list[tuple[str, str]]]:
     """Take a -machine argument apart: the type, where one is named, and the other settings; raises QemuError."""
+    if release >= KEYVAL:
+        name, settings = _keyval(text)
+        return name, list(settings.items())
+    given = [(key, value) for key, value, _ in qemu_opts.read("M", text, "type", release)]
+    types = [value for key, value in given if key == "type"]
+    return (types[-1] if types else None), [setting for setting in given if setting[0] != "type"]
+
+
+def _keyval(text: str) -> tuple[str | None, dict[str, str]]:
     settings: dict[str, str] = {}
     names: list[_Key] = []
     top = _Key("", None)
@@ -97,6 +111,11 @@ def split(text: str) -> tuple[str | None, dict[str, str]]:
         if "_" in key and (dashed := _dashed(key)) in settings and dashed != key and "." not in key:
             raise QemuError(messages.CONFLICT(key=key, other=dashed))
     return name, {_dashed(key): value for key, value in settings.items()}
+
+
+def of_flags(text: str, release: tuple[int, int]) -> tuple[str, ...]:
+    """Return what a release prints of options without a value, where it takes them."""
+    return qemu_opts.warnings("M", text, "type", release) if release < KEYVAL else ()
 
 
 class _Key:
@@ -161,42 +180,71 @@ def _dashed(key: str) -> str:
     return name.replace("_", "-") + dot + below
 
 
-def read(settings: Mapping[str, str], machine: str, kind: MachineKind) -> MachineOptions:
+def read(settings: Iterable[tuple[str, str]], machine: str, kind: MachineKind) -> MachineOptions:
     """Read the settings of a machine type by its full name; raises QemuError where QEMU refuses, InputError for what is not modelled."""
+    if kind.release < KEYVAL:
+        return _of_accelerator(_in_turn(settings, machine, kind), kind.release)
     given: dict[str, dict[str, str]] = {}
-    for key, value in settings.items():
+    for key, value in settings:
         name, _, below = key.partition(".")
         given.setdefault(name, {})[below] = value
     caches: tuple[tuple[str, str], ...] = ()
     for name in sorted((name for name in reversed(given) if name not in _ACCELERATOR), key=_bucket):
-        if name not in kind.options:
-            raise QemuError(messages.NO_PROPERTY(type=f"{machine}-machine", name=name))
-        if name in _UNMODELLED:
-            raise InputError(f"-machine {name}: what it makes of a guest's CPUID is not modelled")
+        _check_name(name, machine, kind)
         for below, value in given[name].items():
-            _check(name, below, value, kind.options[name])
+            _check(name, below, value, kind)
         if name == "smp-cache":
             caches = _caches(given[name], kind)
+    found = _of_accelerator(dict(settings), kind.release)
+    return found._replace(smp=tuple(given.get("smp", {}).items()), caches=caches)
+
+
+def _in_turn(settings: Iterable[tuple[str, str]], machine: str, kind: MachineKind) -> dict[str, str]:
+    """Make settings one after another; return those of the accelerator, which may be spelled with an underscore. Raises QemuError."""
+    of_accelerator: dict[str, str] = {}
+    for name, value in settings:
+        if (dashed := name.replace("_", "-")) in _ACCELERATOR - {"memory-backend"}:
+            of_accelerator[dashed] = value
+        elif name != "memory-backend":
+            _check_name(name, machine, kind)
+            _check(name, "", value, kind)
+    return of_accelerator
+
+
+def _check_name(name: str, machine: str, kind: MachineKind) -> None:
+    if name not in kind.options:
+        raise QemuError(messages.NO_PROPERTY(type=f"{machine}-machine", name=name))
+    if name in _UNMODELLED:
+        raise InputError(f"-machine {name}: what it makes of a guest's CPUID is not modelled")
+
+
+def _of_accelerator(settings: Mapping[str, str], release: tuple[int, int]) -> MachineOptions:
+    """Read what the accelerator takes of the settings; raises QemuError and InputError."""
     accelerator = settings.get("accel", "kvm")
     if accelerator.partition(":")[0] != "kvm":
         raise InputError(f"-machine accel={accelerator}: only guests of KVM are modelled")
     irqchip = settings.get("kernel-irqchip")
     if irqchip is not None and irqchip not in IRQCHIP:
-        cause = messages.NOT_ACCEPTED(name="kernel-irqchip", value=irqchip)
+        cause = not_accepted("kernel-irqchip", irqchip, release)
         raise QemuError(messages.GLOBAL(type="kvm-accel", property="kernel-irqchip", value=irqchip, cause=cause))
-    return MachineOptions(irqchip, tuple(given.get("smp", {}).items()), caches)
+    return MachineOptions(irqchip)
 
 
-def up_to_smp(text: str) -> str:
+def up_to_smp(text: str, release: tuple[int, int]) -> str:
     """Give a -machine argument without the options that QEMU comes to after those of -smp; raises QemuError."""
-    name, settings = split(text)
-    kept = (f"{key}={value.replace(',', ',,')}" for key, value in settings.items() if _comes_first(key.partition(".")[0]))
+    name, settings = split(text, release)
+    first = _comes_first if release >= KEYVAL else _never
+    kept = (f"{key}={value.replace(',', ',,')}" for key, value in settings if first(key.partition(".")[0]))
     return ",".join([*(() if name is None else (f"type={name.replace(',', ',,')}",)), *kept])
 
 
 def _comes_first(name: str) -> bool:
     # Of one place what is added last comes first, and -smp is added after -machine.
     return name not in _ACCELERATOR and (name == "smp" or _bucket(name) < _bucket("smp"))
+
+
+def _never(name: str) -> bool:
+    return False
 
 
 def _bucket(name: str) -> int:
@@ -207,8 +255,9 @@ def _bucket(name: str) -> int:
     return (1103515243 * value + 12345) % 512
 
 
-def _check(name: str, below: str, value: str, kind: str) -> None:
+def _check(name: str, below: str, value: str, machine: MachineKind) -> None:
     """Refuse a value that cannot be of its type; raises QemuError."""
+    kind = machine.options[name]
     if kind in _NESTED:
         if not below:
             raise QemuError(messages.EXPECTED_TYPE(name=name, what=_NESTED[kind]))
@@ -220,7 +269,7 @@ def _check(name: str, below: str, value: str, kind: str) -> None:
     elif kind == "bool":
         boolean(name, value)
     elif kind == "OnOffAuto":
-        on_off_auto(name, value)
+        on_off_auto(name, value, machine.release)
 
 
 def _caches(given: Mapping[str, str], kind: MachineKind) -> tuple[tuple[str, str], ...]:

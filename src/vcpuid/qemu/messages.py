@@ -53,6 +53,7 @@ class Message:
 HOST_LACKS = Message("host doesn't support requested feature: {feature}")
 NOT_REQUESTED = Message("This feature depends on other features that were not requested: {feature}")
 CONFLICTS = Message("this feature conflicts with {other}: {feature}")
+PT_NEEDS_LEVEL_SIGNED = Message('Intel PT need CPUID leaf 0x14, please set by "-cpu ...,+intel-pt,min-level=0x14": {feature}')
 PT_NEEDS_LEVEL = Message('Intel PT need CPUID leaf 0x14, please set by "-cpu ...,intel-pt=on,min-level=0x14": {feature}')
 AVX10_LACKING = Message("host doesn't support requested feature: avx10.{version:d}.")
 AVX10_ADJUSTED = Message("host doesn't support requested feature: avx10.{version:d}. Adjust to avx10.{given:d}")
@@ -81,13 +82,16 @@ NO_HYPERTHREADING_TRY = Message(f"{NO_HYPERTHREADING.template}. {TRY_TOPOEXT.tem
 # The -cpu argument and its properties: x86_cpu_parse_featurestr, target/i386/cpu.c, and the setters, qom/ and hw/core/qdev-properties.c
 EMPTY_CPU = Message("-cpu option cannot be empty")
 NO_MODEL = Message("unable to find CPU model '{name}'")
+DEPRECATED_MODEL = Message("CPU model {type:s} is deprecated -- {note}")
 AMBIGUOUS = Message('Ambiguous CPU model string. Don\'t mix both "{sign}{name}" and "{name}={value}"')
 AMBIGUOUS_OUTLOOK = Message("Compatibility of ambiguous CPU model strings won't be kept on future QEMU versions")
 GLOBAL = Message("can't apply global {type:s}.{property}={value}: {cause}")
 NO_PROPERTY = Message("Property '{type}.{name}' not found")
 READ_ONLY = Message("Property '{type}.{name}' is not writable")
+NOT_PERMITTED = Message("Insufficient permission to perform this operation")
 BAD_NUMBER = Message("bad numerical value {text}")
 NOT_ACCEPTED = Message("Parameter '{name}' does not accept value '{value}'")
+VALUE_INVALID = Message("Invalid parameter '{value}'")
 EXPECTS = Message("Parameter '{name}' expects {what}")
 OUT_OF_RANGE = Message("Value '{value}' is out of range for parameter '{name}'")
 EXPECTED_TYPE = Message("Invalid parameter type for '{name}', expected: {what}")
@@ -100,6 +104,7 @@ LBR_MASK = Message("Property value for 'lbr-fmt' has bits outside mask '0x{mask:
 AVX10_NEWEST = Message("avx10-version can be at most {most:d}")
 
 # -machine and -smp: hw/core/machine.c and machine-smp.c, hw/core/cpu
+NO_MACHINE_AT = Message("-M {text}: unsupported machine type\nUse -machine help to list supported machines")
 NO_MACHINE = Message("unsupported machine type\nUse -machine help to list supported machines")
 NO_MACHINE_NAMED = Message('unsupported machine type: "{name}"\nUse -machine help to list supported machines')
 MACHINE_NO_EQUALS = Message("-M {text}: Expected '=' after parameter '{key}'")
@@ -107,6 +112,11 @@ MACHINE_PARAMETER = Message("-M {text}: Invalid parameter '{key}'")
 MACHINE_MISSING = Message("-M {text}: Parameter '{key}' missing")
 MACHINE_LONG = Message("-M {text}: Parameter{part} '{key}' is too long")
 MACHINE_MIXED = Message("-M {text}: Parameters '{key}.*' used inconsistently")
+OPTION_UNKNOWN = Message("-{option:s} {text}: Invalid parameter '{name}'")
+OPTION_NO_NUMBER = Message("-{option:s} {text}: Parameter '{name}' expects a number")
+OPTION_TOO_LARGE = Message("-{option:s} {text}: Value '{value}' is too large for parameter '{name}'")
+FLAG_DEPRECATED = Message("-{option:s} {text}: short-form boolean option '{name}' deprecated")
+FLAG_INSTEAD = Message("Please use {name}={value} instead")
 CONFLICT = Message("Conflict between '{key}' and '{other}'")
 ISAPC_CPU = Message("cpu type {type} is deprecated for isapc machine")
 NITRO = Message("The 'nitro' machine requires -accel nitro")
@@ -122,6 +132,10 @@ SMP_PRODUCT = Message("Invalid CPU topology: product of the hierarchy must match
 SMP_TOO_MANY = Message(
     "Invalid CPU topology: maxcpus must be equal to or greater than smp: {layout} == maxcpus ({most:d}) < smp_cpus ({cpus:d})"
 )
+SMP_FEW = Message("cpu topology: {layout} < smp_cpus ({cpus:d})")
+SMP_MAXCPUS = Message("maxcpus must be equal to or greater than smp")
+SMP_NOT_ALL = Message("Invalid CPU topology: {layout} != maxcpus ({most:d})")
+SMP_NOT_ALL_DEPRECATED = Message("Invalid CPU topology deprecated: {layout} != maxcpus ({most:d})")
 SMP_LEAST = Message("Invalid SMP CPUs 0. The min CPUs supported by machine '{machine}' is 1")
 SMP_LIMIT = Message("Invalid SMP CPUs {cpus:d}. The max CPUs supported by machine '{machine}' is {most:d}")
 
@@ -135,6 +149,11 @@ PARAMETER_UNEXPECTED = Message("Parameter '{key}' is unexpected")
 PARAMETERS_UNEXPECTED = Message("Parameters '{key}.*' are unexpected")
 
 # Interrupt controllers and the place of each vCPU: hw/i386/x86-common.c (x86.c), target/i386/cpu-apic.c, hw/intc/apic.c, hw/core/numa.c
+EIM_NEEDED = Message(
+    "current -smp configuration requires Extended Interrupt Mode enabled. "
+    "You can add an IOMMU using: -device intel-iommu,intremap=on,eim=on"
+)
+KERNEL_IRQCHIP_NEEDED = Message("current -smp configuration requires kernel irqchip support.")
 IRQCHIP_NEEDED = Message("current -smp configuration requires kernel irqchip and X2APIC API support.")
 NO_USER_APIC = Message("KVM does not support userspace APIC")
 USER_APIC = Message("Userspace local APIC is deprecated for KVM.")
@@ -152,13 +171,12 @@ HYPERV_NEEDS = Message("Hyper-V {title} requires Hyper-V {needed}")
 MANY_CPUS = Message("Number of {what} cpus requested ({asked:d}) exceeds the recommended cpus supported by KVM ({most:d})")
 TSC_MISMATCH = Message("TSC frequency mismatch between VM ({asked:d} kHz) and host ({host:d} kHz), and TSC scaling unavailable")
 VCPU_UNSUPPORTED = Message("kvm_init_vcpu: kvm_arch_init_vcpu failed (0): Operation not supported")
-NO_EVMCS = Message(
-    "Hyper-V enlightened VMCS (hv-evmcs) is not supported by kernel\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): Invalid argument"
-)
+NO_EVMCS = Message("Hyper-V enlightened VMCS (hv-evmcs) is not supported by kernel\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): {reason}")
 NO_ENFORCE_CPUID = Message(
     "failed to enable KVM_CAP_HYPERV_ENFORCE_CPUID: Invalid argument\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): Invalid argument"
 )
 HYPERV_NO_SYNIC = Message("failed to turn on HyperV SynIC in KVM: {reason}\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): {reason}")
+FIRMWARE_FILE = Message("Unknown firmware file in legacy mode: {file:s}")  # hw/nvram/fw_cfg.c
 VCPU_FAILED = Message("kvm_init_vcpu: kvm_arch_init_vcpu failed (0): {reason}")
 MSR_REFUSED = Message("error: failed to set MSR 0x{msr:x} to 0x{value:x}")
 NO_LMCE = Message("kvm: LMCE not supported\nkvm_init_vcpu: kvm_arch_init_vcpu failed (0): Operation not supported")

@@ -29,8 +29,8 @@ MACHINE_OFF = Rule(
 )  # fmt: skip
 USER_ON = Rule("qemu.user.on", "-cpu asks for it", "x86_cpu_parse_featurestr, target/i386/cpu.c")
 USER_AVX10 = Rule(
-    "qemu.user.avx10-version", "this version of AVX10 has it", "the property avx10-version, as query-cpu-model-expansion shows it",
-    since="11.1",
+    "qemu.user.avx10-version", "this version of AVX10 has it", "x86_cpu_apply_avx10_features, target/i386/cpu.c",
+    since="11.0",
 )  # fmt: skip
 USER_OFF = Rule("qemu.user.off", "-cpu switches it off", "x86_cpu_parse_featurestr, target/i386/cpu.c", remedy="drop it from -cpu")
 GLOBAL_ON = Rule("qemu.global.on", "-global asks for it", "qdev_prop_set_globals, hw/core/qdev-properties.c")
@@ -67,6 +67,8 @@ def plan(release: str, machine_text: str, cpu: str, given: tuple[str, ...] = ())
     option = properties.parse(cpu, tables.number)
     type_name = name + TYPE_SUFFIX
     warnings = option.warnings
+    if (note := tables.deprecation(model)) is not None:
+        warnings += (messages.DEPRECATED_MODEL(type=type_name, note=note),)
     if machine.name == "isapc" and tables.number >= (10, 2) and name not in _ISAPC_CPUS:
         warnings += (messages.ISAPC_CPU(type=type_name),)
     if machine.name == "nitro":
@@ -85,11 +87,11 @@ def plan(release: str, machine_text: str, cpu: str, given: tuple[str, ...] = ())
         try:
             found = properties.find(tables, type_name, prop)
             if isinstance(found, Flag):
-                on = boolean(prop, text)
+                on = boolean(properties.spelled(tables, prop), text)
                 switches.append(FeatureSwitch(found, on, rules[on]))
             else:
-                assigned[found] = properties.value(tables, found, text, prop)
-                if found == "avx10-version" and tables.number >= (11, 1):
+                assigned[found] = properties.value(tables, found, text, properties.spelled(tables, prop))
+                if found == "avx10-version" and tables.number >= (11, 0):
                     switches += _avx10(tables, assigned[found])
         except QemuError as error:
             raise QemuError(messages.GLOBAL(type=driver, property=prop, value=text, cause=error.message), warnings) from None
@@ -101,7 +103,7 @@ def plan(release: str, machine_text: str, cpu: str, given: tuple[str, ...] = ())
                 if isinstance(found, Flag):
                     switches.append(FeatureSwitch(found, on, USER_ON if on else USER_OFF))
                 else:
-                    assigned[found] = properties.switch(tables, found, on, prop)
+                    assigned[found] = properties.switch(tables, found, on, properties.spelled(tables, prop))
             except QemuError as error:
                 late_error = late_error or error.message
     return CpuRequest(model, assigned, tuple(switches), late_error, option, warnings)

@@ -101,8 +101,13 @@ def find(catalog: Catalog, type_name: str, name: str) -> Flag | str:
     if found is None or (found.host_only and type_name.removesuffix(TYPE_SUFFIX) not in HOST_MODELS):
         raise QemuError(messages.NO_PROPERTY(type=type_name, name=name))
     if name in _READ_ONLY:
-        raise QemuError(messages.READ_ONLY(type=type_name, name=name))
+        raise QemuError(messages.READ_ONLY(type=type_name, name=name) if catalog.number >= (7, 2) else messages.NOT_PERMITTED())
     return name
+
+
+def spelled(catalog: Catalog, name: str) -> str:
+    """Return how refusals spell a property that was given by this name: as it was given, but up to 6.0 without its further names."""
+    return name if catalog.number >= (6, 1) else catalog.aliases.get(name, name)
 
 
 def settable(catalog: Catalog, model: str) -> dict[str, str]:
@@ -117,7 +122,7 @@ def value(catalog: Catalog, name: str, text: str, spelled: str) -> Any:
     if kind == "bool":
         return boolean(spelled, text)
     if kind == "OnOffAuto":
-        return on_off_auto(name, text)
+        return on_off_auto(name, text, catalog.number)
     if kind.startswith("link"):
         raise QemuError(messages.NO_DEVICE(name=text))
     if kind.startswith(("int", "uint")):
@@ -163,6 +168,6 @@ def _number(catalog: Catalog, name: str, kind: str, text: str) -> int:
         raise QemuError(messages.EXPECTS(name=name, what=f"{kind}_t"))
     if name == "lbr-fmt" and number & ~_LBR_FORMAT:
         raise QemuError(messages.LBR_MASK(mask=_LBR_FORMAT))
-    if name == "avx10-version" and number > _NEWEST_AVX10 and catalog.number >= (11, 1):
+    if name == "avx10-version" and number > _NEWEST_AVX10 and catalog.number >= (11, 0):
         raise QemuError(messages.AVX10_NEWEST(most=_NEWEST_AVX10))
     return number

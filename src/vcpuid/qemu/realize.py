@@ -21,6 +21,7 @@ from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.plan import CpuRequest, plan
+from vcpuid.qemu.stable import mended
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.supported import AMD_ALIASES, Supported, host_signature, supported
 from vcpuid.qemu.topology import GuestTopology
@@ -42,6 +43,8 @@ _LBR_FORMAT = 0x3F
 _PMU_VENDORS = (vendors.INTEL, vendors.CENTAUR, vendors.ZHAOXIN), (vendors.AMD,)
 """Vendors with one kind of performance monitoring unit each."""
 _K7 = 6
+_CRASH = "Segmentation fault"
+"""What the shell says of a QEMU that looked for the caches of a CPU without a model, and that said nothing itself (8.2.2)."""
 
 _BLANK = {
     "vendor": "", "family": 0, "model": 0, "stepping": 0, "model-id": "",
@@ -92,7 +95,7 @@ def _realized(found: CpuRequest, setup: Setup, topology: GuestTopology, xcr0: in
 def draw(found: CpuRequest, tables: Catalog, machine: MachineType, host: Answers, xcr0: int | None, ledger: Ledger) -> Draft:
     """Create the CPU: its model's properties, what the host gives to it, and what the machine type and -cpu set."""
     able = supported(tables, machine, host, ledger, xcr0)
-    of_host = _host_properties(host, able) if found.model in HOST_MODELS else {}
+    of_host = _host_properties(host, able, tables.number) if found.model in HOST_MODELS else {}
     if found.model != "base" or tables.number >= (10, 1):
         of_host["vendor"] = host.vendor
     return draw_on(found, tables, machine, able, of_host, ledger)
@@ -100,7 +103,7 @@ def draw(found: CpuRequest, tables: Catalog, machine: MachineType, host: Answers
 
 def draw_on(found: CpuRequest, tables: Catalog, machine: MachineType, able: Supported, of_host: Mapping[str, Any], ledger: Ledger) -> Draft:
     """Create the CPU on an accelerator that supports so much; `of_host` are the properties that the CPU takes from it."""
-    props: dict[str, Any] = {**tables.defaults, **_BLANK, **of_host}
+    props: dict[str, Any] = {**tables.defaults, **_BLANK, **of_host, **dict(machine.own)}
     model = tables.models.get(found.model)
     base: dict[str, int] | None = {}
     if model is not None:
@@ -116,7 +119,7 @@ def draw_on(found: CpuRequest, tables: Catalog, machine: MachineType, able: Supp
     return draft
 
 
-def _host_properties(host: Answers, able: Supported) -> dict[str, Any]:
+def _host_properties(host: Answers, able: Supported, release: tuple[int, int]) -> dict[str, Any]:
     """What "max" and "host" take from the host besides features (host_cpu_instance_init, kvm_cpu_max_instance_init)."""
     family, model, stepping = host_signature(host)
     return {
@@ -124,7 +127,7 @@ def _host_properties(host: Answers, able: Supported) -> dict[str, Any]:
         "model": model,
         "stepping": stepping,
         "model-id": brand_string(host.raw),
-        "host-phys-bits": True,
+        "host-phys-bits": release >= (6, 0),
         "pmu": True,
         "migratable": True,
         "min-level": able.leaf(0).eax,
@@ -138,7 +141,10 @@ def _realize(draft: Draft, found: CpuRequest, host: Answers, topology: GuestTopo
     if not PLACES.isdisjoint(found.assigned):
         check_place(props, topology, 0)
     host_hyperv = host.hyperv if hyperv.enabled(props) else None
-    draft.warnings += hyperv.prepare(props, host_hyperv)
+    number = draft.catalog.number
+    hyperv.prepare(props, host_hyperv)
+    if number >= hyperv.EXPANDED:
+        draft.warnings += hyperv.vendor_warnings(props)
     if draft.machine.name == "microvm":
         props["host-phys-bits"] = True  # microvm_device_pre_plug_cb, hw/i386/microvm.c
     if props.get("x-vendor-cpuid-only-v2") and not props["x-vendor-cpuid-only"]:
@@ -158,10 +164,17 @@ def _realize(draft: Draft, found: CpuRequest, host: Answers, topology: GuestTopo
     phys_bits = address_bits.adjust(draft, host)
     _check_threads(draft, topology)
     address_bits.settle(draft, *phys_bits)
-    if not props["legacy-cache"] and (found.model not in draft.catalog.models or draft.catalog.models[found.model].cache is None):
+    model = draft.catalog.models.get(found.model)
+    if not props["legacy-cache"] and (model is None or model.cache is None):
+        if model is None and number >= (8, 1) and not mended(number, (11, 0), (10, 0)):
+            raise QemuError(_CRASH)
         raise QemuError(messages.NO_LEGACY_CACHE(model=found.option.model))
     if draft.machine.caches:
         caches.check(found.model, draft)
+    if (6, 0) <= number < hyperv.EXPANDED:
+        draft.warnings += hyperv.vendor_warnings(props)
+    elif number < (6, 0) and draft.hyperv is not None and not props["hv-passthrough"]:
+        draft.late_warnings += hyperv.vendor_warnings(props)
     _check_apic(draft, topology)
     _check_pmu(draft, host)
 
@@ -181,11 +194,13 @@ def check_place(props: Mapping[str, Any], topology: GuestTopology, number: int) 
 
 
 def _check_apic(draft: Draft, topology: GuestTopology) -> None:
-    """Refuse an APIC outside the kernel, or warn of it as QEMU up to 7.2 does (x86_cpu_apic_create, apic_realize)."""
+    """Refuse an APIC outside the kernel, or warn of it as QEMU 6.0 to 7.2 do (x86_cpu_apic_create, apic_realize)."""
     if draft.machine.irqchip != "off" or not (draft.has("FEAT_1_EDX", _APIC) or topology.cpus > 1):
         return
     if draft.catalog.number >= (8, 0):
         raise QemuError(messages.NO_USER_APIC())
+    if draft.catalog.number < (6, 0):
+        return
     draft.late_warnings += [messages.USER_APIC(), messages.USER_APIC_ISAPC()]
 
 
@@ -222,8 +237,8 @@ def _check_threads(draft: Draft, topology: GuestTopology) -> None:
 
 
 def _check_pmu(draft: Draft, host: Answers) -> None:
-    """Complain of a PMU that the guest's vendor would make unlike the host's (QEMU 11.1, while a vCPU is set up)."""
-    if draft.catalog.number < (11, 1) or not draft.props["pmu"]:
+    """Complain while a vCPU is set up of a PMU that its vendor would make unlike the host's (kvm_init_pmu_info, since QEMU 11.0)."""
+    if draft.catalog.number < (11, 0) or not draft.props["pmu"]:
         return
     if not any(draft.props["vendor"] in alike and host.vendor in alike for alike in _PMU_VENDORS):
         draft.late_warnings.append(messages.VPMU())

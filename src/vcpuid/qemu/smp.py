@@ -11,8 +11,8 @@ from math import prod
 
 from vcpuid.errors import QemuError
 from vcpuid.numbers import U32
-from vcpuid.qemu import catalog, messages
-from vcpuid.qemu.machine_option import up_to_smp
+from vcpuid.qemu import catalog, messages, qemu_opts
+from vcpuid.qemu.machine_option import KEYVAL, up_to_smp
 from vcpuid.qemu.topology import GuestTopology
 from vcpuid.qemu.values import integer
 from vcpuid.releases import number
@@ -22,6 +22,9 @@ _HIERARCHY = ("drawers", "books", "sockets", "dies", "clusters", "modules", "cor
 
 _NEW_KEYS = {"clusters": (7, 0), "drawers": (8, 2), "books": (8, 2), "modules": (9, 1)}
 """Since which release QEMU knows a key, of those that not all know."""
+
+_ONE_FOR_ALL = (6, 2)
+"""Since when all machine types complete -smp in one way; before, PCs had their own (pc_smp_parse, hw/i386/pc.c)."""
 
 _UNSUPPORTED_ORDER = ("modules", "clusters", "dies", "books", "drawers")
 """In which order QEMU complains; up to 8.2 it has dies before clusters."""
@@ -44,11 +47,17 @@ def parse(text: str, release: str, machine_text: str) -> tuple[GuestTopology, tu
     What -machine sets of it (smp.cpus=…) holds where -smp does not set it again; -smp 1 is taken for none. Raises QemuError with QEMU's
     message where it refuses.
     """
+    if number(release) < KEYVAL:
+        _keys(text, release)  # a mistake in the text comes before all else
     try:
         described = catalog.machine(release, machine_text)
     except QemuError as error:
         # A mistake in -smp may come first: QEMU reads it as an option of the machine, among the others.
-        _, warnings = _parse(text, release, catalog.machine(release, up_to_smp(machine_text)))
+        try:
+            described = catalog.machine(release, up_to_smp(machine_text, number(release)))
+        except QemuError:
+            raise error from None
+        _, warnings = _parse(text, release, described)
         raise QemuError(error.message, warnings) from None
     return _parse(text, release, described)
 
@@ -58,20 +67,28 @@ def _parse(text: str, release: str, described: catalog.MachineType) -> tuple[Gue
     first = _known(described.smp, release)
     given = first if first and text == NONE else first | _keys(text, release)
     supported = catalog.topology_levels(number(release), machine)
-    warnings = _reject_zero(given, release) + _reject_unsupported(given, supported, release)
-    counts, cpus, max_cpus = _complete(given, described.prefers_sockets)
-    layout = " * ".join(f"{level} ({counts[level]})" for level in _HIERARCHY if level in supported)
-    if prod(counts.values()) & _UNSIGNED != max_cpus:
-        raise QemuError(messages.SMP_PRODUCT(layout=layout, most=max_cpus))
-    if max_cpus < cpus:
-        raise QemuError(messages.SMP_TOO_MANY(layout=layout, most=max_cpus, cpus=cpus))
-    if not max_cpus:
+    if number(release) < _ONE_FOR_ALL:
+        warnings = qemu_opts.warnings("smp", text, "cpus", number(release)) if number(release) < KEYVAL else ()
+        counts, cpus, max_cpus = _complete_by_itself(given, catalog.is_pc(machine), number(release))
+    else:
+        warnings = _reject_zero(given, release) + _reject_unsupported(given, supported, release)
+        counts, cpus, max_cpus = _complete(given, described.prefers_sockets)
+        layout = _layout(counts, supported)
+        if prod(counts.values()) & _UNSIGNED != max_cpus:
+            raise QemuError(messages.SMP_PRODUCT(layout=layout, most=max_cpus))
+        if max_cpus < cpus:
+            raise QemuError(messages.SMP_TOO_MANY(layout=layout, most=max_cpus, cpus=cpus))
+    if not cpus:
         raise QemuError(messages.SMP_LEAST(machine=machine))
     if max_cpus > (limit := described.max_cpus):
         shown = max_cpus if max_cpus <= _UNSIGNED // 2 else max_cpus - _UNSIGNED - 1  # printed as if it had a sign
         raise QemuError(messages.SMP_LIMIT(cpus=shown, machine=machine, most=limit))
     levels = {level: counts[level] for level in ("sockets", "dies", "modules", "cores", "threads")}
     return GuestTopology(cpus=cpus, max_cpus=max_cpus, **levels), warnings
+
+
+def _layout(counts: dict[str, int], levels: Iterable[str]) -> str:
+    return " * ".join(f"{level} ({counts[level]})" for level in _HIERARCHY if level in levels)
 
 
 def keys(release: str) -> tuple[str, ...]:
@@ -81,6 +98,8 @@ def keys(release: str) -> tuple[str, ...]:
 
 def _keys(text: str, release: str) -> dict[str, int]:
     """Read `key=number,…`; the first value may lack its key, which is `cpus`."""
+    if number(release) < KEYVAL:
+        return _options(text, release)
     given: list[tuple[str, str]] = []
     for position, part in enumerate(text.split(",") if text else ()):
         key, equals, value = part.partition("=")
@@ -90,6 +109,16 @@ def _keys(text: str, release: str) -> dict[str, int]:
             key, value = "cpus", key
         given.append((key, value))
     return _known(given, release)
+
+
+def _options(text: str, release: str) -> dict[str, int]:
+    """Read -smp as QEMU up to 6.0 does, where it is an option of its own; raises QemuError."""
+    given: dict[str, int] = {}
+    for setting in qemu_opts.read("smp", text, "cpus", number(release)):
+        if setting.name not in keys(release):
+            raise QemuError(messages.OPTION_UNKNOWN(option="smp", text=text, name=setting.name))
+        given[setting.name] = qemu_opts.number("smp", text, setting) & _UNSIGNED
+    return given
 
 
 def _known(settings: Iterable[tuple[str, str]], release: str) -> dict[str, int]:
@@ -152,3 +181,45 @@ def _complete(given: dict[str, int], prefer_sockets: bool) -> tuple[dict[str, in
             counts[level] = counts[level] or 1
     max_cpus = max_cpus or prod(counts.values()) & _UNSIGNED
     return counts, cpus or max_cpus, max_cpus
+
+
+def _complete_by_itself(given: dict[str, int], is_pc: bool, release: tuple[int, int]) -> tuple[dict[str, int], int, int]:
+    """Do what `_complete` does as QEMU up to 6.1 did, and check it; raises QemuError.
+
+    Only PCs have dies: of other machine types 6.1 refuses them, and 6.0 does not look.
+    """
+    cpus, sockets, cores, threads = (given.get(name, 0) for name in ("cpus", "sockets", "cores", "threads"))
+    dies = given.get("dies", 1) if is_pc else 1
+    if not is_pc and release >= KEYVAL and given.get("dies", 1) > 1:
+        raise QemuError(messages.SMP_LEVEL(level="dies"))
+    max_cpus = given.get("maxcpus", cpus)
+    if not cpus or not sockets:
+        cores, threads = cores or 1, threads or 1
+        if not cpus:
+            sockets = sockets or 1
+            cpus = cores * threads * dies * sockets & _UNSIGNED
+        else:
+            sockets = _divided(max_cpus, cores * threads * dies)
+    elif not cores:
+        threads = threads or 1
+        cores = _divided(cpus, sockets * dies * threads) or 1
+    elif not threads:
+        threads = _divided(cpus, cores * dies * sockets) or 1
+    counts = dict.fromkeys(_HIERARCHY, 1) | {"sockets": sockets, "dies": dies, "cores": cores, "threads": threads}
+    layout = _layout(counts, ("sockets", *(("dies",) if is_pc else ()), "cores", "threads"))
+    product = prod(counts.values()) & _UNSIGNED
+    if all(given.get(name) for name in ("cpus", "sockets", "cores", "threads")) and product < cpus:
+        raise QemuError(messages.SMP_FEW(layout=layout, cpus=cpus))
+    max_cpus = given.get("maxcpus", cpus)
+    if max_cpus < cpus:
+        raise QemuError(messages.SMP_MAXCPUS())
+    if product != max_cpus:
+        raise QemuError((messages.SMP_NOT_ALL_DEPRECATED if is_pc else messages.SMP_NOT_ALL)(layout=layout, most=max_cpus))
+    return counts, cpus, max_cpus
+
+
+def _divided(count: int, product: int) -> int:
+    """Divide as unsigned int; raises QemuError where the product is zero in 32 bits, of which QEMU dies."""
+    if not product & _UNSIGNED:
+        raise QemuError(_CRASH)
+    return count // (product & _UNSIGNED)

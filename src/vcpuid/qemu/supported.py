@@ -30,7 +30,9 @@ SILICON = Rule(
 )  # fmt: skip
 BROKEN_TSX = Rule("qemu.supported.broken-tsx", "transactional memory of this Haswell is broken", _CPUID)
 AMD_ALIAS = Rule("qemu.supported.amd-alias", "AMD repeats this bit of leaf 1, and KVM leaves it out on Intel", _CPUID)
-SPLIT_IRQCHIP = Rule("qemu.supported.split-irqchip", "extended MSI destinations are QEMU's own where it emulates the I/O APIC", _CPUID)
+SPLIT_IRQCHIP = Rule(
+    "qemu.supported.split-irqchip", "extended MSI destinations are QEMU's own where it emulates the I/O APIC", _CPUID, since="6.0",
+)  # fmt: skip
 NO_IRQCHIP = Rule(
     "qemu.supported.no-irqchip", "it needs the interrupt controllers in the kernel, and kernel-irqchip=off keeps them out", _CPUID,
     remedy="kernel-irqchip=on or split",
@@ -168,7 +170,7 @@ class Supported:
         if kinds.irqchip == "off":
             for name, mask in (("FEAT_1_ECX", _X2APIC), ("FEAT_KVM", _PV_UNHALT)):
                 words[name] = ledger.clear(by_name[name].word, words[name], mask, NO_IRQCHIP)
-        if kinds.irqchip == "split":
+        if kinds.irqchip == "split" and catalog.number >= (6, 0):
             words["FEAT_KVM"] = ledger.set(by_name["FEAT_KVM"].word, words["FEAT_KVM"], _MSI_EXT_DEST_ID, SPLIT_IRQCHIP)
         if catalog.number == (10, 1) and not host.raw.registers(7).edx & _ARCH_CAPABILITIES_BIT:
             edx = by_name["FEAT_7_0_EDX"]

@@ -13,10 +13,15 @@ from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
+from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import COLLECTIVE, meant
+from vcpuid.cpuid.words import positions
 from vcpuid.errors import NotKnownError, QemuError
 from vcpuid.qemu.catalog import HOST_MODELS, Catalog, catalog, upstream_name
+from vcpuid.qemu.expand import NOT_MIGRATABLE
 from vcpuid.qemu.managers import manager_cpu, worked_out
+from vcpuid.qemu.rules import ABSENT as NO_LEAF
+from vcpuid.reasons import Decision
 from vcpuid.releases import QEMUS, Release, distributed, named_type, number
 from vcpuid.setup import Setup
 
@@ -175,6 +180,25 @@ def _beyond(cpu: str | None, setup: Setup) -> str | None:
             if having or not newer:
                 return _untold(release, f"the property {name} of CPUs", having)
     return None
+
+
+def unnamed(model: str, decisions: Iterable[Decision], release: Release) -> dict[Bit, str]:
+    """Name the bits that -cpu host and max lose for want of a name in an older release's tables: the one asked for may have it."""
+    if model not in HOST_MODELS or release.remark is None or number(release.asked) <= release.number:
+        return {}
+    own = catalog(release.tables)
+    newer = _newer(own)
+    found = {}
+    dropped = ((decision.word, decision.mask) for decision in decisions if decision.rule in (NOT_MIGRATABLE, NO_LEAF))
+    for bit in (Bit(word, position) for word, mask in dropped for position in positions(mask)):
+        having = [tables for tables in newer if _names(tables, bit)]
+        if not _names(own, bit) and (having or not newer):
+            found[bit] = _untold(release, "a name for it", having)
+    return found
+
+
+def _names(tables: Catalog, bit: Bit) -> bool:
+    return any(row.word == bit.word and bit.position in row.names for row in tables.words)
 
 
 def _of_a_distribution(setup: Setup) -> str | None:

@@ -23,11 +23,16 @@ def boolean(name: str, text: str) -> bool:
     return BOOLEANS[text]
 
 
-def on_off_auto(name: str, text: str) -> str:
-    """Read an OnOffAuto; raises QemuError."""
+def on_off_auto(name: str, text: str, release: tuple[int, int]) -> str:
+    """Read an OnOffAuto; raises QemuError in a release's words."""
     if text not in ON_OFF_AUTO:
-        raise QemuError(messages.NOT_ACCEPTED(name=name, value=text))
+        raise QemuError(not_accepted(name, text, release))
     return text
+
+
+def not_accepted(name: str, text: str, release: tuple[int, int]) -> str:
+    """Say that a value is none of those that there are (visit_type_enum): QEMU names the parameter since 6.2."""
+    return messages.NOT_ACCEPTED(name=name, value=text) if release >= (6, 2) else messages.VALUE_INVALID(value=text)
 
 
 _INTEGER = re.compile(r"\s*([+-]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))", re.ASCII)
@@ -35,6 +40,11 @@ _SIZE = re.compile(r"\s*\+?(?:0[xX]([0-9a-fA-F]+)|([0-9]*))(\.[0-9]*)?([BKMGTPE]
 _SUFFIXES = "BKMGTPE"
 TOO_LARGE = U64 + 1
 """A size that no 64 bits hold."""
+
+
+def is_integer(text: str) -> bool:
+    """Tell whether a text has the form of an integer, of whatever size."""
+    return _INTEGER.fullmatch(text) is not None
 
 
 def integer(text: str, signed: bool) -> int | None:

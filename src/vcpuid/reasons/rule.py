@@ -24,7 +24,8 @@ class Rule:
     `reason` is a sentence for a person, about the bits in question ("KVM emulates it in software"). `{cause}` in it stands for the
     feature that the decision names as its cause. `source` is the function and file that does it, in Linux or in QEMU. `remedy` is what
     a user can do about it, None where nothing helps. `since` and `until` are the first and the last release whose tables vcpuid has and
-    which has the rule; None where the oldest has it, or the newest. They select rules. Which release brought a rule is told by
+    which has the rule; None where the oldest has it, or the newest. They select rules. `lacking` are those between that do not have it:
+    an older one's tables are of a stable update that took it over, theirs of an earlier day. Which release brought a rule is told by
     `vcpuid.reasons.history`.
 
     Raises ValueError where another rule has the id.
@@ -36,6 +37,7 @@ class Rule:
     remedy: str | None = None
     since: str | None = None
     until: str | None = None
+    lacking: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         enter(self)

@@ -28,8 +28,9 @@ class Made:
     KVM_GET_SUPPORTED_CPUID to the first table. `denied` are the bits that were asked for and are not given, or with `forced` are given
     all the same, `dropped` those that are not given either and of which the VMM says nothing; `warnings` what it prints on the way.
     `observed` says that a recording shows the tables, and no rule made them. `available` are the bits that the VMM could give a guest
-    on this host, where that is known. `remarks` say what of it is not known for sure. `detail` is the VMM's own: only its own advice
-    reads it.
+    on this host, where that is known. `remarks` say what of it is not known for sure; `open` are bits that the tables in use take away
+    and that the release asked for may know all the same, each with what is not known of it. `detail` is the VMM's own: only its own
+    advice reads it.
     """
 
     tables: tuple[CpuidTable, ...]
@@ -42,6 +43,7 @@ class Made:
     observed: bool = False
     available: Mapping[Word, int] | None = field(default=None, compare=False)
     remarks: tuple[str, ...] = ()
+    open: Mapping[Bit, str] = field(default_factory=FrozenMap, compare=False)
     detail: object = field(default=None, compare=False)
 
 

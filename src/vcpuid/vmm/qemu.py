@@ -17,7 +17,7 @@ from vcpuid.qemu.managers import understood
 from vcpuid.qemu.messages import unspecific
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.supported import supported
-from vcpuid.qemu.unknown import hinting
+from vcpuid.qemu.unknown import hinting, unnamed
 from vcpuid.reasons import Unrecorded
 from vcpuid.reasons.lazy import LazyMapping, LazySequence
 from vcpuid.releases import Release
@@ -65,6 +65,7 @@ class Qemu:
             warnings=made.warnings,
             available=LazyMapping(lambda: _available(state)),
             remarks=() if remark is None else (remark,),
+            open=LazyMapping(lambda: unnamed(state.model, made.decisions, setup.vmm)),
             detail=state,
         )
 

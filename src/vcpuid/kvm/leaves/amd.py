@@ -8,9 +8,13 @@ from vcpuid.reasons import Rule
 
 _SVM = Rule("kvm.leaf.svm", "KVM describes its own nested AMD-V: revision 1 and eight address-space identifiers", SOURCE)
 _RESERVED = Rule("kvm.leaf.amd-reserved", "KVM passes on the defined bits only", SOURCE)
-_SEV = Rule("kvm.leaf.sev", "KVM offers memory encryption only where it can run encrypted guests, and no privilege levels in it", SOURCE)
-_MORE = Rule("kvm.leaf.amd-features", "of this leaf KVM passes on its features only", SOURCE)
-_PMU = Rule("kvm.leaf.amd-pmu", "KVM describes the PMU that it virtualizes", SOURCE)
+_SEV = Rule(
+    "kvm.leaf.sev",
+    "KVM offers memory encryption only where it can run encrypted guests (5.10: where the host has it), and no privilege levels in it",
+    SOURCE,
+)
+_MORE = Rule("kvm.leaf.amd-features", "of this leaf KVM passes on its features only", SOURCE, since="5.15")
+_PMU = Rule("kvm.leaf.amd-pmu", "KVM describes the PMU that it virtualizes", SOURCE, since="6.6")
 
 _SVM_ASIDS = 8
 _RAP_SIZE = 0xFF0000
@@ -33,6 +37,10 @@ def _optimizations(_build: Build, registers: list[int]) -> None:
 
 
 def _encryption(build: Build, registers: list[int]) -> None:
+    if build.kernel <= (5, 10):
+        if not build.caps.boot.has("SEV"):
+            zero(registers)
+        return
     if not build.has("SEV"):
         zero(registers)
         return
@@ -49,7 +57,8 @@ def _more_features(build: Build, registers: list[int]) -> None:
 def _performance(build: Build, registers: list[int]) -> None:
     registers[2:] = (0, 0)
     if "pmu" not in build.caps.hardware.on or not build.has("PERFMON_V2"):
-        registers[:2] = (0, 0)
+        registers[0] = registers[1] if build.kernel == (6, 8) else 0
+        registers[1] = registers[0]
         return
     build.features(registers, 0x80000022)
     registers[1] = build.caps.hardware.pmu.counters

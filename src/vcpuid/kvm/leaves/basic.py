@@ -16,7 +16,7 @@ _ARAT = bits.ARAT.mask
 
 
 def _highest(build: Build, registers: list[int]) -> None:
-    registers[0] = min(registers[0], 0x24 if build.kernel > (6, 1) else 0x1F)
+    registers[0] = min(registers[0], 0x24 if build.kernel >= (6, 12) else 0x1F)
 
 
 def _features(build: Build, registers: list[int]) -> None:
@@ -44,13 +44,18 @@ def _pmu(build: Build, registers: list[int]) -> None:
     if not build.caps.boot.has("ARCH_PERFMON"):
         zero(registers)
         return
-    fixed_width = pmu.width if pmu.fixed or build.kernel <= (6, 1) else 0
+    fixed_width = pmu.width if pmu.fixed or not _mended(build.kernel) else 0
     registers[:] = (
         pmu.version | pmu.counters << 8 | pmu.width << 16 | pmu.events_length << 24,
         pmu.events,
         0,
         pmu.fixed | fixed_width << 5 | (_ANYTHREAD_DEPRECATED if pmu.version else 0),
     )
+
+
+def _mended(kernel: tuple[int, int]) -> bool:
+    """Whether perf_get_x86_pmu_capability gives a width to fixed counters only where there are some: since 6.18, and 6.12's update."""
+    return kernel >= (6, 18) or kernel == (6, 12)
 
 
 def _topology(_build: Build, registers: list[int]) -> None:

@@ -16,9 +16,10 @@ _ADDRESSES = Rule(
 
 
 def _highest(build: Build, registers: list[int]) -> None:
-    highest = min(registers[0], 0x80000022 if build.kernel > (6, 1) else 0x80000021)
+    known = 0x80000022 if build.kernel > (6, 1) else 0x80000021 if build.kernel > (5, 10) else 0x8000001F
+    highest = min(registers[0], known)
     boot = build.caps.boot
-    if highest >= 0x8000001D and (boot.has("LFENCE_RDTSC") or "NULL_SEG" not in boot.bugs):
+    if build.kernel >= (6, 1) and highest >= 0x8000001D and (boot.has("LFENCE_RDTSC") or "NULL_SEG" not in boot.bugs):
         highest = max(highest, 0x80000021)
     registers[0] = highest
 
@@ -44,10 +45,14 @@ def _power(build: Build, registers: list[int]) -> None:
 
 def _addresses(build: Build, registers: list[int]) -> None:
     on = build.caps.hardware.on
-    physical = registers[0] & 0xFF if "tdp" in on else build.caps.boot.phys_bits
+    physical = registers[0] & 0xFF
+    if build.kernel <= (5, 10):
+        physical = (registers[0] >> 16 & 0xFF if "tdp" in on else 0) or physical
+    elif "tdp" not in on:
+        physical = build.caps.boot.phys_bits
     virtual = max(registers[0] >> 8 & 0xFF, 48)
     guest = 0
-    if "tdp" in on and build.kernel > (6, 1):
+    if "tdp" in on and build.kernel >= (6, 12):
         guest = physical if "tdp_5level" in on else min(physical, 48)
     registers[0] = physical | virtual << 8 | guest << 16
     registers[2] &= ~0xFFFF0F00

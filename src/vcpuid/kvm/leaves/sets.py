@@ -11,7 +11,7 @@ _AVX10 = Rule("kvm.leaf.avx10", "KVM offers AVX10 up to the version that it know
 
 
 def _structured(build: Build, registers: list[int]) -> None:
-    last = registers[0] = min(registers[0], 2)
+    last = registers[0] = min(registers[0], 2 if build.kernel > (5, 10) else 1)
     build.features(registers, 7)
     if last >= 1:
         registers = build.subleaf(7, 1, BLANK)
@@ -48,7 +48,7 @@ def _tile_multiply(build: Build, registers: list[int]) -> None:
 
 
 def _avx10(build: Build, registers: list[int]) -> None:
-    if build.kernel <= (6, 1) or not build.has("AVX10"):
+    if not build.has("AVX10"):
         zero(registers)
         return
     newer = build.kernel >= (7, 0)

@@ -6,7 +6,7 @@ from vcpuid.cpuid import bits
 from vcpuid.kvm.leaves.build import SOURCE, Build, KvmLeaf, zero
 from vcpuid.reasons import Rule
 
-_SGX = Rule("kvm.leaf.sgx", "KVM offers SGX only where the host does, and of its attributes those that it knows", SOURCE)
+_SGX = Rule("kvm.leaf.sgx", "KVM offers SGX only where the host does, and of its attributes those that it knows", SOURCE, since="5.15")
 
 _MISC_EXINFO = bits.SGX_EXINFO.mask
 _ATTRIBUTES_61 = (

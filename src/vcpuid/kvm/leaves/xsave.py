@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vcpuid.cpuid import bits, xfeatures
 from vcpuid.kvm.leaves.build import SOURCE, Build, KvmLeaf
-from vcpuid.kvm.xsave import area_size
+from vcpuid.kvm.xsave import ALIGNED_SINCE, area_size
 from vcpuid.kvm.xstate import permitted_xcr0
 from vcpuid.reasons import Rule
 
@@ -32,7 +32,7 @@ def _xsave(build: Build, registers: list[int]) -> None:
     registers = build.subleaf(0xD, 1, _AREA)
     build.features(registers, 0xD, 1)
     compacted = registers[0] & _XSAVEC_OR_XSAVES
-    registers[1] = area_size(raw, xcr0 | xss, compacted=True) if compacted else 0
+    registers[1] = area_size(raw, xcr0 | xss, compacted=True, aligned=build.kernel >= ALIGNED_SINCE) if compacted else 0
     registers[2] &= xss
     registers[3] &= xss >> 32
     for index in range(2, (xcr0 | xss).bit_length()):

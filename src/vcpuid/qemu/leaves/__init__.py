@@ -48,6 +48,11 @@ LEAVES: dict[int, Callable[[RealizedCpu, int], Regs]] = {
     0xC0000001: extended.leaf_c0000001,
 }
 
+SINCE: dict[int, tuple[int, int]] = {
+    0x12: (6, 2), 0x1C: (7, 1), 0x1D: (7, 0), 0x1E: (7, 0), 0x24: (9, 2), 0x29: (11, 0), 0x80000021: (8, 1), 0x80000022: (9, 2),
+}  # fmt: skip
+"""Releases since which QEMU knows a leaf, of those that not all know; the bits that it hangs on may be on before, without a name."""
+
 PER_VCPU = frozenset({0x1, 0xB, 0x1F, 0x8000001E})
 
-__all__ = ["LEAVES", "PER_VCPU", "ZERO", "RealizedCpu", "Regs"]
+__all__ = ["LEAVES", "PER_VCPU", "SINCE", "ZERO", "RealizedCpu", "Regs"]

@@ -13,6 +13,8 @@ XSAVE = bits.XSAVE.mask  # FEAT_1_ECX
 XSAVES = bits.XSAVES.mask  # FEAT_XSAVE
 LEGACY_SIZE = 0x240
 """Bytes of the x87 and SSE state and the header."""
+_OFFSETS = {2: 0x240, 3: 0x3C0, 4: 0x400, 5: 0x440, 6: 0x480, 7: 0x680, 9: 0xA80}
+"""Where QEMU up to 6.0 puts each component, whatever the host does (X86XSaveArea, target/i386/cpu.h)."""
 LBR = xfeatures.LBR.bit_length() - 1
 """The sub-leaf of last branch records."""
 
@@ -38,8 +40,10 @@ def _users(release: str) -> dict[int, tuple[str, int]]:
 def _placed(cpu: RealizedCpu, component: int) -> tuple[int, int]:
     """Return a component's offset and flags, which are the host's (kvm_cpu_xsave_init).
 
-    Up to QEMU 9.1 only of a component whose feature KVM supports; QEMU 6.2 asks KVM instead, and has no flags.
+    Up to QEMU 9.1 only of a component whose feature KVM supports; QEMU 6.1 and 6.2 ask KVM instead, and have no flags.
     """
+    if cpu.release < (6, 1):
+        return _OFFSETS[component], 0
     if cpu.release < (7, 0):
         size, offset, _, _ = cpu.host_supports(0xD, component)
         return offset if size else 0, 0
