@@ -276,6 +276,8 @@ def test_the_path_from_a_dump_of_such_a_processor_leads_to_the_fingerprint(coden
     found = [told for told in WITH_KERNEL if told.codename == codename and told.releases[-1] == "1.17"]
     assert {number(told.kernel) for told in found} == {(5, 10), (6, 1), (6, 18)}
     for told in found:
+        if told in NEWER:  # their KVM is newer than the tables, which is tested by itself
+            continue
         raw = in_64_bit_mode(dump(name)).raw
         msrs = MsrTable({0x10A: told.msrs.get(0x10A, 0), **(VMX if told.vendor == "GenuineIntel" else {})})
         table, _ = kept(told, "1.17", Snapshot(raw=raw, msrs=msrs, kernel=told.kernel), {"amx_permission": 1, "nested": 0})
