@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import vcpuid
@@ -108,12 +108,16 @@ def _of(decision: Decision, after: int) -> Iterator[Key]:
                 yield decision.rule.id, short_place(Bit(decision.word, position)), cause
 
 
-def document() -> str:
-    """Work all of it out and return the file."""
+def files() -> list[Path]:
+    """Give the captures of hosts."""
+    return sorted((CAPTURES / "kvm").glob("*.txt.gz"))
+
+
+def worked_out(captured: Sequence[Snapshot], kernels: Sequence[str] = KERNELS) -> dict[Key, set[str]]:
+    """Tell what clears what, and on which vendors' hosts: on these hosts, and on two made of the first of either vendor, under kernels."""
     seen: dict[Key, set[str]] = defaultdict(set)
-    captured = [vcpuid.read(file) for file in sorted((CAPTURES / "kvm").glob("*.txt.gz"))]
     made = [complete(next(host for host in captured if LETTERS.get(host.vendor) == letter)) for letter in ("I", "A")]
-    named = {kernel: [("host", params) for params in cleared_by_name(kernel)] for kernel in KERNELS}
+    named = {kernel: [("host", params) for params in cleared_by_name(kernel)] for kernel in kernels}
     for number, host in enumerate((*made, *captured)):
         print(f"{number + 1} of {len(made) + len(captured)}", file=sys.stderr)
         letter = LETTERS.get(host.vendor, "O")
@@ -121,17 +125,24 @@ def document() -> str:
         turned = [("host", params) for params in settings(letter)] if asked else []
         setups = [
             (cpu, Setup.of(host, Stack(kernel=kernel, params=params, what_if=True)))
-            for kernel in KERNELS
+            for kernel in kernels
             for cpu, params in (("host", {}), ("max", {}), *turned, *(named[kernel] if number < len(made) else ()))
         ]
         bare = Snapshot(raw=host.raw, kernel=host.kernel)
-        stacks = [Stack(kernel=kernel, what_if=True) for kernel in KERNELS] if number < len(made) else [Stack()]
+        stacks = [Stack(kernel=kernel, what_if=True) for kernel in kernels] if number < len(made) else [Stack()]
         setups += [("host", made_up.setup) for stack in stacks for made_up in completions(Setup.of(bare, stack))]
         found = [key for cpu, setup in setups for key in cleared(cpu, setup)]
         if number < len(made):
-            found += [key for kernel in KERNELS for key in kept_off(Setup.of(host, Stack(kernel=kernel)))]
+            found += [key for kernel in kernels for key in kept_off(Setup.of(host, Stack(kernel=kernel)))]
         for key in found:
             seen[key].add(letter)
+    return seen
+
+
+def document() -> str:
+    """Work all of it out and return the file."""
+    captured = [vcpuid.read(file) for file in files()]
+    seen = worked_out(captured)
     grouped: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for (rule, place, cause), letters in sorted(seen.items()):
         grouped[rule, "".join(sorted(letters)), cause].append(place)
