@@ -12,7 +12,8 @@ from vcpuid.cpuid.names import all_features, by_bit, short_place
 from vcpuid.cpuid.vendors import AMD_AND_HYGON
 from vcpuid.cpuid.words import positions
 from vcpuid.kvm.answers import Answers, kvm_says
-from vcpuid.linux import BootCpu, boot_cpu
+from vcpuid.linux import BootCpu
+from vcpuid.linux.boot import booted_once
 from vcpuid.linux.machine import ARCH_CAPABILITIES
 from vcpuid.params import Value
 from vcpuid.qemu.catalog import Catalog, catalog
@@ -112,10 +113,10 @@ class View:
         known = available(self.setup, self.kvm) if self.made is None or self.made.available is None else self.made.available
         found: dict[Word, int] = {}
         for word, named in _named().items():
-            value = self.word(word) & named
-            if isinstance(word, CpuidWord):
+            value = self.word(word) & named & ~known.get(word, 0)
+            if value and isinstance(word, CpuidWord):
                 value &= ~(self.kvm.supported.word(word) | self.kvm.emulated.word(word) | _ANNOUNCED.get(word, 0))
-            if value := value & ~known.get(word, 0):
+            if value:
                 found[word] = value
         return found
 
@@ -133,9 +134,14 @@ class View:
 @lru_cache(maxsize=KEPT)
 def _identify(table: CpuidTable, capabilities: int | None, kernel: Release) -> BootCpu:
     """Identify a guest's processor by its table and its IA32_ARCH_CAPABILITIES; on most hosts that one could be these are the same."""
+    return booted_once(_blank(capabilities, kernel).with_host(Snapshot(raw=table, table=table)))
+
+
+@lru_cache(maxsize=8)
+def _blank(capabilities: int | None, kernel: Release) -> Setup:
+    """Settle the software in a guest that tells nothing yet but its IA32_ARCH_CAPABILITIES."""
     params: dict[str, Value] = {"msr.10a": "absent" if capabilities is None else capabilities}
-    guest = Snapshot(raw=CpuidTable(entry._replace(flags=0) for entry in table), table=table)
-    return boot_cpu(Setup.of(guest, Stack(kernel.asked, params=params)))
+    return Setup.of(Snapshot(), Stack(kernel.asked, params=params))
 
 
 @cache

@@ -25,7 +25,7 @@ from vcpuid.linux import (
     zhaoxin_centaur,
 )
 from vcpuid.linux.cpu import Cpu
-from vcpuid.linux.machine import machine_of
+from vcpuid.linux.machine import Machine, machine_of
 from vcpuid.linux.observed import adopt
 from vcpuid.linux.tables import NOWHERE, Tables, tables
 from vcpuid.params import Given, Params
@@ -100,7 +100,7 @@ def boot_cpu(
     """
     refuse_others(params)
     setup = settled(host, kernel=kernel, params=params)
-    return _boot(setup, observed, facts) if observed or facts else booted(setup)
+    return _boot(setup, machine_of(setup), observed, facts) if observed or facts else booted(setup)
 
 
 def refuse_others(params: Given | None) -> None:
@@ -112,13 +112,18 @@ def refuse_others(params: Given | None) -> None:
 @Remembered
 def booted(setup: Setup) -> BootCpu:
     """Identify the boot processor by the rules alone."""
-    return _boot(setup, observed=False, facts=False)
+    return _boot(setup, machine_of(setup), observed=False, facts=False)
 
 
-def _boot(setup: Setup, observed: bool, facts: bool) -> BootCpu:
+def booted_once(setup: Setup) -> BootCpu:
+    """Do the same for who keeps the answer himself, as of guests: nothing of it is kept here, where hosts have their room."""
+    return _boot(setup, Machine(setup), observed=False, facts=False)
+
+
+def _boot(setup: Setup, machine: Machine, observed: bool, facts: bool) -> BootCpu:
     """Identify the boot processor; its decisions are worked out when they are looked at, by doing the same once more."""
-    cpu = _booted(setup, observed, facts, Unrecorded())
-    decisions = LazySequence(lambda: _booted(setup, observed, facts, Ledger()).ledger.decisions)
+    cpu = _booted(setup, machine, observed, facts, Unrecorded())
+    decisions = LazySequence(lambda: _booted(setup, machine, observed, facts, Ledger()).ledger.decisions)
     return BootCpu(
         cpu.tables,
         cpu.vendor,
@@ -133,11 +138,11 @@ def _boot(setup: Setup, observed: bool, facts: bool) -> BootCpu:
     )
 
 
-def _booted(setup: Setup, observed: bool, facts: bool, ledger: Ledger) -> Cpu:
+def _booted(setup: Setup, machine: Machine, observed: bool, facts: bool, ledger: Ledger) -> Cpu:
     host = setup.host
     if not host.raw and host.supported is None and not (observed and "flags" in host.cpuinfo):
         raise InputError("the host does not tell its CPUID: take a snapshot with RAW lines, or a dump of CPUID")
-    cpu = Cpu(host, tables(setup.kernel.tables), machine_of(setup), ledger)
+    cpu = Cpu(host, tables(setup.kernel.tables), machine, ledger)
     _identify(cpu)
     if observed or facts:
         adopt(cpu, host.cpuinfo, of_cpuid=observed)

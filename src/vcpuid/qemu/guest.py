@@ -133,8 +133,9 @@ def _of_others(state: CpuState, topology: GuestTopology) -> list[str]:
 def _tables(cpu: RealizedCpu, host: Answers, kvm: KvmHost) -> tuple[CpuidTable, ...]:
     """Set up the vCPUs: hypervisor leaves come first, the frequency leaf last."""
     hv = cpu.state.hyperv
-    cpu.tsc_khz = initialize(kvm, cpu, hv, host.hyperv)
-    first = [] if hv is None else hyperv.entries(hv, cpu.props, host.hyperv, cpu.release)
+    of_host = None if hv is None else host.hyperv
+    cpu.tsc_khz = initialize(kvm, cpu, hv, of_host)
+    first = [] if hv is None else hyperv.entries(hv, cpu.props, of_host, cpu.release)
     first += hypervisor.entries(cpu, hv is not None)
     builder = Builder(cpu, first, hypervisor.frequency_entries(cpu, hv is not None))
     return tuple(CpuidTable(builder.table(cpu.topology.apic_id(number))) for number in range(cpu.topology.cpus))

@@ -32,14 +32,21 @@ def weighed(base: Mapping[K, object], given: Iterable[tuple[Completion, Mapping[
 
     None is a host on which there is nothing to answer, and says nothing.
     """
-    told = list(given)
-    keys = dict.fromkeys(key for _, answers in told if answers is not None and answers != base for key in (*base, *answers))
-    found = ((key, compared(base.get(key, _ABSENT), ((made, _of(answers, key)) for made, answers in told))) for key in keys)
-    return {key: facts for key, facts in found if facts}
-
-
-def _of(answers: Mapping[K, object] | None, key: K) -> object:
-    return NO_ANSWER if answers is None else answers.get(key, _ABSENT)
+    seen: dict[K, None] = {}
+    changing: dict[K, list[Completion]] = {}
+    whole: list[Mapping[K, object]] = []
+    for completion, answers in given:
+        other = base if completion.against is None else whole[completion.against]
+        whole.append(other if answers is None else answers)
+        if answers is None:
+            continue
+        if answers != base:
+            seen.update(dict.fromkeys((*base, *answers)))
+        if answers != other:
+            for key in {**other, **answers}:
+                if other.get(key, _ABSENT) != answers.get(key, _ABSENT):
+                    changing.setdefault(key, []).append(completion)
+    return {key: behind(changing[key]) for key in seen if key in changing}
 
 
 def compared(base: object, given: Iterable[tuple[Completion, object]]) -> tuple[Fact, ...]:
