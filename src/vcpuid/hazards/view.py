@@ -29,6 +29,17 @@ _ANNOUNCED = {bit.word: bit.mask for bit in (bits.HT, bits.CMP_LEGACY, bits.OSXS
 """Bits that describe the guest and need nothing of the host: HT and CMP_LEGACY tell of -smp, OSXSAVE and OSPKE of the guest's CR4."""
 
 
+class _Words(dict[Word, int]):
+    """What a guest reads of the words that were asked for: rules ask for the same ones over and over."""
+
+    def __init__(self, table: CpuidTable, msrs: Masks) -> None:
+        self._table, self._msrs = table, msrs
+
+    def __missing__(self, word: Word) -> int:
+        value = self[word] = self._table.word(word) if isinstance(word, CpuidWord) else self._msrs.get(word, 0)
+        return value
+
+
 @dataclass(frozen=True)
 class View:
     """A guest's CPUID as it will be.
@@ -56,11 +67,16 @@ class View:
 
     def word(self, word: Word) -> int:
         """Return a register or a feature MSR of the guest, 0 where nothing is known."""
-        return self.table.word(word) if isinstance(word, CpuidWord) else self.msrs.get(word, 0)
+        return self._words[word]
 
     def has(self, bit: Bit) -> bool:
         """Tell whether the guest is told of a feature."""
-        return bool(self.word(bit.word) & bit.mask)
+        word, position = bit
+        return bool(self._words[word] >> position & 1)
+
+    @cached_property
+    def _words(self) -> _Words:
+        return _Words(self.table, self.msrs)
 
     def tells(self, *functions: int) -> bool:
         """Tell whether what the table says of leaves is all there is to say: it has them, or it has leaves 0 and 1, as every whole one."""
@@ -113,7 +129,7 @@ class View:
         known = available(self.setup, self.kvm) if self.made is None or self.made.available is None else self.made.available
         found: dict[Word, int] = {}
         for word, named in _named().items():
-            value = self.word(word) & named & ~known.get(word, 0)
+            value = self._words[word] & named & ~known.get(word, 0)
             if value and isinstance(word, CpuidWord):
                 value &= ~(self.kvm.supported.word(word) | self.kvm.emulated.word(word) | _ANNOUNCED.get(word, 0))
             if value:
