@@ -233,7 +233,7 @@ def test_what_hangs_on_untold_facts_is_not_told_whatever_libvirt_makes_of_it(unt
     assert made.open
     path = resolve(made.argument, host=made.on(untold))
     made = judged(made, path)
-    others = [(other, completion.setup) for completion in completions(untold) if (other := made.over(completion.setup)) is not None]
+    others = [(other, completion.setup) for completion, other in made.elsewhere if other is not None]
     guests = [resolve(other.argument, host=other.on(setup)) for other, setup in others]
     told = {feature.name: explain_ordered(feature, path, made) for feature in map(find, UNTOLD)}
     for name, found in told.items():

@@ -26,7 +26,8 @@ from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.reasons import Rule
 from vcpuid.releases import Release
 from vcpuid.setup import Setup
-from vcpuid.told.doubt import doubts
+from vcpuid.told.completions import Completion, completions, nameless
+from vcpuid.told.doubt import weighed
 from vcpuid.told.facts import Fact, NotTold, sentences
 
 DOMAIN, LIBVIRT = "domain", "libvirt"
@@ -78,7 +79,8 @@ class Order:
 
     `refusal` is libvirt's where it starts no guest, or ends the one that it has started; `unchecked` says that `planned` is the start as it
     were with check='none', since libvirt refuses the domain before. `blocking` are the features that the refusal hangs on. `depends` are
-    the facts that the host does not tell and on which it hangs whether libvirt refuses, `open` those on which the -cpu hangs.
+    the facts that the host does not tell and on which it hangs whether libvirt refuses, `open` those on which the -cpu hangs; `elsewhere`
+    has the same on each host that this one could be, None where libvirt refuses the domain there even unchecked.
     """
 
     release: Release
@@ -93,18 +95,12 @@ class Order:
     depends: tuple[Fact, ...] = ()
     open: tuple[Fact, ...] = ()
     blocking: tuple[Blocking, ...] = ()
+    elsewhere: tuple[tuple[Completion, Order | None], ...] = ()
 
     @property
     def doubted(self) -> bool:
         """Whether it hangs on facts that the host does not tell what libvirt makes of the domain."""
         return bool(self.open or self.depends)
-
-    def over(self, setup: Setup) -> Order | None:
-        """Work the same out on another setup, without asking what hangs on facts; None where libvirt refuses the domain even unchecked."""
-        try:
-            return _ordered(self.request, setup, self.release, self.kvm)
-        except LibvirtError:
-            return None
 
     def on(self, setup: Setup) -> Setup:
         """Return a setup with the machine type and the topology that libvirt starts QEMU with."""
@@ -254,13 +250,25 @@ def order(request: Request, setup: Setup, release: Release, kvm: KvmHost | None 
     Raises LibvirtError where it refuses the domain whether it checks its CPU or not.
     """
     made = _ordered(request, setup, release, kvm)
+    elsewhere = tuple((completion, _tried(request, completion.setup, release, kvm)) for completion in completions(setup))
+    base = _decided(made)
+    if blind := nameless(setup.host):
+        found = dict.fromkeys(base, blind)
+    else:
+        found = weighed(base, ((completion, None if other is None else _decided(other)) for completion, other in elsewhere))
+    return replace(made, depends=found.get("refuses", ()), open=found.get("-cpu", ()), elsewhere=elsewhere)
 
-    def answers(setup: Setup) -> dict[str, object] | None:
-        other = made.over(setup)
-        return None if other is None else {"refuses": other.refusal is not None, "-cpu": other.argument}
 
-    found = doubts(setup, answers)
-    return replace(made, depends=found.get("refuses", ()), open=found.get("-cpu", ()))
+def _decided(made: Order) -> dict[str, object]:
+    return {"refuses": made.refusal is not None, "-cpu": made.argument}
+
+
+def _tried(request: Request, setup: Setup, release: Release, kvm: KvmHost | None) -> Order | None:
+    """Work out a start without asking what hangs on facts; None where libvirt refuses the domain even unchecked."""
+    try:
+        return _ordered(request, setup, release, kvm)
+    except LibvirtError:
+        return None
 
 
 def _ordered(request: Request, setup: Setup, release: Release, kvm: KvmHost | None) -> Order:

@@ -26,7 +26,7 @@ from vcpuid.qemu.expand import ABSENT, ASKS
 from vcpuid.qemu.plan import USER_OFF, USER_ON
 from vcpuid.reasons import Action, Basis
 from vcpuid.setup import Setup
-from vcpuid.told.completions import Completion, completions, nameless
+from vcpuid.told.completions import Completion, nameless
 from vcpuid.told.doubt import weighed
 from vcpuid.told.facts import Fact
 from vcpuid.told.facts import remedy as to_be_told
@@ -136,7 +136,7 @@ def _unsettled(feature: Feature, path: Path, order: Order) -> tuple[Fact, ...]:
 @lru_cache(maxsize=2)
 def _elsewhere(order: Order, vmm: Vmm) -> tuple[tuple[Completion, Path | Literal[False] | None], ...]:
     """Return the path of the domain on each host that the order's could be: False where libvirt refuses it, None where others do."""
-    return tuple((completion, _path(order.over(completion.setup), completion.setup, vmm)) for completion in completions(order.setup))
+    return tuple((completion, _path(other, completion.setup, vmm)) for completion, other in order.elsewhere)
 
 
 def _path(order: Order | None, setup: Setup, vmm: Vmm) -> Path | Literal[False] | None:

@@ -24,7 +24,8 @@ from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.models import names_of
 from vcpuid.qemu.plan import plan
-from vcpuid.qemu.realize import draw
+from vcpuid.qemu.realize import draw, draw_on
+from vcpuid.qemu.supported import Supported, supported
 from vcpuid.reasons import Unrecorded
 from vcpuid.setup import Setup
 
@@ -147,16 +148,25 @@ def _nowhere(release: str) -> MachineType:
 
 def _offers(tables: Catalog, says: Answers, xcr0: int | None) -> Iterator[tuple[str, ModelOffer]]:
     """Give QEMU's models in its order."""
-    machine, lacking = find_machine(tables.release, MACHINE), {}
-    for name in (*tables.models, *OTHERS):
-        draft = _drawn(tables, says, name, xcr0)
-        expand(draft, Shape())
-        filter_features(draft, verbose=False)
-        lacking[name] = ModelOffer(
-            tuple(map(from_qemu, names_of(tables, draft.filtered))), name in tables.models and tables.models[name].deprecated
-        )
+    machine, able = find_machine(tables.release, MACHINE), supported(tables, _nowhere(tables.release), says, Unrecorded(), xcr0)
+    lacking = {name: ModelOffer(_lacking(_drawn(tables, says, name, xcr0))) for name in OTHERS} | _models(tables, able, says.vendor)
     for name in names_of_models(tables):
         yield name, lacking[name if name in lacking else tables.resolve_model(name, machine)]
+
+
+@lru_cache(maxsize=256)
+def _models(tables: Catalog, able: Supported, vendor: str) -> dict[str, ModelOffer]:
+    """Return QEMU's own models, where so much is supported: the same on most of the hosts that one could be."""
+    machine, of_host = _nowhere(tables.release), {"vendor": vendor}
+    drafts = {name: draw_on(plan(tables.release, MACHINE, name), tables, machine, able, of_host, Unrecorded()) for name in tables.models}
+    return {name: ModelOffer(_lacking(draft), tables.models[name].deprecated) for name, draft in drafts.items()}
+
+
+def _lacking(draft: Draft) -> tuple[str, ...]:
+    """Complete a model and name the features that the host lacks of it."""
+    expand(draft, Shape())
+    filter_features(draft, verbose=False)
+    return tuple(map(from_qemu, names_of(draft.catalog, draft.filtered)))
 
 
 def _hyperv(says: Answers, tables: Catalog) -> HypervOffer | None:

@@ -179,6 +179,12 @@ class Supported:
             for name, mask in (("FEAT_7_0_EBX", _SGX), ("FEAT_7_0_ECX", _SGX_LC)):
                 words[name] = ledger.clear(by_name[name].word, words[name], mask, NO_SGX)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Supported) and self.words == other.words and self.table == other.table
+
+    def __hash__(self) -> int:
+        return hash((self.table, *self.words.values()))
+
     def leaf(self, function: int, index: int = 0) -> Registers:
         """Return a leaf as KVM reports it."""
         return self.table.registers(function, index)
