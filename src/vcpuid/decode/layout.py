@@ -7,7 +7,7 @@ tell about the same bits, the order is: a row for the vendor or hypervisor in qu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from vcpuid import data
@@ -98,7 +98,7 @@ def canonical(function: int) -> int:
     return 0x40000000 | function & 0xFF if function in HYPERVISOR_LEAVES else function
 
 
-@cache
+@lru_cache(maxsize=1024)
 def layout(function: int, index: int, who: str) -> tuple[Word, Word, Word, Word]:
     """Lay out the four registers of a leaf, as `who` (a vendor or, in its range, a hypervisor) means them.
 
@@ -118,7 +118,7 @@ def titles() -> dict[int, str]:
     return dict(sorted(texts.items()))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def title(function: int, who: str) -> str:
     """Say what a leaf is about; empty where nobody knows."""
     leaf = f"{canonical(function):x}"

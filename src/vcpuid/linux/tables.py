@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from vcpuid.cpuid.words import REGISTERS, Bit, CpuidWord, LinuxWord
@@ -79,7 +79,7 @@ class Tables:
         return _dependents(self.release, feature)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def candidates(release: str, name: str, vendor: str, family: int, model: int) -> tuple[Match, ...]:
     """Give a list's rows that are about this vendor, family and model, in order."""
     return tuple(

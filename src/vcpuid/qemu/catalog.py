@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from vcpuid import data
 from vcpuid.cpuid.words import MsrWord
 from vcpuid.errors import QemuError
 from vcpuid.qemu import machine_option, messages
+from vcpuid.qemu.kept import kept
 from vcpuid.qemu.machine_option import MachineKind, MachineOptions
 from vcpuid.qemu.words import FeatureWord, read
 from vcpuid.releases import number
@@ -304,7 +305,7 @@ def catalog(release: str) -> Catalog:
     return Catalog(release)
 
 
-@lru_cache(maxsize=1024)
+@kept(1024)
 def machine(release: str, text: str) -> MachineType:
     """Return the machine type of a -machine argument, its options included; raises what `Catalog.machine` does."""
     return catalog(release).machine(text)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 from vcpuid.errors import InputError, QemuError
 from vcpuid.qemu import messages
+from vcpuid.qemu.kept import kept
 from vcpuid.qemu.values import TOO_LARGE, size
 
 _ANY_DEVICE = frozenset({"device", "object"})
@@ -31,7 +31,7 @@ class GlobalProperty(NamedTuple):
     value: str
 
 
-@lru_cache(maxsize=256)
+@kept(256)
 def parse(text: str) -> GlobalProperty:
     """Take one apart; raises InputError."""
     if match := re.fullmatch(r"([^.=]{1,63})\.([^=]{1,63})=(.*)", text, re.DOTALL):

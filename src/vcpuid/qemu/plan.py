@@ -6,7 +6,6 @@ QEMU, target/i386/cpu.c (x86_cpu_parse_featurestr, x86_cpu_load_model), target/i
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from vcpuid.errors import QemuError
@@ -14,6 +13,7 @@ from vcpuid.qemu import global_option, messages, properties
 from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import FeatureSwitch
+from vcpuid.qemu.kept import kept
 from vcpuid.qemu.values import boolean
 from vcpuid.reasons import Rule
 
@@ -58,7 +58,7 @@ class CpuRequest(NamedTuple):
     warnings: tuple[str, ...]
 
 
-@lru_cache(maxsize=1024)
+@kept(1024)
 def plan(release: str, machine_text: str, cpu: str, given: tuple[str, ...] = ()) -> CpuRequest:
     """Read a -cpu argument for a -machine argument, `given` being the -global ones; raises QemuError with QEMU's message."""
     tables, machine = catalog(release), find_machine(release, machine_text)

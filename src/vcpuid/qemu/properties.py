@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from vcpuid.errors import QemuError
 from vcpuid.qemu import messages
 from vcpuid.qemu.catalog import HOST_MODELS, TYPE_SUFFIX, Catalog, Flag
+from vcpuid.qemu.kept import kept
 from vcpuid.qemu.values import boolean, characters, integer, on_off_auto, size
 
 _METRIC = 1000
@@ -47,7 +47,7 @@ def model_of(cpu: str) -> str:
     return cpu.partition(",")[0]
 
 
-@lru_cache(maxsize=1024)
+@kept(1024)
 def parse(cpu: str, release: tuple[int, int]) -> CpuOption:
     """Take a -cpu argument apart as a release of QEMU does; raises QemuError where tsc-freq is no number."""
     settings: list[tuple[str, str]] = []

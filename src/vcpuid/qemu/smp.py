@@ -6,12 +6,12 @@ QEMU, hw/core/machine-smp.c (machine_parse_smp_config); the text is parsed as th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from math import prod
 
 from vcpuid.errors import QemuError
 from vcpuid.numbers import U32
 from vcpuid.qemu import catalog, messages, qemu_opts
+from vcpuid.qemu.kept import kept
 from vcpuid.qemu.machine_option import KEYVAL, up_to_smp
 from vcpuid.qemu.topology import GuestTopology
 from vcpuid.qemu.values import integer
@@ -40,7 +40,7 @@ _CRASH = "Floating point exception"
 """What the shell says of a QEMU that divided by zero, and that said nothing itself (7.2.22, with -smp 1,cores=65536,threads=65536)."""
 
 
-@lru_cache(maxsize=1024)
+@kept(1024)
 def parse(text: str, release: str, machine_text: str) -> tuple[GuestTopology, tuple[str, ...]]:
     """Read -smp for a machine type of a QEMU release; return the topology and what QEMU warns of.
 

@@ -7,7 +7,7 @@ nothing where the leaf is taken for absent.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrWord, Registers, Word, bits, vendors, xfeatures
 from vcpuid.cpuid.feature_words import CONTROL_MSRS, TRUE_CONTROLS
@@ -71,7 +71,7 @@ def features_of(word: Word) -> int:
     return mask << 32 if isinstance(word, MsrWord) and word.msr in CONTROL_MSRS else mask
 
 
-@cache
+@lru_cache(maxsize=1024)
 def leaf(vendor: str, function: int, index: int) -> Registers:
     """Return what a leaf could hold on a processor of this vendor; all zero where nothing that is known stands there."""
     numbers = _NUMBERS.get((function, index), Registers())

@@ -1,0 +1,35 @@
+"""Answers about arguments of QEMU that are kept: many about short ones, a few about long ones, since a text can be of any length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SHORT = 1000
+"""As many characters has a -cpu that somebody writes, or libvirt for him."""
+_LONG = 4
+"""So many answers about longer texts are kept: a question about one is asked of hundreds of hosts."""
+
+
+def kept(most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Keep a function's answers, `most` of them where the texts among its arguments are short together. The arguments can be hashed."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        of_short, of_long = lru_cache(most)(function), lru_cache(_LONG)(function)
+
+        @wraps(function)
+        def asked(*args: P.args, **kwargs: P.kwargs) -> R:
+            return (of_short if _length(*args, *kwargs.values()) <= _SHORT else of_long)(*args, **kwargs)
+
+        return asked
+
+    return decorate
+
+
+def _length(*given: object) -> int:
+    """Add up the characters of texts, of those in tuples as well."""
+    return sum(len(one) if isinstance(one, str) else _length(*one) if isinstance(one, tuple) else 0 for one in given)
