@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -14,11 +15,11 @@ from unittest.mock import patch
 
 import click
 
-from fuzz import grammar, hosts
+from fuzz import grammar, hosts, mutate, trees
 from fuzz.inprocess import run
 from fuzz.printed import hold_clean
 from fuzz.seeds import host_lines, machines
-from fuzz.target import Broken, Case, Target
+from fuzz.target import Broken, Case, Target, hold
 from fuzz.targets import readers
 from vcpuid.cli import cli
 from vcpuid.fleet.remote import Way
@@ -72,15 +73,15 @@ def _offered(words: tuple[str, ...], place: int) -> tuple[str, ...]:
     command = verbs()[words]
     found: list[str] = []
     for item in command.params[place].shell_complete(click.Context(command), ""):
-        found += sorted(_contents()) if item.type in ("file", "dir") else [item.value]
+        found += _files() if item.type in ("file", "dir") else [item.value]
     return tuple(found)
 
 
 @cache
-def _contents() -> dict[str, str]:
+def _contents() -> dict[str, bytes]:
     """The files of the folder in which a verb runs, but for the one that a case brings."""
     found = {f"host{number}.txt": "\n".join(host_lines(name)) + "\n" for number, name in enumerate(machines()[::30])}
-    return found | {
+    found |= {
         "cut.txt": "RAW 00000000.0 0000\n",
         "empty.txt": "",
         "part.txt": "RAW 00000007.0 00000000 00000000 00000000 00000000\n",
@@ -88,7 +89,45 @@ def _contents() -> dict[str, str]:
         "sup.txt": "SUP empty\n",
         "tab.txt": "TAB 00000007.0 f1 00000000 00000000 00000000 00000000\n",
         "escape.txt": "RAW 00000000.0 00000001 5b1b3d2b 6d313320 0a0d0762\n",
+        f"{_FLEET}/one.txt": "\n".join(host_lines(machines()[0])) + "\n",
+        f"{_FLEET}/east/two.txt": "\n".join(host_lines(machines()[1])) + "\n",
+        f"{_FLEET}/east/cut.txt": "RAW 00000000.0 0000\n",
+        **_DOCUMENTS,
     }
+    return {name: text.encode() for name, text in found.items()} | _store(found)
+
+
+def _store(texts: dict[str, str]) -> dict[str, bytes]:
+    """A fleet's file, where DuckDB is installed."""
+    if find_spec("duckdb") is None:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("one", "two"):
+            Path(folder, f"{name}.txt").write_text(texts[f"{_FLEET}/{'east/' * (name == 'two')}{name}.txt"], encoding="utf-8")
+        store = Path(folder, "store.duckdb")
+        done = run(["fleet", "add", str(store), f"{folder}/one.txt", f"{folder}/two.txt", "--seen", "2026-11-01"])
+        hold(done.status == 0, "a store can be made", done.stderr)
+        return {store.name: store.read_bytes()}
+
+
+_FLEET = "fleet"
+_CPU = "<cpu mode='custom' match='exact'><model>Haswell</model><feature policy='require' name='vmx'/></cpu>"
+_OS = "<os><type arch='x86_64' machine='{}'>hvm</type></os>"
+_DOCUMENTS = {
+    "domain.xml": f"<domain type='kvm'><name>a</name><memory>1048576</memory><vcpu>2</vcpu>{_OS.format('q35')}{_CPU}</domain>",
+    "host-model.xml": f"<domain type='kvm'><name>a</name>{_OS.format('pc')}<cpu mode='host-model' check='full'/></domain>",
+    "cpu.xml": _CPU,
+    "cpus.xml": f"<cpus>{_CPU}<cpu><arch>x86_64</arch><model>Skylake-Client</model><vendor>Intel</vendor></cpu></cpus>",
+    "hosts.ini": "lonely\n[east]\none ansible_host=192.0.2.1 ansible_port=22\nweb[01:03:2]\n[west:children]\neast\n[east:vars]\nx=a\n",
+    "hosts.json": '{"_meta": {"hostvars": {"one": {"ansible_host": "192.0.2.1"}}}, "all": {"children": ["east"]}, '
+    '"east": {"hosts": ["one"]}}',
+    "list.txt": "# hosts\nroot@one\nssh://two:2222\n",
+}
+"""What is no dump: domains and CPUs of libvirt's, inventories of Ansible's, a list of hosts."""
+
+
+def _files() -> list[str]:
+    return [*sorted(_contents()), _FLEET, f"{_FLEET}/east", _MADE]
 
 
 _command = Way.command
@@ -99,10 +138,35 @@ _MADE = "made.txt"
 
 @cache
 def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="vcpuid-fuzz-"))
-    for name, text in _contents().items():
-        (folder / name).write_text(text, encoding="utf-8")
+    return Path(tempfile.mkdtemp(prefix="vcpuid-fuzz-"))
+
+
+_found: dict[str, tuple[int, int]] = {}
+"""Size and time of each file of the folder as it was laid out."""
+
+
+def _lay_out() -> Path:
+    """Bring the folder back to what it was before any verb wrote there, so that each case is one by itself."""
+    folder = _folder()
+    wanted = {folder / name for name in _contents()}
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if not any(path in file.parents for file in wanted):
+                path.rmdir()
+        elif path not in wanted:
+            path.unlink()
+    for name, content in _contents().items():
+        path = folder / name
+        if not path.is_file() or _found.get(name) != _state(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            _found[name] = _state(path)
     return folder
+
+
+def _state(path: Path) -> tuple[int, int]:
+    told = path.stat()
+    return told.st_size, told.st_mtime_ns
 
 
 def make(random: Random) -> Case:
@@ -127,11 +191,21 @@ def make(random: Random) -> Case:
 
 
 def _dump(random: Random) -> str:
-    """What stands in the file that a case brings: a made-up host, or what the readers are given."""
-    if random.random() < 0.6:
+    """What stands in the file that a case brings: a made-up host, a changed document, or what the readers are given."""
+    draw = random.random()
+    if draw < 0.5:
         return "".join(line + "\n" for line in hosts.lines(random))
+    if draw < 0.75:
+        return _changed(random, random.choice(list(_DOCUMENTS.values())).encode()).decode("latin-1")
     text: str = readers.make(random)["text"]
     return text
+
+
+def _changed(random: Random, data: bytes) -> bytes:
+    """Change a document, as one by its nodes where it has some."""
+    change = trees.change_xml if data.startswith(b"<") else trees.change_json if data.startswith(b"{") else None
+    changed = None if change is None or random.random() < 0.4 else change(random, data)
+    return random.choice(mutate.CHANGES)(random, data) if changed is None else changed
 
 
 def _option(random: Random, words: tuple[str, ...], place: int) -> list[str]:
@@ -146,7 +220,9 @@ def _option(random: Random, words: tuple[str, ...], place: int) -> list[str]:
 def _value(random: Random, words: tuple[str, ...], place: int) -> str:
     parameter = verbs()[words].params[place]
     if isinstance(parameter.type, click.Path):
-        return random.choice(_PLACES) if parameter.name == "path" else random.choice(("/bin/true", "/bin/false", *_contents()))
+        if parameter.name == "path":
+            return random.choice(_PLACES)
+        return _MADE if random.random() < 0.3 else random.choice(("/bin/true", "/bin/false", *_PLACES, *_files()))
     draw = random.random()
     if draw < 0.1:
         return random.choice(JUNK)
@@ -177,7 +253,7 @@ def _nobody(way: Way, target: Host) -> list[str]:
 
 def check(case: Case) -> str:
     """Run it, and hold what it prints to the laws."""
-    folder, arguments = _folder(), case["arguments"]
+    folder, arguments = _lay_out(), case["arguments"]
     (folder / _MADE).write_bytes(case["made"].encode("latin-1"))
     before = os.getcwd()
     os.chdir(folder)

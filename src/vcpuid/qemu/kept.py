@@ -23,7 +23,8 @@ def kept(most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @wraps(function)
         def asked(*args: P.args, **kwargs: P.kwargs) -> R:
-            return (of_short if _length(*args, *kwargs.values()) <= _SHORT else of_long)(*args, **kwargs)
+            known = of_short if _length(*args, *kwargs.values()) <= _SHORT else of_long
+            return known(*args, **kwargs)  # type: ignore[arg-type]  # they can be hashed, which P cannot say
 
         return asked
 
