@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,30 @@ def test_a_host_that_is_named_twice_is_one_and_two_of_one_name_are_refused() -> 
     assert len(targets_module.distinct([target("a", "x"), target("a", "y")])) == 2
     with pytest.raises(InputError, match="two hosts would be called x/a: root@a and a"):
         targets_module.distinct([target("root@a", "x"), target("a", "x")])
+
+
+DEEP = "".join(f"[g{number}:children]\ng{number + 1}\n[g{number}:vars]\nansible_user=user{number}\n" for number in range(2000))
+
+
+def test_groups_as_deep_as_they_may_be_take_no_more_than_they_are_long(tmp_path: Path) -> None:
+    inventory = read_text(f"{DEEP}[g2000]\nh\n", tmp_path)
+    tracemalloc.start()
+    try:
+        (found,) = inventory.targets(["g1000", "g0"])
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert (found.address, found.cluster) == ("user1999@h", "g1000")
+
+
+def test_hosts_that_are_listed_over_and_over_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"hosts:6: hosts are listed more than 524288 times"):
+        read_text("[a]\n" + "h[0:120000]\n" * 100, tmp_path)
+
+
+def test_of_many_hosts_variables_those_are_kept_that_are_read(tmp_path: Path) -> None:
+    line = " ".join(f"name{number}=x" for number in range(2000))
+    inventory = read_text(f"h[0:5000] {line} ansible_user=me\n[all:vars]\n" + "".join(f"n{number}=x\n" for number in range(2000)), tmp_path)
+    assert {len(variables) for variables in inventory.hosts.values()} == {1}
+    assert not inventory.groups["all"].variables
+    assert inventory.targets()[0].address == "me@h0"

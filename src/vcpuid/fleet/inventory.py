@@ -11,11 +11,12 @@ import json
 import re
 import shlex
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from vcpuid.errors import InputError
 from vcpuid.fleet.targets import MOST_HOSTS, Target, address, checked
@@ -41,6 +42,12 @@ _NOT_READ = (
 )  # fmt: skip
 """Variables that change how Ansible reaches a host: here that is for the user's ssh configuration to say, or for --ssh and --sudo."""
 
+_KNOWN = frozenset({*_HOST, *_USER, *_PORT, _CONNECTION, *_NOT_READ})
+"""The variables that are kept: an inventory has many for each of its hosts."""
+
+_MOST_LISTED = 4 * MOST_HOSTS
+"""A host is in some groups, and a range lists it anew in each line."""
+
 _TRANSLATE = "ansible-inventory -i FILE --list > hosts.json makes one that is read"
 _NAMED = 3
 _RANGES = 8
@@ -55,6 +62,27 @@ class _HostGroup:
     variables: Variables = field(default_factory=dict)
 
 
+class _Inherited(NamedTuple):
+    """The chosen groups in which a host is, and its groups' variables, each with the depth and the name of the group that tells it."""
+
+    within: frozenset[str]
+    variables: dict[str, tuple[int, str, object]]
+
+
+_NOWHERE: frozenset[str] = frozenset()
+
+
+def _joined(parts: Iterable[_Inherited]) -> _Inherited:
+    """Put together what groups tell: of each variable the deepest group's value, of equally deep ones the last one's by name."""
+    within, variables = _NOWHERE, dict[str, tuple[int, str, object]]()
+    for part in parts:
+        within |= part.within
+        for name, ranked in part.variables.items():
+            if name not in variables or variables[name][:2] < ranked[:2]:
+                variables[name] = ranked
+    return _Inherited(within, variables)
+
+
 class Inventory:
     """An inventory: groups, and hosts with their own variables and the groups that list them, all in the order in which they are named."""
 
@@ -63,6 +91,7 @@ class Inventory:
         self.groups: dict[str, _HostGroup] = {name: _HostGroup() for name in _EVERYBODY}
         self.hosts: dict[str, Variables] = {}
         self.homes: dict[str, dict[str, None]] = {}
+        self._listed = 0
 
     def group(self, name: str) -> _HostGroup:
         """Return a group, a new one if there was none."""
@@ -70,6 +99,9 @@ class Inventory:
 
     def put(self, host: str, group: str) -> Variables:
         """Put a host into a group, and return its variables; raises InputError for too many."""
+        self._listed += 1
+        if self._listed > _MOST_LISTED:
+            raise InputError(f"hosts are listed more than {_MOST_LISTED} times", source=self.source)
         self.group(group)
         self.homes.setdefault(host, {})[group] = None
         variables = self.hosts.setdefault(host, {})
@@ -85,45 +117,37 @@ class Inventory:
         """
         if unknown := [name for name in chosen if name not in self.groups]:
             raise InputError(f"there is no group {unknown[0][:60]!r}", source=self.source)
-        above, depth = self._family()
+        given = self._inherited(chosen)
         found = []
         for host, homes in self.homes.items():
             groups = [name for name in homes if name not in _EVERYBODY] or ["ungrouped"]
-            every = dict.fromkeys(chain(groups, *(above[group] for group in groups), _EVERYBODY[:1]))
-            cluster = next((name for name in chosen if name in every), None)
+            whole = _joined(given[name] for name in (*groups, _EVERYBODY[0]))
+            cluster = next((name for name in chosen if name in whole.within), None)
             if chosen and cluster is None:
                 continue
             cluster = groups[0] if cluster is None else cluster
-            found.append(
-                self._target(
-                    host,
-                    "" if cluster in _EVERYBODY else cluster,
-                    self._variables(host, sorted(every, key=lambda name: (depth[name], name))),
-                )
-            )
+            variables = {name: ranked[-1] for name, ranked in whole.variables.items()} | self.hosts[host]
+            found.append(self._target(host, "" if cluster in _EVERYBODY else cluster, variables))
         return found
 
-    def _family(self) -> tuple[dict[str, dict[str, None]], dict[str, int]]:
-        """Return by group those that are above it, and how many levels of them there are."""
+    def _inherited(self, chosen: Sequence[str]) -> dict[str, _Inherited]:
+        """Return by group what its hosts have of it and of those above it; each is told from its parents alone, however deep they are."""
         parents: dict[str, list[str]] = {name: [] for name in self.groups}
         for name, group in self.groups.items():
             for child in group.children:
                 parents[child].append(name)
-        above: dict[str, dict[str, None]] = {}
+        found: dict[str, _Inherited] = {}
         depth: dict[str, int] = {}
         try:
             for name in TopologicalSorter(parents).static_order():
-                above[name] = dict.fromkeys(chain(parents[name], *(above[parent] for parent in parents[name])))
                 depth[name] = 1 + max((depth[parent] for parent in parents[name]), default=0)
+                rank = 0 if name == _EVERYBODY[0] else depth[name]
+                own = {told: (rank, name, value) for told, value in self.groups[name].variables.items()}
+                within = frozenset((name,)) if name in chosen else _NOWHERE
+                found[name] = _joined((_Inherited(within, own), *(found[parent] for parent in parents[name])))
         except CycleError as error:
             raise InputError(f"group {str(error.args[1][0])[:60]!r} is within itself", source=self.source) from None
-        return above, depth | {"all": 0}
-
-    def _variables(self, host: str, groups: Sequence[str]) -> Variables:
-        found: Variables = {}
-        for name in groups:
-            found |= self.groups[name].variables
-        return found | self.hosts[host]
+        return found
 
     def _target(self, host: str, cluster: str, variables: Variables) -> Target:
         told = {names: next((variables[name] for name in names if name in variables), None) for names in (_HOST, _USER, _PORT)}
@@ -201,7 +225,7 @@ def _ini(text: str, source: str) -> Inventory:
                 name, found, value = line.partition("=")
                 if not found:
                     raise InputError(f"NAME=VALUE is wanted, and not {line[:60]!r}")
-                inventory.group(group).variables[name.strip()] = _value(value.strip())
+                inventory.group(group).variables.update(_known({name.strip(): _value(value.strip())}))
         except InputError as error:
             raise InputError(error.cause, source=source, line=number) from None
     for name, number in awaited.items():
@@ -235,11 +259,15 @@ def _put_hosts(line: str, inventory: Inventory, group: str) -> None:
         if not found:
             raise InputError(f"NAME=VALUE is wanted after a host, and not {setting[:60]!r}")
         variables[name] = _value(value)
-    hosts = list(islice(_expanded(pattern), MOST_HOSTS + 1))
+    known, hosts = _known(variables), list(islice(_expanded(pattern), MOST_HOSTS + 1))
     if len(hosts) > MOST_HOSTS:
         raise InputError(f"{pattern[:60]!r}: more than {MOST_HOSTS} hosts")
     for host in hosts:
-        inventory.put(host, group).update(variables)
+        inventory.put(host, group).update(known)
+
+
+def _known(variables: Variables) -> Variables:
+    return {name: value for name, value in variables.items() if name in _KNOWN}
 
 
 def _value(text: str) -> str:
@@ -302,10 +330,10 @@ def _json(text: str, source: str) -> Inventory:
         for child in _names(group, "children", source):
             own.children[child] = None
             inventory.group(child)
-        own.variables.update(_mapping(group.get("vars", {}), source))
+        own.variables.update(_known(_mapping(group.get("vars", {}), source)))
     for host, variables in _mapping(_mapping(told.get("_meta", {}), source).get("hostvars", {}), source).items():
         if host in inventory.hosts:
-            inventory.hosts[host].update(_mapping(variables, source))
+            inventory.hosts[host].update(_known(_mapping(variables, source)))
     return inventory
 
 
