@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 FIGURES := build/figures.json
 DIST := build/dist
 
+# Each of the many processes that tests start would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A process a processor; each takes whole files of tests, since these share what they make.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 # What `make quick` leaves out; pyproject.toml tells what the markers mean. Of a test with many cases it takes one in eight.
