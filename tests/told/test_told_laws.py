@@ -159,6 +159,7 @@ def hold(whole: Snapshot, part: Snapshot, cpu: str, stack: Stack | None = None) 
     assert judged is None or truth is None or judged is truth
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share", [0.5])
 @pytest.mark.parametrize("name", ["kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3"])
 def test_a_paste_that_stops_makes_no_answer_another(name: str, share: float) -> None:
