@@ -6,8 +6,12 @@ BIN := $(VENV)/bin
 FIGURES := build/figures.json
 DIST := build/dist
 
-# A process a processor; each takes whole files of tests, since these share what they make.
-PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
+# Each of the many processes that tests start would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+# A process a processor, or as many as are asked for; each takes whole files of tests, since these share what they make.
+PROCESSES ?= auto
+PYTEST := $(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile
 # What `make quick` leaves out; pyproject.toml tells what the markers mean. Of a test with many cases it takes one in eight.
 QUICK := not (process or bounds or long)
 

@@ -11,6 +11,7 @@ name.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -132,6 +133,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name, reason in reasons.items():
             if reason is not None and item.get_closest_marker(name):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """Take what was collected, a million objects that stay, out of the collector's sight: it would look through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @cache

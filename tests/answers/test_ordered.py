@@ -247,6 +247,7 @@ def test_what_hangs_on_untold_facts_is_not_told_whatever_libvirt_makes_of_it(unt
     assert [name for name, found in told.items() if found.visible is None] == ["rtm", "vmx-ept"]
 
 
+@pytest.mark.long
 def test_a_refusal_may_itself_hang_on_untold_facts(untold: Setup) -> None:
     made = order({"do": "start", "cpu": custom("Nehalem", "require vmx", "require vmx-ept")}, untold, releases.libvirt("11.3"))
     assert [str(fact.place) for fact in made.depends][:1] == ["MSR(48Bh)"]

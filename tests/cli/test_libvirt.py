@@ -202,6 +202,7 @@ def test_what_a_host_does_not_tell_is_said_to_matter() -> None:
     assert "vcpuid: Not told: libvirt's answer: depends on CPUID[eax=01h].\n" in done.stderr
 
 
+@pytest.mark.long
 def test_which_lines_hang_on_what_a_host_does_not_tell_is_said() -> None:
     host = str(CAPTURES / "reports" / "cascade-lake-without-msrs.txt.gz")
     done = vcpuid("libvirt", "domcapabilities", host, "--kernel", "6.12", *OF, "--format", "json")

@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,17 @@ LEAST = 5
 """Descriptors without which Python itself does not start where the package is an editable one."""
 
 
+@cache
+def usually(*args: str) -> subprocess.CompletedProcess[str]:
+    """What is answered in the surroundings of this run."""
+    return program(*args)
+
+
 @VERBS
 @pytest.mark.parametrize("width", ["1", "20", "-1", "99999999"])
 def test_a_width(width: str, args: tuple[str, ...]) -> None:
     """What is no terminal has none; --help is laid out by it, and so are the bars of decode."""
-    done, usual = program(*args, env={"COLUMNS": width}), program(*args)
+    done, usual = program(*args, env={"COLUMNS": width}), usually(*args)
     assert (done.returncode, done.stderr) == (usual.returncode, usual.stderr)
     assert done.stdout == usual.stdout or args[0] in ("--help", "decode")
 
@@ -52,7 +59,7 @@ def test_a_terminal_of_a_width(width: str, args: tuple[str, ...]) -> None:
         os.close(terminal)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         errors.seek(0)
-        assert (status, errors.read().decode()) == (vcpuid(*args).returncode, program(*args).stderr)
+        assert (status, errors.read().decode()) == (vcpuid(*args).returncode, usually(*args).stderr)
     assert shown
 
 
@@ -60,7 +67,7 @@ def test_a_terminal_of_a_width(width: str, args: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("locale", ["C", "POSIX", "nosuch"])
 def test_a_locale(locale: str, args: tuple[str, ...]) -> None:
     env = {"LANG": locale, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done, usual = program(*args, env=env, encoding="ascii"), program(*args)
+    done, usual = program(*args, env=env, encoding="ascii"), usually(*args)
     assert done.returncode == usual.returncode
     assert len(done.stdout) == len(usual.stdout)
     assert done.stderr == usual.stderr
@@ -69,7 +76,7 @@ def test_a_locale(locale: str, args: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("args", [GUEST, ("decode", HOST), ("collect",), ("guest",), ("probe",), ("qemu", "import", "true")], ids=" ".join)
 def test_few_descriptors(args: tuple[str, ...]) -> None:
     """Either they suffice, or one line says so, with status 4: it is neither a fault nor a no."""
-    usual = program(*args)
+    usual = usually(*args)
     for count in (LEAST, 6, 7, 10, 13):
         limit = (count, count)
         done = program(*args, preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_NOFILE, limit))

@@ -73,6 +73,7 @@ def test_circles_part_all_hosts_by_the_cpu_that_a_guest_has() -> None:
     assert [circle.hosts for circle in parted.circles] == [1, 1]
 
 
+@pytest.mark.long
 @given(names=st.lists(st.sampled_from(HOSTS), min_size=1, max_size=6, unique=True), cpu=st.sampled_from(CPUS))
 @settings(max_examples=15, deadline=None)
 def test_every_member_is_in_one_circle_or_told_of(names: list[str], cpu: str) -> None:

@@ -52,6 +52,7 @@ def test_what_is_written_again_is_the_same() -> None:
     assert told > 50
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("libvirt", QEMUS)
 def test_without_a_host_it_is_what_libvirt_starts_on_every_host(libvirt: str) -> None:
     """Where no host is asked for, every captured host's libvirt made the same -cpu of it, or refused it there."""

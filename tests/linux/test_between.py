@@ -45,6 +45,7 @@ BARE = (0, 1 << 31)
 """What of leaf 1's ECX a processor has that no hypervisor shows."""
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::vcpuid.errors.RemarkWarning")
 @pytest.mark.parametrize(
     ("machine", "feature", "params", "kernels"),

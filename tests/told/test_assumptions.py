@@ -107,6 +107,7 @@ def test_what_is_not_told_rests_on_nothing() -> None:
     assert not found.assumes
 
 
+@pytest.mark.long
 def test_models_that_run_by_a_setting_that_nobody_gave_are_named() -> None:
     setup = cascade_lake()
     found = assumes(models(setup), setup)

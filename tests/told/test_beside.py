@@ -37,6 +37,7 @@ def by_itself(path: Path, position: int, bits: tuple[Bit, ...]) -> tuple[Fact, .
     return compared(first(path.trace.steps[position], bits), given)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "kept", "cpu"),
     [("kvm-intel.corei7_skylake_x@6.12", 9, "Haswell"), ("kvm-amd.EPYC-Milan-v3@6.1", 12, "host")],
@@ -62,6 +63,7 @@ RAW 0000000d.3 ffffffff fe3d3bce 00000000 ffffffff
 """
 
 
+@pytest.mark.long
 def test_an_area_of_more_than_4_gib_wraps_as_in_the_kernel() -> None:
     (snapshot,) = parse(WITH_A_HUGE_COMPONENT, "a made-up host")
     areas = {made.setup.host.raw.registers(0xD).ebx for made in completions(Setup.of(snapshot))}

@@ -56,6 +56,7 @@ def known(bit: object) -> tuple[CpuidWord, int]:
     return bit.word, bit.mask  # type: ignore[attr-defined]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SOME)
 @pytest.mark.parametrize("cpu", ["host", "max"])
 def test_no_answer_about_a_guest_is_surer_than_the_whole_host_s(name: str, cpu: str) -> None:
@@ -114,6 +115,7 @@ def test_a_host_of_names_without_maker_or_model_answers_nothing_as_certain() -> 
     assert told.visible is None
 
 
+@pytest.mark.long
 def test_names_of_qemu_and_xen_with_maker_and_model_are_a_host() -> None:
     identity = {"vendor_id": INTEL, "cpu_family": "6", "model": "85", "stepping": "7", "cpuid_level": "22"}
     told = explain("avx2", cpu="host", host=Snapshot(named={"avx2": True, "avx": True, "xsave": True, "rtm": False}, cpuinfo=identity))
@@ -133,6 +135,7 @@ def test_explain_answers_from_proc_cpuinfo() -> None:
     assert by_name.REMARK in Setup.of(read(HOST)).remarks
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "line",
     [

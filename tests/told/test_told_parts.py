@@ -65,6 +65,7 @@ def up_to_leaf_7(entry: Entry) -> bool:
     return entry.function <= 7
 
 
+@pytest.mark.long
 def test_a_leaf_that_a_cut_dump_lost_is_not_told() -> None:
     told = explain(find("lm"), path(dump(up_to_leaf_7)))
     assert told.visible is None

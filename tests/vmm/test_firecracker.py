@@ -46,6 +46,7 @@ def test_four_vcpus_on_two_cores(name: str) -> None:
             assert table.registers(0x80000008).ecx & 0xF0FF == 0x7003
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("vcpus", "smt", "ids", "htt"), [(1, False, 1, 0), (1, True, 1, 0), (3, False, 4, 1), (6, True, 8, 1), (32, True, 32, 1)]
 )

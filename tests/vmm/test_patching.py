@@ -27,6 +27,7 @@ copies = st.tuples(st.sampled_from(PLACES), st.tuples(values, values, values, va
 steps = st.lists(st.one_of(patches, copies), max_size=12)
 
 
+@pytest.mark.long
 @given(tables, steps)
 def test_the_decisions_lead_from_the_table_given_to_the_table_made(entries: tuple[Entry, ...], script: list[object]) -> None:
     table, ledger = CpuidTable(entries), Ledger()

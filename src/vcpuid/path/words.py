@@ -37,6 +37,7 @@ class GuestWords(TableWords):
     def __init__(self, kept: CpuidTable, msrs: Mapping[Word, int], kernel: Release) -> None:
         super().__init__(kept, msrs)
         self._kernel = kernel
+        self._leaves: dict[tuple[int, int], Registers] = {}
 
     def __getitem__(self, word: Word) -> int:
         if isinstance(word, CpuidWord):
@@ -45,5 +46,7 @@ class GuestWords(TableWords):
         return self._msrs[word]
 
     def leaf(self, function: int, index: int) -> Registers:
-        """All four registers at once."""
-        return kvm.lookup(self._table, function, index, kernel=self._kernel)
+        """All four registers at once, looked up once: who asks for one mostly asks for the others."""
+        if (known := self._leaves.get((function, index))) is None:
+            known = self._leaves[function, index] = kvm.lookup(self._table, function, index, kernel=self._kernel)
+        return known
