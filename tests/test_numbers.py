@@ -48,7 +48,8 @@ INT = {
     "formats/lines.py": 1,
     "formats/strace.py": 6,
     # No texts.
-    "cli/fleet.py": 3,
+    "cli/fleet_options.py": 1,
+    "cli/fleet_store.py": 2,
     "fleet/collect.py": 1,
     "fleet/fleet.py": 1,
     "cli/kvm.py": 2,

@@ -1,0 +1,127 @@
+"""vcpuid fleet baseline, blame: one CPU for many hosts, and who costs what."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from vcpuid.cli import choices
+from vcpuid.cli.fleet_options import absent, cluster_option, day_option, end_of_day, opened, short, software, stack_of, store_argument
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, print_warnings, words_option
+
+if TYPE_CHECKING:
+    from vcpuid.fleet.baseline import Baseline
+    from vcpuid.fleet.blame import Blame
+
+
+@click.command()
+@store_argument
+@cluster_option
+@day_option
+@click.option("--require", multiple=True, metavar="FEATURE", shell_complete=choices.features, help="A feature that the guest must have.")
+@words_option
+@software
+@format_option
+def baseline(
+    store: str, cluster: str | None, as_of: str | None, require: tuple[str, ...], manager: str | None, asked: Asked, form: str
+) -> None:
+    """Find the best -cpu that runs on every host and is the same CPU on all, so that guests move freely.
+
+    QEMU and machine type are the same on all hosts (the newest QEMU unless --qemu says another); the kernel is each host's own. Each class
+    proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. Exit status 0 where all do, else 1,
+    also where that is not told of some host or one cannot be read.
+    """
+    from vcpuid.fleet.baseline import remarks
+
+    found = opened(store).baseline(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of), require=require)
+    print_warnings(remarks(found.setups))
+    emit(_baseline_sheet(found, manager), form)
+    sys.exit(0 if found.runs and not found.differs else 1)
+
+
+def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
+    setup = found.setups[0]
+    rows = [
+        {
+            "runs": {True: "yes", False: "no", None: "not told"}[proof.runs],
+            "hosts": proof.group.hosts,
+            "who": proof.group.spoken,
+            "cpu": proof.group.kind.cpu,
+            "why": proof.why or "",
+            "costs": " ".join(found.costs.get(proof.group.kind.name, ())),
+            "class": proof.group.kind.name,
+        }
+        for proof in found.proofs
+    ]
+    shown = [{**row, "costs": short(str(row["costs"]).split())} for row in rows]
+    running = sum(proof.group.hosts for proof in found.proofs if proof.runs)
+    same = "the same CPU on all" if not found.differs else f"not the same CPU on all: {short(found.differs)}"
+    if found.cpu is None:
+        head = [f"No model of QEMU {setup.vmm} can be made to run on all {found.census.hosts} hosts."]
+    else:
+        level = f", x86-64-v{found.level}" if found.level > 1 else ""
+        head = [
+            f"-cpu {found.cpu}",
+            f"runs on {running} of {found.census.hosts} hosts with QEMU {setup.vmm}, {setup.machine}; {same}{level}",
+        ]
+    foot = [*absent(found.census), *(f"else: -cpu {other.cpu}" for other in found.alternatives)]
+    data = found.as_dict()
+    lines = [found.cpu] if found.cpu else []
+    if manager is not None and found.cpu is not None:
+        from vcpuid.answers.in_words import in_words
+        from vcpuid.qemu.catalog import catalog
+
+        words = in_words(found.cpu, manager, catalog(setup.vmm.tables))
+        lines = list(words.lines)
+        foot += ["", *words.lines, *words.remarks]
+        data["words"] = words.as_dict()
+    columns = ["runs", "hosts", "who", "cpu", "why", "costs"]
+    return Sheet(
+        columns, shown, data, records=rows, fields=[*columns, "class"], lines=lines, head=[*head, ""], foot=["", *foot] if foot else []
+    )
+
+
+@click.command()
+@store_argument
+@cluster_option
+@day_option
+@click.option("--all", "every", is_flag=True, help="Print all rows, and not those of the fewest hosts alone.")
+@software
+@format_option
+def blame(store: str, cluster: str | None, as_of: str | None, every: bool, asked: Asked, form: str) -> None:
+    """Tell who costs which features: those that some hosts could give their guests and others lack, with the cause.
+
+    A row's hosts are all that lack its features: were they mended, or did they leave, a baseline could have them. Exit status 0 where all
+    hosts can give the same, else 1.
+    """
+    from vcpuid.fleet.baseline import remarks
+
+    found = opened(store).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
+    print_warnings(remarks(found.setups))
+    emit(_blame_sheet(found, every), form)
+    sys.exit(1 if found.losses or found.census.unread else 0)
+
+
+_ROWS = 20
+
+
+def _blame_sheet(found: Blame, every: bool) -> Sheet:
+    rows = [
+        {
+            "hosts": loss.hosts,
+            "who": loss.who,
+            "features": " ".join(loss.features),
+            "party": loss.party or "",
+            "why": loss.why or "",
+        }
+        for loss in found.losses
+    ]
+    shown = rows if every else rows[:_ROWS]
+    head = [f"All {found.census.hosts} hosts can give {found.shared} features, any of them {found.offered}.", ""]
+    more = len(rows) - len(shown)
+    foot = [*([f"{more} more rows, of more hosts each: --all"] if more else []), *absent(found.census)]
+    columns = ["hosts", "who", "features", "party", "why"]
+    return Sheet(columns, shown, found.as_dict(), records=rows, fields=columns, head=head, foot=["", *foot] if foot else [])

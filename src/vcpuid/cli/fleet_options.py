@@ -1,0 +1,65 @@
+"""What the verbs of `vcpuid fleet` share: the store and the options that choose hosts and software, and words for cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from vcpuid.cli.setup import Asked, stack_options
+from vcpuid.errors import InputError
+from vcpuid.setup import Stack
+
+if TYPE_CHECKING:
+    from vcpuid.fleet import Fleet
+    from vcpuid.fleet.members import Census
+
+SHOWN = 8
+"""Names that a cell of a table takes before it counts the rest."""
+
+store_argument = click.argument("store", metavar="STORE", type=click.Path())
+cluster_option = click.option("--cluster", metavar="NAME", help="Ask about this cluster alone.")
+day_option = click.option("--as-of", "as_of", metavar="DAY", help="Ask about the end of this day (2026-11-29), UTC; a store alone knows.")
+software = stack_options("what_if", here=False)
+
+
+def end_of_day(text: str | None) -> int | None:
+    """Return the last second of a day."""
+    if text is None:
+        return None
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise InputError(f"--as-of {text[:40]!r} is no day such as 2026-11-29") from None
+    return int(day.timestamp()) + 86399
+
+
+def moment(seconds: int) -> str:
+    """Write a time, in seconds since 1970, as people do."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def opened(store: str) -> Fleet:
+    """Open the fleet that STORE names; raises InputError as `vcpuid.fleet.open`."""
+    from vcpuid import fleet
+
+    return fleet.open(store)
+
+
+def stack_of(asked: Asked) -> Stack:
+    """Name the software: the kernel is each host's own, QEMU the newest, unless the command line says otherwise."""
+    return Stack(asked.kernel, asked.qemu, asked.machine, asked.smp, asked.params, False, asked.globals)
+
+
+def short(names: Iterable[str]) -> str:
+    """Name the first, and count the rest."""
+    given = list(names)
+    more = len(given) - SHOWN
+    return " ".join(given[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def absent(census: Census) -> list[str]:
+    """Say in a line who is a member and could not be read; none where all could."""
+    return [f"Not asked, since there is no snapshot of them that can be read: {census.who_is_missing}"] if census.unread else []
