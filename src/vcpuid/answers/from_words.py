@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from xml.sax.saxutils import quoteattr
 
 from vcpuid.answers.in_words import CUSTOM
@@ -41,7 +42,7 @@ def _qemu(text: str) -> Started:
 
 def _last_cpu(arguments: list[str]) -> str:
     """Return what QEMU takes of several -cpu: the last."""
-    return [value for name, value in zip(arguments, arguments[1:], strict=False) if name == "-cpu"][-1]
+    return [value for name, value in pairwise(arguments) if name == "-cpu"][-1]
 
 
 def _libvirt(text: str) -> Started:

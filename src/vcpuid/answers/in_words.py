@@ -130,7 +130,7 @@ def _kubevirt(cpu: str, parts: _Parts, tables: Catalog) -> InWords:
 
 def _with_mpx_told(parts: _Parts, tables: Catalog) -> _Parts:
     """Name mpx where the model has it: of a model, KubeVirt takes it away unless it is named (pkg/…/converter/compute/cpu.go)."""
-    model = tables.models.get(tables.model_aliases.get(parts.model, parts.model))
+    model = tables.models.get(tables.model_aliases.get(parts.model) or parts.model)
     flag = tables.flags.get("mpx")
     if model is None or flag is None or "mpx" in parts.features or not model.features.get(flag.word, 0) & flag.mask:
         return parts
@@ -173,7 +173,11 @@ def _proxmox(cpu: str, parts: _Parts, tables: Catalog) -> InWords:
             lost.append(f"Proxmox VE sets Hyper-V's enlightenments by the VM's ostype: {setting}")
         elif (name, value) not in (("enforce", "on"), ("vendor", proxmox_models().get(model))):  # it says these by itself
             lost.append(f"no place in Proxmox VE's cpu: {setting}; its option args takes any argument of QEMU's")
-    notes = [] if own or model == "host" or model in proxmox_models() else [f"an older Proxmox VE has no model {model}: it lists those that its QEMU brings"]
+    notes = (
+        []
+        if own or model == "host" or model in proxmox_models()
+        else [f"an older Proxmox VE has no model {model}: it lists those that its QEMU brings"]
+    )
     flags = ";".join(f"{'+' if has else '-'}{name}" for name, has in parts.features.items())
     if own is not None or parts.features.keys() <= proxmox_flags():
         said = {**({"flags": flags} if flags and own is None else {}), **properties}
@@ -211,7 +215,9 @@ def _incus(cpu: str, parts: _Parts, tables: Catalog) -> InWords:
 def _lxd(cpu: str, parts: _Parts, tables: Catalog) -> InWords:
     del parts, tables
     line = f"lxc config set INSTANCE {shlex.quote('raw.qemu=' + shlex.join(('-cpu', cpu)))}"
-    return InWords("lxd", (line,), ("LXD itself says -cpu host, and of two QEMU takes the last; a raw.qemu that is there already is replaced",))
+    return InWords(
+        "lxd", (line,), ("LXD itself says -cpu host, and of two QEMU takes the last; a raw.qemu that is there already is replaced",)
+    )
 
 
 class _Called(NamedTuple):

@@ -105,8 +105,8 @@ def _moved(cpu: str, a: Setup, b: Setup) -> Move:
     if blocker := _blocker(here):
         return Move("refused", "A's QEMU", blocker)
     one, other = _table(here), _table(there)
-    if differences := tuple(_differences(one, other)):
-        return Move("not told" if untold else "unsafe", differences=differences, not_told=untold)
+    if changes := tuple(differences(one, other)):
+        return Move("not told" if untold else "unsafe", differences=changes, not_told=untold)
     return Move("not told", not_told=untold) if untold else Move("yes")
 
 
@@ -136,8 +136,8 @@ def move_domain(domain: str, a: Setup, b: Setup, libvirt: Release) -> Move:
     )
     if not isinstance(one, Path) or not isinstance(other, Path):
         return Move("not told", remarks=told)
-    differences = tuple(_differences(*(seen(path.made.tables[0], path.made.msrs) for path in (one, other))))
-    return Move("unsafe" if differences else "yes", differences=differences, remarks=told)
+    unlike_ = tuple(differences(*(seen(path.made.tables[0], path.made.msrs) for path in (one, other))))
+    return Move("unsafe" if unlike_ else "yes", differences=unlike_, remarks=told)
 
 
 _ON_A, _ON_B = "what becomes of it on A", "what becomes of it on B"
@@ -164,7 +164,8 @@ def _blocker(found: Verdict) -> str | None:
     return None
 
 
-def _differences(one: Table, other: Table) -> Iterator[Deviation]:
+def differences(one: Table, other: Table) -> Iterator[Deviation]:
+    """Say what is another CPU in the second guest's table and feature MSRs than in the first's."""
     found: dict[str, dict[str, None]] = {}
     for word, mask in unlike(one, other).items():
         kind, told = _told(word, mask, one, other)

@@ -1,0 +1,188 @@
+"""A fleet's CPU in the form of whoever starts the guests, read back and worked on each member.
+
+Managers of QEMU get the baseline, in their own words (`answers.in_words`); Firecracker a template that it works out of KVM's answers
+(`template`), Cloud Hypervisor what its --cpus can settle. What was written is read as its reader does, and the guest that comes of it is
+held on every class against the baseline's: what a form cannot hold is told, and so is each class on which the guest is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from vcpuid import releases
+from vcpuid.answers.from_words import Started, from_words
+from vcpuid.answers.in_words import MANAGERS, in_words
+from vcpuid.errors import FirecrackerError, InputError, VcpuidError
+from vcpuid.fleet import cloud_hypervisor
+from vcpuid.fleet.baseline import Baseline
+from vcpuid.fleet.members import Census, Group
+from vcpuid.fleet.moves import differences
+from vcpuid.fleet.proof import Table, seen
+from vcpuid.fleet.template import fitted, shown
+from vcpuid.formats.firecracker_template import read_template, write_template
+from vcpuid.kvm.answers import kvm_says
+from vcpuid.libvirt import connect
+from vcpuid.path.pipeline import Path, tried
+from vcpuid.qemu import KvmHost
+from vcpuid.qemu.catalog import catalog
+from vcpuid.releases import Release
+from vcpuid.setup import Setup
+from vcpuid.vmm.firecracker import Firecracker, released
+from vcpuid.vmm.known import named
+
+FORMS = (*MANAGERS, "cloud-hypervisor", "firecracker")
+"""Whose forms there are."""
+
+_STRICT = frozenset({"qemu", "incus", "lxd"})
+"""Managers that let QEMU start a guest without what it asks for, unless they are told to say enforce."""
+
+_DOMAIN = """<domain type='kvm'><name>guest</name><memory>1</memory><os><type machine='{machine}'>hvm</type></os>{cpu}</domain>"""
+
+
+@dataclass(frozen=True)
+class ReadBack:
+    """What came of reading the form on a class: whether the guest is the one that was meant (None: not told), and why not."""
+
+    group: Group
+    same: bool | None
+    why: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {**self.group.as_dict(), "same": self.same, "why": self.why}
+
+
+@dataclass(frozen=True)
+class Export:
+    """The text, notes on where it belongs, what it cannot hold, and what came of reading it back on each class."""
+
+    form: str
+    census: Census
+    cpu: str | None
+    lines: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    read_back: tuple[ReadBack, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is lost, all members can be read, and the guest is the one that was meant on all."""
+        return bool(self.lines) and not self.lost and not self.census.unread and all(one.same for one in self.read_back)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "schema": "vcpuid/fleet-export/1",
+            "form": self.form,
+            **self.census.as_dict(),
+            "cpu": self.cpu,
+            "text": "\n".join(self.lines) if self.lines else None,
+            "notes": list(self.notes),
+            "lost": list(self.lost),
+            "classes": [one.as_dict() for one in self.read_back],
+        }
+
+
+def export(found: Baseline, form: str, *, libvirt: str | Release | None = None, firecracker: str | Release | None = None) -> Export:
+    """Write a baseline in one of FORMS; `libvirt` is the release that reads it for managers which start guests by libvirt.
+
+    Raises InputError for a form or a release that is none.
+    """
+    if form not in FORMS:
+        raise InputError(f"{form[:40]!r} is no form of a fleet's CPU: {', '.join(FORMS)} are")
+    if form == "firecracker":
+        return _firecracker(found, released(firecracker))
+    if form == "cloud-hypervisor":
+        return _cloud_hypervisor(found)
+    if found.cpu is None:
+        return Export(form, found.census, None, (), lost=("no model of QEMU can be made to run on all",))
+    asked = f"{found.cpu},enforce=on" if form in _STRICT else found.cpu
+    words = in_words(asked, form, catalog(found.setups[0].vmm.tables))
+    started, release = from_words("\n".join(words.lines), form), releases.libvirt(libvirt)
+    back = (_read_back(started, found.cpu, group, setup, release) for group, setup in _classes(found))
+    return Export(form, found.census, found.cpu, words.lines, words.notes, words.lost, tuple(back))
+
+
+def _classes(found: Baseline) -> Iterator[tuple[Group, Setup]]:
+    return zip(found.census.groups, found.setups, strict=True)
+
+
+def _read_back(started: Started, cpu: str, group: Group, setup: Setup, libvirt: Release) -> ReadBack:
+    """Hold the guest that a manager starts against the one that was meant, which gets what that manager gives to all guests."""
+    meant = _guest(",".join((cpu, *started.added)), setup)
+    try:
+        asked = started.cpu if started.xml is None else _of_libvirt(started.xml, setup, libvirt)
+    except VcpuidError as error:
+        return ReadBack(group, False, str(error).partition("\n")[0])
+    assert asked is not None
+    there = _guest(asked, setup)
+    for one in (there, meant):
+        if isinstance(one, str):
+            return ReadBack(group, False, one)
+    assert not isinstance(meant, str)
+    assert not isinstance(there, str)
+    return ReadBack(group, meant == there, _told(meant, there))
+
+
+def _of_libvirt(xml: str, setup: Setup, release: Release) -> str:
+    """Return the -cpu that libvirt starts for a <cpu>; raises LibvirtError where it refuses."""
+    libvirt = connect(setup, release.tables, KvmHost(xcr0=kvm_says(setup).xcr0))
+    return libvirt.planned({"do": "argv", "domain": _DOMAIN.format(machine=setup.machine, cpu=xml)}).started
+
+
+def _guest(cpu: str, setup: Setup) -> Table | str:
+    path = tried(cpu, setup, named())
+    return seen(path.made.tables[0], path.made.msrs) if isinstance(path, Path) else str(path).partition("\n")[0]
+
+
+def _told(meant: Table, there: Table) -> str:
+    return "; ".join(f"{one.kind}: {' '.join(one.names)}" for one in differences(meant, there))
+
+
+def _firecracker(found: Baseline, release: Release) -> Export:
+    lines = tuple(write_template(fitted(found.setups, release).template))
+    custom = Firecracker(custom=read_template("\n".join(lines), "the template"))
+    made = [(group, _of_template(custom, replace(setup, vmm=release, smp="1"))) for group, setup in _classes(found)]
+    tables = [table for _, table in made if not isinstance(table, str)]
+    back = [
+        ReadBack(group, False, table) if isinstance(table, str) else ReadBack(group, table == tables[0], _told(tables[0], table))
+        for group, table in made
+    ]
+    lost = [f"{kind}, which a template cannot make the same on all: {' '.join(names)}" for kind, names in _kinds(tables).items()]
+    lost += [f"{group.spoken}: Firecracker {release} refuses it: {table}" for group, table in made if isinstance(table, str)]
+    notes = (
+        f"it is for PUT /cpu-config of Firecracker {release.asked}",
+        "the guest gets what KVM gives on all members together, and no model of QEMU's",
+    )
+    return Export("firecracker", found.census, None, lines, notes, tuple(lost), tuple(back))
+
+
+def _of_template(custom: Firecracker, setup: Setup) -> Table | str:
+    try:
+        return shown(custom.make("the fleet's", setup, kvm_says(setup)))
+    except FirecrackerError as error:
+        return error.message
+
+
+def _cloud_hypervisor(found: Baseline) -> Export:
+    answers = [kvm_says(setup) for setup in found.setups]
+    widths = [says.raw.registers(0x80000008).eax & 0xFF for says in answers]
+    line = str(cloud_hypervisor.Cpus(max_phys_bits=min(widths), nested=False))
+    cpus = cloud_hypervisor.read(line)
+    tables = [cloud_hypervisor.finds(cpus, says) for says in answers]
+    back = [ReadBack(group, table == tables[0], _told(tables[0], table)) for (group, _), table in zip(_classes(found), tables, strict=True)]
+    unlike = _kinds(tables)
+    lost = [f"{kind}, of which the host's come through: {' '.join(names)}" for kind, names in unlike.items()]
+    notes = ("it is for the command line; its only profile is host, and features=amx lets a guest have AMX where the host has it",)
+    return Export("cloud-hypervisor", found.census, None, (line,), notes, tuple(lost), tuple(back))
+
+
+def _kinds(tables: Iterable[Table]) -> dict[str, tuple[str, ...]]:
+    """Name by kind all in which any guest differs from the first, each once."""
+    given = list(tables)
+    found: dict[str, dict[str, None]] = {}
+    for other in given[1:]:
+        for one in differences(given[0], other):
+            found.setdefault(one.kind, {}).update(dict.fromkeys(name.lstrip("+-") for name in one.names))
+    return {kind: tuple(names) for kind, names in found.items()}
