@@ -18,7 +18,7 @@ from vcpuid.qemu.managers import manager_cpu, proxmox_models
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class ManagerStarts:
     """What a manager starts: `cpu` for QEMU, or `xml`, a <cpu> for libvirt. `added` are settings that every guest of its gets."""
 
     cpu: str | None = None
@@ -26,7 +26,7 @@ class Started:
     added: tuple[str, ...] = ()
 
 
-def from_words(text: str, manager: str) -> Started:
+def from_words(text: str, manager: str) -> ManagerStarts:
     """Read a CPU in the words of a manager; raises InputError for a manager of which nothing is known, and for what is not in its form."""
     if manager not in _READERS:
         raise InputError(f"{manager[:40]!r} is no manager of guests: {', '.join(_READERS)} are")
@@ -36,8 +36,8 @@ def from_words(text: str, manager: str) -> Started:
         raise InputError(f"not in the form of {manager}: {error!r:.60}") from None
 
 
-def _qemu(text: str) -> Started:
-    return Started(cpu=_last_cpu(shlex.split(text)))
+def _qemu(text: str) -> ManagerStarts:
+    return ManagerStarts(cpu=_last_cpu(shlex.split(text)))
 
 
 def _last_cpu(arguments: list[str]) -> str:
@@ -45,11 +45,11 @@ def _last_cpu(arguments: list[str]) -> str:
     return [value for name, value in pairwise(arguments) if name == "-cpu"][-1]
 
 
-def _libvirt(text: str) -> Started:
-    return Started(xml=text)
+def _libvirt(text: str) -> ManagerStarts:
+    return ManagerStarts(xml=text)
 
 
-def _kubevirt(text: str) -> Started:
+def _kubevirt(text: str) -> ManagerStarts:
     """configureCPUModel and configureCPUFeatures, pkg/virt-launcher/virtwrap/converter/compute/cpu.go: mpx goes unless it is named."""
     said = [line.strip().removeprefix("- ").partition(": ") for line in text.splitlines()]
     model = next(value.strip('"') for name, _, value in said if name == "model")
@@ -58,7 +58,7 @@ def _kubevirt(text: str) -> Started:
     features = list(zip(names, policies, strict=True))
     if model not in _OF_HOST and "mpx" not in names:
         features.append(("mpx", "disable"))
-    return Started(xml=_cpu_xml(model, features))
+    return ManagerStarts(xml=_cpu_xml(model, features))
 
 
 _OF_HOST = ("host-passthrough", "host-model")
@@ -71,7 +71,7 @@ def _cpu_xml(model: str, features: Iterable[tuple[str, str]], inner: str = "") -
     return f"<cpu mode='custom' match='exact'><model>{model}</model>{inner}{listed}</cpu>"
 
 
-def _nova(text: str) -> Started:
+def _nova(text: str) -> ManagerStarts:
     """_get_guest_cpu_model_config and _prepare_cpu_flag, nova/virt/libvirt/driver.py; the flavor's addresses by nova/virt/hardware.py."""
     said = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
     given = dict(word.partition("=")[::2] for word in text.split() if word.startswith("hw:maxphysaddr_"))
@@ -80,10 +80,10 @@ def _nova(text: str) -> Started:
     flags = [flag.strip().lower() for flag in said.get("cpu_model_extra_flags", "").split(",") if flag.strip()]
     features = [(flag.lstrip("+-"), "disable" if flag.startswith("-") else "require") for flag in flags]
     model = said["cpu_models"].split(",")[0].strip() if said["cpu_mode"] == "custom" else said["cpu_mode"]
-    return Started(xml=_cpu_xml(model, features, width))
+    return ManagerStarts(xml=_cpu_xml(model, features, width))
 
 
-def _proxmox(text: str) -> Started:
+def _proxmox(text: str) -> ManagerStarts:
     """get_cpu_options, src/PVE/QemuServer/CPUConfig.pm of qemu-server, for a Linux guest without Hyper-V's enlightenments."""
     lines = text.splitlines()
     option = next(line.removeprefix("cpu: ") for line in lines if line.startswith("cpu: "))
@@ -95,7 +95,7 @@ def _proxmox(text: str) -> Started:
         said, model = own | said, own["reported-model"]
     else:
         model, *inherited = (found[1] if (found := manager_cpu(name)) is not None and found[0] == "Proxmox VE" else name).split(",")
-    return Started(cpu=",".join((model, *_proxmox_settings(model, said, inherited))), added=_PROXMOX_ADDS)
+    return ManagerStarts(cpu=",".join((model, *_proxmox_settings(model, said, inherited))), added=_PROXMOX_ADDS)
 
 
 _PROXMOX_ADDS = ("+kvm_pv_eoi", "+kvm_pv_unhalt")
@@ -128,20 +128,20 @@ _INCUS_ADDS = tuple(
 )  # fmt: skip
 
 
-def _incus(text: str) -> Started:
+def _incus(text: str) -> ManagerStarts:
     """cpuType, internal/server/instance/drivers/driver_qemu_machine.go, for a guest that may move, without SMT, that may nest."""
     said = dict(word.split("=", 1) for word in shlex.split(text) if word.startswith("instances.vm.cpu.x86_64."))
     model, flags = said["instances.vm.cpu.x86_64.baseline"], said.get("instances.vm.cpu.x86_64.flags", "")
-    return Started(cpu=",".join((model, *_INCUS_ADDS, *filter(None, map(str.strip, flags.split(","))))), added=_INCUS_ADDS)
+    return ManagerStarts(cpu=",".join((model, *_INCUS_ADDS, *filter(None, map(str.strip, flags.split(","))))), added=_INCUS_ADDS)
 
 
-def _lxd(text: str) -> Started:
+def _lxd(text: str) -> ManagerStarts:
     """Start of lxd/instance/drivers/driver_qemu.go, for a guest with migration.stateful: -cpu host, and behind it what raw.qemu holds."""
     raw = next(word.removeprefix("raw.qemu=") for word in shlex.split(text) if word.startswith("raw.qemu="))
-    return Started(cpu=_last_cpu(["-cpu", "host", *shlex.split(raw)]))
+    return ManagerStarts(cpu=_last_cpu(["-cpu", "host", *shlex.split(raw)]))
 
 
-_READERS: dict[str, Callable[[str], Started]] = {
+_READERS: dict[str, Callable[[str], ManagerStarts]] = {
     "qemu": _qemu,
     "libvirt": _libvirt,
     "kubevirt": _kubevirt,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vcpuid.cli import fleet_baseline, fleet_collect, fleet_moves, fleet_store
+from vcpuid.cli import fleet_baseline, fleet_collect, fleet_export, fleet_moves, fleet_store
 
 
 @click.group(name="fleet")
@@ -23,6 +23,7 @@ for _verb in (
     fleet_store.history,
     fleet_baseline.baseline,
     fleet_baseline.blame,
+    fleet_export.export,
     fleet_moves.migrate,
     fleet_moves.drift,
 ):

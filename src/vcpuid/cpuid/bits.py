@@ -84,6 +84,7 @@ AMX_INT8 = Bit(_L7_EDX, 25)
 SPEC_CTRL = Bit(_L7_EDX, 26)
 INTEL_STIBP = Bit(_L7_EDX, 27)  # stibp
 ARCH_CAPABILITIES = Bit(_L7_EDX, 29)
+CORE_CAPABILITIES = Bit(_L7_EDX, 30)  # core-capability
 SPEC_CTRL_SSBD = Bit(_L7_EDX, 31)  # ssbd
 
 _L7_1_EAX = CpuidWord(0x7, 1, "eax")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, bits
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrWord, Word, bits
 from vcpuid.errors import InputError
 from vcpuid.fleet.proof import Table, seen
 from vcpuid.kvm.answers import Answers
@@ -23,11 +23,13 @@ _AMX = (bits.AMX_BF16, bits.AMX_TILE, bits.AMX_INT8, bits.AMX_FP16, bits.AMX_COM
 _TILES = (0x1D, 0x1E)
 _OF_TOPOLOGY = (0xB, 0x1F, 0x8000001E)
 _MSI_EXT_DEST_ID = 1 << 15
+_VMX = range(0x480, 0x492)
+_TOLD_BY = {0xCF: bits.CORE_CAPABILITIES, 0x10A: bits.ARCH_CAPABILITIES, 0x345: bits.PDCM}
 _NAME = range(0x80000002, 0x80000005)
 _CACHES = (0x80000005, 0x80000006)
 
 
-class Cpus(NamedTuple):
+class CpusOption(NamedTuple):
     """What --cpus says of the CPU."""
 
     max_phys_bits: int = _WIDTHS
@@ -39,16 +41,16 @@ class Cpus(NamedTuple):
         return "--cpus " + ",".join((*parts, *(["features=amx"] if self.amx else []), "profile=host"))
 
 
-def read(text: str) -> Cpus:
+def read(text: str) -> CpusOption:
     """Read what --cpus says; raises InputError for what is none, or a profile that the source does not have."""
     said = dict(part.partition("=")[::2] for part in text.removeprefix("--cpus ").split(","))
     width = decimal(said.get("max_phys_bits", str(_WIDTHS)), 255)
     if width is None or said.get("nested", "on") not in ("on", "off") or said.get("profile", "host") != "host":
         raise InputError(f"{text[:60]!r} is not what Cloud Hypervisor's --cpus takes")
-    return Cpus(width, said.get("nested", "on") == "on", "amx" in said.get("features", "").strip("[]").split(","))
+    return CpusOption(width, said.get("nested", "on") == "on", "amx" in said.get("features", "").strip("[]").split(","))
 
 
-def finds(cpus: Cpus, kvm: Answers) -> Table:
+def finds(cpus: CpusOption, kvm: Answers) -> Table:
     """Return what a guest finds, as `proof.seen`, but for its topology, which is the same on all hosts, and for the clock's frequency."""
     host, supported = kvm.raw, kvm.supported
     width = min(cpus.max_phys_bits, host.registers(0x80000008).eax & 0xFF)
@@ -70,7 +72,15 @@ def finds(cpus: Cpus, kvm: Answers) -> Table:
         if entry.function not in _OF_TOPOLOGY:
             entries.append(Entry(*entry[:3], *registers))
     gone = (*(() if cpus.nested else _NESTED), *(() if cpus.amx else _AMX))
-    return seen(_with(CpuidTable(entries), _ON, gone), kvm.msr_words)
+    table = _with(CpuidTable(entries), _ON, gone)
+    return seen(table, {word: value for word, value in kvm.msr_words.items() if _shown(word, table)})
+
+
+def _shown(word: Word, table: CpuidTable) -> bool:
+    """Whether a guest is told of a feature MSR; of those that CPUID says nothing of it reads what KVM keeps, and no feature."""
+    assert isinstance(word, MsrWord)
+    teller = _TOLD_BY.get(word.msr, bits.VMX if word.msr in _VMX else None)
+    return teller is not None and table.has(teller)
 
 
 def _with(table: CpuidTable, on: tuple[Bit, ...], off: tuple[Bit, ...]) -> CpuidTable:

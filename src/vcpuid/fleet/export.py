@@ -7,11 +7,11 @@ held on every class against the baseline's: what a form cannot hold is told, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from vcpuid import releases
-from vcpuid.answers.from_words import Started, from_words
+from vcpuid.answers.from_words import ManagerStarts, from_words
 from vcpuid.answers.in_words import MANAGERS, in_words
 from vcpuid.errors import FirecrackerError, InputError, VcpuidError
 from vcpuid.fleet import cloud_hypervisor
@@ -55,7 +55,10 @@ class ReadBack:
 
 @dataclass(frozen=True)
 class Export:
-    """The text, notes on where it belongs, what it cannot hold, and what came of reading it back on each class."""
+    """The text, notes on where it belongs, what it cannot hold, and what came of reading it back on each class.
+
+    `alike` tells whether the guest is one CPU on all of them, be it the one that was meant or not; None where it starts on none.
+    """
 
     form: str
     census: Census
@@ -64,6 +67,7 @@ class Export:
     notes: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     read_back: tuple[ReadBack, ...] = ()
+    alike: bool | None = None
 
     @property
     def whole(self) -> bool:
@@ -80,6 +84,7 @@ class Export:
             "text": "\n".join(self.lines) if self.lines else None,
             "notes": list(self.notes),
             "lost": list(self.lost),
+            "alike": self.alike,
             "classes": [one.as_dict() for one in self.read_back],
         }
 
@@ -100,29 +105,39 @@ def export(found: Baseline, form: str, *, libvirt: str | Release | None = None, 
     asked = f"{found.cpu},enforce=on" if form in _STRICT else found.cpu
     words = in_words(asked, form, catalog(found.setups[0].vmm.tables))
     started, release = from_words("\n".join(words.lines), form), releases.libvirt(libvirt)
-    back = (_read_back(started, found.cpu, group, setup, release) for group, setup in _classes(found))
-    return Export(form, found.census, found.cpu, words.lines, words.notes, words.lost, tuple(back))
+    back, tables = [], list[Table | str]()
+    for group, setup in _classes(found):
+        meant, there = _guest(",".join((found.cpu, *started.added)), setup), _started(started, setup, release)
+        tables.append(there)
+        back.append(_read_back(group, meant, there))
+    return Export(form, found.census, found.cpu, words.lines, words.notes, words.lost, tuple(back), _alike(tables))
+
+
+def _alike(tables: Iterable[Table | str]) -> bool | None:
+    given = list(tables)
+    started = [table for table in given if not isinstance(table, str)]
+    return None if not started else len(started) == len(given) and all(table == started[0] for table in started)
 
 
 def _classes(found: Baseline) -> Iterator[tuple[Group, Setup]]:
     return zip(found.census.groups, found.setups, strict=True)
 
 
-def _read_back(started: Started, cpu: str, group: Group, setup: Setup, libvirt: Release) -> ReadBack:
-    """Hold the guest that a manager starts against the one that was meant, which gets what that manager gives to all guests."""
-    meant = _guest(",".join((cpu, *started.added)), setup)
+def _read_back(group: Group, meant: Table | str, there: Table | str) -> ReadBack:
+    """Hold the guest that came of a form against the one that was meant; each may be the words with which it is refused."""
+    if isinstance(there, str) or isinstance(meant, str):
+        return ReadBack(group, False, there if isinstance(there, str) else str(meant))
+    return ReadBack(group, meant == there, "; ".join(_summed({one.kind: one.names for one in differences(meant, there)})))
+
+
+def _started(started: ManagerStarts, setup: Setup, libvirt: Release) -> Table | str:
+    """Return the guest that a manager starts, or the words with which its QEMU or libvirt refuses."""
     try:
         asked = started.cpu if started.xml is None else _of_libvirt(started.xml, setup, libvirt)
     except VcpuidError as error:
-        return ReadBack(group, False, str(error).partition("\n")[0])
+        return str(error).partition("\n")[0]
     assert asked is not None
-    there = _guest(asked, setup)
-    for one in (there, meant):
-        if isinstance(one, str):
-            return ReadBack(group, False, one)
-    assert not isinstance(meant, str)
-    assert not isinstance(there, str)
-    return ReadBack(group, meant == there, _told(meant, there))
+    return _guest(asked, setup)
 
 
 def _of_libvirt(xml: str, setup: Setup, release: Release) -> str:
@@ -136,26 +151,19 @@ def _guest(cpu: str, setup: Setup) -> Table | str:
     return seen(path.made.tables[0], path.made.msrs) if isinstance(path, Path) else str(path).partition("\n")[0]
 
 
-def _told(meant: Table, there: Table) -> str:
-    return "; ".join(f"{one.kind}: {' '.join(one.names)}" for one in differences(meant, there))
-
-
 def _firecracker(found: Baseline, release: Release) -> Export:
     lines = tuple(write_template(fitted(found.setups, release).template))
     custom = Firecracker(custom=read_template("\n".join(lines), "the template"))
     made = [(group, _of_template(custom, replace(setup, vmm=release, smp="1"))) for group, setup in _classes(found)]
     tables = [table for _, table in made if not isinstance(table, str)]
-    back = [
-        ReadBack(group, False, table) if isinstance(table, str) else ReadBack(group, table == tables[0], _told(tables[0], table))
-        for group, table in made
-    ]
-    lost = [f"{kind}, which a template cannot make the same on all: {' '.join(names)}" for kind, names in _kinds(tables).items()]
+    back = [_read_back(group, tables[0] if tables else "", table) for group, table in made]
+    lost = [f"not the same on all, since Firecracker takes it from the host: {what}" for what in _unlike(tables)]
     lost += [f"{group.spoken}: Firecracker {release} refuses it: {table}" for group, table in made if isinstance(table, str)]
     notes = (
         f"it is for PUT /cpu-config of Firecracker {release.asked}",
         "the guest gets what KVM gives on all members together, and no model of QEMU's",
     )
-    return Export("firecracker", found.census, None, lines, notes, tuple(lost), tuple(back))
+    return Export("firecracker", found.census, None, lines, notes, tuple(lost), tuple(back), _alike(table for _, table in made))
 
 
 def _of_template(custom: Firecracker, setup: Setup) -> Table | str:
@@ -168,21 +176,29 @@ def _of_template(custom: Firecracker, setup: Setup) -> Table | str:
 def _cloud_hypervisor(found: Baseline) -> Export:
     answers = [kvm_says(setup) for setup in found.setups]
     widths = [says.raw.registers(0x80000008).eax & 0xFF for says in answers]
-    line = str(cloud_hypervisor.Cpus(max_phys_bits=min(widths), nested=False))
+    line = str(cloud_hypervisor.CpusOption(max_phys_bits=min(widths), nested=False))
     cpus = cloud_hypervisor.read(line)
     tables = [cloud_hypervisor.finds(cpus, says) for says in answers]
-    back = [ReadBack(group, table == tables[0], _told(tables[0], table)) for (group, _), table in zip(_classes(found), tables, strict=True)]
-    unlike = _kinds(tables)
-    lost = [f"{kind}, of which the host's come through: {' '.join(names)}" for kind, names in unlike.items()]
+    back = [_read_back(group, tables[0], table) for (group, _), table in zip(_classes(found), tables, strict=True)]
+    lost = [f"not the same on all, since it has no place in --cpus: {what}" for what in _unlike(tables)]
     notes = ("it is for the command line; its only profile is host, and features=amx lets a guest have AMX where the host has it",)
-    return Export("cloud-hypervisor", found.census, None, (line,), notes, tuple(lost), tuple(back))
+    return Export("cloud-hypervisor", found.census, None, (line,), notes, tuple(lost), tuple(back), _alike(tables))
 
 
-def _kinds(tables: Iterable[Table]) -> dict[str, tuple[str, ...]]:
-    """Name by kind all in which any guest differs from the first, each once."""
+def _unlike(tables: Iterable[Table]) -> Iterator[str]:
+    """Name by kind in what any guest differs from the first."""
     given = list(tables)
     found: dict[str, dict[str, None]] = {}
     for other in given[1:]:
         for one in differences(given[0], other):
             found.setdefault(one.kind, {}).update(dict.fromkeys(name.lstrip("+-") for name in one.names))
-    return {kind: tuple(names) for kind, names in found.items()}
+    return _summed(found)
+
+
+def _summed(found: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Say what differs by kind: features by name, and how many registers of other things."""
+    for kind, names in found.items():
+        features = [name for name in names if " " not in name]
+        registers = len({name.split()[0] for name in names if " " in name})
+        counted = [f"{registers} register{'s' if registers > 1 else ''}"] if registers else []
+        yield f"{kind} ({' '.join((*features, *counted))})"

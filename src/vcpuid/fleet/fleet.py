@@ -65,6 +65,16 @@ class Fleet:
         classes = self._kept.classes(sorted({id_ for *_, id_ in rows}))
         return [(cluster, first, last, classes[id_]) for cluster, first, last, id_ in rows]
 
+    def changed(self, before: int, as_of: int | None = None, *, cluster: str | None = None) -> dict[str, int]:
+        """Count by cluster the hosts that are of another class than at an earlier time; raises InputError for a folder."""
+        if not isinstance(self._kept, Store):
+            raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one")
+        found: dict[str, int] = {count.cluster: 0 for count in self.census(cluster, as_of).counts}
+        for place, _ in self._kept.changed(before, as_of):
+            if cluster in (None, place):
+                found[place] = found.get(place, 0) + 1
+        return found
+
     def baseline(
         self, stack: Stack | None = None, *, cluster: str | None = None, as_of: int | None = None, require: Iterable[str] = (),
     ) -> Baseline:  # fmt: skip

@@ -52,10 +52,14 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Census:
-    """The members that were asked about, by class, the largest class first; `unread` are those of which nothing is known."""
+    """The members that were asked about, by class, the largest class first; `unread` are those of which nothing is known.
+
+    `counts` are the same members by class and cluster.
+    """
 
     groups: tuple[Group, ...]
     unread: tuple[Unread, ...] = ()
+    counts: tuple[Count, ...] = ()
 
     @classmethod
     def of(
@@ -65,11 +69,12 @@ class Census:
         """Put together the counts of all clusters asked about; `names` are those of the hosts of classes that have few."""
         hosts: dict[int, int] = {}
         example: dict[int, str] = {}
-        for count in counts:
+        given = sorted(counts)
+        for count in given:
             hosts[count.id] = hosts.get(count.id, 0) + count.hosts
             example[count.id] = min(example.get(count.id, count.example), count.example)
         groups = [Group(classes[id_], number, example[id_], tuple(sorted(names.get(id_, ())))) for id_, number in hosts.items()]
-        return cls(tuple(sorted(groups, key=lambda group: (-group.hosts, group.example))), tuple(unread))
+        return cls(tuple(sorted(groups, key=lambda group: (-group.hosts, group.example))), tuple(unread), tuple(given))
 
     @property
     def hosts(self) -> int:

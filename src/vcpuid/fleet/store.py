@@ -179,6 +179,11 @@ class Store:
                 raise ValueError
         return rows
 
+    def changed(self, before: int, as_of: int | None = None) -> list[tuple[str, str]]:
+        """Return cluster and name of the hosts that are of another class than they were at an earlier time."""
+        with self._sound():
+            return [(cluster, name) for cluster, name, _, _ in self._rows(statements.changed(before, _time(as_of)))]
+
     @property
     def _name(self) -> str:
         return "the fleet" if self._path is None else str(self._path)

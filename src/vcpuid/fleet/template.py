@@ -52,15 +52,15 @@ def fitted(setups: Sequence[Setup], release: Release) -> Fitted:
     if len(tables) < len(own):
         return Fitted(Template(), tuple(made if isinstance(made, str) else shown(made) for made in bare), {})
     shared = set.intersection(*({entry[:2] for entry in kvm_says(setup).supported} for setup in own))
-    search = _Search(tables, shared)
+    modifiers = _Modifiers(tables, shared)
     known = catalog(QEMUS[-1])
     made: list[Made | str] = []
     for _ in range(_ROUNDS):
-        template = search.template(_msrs(own))
+        template = modifiers.template(_msrs(own))
         made = [_made(template, setup) for setup in own]
         alike = [shown(one) for one in made if isinstance(one, Made)]
         unequal = differing([(table, ()) for table in alike])
-        if len(alike) < len(made) or not search.drop(carriers(unequal, known), known):
+        if len(alike) < len(made) or not modifiers.drop(carriers(unequal, known), known):
             break
     return Fitted(template, tuple(one if isinstance(one, str) else shown(one) for one in made), unequal)
 
@@ -93,7 +93,7 @@ def _msrs(setups: Iterable[Setup]) -> tuple[tuple[int, Bitmap], ...]:
     return ((_ARCH_CAPABILITIES, Bitmap(_ALL_64, met_msr(_ARCH_CAPABILITIES, told))),)
 
 
-class _Search:
+class _Modifiers:
     """The registers of a template, as they are found."""
 
     def __init__(self, tables: Sequence[CpuidTable], places: set[tuple[int, int]]) -> None:
