@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +16,7 @@ from vcpuid.cli.setup import Asked, print_warnings, words_option
 if TYPE_CHECKING:
     from vcpuid.fleet.baseline import Baseline
     from vcpuid.fleet.blame import Blame
+    from vcpuid.fleet.costs import Cost
 
 
 @click.command()
@@ -52,11 +54,12 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
             "cpu": proof.group.kind.cpu,
             "why": proof.why or "",
             "costs": " ".join(found.costs.get(proof.group.kind.name, ())),
+            **_spent(found.spent.get(proof.group.kind.name)),
             "class": proof.group.kind.name,
         }
         for proof in found.proofs
     ]
-    shown = [{**row, "costs": short(str(row["costs"]).split())} for row in rows]
+    shown = [{**row, "costs": short(str(row["costs"]).split()), "security": short(str(row["security"]).split())} for row in rows]
     running = sum(proof.group.hosts for proof in found.proofs if proof.runs)
     same = "the same CPU on all" if not found.differs else f"not the same CPU on all: {short(found.differs)}"
     if found.cpu is None:
@@ -67,7 +70,7 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
             f"-cpu {found.cpu}",
             f"runs on {running} of {found.census.hosts} hosts with QEMU {setup.vmm}, {setup.machine}; {same}{level}",
         ]
-    foot = [*absent(found.census), *(f"else: -cpu {other.cpu}" for other in found.alternatives)]
+    foot = [*absent(found.census), *_others(found)]
     data = found.as_dict()
     lines = [found.cpu] if found.cpu else []
     if manager is not None and found.cpu is not None:
@@ -78,10 +81,24 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
         lines = list(words.lines)
         foot += ["", *words.lines, *words.remarks]
         data["words"] = words.as_dict()
-    columns = ["runs", "hosts", "who", "cpu", "why", "costs"]
+    columns = ["runs", "hosts", "who", "cpu", "why", "costs", "security", "software"]
     return Sheet(
         columns, shown, data, records=rows, fields=[*columns, "class"], lines=lines, head=[*head, ""], foot=["", *foot] if foot else []
     )
+
+
+def _spent(cost: Cost | None) -> dict[str, str]:
+    return {"security": "" if cost is None else " ".join(cost.security), "software": "" if cost is None else cost.spoken}
+
+
+def _others(found: Baseline) -> Iterator[str]:
+    """Give the alternatives, the best first, each with what it costs."""
+    for other, price in zip(found.alternatives, found.prices, strict=True):
+        yield f"else: -cpu {other.cpu}"
+        if price is not None:
+            lost = [f"{len(price.features)} features ({short(price.features)})"] if price.features else []
+            flaws = [f"mitigations ({short(price.security)})"] if price.security else []
+            yield f"      costs {'; '.join((*lost, *flaws, *filter(None, (price.spoken,)))) or 'nothing that the best has'}"
 
 
 @click.command()

@@ -13,9 +13,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 from vcpuid.answers.attempt import Attempt
-from vcpuid.cpuid import Word
+from vcpuid.cpuid import CpuidTable, Word
+from vcpuid.cpuid.names import find_all
 from vcpuid.errors import InputError
 from vcpuid.fleet import words
+from vcpuid.fleet.costs import Cost, cost, could_have
 from vcpuid.fleet.members import Census, Group
 from vcpuid.fleet.proof import Proof, Table, carriers, differing, prove, seen_of, unlike
 from vcpuid.kvm.answers import kvm_says
@@ -47,13 +49,17 @@ _NOT_ADDED = frozenset(
 
 @dataclass(frozen=True)
 class Shared:
-    """A -cpu for all: the model, features besides or without, and settings. `tables` tell whether all guests have the same CPU."""
+    """A -cpu for all: the model, features besides or without, and settings.
+
+    `features` counts what its guests get, `level` is their psABI level, and `differs` names the words in which they are not one CPU.
+    """
 
     model: str
     settings: tuple[str, ...]
     plus: tuple[str, ...]
     minus: tuple[str, ...]
     features: int = 0
+    level: int = 0
     differs: tuple[str, ...] = ()
 
     @property
@@ -63,7 +69,7 @@ class Shared:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return {"cpu": self.cpu, "model": self.model, "features": self.features}
+        return {"cpu": self.cpu, "model": self.model, "features": self.features, "psabi_level": self.level}
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,32 @@ class Baseline:
                 found[proof.group.kind.name] = tuple(name for name in spare if name not in _NOT_ADDED)
         return found
 
+    @cached_property
+    def spent(self) -> dict[str, Cost]:
+        """By class, what the baseline costs it: of those on which a guest with all that the host gives starts."""
+        found = {}
+        for proof, setup in zip(self.proofs, self.setups, strict=True):
+            could = None if proof.found.path is None else could_have(setup)
+            if proof.found.path is not None and could is not None:
+                name = proof.group.kind.name
+                found[name] = cost(self.costs[name], could, proof.found.path.made.tables[0])
+        return found
+
+    @cached_property
+    def prices(self) -> tuple[Cost | None, ...]:
+        """What each alternative costs: what all members can give and its guests do not get, and programs' choices against the best's."""
+        best = next((proof.found.path.made.tables[0] for proof in self.proofs if proof.found.path is not None), None)
+        return tuple(None if best is None else self._price(other, best) for other in self.alternatives)
+
+    def _price(self, other: Shared, best: CpuidTable) -> Cost | None:
+        tables = catalog(self.setups[0].vmm.tables)
+        made = Attempt(self.setups[0]).run(other.cpu)
+        if made is None:
+            return None
+        offered = words.meet(map(words.offered, self.setups))
+        spare = words.names(worthwhile(words.without(offered, made.state.features)), tables)
+        return cost([name for name in spare if name not in _NOT_ADDED], best, made.tables[0])
+
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         setup = self.setups[0]
@@ -130,9 +162,17 @@ class Baseline:
             "alike": not self.differs,
             "differs": list(self.differs),
             "psabi_level": self.level,
-            "classes": [{**proof.as_dict(), "costs": list(self.costs.get(proof.group.kind.name, ()))} for proof in self.proofs],
-            "alternatives": [other.as_dict() for other in self.alternatives],
+            "classes": [self._class(proof) for proof in self.proofs],
+            "alternatives": [
+                {**other.as_dict(), "costs": None if price is None else price.as_dict()}
+                for other, price in zip(self.alternatives, self.prices, strict=True)
+            ],
         }
+
+    def _class(self, proof: Proof) -> dict[str, object]:
+        name = proof.group.kind.name
+        spent = self.spent.get(name)
+        return {**proof.as_dict(), "costs": list(self.costs.get(name, ())), "spent": None if spent is None else spent.as_dict()}
 
 
 def psabi(proof: Proof) -> int:
@@ -162,18 +202,35 @@ def baseline(census: Census, stack: Stack | None = None, require: Iterable[str] 
     """Find the best -cpu that runs on every class.
 
     `stack` names QEMU and machine type, which are the same on all, and the kernel where it is not each host's own. `require` are features
-    that the guest must have, by QEMU's names. Raises InputError for a feature that QEMU does not know, and where nothing is known of any
-    host.
+    that the guest must have, in any spelling. The best has the highest psABI level, of those the most features, then the shortest -cpu.
+    Raises InputError for a feature that QEMU does not know, and where nothing is known of any host.
     """
     setups = settled(census, stack)
     tables = catalog(setups[0].vmm.tables)
-    found = list(_Search(census.groups, setups, tables, tuple(require)).found())
+    found = list(_Search(census.groups, setups, tables, required(require, tables)).found())
     if not found:
         return Baseline(census, setups)
-    best, *others = sorted(found, key=lambda shared: (bool(shared.differs), -shared.features, len(shared.plus) + len(shared.minus)))
+    best, *others = sorted(found, key=_rank)
     of_another = {tables.models[other.model].base: other for other in reversed(others)}
     of_another.pop(tables.models[best.model].base, None)
     return Baseline(census, setups, best, tuple(other for other in others if other in of_another.values()), prove(best.cpu, census, setups))
+
+
+def _rank(shared: Shared) -> tuple[bool, int, int, int]:
+    return bool(shared.differs), -shared.level, -shared.features, len(shared.plus) + len(shared.minus)
+
+
+def required(given: Iterable[str], tables: Catalog) -> tuple[str, ...]:
+    """Return features by QEMU's names, of any spelling; raises InputError for what none of QEMU's stands for."""
+    found: dict[str, None] = {}
+    for text in given:
+        plain = tables.aliases.get(text, text)
+        names = [plain] if plain in tables.flags else [own.name for feature in find_all(text) for own in feature.qemu_names]
+        known = [name for name in names if name in tables.flags]
+        if not known:
+            raise InputError(f"QEMU {tables.release} has no feature {text[:40]!r}")
+        found[known[0]] = None
+    return tuple(found)
 
 
 class _Search:
@@ -181,8 +238,6 @@ class _Search:
 
     def __init__(self, groups: Sequence[Group], setups: Sequence[Setup], tables: Catalog, require: tuple[str, ...]) -> None:
         self._groups, self._setups, self._tables, self._require = groups, setups, tables, require
-        if unknown := [name for name in require if name not in tables.flags]:
-            raise InputError(f"QEMU {tables.release} has no feature {unknown[0][:40]!r}")
         self._offered = words.meet(map(words.offered, setups))
         self._vendors = self._hosts_by_vendor()
         leaves = [kvm_says(setup) for setup in setups]
@@ -224,7 +279,8 @@ class _Search:
         spare = worthwhile(words.without(self._offered, has))
         plus = [name for name in words.names(spare, self._tables) if name not in _NOT_ADDED]
         minus = words.names(words.without(has, self._offered), self._tables)
-        return replace(draft, plus=tuple(dict.fromkeys((*plus, *self._require))), minus=tuple(n for n in minus if n not in self._require))
+        more = [name for name in self._require if not has.get(self._tables.flags[name].word, 0) & self._tables.flags[name].mask]
+        return replace(draft, plus=tuple(dict.fromkeys((*plus, *more))), minus=tuple(n for n in minus if n not in self._require))
 
     def _refined(self, draft: Shared) -> Shared | None:
         """Drop what some member denies, and what members show differently, until nothing is left to drop; None if that fails."""
@@ -242,7 +298,9 @@ class _Search:
                 drop = dict.fromkeys(carriers(unequal, self._tables))
             fewer = self._without(draft, drop)
             if fewer == draft:
-                return replace(draft, features=words.count(worthwhile(results[0].features)), differs=tuple(sorted(map(str, unequal))))
+                first = results[0]
+                found = replace(draft, features=words.count(worthwhile(first.features)), differs=tuple(sorted(map(str, unequal))))
+                return replace(found, level=level(software_cpu(first.cpuid)))
             draft = fewer
         return None
 
@@ -259,6 +317,7 @@ class _Tried(NamedTuple):
     denied: words.Words
     warned: bool
     features: words.Words
+    cpuid: CpuidTable
     table: Table
     open: frozenset[Word]
 
@@ -285,6 +344,7 @@ class _Member:
             {name: mask for name, mask in denied.items() if mask},
             all(one.warnings and not one.denied for one in made),
             dict(made[-1].state.features),
+            made[0].tables[0],
             tables[0],
             frozenset(unlike(tables[0], tables[-1])),
         )

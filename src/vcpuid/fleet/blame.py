@@ -17,15 +17,12 @@ from vcpuid.cpuid.words import positions
 from vcpuid.errors import VcpuidError
 from vcpuid.fleet import words
 from vcpuid.fleet.baseline import remarks, settled, worthwhile
+from vcpuid.fleet.costs import ALL
 from vcpuid.fleet.members import FEW, Census, Group, spoken
 from vcpuid.path.pipeline import Path, resolve
 from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.reasons import Action
 from vcpuid.setup import Setup, Stack
-
-_ALL = "max,migratable=on"
-"""The CPU that has all that a host can give and that may move."""
-
 
 _FEW_OTHERS = 3
 
@@ -140,7 +137,7 @@ def _named(lost: words.Words, tables: Catalog) -> Iterator[tuple[Feature, str]]:
 
 def _path(setup: Setup) -> Path | None:
     try:
-        return resolve(_ALL, host=setup)
+        return resolve(ALL, host=setup)
     except VcpuidError:
         return None
 
