@@ -87,6 +87,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "fleet-baseline": ("fleet", "baseline", FLEET, *QEMU),
     "fleet-baseline-words": ("fleet", "baseline", FLEET, "--cluster", "rack1", "--for", "libvirt", "--qemu", "10.0"),
     "fleet-drift": ("fleet", "drift", FLEET, "--cpu", "EPYC-Milan", "--cluster", "rack2", *OLDER),
+    "fleet-models": ("fleet", "models", FLEET, "--cluster", "rack1", "--qemu", "7.2"),
     "fleet-export": ("fleet", "export", FLEET, "--cluster", "rack1", "--to", "kubevirt", *QEMU),
     "fleet-export-firecracker": ("fleet", "export", FLEET, "--cluster", "rack1", "--to", "firecracker", *QEMU),
     "fleet-export-prometheus": ("fleet", "export", FLEET, "--to", "prometheus", *QEMU),

@@ -22,6 +22,7 @@ for _verb in (
     fleet_store.classes,
     fleet_store.history,
     fleet_baseline.baseline,
+    fleet_baseline.models,
     fleet_baseline.blame,
     fleet_export.export,
     fleet_moves.migrate,

@@ -1,4 +1,4 @@
-"""vcpuid fleet baseline, blame: one CPU for many hosts, and who costs what."""
+"""vcpuid fleet baseline, models, blame: one CPU for many hosts, and who costs what."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vcpuid.fleet.baseline import Baseline
     from vcpuid.fleet.blame import Blame
     from vcpuid.fleet.costs import Cost
+    from vcpuid.fleet.named import NamedModels
 
 
 @click.command()
@@ -142,3 +143,54 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
     foot = [*([f"{more} more rows, of more hosts each: --all"] if more else []), *absent(found.census)]
     columns = ["hosts", "who", "features", "party", "why"]
     return Sheet(columns, shown, found.as_dict(), records=rows, fields=columns, head=head, foot=["", *foot] if foot else [])
+
+
+@click.command()
+@store_argument
+@cluster_option
+@day_option
+@click.option("--all", "every", is_flag=True, help="List deprecated models too, and those that run on no host.")
+@software
+@format_option
+def models(store: str, cluster: str | None, as_of: str | None, every: bool, asked: Asked, form: str) -> None:
+    """List QEMU's named models, best first: on how many hosts each runs as it is, and who lacks what of the others.
+
+    The best is that of the most hosts, of those the one with the most features. JSON, JSON lines and CSV have all models, class by class.
+    Exit status 0 where some model that is not deprecated runs on all hosts, else 1.
+    """
+    from vcpuid.fleet.baseline import remarks
+
+    found = opened(store).models(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
+    print_warnings(remarks(found.setups))
+    emit(_models_sheet(found, every), form)
+    sys.exit(0 if not found.census.unread and any(model.runs and not model.deprecated for model in found.models) else 1)
+
+
+def _models_sheet(found: NamedModels, every: bool) -> Sheet:
+    listed = [model for model in found.models if every or ((model.hosts or model.runs is None) and not model.deprecated)]
+    rows = [
+        {"model": model.name, "called": " ".join(model.aliases), "hosts": f"{model.hosts} of {found.census.hosts}",
+         "features": model.features, "deprecated": model.deprecated, "lacks": found.who(model)}
+        for model in listed
+    ]  # fmt: skip
+    records = [
+        {"model": model.name, "deprecated": model.deprecated, "features": model.features, **one.as_dict()}
+        for model in found.models
+        for one in model.classes
+    ]
+    columns = ["model", "called", "hosts", "features", *(["deprecated"] if every else []), "lacks"]
+    setup = found.setups[0]
+    running = sum(model.runs is True and not model.deprecated for model in found.models)
+    head = [f"{running} models of QEMU {setup.vmm}, {setup.machine}, run on all {found.census.hosts} hosts.", ""]
+    more = len(found.models) - len(listed)
+    foot = [*([f"{more} models more, which are deprecated or run on no host: --all"] if more else []), *absent(found.census)]
+    return Sheet(
+        columns,
+        rows,
+        found.as_dict(),
+        records=records,
+        fields=["model", "deprecated", "features", "class", "hosts", "who", "runs", "missing"],
+        lines=[f"{model.name} {model.hosts} {found.census.hosts}" for model in listed],
+        head=head,
+        foot=["", *foot] if foot else [],
+    )

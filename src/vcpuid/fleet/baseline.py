@@ -7,7 +7,7 @@ path is worked on every class, what QEMU would warn of is dropped, and so is wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -181,7 +181,7 @@ def psabi(proof: Proof) -> int:
     return level(software_cpu(proof.found.path.made.tables[0]))
 
 
-def worthwhile(given: words.Words) -> words.Words:
+def worthwhile(given: Mapping[str, int]) -> words.Words:
     """Leave what somebody may miss: not what QEMU sets by itself, nor what serves a hypervisor in the guest."""
     return {name: mask for name, mask in given.items() if name not in _OF_NO_USE and not name.startswith("FEAT_VMX")}
 

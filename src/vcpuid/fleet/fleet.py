@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vcpuid.fleet.baseline import Baseline
     from vcpuid.fleet.blame import Blame
     from vcpuid.fleet.moves import Circles, Move
+    from vcpuid.fleet.named import NamedModels
     from vcpuid.fleet.upgrade import Upgrade
 
 
@@ -82,6 +83,12 @@ class Fleet:
         from vcpuid.fleet.baseline import baseline
 
         return baseline(self.census(cluster, as_of), stack, require)
+
+    def models(self, stack: Stack | None = None, *, cluster: str | None = None, as_of: int | None = None) -> NamedModels:
+        """Tell which named models run on whom: see `vcpuid.fleet.named.named_models`."""
+        from vcpuid.fleet.named import named_models
+
+        return named_models(self.census(cluster, as_of), stack)
 
     def blame(self, stack: Stack | None = None, *, cluster: str | None = None, as_of: int | None = None) -> Blame:
         """Tell who costs which features: see `vcpuid.fleet.blame.blame`."""
