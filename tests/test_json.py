@@ -215,9 +215,9 @@ def other_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("vcpuid.probe.report.machine", lambda: "Some CPU, Linux 6.12, kvm_intel")
     made = Imported("11.0.3-imported", Path("/home/me/qemu-11.0.3-imported.json"), "QEMU 11.0.3", 120, ("NewModel",), 42, ("a remark",))
     monkeypatch.setattr("vcpuid.live.qemu_import.import_qemu", lambda *_: made)
-    added = Added(5, 4, ("0576048ab9d67604",), ("rack1/node3",))
+    added = Added(5, 4, ("6e8821756b8444d0",), ("rack1/node3",))
     monkeypatch.setattr("vcpuid.fleet.store.Store.add", lambda *_: added)
-    seen = Observation("rack1", 1764375000, 1764461400, 0x0576048AB9D67604, ("kernel 6.1 → 6.12",))
+    seen = Observation("rack1", 1764375000, 1764461400, 0x6E8821756B8444D0, ("kernel 6.1 → 6.12",))
     monkeypatch.setattr("vcpuid.fleet.history.of_host", lambda *_: (seen,))
     monkeypatch.chdir(ROOT)
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,9 +19,10 @@ from hypothesis import strategies as st
 from support.captures import host
 from support.fleets import kind
 from vcpuid import InputError, Stack, UnavailableError, fleet
+from vcpuid.cpuid import CpuidTable
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.history import of_host
-from vcpuid.fleet.store import Added, Store, Visit, weave
+from vcpuid.fleet.store import Added, Store, Visit, _DuckDb, weave
 
 duckdb = pytest.importorskip("duckdb", reason="needs DuckDB (the extra fleet)")
 
@@ -55,14 +57,14 @@ def test_what_was_added_is_there_once(path: Path) -> None:
 def test_a_time_is_asked_about_and_a_cluster(path: Path) -> None:
     store = Store(path)
     store.add(VISITS)
-    assert store.host("one/a", 150).id == OLD.id
-    assert store.host("one/a").id == NEW.id
+    assert store.hosts(["one/a"], 150) == [OLD]
+    assert store.hosts(["one/a", "two/a"]) == [NEW, kind(MILAN)]
     assert store.census(as_of=99).hosts == 0
     assert store.census("two").hosts == 1
     with pytest.raises(InputError, match="several hosts are called 'a': put the cluster before it, as in two/a"):
-        store.host("a")
+        store.hosts(["a"])
     with pytest.raises(InputError, match="no host is called 'c'"):
-        store.host("c")
+        store.hosts(["c"])
 
 
 def test_a_history_says_what_changed(path: Path) -> None:
@@ -175,8 +177,8 @@ def test_what_has_lock_in_its_name_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_later_word_on_the_same_second_counts(path: Path) -> None:
     Store(path).add([Visit("", "a", 100, OLD)])
     assert Store(path).add([Visit("", "a", 100, NEW)]).hosts == 1
-    assert Store(path).host("a").id == NEW.id
-    assert [row[3] for row in Store(path).history("a")] == [NEW.id]
+    assert Store(path).hosts(["a"]) == [NEW]
+    assert [row[3] for row in Store(path).history("a")] == [NEW]
 
 
 def test_pipes_links_and_closed_folders_are_told(tmp_path: Path) -> None:
@@ -311,3 +313,56 @@ def test_a_folder_is_a_fleet_without_an_index(tmp_path: Path) -> None:
         whole.census(as_of=5)
     with pytest.raises(InputError, match="there is no host in cluster 'three'"):
         whole.census("three")
+
+
+def test_a_class_comes_back_with_all_its_kinds_of_cores(path: Path) -> None:
+    facts = host(SKYLAKE)
+    mixed = CpuidTable(entry._replace(edx=entry.edx | 1 << 15) if entry.function == 7 else entry for entry in facts.raw)
+    cut = HostClass.of(replace(facts, raw=mixed))
+    both = HostClass.of(replace(facts, raw=mixed), facts)
+    Store(path).add([Visit("", "cut", 100, cut), Visit("", "both", 100, both)])
+    assert Store(path).hosts(["cut", "both"]) == [cut, both]
+    assert (cut.whole, both.whole, len(both.cores)) == (False, True, 2)
+
+
+def test_what_cannot_be_read_again_is_not_kept(path: Path) -> None:
+    odd = HostClass.of(replace(host(SKYLAKE), cpuinfo={"microcode": "0x1\f2"}))
+    with pytest.raises(InputError, match="a snapshot cannot hold"):
+        Store(path).add([Visit("", "a", 100, OLD), Visit("", "odd", 100, odd)])
+    assert Store(path).census().hosts == 0
+
+
+@pytest.mark.process
+def test_a_question_is_one_look(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process writes as soon as a question's first statement is answered, and yet is in none of its answer."""
+    Store(path).add(VISITS)
+    answered = _DuckDb.rows
+    writers: list[subprocess.Popen[str]] = []
+    opened: list[str] = []
+    connect = duckdb.connect
+
+    def rows(self: _DuckDb, sql: str) -> list[tuple[Any, ...]]:
+        found = answered(self, sql)
+        if not writers:
+            writers.append(writer(path, "one", 1))
+            time.sleep(0.3)
+        return found
+
+    def opening(*args: Any, **options: Any) -> Any:
+        opened.append(args[0])
+        return connect(*args, **options)
+
+    monkeypatch.setattr(_DuckDb, "rows", rows)
+    monkeypatch.setattr(duckdb, "connect", opening)
+    census = Store(path).census("one")
+    assert census.hosts == 2 == sum(len(group.names) for group in census.groups)
+    assert len(opened) == 1
+    (process,) = writers
+    assert process.wait(60) == 0
+    assert process.stdout is not None
+    process.stdout.close()
+    assert Store(path).census("one").hosts == 202
+    opened.clear()
+    fleet.open(path).migrate("one/a", "two/a", "qemu64", Stack(qemu="10.0"))
+    of_host(fleet.open(path), "one/a")
+    assert len(opened) == 2

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.fleet_options import absent, cluster_option, day_option, end_of_day, opened, short, software, stack_of, store_argument
+from vcpuid.cli.fleet_options import (
+    NOT_TOLD,
+    absent,
+    cluster_option,
+    day_option,
+    end_of_day,
+    opened,
+    same_cpu,
+    short,
+    software,
+    stack_of,
+    store_argument,
+)
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, words_option
 
 if TYPE_CHECKING:
     from vcpuid.fleet.baseline import Baseline
-    from vcpuid.fleet.blame import Blame
+    from vcpuid.fleet.blame import Blame, Untold
     from vcpuid.fleet.costs import Cost
     from vcpuid.fleet.named import NamedModels
 
@@ -37,22 +49,22 @@ def baseline(
     proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. Exit status 0 where all do, else 1,
     also where that is not told of some host or one cannot be read.
     """
-    from vcpuid.fleet.baseline import remarks
-
     found = opened(store).baseline(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of), require=require)
-    print_warnings(remarks(found.setups))
+    print_warnings(found.remarks)
     emit(_baseline_sheet(found, manager), form)
-    sys.exit(0 if found.runs and not found.differs else 1)
+    sys.exit(0 if found.runs and found.alike else 1)
 
 
 def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
+    from vcpuid.fleet.proof import running
+
     setup = found.setups[0]
     rows = [
         {
-            "runs": {True: "yes", False: "no", None: "not told"}[proof.runs],
+            "runs": {True: "yes", False: "no", None: NOT_TOLD}[proof.runs],
             "hosts": proof.group.hosts,
             "who": proof.group.spoken,
-            "cpu": proof.group.kind.cpu,
+            "cpu": proof.group.cpu,
             "why": proof.why or "",
             "costs": " ".join(found.costs.get(proof.group.kind.name, ())),
             **_spent(found.spent.get(proof.group.kind.name)),
@@ -61,17 +73,17 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
         for proof in found.proofs
     ]
     shown = [{**row, "costs": short(str(row["costs"]).split()), "security": short(str(row["security"]).split())} for row in rows]
-    running = sum(proof.group.hosts for proof in found.proofs if proof.runs)
-    same = "the same CPU on all" if not found.differs else f"not the same CPU on all: {short(found.differs)}"
     if found.cpu is None:
         head = [f"No model of QEMU {setup.vmm} can be made to run on all {found.census.hosts} hosts."]
     else:
         level = f", x86-64-v{found.level}" if found.level > 1 else ""
         head = [
             f"-cpu {found.cpu}",
-            f"runs on {running} of {found.census.hosts} hosts with QEMU {setup.vmm}, {setup.machine}; {same}{level}",
+            f"runs on {running(found.proofs)} of {found.census.hosts} hosts with QEMU {setup.vmm}, {setup.machine}; "
+            f"{same_cpu(found.alike, found.differs)}{level}",
         ]
-    foot = [*absent(found.census), *_others(found)]
+    refused = [f"{group.spoken}: {why}" for group, why in found.refused]
+    foot = [*refused, *absent(found.census), *_others(found)]
     data = found.as_dict()
     lines = [found.cpu] if found.cpu else []
     if manager is not None and found.cpu is not None:
@@ -113,17 +125,22 @@ def blame(store: str, cluster: str | None, as_of: str | None, every: bool, asked
     """Tell who costs which features: those that some hosts could give their guests and others lack, with the cause.
 
     A row's hosts are all that lack its features: were they mended, or did they leave, a baseline could have them. Exit status 0 where all
-    hosts can give the same, else 1.
+    hosts can give the same, else 1, also where that is not told of some.
     """
-    from vcpuid.fleet.baseline import remarks
-
     found = opened(store).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
-    print_warnings(remarks(found.setups))
+    print_warnings(found.remarks)
     emit(_blame_sheet(found, every), form)
-    sys.exit(1 if found.losses or found.census.unread else 0)
+    sys.exit(1 if found.losses or found.not_told or found.census.unread else 0)
 
 
 _ROWS = 20
+
+
+def _unknown(found: Untold) -> dict[str, Any]:
+    from vcpuid.fleet.members import hosts_of, spoken
+
+    who, features = spoken(found.groups), " ".join(found.features)
+    return {"hosts": hosts_of(found.groups), "who": who, "features": features, "party": None, "why": found.why}
 
 
 def _blame_sheet(found: Blame, every: bool) -> Sheet:
@@ -132,17 +149,19 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
             "hosts": loss.hosts,
             "who": loss.who,
             "features": " ".join(loss.features),
-            "party": loss.party or "",
-            "why": loss.why or "",
+            "party": loss.party,
+            "why": loss.why,
         }
         for loss in found.losses
     ]
-    shown = rows if every else rows[:_ROWS]
+    open_ = [_unknown(unknown) for unknown in found.not_told]
+    shown = [*(rows if every else rows[:_ROWS]), *open_]
     head = [f"All {found.census.hosts} hosts can give {found.shared} features, any of them {found.offered}.", ""]
-    more = len(rows) - len(shown)
-    foot = [*([f"{more} more rows, of more hosts each: --all"] if more else []), *absent(found.census)]
+    more = 0 if every else len(rows) - _ROWS
+    foot = [*([f"{more} more rows, of more hosts each: --all"] if more > 0 else []), *absent(found.census)]
     columns = ["hosts", "who", "features", "party", "why"]
-    return Sheet(columns, shown, found.as_dict(), records=rows, fields=columns, head=head, foot=["", *foot] if foot else [])
+    below = ["", *foot] if foot else []
+    return Sheet(columns, shown, found.as_dict(), records=[*rows, *open_], fields=columns, head=head, foot=below, null=NOT_TOLD)
 
 
 @click.command()
@@ -161,7 +180,7 @@ def models(store: str, cluster: str | None, as_of: str | None, every: bool, aske
     from vcpuid.fleet.baseline import remarks
 
     found = opened(store).models(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
-    print_warnings(remarks(found.setups))
+    print_warnings(remarks(found.census, found.setups))
     emit(_models_sheet(found, every), form)
     sys.exit(0 if not found.census.unread and any(model.runs and not model.deprecated for model in found.models) else 1)
 
@@ -180,8 +199,8 @@ def _models_sheet(found: NamedModels, every: bool) -> Sheet:
     ]
     columns = ["model", "called", "hosts", "features", *(["deprecated"] if every else []), "lacks"]
     setup = found.setups[0]
-    running = sum(model.runs is True and not model.deprecated for model in found.models)
-    head = [f"{running} models of QEMU {setup.vmm}, {setup.machine}, run on all {found.census.hosts} hosts.", ""]
+    number = sum(model.runs is True and not model.deprecated for model in found.models)
+    head = [f"{number} models of QEMU {setup.vmm}, {setup.machine}, run on all {found.census.hosts} hosts.", ""]
     more = len(found.models) - len(listed)
     foot = [*([f"{more} models more, which are deprecated or run on no host: --all"] if more else []), *absent(found.census)]
     return Sheet(

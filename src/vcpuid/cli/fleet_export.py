@@ -74,7 +74,7 @@ def export(
         found = prometheus(baseline, changed)
     else:
         found = exported(baseline, to, libvirt=libvirt_release, firecracker=firecracker)
-    print_warnings(remarks(baseline.setups))
+    print_warnings(remarks(baseline.census, baseline.setups))
     print_warnings(found.notes)
     print_warnings(f"{to} loses something: {what}" for what in found.lost)
     print_warnings(f"{one.group.spoken}: {_said(one.same)}: {one.why}" for one in found.read_back if not one.same)

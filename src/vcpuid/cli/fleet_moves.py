@@ -11,12 +11,14 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.domain import domain_option, libvirt_option, named, read_file
 from vcpuid.cli.fleet_options import (
+    NOT_TOLD,
     SHOWN,
     absent,
     cluster_option,
     day_option,
     end_of_day,
     opened,
+    same_cpu,
     short,
     software,
     stack_of,
@@ -77,7 +79,7 @@ def migrate(
             name, xml = read_file(domain)
             with named(name):
                 found = fleet.migrate_domain(origin, target, xml, stack, libvirt=libvirt_release, as_of=end_of_day(as_of))
-        print_warnings(found.remarks)
+        print_warnings(_of_hosts(remark, origin, target) for remark in found.remarks)
         emit(_move_sheet(found, cpu if domain is None else None, origin, target), form)
         sys.exit(0 if found.outcome == "yes" else 1)
     if domain is not None:
@@ -88,8 +90,14 @@ def migrate(
     sys.exit(0 if len(parted.circles) == 1 and not parted.refused and not parted.not_told and not parted.census.unread else 1)
 
 
+def _of_hosts(text: str, a: str, b: str) -> str:
+    """Name the hosts in what is said of A or of B."""
+    names = {"A": a, "B": b}
+    return names[text[0]] + text[1:] if text[:3] in ("A's", "B's") or text[:2] in ("A:", "B:") else text
+
+
 def _move_sheet(found: Move, cpu: str | None, a: str, b: str) -> Sheet:
-    by = None if found.by is None else found.by.replace("A's", f"{a}'s").replace("B's", f"{b}'s")
+    by = None if found.by is None else _of_hosts(found.by, a, b)
     told = {
         "yes": f"yes: the guest's CPU is the same on {a} and on {b}",
         "refused": f"refused: {by} says: {found.words}",
@@ -120,13 +128,11 @@ def _circles_sheet(found: Circles, cpu: str) -> Sheet:
     from vcpuid.fleet.members import spoken
 
     rows = [
-        {"circle": number, "hosts": circle.hosts, "who": spoken(circle.groups), "cpu": circle.groups[0].kind.cpu, "why": ""}
+        {"circle": number, "hosts": circle.hosts, "who": spoken(circle.groups), "cpu": circle.groups[0].cpu, "why": ""}
         for number, circle in enumerate(found.circles, 1)
     ]
     for what, groups in (("refused", found.refused), ("not told", found.not_told)):
-        rows += [
-            {"circle": what, "hosts": group.hosts, "who": group.spoken, "cpu": group.kind.cpu, "why": words} for group, words in groups
-        ]
+        rows += [{"circle": what, "hosts": group.hosts, "who": group.spoken, "cpu": group.cpu, "why": words} for group, words in groups]
     columns = ["circle", "hosts", "who", "cpu", "why"]
     head = [f"-cpu {cpu}: a guest moves freely within a circle; from one to another QEMU takes it, and it has another CPU there.", ""]
     data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": None, "all": found.as_dict()}
@@ -167,7 +173,7 @@ def drift(store: str, before: str, after: str, cpu: str | None, cluster: str | N
     found = fleet.drift(cpu, one, other, cluster=cluster, as_of=day)
     print_warnings(found.remarks)
     emit(_drift_sheet(found), form)
-    sys.exit(1 if found.shifts or found.refused or found.runs is not True or found.differs else 0)
+    sys.exit(1 if found.shifts or found.refused or not found.runs or not found.alike else 0)
 
 
 def _drift_sheet(found: Upgrade) -> Sheet:
@@ -179,7 +185,7 @@ def _drift_sheet(found: Upgrade) -> Sheet:
             "hosts": shift.hosts,
             "who": spoken(shift.groups),
             "features": " ".join(shift.features),
-            "party": shift.party or "",
+            "party": shift.party,
             "why": shift.why,
         }
         for shift in found.shifts
@@ -190,16 +196,20 @@ def _drift_sheet(found: Upgrade) -> Sheet:
         False: "It does not run on all of them then",
         None: "Whether it runs on all then is not told",
     }
-    alike = f"; it is not the same CPU on all: {short(found.differs)}" if found.differs else "; it is the same CPU on all"
+    alike = f"; {same_cpu(found.alike, found.differs)}" if found.runs else ""
+    told = ", as far as they tell" if found.not_told else ""
     head = [
         f"-cpu {found.cpu}, before and with QEMU {after.vmm} and Linux {_kernels(found.after)}",
-        f"For {found.same} of {found.census.hosts} hosts nothing changes for a guest. {runs[found.runs]}{alike if found.runs else ''}.",
+        f"For {found.same} of {found.census.hosts} hosts nothing changes for a guest{told}. {runs[found.runs]}{alike}.",
     ]
     foot = [f"{one.when}: {one.group.spoken} refuses it: {one.words.splitlines()[0]}" for one in found.refused]
+    if silent := dict.fromkeys(unknown.group.spoken for unknown in found.not_told):
+        foot.append(f"Not told of all of a guest's CPU: {short(silent)}")
     foot += [f"{proof.group.spoken}: {proof.why}" for proof in found.proofs if proof.runs is not True and proof.why]
     columns = ["change", "hosts", "who", "features", "party", "why"]
     foot += absent(found.census)
-    return Sheet(columns, rows, found.as_dict(), fields=columns, head=[*head, *([""] if rows else [])], foot=["", *foot] if foot else [])
+    above = [*head, *([""] if rows else [])]
+    return Sheet(columns, rows, found.as_dict(), fields=columns, head=above, foot=["", *foot] if foot else [], null=NOT_TOLD)
 
 
 def _kernels(setups: Iterable[Setup]) -> str:

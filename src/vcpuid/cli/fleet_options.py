@@ -49,8 +49,11 @@ def opened(store: str) -> Fleet:
 
 
 def stack_of(asked: Asked) -> Stack:
-    """Name the software: the kernel is each host's own, QEMU the newest, unless the command line says otherwise."""
-    return Stack(asked.kernel, asked.qemu, asked.machine, asked.smp, asked.params, False, asked.globals)
+    """Name the software: the kernel is each host's own, QEMU the newest, unless the command line says otherwise.
+
+    Nobody knows of all hosts whether they ran with a parameter that is named: it is asked what would be with it.
+    """
+    return Stack(asked.kernel, asked.qemu, asked.machine, asked.smp, asked.params, bool(asked.params), asked.globals)
 
 
 def short(names: Iterable[str]) -> str:
@@ -58,6 +61,17 @@ def short(names: Iterable[str]) -> str:
     given = list(names)
     more = len(given) - SHOWN
     return " ".join(given[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+NOT_TOLD = "not told"
+"""What stands in a table and in CSV for what is null in JSON: a blank says nothing of why it is one."""
+
+
+def same_cpu(alike: bool | None, differs: Iterable[str]) -> str:
+    """Say whether a guest's CPU is the same on all."""
+    if alike is None:
+        return "whether it is the same CPU on all is not told"
+    return "the same CPU on all" if alike else f"not the same CPU on all: {short(differs)}"
 
 
 def absent(census: Census) -> list[str]:

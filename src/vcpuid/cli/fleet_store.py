@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from vcpuid.cli.fleet_options import absent, cluster_option, day_option, end_of_day, moment, opened, short, store_argument
+from vcpuid.cli.fleet_options import NOT_TOLD, absent, cluster_option, day_option, end_of_day, moment, opened, short, store_argument
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import print_warnings
 from vcpuid.cli.streams import tell
@@ -112,12 +112,11 @@ def classes(store: str, cluster: str | None, as_of: str | None, form: str) -> No
     """
     census = opened(store).census(cluster, end_of_day(as_of))
     told = [group.as_dict() for group in census.groups]
-    rows = [{name: "" if value is None else value for name, value in row.items()} for row in told]
     data = {"schema": "vcpuid/fleet-classes/1", **census.as_dict(), "classes": told}
     columns = ["class", "hosts", "who", "cpu", "microcode", "kernel"]
-    head = [f"{census.hosts} hosts of {len(rows)} classes.", ""]
+    head = [f"{census.hosts} hosts of {len(told)} classes.", ""]
     unread = absent(census)
-    emit(Sheet(columns, rows, data, records=told, head=head, foot=["", *unread] if unread else []), form)
+    emit(Sheet(columns, told, data, head=head, foot=["", *unread] if unread else [], null=NOT_TOLD), form)
     sys.exit(1 if census.unread else 0)
 
 

@@ -6,7 +6,7 @@ whose mending, wins it. Features with the same culprits and the same cause are t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,11 +18,13 @@ from vcpuid.errors import VcpuidError
 from vcpuid.fleet import words
 from vcpuid.fleet.baseline import remarks, settled, worthwhile
 from vcpuid.fleet.costs import ALL
-from vcpuid.fleet.members import FEW, Census, Group, spoken
+from vcpuid.fleet.members import FEW, Census, Group, hosts_of, spoken
 from vcpuid.path.pipeline import Path, resolve
 from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.reasons import Action
 from vcpuid.setup import Setup, Stack
+from vcpuid.told.completions import untold
+from vcpuid.told.facts import Fact, listed
 
 _FEW_OTHERS = 3
 
@@ -39,8 +41,9 @@ class Loss(NamedTuple):
     @property
     def who(self) -> str:
         """Name the culprits in a sentence."""
-        others = [group for group in self.all if group not in self.culprits]
-        if self.hosts > FEW and 0 < sum(group.hosts for group in others) <= _FEW_OTHERS:
+        classes = {group.kind.id for group in self.culprits}
+        others = [group for group in self.all if group.kind.id not in classes]
+        if self.hosts > FEW and 0 < hosts_of(others) <= _FEW_OTHERS:
             return f"all but {spoken(others)}"
         return spoken(self.culprits)
 
@@ -67,11 +70,31 @@ class Loss(NamedTuple):
         }
 
 
+class Untold(NamedTuple):
+    """Features of which some classes do not tell whether they can give them, and the facts on which that depends."""
+
+    features: tuple[str, ...]
+    groups: tuple[Group, ...]
+    depends: tuple[Fact, ...]
+
+    @property
+    def why(self) -> str:
+        """Say in a sentence on what it depends."""
+        return f"depends on {listed(self.depends)}"
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "features": list(self.features), "hosts": hosts_of(self.groups), "who": spoken(self.groups),
+            "depends": [fact.as_dict() for fact in self.depends], "classes": [group.as_dict() for group in self.groups],
+        }  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Blame:
     """The losses, those of the fewest hosts first; `shared` is how many features all members have, `offered` how many any has for certain.
 
-    What a member does not tell counts neither as lacking there nor as offered.
+    What a member does not tell counts neither as lacking there nor as offered: it is among `not_told`.
     """
 
     census: Census
@@ -79,6 +102,12 @@ class Blame:
     losses: tuple[Loss, ...]
     shared: int
     offered: int
+    not_told: tuple[Untold, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of the software on any of the classes."""
+        return remarks(self.census, self.setups)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -86,11 +115,12 @@ class Blame:
             "schema": "vcpuid/fleet-blame/1",
             "vmm": self.setups[0].vmm.as_dict(),
             "machine": self.setups[0].machine,
-            "remarks": list(remarks(self.setups)),
+            "remarks": list(self.remarks),
             **self.census.as_dict(),
             "shared": self.shared,
             "offered": self.offered,
             "losses": [loss.as_dict() for loss in self.losses],
+            "not_told": [unknown.as_dict() for unknown in self.not_told],
         }
 
 
@@ -99,7 +129,8 @@ def blame(census: Census, stack: Stack | None = None) -> Blame:
     setups = settled(census, stack)
     tables = catalog(setups[0].vmm.tables)
     offered = [worthwhile(words.offered(setup)) for setup in setups]
-    every, common = words.joined(worthwhile(words.known(setup)) for setup in setups), words.meet(offered)
+    known = [worthwhile(words.known(setup)) for setup in setups]
+    every, common = words.joined(known), words.meet(offered)
     by_lack: dict[tuple[int, ...], words.Words] = {}
     for name, mask in words.without(every, common).items():
         for position in positions(mask):
@@ -108,12 +139,24 @@ def blame(census: Census, stack: Stack | None = None) -> Blame:
             of_these[name] = of_these.get(name, 0) | 1 << position
     losses = [loss for lacking, lost in by_lack.items() for loss in _losses(lacking, lost, census, setups, tables)]
     losses.sort(key=lambda loss: (loss.hosts, -len(loss.features), loss.features))
-    return Blame(census, setups, tuple(losses), words.count(words.meet((common, every))), words.count(every))
+    open_ = [tuple(words.names(words.without(*both), tables)) for both in zip(offered, known, strict=True)]
+    shared = words.count(words.meet((common, every)))
+    return Blame(census, setups, tuple(losses), shared, words.count(every), tuple(_unknown(open_, census, setups)))
+
+
+def _unknown(open_: Sequence[tuple[str, ...]], census: Census, setups: Sequence[Setup]) -> Iterator[Untold]:
+    """Put together the classes that do not tell of the same features by the same facts."""
+    found: dict[tuple[tuple[str, ...], tuple[Fact, ...]], list[Group]] = {}
+    for features, group, setup in zip(open_, census.cores, setups, strict=True):
+        if features:
+            found.setdefault((features, untold(setup)), []).append(group)
+    for (features, facts), groups in found.items():
+        yield Untold(features, tuple(groups), facts)
 
 
 def _losses(lacking: tuple[int, ...], lost: words.Words, census: Census, setups: tuple[Setup, ...], tables: Catalog) -> Iterator[Loss]:
     """Tell the features of one set of culprits by their causes on the first of these."""
-    culprits = tuple(census.groups[at] for at in lacking)
+    culprits = tuple(census.cores[at] for at in lacking)
     path = _path(setups[lacking[0]])
     causes: dict[tuple[str, str] | None, list[str]] = {}
     reasons: dict[tuple[str, str] | None, Reason | None] = {}
@@ -123,7 +166,7 @@ def _losses(lacking: tuple[int, ...], lost: words.Words, census: Census, setups:
         causes.setdefault(key, []).append(name)
         reasons.setdefault(key, cause)
     for key, names in causes.items():
-        yield Loss(tuple(dict.fromkeys(names)), culprits, census.groups, sum(group.hosts for group in culprits), reasons[key])
+        yield Loss(tuple(dict.fromkeys(names)), culprits, census.groups, hosts_of(culprits), reasons[key])
 
 
 def _named(lost: words.Words, tables: Catalog) -> Iterator[tuple[Feature, str]]:

@@ -20,6 +20,7 @@ from vcpuid.fleet.members import Census, Group
 from vcpuid.fleet.moves import differences
 from vcpuid.fleet.proof import Table, seen
 from vcpuid.fleet.template import fitted, shown
+from vcpuid.fleet.words import fullest
 from vcpuid.formats.firecracker_template import read_template, write_template
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.libvirt import connect
@@ -36,6 +37,8 @@ FORMS = (*MANAGERS, "cloud-hypervisor", "firecracker")
 
 _STRICT = frozenset({"qemu", "incus", "lxd"})
 """Managers that let QEMU start a guest without what it asks for, unless they are told to say enforce."""
+
+_OPEN = "it hangs on what the host does not tell"
 
 _DOMAIN = """<domain type='kvm'><name>guest</name><memory>1</memory><os><type machine='{machine}'>hvm</type></os>{cpu}</domain>"""
 
@@ -107,9 +110,14 @@ def export(found: Baseline, form: str, *, libvirt: str | Release | None = None, 
     started, release = from_words("\n".join(words.lines), form), releases.libvirt(libvirt)
     back, tables = [], list[Table | str]()
     for group, setup in _classes(found):
-        meant, there = _guest(",".join((found.cpu, *started.added)), setup), _started(started, setup, release)
+        meant = ",".join((found.cpu, *started.added))
+        there = _started(started, setup, release)
         tables.append(there)
-        back.append(_read_back(group, meant, there))
+        full = fullest(setup)
+        read = _read_back(group, _guest(meant, setup), there)
+        if full is not None and read.same is not _read_back(group, _guest(meant, full), _started(started, full, release)).same:
+            read = ReadBack(group, None, _OPEN)
+        back.append(read)
     return Export(form, found.census, found.cpu, words.lines, words.notes, words.lost, tuple(back), _alike(tables))
 
 
@@ -120,7 +128,7 @@ def _alike(tables: Iterable[Table | str]) -> bool | None:
 
 
 def _classes(found: Baseline) -> Iterator[tuple[Group, Setup]]:
-    return zip(found.census.groups, found.setups, strict=True)
+    return zip(found.census.cores, found.setups, strict=True)
 
 
 def _read_back(group: Group, meant: Table | str, there: Table | str) -> ReadBack:
@@ -151,12 +159,18 @@ def _guest(cpu: str, setup: Setup) -> Table | str:
     return seen(path.made.tables[0], path.made.msrs) if isinstance(path, Path) else str(path).partition("\n")[0]
 
 
+def _told(found: Baseline, read: ReadBack) -> ReadBack:
+    """Leave it open of a class that does not tell all: such a form takes all that KVM gives."""
+    setup = next(setup for group, setup in _classes(found) if group == read.group)
+    return ReadBack(read.group, None, _OPEN) if read.same and fullest(setup) is not None else read
+
+
 def _firecracker(found: Baseline, release: Release) -> Export:
     lines = tuple(write_template(fitted(found.setups, release).template))
     custom = Firecracker(custom=read_template("\n".join(lines), "the template"))
     made = [(group, _of_template(custom, replace(setup, vmm=release, smp="1"))) for group, setup in _classes(found)]
     tables = [table for _, table in made if not isinstance(table, str)]
-    back = [_read_back(group, tables[0] if tables else "", table) for group, table in made]
+    back = [_told(found, _read_back(group, tables[0] if tables else "", table)) for group, table in made]
     lost = [f"not the same on all, since Firecracker takes it from the host: {what}" for what in _unlike(tables)]
     lost += [f"{group.spoken}: Firecracker {release} refuses it: {table}" for group, table in made if isinstance(table, str)]
     notes = (
@@ -179,7 +193,7 @@ def _cloud_hypervisor(found: Baseline) -> Export:
     line = str(cloud_hypervisor.CpusOption(max_phys_bits=min(widths), nested=False))
     cpus = cloud_hypervisor.read(line)
     tables = [cloud_hypervisor.finds(cpus, says) for says in answers]
-    back = [_read_back(group, tables[0], table) for (group, _), table in zip(_classes(found), tables, strict=True)]
+    back = [_told(found, _read_back(group, tables[0], table)) for (group, _), table in zip(_classes(found), tables, strict=True)]
     lost = [f"not the same on all, since it has no place in --cpus: {what}" for what in _unlike(tables)]
     notes = ("it is for the command line; its only profile is host, and features=amx lets a guest have AMX where the host has it",)
     return Export("cloud-hypervisor", found.census, None, (line,), notes, tuple(lost), tuple(back), _alike(tables))

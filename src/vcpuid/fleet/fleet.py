@@ -14,8 +14,7 @@ from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.folder import Folder
 from vcpuid.fleet.members import Census
 from vcpuid.fleet.store import SUFFIX, Added, Engine, Store, Visit
-from vcpuid.kvm.effect import advised
-from vcpuid.setup import Setup, Stack
+from vcpuid.setup import Stack
 
 if TYPE_CHECKING:
     from vcpuid.fleet.baseline import Baseline
@@ -54,7 +53,7 @@ class Fleet:
 
     def host(self, name: str, as_of: int | None = None) -> HostClass:
         """Return a host's class; `name` is "NAME", or "CLUSTER/NAME" where several are called so. Raises InputError where there is none."""
-        return self._kept.host(name, as_of)
+        return self._kept.hosts((name,), as_of)[0]
 
     def history(self, name: str) -> list[tuple[str, int, int, HostClass]]:
         """Return a host's observations in the order of time: cluster, first and last seen, class. Raises InputError where there is none."""
@@ -63,8 +62,7 @@ class Fleet:
         rows = self._kept.history(name)
         if not rows:
             raise InputError(f"no host is called {name[:60]!r}")
-        classes = self._kept.classes(sorted({id_ for *_, id_ in rows}))
-        return [(cluster, first, last, classes[id_]) for cluster, first, last, id_ in rows]
+        return rows
 
     def changed(self, before: int, as_of: int | None = None, *, cluster: str | None = None) -> dict[str, int]:
         """Count by cluster the hosts that are of another class than at an earlier time; raises InputError for a folder."""
@@ -98,20 +96,21 @@ class Fleet:
 
     def migrate(self, a: str, b: str, cpu: str, stack: Stack | None = None, *, as_of: int | None = None) -> Move:
         """Tell what comes of moving a guest from one host to another: see `vcpuid.fleet.moves.move`."""
-        from vcpuid.fleet.moves import move
+        from vcpuid.fleet.moves import between, move
 
-        one, other = (advised(Setup.of(self.host(name, as_of).facts, stack)) for name in (a, b))
-        return move(cpu, one, other)
+        one, other = self._kept.hosts((a, b), as_of)
+        return between(lambda here, there: move(cpu, here, there), one, other, stack)
 
     def migrate_domain(
         self, a: str, b: str, domain: str, stack: Stack | None = None, *, libvirt: str | None = None, as_of: int | None = None,
     ) -> Move:  # fmt: skip
         """Tell what comes of moving a domain, its XML: see `vcpuid.fleet.moves.move_domain`."""
         from vcpuid import releases
-        from vcpuid.fleet.moves import move_domain
+        from vcpuid.fleet.moves import between, move_domain
 
-        one, other = (advised(Setup.of(self.host(name, as_of).facts, stack)) for name in (a, b))
-        return move_domain(domain, one, other, releases.libvirt(libvirt))
+        release = releases.libvirt(libvirt)
+        one, other = self._kept.hosts((a, b), as_of)
+        return between(lambda here, there: move_domain(domain, here, there, release), one, other, stack)
 
     def drift(self, cpu: str, before: Stack, after: Stack, *, cluster: str | None = None, as_of: int | None = None) -> Upgrade:
         """Tell what an upgrade changes on each class: see `vcpuid.fleet.upgrade.upgrade`."""

@@ -6,7 +6,7 @@ safely where both make the same CPU; where they do not and QEMU starts all the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -15,16 +15,20 @@ from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word, bits
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import positions
 from vcpuid.fleet.baseline import remarks, settled
-from vcpuid.fleet.members import Census, Group, spoken
-from vcpuid.fleet.proof import Table, prove, seen, unlike
+from vcpuid.fleet.classes import HostClass
+from vcpuid.fleet.members import Census, Group, hosts_of, spoken
+from vcpuid.fleet.proof import CUT, Table, listed_words, prove, seen, unlike, unsettled
 from vcpuid.kvm.answers import kvm_says
+from vcpuid.kvm.effect import advised
 from vcpuid.libvirt import connect
 from vcpuid.libvirt.migration import NO_INVTSC, NO_PASSTHROUGH, Migration, migrate
 from vcpuid.path.pipeline import Path, tried
 from vcpuid.qemu import KvmHost
 from vcpuid.qemu.state import CpuState
+from vcpuid.qemu.unknown import guesses
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack
+from vcpuid.told.completions import untold
 from vcpuid.told.doubt import doubts
 from vcpuid.told.facts import NotTold
 from vcpuid.vmm.known import named
@@ -91,23 +95,45 @@ class Move:
 
 def move(cpu: str, a: Setup, b: Setup) -> Move:
     """Move a running guest with a -cpu from one host to another. Raises InputError as `vcpuid.resolve` does."""
-    return replace(_moved(cpu, a, b), remarks=remarks((a, b)))
+    return replace(_moved(cpu, a, b), remarks=(*_remarks(a, b), *map(str, guesses(cpu, a.vmm.tables))))
+
+
+def between(ask: Callable[[Setup, Setup], Move], a: HostClass, b: HostClass, stack: Stack | None) -> Move:
+    """Ask about two hosts, from each kind of core of the one to each of the other, and return the worst that can come of it.
+
+    Nobody says on which core QEMU makes the CPU. Raises InputError as `Setup.of` does.
+    """
+    ones, others = ([advised(Setup.of(core, stack)) for core in kind.cores] for kind in (a, b))
+    found = max((ask(one, other) for one in ones for other in others), key=lambda move: _BY_HARM.index(move.outcome))
+    cut = [f"{name}: {CUT}" for name, kind in (("A", a), ("B", b)) if not kind.whole]
+    outcome = "not told" if cut and found.outcome == "yes" else found.outcome
+    return replace(found, outcome=outcome, remarks=(*found.remarks, *cut))
+
+
+_BY_HARM: tuple[Outcome, ...] = ("yes", "not told", "unsafe", "refused")
+
+
+def _remarks(a: Setup, b: Setup) -> tuple[str, ...]:
+    """Return what is to be said of the software on the hosts, and of which of them where it is not said of both."""
+    both = dict.fromkeys((*a.remarks, *b.remarks))
+    of_one = {remark: "A" if remark in a.remarks else "B" for remark in both if remark not in a.remarks or remark not in b.remarks}
+    return tuple(f"{of_one[remark]}: {remark}" if remark in of_one else remark for remark in both)
 
 
 def _moved(cpu: str, a: Setup, b: Setup) -> Move:
     here, there = unadvised(cpu, a), unadvised(cpu, b)
-    untold = _untold(here, there)
+    open_ = tuple(dict.fromkeys((*_untold(here, there), *_open(cpu, here, there))))
     for name, found in (("A's QEMU", here), ("B's QEMU", there)):
-        if found.refusal is not None and START not in {open_.what for open_ in found.not_told}:
+        if found.refusal is not None and START not in {one.what for one in found.not_told}:
             return Move("refused", name, found.refusal.partition("\n")[0])
     if here.path is None or there.path is None:
-        return Move("not told", not_told=untold)
+        return Move("not told", not_told=open_)
     if blocker := _blocker(here):
         return Move("refused", "A's QEMU", blocker)
     one, other = _table(here), _table(there)
     if changes := tuple(differences(one, other)):
-        return Move("not told" if untold else "unsafe", differences=changes, not_told=untold)
-    return Move("not told", not_told=untold) if untold else Move("yes")
+        return Move("not told" if open_ else "unsafe", differences=changes, not_told=open_)
+    return Move("not told", not_told=open_) if open_ else Move("yes")
 
 
 def move_domain(domain: str, a: Setup, b: Setup, libvirt: Release) -> Move:
@@ -115,7 +141,7 @@ def move_domain(domain: str, a: Setup, b: Setup, libvirt: Release) -> Move:
 
     Both hosts have that release of libvirt. Raises InputError for what is no domain's XML, and as `vcpuid.resolve` does.
     """
-    told = remarks((a, b)) if libvirt.remark is None else (*remarks((a, b)), libvirt.remark)
+    told = _remarks(a, b) if libvirt.remark is None else (*_remarks(a, b), libvirt.remark)
 
     def outcome(one: Setup, other: Setup) -> Migration:
         return migrate(domain, *(connect(setup, libvirt.tables, KvmHost(xcr0=kvm_says(setup).xcr0)) for setup in (one, other)))
@@ -123,9 +149,9 @@ def move_domain(domain: str, a: Setup, b: Setup, libvirt: Release) -> Move:
     found = outcome(a, b)
     on_a = doubts(a, lambda setup: {_ON_A: outcome(setup, b).outcome})
     on_b = doubts(b, lambda setup: {_ON_B: outcome(a, setup).outcome})
-    untold = tuple(NotTold(what, facts) for what, facts in {**on_a, **on_b}.items())
-    if untold:
-        return Move("not told", not_told=untold, remarks=told)
+    open_ = tuple(NotTold(what, facts) for what, facts in {**on_a, **on_b}.items())
+    if open_:
+        return Move("not told", not_told=open_, remarks=told)
     if found.refusal is not None:
         who = "B's libvirt" if found.step == "arrive" else "A's libvirt"
         return Move("refused", who, found.refusal.message.partition("\n")[0], remarks=told)
@@ -145,6 +171,13 @@ _ON_A, _ON_B = "what becomes of it on A", "what becomes of it on B"
 
 def _untold(*found: Verdict) -> tuple[NotTold, ...]:
     return tuple(dict.fromkeys(open_ for one in found for open_ in one.not_told))
+
+
+def _open(cpu: str, *found: Verdict) -> Iterator[NotTold]:
+    """Give what else of the guest's CPU either host does not tell: words of its table, and feature MSRs."""
+    for one in found:
+        if words := unsettled(cpu, one):
+            yield NotTold(listed_words(words), untold(one.setup))
 
 
 def _table(found: Verdict) -> Table:
@@ -236,6 +269,7 @@ def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
     found: dict[frozenset[tuple[Word, int]], list[Group]] = {}
     refused: list[tuple[Group, str]] = []
     open_: list[tuple[Group, str]] = []
+    tables: dict[int, list[tuple[Group, Table]]] = {}
     setups = settled(census, stack)
     for proof in prove(cpu, census, setups):
         if proof.not_told or (proof.table is None and proof.found.refusal is None):
@@ -244,11 +278,21 @@ def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
             refused.append((proof.group, proof.why or ""))
         elif blocker := _blocker(proof.found):
             refused.append((proof.group, blocker))
+        elif not proof.told:
+            open_.append((proof.group, proof.why or f"not told: {listed_words(proof.open)}"))
         else:
-            found.setdefault(frozenset(proof.table.items()), []).append(proof.group)
-    made = [Circle(tuple(groups), _hosts(groups)) for groups in found.values()]
-    return Circles(census, tuple(sorted(made, key=lambda circle: -circle.hosts)), tuple(refused), tuple(open_), remarks(setups))
+            tables.setdefault(proof.group.kind.id, []).append((proof.group, proof.table))
+    told_of = {group.kind.id for group, _ in (*refused, *open_)}
+    for id_, cores in tables.items():
+        if id_ in told_of:
+            continue  # on another kind of its cores
+        if len({frozenset(table.items()) for _, table in cores}) > 1:
+            open_.append((cores[0][0]._replace(core=None), OF_SEVERAL_KINDS))
+        else:
+            found.setdefault(frozenset(cores[0][1].items()), []).append(cores[0][0]._replace(core=None))
+    made = [Circle(tuple(groups), hosts_of(groups)) for groups in found.values()]
+    by_size = tuple(sorted(made, key=lambda circle: -circle.hosts))
+    return Circles(census, by_size, tuple(refused), tuple(open_), (*remarks(census, setups), *map(str, guesses(cpu, setups[0].vmm.tables))))
 
 
-def _hosts(groups: Sequence[Group]) -> int:
-    return sum(group.hosts for group in groups)
+OF_SEVERAL_KINDS = "not told: its cores are of several kinds, and the guest's CPU hangs on which of them QEMU starts"

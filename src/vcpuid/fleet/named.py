@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vcpuid.fleet.baseline import remarks, settled, worthwhile
-from vcpuid.fleet.members import Census, Group, spoken
+from vcpuid.fleet.members import Census, Group, hosts_of, spoken
 from vcpuid.fleet.words import count
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.qemu.catalog import catalog
@@ -39,7 +39,8 @@ class NamedModel:
     @property
     def hosts(self) -> int:
         """How many hosts run it."""
-        return sum(one.group.hosts for one in self.classes if one.runs)
+        denied = {one.group.kind.id for one in self.classes if not one.runs}
+        return hosts_of(one.group for one in self.classes if one.group.kind.id not in denied)
 
     @property
     def runs(self) -> bool | None:
@@ -88,7 +89,7 @@ class NamedModels:
             "schema": "vcpuid/fleet-models/1",
             "vmm": self.setups[0].vmm.as_dict(),
             "machine": self.setups[0].machine,
-            "remarks": list(remarks(self.setups)),
+            "remarks": list(remarks(self.census, self.setups)),
             **self.census.as_dict(),
             "models": [model.as_dict() for model in self.models],
         }
@@ -114,7 +115,7 @@ def named_models(census: Census, stack: Stack | None = None) -> NamedModels:
             tuple(aliases.get(name, ())),
             model.deprecated,
             count(worthwhile(model.features)),
-            tuple(_on(group, told[name]) for group, told in zip(census.groups, on_each, strict=True)),
+            tuple(_on(group, told[name]) for group, told in zip(census.cores, on_each, strict=True)),
         )
         for name, model in tables.models.items()
     ]

@@ -43,13 +43,25 @@ def metrics(found: Baseline, changed: Mapping[str, int] | None = None) -> Iterat
     if found.cpu is not None:
         labels = {"cpu": found.cpu, "qemu": str(setup.vmm), "machine": setup.machine}
         yield Metric("vcpuid_fleet_baseline_info", "The -cpu that is held against each class.", (Sample(labels, 1),))
-        runs = (Sample({"class": proof.group.kind.name, "runs": _RUNS[proof.runs]}, proof.group.hosts) for proof in found.proofs)
+        runs = (Sample({"class": name, "runs": said}, number) for name, (said, number) in _by_class(found).items())
         yield Metric("vcpuid_fleet_baseline_hosts", "Hosts by whether they run it, with all that it asks for.", tuple(runs))
-        yield Metric("vcpuid_fleet_baseline_alike", "Whether a guest has the same CPU on all.", (Sample({}, 0 if found.differs else 1),))
+        yield Metric(
+            "vcpuid_fleet_baseline_alike",
+            "Whether a guest has the same CPU on all.",
+            () if found.alike is None else (Sample({}, 1 if found.alike else 0),),
+        )
         yield Metric("vcpuid_fleet_baseline_psabi_level", "The guest's x86-64 psABI level.", (Sample({}, found.level),))
     if changed is not None:
         drifted = tuple(Sample({"cluster": cluster}, number) for cluster, number in sorted(changed.items()))
         yield Metric("vcpuid_fleet_drift_hosts", "Hosts that are of another class than on the day that was asked about.", drifted)
+
+
+def _by_class(found: Baseline) -> dict[str, tuple[str, int]]:
+    """Tell of each class whether its hosts run it, which they do where all their kinds of cores do, and how many they are."""
+    told: dict[str, tuple[str, int]] = {}
+    for proof in sorted(found.proofs, key=lambda proof: (proof.runs is False, proof.runs is None)):
+        told[proof.group.kind.name] = _RUNS[proof.runs], proof.group.hosts
+    return told
 
 
 def _class(group: Group) -> Sample:
@@ -81,4 +93,4 @@ def prometheus(found: Baseline, changed: Mapping[str, int] | None = None) -> Exp
     """Return the metrics of a fleet as an export: what came of the CPU on each class is its proof."""
     back = tuple(ReadBack(proof.group, proof.runs, proof.why or "") for proof in found.proofs)
     lines = tuple(exposition(metrics(found, changed)))
-    return Export(FORM, found.census, found.cpu, lines, (), (), back, None if found.cpu is None else not found.differs)
+    return Export(FORM, found.census, found.cpu, lines, (), (), back, None if found.cpu is None else found.alike)

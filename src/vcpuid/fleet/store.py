@@ -11,7 +11,7 @@ import os
 import time
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,7 @@ class _DuckDb:
         self._connection = connection
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement's result."""
         return self._connection.execute(sql).fetchall()
 
 
@@ -118,71 +119,88 @@ def _one_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
 
 
+class _Sight:
+    """What one look at a store shows."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        """Return the rows of a statement's result."""
+        return (tuple(row) for row in self._engine.rows(sql))
+
+    def classes(self, ids: list[int]) -> dict[int, HostClass]:
+        """Return classes by their ids."""
+        return {id_: _unpacked(id_, facts) for id_, facts in self.rows(statements.facts(ids))}
+
+
 class Store:
     """A fleet in a database. `path` is DuckDB's file; or `engine` answers from tables like `statements.TABLES`, and nothing is added."""
 
     def __init__(self, path: Path | None = None, engine: Engine | None = None) -> None:
         self._path, self._engine = path, engine
 
-    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
-        if self._engine is not None:
-            return [tuple(row) for row in self._engine.rows(sql)]
-        assert self._path is not None
-        if not os.path.exists(self._path):
-            raise InputError("no such store: vcpuid fleet add makes one", source=str(self._path))
-        with _opened(self._path, write=False) as connection:
-            _check_form(connection, self._path)
-            return _DuckDb(connection).rows(sql)
+    @contextmanager
+    def _sight(self) -> Iterator[_Sight]:
+        """Look at the store, once a question: nothing that somebody adds meanwhile is in one half of the answer alone.
+
+        A store whose rows do not fit together is refused: somebody else changed it, or an engine answers otherwise than it should.
+        """
+        try:
+            if self._engine is not None:
+                yield _Sight(self._engine)
+                return
+            assert self._path is not None
+            if not os.path.exists(self._path):
+                raise InputError("no such store: vcpuid fleet add makes one", source=str(self._path))
+            with _opened(self._path, write=False) as connection:
+                _check_form(connection, self._path)
+                connection.begin()
+                yield _Sight(_DuckDb(connection))
+        except (TypeError, ValueError, KeyError, AttributeError):
+            raise InputError("its rows are not those of a store: it was changed by something else than vcpuid", source=self._name) from None
 
     def census(self, cluster: str | None = None, as_of: int | None = None) -> Census:
         """Count the classes of a cluster, or of all, as they are or were at a time (seconds since 1970)."""
-        with self._sound():
-            counts = [Count(*row) for row in self._rows(statements.census(_time(as_of), cluster))]
+        with self._sight() as seen:
+            counts = [Count(*row) for row in seen.rows(statements.census(_time(as_of), cluster))]
             hosts: dict[int, int] = {}
             for count in counts:
                 hosts[count.id] = hosts.get(count.id, 0) + count.hosts
             names: dict[int, list[str]] = {}
-            for id_, name in self._rows(statements.names([id_ for id_, number in hosts.items() if number <= FEW], _time(as_of), cluster)):
+            few = [id_ for id_, number in hosts.items() if number <= FEW]
+            for id_, name in seen.rows(statements.names(few, _time(as_of), cluster)):
                 names.setdefault(id_, []).append(name)
-            return Census.of(counts, self.classes(sorted(hosts)), names=names)
+            return Census.of(counts, seen.classes(sorted(hosts)), names=names)
 
-    @contextmanager
-    def _sound(self) -> Iterator[None]:
-        """Refuse a store whose rows do not fit together: somebody else changed it, or an engine answers otherwise than it should."""
-        try:
-            yield
-        except (TypeError, ValueError, KeyError, AttributeError):
-            raise InputError("its rows are not those of a store: it was changed by something else than vcpuid", source=self._name) from None
+    def hosts(self, names: Sequence[str], as_of: int | None = None) -> list[HostClass]:
+        """Return the classes of hosts, each "NAME" or "CLUSTER/NAME"; raises InputError where there is none of a name, or several."""
+        with self._sight() as seen:
+            ids = [self._class_of(name, list(seen.rows(statements.host(name, _time(as_of))))) for name in names]
+            classes = seen.classes(sorted(set(ids)))
+            return [classes[id_] for id_ in ids]
 
-    def classes(self, ids: list[int]) -> dict[int, HostClass]:
-        """Return classes by their ids."""
-        return {id_: _unpacked(id_, facts) for id_, facts in self._rows(statements.facts(ids))}
-
-    def host(self, name: str, as_of: int | None = None) -> HostClass:
-        """Return the class of a host, "NAME" or "CLUSTER/NAME"; raises InputError where there is none of that name, or several."""
-        with self._sound():
-            found = [(cluster, id_) for cluster, id_ in self._rows(statements.host(name, _time(as_of)))]
+    def _class_of(self, name: str, found: list[tuple[str, int]]) -> int:
         if not found:
             raise InputError(f"no host is called {name[:60]!r}", source=self._name)
         if len({id_ for _, id_ in found}) > 1:
             example = f"{max(cluster for cluster, _ in found)}/{name}"
             raise InputError(f"several hosts are called {name[:60]!r}: put the cluster before it, as in {example}", source=self._name)
-        id_ = found[0][1]
-        with self._sound():
-            return self.classes([id_])[id_]
+        return found[0][1]
 
-    def history(self, name: str) -> list[tuple[str, int, int, int]]:
-        """Return the observations of a host in the order of time: cluster, first and last seen, the class's id."""
-        with self._sound():
-            rows = [(cluster, first, last, id_) for cluster, first, last, id_ in self._rows(statements.history(name))]
+    def history(self, name: str) -> list[tuple[str, int, int, HostClass]]:
+        """Return the observations of a host in the order of time: cluster, first and last seen, class."""
+        with self._sight() as seen:
+            rows = [(cluster, first, last, id_) for cluster, first, last, id_ in seen.rows(statements.history(name))]
             if any(not 0 <= moment < _LAST_MOMENT for _, first, last, _ in rows for moment in (first, last)):
                 raise ValueError
-        return rows
+            classes = seen.classes(sorted({id_ for *_, id_ in rows}))
+            return [(cluster, first, last, classes[id_]) for cluster, first, last, id_ in rows]
 
     def changed(self, before: int, as_of: int | None = None) -> list[tuple[str, str]]:
         """Return cluster and name of the hosts that are of another class than they were at an earlier time."""
-        with self._sound():
-            return [(cluster, name) for cluster, name, _, _ in self._rows(statements.changed(before, _time(as_of)))]
+        with self._sight() as seen:
+            return [(cluster, name) for cluster, name, _, _ in seen.rows(statements.changed(before, _time(as_of)))]
 
     @property
     def _name(self) -> str:
@@ -323,8 +341,13 @@ def _row(kind: HostClass) -> tuple[int, str, str, str | None, str | None, str]:
     return kind.id, kind.facts.vendor, kind.cpu, kind.microcode, kind.facts.kernel, _packed(kind)
 
 
+_NEXT, _PART = "\f", "a part"
+"""What stands between the facts of two kinds of cores, and before those of a class that is not whole."""
+
+
 def _packed(kind: HostClass) -> str:
-    text = "".join(line + "\n" for line in format_snapshot(kind.facts))
+    texts = ["".join(line + "\n" for line in format_snapshot(core)) for core in kind.cores]
+    text = _NEXT.join(texts if kind.whole else [_PART, *texts])
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
@@ -335,7 +358,10 @@ def _unpacked(id_: int, facts: str) -> HostClass:
         text = unpacker.decompress(base64.b64decode(facts, validate=True), _LARGEST).decode()
     except (ValueError, zlib.error):
         raise InputError(f"class {id_:016x} cannot be read") from None
-    kind = HostClass(parse_snapshot(text.splitlines(keepends=True), f"class {id_:016x}"))
+    texts = text.split(_NEXT)
+    whole = texts[0] != _PART
+    cores = texts if whole else texts[1:]
+    kind = HostClass(tuple(parse_snapshot(core.splitlines(keepends=True), f"class {id_:016x}") for core in cores), whole)
     if kind.id != id_:
         raise InputError(f"class {id_:016x} has the facts of another: it was changed, or written by another vcpuid")
     return kind
