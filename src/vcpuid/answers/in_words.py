@@ -178,6 +178,8 @@ def _proxmox(cpu: str, parts: _Parts, tables: Catalog) -> InWords:
         if own or model == "host" or model in proxmox_models()
         else [f"an older Proxmox VE has no model {model}: it lists those that its QEMU brings"]
     )
+    if (vendor := proxmox_models().get(model)) and not any(setting.startswith("vendor=") for setting in parts.settings):
+        notes.append(f"Proxmox VE says vendor={vendor} of its own accord, as the model is, whoever made the host's processor")
     flags = ";".join(f"{'+' if has else '-'}{name}" for name, has in parts.features.items())
     if own is not None or parts.features.keys() <= proxmox_flags():
         said = {**({"flags": flags} if flags and own is None else {}), **properties}

@@ -7,7 +7,7 @@ held on every class against the baseline's: what a form cannot hold is told, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from vcpuid import releases
@@ -118,7 +118,8 @@ def export(found: Baseline, form: str, *, libvirt: str | Release | None = None, 
         if full is not None and read.same is not _read_back(group, _guest(meant, full), _started(started, full, release)).same:
             read = ReadBack(group, None, _OPEN)
         back.append(read)
-    return Export(form, found.census, found.cpu, words.lines, words.notes, words.lost, tuple(back), _alike(tables))
+    lost = words.lost or tuple(dict.fromkeys(f"the guest is another one: {one.why}" for one in back if one.same is False))
+    return Export(form, found.census, found.cpu, words.lines, words.notes, lost, tuple(back), _alike(tables))
 
 
 def _alike(tables: Iterable[Table | str]) -> bool | None:
@@ -159,18 +160,23 @@ def _guest(cpu: str, setup: Setup) -> Table | str:
     return seen(path.made.tables[0], path.made.msrs) if isinstance(path, Path) else str(path).partition("\n")[0]
 
 
-def _told(found: Baseline, read: ReadBack) -> ReadBack:
-    """Leave it open of a class that does not tell all: such a form takes all that KVM gives."""
-    setup = next(setup for group, setup in _classes(found) if group == read.group)
-    return ReadBack(read.group, None, _OPEN) if read.same and fullest(setup) is not None else read
+def _certain(read: ReadBack, guest: Callable[[Setup], Table | str], setup: Setup) -> ReadBack:
+    """Leave open what would be another guest if the class had all that it does not tell of."""
+    full = fullest(setup)
+    return read if full is None or guest(full) == guest(setup) else ReadBack(read.group, None, _OPEN)
 
 
 def _firecracker(found: Baseline, release: Release) -> Export:
     lines = tuple(write_template(fitted(found.setups, release).template))
     custom = Firecracker(custom=read_template("\n".join(lines), "the template"))
-    made = [(group, _of_template(custom, replace(setup, vmm=release, smp="1"))) for group, setup in _classes(found)]
+
+    def guest(setup: Setup) -> Table | str:
+        return _of_template(custom, replace(setup, vmm=release, smp="1"))
+
+    made = [(group, guest(setup)) for group, setup in _classes(found)]
     tables = [table for _, table in made if not isinstance(table, str)]
-    back = [_told(found, _read_back(group, tables[0] if tables else "", table)) for group, table in made]
+    read = [_read_back(group, tables[0] if tables else "", table) for group, table in made]
+    back = [_certain(one, guest, setup) for one, setup in zip(read, found.setups, strict=True)]
     lost = [f"not the same on all, since Firecracker takes it from the host: {what}" for what in _unlike(tables)]
     lost += [f"{group.spoken}: Firecracker {release} refuses it: {table}" for group, table in made if isinstance(table, str)]
     notes = (
@@ -189,11 +195,16 @@ def _of_template(custom: Firecracker, setup: Setup) -> Table | str:
 
 def _cloud_hypervisor(found: Baseline) -> Export:
     answers = [kvm_says(setup) for setup in found.setups]
+
+    def guest(setup: Setup) -> Table:
+        return cloud_hypervisor.finds(cpus, kvm_says(setup))
+
     widths = [says.raw.registers(0x80000008).eax & 0xFF for says in answers]
     line = str(cloud_hypervisor.CpusOption(max_phys_bits=min(widths), nested=False))
     cpus = cloud_hypervisor.read(line)
-    tables = [cloud_hypervisor.finds(cpus, says) for says in answers]
-    back = [_told(found, _read_back(group, tables[0], table)) for (group, _), table in zip(_classes(found), tables, strict=True)]
+    tables = [guest(setup) for setup in found.setups]
+    read = [_read_back(group, tables[0], table) for (group, _), table in zip(_classes(found), tables, strict=True)]
+    back = [_certain(one, guest, setup) for one, setup in zip(read, found.setups, strict=True)]
     lost = [f"not the same on all, since it has no place in --cpus: {what}" for what in _unlike(tables)]
     notes = ("it is for the command line; its only profile is host, and features=amx lets a guest have AMX where the host has it",)
     return Export("cloud-hypervisor", found.census, None, (line,), notes, tuple(lost), tuple(back), _alike(tables))
