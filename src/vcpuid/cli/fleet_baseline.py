@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vcpuid.fleet.blame import Blame, Untold
     from vcpuid.fleet.costs import Cost
     from vcpuid.fleet.named import NamedModels
+    from vcpuid.fleet.wins import Win
 
 
 @click.command()
@@ -140,7 +141,7 @@ def _unknown(found: Untold) -> dict[str, Any]:
     from vcpuid.fleet.members import hosts_of, spoken
 
     who, features = spoken(found.groups), " ".join(found.features)
-    return {"hosts": hosts_of(found.groups), "who": who, "features": features, "party": None, "why": found.why}
+    return {"hosts": hosts_of(found.groups), "who": who, "features": features, "party": None, "why": found.why, "do": ""}
 
 
 def _blame_sheet(found: Blame, every: bool) -> Sheet:
@@ -151,6 +152,7 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
             "features": " ".join(loss.features),
             "party": loss.party,
             "why": loss.why,
+            "do": "; or ".join(loss.mends),
         }
         for loss in found.losses
     ]
@@ -159,9 +161,17 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
     head = [f"All {found.census.hosts} hosts can give {found.shared} features, any of them {found.offered}.", ""]
     more = 0 if every else len(rows) - _ROWS
     foot = [*([f"{more} more rows, of more hosts each: --all"] if more > 0 else []), *absent(found.census)]
-    columns = ["hosts", "who", "features", "party", "why"]
+    foot += [_won(win, found.census.hosts) for win in found.wins]
+    columns = ["hosts", "who", "features", "party", "why", "do"]
     below = ["", *foot] if foot else []
     return Sheet(columns, shown, found.as_dict(), records=[*rows, *open_], fields=columns, head=head, foot=below, null=NOT_TOLD)
+
+
+def _won(win: Win, hosts: int) -> str:
+    """Say what leaving or mending wins."""
+    level = f", x86-64-v{win.level}" if win.level > 1 else ""
+    rest = f"{win.model} runs as it is on the other {hosts - win.hosts}: {win.more} features more{level}"
+    return f"Without {win.who}, or if they had {short(win.lacks)}, {rest}"
 
 
 @click.command()
