@@ -24,6 +24,7 @@ from vcpuid.cli.fleet_options import (
 )
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, words_option
+from vcpuid.cli.streams import replaced
 
 if TYPE_CHECKING:
     from vcpuid.fleet.baseline import Baseline
@@ -120,16 +121,24 @@ def _others(found: Baseline) -> Iterator[str]:
 @cluster_option
 @day_option
 @click.option("--all", "every", is_flag=True, help="Print all rows, and not those of the fewest hosts alone.")
+@click.option("--svg", "picture", type=click.Path(), metavar="FILE", help="Draw hosts by class, and what is lost by each, too.")
 @software
 @format_option
-def blame(store: str, cluster: str | None, as_of: str | None, every: bool, asked: Asked, form: str) -> None:
+def blame(store: str, cluster: str | None, as_of: str | None, every: bool, picture: str | None, asked: Asked, form: str) -> None:
     """Tell who costs which features: those that some hosts could give their guests and others lack, with the cause.
 
-    A row's hosts are all that lack its features: were they mended, or did they leave, a baseline could have them. Exit status 0 where all
-    hosts can give the same, else 1, also where that is not told of some.
+    A row's hosts are all that lack its features: were they mended, or did they leave, a baseline could have them. What may mend them is
+    told, a host with the same processor that has them first, and below the rows the smallest sets of hosts without which a better named
+    model runs on the others. Exit status 0 where all hosts can give the same, else 1, also where that is not told of some.
     """
     found = opened(store).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(found.remarks)
+    if picture is not None:
+        from vcpuid.fleet.figure import svg
+
+        with replaced(picture) as output:
+            for line in svg(found):
+                print(line, file=output)
     emit(_blame_sheet(found, every), form)
     sys.exit(1 if found.losses or found.not_told or found.census.unread else 0)
 
@@ -141,7 +150,7 @@ def _unknown(found: Untold) -> dict[str, Any]:
     from vcpuid.fleet.members import hosts_of, spoken
 
     who, features = spoken(found.groups), " ".join(found.features)
-    return {"hosts": hosts_of(found.groups), "who": who, "features": features, "party": None, "why": found.why, "do": ""}
+    return {"hosts": hosts_of(found.groups), "who": who, "features": features, "party": None, "why": found.why, "mends": ""}
 
 
 def _blame_sheet(found: Blame, every: bool) -> Sheet:
@@ -152,7 +161,7 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
             "features": " ".join(loss.features),
             "party": loss.party,
             "why": loss.why,
-            "do": "; or ".join(loss.mends),
+            "mends": "; or ".join(loss.mends),
         }
         for loss in found.losses
     ]
@@ -162,7 +171,7 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
     more = 0 if every else len(rows) - _ROWS
     foot = [*([f"{more} more rows, of more hosts each: --all"] if more > 0 else []), *absent(found.census)]
     foot += [_won(win, found.census.hosts) for win in found.wins]
-    columns = ["hosts", "who", "features", "party", "why", "do"]
+    columns = ["hosts", "who", "features", "party", "why", "mends"]
     below = ["", *foot] if foot else []
     return Sheet(columns, shown, found.as_dict(), records=[*rows, *open_], fields=columns, head=head, foot=below, null=NOT_TOLD)
 

@@ -6,7 +6,7 @@ safely where both make the same CPU; where they do not and QEMU starts all the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from vcpuid.answers.verdict import START, Verdict, unadvised
 from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word, bits
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import positions
+from vcpuid.fleet import clocks
 from vcpuid.fleet.baseline import remarks, settled
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.members import Census, Group, hosts_of, spoken
@@ -23,7 +24,7 @@ from vcpuid.kvm.effect import advised
 from vcpuid.libvirt import connect
 from vcpuid.libvirt.migration import NO_INVTSC, NO_PASSTHROUGH, Migration, migrate
 from vcpuid.path.pipeline import Path, tried
-from vcpuid.qemu import KvmHost
+from vcpuid.qemu import KvmHost, messages
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.unknown import guesses
 from vcpuid.releases import Release
@@ -52,6 +53,7 @@ _HARM = {
     "performance counters": "the guest's counters change their number or their events",
     "feature MSRs": "the guest believes itself immune to, or able to do, what holds on the one host alone",
 }
+_CLOCK = "TSC"
 _OTHER_HARM = "what the guest read once is no longer true"
 
 
@@ -130,8 +132,10 @@ def _moved(cpu: str, a: Setup, b: Setup) -> Move:
         return Move("not told", not_told=open_)
     if blocker := _blocker(here):
         return Move("refused", "A's QEMU", blocker)
+    if refusal := _no_such_clock(here, a, b):
+        return refusal
     one, other = _table(here), _table(there)
-    if changes := tuple(differences(one, other)):
+    if changes := (*differences(one, other), *_other_clock(here, a, b)):
         return Move("not told" if open_ else "unsafe", differences=changes, not_told=open_)
     return Move("not told", not_told=open_) if open_ else Move("yes")
 
@@ -195,6 +199,32 @@ def _blocker(found: Verdict) -> str | None:
     if found.path.made.tables[0].has(bits.CONSTANT_TSC) and not state.props.get("tsc-frequency"):
         return NO_INVTSC
     return None
+
+
+def _asked_rate(found: Verdict) -> int:
+    """Return the rate that -cpu names, in kHz; 0 where it names none."""
+    assert found.path is not None
+    state = found.path.made.detail
+    assert isinstance(state, CpuState)
+    asked = state.props.get("tsc-frequency")
+    return asked // 1000 if isinstance(asked, int) else 0
+
+
+def _no_such_clock(here: Verdict, a: Setup, b: Setup) -> Move | None:
+    """Refuse a guest whose -cpu names a TSC that a host neither has nor can make; None where that is not told, or no rate is named."""
+    asked = _asked_rate(here)
+    for who, host in (("A's QEMU", a.host), ("B's QEMU", b.host)):
+        rate = clocks.rate(host)
+        if asked and rate is not None and clocks.scales(host) is False and not clocks.alike(asked, rate):
+            return Move("refused", who, messages.TSC_MISMATCH(asked=asked, host=rate))
+    return None
+
+
+def _other_clock(here: Verdict, a: Setup, b: Setup) -> Iterator[Deviation]:
+    """Say that the TSC runs at another rate there, where KVM cannot scale it: QEMU takes the guest all the same."""
+    one, other = clocks.rate(a.host), clocks.rate(b.host)
+    if one is not None and other is not None and not _asked_rate(here) and clocks.scales(b.host) is False and not clocks.alike(one, other):
+        yield Deviation(_CLOCK, (f"{one} kHz → {other} kHz, and no TSC scaling",), _HARM["frequencies"])
 
 
 def differences(one: Table, other: Table) -> Iterator[Deviation]:
@@ -290,9 +320,29 @@ def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
             open_.append((cores[0][0]._replace(core=None), OF_SEVERAL_KINDS))
         else:
             found.setdefault(frozenset(cores[0][1].items()), []).append(cores[0][0]._replace(core=None))
-    made = [Circle(tuple(groups), hosts_of(groups)) for groups in found.values()]
+    made = [Circle(tuple(groups), hosts_of(groups)) for alike in found.values() for groups in _by_clock(alike)]
     by_size = tuple(sorted(made, key=lambda circle: -circle.hosts))
     return Circles(census, by_size, tuple(refused), tuple(open_), (*remarks(census, setups), *map(str, guesses(cpu, setups[0].vmm.tables))))
+
+
+def _by_clock(groups: Sequence[Group]) -> Iterator[list[Group]]:
+    """Part classes by the rate of their TSC, where some of them cannot give a guest another than their own."""
+    if all(clocks.scales(group.facts) is not False for group in groups):
+        yield list(groups)
+        return
+    by_rate: list[list[Group]] = []
+    for group in groups:
+        rate = clocks.rate(group.facts)
+        same = next((some for some in by_rate if _one_clock(rate, clocks.rate(some[0].facts))), None)
+        if same is None:
+            by_rate.append([group])
+        else:
+            same.append(group)
+    yield from by_rate
+
+
+def _one_clock(one: int | None, other: int | None) -> bool:
+    return one is None or other is None or clocks.alike(one, other)
 
 
 OF_SEVERAL_KINDS = "not told: its cores are of several kinds, and the guest's CPU hangs on which of them QEMU starts"
