@@ -20,6 +20,7 @@ _MOST = 24
 _LONGEST = 40
 
 _STYLE = """
+.ground { fill: #ffffff; }
 text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .small { font-size: 11.5px; fill: #59636e; }
 .head { font-weight: 600; }
@@ -28,6 +29,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .shared { fill: #e3b59f; }
 .line { stroke: #d1d9e0; }
 @media (prefers-color-scheme: dark) {
+  .ground { fill: #0d1117; }
   text { fill: #f0f6fc; }
   .small { fill: #9198a1; }
   .hosts { fill: #7ea6d3; }
@@ -75,6 +77,7 @@ def svg(found: Blame) -> Iterator[str]:
     yield f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">'
     yield f"<title>{escape(title)}</title>"
     yield f"<style>{_STYLE}</style>"
+    yield f'<rect class="ground" width="{width}" height="{height}" rx="6"/>'
     yield _text(12, 24, f"All can give {found.shared} features, any of them {found.offered}", "head")
     yield _text(first, 62, "hosts", "small")
     yield f'<rect class="alone" x="{second}" y="52" width="10" height="10"/>' + _text(second + 15, 62, "lost by it alone", "small")
