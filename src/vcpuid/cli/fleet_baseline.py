@@ -14,6 +14,7 @@ from vcpuid.cli.fleet_options import (
     cluster_option,
     day_option,
     end_of_day,
+    engine_option,
     opened,
     same_cpu,
     short,
@@ -33,12 +34,13 @@ if TYPE_CHECKING:
 @store_argument
 @cluster_option
 @day_option
+@engine_option
 @click.option("--require", multiple=True, metavar="FEATURE", shell_complete=choices.features, help="A feature that the guest must have.")
 @words_option
 @software
 @format_option
 def baseline(
-    store: str, cluster: str | None, as_of: str | None, require: tuple[str, ...], manager: str | None, asked: Asked, form: str
+    store: str, cluster: str | None, as_of: str | None, engine: str, require: tuple[str, ...], manager: str | None, asked: Asked, form: str
 ) -> None:
     """Find the best -cpu that runs on every host and is the same CPU on all, so that guests move freely.
 
@@ -46,7 +48,7 @@ def baseline(
     proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. Exit status 0 where all do, else 1,
     also where that is not told of some host or one cannot be read.
     """
-    found = opened(store).baseline(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of), require=require)
+    found = opened(store, engine).baseline(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of), require=require)
     print_warnings(found.remarks)
     emit(_baseline_sheet(found, manager), form)
     sys.exit(0 if found.runs and found.alike else 1)
@@ -100,16 +102,17 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
 @store_argument
 @cluster_option
 @day_option
+@engine_option
 @click.option("--all", "every", is_flag=True, help="Print all rows, and not those of the fewest hosts alone.")
 @software
 @format_option
-def blame(store: str, cluster: str | None, as_of: str | None, every: bool, asked: Asked, form: str) -> None:
+def blame(store: str, cluster: str | None, as_of: str | None, engine: str, every: bool, asked: Asked, form: str) -> None:
     """Tell who costs which features: those that some hosts could give their guests and others lack, with the cause.
 
     A row's hosts are all that lack its features: were they mended, or did they leave, a baseline could have them. Exit status 0 where all
     hosts can give the same, else 1, also where that is not told of some.
     """
-    found = opened(store).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
+    found = opened(store, engine).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(found.remarks)
     emit(_blame_sheet(found, every), form)
     sys.exit(1 if found.losses or found.not_told or found.census.unread else 0)
