@@ -24,8 +24,8 @@ from vcpuid import data, kvm
 from vcpuid.cli import cli
 from vcpuid.cpuid import CpuidTable
 from vcpuid.errors import InputError
-from vcpuid.fleet.history import Observation
-from vcpuid.fleet.store import Added
+from vcpuid.fleet.adding import Added
+from vcpuid.fleet.history import Changes, Observation
 from vcpuid.formats import parse
 from vcpuid.formats.writing import write
 from vcpuid.live.qemu_import import Imported
@@ -96,6 +96,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "fleet-migrate-refused": ("fleet", "migrate", FLEET, "node1", "node4", "--cpu", "Skylake-Server-v1,enforce", *QEMU),
     "fleet-migrate-all": ("fleet", "migrate", FLEET, "--cpu", "Skylake-Server-v1,-pku", *QEMU),
     "fleet-migrate-domain": ("fleet", "migrate", FLEET, "node1", "node3", "--domain", DOMAIN, *LIBVIRT),
+    "fleet-changes": ("fleet", "changes", "hosts.duckdb", "--from", "2026-11-01", "--to", "2026-11-29"),
+    "fleet-remove": ("fleet", "remove", "hosts.duckdb", "node9"),
     "fleet-history": ("fleet", "history", "hosts.duckdb", "node1"),
     "probe": ("probe", "sse2", "avx2", "abm"),
     "worth": ("worth", "--cpu", "Haswell,x-force-features=on", "--host", IVY, "--qemu", "10.0", "--glibc", "2.41"),
@@ -219,6 +221,10 @@ def other_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("vcpuid.fleet.store.Store.add", lambda *_: added)
     seen = Observation("rack1", 1764375000, 1764461400, 0x6E8821756B8444D0, ("kernel 6.1 → 6.12",))
     monkeypatch.setattr("vcpuid.fleet.history.of_host", lambda *_: (seen,))
+    monkeypatch.setattr("vcpuid.fleet.store.Store.remove", lambda *_, **__: ("rack1/node9",))
+    newer = Changes(("rack1/node1", "rack1/node2"), "79b3334948d409e7", "6e8821756b8444d0", ("kernel 6.1 → 6.12",))
+    monkeypatch.setattr("vcpuid.fleet.store.Store.changes", lambda *_: [])
+    monkeypatch.setattr("vcpuid.fleet.history.between_days", lambda _: (newer,))
     monkeypatch.chdir(ROOT)
 
 

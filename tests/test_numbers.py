@@ -51,7 +51,7 @@ INT = {
     "cli/fleet_options.py": 1,
     "cli/fleet_store.py": 2,
     "fleet/collect.py": 1,
-    "fleet/fleet.py": 1,
+    "fleet/fleet.py": 2,
     "cli/kvm.py": 2,
     "cli/libvirt.py": 1,
     "live/kvm_device.py": 3,

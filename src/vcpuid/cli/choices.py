@@ -292,6 +292,12 @@ def _cpu_numbers() -> Iterator[str]:
 
 
 @_completer
+def engines(context: click.Context, typed: str) -> Offers:
+    """What answers from a store."""
+    return _plain(("duckdb", "spark"))
+
+
+@_completer
 def kernels(context: click.Context, typed: str) -> Offers:
     """Releases of Linux with tables."""
     return _plain(KERNELS)

@@ -11,16 +11,19 @@ from vcpuid.cli import fleet_baseline, fleet_collect, fleet_export, fleet_moves,
 def command() -> None:
     """Many hosts, one CPU: which -cpu runs on all, who costs what, what moves where.
 
-    STORE is a folder of snapshots, where a file is a host and a folder within it a cluster, or a file NAME.duckdb, which keeps the history
-    (pip install 'vcpuid[fleet]'). `fleet collect` and `fleet add` fill it.
+    STORE is a folder of snapshots, where a file is a host and a folder within it a cluster, or a file NAME.duckdb or a folder NAME.parquet,
+    which keep the history (pip install 'vcpuid[fleet]'). `fleet collect` and `fleet add` fill it.
     """
 
 
 for _verb in (
     fleet_collect.command,
     fleet_store.add,
+    fleet_store.remove,
+    fleet_store.copy,
     fleet_store.classes,
     fleet_store.history,
+    fleet_store.changes,
     fleet_baseline.baseline,
     fleet_baseline.models,
     fleet_baseline.blame,

@@ -15,6 +15,7 @@ from vcpuid.cli.fleet_options import (
     cluster_option,
     day_option,
     end_of_day,
+    engine_option,
     opened,
     same_cpu,
     short,
@@ -38,12 +39,13 @@ if TYPE_CHECKING:
 @store_argument
 @cluster_option
 @day_option
+@engine_option
 @click.option("--require", multiple=True, metavar="FEATURE", shell_complete=choices.features, help="A feature that the guest must have.")
 @words_option
 @software
 @format_option
 def baseline(
-    store: str, cluster: str | None, as_of: str | None, require: tuple[str, ...], manager: str | None, asked: Asked, form: str
+    store: str, cluster: str | None, as_of: str | None, engine: str, require: tuple[str, ...], manager: str | None, asked: Asked, form: str
 ) -> None:
     """Find the best -cpu that runs on every host and is the same CPU on all, so that guests move freely.
 
@@ -51,7 +53,7 @@ def baseline(
     proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. Exit status 0 where all do, else 1,
     also where that is not told of some host or one cannot be read.
     """
-    found = opened(store).baseline(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of), require=require)
+    found = opened(store, engine).baseline(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of), require=require)
     print_warnings(found.remarks)
     emit(_baseline_sheet(found, manager), form)
     sys.exit(0 if found.runs and found.alike else 1)
@@ -74,7 +76,7 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
         }
         for proof in found.proofs
     ]
-    shown = [{**row, "costs": short(str(row["costs"]).split()), "security": short(str(row["security"]).split())} for row in rows]
+    shown = [{**row, "costs": short(str(row["costs"]).split())} for row in rows]
     if found.cpu is None:
         head = [f"No model of QEMU {setup.vmm} can be made to run on all {found.census.hosts} hosts."]
     else:
@@ -85,7 +87,7 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
             f"{same_cpu(found.alike, found.differs)}{level}",
         ]
     refused = [f"{group.spoken}: {why}" for group, why in found.refused]
-    foot = [*refused, *absent(found.census), *_others(found)]
+    foot = [*refused, *absent(found.census), *_paid(found), *_others(found)]
     data = found.as_dict()
     lines = [found.cpu] if found.cpu else []
     if manager is not None and found.cpu is not None:
@@ -96,14 +98,30 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
         lines = list(words.lines)
         foot += ["", *words.lines, *words.remarks]
         data["words"] = words.as_dict()
-    columns = ["runs", "hosts", "who", "cpu", "why", "costs", "security", "software"]
+    columns = ["runs", "hosts", "who", "cpu", "why", "costs"]
     return Sheet(
-        columns, shown, data, records=rows, fields=[*columns, "class"], lines=lines, head=[*head, ""], foot=["", *foot] if foot else []
+        columns,
+        shown,
+        data,
+        records=rows,
+        fields=[*columns, "security", "software", "class"],
+        lines=lines,
+        head=[*head, ""],
+        foot=["", *foot] if foot else [],
     )
 
 
 def _spent(cost: Cost | None) -> dict[str, str]:
     return {"security": "" if cost is None else " ".join(cost.security), "software": "" if cost is None else cost.spoken}
+
+
+def _paid(found: Baseline) -> Iterator[str]:
+    """Say what the features that a class gives up are to its guests: mitigations, a psABI level, choices of programs."""
+    for group in found.census.groups:
+        cost = found.spent.get(group.kind.name)
+        if cost is not None and (cost.security or cost.choices):
+            flaws = [f"mitigations ({short(cost.security)})"] if cost.security else []
+            yield f"{group.spoken} gives up {'; '.join((*flaws, *filter(None, (cost.spoken,))))}"
 
 
 def _others(found: Baseline) -> Iterator[str]:
@@ -120,18 +138,21 @@ def _others(found: Baseline) -> Iterator[str]:
 @store_argument
 @cluster_option
 @day_option
+@engine_option
 @click.option("--all", "every", is_flag=True, help="Print all rows, and not those of the fewest hosts alone.")
 @click.option("--svg", "picture", type=click.Path(), metavar="FILE", help="Draw hosts by class, and what is lost by each, too.")
 @software
 @format_option
-def blame(store: str, cluster: str | None, as_of: str | None, every: bool, picture: str | None, asked: Asked, form: str) -> None:
+def blame(
+    store: str, cluster: str | None, as_of: str | None, engine: str, every: bool, picture: str | None, asked: Asked, form: str
+) -> None:
     """Tell who costs which features: those that some hosts could give their guests and others lack, with the cause.
 
     A row's hosts are all that lack its features: were they mended, or did they leave, a baseline could have them. What may mend them is
     told, a host with the same processor that has them first, and below the rows the smallest sets of hosts without which a better named
     model runs on the others. Exit status 0 where all hosts can give the same, else 1, also where that is not told of some.
     """
-    found = opened(store).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
+    found = opened(store, engine).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(found.remarks)
     if picture is not None:
         from vcpuid.fleet.figure import svg
@@ -187,10 +208,11 @@ def _won(win: Win, hosts: int) -> str:
 @store_argument
 @cluster_option
 @day_option
+@engine_option
 @click.option("--all", "every", is_flag=True, help="List deprecated models too, and those that run on no host.")
 @software
 @format_option
-def models(store: str, cluster: str | None, as_of: str | None, every: bool, asked: Asked, form: str) -> None:
+def models(store: str, cluster: str | None, as_of: str | None, engine: str, every: bool, asked: Asked, form: str) -> None:
     """List QEMU's named models, best first: on how many hosts each runs as it is, and who lacks what of the others.
 
     The best is that of the most hosts, of those the one with the most features. JSON, JSON lines and CSV have all models, class by class.
@@ -198,7 +220,7 @@ def models(store: str, cluster: str | None, as_of: str | None, every: bool, aske
     """
     from vcpuid.fleet.baseline import remarks
 
-    found = opened(store).models(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
+    found = opened(store, engine).models(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(remarks(found.census, found.setups))
     emit(_models_sheet(found, every), form)
     sys.exit(0 if not found.census.unread and any(model.runs and not model.deprecated for model in found.models) else 1)

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import libvirt_option
-from vcpuid.cli.fleet_options import absent, cluster_option, day_option, end_of_day, opened, software, stack_of, store_argument
+from vcpuid.cli.fleet_options import (
+    absent,
+    cluster_option,
+    day_option,
+    end_of_day,
+    engine_option,
+    opened,
+    software,
+    stack_of,
+    store_argument,
+)
 from vcpuid.cli.output import Sheet, emit, format_option, output_option
 from vcpuid.cli.setup import Asked, has_no_effect, print_warnings
 from vcpuid.cli.streams import replaced
+
+if TYPE_CHECKING:
+    from vcpuid.fleet.baseline import Baseline
+    from vcpuid.fleet.store import Changed
 
 FORMS = (
     "libvirt", "qemu", "kubevirt", "proxmox", "incus", "lxd", "nova", "cloud-hypervisor", "firecracker", "prometheus",
@@ -24,6 +40,7 @@ _OF_LIBVIRT = ("libvirt", "kubevirt", "nova")
 @click.option("--to", required=True, type=click.Choice(FORMS), help="The form to write.")
 @cluster_option
 @day_option
+@engine_option
 @click.option("--require", multiple=True, metavar="FEATURE", shell_complete=choices.features, help="A feature that the guest must have.")
 @libvirt_option
 @click.option(
@@ -39,6 +56,7 @@ def export(
     to: str,
     cluster: str | None,
     as_of: str | None,
+    engine: str,
     require: tuple[str, ...],
     libvirt_release: str | None,
     firecracker: str | None,
@@ -66,12 +84,11 @@ def export(
         has_no_effect(f"no Firecracker reads what is written for {to}", "--firecracker")
     if to != "prometheus":
         has_no_effect(f"{to} has no place for who has changed", "--since")
-    fleet, day = opened(store), end_of_day(as_of)
+    fleet, day = opened(store, engine), end_of_day(as_of)
     baseline = fleet.baseline(stack_of(asked), cluster=cluster, as_of=day, require=require)
     if to == "prometheus":
         before = end_of_day(since)
-        changed = None if before is None else fleet.changed(before, day, cluster=cluster)
-        found = prometheus(baseline, changed)
+        found = prometheus(baseline, None if before is None else _drifted(baseline, fleet.changes(before, day, cluster)))
     else:
         found = exported(baseline, to, libvirt=libvirt_release, firecracker=firecracker)
     print_warnings(remarks(baseline.census, baseline.setups))
@@ -91,6 +108,15 @@ def export(
         form,
     )
     sys.exit(0 if found.whole else 1)
+
+
+def _drifted(baseline: Baseline, changes: Iterable[Changed]) -> dict[str, int]:
+    """Count by cluster the hosts that are of another class than they were; one that was no member then has not changed."""
+    found = {count.cluster: 0 for count in baseline.census.counts}
+    for changed in changes:
+        if changed.before is not None and changed.after is not None:
+            found[changed.cluster] = found.get(changed.cluster, 0) + 1
+    return found
 
 
 def _said(same: bool | None) -> str:

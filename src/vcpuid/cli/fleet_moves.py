@@ -17,6 +17,7 @@ from vcpuid.cli.fleet_options import (
     cluster_option,
     day_option,
     end_of_day,
+    engine_option,
     opened,
     same_cpu,
     short,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @libvirt_option
 @cluster_option
 @day_option
+@engine_option
 @software
 @format_option
 def migrate(
@@ -56,6 +58,7 @@ def migrate(
     libvirt_release: str | None,
     cluster: str | None,
     as_of: str | None,
+    engine: str,
     asked: Asked,
     form: str,
 ) -> None:
@@ -71,7 +74,7 @@ def migrate(
         raise click.UsageError("--cluster is asked of all hosts, and two are named: CLUSTER/HOST names one of a cluster")
     if domain is not None and typed("--cpu"):
         raise click.UsageError("--cpu and --domain both name the guest's CPU")
-    fleet, stack = opened(store), stack_of(asked)
+    fleet, stack = opened(store, engine), stack_of(asked)
     if origin is not None and target is not None:
         if domain is None:
             found = fleet.migrate(origin, target, cpu, stack, as_of=end_of_day(as_of))
@@ -152,9 +155,12 @@ def _circles_sheet(found: Circles, cpu: str) -> Sheet:
 )
 @cluster_option
 @day_option
+@engine_option
 @stack_options("kernel", "qemu", "what_if")
 @format_option
-def drift(store: str, before: str, after: str, cpu: str | None, cluster: str | None, as_of: str | None, asked: Asked, form: str) -> None:
+def drift(
+    store: str, before: str, after: str, cpu: str | None, cluster: str | None, as_of: str | None, engine: str, asked: Asked, form: str
+) -> None:
     """Show what an upgrade changes for a guest on every host, and whether its CPU still runs on all and is still the same on all.
 
     Without --cpu it is the baseline before the upgrade. What --from or --to does not name is the same on both sides. Exit status 0 where
@@ -165,7 +171,7 @@ def drift(store: str, before: str, after: str, cpu: str | None, cluster: str | N
     if not (before or after):
         raise click.UsageError("give --from or --to: what the two sides differ in")
     one, other = (stack_of(named_stack(asked, *side)[0]) for side in (("--from", before), ("--to", after)))
-    fleet, day = opened(store), end_of_day(as_of)
+    fleet, day = opened(store, engine), end_of_day(as_of)
     if cpu is None:
         cpu = fleet.baseline(one, cluster=cluster, as_of=day).cpu
         if cpu is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcpuid.cli import choices
 from vcpuid.cli.setup import Asked, stack_options
 from vcpuid.errors import InputError
 from vcpuid.setup import Stack
@@ -22,17 +23,22 @@ SHOWN = 8
 store_argument = click.argument("store", metavar="STORE", type=click.Path())
 cluster_option = click.option("--cluster", metavar="NAME", help="Ask about this cluster alone.")
 day_option = click.option("--as-of", "as_of", metavar="DAY", help="Ask about the end of this day (2026-11-29), UTC; a store alone knows.")
+engine_option = click.option(
+    "--engine", default="duckdb", show_default=True, metavar="ENGINE", shell_complete=choices.engines,
+    help="What answers from a store: duckdb, or for a NAME.parquet spark, where its own settings say, or spark:MASTER "
+    "(pip install 'vcpuid[spark]').",
+)  # fmt: skip
 software = stack_options("what_if", here=False)
 
 
-def end_of_day(text: str | None) -> int | None:
-    """Return the last second of a day."""
+def end_of_day(text: str | None, option: str = "--as-of") -> int | None:
+    """Return the last second of a day; None where no day is named."""
     if text is None:
         return None
     try:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
-        raise InputError(f"--as-of {text[:40]!r} is no day such as 2026-11-29") from None
+        raise InputError(f"{option} {text[:40]!r} is no day such as 2026-11-29") from None
     return int(day.timestamp()) + 86399
 
 
@@ -41,11 +47,18 @@ def moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def opened(store: str) -> Fleet:
-    """Open the fleet that STORE names; raises InputError as `vcpuid.fleet.open`."""
+def opened(store: str, engine: str = "duckdb") -> Fleet:
+    """Open the fleet that STORE names, for an engine to answer from; raises InputError as `vcpuid.fleet.open`."""
     from vcpuid import fleet
 
-    return fleet.open(store)
+    if engine == "duckdb":
+        return fleet.open(store)
+    name, colon, master = engine.partition(":")
+    if name != "spark" or (colon and not master):
+        raise InputError(f"--engine {engine[:40]!r} is none of duckdb, spark and spark:MASTER")
+    from vcpuid.fleet.engines import spark_session
+
+    return fleet.open(store, spark_session(master if master[:2] != "//" else engine) if colon else spark_session())
 
 
 def stack_of(asked: Asked) -> Stack:

@@ -1,4 +1,4 @@
-"""vcpuid fleet add, classes, history: what is kept of many hosts."""
+"""vcpuid fleet add, remove, copy, classes, history, changes: what is kept of many hosts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ from pathlib import Path
 
 import click
 
-from vcpuid.cli.fleet_options import NOT_TOLD, absent, cluster_option, day_option, end_of_day, moment, opened, short, store_argument
+from vcpuid.cli.fleet_options import (
+    NOT_TOLD,
+    absent,
+    cluster_option,
+    day_option,
+    end_of_day,
+    engine_option,
+    moment,
+    opened,
+    short,
+    store_argument,
+)
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import print_warnings
 from vcpuid.cli.streams import tell
@@ -31,8 +42,8 @@ def add(store: str, sources: tuple[str, ...], cluster: str | None, seen: str | N
     All are added or none; what is there already is not added twice. Files that cannot be read are named, and are no reason to leave the
     others out; then the exit status is 1.
     """
+    from vcpuid.fleet.adding import Visit
     from vcpuid.fleet.folder import cause, files, host_name, read_host
-    from vcpuid.fleet.store import Visit
 
     when = _time(seen)
     visits, unread, seen_in = list[Visit](), list[dict[str, str]](), dict[tuple[str, str], Path]()
@@ -87,16 +98,16 @@ def _all(sources: Iterable[str], files: Callable[[Path], Iterable[Path]]) -> Ite
             yield path, "" if place == "." else place
 
 
-def _time(text: str | None) -> int | None:
+def _time(text: str | None, option: str = "--seen") -> int | None:
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InputError(f"--seen {text[:40]!r} is no time such as 2026-11-29 or 2026-11-29T14:30:00") from None
+        raise InputError(f"{option} {text[:40]!r} is no time such as 2026-11-29 or 2026-11-29T14:30:00") from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if not 1970 < moment.year < 9999:
-        raise InputError(f"--seen {text[:40]!r} is no time at which a host with KVM was seen")
+        raise InputError(f"{option} {text[:40]!r} is no time at which a host with KVM was seen")
     return int(moment.timestamp())
 
 
@@ -104,13 +115,14 @@ def _time(text: str | None) -> int | None:
 @store_argument
 @cluster_option
 @day_option
+@engine_option
 @format_option
-def classes(store: str, cluster: str | None, as_of: str | None, form: str) -> None:
+def classes(store: str, cluster: str | None, as_of: str | None, engine: str, form: str) -> None:
     """List the classes of hosts: all in one are the same to every rule.
 
     Exit status 1 where a member cannot be read.
     """
-    census = opened(store).census(cluster, end_of_day(as_of))
+    census = opened(store, engine).census(cluster, end_of_day(as_of))
     told = [group.as_dict() for group in census.groups]
     data = {"schema": "vcpuid/fleet-classes/1", **census.as_dict(), "classes": told}
     columns = ["class", "hosts", "who", "cpu", "microcode", "kernel"]
@@ -123,16 +135,77 @@ def classes(store: str, cluster: str | None, as_of: str | None, form: str) -> No
 @click.command()
 @store_argument
 @click.argument("host", metavar="HOST")
+@engine_option
 @format_option
-def history(store: str, host: str, form: str) -> None:
+def history(store: str, host: str, engine: str, form: str) -> None:
     """Show the classes that a host of a store has had, and what changed from one to the next."""
     from vcpuid.fleet.history import of_host
 
-    found = of_host(opened(store), host)
+    found = of_host(opened(store, engine), host)
     rows = [
-        {"first_seen": moment(one.first), "last_seen": moment(one.last), "class": f"{one.id:016x}", "cluster": one.cluster,
+        {"first_seen": moment(one.first), "last_seen": moment(one.last), "class": None if one.id is None else f"{one.id:016x}",
+         "cluster": one.cluster,
          "changed": "; ".join(one.changes)}
         for one in found
     ]  # fmt: skip
     columns = ["first_seen", "last_seen", "cluster", "class", "changed"]
-    emit(Sheet(columns, rows, {"schema": "vcpuid/fleet-history/1", "host": host, "observations": rows}), form)
+    emit(Sheet(columns, rows, {"schema": "vcpuid/fleet-history/2", "host": host, "observations": rows}, null="-"), form)
+
+
+@click.command()
+@store_argument
+@click.option("--from", "before", metavar="DAY", required=True, help="The end of this day (2026-11-29), UTC, is held against the other.")
+@click.option("--to", "after", metavar="DAY", help="The other day.  [default: now]")
+@cluster_option
+@engine_option
+@format_option
+def changes(store: str, before: str, after: str | None, cluster: str | None, engine: str, form: str) -> None:
+    """Show what changed between two days: which hosts came, were removed, or are of another class, and what is new about them.
+
+    Exit status 0 where nothing changed, else 1.
+    """
+    from vcpuid.fleet.history import between_days
+
+    one, other = end_of_day(before, "--from"), end_of_day(after, "--to")
+    assert one is not None
+    if other is not None and other <= one:
+        raise InputError("--to is no later than --from")
+    found = between_days(opened(store, engine).changes(one, other, cluster))
+    rows = [
+        {"hosts": len(group.names), "who": short(group.names), "before": group.before, "after": group.after,
+         "changed": "; ".join(group.changes)}
+        for group in found
+    ]  # fmt: skip
+    document = [{**row, "names": list(group.names), "changed": list(group.changes)} for row, group in zip(rows, found, strict=True)]
+    data = {"schema": "vcpuid/fleet-changes/1", "hosts": sum(len(group.names) for group in found), "changes": document}
+    columns = ["hosts", "who", "before", "after", "changed"]
+    head = [f"{data['hosts']} hosts changed.", *([""] if rows else [])]
+    emit(Sheet(columns, rows, data, head=head, null="-"), form)
+    sys.exit(1 if found else 0)
+
+
+@click.command()
+@store_argument
+@click.argument("hosts", metavar="HOST…", nargs=-1, required=True)
+@click.option("--since", metavar="TIME", help="Since when they are no members (2026-11-29, or 2026-11-29T14:30:00), UTC.  [default: now]")
+@click.option("--forget", is_flag=True, help="They never were members: drop their history, too.")
+@format_option
+def remove(store: str, hosts: tuple[str, ...], since: str | None, forget: bool, form: str) -> None:
+    """Remove hosts from a store: from now on they are no members. Their history stays, and days in the past have them still.
+
+    HOST is NAME, or CLUSTER/NAME where several are called so. All are removed or none. With --forget it is as if they had never been added.
+    """
+    if forget and since is not None:
+        raise click.UsageError("--since is about hosts that were members, and --forget says that they never were")
+    removed = opened(store).remove(hosts, _time(since, "--since"), forget=forget)
+    data = {"schema": "vcpuid/fleet-remove/1", "removed": list(removed), "forgotten": forget}
+    rows = [{"removed": name} for name in removed]
+    emit(Sheet(["removed"], [], data, records=rows, lines=list(removed), head=[f"{len(removed)} hosts removed."]), form)
+
+
+@click.command()
+@store_argument
+@click.argument("target", metavar="NEW", type=click.Path())
+def copy(store: str, target: str) -> None:
+    """Copy a store, history and all, to NEW, which ends in .duckdb or .parquet: Spark reads Parquet, and it takes less room."""
+    opened(store).copy(target)

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError, UnavailableError
+from vcpuid.fleet.adding import Added, Visit
 from vcpuid.fleet.classes import HostClass
+from vcpuid.fleet.engines import Engine, Spark
 from vcpuid.fleet.folder import Folder
 from vcpuid.fleet.members import Census
-from vcpuid.fleet.store import SUFFIX, Added, Engine, Store, Visit
+from vcpuid.fleet.places import FILE, FOLDER
+from vcpuid.fleet.store import Changed, Store
 from vcpuid.setup import Stack
 
 if TYPE_CHECKING:
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from vcpuid.fleet.moves import Circles, Move
     from vcpuid.fleet.named import NamedModels
     from vcpuid.fleet.upgrade import Upgrade
+
+
+NO_HISTORY = "a folder of snapshots has no history: vcpuid fleet add keeps one"
 
 
 class Fleet:
@@ -40,9 +46,24 @@ class Fleet:
 
     def add_all(self, visits: Iterable[Visit]) -> Added:
         """Add hosts, all or none; raises UnavailableError for a folder, and where another process keeps the store."""
+        return self._store("put the host's file into it").add(visits)
+
+    def remove(self, names: Iterable[str], when: int | None = None, *, forget: bool = False) -> tuple[str, ...]:
+        """Let hosts be no members from a time on, now if none is given; with `forget` they never were, and their history is gone.
+
+        Returns those that were members, as "CLUSTER/NAME". Raises InputError where there is none of a name, or several, and else as
+        `add_all` does.
+        """
+        return self._store("take the host's file away").remove(names, int(time.time()) if when is None else when, forget=forget)
+
+    def copy(self, path: str | os.PathLike[str]) -> None:
+        """Copy a store, history and all, to a new NAME.duckdb or NAME.parquet; raises InputError where there are hosts in it already."""
+        self._store("vcpuid fleet add makes a store of it").copy(_store_path(Path(path)))
+
+    def _store(self, instead: str) -> Store:
         if not isinstance(self._kept, Store):
-            raise UnavailableError("a folder of snapshots has no index: put the host's file into it")
-        return self._kept.add(visits)
+            raise UnavailableError(f"a folder of snapshots has no index: {instead}")
+        return self._kept
 
     def census(self, cluster: str | None = None, as_of: int | None = None) -> Census:
         """Count the classes; raises InputError for a cluster of which there is none."""
@@ -55,24 +76,23 @@ class Fleet:
         """Return a host's class; `name` is "NAME", or "CLUSTER/NAME" where several are called so. Raises InputError where there is none."""
         return self._kept.hosts((name,), as_of)[0]
 
-    def history(self, name: str) -> list[tuple[str, int, int, HostClass]]:
-        """Return a host's observations in the order of time: cluster, first and last seen, class. Raises InputError where there is none."""
+    def history(self, name: str) -> list[tuple[str, int, int, HostClass | None]]:
+        """Return a host's observations in the order of time: cluster, first and last seen, class, None where it was removed.
+
+        Raises InputError where there is none.
+        """
         if not isinstance(self._kept, Store):
-            raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one")
+            raise InputError(NO_HISTORY)
         rows = self._kept.history(name)
         if not rows:
             raise InputError(f"no host is called {name[:60]!r}")
         return rows
 
-    def changed(self, before: int, as_of: int | None = None, *, cluster: str | None = None) -> dict[str, int]:
-        """Count by cluster the hosts that are of another class than at an earlier time; raises InputError for a folder."""
+    def changes(self, before: int, after: int | None = None, cluster: str | None = None) -> list[Changed]:
+        """Return the hosts whose class is another at the second time, by default now, than at the first; raises InputError for a folder."""
         if not isinstance(self._kept, Store):
-            raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one")
-        found: dict[str, int] = {count.cluster: 0 for count in self.census(cluster, as_of).counts}
-        for place, _ in self._kept.changed(before, as_of):
-            if cluster in (None, place):
-                found[place] = found.get(place, 0) + 1
-        return found
+            raise InputError(NO_HISTORY)
+        return self._kept.changes(before, after, cluster)
 
     def baseline(
         self, stack: Stack | None = None, *, cluster: str | None = None, as_of: int | None = None, require: Iterable[str] = (),
@@ -125,17 +145,26 @@ class Fleet:
         return circles(cpu, self.census(cluster, as_of), stack)
 
 
-def open(source: str | os.PathLike[str] | Engine) -> Fleet:
-    """Open a fleet: a folder of snapshots, a store's file (NAME.duckdb, made when the first host is added), or what answers SQL.
+def open(source: str | os.PathLike[str] | Engine, engine: object = None) -> Fleet:
+    """Open a fleet: a folder of snapshots, a store (NAME.duckdb or NAME.parquet, made when the first host is added), or what answers SQL.
 
-    An engine has `rows(sql)`, which returns tuples, and tables like `vcpuid.fleet.statements.TABLES`. Raises InputError for a file that is
-    no store's.
+    What answers SQL is a Spark session, or has `rows(sql)`, which returns tuples (`vcpuid.fleet.engines`), and has tables like
+    `vcpuid.fleet.statements.TABLES`. With a Spark session as `engine`, Spark answers from a NAME.parquet. Raises InputError for a file that
+    is no store's, and for an engine that cannot read it.
     """
     if not isinstance(source, str | os.PathLike):
-        return Fleet(Store(engine=source))
+        return Fleet(Store(engine=source if hasattr(source, "rows") else Spark(source)))
     path = Path(source)
+    if path.suffix == FOLDER:
+        return Fleet(Store(path, session=engine))
+    if engine is not None:
+        raise InputError(f"Spark reads a folder NAME{FOLDER}: vcpuid fleet copy makes one of a store", source=str(path))
     if os.path.isdir(path):  # unlike Path's own, it takes a name that is too long for one that is not there
         return Fleet(Folder(path))
-    if path.suffix != SUFFIX:
-        raise InputError(f"a fleet is a folder of snapshots, or a store's file that ends in {SUFFIX}", source=str(path))
-    return Fleet(Store(path))
+    return Fleet(Store(_store_path(path)))
+
+
+def _store_path(path: Path) -> Path:
+    if path.suffix not in (FILE, FOLDER):
+        raise InputError(f"a fleet is a folder of snapshots, or a store whose name ends in {FILE} or {FOLDER}", source=str(path))
+    return path

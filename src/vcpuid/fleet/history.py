@@ -9,8 +9,10 @@ from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrTable, Snapshot
 from vcpuid.cpuid.by_name import PartialTable
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import leaf_name, positions
+from vcpuid.fleet.adding import spoken
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.fleet import Fleet
+from vcpuid.fleet.store import Changed
 from vcpuid.numbers import U32
 from vcpuid.told.completions import tells
 
@@ -20,23 +22,55 @@ _NAMED = 12
 
 
 class Observation(NamedTuple):
-    """A time through which a host was of one class: in which cluster, from when to when it was seen so, and what was new about it."""
+    """A time through which a host was of one class: in which cluster, from when to when it was seen so, and what was new about it.
+
+    Without a class it was removed.
+    """
 
     cluster: str
     first: int
     last: int
-    id: int
+    id: int | None
     changes: tuple[str, ...]
 
 
 def of_host(fleet: Fleet, name: str) -> tuple[Observation, ...]:
     """Return a host's observations; raises InputError where there is no host of that name, and for a folder, which keeps no history."""
-    found, before = [], None
+    found: list[Observation] = []
+    before: HostClass | None = None
     for cluster, first, last, kind in fleet.history(name):
-        changes = () if before is None else tuple(changed(before, kind))
-        found.append(Observation(cluster, first, last, kind.id, changes))
-        before = kind
+        changes = ("removed",) if kind is None else () if before is None else tuple(changed(before, kind))
+        found.append(Observation(cluster, first, last, None if kind is None else kind.id, changes))
+        before = kind or before
     return tuple(found)
+
+
+class Changes(NamedTuple):
+    """Hosts of which the same changed between two days: their classes' ids before and after, None where they were no members."""
+
+    names: tuple[str, ...]
+    before: str | None
+    after: str | None
+    changes: tuple[str, ...]
+
+
+def between_days(found: Iterable[Changed]) -> tuple[Changes, ...]:
+    """Put together the hosts that changed from the same class to the same, the most first."""
+    groups: dict[tuple[HostClass | None, HostClass | None], list[str]] = {}
+    for one in found:
+        groups.setdefault((one.before, one.after), []).append(spoken((one.cluster, one.name)))
+    made = [Changes(tuple(names), _id(before), _id(after), _changes(before, after)) for (before, after), names in groups.items()]
+    return tuple(sorted(made, key=lambda group: (-len(group.names), group.names)))
+
+
+def _id(kind: HostClass | None) -> str | None:
+    return None if kind is None else kind.name
+
+
+def _changes(before: HostClass | None, after: HostClass | None) -> tuple[str, ...]:
+    if before is None or after is None:
+        return ("new" if before is None else "removed",)
+    return tuple(changed(before, after))
 
 
 def changed(before: HostClass, after: HostClass) -> Iterator[str]:
