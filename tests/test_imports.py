@@ -40,8 +40,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "hazards": ("answers", "cpuid", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
     "rulebook": ("answers", "hazards", "kvm", "libvirt", "linux", "qemu", "reasons", "vmm"),
     "fleet": (
-        "answers", "cpuid", "errors", "formats", "kvm", "libvirt", "numbers", "path", "qemu", "reasons", "releases", "setup", "software",
-        "sources", "told", "vmm",
+        "answers", "cpuid", "data", "decode", "errors", "formats", "kvm", "libvirt", "numbers", "path", "qemu", "reasons", "releases",
+        "setup", "software", "sources", "told", "vmm",
     ),
     "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "qemu", "reasons", "releases", "rulebook", "setup"),
     "probe": ("cpuid", "errors", "live", "numbers"),

@@ -24,8 +24,8 @@ from vcpuid import data, kvm
 from vcpuid.cli import cli
 from vcpuid.cpuid import CpuidTable
 from vcpuid.errors import InputError
-from vcpuid.fleet.history import Observation
-from vcpuid.fleet.store import Added
+from vcpuid.fleet.adding import Added
+from vcpuid.fleet.history import Changes, Observation
 from vcpuid.formats import parse
 from vcpuid.formats.writing import write
 from vcpuid.live.qemu_import import Imported
@@ -87,11 +87,17 @@ CASES: dict[str, tuple[str, ...]] = {
     "fleet-baseline": ("fleet", "baseline", FLEET, *QEMU),
     "fleet-baseline-words": ("fleet", "baseline", FLEET, "--cluster", "rack1", "--for", "libvirt", "--qemu", "10.0"),
     "fleet-drift": ("fleet", "drift", FLEET, "--cpu", "EPYC-Milan", "--cluster", "rack2", *OLDER),
+    "fleet-models": ("fleet", "models", FLEET, "--cluster", "rack1", "--qemu", "7.2"),
+    "fleet-export": ("fleet", "export", FLEET, "--cluster", "rack1", "--to", "kubevirt", *QEMU),
+    "fleet-export-firecracker": ("fleet", "export", FLEET, "--cluster", "rack1", "--to", "firecracker", *QEMU),
+    "fleet-export-prometheus": ("fleet", "export", FLEET, "--to", "prometheus", *QEMU),
     "fleet-blame": ("fleet", "blame", FLEET, "--cluster", "rack1", *QEMU),
     "fleet-migrate": ("fleet", "migrate", FLEET, "node1", "node3", "--cpu", "Skylake-Server-v1", *QEMU),
     "fleet-migrate-refused": ("fleet", "migrate", FLEET, "node1", "node4", "--cpu", "Skylake-Server-v1,enforce", *QEMU),
     "fleet-migrate-all": ("fleet", "migrate", FLEET, "--cpu", "Skylake-Server-v1,-pku", *QEMU),
     "fleet-migrate-domain": ("fleet", "migrate", FLEET, "node1", "node3", "--domain", DOMAIN, *LIBVIRT),
+    "fleet-changes": ("fleet", "changes", "hosts.duckdb", "--from", "2026-11-01", "--to", "2026-11-29"),
+    "fleet-remove": ("fleet", "remove", "hosts.duckdb", "node9"),
     "fleet-history": ("fleet", "history", "hosts.duckdb", "node1"),
     "probe": ("probe", "sse2", "avx2", "abm"),
     "worth": ("worth", "--cpu", "Haswell,x-force-features=on", "--host", IVY, "--qemu", "10.0", "--glibc", "2.41"),
@@ -211,10 +217,14 @@ def other_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("vcpuid.probe.report.machine", lambda: "Some CPU, Linux 6.12, kvm_intel")
     made = Imported("11.0.3-imported", Path("/home/me/qemu-11.0.3-imported.json"), "QEMU 11.0.3", 120, ("NewModel",), 42, ("a remark",))
     monkeypatch.setattr("vcpuid.live.qemu_import.import_qemu", lambda *_: made)
-    added = Added(5, 4, ("0576048ab9d67604",), ("rack1/node3",))
+    added = Added(5, 4, ("6e8821756b8444d0",), ("rack1/node3",))
     monkeypatch.setattr("vcpuid.fleet.store.Store.add", lambda *_: added)
-    seen = Observation("rack1", 1764375000, 1764461400, 0x0576048AB9D67604, ("kernel 6.1 → 6.12",))
+    seen = Observation("rack1", 1764375000, 1764461400, 0x6E8821756B8444D0, ("kernel 6.1 → 6.12",))
     monkeypatch.setattr("vcpuid.fleet.history.of_host", lambda *_: (seen,))
+    monkeypatch.setattr("vcpuid.fleet.store.Store.remove", lambda *_, **__: ("rack1/node9",))
+    newer = Changes(("rack1/node1", "rack1/node2"), "79b3334948d409e7", "6e8821756b8444d0", ("kernel 6.1 → 6.12",))
+    monkeypatch.setattr("vcpuid.fleet.store.Store.changes", lambda *_: [])
+    monkeypatch.setattr("vcpuid.fleet.history.between_days", lambda _: (newer,))
     monkeypatch.chdir(ROOT)
 
 

@@ -48,9 +48,10 @@ INT = {
     "formats/lines.py": 1,
     "formats/strace.py": 6,
     # No texts.
-    "cli/fleet.py": 3,
+    "cli/fleet_options.py": 1,
+    "cli/fleet_store.py": 2,
     "fleet/collect.py": 1,
-    "fleet/fleet.py": 1,
+    "fleet/fleet.py": 2,
     "cli/kvm.py": 2,
     "cli/libvirt.py": 1,
     "live/kvm_device.py": 3,

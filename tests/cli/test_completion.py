@@ -41,6 +41,7 @@ FREE = {
     "--vcpu": "a number",
     "--cluster": "a name of the user's own",
     "--as-of": "a day",
+    "--since": "a day",
     "--seen": "a time",
     "origin": "a host of the store",
     "target": "a host of the store",

@@ -77,7 +77,7 @@ def test_what_is_no_place_and_no_name_is_refused(text: str) -> None:
 
 def test_fields_that_differ_by_cpu_are_fields() -> None:
     for function, name in decode.PER_CPU:
-        assert name in {field.name for who in ("amd", "xen") for word in layout(function, 0, who) for field in word.fields}
+        assert name in {field.name for who in ("amd", "xen", "transmeta") for word in layout(function, 0, who) for field in word.fields}
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from vcpuid import InputError, Setup, Stack, resolve
 from vcpuid.cpuid import CpuidTable, MsrTable
 from vcpuid.fleet import words
 from vcpuid.fleet.baseline import baseline, settled
+from vcpuid.fleet.costs import CONTROLS, security
 from vcpuid.fleet.members import Unread
 from vcpuid.fleet.proof import seen
 from vcpuid.qemu.catalog import catalog
@@ -94,6 +95,49 @@ def test_required_features_are_in_it_or_it_does_not_run() -> None:
     assert lacking.runs is False
     with pytest.raises(InputError, match="no feature 'avx1024'"):
         baseline(census([SKYLAKE]), None, ["avx1024"])
+
+
+@pytest.mark.parametrize("spelled", ["avx512f", "AVX512F", "avx512_vnni", "X86_FEATURE_AVX512F", "CPUID.07H:EBX.avx512f [bit 16]"])
+def test_a_required_feature_may_be_spelled_in_any_way(spelled: str) -> None:
+    found = baseline(census([SAPPHIRE]), Stack(qemu="10.0"), [spelled])
+    assert found.runs
+    assert found.cpu is not None
+    assert ",+avx512f" not in found.cpu, "the model has it"
+    assert found.level == 4
+
+
+def test_what_it_costs_is_told_by_features_levels_programs_and_mitigations() -> None:
+    found = baseline(census([SKYLAKE, SAPPHIRE, MILAN]), Stack(qemu="10.0"))
+    by_name = {proof.group.example: found.spent[proof.group.kind.name] for proof in found.proofs}
+    assert set(by_name) == {SKYLAKE, SAPPHIRE, MILAN}
+    dear = by_name[SAPPHIRE]
+    assert {"avx512f", "amx-tile", "spec-ctrl", "stibp", "md-clear"} <= set(dear.features)
+    assert {"spec-ctrl", "stibp", "md-clear", "ssbd"} <= set(dear.security) < set(dear.features)
+    assert "avx512f" not in dear.security
+    assert (dear.could, dear.level) == (4, 3)
+    assert ("glibc 2.41", "memcpy") in {(choice.topic, choice.item) for choice in dear.choices}
+    assert dear.spoken.startswith("x86-64-v4 → v3; ")
+    alone = baseline(census([SAPPHIRE]), Stack(qemu="10.0"))
+    assert [(spent.features, spent.security, spent.choices) for spent in alone.spent.values()] == [((), (), ())]
+
+
+def test_an_alternative_is_no_better_than_the_best_and_tells_what_it_costs() -> None:
+    found = baseline(census([SKYLAKE, SAPPHIRE]), Stack(qemu="10.0"))
+    assert found.shared is not None
+    ranked = [(shared.level, shared.features) for shared in (found.shared, *found.alternatives) if not shared.differs]
+    assert ranked == sorted(ranked, reverse=True)
+    assert len(found.prices) == len(found.alternatives)
+    for other, price in zip(found.alternatives, found.prices, strict=True):
+        assert price is not None
+        assert price.level == other.level <= found.level
+
+
+def test_every_mitigation_that_is_named_is_a_feature_of_qemu_and_every_immunity_is_one() -> None:
+    known = catalog("11.1").flags
+    assert set(CONTROLS) <= set(known)
+    immune = {name for name, flag in known.items() if name.endswith("-no")}
+    assert set(security(immune)) == immune
+    assert security(["avx2", "mds-no", "ibpb"]) == ("mds-no", "ibpb")
 
 
 def test_what_a_member_does_not_tell_is_not_taken_for_lacking() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from support.captures import host
 from support.fleets import HOSTS, census
 from vcpuid import Setup, Stack, releases
-from vcpuid.cpuid import CpuidTable, MsrTable
+from vcpuid.cpuid import CpuidTable, MsrTable, Snapshot
+from vcpuid.fleet.clocks import rate
 from vcpuid.fleet.moves import Move, circles, move, move_domain
 
 SKYLAKE, SAPPHIRE = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-xfd@6.12"
@@ -109,3 +110,51 @@ def test_what_libvirt_does_not_look_at_is_unsafe() -> None:
     found = move_domain(domain, Setup.of(host(SKYLAKE), STACK), Setup.of(other, STACK), releases.libvirt("11.3"))
     assert found.outcome == "unsafe"
     assert [one.kind for one in found.differences] == ["XSAVE layout"]
+
+
+HASWELL, MILAN, GENOA = "kvm-intel.corei7_haswell_4770-rnd00@6.12", "kvm-amd.EPYC-Milan-v2@6.12", "kvm-amd.EPYC-Genoa-v1@7.3"
+THREADS = Stack(qemu="10.0", smp="4,threads=2")
+
+
+@pytest.mark.parametrize(("kind", "names", "cpu", "a", "b", "stack"), [
+    ("features", "-avx512ifma", "host", SAPPHIRE, SKYLAKE, STACK),
+    ("feature MSRs", "-vmx-enable-user-wait-pause", "host", SAPPHIRE, SKYLAKE, STACK),
+    ("feature MSRs", "-vmx-posted-intr", "Skylake-Server-v5,+vmx,-pku,-spec-ctrl", SKYLAKE, HASWELL, STACK),
+    ("address bits", "CPUID[eax=80000008h].EAX", "host", MILAN, GENOA, STACK),
+    ("XSAVE layout", "CPUID[eax=0Dh,ecx=05h].EBX", "max,-pku", SKYLAKE, MILAN, STACK),
+    ("XSAVE layout", "CPUID[eax=0Dh,ecx=00h].ECX", "host", SKYLAKE, SAPPHIRE, STACK),
+    ("levels", "CPUID[eax=00h].EAX 0x16 → 0x20", "host", SKYLAKE, SAPPHIRE, STACK),
+    ("topology", "CPUID[eax=8000001Eh].EBX 0x100 → 0x0", "host", MILAN, SKYLAKE, THREADS),
+    ("caches", "CPUID[eax=04h", "host,host-cache-info=on", SKYLAKE, SAPPHIRE, STACK),
+    ("signature", "CPUID[eax=01h].EAX 0x50654 → 0x806f8", "host", SKYLAKE, SAPPHIRE, STACK),
+    ("vendor", "CPUID[eax=00h].EBX", "qemu64", SKYLAKE, MILAN, STACK),
+])  # fmt: skip
+def test_each_kind_of_difference_is_told_of_a_pair_that_has_it(kind: str, names: str, cpu: str, a: str, b: str, stack: Stack) -> None:
+    found = moved(cpu, a, b, stack)
+    assert found.outcome == "unsafe"
+    by_kind = {one.kind: " ".join(one.names) for one in found.differences}
+    assert names in by_kind[kind]
+
+
+def unscaled(name: str) -> Snapshot:
+    """A captured machine whose processor cannot scale the TSC."""
+    return replace(host(name), cpuinfo={**host(name).cpuinfo, "vmx_flags": host(name).cpuinfo["vmx_flags"].replace("tsc_scaling", "")})
+
+
+def test_a_tsc_that_runs_at_another_rate_is_unsafe_where_kvm_cannot_scale_it() -> None:
+    """QEMU takes the guest all the same, unless its -cpu names a rate."""
+    cpu = "Skylake-Server-v1,-hle,-rtm,-pku"
+    fast, slow = Setup.of(host(SKYLAKE), STACK), Setup.of(host(SAPPHIRE), STACK)
+    assert (rate(fast.host), rate(slow.host)) == (3_500_000, 2_200_000)
+    assert move(cpu, fast, slow).outcome == "yes"
+    fixed = Setup.of(unscaled(SAPPHIRE), STACK)
+    found = move(cpu, fast, fixed)
+    assert [(one.kind, one.names) for one in found.differences] == [("TSC", ("3500000 kHz → 2200000 kHz, and no TSC scaling",))]
+    assert found.outcome == "unsafe"
+    assert move(cpu, fixed, fast).outcome == "yes", "that one scales"
+    named = move(f"{cpu},tsc-frequency=3500000000", fast, fixed)
+    assert (named.outcome, named.by) == ("refused", "B's QEMU")
+    assert named.words == "TSC frequency mismatch between VM (3500000 kHz) and host (2200000 kHz), and TSC scaling unavailable"
+    fleet = census([SKYLAKE], [("fixed", unscaled(SAPPHIRE))])
+    assert len(circles(cpu, fleet, STACK).circles) == 2
+    assert len(circles(cpu, census([SKYLAKE, SAPPHIRE]), STACK).circles) == 1

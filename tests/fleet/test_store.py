@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,9 +19,13 @@ from hypothesis import strategies as st
 from support.captures import host
 from support.fleets import kind
 from vcpuid import InputError, Stack, UnavailableError, fleet
+from vcpuid.cpuid import CpuidTable
+from vcpuid.fleet.adding import Added, Visit, weave
 from vcpuid.fleet.classes import HostClass
+from vcpuid.fleet.engines import DuckDb
 from vcpuid.fleet.history import of_host
-from vcpuid.fleet.store import Added, Store, Visit, weave
+from vcpuid.fleet.places import ParquetFolder
+from vcpuid.fleet.store import Store
 
 duckdb = pytest.importorskip("duckdb", reason="needs DuckDB (the extra fleet)")
 
@@ -39,8 +44,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "hosts.duckdb"
 
 
-def test_what_was_added_is_there_once(path: Path) -> None:
-    store = Store(path)
+@pytest.fixture(params=["hosts.duckdb", "hosts.parquet"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file of DuckDB's, and a folder of Parquet files."""
+    return tmp_path / str(request.param)
+
+
+def test_what_was_added_is_there_once(either: Path) -> None:
+    store = Store(either)
     first = store.add(VISITS)
     assert (first.hosts, first.classes, len(first.new), first.changed) == (3, 4, 4, ("one/a",))
     assert store.add(VISITS) == Added(3, 4, (), ())
@@ -52,21 +63,21 @@ def test_what_was_added_is_there_once(path: Path) -> None:
     assert [group.kind.facts for group in census.groups if group.kind.id == NEW.id] == [NEW.facts]
 
 
-def test_a_time_is_asked_about_and_a_cluster(path: Path) -> None:
-    store = Store(path)
+def test_a_time_is_asked_about_and_a_cluster(either: Path) -> None:
+    store = Store(either)
     store.add(VISITS)
-    assert store.host("one/a", 150).id == OLD.id
-    assert store.host("one/a").id == NEW.id
+    assert store.hosts(["one/a"], 150) == [OLD]
+    assert store.hosts(["one/a", "two/a"]) == [NEW, kind(MILAN)]
     assert store.census(as_of=99).hosts == 0
     assert store.census("two").hosts == 1
     with pytest.raises(InputError, match="several hosts are called 'a': put the cluster before it, as in two/a"):
-        store.host("a")
+        store.hosts(["a"])
     with pytest.raises(InputError, match="no host is called 'c'"):
-        store.host("c")
+        store.hosts(["c"])
 
 
-def test_a_history_says_what_changed(path: Path) -> None:
-    whole = fleet.open(path)
+def test_a_history_says_what_changed(either: Path) -> None:
+    whole = fleet.open(either)
     changed = replace(host(SKYLAKE), params={**host(SKYLAKE).params, "kvm_intel.nested": "N"})
     whole.add(host("kvm-intel.corei7_skylake_x@6.1"), "a", seen=100)
     whole.add(host(SKYLAKE), "a", seen=200)
@@ -77,6 +88,50 @@ def test_a_history_says_what_changed(path: Path) -> None:
     assert any("kvm_intel.nested" in change for change in third.changes)
     with pytest.raises(InputError, match="no host is called 'b'"):
         of_host(whole, "b")
+
+
+def test_a_host_that_is_removed_was_a_member_until_then(either: Path) -> None:
+    whole = fleet.open(either)
+    whole.add_all(VISITS)
+    assert whole.remove(["one/b", "two/a"], when=300) == ("one/b", "two/a")
+    assert whole.census().hosts == 1
+    assert whole.census(as_of=299).hosts == 3
+    with pytest.raises(InputError, match="no host is called 'b'"):
+        whole.host("b")
+    assert whole.host("b", as_of=299) == kind(SAPPHIRE)
+    assert whole.remove(["one/b"], when=400) == ()
+    assert [(one.first, one.id, one.changes) for one in of_host(whole, "one/b")] == [
+        (100, kind(SAPPHIRE).id, ()),
+        (300, None, ("removed",)),
+    ]
+    gone = {(one.cluster, one.name): (one.before, one.after) for one in whole.changes(150, 350)}
+    assert gone == {("one", "a"): (OLD, NEW), ("one", "b"): (kind(SAPPHIRE), None), ("two", "a"): (kind(MILAN), None)}
+    whole.add_all([Visit("one", "b", 500, kind(SAPPHIRE))])
+    assert whole.census().hosts == 2
+    assert [(one.name, one.before, one.after) for one in whole.changes(450)] == [("b", None, kind(SAPPHIRE))]
+    assert whole.changes(150, 550, "one") == whole.changes(150, 350, "one")[:1]
+
+
+def test_a_host_that_is_forgotten_never_was(either: Path) -> None:
+    whole = fleet.open(either)
+    whole.add_all(VISITS)
+    with pytest.raises(InputError, match="several hosts are called 'a': put the cluster before it, as in two/a"):
+        whole.remove(["one/b", "a"], forget=True)
+    with pytest.raises(InputError, match="no host is called 'c'"):
+        whole.remove(["one/b", "c"])
+    assert whole.census(as_of=150).hosts == 3
+    assert whole.remove(["one/b"], forget=True) == ("one/b",)
+    assert whole.census(as_of=150).hosts == 2
+    with pytest.raises(InputError, match="no host is called 'one/b'"):
+        whole.history("one/b")
+
+
+def test_a_folder_of_snapshots_has_nobody_removed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt.gz").write_bytes((Path(__file__).parents[1] / "captures" / "kvm" / f"{SKYLAKE}.txt.gz").read_bytes())
+    with pytest.raises(UnavailableError, match="take the host's file away"):
+        fleet.open(tmp_path).remove(["a"])
+    with pytest.raises(InputError, match="no history"):
+        fleet.open(tmp_path).changes(0)
 
 
 visits = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 2)), max_size=12, unique_by=lambda visit: visit[0])
@@ -122,7 +177,7 @@ def test_an_empty_file_and_others_are_no_store(tmp_path: Path) -> None:
     duckdb.connect(str(other)).execute("create table t (a int)").close()
     with pytest.raises(InputError, match=r"other\.duckdb: no store of a fleet"):
         fleet.open(other).census()
-    with pytest.raises(InputError, match="folder of snapshots, or a store's file"):
+    with pytest.raises(InputError, match="folder of snapshots, or a store whose name"):
         fleet.open(tmp_path / "hosts.txt")
 
 
@@ -139,7 +194,7 @@ CHANGED = (
     "update class set facts = null",
     "delete from class",
     "update host set name = null, cluster = null",
-    "update observation set class = null",
+    "update observation set kind = null",
     "drop table host; create view host as select 1::BIGINT as host, content as name, '' as cluster from read_text('/etc/hostname')",
 )
 
@@ -157,7 +212,7 @@ def test_a_store_that_somebody_changed_is_refused(path: Path, change: str) -> No
 def test_a_time_that_is_none_is_found_out(path: Path) -> None:
     Store(path).add(VISITS)
     with duckdb.connect(str(path)) as connection:
-        connection.execute("update observation set last_seen = 99999999999999")
+        connection.execute("update observation set lasted = 99999999999999")
     with pytest.raises(InputError, match="changed by something else"):
         Store(path).history("one/a")
 
@@ -172,11 +227,45 @@ def test_what_has_lock_in_its_name_is_not_waited_for(tmp_path: Path) -> None:
     assert time.monotonic() - start < 10
 
 
-def test_a_later_word_on_the_same_second_counts(path: Path) -> None:
-    Store(path).add([Visit("", "a", 100, OLD)])
-    assert Store(path).add([Visit("", "a", 100, NEW)]).hosts == 1
-    assert Store(path).host("a").id == NEW.id
-    assert [row[3] for row in Store(path).history("a")] == [NEW.id]
+def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "hosts.parquet"
+    Store(path).add(VISITS)
+    told = path / "store.json"
+    for text, message in (
+        ("", "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"form": 99, "turn": 1}', "form 99"),
+        ('{"form": 2, "turn": 7}', "no store"),
+    ):
+        told.write_text(text, encoding="utf-8")
+        for ask in (Store(path).census, lambda: Store(path).add(VISITS)):
+            with pytest.raises(InputError, match=message):
+                ask()
+    told.write_text('{"form": 2, "turn": 1}', encoding="utf-8")
+    assert Store(path).census().hosts == 3
+    (path / "class-1.parquet").write_bytes(b"junk" * 100)
+    with pytest.raises(InputError, match=r"hosts\.parquet: "):
+        Store(path).census()
+
+
+def test_who_looks_while_a_folder_is_written_sees_what_was(tmp_path: Path) -> None:
+    path = tmp_path / "hosts.parquet"
+    Store(path).add(VISITS)
+    with ParquetFolder(path).look() as engine:
+        Store(path).add([Visit("one", "c", 300, NEW)])
+        (row,) = engine.rows("select count(*) from host")
+        assert row == (3,)
+    assert Store(path).census().hosts == 4
+    for number in range(4):
+        Store(path).add([Visit("one", f"d{number}", 300, NEW)])
+    assert len(list(path.glob("*.parquet"))) == 2 * 4
+
+
+def test_a_later_word_on_the_same_second_counts(either: Path) -> None:
+    Store(either).add([Visit("", "a", 100, OLD)])
+    assert Store(either).add([Visit("", "a", 100, NEW)]).hosts == 1
+    assert Store(either).hosts(["a"]) == [NEW]
+    assert [row[3] for row in Store(either).history("a")] == [NEW]
 
 
 def test_pipes_links_and_closed_folders_are_told(tmp_path: Path) -> None:
@@ -245,7 +334,8 @@ def test_whatever_answers_sql_is_a_fleet_to_read(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from vcpuid.fleet.store import Store, Visit
+from vcpuid.fleet.adding import Visit
+from vcpuid.fleet.store import Store
 from vcpuid.fleet.classes import HostClass
 from vcpuid import read
 kind = HostClass.of(read(sys.argv[2]))
@@ -262,21 +352,21 @@ def writer(path: Path, cluster: str, turns: int) -> subprocess.Popen[str]:
 
 @pytest.mark.process
 @pytest.mark.long
-def test_two_writers_lose_nothing(path: Path) -> None:
-    both = [writer(path, "one", 5), writer(path, "two", 5)]
+def test_two_writers_lose_nothing(either: Path) -> None:
+    both = [writer(either, "one", 5), writer(either, "two", 5)]
     assert [process.wait(60) for process in both] == [0, 0]
     for process in both:
         assert process.stdout is not None
         process.stdout.close()
-    assert Store(path).census().hosts == 2 * 5 * 200
+    assert Store(either).census().hosts == 2 * 5 * 200
 
 
 @pytest.mark.process
 @pytest.mark.long
-def test_a_writer_that_is_killed_leaves_what_was_whole(path: Path) -> None:
+def test_a_writer_that_is_killed_leaves_what_was_whole(either: Path) -> None:
     """At any moment: what it had said to be added is there, and of the rest all of a turn or nothing."""
     for delay in (0.0, 0.01, 0.05, 0.12):
-        process = writer(path, f"after {delay}", 50)
+        process = writer(either, f"after {delay}", 50)
         assert process.stdout is not None
         told = int(process.stdout.readline())
         time.sleep(delay)
@@ -284,10 +374,10 @@ def test_a_writer_that_is_killed_leaves_what_was_whole(path: Path) -> None:
         told = max([told, *(int(line) for line in process.stdout.read().split())])
         process.wait()
         process.stdout.close()
-        hosts = Store(path).census(f"after {delay}").hosts
+        hosts = Store(either).census(f"after {delay}").hosts
         assert hosts % 200 == 0
         assert hosts >= (told + 1) * 200
-    assert os.path.exists(path)
+    assert either.exists()
 
 
 def test_a_folder_is_a_fleet_without_an_index(tmp_path: Path) -> None:
@@ -311,3 +401,56 @@ def test_a_folder_is_a_fleet_without_an_index(tmp_path: Path) -> None:
         whole.census(as_of=5)
     with pytest.raises(InputError, match="there is no host in cluster 'three'"):
         whole.census("three")
+
+
+def test_a_class_comes_back_with_all_its_kinds_of_cores(either: Path) -> None:
+    facts = host(SKYLAKE)
+    mixed = CpuidTable(entry._replace(edx=entry.edx | 1 << 15) if entry.function == 7 else entry for entry in facts.raw)
+    cut = HostClass.of(replace(facts, raw=mixed))
+    both = HostClass.of(replace(facts, raw=mixed), facts)
+    Store(either).add([Visit("", "cut", 100, cut), Visit("", "both", 100, both)])
+    assert Store(either).hosts(["cut", "both"]) == [cut, both]
+    assert (cut.whole, both.whole, len(both.cores)) == (False, True, 2)
+
+
+def test_what_cannot_be_read_again_is_not_kept(path: Path) -> None:
+    odd = HostClass.of(replace(host(SKYLAKE), cpuinfo={"microcode": "0x1\f2"}))
+    with pytest.raises(InputError, match="a snapshot cannot hold"):
+        Store(path).add([Visit("", "a", 100, OLD), Visit("", "odd", 100, odd)])
+    assert Store(path).census().hosts == 0
+
+
+@pytest.mark.process
+def test_a_question_is_one_look(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process writes as soon as a question's first statement is answered, and yet is in none of its answer."""
+    Store(path).add(VISITS)
+    answered = DuckDb.rows
+    writers: list[subprocess.Popen[str]] = []
+    opened: list[str] = []
+    connect = duckdb.connect
+
+    def rows(self: DuckDb, sql: str) -> list[tuple[Any, ...]]:
+        found = answered(self, sql)
+        if not writers:
+            writers.append(writer(path, "one", 1))
+            time.sleep(0.3)
+        return found
+
+    def opening(*args: Any, **options: Any) -> Any:
+        opened.append(args[0])
+        return connect(*args, **options)
+
+    monkeypatch.setattr(DuckDb, "rows", rows)
+    monkeypatch.setattr(duckdb, "connect", opening)
+    census = Store(path).census("one")
+    assert census.hosts == 2 == sum(len(group.names) for group in census.groups)
+    assert len(opened) == 1
+    (process,) = writers
+    assert process.wait(60) == 0
+    assert process.stdout is not None
+    process.stdout.close()
+    assert Store(path).census("one").hosts == 202
+    opened.clear()
+    fleet.open(path).migrate("one/a", "two/a", "qemu64", Stack(qemu="10.0"))
+    of_host(fleet.open(path), "one/a")
+    assert len(opened) == 2

@@ -222,6 +222,14 @@ def libvirts(context: click.Context, typed: str) -> Offers:
 
 
 @_completer
+def firecrackers(context: click.Context, typed: str) -> Offers:
+    """Complete a release of Firecracker."""
+    from vcpuid.vmm.firecracker import RELEASES
+
+    return _plain(_begun(typed, RELEASES))
+
+
+@_completer
 def vmms(context: click.Context, typed: str) -> Offers:
     """NAME[:RELEASE]: the VMMs that are modelled, each with its releases behind a colon."""
     from vcpuid.vmm.firecracker import RELEASES
@@ -281,6 +289,12 @@ def cpu_numbers(context: click.Context, typed: str) -> Offers:
 
 def _cpu_numbers() -> Iterator[str]:
     return map(str, sorted(os.sched_getaffinity(0)))
+
+
+@_completer
+def engines(context: click.Context, typed: str) -> Offers:
+    """What answers from a store."""
+    return _plain(("duckdb", "spark"))
 
 
 @_completer

@@ -63,7 +63,7 @@ class Sheet:
     `columns` of `rows` serve tables, under the `titles` that they have there, else their keys with blanks for underscores. CSV has `fields`
     of `records`, JSON lines all that is in these: without them, the table's. `data` is the document for JSON. `lines` is the plain form,
     as lines or as one text, the rows' values separated by blanks where it is None. `head` and `foot` are sentences around the table, for
-    people only.
+    people only. `null` is what a table and CSV have for a value that is null in JSON.
     """
 
     columns: Sequence[str]
@@ -76,6 +76,7 @@ class Sheet:
     head: list[str] = field(default_factory=list)
     foot: list[str] = field(default_factory=list)
     styles: dict[str, str] = field(default_factory=dict)
+    null: str = ""
 
     @property
     def told(self) -> list[dict[str, Any]]:
@@ -96,7 +97,7 @@ def emit(sheet: Sheet, form: str) -> None:
         for row in sheet.told:
             print(json.dumps(row))
     elif form == "csv":
-        _csv(sheet.named).writerows(map(_fields, sheet.told))
+        _csv(sheet.named).writerows(_fields(row, sheet.null) for row in sheet.told)
     elif form == "lines":
         _lines(sheet)
     else:
@@ -123,7 +124,7 @@ def emit_each(sheets: Iterable[tuple[str, Sheet]], form: str, schema: str) -> No
         elif form == "csv":
             if writer is None:
                 writer = _csv(["cpu", *sheet.named])
-            writer.writerows(_fields({"cpu": name, **row}) for row in sheet.told)
+            writer.writerows(_fields({"cpu": name, **row}, sheet.null) for row in sheet.told)
         else:
             print(f"{safe.line(name)}:")
             _lines(sheet) if form == "lines" else _table(sheet)
@@ -142,19 +143,23 @@ def _lines(sheet: Sheet) -> None:
     if isinstance(sheet.lines, str):
         print(sheet.lines, end="")
         return
-    for line in sheet.lines if sheet.lines is not None else (" ".join(cell(row.get(c)) for c in sheet.columns) for row in sheet.rows):
+    for line in sheet.lines if sheet.lines is not None else (" ".join(_cells(sheet, row)) for row in sheet.rows):
         print(safe.line(line))
 
 
-def _fields(row: Mapping[str, object]) -> dict[str, str]:
+def _fields(row: Mapping[str, object], null: str) -> dict[str, str]:
     """Spell a row's values for CSV."""
-    return {key: safe.field(cell(value)) if isinstance(value, str | list | tuple) else cell(value) for key, value in row.items()}
+    return {key: safe.field(cell(value)) if isinstance(value, str | list | tuple) else cell(value, null) for key, value in row.items()}
 
 
-def cell(value: object) -> str:
+def _cells(sheet: Sheet, row: Mapping[str, object]) -> list[str]:
+    return [cell(row.get(column), sheet.null) for column in sheet.columns]
+
+
+def cell(value: object, null: str = "") -> str:
     """Spell a value as a table and CSV have it."""
     if value is None:
-        return ""
+        return null
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
@@ -172,7 +177,7 @@ def _title(sheet: Sheet, column: str) -> str:
 
 def _aligned(sheet: Sheet) -> Iterator[str]:
     """Give the lines of a table, its titles first."""
-    rows = [[cell(row.get(column)) for column in sheet.columns] for row in sheet.rows]
+    rows = [_cells(sheet, row) for row in sheet.rows]
     rows.insert(0, [_title(sheet, column) for column in sheet.columns])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     yield from ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows)
@@ -205,7 +210,7 @@ def _table(sheet: Sheet) -> None:
         for column in sheet.columns:
             table.add_column(_title(sheet, column), style=sheet.styles.get(column), overflow="fold")
         for row in sheet.rows:
-            table.add_row(*(Text(safe.clean(cell(row.get(column)))) for column in sheet.columns))
+            table.add_row(*(Text(safe.clean(text)) for text in _cells(sheet, row)))
         with styled(sys.stdout):
             console.print(table)
     for line in sheet.foot:

@@ -13,7 +13,7 @@ import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from vcpuid.cli import safe
@@ -125,6 +125,29 @@ def opened(path: str) -> Iterator[TextIO]:
             os.close(outlet.fd)
     except OSError as error:
         raise _unavailable(path, error) from None
+
+
+@contextmanager
+def replaced(path: str) -> Iterator[TextIO]:
+    """Open a file as `opened` does, which others see whole or as it was before; raises UnavailableError.
+
+    A pipe or a device is written as it is.
+    """
+    if path == "-" or (os.path.lexists(path) and not os.path.isfile(path)):
+        with opened(path) as stream:
+            yield stream
+        return
+    target = os.path.realpath(path)
+    new = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}")
+    try:
+        with opened(new) as stream:
+            yield stream
+        os.replace(new, target)
+    except OSError as error:
+        raise _unavailable(path, error) from None
+    finally:
+        with suppress(OSError):
+            os.unlink(new)
 
 
 def reader_left() -> bool:

@@ -78,10 +78,13 @@ RTM_ALWAYS_ABORT = Bit(_L7_EDX, 11)
 HYBRID_CPU = Bit(_L7_EDX, 15)
 ARCH_LBR = Bit(_L7_EDX, 19)
 IBT = Bit(_L7_EDX, 20)
+AMX_BF16 = Bit(_L7_EDX, 22)
 AMX_TILE = Bit(_L7_EDX, 24)
+AMX_INT8 = Bit(_L7_EDX, 25)
 SPEC_CTRL = Bit(_L7_EDX, 26)
 INTEL_STIBP = Bit(_L7_EDX, 27)  # stibp
 ARCH_CAPABILITIES = Bit(_L7_EDX, 29)
+CORE_CAPABILITIES = Bit(_L7_EDX, 30)  # core-capability
 SPEC_CTRL_SSBD = Bit(_L7_EDX, 31)  # ssbd
 
 _L7_1_EAX = CpuidWord(0x7, 1, "eax")
@@ -89,9 +92,11 @@ ARCH_PERFMON_EXT = Bit(_L7_1_EAX, 8)
 FZRM = Bit(_L7_1_EAX, 10)
 FSRS = Bit(_L7_1_EAX, 11)
 FSRC = Bit(_L7_1_EAX, 12)
+AMX_FP16 = Bit(_L7_1_EAX, 21)
 LAM = Bit(_L7_1_EAX, 26)
 
 _L7_1_EDX = CpuidWord(0x7, 1, "edx")
+AMX_COMPLEX = Bit(_L7_1_EDX, 8)
 AVX10 = Bit(_L7_1_EDX, 19)
 APX = Bit(_L7_1_EDX, 21)  # apxf
 

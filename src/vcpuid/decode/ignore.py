@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 
 from vcpuid.cpuid.feature_table import key_of
 from vcpuid.cpuid.names import find_all
@@ -17,6 +18,7 @@ from vcpuid.numbers import decimal
 PER_CPU: frozenset[tuple[int, str]] = frozenset(
     {
         (0x1, "local_apic_id"),
+        *((0x3, f"psn_{part}") for part in ("low", "middle", "0", "1", "2", "3")),
         (0xB, "x2apic_id"),
         (0x1F, "x2apic_id"),
         (0x80000026, "x2apic_id"),
@@ -42,6 +44,16 @@ PER_CPU: frozenset[tuple[int, str]] = frozenset(
     }
 )  # fmt: skip
 """Leaf and name of the fields that differ from one CPU to the next of the same machine, or on one CPU from one moment to the next."""
+
+
+@cache
+def per_cpu(function: int, index: int, who: str) -> tuple[int, int, int, int]:
+    """Return the bits of a leaf's four registers that hold such fields, as `who` (see `Parties.of`) means them."""
+    eax, ebx, ecx, edx = (
+        sum(field.mask for field in word.fields if (canonical(function), field.name) in PER_CPU) for word in layout(function, index, who)
+    )
+    return eax, ebx, ecx, edx
+
 
 CPU, NONE = "cpu", "none"
 """The words for those fields, and for nothing at all."""
@@ -83,13 +95,22 @@ def _bits(text: str, tables: Sequence[CpuidTable]) -> Sequence[tuple[_Place | Wo
     if text == NONE:
         return ()
     if text == CPU:
-        return list(_fields(lambda function, name: (canonical(function), name) in PER_CPU, tables))
+        return list(_per_cpu(tables))
     key = key_of(text)
     if named := [*_fields(lambda _, name: key_of(name) == key, tables), *_feature(text)]:
         return named
     if any(key_of(name) == key for name in names()):
         return ()
     return (_place(text),)
+
+
+def _per_cpu(tables: Sequence[CpuidTable]) -> Iterator[tuple[CpuidWord, int]]:
+    for table in tables:
+        whose = parties(table)
+        for entry in table:
+            masks = per_cpu(entry.function, entry.index, whose.of(entry.function))
+            words = (CpuidWord(entry.function, entry.index, register) for register in REGISTERS)
+            yield from ((word, mask) for word, mask in zip(words, masks, strict=True) if mask)
 
 
 def _fields(wanted: Callable[[int, str], bool], tables: Sequence[CpuidTable]) -> Iterator[tuple[CpuidWord, int]]:

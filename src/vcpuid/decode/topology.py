@@ -132,10 +132,10 @@ def _kind(table: CpuidTable) -> tuple[tuple[Entry, ...], ...]:
 
 def _own(table: CpuidTable) -> Topology:
     apic_id, source, levels = next(_sources(table))
-    return Topology(tuple(levels), apic_id, source, caches(table), _mixed(table))
+    return Topology(tuple(levels), apic_id, source, caches(table), mixed(table))
 
 
-def _mixed(table: CpuidTable) -> bool:
+def mixed(table: CpuidTable) -> bool:
     """Whether CPUs are not alike: Intel's hybrid parts, and AMD's of several kinds of cores or with complexes of several sizes."""
     if parties(table).vendor == "intel":
         return table.has(bits.HYBRID_CPU)

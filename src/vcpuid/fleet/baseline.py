@@ -7,17 +7,19 @@ path is worked on every class, what QEMU would warn of is dropped, and so is wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
 from vcpuid.answers.attempt import Attempt
-from vcpuid.cpuid import Word
+from vcpuid.cpuid import CpuidTable, Word
+from vcpuid.cpuid.names import meant
 from vcpuid.errors import InputError
 from vcpuid.fleet import words
-from vcpuid.fleet.members import Census, Group
-from vcpuid.fleet.proof import Proof, Table, carriers, differing, prove, seen_of, unlike
+from vcpuid.fleet.costs import Cost, cost, could_have
+from vcpuid.fleet.members import Census, Group, hosts_of, of_whom
+from vcpuid.fleet.proof import CUT, Proof, Table, alike, carriers, differing, differs, prove, seen_of, unlike
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.effect import advised
 from vcpuid.qemu.catalog import Catalog, Model, catalog
@@ -47,13 +49,17 @@ _NOT_ADDED = frozenset(
 
 @dataclass(frozen=True)
 class Shared:
-    """A -cpu for all: the model, features besides or without, and settings. `tables` tell whether all guests have the same CPU."""
+    """A -cpu for all: the model, features besides or without, and settings.
+
+    `features` counts what its guests get, `level` is their psABI level, and `differs` names the words in which they are not one CPU.
+    """
 
     model: str
     settings: tuple[str, ...]
     plus: tuple[str, ...]
     minus: tuple[str, ...]
     features: int = 0
+    level: int = 0
     differs: tuple[str, ...] = ()
 
     @property
@@ -63,7 +69,7 @@ class Shared:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return {"cpu": self.cpu, "model": self.model, "features": self.features}
+        return {"cpu": self.cpu, "model": self.model, "features": self.features, "psabi_level": self.level}
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,8 @@ class Baseline:
     """The answer. `shared` is the -cpu, None where no model can be made to run on all.
 
     `proofs` hold it against each class, and `differs` names the words in which guests have not the same CPU on all that start it, as far as
-    these tell. `alternatives` are other models made to run, the best first. `level` is the guest's psABI level, 0 where nothing runs.
+    these tell. `alternatives` are other models made to run, the best first. `level` is the guest's psABI level, 0 where nothing runs. Where
+    there is no -cpu, `refused` says of the nearest one which members do not run it, and why.
     """
 
     census: Census
@@ -79,6 +86,7 @@ class Baseline:
     shared: Shared | None = None
     alternatives: tuple[Shared, ...] = ()
     proofs: tuple[Proof, ...] = ()
+    refused: tuple[tuple[Group, str], ...] = ()
 
     @property
     def cpu(self) -> str | None:
@@ -96,8 +104,17 @@ class Baseline:
     @cached_property
     def differs(self) -> tuple[str, ...]:
         """The words in which the guest's CPU is not the same on all."""
-        tables = [(proof.table, proof.open) for proof in self.proofs if proof.table is not None]
-        return tuple(sorted(map(str, differing(tables))))
+        return differs(self.proofs)
+
+    @property
+    def alike(self) -> bool | None:
+        """Whether the guest's CPU is the same on all; None where that is not told."""
+        return alike(self.proofs, self.census)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of the software on any of the classes."""
+        return remarks(self.census, self.setups)
 
     @property
     def level(self) -> int:
@@ -107,32 +124,69 @@ class Baseline:
     @cached_property
     def costs(self) -> dict[str, tuple[str, ...]]:
         """By class, what it could give and its guests do not get, by QEMU's names; of features that may migrate."""
-        found = {}
+        found: dict[str, tuple[str, ...]] = {}
         for proof, setup in zip(self.proofs, self.setups, strict=True):
             if proof.found.path is not None:
                 given = proof.found.path.made.detail.features  # type: ignore[attr-defined]  # QEMU's own, as its adapter says
                 tables = catalog(setup.vmm.tables)
                 spare = words.names(worthwhile(words.without(words.offered(setup), given)), tables)
-                found[proof.group.kind.name] = tuple(name for name in spare if name not in _NOT_ADDED)
+                names = tuple(name for name in spare if name not in _NOT_ADDED)
+                on_others = found.get(proof.group.kind.name, names)  # of its other kinds of cores: it can give what all of them can
+                found[proof.group.kind.name] = tuple(name for name in names if name in on_others)
         return found
+
+    @cached_property
+    def spent(self) -> dict[str, Cost]:
+        """By class, what the baseline costs it: of those on which a guest with all that the host gives starts."""
+        found = {}
+        for proof, setup in zip(self.proofs, self.setups, strict=True):
+            could = None if proof.found.path is None else could_have(setup)
+            if proof.found.path is not None and could is not None:
+                name = proof.group.kind.name
+                found[name] = cost(self.costs[name], could, proof.found.path.made.tables[0])
+        return found
+
+    @cached_property
+    def prices(self) -> tuple[Cost | None, ...]:
+        """What each alternative costs: what all members can give and its guests do not get, and programs' choices against the best's."""
+        best = next((proof.found.path.made.tables[0] for proof in self.proofs if proof.found.path is not None), None)
+        return tuple(None if best is None else self._price(other, best) for other in self.alternatives)
+
+    def _price(self, other: Shared, best: CpuidTable) -> Cost | None:
+        tables = catalog(self.setups[0].vmm.tables)
+        made = Attempt(self.setups[0]).run(other.cpu)
+        if made is None:
+            return None
+        offered = words.meet(map(words.offered, self.setups))
+        spare = words.names(worthwhile(words.without(offered, made.state.features)), tables)
+        return cost([name for name in spare if name not in _NOT_ADDED], best, made.tables[0])
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         setup = self.setups[0]
         return {
-            "schema": "vcpuid/fleet-baseline/1",
+            "schema": "vcpuid/fleet-baseline/2",
             "vmm": setup.vmm.as_dict(),
             "machine": setup.machine,
-            "remarks": list(remarks(self.setups)),
+            "remarks": list(self.remarks),
             **self.census.as_dict(),
             "cpu": self.cpu,
             "runs": self.runs,
-            "alike": not self.differs,
+            "alike": self.alike,
             "differs": list(self.differs),
             "psabi_level": self.level,
-            "classes": [{**proof.as_dict(), "costs": list(self.costs.get(proof.group.kind.name, ()))} for proof in self.proofs],
-            "alternatives": [other.as_dict() for other in self.alternatives],
+            "classes": [self._class(proof) for proof in self.proofs],
+            "alternatives": [
+                {**other.as_dict(), "costs": None if price is None else price.as_dict()}
+                for other, price in zip(self.alternatives, self.prices, strict=True)
+            ],
+            "refused": [{**group.as_dict(), "why": why} for group, why in self.refused],
         }
+
+    def _class(self, proof: Proof) -> dict[str, object]:
+        name = proof.group.kind.name
+        spent = self.spent.get(name)
+        return {**proof.as_dict(), "costs": list(self.costs.get(name, ())), "spent": None if spent is None else spent.as_dict()}
 
 
 def psabi(proof: Proof) -> int:
@@ -141,48 +195,73 @@ def psabi(proof: Proof) -> int:
     return level(software_cpu(proof.found.path.made.tables[0]))
 
 
-def worthwhile(given: words.Words) -> words.Words:
+def worthwhile(given: Mapping[str, int]) -> words.Words:
     """Leave what somebody may miss: not what QEMU sets by itself, nor what serves a hypervisor in the guest."""
     return {name: mask for name, mask in given.items() if name not in _OF_NO_USE and not name.startswith("FEAT_VMX")}
 
 
 def settled(census: Census, stack: Stack | None = None) -> tuple[Setup, ...]:
-    """Settle the software on each class; the kernel is the class's own where the stack names none. Raises InputError as `Setup.of`."""
+    """Settle the software on each class, on each kind of its cores; the kernel is its own where the stack names none.
+
+    Raises InputError as `Setup.of`.
+    """
     if not census.groups:
         raise InputError("there is no host of which anything is known")
-    return tuple(advised(Setup.of(group.kind.facts, stack)) for group in census.groups)
+    return tuple(advised(Setup.of(group.facts, stack)) for group in census.cores)
 
 
-def remarks(setups: Iterable[Setup]) -> tuple[str, ...]:
-    """Return what is to be said of the software on any of the classes, each once."""
-    return tuple(dict.fromkeys(remark for setup in setups for remark in setup.remarks))
+def remarks(census: Census, *settled_on: Sequence[Setup]) -> tuple[str, ...]:
+    """Return what is to be said of the software on the classes, and of those that are not whole: each once, and of whom."""
+
+    def said(group: Group, setups: Iterable[Setup]) -> Iterator[str]:
+        for setup in setups:
+            yield from setup.remarks
+        if not group.kind.whole:
+            yield CUT
+
+    given = zip(census.cores, zip(*settled_on, strict=True), strict=True)
+    return of_whom((group, said(group, setups)) for group, setups in given)
 
 
 def baseline(census: Census, stack: Stack | None = None, require: Iterable[str] = ()) -> Baseline:
     """Find the best -cpu that runs on every class.
 
     `stack` names QEMU and machine type, which are the same on all, and the kernel where it is not each host's own. `require` are features
-    that the guest must have, by QEMU's names. Raises InputError for a feature that QEMU does not know, and where nothing is known of any
-    host.
+    that the guest must have, by any of their names. The best has the highest psABI level, of those the most features, then the shortest
+    -cpu. Raises InputError for a feature that QEMU does not know, and where nothing is known of any host.
     """
     setups = settled(census, stack)
     tables = catalog(setups[0].vmm.tables)
-    found = list(_Search(census.groups, setups, tables, tuple(require)).found())
+    search = _Search(census.cores, setups, tables, tuple(_spelled(name, tables) for name in require))
+    found = list(search.found())
     if not found:
-        return Baseline(census, setups)
-    best, *others = sorted(found, key=lambda shared: (bool(shared.differs), -shared.features, len(shared.plus) + len(shared.minus)))
+        return Baseline(census, setups, refused=search.refused)
+    best, *others = sorted(found, key=_rank)
     of_another = {tables.models[other.model].base: other for other in reversed(others)}
     of_another.pop(tables.models[best.model].base, None)
     return Baseline(census, setups, best, tuple(other for other in others if other in of_another.values()), prove(best.cpu, census, setups))
 
 
+def _rank(shared: Shared) -> tuple[bool, int, int, int]:
+    return bool(shared.differs), -shared.level, -shared.features, len(shared.plus) + len(shared.minus)
+
+
+def _spelled(name: str, tables: Catalog) -> str:
+    """Return a feature's name as QEMU has it; raises InputError for one that QEMU does not know."""
+    known = (name, *(own.name for feature in meant(name) for own in feature.qemu_names))
+    found = next((own for own in known if own in tables.flags), None)
+    if found is None:
+        raise InputError(f"QEMU {tables.release} has no feature {name[:40]!r}")
+    return found
+
+
 class _Search:
-    """Makes models into a -cpu that runs on all classes."""
+    """Makes models into a -cpu that runs on all classes; `refused` says of the nearest that cannot who does not run it, and why."""
+
+    refused: tuple[tuple[Group, str], ...] = ()
 
     def __init__(self, groups: Sequence[Group], setups: Sequence[Setup], tables: Catalog, require: tuple[str, ...]) -> None:
         self._groups, self._setups, self._tables, self._require = groups, setups, tables, require
-        if unknown := [name for name in require if name not in tables.flags]:
-            raise InputError(f"QEMU {tables.release} has no feature {unknown[0][:40]!r}")
         self._offered = words.meet(map(words.offered, setups))
         self._vendors = self._hosts_by_vendor()
         leaves = [kvm_says(setup) for setup in setups]
@@ -191,11 +270,11 @@ class _Search:
         self._members = [_Member(setup) for setup in setups]
 
     def _hosts_by_vendor(self) -> dict[str, int]:
-        hosts: dict[str, int] = {}
+        groups: dict[str, list[Group]] = {}
         for group, setup in zip(self._groups, self._setups, strict=True):
             if setup.host.vendor:  # of one that does not tell it nobody knows whether it is another
-                hosts[setup.host.vendor] = hosts.get(setup.host.vendor, 0) + group.hosts
-        return hosts
+                groups.setdefault(setup.host.vendor, []).append(group)
+        return {vendor: hosts_of(of_it) for vendor, of_it in groups.items()}
 
     def _settings(self, model: Model) -> Iterator[str]:
         """Give the settings without which even one model is not one CPU: the vendor, which KVM takes from the host, and address bits."""
@@ -224,7 +303,8 @@ class _Search:
         spare = worthwhile(words.without(self._offered, has))
         plus = [name for name in words.names(spare, self._tables) if name not in _NOT_ADDED]
         minus = words.names(words.without(has, self._offered), self._tables)
-        return replace(draft, plus=tuple(dict.fromkeys((*plus, *self._require))), minus=tuple(n for n in minus if n not in self._require))
+        more = [name for name in self._require if not has.get(self._tables.flags[name].word, 0) & self._tables.flags[name].mask]
+        return replace(draft, plus=tuple(dict.fromkeys((*plus, *more))), minus=tuple(n for n in minus if n not in self._require))
 
     def _refined(self, draft: Shared) -> Shared | None:
         """Drop what some member denies, and what members show differently, until nothing is left to drop; None if that fails."""
@@ -232,19 +312,31 @@ class _Search:
             made = [member.run(draft.cpu) for member in self._members]
             results = [one for one in made if one is not None]
             if len(results) < len(made):
+                self._refuse(member.words(draft.cpu) if one is None else "" for member, one in zip(self._members, made, strict=True))
                 return None
             drop = {name: None for one in results for name in names_of(self._tables, one.denied) if name}
             unequal: dict[Word, int] = {}
             if not drop:
                 if any(one.denied or one.warned for one in results):
+                    self._refuse(self._lacking(one) for one in results)
                     return None
                 unequal = differing([(one.table, one.open) for one in results])
                 drop = dict.fromkeys(carriers(unequal, self._tables))
             fewer = self._without(draft, drop)
             if fewer == draft:
-                return replace(draft, features=words.count(worthwhile(results[0].features)), differs=tuple(sorted(map(str, unequal))))
+                first = results[0]
+                found = replace(draft, features=words.count(worthwhile(first.features)), differs=tuple(sorted(map(str, unequal))))
+                return replace(found, level=level(software_cpu(first.cpuid)))
             draft = fewer
         return None
+
+    def _refuse(self, words: Iterable[str]) -> None:
+        """Keep who does not run a -cpu and why, of the first one: that is the nearest."""
+        self.refused = self.refused or tuple((group, why) for group, why in zip(self._groups, words, strict=True) if why)
+
+    def _lacking(self, tried: _Tried) -> str:
+        names = [name or "a bit without a name" for name in names_of(self._tables, tried.denied)]
+        return f"lacks {' '.join(names)}" if names else "QEMU warns of it" if tried.warned else ""
 
     def _without(self, draft: Shared, drop: Iterable[str]) -> Shared:
         gone = [name for name in drop if name not in self._require]
@@ -259,6 +351,7 @@ class _Tried(NamedTuple):
     denied: words.Words
     warned: bool
     features: words.Words
+    cpuid: CpuidTable
     table: Table
     open: frozenset[Word]
 
@@ -269,6 +362,11 @@ class _Member:
     def __init__(self, setup: Setup) -> None:
         full = words.fullest(setup)
         self._told, self._full = Attempt(setup), None if full is None else Attempt(full)
+
+    def words(self, cpu: str) -> str:
+        """Return QEMU's words where it refuses one."""
+        told = self._told.tell(cpu)
+        return told.partition("\n")[0] if isinstance(told, str) else ""
 
     def run(self, cpu: str) -> _Tried | None:
         """Try one; None where QEMU refuses it for certain."""
@@ -285,6 +383,7 @@ class _Member:
             {name: mask for name, mask in denied.items() if mask},
             all(one.warnings and not one.denied for one in made),
             dict(made[-1].state.features),
+            made[0].tables[0],
             tables[0],
             frozenset(unlike(tables[0], tables[-1])),
         )

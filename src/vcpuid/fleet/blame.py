@@ -6,44 +6,51 @@ whose mending, wins it. Features with the same culprits and the same cause are t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vcpuid.answers.explain import Reason, explain
+from vcpuid.answers.explain import Explanation, Reason, explain
 from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.cpuid.words import positions
 from vcpuid.errors import VcpuidError
 from vcpuid.fleet import words
 from vcpuid.fleet.baseline import remarks, settled, worthwhile
-from vcpuid.fleet.members import FEW, Census, Group, spoken
+from vcpuid.fleet.costs import ALL
+from vcpuid.fleet.members import FEW, Census, Group, hosts_of, spoken
+from vcpuid.fleet.mending import newer_kernel, twin
+from vcpuid.fleet.wins import Win, wins
 from vcpuid.path.pipeline import Path, resolve
 from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.reasons import Action
 from vcpuid.setup import Setup, Stack
-
-_ALL = "max,migratable=on"
-"""The CPU that has all that a host can give and that may move."""
-
+from vcpuid.told.completions import untold
+from vcpuid.told.facts import Fact, listed
 
 _FEW_OTHERS = 3
 
 
 class Loss(NamedTuple):
-    """Features that a baseline lacks because of some of `all` classes: `hosts` is how many members these are."""
+    """Features that a baseline lacks because of some of `all` classes: `hosts` is how many members these are.
+
+    `mends` are what may give them to the first of the culprits, the surest first: what a host with the same processor has otherwise, a
+    newer kernel, what the rule advises.
+    """
 
     features: tuple[str, ...]
     culprits: tuple[Group, ...]
     all: tuple[Group, ...]
     hosts: int
     cause: Reason | None
+    mends: tuple[str, ...] = ()
 
     @property
     def who(self) -> str:
         """Name the culprits in a sentence."""
-        others = [group for group in self.all if group not in self.culprits]
-        if self.hosts > FEW and 0 < sum(group.hosts for group in others) <= _FEW_OTHERS:
+        classes = {group.kind.id for group in self.culprits}
+        others = [group for group in self.all if group.kind.id not in classes]
+        if self.hosts > FEW and 0 < hosts_of(others) <= _FEW_OTHERS:
             return f"all but {spoken(others)}"
         return spoken(self.culprits)
 
@@ -66,15 +73,37 @@ class Loss(NamedTuple):
             "party": self.party,
             "why": self.why,
             "rule": None if self.cause is None else self.cause.rule.id,
+            "mends": list(self.mends),
             "classes": [group.as_dict() for group in self.culprits],
         }
+
+
+class Untold(NamedTuple):
+    """Features of which some classes do not tell whether they can give them, and the facts on which that depends."""
+
+    features: tuple[str, ...]
+    groups: tuple[Group, ...]
+    depends: tuple[Fact, ...]
+
+    @property
+    def why(self) -> str:
+        """Say in a sentence on what it depends."""
+        return f"depends on {listed(self.depends)}"
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "features": list(self.features), "hosts": hosts_of(self.groups), "who": spoken(self.groups),
+            "depends": [fact.as_dict() for fact in self.depends], "classes": [group.as_dict() for group in self.groups],
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Blame:
     """The losses, those of the fewest hosts first; `shared` is how many features all members have, `offered` how many any has for certain.
 
-    What a member does not tell counts neither as lacking there nor as offered.
+    What a member does not tell counts neither as lacking there nor as offered: it is among `not_told`. `wins` are the smallest sets whose
+    leaving, or whose mending, wins a better named model for the others.
     """
 
     census: Census
@@ -82,6 +111,13 @@ class Blame:
     losses: tuple[Loss, ...]
     shared: int
     offered: int
+    not_told: tuple[Untold, ...] = ()
+    wins: tuple[Win, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of the software on any of the classes."""
+        return remarks(self.census, self.setups)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -89,11 +125,13 @@ class Blame:
             "schema": "vcpuid/fleet-blame/1",
             "vmm": self.setups[0].vmm.as_dict(),
             "machine": self.setups[0].machine,
-            "remarks": list(remarks(self.setups)),
+            "remarks": list(self.remarks),
             **self.census.as_dict(),
             "shared": self.shared,
             "offered": self.offered,
             "losses": [loss.as_dict() for loss in self.losses],
+            "not_told": [unknown.as_dict() for unknown in self.not_told],
+            "wins": [win.as_dict() for win in self.wins],
         }
 
 
@@ -102,31 +140,67 @@ def blame(census: Census, stack: Stack | None = None) -> Blame:
     setups = settled(census, stack)
     tables = catalog(setups[0].vmm.tables)
     offered = [worthwhile(words.offered(setup)) for setup in setups]
-    every, common = words.joined(worthwhile(words.known(setup)) for setup in setups), words.meet(offered)
+    known = [worthwhile(words.known(setup)) for setup in setups]
+    every, common = words.joined(known), words.meet(offered)
     by_lack: dict[tuple[int, ...], words.Words] = {}
     for name, mask in words.without(every, common).items():
         for position in positions(mask):
             lacking = tuple(at for at, given in enumerate(offered) if not given.get(name, 0) >> position & 1)
             of_these = by_lack.setdefault(lacking, {})
             of_these[name] = of_these.get(name, 0) | 1 << position
-    losses = [loss for lacking, lost in by_lack.items() for loss in _losses(lacking, lost, census, setups, tables)]
+    ways = _Ways(census.cores, setups, offered, stack)
+    losses = [loss for lacking, lost in by_lack.items() for loss in _losses(lacking, lost, census, setups, tables, ways)]
     losses.sort(key=lambda loss: (loss.hosts, -len(loss.features), loss.features))
-    return Blame(census, setups, tuple(losses), words.count(words.meet((common, every))), words.count(every))
+    open_ = [tuple(words.names(words.without(*both), tables)) for both in zip(offered, known, strict=True)]
+    shared = words.count(words.meet((common, every)))
+    unknown, won = tuple(_unknown(open_, census, setups)), wins(census.cores, setups, tables)
+    return Blame(census, setups, tuple(losses), shared, words.count(every), unknown, won)
 
 
-def _losses(lacking: tuple[int, ...], lost: words.Words, census: Census, setups: tuple[Setup, ...], tables: Catalog) -> Iterator[Loss]:
-    """Tell the features of one set of culprits by their causes on the first of these."""
-    culprits = tuple(census.groups[at] for at in lacking)
+class _Ways:
+    """What may give features to a class."""
+
+    def __init__(self, groups: Sequence[Group], setups: Sequence[Setup], offered: Sequence[words.Words], stack: Stack | None) -> None:
+        self._groups, self._setups, self._offered, self._stack = groups, setups, offered, stack
+
+    def of(self, at: int, lost: words.Words, found: Explanation) -> Iterator[str]:
+        """Give them for the class at a place, the surest first; `found` explains one of the features."""
+        group, party = self._groups[at], None if not found.chain else found.chain[-1].party
+        others = [pair for place, pair in enumerate(zip(self._groups, self._offered, strict=True)) if place != at]
+        ways = (twin(group, others, lost), newer_kernel(party, group, self._setups[at], self._stack, lost), found.remedy)
+        yield from (way for way in ways if way is not None)
+
+
+def _unknown(open_: Sequence[tuple[str, ...]], census: Census, setups: Sequence[Setup]) -> Iterator[Untold]:
+    """Put together the classes that do not tell of the same features by the same facts."""
+    found: dict[tuple[tuple[str, ...], tuple[Fact, ...]], list[Group]] = {}
+    for features, group, setup in zip(open_, census.cores, setups, strict=True):
+        if features:
+            found.setdefault((features, untold(setup)), []).append(group)
+    for (features, facts), groups in found.items():
+        yield Untold(features, tuple(groups), facts)
+
+
+def _losses(
+    lacking: tuple[int, ...], lost: words.Words, census: Census, setups: tuple[Setup, ...], tables: Catalog, ways: _Ways,
+) -> Iterator[Loss]:  # fmt: skip
+    """Tell the features of one set of culprits by their causes on the first of these, and by what may give them."""
+    culprits = tuple(census.cores[at] for at in lacking)
     path = _path(setups[lacking[0]])
-    causes: dict[tuple[str, str] | None, list[str]] = {}
-    reasons: dict[tuple[str, str] | None, Reason | None] = {}
+    names: dict[tuple[str, ...], list[str]] = {}
+    reasons: dict[tuple[str, ...], Reason | None] = {}
+    mends: dict[tuple[str, ...], dict[str, None]] = {}
     for feature, name in _named(lost, tables):
-        cause = None if path is None else _cause(feature, path)
-        key = None if cause is None else (cause.party, cause.rule.id)
-        causes.setdefault(key, []).append(name)
+        found = None if path is None else explain(feature, path)
+        cause = None if found is None else _cause(found)
+        flag = tables.flags[name]
+        way = () if found is None else tuple(ways.of(lacking[0], {flag.word: flag.mask & lost.get(flag.word, 0)}, found))
+        key = ("", "", *way) if cause is None else (cause.party, cause.rule.id, *way)
+        names.setdefault(key, []).append(name)
         reasons.setdefault(key, cause)
-    for key, names in causes.items():
-        yield Loss(tuple(dict.fromkeys(names)), culprits, census.groups, sum(group.hosts for group in culprits), reasons[key])
+        mends.setdefault(key, {}).update(dict.fromkeys(way))
+    for key, own in names.items():
+        yield Loss(tuple(dict.fromkeys(own)), culprits, census.groups, hosts_of(culprits), reasons[key], tuple(mends[key]))
 
 
 def _named(lost: words.Words, tables: Catalog) -> Iterator[tuple[Feature, str]]:
@@ -140,12 +214,12 @@ def _named(lost: words.Words, tables: Catalog) -> Iterator[tuple[Feature, str]]:
 
 def _path(setup: Setup) -> Path | None:
     try:
-        return resolve(_ALL, host=setup)
+        return resolve(ALL, host=setup)
     except VcpuidError:
         return None
 
 
-def _cause(feature: Feature, path: Path) -> Reason | None:
+def _cause(found: Explanation) -> Reason | None:
     """Return the first cause for which the bit is off; what turned it on before is none."""
-    taken = [reason for reason in explain(feature, path).chain if reason.action is not Action.SET]
+    taken = [reason for reason in found.chain if reason.action is not Action.SET]
     return taken[-1] if taken else None

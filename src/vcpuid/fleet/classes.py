@@ -1,7 +1,7 @@
 """Classes of hosts: those that no rule can tell apart are one class, whatever they are called and whichever of their CPUs was read.
 
-What is blanked is what names the CPU itself among its like: the manuals' APIC IDs and what stands beside them. Topology counts stay, since
-rules read them (Linux's ht, QEMU's cache leaves of -cpu host).
+What is blanked is what `vcpuid.decode` lists as one CPU's own: APIC IDs, serial numbers, clocks of the moment. Topology counts stay, since
+rules read them (Linux's ht, QEMU's cache leaves of -cpu host). A machine whose cores are of several kinds is of a class with all of them.
 """
 
 from __future__ import annotations
@@ -12,21 +12,15 @@ from hashlib import blake2b
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot, brand_string
 from vcpuid.cpuid.by_name import PartialTable
+from vcpuid.decode import mixed, parties, per_cpu
 from vcpuid.errors import InputError
 from vcpuid.releases import number
 
-NORMAL = 1
+NORMAL = 2
 """The version of `normal`: a class is known by it too, so that two ways of blanking never share a name."""
 
-_APIC_ID = 0xFF000000
-_BLANKED: dict[int, tuple[int, int, int, int]] = {
-    0x1: (0, _APIC_ID, 0, 0),
-    0xB: (0, 0, 0, 0xFFFFFFFF),
-    0x1F: (0, 0, 0, 0xFFFFFFFF),
-    0x8000001E: (0xFFFFFFFF, 0xFF, 0xFF, 0),
-    0x80000026: (0, 0, 0, 0xFFFFFFFF),
-}
-"""By leaf, the bits of EAX, EBX, ECX and EDX that name a CPU: x2APIC ID, APIC ID, AMD's core and node ID."""
+_KIND_OF_CORE = 0x1A
+"""Intel's leaf whose EAX is larger on a core for speed than on one for thrift."""
 
 _READ_OF_CPUINFO = ("flags", "vmx_flags", "bugs", "microcode")
 
@@ -53,9 +47,11 @@ def normal(snapshot: Snapshot) -> Snapshot:
 
 
 def _blanked(table: CpuidTable) -> CpuidTable:
-    if not any(function in _BLANKED for function, *_ in table):
+    whose = parties(table)
+    masks = [per_cpu(function, index, whose.of(function)) for function, index, *_ in table]
+    if not any(map(any, masks)):
         return table
-    entries = [_without(entry, _BLANKED[entry.function]) if entry.function in _BLANKED else entry for entry in table]
+    entries = [_without(entry, mask) if any(mask) else entry for entry, mask in zip(table, masks, strict=True)]
     return table.like(entries) if isinstance(table, PartialTable) else CpuidTable(entries)
 
 
@@ -81,25 +77,36 @@ def _series(kernel: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class HostClass:
-    """A class: its facts, a snapshot in which nothing names one host."""
+    """A class: the facts of each kind of core that its hosts have, a snapshot in which nothing names one host; most have one kind.
 
-    facts: Snapshot
+    `whole` is False where their CPUs are not all alike, and one of them is all that was read.
+    """
+
+    cores: tuple[Snapshot, ...]
+    whole: bool = True
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> HostClass:
-        """Return the class of a host; raises InputError for what is none."""
-        return cls(normal(snapshot))
+    def of(cls, *cpus: Snapshot) -> HostClass:
+        """Return the class of a host whose CPUs tell this, in any order; raises InputError for what is no host."""
+        kinds = {_digest(core): core for core in map(normal, cpus)}
+        cores = sorted(kinds, key=lambda key: (-kinds[key].raw.registers(_KIND_OF_CORE).eax, key))
+        return cls(tuple(kinds[key] for key in cores), len(cpus) > 1 or not any(mixed(core.raw) for core in kinds.values()))
 
     @cached_property
     def id(self) -> int:
         """63 bits over the facts, the same in every process and on every machine: what every database has a column for."""
-        digest = blake2b(f"{NORMAL} {self.facts.fingerprint}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") >> 1
+        told = f"{NORMAL} {self.whole} {' '.join(map(_digest, self.cores))}"
+        return int.from_bytes(blake2b(told.encode(), digest_size=8).digest(), "big") >> 1
 
     @property
     def name(self) -> str:
         """The id as people see it: sixteen hexadecimal digits."""
         return f"{self.id:016x}"
+
+    @property
+    def facts(self) -> Snapshot:
+        """The facts of the first kind of core: all but the processor's tables are those of the others too."""
+        return self.cores[0]
 
     @property
     def cpu(self) -> str:
@@ -111,3 +118,8 @@ class HostClass:
     def microcode(self) -> str | None:
         """The microcode's revision as /proc/cpuinfo prints it; None where that is not told."""
         return self.facts.cpuinfo.get("microcode")
+
+
+def _digest(facts: Snapshot) -> str:
+    """Return what a class is known by: what rules read, and besides it names, and which MSRs KVM refused."""
+    return f"{facts.fingerprint} {sorted(facts.named.items())} {sorted(facts.msrs.refused)}"

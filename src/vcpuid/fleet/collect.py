@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Protocol
 
 from vcpuid.errors import InputError, UnavailableError, VcpuidError
+from vcpuid.fleet.adding import Added, Visit
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.folder import cause, files, host_name
+from vcpuid.fleet.places import FILE, FOLDER
 from vcpuid.fleet.remote import Reply, Way, ask
-from vcpuid.fleet.store import SUFFIX, Added, Store, Visit
+from vcpuid.fleet.store import Store
 from vcpuid.fleet.targets import ENDING, Target, distinct
 from vcpuid.sources import read
 
@@ -174,10 +176,10 @@ def _keeper(store: Path, held: ExitStack) -> _Keeper:
         there, folder = store.exists(), store.is_dir()
     except OSError as error:  # a name that is too long, a folder that may not be looked into
         raise InputError(error.strerror or str(error), source=str(store)) from None
-    if store.suffix == SUFFIX and not folder:
+    if store.suffix == FOLDER or (store.suffix == FILE and not folder):
         return _InStore(Store(store), Path(held.enter_context(tempfile.TemporaryDirectory(prefix="vcpuid-"))))
     if there and not folder:
-        raise InputError(f"a fleet is a folder of snapshots, or a store's file that ends in {SUFFIX}", source=str(store))
+        raise InputError(f"a fleet is a folder of snapshots, or a store whose name ends in {FILE} or {FOLDER}", source=str(store))
     return _InFolder(store)
 
 

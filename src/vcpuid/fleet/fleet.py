@@ -10,18 +10,24 @@ from typing import TYPE_CHECKING
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError, UnavailableError
+from vcpuid.fleet.adding import Added, Visit
 from vcpuid.fleet.classes import HostClass
+from vcpuid.fleet.engines import Engine, Spark
 from vcpuid.fleet.folder import Folder
 from vcpuid.fleet.members import Census
-from vcpuid.fleet.store import SUFFIX, Added, Engine, Store, Visit
-from vcpuid.kvm.effect import advised
-from vcpuid.setup import Setup, Stack
+from vcpuid.fleet.places import FILE, FOLDER
+from vcpuid.fleet.store import Changed, Store
+from vcpuid.setup import Stack
 
 if TYPE_CHECKING:
     from vcpuid.fleet.baseline import Baseline
     from vcpuid.fleet.blame import Blame
     from vcpuid.fleet.moves import Circles, Move
+    from vcpuid.fleet.named import NamedModels
     from vcpuid.fleet.upgrade import Upgrade
+
+
+NO_HISTORY = "a folder of snapshots has no history: vcpuid fleet add keeps one"
 
 
 class Fleet:
@@ -40,9 +46,24 @@ class Fleet:
 
     def add_all(self, visits: Iterable[Visit]) -> Added:
         """Add hosts, all or none; raises UnavailableError for a folder, and where another process keeps the store."""
+        return self._store("put the host's file into it").add(visits)
+
+    def remove(self, names: Iterable[str], when: int | None = None, *, forget: bool = False) -> tuple[str, ...]:
+        """Let hosts be no members from a time on, now if none is given; with `forget` they never were, and their history is gone.
+
+        Returns those that were members, as "CLUSTER/NAME". Raises InputError where there is none of a name, or several, and else as
+        `add_all` does.
+        """
+        return self._store("take the host's file away").remove(names, int(time.time()) if when is None else when, forget=forget)
+
+    def copy(self, path: str | os.PathLike[str]) -> None:
+        """Copy a store, history and all, to a new NAME.duckdb or NAME.parquet; raises InputError where there are hosts in it already."""
+        self._store("vcpuid fleet add makes a store of it").copy(_store_path(Path(path)))
+
+    def _store(self, instead: str) -> Store:
         if not isinstance(self._kept, Store):
-            raise UnavailableError("a folder of snapshots has no index: put the host's file into it")
-        return self._kept.add(visits)
+            raise UnavailableError(f"a folder of snapshots has no index: {instead}")
+        return self._kept
 
     def census(self, cluster: str | None = None, as_of: int | None = None) -> Census:
         """Count the classes; raises InputError for a cluster of which there is none."""
@@ -53,17 +74,25 @@ class Fleet:
 
     def host(self, name: str, as_of: int | None = None) -> HostClass:
         """Return a host's class; `name` is "NAME", or "CLUSTER/NAME" where several are called so. Raises InputError where there is none."""
-        return self._kept.host(name, as_of)
+        return self._kept.hosts((name,), as_of)[0]
 
-    def history(self, name: str) -> list[tuple[str, int, int, HostClass]]:
-        """Return a host's observations in the order of time: cluster, first and last seen, class. Raises InputError where there is none."""
+    def history(self, name: str) -> list[tuple[str, int, int, HostClass | None]]:
+        """Return a host's observations in the order of time: cluster, first and last seen, class, None where it was removed.
+
+        Raises InputError where there is none.
+        """
         if not isinstance(self._kept, Store):
-            raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one")
+            raise InputError(NO_HISTORY)
         rows = self._kept.history(name)
         if not rows:
             raise InputError(f"no host is called {name[:60]!r}")
-        classes = self._kept.classes(sorted({id_ for *_, id_ in rows}))
-        return [(cluster, first, last, classes[id_]) for cluster, first, last, id_ in rows]
+        return rows
+
+    def changes(self, before: int, after: int | None = None, cluster: str | None = None) -> list[Changed]:
+        """Return the hosts whose class is another at the second time, by default now, than at the first; raises InputError for a folder."""
+        if not isinstance(self._kept, Store):
+            raise InputError(NO_HISTORY)
+        return self._kept.changes(before, after, cluster)
 
     def baseline(
         self, stack: Stack | None = None, *, cluster: str | None = None, as_of: int | None = None, require: Iterable[str] = (),
@@ -73,6 +102,12 @@ class Fleet:
 
         return baseline(self.census(cluster, as_of), stack, require)
 
+    def models(self, stack: Stack | None = None, *, cluster: str | None = None, as_of: int | None = None) -> NamedModels:
+        """Tell which named models run on whom: see `vcpuid.fleet.named.named_models`."""
+        from vcpuid.fleet.named import named_models
+
+        return named_models(self.census(cluster, as_of), stack)
+
     def blame(self, stack: Stack | None = None, *, cluster: str | None = None, as_of: int | None = None) -> Blame:
         """Tell who costs which features: see `vcpuid.fleet.blame.blame`."""
         from vcpuid.fleet.blame import blame
@@ -81,20 +116,21 @@ class Fleet:
 
     def migrate(self, a: str, b: str, cpu: str, stack: Stack | None = None, *, as_of: int | None = None) -> Move:
         """Tell what comes of moving a guest from one host to another: see `vcpuid.fleet.moves.move`."""
-        from vcpuid.fleet.moves import move
+        from vcpuid.fleet.moves import between, move
 
-        one, other = (advised(Setup.of(self.host(name, as_of).facts, stack)) for name in (a, b))
-        return move(cpu, one, other)
+        one, other = self._kept.hosts((a, b), as_of)
+        return between(lambda here, there: move(cpu, here, there), one, other, stack)
 
     def migrate_domain(
         self, a: str, b: str, domain: str, stack: Stack | None = None, *, libvirt: str | None = None, as_of: int | None = None,
     ) -> Move:  # fmt: skip
         """Tell what comes of moving a domain, its XML: see `vcpuid.fleet.moves.move_domain`."""
         from vcpuid import releases
-        from vcpuid.fleet.moves import move_domain
+        from vcpuid.fleet.moves import between, move_domain
 
-        one, other = (advised(Setup.of(self.host(name, as_of).facts, stack)) for name in (a, b))
-        return move_domain(domain, one, other, releases.libvirt(libvirt))
+        release = releases.libvirt(libvirt)
+        one, other = self._kept.hosts((a, b), as_of)
+        return between(lambda here, there: move_domain(domain, here, there, release), one, other, stack)
 
     def drift(self, cpu: str, before: Stack, after: Stack, *, cluster: str | None = None, as_of: int | None = None) -> Upgrade:
         """Tell what an upgrade changes on each class: see `vcpuid.fleet.upgrade.upgrade`."""
@@ -109,17 +145,26 @@ class Fleet:
         return circles(cpu, self.census(cluster, as_of), stack)
 
 
-def open(source: str | os.PathLike[str] | Engine) -> Fleet:
-    """Open a fleet: a folder of snapshots, a store's file (NAME.duckdb, made when the first host is added), or what answers SQL.
+def open(source: str | os.PathLike[str] | Engine, engine: object = None) -> Fleet:
+    """Open a fleet: a folder of snapshots, a store (NAME.duckdb or NAME.parquet, made when the first host is added), or what answers SQL.
 
-    An engine has `rows(sql)`, which returns tuples, and tables like `vcpuid.fleet.statements.TABLES`. Raises InputError for a file that is
-    no store's.
+    What answers SQL is a Spark session, or has `rows(sql)`, which returns tuples (`vcpuid.fleet.engines`), and has tables like
+    `vcpuid.fleet.statements.TABLES`. With a Spark session as `engine`, Spark answers from a NAME.parquet. Raises InputError for a file that
+    is no store's, and for an engine that cannot read it.
     """
     if not isinstance(source, str | os.PathLike):
-        return Fleet(Store(engine=source))
+        return Fleet(Store(engine=source if hasattr(source, "rows") else Spark(source)))
     path = Path(source)
+    if path.suffix == FOLDER:
+        return Fleet(Store(path, session=engine))
+    if engine is not None:
+        raise InputError(f"Spark reads a folder NAME{FOLDER}: vcpuid fleet copy makes one of a store", source=str(path))
     if os.path.isdir(path):  # unlike Path's own, it takes a name that is too long for one that is not there
         return Fleet(Folder(path))
-    if path.suffix != SUFFIX:
-        raise InputError(f"a fleet is a folder of snapshots, or a store's file that ends in {SUFFIX}", source=str(path))
-    return Fleet(Store(path))
+    return Fleet(Store(_store_path(path)))
+
+
+def _store_path(path: Path) -> Path:
+    if path.suffix not in (FILE, FOLDER):
+        raise InputError(f"a fleet is a folder of snapshots, or a store whose name ends in {FILE} or {FOLDER}", source=str(path))
+    return path

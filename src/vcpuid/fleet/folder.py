@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vcpuid.errors import InputError, VcpuidError
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.members import FEW, Census, Count, Unread
-from vcpuid.sources import read
+from vcpuid.sources import read_dump
 
 _ENDINGS = (".gz", ".txt", ".json", ".snapshot")
 """What is no part of a host's name at the end of a file's."""
@@ -37,7 +37,10 @@ def files(folder: Path) -> Iterator[Path]:
 
 
 def read_host(path: Path) -> HostClass:
-    """Read the class of a file's host; raises what `vcpuid.read` does, and InputError for what is no file, or has no name that is text."""
+    """Read the class of a file's host, of all CPUs in it; raises what `vcpuid.read` does, and InputError for what is no file.
+
+    A name that is no text is refused too.
+    """
     try:
         path.name.encode()
     except UnicodeEncodeError:
@@ -47,7 +50,7 @@ def read_host(path: Path) -> HostClass:
         raise InputError("a link to a folder, which is not followed" if link else "a folder that cannot be looked into", source=str(path))
     if os.path.lexists(path) and not os.path.isfile(path):
         raise InputError("no regular file", source=str(path))
-    return HostClass.of(read(path))
+    return HostClass.of(*read_dump(path).meant)
 
 
 class Folder:
@@ -84,10 +87,13 @@ class Folder:
             names.setdefault(id_, []).extend(some)
         return Census.of(found, classes, unread, {id_: some for id_, some in names.items() if len(some) <= FEW})
 
-    def host(self, name: str, as_of: int | None = None) -> HostClass:
-        """Return the class of a host; raises InputError where there is none of that name, or several."""
+    def hosts(self, names: Sequence[str], as_of: int | None = None) -> list[HostClass]:
+        """Return the classes of hosts; raises InputError where there is none of a name, or several."""
         if as_of is not None:
             raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one", source=str(self._folder))
+        return [self._host(name) for name in names]
+
+    def _host(self, name: str) -> HostClass:
         found = {kind.id: kind for place, own, kind in self._members if name in (own, f"{place}/{own}")}
         if len(found) == 1:
             return next(iter(found.values()))

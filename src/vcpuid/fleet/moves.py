@@ -6,7 +6,7 @@ safely where both make the same CPU; where they do not and QEMU starts all the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -14,17 +14,22 @@ from vcpuid.answers.verdict import START, Verdict, unadvised
 from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word, bits
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import positions
+from vcpuid.fleet import clocks
 from vcpuid.fleet.baseline import remarks, settled
-from vcpuid.fleet.members import Census, Group, spoken
-from vcpuid.fleet.proof import Table, prove, seen, unlike
+from vcpuid.fleet.classes import HostClass
+from vcpuid.fleet.members import Census, Group, hosts_of, spoken
+from vcpuid.fleet.proof import CUT, Table, listed_words, prove, seen, unlike, unsettled
 from vcpuid.kvm.answers import kvm_says
+from vcpuid.kvm.effect import advised
 from vcpuid.libvirt import connect
 from vcpuid.libvirt.migration import NO_INVTSC, NO_PASSTHROUGH, Migration, migrate
 from vcpuid.path.pipeline import Path, tried
-from vcpuid.qemu import KvmHost
+from vcpuid.qemu import KvmHost, messages
 from vcpuid.qemu.state import CpuState
+from vcpuid.qemu.unknown import guesses
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack
+from vcpuid.told.completions import untold
 from vcpuid.told.doubt import doubts
 from vcpuid.told.facts import NotTold
 from vcpuid.vmm.known import named
@@ -48,6 +53,7 @@ _HARM = {
     "performance counters": "the guest's counters change their number or their events",
     "feature MSRs": "the guest believes itself immune to, or able to do, what holds on the one host alone",
 }
+_CLOCK = "TSC"
 _OTHER_HARM = "what the guest read once is no longer true"
 
 
@@ -91,23 +97,47 @@ class Move:
 
 def move(cpu: str, a: Setup, b: Setup) -> Move:
     """Move a running guest with a -cpu from one host to another. Raises InputError as `vcpuid.resolve` does."""
-    return replace(_moved(cpu, a, b), remarks=remarks((a, b)))
+    return replace(_moved(cpu, a, b), remarks=(*_remarks(a, b), *map(str, guesses(cpu, a.vmm.tables))))
+
+
+def between(ask: Callable[[Setup, Setup], Move], a: HostClass, b: HostClass, stack: Stack | None) -> Move:
+    """Ask about two hosts, from each kind of core of the one to each of the other, and return the worst that can come of it.
+
+    Nobody says on which core QEMU makes the CPU. Raises InputError as `Setup.of` does.
+    """
+    ones, others = ([advised(Setup.of(core, stack)) for core in kind.cores] for kind in (a, b))
+    found = max((ask(one, other) for one in ones for other in others), key=lambda move: _BY_HARM.index(move.outcome))
+    cut = [f"{name}: {CUT}" for name, kind in (("A", a), ("B", b)) if not kind.whole]
+    outcome = "not told" if cut and found.outcome == "yes" else found.outcome
+    return replace(found, outcome=outcome, remarks=(*found.remarks, *cut))
+
+
+_BY_HARM: tuple[Outcome, ...] = ("yes", "not told", "unsafe", "refused")
+
+
+def _remarks(a: Setup, b: Setup) -> tuple[str, ...]:
+    """Return what is to be said of the software on the hosts, and of which of them where it is not said of both."""
+    both = dict.fromkeys((*a.remarks, *b.remarks))
+    of_one = {remark: "A" if remark in a.remarks else "B" for remark in both if remark not in a.remarks or remark not in b.remarks}
+    return tuple(f"{of_one[remark]}: {remark}" if remark in of_one else remark for remark in both)
 
 
 def _moved(cpu: str, a: Setup, b: Setup) -> Move:
     here, there = unadvised(cpu, a), unadvised(cpu, b)
-    untold = _untold(here, there)
+    open_ = tuple(dict.fromkeys((*_untold(here, there), *_open(cpu, here, there))))
     for name, found in (("A's QEMU", here), ("B's QEMU", there)):
-        if found.refusal is not None and START not in {open_.what for open_ in found.not_told}:
+        if found.refusal is not None and START not in {one.what for one in found.not_told}:
             return Move("refused", name, found.refusal.partition("\n")[0])
     if here.path is None or there.path is None:
-        return Move("not told", not_told=untold)
+        return Move("not told", not_told=open_)
     if blocker := _blocker(here):
         return Move("refused", "A's QEMU", blocker)
+    if refusal := _no_such_clock(here, a, b):
+        return refusal
     one, other = _table(here), _table(there)
-    if differences := tuple(_differences(one, other)):
-        return Move("not told" if untold else "unsafe", differences=differences, not_told=untold)
-    return Move("not told", not_told=untold) if untold else Move("yes")
+    if changes := (*differences(one, other), *_other_clock(here, a, b)):
+        return Move("not told" if open_ else "unsafe", differences=changes, not_told=open_)
+    return Move("not told", not_told=open_) if open_ else Move("yes")
 
 
 def move_domain(domain: str, a: Setup, b: Setup, libvirt: Release) -> Move:
@@ -115,7 +145,7 @@ def move_domain(domain: str, a: Setup, b: Setup, libvirt: Release) -> Move:
 
     Both hosts have that release of libvirt. Raises InputError for what is no domain's XML, and as `vcpuid.resolve` does.
     """
-    told = remarks((a, b)) if libvirt.remark is None else (*remarks((a, b)), libvirt.remark)
+    told = _remarks(a, b) if libvirt.remark is None else (*_remarks(a, b), libvirt.remark)
 
     def outcome(one: Setup, other: Setup) -> Migration:
         return migrate(domain, *(connect(setup, libvirt.tables, KvmHost(xcr0=kvm_says(setup).xcr0)) for setup in (one, other)))
@@ -123,9 +153,9 @@ def move_domain(domain: str, a: Setup, b: Setup, libvirt: Release) -> Move:
     found = outcome(a, b)
     on_a = doubts(a, lambda setup: {_ON_A: outcome(setup, b).outcome})
     on_b = doubts(b, lambda setup: {_ON_B: outcome(a, setup).outcome})
-    untold = tuple(NotTold(what, facts) for what, facts in {**on_a, **on_b}.items())
-    if untold:
-        return Move("not told", not_told=untold, remarks=told)
+    open_ = tuple(NotTold(what, facts) for what, facts in {**on_a, **on_b}.items())
+    if open_:
+        return Move("not told", not_told=open_, remarks=told)
     if found.refusal is not None:
         who = "B's libvirt" if found.step == "arrive" else "A's libvirt"
         return Move("refused", who, found.refusal.message.partition("\n")[0], remarks=told)
@@ -136,8 +166,8 @@ def move_domain(domain: str, a: Setup, b: Setup, libvirt: Release) -> Move:
     )
     if not isinstance(one, Path) or not isinstance(other, Path):
         return Move("not told", remarks=told)
-    differences = tuple(_differences(*(seen(path.made.tables[0], path.made.msrs) for path in (one, other))))
-    return Move("unsafe" if differences else "yes", differences=differences, remarks=told)
+    unlike_ = tuple(differences(*(seen(path.made.tables[0], path.made.msrs) for path in (one, other))))
+    return Move("unsafe" if unlike_ else "yes", differences=unlike_, remarks=told)
 
 
 _ON_A, _ON_B = "what becomes of it on A", "what becomes of it on B"
@@ -145,6 +175,13 @@ _ON_A, _ON_B = "what becomes of it on A", "what becomes of it on B"
 
 def _untold(*found: Verdict) -> tuple[NotTold, ...]:
     return tuple(dict.fromkeys(open_ for one in found for open_ in one.not_told))
+
+
+def _open(cpu: str, *found: Verdict) -> Iterator[NotTold]:
+    """Give what else of the guest's CPU either host does not tell: words of its table, and feature MSRs."""
+    for one in found:
+        if words := unsettled(cpu, one):
+            yield NotTold(listed_words(words), untold(one.setup))
 
 
 def _table(found: Verdict) -> Table:
@@ -164,7 +201,34 @@ def _blocker(found: Verdict) -> str | None:
     return None
 
 
-def _differences(one: Table, other: Table) -> Iterator[Deviation]:
+def _asked_rate(found: Verdict) -> int:
+    """Return the rate that -cpu names, in kHz; 0 where it names none."""
+    assert found.path is not None
+    state = found.path.made.detail
+    assert isinstance(state, CpuState)
+    asked = state.props.get("tsc-frequency")
+    return asked // 1000 if isinstance(asked, int) else 0
+
+
+def _no_such_clock(here: Verdict, a: Setup, b: Setup) -> Move | None:
+    """Refuse a guest whose -cpu names a TSC that a host neither has nor can make; None where that is not told, or no rate is named."""
+    asked = _asked_rate(here)
+    for who, host in (("A's QEMU", a.host), ("B's QEMU", b.host)):
+        rate = clocks.rate(host)
+        if asked and rate is not None and clocks.scales(host) is False and not clocks.alike(asked, rate):
+            return Move("refused", who, messages.TSC_MISMATCH(asked=asked, host=rate))
+    return None
+
+
+def _other_clock(here: Verdict, a: Setup, b: Setup) -> Iterator[Deviation]:
+    """Say that the TSC runs at another rate there, where KVM cannot scale it: QEMU takes the guest all the same."""
+    one, other = clocks.rate(a.host), clocks.rate(b.host)
+    if one is not None and other is not None and not _asked_rate(here) and clocks.scales(b.host) is False and not clocks.alike(one, other):
+        yield Deviation(_CLOCK, (f"{one} kHz → {other} kHz, and no TSC scaling",), _HARM["frequencies"])
+
+
+def differences(one: Table, other: Table) -> Iterator[Deviation]:
+    """Say what is another CPU in the second guest's table and feature MSRs than in the first's."""
     found: dict[str, dict[str, None]] = {}
     for word, mask in unlike(one, other).items():
         kind, told = _told(word, mask, one, other)
@@ -235,6 +299,7 @@ def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
     found: dict[frozenset[tuple[Word, int]], list[Group]] = {}
     refused: list[tuple[Group, str]] = []
     open_: list[tuple[Group, str]] = []
+    tables: dict[int, list[tuple[Group, Table]]] = {}
     setups = settled(census, stack)
     for proof in prove(cpu, census, setups):
         if proof.not_told or (proof.table is None and proof.found.refusal is None):
@@ -243,11 +308,41 @@ def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
             refused.append((proof.group, proof.why or ""))
         elif blocker := _blocker(proof.found):
             refused.append((proof.group, blocker))
+        elif not proof.told:
+            open_.append((proof.group, proof.why or f"not told: {listed_words(proof.open)}"))
         else:
-            found.setdefault(frozenset(proof.table.items()), []).append(proof.group)
-    made = [Circle(tuple(groups), _hosts(groups)) for groups in found.values()]
-    return Circles(census, tuple(sorted(made, key=lambda circle: -circle.hosts)), tuple(refused), tuple(open_), remarks(setups))
+            tables.setdefault(proof.group.kind.id, []).append((proof.group, proof.table))
+    told_of = {group.kind.id for group, _ in (*refused, *open_)}
+    for id_, cores in tables.items():
+        if id_ in told_of:
+            continue  # on another kind of its cores
+        if len({frozenset(table.items()) for _, table in cores}) > 1:
+            open_.append((cores[0][0]._replace(core=None), OF_SEVERAL_KINDS))
+        else:
+            found.setdefault(frozenset(cores[0][1].items()), []).append(cores[0][0]._replace(core=None))
+    made = [Circle(tuple(groups), hosts_of(groups)) for alike in found.values() for groups in _by_clock(alike)]
+    by_size = tuple(sorted(made, key=lambda circle: -circle.hosts))
+    return Circles(census, by_size, tuple(refused), tuple(open_), (*remarks(census, setups), *map(str, guesses(cpu, setups[0].vmm.tables))))
 
 
-def _hosts(groups: Sequence[Group]) -> int:
-    return sum(group.hosts for group in groups)
+def _by_clock(groups: Sequence[Group]) -> Iterator[list[Group]]:
+    """Part classes by the rate of their TSC, where some of them cannot give a guest another than their own."""
+    if all(clocks.scales(group.facts) is not False for group in groups):
+        yield list(groups)
+        return
+    by_rate: list[list[Group]] = []
+    for group in groups:
+        rate = clocks.rate(group.facts)
+        same = next((some for some in by_rate if _one_clock(rate, clocks.rate(some[0].facts))), None)
+        if same is None:
+            by_rate.append([group])
+        else:
+            same.append(group)
+    yield from by_rate
+
+
+def _one_clock(one: int | None, other: int | None) -> bool:
+    return one is None or other is None or clocks.alike(one, other)
+
+
+OF_SEVERAL_KINDS = "not told: its cores are of several kinds, and the guest's CPU hangs on which of them QEMU starts"

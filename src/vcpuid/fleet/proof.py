@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,22 +10,29 @@ from vcpuid.answers.attempt import Attempt
 from vcpuid.answers.verdict import START, Verdict, unadvised
 from vcpuid.cpuid import CpuidTable, Word, xfeatures
 from vcpuid.cpuid.words import REGISTERS, CpuidWord, positions
-from vcpuid.fleet.members import Census, Group
+from vcpuid.fleet.members import Census, Group, hosts_of
 from vcpuid.fleet.words import fullest
-from vcpuid.qemu.catalog import Catalog, catalog
+from vcpuid.qemu.catalog import Catalog
 from vcpuid.qemu.guest import QemuResult
 from vcpuid.setup import Setup
-from vcpuid.told.facts import NotTold
+from vcpuid.told.completions import untold
+from vcpuid.told.facts import Fact, NotTold
 
 Table = Mapping[Word, int]
 """The registers of a guest's table and its feature MSRs; what is not in it is 0."""
 
 _XSAVE = 0xD
 
+CUT = "its cores are of several kinds, and its snapshot tells of one: cpuid -r tells of all"
+"""What is to be said of a class that is not whole."""
+
 
 @dataclass(frozen=True)
 class Proof:
-    """What became of a -cpu on one class; `open` are the words of the guest's table that hang on what the class does not tell."""
+    """What became of a -cpu on one class, or on one kind of its cores.
+
+    `open` are the words of the guest's table, and feature MSRs, that hang on what the class does not tell.
+    """
 
     group: Group
     found: Verdict = field(repr=False)
@@ -34,7 +41,9 @@ class Proof:
     @property
     def runs(self) -> bool | None:
         """Whether QEMU gives all that is asked for, without a warning; None where that is not told."""
-        return False if self.found.warnings else self.found.runs
+        if self.found.warnings:
+            return False
+        return None if self.found.runs and not self.group.kind.whole else self.found.runs
 
     @property
     def why(self) -> str | None:
@@ -53,7 +62,19 @@ class Proof:
             return f"not told: {START if START in names else ' '.join(names)}"
         if found.runs is None and found.start is not None:
             return found.start.message or "whether its KVM takes what QEMU sets at start is not tried"
-        return None
+        return None if self.group.kind.whole else f"not told: {CUT}"
+
+    @property
+    def told(self) -> bool:
+        """Whether all of the guest's CPU is told, be it that QEMU refuses it."""
+        refused = self.table is None and self.found.not_known is None
+        return self.group.kind.whole and not self.not_told and not self.open and (refused or self.table is not None)
+
+    @property
+    def depends(self) -> tuple[Fact, ...]:
+        """The facts on which hangs what is not told."""
+        facts = tuple(dict.fromkeys(fact for open_ in self.not_told for fact in open_.depends))
+        return facts or (untold(self.found.setup) if self.open else ())
 
     @property
     def not_told(self) -> tuple[NotTold, ...]:
@@ -69,27 +90,61 @@ class Proof:
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         told = [open_.as_dict() for open_ in self.not_told]
-        return {**self.group.as_dict(), "runs": self.runs, "why": self.why, "not_told": told}
+        open_words = sorted(map(str, self.open))
+        return {**self.group.as_dict(), "runs": self.runs, "why": self.why, "not_told": told, "open": open_words}
 
 
 def prove(cpu: str, census: Census, setups: Sequence[Setup]) -> tuple[Proof, ...]:
-    """Work the path of a -cpu on each class; `setups` are those of the census's groups, in their order."""
-    return tuple(_proof(cpu, group, setup) for group, setup in zip(census.groups, setups, strict=True))
+    """Work the path of a -cpu on each class, on each kind of its cores; `setups` are those of the census's cores, in their order."""
+    return tuple(_proof(cpu, group, setup) for group, setup in zip(census.cores, setups, strict=True))
+
+
+def running(proofs: Iterable[Proof]) -> int:
+    """Count the hosts on which a -cpu runs, on whichever of their cores."""
+    given = list(proofs)
+    failing = {proof.group.kind.id for proof in given if not proof.runs}
+    return hosts_of(proof.group for proof in given if proof.group.kind.id not in failing)
+
+
+def differs(proofs: Iterable[Proof]) -> tuple[str, ...]:
+    """Name the words in which the guest's CPU is not the same on all that start it, as far as these tell."""
+    return tuple(sorted(map(str, differing([(proof.table, proof.open) for proof in proofs if proof.table is not None]))))
+
+
+def alike(proofs: Sequence[Proof], census: Census) -> bool | None:
+    """Tell whether the guest's CPU is the same on all; None where that hangs on what some do not tell, or some cannot be read."""
+    if differs(proofs):
+        return False
+    return True if proofs and not census.unread and all(proof.told for proof in proofs) else None
 
 
 def _proof(cpu: str, group: Group, setup: Setup) -> Proof:
-    found, full = unadvised(cpu, setup), fullest(setup)
-    if found.path is None or full is None:
-        return Proof(group, found)
-    made = Attempt(full).run(cpu)
-    table = seen(found.path.made.tables[0], found.path.made.msrs)
-    return Proof(group, found, frozenset() if made is None else frozenset(unlike(table, seen_of(made))))
+    found = unadvised(cpu, setup)
+    return Proof(group, found, unsettled(cpu, found))
+
+
+def unsettled(cpu: str, found: Verdict) -> frozenset[Word]:
+    """Return the words of a guest's table, and its feature MSRs, that are otherwise where all is there that its host does not tell."""
+    full = None if found.path is None else fullest(found.setup)
+    made = None if full is None else Attempt(full).run(cpu)
+    if found.path is None or made is None:
+        return frozenset()
+    return frozenset(unlike(seen(found.path.made.tables[0], found.path.made.msrs), seen_of(made)))
+
+
+_LISTED = 4
+
+
+def listed_words(words: Collection[Word]) -> str:
+    """Name words in a sentence: the first, and how many more there are."""
+    names = sorted(map(str, words))
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def seen_of(made: QemuResult) -> dict[Word, int]:
     """Return the same of what QEMU made."""
-    state = made.state
-    return seen(made.tables[0], {word: state.features[name] for name, word in catalog(state.release).msrs if name in state.features})
+    return seen(made.tables[0], made.msrs)
 
 
 def seen(table: CpuidTable, msrs: Mapping[Word, int]) -> dict[Word, int]:

@@ -9,9 +9,11 @@ from vcpuid.answers.drift import Side, drift
 from vcpuid.answers.survey import NOT_TOLD_CHANGE
 from vcpuid.errors import KvmError, RefusedError
 from vcpuid.fleet.baseline import remarks, settled
-from vcpuid.fleet.members import Census, Group, spoken
-from vcpuid.fleet.proof import Proof, differing, prove
+from vcpuid.fleet.members import Census, Group, hosts_of, spoken
+from vcpuid.fleet.proof import Proof, alike, differs, prove
 from vcpuid.setup import Setup, Stack
+from vcpuid.told.completions import untold
+from vcpuid.told.facts import Fact
 
 
 class Shift(NamedTuple):
@@ -27,7 +29,7 @@ class Shift(NamedTuple):
     @property
     def hosts(self) -> int:
         """How many hosts these are."""
-        return sum(group.hosts for group in self.groups)
+        return hosts_of(self.groups)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -35,6 +37,18 @@ class Shift(NamedTuple):
             "change": self.change, "features": list(self.features), "party": self.party, "rule": self.rule, "why": self.why,
             "hosts": self.hosts, "who": spoken(self.groups), "classes": [group.as_dict() for group in self.groups],
         }  # fmt: skip
+
+
+class Silent(NamedTuple):
+    """A class that does not tell all of a guest's CPU: `features` of which neither side tells, and the facts on which all of it depends."""
+
+    group: Group
+    features: int
+    depends: tuple[Fact, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {**self.group.as_dict(), "features": self.features, "depends": [fact.as_dict() for fact in self.depends]}
 
 
 class Refusal(NamedTuple):
@@ -54,8 +68,8 @@ class Upgrade:
     """The answer.
 
     `shifts` are what changes for a guest, that of the most hosts first and what is not told last; `same` counts hosts for which nothing
-    does. `refused` are classes that do not start it. `proofs` hold the CPU against each class after the upgrade, and `differs` are the
-    words in which guests then have not the same CPU on all.
+    does, as far as they tell: `not_told` are those that do not tell all. `refused` are classes that do not start it. `proofs` hold the CPU
+    against each class after the upgrade, and `differs` are the words in which guests then have not the same CPU on all.
     """
 
     cpu: str
@@ -66,6 +80,7 @@ class Upgrade:
     refused: tuple[Refusal, ...]
     same: int
     proofs: tuple[Proof, ...]
+    not_told: tuple[Silent, ...] = ()
 
     @property
     def runs(self) -> bool | None:
@@ -76,28 +91,33 @@ class Upgrade:
     @property
     def differs(self) -> tuple[str, ...]:
         """The words in which the guest's CPU is not the same on all afterwards."""
-        tables = [(proof.table, proof.open) for proof in self.proofs if proof.table is not None]
-        return tuple(sorted(map(str, differing(tables))))
+        return differs(self.proofs)
+
+    @property
+    def alike(self) -> bool | None:
+        """Whether the guest's CPU is the same on all afterwards; None where that is not told."""
+        return alike(self.proofs, self.census)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What is to be said of the software."""
-        return remarks((*self.before, *self.after))
+        return remarks(self.census, self.before, self.after)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
-            "schema": "vcpuid/fleet-drift/1",
+            "schema": "vcpuid/fleet-drift/2",
             "cpu": self.cpu,
             **self.census.as_dict(),
             "remarks": list(self.remarks),
             "before": self.before[0].as_dict(),
             "after": self.after[0].as_dict(),
             "runs": self.runs,
-            "alike": not self.differs,
+            "alike": self.alike,
             "differs": list(self.differs),
             "same": self.same,
             "shifts": [shift.as_dict() for shift in self.shifts],
+            "not_told": [unknown.as_dict() for unknown in self.not_told],
             "refused": [refusal.as_dict() for refusal in self.refused],
             "classes": [proof.as_dict() for proof in self.proofs],
         }
@@ -108,20 +128,32 @@ def upgrade(cpu: str, census: Census, before: Stack, after: Stack) -> Upgrade:
     one, other = settled(census, before), settled(census, after)
     found: dict[tuple[str, str | None, str | None, str], dict[Group, list[str]]] = {}
     refused: list[Refusal] = []
-    same = 0
-    for group, was, will_be in zip(census.groups, one, other, strict=True):
+    changed: set[int] = set()
+    silent: dict[Group, int] = {}
+    for group, was, will_be in zip(census.cores, one, other, strict=True):
         sides = [_side(cpu, setup) for setup in (was, will_be)]
         words = [(when, side) for when, side in zip(("before", "after"), sides, strict=True) if isinstance(side, str)]
         refused += [Refusal(group, when, side) for when, side in words]
         first, second = sides
         if isinstance(first, str) or isinstance(second, str):
+            changed.add(group.kind.id)
             continue
-        changes = drift(first, second).changes
-        same += 0 if changes else group.hosts
-        for change in changes:
-            key = (change.change, change.party, change.rule, change.why)
+        told = drift(first, second)
+        silent[group] = told.not_told
+        if told.changes:
+            changed.add(group.kind.id)
+        for change in told.changes:
+            why = change.why if change.rule is not None else change.why.replace(change.feature.name, "it")  # one row for all of them
+            key = (change.change, change.party, change.rule, why)
             found.setdefault(key, {}).setdefault(group, []).append(change.feature.name)
-    return Upgrade(cpu, census, one, other, _shifts(found), tuple(refused), same, prove(cpu, census, other))
+    same = sum(group.hosts for group in census.groups if group.kind.id not in changed)
+    proofs = prove(cpu, census, other)
+    not_told = tuple(_unknown(proof, silent.get(proof.group, 0)) for proof in proofs if not proof.told or silent.get(proof.group))
+    return Upgrade(cpu, census, one, other, _shifts(found), tuple(refused), same, proofs, not_told)
+
+
+def _unknown(proof: Proof, features: int) -> Silent:
+    return Silent(proof.group, features, proof.depends or untold(proof.found.setup))
 
 
 def _shifts(found: dict[tuple[str, str | None, str | None, str], dict[Group, list[str]]]) -> tuple[Shift, ...]:

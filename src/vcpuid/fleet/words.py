@@ -32,6 +32,7 @@ def offered(setup: Setup) -> Words:
     return found if full is None else joined((found, _given(full)))
 
 
+@lru_cache(maxsize=4096)
 def known(setup: Setup) -> Words:
     """Return those of them that do not hang on what the host does not tell."""
     found, full = _given(setup), fullest(setup)

@@ -10,14 +10,13 @@ KVM's feature MSRs, and are passed over.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, Snapshot
 from vcpuid.cpuid.words import REGISTERS, Register
 from vcpuid.errors import InputError
 from vcpuid.formats.documents import is_object
-from vcpuid.formats.firecracker_template import Bitmap, Template, read_object, template_of
+from vcpuid.formats.firecracker_template import Bitmap, CpuidModifier, Template, read_object, template_of, write_template
 from vcpuid.formats.form import Format
 from vcpuid.formats.names import told_as
 
@@ -66,18 +65,16 @@ def _set_bits(leaves: _Leaves) -> Iterator[tuple[str, bool]]:
 
 def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
     """Yield a template that sets every bit of the first CPU's table."""
-    leaves = [
-        {
-            "leaf": f"{entry.function:#x}",
-            "subleaf": f"{entry.index:#x}",
-            "flags": entry.flags,
-            "modifiers": [
-                {"register": register, "bitmap": f"0b{value:032b}"} for register, value in zip(REGISTERS, entry.registers, strict=True)
-            ],
-        }
+    leaves = (
+        CpuidModifier(
+            entry.function,
+            entry.index,
+            entry.flags,
+            tuple((register, Bitmap(_WHOLE, value)) for register, value in zip(REGISTERS, entry.registers, strict=True)),
+        )
         for entry in snapshots[0].table or ()
-    ]
-    yield from json.dumps({"cpuid_modifiers": leaves}, indent=2).split("\n")
+    )
+    yield from write_template(Template(tuple(leaves)))
 
 
 def _recognises(text: str) -> bool:

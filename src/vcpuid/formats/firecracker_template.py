@@ -1,4 +1,4 @@
-"""Firecracker's CPU templates as values, and a reader of the JSON that is as strict as Firecracker's own.
+"""Firecracker's CPU templates as values, a reader of the JSON that is as strict as Firecracker's own, and a writer.
 
     {"cpuid_modifiers": [{"leaf": "0x7", "subleaf": "0x0", "flags": 1, "modifiers": [{"register": "ebx", "bitmap": "0bxxx1…0x"}]}],
      "msr_modifiers": [{"addr": "0x10a", "bitmap": "0b1…0x"}], "kvm_capabilities": ["171", "!56"]}
@@ -9,6 +9,7 @@ x86_64/custom_cpu_template.rs in src/vmm/src/cpu_config of Firecracker; docs/cpu
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -55,6 +56,30 @@ class Template:
     cpuid: tuple[CpuidModifier, ...] = ()
     msrs: tuple[tuple[int, Bitmap], ...] = ()
     capabilities: tuple[str, ...] = ()
+
+
+def write_template(template: Template) -> Iterator[str]:
+    """Yield the JSON of a template, line by line."""
+    cpuid = [
+        {
+            "leaf": f"{modifier.leaf:#x}",
+            "subleaf": f"{modifier.subleaf:#x}",
+            "flags": modifier.flags,
+            "modifiers": [{"register": register, "bitmap": _spelled(bitmap, 32)} for register, bitmap in modifier.registers],
+        }
+        for modifier in template.cpuid
+    ]
+    told: dict[str, object] = {"cpuid_modifiers": cpuid}
+    if template.msrs:
+        told["msr_modifiers"] = [{"addr": f"{index:#x}", "bitmap": _spelled(bitmap, 64)} for index, bitmap in template.msrs]
+    if template.capabilities:
+        told["kvm_capabilities"] = list(template.capabilities)
+    yield from json.dumps(told, indent=2).split("\n")
+
+
+def _spelled(bitmap: Bitmap, width: int) -> str:
+    bits = (str(bitmap.value >> at & 1) if bitmap.filter >> at & 1 else "x" for at in range(width - 1, -1, -1))
+    return "0b" + "".join(bits)
 
 
 def read_template(text: str, source: str) -> Template:

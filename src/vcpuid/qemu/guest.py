@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot
+from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot, Word
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.words import range_of
 from vcpuid.errors import QemuError
 from vcpuid.kvm.answers import Answers, kvm_says
@@ -43,6 +44,13 @@ class QemuResult:
     def decisions(self) -> tuple[Decision, ...]:
         """Why each bit of vCPU 0's table is not what KVM supports; worked out when first asked for."""
         return account(self.supported, self.state, self.tables[0])
+
+    @cached_property
+    def msrs(self) -> FrozenMap[Word, int]:
+        """The feature MSRs that QEMU sets on each vCPU, by word."""
+        state = self.state
+        rows = catalog.catalog(state.release).msrs
+        return FrozenMap((word, state.features[name]) for name, word in rows if name in state.features)
 
     @cached_property
     def dropped(self) -> dict[str, int]:

@@ -44,6 +44,12 @@ def proxmox_flags() -> frozenset[str]:
     return frozenset(data.load("manager-cpus")["proxmox_flags"]["names"])
 
 
+def proxmox_models() -> dict[str, str]:
+    """Give the models that Proxmox VE knows, each with the vendor= that it sets, "" for none."""
+    rows: dict[str, list[str]] = data.load("manager-cpus")["proxmox_models"]["vendors"]
+    return {name: vendor for vendor, names in rows.items() for name in names}
+
+
 def manager_name(cpu: str, manager: str) -> str | None:
     """Return what a manager calls a -cpu argument that one of its names stands for, None where it has no name for it."""
     rows = data.load("manager-cpus")["rows"].items()

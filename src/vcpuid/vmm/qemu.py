@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from vcpuid import qemu, releases
 from vcpuid.cpuid import Bit, CpuidTable, Word, brand_string
-from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.vendors import signature
 from vcpuid.cpuid.words import positions
 from vcpuid.kvm.answers import Answers
@@ -57,7 +56,7 @@ class Qemu:
         state = made.state
         return Made(
             tables=made.tables,
-            msrs=_msrs(state),
+            msrs=made.msrs,
             decisions=LazySequence(lambda: made.decisions),
             denied=LazySequence(lambda: _bits(state, state.filtered)),
             dropped=LazySequence(lambda: _bits(state, made.dropped)),
@@ -75,11 +74,6 @@ class Qemu:
 
 
 QEMU = Qemu()
-
-
-def _msrs(state: CpuState) -> FrozenMap[Word, int]:
-    """The feature MSRs that QEMU gives the guest."""
-    return FrozenMap((word, state.features[name]) for name, word in catalog(state.release).msrs if name in state.features)
 
 
 def _bits(state: CpuState, masks: Mapping[str, int]) -> tuple[Bit, ...]:

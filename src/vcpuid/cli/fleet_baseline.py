@@ -1,0 +1,256 @@
+"""vcpuid fleet baseline, models, blame: one CPU for many hosts, and who costs what."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vcpuid.cli import choices
+from vcpuid.cli.fleet_options import (
+    NOT_TOLD,
+    absent,
+    cluster_option,
+    day_option,
+    end_of_day,
+    engine_option,
+    opened,
+    same_cpu,
+    short,
+    software,
+    stack_of,
+    store_argument,
+)
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, print_warnings, words_option
+from vcpuid.cli.streams import replaced
+
+if TYPE_CHECKING:
+    from vcpuid.fleet.baseline import Baseline
+    from vcpuid.fleet.blame import Blame, Untold
+    from vcpuid.fleet.costs import Cost
+    from vcpuid.fleet.named import NamedModels
+    from vcpuid.fleet.wins import Win
+
+
+@click.command()
+@store_argument
+@cluster_option
+@day_option
+@engine_option
+@click.option("--require", multiple=True, metavar="FEATURE", shell_complete=choices.features, help="A feature that the guest must have.")
+@words_option
+@software
+@format_option
+def baseline(
+    store: str, cluster: str | None, as_of: str | None, engine: str, require: tuple[str, ...], manager: str | None, asked: Asked, form: str
+) -> None:
+    """Find the best -cpu that runs on every host and is the same CPU on all, so that guests move freely.
+
+    QEMU and machine type are the same on all hosts (the newest QEMU unless --qemu says another); the kernel is each host's own. Each class
+    proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. Exit status 0 where all do, else 1,
+    also where that is not told of some host or one cannot be read.
+    """
+    found = opened(store, engine).baseline(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of), require=require)
+    print_warnings(found.remarks)
+    emit(_baseline_sheet(found, manager), form)
+    sys.exit(0 if found.runs and found.alike else 1)
+
+
+def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
+    from vcpuid.fleet.proof import running
+
+    setup = found.setups[0]
+    rows = [
+        {
+            "runs": {True: "yes", False: "no", None: NOT_TOLD}[proof.runs],
+            "hosts": proof.group.hosts,
+            "who": proof.group.spoken,
+            "cpu": proof.group.cpu,
+            "why": proof.why or "",
+            "costs": " ".join(found.costs.get(proof.group.kind.name, ())),
+            **_spent(found.spent.get(proof.group.kind.name)),
+            "class": proof.group.kind.name,
+        }
+        for proof in found.proofs
+    ]
+    shown = [{**row, "costs": short(str(row["costs"]).split())} for row in rows]
+    if found.cpu is None:
+        head = [f"No model of QEMU {setup.vmm} can be made to run on all {found.census.hosts} hosts."]
+    else:
+        level = f", x86-64-v{found.level}" if found.level > 1 else ""
+        head = [
+            f"-cpu {found.cpu}",
+            f"runs on {running(found.proofs)} of {found.census.hosts} hosts with QEMU {setup.vmm}, {setup.machine}; "
+            f"{same_cpu(found.alike, found.differs)}{level}",
+        ]
+    refused = [f"{group.spoken}: {why}" for group, why in found.refused]
+    foot = [*refused, *absent(found.census), *_paid(found), *_others(found)]
+    data = found.as_dict()
+    lines = [found.cpu] if found.cpu else []
+    if manager is not None and found.cpu is not None:
+        from vcpuid.answers.in_words import in_words
+        from vcpuid.qemu.catalog import catalog
+
+        words = in_words(found.cpu, manager, catalog(setup.vmm.tables))
+        lines = list(words.lines)
+        foot += ["", *words.lines, *words.remarks]
+        data["words"] = words.as_dict()
+    columns = ["runs", "hosts", "who", "cpu", "why", "costs"]
+    return Sheet(
+        columns,
+        shown,
+        data,
+        records=rows,
+        fields=[*columns, "security", "software", "class"],
+        lines=lines,
+        head=[*head, ""],
+        foot=["", *foot] if foot else [],
+    )
+
+
+def _spent(cost: Cost | None) -> dict[str, str]:
+    return {"security": "" if cost is None else " ".join(cost.security), "software": "" if cost is None else cost.spoken}
+
+
+def _paid(found: Baseline) -> Iterator[str]:
+    """Say what the features that a class gives up are to its guests: mitigations, a psABI level, choices of programs."""
+    for group in found.census.groups:
+        cost = found.spent.get(group.kind.name)
+        if cost is not None and (cost.security or cost.choices):
+            flaws = [f"mitigations ({short(cost.security)})"] if cost.security else []
+            yield f"{group.spoken} gives up {'; '.join((*flaws, *filter(None, (cost.spoken,))))}"
+
+
+def _others(found: Baseline) -> Iterator[str]:
+    """Give the alternatives, the best first, each with what it costs."""
+    for other, price in zip(found.alternatives, found.prices, strict=True):
+        yield f"else: -cpu {other.cpu}"
+        if price is not None:
+            lost = [f"{len(price.features)} features ({short(price.features)})"] if price.features else []
+            flaws = [f"mitigations ({short(price.security)})"] if price.security else []
+            yield f"      costs {'; '.join((*lost, *flaws, *filter(None, (price.spoken,)))) or 'nothing that the best has'}"
+
+
+@click.command()
+@store_argument
+@cluster_option
+@day_option
+@engine_option
+@click.option("--all", "every", is_flag=True, help="Print all rows, and not those of the fewest hosts alone.")
+@click.option("--svg", "picture", type=click.Path(), metavar="FILE", help="Draw hosts by class, and what is lost by each, too.")
+@software
+@format_option
+def blame(
+    store: str, cluster: str | None, as_of: str | None, engine: str, every: bool, picture: str | None, asked: Asked, form: str
+) -> None:
+    """Tell who costs which features: those that some hosts could give their guests and others lack, with the cause.
+
+    A row's hosts are all that lack its features: were they mended, or did they leave, a baseline could have them. What may mend them is
+    told, a host with the same processor that has them first, and below the rows the smallest sets of hosts without which a better named
+    model runs on the others. Exit status 0 where all hosts can give the same, else 1, also where that is not told of some.
+    """
+    found = opened(store, engine).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
+    print_warnings(found.remarks)
+    if picture is not None:
+        from vcpuid.fleet.figure import svg
+
+        with replaced(picture) as output:
+            for line in svg(found):
+                print(line, file=output)
+    emit(_blame_sheet(found, every), form)
+    sys.exit(1 if found.losses or found.not_told or found.census.unread else 0)
+
+
+_ROWS = 20
+
+
+def _unknown(found: Untold) -> dict[str, Any]:
+    from vcpuid.fleet.members import hosts_of, spoken
+
+    who, features = spoken(found.groups), " ".join(found.features)
+    return {"hosts": hosts_of(found.groups), "who": who, "features": features, "party": None, "why": found.why, "mends": ""}
+
+
+def _blame_sheet(found: Blame, every: bool) -> Sheet:
+    rows = [
+        {
+            "hosts": loss.hosts,
+            "who": loss.who,
+            "features": " ".join(loss.features),
+            "party": loss.party,
+            "why": loss.why,
+            "mends": "; or ".join(loss.mends),
+        }
+        for loss in found.losses
+    ]
+    open_ = [_unknown(unknown) for unknown in found.not_told]
+    shown = [*(rows if every else rows[:_ROWS]), *open_]
+    head = [f"All {found.census.hosts} hosts can give {found.shared} features, any of them {found.offered}.", ""]
+    more = 0 if every else len(rows) - _ROWS
+    foot = [*([f"{more} more rows, of more hosts each: --all"] if more > 0 else []), *absent(found.census)]
+    foot += [_won(win, found.census.hosts) for win in found.wins]
+    columns = ["hosts", "who", "features", "party", "why", "mends"]
+    below = ["", *foot] if foot else []
+    return Sheet(columns, shown, found.as_dict(), records=[*rows, *open_], fields=columns, head=head, foot=below, null=NOT_TOLD)
+
+
+def _won(win: Win, hosts: int) -> str:
+    """Say what leaving or mending wins."""
+    level = f", x86-64-v{win.level}" if win.level > 1 else ""
+    rest = f"{win.model} runs as it is on the other {hosts - win.hosts}: {win.more} features more{level}"
+    return f"Without {win.who}, or if they had {short(win.lacks)}, {rest}"
+
+
+@click.command()
+@store_argument
+@cluster_option
+@day_option
+@engine_option
+@click.option("--all", "every", is_flag=True, help="List deprecated models too, and those that run on no host.")
+@software
+@format_option
+def models(store: str, cluster: str | None, as_of: str | None, engine: str, every: bool, asked: Asked, form: str) -> None:
+    """List QEMU's named models, best first: on how many hosts each runs as it is, and who lacks what of the others.
+
+    The best is that of the most hosts, of those the one with the most features. JSON, JSON lines and CSV have all models, class by class.
+    Exit status 0 where some model that is not deprecated runs on all hosts, else 1.
+    """
+    from vcpuid.fleet.baseline import remarks
+
+    found = opened(store, engine).models(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
+    print_warnings(remarks(found.census, found.setups))
+    emit(_models_sheet(found, every), form)
+    sys.exit(0 if not found.census.unread and any(model.runs and not model.deprecated for model in found.models) else 1)
+
+
+def _models_sheet(found: NamedModels, every: bool) -> Sheet:
+    listed = [model for model in found.models if every or ((model.hosts or model.runs is None) and not model.deprecated)]
+    rows = [
+        {"model": model.name, "called": " ".join(model.aliases), "hosts": f"{model.hosts} of {found.census.hosts}",
+         "features": model.features, "deprecated": model.deprecated, "lacks": found.who(model)}
+        for model in listed
+    ]  # fmt: skip
+    records = [
+        {"model": model.name, "deprecated": model.deprecated, "features": model.features, **one.as_dict()}
+        for model in found.models
+        for one in model.classes
+    ]
+    columns = ["model", "called", "hosts", "features", *(["deprecated"] if every else []), "lacks"]
+    setup = found.setups[0]
+    number = sum(model.runs is True and not model.deprecated for model in found.models)
+    head = [f"{number} models of QEMU {setup.vmm}, {setup.machine}, run on all {found.census.hosts} hosts.", ""]
+    more = len(found.models) - len(listed)
+    foot = [*([f"{more} models more, which are deprecated or run on no host: --all"] if more else []), *absent(found.census)]
+    return Sheet(
+        columns,
+        rows,
+        found.as_dict(),
+        records=records,
+        fields=["model", "deprecated", "features", "class", "hosts", "who", "runs", "missing"],
+        lines=[f"{model.name} {model.hosts} {found.census.hosts}" for model in listed],
+        head=head,
+        foot=["", *foot] if foot else [],
+    )

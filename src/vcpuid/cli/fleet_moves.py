@@ -1,0 +1,222 @@
+"""vcpuid fleet migrate, drift: what moves where, and what an upgrade changes on many hosts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from vcpuid.cli import choices
+from vcpuid.cli.domain import domain_option, libvirt_option, named, read_file
+from vcpuid.cli.fleet_options import (
+    NOT_TOLD,
+    SHOWN,
+    absent,
+    cluster_option,
+    day_option,
+    end_of_day,
+    engine_option,
+    opened,
+    same_cpu,
+    short,
+    software,
+    stack_of,
+    store_argument,
+)
+from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.setup import Asked, print_warnings, stack_options, typed
+from vcpuid.errors import InputError
+from vcpuid.setup import Setup
+
+if TYPE_CHECKING:
+    from vcpuid.fleet.moves import Circles, Move
+    from vcpuid.fleet.upgrade import Upgrade
+
+
+@click.command()
+@store_argument
+@click.argument("origin", metavar="[A", required=False)
+@click.argument("target", metavar="B]", required=False)
+@click.option(
+    "--cpu", default="host", show_default=True, metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU, as QEMU's -cpu takes it."
+)
+@domain_option
+@libvirt_option
+@cluster_option
+@day_option
+@engine_option
+@software
+@format_option
+def migrate(
+    store: str,
+    origin: str | None,
+    target: str | None,
+    cpu: str,
+    domain: str | None,
+    libvirt_release: str | None,
+    cluster: str | None,
+    as_of: str | None,
+    engine: str,
+    asked: Asked,
+    form: str,
+) -> None:
+    """Tell whether a guest can move from host A to host B; without them, between which hosts it moves freely.
+
+    QEMU compares nothing when a guest arrives. So there are three answers: yes, where the guest's CPU is the same on both; refused, by
+    whom and in which words; unsafe, where it is accepted and is another CPU from then on. libvirt, which is asked of a --domain, wants the
+    features to be the same, and looks at no numbers such as XSAVE's offsets. Exit status 0 for yes, else 1.
+    """
+    if (origin is None) is not (target is None):
+        raise click.UsageError("give both hosts, or neither to ask about all")
+    if origin is not None and cluster is not None:
+        raise click.UsageError("--cluster is asked of all hosts, and two are named: CLUSTER/HOST names one of a cluster")
+    if domain is not None and typed("--cpu"):
+        raise click.UsageError("--cpu and --domain both name the guest's CPU")
+    fleet, stack = opened(store, engine), stack_of(asked)
+    if origin is not None and target is not None:
+        if domain is None:
+            found = fleet.migrate(origin, target, cpu, stack, as_of=end_of_day(as_of))
+        else:
+            name, xml = read_file(domain)
+            with named(name):
+                found = fleet.migrate_domain(origin, target, xml, stack, libvirt=libvirt_release, as_of=end_of_day(as_of))
+        print_warnings(_of_hosts(remark, origin, target) for remark in found.remarks)
+        emit(_move_sheet(found, cpu if domain is None else None, origin, target), form)
+        sys.exit(0 if found.outcome == "yes" else 1)
+    if domain is not None:
+        raise click.UsageError("--domain is asked of two hosts: give both")
+    parted = fleet.circles(cpu, stack, cluster=cluster, as_of=end_of_day(as_of))
+    print_warnings(parted.remarks)
+    emit(_circles_sheet(parted, cpu), form)
+    sys.exit(0 if len(parted.circles) == 1 and not parted.refused and not parted.not_told and not parted.census.unread else 1)
+
+
+def _of_hosts(text: str, a: str, b: str) -> str:
+    """Name the hosts in what is said of A or of B."""
+    names = {"A": a, "B": b}
+    return names[text[0]] + text[1:] if text[:3] in ("A's", "B's") or text[:2] in ("A:", "B:") else text
+
+
+def _move_sheet(found: Move, cpu: str | None, a: str, b: str) -> Sheet:
+    by = None if found.by is None else _of_hosts(found.by, a, b)
+    told = {
+        "yes": f"yes: the guest's CPU is the same on {a} and on {b}",
+        "refused": f"refused: {by} says: {found.words}",
+        "unsafe": f"unsafe: {b} takes the guest, and it has another CPU there",
+        "not told": "not told: it hangs on what the hosts do not tell",
+    }[found.outcome]
+    outcome = {"outcome": found.outcome, "by": by or "", "words": found.words or ""}
+    rows = [{**outcome, "what": one.kind, "differs": " ".join(one.names), "harm": one.harm} for one in found.differences]
+    shown = [{**row, "differs": short(one.names)} for row, one in zip(rows, found.differences, strict=True)]
+    records = rows or [{**outcome, "what": "", "differs": "", "harm": ""}]
+    open_ = [f"Not told: {one.what}: depends on {', '.join(map(str, one.depends[:4]))}" for one in found.not_told[:SHOWN]]
+    data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": {"from": a, "to": b, **found.as_dict()}, "all": None}
+    lines = [f"{found.outcome} {by or ''} {found.words or ''}".rstrip(), *(f"{row['what']}: {row['differs']}" for row in rows)]
+    columns = ["what", "differs", "harm"]
+    return Sheet(
+        columns,
+        shown,
+        data,
+        records=records,
+        fields=["outcome", "by", "words", *columns],
+        lines=lines,
+        head=[*([] if cpu is None else [f"-cpu {cpu}"]), told, *([""] if rows else [])],
+        foot=open_,
+    )
+
+
+def _circles_sheet(found: Circles, cpu: str) -> Sheet:
+    from vcpuid.fleet.members import spoken
+
+    rows = [
+        {"circle": number, "hosts": circle.hosts, "who": spoken(circle.groups), "cpu": circle.groups[0].cpu, "why": ""}
+        for number, circle in enumerate(found.circles, 1)
+    ]
+    for what, groups in (("refused", found.refused), ("not told", found.not_told)):
+        rows += [{"circle": what, "hosts": group.hosts, "who": group.spoken, "cpu": group.cpu, "why": words} for group, words in groups]
+    columns = ["circle", "hosts", "who", "cpu", "why"]
+    head = [f"-cpu {cpu}: a guest moves freely within a circle; from one to another QEMU takes it, and it has another CPU there.", ""]
+    data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": None, "all": found.as_dict()}
+    return Sheet(columns, rows, data, head=head, foot=absent(found.census))
+
+
+@click.command()
+@store_argument
+@click.option(
+    "--from", "before", metavar="STACK", default="", shell_complete=choices.stacks,
+    help="What the hosts run now, where it is not their own kernel and the newest QEMU: kernel=RELEASE, qemu=RELEASE, machine=TYPE and "
+    "parameters, joined by commas.",
+)  # fmt: skip
+@click.option("--to", "after", metavar="STACK", default="", shell_complete=choices.stacks, help="What they will run, likewise.")
+@click.option(
+    "--cpu", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU, as QEMU's -cpu takes it.  [default: the baseline]"
+)
+@cluster_option
+@day_option
+@engine_option
+@stack_options("kernel", "qemu", "what_if")
+@format_option
+def drift(
+    store: str, before: str, after: str, cpu: str | None, cluster: str | None, as_of: str | None, engine: str, asked: Asked, form: str
+) -> None:
+    """Show what an upgrade changes for a guest on every host, and whether its CPU still runs on all and is still the same on all.
+
+    Without --cpu it is the baseline before the upgrade. What --from or --to does not name is the same on both sides. Exit status 0 where
+    nothing changes for a guest and it runs on every host, else 1.
+    """
+    from vcpuid.cli.drift import named_stack
+
+    if not (before or after):
+        raise click.UsageError("give --from or --to: what the two sides differ in")
+    one, other = (stack_of(named_stack(asked, *side)[0]) for side in (("--from", before), ("--to", after)))
+    fleet, day = opened(store, engine), end_of_day(as_of)
+    if cpu is None:
+        cpu = fleet.baseline(one, cluster=cluster, as_of=day).cpu
+        if cpu is None:
+            raise InputError("no baseline can be made for these hosts before the upgrade: give --cpu")
+    found = fleet.drift(cpu, one, other, cluster=cluster, as_of=day)
+    print_warnings(found.remarks)
+    emit(_drift_sheet(found), form)
+    sys.exit(1 if found.shifts or found.refused or not found.runs or not found.alike else 0)
+
+
+def _drift_sheet(found: Upgrade) -> Sheet:
+    from vcpuid.fleet.members import spoken
+
+    rows = [
+        {
+            "change": shift.change,
+            "hosts": shift.hosts,
+            "who": spoken(shift.groups),
+            "features": " ".join(shift.features),
+            "party": shift.party,
+            "why": shift.why,
+        }
+        for shift in found.shifts
+    ]
+    after = found.after[0]
+    runs = {
+        True: "It runs on all of them then",
+        False: "It does not run on all of them then",
+        None: "Whether it runs on all then is not told",
+    }
+    alike = f"; {same_cpu(found.alike, found.differs)}" if found.runs else ""
+    told = ", as far as they tell" if found.not_told else ""
+    head = [
+        f"-cpu {found.cpu}, before and with QEMU {after.vmm} and Linux {_kernels(found.after)}",
+        f"For {found.same} of {found.census.hosts} hosts nothing changes for a guest{told}. {runs[found.runs]}{alike}.",
+    ]
+    foot = [f"{one.when}: {one.group.spoken} refuses it: {one.words.splitlines()[0]}" for one in found.refused]
+    if silent := dict.fromkeys(unknown.group.spoken for unknown in found.not_told):
+        foot.append(f"Not told of all of a guest's CPU: {short(silent)}")
+    foot += [f"{proof.group.spoken}: {proof.why}" for proof in found.proofs if proof.runs is not True and proof.why]
+    columns = ["change", "hosts", "who", "features", "party", "why"]
+    foot += absent(found.census)
+    above = [*head, *([""] if rows else [])]
+    return Sheet(columns, rows, found.as_dict(), fields=columns, head=above, foot=["", *foot] if foot else [], null=NOT_TOLD)
+
+
+def _kernels(setups: Iterable[Setup]) -> str:
+    return " and ".join(dict.fromkeys(str(setup.kernel) for setup in setups))

@@ -1,0 +1,190 @@
+"""A fleet's CPU in every form: what is written is read as whoever starts the guests reads it, and is the same CPU, or the loss is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.captures import host
+from support.command import vcpuid
+from support.fleets import HOSTS, census
+from vcpuid import InputError, Setup, Stack, resolve
+from vcpuid.answers.from_words import from_words
+from vcpuid.cli.fleet_export import FORMS as OFFERED
+from vcpuid.cpuid import bits
+from vcpuid.fleet.baseline import Baseline, baseline, settled
+from vcpuid.fleet.cloud_hypervisor import CpusOption, read
+from vcpuid.fleet.export import FORMS, export
+from vcpuid.fleet.members import Unread
+from vcpuid.fleet.prometheus import FORM, Metric, Sample, exposition, prometheus
+from vcpuid.formats.firecracker_template import read_template
+from vcpuid.kvm.answers import kvm_says
+from vcpuid.vmm.firecracker import Firecracker, released
+
+SKYLAKE, SAPPHIRE, OTHER = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-xfd@6.12", "kvm-intel.corei7_skylake_x@7.3"
+MILAN, GENOA = "kvm-amd.EPYC-Milan-v2@6.12", "kvm-amd.EPYC-Genoa-v1@7.3"
+FLEETS = ([SKYLAKE, SAPPHIRE], [MILAN, GENOA], [SKYLAKE, MILAN])
+STACK = Stack(qemu="10.0")
+OF_QEMU = tuple(form for form in FORMS if form not in ("firecracker", "cloud-hypervisor"))
+GOLDEN = "tests/golden/fleet"
+
+
+def found(names: list[str]) -> Baseline:
+    return baseline(census(names), STACK)
+
+
+def test_the_verb_offers_all_forms() -> None:
+    assert set(OFFERED) == {*FORMS, FORM}
+
+
+@pytest.mark.parametrize("form", OF_QEMU)
+@pytest.mark.parametrize("names", FLEETS)
+def test_what_is_read_back_is_the_baseline_or_the_loss_is_named(names: list[str], form: str) -> None:
+    made = export(found(names), form, libvirt="12.9")
+    assert made.lines
+    assert [one.same for one in made.read_back].count(None) == 0
+    assert made.lost or all(one.same for one in made.read_back)
+    assert all(bool(one.why) is not one.same for one in made.read_back)
+    assert made.whole is (not made.lost)
+
+
+@pytest.mark.parametrize("form", ["qemu", "proxmox", "incus", "lxd"])
+@pytest.mark.parametrize("names", FLEETS)
+def test_forms_that_qemu_reads_lose_nothing(names: list[str], form: str) -> None:
+    made = export(found(names), form)
+    assert made.whole
+    started = from_words("\n".join(made.lines), form)
+    assert started.cpu is not None
+    assert "enforce" in started.cpu, "a host that cannot give it refuses it"
+    for name in names:
+        assert resolve(started.cpu, host=host(name), stack=STACK).made.denied == ()
+
+
+@given(names=st.lists(st.sampled_from(HOSTS), min_size=1, max_size=3, unique=True), form=st.sampled_from(FORMS))
+@settings(max_examples=25, deadline=None)
+def test_whatever_the_fleet_no_loss_is_silent(names: list[str], form: str) -> None:
+    made = export(found(names), form)
+    assert made.lost or all(one.same for one in made.read_back)
+
+
+def test_libvirt_has_no_vendor_and_kubevirt_no_width_of_addresses() -> None:
+    assert any("vendor=" in what for what in export(found([SKYLAKE, MILAN]), "libvirt").lost)
+    made = export(found([SKYLAKE, SAPPHIRE]), "kubevirt", libvirt="12.9")
+    assert any("host-phys-bits-limit" in what for what in made.lost)
+    assert [one.why for one in made.read_back] == ["address bits (1 register)"] * 2
+    assert made.alike, "another guest than was meant, but the same one on all"
+
+
+def test_kubevirt_takes_mpx_away_unless_it_is_named() -> None:
+    text = "cpu:\n  model: Skylake-Server\n  features:\n  - name: pku\n    policy: disable\n"
+    assert '<feature policy="disable" name="mpx"/>' in (from_words(text, "kubevirt").xml or "")
+    assert "mpx" not in (from_words("cpu:\n  model: host-model", "kubevirt").xml or "")
+
+
+@pytest.mark.parametrize("manager", [form for form in OF_QEMU if form != "libvirt"])
+def test_what_is_no_manager_s_form_is_refused(manager: str) -> None:
+    with pytest.raises(InputError, match=f"not in the form of {manager}"):
+        from_words("nothing of the kind", manager)
+    with pytest.raises(InputError, match="no manager"):
+        from_words("", "bhyve")
+
+
+@pytest.mark.parametrize("names", [[SKYLAKE, OTHER], [SKYLAKE, SAPPHIRE], [MILAN, GENOA]])
+def test_a_template_gives_every_member_the_same_table_but_for_what_firecracker_copies_from_the_host(names: list[str]) -> None:
+    made = export(found(names), "firecracker")
+    template = read_template("\n".join(made.lines), "the template")
+    setups = settled(census(names), STACK)
+    guests = [Firecracker(custom=template).make("it", _for_firecracker(setup), kvm_says(setup)) for setup in setups]
+    one, other = (guest.tables[0] for guest in guests)
+    assert not one.has(bits.VMX)
+    assert not one.has(bits.SVM)
+    assert one.has(bits.AVX2)
+    assert one.registers(0xD) == other.registers(0xD)
+    assert one.registers(7) == other.registers(7)
+    assert guests[0].msrs == guests[1].msrs
+    copied = ("the processor's name", "caches")
+    assert all(any(what.partition(": ")[2].startswith(kind) for kind in copied) for what in made.lost)
+    assert made.whole is (not made.lost)
+
+
+def _for_firecracker(setup: Setup) -> Setup:
+    return replace(setup, vmm=released(), smp="1")
+
+
+def test_hosts_of_one_processor_need_no_loss_for_firecracker() -> None:
+    assert export(found([SKYLAKE, OTHER]), "firecracker").whole
+
+
+def test_cloud_hypervisor_has_one_profile_so_what_the_hosts_differ_in_is_named() -> None:
+    alone, both = export(found([SKYLAKE]), "cloud-hypervisor"), export(found([SKYLAKE, SAPPHIRE]), "cloud-hypervisor")
+    assert alone.whole
+    assert alone.lines == ("--cpus boot=1,max_phys_bits=40,nested=off,profile=host",)
+    assert not both.whole
+    assert any("avx512ifma" in what for what in both.lost)
+    assert read(alone.lines[0]) == CpusOption(40, nested=False)
+    with pytest.raises(InputError, match="not what Cloud Hypervisor's --cpus takes"):
+        read("--cpus boot=1,profile=skylake")
+
+
+def test_a_member_that_cannot_be_read_is_no_success() -> None:
+    assert not export(baseline(census([SKYLAKE], unread=[Unread("node9", "cut")]), STACK), "qemu").whole
+
+
+SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? (-?[0-9]+)')
+
+
+def test_metrics_are_in_the_exposition_format() -> None:
+    lines = prometheus(found([SKYLAKE, SAPPHIRE]), {"": 1}).lines
+    described: set[str] = set()
+    for line in lines:
+        if line.startswith("# HELP "):
+            described.add(line.split()[2])
+        elif line.startswith("# TYPE "):
+            assert line.split()[2:] == [line.split()[2], "gauge"]
+        else:
+            sample = SAMPLE.fullmatch(line)
+            assert sample, line
+            assert sample[1] in described
+    assert 'vcpuid_fleet_drift_hosts{cluster=""} 1' in lines
+    assert sum(int(line.split()[-1]) for line in lines if line.startswith("vcpuid_fleet_hosts{")) == 2
+    assert sum(int(line.split()[-1]) for line in lines if line.startswith("vcpuid_fleet_baseline_hosts{")) == 2
+
+
+def test_labels_are_escaped() -> None:
+    metric = Metric("m", "a\nb\\", (Sample({"cluster": 'x"\\\ny'}, 1),))
+    assert list(exposition([metric])) == ["# HELP m a\\nb\\\\", "# TYPE m gauge", 'm{cluster="x\\"\\\\\\ny"} 1']
+
+
+def test_a_file_of_metrics_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    file = tmp_path / "vcpuid.prom"
+    file.write_text("old\n")
+    before = os.stat(file).st_ino
+    done = vcpuid("fleet", "export", GOLDEN, "--cluster", "rack1", "--to", "prometheus", "--output", str(file), "--qemu", "10.0")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert file.read_text().startswith("# HELP vcpuid_fleet_hosts")
+    assert os.stat(file).st_ino != before
+    assert os.listdir(tmp_path) == ["vcpuid.prom"]
+
+
+def test_drift_is_asked_of_a_store_alone() -> None:
+    done = vcpuid("fleet", "export", GOLDEN, "--to", "prometheus", "--since", "2026-11-01")
+    assert done.returncode == 3
+    assert "a folder of snapshots has no history" in done.stderr
+
+
+def test_the_verb_writes_the_form_alone_and_what_is_lost_on_standard_error() -> None:
+    done = vcpuid("fleet", "export", GOLDEN, "--cluster", "rack1", "--to", "kubevirt", "--qemu", "10.0")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[:2] == ["cpu:", "  model: Skylake-Server-v5"]
+    assert "kubevirt loses something: no place in libvirt's <cpu>: host-phys-bits-limit=40" in done.stderr
+    whole = vcpuid("fleet", "export", GOLDEN, "--cluster", "rack1", "--to", "firecracker", "--format", "lines")
+    assert json.loads(whole.stdout)["cpuid_modifiers"]
+    idle = vcpuid("fleet", "export", GOLDEN, "--cluster", "rack1", "--to", "qemu", "--libvirt", "11.3")
+    assert "--libvirt has no effect: no libvirt reads what is written for qemu" in idle.stderr
