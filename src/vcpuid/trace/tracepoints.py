@@ -16,17 +16,17 @@ from dataclasses import dataclass
 
 from vcpuid.errors import InputError, UnavailableError
 from vcpuid.numbers import decimal
-from vcpuid.trace.bpf.syscalls import Descriptor, here
+from vcpuid.trace.bpf.syscalls import KernelObject, here
 
 MOUNTED = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _CLOSE_ON_EXEC, _CONFIG_CREATE = 1, 6
-_FIELD = re.compile(r"field:([^;]*?)(\w+)(?:\[[^];]*\])?;\s*offset:(\d{1,9});\s*size:(\d{1,9});")
+_FIELD = re.compile(r"field:([^;]*?)(\w+)(?:\[[^];]*\])?;\s*offset:([0-9]{1,9});\s*size:([0-9]{1,9});")
 _LARGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class RecordField:
     """Where a field stands in an event's record, in bytes."""
 
     offset: int
@@ -39,7 +39,7 @@ class Tracepoint:
 
     name: str
     number: int
-    fields: Mapping[str, Field]
+    fields: Mapping[str, RecordField]
 
     def has(self, *names: str) -> bool:
         """Tell whether it has all of these fields."""
@@ -75,13 +75,13 @@ def tracepoint(tracefs: str, system: str, name: str) -> Tracepoint:
     return Tracepoint(name, number, fields)
 
 
-def read_format(text: str) -> dict[str, Field]:
+def read_format(text: str) -> dict[str, RecordField]:
     """Read the fields out of the text of a `format` file, by name."""
     found = {}
     for _type, name, offset, size in _FIELD.findall(text):
         place, width = decimal(offset, _LARGEST), decimal(size, _LARGEST)
         if place is not None and width is not None:
-            found[name] = Field(place, width)
+            found[name] = RecordField(place, width)
     return found
 
 
@@ -99,21 +99,21 @@ def _unreadable(error: OSError) -> str:
     return f"tracefs: {error.strerror}"
 
 
-def _mounted() -> Descriptor:
+def _mounted() -> KernelObject:
     """Mount tracefs nowhere: a descriptor through which it can be read."""
     libc = ctypes.CDLL(None, use_errno=True)
 
     def call(number: int, *arguments: object) -> int:
-        found = int(libc.syscall(ctypes.c_long(number), *arguments))
+        found: int = libc.syscall(ctypes.c_long(number), *arguments)
         if found < 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
         return found
 
     try:
-        with Descriptor(call(_FSOPEN, b"tracefs", ctypes.c_long(_CLOSE_ON_EXEC))) as made:
+        with KernelObject(call(_FSOPEN, b"tracefs", ctypes.c_long(_CLOSE_ON_EXEC))) as made:
             call(_FSCONFIG, ctypes.c_long(made.fd), ctypes.c_long(_CONFIG_CREATE), None, None, ctypes.c_long(0))
-            return Descriptor(call(_FSMOUNT, ctypes.c_long(made.fd), ctypes.c_long(_CLOSE_ON_EXEC), ctypes.c_long(0)))
+            return KernelObject(call(_FSMOUNT, ctypes.c_long(made.fd), ctypes.c_long(_CLOSE_ON_EXEC), ctypes.c_long(0)))
     except OSError as error:
         if error.errno == errno.ENODEV:
             raise UnavailableError("this kernel has no tracefs (CONFIG_TRACING is off)") from None

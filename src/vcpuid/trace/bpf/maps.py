@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from enum import IntEnum
 
-from vcpuid.trace.bpf.syscalls import Descriptor, bpf, bpf_lacking
+from vcpuid.trace.bpf.syscalls import KernelObject, bpf, bpf_lacking
 
 _CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY = 0, 1, 2, 3, 4
 NAME = b"vcpuid"
 """What `bpftool` calls all of ours."""
 
 
-class Kind(IntEnum):
+class MapKind(IntEnum):
     """What a map is (enum bpf_map_type)."""
 
     HASH = 1
@@ -25,10 +25,10 @@ class Kind(IntEnum):
     LRU_HASH = 9
 
 
-class Map(Descriptor):
+class Map(KernelObject):
     """A map with room for so many entries, sizes in bytes. Raises UnavailableError where the kernel makes none."""
 
-    def __init__(self, kind: Kind, key: int, value: int, entries: int) -> None:
+    def __init__(self, kind: MapKind, key: int, value: int, entries: int) -> None:
         self.key, self.value = key, value
         attributes = struct.pack("<7I16s", kind, key, value, entries, 0, 0, 0, NAME)
         try:

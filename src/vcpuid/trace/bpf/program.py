@@ -12,7 +12,7 @@ from enum import IntEnum
 from vcpuid.errors import UnavailableError
 from vcpuid.numbers import decimal
 from vcpuid.trace.bpf.maps import NAME
-from vcpuid.trace.bpf.syscalls import Descriptor, bpf, bpf_lacking, perf_event_open, perf_lacking
+from vcpuid.trace.bpf.syscalls import KernelObject, bpf, bpf_lacking, perf_event_open, perf_lacking
 
 _LOAD, _LINK_CREATE, _ITERATOR_CREATE, _INFO_BY_FD = 5, 28, 33, 15
 LICENSE = b"Dual BSD/GPL"
@@ -26,7 +26,7 @@ _SAMPLE_RAW = 1 << 10
 _SET_BPF, _ENABLE = 0x40042408, 0x2400
 
 
-class Kind(IntEnum):
+class ProgramKind(IntEnum):
     """What a program is (enum bpf_prog_type)."""
 
     TRACEPOINT = 5
@@ -37,13 +37,13 @@ ITERATOR = 28
 """BPF_TRACE_ITER: where a TRACING program is attached that walks the kernel's objects."""
 
 
-class Program(Descriptor):
+class Program(KernelObject):
     """A loaded program; `attach_type` and `btf_id`, of the function that it is attached to, serve TRACING programs.
 
     Raises UnavailableError where this kernel does not load it, with what the verifier says.
     """
 
-    def __init__(self, code: bytes, kind: Kind, *, attach_type: int = 0, btf_id: int = 0) -> None:
+    def __init__(self, code: bytes, kind: ProgramKind, *, attach_type: int = 0, btf_id: int = 0) -> None:
         instructions = ctypes.create_string_buffer(code, len(code))
         license_ = ctypes.create_string_buffer(LICENSE)
         log = ctypes.create_string_buffer(_LOG)
@@ -68,18 +68,18 @@ class Program(Descriptor):
             bpf(_INFO_BY_FD, struct.pack("<IIQ", self.fd, _INFO, ctypes.addressof(info)))
         except OSError:
             return 0
-        (missed,) = struct.unpack_from("<Q", info.raw, _MISSED)
-        return int(missed)
+        missed: int = struct.unpack_from("<Q", info.raw, _MISSED)[0]
+        return missed
 
 
-def on_tracepoint(program: Program, number: int) -> Descriptor:
+def on_tracepoint(program: Program, number: int) -> KernelObject:
     """Run a program whenever the tracepoint of a number fires, on any CPU, until what is returned is closed.
 
     Raises UnavailableError where the kernel refuses it.
     """
     attributes = struct.pack("<IIQQQ", _TYPE_TRACEPOINT, _ALL_BITS, number, 1, _SAMPLE_RAW)
     try:
-        event = Descriptor(perf_event_open(attributes, -1, _first_cpu()))
+        event = KernelObject(perf_event_open(attributes, -1, _first_cpu()))
     except OSError as error:
         raise perf_lacking(error) from None
     try:
@@ -100,8 +100,8 @@ def iterate(program: Program, about: bytes = b"") -> bytes:
     asked = (ctypes.addressof(info), len(about)) if about else (0, 0)
     try:
         with (
-            Descriptor(bpf(_LINK_CREATE, struct.pack("<4IQI", program.fd, 0, ITERATOR, 0, *asked))) as link,
-            Descriptor(bpf(_ITERATOR_CREATE, struct.pack("<II", link.fd, 0))) as reader,
+            KernelObject(bpf(_LINK_CREATE, struct.pack("<4IQI", program.fd, 0, ITERATOR, 0, *asked))) as link,
+            KernelObject(bpf(_ITERATOR_CREATE, struct.pack("<II", link.fd, 0))) as reader,
         ):
             return b"".join(iter(lambda: os.read(reader.fd, 1 << 16), b""))
     except OSError as error:

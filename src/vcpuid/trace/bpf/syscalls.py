@@ -21,7 +21,7 @@ _CLOSE_ON_EXEC = 8
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
 
-class Descriptor:
+class KernelObject:
     """Something of the kernel's that lives as long as its descriptor; closed by `close` or at the end of a `with`."""
 
     def __init__(self, fd: int) -> None:
@@ -95,7 +95,7 @@ def _call(number: int, *arguments: int) -> int:
     here()
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
-    found = int(libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments)))
+    found: int = libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments))
     if found < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
