@@ -18,6 +18,8 @@ from vcpuid.errors import InputError, UnavailableError
 from vcpuid.numbers import decimal
 from vcpuid.trace.bpf.syscalls import KernelObject, here
 
+CPUID_EXITS = "(isa == 1 && exit_reason == 10) || (isa == 2 && exit_reason == 114)"
+"""The events of kvm_exit that are CPUID's, on Intel and on AMD, as a filter in the kernel's words."""
 MOUNTED = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _CLOSE_ON_EXEC, _CONFIG_CREATE = 1, 6
@@ -44,6 +46,32 @@ class Tracepoint:
     def has(self, *names: str) -> bool:
         """Tell whether it has all of these fields."""
         return all(name in self.fields for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """KVM's tracepoints that tell of a CPUID exit: `cpuid` is the look-up, the others stand before it and know the guest's address."""
+
+    cpuid: Tracepoint
+    exit: Tracepoint
+    emulate: Tracepoint
+
+    @classmethod
+    def of_kvm(cls, tracefs: str) -> Events:
+        """Read them; raises UnavailableError where this kernel has none, or other ones."""
+        found = cls(*(tracepoint(tracefs, "kvm", name) for name in _NEEDED))
+        for event, fields in zip((found.cpuid, found.exit, found.emulate), _NEEDED.values(), strict=True):
+            if not event.has(*fields):
+                raise UnavailableError(f"this kernel's tracepoint kvm:{event.name} does not tell {' '.join(fields)}")
+        return found
+
+
+_NEEDED = {
+    "kvm_cpuid": ("function", "rax", "rbx", "rcx", "rdx"),
+    "kvm_exit": ("exit_reason", "isa", "guest_rip"),
+    "kvm_emulate_insn": ("rip", "csbase", "insn"),
+}
+"""The fields that are read; kvm_cpuid's `index` is not in all releases."""
 
 
 @contextmanager

@@ -10,9 +10,9 @@ import struct
 from enum import IntEnum
 
 from vcpuid.errors import UnavailableError
-from vcpuid.numbers import decimal
 from vcpuid.trace.bpf.maps import NAME
 from vcpuid.trace.bpf.syscalls import KernelObject, bpf, bpf_lacking, perf_event_open, perf_lacking
+from vcpuid.trace.online import online_cpus
 
 _LOAD, _LINK_CREATE, _ITERATOR_CREATE, _INFO_BY_FD = 5, 28, 33, 15
 LICENSE = b"Dual BSD/GPL"
@@ -75,11 +75,11 @@ class Program(KernelObject):
 def on_tracepoint(program: Program, number: int) -> KernelObject:
     """Run a program whenever the tracepoint of a number fires, on any CPU, until what is returned is closed.
 
-    Raises UnavailableError where the kernel refuses it.
+    The event counts on one CPU alone; its program runs on all. Raises UnavailableError where the kernel refuses it.
     """
     attributes = struct.pack("<IIQQQ", _TYPE_TRACEPOINT, _ALL_BITS, number, 1, _SAMPLE_RAW)
     try:
-        event = KernelObject(perf_event_open(attributes, -1, _first_cpu()))
+        event = KernelObject(perf_event_open(attributes, -1, online_cpus()[0]))
     except OSError as error:
         raise perf_lacking(error) from None
     try:
@@ -108,15 +108,6 @@ def iterate(program: Program, about: bytes = b"") -> bytes:
         if about and error.errno in (errno.EINVAL, errno.E2BIG):
             raise
         raise bpf_lacking(error) from None
-
-
-def _first_cpu() -> int:
-    """Name a CPU that is online: the event counts there alone, the program runs for all of them."""
-    try:
-        with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
-            return decimal(file.read(32).replace(",", "-").split("-")[0].strip()) or 0
-    except (OSError, UnicodeError):
-        return 0
 
 
 def _refused(error: OSError, log: bytes) -> UnavailableError:
