@@ -33,9 +33,10 @@ class ByBpf:
     """Counts exits until it is closed. Raises UnavailableError where the kernel has no such tracepoints, or refuses BPF."""
 
     name = "BPF"
+    pause = 0.5
 
     def __init__(self, events: Events, wanted: Wanted) -> None:
-        self._open = ExitStack()
+        self._open, self._attached = ExitStack(), ExitStack()
         try:
             self._counts = self._open.enter_context(Map(MapKind.HASH, _KEY.size, 8, _KINDS))
             self._comms = self._open.enter_context(Map(MapKind.HASH, 8, _COMM, _THREADS))
@@ -51,8 +52,13 @@ class ByBpf:
             self.close()
             raise
 
+    def stop(self) -> None:
+        """Detach the programs."""
+        self._attached.close()
+
     def close(self) -> None:
         """Give all back to the kernel."""
+        self.stop()
         self._open.close()
 
     def read(self) -> Tally:
@@ -84,7 +90,7 @@ class ByBpf:
     def _attach(self, event: Tracepoint, program: Assembler) -> None:
         loaded = self._open.enter_context(Program(program.code(), ProgramKind.TRACEPOINT))
         self._programs.append(loaded)
-        self._open.enter_context(on_tracepoint(loaded, event.number))
+        self._attached.enter_context(on_tracepoint(loaded, event.number))
 
     def _count(self, event: Tracepoint, pid: int | None) -> Assembler:
         """Count an exit by what it is; the first of its kind makes its row, and notes the thread's name."""

@@ -19,6 +19,7 @@ class ByPerf:
     """Counts exits until it is closed. Raises UnavailableError where the kernel refuses."""
 
     name = "perf"
+    pause = 0.02
 
     def __init__(self, events: Events, wanted: Wanted) -> None:
         self._wanted, self._events = wanted, events
@@ -28,6 +29,10 @@ class ByPerf:
         self._counts: Counter[Exit] = Counter()
         self._rips: dict[int, int | None] = {}
         self._rings = Rings(tuple(asked))
+
+    def stop(self) -> None:
+        """Let no more events into the rings."""
+        self._rings.stop()
 
     def close(self) -> None:
         """Give the rings back."""

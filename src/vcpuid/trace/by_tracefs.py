@@ -31,6 +31,7 @@ class ByTracefs:
     """Counts exits until it is closed. Raises UnavailableError where tracefs refuses."""
 
     name = "tracefs"
+    pause = 0.05
 
     def __init__(self, tracefs: str, events: Events, wanted: Wanted) -> None:
         self._wanted = wanted
@@ -50,6 +51,10 @@ class ByTracefs:
         except BaseException:
             self.close()
             raise
+
+    def stop(self) -> None:
+        """Let no more events into the buffer."""
+        self._instance.write("tracing_on", "0")
 
     def close(self) -> None:
         """Remove the instance."""

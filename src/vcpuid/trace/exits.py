@@ -60,9 +60,15 @@ class Way(Protocol):
 
     name: str
     """What counts: BPF, perf or tracefs."""
+    pause: float
+    """Seconds after which it wants to be read again, at the latest: what it keeps for us has bounds."""
 
     def read(self) -> Tally:
-        """Tell what was counted so far; call it once a second or more often."""
+        """Tell what was counted so far."""
+        ...
+
+    def stop(self) -> None:
+        """Count no more; what was counted can still be read."""
         ...
 
     def close(self) -> None:

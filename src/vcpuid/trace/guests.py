@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -49,9 +49,10 @@ class Guests:
             self._vcpus[pid, tid] = decimal(found[1] or found[2]) if found else None
         return self._vcpus[pid, tid]
 
-    def learn(self, comms: Mapping[tuple[int, int], str]) -> None:
-        """Look up all of these threads while they are there."""
-        for (pid, tid), comm in comms.items():
+    def learn(self, threads: Iterable[tuple[int, int]], comms: Mapping[tuple[int, int], str]) -> None:
+        """Look up all of these threads, by process and thread, while they are there; `comms` are names that the kernel told."""
+        for pid, tid in threads:
+            comm = comms.get((pid, tid), "")
             self.guest(pid, comm)
             self.vcpu(pid, tid, comm)
 

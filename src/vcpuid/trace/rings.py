@@ -27,7 +27,7 @@ _TID, _TIME, _CALLCHAIN, _RAW, _IDENTIFIER = 1 << 1, 1 << 2, 1 << 5, 1 << 10, 1 
 _DISABLED, _NO_USER_CHAIN, _USE_CLOCK = 1 << 0, 1 << 22, 1 << 25
 _FORMAT_LOST = 1 << 4
 """An event that is read tells what it lost, since Linux 6.0."""
-_SET_FILTER, _ENABLE, _SET_OUTPUT, _ID = 0x40082406, 0x2400, 0x2405, 0x80082407
+_SET_FILTER, _ENABLE, _DISABLE, _SET_OUTPUT, _ID = 0x40082406, 0x2400, 0x2401, 0x2405, 0x80082407
 _LOST_RECORD, _SAMPLE_RECORD = 2, 9
 _HEAD, _TAIL = 1024, 1032
 """Where struct perf_event_mmap_page has data_head and data_tail."""
@@ -79,6 +79,11 @@ class Rings:
     def close(self) -> None:
         """Give the rings back."""
         self._open.close()
+
+    def stop(self) -> None:
+        """Let no more events in; what is there can still be taken."""
+        for event, _ in self._events.values():
+            fcntl.ioctl(event.fd, _DISABLE, 0)
 
     def samples(self) -> list[Sample]:
         """Take the events that came since the last time, in their order."""
