@@ -118,8 +118,8 @@ def check(exits: Mapping[Exit, int], tables: Tables, guests: Guests, kernel: str
             continue
         held += sum(of_vcpu.values())
         # Where the thread's name does not tell which vCPU it is, its answers do: no two tables have the same APIC ID.
-        fits: list[list[Difference]] = [list(_all_differences(of_vcpu, table, kernel)) for table in meant]
-        found += min(fits, key=len)
+        fits = [tuple(_all_differences(of_vcpu, table, kernel)) for table in meant]
+        found += fits[min(range(len(fits)), key=lambda at: len(fits[at]))]
     return Checked(tuple(_joined(found)), held, not_told, guests)
 
 
