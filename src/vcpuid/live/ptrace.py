@@ -20,8 +20,16 @@ SYSCALL_STOP = 0x80
 
 EVENT_FORK, EVENT_VFORK, EVENT_CLONE, EVENT_EXEC, EVENT_SECCOMP, EVENT_STOP = 1, 2, 3, 4, 7, 128
 
-_CONT, _SINGLESTEP, _GETREGS, _SETREGS, _DETACH, _SYSCALL = 7, 9, 12, 13, 17, 24
-_SETOPTIONS, _GETEVENTMSG, _SEIZE, _INTERRUPT, _LISTEN, _GET_SYSCALL_INFO = 0x4200, 0x4201, 0x4206, 0x4207, 0x4208, 0x420E
+_PEEKTEXT, _PEEKUSER, _CONT, _SINGLESTEP, _GETREGS, _SETREGS, _DETACH, _SYSCALL = 1, 3, 7, 9, 12, 13, 17, 24
+_SETOPTIONS, _GETEVENTMSG, _GETSIGINFO, _SEIZE, _INTERRUPT, _LISTEN, _GET_SYSCALL_INFO = (
+    0x4200,
+    0x4201,
+    0x4202,
+    0x4206,
+    0x4207,
+    0x4208,
+    0x420E,
+)
 
 SYSGOOD, FORKS, EXECS, SECCOMP, EXITKILL, SUSPEND_SECCOMP = 0x1, 0x2 | 0x4 | 0x8, 0x10, 0x80, 1 << 20, 1 << 21
 """Options for `seize`: PTRACE_O_TRACESYSGOOD; TRACEFORK, TRACEVFORK and TRACECLONE; TRACEEXEC; TRACESECCOMP; EXITKILL; SUSPEND_SECCOMP."""
@@ -30,7 +38,7 @@ X86_64 = 0xC000003E
 """AUDIT_ARCH_X86_64: the architecture of a system call by the 64-bit way; x32's numbers have bit 30 set."""
 
 
-class Registers(ctypes.Structure):
+class ThreadRegisters(ctypes.Structure):
     """struct user_regs_struct: a stopped thread's registers. In a system call, `orig_rax` is its number."""
 
     _fields_ = [
@@ -41,12 +49,12 @@ class Registers(ctypes.Structure):
         )
     ]  # fmt: skip
 
-    def copy(self) -> Registers:
+    def copy(self) -> ThreadRegisters:
         """Return the same registers to be changed."""
-        return Registers.from_buffer_copy(self)
+        return ThreadRegisters.from_buffer_copy(self)
 
 
-class Call(NamedTuple):
+class SystemCall(NamedTuple):
     """A system call as its thread stops at it: by which architecture's way, its number and its arguments."""
 
     arch: int
@@ -100,9 +108,27 @@ def stay(tid: int) -> None:
     _ptrace(_LISTEN, tid)
 
 
-def step(tid: int) -> None:
-    """Let a stopped thread execute one instruction."""
-    _ptrace(_SINGLESTEP, tid)
+def step(tid: int, signal: int = 0) -> None:
+    """Let a stopped thread execute one instruction; with a signal delivered, none yet where it has a handler for that."""
+    _ptrace(_SINGLESTEP, tid, 0, signal)
+
+
+def instruction_pointer(tid: int) -> int:
+    """Return where a stopped thread goes on, in a quarter of the time that all registers take."""
+    return _peek(_PEEKUSER, tid, ThreadRegisters.rip.offset)
+
+
+def peek(tid: int, address: int) -> bytes:
+    """Read 8 bytes of a stopped thread's memory."""
+    return _peek(_PEEKTEXT, tid, address).to_bytes(8, "little")
+
+
+def _peek(request: int, tid: int, address: int) -> int:
+    ctypes.set_errno(0)
+    found: int = _libc().ptrace(request, tid, address, 0)
+    if found == -1 and (number := ctypes.get_errno()):
+        raise OSError(number, os.strerror(number))
+    return found & U64
 
 
 def event_message(tid: int) -> int:
@@ -112,27 +138,35 @@ def event_message(tid: int) -> int:
     return room.value
 
 
-def registers(tid: int) -> Registers:
+def signal_code(tid: int) -> int:
+    """Return who sent the signal that a thread stopped with (si_code): above 0 the kernel, for what the thread itself did."""
+    room = ctypes.create_string_buffer(_SIGINFO)
+    _ptrace(_GETSIGINFO, tid, 0, ctypes.addressof(room))
+    code: int = struct.unpack_from("<i", room, 8)[0]
+    return code
+
+
+def registers(tid: int) -> ThreadRegisters:
     """Return a stopped thread's registers."""
-    found = Registers()
+    found = ThreadRegisters()
     _ptrace(_GETREGS, tid, 0, ctypes.addressof(found))
     return found
 
 
-def set_registers(tid: int, wanted: Registers) -> None:
+def set_registers(tid: int, wanted: ThreadRegisters) -> None:
     """Give a stopped thread these registers."""
     _ptrace(_SETREGS, tid, 0, ctypes.addressof(wanted))
 
 
-_INFO_SIZE = 88
+_INFO_SIZE, _SIGINFO = 88, 128
 _CALL = struct.Struct("<4xI16x7Q")
 _RESULT = struct.Struct("<24xq")
 
 
-def call(tid: int) -> Call:
+def call(tid: int) -> SystemCall:
     """Return the system call at which a seccomp filter, or `go_to_call`, stopped a thread (Linux 5.3 and newer)."""
     arch, number, *arguments = _CALL.unpack_from(_info(tid))
-    return Call(arch, number, tuple(arguments))
+    return SystemCall(arch, number, tuple(arguments))
 
 
 def returned(tid: int) -> int:

@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from enum import Enum
 from types import TracebackType
@@ -54,6 +54,7 @@ class Stop(NamedTuple):
 
 class Tracees:
     """A command under ptrace, from its first instruction on. `filter_` is a seccomp filter (`seccomp.program`) whose calls stop it.
+    `resume` sets a thread going after a stop that is nobody's business, `ptrace.go` or `ptrace.step`.
 
     Raises InputError where the command cannot be started, UnavailableError where the system lets nobody trace. `status` is what the
     command ended with, as a shell tells it: its exit status, or 128 and the signal's number; None while it runs.
@@ -61,7 +62,8 @@ class Tracees:
     Whatever other children this process has, `stops` takes note of their end too: use it in a process without any.
     """
 
-    def __init__(self, command: Sequence[str], filter_: bytes | None = None) -> None:
+    def __init__(self, command: Sequence[str], filter_: bytes | None = None, *, resume: Callable[[int], None] = ptrace.go) -> None:
+        self._resume = resume
         self.status: int | None = None
         self._threads: set[int] = set()
         self._waited = _ENDING
@@ -134,6 +136,10 @@ class Tracees:
                 continue
             limit = self._wait(limit)
 
+    def stop_of(self, tid: int) -> Stop | None:
+        """Wait for the next stop of one thread, which does nothing that could take long; None for what is nobody's business."""
+        return self._look(*os.waitpid(tid, _WALL))
+
     def _wait(self, limit: float | None) -> float | None:
         """Wait for a signal: a child's, which says that one has stopped, or one to pass on. Return the time limit that is left."""
         waited = {*self._waited, signal.SIGCHLD}
@@ -170,11 +176,11 @@ class Tracees:
                 return Stop(tid, Kind.EXEC, was=was)
             if event in _FORKED:
                 self._threads.add(ptrace.event_message(tid))
-                ptrace.go(tid)
+                self._resume(tid)
             elif event == ptrace.EVENT_STOP and number in _STOPPING:
                 ptrace.stay(tid)
             elif event:
-                ptrace.go(tid)
+                self._resume(tid)
             else:
                 return Stop(tid, Kind.SIGNAL, number)
         return None
