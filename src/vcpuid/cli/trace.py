@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +14,7 @@ from vcpuid.cli import choices
 from vcpuid.cli.interrupted import interrupted
 from vcpuid.cli.output import Sheet, cell, emit, format_option
 from vcpuid.cli.screen import screen
-from vcpuid.cli.setup import print_warnings, read_cpus
+from vcpuid.cli.setup import print_warnings, read_cpus, typed
 from vcpuid.cli.streams import tell
 from vcpuid.errors import UnavailableError
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from vcpuid.trace.tables import Tables
 
 PARTS = ("vm", "vcpu", "leaf", "rip", "stack")
+PROGRAM_PARTS = ("program", "object", "offset", "leaf")
+PROGRAM_COLUMNS = ["program", "object", "offset", "function", "index", "count"]
 COLUMNS = {
     "vm": ["vm", "pid"],
     "vcpu": ["vm", "pid", "vcpu", "thread"],
@@ -34,41 +38,56 @@ ALL = ["pid", "vm", "vcpu", "thread", "function", "index", "rip", "place", "symb
 CHECKED = ["vm", "vcpu", "function", "index", "register", "got", "modelled", "features", "count", "why"]
 
 
-def parts(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
-    """Read --by."""
-    found = tuple(dict.fromkeys(value.split(",")))
-    if unknown := [part for part in found if part not in PARTS]:
-        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(PARTS)}")
-    return found
-
-
 @click.command(name="trace", context_settings={"allow_interspersed_args": False})
 @click.argument("program", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
 @click.option("--pid", type=click.IntRange(1, 1 << 22), metavar="PID", help="Trace the guest of this process alone.")
 @click.option("--vm", "name", metavar="NAME", help="Trace the guest of this name alone: QEMU's -name, else the program's name.")
 @click.option("--seconds", type=click.FloatRange(0.1, 1 << 22), metavar="N", help="End after so many seconds.  [default: at Ctrl-C]")
 @click.option("--live", is_flag=True, help="Show what happens now, every second, until Ctrl-C; then the answer.")
-@click.option("--by", callback=parts, default="vm,leaf", show_default=True, metavar="LIST", help=f"What is told apart: {', '.join(PARTS)}.")
+@click.option(
+    "--by", metavar="LIST",
+    help=f"What is told apart: {', '.join(PARTS)}; of a command {', '.join(PROGRAM_PARTS)}.  [default: vm,leaf; object,leaf]",
+)  # fmt: skip
 @click.option("--check", is_flag=True, help="Hold the registers that guests got against the model, and name every difference.")
 @click.option("--table", "table_source", metavar="TABLE", shell_complete=choices.hosts, help="What the vCPUs keep, for --check.")
 @click.option(
     "--symbols", "symbols_file", metavar="FILE", type=click.Path(), help="The guest's System.map, or a copy of its /proc/kallsyms."
 )
 @click.option("--way", type=click.Choice(("bpf", "perf", "tracefs")), help="How exits are counted.  [default: the first that may be]")
+@click.option("--step", is_flag=True, help="Look at every instruction of COMMAND: slow, and on any processor.")
 @format_option
 def command(
-    program: tuple[str, ...], pid: int | None, name: str | None, seconds: float | None, live: bool, by: tuple[str, ...], check: bool,
-    table_source: str | None, symbols_file: str | None, way: str | None, form: str,
+    program: tuple[str, ...], pid: int | None, name: str | None, seconds: float | None, live: bool, by: str | None, check: bool,
+    table_source: str | None, symbols_file: str | None, way: str | None, step: bool, form: str,
 ) -> None:  # fmt: skip
     """Count the CPUIDs that guests execute: each is an exit to KVM. By guest, vCPU, leaf, address and back-trace, with their rate.
 
     It counts until Ctrl-C, which ends it with the answer, and needs root, or CAP_BPF, CAP_PERFMON and the right to read tracefs. Guests
     are not touched. With --check, exit status 1 where a guest got what the model did not foresee.
+
+    With COMMAND, count those of that program and of all that it starts, as any user and without a guest, and tell what they would cost in
+    one. That needs a processor that lets CPUID fault; --step needs none. What COMMAND prints goes to standard error.
     """
     if program:
-        _program(program, form)
+        _refuse("a command is run, and no guest is traced", "--pid", "--vm", "--live", "--check", "--table", "--symbols", "--way")
+        _program(program, _parts(by or "object,leaf", PROGRAM_PARTS), seconds, form, step=step)
         return
-    _guests(pid, name, seconds, by, table_source, symbols_file, way, form, live=live, check=check)
+    _refuse("it is for a command", "--step")
+    _guests(pid, name, seconds, _parts(by or "vm,leaf", PARTS), table_source, symbols_file, way, form, live=live, check=check)
+
+
+def _parts(by: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Read --by."""
+    found = tuple(dict.fromkeys(by.split(",")))
+    if unknown := [part for part in found if part not in known]:
+        raise click.UsageError(f"--by: {unknown[0]!r} is none of {', '.join(known)}")
+    return found
+
+
+def _refuse(because: str, *names: str) -> None:
+    """Refuse options that make no sense here."""
+    if given := typed(*names):
+        raise click.UsageError(f"{given[0]}: {because}")
 
 
 def _guests(
@@ -162,5 +181,31 @@ def _verdict(checked: Checked) -> str:
     return said + (f"; {checked.not_told} are of vCPUs whose table is not told" if checked.not_told else "")
 
 
-def _program(program: tuple[str, ...], form: str) -> None:
-    raise NotImplementedError
+def _program(program: tuple[str, ...], by: tuple[str, ...], seconds: float | None, form: str, *, step: bool) -> None:
+    """Run a command, and answer. What it prints goes to standard error, so that the answer stands alone."""
+    from vcpuid.probe.report import machine
+    from vcpuid.trace import cost
+    from vcpuid.trace.program import faulting, stepping
+    from vcpuid.trace.program_answer import ProgramAnswer
+
+    price = cost.here()
+    with _output_aside():
+        found = stepping(program, seconds) if step else faulting(program, seconds)
+    answer = ProgramAnswer(machine(), found, price, by)
+    rows = answer.rows()
+    columns = [column for column in PROGRAM_COLUMNS if column == "count" or any(row[column] is not None for row in rows)]
+    head = [answer.machine, *answer.summary(), ""]
+    emit(Sheet(columns, rows, answer.as_dict(), fields=PROGRAM_COLUMNS, head=head, styles={"count": "bold"}), form)
+
+
+@contextmanager
+def _output_aside() -> Iterator[None]:
+    """Let what is started meanwhile have standard error for its standard output."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

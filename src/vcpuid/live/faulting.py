@@ -16,6 +16,7 @@ from vcpuid.live.instruction import instruction
 
 ARCH_PRCTL, ARCH_SET_CPUID = 158, 0x1012
 _RETURNED, _REFUSED = 1, 2
+_INSTEAD = "; --step looks at every instruction instead"
 
 
 def require_faulting() -> None:

@@ -63,6 +63,11 @@ class ProgramTrace:
     status: int = 0
 
     @property
+    def way(self) -> str:
+        """How they were found: faulting, or stepping."""
+        return "faulting" if self.steps is None else "stepping"
+
+    @property
     def total(self) -> int:
         """All CPUIDs."""
         return sum(self.counts.values())
