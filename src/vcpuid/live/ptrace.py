@@ -30,7 +30,7 @@ X86_64 = 0xC000003E
 """AUDIT_ARCH_X86_64: the architecture of a system call by the 64-bit way; x32's numbers have bit 30 set."""
 
 
-class Registers(ctypes.Structure):
+class ThreadRegisters(ctypes.Structure):
     """struct user_regs_struct: a stopped thread's registers. In a system call, `orig_rax` is its number."""
 
     _fields_ = [
@@ -41,12 +41,12 @@ class Registers(ctypes.Structure):
         )
     ]  # fmt: skip
 
-    def copy(self) -> Registers:
+    def copy(self) -> ThreadRegisters:
         """Return the same registers to be changed."""
-        return Registers.from_buffer_copy(self)
+        return ThreadRegisters.from_buffer_copy(self)
 
 
-class Call(NamedTuple):
+class SystemCall(NamedTuple):
     """A system call as its thread stops at it: by which architecture's way, its number and its arguments."""
 
     arch: int
@@ -112,14 +112,14 @@ def event_message(tid: int) -> int:
     return room.value
 
 
-def registers(tid: int) -> Registers:
+def registers(tid: int) -> ThreadRegisters:
     """Return a stopped thread's registers."""
-    found = Registers()
+    found = ThreadRegisters()
     _ptrace(_GETREGS, tid, 0, ctypes.addressof(found))
     return found
 
 
-def set_registers(tid: int, wanted: Registers) -> None:
+def set_registers(tid: int, wanted: ThreadRegisters) -> None:
     """Give a stopped thread these registers."""
     _ptrace(_SETREGS, tid, 0, ctypes.addressof(wanted))
 
@@ -129,10 +129,10 @@ _CALL = struct.Struct("<4xI16x7Q")
 _RESULT = struct.Struct("<24xq")
 
 
-def call(tid: int) -> Call:
+def call(tid: int) -> SystemCall:
     """Return the system call at which a seccomp filter, or `go_to_call`, stopped a thread (Linux 5.3 and newer)."""
     arch, number, *arguments = _CALL.unpack_from(_info(tid))
-    return Call(arch, number, tuple(arguments))
+    return SystemCall(arch, number, tuple(arguments))
 
 
 def returned(tid: int) -> int:
