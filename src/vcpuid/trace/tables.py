@@ -36,3 +36,20 @@ class GivenTables:
     def candidates(self, pid: int) -> Sequence[tuple[int, CpuidTable]]:
         """Give all tables of the file."""
         return self._tables
+
+
+class KernelTables:
+    """Tables as the kernel has them: of each process when it is first seen, and at every look after some time.
+
+    Raises UnavailableError at the first look where the kernel lets nobody read them.
+    """
+
+    def __init__(self) -> None:
+        self.remarks: list[str] = []
+        self._tables: dict[int, list[tuple[int, CpuidTable]]] = {}
+
+    def learn(self, pids: Collection[int]) -> None:
+        """Read the tables of processes that are there."""
+        for found in vcpu_tables(pids):
+            self._tables.setdefault(found.pid, [])
+        ...
