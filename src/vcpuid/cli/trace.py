@@ -49,7 +49,13 @@ CHECKED = ["vm", "vcpu", "function", "index", "register", "got", "modelled", "fe
     help=f"What is told apart: {', '.join(PARTS)}; of a command {', '.join(PROGRAM_PARTS)}.  [default: vm,leaf; object,leaf]",
 )  # fmt: skip
 @click.option("--check", is_flag=True, help="Hold the registers that guests got against the model, and name every difference.")
-@click.option("--table", "table_source", metavar="TABLE", shell_complete=choices.hosts, help="What the vCPUs keep, for --check.")
+@click.option(
+    "--table",
+    "table_source",
+    metavar="TABLE",
+    shell_complete=choices.hosts,
+    help="Hold them against this table.  [default: what each vCPU keeps, asked of the kernel]",
+)
 @click.option(
     "--symbols", "symbols_file", metavar="FILE", type=click.Path(), help="The guest's System.map, or a copy of its /proc/kallsyms."
 )
@@ -123,15 +129,16 @@ def _guests(
         found = counting.run(seconds, stopped=stopped, shown=None if show is None else lambda so_far: show(_counted(so_far)))
     print_warnings(found.remarks)
     emit(_counted(found) if found.checked is None else _held(found, found.checked), form)
-    sys.exit(1 if found.checked is not None and not found.checked.agrees else 0)
+    sys.exit(0 if found.checked is None or (found.checked.held and found.checked.agrees) else 1)
 
 
 def _tables(source: str | None) -> Tables:
     """Give what answers are held against: a file's tables, else those that the kernel keeps."""
     from vcpuid.cpuid.parts import pick
-    from vcpuid.trace.tables import GivenTables
+    from vcpuid.trace.tables import GivenTables, KernelTables
 
-    assert source is not None
+    if source is None:
+        return KernelTables()
     return GivenTables([pick(snapshot, None, source, native="kept")[1] for snapshot in read_cpus(source, every=True)])
 
 

@@ -110,14 +110,13 @@ def check(exits: Mapping[Exit, int], tables: Tables, guests: Guests, kernel: str
     found: list[Difference] = []
     held = not_told = 0
     for (pid, tid), of_vcpu in by_vcpu.items():
-        candidates = dict(tables.candidates(pid))
-        number = guests.vcpu(pid, tid)
-        meant = [candidates[number]] if number in candidates else list(candidates.values())
+        candidates, number = tables.candidates(pid), guests.vcpu(pid, tid)
+        meant = [table for of, table in candidates if of == number] or [table for _, table in candidates]
         if not meant:
             not_told += sum(of_vcpu.values())
             continue
         held += sum(of_vcpu.values())
-        # Where the thread's name does not tell which vCPU it is, its answers do: no two tables have the same APIC ID.
+        # Where the thread's name does not tell which vCPU it is, its answers do: no two tables of a guest have the same APIC ID.
         fits = [tuple(_all_differences(of_vcpu, table, kernel)) for table in meant]
         found += fits[min(range(len(fits)), key=lambda at: len(fits[at]))]
     return Checked(tuple(_joined(found)), held, not_told, guests)

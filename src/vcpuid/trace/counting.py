@@ -85,7 +85,6 @@ class Counting:
         checked = None
         if self.tables is not None:
             checked = check(tally.exits, self.tables, self.guests, os.uname().release)
-            remarks += self.tables.remarks
         return Traced(
             machine(), watching.way.name, elapsed, tally, self.by, self.guests, host, guest, checked, tuple(remarks), before or {}, interval
         )  # fmt: skip
