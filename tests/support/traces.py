@@ -11,8 +11,8 @@ from vcpuid.trace.answer import Traced
 from vcpuid.trace.checking import check
 from vcpuid.trace.counting import Counting
 from vcpuid.trace.exits import Exit, Tally
-from vcpuid.trace.guests import Guest, Guests
-from vcpuid.trace.objects import Place
+from vcpuid.trace.guests import Guests, RunningGuest
+from vcpuid.trace.objects import CodePlace
 from vcpuid.trace.program import ProgramCpuid, ProgramTrace
 from vcpuid.trace.symbols import Symbols
 from vcpuid.trace.tables import GivenTables
@@ -41,7 +41,7 @@ COMMS = {(100, 101): "CPU 0/KVM", (100, 102): "CPU 1/KVM", (7, 7): "\x1b[31mfc_v
 def guests() -> Guests:
     """Names as they would have been looked up."""
     found = Guests()
-    found._guests = {100: Guest(100, "web1"), 7: Guest(7, COMMS[7, 7])}
+    found._guests = {100: RunningGuest(100, "web1"), 7: RunningGuest(7, COMMS[7, 7])}
     found._vcpus = {(100, 101): 0, (100, 102): 1, (7, 7): None}
     return found
 
@@ -56,7 +56,7 @@ def traced(counting: Counting, *_: object, **__: object) -> Traced:
 
 def program_trace(command: Sequence[str]) -> ProgramTrace:
     """Answer in place of `stepping`."""
-    loader, generated = Place("ld-linux-x86-64.so.2", 0x14644), Place("generated code", 0x10)
+    loader, generated = CodePlace("ld-linux-x86-64.so.2", 0x14644), CodePlace("generated code", 0x10)
     counts = {
         ProgramCpuid("true", loader, 2, 0x44454D41): 12,
         ProgramCpuid("true", loader, 2, 1): 2,

@@ -21,7 +21,7 @@ from vcpuid.errors import UnavailableError
 if TYPE_CHECKING:
     from vcpuid.trace.answer import Traced
     from vcpuid.trace.checking import Checked
-    from vcpuid.trace.tables import Tables
+    from vcpuid.trace.tables import VcpuTables
 
 PARTS = ("vm", "vcpu", "leaf", "rip", "stack")
 PROGRAM_PARTS = ("program", "object", "offset", "leaf")
@@ -45,7 +45,7 @@ CHECKED = ["vm", "vcpu", "function", "index", "register", "got", "modelled", "fe
 @click.option("--seconds", type=click.FloatRange(0.1, 1 << 22), metavar="N", help="End after so many seconds.  [default: at Ctrl-C]")
 @click.option("--live", is_flag=True, help="Show what happens now, every second, until Ctrl-C; then the answer.")
 @click.option(
-    "--by", metavar="LIST",
+    "--by", metavar="LIST", shell_complete=choices.traced,
     help=f"What is told apart: {', '.join(PARTS)}; of a command {', '.join(PROGRAM_PARTS)}.  [default: vm,leaf; object,leaf]",
 )  # fmt: skip
 @click.option("--check", is_flag=True, help="Hold the registers that guests got against the model, and name every difference.")
@@ -66,10 +66,11 @@ def command(
     program: tuple[str, ...], pid: int | None, name: str | None, seconds: float | None, live: bool, by: str | None, check: bool,
     table_source: str | None, symbols_file: str | None, way: str | None, step: bool, form: str,
 ) -> None:  # fmt: skip
-    """Count the CPUIDs that guests execute: each is an exit to KVM. By guest, vCPU, leaf, address and back-trace, with their rate.
+    """Count the CPUIDs that guests execute as they run, or those of a program: which leaves, from where, how often.
 
-    It counts until Ctrl-C, which ends it with the answer, and needs root, or CAP_BPF, CAP_PERFMON and the right to read tracefs. Guests
-    are not touched. With --check, exit status 1 where a guest got what the model did not foresee.
+    Each CPUID of a guest is an exit to KVM. They are counted until Ctrl-C, which ends it with the answer. That needs root, or CAP_BPF,
+    CAP_PERFMON and the right to read tracefs. Guests are not touched. With --check, exit status 1 where a guest got what the model did not
+    foresee, or nothing could be held against it.
 
     With COMMAND, count those of that program and of all that it starts, as any user and without a guest, and tell what they would cost in
     one. That needs a processor that lets CPUID fault; --step needs none. What COMMAND prints goes to standard error.
@@ -132,7 +133,7 @@ def _guests(
     sys.exit(0 if found.checked is None or (found.checked.held and found.checked.agrees) else 1)
 
 
-def _tables(source: str | None) -> Tables:
+def _tables(source: str | None) -> VcpuTables:
     """Give what answers are held against: a file's tables, else those that the kernel keeps."""
     from vcpuid.cpuid.parts import pick
     from vcpuid.trace.tables import GivenTables, KernelTables

@@ -85,15 +85,15 @@ class Traced:
             text += f"; {self.tally.missed} of them are in no row: there are too many kinds"
         return text if self.tally.lost or self.tally.missed else f"{text}, none lost"
 
-    def _put_together(self, exits: Mapping[Exit, int]) -> Counter[_Kind]:
-        counts: Counter[_Kind] = Counter()
+    def _put_together(self, exits: Mapping[Exit, int]) -> Counter[_RowKind]:
+        counts: Counter[_RowKind] = Counter()
         for exit_, count in exits.items():
             counts[self._kind(exit_)] += count
         return counts
 
-    def _kind(self, exit_: Exit) -> _Kind:
+    def _kind(self, exit_: Exit) -> _RowKind:
         by = self.by
-        return _Kind(
+        return _RowKind(
             exit_.pid if "vm" in by or "vcpu" in by else None,
             exit_.tid if "vcpu" in by else None,
             (exit_.function, exit_.index) if "leaf" in by else None,
@@ -101,7 +101,7 @@ class Traced:
             exit_.stack if "stack" in by else None,
         )
 
-    def _told(self, kind: _Kind) -> dict[str, object]:
+    def _told(self, kind: _RowKind) -> dict[str, object]:
         pid, tid, leaf, rip, stack = kind
         return {
             "pid": pid,
@@ -120,7 +120,7 @@ class Traced:
         return {"count": count, "rate": round(now / seconds, 1) if seconds else None}
 
 
-class _Kind(NamedTuple):
+class _RowKind(NamedTuple):
     """What makes a row: None where it was not asked for, or not told."""
 
     pid: int | None

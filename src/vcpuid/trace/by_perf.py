@@ -7,7 +7,7 @@ from collections import Counter
 
 from vcpuid.cpuid import Registers
 from vcpuid.trace.exits import Exit, Tally, Wanted
-from vcpuid.trace.rings import Asked, Rings, Sample
+from vcpuid.trace.rings import AskedEvent, Rings, Sample
 from vcpuid.trace.tracepoints import CPUID_EXITS, Events, RecordField
 
 _CPUID_OPCODE = b"\x0f\xa2"
@@ -23,9 +23,9 @@ class ByPerf:
 
     def __init__(self, events: Events, wanted: Wanted) -> None:
         self._wanted, self._events = wanted, events
-        asked = [Asked(events.cpuid, stack=wanted.stack)]
+        asked = [AskedEvent(events.cpuid, stack=wanted.stack)]
         if wanted.rip:
-            asked += [Asked(events.exit, CPUID_EXITS), Asked(events.emulate)]
+            asked += [AskedEvent(events.exit, CPUID_EXITS), AskedEvent(events.emulate)]
         self._counts: Counter[Exit] = Counter()
         self._rips: dict[int, int | None] = {}
         self._rings = Rings(tuple(asked))

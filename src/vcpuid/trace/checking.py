@@ -17,7 +17,7 @@ from vcpuid.reasons import Rule
 from vcpuid.releases import Release
 from vcpuid.trace.exits import Exit
 from vcpuid.trace.guests import Guests
-from vcpuid.trace.tables import Tables
+from vcpuid.trace.tables import VcpuTables
 
 _ALL = 0xFFFFFFFF
 _FOLLOWING: dict[tuple[int, int], tuple[tuple[Register, int, Rule], ...]] = {
@@ -39,7 +39,7 @@ _HIDDEN: dict[tuple[int, int], tuple[Register, int, Rule]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class AnswerDifference:
     """A register that a guest got, and what the model says instead; `mask` are the bits that differ, `count` how often they did.
 
     `rule` is the one by which they may differ, None where the model did not foresee it.
@@ -64,7 +64,7 @@ class Difference:
 class Checked:
     """What came of holding answers against tables: `held` exits were, `not_told` were of vCPUs whose table nobody told."""
 
-    differences: tuple[Difference, ...]
+    differences: tuple[AnswerDifference, ...]
     held: int
     not_told: int
     guests: Guests
@@ -84,7 +84,7 @@ class Checked:
         """For JSON."""
         return {"agrees": self.agrees if self.held else None, "held": self.held, "not_told": self.not_told, "differences": self.rows()}
 
-    def _row(self, found: Difference) -> dict[str, object]:
+    def _row(self, found: AnswerDifference) -> dict[str, object]:
         pid, tid = found.exit[:2]
         return {
             "pid": pid,
@@ -102,12 +102,12 @@ class Checked:
         }
 
 
-def check(exits: Mapping[Exit, int], tables: Tables, guests: Guests, kernel: str | Release) -> Checked:
+def check(exits: Mapping[Exit, int], tables: VcpuTables, guests: Guests, kernel: str | Release) -> Checked:
     """Hold each answer against the table of its vCPU; `kernel` is the host's release. Raises InputError for a wrong one."""
     by_vcpu: dict[tuple[int, int], dict[Exit, int]] = {}
     for exit_, count in exits.items():
         by_vcpu.setdefault(exit_[:2], {})[exit_] = count
-    found: list[Difference] = []
+    found: list[AnswerDifference] = []
     held = not_told = 0
     for (pid, tid), of_vcpu in by_vcpu.items():
         candidates, number = tables.candidates(pid), guests.vcpu(pid, tid)
@@ -122,12 +122,12 @@ def check(exits: Mapping[Exit, int], tables: Tables, guests: Guests, kernel: str
     return Checked(tuple(_joined(found)), held, not_told, guests)
 
 
-def _all_differences(exits: Mapping[Exit, int], table: CpuidTable, kernel: str | Release) -> Iterator[Difference]:
+def _all_differences(exits: Mapping[Exit, int], table: CpuidTable, kernel: str | Release) -> Iterator[AnswerDifference]:
     for exit_, count in exits.items():
         yield from _differences(exit_, count, table, kernel)
 
 
-def _differences(exit_: Exit, count: int, table: CpuidTable, kernel: str | Release) -> Iterator[Difference]:
+def _differences(exit_: Exit, count: int, table: CpuidTable, kernel: str | Release) -> Iterator[AnswerDifference]:
     answer = lookup_entry(table, exit_.function, exit_.index, kernel=kernel)
     if answer.registers == exit_.registers:
         return
@@ -136,10 +136,10 @@ def _differences(exit_: Exit, count: int, table: CpuidTable, kernel: str | Relea
         left = got ^ modelled
         for mask, rule in _foreseen(place, register, got, modelled):
             if left & mask:
-                yield Difference(exit_, register, got, modelled, left & mask, count, rule)
+                yield AnswerDifference(exit_, register, got, modelled, left & mask, count, rule)
             left &= ~mask
         if left:
-            yield Difference(exit_, register, got, modelled, left, count, None)
+            yield AnswerDifference(exit_, register, got, modelled, left, count, None)
 
 
 def _foreseen(place: tuple[int, int], register: Register, got: int, modelled: int) -> Iterator[tuple[int, Rule]]:
@@ -153,9 +153,9 @@ def _foreseen(place: tuple[int, int], register: Register, got: int, modelled: in
             yield mask, rule
 
 
-def _joined(found: Iterable[Difference]) -> Iterator[Difference]:
+def _joined(found: Iterable[AnswerDifference]) -> Iterator[AnswerDifference]:
     """Put together differences of one vCPU that are the same, wherever in the guest they were seen."""
-    counts: dict[tuple[object, ...], Difference] = {}
+    counts: dict[tuple[object, ...], AnswerDifference] = {}
     for one in found:
         key = (*one.exit[:4], one.register, one.got, one.modelled, one.mask)
         counts[key] = replace(one, count=one.count + counts[key].count) if key in counts else one

@@ -13,7 +13,7 @@ from vcpuid.trace.checking import check
 from vcpuid.trace.exits import Exit, Tally, Wanted
 from vcpuid.trace.guests import Guests
 from vcpuid.trace.symbols import Symbols, host_symbols
-from vcpuid.trace.tables import Tables
+from vcpuid.trace.tables import VcpuTables
 from vcpuid.trace.ways import WAYS, Watch, watch
 
 _GLANCE = 0.1
@@ -31,7 +31,7 @@ class Counting:
     by: tuple[str, ...] = USUAL
     ways: Sequence[str] = WAYS
     symbols: Symbols | None = None
-    tables: Tables | None = None
+    tables: VcpuTables | None = None
     guests: Guests = field(default_factory=Guests)
 
     def run(

@@ -55,7 +55,7 @@ class Wanted:
     stack: bool = False
 
 
-class Way(Protocol):
+class CountingWay(Protocol):
     """A way to count exits, under way until it is closed."""
 
     name: str

@@ -22,7 +22,7 @@ _INITIAL_NAMESPACE = "pid:[4026531836]"
 
 
 @dataclass(frozen=True, slots=True)
-class Guest:
+class RunningGuest:
     """A VMM's process: its number, and the guest's name, or else the program's; "" where the process was gone before anybody looked."""
 
     pid: int
@@ -33,13 +33,13 @@ class Guests:
     """Names of guests and vCPUs, looked up once: a process that is gone later keeps its name."""
 
     def __init__(self) -> None:
-        self._guests: dict[int, Guest] = {}
+        self._guests: dict[int, RunningGuest] = {}
         self._vcpus: dict[tuple[int, int], int | None] = {}
 
-    def guest(self, pid: int, comm: str = "") -> Guest:
+    def guest(self, pid: int, comm: str = "") -> RunningGuest:
         """Name the guest of a process; `comm` is the thread's name, which serves where the process is gone."""
         if pid not in self._guests:
-            self._guests[pid] = Guest(pid, _guest_name(pid) or _comm(pid) or comm)
+            self._guests[pid] = RunningGuest(pid, _guest_name(pid) or _comm(pid) or comm)
         return self._guests[pid]
 
     def vcpu(self, pid: int, tid: int, comm: str = "") -> int | None:
@@ -57,7 +57,7 @@ class Guests:
             self.vcpu(pid, tid, comm)
 
 
-def running() -> Iterator[Guest]:
+def running() -> Iterator[RunningGuest]:
     """Give the guests that run on this machine: processes that hold a KVM virtual machine, as far as this user may see."""
     guests = Guests()
     for name in sorted(os.listdir("/proc"), key=lambda name: (len(name), name)):

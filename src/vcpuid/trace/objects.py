@@ -13,23 +13,23 @@ _MAPPING = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16}) \S{4} ([0-9a-f]{1,16})
 _DELETED = " (deleted)"
 
 
-class Place(NamedTuple):
+class CodePlace(NamedTuple):
     """An object's name without its folders, and the offset in its file, or in the mapping where there is no file."""
 
     object: str
     offset: int
 
 
-def place(tid: int, address: int) -> Place:
+def place(tid: int, address: int) -> CodePlace:
     """Find the object at an address in a thread's process."""
     try:
         with open(f"/proc/{tid}/maps", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return locate(file.read(), address)
     except OSError:
-        return Place("?", address)
+        return CodePlace("?", address)
 
 
-def locate(maps: str, address: int) -> Place:
+def locate(maps: str, address: int) -> CodePlace:
     """Do the same, in the text of /proc/PID/maps."""
     for line in maps.split("\n"):
         found = _MAPPING.fullmatch(line)
@@ -39,6 +39,6 @@ def locate(maps: str, address: int) -> Place:
         if start <= address < end:
             path = found[4]
             if not path or path.startswith(("/memfd:", "//anon", "[anon", "[heap]", "[stack")):
-                return Place(GENERATED, address - start)
-            return Place(path.removesuffix(_DELETED).rpartition("/")[2], address - start + offset)
-    return Place("?", address)
+                return CodePlace(GENERATED, address - start)
+            return CodePlace(path.removesuffix(_DELETED).rpartition("/")[2], address - start + offset)
+    return CodePlace("?", address)

@@ -20,7 +20,7 @@ from vcpuid.live import ptrace
 from vcpuid.live.faulting import ARCH_PRCTL, ARCH_SET_CPUID, require_faulting
 from vcpuid.live.instruction import instruction
 from vcpuid.live.tracees import Kind, Stop, Tracees
-from vcpuid.trace.objects import Place, place
+from vcpuid.trace.objects import CodePlace, place
 
 _OPCODE = b"\x0f\xa2"
 _PREFIXES = frozenset((0x66, 0x67, 0xF2, 0xF3, 0x2E, 0x36, 0x3E, 0x26, 0x64, 0x65))
@@ -42,7 +42,7 @@ class ProgramCpuid(NamedTuple):
     """One kind of a program's CPUID: `program` is what was executed last, `function` and `index` are EAX and ECX."""
 
     program: str
-    place: Place
+    place: CodePlace
     function: int
     index: int  # type: ignore[assignment]  # the field's own name; hides tuple.index, which nobody asks of a CPUID
 
@@ -79,7 +79,7 @@ class _Follower:
     def __init__(self, trace: ProgramTrace) -> None:
         self.trace = trace
         self._programs: dict[int, str] = {}
-        self._places: dict[tuple[int, int], Place] = {}
+        self._places: dict[tuple[int, int], CodePlace] = {}
 
     def executed(self, tid: int) -> None:
         """A thread became another program."""

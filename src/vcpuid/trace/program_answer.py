@@ -16,7 +16,7 @@ PARTS = ("program", "object", "offset", "leaf")
 USUAL = ("object", "leaf")
 
 
-class _Kind(NamedTuple):
+class _ProgramRowKind(NamedTuple):
     """What makes a row: None where it was not asked for; a sub-leaf is None where the leaf has none, and ECX means nothing."""
 
     program: str | None
@@ -42,7 +42,7 @@ class ProgramAnswer:
 
     def rows(self) -> list[dict[str, object]]:
         """Give the CPUIDs, most of them first; a key that nobody asked for is None."""
-        counts: Counter[_Kind] = Counter()
+        counts: Counter[_ProgramRowKind] = Counter()
         for found, count in self.trace.counts.items():
             counts[self._kind(found)] += count
         ordered = sorted(counts, key=lambda kind: (-counts[kind], *("" if part is None else f"{part:>20}" for part in kind)))
@@ -84,9 +84,9 @@ class ProgramAnswer:
             f"In a guest each is an exit: {self.microseconds / 1000:.2f} ms at {cost.ns:.0f} ns ({cost.how}: {cost.where})",
         ]
 
-    def _kind(self, found: ProgramCpuid) -> _Kind:
+    def _kind(self, found: ProgramCpuid) -> _ProgramRowKind:
         by, leaf = self.by, "leaf" in self.by
-        return _Kind(
+        return _ProgramRowKind(
             found.program if "program" in by else None,
             found.place.object if "object" in by or "offset" in by else None,
             found.place.offset if "offset" in by else None,
@@ -95,7 +95,7 @@ class ProgramAnswer:
         )
 
     @staticmethod
-    def _told(kind: _Kind) -> dict[str, object]:
+    def _told(kind: _ProgramRowKind) -> dict[str, object]:
         leaf = {} if kind.function is None else leaf_keys(kind.function, kind.index or 0)
         return {
             "program": kind.program,

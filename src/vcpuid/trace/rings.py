@@ -47,7 +47,7 @@ class Sample(NamedTuple):
     record: bytes
 
 
-class Asked(NamedTuple):
+class AskedEvent(NamedTuple):
     """A tracepoint to be read, those of its events that a filter lets through (in the kernel's words), with back-traces or without."""
 
     event: Tracepoint
@@ -58,10 +58,10 @@ class Asked(NamedTuple):
 class Rings:
     """A ring a CPU for the events of some tracepoints, until it is closed. Raises UnavailableError where the kernel refuses."""
 
-    def __init__(self, asked: tuple[Asked, ...]) -> None:
+    def __init__(self, asked: tuple[AskedEvent, ...]) -> None:
         self._open = ExitStack()
         self._rings: list[mmap.mmap] = []
-        self._events: dict[int, tuple[KernelObject, Asked]] = {}
+        self._events: dict[int, tuple[KernelObject, AskedEvent]] = {}
         self._dropped: Counter[str] = Counter()
         self._tells_lost = True
         try:
@@ -98,7 +98,7 @@ class Rings:
             lost[asked.event.name] += _WORD.unpack_from(os.read(event.fd, 16), 8)[0]
         return lost
 
-    def _of_cpu(self, cpu: int, asked: tuple[Asked, ...]) -> None:
+    def _of_cpu(self, cpu: int, asked: tuple[AskedEvent, ...]) -> None:
         leader: KernelObject | None = None
         for one in asked:
             event = self._open.enter_context(KernelObject(self._opened(one, cpu)))
@@ -113,7 +113,7 @@ class Rings:
             fcntl.ioctl(event.fd, _ID, room)
             self._events[_WORD.unpack(room)[0]] = event, one
 
-    def _opened(self, asked: Asked, cpu: int) -> int:
+    def _opened(self, asked: AskedEvent, cpu: int) -> int:
         sample = _IDENTIFIER | _TID | _TIME | _RAW | (_CALLCHAIN if asked.stack else 0)
         flags = _DISABLED | _NO_USER_CHAIN | _USE_CLOCK
         for tells_lost in (True, False) if self._tells_lost else (False,):

@@ -12,11 +12,11 @@ from vcpuid.trace.vcpus import vcpu_tables
 _PAUSE = 0.5
 """Seconds between two looks at the same processes."""
 _MOST = 4096
-"""Tables of a process that are kept, the latest."""
+"""VcpuTables of a process that are kept, the latest."""
 
 
-class Tables(Protocol):
-    """Tables of vCPUs by process and number."""
+class VcpuTables(Protocol):
+    """VcpuTables of vCPUs by process and number."""
 
     def learn(self, pids: Set[int]) -> None:
         """Look at these processes while they are there."""
@@ -28,7 +28,7 @@ class Tables(Protocol):
 
 
 class GivenTables:
-    """Tables out of a file, of whichever guest it is: the first is that of vCPU 0, and so on."""
+    """VcpuTables out of a file, of whichever guest it is: the first is that of vCPU 0, and so on."""
 
     def __init__(self, tables: Sequence[CpuidTable]) -> None:
         self._tables = list(enumerate(tables))
@@ -42,7 +42,7 @@ class GivenTables:
 
 
 class KernelTables:
-    """Tables that the kernel keeps now, read again and again while their guests are there."""
+    """VcpuTables that the kernel keeps now, read again and again while their guests are there."""
 
     def __init__(self) -> None:
         self._tables: dict[int, dict[tuple[int, CpuidTable], None]] = {}

@@ -10,10 +10,10 @@ from vcpuid.errors import UnavailableError
 from vcpuid.trace.by_bpf import ByBpf
 from vcpuid.trace.by_perf import ByPerf
 from vcpuid.trace.by_tracefs import ByTracefs
-from vcpuid.trace.exits import Wanted, Way
+from vcpuid.trace.exits import Wanted, CountingWay
 from vcpuid.trace.tracepoints import Events, tracefs
 
-_WAYS: dict[str, Callable[[str, Events, Wanted], Way]] = {
+_WAYS: dict[str, Callable[[str, Events, Wanted], CountingWay]] = {
     "bpf": lambda _, events, wanted: ByBpf(events, wanted),
     "perf": lambda _, events, wanted: ByPerf(events, wanted),
     "tracefs": ByTracefs,
@@ -26,7 +26,7 @@ WAYS = tuple(_WAYS)
 class Watch:
     """Counting under way, and what there is to say of how: which better way was refused, and why."""
 
-    way: Way
+    way: CountingWay
     remarks: tuple[str, ...]
 
 
