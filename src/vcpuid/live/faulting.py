@@ -37,10 +37,8 @@ def require_faulting() -> None:
             os._exit(_REFUSED)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status == _REFUSED:
-        raise UnavailableError(
-            "CPUID does not fault here: neither processor nor hypervisor lets Linux make it (arch_prctl(ARCH_SET_CPUID))"
-        )
+        raise UnavailableError(f"CPUID does not fault here: this processor, or the hypervisor below, does not let Linux make it{_INSTEAD}")
     if status != signal.SIGSEGV:
         raise UnavailableError(
-            "CPUID does not fault here: Linux was told to make it (arch_prctl(ARCH_SET_CPUID)), and it answers all the same"
+            f"CPUID does not fault here: Linux said that it would (arch_prctl(ARCH_SET_CPUID)), and it does not{_INSTEAD}"
         )
