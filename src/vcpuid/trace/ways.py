@@ -10,7 +10,7 @@ from vcpuid.errors import UnavailableError
 from vcpuid.trace.by_bpf import ByBpf
 from vcpuid.trace.by_perf import ByPerf
 from vcpuid.trace.by_tracefs import ByTracefs
-from vcpuid.trace.exits import Wanted, CountingWay
+from vcpuid.trace.exits import CountingWay, Wanted
 from vcpuid.trace.tracepoints import Events, tracefs
 
 _WAYS: dict[str, Callable[[str, Events, Wanted], CountingWay]] = {
