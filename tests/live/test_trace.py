@@ -67,7 +67,7 @@ def counted(way: str, wanted: Wanted, *vmms: TinyVmm) -> Tally:
 # Counts
 
 
-@pytest.mark.parametrize("wanted", [Wanted(), Wanted(rip=True, stack=True)], ids=["plain", "with addresses and back-traces"])
+@pytest.mark.parametrize("wanted", [Wanted(), Wanted(answers=True, rip=True, stack=True)], ids=["plain", "with addresses and back-traces"])
 def test_bpf_counts_every_exit_of_every_guest(wanted: Wanted) -> None:
     with tiny_vmm(COUNT) as first, tiny_vmm(COUNT - 1) as second:
         tally = counted("bpf", wanted, first, second)

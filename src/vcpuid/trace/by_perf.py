@@ -54,7 +54,9 @@ class ByPerf:
         if self._wanted.pid not in (None, sample.pid):
             return
         fields = self._events.cpuid.fields
-        registers = Registers(*(_number(sample, fields[name]) & 0xFFFFFFFF for name in ("rax", "rbx", "rcx", "rdx")))
+        registers = None
+        if self._wanted.answers:
+            registers = Registers(*(_number(sample, fields[name]) & 0xFFFFFFFF for name in ("rax", "rbx", "rcx", "rdx")))
         index = _number(sample, fields["index"]) if "index" in fields else 0
         self._counts[Exit(sample.pid, sample.tid, _number(sample, fields["function"]), index, registers, rip, sample.stack)] += 1
 

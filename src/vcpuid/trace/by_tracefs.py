@@ -89,7 +89,7 @@ class ByTracefs:
             rip_here = self._rips.pop(tid, None)
             pid = self._process(tid)
             if self._wanted.pid in (None, pid):
-                self._counts[Exit(pid, tid, function, index, Registers(*registers), rip_here)] += 1
+                self._counts[Exit(pid, tid, function, index, Registers(*registers) if self._wanted.answers else None, rip_here)] += 1
 
     def _process(self, tid: int) -> int:
         """Tell the process of a thread; the thread's own number where it is gone already."""

@@ -129,7 +129,7 @@ def _all_differences(exits: Mapping[Exit, int], table: CpuidTable, kernel: str |
 
 def _differences(exit_: Exit, count: int, table: CpuidTable, kernel: str | Release) -> Iterator[AnswerDifference]:
     answer = lookup_entry(table, exit_.function, exit_.index, kernel=kernel)
-    if answer.registers == exit_.registers:
+    if exit_.registers is None or answer.registers == exit_.registers:
         return
     place = (exit_.function, exit_.index) if answer.entry is None else answer.entry[:2]
     for register, got, modelled in zip(REGISTERS, exit_.registers, answer.registers, strict=True):

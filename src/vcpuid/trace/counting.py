@@ -42,7 +42,7 @@ class Counting:
 
         `shown` gets the answer so far, `every` so many seconds. Raises UnavailableError where this machine or this user cannot count.
         """
-        wanted = Wanted(self.pid, "rip" in self.by, "stack" in self.by)
+        wanted = Wanted(self.pid, self.tables is not None, "rip" in self.by, "stack" in self.by)
         host = host_symbols() if wanted.stack else None
         with watch(wanted, self.ways) as watching:
             way, start = watching.way, time.monotonic()

@@ -13,15 +13,15 @@ class Exit(NamedTuple):
     """One kind of CPUID exit; all that are equal are counted together.
 
     `pid` is the VMM's process and `tid` its thread, which is the vCPU. `function` and `index` are the guest's EAX and ECX, `registers` what
-    KVM answered. `rip` is the guest's linear address, None where nobody told it; `stack` the kernel's addresses, innermost first, empty
-    where nobody told them.
+    KVM answered, None where exits are not told apart by it. `rip` is the guest's linear address, None where nobody told it; `stack` the
+    kernel's addresses, innermost first, empty where nobody told them.
     """
 
     pid: int
     tid: int
     function: int
     index: int  # type: ignore[assignment]  # the field's own name; hides tuple.index, which nobody asks of an exit
-    registers: Registers
+    registers: Registers | None = None
     rip: int | None = None
     stack: tuple[int, ...] = ()
 
@@ -48,9 +48,12 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is traced: of a process, or of all; with the guest's addresses; with the kernel's back-traces."""
+    """What is traced: of a process, or of all; and by what exits are told apart besides threads and leaves: by KVM's answers, by the
+    guest's addresses, by the kernel's back-traces.
+    """
 
     pid: int | None = None
+    answers: bool = False
     rip: bool = False
     stack: bool = False
 

@@ -14,7 +14,7 @@ from vcpuid.trace.bpf.maps import NAME
 from vcpuid.trace.bpf.syscalls import KernelObject, bpf, bpf_lacking, perf_event_open, perf_lacking
 from vcpuid.trace.online import online_cpus
 
-_LOAD, _LINK_CREATE, _ITERATOR_CREATE, _INFO_BY_FD = 5, 28, 33, 15
+_LOAD, _INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE, _ITERATOR_CREATE = 5, 15, 17, 28, 33
 LICENSE = b"Dual BSD/GPL"
 """What the kernel asks of whoever calls its helpers: the programs that vcpuid loads may be taken under these as well."""
 _LOG = 1 << 16
@@ -30,6 +30,7 @@ class ProgramKind(IntEnum):
     """What a program is (enum bpf_prog_type)."""
 
     TRACEPOINT = 5
+    RAW_TRACEPOINT = 17
     TRACING = 26
 
 
@@ -89,6 +90,19 @@ def on_tracepoint(program: Program, number: int) -> KernelObject:
         event.close()
         raise bpf_lacking(error) from None
     return event
+
+
+def on_raw_tracepoint(program: Program, name: str) -> KernelObject:
+    """Run a RAW_TRACEPOINT program whenever the tracepoint of a name fires, until what is returned is closed.
+
+    No record is made: the program finds the tracepoint's arguments, 8 bytes each. Raises UnavailableError where the kernel refuses it, as
+    before Linux 4.17, or 5.0 where the tracepoint is a module's.
+    """
+    room = ctypes.create_string_buffer(name.encode())
+    try:
+        return KernelObject(bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QI", ctypes.addressof(room), program.fd)))
+    except OSError as error:
+        raise bpf_lacking(error) from None
 
 
 def iterate(program: Program, about: bytes = b"") -> bytes:
