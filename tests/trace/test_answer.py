@@ -49,8 +49,8 @@ def test_the_summary_says_what_was_not_counted() -> None:
     )
 
 
-def test_rates_of_now_are_those_of_the_last_interval() -> None:
-    first = next(iter(EXITS))
+def test_rates_of_now_are_those_of_the_last_interval_and_what_is_frequent_now_stands_first() -> None:
+    first = list(EXITS)[3]
     found = told("leaf")
-    now = Traced(found.machine, found.way, 10.0, found.tally, found.by, found.guests, before={**EXITS, first: 30}, interval=0.5)
-    assert [row["rate"] for row in now.rows()] == [20.0, 0.0, 0.0, 0.0]
+    now = Traced(found.machine, found.way, 10.0, found.tally, found.by, found.guests, before={**EXITS, first: 0}, interval=0.5)
+    assert [(row["function"], row["rate"]) for row in now.rows()][:2] == [("00000007", 20.0), ("00000000", 0.0)]

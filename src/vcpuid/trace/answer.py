@@ -52,9 +52,12 @@ class Traced:
         return count / self.seconds if self.seconds else 0.0
 
     def rows(self) -> list[dict[str, object]]:
-        """Give the exits, most of them first; what was not asked for, and what nobody told, is None."""
+        """Give the exits, most of them first, or of an interval those that came most often in it.
+
+        What was not asked for, and what nobody told, is None.
+        """
         counts, before = self._put_together(self.tally.exits), self._put_together(self.before)
-        ordered = sorted(counts, key=lambda key: (-counts[key], *(-1 if part is None else part for part in key)))
+        ordered = sorted(counts, key=lambda key: (before[key] - counts[key], -counts[key], *(-1 if part is None else part for part in key)))
         seconds = self.seconds if self.interval is None else self.interval
         return [{**self._told(key), **self._figures(counts[key], counts[key] - before[key], seconds)} for key in ordered]
 
