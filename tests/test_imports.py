@@ -45,6 +45,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "qemu", "reasons", "releases", "rulebook", "setup"),
     "probe": ("cpuid", "errors", "live", "numbers"),
+    "trace": ("cpuid", "errors", "kvm", "live", "numbers", "probe", "reasons", "releases", "software"),
 }  # fmt: skip
 """What each room may import from vcpuid besides itself, lowest first: a row names rooms above it only."""
 

@@ -20,6 +20,7 @@ import click
 import pytest
 from jsonschema import Draft202012Validator
 
+from support.traces import COST, MACHINE, program_trace, traced
 from vcpuid import data, kvm
 from vcpuid.cli import cli
 from vcpuid.cpuid import CpuidTable
@@ -100,6 +101,9 @@ CASES: dict[str, tuple[str, ...]] = {
     "fleet-remove": ("fleet", "remove", "hosts.duckdb", "node9"),
     "fleet-history": ("fleet", "history", "hosts.duckdb", "node1"),
     "probe": ("probe", "sse2", "avx2", "abm"),
+    "trace": ("trace", "--seconds", "1", "--by", "vcpu,leaf,rip,stack"),
+    "trace-checked": ("trace", "--seconds", "1", "--check"),
+    "trace-program": ("trace", "--step", "--", "true"),
     "worth": ("worth", "--cpu", "Haswell,x-force-features=on", "--host", IVY, "--qemu", "10.0", "--glibc", "2.41"),
     "worth-table": ("worth", HYBRID, "--glibc", "2.36"),
     "hyperv": ("hyperv", "--cpu", "host,hv-relaxed,hv-time,hv-synic,hv-vpindex", *ON_SKYLAKE),
@@ -214,7 +218,10 @@ def other_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("vcpuid.cli.probe._table", lambda *_: CpuidTable())
     monkeypatch.setattr("vcpuid.probe.process", lambda _: list(OUTCOMES[2:]))
     monkeypatch.setattr("vcpuid.probe.guest", lambda *_: list(OUTCOMES[:2]))
-    monkeypatch.setattr("vcpuid.probe.report.machine", lambda: "Some CPU, Linux 6.12, kvm_intel")
+    monkeypatch.setattr("vcpuid.probe.report.machine", lambda: MACHINE)
+    monkeypatch.setattr("vcpuid.trace.counting.Counting.run", traced)
+    monkeypatch.setattr("vcpuid.trace.program.stepping", lambda command, _seconds: program_trace(command))
+    monkeypatch.setattr("vcpuid.trace.cost.here", lambda: COST)
     made = Imported("11.0.3-imported", Path("/home/me/qemu-11.0.3-imported.json"), "QEMU 11.0.3", 120, ("NewModel",), 42, ("a remark",))
     monkeypatch.setattr("vcpuid.live.qemu_import.import_qemu", lambda *_: made)
     added = Added(5, 4, ("6e8821756b8444d0",), ("rack1/node3",))
@@ -238,9 +245,15 @@ def run(*args: str) -> tuple[int, str]:
     return int(status or 0), stdout.getvalue()
 
 
+def formatted(args: tuple[str, ...], form: str) -> tuple[str, ...]:
+    """Add --format to a command, before the words of another program's."""
+    end = args.index("--") if "--" in args else len(args)
+    return (*args[:end], "--format", form, *args[end:])
+
+
 def told(*args: str) -> Any:
     """Give the documents that a verb prints as JSON."""
-    status, text = run(*args) if args[0] == "convert" else run(*args, "--format", "json")
+    status, text = run(*args) if args[0] == "convert" else run(*formatted(args, "json"))
     assert status in (0, 1)
     return json.loads(text)
 
@@ -325,8 +338,8 @@ def test_what_a_real_guest_tells_is_what_the_schema_says(args: tuple[str, ...], 
 def test_rows_have_the_keys_of_json(case: str) -> None:
     name = schema_of(case)
     known = {key for node in objects(SCHEMAS[name]) for key in node["properties"]} | ROWS_ALONE.get(name, set())
-    lines = [json.loads(line) for line in run(*CASES[case], "--format", "jsonl")[1].splitlines()]
-    columns, *_ = csv.reader(io.StringIO(run(*CASES[case], "--format", "csv")[1]))
+    lines = [json.loads(line) for line in run(*formatted(CASES[case], "jsonl"))[1].splitlines()]
+    columns, *_ = csv.reader(io.StringIO(run(*formatted(CASES[case], "csv"))[1]))
     keys = set(lines[0]) if lines else set(columns)
     assert keys <= known
     assert set(columns) <= keys

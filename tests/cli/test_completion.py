@@ -51,6 +51,10 @@ FREE = {
     "--jobs": "a number",
     "--timeout": "a number",
     "--ssh": "a command",
+    "program": "a command",
+    "--pid": "a number",
+    "--vm": "the name of a guest that runs",
+    "--seconds": "a number",
 }
 """Options whose values are free text, with the reason."""
 

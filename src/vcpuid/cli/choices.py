@@ -365,3 +365,13 @@ def glibcs(context: click.Context, typed: str) -> Offers:
     from vcpuid.software.glibc import RELEASES
 
     return _plain(RELEASES)
+
+
+@_completer
+def traced(context: click.Context, typed: str) -> Offers:
+    """What a trace can tell apart, after a comma another part."""
+    before, comma, _ = typed.rpartition(",")
+    named = before.split(",")
+    about = {"vm": "the guest", "vcpu": "its vCPU", "leaf": "leaf and sub-leaf", "rip": "the guest's address", "stack": "KVM's back-trace"}
+    of_a_command = {"program": "what was executed", "object": "the file of the code", "offset": "where in it"}
+    return ((f"{before}{comma}{part}", told) for part, told in (about | of_a_command).items() if part not in named)

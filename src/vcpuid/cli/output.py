@@ -7,13 +7,17 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vcpuid import data
 from vcpuid.cli import safe
 from vcpuid.cli.streams import reader_left, styled
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table as RichTable
 
 FORMATS = ("table", "json", "jsonl", "csv", "lines")
 
@@ -183,10 +187,31 @@ def _aligned(sheet: Sheet) -> Iterator[str]:
     yield from ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _table(sheet: Sheet) -> None:
+def _grid(sheet: Sheet, rows: Iterable[Mapping[str, object]]) -> RichTable:
+    """Lay rows of a sheet out as a table."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
+    for column in sheet.columns:
+        table.add_column(_title(sheet, column), style=sheet.styles.get(column), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(safe.clean(text)) for text in _cells(sheet, row)))
+    return table
+
+
+def drawn(sheet: Sheet, rows: Iterable[Mapping[str, object]]) -> Group:
+    """Draw some rows of a sheet, with what stands above and below them, for a screen."""
+    from rich.console import Group
+    from rich.text import Text
+
+    above, below = ([Text(safe.clean(line)) for line in lines] for lines in (sheet.head, sheet.foot))
+    return Group(*above, _grid(sheet, rows), *below)
+
+
+def _table(sheet: Sheet) -> None:
+    from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False)
@@ -206,12 +231,7 @@ def _table(sheet: Sheet) -> None:
         for text in _aligned(sheet):
             print(text)
     elif sheet.rows:
-        table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-        for column in sheet.columns:
-            table.add_column(_title(sheet, column), style=sheet.styles.get(column), overflow="fold")
-        for row in sheet.rows:
-            table.add_row(*(Text(safe.clean(text)) for text in _cells(sheet, row)))
         with styled(sys.stdout):
-            console.print(table)
+            console.print(_grid(sheet, sheet.rows))
     for line in sheet.foot:
         show(line)

@@ -1,0 +1,27 @@
+"""A table that is drawn anew in place, on a screen of its own as `top` has it; the terminal is as before afterwards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from vcpuid.cli.output import Sheet, drawn
+from vcpuid.cli.streams import styled
+
+
+@contextmanager
+def screen() -> Iterator[Callable[[Sheet], None]]:
+    """Yield a function that shows a sheet: its head, and as many rows as there is room for."""
+    from rich.console import Console
+    from rich.live import Live
+
+    with styled(sys.stdout):
+        console = Console(highlight=False)
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+
+            def show(sheet: Sheet) -> None:
+                room = max(console.size.height - len(sheet.head) - len(sheet.foot) - 4, 1)
+                live.update(drawn(sheet, sheet.rows[:room]), refresh=True)
+
+            yield show

@@ -1,0 +1,219 @@
+"""vcpuid trace: CPUID exits of guests as they run, and the CPUIDs of a program."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import click
+
+from vcpuid.cli import choices
+from vcpuid.cli.interrupted import interrupted
+from vcpuid.cli.output import Sheet, cell, emit, format_option
+from vcpuid.cli.screen import screen
+from vcpuid.cli.setup import print_warnings, read_cpus, typed
+from vcpuid.cli.streams import tell
+from vcpuid.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from vcpuid.trace.answer import Traced
+    from vcpuid.trace.checking import Checked
+    from vcpuid.trace.tables import VcpuTables
+
+PARTS = ("vm", "vcpu", "leaf", "rip", "stack")
+PROGRAM_PARTS = ("program", "object", "offset", "leaf")
+PROGRAM_COLUMNS = ["program", "object", "offset", "function", "index", "count"]
+COLUMNS = {
+    "vm": ["vm", "pid"],
+    "vcpu": ["vm", "pid", "vcpu", "thread"],
+    "leaf": ["function", "index"],
+    "rip": ["rip", "symbol", "place"],
+    "stack": ["stack"],
+}
+"""The columns of a table by the parts that are asked for."""
+ALL = ["pid", "vm", "vcpu", "thread", "function", "index", "rip", "place", "symbol", "stack", "count", "rate"]
+CHECKED = ["vm", "vcpu", "function", "index", "register", "got", "modelled", "features", "count", "why"]
+
+
+@click.command(name="trace", context_settings={"allow_interspersed_args": False})
+@click.argument("program", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
+@click.option("--pid", type=click.IntRange(1, 1 << 22), metavar="PID", help="Trace the guest of this process alone.")
+@click.option("--vm", "name", metavar="NAME", help="Trace the guest of this name alone: QEMU's -name, else the program's name.")
+@click.option("--seconds", type=click.FloatRange(0.1, 1 << 22), metavar="N", help="End after so many seconds.  [default: at Ctrl-C]")
+@click.option("--live", is_flag=True, help="Show what happens now, every second, until Ctrl-C; then the answer.")
+@click.option(
+    "--by", metavar="LIST", shell_complete=choices.traced,
+    help=f"What is told apart: {', '.join(PARTS)}; of a command {', '.join(PROGRAM_PARTS)}.  [default: vm,leaf; object,leaf]",
+)  # fmt: skip
+@click.option("--check", is_flag=True, help="Hold the registers that guests got against the model, and name every difference.")
+@click.option(
+    "--table",
+    "table_source",
+    metavar="TABLE",
+    shell_complete=choices.hosts,
+    help="Hold them against this table.  [default: what each vCPU keeps, asked of the kernel]",
+)
+@click.option(
+    "--symbols", "symbols_file", metavar="FILE", type=click.Path(), help="The guest's System.map, or a copy of its /proc/kallsyms."
+)
+@click.option("--way", type=click.Choice(("bpf", "perf", "tracefs")), help="How exits are counted.  [default: the first that may be]")
+@click.option("--step", is_flag=True, help="Look at every instruction of COMMAND: slow, and on any processor.")
+@format_option
+def command(
+    program: tuple[str, ...], pid: int | None, name: str | None, seconds: float | None, live: bool, by: str | None, check: bool,
+    table_source: str | None, symbols_file: str | None, way: str | None, step: bool, form: str,
+) -> None:  # fmt: skip
+    """Count the CPUIDs that guests execute as they run, or those of a program: which leaves, from where, how often.
+
+    Each CPUID of a guest is an exit to KVM. They are counted until Ctrl-C, which ends it with the answer. That needs root, or CAP_BPF,
+    CAP_PERFMON and the right to read tracefs. Guests are not touched. With --check, exit status 1 where a guest got what the model did not
+    foresee, or nothing could be held against it.
+
+    With COMMAND, count those of that program and of all that it starts, as any user and without a guest, and tell what they would cost in
+    one. That needs a processor that lets CPUID fault; --step needs none. What COMMAND prints goes to standard error.
+    """
+    if program:
+        _refuse("a command is run, and no guest is traced", "--pid", "--vm", "--live", "--check", "--table", "--symbols", "--way")
+        _program(program, _parts(by or "object,leaf", PROGRAM_PARTS), seconds, form, step=step)
+        return
+    _refuse("it is for a command", "--step")
+    _guests(pid, name, seconds, _parts(by or "vm,leaf", PARTS), table_source, symbols_file, way, form, live=live, check=check)
+
+
+def _parts(by: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Read --by."""
+    found = tuple(dict.fromkeys(by.split(",")))
+    if unknown := [part for part in found if part not in known]:
+        raise click.UsageError(f"--by: {unknown[0]!r} is none of {', '.join(known)}")
+    return found
+
+
+def _refuse(because: str, *names: str) -> None:
+    """Refuse options that make no sense here."""
+    if given := typed(*names):
+        raise click.UsageError(f"{given[0]}: {because}")
+
+
+def _guests(
+    pid: int | None, name: str | None, seconds: float | None, by: tuple[str, ...], table_source: str | None, symbols_file: str | None,
+    way: str | None, form: str, *, live: bool, check: bool,
+) -> None:  # fmt: skip
+    """Count, and answer."""
+    from vcpuid.trace import guests
+    from vcpuid.trace.counting import Counting
+    from vcpuid.trace.symbols import read_symbols
+    from vcpuid.trace.ways import WAYS
+
+    if pid is not None and name is not None:
+        raise click.UsageError("--pid and --vm both name the guest: give one")
+    if table_source is not None and not check:
+        raise click.UsageError("--table is what --check holds answers against")
+    if symbols_file is not None and pid is None and name is None:
+        raise click.UsageError("--symbols are one guest's: name it, with --vm or --pid")
+    if live and not (form == "table" and sys.stdout.isatty()):
+        raise click.UsageError("--live is for a terminal: elsewhere take --seconds, and run it again")
+    if (pid is not None or name is not None) and not guests.numbers_are_ours():
+        raise UnavailableError("--pid and --vm need the host's process numbers, which a container's PID namespace does not show")
+    counting = Counting(
+        guests.named(name) if name is not None else pid,
+        by if symbols_file is None or "rip" in by else (*by, "rip"),
+        WAYS if way is None else (way,),
+        None if symbols_file is None else read_symbols(symbols_file),
+        _tables(table_source) if check else None,
+    )
+    if not live:
+        _say_what_goes_on(seconds)
+    with interrupted() as stopped, screen() if live else nullcontext() as show:
+        found = counting.run(seconds, stopped=stopped, shown=None if show is None else lambda so_far: show(_counted(so_far)))
+    print_warnings(found.remarks)
+    emit(_counted(found) if found.checked is None else _held(found, found.checked), form)
+    sys.exit(0 if found.checked is None or (found.checked.held and found.checked.agrees) else 1)
+
+
+def _tables(source: str | None) -> VcpuTables:
+    """Give what answers are held against: a file's tables, else those that the kernel keeps."""
+    from vcpuid.cpuid.parts import pick
+    from vcpuid.trace.tables import GivenTables, KernelTables
+
+    if source is None:
+        return KernelTables()
+    return GivenTables([pick(snapshot, None, source, native="kept")[1] for snapshot in read_cpus(source, every=True)])
+
+
+def _say_what_goes_on(seconds: float | None) -> None:
+    """Tell who waits at a terminal what for."""
+    if sys.stderr.isatty():
+        tell("counting until Ctrl-C" if seconds is None else f"counting for {seconds:g} s; Ctrl-C ends it before")
+
+
+def _counted(found: Traced) -> Sheet:
+    """Lay out what was counted."""
+    rows = found.rows()
+    columns = [*dict.fromkeys(column for part in found.by for column in COLUMNS[part]), "count", "rate"]
+    shown = [column for column in columns if column != "symbol" or found.guest is not None]
+    plain = [{**row, "stack": " < ".join(cell(row["stack"]).split())} for row in rows]
+    return Sheet(
+        shown, plain, found.as_dict(), records=rows, fields=ALL, titles={"rate": "a second"}, head=[found.machine, found.summary(), ""],
+        styles={"count": "bold"},
+    )  # fmt: skip
+
+
+def _held(found: Traced, checked: Checked) -> Sheet:
+    """Lay out what came of holding answers against the model."""
+    rows = checked.rows()
+    foot = ["", _verdict(checked)]
+    columns = CHECKED if len({row["pid"] for row in rows}) > 1 else [column for column in CHECKED if column != "vm"]
+    return Sheet(
+        columns, rows, found.as_dict(), fields=["pid", "vm", "vcpu", "thread", *CHECKED[2:], "rule"],
+        head=[found.machine, found.summary(), ""],
+        foot=foot, titles={"got": "the guest got", "modelled": "the model says"},
+    )  # fmt: skip
+
+
+def _verdict(checked: Checked) -> str:
+    """Say in words what came of it."""
+    if not checked.held:
+        return "nothing was held against the model: " + ("no table of a vCPU is told" if checked.not_told else "no guest executed CPUID")
+    open_ = sum(difference.rule is None for difference in checked.differences)
+    said = f"{checked.held} answers held against the model: "
+    said += (
+        "all are its own"
+        if not checked.differences
+        else f"{open_} differences that it did not foresee"
+        if open_
+        else "they differ where the guest's own registers rule alone"
+    )
+    return said + (f"; {checked.not_told} are of vCPUs whose table is not told" if checked.not_told else "")
+
+
+def _program(program: tuple[str, ...], by: tuple[str, ...], seconds: float | None, form: str, *, step: bool) -> None:
+    """Run a command, and answer. What it prints goes to standard error, so that the answer stands alone."""
+    from vcpuid.probe.report import machine
+    from vcpuid.trace import cost
+    from vcpuid.trace.program import faulting, stepping
+    from vcpuid.trace.program_answer import ProgramAnswer
+
+    price = cost.here()
+    with _output_aside():
+        found = stepping(program, seconds) if step else faulting(program, seconds)
+    answer = ProgramAnswer(machine(), found, price, by)
+    rows = answer.rows()
+    columns = [column for column in PROGRAM_COLUMNS if column == "count" or any(row[column] is not None for row in rows)]
+    head = [answer.machine, *answer.summary(), ""]
+    emit(Sheet(columns, rows, answer.as_dict(), fields=PROGRAM_COLUMNS, head=head, styles={"count": "bold"}), form)
+
+
+@contextmanager
+def _output_aside() -> Iterator[None]:
+    """Let what is started meanwhile have standard error for its standard output."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -1,0 +1,162 @@
+"""What guests read, held against the model: the look-up of KVM's rules in the table that the vCPU keeps.
+
+kvm:kvm_cpuid tells the registers that a guest got. A difference is explained where KVM writes the bits itself as the guest's own registers
+say: the table shows one moment, the answers were given at others. All other differences are ones that the model did not foresee.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from vcpuid.cpuid import CpuidTable, CpuidWord, Register, bits, names
+from vcpuid.cpuid.words import REGISTERS, Bit, leaf_keys, positions
+from vcpuid.kvm import vcpu_rules as rules
+from vcpuid.kvm.lookup import lookup_entry
+from vcpuid.reasons import Rule
+from vcpuid.releases import Release
+from vcpuid.trace.exits import Exit
+from vcpuid.trace.guests import Guests
+from vcpuid.trace.tables import VcpuTables
+
+_ALL = 0xFFFFFFFF
+_FOLLOWING: dict[tuple[int, int], tuple[tuple[Register, int, Rule], ...]] = {
+    (1, 0): (
+        ("ecx", bits.OSXSAVE.mask, rules.OSXSAVE),
+        ("ecx", bits.MWAIT.mask, rules.MWAIT),
+        ("edx", bits.APIC.mask, rules.APIC),
+    ),
+    (7, 0): (("ecx", bits.OSPKE.mask, rules.OSPKE),),
+    (0xD, 0): (("ebx", _ALL, rules.XSAVE_SIZE),),
+    (0xD, 1): (("ebx", _ALL, rules.XSAVES_SIZE),),
+}
+"""Bits that follow the guest's registers."""
+_HIDDEN: dict[tuple[int, int], tuple[Register, int, Rule]] = {
+    (7, 0): ("ebx", bits.RTM.mask | bits.HLE.mask, rules.TSX_HIDDEN),
+    (0x80000007, 0): ("edx", bits.CONSTANT_TSC.mask, rules.INVTSC_HIDDEN),
+}
+"""Bits that an MSR of the guest's takes away, all at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerDifference:
+    """A register that a guest got, and what the model says instead; `mask` are the bits that differ, `count` how often they did.
+
+    `rule` is the one by which they may differ, None where the model did not foresee it.
+    """
+
+    exit: Exit
+    register: Register
+    got: int
+    modelled: int
+    mask: int
+    count: int
+    rule: Rule | None
+
+    def named(self) -> list[str]:
+        """Name the features that differ; parts of numbers have no name."""
+        word = CpuidWord(self.exit.function, self.exit.index, self.register)
+        found = (names.by_bit(Bit(word, position)) for position in positions(self.mask))
+        return [feature.name for feature in found if feature is not None]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of holding answers against tables: `held` exits were, `not_told` were of vCPUs whose table nobody told."""
+
+    differences: tuple[AnswerDifference, ...]
+    held: int
+    not_told: int
+    guests: Guests
+
+    @property
+    def agrees(self) -> bool:
+        """Tell whether every answer is the model's, but for bits that follow the guest's registers."""
+        return all(difference.rule is not None for difference in self.differences)
+
+    def rows(self) -> list[dict[str, object]]:
+        """Give the differences, those that the model did not foresee first."""
+        return [
+            self._row(difference) for difference in sorted(self.differences, key=lambda found: (found.rule is not None, found.exit[:4]))
+        ]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {"agrees": self.agrees if self.held else None, "held": self.held, "not_told": self.not_told, "differences": self.rows()}
+
+    def _row(self, found: AnswerDifference) -> dict[str, object]:
+        pid, tid = found.exit[:2]
+        return {
+            "pid": pid,
+            "vm": self.guests.guest(pid).name or None,
+            "vcpu": self.guests.vcpu(pid, tid),
+            "thread": tid,
+            **leaf_keys(found.exit.function, found.exit.index),
+            "register": found.register,
+            "got": f"{found.got:08x}",
+            "modelled": f"{found.modelled:08x}",
+            "features": found.named(),
+            "count": found.count,
+            "rule": None if found.rule is None else found.rule.id,
+            "why": "the model did not foresee it" if found.rule is None else found.rule.reason,
+        }
+
+
+def check(exits: Mapping[Exit, int], tables: VcpuTables, guests: Guests, kernel: str | Release) -> Checked:
+    """Hold each answer against the table of its vCPU; `kernel` is the host's release. Raises InputError for a wrong one."""
+    by_vcpu: dict[tuple[int, int], dict[Exit, int]] = {}
+    for exit_, count in exits.items():
+        by_vcpu.setdefault(exit_[:2], {})[exit_] = count
+    found: list[AnswerDifference] = []
+    held = not_told = 0
+    for (pid, tid), of_vcpu in by_vcpu.items():
+        candidates, number = tables.candidates(pid), guests.vcpu(pid, tid)
+        meant = [table for of, table in candidates if of == number] or [table for _, table in candidates]
+        if not meant:
+            not_told += sum(of_vcpu.values())
+            continue
+        held += sum(of_vcpu.values())
+        # Where the thread's name does not tell which vCPU it is, its answers do: no two tables of a guest have the same APIC ID.
+        fits = [tuple(_all_differences(of_vcpu, table, kernel)) for table in meant]
+        found += fits[min(range(len(fits)), key=lambda at: len(fits[at]))]
+    return Checked(tuple(_joined(found)), held, not_told, guests)
+
+
+def _all_differences(exits: Mapping[Exit, int], table: CpuidTable, kernel: str | Release) -> Iterator[AnswerDifference]:
+    for exit_, count in exits.items():
+        yield from _differences(exit_, count, table, kernel)
+
+
+def _differences(exit_: Exit, count: int, table: CpuidTable, kernel: str | Release) -> Iterator[AnswerDifference]:
+    answer = lookup_entry(table, exit_.function, exit_.index, kernel=kernel)
+    if exit_.registers is None or answer.registers == exit_.registers:
+        return
+    place = (exit_.function, exit_.index) if answer.entry is None else answer.entry[:2]
+    for register, got, modelled in zip(REGISTERS, exit_.registers, answer.registers, strict=True):
+        left = got ^ modelled
+        for mask, rule in _foreseen(place, register, got, modelled):
+            if left & mask:
+                yield AnswerDifference(exit_, register, got, modelled, left & mask, count, rule)
+            left &= ~mask
+        if left:
+            yield AnswerDifference(exit_, register, got, modelled, left, count, None)
+
+
+def _foreseen(place: tuple[int, int], register: Register, got: int, modelled: int) -> Iterator[tuple[int, Rule]]:
+    """Give the bits of a register that may differ from one moment to the next, with the rule that says so."""
+    for of, mask, rule in _FOLLOWING.get(place, ()):
+        if of == register:
+            yield mask, rule
+    if place in _HIDDEN:
+        of, mask, rule = _HIDDEN[place]
+        if of == register and not got & mask:
+            yield mask, rule
+
+
+def _joined(found: Iterable[AnswerDifference]) -> Iterator[AnswerDifference]:
+    """Put together differences of one vCPU that are the same, wherever in the guest they were seen."""
+    counts: dict[tuple[object, ...], AnswerDifference] = {}
+    for one in found:
+        key = (*one.exit[:4], one.register, one.got, one.modelled, one.mask)
+        counts[key] = replace(one, count=one.count + counts[key].count) if key in counts else one
+    yield from counts.values()

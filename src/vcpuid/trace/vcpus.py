@@ -1,0 +1,197 @@
+"""The CPUID tables that running vCPUs keep, read out of the kernel without touching the guest.
+
+A BPF iterator walks the files of the VMMs' processes; of a vCPU's file, `private_data` is its struct kvm_vcpu, whose arch.cpuid_entries are
+what KVM_GET_CPUID2 would give, but that newer kernels put bits that follow the guest's registers there only when the guest or the
+VMM asks. Where these members stand, the kernel's BTF tells. No VMM is stopped and nothing is written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import struct
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from vcpuid.cpuid import CpuidTable, Entry
+from vcpuid.errors import UnavailableError
+from vcpuid.numbers import decimal
+from vcpuid.trace import btf
+from vcpuid.trace.bpf.assembler import R0, R1, R2, R3, R6, R7, R8, R9, R10, Assembler, Helper
+from vcpuid.trace.bpf.maps import Map, MapKind
+from vcpuid.trace.bpf.program import ITERATOR, Program, ProgramKind, iterate
+from vcpuid.trace.btf import BtfKind
+
+MOST = 256
+"""KVM_MAX_CPUID_ENTRIES."""
+_ENTRY = struct.Struct("<7I12x")
+_HEAD = struct.Struct("<IIIIQQ")
+_ROOM = _HEAD.size + _ENTRY.size * MOST
+_META, _TASK, _FD, _FILE = 0, 8, 16, 24
+"""Where struct bpf_iter__task_file has them."""
+_VCPU = re.compile(r"anon_inode:\[?kvm-vcpu(?::([0-9]{1,5}))?\]?")
+"""The file of a vCPU; since Linux 6.3 there are files of its statistics, kvm-vcpu-stats, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class VcpuTable:
+    """What one vCPU keeps: its process, descriptor and number, a number for its VM, the same for all of its vCPUs, and the table."""
+
+    pid: int
+    descriptor: int
+    number: int
+    vm: int
+    table: CpuidTable
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Offsets in the kernel's structures."""
+
+    private_data: int
+    tgid: int
+    number: int
+    vm: int
+    entries: int
+    in_place: bool
+    count: int
+    iterator: int
+
+    @classmethod
+    def of_this_kernel(cls) -> _Places:
+        kernel, kvm = btf.kernel(), btf.of_module("kvm")
+        iterator, entries = kernel.find("bpf_iter_task_file", BtfKind.FUNCTION), kvm.member("kvm_vcpu", "arch", "cpuid_entries")
+        if iterator is None:
+            raise UnavailableError(f"{btf.FOLDER}: this kernel has no BPF iterator over files (Linux 5.8 and newer have)")
+        if entries is None:
+            raise UnavailableError(f"{btf.FOLDER}: this kernel tells nothing of KVM's vCPUs: KVM is not loaded")
+        return cls(
+            private_data=kernel.offset("file", "private_data"),
+            tgid=kernel.offset("task_struct", "tgid"),
+            number=kvm.offset("kvm_vcpu", "vcpu_id"),
+            vm=kvm.offset("kvm_vcpu", "kvm"),
+            entries=entries[0],
+            in_place=entries[1] is BtfKind.ARRAY,
+            count=kvm.offset("kvm_vcpu", "arch", "cpuid_nent"),
+            iterator=iterator,
+        )
+
+
+def vcpu_files(pid: int) -> dict[int, int | None]:
+    """Give the descriptors of a process that are vCPUs, each with its vCPU's number where the file's name tells it.
+
+    Raises UnavailableError where the process is none of this user's, ProcessLookupError where there is none.
+    """
+    found: dict[int, int | None] = {}
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        raise ProcessLookupError(errno.ESRCH, f"there is no process {pid}") from None
+    except PermissionError:
+        raise UnavailableError(f"process {pid}: its files are not to be seen: it is another user's") from None
+    for name in names:
+        with suppress(OSError):
+            told = _VCPU.fullmatch(os.readlink(f"{folder}/{name}"))
+            if told and (descriptor := decimal(name)) is not None:
+                found[descriptor] = None if told[1] is None else decimal(told[1])
+    return found
+
+
+def vcpu_tables(pids: Collection[int]) -> list[VcpuTable]:
+    """Read what the vCPUs of these processes keep, in the order of processes, VMs and vCPUs; a process that is gone has none.
+
+    Raises UnavailableError where the kernel lets nobody read it: no BPF, no BTF, no privilege.
+    """
+    wanted: set[tuple[int, int]] = set()
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            wanted |= {(pid, descriptor) for descriptor in vcpu_files(pid)}
+    if not wanted:
+        return []
+    places = _Places.of_this_kernel()
+    with (
+        Map(MapKind.HASH, 8, 4, len(wanted)) as chosen,
+        Map(MapKind.ARRAY, 4, _ROOM, 1) as room,
+    ):
+        for pid, descriptor in wanted:
+            chosen[struct.pack("<II", pid, descriptor)] = bytes(4)
+        with Program(_program(places, chosen, room), ProgramKind.TRACING, attach_type=ITERATOR, btf_id=places.iterator) as program:
+            told = {(table.pid, table.descriptor): table for table in _tables(_walked(program, {pid for pid, _ in wanted}))}
+    vms: dict[int, int] = {}
+    found = sorted(told.values(), key=lambda table: (table.pid, vms.setdefault(table.vm, len(vms)), table.number))
+    return [VcpuTable(table.pid, table.descriptor, table.number, vms[table.vm], table.table) for table in found]
+
+
+def _walked(program: Program, pids: Collection[int]) -> bytes:
+    """Run the iterator over the files of each process, or over those of all, where the kernel does not yet know how to choose (6.1)."""
+    try:
+        return b"".join(iterate(program, struct.pack("<IIII", 0, pid, 0, 0)) for pid in pids)
+    except OSError:
+        return iterate(program)
+
+
+def _program(places: _Places, chosen: Map, room: Map) -> bytes:
+    """Write the program: of each chosen file, the vCPU's number, its VM and its entries go to the reader."""
+    a = Assembler()
+    a.mov(R6, R1)
+    a.load(8, R7, R6, _FILE)
+    a.jump_if(R7, "==", 0, "out")
+    a.load(8, R8, R6, _TASK)
+    a.jump_if(R8, "==", 0, "out")
+    a.load(4, R1, R8, places.tgid)
+    a.store(4, R10, -8, R1)
+    a.load(4, R1, R6, _FD)
+    a.store(4, R10, -4, R1)
+    a.map(R1, chosen.fd)
+    a.address(R2, R10, -8)
+    a.call(Helper.MAP_LOOKUP_ELEM)
+    a.jump_if(R0, "==", 0, "out")
+    a.store(4, R10, -12, 0)
+    a.map(R1, room.fd)
+    a.address(R2, R10, -12)
+    a.call(Helper.MAP_LOOKUP_ELEM)
+    a.jump_if(R0, "==", 0, "out")
+    a.mov(R9, R0)
+    a.load(8, R1, R10, -8)  # process and descriptor
+    a.store(8, R9, 0, R1)
+    a.load(8, R8, R7, places.private_data)
+    for offset, size, member in ((8, 4, places.number), (12, 4, places.count), (16, 8, places.vm)):
+        _read_kernel(a, offset, size, member)
+    if places.in_place:  # up to Linux 5.10
+        a.address(R1, R8, places.entries)
+        a.store(8, R9, 24, R1)
+    else:
+        _read_kernel(a, 24, 8, places.entries)
+    a.load(4, R2, R9, 12)
+    a.jump_if(R2, ">", MOST, "out")
+    a.do("mul", R2, _ENTRY.size)
+    a.address(R1, R9, _HEAD.size)
+    a.load(8, R3, R9, 24)
+    a.call(Helper.PROBE_READ_KERNEL)
+    a.load(8, R1, R6, _META)
+    a.load(8, R1, R1, 0)
+    a.mov(R2, R9)
+    a.mov(R3, _ROOM)
+    a.call(Helper.SEQ_WRITE)
+    a.label("out")
+    a.exit()
+    return a.code()
+
+
+def _read_kernel(a: Assembler, offset: int, size: int, member: int) -> None:
+    """Read a member of the structure at R8 to an offset from R9."""
+    a.address(R1, R9, offset)
+    a.mov(R2, size)
+    a.address(R3, R8, member)
+    a.call(Helper.PROBE_READ_KERNEL)
+
+
+def _tables(data: bytes) -> Iterator[VcpuTable]:
+    for at in range(0, len(data) - _ROOM + 1, _ROOM):
+        pid, descriptor, number, count, vm, _ = _HEAD.unpack_from(data, at)
+        first = at + _HEAD.size
+        entries = _ENTRY.iter_unpack(data[first : first + _ENTRY.size * count])
+        yield VcpuTable(pid, descriptor, number, vm, CpuidTable(Entry(*entry) for entry in entries))

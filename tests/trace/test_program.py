@@ -1,0 +1,124 @@
+"""A program's CPUIDs are counted to the last one, by faulting and by stepping, those of its threads and children too."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.elf import ENTRY, EXIT, FORK, THREAD, cpuids, write_program
+from vcpuid.errors import InputError, UnavailableError
+from vcpuid.live import faulting as live_faulting
+from vcpuid.live.faulting import require_faulting
+from vcpuid.trace.objects import CodePlace
+from vcpuid.trace.program import ProgramTrace, cpuid_length, faulting, stepping
+
+pytestmark = pytest.mark.x86
+
+Tracer = Callable[[list[str]], ProgramTrace]
+FIRST = ENTRY + 16
+"""Where the CPUID of `cpuids` stands in the file."""
+
+
+@pytest.fixture(params=[faulting, stepping], ids=lambda way: way.__name__)
+def tracer(request: pytest.FixtureRequest) -> Tracer:
+    if request.param is faulting:
+        try:
+            require_faulting()
+        except UnavailableError as lack:
+            pytest.skip(str(lack))
+    way: Tracer = request.param
+    return way
+
+
+def test_each_cpuid_is_counted_with_its_leaf_and_place(tmp_path: Path, tracer: Tracer) -> None:
+    program = write_program(tmp_path / "seven", cpuids(7, function=4, index=2) + cpuids(1, function=0x80000000) + EXIT)
+    found = tracer([program])
+    assert (found.total, found.execs, found.threads, found.status) == (8, 1, 1, 0)
+    first, second = sorted(found.counts, key=lambda kind: kind.function)
+    assert (first.program, first.place, first.function, first.index) == ("seven", CodePlace("seven", FIRST), 4, 2)
+    assert (second.function, found.counts[second]) == (0x80000000, 1)
+
+
+@pytest.mark.parametrize("instruction", ["480fa2", "660fa2", "67660fa2", "f30fa2", "2e640fa2"])
+def test_prefixes_change_nothing(tmp_path: Path, tracer: Tracer, instruction: str) -> None:
+    assert tracer([write_program(tmp_path / "prefixed", cpuids(3, instruction) + EXIT)]).total == 3
+
+
+@pytest.mark.parametrize("start", [FORK, THREAD], ids=["child", "thread"])
+def test_children_and_threads_are_followed(tmp_path: Path, tracer: Tracer, start: bytes) -> None:
+    found = tracer([write_program(tmp_path / "two", cpuids(2) + start + cpuids(5, function=1) + EXIT)])
+    assert (found.total, found.threads) == (12, 2)
+
+
+def test_the_answers_are_the_processors(tmp_path: Path, tracer: Tracer) -> None:
+    """The program exits with AL of CPUID's leaf 0."""
+    leave = bytes.fromhex("89c7 b83c000000 0f05")
+    program = write_program(tmp_path / "highest", cpuids(1) + leave)
+    assert tracer([program]).status == subprocess.run([program]).returncode
+
+
+def test_a_programs_own_faults_stay_its_own(tmp_path: Path, tracer: Tracer) -> None:
+    """What is no CPUID kills as without a tracer: a bad address, and a breakpoint."""
+    bad = write_program(tmp_path / "bad", cpuids(1) + bytes.fromhex("8b042500000000"))
+    assert tracer([bad]).status == 128 + signal.SIGSEGV
+    trap = write_program(tmp_path / "trap", cpuids(1) + b"\xcc" + EXIT)
+    assert tracer([trap]).status == 128 + signal.SIGTRAP
+
+
+def test_a_command_that_is_not_there_is_bad_input(tracer: Tracer) -> None:
+    with pytest.raises(InputError, match="no-such-program: there is no such program"):
+        tracer(["no-such-program"])
+
+
+def test_after_some_seconds_it_is_ended(tmp_path: Path) -> None:
+    pause = write_program(tmp_path / "pause", cpuids(1) + bytes.fromhex("b822000000 0f05"))
+    found = stepping([pause], 0.3)
+    assert (found.total, found.status) == (1, 128 + signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_a_shell_and_what_it_starts(tracer: Tracer) -> None:
+    found = tracer(["sh", "-c", "true; /bin/true | cat"])
+    assert found.execs == 3
+    assert {"true", "cat"} < {kind.program for kind in found.counts}
+    assert {kind.place.object for kind in found.counts} == {"ld-linux-x86-64.so.2"}
+
+
+@pytest.mark.slow
+def test_faulting_and_stepping_count_the_same() -> None:
+    try:
+        by_fault = faulting(["true"])
+    except UnavailableError as lack:
+        pytest.skip(str(lack))
+    assert by_fault.counts.total() == stepping(["true"]).counts.total()
+
+
+@pytest.mark.parametrize(
+    ("code", "cs", "length"),
+    [
+        ("0fa2", 0x33, 2),
+        ("480fa2", 0x33, 3),
+        ("480fa2", 0x23, 0),  # DEC EAX, and only then CPUID
+        ("660fa2", 0x23, 3),
+        ("0fa3", 0x33, 0),
+        ("0f", 0x33, 0),
+        ("66" * 14, 0x33, 0),
+        ("", 0x33, 0),
+    ],
+)
+def test_what_is_a_cpuid(code: str, cs: int, length: int) -> None:
+    assert cpuid_length(bytes.fromhex(code), cs) == length
+
+
+def test_where_nothing_faults_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system call that does not do what it says is as good as none: it is tried, not believed."""
+    monkeypatch.setattr(live_faulting, "ARCH_PRCTL", 39)  # getpid, which is no failure only where it is 0: refused
+    with pytest.raises(UnavailableError, match="does not let Linux make it; --step looks at every instruction"):
+        require_faulting()
+    monkeypatch.setattr(live_faulting, "ARCH_PRCTL", 24)  # sched_yield: it succeeds, and nothing faults
+    with pytest.raises(UnavailableError, match="said that it would"):
+        require_faulting()
