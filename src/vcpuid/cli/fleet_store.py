@@ -43,13 +43,14 @@ def add(store: str, sources: tuple[str, ...], cluster: str | None, seen: str | N
     others out; then the exit status is 1.
     """
     from vcpuid.fleet.adding import Visit
-    from vcpuid.fleet.folder import cause, files, host_name, read_host
+    from vcpuid.fleet.folder import cause, files, host_name
+    from vcpuid.fleet.reading import Reader
 
-    when = _time(seen)
+    when, reader = _time(seen), Reader()
     visits, unread, seen_in = list[Visit](), list[dict[str, str]](), dict[tuple[str, str], Path]()
     for number, (path, place) in enumerate(_all(sources, files), 1):
         try:
-            kind = read_host(path)
+            kind = reader.read(path)
         except VcpuidError as error:
             unread.append({"file": str(path), "why": cause(error)})
             continue
