@@ -33,7 +33,7 @@ host_option = click.option(
     "--host", "source", metavar="HOST", shell_complete=choices.hosts, help="Where the host's CPUID comes from.  [default: this machine]"
 )
 words_option = click.option(
-    "--for", "manager", type=click.Choice(["qemu", "libvirt", "kubevirt", "nova", "proxmox"]),
+    "--for", "manager", type=click.Choice(["qemu", "libvirt", "kubevirt", "nova", "proxmox", "incus", "lxd"]),
     help="Write the -cpu that runs in the words of this manager of guests.",
 )  # fmt: skip
 host_argument = click.argument("source", metavar="[HOST]", required=False, shell_complete=choices.hosts)

@@ -38,7 +38,7 @@ def security(names: Iterable[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ProgramChoice:
     """Something that programs choose by the CPU: what they could have, and what they get."""
 
     topic: str
@@ -58,7 +58,7 @@ class Cost:
     features: tuple[str, ...]
     could: int
     level: int
-    choices: tuple[Choice, ...]
+    choices: tuple[ProgramChoice, ...]
 
     @property
     def security(self) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ def _more(number: int) -> str:
 def cost(features: Iterable[str], could: CpuidTable, gets: CpuidTable) -> Cost:
     """Hold what a guest could have against what it gets."""
     best, here = _answers(could), _answers(gets)
-    choices = (Choice(*item, value, here.get(item, "")) for item, value in best.items() if here.get(item, "") != value)
+    choices = (ProgramChoice(*item, value, here.get(item, "")) for item, value in best.items() if here.get(item, "") != value)
     return Cost(tuple(features), level(software_cpu(could)), level(software_cpu(gets)), tuple(choices))
 
 

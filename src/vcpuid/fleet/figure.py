@@ -40,7 +40,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 """
 
 
-class Row(NamedTuple):
+class ClassRow(NamedTuple):
     """A class: what it is, who its hosts are and how many, the features that are lost by it alone, and those by it and others."""
 
     cpu: str
@@ -50,7 +50,7 @@ class Row(NamedTuple):
     shared: int
 
 
-def rows(found: Blame) -> list[Row]:
+def rows(found: Blame) -> list[ClassRow]:
     """Count by class, the largest first: a feature is lost by it alone where the others could have it without it."""
     made = []
     for group in found.census.groups:
@@ -58,11 +58,11 @@ def rows(found: Blame) -> list[Row]:
         by_it = [loss for loss in found.losses if id_ in {culprit.kind.id for culprit in loss.culprits}]
         alone = {name for loss in by_it if {culprit.kind.id for culprit in loss.culprits} == {id_} for name in loss.features}
         others = {name for loss in by_it for name in loss.features} - alone
-        made.append(Row(group.kind.cpu, spoken([group]), group.hosts, len(alone), len(others)))
+        made.append(ClassRow(group.kind.cpu, spoken([group]), group.hosts, len(alone), len(others)))
     kept, rest = made[:_MOST], made[_MOST:]
     if rest:
         named = f"{len(rest)} classes more"
-        kept.append(Row(named, "", sum(row.hosts for row in rest), max(row.alone for row in rest), max(row.shared for row in rest)))
+        kept.append(ClassRow(named, "", sum(row.hosts for row in rest), max(row.alone for row in rest), max(row.shared for row in rest)))
     return kept
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vcpuid.fleet import words
-from vcpuid.fleet.history import changed
+from vcpuid.fleet.changes import changed
 from vcpuid.fleet.members import Group
 from vcpuid.releases import KERNELS
 from vcpuid.setup import Setup, Stack
