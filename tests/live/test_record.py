@@ -198,6 +198,30 @@ def test_a_running_guest_is_read_without_touching_it_and_by_asking_in_its_name(t
     assert [snapshot.kept for snapshot in read_all(read_by_bpf)] == inside
 
 
+def test_a_vmm_under_a_filter_of_its_own_is_asked_past_it_or_left_alone(tmp_path: Path) -> None:
+    mmap = "from vcpuid.live import seccomp; seccomp.install(seccomp.program({9: (0, [0])}))"  # without a tracer, such an mmap fails
+    code = f"""
+class Filtered:
+    def read(self):
+        {mmap}
+        print("up", flush=True)
+        sys.__stdin__.read()
+from vcpuid.live import seccomp
+sys.stdin, sys.argv[1:] = Filtered(), ["hold"]
+guest(1)"""
+    with running(*fake(code)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        path = tmp_path / "r.jsonl"
+        done = program("record", "--pid", str(process.pid), "--inject", "--no-snapshot", "-o", str(path))
+        assert process.poll() is None
+        assert "Seccomp:\t2" in Path(f"/proc/{process.pid}/status").read_text()
+    if done.returncode == 4:
+        assert "it runs under a seccomp filter, which might end it for a call of ours; only root can suspend that" in done.stderr
+    else:
+        assert [len(snapshot.kept or ()) > 20 for snapshot in read_all(path)] == [True]
+
+
 def test_every_table_on_the_host_is_recorded(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     command = [sys.executable, "-m", "vcpuid", "record", "--host", "-o", str(path)]
