@@ -45,8 +45,8 @@ class Btf:
             self._places = _walk(data, header + types, header + types + types_size)
         except (struct.error, ValueError, KeyError) as error:
             raise UnavailableError(f"the kernel's BTF cannot be read: {error}") from None
-        self._first = 1 if base is None else base._first + len(base._places)
-        self._strings_before = 0 if base is None else len(base._strings)
+        self._first: int = 1 if base is None else base._first + len(base._places)
+        self._strings_before: int = 0 if base is None else len(base._strings)
 
     def find(self, name: str, kind: BtfKind) -> int | None:
         """Return the number of a type; None where there is none of that name and kind."""
