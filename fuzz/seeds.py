@@ -57,7 +57,7 @@ def texts() -> dict[str, tuple[str, ...]]:
 
 
 def _written() -> Iterator[str]:
-    for path in sorted(path for folder in ("reports", "vmm") for path in (CAPTURES / folder).glob("*.txt.gz")):
+    for path in sorted(path for folder in ("reports", "vmm", "recordings") for path in (CAPTURES / folder).glob("*.gz")):
         yield gzip.decompress(path.read_bytes()).decode()
     for name in machines()[:: max(1, len(machines()) // 6)]:
         yield "\n".join(host_lines(name)) + "\n"

@@ -37,7 +37,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "answers": (
         "cpuid", "decode", "errors", "kvm", "libvirt", "linux", "numbers", "path", "qemu", "reasons", "releases", "setup", "told", "vmm",
     ),
-    "hazards": ("answers", "cpuid", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "told", "vmm"),
+    "hazards": (
+        "answers", "cpuid", "decode", "formats", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "told", "vmm",
+    ),
     "rulebook": ("answers", "hazards", "kvm", "libvirt", "linux", "qemu", "reasons", "vmm"),
     "fleet": (
         "answers", "cpuid", "data", "decode", "errors", "formats", "kvm", "libvirt", "numbers", "path", "qemu", "reasons", "releases",

@@ -92,6 +92,17 @@ def test_a_signal_to_the_tracer_is_the_commands() -> None:
         assert process.stdout.read() == "5 []\n"
 
 
+def test_what_the_command_leaves_running_gets_the_signal_in_its_place() -> None:
+    left = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
+    command = [sys.executable, "-c", BEGIN + GO + END, "sh", "-c", f'setsid sh -c "{left}" & exit 6']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "6 []\n"
+
+
 def test_what_ignores_sigterm_is_ended_when_the_time_is_over_or_the_tracer_closes() -> None:
     script = (BEGIN + GO + END).replace("stops(20)", "stops(0.2)")
     assert traced("sh", "-c", "exec sleep 99", script=script).stdout == "143 []\n"

@@ -9,7 +9,8 @@ import pytest
 from vcpuid.cpuid import CpuidTable
 from vcpuid.errors import UnavailableError
 from vcpuid.live.kvm_device import Kvm
-from vcpuid.trace.vcpus import VcpuTable, vcpu_files, vcpu_tables
+from vcpuid.live.processes import vcpu_files
+from vcpuid.trace.vcpus import VcpuTable, vcpu_tables
 
 pytestmark = pytest.mark.kvm
 

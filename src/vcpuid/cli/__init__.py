@@ -29,6 +29,7 @@ VERBS = {
     "fleet": "Many hosts, one CPU: which -cpu runs on all, who costs what, what moves where.",
     "probe": "Try instructions, in this process and in a real guest, and hold what works against what CPUID shows.",
     "trace": "Count the CPUIDs that guests execute as they run, or those of a program: which leaves, from where, how often.",
+    "record": "Record what a VMM says to KVM about CPUID, or what a running guest's vCPUs keep.",
     "worth": "Tell what a guest's flags are worth to its software: levels, string functions, crypto, clocks.",
     "hyperv": "Tell which Hyper-V enlightenments Windows finds, what each needs, and what it loses without.",
     "rules": "List the rules by which Linux, KVM and VMMs change bits, or explain one.",

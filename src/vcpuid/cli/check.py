@@ -12,6 +12,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, libvirt_option, no_domain, unrefused
 from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.recording import recorded, recording_option
 from vcpuid.cli.setup import (
     Asked,
     has_no_effect,
@@ -23,6 +24,7 @@ from vcpuid.cli.setup import (
     trial_for,
     words_option,
 )
+from vcpuid.errors import InputError, KvmError
 
 if TYPE_CHECKING:
     from vcpuid.answers.order import Blocking, Order
@@ -46,18 +48,24 @@ _NOT_TRIED = (
 
 
 @click.command(name="check")
-@click.argument("arguments", metavar="CPU|DOMAIN.xml [HOST] | --table TABLE [HOST]", nargs=-1, shell_complete=choices.cpus_then_hosts)
+@click.argument(
+    "arguments",
+    metavar="CPU|DOMAIN.xml [HOST] | --table TABLE [HOST] | --recording FILE [HOST]",
+    nargs=-1,
+    shell_complete=choices.cpus_then_hosts,
+)
 @click.option(
     "--table", "table_source", metavar="TABLE", shell_complete=choices.hosts, help="Look for hazards in this table, or snapshot of a guest."
 )
+@recording_option
 @words_option
 @libvirt_option
 @click.option("--no-probe", is_flag=True, help="Do not try CPU on this machine's KVM: model what that makes of it.")
 @stack_options()
 @format_option
 def command(
-    arguments: tuple[str, ...], table_source: str | None, manager: str | None, libvirt_release: str | None, no_probe: bool, asked: Asked,
-    form: str,
+    arguments: tuple[str, ...], table_source: str | None, recording: str | None, manager: str | None, libvirt_release: str | None,
+    no_probe: bool, asked: Asked, form: str,
 ) -> None:  # fmt: skip
     """Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.
 
@@ -65,20 +73,24 @@ def command(
     whether it takes what QEMU sets at start.
 
     Hazards are of three kinds: "breaks" (a guest that believes its CPUID fails), "risk" and "note". A TABLE without a HOST is checked for
-    contradictions within it. Exit status 0 where the CPU runs and nothing breaks, else 1, also where HOST does not tell enough to say, or
-    its KVM is not Linux's own and cannot be asked.
+    contradictions within it; of a recording, what its calls show wrong is told too. Exit status 0 where the CPU runs and nothing breaks,
+    else 1, also where HOST does not tell enough to say, or its KVM is not Linux's own and cannot be asked.
     """
     from vcpuid import hazards
     from vcpuid.answers.ordered import judged
     from vcpuid.answers.verdict import verdict
 
-    wanted = 0 if table_source is not None else 1
+    if recording is not None and table_source is not None:
+        raise click.UsageError("--recording has the guest's table; --table gives another")
+    wanted = 0 if table_source is not None or recording is not None else 1
     if not wanted <= len(arguments) <= wanted + 1:
         raise click.UsageError("give CPU and, if it is not this machine, HOST; or --table TABLE and, if it is to be compared, HOST")
     source = arguments[wanted] if len(arguments) > wanted else None
-    if table_source is not None:
+    if table_source is not None or recording is not None:
         no_domain()
-        found = _hazards_of_table(table_source, source, asked)
+        found = (
+            _hazards_of_table(table_source, source, asked) if table_source is not None else _of_recording(recording or "", source, asked)
+        )
         has_no_effect("a table is checked, and no -cpu is proposed", "--for")
         emit(_sheet(None, found, form), form)
     else:
@@ -95,6 +107,25 @@ def command(
         if not answer.runs or objection or (order is not None and order.depends):
             sys.exit(1)
     sys.exit(1 if any(hazard.breaks for hazard in found) else 0)
+
+
+def _of_recording(recording: str, source: str | None, asked: Asked) -> tuple[Hazard, ...]:
+    from vcpuid import hazards
+    from vcpuid.answers.certainty import followed
+
+    found = recorded(recording)
+    try:
+        host = found.host(source)
+    except InputError as error:
+        print_warnings([f"{error.source}: it tells nothing of the host, and the table is checked by itself"])
+        return hazards.of_recording(found.shown)
+    cpu, setup = found.on(host, asked)
+    try:
+        path = followed(cpu, host=setup, vmm=found.vmm)
+    except KvmError:  # a table that KVM refuses, which is among what is told
+        return hazards.of_recording(found.shown)
+    print_warnings(path.remarks)
+    return hazards.of_recording(found.shown, path)
 
 
 def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tuple[Hazard, ...]:

@@ -11,8 +11,10 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_options, unrefused
 from vcpuid.cli.output import Sheet, cell, emit, format_option
+from vcpuid.cli.recording import recording_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options, typed
 from vcpuid.cli.tables import kind
+from vcpuid.cli.vmm import AskedGuest, observed_guest
 from vcpuid.cpuid.parts import pick
 
 if TYPE_CHECKING:
@@ -26,13 +28,14 @@ COLUMNS = ["what", "host", "guest", "party", "why"]
 
 
 @click.command(name="diff")
-@click.argument("host_source", metavar="HOST", shell_complete=choices.hosts)
+@click.argument("host_source", metavar="[HOST]", required=False, shell_complete=choices.hosts)
 @click.argument("guest_source", metavar="[GUEST]", required=False, shell_complete=choices.hosts)
 @click.option(
     "--cpu", default="host", metavar="CPU", shell_complete=choices.cpus,
     help="The guest's CPU, as QEMU's -cpu takes it.  [default: guessed from GUEST]",
 )  # fmt: skip
 @domain_options
+@recording_option
 @click.option(
     "--by", type=click.Choice(["feature", "field", "register"]), default="feature", show_default=True, help="What a line is about."
 )
@@ -49,9 +52,10 @@ COLUMNS = ["what", "host", "guest", "party", "why"]
 @stack_options()
 @format_option
 def command(
-    host_source: str,
+    host_source: str | None,
     guest_source: str | None,
     cpu: AskedCpu,
+    recording: str | None,
     by: str,
     ignore: tuple[str, ...],
     flags: bool,
@@ -61,7 +65,8 @@ def command(
 ) -> None:
     """Show what a guest's CPU has that its host's has not, and the reverse, each with the party that caused it.
 
-    GUEST is a snapshot taken in the guest; without one, it is what the path makes of --cpu. A difference that the path does not lead to
+    GUEST is a snapshot taken in the guest; without one, it is what the path makes of --cpu, or of the table that a --recording shows, which
+    tells of the host as well where HOST is not given. A difference that the path does not lead to
     is of party "unknown", and what one side does not tell "not told". With --by field, HOST and GUEST may be any two dumps: what differs
     is told with its meaning, and no party is asked for. The last line counts what differs, what is the same, what is not told, and what
     --ignore leaves out.
@@ -75,15 +80,22 @@ def command(
     from vcpuid.answers.ordered import judged
     from vcpuid.answers.survey import cpuid_features
     from vcpuid.path.pipeline import guest_snapshot
+    from vcpuid.vmm.known import named as named_vmm
 
     named = bool(typed("--cpu", "--domain"))
-    if guest_source is None and not named:
-        raise click.UsageError("give GUEST, --cpu or --domain")
+    if recording is not None and named:
+        raise click.UsageError(f"--recording is of a guest as it was; {typed('--cpu', '--domain')[0]} asks for another")
+    if host_source is None and recording is None:
+        raise click.UsageError("give HOST, or a --recording that tells of it")
+    if guest_source is None and not named and recording is None:
+        raise click.UsageError("give GUEST, --cpu, --domain or --recording")
     if flags and ignore:
         raise click.UsageError("--ignore is not for --flags")
     if not flags:
         has_no_effect("it is for --flags", "--guest-kernel")
-    host = read_host(host_source)
+    made = AskedGuest(named_vmm(), cpu) if recording is None else observed_guest(recording)
+    host = made.host(host_source)
+    where = host_source or recording or ""
     guest = None if guest_source is None else read_host(guest_source).snapshot
     ignore, refused = () if flags else ignore or (decode.CPU,), False
     if by == "field" and not flags:
@@ -93,14 +105,14 @@ def command(
             )
             other = guest
         else:
-            argument, setup = cpu.on(host, asked)
-            path = followed(argument, host=setup)
+            argument, setup = made.on(host, asked)
+            path = followed(argument, host=setup, vmm=made.vmm)
             print_warnings(path.remarks)
             other = guest_snapshot(path)
-        sheet = _fields((host.snapshot, pick(host.snapshot, None, host_source)), (other, pick(other, None, guest_source)), ignore)
+        sheet = _fields((host.snapshot, pick(host.snapshot, None, where)), (other, pick(other, None, guest_source)), ignore)
     else:
-        argument, setup, order = cpu.ordered(host, asked)
-        both = compare.sides(setup, guest, argument if named else None, order=order)
+        argument, setup, order = made.ordered(host, asked)
+        both = compare.sides(setup, guest, argument if named or recording is not None else None, vmm=made.vmm, order=order)
         both = both if order is None else replace(both, order=judged(order, both.path))
         print_warnings(unrefused(both.path.remarks, order, form))
         if flags:

@@ -11,7 +11,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.domain import domain_options, unrefused
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options, trial_for
+from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
 from vcpuid.reasons.history import history
 
@@ -43,7 +43,7 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
     from vcpuid.cli.spelled import features
 
     wanted = features(texts)
-    host = read_host(source)
+    host = guest.host(source)
     cpu, setup, order = guest.ordered(host, asked)
     path = followed(cpu, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))

@@ -6,7 +6,7 @@ import click
 
 from vcpuid.cli.domain import domain_options, unrefused
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, read_host, stack_options, trial_for
+from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
 
 
@@ -34,7 +34,7 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
     from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import sentences
 
-    host = read_host(source)
+    host = guest.host(source)
     cpu, setup, order = guest.ordered(host, asked, refusable=False)
     path = followed(cpu, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))

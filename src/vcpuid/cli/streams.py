@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from vcpuid.cli import safe
 from vcpuid.errors import UnavailableError
@@ -110,16 +110,28 @@ def _guarded(stream: TextIO | None, name: str | None, errors: str) -> TextIO:
 
 @contextmanager
 def opened(path: str) -> Iterator[TextIO]:
-    """Open a file to write text as vcpuid reads it, `-` for standard output; raises UnavailableError."""
+    """Open a file to write text as vcpuid reads it, gzipped where its name ends in .gz; `-` is standard output.
+
+    Raises UnavailableError.
+    """
     if path == "-":
         yield sys.stdout
         return
     try:
         outlet = _Outlet(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), path)
-        stream = io.TextIOWrapper(io.BufferedWriter(outlet), "utf-8", "surrogateescape")
+        buffer: BinaryIO = io.BufferedWriter(outlet)
+        packed = None
+        if path.endswith(".gz"):
+            from gzip import GzipFile
+
+            packed = GzipFile("", "wb", 9, buffer, 0)  # with neither name nor time, so that the same text is the same file
+        stream = io.TextIOWrapper(packed or buffer, "utf-8", "surrogateescape")
         try:
             yield stream
             stream.flush()
+            if packed is not None:
+                packed.close()
+            buffer.flush()
         finally:
             outlet.shut = True
             os.close(outlet.fd)

@@ -12,7 +12,8 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu
-from vcpuid.cli.setup import Asked, Host, has_no_effect, read_cpus, remark_on_table, typed
+from vcpuid.cli.recording import RecordedGuest, recorded, recording_option
+from vcpuid.cli.setup import Asked, Host, has_no_effect, read_cpus, read_host, remark_on_table, typed
 from vcpuid.errors import InputError
 from vcpuid.setup import Setup
 
@@ -30,6 +31,11 @@ class AskedGuest:
     vmm: Vmm
     asked: str | AskedCpu
     release: str | None = None
+    recorded: RecordedGuest | None = None
+
+    def host(self, source: str | None) -> Host:
+        """Read HOST; without one, what a recording tells of it, else this machine."""
+        return read_host(source) if self.recorded is None else self.recorded.host(source)
 
     @property
     def partial(self) -> bool:
@@ -40,6 +46,8 @@ class AskedGuest:
 
     def on(self, host: Host, asked: Asked) -> tuple[str, Setup]:
         """Return what the VMM is asked for on a host, and the software there that the command line names, settled."""
+        if self.recorded is not None:
+            return self.recorded.on(host, asked)
         if isinstance(self.asked, AskedCpu):
             return self.asked.on(host, asked)
         return self.asked, asked.setup(host, None if self.vmm.name == "qemu" else self.vmm.release(self.release))
@@ -64,9 +72,14 @@ def vmm_options(command: F) -> F:
         "--table", "table_source", metavar="TABLE", shell_complete=choices.hosts,
         help="A table that some VMM handed to KVM_SET_CPUID2, instead of the one that QEMU makes of --cpu.",
     )  # fmt: skip
+    @recording_option
     @functools.wraps(command)
-    def wrapped(*args: Any, cpu: AskedCpu, vmm: str | None, template: str | None, table_source: str | None, **kwargs: Any) -> Any:
-        if table_source is not None:
+    def wrapped(
+        *args: Any, cpu: AskedCpu, vmm: str | None, template: str | None, table_source: str | None, recording: str | None, **kwargs: Any
+    ) -> Any:
+        if recording is not None:
+            guest = observed_guest(recording)
+        elif table_source is not None:
             guest = _recorded(table_source)
         elif template is not None or (vmm or "").partition(":")[0] == "firecracker":
             guest = _firecracker(vmm, template)
@@ -75,6 +88,14 @@ def vmm_options(command: F) -> F:
         return command(*args, guest=guest, **kwargs)
 
     return wrapped  # type: ignore[return-value]  # functools.wraps keeps the look of the command, not its type
+
+
+def observed_guest(source: str) -> AskedGuest:
+    """Return the guest of a recording; raises UsageError where another is asked for besides."""
+    if in_vain := typed("--cpu", "--domain", "--libvirt", "--vmm", "--template", "--table"):
+        raise click.UsageError(f"--recording is of a guest as it was; {in_vain[0]} asks for another")
+    found = recorded(source)
+    return AskedGuest(found.vmm, found.asked, recorded=found)
 
 
 def _recorded(source: str) -> AskedGuest:

@@ -21,6 +21,7 @@ from vcpuid.formats import (
     lscpu,
     qemu_cpu,
     qmp,
+    recording,
     snapshot,
     strace,
     tycho,
@@ -36,7 +37,7 @@ from vcpuid.formats.pasted import unwrapped
 FORMATS = tuple(
     module.FORMAT
     for module in (
-        snapshot, json_snapshot, cpuid_r, tycho, instlatx64, kcpuid, strace, libcpuid, virtualbox, vmware, bochs, xen_cpuid,
+        snapshot, recording, json_snapshot, cpuid_r, tycho, instlatx64, kcpuid, strace, libcpuid, virtualbox, vmware, bochs, xen_cpuid,
         libvirt_cpudata, firecracker, cloud_hypervisor, qmp, libvirt_cpu, cpuinfo, lscpu, xenserver, qemu_cpu,
     )
 )  # fmt: skip

@@ -34,10 +34,11 @@ _SIGN = re.compile(rf'\s*\{{\s*(?:"schema":\s*"vcpuid/snapshot/|"(?:{"|".join(EV
 def write(snapshots: Sequence[Snapshot]) -> Iterator[str]:
     """Yield each snapshot as an object."""
     for snapshot in snapshots:
-        yield from json.dumps(_object(snapshot), indent=2, ensure_ascii=False).split("\n")
+        yield from json.dumps(as_object(snapshot), indent=2, ensure_ascii=False).split("\n")
 
 
-def _object(snapshot: Snapshot) -> dict[str, Any]:
+def as_object(snapshot: Snapshot) -> dict[str, Any]:
+    """Return a snapshot as the object that stands for it."""
     tables = {name: table for name in _TABLES if (table := getattr(snapshot, name)) is not None}
     told: dict[str, Any] = {name: [entry.as_dict() for entry in table] for name, table in tables.items()}
     told["msrs"] = {f"{msr:x}": f"{value:x}" for msr, value in snapshot.msrs.items()}

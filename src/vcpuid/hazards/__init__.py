@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from vcpuid.answers.certainty import hanging
 from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.hazards import features, leaves, migration, security, topology, xsave
+from vcpuid.hazards.recording import of_calls
 from vcpuid.hazards.rule import Hazard, HazardRule, Looks, Severity
 from vcpuid.hazards.view import View
 from vcpuid.path.pipeline import Path
@@ -16,9 +17,10 @@ from vcpuid.told.completions import nameless
 from vcpuid.told.doubt import weighed
 from vcpuid.told.facts import Fact
 from vcpuid.vmm import Vmm
+from vcpuid.vmm.observed import ShownGuest, observed
 from vcpuid.vmm.recorded import Recorded
 
-__all__ = ["RULES", "Hazard", "HazardRule", "Looks", "Severity", "View", "find", "of_guest", "of_path", "of_table"]
+__all__ = ["RULES", "Hazard", "HazardRule", "Looks", "Severity", "View", "find", "of_guest", "of_path", "of_recording", "of_table"]
 
 RULES = (*features.RULES, *xsave.RULES, *leaves.RULES, *topology.RULES, *security.RULES, *migration.RULES)
 
@@ -56,6 +58,15 @@ def of_guest(
     Raises InputError, with `source`, also for a snapshot that has no table.
     """
     return _of_recorded(Recorded.of((guest,), source), host, stack)
+
+
+def of_recording(shown: ShownGuest, path: Path | None = None) -> tuple[Hazard, ...]:
+    """Find what a guest's recording shows wrong, and what in its table will hurt: on the `path` that it takes, or by itself.
+
+    Raises InputError where it shows no table.
+    """
+    table = _of_recorded(observed(shown), None, None) if path is None else of_path(path)
+    return _sorted((*of_calls(shown), *table))
 
 
 def _of_recorded(shown: Recorded, host: Snapshot | Setup | None, stack: Stack | None) -> tuple[Hazard, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
-from vcpuid.hazards.view import View
 from vcpuid.reasons.registry import enter
 from vcpuid.told.facts import Fact
 from vcpuid.told.facts import remedy as how_to_tell
@@ -21,11 +21,12 @@ class Severity(Enum):
 
 
 class Looks(Enum):
-    """What a rule looks at: at what was asked of QEMU alone, at the guest's table, or at the host as well."""
+    """What a rule looks at: at what was asked of QEMU alone, at the guest's table, at the host as well, or at a VMM's recorded calls."""
 
     ASKED = "asked"
     TABLE = "table"
     HOST = "host"
+    RECORDING = "recording"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,14 @@ class HazardRule:
     """One way in which a table hurts.
 
     `detect` yields what it is about, one text a finding ("rtm", "avx2 needs avx"); `consequence` says what happens, `fix` what to do.
-    `looks` says what has to be known for it to be judged.
+    `looks` says what has to be known for it to be judged: of calls `detect` takes a guest that a recording shows, else a `View`.
 
     Raises ValueError where another rule has the id.
     """
 
     id: str
     severity: Severity
-    detect: Callable[[View], Iterable[str]]
+    detect: Callable[[Any], Iterable[str]]
     consequence: str
     fix: str
     looks: Looks = Looks.TABLE

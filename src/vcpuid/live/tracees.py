@@ -147,13 +147,15 @@ class Tracees:
         if came is None:
             self._tell(signal.SIGTERM)
             return None
-        if came.si_signo != signal.SIGCHLD and came.si_code != _OF_KERNEL:
+        if came.si_signo != signal.SIGCHLD and (came.si_code != _OF_KERNEL or self.status is not None):
             self._tell(came.si_signo)
         return limit
 
     def _tell(self, number: int) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        """Send a signal to the command; where that has ended, to what it left running, which no terminal may reach any more."""
+        for pid in (self.pid,) if self.status is None else tuple(self._threads):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _look(self, tid: int, status: int) -> Stop | None:
         """Say what a change of a thread's state is; None for what is nobody's business, with the thread set going again."""

@@ -16,7 +16,7 @@ from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.effect import advised
 from vcpuid.path.beside import Beside
 from vcpuid.path.possible import possible
-from vcpuid.path.probing import GUEST, Probe, observe
+from vcpuid.path.probing import GUEST, Probe, kept_as, observe
 from vcpuid.path.words import GuestWords, TableWords
 from vcpuid.reasons import Basis, Result, Step, Trace
 from vcpuid.reasons.lazy import LazyMapping, LazySequence
@@ -129,10 +129,12 @@ def _followed(cpu: str, setup: Setup, vmm: Vmm, probe: Probe | None = None) -> P
     vcpu = Step("vcpu", "KVM's vCPU", "the vCPU's table in KVM", machine.after, TableWords(kept.table, msrs), kept.decisions, basis)
     decisions = LazySequence(lambda: kvm.seen(kept.table, kernel=kernel).decisions)
     guest = Step("guest", "KVM's look-up", GUEST, vcpu.after, GuestWords(kept.table, msrs, kernel), decisions, basis)
-    if probe is not None:
+    if made.kept is not None:
+        vcpu, guest = kept_as(made.kept, vcpu, msrs, kernel)
+    elif probe is not None:
         vcpu, guest = observe(probe, table, vcpu, msrs, kernel)
     trace = Trace((silicon, kernel_step, supported, machine, vcpu, guest))
-    return Path(cpu, setup, vmm, made, kept.table, trace, (*setup.remarks, *_kvm_remarks(setup), *made.remarks))
+    return Path(cpu, setup, vmm, made, made.kept or kept.table, trace, (*setup.remarks, *_kvm_remarks(setup), *made.remarks))
 
 
 class Other(NamedTuple):

@@ -49,3 +49,10 @@ def observe(probe: Probe, table: CpuidTable, vcpu: Step, msrs: Mapping[Word, int
     decisions = LazySequence(lambda: kvm.seen(reading.kept, kernel=kernel).decisions)
     guest = Step("guest", "KVM's look-up", GUEST, real.after, {**seen, **msrs}, decisions, Basis.OBSERVED, looked_up)
     return real, guest
+
+
+def kept_as(kept: CpuidTable, vcpu: Step, msrs: Mapping[Word, int], kernel: Release) -> tuple[Step, Step]:
+    """The last two steps of a vCPU whose table somebody read: what the guest's CPUID makes of that goes by KVM's rules."""
+    real = replace(vcpu, after=TableWords(kept, msrs), basis=Basis.OBSERVED, modelled=vcpu.after)
+    decisions = LazySequence(lambda: kvm.seen(kept, kernel=kernel).decisions)
+    return real, Step("guest", "KVM's look-up", GUEST, real.after, GuestWords(kept, msrs, kernel), decisions)

@@ -111,7 +111,7 @@ def read_dump(source: str | os.PathLike[str], given: tuple[str, str] | None = No
     from vcpuid.formats import identify
     from vcpuid.formats.files import read_text
 
-    file, number = _split(source)
+    file, number = numbered(source)
     name, text = read_text(file) if given is None else given
     form, cpus = identify(text, name)
     if number is not None and number >= len(cpus):
@@ -119,8 +119,8 @@ def read_dump(source: str | os.PathLike[str], given: tuple[str, str] | None = No
     return Dump(cpus, number, noted="notes" not in form.holds)
 
 
-def _split(source: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], int | None]:
-    """Take the number off `dump.txt#3`."""
+def numbered(source: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], int | None]:
+    """Take the number off `dump.txt#3`; None where there is none."""
     if isinstance(source, str):
         path, _, number = source.rpartition("#")
         found = decimal(number, _LAST_CPU)

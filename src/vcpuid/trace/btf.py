@@ -46,7 +46,7 @@ class Btf:
         except (struct.error, ValueError, KeyError) as error:
             raise UnavailableError(f"the kernel's BTF cannot be read: {error}") from None
         self._first: int = 1 if base is None else base._first + len(base._places)
-        self._strings_before = 0 if base is None else len(base._strings)
+        self._strings_before: int = 0 if base is None else len(base._strings)
 
     def find(self, name: str, kind: BtfKind) -> int | None:
         """Return the number of a type; None where there is none of that name and kind."""

@@ -7,9 +7,6 @@ VMM asks. Where these members stand, the kernel's BTF tells. No VMM is stopped a
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 import struct
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -17,12 +14,13 @@ from dataclasses import dataclass
 
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.errors import UnavailableError
-from vcpuid.numbers import decimal
+from vcpuid.live.processes import vcpu_files
 from vcpuid.trace import btf
 from vcpuid.trace.bpf.assembler import R0, R1, R2, R3, R6, R7, R8, R9, R10, Assembler, Helper
 from vcpuid.trace.bpf.maps import Map, MapKind
 from vcpuid.trace.bpf.program import ITERATOR, Program, ProgramKind, iterate
 from vcpuid.trace.btf import BtfKind
+from vcpuid.trace.guests import numbers_are_ours
 
 MOST = 256
 """KVM_MAX_CPUID_ENTRIES."""
@@ -31,8 +29,6 @@ _HEAD = struct.Struct("<IIIIQQ")
 _ROOM = _HEAD.size + _ENTRY.size * MOST
 _META, _TASK, _FD, _FILE = 0, 8, 16, 24
 """Where struct bpf_iter__task_file has them."""
-_VCPU = re.compile(r"anon_inode:\[?kvm-vcpu(?::([0-9]{1,5}))?\]?")
-"""The file of a vCPU; since Linux 6.3 there are files of its statistics, kvm-vcpu-stats, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +75,6 @@ class _Places:
         )
 
 
-def vcpu_files(pid: int) -> dict[int, int | None]:
-    """Give the descriptors of a process that are vCPUs, each with its vCPU's number where the file's name tells it.
-
-    Raises UnavailableError where the process is none of this user's, ProcessLookupError where there is none.
-    """
-    found: dict[int, int | None] = {}
-    folder = f"/proc/{pid}/fd"
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        raise ProcessLookupError(errno.ESRCH, f"there is no process {pid}") from None
-    except PermissionError:
-        raise UnavailableError(f"process {pid}: its files are not to be seen: it is another user's") from None
-    for name in names:
-        with suppress(OSError):
-            told = _VCPU.fullmatch(os.readlink(f"{folder}/{name}"))
-            if told and (descriptor := decimal(name)) is not None:
-                found[descriptor] = None if told[1] is None else decimal(told[1])
-    return found
-
-
 def vcpu_tables(pids: Collection[int]) -> list[VcpuTable]:
     """Read what the vCPUs of these processes keep, in the order of processes, VMs and vCPUs; a process that is gone has none.
 
@@ -111,6 +86,8 @@ def vcpu_tables(pids: Collection[int]) -> list[VcpuTable]:
             wanted |= {(pid, descriptor) for descriptor in vcpu_files(pid)}
     if not wanted:
         return []
+    if not numbers_are_ours():
+        raise UnavailableError("the kernel knows these processes by other numbers: this is a container with a PID namespace of its own")
     places = _Places.of_this_kernel()
     with (
         Map(MapKind.HASH, 8, 4, len(wanted)) as chosen,

@@ -27,7 +27,8 @@ class Made:
     `tables` are those for KVM_SET_CPUID2, one a vCPU; `msrs` the feature MSRs that it sets, and `decisions` lead from
     KVM_GET_SUPPORTED_CPUID to the first table. `denied` are the bits that were asked for and are not given, or with `forced` are given
     all the same, `dropped` those that are not given either and of which the VMM says nothing; `warnings` what it prints on the way.
-    `observed` says that a recording shows the tables, and no rule made them. `available` are the bits that the VMM could give a guest
+    `observed` says that a recording shows the tables, and no rule made them; `kept` is what the first vCPU made of its table, where that
+    was seen. `available` are the bits that the VMM could give a guest
     on this host, where that is known. `remarks` say what of it is not known for sure; `open` are bits that the tables in use take away
     and that the release asked for may know all the same, each with what is not known of it. `detail` is the VMM's own: only its own
     advice reads it.
@@ -41,6 +42,7 @@ class Made:
     forced: bool = False
     warnings: tuple[str, ...] = ()
     observed: bool = False
+    kept: CpuidTable | None = None
     available: Mapping[Word, int] | None = field(default=None, compare=False)
     remarks: tuple[str, ...] = ()
     open: Mapping[Bit, str] = field(default_factory=FrozenMap, compare=False)

@@ -21,6 +21,7 @@ class MapKind(IntEnum):
 
     HASH = 1
     ARRAY = 2
+    PERCPU_ARRAY = 6
     STACK_TRACE = 7
     LRU_HASH = 9
 
