@@ -86,6 +86,8 @@ class Cost:
 
 
 _LEVEL = "level"
+_START = "start"
+"""How many CPUIDs a program's start takes, which is nobody's choice."""
 
 
 def _more(number: int) -> str:
@@ -101,7 +103,7 @@ def cost(features: Iterable[str], could: CpuidTable, gets: CpuidTable) -> Cost:
 
 def _answers(table: CpuidTable) -> Mapping[tuple[str, str], str]:
     told = worth(software_cpu(table), None, RELEASES[-1:], "")
-    return {(topic, item): value for topic, item, value, _ in told.answers()}
+    return {(topic, item): value for topic, item, value, _ in told.answers() if topic != _START}
 
 
 def could_have(setup: Setup) -> CpuidTable | None:

@@ -7,7 +7,7 @@ from collections import Counter
 
 from vcpuid.cpuid import Registers
 from vcpuid.trace.exits import Exit, Tally, Wanted
-from vcpuid.trace.rings import AskedEvent, Rings, Sample
+from vcpuid.trace.rings import AskedEvent, Rings, RingSample
 from vcpuid.trace.tracepoints import CPUID_EXITS, Events, RecordField
 
 _CPUID_OPCODE = b"\x0f\xa2"
@@ -49,7 +49,7 @@ class ByPerf:
                 self._emulated(sample)
         return Tally(self._counts, lost=self._rings.lost()[self._events.cpuid.name])
 
-    def _count(self, sample: Sample) -> None:
+    def _count(self, sample: RingSample) -> None:
         rip = self._rips.pop(sample.tid, None)
         if self._wanted.pid not in (None, sample.pid):
             return
@@ -60,7 +60,7 @@ class ByPerf:
         index = _number(sample, fields["index"]) if "index" in fields else 0
         self._counts[Exit(sample.pid, sample.tid, _number(sample, fields["function"]), index, registers, rip, sample.stack)] += 1
 
-    def _emulated(self, sample: Sample) -> None:
+    def _emulated(self, sample: RingSample) -> None:
         fields = self._events.emulate.fields
         at = fields["insn"].offset
         if (instruction := sample.record[at : at + 2]) == _CPUID_OPCODE:
@@ -69,7 +69,7 @@ class ByPerf:
             self._rips.pop(sample.tid, None)
 
 
-def _number(sample: Sample, field: RecordField) -> int:
+def _number(sample: RingSample, field: RecordField) -> int:
     """Read a field, 4 or 8 bytes of it."""
     value: int = struct.unpack_from("<Q" if field.size == 8 else "<I", sample.record, field.offset)[0]
     return value

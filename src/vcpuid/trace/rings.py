@@ -36,7 +36,7 @@ _CONTEXTS = (1 << 64) - 4096
 """Addresses of a call chain from here on are none: they say whose the next ones are."""
 
 
-class Sample(NamedTuple):
+class RingSample(NamedTuple):
     """An event: when (nanoseconds), which process and thread, which tracepoint, the kernel's back-trace, and the record."""
 
     when: int
@@ -85,7 +85,7 @@ class Rings:
         for event, _ in self._events.values():
             fcntl.ioctl(event.fd, _DISABLE, 0)
 
-    def samples(self) -> list[Sample]:
+    def samples(self) -> list[RingSample]:
         """Take the events that came since the last time, in their order."""
         return sorted(sample for ring in self._rings for sample in self._parsed(self._taken(ring)))
 
@@ -139,7 +139,7 @@ class Rings:
         _WORD.pack_into(ring, _TAIL, head)
         return taken
 
-    def _parsed(self, data: bytes) -> Iterator[Sample]:
+    def _parsed(self, data: bytes) -> Iterator[RingSample]:
         at = 0
         while at < len(data):
             kind, _, size = _RECORD.unpack_from(data, at)
@@ -150,7 +150,7 @@ class Rings:
                 self._dropped[self._events[event][1].event.name] += count
             at += size
 
-    def _sample(self, data: bytes, at: int) -> Sample:
+    def _sample(self, data: bytes, at: int) -> RingSample:
         event, pid, tid, when = _SAMPLE.unpack_from(data, at)
         at += _SAMPLE.size
         asked = self._events[event][1]
@@ -160,4 +160,4 @@ class Rings:
             stack = tuple(address for address in struct.unpack_from(f"<{depth}Q", data, at + 8) if address < _CONTEXTS)
             at += 8 + 8 * depth
         (size,) = struct.unpack_from("<I", data, at)
-        return Sample(when, pid, tid, asked.event.name, stack, data[at + 4 : at + 4 + size])
+        return RingSample(when, pid, tid, asked.event.name, stack, data[at + 4 : at + 4 + size])
