@@ -17,6 +17,7 @@ import emulator_guest
 
 from vcpuid.live import tiny_guest as guest
 from vcpuid.live.kvm_device import Kvm
+from vcpuid.trace.answer import back_trace
 from vcpuid.trace.checking import check
 from vcpuid.trace.exits import Wanted
 from vcpuid.trace.guests import Guests
@@ -50,7 +51,7 @@ def traced(way: str, emulate: bool) -> dict[str, object]:
         watching.way.stop()
         tally = watching.way.read()
     symbols = host_symbols()
-    stacks = {tuple((symbols.name(address) or "?").partition("+")[0] for address in exit_.stack) for exit_ in tally.exits}
+    stacks = {tuple(name.partition("+")[0] for name in back_trace(exit_.stack, symbols)) for exit_ in tally.exits}
     held = check(tally.exits, tables, names, platform.release())
     return {
         "way": way,

@@ -11,7 +11,7 @@ from vcpuid.software.cpu import SoftwareCpu
 from vcpuid.software.crypto import Driver, drivers
 from vcpuid.software.glibc import RELEASES, Glibc, Pick, glibc, is_preference
 from vcpuid.software.psabi import PsabiLevel, levels
-from vcpuid.software.start import ASSUMED, ExitCost, Start, starts
+from vcpuid.software.start import ASSUMED, ExitCost, ProgramStart, starts
 from vcpuid.told.assumptions import Assumption, as_dicts
 from vcpuid.told.facts import Fact, NotTold, listed
 
@@ -90,7 +90,7 @@ class Worth:
     libraries: tuple[Library, ...]
     drivers: tuple[Driver, ...]
     clocks: Clocks
-    starts: tuple[Start, ...] = ()
+    starts: tuple[ProgramStart, ...] = ()
     hanging: Mapping[Item, tuple[Fact, ...]] = field(default_factory=FrozenMap)
     resting: Mapping[Assumption, tuple[Item, ...]] = field(default_factory=FrozenMap)
 

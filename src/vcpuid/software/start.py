@@ -25,7 +25,7 @@ ASSUMED = ExitCost(3478.0, "assumed", "what an AMD EPYC 9004 took, itself a gues
 """Where nothing is measured: the figure of docs/worth.md."""
 
 
-class Start(NamedTuple):
+class ProgramStart(NamedTuple):
     """How many CPUIDs a program's start takes under a glibc, from `least` to `most`, as counted on `cpus` CPUs of the guest's vendor."""
 
     release: str
@@ -58,9 +58,9 @@ class Start(NamedTuple):
         return {"glibc": self.release, "least": self.least, "most": self.most, "cpus": self.cpus, "cost": cost, "why": self.why}
 
 
-def starts(cpu: SoftwareCpu, releases: Sequence[str], cost: ExitCost = ASSUMED) -> Iterator[Start]:
+def starts(cpu: SoftwareCpu, releases: Sequence[str], cost: ExitCost = ASSUMED) -> Iterator[ProgramStart]:
     """Tell it for each of these releases that was counted on CPUs of the guest's vendor."""
     counted = load("program-starts")["starts"]
     for release in releases:
         if found := counted.get(release, {}).get(cpu.vendor):
-            yield Start(release, found["least"], found["most"], found["cpus"], cost)
+            yield ProgramStart(release, found["least"], found["most"], found["cpus"], cost)
