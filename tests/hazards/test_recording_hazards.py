@@ -104,3 +104,7 @@ def test_check_takes_a_recording_that_tells_nothing_of_the_host(tmp_path: Path) 
     assert status == 1
     assert "breaks recording.refused vCPU 0: EINVAL (line 3)" in out
     assert "it tells nothing of the host, and the table is checked by itself" in said
+    status, out, said = vcpuid("check", "--recording", str(file), str(tmp_path / "none"))
+    assert (status, out, said) == (3, "", f"vcpuid: {tmp_path}/none: No such file or directory\n")
+    status, out, said = vcpuid("explain", "avx2", "--recording", str(file))
+    assert (status, out, said) == (3, "", f"vcpuid: {file}: it tells nothing of the host: give that as HOST (--host)\n")

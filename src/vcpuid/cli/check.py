@@ -24,7 +24,7 @@ from vcpuid.cli.setup import (
     trial_for,
     words_option,
 )
-from vcpuid.errors import InputError, KvmError
+from vcpuid.errors import KvmError
 
 if TYPE_CHECKING:
     from vcpuid.answers.order import Blocking, Order
@@ -114,12 +114,10 @@ def _of_recording(recording: str, source: str | None, asked: Asked) -> tuple[Haz
     from vcpuid.answers.certainty import followed
 
     found = recorded(recording)
-    try:
-        host = found.host(source)
-    except InputError as error:
-        print_warnings([f"{error.source}: it tells nothing of the host, and the table is checked by itself"])
+    if source is None and not found.tells_host:
+        print_warnings([f"{found.recording.source}: it tells nothing of the host, and the table is checked by itself"])
         return hazards.of_recording(found.shown)
-    cpu, setup = found.on(host, asked)
+    cpu, setup = found.on(found.host(source), asked)
     try:
         path = followed(cpu, host=setup, vmm=found.vmm)
     except KvmError:  # a table that KVM refuses, which is among what is told

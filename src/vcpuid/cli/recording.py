@@ -38,10 +38,15 @@ class RecordedGuest:
         """Read HOST; without one, the recording tells of it. Raises InputError where it does not."""
         if source is not None:
             return read_host(source)
-        told = self.recording.host
-        if told.supported is None and not told.raw:
+        if not self.tells_host:
             raise InputError("it tells nothing of the host: give that as HOST (--host)", source=self.recording.source)
-        return Host(told, here=False)
+        return Host(self.recording.host, here=False)
+
+    @property
+    def tells_host(self) -> bool:
+        """Whether the recording tells what KVM supports, or what the processor has."""
+        told = self.recording.host
+        return told.supported is not None or bool(told.raw)
 
     def on(self, host: Host, asked: Asked) -> tuple[str, Setup]:
         """Return what was asked of the VMM, and the software, settled: QEMU's as its command line has it, unless it is given otherwise."""
