@@ -7,43 +7,21 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-import vcpuid
+from support.python_guest import console_of
 from vcpuid.cpuid import CpuidTable, Entry, Registers
 from vcpuid.kvm.lookup import lookup
 
 pytestmark = [pytest.mark.slow, pytest.mark.qemu]
 
-HERE = Path(__file__).parent
-SOURCES = [str(Path(vcpuid.__file__).parents[1]), str(HERE)]
-START = f"import sys; sys.path[:0] = {SOURCES}; import emulator_guest"
-LIST = f"{START}; print(*(m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', None)), sep='\\n')"
-
 
 @pytest.fixture(scope="module")
 def console(booting: ModuleType, kernel: Path, qemu: str) -> str:
-    python = Path(sys.executable).resolve()
-    initrd = booting.Initrd()
-    initrd.add_program(python, python)
-    for line in subprocess.run([python, "-IS", "-c", LIST], capture_output=True, text=True, check=True).stdout.splitlines():
-        file = Path(line)
-        if file.suffix == ".so":
-            initrd.add_program(file, file)
-        else:
-            initrd.add(file, file.read_bytes())
-    initrd.add("init", f"#!{python} -IS\n{START}; emulator_guest.main()\n".encode())
-    try:
-        for name in ("irqbypass", "kvm", "kvm-amd"):
-            initrd.add(f"modules/{name}.ko", booting.module(kernel, name))
-    except booting.Lacking as lack:
-        pytest.skip(str(lack))
-    return str(booting.boot(kernel, initrd.pack(), cpu=booting.NESTING, qemu=qemu, append="quiet", seconds=300))
+    return console_of("emulator_guest", booting, kernel, qemu)
 
 
 @pytest.fixture(scope="module")

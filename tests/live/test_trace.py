@@ -6,13 +6,14 @@ import ctypes
 import errno
 import json
 import os
+import pty
 import signal
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -367,3 +368,33 @@ def test_a_guest_is_found_by_its_name_and_by_its_program() -> None:
         assert guests.named("my guest") == vmm.pid
     with pytest.raises(UnavailableError, match="no guest named 'my guest' runs here"):
         guests.named("my guest")
+
+
+@pytest.mark.process
+def test_live_draws_on_a_terminal_and_leaves_the_answer() -> None:
+    before, (ours, theirs) = bpf_programs(), pty.openpty()
+    with tiny_vmm(COUNT, "web1") as vmm:
+        command = [VCPUID, "trace", "--live", "--pid", str(vmm.pid), "--by", "vm"]
+        with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs) as tracer:
+            os.close(theirs)
+            wait_for(lambda: bpf_programs() - before)
+            vmm.run()
+            shown = b""
+            while b"web1" not in shown:
+                shown += os.read(ours, 1 << 16)
+            tracer.send_signal(signal.SIGINT)
+            answer = b""
+            with suppress(OSError):  # EIO at its end
+                while part := os.read(ours, 1 << 16):
+                    answer += part
+    os.close(ours)
+    assert tracer.returncode == 0
+    assert b"\x1b[?1049h" in shown  # a screen of its own
+    assert f"{COUNT} CPUIDs in".encode() in answer.rpartition(b"\x1b[?1049l")[2]
+
+
+@pytest.mark.process
+def test_live_is_no_use_to_a_pipe() -> None:
+    done = subprocess.run([VCPUID, "trace", "--live"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "--live is for a terminal" in done.stderr

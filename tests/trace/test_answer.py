@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from support.traces import EXITS, traced
-from vcpuid.trace.answer import PARTS, Traced, place
+from vcpuid.trace.answer import PARTS, Traced, back_trace, place
 from vcpuid.trace.counting import Counting
+from vcpuid.trace.symbols import Symbols
 
 
 def told(*by: str) -> Traced:
@@ -38,6 +39,13 @@ def test_back_traces_have_the_hosts_symbols() -> None:
     assert told("stack").rows()[1]["stack"] is None
 
 
+def test_a_back_trace_begins_at_kvms_look_up_and_not_within_the_tracer() -> None:
+    symbols = Symbols([(0x1000, "bpf_trace_run8"), (0x2000, "kvm_cpuid.part.0"), (0x3000, "kvm_emulate_cpuid")])
+    assert back_trace([0x1008, 0x2004, 0x3002], symbols) == ["kvm_cpuid.part.0+0x4", "kvm_emulate_cpuid+0x2"]
+    assert back_trace([0x1008, 0x3002], symbols) == ["bpf_trace_run8+0x8", "kvm_emulate_cpuid+0x2"]
+    assert back_trace([0x2004], None) == ["2004"]
+
+
 @pytest.mark.parametrize(("rip", "where"), [(0, "first MiB"), (0xFFFFF, "first MiB"), (1 << 20, "user half"), (1 << 63, "kernel half")])
 def test_where_an_address_lies(rip: int, where: str) -> None:
     assert place(rip) == where
@@ -49,8 +57,8 @@ def test_the_summary_says_what_was_not_counted() -> None:
     )
 
 
-def test_rates_of_now_are_those_of_the_last_interval() -> None:
-    first = next(iter(EXITS))
+def test_rates_of_now_are_those_of_the_last_interval_and_what_is_frequent_now_stands_first() -> None:
+    first = list(EXITS)[3]
     found = told("leaf")
-    now = Traced(found.machine, found.way, 10.0, found.tally, found.by, found.guests, before={**EXITS, first: 30}, interval=0.5)
-    assert [row["rate"] for row in now.rows()] == [20.0, 0.0, 0.0, 0.0]
+    now = Traced(found.machine, found.way, 10.0, found.tally, found.by, found.guests, before={**EXITS, first: 0}, interval=0.5)
+    assert [(row["function"], row["rate"]) for row in now.rows()][:2] == [("00000007", 20.0), ("00000000", 0.0)]

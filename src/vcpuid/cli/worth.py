@@ -48,7 +48,9 @@ COLUMNS = ["topic", "item", "value", "why"]
 @click.option(
     "--guest-kernel", default=KERNELS[-1], show_default=True, metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel."
 )
-@click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
+@click.option(
+    "--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table, nor what an exit takes: model it."
+)
 @stack_options()
 @format_option
 def command(
@@ -65,8 +67,10 @@ def command(
     from vcpuid.software import software_cpu
     from vcpuid.software.glibc import RELEASES
     from vcpuid.software.report import worth
+    from vcpuid.software.start import ASSUMED
     from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import sentences
+    from vcpuid.trace.cost import here
 
     guest: SoftwareCpu
     host: SoftwareCpu | None = None
@@ -92,7 +96,8 @@ def command(
 
     open_ = of_table(snapshot, answers) if path is None else of_guest(path, answers)
     taken = {} if path is None else resting(path, answers, open_)
-    found = replace(worth(guest, host, releases, hwcaps), hanging=FrozenMap(open_), resting=FrozenMap(taken))
+    cost = here() if table is None and of.here and not no_probe else ASSUMED
+    found = replace(worth(guest, host, releases, hwcaps, cost), hanging=FrozenMap(open_), resting=FrozenMap(taken))
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in found.rows()]
     foot = ["", "FAULTS: the variant executes what the host's processor lacks; programs die of SIGILL, init first."] if found.faults else []
     data = found.as_dict(None if path is None else path.as_dict())

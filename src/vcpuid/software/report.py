@@ -11,6 +11,7 @@ from vcpuid.software.cpu import SoftwareCpu
 from vcpuid.software.crypto import Driver, drivers
 from vcpuid.software.glibc import RELEASES, Glibc, Pick, glibc, is_preference
 from vcpuid.software.psabi import PsabiLevel, levels
+from vcpuid.software.start import ASSUMED, ExitCost, ProgramStart, starts
 from vcpuid.told.assumptions import Assumption, as_dicts
 from vcpuid.told.facts import Fact, NotTold, listed
 
@@ -89,6 +90,7 @@ class Worth:
     libraries: tuple[Library, ...]
     drivers: tuple[Driver, ...]
     clocks: Clocks
+    starts: tuple[ProgramStart, ...] = ()
     hanging: Mapping[Item, tuple[Fact, ...]] = field(default_factory=FrozenMap)
     resting: Mapping[Assumption, tuple[Item, ...]] = field(default_factory=FrozenMap)
 
@@ -118,6 +120,8 @@ class Worth:
                 yield topic, LIBC, "does not start", DOES_NOT_START
             for function in library.functions:
                 yield topic, function.pick.function, function.pick.variant, function.why
+        for start in self.starts:
+            yield "start", f"glibc {start.release}", f"{start.least} to {start.most} CPUIDs", start.why
         for one in self.drivers:
             yield "crypto", one.algorithm, one.driver, why_driver(one)
         for clock in self.clocks.sources:
@@ -139,6 +143,7 @@ class Worth:
             "xcr0": f"{self.guest.xcr0:x}",
             "levels": [_told(_level(level), "reached", ("level", level.name) in self.hanging) for level in self.levels],
             "glibc": [self._library(library) for library in self.libraries],
+            "starts": [_told(start.as_dict(), "most", ("start", f"glibc {start.release}") in self.hanging) for start in self.starts],
             "crypto": [_told(_driver(driver), "driver", ("crypto", driver.algorithm) in self.hanging) for driver in self.drivers],
             "clocks": _clocks(self.clocks),
             "not_told": [found.as_dict() for found in self.not_told],
@@ -158,10 +163,13 @@ def _told(answer: dict[str, object], key: str, hanging: bool) -> dict[str, objec
     return {**answer, key: None} if hanging else answer
 
 
-def worth(guest: SoftwareCpu, host: SoftwareCpu | None = None, releases: Sequence[str] = RELEASES, hwcaps: str = "") -> Worth:
+def worth(
+    guest: SoftwareCpu, host: SoftwareCpu | None = None, releases: Sequence[str] = RELEASES, hwcaps: str = "", cost: ExitCost = ASSUMED
+) -> Worth:
     """Say what a guest's CPU is worth to its software.
 
-    `host` is the processor that it runs on, as far as that is known, `releases` are glibc's, and `hwcaps` is as in `glibc`. Raises
+    `host` is the processor that it runs on, as far as that is known, `releases` are glibc's, and `hwcaps` is as in `glibc`; `cost` is
+    that of an exit. Raises
     InputError as that does.
     """
     return Worth(
@@ -170,6 +178,7 @@ def worth(guest: SoftwareCpu, host: SoftwareCpu | None = None, releases: Sequenc
         tuple(_library(guest, host, release, hwcaps) for release in releases),
         drivers(guest),
         clocks(guest),
+        tuple(starts(guest, releases, cost)),
     )
 
 
