@@ -187,14 +187,14 @@ def test_a_running_guest_is_read_without_touching_it_and_by_asking_in_its_name(t
         assert done.returncode == 0, done.stderr
         kept = program("record", "--pid", str(process.pid))
         assert process.poll() is None
-        assert Path(f"/proc/{process.pid}/status").read_text().count("TracerPid:\t0") == 1
+        assert Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").count("TracerPid:\t0") == 1
     inside = [snapshot.kept for snapshot in read_all(asked)]
     assert len(inside) == 2
     assert all(inside)
     if kept.returncode == 4:
         pytest.skip(kept.stderr)
     read_by_bpf = tmp_path / "kept.jsonl"
-    read_by_bpf.write_text(kept.stdout)
+    read_by_bpf.write_text(kept.stdout, encoding="utf-8")
     assert [snapshot.kept for snapshot in read_all(read_by_bpf)] == inside
 
 
@@ -215,7 +215,7 @@ guest(1)"""
         path = tmp_path / "r.jsonl"
         done = program("record", "--pid", str(process.pid), "--inject", "--no-snapshot", "-o", str(path))
         assert process.poll() is None
-        assert "Seccomp:\t2" in Path(f"/proc/{process.pid}/status").read_text()
+        assert "Seccomp:\t2" in Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
     if done.returncode == 4:
         assert "it runs under a seccomp filter, which might end it for a call of ours; only root can suspend that" in done.stderr
     else:
@@ -227,7 +227,7 @@ def test_every_table_on_the_host_is_recorded(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vcpuid", "record", "--host", "-o", str(path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for _ in range(400):  # its first line stands there when it watches
-            if process.poll() is not None or (path.exists() and path.read_text().endswith("\n")):
+            if process.poll() is not None or (path.exists() and path.read_text(encoding="utf-8").endswith("\n")):
                 break
             time.sleep(0.05)
         if process.poll() == 4:

@@ -112,10 +112,10 @@ def test_sigkill_of_the_tracer_leaves_nothing_behind(tmp_path: Path) -> None:
     command = f"echo $$ > {tmp_path}/parent; (echo $(exec sh -c 'echo $PPID') > {tmp_path}/child; while :; do sleep 0.1; done)"
     process = subprocess.Popen([sys.executable, "-c", BEGIN + GO + END, "sh", "-c", command])
     numbers = [tmp_path / "parent", tmp_path / "child"]
-    wait_for(lambda: all(file.exists() and file.read_text().strip() for file in numbers))
+    wait_for(lambda: all(file.exists() and file.read_text(encoding="utf-8").strip() for file in numbers))
     process.kill()
     process.wait()
-    wait_for(lambda: not any(os.path.exists(f"/proc/{file.read_text().strip()}") for file in numbers))
+    wait_for(lambda: not any(os.path.exists(f"/proc/{file.read_text(encoding='utf-8').strip()}") for file in numbers))
 
 
 def wait_for(so: object) -> None:

@@ -10,13 +10,16 @@ import ctypes
 import json
 import os
 import platform
+import struct
 import sys
+import time
 import traceback
 
 import emulator_guest
 
 from vcpuid.live import tiny_guest as guest
 from vcpuid.live.kvm_device import Kvm
+from vcpuid.trace.answer import back_trace
 from vcpuid.trace.checking import check
 from vcpuid.trace.exits import Wanted
 from vcpuid.trace.guests import Guests
@@ -43,14 +46,14 @@ def traced(way: str, emulate: bool) -> dict[str, object]:
             memory,
         ),
     ):
-        for leaf in leaves * ROUNDS:
-            memory[guest._QUESTIONS : guest._QUESTIONS + 8] = b"".join(number.to_bytes(4, "little") for number in leaf)
-            guest._run(vcpu, "guest", 1, 1e9)
+        asked = b"".join(struct.pack("<II", *leaf) for leaf in leaves * ROUNDS)
+        memory[guest._QUESTIONS : guest._QUESTIONS + len(asked)] = asked
+        guest._run(vcpu, "guest", len(leaves) * ROUNDS, time.monotonic() + 60)
         tables.learn({os.getpid()})
         watching.way.stop()
         tally = watching.way.read()
     symbols = host_symbols()
-    stacks = {tuple((symbols.name(address) or "?").partition("+")[0] for address in exit_.stack) for exit_ in tally.exits}
+    stacks = {tuple(name.partition("+")[0] for name in back_trace(exit_.stack, symbols)) for exit_ in tally.exits}
     held = check(tally.exits, tables, names, platform.release())
     return {
         "way": way,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from support.traces import EXITS, traced
-from vcpuid.trace.answer import PARTS, Traced, place
+from vcpuid.trace.answer import PARTS, Traced, back_trace, place
 from vcpuid.trace.counting import Counting
+from vcpuid.trace.symbols import Symbols
 
 
 def told(*by: str) -> Traced:
@@ -36,6 +37,13 @@ def test_addresses_have_their_place_and_the_guests_symbol() -> None:
 def test_back_traces_have_the_hosts_symbols() -> None:
     assert told("stack").rows()[0]["stack"] == ["kvm_emulate_cpuid+0x10", "vmx_handle_exit+0x20"]
     assert told("stack").rows()[1]["stack"] is None
+
+
+def test_a_back_trace_begins_at_kvms_look_up_and_not_within_the_tracer() -> None:
+    symbols = Symbols([(0x1000, "bpf_trace_run8"), (0x2000, "kvm_cpuid.part.0"), (0x3000, "kvm_emulate_cpuid")])
+    assert back_trace([0x1008, 0x2004, 0x3002], symbols) == ["kvm_cpuid.part.0+0x4", "kvm_emulate_cpuid+0x2"]
+    assert back_trace([0x1008, 0x3002], symbols) == ["bpf_trace_run8+0x8", "kvm_emulate_cpuid+0x2"]
+    assert back_trace([0x2004], None) == ["2004"]
 
 
 @pytest.mark.parametrize(("rip", "where"), [(0, "first MiB"), (0xFFFFF, "first MiB"), (1 << 20, "user half"), (1 << 63, "kernel half")])

@@ -1,8 +1,8 @@
 """CPUID faulting: whether this machine lets the CPUIDs of user code fault, so that a tracer can see them. It is tried, not believed.
 
 arch_prctl(ARCH_SET_CPUID, 0) makes every CPUID of a thread, and of those that it starts, raise SIGSEGV up to its next exec. Intel's
-processors can do that since Ivy Bridge, AMD's since Zen 5 with Linux 6.17; KVM lets Linux guests of Intel's vendor do it on any. Machines
-were seen that have the flag and do not fault.
+processors can do that since Ivy Bridge, AMD's since Zen 5 with newer kernels; KVM lets Linux guests of Intel's vendor do it on any.
+Machines were seen that have the flag and do not fault.
 """
 
 from __future__ import annotations

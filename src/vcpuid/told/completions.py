@@ -70,7 +70,9 @@ def untold(setup: Setup) -> tuple[Fact, ...]:
 
 
 def _is_guest(host: Snapshot) -> bool:
-    """Whether it is a guest with a table of its own."""
+    """Whether it is a guest with a table of its own: where what KVM supports is told as well, it is the host of a VMM that was recorded."""
+    if host.supported is not None and host.table is not None:
+        return False
     return host.table is not None or host.kept is not None
 
 

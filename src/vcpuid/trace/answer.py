@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ SCHEMA = "vcpuid/trace/1"
 PARTS = ("vm", "vcpu", "leaf", "rip", "stack")
 """By what exits can be told apart."""
 USUAL = ("vm", "leaf")
+_LOOK_UP = "kvm_cpuid"
+"""The function whose tracepoint is traced."""
 _KERNEL_HALF, _FIRST_MIB = 1 << 63, 1 << 20
 
 
@@ -115,7 +117,7 @@ class Traced:
             "rip": None if rip is None else f"{rip:x}",
             "place": None if rip is None else place(rip),
             "symbol": None if rip is None or self.guest is None else self.guest.name(rip),
-            "stack": None if not stack else [(self.host and self.host.name(address)) or f"{address:x}" for address in stack],
+            "stack": back_trace(stack, self.host) if stack else None,
         }
 
     @staticmethod
@@ -131,6 +133,13 @@ class _RowKind(NamedTuple):
     leaf: tuple[int, int] | None
     rip: int | None
     stack: tuple[int, ...] | None
+
+
+def back_trace(stack: Sequence[int], symbols: Symbols | None) -> list[str]:
+    """Spell a back-trace from KVM's look-up on: what is within that is the tracer's own. Addresses without a symbol stay numbers."""
+    names = [(symbols and symbols.name(address)) or f"{address:x}" for address in stack]
+    first = next((at for at, name in enumerate(names) if name.partition("+")[0].partition(".")[0] == _LOOK_UP), 0)
+    return names[first:]
 
 
 def place(rip: int) -> str:

@@ -33,7 +33,7 @@ _VMX, _SVM = (1, 10), (2, 0x72)
 """kvm_exit's isa, and its exit_reason for CPUID."""
 
 
-class _CountKey(NamedTuple):
+class _RowKey(NamedTuple):
     """How rows are told apart: where in the key each part stands, None where it is no part of it."""
 
     size: int
@@ -42,7 +42,7 @@ class _CountKey(NamedTuple):
     stack: int | None
 
     @classmethod
-    def of(cls, wanted: Wanted) -> _CountKey:
+    def of(cls, wanted: Wanted) -> _RowKey:
         """Lay it out: thread and leaf, 8 bytes each, and what else is wanted. A shorter key is a quicker one."""
         size, places = 16, []
         for width, part in ((16, wanted.answers), (8, wanted.rip), (8, wanted.stack)):
@@ -67,7 +67,7 @@ class ByBpf:
 
     def __init__(self, events: Events, wanted: Wanted) -> None:
         self._open, self._attached = ExitStack(), ExitStack()
-        self._key = _CountKey.of(wanted)
+        self._key = _RowKey.of(wanted)
         try:
             self._counts = self._open.enter_context(Map(MapKind.HASH, self._key.size, 8, _KINDS))
             self._comms = self._open.enter_context(Map(MapKind.HASH, 8, _COMM, _THREADS))

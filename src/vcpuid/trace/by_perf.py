@@ -27,7 +27,8 @@ class ByPerf:
         if wanted.rip:
             asked += [AskedEvent(events.exit, CPUID_EXITS), AskedEvent(events.emulate)]
         self._counts: Counter[Exit] = Counter()
-        self._rips: dict[int, int | None] = {}
+        self._rips: dict[int, int] = {}
+        self._others_lost = 0
         self._rings = Rings(tuple(asked))
 
     def stop(self) -> None:
@@ -40,17 +41,21 @@ class ByPerf:
 
     def read(self) -> Tally:
         """Tell what was counted so far; the rings have room for a moment only."""
-        for sample in self._rings.samples():
+        samples, lost = self._rings.samples(), self._rings.lost()
+        others = sum(lost.values()) - lost[self._events.cpuid.name]
+        certain, self._others_lost = others == self._others_lost, others
+        for sample in samples:
             if sample.event == self._events.cpuid.name:
-                self._count(sample)
+                self._count(sample, certain)
             elif sample.event == self._events.exit.name:
                 self._rips[sample.tid] = _number(sample, self._events.exit.fields["guest_rip"])
             else:
                 self._emulated(sample)
-        return Tally(self._counts, lost=self._rings.lost()[self._events.cpuid.name])
+        return Tally(self._counts, lost=lost[self._events.cpuid.name])
 
-    def _count(self, sample: RingSample) -> None:
-        rip = self._rips.pop(sample.tid, None)
+    def _count(self, sample: RingSample, certain: bool) -> None:
+        """Count an exit; where events were lost that tell addresses, one that is there may be another exit's, and is not told."""
+        rip = self._rips.pop(sample.tid, None) if certain else None
         if self._wanted.pid not in (None, sample.pid):
             return
         fields = self._events.cpuid.fields

@@ -46,7 +46,8 @@ class Counting:
         host = host_symbols() if wanted.stack else None
         with watch(wanted, self.ways) as watching:
             way, start = watching.way, time.monotonic()
-            due, before, since, drawn = start, Tally({}), start, start + every
+            before: dict[Exit, int] = {}
+            due, since, drawn = start, start, start + every
             while not stopped() and (seconds is None or time.monotonic() < start + seconds):
                 now = time.monotonic()
                 if now >= due:
@@ -54,8 +55,8 @@ class Counting:
                     tally = way.read()
                     self._learn(tally)
                     if shown is not None and now >= drawn:
-                        shown(self._answer(watching, tally, now - start, host, before=before.exits, interval=now - since))
-                        before, since, drawn = Tally(dict(tally.exits)), now, now + every
+                        shown(self._answer(watching, tally, now - start, host, before=before, interval=now - since))
+                        before, since, drawn = dict(tally.exits), now, now + every
                 time.sleep(max(min(due, now + _GLANCE, *([] if seconds is None else [start + seconds])) - time.monotonic(), 0.001))
             way.stop()
             elapsed = time.monotonic() - start
