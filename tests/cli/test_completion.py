@@ -42,6 +42,8 @@ FREE = {
     "--cluster": "a name of the user's own",
     "--as-of": "a day",
     "--seen": "a time",
+    "--since": "a day or a time",
+    "--until": "a day",
     "origin": "a host of the store",
     "target": "a host of the store",
     "host": "a host of the store",
