@@ -46,6 +46,7 @@ INT = {
     "formats/instlatx64.py": 3,
     "formats/kcpuid.py": 4,
     "formats/lines.py": 1,
+    "fleet/reading.py": 3,
     "formats/strace.py": 6,
     # No texts.
     "cli/fleet_options.py": 1,

@@ -43,13 +43,14 @@ def add(store: str, sources: tuple[str, ...], cluster: str | None, seen: str | N
     others out; then the exit status is 1.
     """
     from vcpuid.fleet.adding import Visit
-    from vcpuid.fleet.folder import cause, files, host_name, read_host
+    from vcpuid.fleet.folder import cause, files, host_name
+    from vcpuid.fleet.reading import Reader
 
-    when = _time(seen)
+    when, reader = _time(seen), Reader()
     visits, unread, seen_in = list[Visit](), list[dict[str, str]](), dict[tuple[str, str], Path]()
     for number, (path, place) in enumerate(_all(sources, files), 1):
         try:
-            kind = read_host(path)
+            kind = reader.read(path)
         except VcpuidError as error:
             unread.append({"file": str(path), "why": cause(error)})
             continue
@@ -154,22 +155,22 @@ def history(store: str, host: str, engine: str, form: str) -> None:
 
 @click.command()
 @store_argument
-@click.option("--from", "before", metavar="DAY", required=True, help="The end of this day (2026-11-29), UTC, is held against the other.")
-@click.option("--to", "after", metavar="DAY", help="The other day.  [default: now]")
+@click.option("--since", metavar="DAY", required=True, help="The end of this day (2026-11-29), UTC, is held against the other.")
+@click.option("--until", metavar="DAY", help="The other day.  [default: now]")
 @cluster_option
 @engine_option
 @format_option
-def changes(store: str, before: str, after: str | None, cluster: str | None, engine: str, form: str) -> None:
+def changes(store: str, since: str, until: str | None, cluster: str | None, engine: str, form: str) -> None:
     """Show what changed between two days: which hosts came, were removed, or are of another class, and what is new about them.
 
     Exit status 0 where nothing changed, else 1.
     """
     from vcpuid.fleet.history import between_days
 
-    one, other = end_of_day(before, "--from"), end_of_day(after, "--to")
+    one, other = end_of_day(since, "--since"), end_of_day(until, "--until")
     assert one is not None
     if other is not None and other <= one:
-        raise InputError("--to is no later than --from")
+        raise InputError("--until is no later than --since")
     found = between_days(opened(store, engine).changes(one, other, cluster))
     rows = [
         {"hosts": len(group.names), "who": short(group.names), "before": group.before, "after": group.after,
@@ -205,7 +206,7 @@ def remove(store: str, hosts: tuple[str, ...], since: str | None, forget: bool, 
 
 @click.command()
 @store_argument
-@click.argument("target", metavar="NEW", type=click.Path())
-def copy(store: str, target: str) -> None:
+@click.argument("path", metavar="NEW", type=click.Path())
+def copy(store: str, path: str) -> None:
     """Copy a store, history and all, to NEW, which ends in .duckdb or .parquet: Spark reads Parquet, and it takes less room."""
-    opened(store).copy(target)
+    opened(store).copy(path)

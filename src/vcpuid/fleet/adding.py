@@ -225,7 +225,7 @@ def packed(kind: HostClass) -> str:
     """Write a class's facts as a text of one line."""
     texts = ["".join(line + "\n" for line in format_snapshot(core)) for core in kind.cores]
     text = _NEXT.join(texts if kind.whole else [_PART, *texts])
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    return base64.b64encode(zlib.compress(text.encode(), 6)).decode()
 
 
 def unpacked(id_: int, facts: str) -> HostClass:

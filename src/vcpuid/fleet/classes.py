@@ -22,7 +22,8 @@ NORMAL = 2
 _KIND_OF_CORE = 0x1A
 """Intel's leaf whose EAX is larger on a core for speed than on one for thrift."""
 
-_READ_OF_CPUINFO = ("flags", "vmx_flags", "bugs", "microcode")
+READ_OF_CPUINFO = ("flags", "vmx_flags", "bugs", "microcode")
+"""The lines of /proc/cpuinfo that rules read."""
 
 
 def normal(snapshot: Snapshot) -> Snapshot:
@@ -39,7 +40,7 @@ def normal(snapshot: Snapshot) -> Snapshot:
         hyperv=snapshot.hyperv,
         msrs=snapshot.msrs,
         hardware_msrs=snapshot.hardware_msrs,
-        cpuinfo={name: snapshot.cpuinfo[name] for name in _READ_OF_CPUINFO if name in snapshot.cpuinfo},
+        cpuinfo={name: snapshot.cpuinfo[name] for name in READ_OF_CPUINFO if name in snapshot.cpuinfo},
         params=snapshot.params,
         named=snapshot.named,
         kernel=_series(snapshot.kernel),

@@ -9,7 +9,7 @@ from pathlib import Path
 from vcpuid.errors import InputError, VcpuidError
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.members import FEW, Census, Count, Unread
-from vcpuid.sources import read_dump
+from vcpuid.fleet.reading import Reader
 
 _ENDINGS = (".gz", ".txt", ".json", ".snapshot")
 """What is no part of a host's name at the end of a file's."""
@@ -26,7 +26,7 @@ def host_name(path: Path) -> str:
 def files(folder: Path) -> Iterator[Path]:
     """Give the files of a folder and of those within it, in the order of their names, but for hidden ones.
 
-    Folders into which nobody can look, and links to folders, which are not followed, are given too: `read_host` says what they are.
+    Folders into which nobody can look, and links to folders, which are not followed, are given too: `Reader.read` says what they are.
     """
     closed: list[Path] = []
     for where, folders, names in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
@@ -36,23 +36,6 @@ def files(folder: Path) -> Iterator[Path]:
     yield from closed
 
 
-def read_host(path: Path) -> HostClass:
-    """Read the class of a file's host, of all CPUs in it; raises what `vcpuid.read` does, and InputError for what is no file.
-
-    A name that is no text is refused too.
-    """
-    try:
-        path.name.encode()
-    except UnicodeEncodeError:
-        raise InputError("its name is no text (UTF-8)", source=str(path)) from None
-    if os.path.isdir(path):
-        link = os.path.islink(path)
-        raise InputError("a link to a folder, which is not followed" if link else "a folder that cannot be looked into", source=str(path))
-    if os.path.lexists(path) and not os.path.isfile(path):
-        raise InputError("no regular file", source=str(path))
-    return HostClass.of(*read_dump(path).meant)
-
-
 class Folder:
     """A folder of snapshots, read when it is asked for; it keeps no history. Two files of one name in one cluster are two hosts."""
 
@@ -60,11 +43,12 @@ class Folder:
         self._folder = folder
         self._members: list[tuple[str, str, HostClass]] = []
         self._unread: list[tuple[str, Unread]] = []
+        reader = Reader()
         for path in files(folder):
             cluster = path.parent.relative_to(folder).as_posix()
             cluster = "" if cluster == "." else cluster
             try:
-                self._members.append((cluster, host_name(path), read_host(path)))
+                self._members.append((cluster, host_name(path), reader.read(path)))
             except VcpuidError as error:
                 self._unread.append((cluster, Unread(host_name(path), cause(error))))
         if not self._members and not self._unread:
