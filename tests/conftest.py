@@ -23,6 +23,7 @@ import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
@@ -110,6 +111,7 @@ def lacking(wanted: str) -> dict[str, str | None]:
         "kvm": None if usable else "no usable /dev/kvm",
         "qemu": None if shutil.which("qemu-system-x86_64") else "no qemu-system-x86_64 installed",
         "sshd": sshd.lack(),
+        "spark": None if shutil.which("java") and find_spec("pyspark") else "no PySpark, or no Java runtime, installed",
         "x86": None if platform.machine() in ("x86_64", "i686") else f"{platform.machine()} has no CPUID instruction",
         "slow": None if "slow" in wanted else "slow: runs with -m slow",
     }

@@ -97,7 +97,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "fleet-migrate-refused": ("fleet", "migrate", FLEET, "node1", "node4", "--cpu", "Skylake-Server-v1,enforce", *QEMU),
     "fleet-migrate-all": ("fleet", "migrate", FLEET, "--cpu", "Skylake-Server-v1,-pku", *QEMU),
     "fleet-migrate-domain": ("fleet", "migrate", FLEET, "node1", "node3", "--domain", DOMAIN, *LIBVIRT),
-    "fleet-changes": ("fleet", "changes", "hosts.duckdb", "--from", "2026-11-01", "--to", "2026-11-29"),
+    "fleet-changes": ("fleet", "changes", "hosts.duckdb", "--since", "2026-11-01", "--until", "2026-11-29"),
     "fleet-remove": ("fleet", "remove", "hosts.duckdb", "node9"),
     "fleet-history": ("fleet", "history", "hosts.duckdb", "node1"),
     "probe": ("probe", "sse2", "avx2", "abm"),

@@ -43,6 +43,8 @@ FREE = {
     "--as-of": "a day",
     "--since": "a day",
     "--seen": "a time",
+    "--since": "a day or a time",
+    "--until": "a day",
     "origin": "a host of the store",
     "target": "a host of the store",
     "host": "a host of the store",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -132,9 +131,6 @@ def test_spark_is_asked_of_parquet_alone(stores: tuple[Path, Path], monkeypatch:
 @pytest.fixture(scope="module")
 def spark() -> Iterator[Any]:
     """One session for all: a master and two executors, each a process of its own, which take each other's rows over sockets."""
-    pytest.importorskip("pyspark", reason="needs PySpark (the extra spark)")
-    if shutil.which("java") is None:
-        pytest.skip("needs a Java runtime")
     from pyspark.sql import SparkSession
 
     few = SparkSession.builder.config("spark.sql.shuffle.partitions", "2").config("spark.ui.enabled", "false")  # not 200, for 300 hosts

@@ -188,3 +188,12 @@ def test_the_verb_writes_the_form_alone_and_what_is_lost_on_standard_error() -> 
     assert json.loads(whole.stdout)["cpuid_modifiers"]
     idle = vcpuid("fleet", "export", GOLDEN, "--cluster", "rack1", "--to", "qemu", "--libvirt", "11.3")
     assert "--libvirt has no effect: no libvirt reads what is written for qemu" in idle.stderr
+
+
+def test_a_fleet_for_which_no_model_can_be_made_has_nothing_to_write() -> None:
+    none = Baseline(census([SKYLAKE, MILAN]), settled(census([SKYLAKE, MILAN]), STACK))
+    assert none.spent == {}
+    made = export(none, "libvirt")
+    assert (made.lines, made.whole, made.as_dict()["text"]) == ((), False, None)
+    assert "vcpuid_fleet_hosts" in "\n".join(prometheus(none).lines)
+    assert "baseline" not in "\n".join(prometheus(none).lines)

@@ -8,11 +8,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from support.captures import host
 from support.fleets import census
-from vcpuid import Setup, Stack, fleet
+from vcpuid import InputError, Setup, Stack, fleet
 from vcpuid.cli import cli
 from vcpuid.cpuid import CpuidTable, MsrTable, Snapshot
 from vcpuid.fleet.baseline import baseline
@@ -204,3 +205,29 @@ def test_blanks_are_not_told_in_every_form() -> None:
     assert {row["microcode"] for row in rows} == {"not told"}
     records = [json.loads(line) for line in run("classes", GOLDEN, "--format", "jsonl")[1].splitlines()]
     assert {record["microcode"] for record in records} == {None}
+
+
+def test_days_are_held_against_each_other_on_the_command_line(tmp_path: Path) -> None:
+    pytest.importorskip("duckdb", reason="needs DuckDB (the extra fleet)")
+    store = str(tmp_path / "hosts.duckdb")
+    assert run("add", store, f"{GOLDEN}/rack1", "--cluster", "rack1", "--seen", "2026-11-01")[0] == 0
+    assert run("changes", store, "--since", "2026-11-02") == (0, "0 hosts changed.\n")
+    assert run("remove", store, "node1", "node3", "--since", "2026-11-05", "--format", "lines") == (0, "rack1/node1\nrack1/node3\n")
+    status, said = run("changes", store, "--since", "2026-11-02", "--until", "2026-11-06", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(said)))
+    assert status == 1
+    assert [(row["hosts"], row["who"], row["after"], row["changed"]) for row in rows] == [
+        ("1", "rack1/node1", "-", "removed"),
+        ("1", "rack1/node3", "-", "removed"),
+    ]
+    assert "2026-11-05 00:00:00" in run("history", store, "node1")[1]
+    assert run("classes", store, "--as-of", "2026-11-04", "--format", "lines")[1].count("\n") == 2
+    for wrong in (["--since", "yesterday"], ["--since", "2026-11-02", "--until", "2026-11-02"]):
+        with pytest.raises(InputError):
+            CliRunner().invoke(cli, ["fleet", "changes", store, *wrong], standalone_mode=False, catch_exceptions=False)
+
+
+def test_engines_that_cannot_answer_are_told(tmp_path: Path) -> None:
+    for engine in ("sparks", "spark:", "mysql"):
+        with pytest.raises(InputError, match="none of duckdb, spark and spark:MASTER"):
+            CliRunner().invoke(cli, ["fleet", "classes", GOLDEN, "--engine", engine], standalone_mode=False, catch_exceptions=False)

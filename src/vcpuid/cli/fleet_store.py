@@ -155,22 +155,22 @@ def history(store: str, host: str, engine: str, form: str) -> None:
 
 @click.command()
 @store_argument
-@click.option("--from", "before", metavar="DAY", required=True, help="The end of this day (2026-11-29), UTC, is held against the other.")
-@click.option("--to", "after", metavar="DAY", help="The other day.  [default: now]")
+@click.option("--since", metavar="DAY", required=True, help="The end of this day (2026-11-29), UTC, is held against the other.")
+@click.option("--until", metavar="DAY", help="The other day.  [default: now]")
 @cluster_option
 @engine_option
 @format_option
-def changes(store: str, before: str, after: str | None, cluster: str | None, engine: str, form: str) -> None:
+def changes(store: str, since: str, until: str | None, cluster: str | None, engine: str, form: str) -> None:
     """Show what changed between two days: which hosts came, were removed, or are of another class, and what is new about them.
 
     Exit status 0 where nothing changed, else 1.
     """
     from vcpuid.fleet.history import between_days
 
-    one, other = end_of_day(before, "--from"), end_of_day(after, "--to")
+    one, other = end_of_day(since, "--since"), end_of_day(until, "--until")
     assert one is not None
     if other is not None and other <= one:
-        raise InputError("--to is no later than --from")
+        raise InputError("--until is no later than --since")
     found = between_days(opened(store, engine).changes(one, other, cluster))
     rows = [
         {"hosts": len(group.names), "who": short(group.names), "before": group.before, "after": group.after,
@@ -206,7 +206,7 @@ def remove(store: str, hosts: tuple[str, ...], since: str | None, forget: bool, 
 
 @click.command()
 @store_argument
-@click.argument("target", metavar="NEW", type=click.Path())
-def copy(store: str, target: str) -> None:
+@click.argument("path", metavar="NEW", type=click.Path())
+def copy(store: str, path: str) -> None:
     """Copy a store, history and all, to NEW, which ends in .duckdb or .parquet: Spark reads Parquet, and it takes less room."""
-    opened(store).copy(target)
+    opened(store).copy(path)

@@ -139,7 +139,7 @@ class Baseline:
     def spent(self) -> dict[str, Cost]:
         """By class, what the baseline costs it: of those on which a guest with all that the host gives starts."""
         found = {}
-        for proof, setup in zip(self.proofs, self.setups, strict=True):
+        for proof, setup in zip(self.proofs, self.setups if self.proofs else (), strict=True):
             could = None if proof.found.path is None else could_have(setup)
             if proof.found.path is not None and could is not None:
                 name = proof.group.kind.name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vcpuid.cpuid import CpuidTable
 from vcpuid.path.pipeline import Path, tried
@@ -101,6 +102,7 @@ def cost(features: Iterable[str], could: CpuidTable, gets: CpuidTable) -> Cost:
     return Cost(tuple(features), level(software_cpu(could)), level(software_cpu(gets)), tuple(choices))
 
 
+@lru_cache(maxsize=256)
 def _answers(table: CpuidTable) -> Mapping[tuple[str, str], str]:
     told = worth(software_cpu(table), None, RELEASES[-1:], "")
     return {(topic, item): value for topic, item, value, _ in told.answers() if topic != _START}
