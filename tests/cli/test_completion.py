@@ -41,7 +41,6 @@ FREE = {
     "--vcpu": "a number",
     "--cluster": "a name of the user's own",
     "--as-of": "a day",
-    "--since": "a day",
     "--seen": "a time",
     "--since": "a day or a time",
     "--until": "a day",
