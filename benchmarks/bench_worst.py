@@ -62,7 +62,8 @@ def forms() -> Iterator[tuple[str, bytes]]:
     raw = gzip.decompress(HOST.read_bytes()).decode()
     blanks = " " * (LINE - 64)
     text = {
-        "snapshot, MSRs that were refused": LEAVES + numbered("MSR {:x} 0 0\n"),
+        "snapshot, MSRs that were refused": LEAVES + numbered("MSR {:x} 0 0\n", 12 * 4000),
+        "snapshot, the hardware's MSRs": LEAVES + numbered("HWMSR {:x} -1 0\n", 15 * 4000),
         "snapshot, names": LEAVES + numbered("NAMED nosuch{} on\n"),
         "snapshot, names alone": numbered("NAMED nosuch{} on\n"),
         "snapshot, lines of cpuinfo": LEAVES + numbered("CPUINFO name{} x\n"),
@@ -144,6 +145,8 @@ def jobs() -> Iterator[Job]:
                 yield Job(f"{verb[0]}: {name}", verb, data)
             for form in ("libvirt", "qemu", "json"):
                 yield Job(f"convert --to {form}: {name}", ("convert", "{}", "--to", form), data)
+    for name, groups in inventories():
+        yield Job(f"fleet collect: {name}", ("fleet", "collect", "none", "--inventory", "{}", "--group", "none"), groups.encode())
     for name, cpu in arguments():
         yield Job(f"check, -cpu: {name}", ("check", cpu, host))
         yield Job(f"guest, -cpu: {name}", ("guest", "--cpu", cpu, "--host", host))
@@ -151,6 +154,17 @@ def jobs() -> Iterator[Job]:
         yield Job(f"guest --machine: {name}", ("guest", "--machine", machine, "--host", host))
     for name, args in others().items():
         yield Job(name, args)
+
+
+def inventories() -> Iterator[tuple[str, str]]:
+    """Give the worst inventories of Ansible's."""
+    yield "groups that go deep", numbered("[g{0}:children]\ng{0}x\n[g{0}x:children]\n") + "last\n[last]\nh\n[none]\nh\n"
+    yield "a chain of groups", "".join(f"[g{number}:children]\ng{number + 1}\n" for number in range(40000)) + "[g40000]\nh\n[none]\nh\n"
+    yield "ranges over and over", "[none]\n" + filled("h[0:99999]\n")
+    yield (
+        "variables of many hosts",
+        "[none]\nh[0:99999] " + numbered("a{}=b ", LINE - 64) + "\n[none:vars]\n" + numbered("a{}=b\n", MIB // 2),
+    )
 
 
 def arguments() -> Iterator[tuple[str, str]]:

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from vcpuid.cpuid import CpuidTable, Entry, Snapshot
+from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.errors import InputError
 from vcpuid.formats import parse
-from vcpuid.formats.lines import ENTRY_LIMIT
+from vcpuid.formats.lines import ENTRY_LIMIT, MSR_LIMIT
 from vcpuid.formats.writing import write
 
 MOST = CpuidTable(Entry(number, 0, 0, 1, 2, 3, 4) for number in range(ENTRY_LIMIT))
@@ -42,7 +42,27 @@ def test_a_table_in_json(part: str) -> None:
         parse(json.dumps(value), "host.json")
 
 
-@pytest.mark.parametrize("cpu", [Snapshot(raw=MORE), Snapshot(supported=MORE), Snapshot(raw=MOST, cpu="\udc80")])
+@pytest.mark.parametrize("kind", ["MSR", "HWMSR"])
+def test_a_snapshots_msrs(kind: str) -> None:
+    lines = [f"{kind} {index:x} {index & 1} 0" for index in range(MSR_LIMIT + 1)]
+    raw = "RAW 00000000.0 00000000 00000000 00000000 00000000"
+    (cpu,) = parse(text_of(raw, *lines[:-1]), "host.txt")
+    assert MSR_LIMIT // 2 in {len(msrs.refused) for msrs in (cpu.msrs, cpu.hardware_msrs)}
+    with pytest.raises(InputError, match=f"^host.txt:{MSR_LIMIT + 2}: more than {MSR_LIMIT} {kind} lines: no CPU has as many"):
+        parse(text_of(raw, *lines), "host.txt")
+    with pytest.raises(InputError, match=f"more than {MSR_LIMIT} MSR lines"):
+        parse(json.dumps({"raw": RAW, "refused_msrs": [f"{index:x}" for index in range(MSR_LIMIT + 1)]}), "host.json")
+
+
+@pytest.mark.parametrize(
+    "cpu",
+    [
+        Snapshot(raw=MOST, msrs=MsrTable(refused=range(MSR_LIMIT + 1))),
+        Snapshot(raw=MORE),
+        Snapshot(supported=MORE),
+        Snapshot(raw=MOST, cpu="\udc80"),
+    ],
+)
 def test_what_would_not_be_read_is_not_written(cpu: Snapshot) -> None:
     with pytest.raises(InputError, match="a snapshot"):
         list(write([cpu], "snapshot"))

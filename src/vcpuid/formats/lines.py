@@ -32,6 +32,9 @@ _HAS = {"on": True, "off": False}
 ENTRY_LIMIT = 4096
 """Entries of a table, in any form: KVM takes 256 (KVM_MAX_CPUID_ENTRIES, arch/x86/include/asm/kvm_host.h), and no processor has as many."""
 
+MSR_LIMIT = 4096
+"""MSRs of a kind, read or refused: KVM lists some dozens (KVM_GET_MSR_FEATURE_INDEX_LIST), and of a processor's few tell of CPUID."""
+
 CPU_LIMIT = 8192
 """CPUs of a dump, in any form: as many as Linux can run on (NR_CPUS, arch/x86/Kconfig)."""
 
@@ -157,6 +160,8 @@ class _Reader:
         index, value = _hex(words[0], "MSR"), _hex(words[2], "value", 64)
         if index in msrs or index in refused:
             raise _Cut(f"a second value of MSR {index:x}")
+        if len(msrs) + len(refused) == MSR_LIMIT:
+            raise _Cut(f"more than {MSR_LIMIT} {kind} lines: no CPU has as many")
         if words[1] == "1":
             msrs[index] = value
         elif words[1] in ("0", "-1"):
@@ -232,7 +237,7 @@ def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
     """Yield the lines of a snapshot, without line ends; `parse_snapshot` reads them back to an equal value.
 
     Raises InputError where it would not: a text of several lines or with half of a character, a name with a space, a note that reads as a
-    fact, two RAW answers of one leaf, RAW flags or a table of more than ENTRY_LIMIT entries.
+    fact, two RAW answers of one leaf, RAW flags, a table of more than ENTRY_LIMIT entries, or more than MSR_LIMIT MSRs.
     """
     _check(snapshot)
     if snapshot.cpu is not None:
