@@ -44,7 +44,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "sources", "told", "vmm",
     ),
     "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "qemu", "reasons", "releases", "rulebook", "setup"),
-    "explore": ("answers", "cpuid", "decode", "hazards", "kvm", "path", "qemu"),
+    "explore": (
+        "answers", "cpuid", "decode", "diagnosis", "errors", "formats", "hazards", "kvm", "libvirt", "numbers", "params", "path", "qemu",
+        "releases", "setup", "sources",
+    ),
     "probe": ("cpuid", "errors", "live", "numbers"),
 }  # fmt: skip
 """What each room may import from vcpuid besides itself, lowest first: a row names rooms above it only."""

@@ -127,6 +127,15 @@ def opened(path: str) -> Iterator[TextIO]:
         raise _unavailable(path, error) from None
 
 
+def write_bytes(path: str, data: bytes) -> None:
+    """Write a file; raises UnavailableError."""
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise _unavailable(path, error) from None
+
+
 def reader_left() -> bool:
     """Tell whether nobody reads standard output any more, so that what takes long may end early."""
     outlet = getattr(getattr(sys.stdout, "buffer", None), "raw", None)

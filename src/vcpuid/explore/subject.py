@@ -1,4 +1,4 @@
-"""What the page is about: a path, what leads to its VMM's -cpu, and how a person calls its host and would ask for it on the command line."""
+"""What the page is about: a path, what leads to its -cpu, and how a person names its host and asks for it on the command line."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from vcpuid.path.pipeline import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Afterwards:
     """A word as the party hands it on: None where it does not look at it; `open` are the bits that are not told, as a mask."""
 
     party: str
@@ -24,10 +24,10 @@ class Row:
         return {"party": self.party, "value": None if self.value is None else f"{self.value:x}", "open": f"{self.open:x}"}
 
 
-def rows(path: Path, word: Word, mask: int) -> Iterator[Row]:
+def rows(path: Path, word: Word, mask: int) -> Iterator[Afterwards]:
     """Give the bits of `mask` in a word after each party of a path, from the silicon to the guest."""
     places = [Bit(word, position) for position in positions(mask)]
     for position, step in enumerate(path.trace.steps):
         value = step.word(word)
         open_ = sum(bit.mask for bit in places if depends(path, position, (bit,)))
-        yield Row(step.party, None if value is None else value & mask & ~open_, open_)
+        yield Afterwards(step.party, None if value is None else value & mask & ~open_, open_)
