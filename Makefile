@@ -72,6 +72,7 @@ docs: $(VENV)/.ready-docs $(FIGURES)
 	$(BIN)/python tools/man_pages.py markdown docs/generated/verbs
 	$(BIN)/python tools/rules_page.py docs/generated/rules.md
 	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet -d build/doctrees docs build/site
+	$(BIN)/python tools/playground.py build/site/playground
 	$(BIN)/python tools/check_site.py build/site
 	@echo build/site/index.html
 

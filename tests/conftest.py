@@ -31,7 +31,7 @@ from zlib import crc32
 import pytest
 from hypothesis import settings
 
-from support import sshd
+from support import browser, sshd
 from support.fired import REMEDY, Fired
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ def lacking(wanted: str) -> dict[str, str | None]:
         "qemu": None if shutil.which("qemu-system-x86_64") else "no qemu-system-x86_64 installed",
         "sshd": sshd.lack(),
         "spark": None if shutil.which("java") and find_spec("pyspark") else "no PySpark, or no Java runtime, installed",
+        "browser": browser.lack(),
         "x86": None if platform.machine() in ("x86_64", "i686") else f"{platform.machine()} has no CPUID instruction",
         "slow": None if "slow" in wanted else "slow: runs with -m slow",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,6 +41,7 @@ VERBS: dict[tuple[str, ...], list[str]] = {
     ("diagnose",): ["Host CPU does not provide required features: rtm", "--host", HOST],
     ("explain",): ["avx2", "--host", HOST],
     ("guest",): ["--host", HOST],
+    ("explore",): [HOST, "--save", os.devnull],
     ("check",): ["Haswell", HOST],
     ("diff",): [HOST, "--cpu", "Haswell"],
     ("drift",): [HOST, "--to", "kernel=7.3"],

@@ -46,6 +46,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "setup", "software", "sources", "told", "vmm",
     ),
     "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "qemu", "reasons", "releases", "rulebook", "setup"),
+    "explore": (
+        "answers", "cpuid", "decode", "diagnosis", "errors", "formats", "hazards", "kvm", "libvirt", "numbers", "params", "path", "qemu",
+        "releases", "setup", "sources",
+    ),
     "probe": ("cpuid", "errors", "live", "numbers"),
     "trace": ("cpuid", "errors", "kvm", "live", "numbers", "probe", "reasons", "releases", "software"),
 }  # fmt: skip

@@ -259,7 +259,11 @@ def check(case: Case) -> str:
     os.chdir(folder)
     try:
         places = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder))
-        with patch.dict(os.environ, {**places, "COLUMNS": "100"}), patch.object(Way, "command", _nobody):
+        with (
+            patch.dict(os.environ, {**places, "COLUMNS": "100"}),
+            patch.object(Way, "command", _nobody),
+            patch("vcpuid.cli.explore._serve"),  # which would go on until somebody ends it
+        ):
             done = run(arguments)
             if done.status == _FAULT:
                 done = run(["--traceback", *arguments])  # raises what it was, or prints it

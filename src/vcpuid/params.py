@@ -37,7 +37,7 @@ The defaults of module parameters are the kernel's own; a snapshot's PARAM lines
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from vcpuid.cpuid.frozen import FrozenMap
@@ -119,6 +119,21 @@ class Params:
 
 NONE = Params()
 """No parameter given."""
+
+
+def given(texts: Iterable[str]) -> Given:
+    """Read NAME=VALUE options; numbers become integers. Whether a value is one that its parameter takes, `Params.of` tells.
+
+    Raises InputError for what is not of that form.
+    """
+    parsed: dict[str, Value] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise InputError(f"--param {text!r} is not of the form NAME=VALUE")
+        known = number(value, U64)
+        parsed[name] = value if known is None else known
+    return parsed
 
 
 def read(name: str, value: Value) -> int:

@@ -39,6 +39,7 @@ FREE = {
     "--cr4": "a number",
     "--xcr0": "a number",
     "--vcpu": "a number",
+    "--port": "a number",
     "--cluster": "a name of the user's own",
     "--as-of": "a day",
     "--seen": "a time",
@@ -336,7 +337,7 @@ def test_the_script_is_well_formed(shell: str) -> None:
 
 LAST = max(os.sched_getaffinity(0))
 TYPED = {
-    "vcpuid expl\t": "explain",
+    "vcpuid expla\t": "explain",
     "vcpuid kvm su\t": "kvm supported",
     "vcpuid convert --to instl\t": "convert --to instlatx64",
     "vcpuid decode live --part sup\t": "decode live --part supported",
@@ -454,12 +455,12 @@ def test_zsh(zsh: Terminal, typed: str) -> None:
 
 @pytest.mark.process
 def test_bash_finds_a_program_by_its_path(bash: Terminal) -> None:
-    assert bash.complete("~/bin/vcpuid expl\t") == ["explain"]
+    assert bash.complete("~/bin/vcpuid expla\t") == ["explain"]
 
 
 @pytest.mark.process
 def test_zsh_finds_a_program_by_its_path(zsh: Terminal) -> None:
-    assert zsh.complete("~/bin/vcpuid expl\t") == ["explain"]
+    assert zsh.complete("~/bin/vcpuid expla\t") == ["explain"]
 
 
 @pytest.mark.process

@@ -108,7 +108,10 @@ def test_nor_does_what_is_converted_to_standard_output(to: str, hostile: str) ->
 
 @pytest.mark.parametrize("path", [verb for verb in VERBS if verb not in WITHOUT], ids=" ".join)
 @pytest.mark.parametrize("evil", [EVIL, "x" * 5000, "a\nvcpuid: b"], ids=["escapes", "long", "lines"])
-def test_every_argument_and_option_of_every_verb_is_echoed_safely(path: tuple[str, ...], evil: str) -> None:
+def test_every_argument_and_option_of_every_verb_is_echoed_safely(
+    path: tuple[str, ...], evil: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vcpuid.cli.explore._serve", lambda *_: None)
     command = command_of(path)
     required = [evil for parameter in command.params if isinstance(parameter, click.Argument) and parameter.required]
     check(vcpuid(*path, *required, evil, evil))

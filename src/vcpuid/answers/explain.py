@@ -154,6 +154,12 @@ class Explanation:
         return self.feature.bit is not None and withheld(self.path.trace, self.feature.bit)
 
     @property
+    def turn(self) -> Stage | None:
+        """The last stage that handed on another value than the one before; None where no party changes it, or that is not told."""
+        at = [] if self.visible is None else list(_turns(self.stages))
+        return self.stages[at[-1]] if at else None
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What stands for what was asked, and what is not known for sure: the path's remarks."""
         return self.path.remarks
@@ -191,11 +197,14 @@ class Explanation:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
+        told = self.fate()
+        return {"schema": SCHEMA, "feature": told["feature"], "bit": told["bit"], **self.path.as_dict(), **told}
+
+    def fate(self) -> dict[str, object]:
+        """Give the same without what is the path's: where there are many features of one path, that need be told once."""
         return {
-            "schema": SCHEMA,
             "feature": self.feature.name,
             "bit": str(self.feature.bit) if self.feature.bit else None,
-            **self.path.as_dict(),
             "visible": self.visible,
             "put_back": self.put_back,
             "withheld": self.withheld,

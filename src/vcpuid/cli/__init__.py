@@ -23,6 +23,7 @@ VERBS = {
     "diagnose": "Tell what an error text or a log says of CPU features: which, who took them, why, and what to do.",
     "explain": "Tell a feature's fate: its value after each party, the rule that decided, what can be done.",
     "guest": "Show the guest's CPU as a whole: flags gained and lost against the host, by party.",
+    "explore": "Show the whole path on a page: every bit through all parties, live or as a file to give away.",
     "check": "Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.",
     "diff": "Show what a guest's CPU has that its host's has not, and the reverse, each with the party that caused it.",
     "drift": "Show what an upgrade changes for a guest: features lost and gained between two stacks, with the party that decides.",

@@ -28,7 +28,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _ENDS = (".xml", ".xml.gz")
 _DOMAIN = re.compile(r"<domain[\s>]")
-_CPU = re.compile(r"\s*(?:<\?[^>]*>\s*|<!--.*?-->\s*)*<cpu[\s/>]", re.DOTALL)
 
 libvirt_option = click.option(
     "--libvirt", "libvirt_release", metavar="RELEASE", shell_complete=choices.libvirts,
@@ -136,8 +135,9 @@ class AskedCpu:
     def request(self) -> dict[str, str]:
         """Return what libvirt is asked: a file with a <cpu> alone stands for the domain that has nothing else."""
         assert self.domain is not None
-        _, text = read_file(self.domain)
-        return {"do": "start", "cpu" if _CPU.match(text) else "domain": text}
+        from vcpuid.libvirt.request import start
+
+        return start(read_file(self.domain)[1])
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.domain import WITHOUT_DOMAIN, AskedCpu, domain_options, no_domain, unrefused
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, Host, cpu_option, parse_params, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import Asked, Host, cpu_option, print_warnings, read_host, stack_options
 from vcpuid.errors import InputError, KvmError, LibvirtError, RefusedError
 from vcpuid.releases import option_parts
 
@@ -85,7 +85,7 @@ def _side(host: Host, cpu: AskedCpu, asked: Asked, option: str, stack: str) -> S
 
 def named_stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None]:
     """Read what one side names, and put it in place of what both have; return libvirt's release besides."""
-    from vcpuid.params import is_known
+    from vcpuid.params import given, is_known
 
     programs: dict[str, str] = {}
     params: list[str] = []
@@ -101,14 +101,14 @@ def named_stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None
             raise InputError(f"{option}: {name[:40]!r} is neither {', '.join(_PROGRAMS)} nor a parameter{_suggestion(name)}")
         else:
             params.append(part)
-    given = {**asked.params, **parse_params(tuple(params))}
+    both = {**asked.params, **given(params)}
     chosen = replace(
         asked,
         kernel=programs.get("kernel"),
         qemu=programs.get("qemu"),
         machine=programs.get("machine", asked.machine),
-        params=given,
-        what_if=bool(given),
+        params=both,
+        what_if=bool(both),
     )
     return chosen, programs.get("libvirt")
 

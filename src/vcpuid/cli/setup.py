@@ -14,8 +14,8 @@ from vcpuid import numbers
 from vcpuid.cli import choices
 from vcpuid.cli.streams import tell
 from vcpuid.cpuid import CpuidTable, Snapshot
-from vcpuid.errors import InputError, UnavailableError
-from vcpuid.params import Given
+from vcpuid.errors import UnavailableError
+from vcpuid.params import Given, given
 from vcpuid.releases import KERNELS, QEMUS, Release
 from vcpuid.setup import Setup, Stack
 
@@ -223,7 +223,7 @@ def stack_options(*without: str, here: bool = True) -> Callable[[F], F]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             found = {name: kwargs.pop(name) for name in names}
             if "params" in found:
-                found["params"] = parse_params(found["params"])
+                found["params"] = given(found["params"])
             return command(*args, asked=Asked(**found, given=bool(typed(*STACK))), **kwargs)
 
         result: Any = wrapped
@@ -236,18 +236,6 @@ def stack_options(*without: str, here: bool = True) -> Callable[[F], F]:
 
 kernel_options = stack_options("qemu", "machine", "smp", "what_if", "globals")
 """The options of verbs that ask KVM's part alone."""
-
-
-def parse_params(params: tuple[str, ...]) -> Given:
-    """Read NAME=VALUE options; numbers become integers. Whether a value is one that its parameter takes, `Params.of` tells."""
-    parsed: dict[str, int | str | bool] = {}
-    for param in params:
-        name, equals, value = param.partition("=")
-        if not name or not equals:
-            raise InputError(f"--param {param!r} is not of the form NAME=VALUE")
-        read = numbers.number(value, numbers.U64)
-        parsed[name] = value if read is None else read
-    return parsed
 
 
 def print_warnings(warnings: Iterable[str]) -> None:

@@ -45,17 +45,23 @@ def read_text(source: str | os.PathLike[str], *, colours: bool = False) -> tuple
         else:
             with open(source, "rb") as file:
                 data = _take(file)
-        if data.startswith(_GZIP):
-            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(SIZE_LIMIT + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"damaged gzip data: {error}", source=name) from None
     except OSError as error:
         raise InputError(error.strerror or str(error), source=name) from None
     except ValueError as error:  # a path with a zero character
         raise InputError(str(error), source=name) from None
+    return name, text_of(data, name, colours=colours)
+
+
+def text_of(data: bytes, name: str, *, colours: bool = False) -> str:
+    """Return the text of a file's bytes, which `name` calls in messages; `colours` and errors are as in `read_text`."""
+    if data.startswith(_GZIP):
+        try:
+            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(SIZE_LIMIT + 1)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InputError(f"damaged gzip data: {error}", source=name) from None
     if len(data) > SIZE_LIMIT:
         raise InputError(f"more than {SIZE_LIMIT >> 20} MiB: no dump of CPUID is that large", source=name)
-    return name, _decode(_COLOUR.sub(b"", data) if colours else data, name)
+    return _decode(_COLOUR.sub(b"", data) if colours else data, name)
 
 
 def _take(file: BinaryIO) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,13 @@ from vcpuid.formats.documents import parse_xml
 from vcpuid.libvirt import refusal
 
 Request = Mapping[str, Any]
+
+_CPU = re.compile(r"\s*(?:<\?[^>]*>\s*|<!--.*?-->\s*)*<cpu[\s/>]", re.DOTALL)
+
+
+def start(xml: str) -> dict[str, str]:
+    """Ask for the start of a domain; a text with a <cpu> alone stands for the domain that has nothing else."""
+    return {"do": "start", "cpu" if _CPU.match(xml) else "domain": xml}
 
 
 def is_tcg(request: Request) -> bool:
