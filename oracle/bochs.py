@@ -51,9 +51,11 @@ debug: action=ignore
 MSRS = """\
 0x017 0 00000000 00000000 00000000 00000000 00000000 00000000
 0x08b 0 0f000000 00000000 00000000 00000000 ffffffff ffffffff
+0x17a 0 00000000 00000000 00000000 00000000 00000000 00000000
 0x1a0 0 00000000 00000001 00000000 00000000 00000000 00000000
 """
-"""What Linux reads and Bochs has not: PLATFORM_ID; microcode newer than any that Linux objects to; MISC_ENABLE with fast strings.
+"""What Linux reads and Bochs has not: PLATFORM_ID; microcode newer than any that Linux objects to; the status of machine checks, without
+which Linux panics since 6.16; MISC_ENABLE with fast strings.
 
 A line is the MSR, its type, its value, the bits that are reserved and those that a write leaves alone, these three in halves.
 """

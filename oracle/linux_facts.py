@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Read the facts of one Linux release off its source tree, for the tools that make tables of them.
 
-    oracle/linux_facts.py TREE [-o linux-RELEASE.json.gz] [--origin TEXT]
+    oracle/linux_facts.py TREE [-o linux-RELEASE.json.gz] [--origin TEXT] [--tables NAME]
 
 TREE is a kernel source tree; its Makefile and arch/x86 are read. Without -o the JSON goes to standard output, indented. With -o FILE it
 is written in one line, gzipped if the name ends in .gz. --origin says whose tree it is, where that is not told by its release: the
@@ -10,9 +10,10 @@ distribution's own number, the repository and its commit.
 The facts are one JSON object:
     kernel             "6.12.107"
     origin             as given, left out where it was not
+    tables             what its tables are called, likewise; else that is its major and minor number
     features           of cpufeatures.h by name without X86_FEATURE_: word, bit, and cpuinfo, the spelling in /proc/cpuinfo (null: hidden)
     bugs               the same for X86_BUG_; bit is the argument of X86_BUG(), so that the second word of bugs begins with bit 32
-    cpuid_leafs        enum cpuid_leafs of cpufeature.h: the names of Linux' words in their order
+    cpuid_leafs        enum cpuid_leafs of cpufeature.h: the names of Linux' words in their order, NR_CPUID_WORDS at the end
     kvm_only_features  of KVM's reverse_cpuid.h: name -> [word, bit] for features in words of KVM's own; up to 5.11 there are none
     kvm_translated     those of them that Linux has elsewhere, as __feature_translate knows them
     reverse_cpuid      word -> [leaf, sub-leaf, register], of KVM's reverse_cpuid[], and of words that Linux reads and KVM has not there
@@ -60,6 +61,9 @@ MSR_BITS = {
 REVERSE = ("reverse_cpuid.h", "cpuid.h")
 """Files below KVM of which the first that is there places words in leaves: up to 5.11 that is a part of cpuid.h."""
 
+WORDS_END = "NR_CPUID_WORDS"
+"""The end of enum cpuid_leafs. 5.14 and Red Hat's 4.18 and 5.14 have none; Red Hat's have words behind the last one that is named."""
+
 CAPS_FUNCTIONS = ("kvm_set_cpu_caps", "kvm_initialize_cpu_caps")
 """The function that initializes KVM's capabilities: 7.1 knows it by the second name."""
 
@@ -73,9 +77,10 @@ def main() -> int:
     parser.add_argument("tree", type=Path)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--origin")
+    parser.add_argument("--tables")
     options = parser.parse_args()
     try:
-        facts = read(options.tree, options.origin)
+        facts = read(options.tree, options.origin, options.tables)
         if options.output is None:
             print(json.dumps(facts, indent=1))
         else:
@@ -92,16 +97,20 @@ def write(facts: Facts, path: Path) -> None:
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
-def read(tree: Path, origin: str | None = None) -> Facts:
+def read(tree: Path, origin: str | None = None, tables: str | None = None) -> Facts:
     """Read the facts of the kernel whose source is below `tree`. Raises InputError where it is none, or is spelled otherwise."""
     header, vmx, msrs = (text_of(tree, f"{ASM}{name}.h") for name in ("cpufeatures", "vmxfeatures", "msr-index"))
     para = without_comments(text_of(tree, "arch/x86/include/uapi/asm/kvm_para.h"))
     reverse = without_comments(text_of(tree, KVM + next((name for name in REVERSE if (tree / KVM / name).exists()), REVERSE[0])))
     leafs = enumerators(without_comments(text_of(tree, ASM + "cpufeature.h")), "cpuid_leafs")
+    features = in_words(flags(header, "X86_FEATURE"))
+    if leafs[-1] != WORDS_END:
+        leafs += [*own_words(leafs, max(row["word"] for row in features.values())), WORDS_END]
     facts: Facts = {
         "kernel": release(text_of(tree, "Makefile")),
         **({} if origin is None else {"origin": origin}),
-        "features": in_words(flags(header, "X86_FEATURE")),
+        **({} if tables is None else {"tables": tables}),
+        "features": features,
         "bugs": {name: {"bit": number, "cpuinfo": shown} for name, number, shown in flags(header, "X86_BUG")},
         "cpuid_leafs": leafs,
         "kvm_only_features": kvm_only_features(reverse),
@@ -162,6 +171,12 @@ def flags(header: str, prefix: str) -> list[tuple[str, int, str | None]]:
 def in_words(found: list[tuple[str, int, str | None]]) -> dict[str, dict[str, Any]]:
     """Give flags by name, with word, bit and spelling."""
     return {name: {"word": number // 32, "bit": number % 32, "cpuinfo": shown} for name, number, shown in found}
+
+
+def own_words(leafs: list[str], highest: int) -> list[str]:
+    """Name the words behind the last one of enum cpuid_leafs as Linux names those of its own: where the enum has no end, it lacks them."""
+    named = sum(name.startswith("CPUID_LNX_") for name in leafs)
+    return [f"CPUID_LNX_{named + number}" for number in range(1, highest - len(leafs) + 2)]
 
 
 def bits(text: str, row: str) -> dict[str, int]:
@@ -269,8 +284,6 @@ def cap_calls(text: str) -> list[list[str]]:
 def check(facts: Facts) -> None:
     """Hold the parts against each other; raises InputError where one names what another should know and does not."""
     features, words = facts["features"], facts["reverse_cpuid"]
-    if facts["cpuid_leafs"][-1:] != ["NR_CPUID_WORDS"]:
-        raise InputError("enum cpuid_leafs does not end in NR_CPUID_WORDS")
     highest = max(row["word"] for row in features.values())
     if highest >= len(facts["cpuid_leafs"]) - 1:
         raise InputError(f"a feature is in word {highest}, which enum cpuid_leafs lacks")

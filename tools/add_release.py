@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Add a release to the tables, and print how it differs from the one before it.
 
-    python tools/add_release.py linux SOURCE [--origin TEXT]
+    python tools/add_release.py linux SOURCE [--origin TEXT] [--tables NAME]
     python tools/add_release.py qemu RELEASE TREE [--commit COMMIT | --qemu COMMAND [--empty-host COMMAND] [--extra FILE]]
 
 SOURCE is a kernel source tree (a stable release's checkout, or its Makefile, arch/x86 and tools/arch/x86), or a package of Debian's:
 linux=7.4.2-1 is the source package, linux-source-7.4 the binary one that holds the tree. --origin says whose tree it is where its release
-does not, such as a distribution's number or a repository with its commit; the table names it.
+does not, such as a distribution's number or a repository with its commit; the table names it. --tables is what the tables are called where
+upstream's release of that number has its own, such as 6.12-el10; `REBUILT` of releases.py then says whose kernels they stand for.
 
 TREE is QEMU's source tree of that release; the options are those of tools/qemu_catalog.py. With --qemu a real program is asked as well.
 
@@ -29,9 +30,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernel_names import order
+
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("arch/x86", "tools/arch/x86", "Makefile")
 """What of a kernel's tree is read."""
+
+
+_WIDTH = 140
+"""Characters that a line of the repository may have."""
 
 
 class Refused(Exception):
@@ -87,18 +94,18 @@ def say(step: str) -> None:
     print(step, flush=True)
 
 
-def add_linux(places: Places, tree: Path, origin: str | None = None) -> str:
+def add_linux(places: Places, tree: Path, origin: str | None = None, tables: str | None = None) -> str:
     """Make the tables of a kernel; returns its release."""
-    release = release_of(tree)
+    release = tables or release_of(tree)
     facts = places.facts / f"linux-{release}.json.gz"
     say(f"facts of Linux {release}: {facts.name}")
-    places.run("oracle/linux_facts.py", tree, "-o", facts, *(() if origin is None else ("--origin", origin)))
+    places.run("oracle/linux_facts.py", tree, "-o", facts, *given(("--origin", origin), ("--tables", tables)))
     say(f"its features, bugs and lists of models: linux-{release}.json")
     places.run("tools/linux_tables.py", places.data, facts, tree)
     everything = sorted(places.facts.glob("linux-*.json.gz"))
     say("what KVM of each kernel lists: kvm-caps.json")
     places.run("tools/kvm_tables.py", *everything, "-o", places.data / "kvm-caps.json")
-    newest = max(known(path.name.split("-")[1].removesuffix(".json.gz")) for path in everything) == known(release)
+    newest = max((path.name.removeprefix("linux-").removesuffix(".json.gz") for path in everything), key=order) == release
     manual = tree / "tools" / "arch" / "x86" / "kcpuid" / "cpuid.csv"
     say("the table of features: features.json")
     features = places.data / "features.json"
@@ -137,9 +144,9 @@ def follow(places: Places, program: str, release: str) -> None:
     places.run("tools/release_difference.py", program, release)
 
 
-def known(release: str) -> tuple[int, ...]:
-    """Turn a release into numbers, to be put in order."""
-    return tuple(int(part) for part in release.split("."))
+def given(*options: tuple[str, str | None]) -> list[str]:
+    """Return those options that have a value, as arguments."""
+    return [part for name, value in options if value is not None for part in (name, value)]
 
 
 def release_of(tree: Path) -> str:
@@ -156,11 +163,13 @@ def release_of(tree: Path) -> str:
 def enlist(module: Path, name: str, release: str) -> None:
     """Put a release into a tuple of releases, in order; one that is there already stays. Raises Refused."""
     text = module.read_text(encoding="utf-8")
-    found = re.search(rf"^{name} = \(([^)]*)\)$", text, re.MULTILINE)
+    found = re.search(rf"^{name} = \(([^)]*)\)(?:  # fmt: skip)?$", text, re.MULTILINE)
     if found is None:
         raise Refused(f"{module} has no tuple {name}")
-    listed = sorted({*re.findall(r'"([^"]+)"', found[1]), release}, key=known)
+    listed = sorted({*re.findall(r'"([^"]+)"', found[1]), release}, key=order)
     tuple_ = f"{name} = ({_quoted(listed)})"
+    if len(tuple_) > _WIDTH:
+        tuple_ = f"{name} = (\n    {_quoted(listed)},\n)  # fmt: skip"
     module.write_text(text[: found.start()] + tuple_ + text[found.end() :], encoding="utf-8")
 
 
@@ -212,6 +221,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     linux = programs.add_parser("linux")
     linux.add_argument("source")
     linux.add_argument("--origin")
+    linux.add_argument("--tables")
     qemu = programs.add_parser("qemu")
     qemu.add_argument("release")
     qemu.add_argument("tree", type=Path)
@@ -222,18 +232,13 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     folder = Path(tempfile.mkdtemp(prefix="add-release-"))
     try:
         if options.program == "linux":
-            release = add_linux(places, source_tree(places, options.source, folder).resolve(), options.origin)
+            release = add_linux(places, source_tree(places, options.source, folder).resolve(), options.origin, options.tables)
         else:
             release = options.release
-            given = (
-                ("--commit", options.commit),
-                ("--qemu", options.qemu),
-                ("--empty-host", options.empty_host),
-                ("--extra", options.extra),
+            asked = given(
+                ("--commit", options.commit), ("--qemu", options.qemu), ("--empty-host", options.empty_host), ("--extra", options.extra)
             )
-            add_qemu(
-                places, release, options.tree.resolve(), [part for name, value in given if value is not None for part in (name, value)]
-            )
+            add_qemu(places, release, options.tree.resolve(), asked)
         follow(places, options.program, release)
     except (Refused, OSError) as error:
         print(f"add_release.py: {error}", file=sys.stderr)

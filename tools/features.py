@@ -39,7 +39,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import kernel_names
 from csource import Source
+from kernel_names import tables_of
 
 DATA = Path(__file__).resolve().parent.parent / "src" / "vcpuid" / "data"
 
@@ -261,11 +263,6 @@ def read(path: Path) -> Any:
     return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
 
 
-def release_of(facts: dict[str, Any]) -> str:
-    """Give major and minor of a kernel's release."""
-    return ".".join(facts["kernel"].split(".")[:2])
-
-
 def pair(text: str) -> tuple[str, Path]:
     """Split RELEASE=PATH."""
     release, _, path = text.partition("=")
@@ -316,7 +313,7 @@ def renew_linux(table: Table, old: dict[str, Any], kernels: list[dict[str, Any]]
     source = old["source"] | {"linux": [facts["kernel"] for facts in kernels]}
     if manual is not None:
         source["manual"] = manual_source(manual_names(table, manual, {*linux_words.values(), *old["qemu_words"].values()}), kernels)
-    head = {"kernels": [release_of(facts) for facts in kernels], "qemus": old["qemus"], "cpuid_leafs": leaf_words(kernels)}
+    head = {"kernels": [tables_of(facts) for facts in kernels], "qemus": old["qemus"], "cpuid_leafs": leaf_words(kernels)}
     write(source, table, head | {"linux_words": linux_words, "qemu_words": old["qemu_words"], "qemu_switches": old["qemu_switches"]})
 
 
@@ -361,7 +358,7 @@ def main() -> None:
         return
     if not (options.facts and (options.table or (options.manual and options.qemu and options.libvirt))):
         parser.error("--facts, --manual, --qemu and --libvirt, or --table with --qemu or --facts")
-    kernels = sorted((read(path) for path in options.facts), key=lambda facts: [int(part) for part in release_of(facts).split(".")])
+    kernels = sorted((read(path) for path in options.facts), key=lambda facts: kernel_names.order(tables_of(facts)))
     for number, facts in enumerate(kernels):
         linux_facts(table, facts, number)
     if options.table:
@@ -383,7 +380,7 @@ def main() -> None:
         "manual": manual_source(generator, kernels),
     }
     head = {
-        "kernels": [release_of(facts) for facts in kernels],
+        "kernels": [tables_of(facts) for facts in kernels],
         "qemus": [release for release, _ in options.qemu],
         "cpuid_leafs": leaf_words(kernels),
         "linux_words": linux_words,

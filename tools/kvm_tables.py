@@ -19,6 +19,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kernel_names import order, tables_of
+
 _KINDS = {
     "F": "F",
     "SF": "SCATTERED",
@@ -41,13 +43,20 @@ _SEV = (("CPUID_8000_001F_EAX", "SEV"), ("CPUID_8000_001F_EAX", "SEV_ES"))
 _SYNTHESIZED = ((_AMD, "LFENCE_RDTSC"), (_AMD, "SRSO_NO"), (_AMD, "VERW_CLEAR"), ("CPUID_8000_0021_ECX", "TSA_SQ_NO"),
                 ("CPUID_8000_0021_ECX", "TSA_L1_NO"))  # fmt: skip
 
-_OLDER = {
+_OLDER: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
     "5.10": {
         "X86_64": _LONG_MODE,
         "EMULATED": _EMULATED,
         "PASSTHROUGH": (("CPUID_7_ECX", "LA57"),),
         "RUNTIME": _RUNTIME,
         "F": (("CPUID_8000_0001_EDX", "NX"), ("CPUID_8000_0007_EDX", "CONSTANT_TSC")),
+    },
+    "5.14": {
+        "X86_64": _X86_64,
+        "EMULATED": (*_EMULATED, (_AMD, "NO_SMM_CTL_MSR")),
+        "PASSTHROUGH": (("CPUID_7_ECX", "LA57"),),
+        "RUNTIME": _RUNTIME,
+        "SYNTHESIZED": ((_AMD, "LFENCE_RDTSC"), (_AMD, "SBPB"), (_AMD, "IBPB_BRTYPE"), (_AMD, "SRSO_NO")),
     },
     "5.15": {
         "X86_64": _LONG_MODE,
@@ -93,6 +102,7 @@ _OLDER = {
                         ("CPUID_8000_0021_ECX", "TSA_SQ_NO"), ("CPUID_8000_0021_ECX", "TSA_L1_NO")),
     },
 }  # fmt: skip
+_OLDER["6.12-el10"] = _OLDER["5.14"]
 """Kinds that 5.10 to 6.12 express by a bare bit number, a local variable, an unconditional kvm_cpu_cap_set after the mask, or a comment.
 
 SEV and SEV_ES are in the mask of 5.15 to 6.8, and sev_set_cpu_caps takes them away again where off: the same outcome as adding them where
@@ -109,13 +119,9 @@ def _read(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _release(facts: dict[str, Any]) -> str:
-    return ".".join(facts["kernel"].split(".")[:2])
-
-
 def _kinds(facts: dict[str, Any]) -> dict[tuple[str, str], str]:
     """Map (word, feature) to its kind in one kernel, in the vocabulary of 6.18 and later."""
-    release = _release(facts)
+    release = tables_of(facts)
     kinds = {(word, name): _KINDS[kind] for word, rows in facts["kvm_caps"].items() for kind, name in rows if kind != "COND"}
     for kind, places in _OLDER.get(release, {}).items():
         kinds.update(dict.fromkeys(places, kind))
@@ -135,7 +141,7 @@ def _places(facts: dict[str, Any]) -> dict[str, tuple[str, int]]:
 
 def tables(all_facts: list[dict[str, Any]]) -> dict[str, Any]:
     """Join the facts of all kernels: words, and one row a feature with its kind in each kernel (null: KVM does not list it)."""
-    kernels = [_release(facts) for facts in all_facts]
+    kernels = [tables_of(facts) for facts in all_facts]
     words: dict[str, list[Any]] = {}
     bits: dict[str, int] = {}
     wanted: dict[tuple[str, str], list[str | None]] = {}
@@ -185,7 +191,7 @@ def main() -> None:
     parser.add_argument("facts", nargs="+", type=Path)
     parser.add_argument("-o", "--output", required=True, type=Path)
     arguments = parser.parse_args()
-    facts = sorted((_read(path) for path in arguments.facts), key=lambda fact: tuple(int(part) for part in _release(fact).split(".")))
+    facts = sorted((_read(path) for path in arguments.facts), key=lambda fact: order(tables_of(fact)))
     _write(tables(facts), arguments.output)
 
 

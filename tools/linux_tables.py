@@ -5,7 +5,7 @@
 
 FACTS is what oracle/linux_facts.py read off the same tree: features, bugs, words, scattered bits, dependencies, VMX features. Of TREE, a
 kernel source tree, this reads the lists of processor models, in common.c, intel.c, amd.c, bus_lock.c and microcode/. RELEASE is
-major.minor.
+major.minor, or what the facts call the tables.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from kernel_names import tables_of
 
 CPU = "arch/x86/kernel/cpu/"
 INCLUDE = "arch/x86/include/asm/"
@@ -31,8 +33,7 @@ def main(arguments: list[str]) -> None:
     for facts_path, tree in zip(pairs[::2], pairs[1::2], strict=True):
         facts = json.loads(gzip.decompress(Path(facts_path).read_bytes()))
         table = Tree(Path(tree)).table(facts)
-        release = ".".join(facts["kernel"].split(".")[:2])
-        (out / f"linux-{release}.json").write_text(dump(table) + "\n", encoding="utf-8")
+        (out / f"linux-{tables_of(facts)}.json").write_text(dump(table) + "\n", encoding="utf-8")
 
 
 class Tree:

@@ -22,7 +22,7 @@ from vcpuid.kvm.rules import NOT_YET, ROWS
 from vcpuid.reasons.history import party_of
 from vcpuid.reasons.registry import entered
 from vcpuid.reasons.rule import Rule
-from vcpuid.releases import KERNELS, QEMUS, number
+from vcpuid.releases import KERNELS, QEMUS, UPSTREAM, code_of, number
 from vcpuid.rulebook import all_rules
 
 NOTHING = "-"
@@ -61,10 +61,11 @@ def neighbour(release: str, known: Iterable[str]) -> str:
 
 def in_force(rule: Rule, release: str, known: tuple[str, ...]) -> bool:
     """Whether a release with tables has a rule."""
-    at = known.index(release)
+    if release in rule.lacking or release in rule.also:
+        return release in rule.also
+    at = known.index(code_of(release))
     since, until = rule.since, rule.until
-    since_then = since is None or known.index(since) <= at
-    return since_then and (until is None or at <= known.index(until)) and release not in rule.lacking
+    return (since is None or known.index(since) <= at) and (until is None or at <= known.index(until))
 
 
 def rules(parties: tuple[str, ...], release: str, known: tuple[str, ...]) -> dict[str, str]:
@@ -149,7 +150,7 @@ def linux(before: str, after: str) -> Iterator[Row]:
     """Yield what differs between two Linux releases."""
     yield from of_parts(linux_tables, before, after)
     yield from compared("change of KVM's features", capability_rows(before), capability_rows(after))
-    yield from compared("rule", rules(("linux", "kvm"), before, KERNELS), rules(("linux", "kvm"), after, KERNELS))
+    yield from compared("rule", *(rules(("linux", "kvm"), release, UPSTREAM) for release in (before, after)))
 
 
 def qemu(before: str, after: str) -> Iterator[Row]:

@@ -10,9 +10,36 @@ from vcpuid import data
 from vcpuid.errors import InputError, warn_caller
 from vcpuid.numbers import decimal
 
-KERNELS = ("5.10", "5.15", "6.1", "6.6", "6.8", "6.12", "6.14", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3")
+KERNELS = (
+    "5.10", "5.14", "5.15", "6.1", "6.6", "6.8", "6.12", "6.12-el10", "6.14", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3",
+)  # fmt: skip
 """Linux releases with tables, oldest first; each stands for its stable series, as Debian built that where it did (data/ names the very
 release)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A distribution's kernel, which has the code of an upstream release, `code`, by which its rules are chosen, whatever its own number.
+
+    `release` is how the kernel whose tables they are calls itself, `mark` what every kernel of that distribution has behind its number, and
+    `update` what those of the same update have. `of` names the distribution.
+    """
+
+    code: str
+    release: str
+    mark: str
+    update: str
+    of: str
+
+
+REBUILT = {
+    "5.14": Rebuilt("6.12", "5.14.0-570.32.1.el9_6", "el9", "el9_6", "Red Hat Enterprise Linux 9.6 (AlmaLinux's build of it)"),
+    "6.12-el10": Rebuilt("6.12", "6.12.0-55.24.1.el10_0", "el10", "el10_0", "Red Hat Enterprise Linux 10.0 (AlmaLinux's build of it)"),
+}
+"""Of KERNELS, those that are a distribution's. Upstream's 5.14 has no tables."""
+
+UPSTREAM = tuple(kernel for kernel in KERNELS if kernel not in REBUILT)
+"""The others of KERNELS: of two of them the later one has what the earlier one had."""
 
 QEMUS = ("5.2", "6.0", "6.1", "6.2", "7.0", "7.1", "7.2", "8.0", "8.1", "8.2", "9.0", "9.1", "9.2", "10.0", "10.1", "10.2", "11.0", "11.1")
 """QEMU releases with tables, oldest first."""
@@ -100,8 +127,64 @@ def distributed(machine: str) -> str | None:
 
 
 def linux(asked: str | Release | None = None) -> Release:
-    """Choose the tables for a release of Linux; of None, the newest. Raises InputError where it is no release."""
-    return asked if isinstance(asked, Release) else choose(KERNELS[-1] if asked is None else asked, KERNELS, "Linux")
+    """Choose the tables for a release of Linux; of None, the newest. Raises InputError where it is no release.
+
+    A distribution's (REBUILT) stand for its own kernels and for the bare number, and for nobody else's kernel of that number.
+    """
+    return asked if isinstance(asked, Release) else _linux(KERNELS[-1] if asked is None else asked)
+
+
+@lru_cache(maxsize=256)
+def _linux(asked: str) -> Release:
+    strangers = [tables for tables, kernel in REBUILT.items() if not _is_of(asked, tables, kernel)]
+    chosen = choose(asked, tuple(tables for tables in KERNELS if tables not in strangers), "Linux")
+    kernel = REBUILT.get(chosen.tables)
+    if kernel is None:
+        newer = _next(chosen, UPSTREAM)
+        names = () if newer is None else _listed(chosen.tables, newer)
+        if not names:
+            return chosen
+        return replace(chosen, remark=f"{chosen.remark}, nor which of these KVM offers, as {newer}'s does: {' '.join(names)}")
+    remark = None
+    if f".{kernel.mark}" in asked and f".{kernel.update}" not in asked:
+        remark = (
+            f"the tables of Linux {chosen.tables} are those of {kernel.of}, {kernel.release}: what {asked} has otherwise is not known here"
+        )
+    return replace(chosen, number=number(kernel.code), remark=remark)
+
+
+def _next(chosen: Release, known: tuple[str, ...]) -> str | None:
+    """Give the first release with tables after the one asked for, where older tables stand for that; None where they do not, or none is."""
+    asked = number(chosen.asked)
+    if chosen.remark is None or chosen.number > asked:
+        return None
+    return next((release for release in known if number(release) > asked), None)
+
+
+@lru_cache(maxsize=16)
+def _listed(older: str, newer: str) -> tuple[str, ...]:
+    """Name the features that a kernel's KVM lists and an older one's does not, in lower case."""
+    table = data.load("kvm-caps")
+    columns = [3 + table["kernels"].index(release) for release in (older, newer)]
+    kinds = ((row[2], *(row[column] for column in columns)) for row in table["features"])
+    return tuple(name.lower() for name, before, now in kinds if before is None and now not in (None, "EMULATED", "RUNTIME", "VENDOR"))
+
+
+def _is_of(asked: str, tables: str, kernel: Rebuilt) -> bool:
+    """Whether a kernel is that distribution's, or a number and no more."""
+    bare = re.fullmatch(r"v?([0-9]+\.[0-9]+)(?:\.0)?", asked)
+    marked = re.search(rf"\.{kernel.mark}(?![0-9a-z])", asked)
+    return tables in (asked, bare and bare[1]) or (marked is not None and number(asked) == number(tables))
+
+
+def following(release: Release) -> str | None:
+    """Give the first of Linux's releases with tables after the one asked for, where older tables stand for that; None else."""
+    return _next(release, UPSTREAM)
+
+
+def code_of(kernel: str) -> str:
+    """Give the release by which the rules of one of KERNELS are chosen: its own, but for a distribution's that goes by an old number."""
+    return REBUILT[kernel].code if kernel in REBUILT else kernel
 
 
 def asked_linux(asked: str | Release | None) -> Release:
@@ -129,8 +212,8 @@ def qemu(asked: str | Release | None = None) -> Release:
     if asked is not None and "-" in asked and asked in data.imported():
         return Release("QEMU", asked, asked, number(asked))
     chosen = choose(QEMUS[-1] if asked is None else asked, QEMUS, "QEMU")
-    newer = next((known for known in QEMUS if number(known) > number(chosen.asked)), None)
-    if chosen.remark is None or newer is None or chosen.number > number(chosen.asked):
+    newer = _next(chosen, QEMUS)
+    if newer is None:
         return chosen
     return replace(chosen, remark=f"{chosen.remark}, nor which of these of {newer} it has: {' '.join(_added(chosen.tables, newer))}")
 

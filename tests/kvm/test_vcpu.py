@@ -11,7 +11,7 @@ from vcpuid.kvm.vcpu import MAX_ENTRIES, get_cpuid, set_again, set_cpuid
 from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.kvm.xsave import area_size
 from vcpuid.reasons import Action, Decision, replay
-from vcpuid.releases import KERNELS
+from vcpuid.releases import KERNELS, code_of
 
 XSAVE, OSXSAVE, APIC, MWAIT, PKU, OSPKE = 1 << 26, 1 << 27, 1 << 9, 1 << 3, 1 << 3, 1 << 4
 CR4_OSXSAVE, CR4_PKE = 1 << 18, 1 << 22
@@ -234,7 +234,7 @@ def test_amx_needs_the_processs_permission() -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_cr4_needs_the_guests_feature_and_kvms(cr4: int, entry: Entry, since: str, kernel: str) -> None:
     table, has = CpuidTable([entry]), Snapshot(supported=CpuidTable([entry]))
-    if KERNELS.index(kernel) < KERNELS.index(since):
+    if KERNELS.index(code_of(kernel)) < KERNELS.index(since):
         assert "reserved" in refused(entry, kernel=kernel, cr4=cr4)[1]
         return
     assert set_cpuid(table, kernel=kernel, cr4=cr4).table.get(*entry[:2]) is not None

@@ -112,6 +112,15 @@ def test_what_is_newer_than_the_tables_is_not_known_and_not_refused(cpu: str, as
                 ask()
 
 
+@pytest.mark.parametrize(
+    ("machine", "release", "known"),
+    [("xenfv", "11.1", False), ("none", "7.2", False), ("pc-1.3", "5.2", False), ("pc-1.3", "6.0", True), ("pc-i440fx-2.8", "11.1", True)],
+)
+def test_machine_types_that_the_tables_leave_out_are_not_known_and_not_refused(machine: str, release: str, known: bool) -> None:
+    with pytest.raises(QemuError if known else NotKnownError, match="machine type"):
+        qemu.guest_tables("host", host=setup(GENOA, qemu=release, machine=machine))
+
+
 DMR, TURIN = "kvm-intel.sapphire_rapids-dmr@7.3", "kvm-amd.EPYC-Turin-v1@7.3"
 
 

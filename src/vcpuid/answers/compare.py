@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vcpuid.answers.certainty import depends, followed, open_bits
+from vcpuid.answers.certainty import unknown as unknown_bits
 from vcpuid.answers.explain import sentence
 from vcpuid.answers.order import Order
 from vcpuid.answers.ordered import explained
@@ -169,7 +170,8 @@ def _open(both: Sides, feature: Feature, before: bool | None, after: bool | None
     bit = feature.place
     facts = (Fact(*bit),) if before is None or both.observed else depends(both.path, len(both.path.trace.steps) - 1, (bit,))
     side = "the host" if before is None or not both.observed else "the guest"
-    return Difference(feature.name, str(bit), before, after, NOT_TOLD, f"{side} does not tell {listed(facts)}", (), bit.word, bit.mask)
+    why = f"{side} does not tell {listed(facts)}" if facts else explained(feature, both.path, both.order).stages[-1].why
+    return Difference(feature.name, str(bit), before, after, NOT_TOLD, why, (), bit.word, bit.mask)
 
 
 def _of_feature(both: Sides, feature: Feature, before: bool, after: bool) -> Difference:
@@ -212,7 +214,8 @@ def by_register(both: Sides) -> list[Difference]:
 def _open_register(both: Sides, word: CpuidWord, before: int | None, after: int | None) -> Difference:
     side = "the host" if before is None else "the guest" if both.observed else "what the host does not tell decides what the guest"
     says = "does not tell it" if before is None or both.observed else "sees there"
-    return Difference(_register_name(word), str(word), before, after, NOT_TOLD, f"{side} {says}", (), word, 0xFFFFFFFF)
+    unknown = None if both.observed else next((why for bit, why in unknown_bits(both.path).items() if bit.word == word), None)
+    return Difference(_register_name(word), str(word), before, after, NOT_TOLD, unknown or f"{side} {says}", (), word, 0xFFFFFFFF)
 
 
 def _register_name(word: CpuidWord) -> str:

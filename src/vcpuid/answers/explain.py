@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from vcpuid.answers.certainty import depends, rests
+from vcpuid.answers.certainty import depends, rests, unknown
 from vcpuid.answers.order import Order
 from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.remedy import hidden_from_linux, remedy
@@ -235,8 +235,10 @@ def explain(feature: Feature, path: Path) -> Explanation:
     chain = tuple(_chain(path, feature, stages))
     if stages[0].value is False and not any(stage.value for stage in stages):  # what a party makes up, the hardware need not have
         chain = (*chain, Reason("silicon", feature.name, Action.CLEARED, NO_HARDWARE, NO_HARDWARE.reason))
-    if not stages[-1].value and (why := _open(path, chain)) is not None:
-        stages = tuple(_not_known(stage, why) if stage.party in (path.vmm.name, "vcpu", "guest") else stage for stage in stages)
+    if not stages[-1].value and (found := _open(path, chain)) is not None:
+        party, why = found
+        first = next(at for at, stage in enumerate(stages) if stage.party == party)
+        stages = (*stages[:first], *(_not_known(stage, why) for stage in stages[first:]))
         return Explanation(feature, path, stages, f"Whether the guest sees {feature.name} is {why}.", (), None)
     odd = next((stage for stage in stages if stage.disagrees and not stage.value), None)
     helps = hidden_from_linux(path, feature) if odd is not None and odd.party == "linux" else None
@@ -244,10 +246,11 @@ def explain(feature: Feature, path: Path) -> Explanation:
     return Explanation(feature, path, stages, _verdict(feature, path, stages), chain, helps)
 
 
-def _open(path: Path, chain: Iterable[Reason]) -> str | None:
-    """Say what is not known of the VMM's release and may be behind its decisions; None where they are certain."""
-    bits = (find(reason.feature).bit for reason in chain if reason.party == path.vmm.name)
-    return next((path.made.open[bit] for bit in bits if bit is not None and bit in path.made.open), None)
+def _open(path: Path, chain: Iterable[Reason]) -> tuple[str, str] | None:
+    """Say what is not known of the releases asked for and may be behind a decision, and whose that is; None where all are certain."""
+    known = unknown(path)
+    taken = ((reason.party, find(reason.feature).bit) for reason in chain if reason.party in ("kvm", path.vmm.name)) if known else ()
+    return next(((party, known[bit]) for party, bit in taken if bit is not None and bit in known), None)
 
 
 def _not_known(stage: Stage, why: str) -> Stage:

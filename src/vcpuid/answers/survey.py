@@ -65,6 +65,14 @@ class Survey:
         """Give what is not told by name, with the facts on which it depends."""
         return tuple(NotTold(found.feature.name, found.depends) for found in self.not_told)
 
+    def unknown(self) -> tuple[str, ...]:
+        """Say of what hangs on no fact of the host's why it is not known: a sentence for all that have the reason in common."""
+        by_reason: dict[str, list[str]] = {}
+        for found in self.not_told:
+            if not found.depends:
+                by_reason.setdefault(found.stages[-1].why, []).append(found.feature.name)
+        return tuple(f"{' '.join(names)}: {why}." for why, names in by_reason.items())
+
     def assumes(self) -> dict[Assumption, tuple[str, ...]]:
         """Give the settings that nobody gave and that are taken to be the usual ones, each with the features that hang on it."""
         features, names = cpuid_features(), {found.feature.name for found in self.not_told}

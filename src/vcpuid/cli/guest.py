@@ -46,11 +46,12 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked,
         rows=[row for row in changes if row["change"] != NOT_TOLD_CHANGE],  # people read what is not told below, by what it depends on
         records=changes,
         data=found.as_dict(),
-        lines=[*(f"# {line}" for line in sentences(found.open())), *format_snapshot(guest_snapshot(path))],
+        lines=[*(f"# {line}" for line in (*found.unknown(), *sentences(found.open()))), *format_snapshot(guest_snapshot(path))],
         head=[*([] if order is None else order.head()), path.headline(), ""],
         foot=[
             "",
             f"The guest sees {len(found.seen)} features: " + " ".join(f.name for f in found.seen),
+            *found.unknown(),
             *sentences(found.open()),
             *granted(found.assumes()),
         ],

@@ -11,7 +11,7 @@ from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import print_warnings
 from vcpuid.cpuid.features import Feature
 from vcpuid.errors import InputError
-from vcpuid.releases import KERNELS
+from vcpuid.releases import KERNELS, QEMUS
 
 COLUMNS = ["name", "place", "symbol", "cpuinfo", "property", "libvirt"]
 TITLES = {"symbol": "linux", "property": "qemu"}
@@ -78,10 +78,10 @@ def _card(feature: Feature) -> Iterator[tuple[str, object]]:
         yield "meaning", feature.description
     for linux in feature.linux_names:
         number = "" if linux.number is None else f" ({linux.number // 32}*32+{linux.number % 32})"
-        yield f"Linux {_span(linux.kernels)}", linux.symbol + number
+        yield f"Linux {_spans(linux.kernels, KERNELS)}", linux.symbol + number
         yield "/proc/cpuinfo", linux.cpuinfo or "hidden"
     for qemu in feature.qemu_names:
-        yield f"QEMU {_span(qemu.releases)}", " ".join((qemu.name, *qemu.aliases))
+        yield f"QEMU {_spans(qemu.releases, QEMUS)}", " ".join((qemu.name, *qemu.aliases))
     if feature.libvirt:
         yield "libvirt", feature.libvirt
     if feature.manual:
@@ -90,5 +90,12 @@ def _card(feature: Feature) -> Iterator[tuple[str, object]]:
         yield "others", " ".join(feature.others)
 
 
-def _span(releases: tuple[str, ...]) -> str:
-    return releases[0] if len(releases) == 1 else f"{releases[0]} to {releases[-1]}"
+def _spans(releases: tuple[str, ...], known: tuple[str, ...]) -> str:
+    """Say which releases these are of all that are known: first and last of each row without a gap."""
+    found: list[list[str]] = []
+    for release in releases:
+        if found and known.index(release) == known.index(found[-1][-1]) + 1:
+            found[-1].append(release)
+        else:
+            found.append([release])
+    return ", ".join(row[0] if len(row) == 1 else f"{row[0]} to {row[-1]}" for row in found)

@@ -9,7 +9,7 @@ from vcpuid.linux.arch_cap import ArchCap, kvm_immune, kvm_supported
 from vcpuid.linux.machine import MCU_OPT_CTRL, MCU_OPT_CTRL_GDS_LOCKED, Machine, machine_of
 from vcpuid.params import CMDLINE
 from vcpuid.reasons import Ledger, Rule
-from vcpuid.releases import KERNELS, number
+from vcpuid.releases import KERNELS
 from vcpuid.setup import Setup
 
 WORD = MsrWord(0x10A)
@@ -27,7 +27,7 @@ TAA_WITHOUT_RTM = Rule(
 )
 GDS = Rule("kvm.arch-cap.gds", "the host's microcode keeps gathers from leaking, for guests too", _SOURCE)
 
-CONSULTED = kvm_supported(number(KERNELS[-1])) | ArchCap.GDS_CTRL
+CONSULTED = kvm_supported(KERNELS[-1]) | ArchCap.GDS_CTRL
 """The bits of the hardware's on which KVM's depends."""
 
 
@@ -35,11 +35,11 @@ def offered(setup: Setup, boot: BootCpu, hardware: Hardware, hardware_value: int
     """Return the MSR that KVM offers where the hardware's is `hardware_value`, 0 on a processor without it."""
     bugs = frozenset(boot.bugs)
     machine = machine_of(setup)
-    value = ledger.keep(WORD, hardware_value, kvm_supported(boot.number), NOT_LISTED)
+    value = ledger.keep(WORD, hardware_value, kvm_supported(boot.kernel), NOT_LISTED)
     value = ledger.set(WORD, value, ArchCap.PSCHANGE_MC_NO, NX_HUGE_PAGES)
     if not _never_flushes(setup, boot, hardware, hardware_value, machine):
         value = ledger.set(WORD, value, ArchCap.SKIP_L1D_FLUSH, L1D_FLUSH)
-    for bug, capability in kvm_immune(boot.number).items():
+    for bug, capability in kvm_immune(boot.kernel).items():
         if bug == "TAA" and not boot.has("RTM"):
             value = ledger.clear(WORD, value, capability, TAA_WITHOUT_RTM, bits.RTM)
         elif bug not in bugs:

@@ -23,6 +23,8 @@ from vcpuid.data import load
 from vcpuid.kvm import rules
 from vcpuid.linux.tables import NOWHERE, Place, Tables, tables
 from vcpuid.reasons import Rule
+from vcpuid.releases import UPSTREAM, code_of
+from vcpuid.releases import number as numbers_of
 
 _HIDDEN = (None, "VENDOR", "RUNTIME")
 """Kinds with which a feature is not offered, unless the vendor module grants it."""
@@ -94,7 +96,7 @@ def plan_of(release: str, module: str) -> CapsPlan:
         if kind is not None:
             kinds[word].append((mask, name, kind))
         else:
-            for newer in range(now + 1, len(kernels)):
+            for newer in _newer(kernels, release):
                 if by_kernel[newer] not in _HIDDEN or name in offered[newer]:
                     later[word][kernels[newer]] = later[word].get(kernels[newer], 0) | mask
                     break
@@ -107,6 +109,12 @@ def plan_of(release: str, module: str) -> CapsPlan:
         by_word[key] = (*by_word.get(key, ()), (REGISTERS.index(row.word.register), number))
     steps = tuple(_step(row, places, words, tables(release)) for row in rules.ROWS[module] if row.in_force(release))
     return CapsPlan(words, steps, places, by_word)
+
+
+def _newer(kernels: list[str], release: str) -> list[int]:
+    """Give the places of the kernels that came later, a distribution's apart: nobody goes over to that."""
+    code = numbers_of(code_of(release))
+    return [at for at, kernel in enumerate(kernels) if kernel in UPSTREAM and numbers_of(kernel) > code]
 
 
 def _granted(module: str, kernel: str) -> set[str]:

@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from vcpuid.reasons import Rule
-from vcpuid.releases import KERNELS, number
+from vcpuid.releases import KERNELS, UPSTREAM, code_of, number
 
 _COMMON = "kvm_set_cpu_caps, arch/x86/kvm/cpuid.c"
 _VMX = "vmx_set_cpu_caps, arch/x86/kvm/vmx/vmx.c"
@@ -32,7 +32,7 @@ NOT_YET = {
         f"kvm.caps.not-before-{newer}", f"KVM of this kernel does not list this feature; Linux {newer} does", _COMMON,
         remedy=f"run Linux {newer} or newer on the host", until=older,
     )
-    for older, newer in pairwise(KERNELS)
+    for older, newer in pairwise(UPSTREAM)
 }  # fmt: skip
 """By the first release, of those with tables, in which KVM offers the feature."""
 HOST_KERNEL = Rule(
@@ -156,7 +156,8 @@ class Row(NamedTuple):
 
     def in_force(self, kernel: str) -> bool:
         """Whether a kernel release has the row."""
-        return number(self.since) <= number(kernel) and (self.until is None or number(kernel) <= number(self.until))
+        code = number(code_of(kernel))
+        return number(self.since) <= code and (self.until is None or code <= number(self.until))
 
 
 COMMON = (

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from vcpuid.linux import BootCpu
 from vcpuid.linux.machine import machine_of
-from vcpuid.releases import number
+from vcpuid.releases import linux, number
 from vcpuid.setup import Setup, own_kernel
 
 _BASIC, _ENTRY, _SECONDARY = 0x480, 0x484, 0x48B
@@ -61,7 +61,7 @@ def controls(setup: Setup, boot: BootCpu) -> set[str]:
     flags = None if line is None else line.split()
     msrs = host.msrs
     own = own_kernel(host)
-    taken = boot.number if own is None else number(own)
+    taken = boot.number if own is None else linux(own).number
     found = set()
     for name, (flag, msr, bit, since, feature) in _CONTROLS.items():
         hardware = None if msr is None else machine.hardware(msr)

@@ -184,7 +184,7 @@ def _k8(cpu: Cpu) -> None:
     level = cpu.leaf(1).eax
     if 0x0F48 <= level < 0x0F50 or level >= 0x0F58:
         cpu.set("REP_GOOD", REP_GOOD)
-    if cpu.model < 0x14 and not cpu.has("HYPERVISOR"):
+    if cpu.model < 0x14 and (not cpu.has("HYPERVISOR") or cpu.is_release("5.14", "6.12-el10")):
         cpu.clear("LAHF_LM", LAHF)
     cpu.set_bug("SWAPGS_FENCE", K8_SWAPGS)
     if (cpu.model, cpu.stepping) >= (0x41, 2):

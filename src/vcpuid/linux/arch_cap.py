@@ -36,7 +36,7 @@ _KVM_SUPPORTED = (
     | ArchCap.TSX_CTRL | ArchCap.TAA_NO | ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO | ArchCap.FB_CLEAR | ArchCap.RRSBA
     | ArchCap.PBRSB_NO | ArchCap.GDS_NO | ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR | ArchCap.BHI_NO | ArchCap.ITS_NO
 )  # fmt: skip
-_NOT_YET = {(5, 10): ArchCap.BHI_NO | ArchCap.ITS_NO, (6, 8): ArchCap.ITS_NO, (6, 14): ArchCap.ITS_NO}
+_NOT_YET = {"5.10": ArchCap.BHI_NO | ArchCap.ITS_NO, **dict.fromkeys(("5.14", "6.8", "6.12-el10", "6.14"), ArchCap.ITS_NO)}
 """What kernels do not know whose tables are of an earlier day. The others' are younger, or of stable updates that took over what was
 mended."""
 
@@ -50,12 +50,12 @@ _KVM_IMMUNE = {
 }
 
 
-def kvm_supported(kernel: tuple[int, int]) -> int:
-    """Return KVM_SUPPORTED_ARCH_CAP of a kernel: the bits that KVM passes on."""
+def kvm_supported(kernel: str) -> int:
+    """Return KVM_SUPPORTED_ARCH_CAP of one of KERNELS: the bits that KVM passes on."""
     return _KVM_SUPPORTED & ~_NOT_YET.get(kernel, 0)
 
 
-def kvm_immune(kernel: tuple[int, int]) -> dict[str, int]:
+def kvm_immune(kernel: str) -> dict[str, int]:
     """Give the bits that KVM sets where the host's Linux knows the processor not to have a bug; TAA's only where there are transactions."""
     passed = kvm_supported(kernel)
     return {bug: capability for bug, capability in _KVM_IMMUNE.items() if capability & passed}

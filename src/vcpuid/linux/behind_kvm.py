@@ -12,7 +12,7 @@ from typing import NamedTuple
 from vcpuid import params
 from vcpuid.cpuid.registers import MsrTable
 from vcpuid.linux.arch_cap import ArchCap, kvm_immune, kvm_supported
-from vcpuid.releases import KERNELS, number
+from vcpuid.releases import KERNELS
 from vcpuid.setup import Setup
 
 ARCH_CAPABILITIES = 0x10A
@@ -39,7 +39,7 @@ def _bits(*positions: int) -> int:
     return sum(1 << position for position in positions)
 
 
-_NEWEST = number(KERNELS[-1])
+_NEWEST = KERNELS[-1]
 
 _RULES = {
     ARCH_CAPABILITIES: _Rule(ArchCap.PSCHANGE_MC_NO, kvm_supported(_NEWEST) & ~(ArchCap.PSCHANGE_MC_NO | ArchCap.TAA_NO)),
@@ -86,7 +86,7 @@ def bounds(ran: Setup, index: int) -> Bounds:
     own = _ALSO_KVMS if index == ARCH_CAPABILITIES else 0
     needed = rule.needed
     if index == ARCH_CAPABILITIES:
-        needed &= kvm_supported(ran.kernel.number)
+        needed &= kvm_supported(ran.kernel.tables)
     needed &= ~_UNKNOWN_TO.get(ran.kernel.number, {}).get(index, 0)
     for parameter, kept_back in _SWITCHED.items():
         if _off(ran, parameter):

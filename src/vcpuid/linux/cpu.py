@@ -7,9 +7,9 @@ from vcpuid.linux import rules
 from vcpuid.linux.machine import Machine
 from vcpuid.linux.tables import NOWHERE, Match, Place, Tables, candidates
 from vcpuid.reasons import Ledger, Rule
-from vcpuid.releases import KERNELS
+from vcpuid.releases import KERNELS, UPSTREAM, code_of
 
-EARLIER_RELEASES = {release: frozenset(KERNELS[:number]) for number, release in enumerate(KERNELS)}
+_RANKS = {release: UPSTREAM.index(code_of(release)) for release in KERNELS}
 
 _CORE_TYPES = {0x20: "atom", 0x40: "core"}
 
@@ -43,11 +43,11 @@ class Cpu:
 
     def since(self, release: str) -> bool:
         """Tell whether the kernel is this release or a newer one."""
-        return self.tables.release not in EARLIER_RELEASES[release]
+        return _RANKS[self.tables.release] >= _RANKS[release]
 
-    def is_release(self, release: str) -> bool:
-        """Tell whether the kernel is this very release: one read as it was before a change that older ones' stable updates have."""
-        return self.tables.release == release
+    def is_release(self, *releases: str) -> bool:
+        """Tell whether the kernel is one of these very releases: read as they were before a change that older ones' stable updates have."""
+        return self.tables.release in releases
 
     def has(self, feature: str) -> bool:
         """Tell whether a feature is set (boot_cpu_has)."""
@@ -114,10 +114,10 @@ class Cpu:
             caps[word] = self.ledger.set(words[word], caps[word], mask, rules.FORCED)
 
     def _holds(self, rule: Rule) -> bool:
-        release, until = self.tables.release, rule.until
-        if release in rule.lacking:
-            return False
-        return (rule.since is None or self.since(rule.since)) and (until is None or release == until or release in EARLIER_RELEASES[until])
+        release = self.tables.release
+        if release in rule.lacking or release in rule.also:
+            return release in rule.also
+        return (rule.since is None or self.since(rule.since)) and (rule.until is None or _RANKS[release] <= _RANKS[rule.until])
 
     def _set(self, place: Place, rule: Rule, cause: str | None) -> None:
         word, mask = place

@@ -31,7 +31,11 @@ SELF_SNOOP = Rule(
     "check_memory_type_self_snoop_errata, cpu/intel.c",
 )
 TME_OFF = Rule(
-    "linux.intel.tme-off", "The firmware did not enable memory encryption in TME_ACTIVATE", "detect_tme_early, cpu/intel.c", since="6.12"
+    "linux.intel.tme-off",
+    "The firmware did not enable memory encryption in TME_ACTIVATE",
+    "detect_tme_early, cpu/intel.c",
+    since="6.12",
+    lacking=("5.14",),
 )
 PERFMON = Rule("linux.intel.arch-perfmon", "Leaf 0xA has a version and more than one counter", INIT)
 LFENCE = Rule("linux.intel.lfence", "LFENCE orders RDTSC on every processor with {cause}", INIT)
@@ -74,7 +78,7 @@ def early_init(cpu: Cpu) -> None:
     if cpu.intel(15, 3) and cpu.stepping in (3, 4):
         cpu.phys_bits = 36
     _time(cpu)
-    if cpu.intel(6, 0 if not cpu.since("6.12") else 1, 0x0E):
+    if cpu.intel(6, 1 if cpu.since("6.12") and not cpu.is_release("5.14") else 0, 0x0E):
         cpu.clear("PAT", PAT_ERRATUM)
     if cpu.family > 6 or cpu.intel(6, 0x0D, 0xFF):
         if (cpu.machine.msr(machine.MISC_ENABLE) or 0) & 1:

@@ -90,7 +90,7 @@ def _behind_kvm(ran: Setup) -> Bounds:
     """Narrow it by KVM's: a bug that KVM says the processor is immune to, and which it would have if the MSR held no more, is ruled out."""
     must, may = behind_kvm.bounds(ran, ARCH_CAPABILITIES)
     would = set(booted(with_capabilities(ran, must)).bugs)
-    for bug, capability in kvm_immune(ran.kernel.number).items():
+    for bug, capability in kvm_immune(ran.kernel.tables).items():
         if bug == "TAA" and not ran.host.raw.has(bits.RTM):  # where there are no transactions KVM tells nothing of TAA
             continue
         if not ran.host.msrs[ARCH_CAPABILITIES] & capability:
@@ -114,7 +114,7 @@ def _behind_lines(ran: Setup, without: BootCpu) -> Bounds:
     boots = [without, *(booted(with_capabilities(ran, sum(values))) for values in rounds[1:])]
     must, may = NOTHING
     for position, group in enumerate(_GROUPS):
-        if not shown.knows(group, releases.number(ran.host.kernel or "")):
+        if not shown.knows(group, releases.linux(ran.host.kernel or "").number):
             continue
         if group is _TAA and ran.host.raw.has(bits.RTM_ALWAYS_ABORT):
             continue  # the kernel may have hidden RTM after it looked for bugs, without TSX_CTRL (tsx_clear_cpuid)

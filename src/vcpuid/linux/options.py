@@ -21,6 +21,7 @@ class Switch(NamedTuple):
     since: str | None = None
     until: str | None = None
     late: bool = False
+    lacking: tuple[str, ...] = ()
 
 
 SWITCHES = (
@@ -37,7 +38,8 @@ SWITCHES = (
     Switch("lapic", "notscdeadline", "TSC_DEADLINE_TIMER", "parse_lapic, apic/apic.c"),
     Switch("disableapic", "", "APIC", "setup_disableapic, apic/apic.c", until="6.12"),
     Switch("nolapic", "", "APIC", "setup_nolapic, apic/apic.c"),
-    Switch("ibt", "off", "IBT", "ibt_setup, cet.c (traps.c before 6.6)", since="6.12"),  # Debian builds 6.1 without CONFIG_X86_KERNEL_IBT
+    Switch("ibt", "off", "IBT", "ibt_setup, cet.c (traps.c before 6.6)", since="6.12", lacking=("5.14",)),
+    # Debian builds 6.1 without CONFIG_X86_KERNEL_IBT, and Red Hat 5.14
     Switch("no5lvl", "", "LA57", "early_identify_cpu, cpu/common.c"),
     Switch("tlbi", "ipi", "INVLPGB", "tlbi_setup, cpu/common.c", since="7.2"),
     Switch("nosmep", "", "SMEP", "setup_disable_smep, cpu/common.c", until="5.15", late=True),
@@ -53,6 +55,7 @@ RULES = {
         f"Boot without {switch.option}",
         switch.since,
         switch.until,
+        switch.lacking,
     )
     for switch in SWITCHES
 }

@@ -8,7 +8,7 @@ from vcpuid.reasons import Rule
 
 LEVELS = Rule("linux.level-missing", "Its leaf is beyond the highest one that the processor reports", "filter_cpuid_features, cpu/common.c")
 PROTECTION_KEYS = Rule("linux.pku.enabled", "Linux turned CR4.PKE on", "setup_pku, cpu/common.c")
-SHADOW_STACK = Rule("linux.cet.user-shstk", "Linux offers {cause} to user space", "setup_cet, cpu/common.c", since="6.6")
+SHADOW_STACK = Rule("linux.cet.user-shstk", "Linux offers {cause} to user space", "setup_cet, cpu/common.c", since="6.6", lacking=("5.14",))
 LASS_UNUSED = Rule(
     "linux.lass.unused",
     "Linux does not use it where it emulates vsyscalls or has EFI, as Debian's has",
@@ -36,6 +36,7 @@ PCID_MODEL = Rule(
     "setup_pcid, mm/init.c",
     until="6.8",
     lacking=("5.15", "6.1", "6.6"),
+    also=("5.14",),
 )
 PCID_WITHOUT_PGE = Rule("linux.pcid.without-pge", "Linux uses PCID only together with global pages", "setup_pcid, mm/init.c")
 INVPCID_SINGLE = Rule(

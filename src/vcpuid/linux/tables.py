@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from vcpuid.cpuid.words import REGISTERS, Bit, CpuidWord, LinuxWord
 from vcpuid.data import load
-from vcpuid.releases import number
+from vcpuid.releases import code_of, number
 
 
 class Place(NamedTuple):
@@ -52,7 +52,10 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """All tables of one release, equal where the releases are. `words` and the places count the words of bugs on from those of features."""
+    """All tables of one release, equal where the releases are. `words` and the places count the words of bugs on from those of features.
+
+    `number` is that of the release whose code it is, by which rules are chosen.
+    """
 
     release: str
     number: tuple[int, int]
@@ -116,7 +119,7 @@ def tables(release: str) -> Tables:
         depending[cause] = (*depending.get(cause, ()), name)
     return Tables(
         release=release,
-        number=number(release),
+        number=number(code_of(release)),
         words=(*cpuid, *(LinuxWord(f"BUGS_{at + 1}") for at in range(bug_words))),
         word_numbers={name: at for at, (name, _) in enumerate(data["words"])},
         features=features,

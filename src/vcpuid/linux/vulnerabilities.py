@@ -96,7 +96,7 @@ AFTER_IBRS = (
     bug(
         "RETBLEED",
         "The model is on the list of affected ones, or ARCH_CAPABILITIES says that returns may use alternate predictions",
-        lambda v: not v.cpu.has("BTC_NO") and ("RETBLEED" in v.affected or bool(v.caps & ArchCap.RSBA)),
+        lambda v: not v.cpu.has("BTC_NO") and ("RETBLEED" in v.affected or (bool(v.caps & ArchCap.RSBA) and not _spared(v.cpu))),
     ),
     bug("SMT_RSB", LISTED, lambda v: "SMT_RSB" in v.affected, since="5.15"),
     bug("SRSO", LISTED, lambda v: "SRSO" in v.affected and not v.cpu.has("SRSO_NO")),
@@ -172,6 +172,17 @@ def _rfds(view: BugEvidence) -> bool:
         return not caps & ArchCap.RFDS_NO
     only_big_cores = cpu.since("7.2") and cpu.model in (0x97, 0xB7) and cpu.core_type != "atom" and not cpu.has("HYBRID_CPU")
     return "RFDS" in view.affected and not only_big_cores
+
+
+_BEFORE_SKYLAKE = frozenset((
+    0x0E, 0x0F, 0x16, 0x17, 0x1A, 0x1D, 0x1E, 0x1F, 0x25, 0x2A, 0x2C, 0x2D,
+    0x2E, 0x2F, 0x3A, 0x3C, 0x3D, 0x3E, 0x3F, 0x45, 0x46, 0x47, 0x4F, 0x56,
+))  # fmt: skip
+
+
+def _spared(cpu: Cpu) -> bool:
+    """Whether Red Hat's 5.14 holds the processor to be immune to Retbleed whatever ARCH_CAPABILITIES says (cpu_in_retbleed_whitelist)."""
+    return cpu.is_release("5.14") and cpu.vendor == "intel" and cpu.family == 6 and cpu.model in _BEFORE_SKYLAKE
 
 
 def _its(view: BugEvidence) -> bool:

@@ -26,10 +26,14 @@ CPB = Rule(
 DIV0 = Rule("linux.amd.div0", "Zen 1 leaks quotients of divisions by zero", "init_amd_zen1, cpu/amd.c")
 IRPERF = Rule(
     "linux.amd.erratum-1054", "Erratum 1054: the counter of instructions retired is inaccurate", "init_amd_zen1, cpu/amd.c", since="6.6",
-    lacking=("6.8", "6.14"),
+    lacking=("5.14", "6.8", "6.12-el10", "6.14"),
 )  # fmt: skip
 CYAN_SKILLFISH = Rule(
-    "linux.amd.cyan-skillfish", "RDSEED is unreliable on this model", "init_amd_zen2, cpu/amd.c", since="6.12", lacking=("6.14",)
+    "linux.amd.cyan-skillfish",
+    "RDSEED is unreliable on this model",
+    "init_amd_zen2, cpu/amd.c",
+    since="6.12",
+    lacking=("5.14", "6.12-el10", "6.14"),
 )
 ZEN2_INVLPGB = Rule(
     "linux.amd.zen2-invlpgb", "Zen 2 has no INVLPGB though some clients report it", "init_amd_zen2, cpu/amd.c", since="6.16"
@@ -39,11 +43,15 @@ BTC_NO = Rule(
     lacking=("6.6",),
 )  # fmt: skip
 VIRTUAL_VMLOAD = Rule(
-    "linux.amd.zen4-vmload", "Virtualized VMLOAD can reset the host on this model", "init_amd_zen4, cpu/amd.c", since="6.12"
+    "linux.amd.zen4-vmload",
+    "Virtualized VMLOAD can reset the host on this model",
+    "init_amd_zen4, cpu/amd.c",
+    since="6.12",
+    lacking=("5.14",),
 )
 RDSEED = Rule(
     "linux.amd.zen5-rdseed", "32-bit RDSEED returns zeros with this microcode", "init_amd_zen5, cpu/amd.c", MICROCODE, since="6.12",
-    lacking=("6.14", "6.16"),
+    lacking=("5.14", "6.12-el10", "6.14", "6.16"),
 )  # fmt: skip
 TLBI = Rule("linux.amd.zen5-tlbi", "INVLPGB needs software's help on Zen 5", "init_amd_zen5, cpu/amd.c", since="7.2")
 
@@ -67,7 +75,8 @@ _FAMILY_1A: dict[str, tuple[tuple[str, Ranges], ...]] = {
 
 def _generation(cpu: Cpu) -> str | None:
     if cpu.family == 0x1A:
-        table = next((rows for release, rows in reversed(_FAMILY_1A.items()) if cpu.since(release)), ())
+        known = "6.8" if cpu.is_release("5.14") else None
+        table = next((rows for release, rows in reversed(_FAMILY_1A.items()) if known == release or (not known and cpu.since(release))), ())
     else:
         table = _GENERATIONS.get(cpu.family, ())
     for name, ranges in table:

@@ -38,6 +38,11 @@ _FOREIGN = re.compile(r"pc-(?:q35|i440fx)-(?:[a-z][\w.+-]{0,60}|[0-9]{1,9}(?:\.[
 _OF_RELEASE = re.compile(r"pc-(?:q35|i440fx)-([0-9]{1,9}\.[0-9]{1,9})")
 
 
+_SPECIAL = re.compile(r"none|xenpv|xenpvh|xenfv(?:-[0-9.]{1,9})?|x-remote|nitro-enclave")
+_NUMBERED = re.compile(r"pc-[01]\.[0-9]{1,2}")
+"""Machine types that QEMU lists and the tables leave out; the second kind, older than pc-i440fx, went with 6.0."""
+
+
 class Guess(NamedTuple):
     """What a name that a QEMU does not have may stand for.
 
@@ -153,7 +158,7 @@ def _near(name: str, known: Iterable[str]) -> tuple[str, ...]:
 def _beyond(cpu: str | None, setup: Setup) -> str | None:
     """Say what of a -cpu and a machine type may be newer than the tables, and in the release asked for; None where they tell enough."""
     release = setup.vmm
-    if (strange := _of_a_distribution(setup)) is not None:
+    if (strange := _of_a_distribution(setup) or _left_out(setup)) is not None:
         return strange
     asked = number(release.asked)
     if release.remark is None or asked <= release.number:
@@ -211,6 +216,15 @@ def _of_a_distribution(setup: Setup) -> str | None:
         f"not known here: the machine type {name[:100]}, which is a distribution's own; "
         "vcpuid qemu import reads the machine types of a QEMU of your own, for --qemu"
     )
+
+
+def _left_out(setup: Setup) -> str | None:
+    """Say of a machine type that QEMU lists that the tables do not tell of it; None for any other, and where they do."""
+    name = named_type(setup.machine)
+    listed = _SPECIAL.fullmatch(name) or (setup.vmm.number < (6, 0) and _NUMBERED.fullmatch(name))
+    if not listed or _has_machine(catalog(setup.vmm.tables), name):
+        return None
+    return f"not known here: the machine type {name}, which QEMU may have and whose CPUs the tables do not tell of"
 
 
 def _has_machine(tables: Catalog, name: str) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from vcpuid.data import load
 from vcpuid.reasons.rule import Rule
-from vcpuid.releases import KERNELS, LIBVIRTS, QEMUS, number
+from vcpuid.releases import LIBVIRTS, QEMUS, UPSTREAM, number
 
 
 class Provenance(NamedTuple):
@@ -29,7 +29,7 @@ class Provenance(NamedTuple):
 
 UNKNOWN = Provenance()
 
-RELEASES = {"linux": KERNELS, "kvm": KERNELS, "qemu": QEMUS, "libvirt": LIBVIRTS}
+RELEASES = {"linux": UPSTREAM, "kvm": UPSTREAM, "qemu": QEMUS, "libvirt": LIBVIRTS}
 """The releases with tables of the program that a party is part of, oldest first; a party that is not here has none."""
 
 SHOWN = ("silicon", "observed", "recorded")

@@ -160,9 +160,9 @@ def _leaves(facts: Iterable[Fact]) -> tuple[Fact, ...]:
 def sentences(answers: Iterable[NotTold]) -> list[str]:
     """Say in a line each what is not told, and on what it depends; then how to give that. No line where nothing is open.
 
-    Of a leaf that is missing all features are, so that here the leaf stands for them.
+    Of a leaf that is missing all features are, so that here the leaf stands for them. What depends on no fact of the host's is left out.
     """
-    by_facts = grouped(NotTold(what, _leaves(facts)) for what, facts in answers)
+    by_facts = grouped(NotTold(what, _leaves(facts)) for what, facts in answers if facts)
     lines = [f"Not told: {' '.join(names)}: depends on {listed(facts)}." for facts, names in by_facts.items()]
     every = tuple(dict.fromkeys(fact for facts in by_facts for fact in facts))
     return [*lines, f"To be told of all: {remedy(every)}."] if lines else []

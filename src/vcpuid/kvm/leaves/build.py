@@ -12,7 +12,7 @@ from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import KvmError
 from vcpuid.kvm.caps import Caps
 from vcpuid.reasons import Decision, Ledger, Rule
-from vcpuid.releases import number
+from vcpuid.releases import code_of, number
 
 MAX_ENTRIES = 256
 """KVM_MAX_CPUID_ENTRIES of Linux arch/x86/include/asm/kvm_host.h."""
@@ -31,7 +31,7 @@ _INDEXED_SINCE = {0x1D: "6.1", 0x1E: "6.1", 0x24: "6.12", 0x23: "7.3"}
 @cache
 def indexed(kernel: str) -> frozenset[int]:
     """Return the leaves whose sub-leaves KVM tells apart (cpuid_function_is_indexed, arch/x86/include/asm/cpuid)."""
-    return frozenset(_INDEXED) | {leaf for leaf, since in _INDEXED_SINCE.items() if number(kernel) >= number(since)}
+    return frozenset(_INDEXED) | {leaf for leaf, since in _INDEXED_SINCE.items() if number(code_of(kernel)) >= number(since)}
 
 
 class Build:
