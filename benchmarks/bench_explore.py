@@ -52,7 +52,7 @@ HASHES = ["f=lost", "", "p=qemu", "p=kvm&f=gained", "q=avx", "q=x", "", "bit=7.0
 
 def started() -> tuple[float, float]:
     """Return the seconds from the command to its address, and those on the processor, of which there may be too few."""
-    program = Path(sys.executable).with_name("vcpuid")
+    program = str(Path(sys.executable).with_name("vcpuid"))
     command = [program, "explore", str(CAPTURE), "--cpu", "Haswell", "--no-browser"]
     began = time.perf_counter()
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
