@@ -442,7 +442,7 @@ def test_a_dump_a_domain_and_an_error_are_dropped_on_the_live_page(browser: Brow
         assert shown.locator("#subject").inner_text().startswith(HOSTILE.partition("\u2028")[0])
         assert shown.locator("img").count() == 0
         shown.locator("summary", has_text="Read").click()
-        shown.fill("#paste", GUEST.read_text())
+        shown.fill("#paste", GUEST.read_text(encoding="utf-8"))
         shown.get_by_role("button", name="Read", exact=True).click()
         until(shown, "document.getElementById('strip').textContent.includes('libvirt')")
         settled(shown)
