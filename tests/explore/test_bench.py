@@ -19,7 +19,7 @@ from vcpuid.explore.bench import Bench, HostAtHand, Wanted, told
 
 SKYLAKE = capture("kvm-intel.corei7_skylake_x@6.12")
 GUEST = Path(__file__).parents[1] / "golden" / "host-model.xml"
-DOMAIN = GUEST.read_text()
+DOMAIN = GUEST.read_text(encoding="utf-8")
 ERROR = "guest CPU doesn't match specification: missing features: pcid,hle,rtm"
 
 

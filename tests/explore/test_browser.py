@@ -27,7 +27,7 @@ from vcpuid.explore.subject import Subject
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long]
 
 SKYLAKE = capture("kvm-intel.corei7_skylake_x@6.12")
 MILAN = capture("kvm-amd.EPYC-Milan-v2@7.3")
@@ -181,7 +181,8 @@ def test_every_view_is_drawn_without_error_request_or_overflow_and_keeps_axes_ru
             shown.evaluate(f"location.hash = 'view={view}&b=1&bit=7.0.ebx.16'")
             settled(shown)
             assert shown.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
-            assert axe(shown) == [], view
+            if (size, scheme) in ((WIDE, "light"), (PHONE, "dark")):
+                assert axe(shown) == [], view
 
 
 def test_the_live_page_keeps_axes_rules_and_shows_the_bits_of_an_untold_host(browser: Browser, server: Server) -> None:
@@ -334,6 +335,7 @@ def test_models_leaves_and_hazards_are_those_of_the_path(browser: Browser, saved
         text = shown.locator("#view").inner_text()
         assert all(line.strip() in text for line in whole["leaves"]["guest"]["foot"] if line.strip())
         shown.locator("summary", has_text="00000007.0").click()
+        shown.locator("details[open] tbody").wait_for()
         field = next(
             field
             for leaf in whole["leaves"]["guest"]["leaves"]
@@ -440,7 +442,7 @@ def test_a_dump_a_domain_and_an_error_are_dropped_on_the_live_page(browser: Brow
         assert shown.locator("#subject").inner_text().startswith(HOSTILE.partition("\u2028")[0])
         assert shown.locator("img").count() == 0
         shown.locator("summary", has_text="Read").click()
-        shown.fill("#paste", GUEST.read_text())
+        shown.fill("#paste", GUEST.read_text(encoding="utf-8"))
         shown.get_by_role("button", name="Read", exact=True).click()
         until(shown, "document.getElementById('strip').textContent.includes('libvirt')")
         settled(shown)

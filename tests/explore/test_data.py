@@ -53,7 +53,7 @@ def subject(name: str) -> Subject:
 def ordered() -> Subject:
     """A domain's path."""
     setup = Setup.of(read(capture("kvm-intel.corei7_ivy_bridge_3770k@6.1")), Stack(qemu="11.1"))
-    found = order({"do": "start", "domain": DOMAIN.read_text()}, setup, libvirt("11.3"), KvmHost(xcr0=kvm_says(setup).xcr0))
+    found = order({"do": "start", "domain": DOMAIN.read_text(encoding="utf-8")}, setup, libvirt("11.3"), KvmHost(xcr0=kvm_says(setup).xcr0))
     path = followed(found.argument, host=found.on(setup))
     return Subject("ivy", path, judged(found, path))
 

@@ -285,31 +285,43 @@ function glyph(values) {
   return glyphs.get(key).cloneNode(true);
 }
 
-const unnamedValues = (subject, word, position) => subject.path.parties.map(({ party }) => {
-  const row = word.unnamed.find((one) => one.party === party);
-  if (!row) return "none";
-  const has = (text) => BigInt(`0x${text}`) >> BigInt(position) & 1n;
-  return has(row.open) ? "open" : row.value === null ? "none" : has(row.value) ? "yes" : "no";
-});
+// What the parties hand on of a bit without a name; a word's numbers are read once.
+function unnamedValues(subject, word, position) {
+  word.rows ??= subject.path.parties.map(({ party }) => {
+    const row = word.unnamed.find((one) => one.party === party);
+    return row ? [BigInt(`0x${row.open}`), row.value === null ? null : BigInt(`0x${row.value}`)] : [0n, null];
+  });
+  const bit = 1n << BigInt(position);
+  return word.rows.map(([open, value]) => (open & bit ? "open" : value === null ? "none" : value & bit ? "yes" : "no"));
+}
 
 const fateOf = (feature) => feature.change ? `${feature.change}${feature.by ? ` by ${feature.by}` : ""}` : "";
+
+const cellOf = new Map();
+
+// A cell of the grid, made by copying one that looks the same.
+function cell(values, named) {
+  const key = `${named} ${values.join()}`;
+  if (!cellOf.has(key)) {
+    cellOf.set(key, el("div", { class: named ? "bit" : "bit unnamed", role: "gridcell", tabindex: "-1", "aria-selected": "false" }, glyph(values), el("b", { "aria-hidden": "true" })));
+  }
+  return cellOf.get(key).cloneNode(true);
+}
+
+const GUEST = { yes: "the guest sees it", no: "the guest does not see it", open: "not told whether the guest sees it", none: "of no matter to the guest" };
 
 function grid(subject) {
   const cells = new Map(), sections = [];
   for (const word of subject.words.values()) {
     const bits = [];
     for (let position = word.width - 1; position >= 0; position -= 1) {
-      const feature = word.features.get(position);
-      const values = feature ? feature.stages.map(valueOf) : word.unnamed.some((row) => row.value !== null || row.open !== "0") ? unnamedValues(subject, word, position) : null;
-      const id = feature?.id ?? `${word.spellings[1]}.${position}`;
-      const name = feature ? cardOf(feature).name : "no name";
-      const guest = { yes: "the guest sees it", no: "the guest does not see it", open: "not told whether the guest sees it", none: "of no matter to the guest" }[feature ? seen(feature) : values?.at(-1) ?? "none"];
-      const cell = el("div", {
-        class: `bit${feature ? "" : " unnamed"}`, role: "gridcell", tabindex: "-1", "data-id": id, title: `${name} [bit ${position}]`,
-        "aria-label": `${name}, bit ${position}: ${guest}${feature && fateOf(feature) ? `, ${fateOf(feature)}` : ""}`, "aria-selected": "false",
-      }, values ? glyph(values) : null, el("b", { "aria-hidden": "true" }, String(position)));
-      cells.set(id, cell);
-      bits.push(cell);
+      const feature = word.features.get(position), values = feature ? feature.stages.map(valueOf) : unnamedValues(subject, word, position);
+      const id = feature?.id ?? `${word.spellings[1]}.${position}`, made = cell(values, Boolean(feature)), fate = feature ? fateOf(feature) : "";
+      made.dataset.id = id;
+      made.setAttribute("aria-label", `${feature ? cardOf(feature).name : "no name"}, bit ${position}: ${GUEST[feature ? seen(feature) : values.at(-1)]}${fate ? `, ${fate}` : ""}`);
+      made.lastChild.textContent = position;
+      cells.set(id, made);
+      bits.push(made);
     }
     sections.push(el("div", { class: "word", role: "row", "data-word": word.word },
       el("div", { class: "word-name", role: "rowheader" }, word.word, el("span", {}, word.about.replace(`${word.word} is `, ""))),
@@ -318,6 +330,7 @@ function grid(subject) {
   const node = el("div", { role: "grid", "aria-label": "Words of features, bit by bit", "aria-readonly": "true" }, sections);
   node.addEventListener("click", (event) => { const cell = event.target.closest(".bit"); if (cell) choose(cell.dataset.id); });
   node.addEventListener("keydown", (event) => move(event, node));
+  node.addEventListener("pointerover", (event) => { const bit = event.target.closest(".bit"); if (bit) bit.title = bit.getAttribute("aria-label"); });
   const legend = el("ul", { class: "legend", "aria-label": "What the bars mean" },
     [["yes", "yes"], ["no", "no"], ["open", "not told"], ["fall", "taken away here"], ["rise", "put there here"]].map(([kind, text]) =>
       el("li", {}, el("span", { class: "bits-of" }, el("i", { class: kind })), text)),
@@ -440,9 +453,8 @@ function drawCompare(main) {
     const keys = { feature: cardOf(any).name, place: one?.at ?? 1e6 + other.at, a: ORDER[seenIn(a, id)], b: ORDER[seenIn(b, id)], by: one ? fateOf(one) : "", by2: other ? fateOf(other) : "" };
     return { keys, node: el("tr", {}, el("th", { scope: "row" }, link(any)), el("td", { class: "mono" }, `${any.word} [bit ${any.position}]`), side(a, id), side(b, id)) };
   });
-  const columns = [["feature", "feature"], ["place", "place"], ["a", "A: guest"], ["by", "A: what became of it"], ["b", "B: guest"], ["by2", "B: what became of it"]];
+  const columns = [["feature", "feature"], ["place", "place"], ["a", "A"], ["by", "A, by party"], ["b", "B"], ["by2", "B, by party"]];
   fill(main,
-    el("dl", {}, el("dt", {}, "A"), el("dd", {}, `${a.path.host}: ${a.path.headline}`), el("dt", {}, "B"), el("dd", {}, `${b.path.host}: ${b.path.headline}`)),
     el("p", {}, el("button", { type: "button", "aria-pressed": String(Boolean(state.all)), onclick: () => go({ all: state.all ? "" : "1" }) }, "also what is the same"),
       ` ${shown.length} of ${ids.length} features; ${ids.filter(differs).length} differ for the guest.`),
     sorted("Two paths, bit by bit", columns, rows, state.sort || "place", (next) => go({ sort: next })));
@@ -654,6 +666,8 @@ async function busy(promise) {
   try { return await promise; } finally { clearTimeout(timer); sign.hidden = true; }
 }
 
+const picked = () => !source.live && source.subjects.length > 1;
+
 function skeleton(begun) {
   const filters = el("div", { class: "bar", role: "group", "aria-label": "Filters" },
     el("label", { class: "sr", for: "q" }, "Search a feature, in any spelling"),
@@ -664,7 +678,7 @@ function skeleton(begun) {
     el("button", { type: "button", id: "share", onclick: share }, "Copy link"));
   const pick = (which, none) => el("select", { id: which, "aria-label": which === "a" ? "Path" : "Compare with", onchange: (event) => go({ [which]: event.target.value === "" ? null : event.target.value }) },
     none ? el("option", { value: "" }, none) : null, source.subjects.map((one) => el("option", { value: one.key }, `${one.path.host}: ${one.path.headline}`)));
-  const picks = !source.live && source.subjects.length > 1 ? el("div", { class: "bar" }, pick("a"), pick("b", "compare with …")) : null;
+  const picks = picked() ? el("div", { class: "picks" }, el("b", {}, "A"), pick("a"), el("b", {}, "B"), pick("b", "compare with …")) : null;
   fill($("app"),
     el("header", {}, el("a", { class: "skip", href: "#view=table", "data-view": "table" }, "Skip to the table of all features"), el("h1", {}, "vcpuid explorer"), " ", el("span", { class: "dim" }, "Which CPU does this guest see, and why?"),
       el("div", { class: "subject", id: "subject" }), picks,
@@ -711,8 +725,8 @@ const ready2 = (subject, name) => source.live ? busy(source.part(subject, name))
 
 function show(part) {
   document.title = `${a.path.headline}: vcpuid explorer`;
-  fill($("subject"), el("div", {}, b ? el("b", {}, "A") : null, `${a.path.host}: ${a.path.headline}`), b ? el("div", {}, el("b", {}, "B"), `${b.path.host}: ${b.path.headline}`, " ",
-    source.live ? el("button", { type: "button", onclick: () => go({ b: null, f: state.f === "diff" ? "" : state.f }) }, "stop comparing") : null) : null,
+  const other = b && source.live ? el("button", { type: "button", onclick: () => go({ b: null, f: state.f === "diff" ? "" : state.f }) }, "stop comparing") : null;
+  fill($("subject"), picked() ? null : [el("div", {}, b ? el("b", {}, "A") : null, `${a.path.host}: ${a.path.headline}`), b ? el("div", {}, el("b", {}, "B"), `${b.path.host}: ${b.path.headline} `, other) : null],
     (a.path.libvirt ?? []).map((line) => el("div", { class: "dim" }, line)));
   for (const anchor of document.querySelectorAll("nav a")) {
     if (anchor.dataset.view === state.view) anchor.setAttribute("aria-current", "page"); else anchor.removeAttribute("aria-current");
