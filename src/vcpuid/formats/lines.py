@@ -287,3 +287,5 @@ def _check(snapshot: Snapshot) -> None:
         raise InputError("a snapshot's RAW entries have no flags, and there is one for a leaf and sub-leaf")
     if any(len(getattr(snapshot, name) or ()) > ENTRY_LIMIT for name in TABLE_KINDS.values()):
         raise InputError(f"a snapshot's tables have at most {ENTRY_LIMIT} entries")
+    if any(len(table) + len(table.refused) > MSR_LIMIT for table in (snapshot.msrs, snapshot.hardware_msrs)):
+        raise InputError(f"a snapshot has at most {MSR_LIMIT} MSRs of a kind")
