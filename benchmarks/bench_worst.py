@@ -62,8 +62,8 @@ def forms() -> Iterator[tuple[str, bytes]]:
     raw = gzip.decompress(HOST.read_bytes()).decode()
     blanks = " " * (LINE - 64)
     text = {
-        "snapshot, MSRs that were refused": LEAVES + numbered("MSR {:x} 0 0\n", 12 * 4000),
-        "snapshot, the hardware's MSRs": LEAVES + numbered("HWMSR {:x} -1 0\n", 15 * 4000),
+        "snapshot, MSRs that were refused": LEAVES + numbered("MSR {:x} 0 0\n", 10 * 500),
+        "snapshot, the hardware's MSRs": LEAVES + numbered("HWMSR {:x} -1 0\n", 13 * 500),
         "snapshot, names": LEAVES + numbered("NAMED nosuch{} on\n"),
         "snapshot, names alone": numbered("NAMED nosuch{} on\n"),
         "snapshot, lines of cpuinfo": LEAVES + numbered("CPUINFO name{} x\n"),

@@ -32,7 +32,7 @@ _HAS = {"on": True, "off": False}
 ENTRY_LIMIT = 4096
 """Entries of a table, in any form: KVM takes 256 (KVM_MAX_CPUID_ENTRIES, arch/x86/include/asm/kvm_host.h), and no processor has as many."""
 
-MSR_LIMIT = 4096
+MSR_LIMIT = 512
 """MSRs of a kind, read or refused: KVM lists some dozens (KVM_GET_MSR_FEATURE_INDEX_LIST), and of a processor's few tell of CPUID."""
 
 CPU_LIMIT = 8192
