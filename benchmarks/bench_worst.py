@@ -62,8 +62,8 @@ def forms() -> Iterator[tuple[str, bytes]]:
     raw = gzip.decompress(HOST.read_bytes()).decode()
     blanks = " " * (LINE - 64)
     text = {
-        "snapshot, MSRs that were refused": LEAVES + numbered("MSR {:x} 0 0\n", 12 * 4000),
-        "snapshot, the hardware's MSRs": LEAVES + numbered("HWMSR {:x} -1 0\n", 15 * 4000),
+        "snapshot, MSRs that were refused": LEAVES + numbered("MSR {:x} 0 0\n", 10 * 500),
+        "snapshot, the hardware's MSRs": LEAVES + numbered("HWMSR {:x} -1 0\n", 13 * 500),
         "snapshot, names": LEAVES + numbered("NAMED nosuch{} on\n"),
         "snapshot, names alone": numbered("NAMED nosuch{} on\n"),
         "snapshot, lines of cpuinfo": LEAVES + numbered("CPUINFO name{} x\n"),
@@ -157,14 +157,12 @@ def jobs() -> Iterator[Job]:
 
 
 def inventories() -> Iterator[tuple[str, str]]:
-    """Give the worst inventories of Ansible's."""
-    yield "groups that go deep", numbered("[g{0}:children]\ng{0}x\n[g{0}x:children]\n") + "last\n[last]\nh\n[none]\nh\n"
-    yield "a chain of groups", "".join(f"[g{number}:children]\ng{number + 1}\n" for number in range(40000)) + "[g40000]\nh\n[none]\nh\n"
-    yield "ranges over and over", "[none]\n" + filled("h[0:99999]\n")
-    yield (
-        "variables of many hosts",
-        "[none]\nh[0:99999] " + numbered("a{}=b ", LINE - 64) + "\n[none:vars]\n" + numbered("a{}=b\n", MIB // 2),
-    )
+    """Give the worst inventories of Ansible's; of the group that is asked for there are no hosts, so that none is reached."""
+    chain = "".join(f"[g{number}:children]\ng{number + 1}\n" for number in range(40000))
+    yield "a chain of groups", f"{chain}[g40000]\nh\n[none]\n"
+    yield "ranges over and over", "[none]\n[a]\n" + filled("h[0:99999]\n")
+    settings = numbered("a{}=b ", LINE - 64)
+    yield "variables of many hosts", f"[none]\n[a]\nh[0:99999] {settings}\n[a:vars]\n" + numbered("a{}=b\n", MIB // 2)
 
 
 def arguments() -> Iterator[tuple[str, str]]:

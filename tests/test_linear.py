@@ -48,11 +48,11 @@ def test_a_refused_msr_is_not_compared_with_all_before(monkeypatch: pytest.Monke
     plain = lines._hex
     monkeypatch.setattr(lines, "_hex", lambda text, what, bits=32: Counted(plain(text, what, bits)))
     Counted.compared = 0
-    text = ["RAW 0.0 1 2 3 4", *(f"MSR {number:x} 0 0" for number in range(1000))]
-    assert len(lines.parse_snapshot(text).msrs.refused) == 1000
-    assert Counted.compared < 10_000
-    with pytest.raises(InputError, match="a second value of MSR 3e7"):
-        lines.parse_snapshot([*text, "MSR 3e7 0 0"])
+    text = ["RAW 0.0 1 2 3 4", *(f"MSR {number:x} 0 0" for number in range(500))]
+    assert len(lines.parse_snapshot(text).msrs.refused) == 500
+    assert Counted.compared < 5_000
+    with pytest.raises(InputError, match="a second value of MSR 1f3"):
+        lines.parse_snapshot([*text, "MSR 1f3 0 0"])
 
 
 def test_objects_of_json_beyond_the_limit_of_cpus_are_not_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

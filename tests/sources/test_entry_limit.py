@@ -50,7 +50,7 @@ def test_a_snapshots_msrs(kind: str) -> None:
     assert MSR_LIMIT // 2 in {len(msrs.refused) for msrs in (cpu.msrs, cpu.hardware_msrs)}
     with pytest.raises(InputError, match=f"^host.txt:{MSR_LIMIT + 2}: more than {MSR_LIMIT} {kind} lines: no CPU has as many"):
         parse(text_of(raw, *lines), "host.txt")
-    with pytest.raises(InputError, match=f"more than {MSR_LIMIT} MSR lines"):
+    with pytest.raises(InputError, match=f"not of the form of vcpuid's JSON: a snapshot has at most {MSR_LIMIT} MSRs"):
         parse(json.dumps({"raw": RAW, "refused_msrs": [f"{index:x}" for index in range(MSR_LIMIT + 1)]}), "host.json")
 
 

@@ -32,7 +32,7 @@ _HAS = {"on": True, "off": False}
 ENTRY_LIMIT = 4096
 """Entries of a table, in any form: KVM takes 256 (KVM_MAX_CPUID_ENTRIES, arch/x86/include/asm/kvm_host.h), and no processor has as many."""
 
-MSR_LIMIT = 4096
+MSR_LIMIT = 512
 """MSRs of a kind, read or refused: KVM lists some dozens (KVM_GET_MSR_FEATURE_INDEX_LIST), and of a processor's few tell of CPUID."""
 
 CPU_LIMIT = 8192
@@ -287,3 +287,5 @@ def _check(snapshot: Snapshot) -> None:
         raise InputError("a snapshot's RAW entries have no flags, and there is one for a leaf and sub-leaf")
     if any(len(getattr(snapshot, name) or ()) > ENTRY_LIMIT for name in TABLE_KINDS.values()):
         raise InputError(f"a snapshot's tables have at most {ENTRY_LIMIT} entries")
+    if any(len(table) + len(table.refused) > MSR_LIMIT for table in (snapshot.msrs, snapshot.hardware_msrs)):
+        raise InputError(f"a snapshot has at most {MSR_LIMIT} MSRs of a kind")
