@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 from textwrap import dedent
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -84,6 +85,41 @@ def test_the_workflow_runs_the_makefiles_targets_under_each_python_that_is_claim
 EXAMPLES = re.findall(
     r"^From\s`([^`]+)`:\n\n```python\n(.*?)^```", re.sub(r"\. From\s`", ".\nFrom `", CONTRIBUTING), re.MULTILINE | re.DOTALL
 )
+
+
+BESIDE = ROOT / ".ci" / "beside"
+
+
+def test_what_ci_runs_beside_each_other_is_shown_apart_and_fails_where_any_of_it_does() -> None:
+    done = subprocess.run([BESIDE, "sleep 0.2; echo one", "echo two; false; echo never", "echo three"], capture_output=True, text=True)
+    shown = [line for line in done.stdout.splitlines() if not line.startswith("==")]
+    assert (done.returncode, shown) == (1, ["one", "two", "three"])
+    assert done.stdout.splitlines()[-1] == "== failed: echo two; false; echo never"
+    assert subprocess.run([BESIDE, "true", "true"], capture_output=True).returncode == 0
+
+
+def test_what_runs_beside_ends_with_what_runs_it(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    with subprocess.Popen(
+        [BESIDE, f"echo begun; sleep 60 & echo $! > {file}.new; mv {file}.new {file}; wait"], stdout=subprocess.PIPE
+    ) as run:
+        while not file.exists():
+            assert run.poll() is None
+            sleep(0.01)
+        run.terminate()
+        assert run.communicate()[0].splitlines()[1:] == [b"begun"]
+    assert run.returncode == 143
+    process, until = int(file.read_text(encoding="utf-8")), monotonic() + 10
+    while b"sleep" in cmdline(process):
+        assert monotonic() < until
+        sleep(0.01)
+
+
+def cmdline(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 @pytest.mark.parametrize(("file", "example"), EXAMPLES, ids=[file for file, _ in EXAMPLES])
