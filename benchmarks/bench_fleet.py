@@ -4,7 +4,8 @@
 
 Without numbers 10,000 to 10,000,000 hosts are made, each time ten times as many, in clusters of some 200 with one to four classes, each
 host seen twice, within an hour each time, a tenth of them of another class the second time. Classes are the captures under
-tests/captures/kvm with microcode of their own. Memory is the most that the process had up to there, DuckDB's included.
+tests/captures/kvm with microcode of their own. Memory is the most that the process had up to there, DuckDB's included; processor time
+counts its forks too. The proof is worked out with an empty cache, and asked again.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ def made(path: Path, kinds: list[HostClass], hosts: int) -> None:
 
 def timed(what: str, work: Callable[[], object], per: int = 1) -> None:
     """Print how long a job takes, and the memory by then."""
-    start, used = time.perf_counter(), time.process_time()
+    start, used = time.perf_counter(), sum(os.times()[:4])
     work()
-    taken, used = time.perf_counter() - start, time.process_time() - used
+    taken, used = time.perf_counter() - start, sum(os.times()[:4]) - used
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     rate = f"   {per / taken:12,.0f} a second" if per > 1 else ""
     print(f"    {what:58}{taken:9.3f} s{used:9.3f} s of CPU{memory:8} MB{rate}", flush=True)
@@ -123,11 +124,10 @@ def main() -> None:
             measured(Path(folder), kinds, hosts)
         adding(Path(folder))
         census = fleet.open(_folder(Path(folder), kinds)).census()
-        timed(
-            f"the proof of a -cpu over {len(census.groups)} classes",
-            lambda: prove("qemu64", census, settled(census, STACK)),
-            len(census.groups),
-        )
+        os.environ["XDG_CACHE_HOME"] = folder
+        for what in ("the proof of a -cpu", "the same, kept:"):
+            of_all = f"{what} over {len(census.groups)} classes"
+            timed(of_all, lambda: prove("qemu64", census, settled(census, STACK)), len(census.groups))
 
 
 def _folder(folder: Path, kinds: list[HostClass]) -> Path:

@@ -17,7 +17,7 @@ from vcpuid.fleet import words
 from vcpuid.fleet.baseline import baseline, settled
 from vcpuid.fleet.costs import CONTROLS, security
 from vcpuid.fleet.members import Unread
-from vcpuid.fleet.proof import seen
+from vcpuid.fleet.outcome import seen
 from vcpuid.qemu.catalog import catalog
 
 SKYLAKE, SAPPHIRE = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-xfd@6.12"

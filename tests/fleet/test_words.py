@@ -11,7 +11,7 @@ from support.fleets import census
 from vcpuid import Stack, libvirt, resolve
 from vcpuid.answers.in_words import in_words
 from vcpuid.fleet.baseline import baseline
-from vcpuid.fleet.proof import seen
+from vcpuid.fleet.outcome import seen
 from vcpuid.qemu.catalog import catalog
 
 FLEETS = (

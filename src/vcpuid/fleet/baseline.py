@@ -19,7 +19,8 @@ from vcpuid.errors import InputError
 from vcpuid.fleet import words
 from vcpuid.fleet.costs import Cost, cost, could_have
 from vcpuid.fleet.members import Census, Group, hosts_of, of_whom
-from vcpuid.fleet.proof import CUT, Proof, Table, alike, carriers, differing, differs, prove, seen_of, unlike
+from vcpuid.fleet.outcome import Table, seen_of, unlike
+from vcpuid.fleet.proof import CUT, Proof, alike, carriers, differing, differs, prove
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.effect import advised
 from vcpuid.qemu.catalog import Catalog, Model, catalog
@@ -119,17 +120,16 @@ class Baseline:
     @property
     def level(self) -> int:
         """The guest's psABI level, 1 to 4."""
-        return next((psabi(proof) for proof in self.proofs if proof.found.path is not None), 0)
+        return next((psabi(proof.found.cpuid) for proof in self.proofs if proof.found.cpuid is not None), 0)
 
     @cached_property
     def costs(self) -> dict[str, tuple[str, ...]]:
         """By class, what it could give and its guests do not get, by QEMU's names; of features that may migrate."""
         found: dict[str, tuple[str, ...]] = {}
         for proof, setup in zip(self.proofs, self.setups, strict=True):
-            if proof.found.path is not None:
-                given = proof.found.path.made.detail.features  # type: ignore[attr-defined]  # QEMU's own, as its adapter says
+            if proof.found.cpuid is not None:
                 tables = catalog(setup.vmm.tables)
-                spare = words.names(worthwhile(words.without(words.offered(setup), given)), tables)
+                spare = words.names(worthwhile(words.without(words.offered(setup), proof.found.features)), tables)
                 names = tuple(name for name in spare if name not in _NOT_ADDED)
                 on_others = found.get(proof.group.kind.name, names)  # of its other kinds of cores: it can give what all of them can
                 found[proof.group.kind.name] = tuple(name for name in names if name in on_others)
@@ -140,16 +140,16 @@ class Baseline:
         """By class, what the baseline costs it: of those on which a guest with all that the host gives starts."""
         found = {}
         for proof, setup in zip(self.proofs, self.setups if self.proofs else (), strict=True):
-            could = None if proof.found.path is None else could_have(setup)
-            if proof.found.path is not None and could is not None:
+            could = None if proof.found.cpuid is None else could_have(setup)
+            if proof.found.cpuid is not None and could is not None:
                 name = proof.group.kind.name
-                found[name] = cost(self.costs[name], could, proof.found.path.made.tables[0])
+                found[name] = cost(self.costs[name], could, proof.found.cpuid)
         return found
 
     @cached_property
     def prices(self) -> tuple[Cost | None, ...]:
         """What each alternative costs: what all members can give and its guests do not get, and programs' choices against the best's."""
-        best = next((proof.found.path.made.tables[0] for proof in self.proofs if proof.found.path is not None), None)
+        best = next((proof.found.cpuid for proof in self.proofs if proof.found.cpuid is not None), None)
         return tuple(None if best is None else self._price(other, best) for other in self.alternatives)
 
     def _price(self, other: Shared, best: CpuidTable) -> Cost | None:
@@ -189,10 +189,9 @@ class Baseline:
         return {**proof.as_dict(), "costs": list(self.costs.get(name, ())), "spent": None if spent is None else spent.as_dict()}
 
 
-def psabi(proof: Proof) -> int:
+def psabi(guest: CpuidTable) -> int:
     """Return the psABI level of a guest."""
-    assert proof.found.path is not None
-    return level(software_cpu(proof.found.path.made.tables[0]))
+    return level(software_cpu(guest))
 
 
 def worthwhile(given: Mapping[str, int]) -> words.Words:
@@ -326,7 +325,7 @@ class _Search:
             if fewer == draft:
                 first = results[0]
                 found = replace(draft, features=words.count(worthwhile(first.features)), differs=tuple(sorted(map(str, unequal))))
-                return replace(found, level=level(software_cpu(first.cpuid)))
+                return replace(found, level=psabi(first.cpuid))
             draft = fewer
         return None
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrWord, Word, bits
 from vcpuid.errors import InputError
-from vcpuid.fleet.proof import Table, seen
+from vcpuid.fleet.outcome import Table, seen
 from vcpuid.kvm.answers import Answers
 from vcpuid.numbers import decimal
 

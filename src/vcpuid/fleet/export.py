@@ -18,7 +18,7 @@ from vcpuid.fleet import cloud_hypervisor
 from vcpuid.fleet.baseline import Baseline
 from vcpuid.fleet.members import Census, Group
 from vcpuid.fleet.moves import differences
-from vcpuid.fleet.proof import Table, seen
+from vcpuid.fleet.outcome import Table, seen
 from vcpuid.fleet.template import fitted, shown
 from vcpuid.fleet.words import fullest
 from vcpuid.formats.firecracker_template import read_template, write_template

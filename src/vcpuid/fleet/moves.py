@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from vcpuid.answers.verdict import START, Verdict, unadvised
-from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word, bits
+from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import positions
 from vcpuid.fleet import clocks
 from vcpuid.fleet.baseline import remarks, settled
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.members import Census, Group, hosts_of, spoken
-from vcpuid.fleet.proof import CUT, Table, listed_words, prove, seen, unlike, unsettled
+from vcpuid.fleet.outcome import Table, seen, stays, unlike, unsettled
+from vcpuid.fleet.proof import CUT, listed_words, prove
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.effect import advised
 from vcpuid.libvirt import connect
-from vcpuid.libvirt.migration import NO_INVTSC, NO_PASSTHROUGH, Migration, migrate
+from vcpuid.libvirt.migration import Migration, migrate
 from vcpuid.path.pipeline import Path, tried
 from vcpuid.qemu import KvmHost, messages
 from vcpuid.qemu.state import CpuState
@@ -130,7 +131,7 @@ def _moved(cpu: str, a: Setup, b: Setup) -> Move:
             return Move("refused", name, found.refusal.partition("\n")[0])
     if here.path is None or there.path is None:
         return Move("not told", not_told=open_)
-    if blocker := _blocker(here):
+    if blocker := stays(here):
         return Move("refused", "A's QEMU", blocker)
     if refusal := _no_such_clock(here, a, b):
         return refusal
@@ -187,18 +188,6 @@ def _open(cpu: str, *found: Verdict) -> Iterator[NotTold]:
 def _table(found: Verdict) -> Table:
     assert found.path is not None
     return seen(found.path.made.tables[0], found.path.made.msrs)
-
-
-def _blocker(found: Verdict) -> str | None:
-    """Return why A's QEMU does not let the guest go (target/i386/kvm/kvm.c: hyperv_init_vcpu and kvm_arch_init_vcpu)."""
-    assert found.path is not None
-    state = found.path.made.detail
-    assert isinstance(state, CpuState)
-    if state.props.get("hv-passthrough"):
-        return NO_PASSTHROUGH
-    if found.path.made.tables[0].has(bits.CONSTANT_TSC) and not state.props.get("tsc-frequency"):
-        return NO_INVTSC
-    return None
 
 
 def _asked_rate(found: Verdict) -> int:
@@ -302,14 +291,14 @@ def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
     tables: dict[int, list[tuple[Group, Table]]] = {}
     setups = settled(census, stack)
     for proof in prove(cpu, census, setups):
-        if proof.not_told or (proof.table is None and proof.found.refusal is None):
+        if proof.not_told or not proof.found.known:
             open_.append((proof.group, proof.why or ""))
-        elif proof.table is None or (proof.found.refusal is not None):
+        elif proof.table is None or proof.found.refused:
             refused.append((proof.group, proof.why or ""))
-        elif blocker := _blocker(proof.found):
+        elif blocker := proof.found.stays:
             refused.append((proof.group, blocker))
         elif not proof.told:
-            open_.append((proof.group, proof.why or f"not told: {listed_words(proof.open)}"))
+            open_.append((proof.group, proof.why or f"not told: {listed_words(proof.found.open)}"))
         else:
             tables.setdefault(proof.group.kind.id, []).append((proof.group, proof.table))
     told_of = {group.kind.id for group, _ in (*refused, *open_)}

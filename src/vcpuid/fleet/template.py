@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from vcpuid.cpuid import CpuidTable, CpuidWord, MsrWord, Word, bits, xfeatures
 from vcpuid.cpuid.words import REGISTERS, positions, range_of
 from vcpuid.errors import FirecrackerError
+from vcpuid.fleet.outcome import Table, seen
 from vcpuid.fleet.policies import meet, met_msr
-from vcpuid.fleet.proof import Table, carriers, differing, seen
+from vcpuid.fleet.proof import carriers, differing
 from vcpuid.formats.firecracker_template import Bitmap, CpuidModifier, Template
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.qemu.catalog import Catalog, catalog

@@ -148,12 +148,16 @@ def upgrade(cpu: str, census: Census, before: Stack, after: Stack) -> Upgrade:
             found.setdefault(key, {}).setdefault(group, []).append(change.feature.name)
     same = sum(group.hosts for group in census.groups if group.kind.id not in changed)
     proofs = prove(cpu, census, other)
-    not_told = tuple(_unknown(proof, silent.get(proof.group, 0)) for proof in proofs if not proof.told or silent.get(proof.group))
+    not_told = tuple(
+        _unknown(proof, setup, silent.get(proof.group, 0))
+        for proof, setup in zip(proofs, other, strict=True)
+        if not proof.told or silent.get(proof.group)
+    )
     return Upgrade(cpu, census, one, other, _shifts(found), tuple(refused), same, proofs, not_told)
 
 
-def _unknown(proof: Proof, features: int) -> Silent:
-    return Silent(proof.group, features, proof.depends or untold(proof.found.setup))
+def _unknown(proof: Proof, setup: Setup, features: int) -> Silent:
+    return Silent(proof.group, features, proof.depends or untold(setup))
 
 
 def _shifts(found: dict[tuple[str, str | None, str | None, str], dict[Group, list[str]]]) -> tuple[Shift, ...]:

@@ -1,0 +1,125 @@
+"""What became of a -cpu on many classes is kept: it comes back as it was, for what it was asked of alone, and only from this vcpuid."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.captures import host
+from support.fleets import HOSTS, census
+from vcpuid import Setup, Stack
+from vcpuid.cpuid import MsrTable
+from vcpuid.fleet import kept
+from vcpuid.fleet.baseline import settled
+from vcpuid.fleet.hands import SHARE
+from vcpuid.fleet.outcome import Outcome, outcome
+from vcpuid.kvm.effect import advised
+
+SAPPHIRE = "kvm-intel.sapphire_rapids-xfd@6.12"
+CPU = "Skylake-Server,+vmx,-pku"
+
+
+def _setups() -> list[Setup]:
+    silent = replace(host(SAPPHIRE), msrs=MsrTable(), hardware_msrs=MsrTable(), cpuinfo={})
+    return list(settled(census(HOSTS[:: len(HOSTS) // SHARE], [("silent", silent)]), Stack(qemu="10.0")))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "vcpuid" / "fleet.sqlite"
+
+
+def _asked_anew(monkeypatch: pytest.MonkeyPatch) -> list[Setup]:
+    """Note of which hosts an outcome is worked out."""
+    asked: list[Setup] = []
+
+    def noted(cpu: str, setup: Setup) -> Outcome:
+        asked.append(setup)
+        return outcome(cpu, setup)
+
+    monkeypatch.setattr(kept, "outcome", noted)
+    monkeypatch.setattr("vcpuid.fleet.hands._processors", lambda: 1)
+    return asked
+
+
+def test_an_outcome_comes_back_as_it_was_also_where_something_is_not_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setups = _setups()
+    first = kept.outcomes(CPU, setups)
+    assert {True, False, None} >= {one.runs for one in first} >= {False}
+    assert any(one.open for one in first)
+    assert any(one.not_told for one in first)
+    asked = _asked_anew(monkeypatch)
+    assert kept.outcomes(CPU, setups) == first
+    assert asked == []
+    assert kept.outcomes(CPU, setups[:-1]) == first[:-1]
+    assert asked == []
+
+
+def test_few_hosts_are_not_kept(cache: Path) -> None:
+    kept.outcomes(CPU, _setups()[: SHARE - 1])
+    assert not cache.exists()
+
+
+def test_another_vcpuid_works_it_out_anew_and_takes_the_place(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setups = _setups()
+    first = kept.outcomes(CPU, setups)
+    asked = _asked_anew(monkeypatch)
+    monkeypatch.setattr(kept, "_this_vcpuid", lambda: b"another")
+    assert kept.outcomes(CPU, setups) == first
+    assert len(asked) == len(setups)
+    with closing(sqlite3.connect(cache)) as connection:
+        assert connection.execute("select distinct vcpuid from outcome").fetchall() == [(b"another",)]
+
+
+def test_each_byte_of_the_package_tells_it_from_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    table = tmp_path / "data" / "models.json"
+    seen = set()
+    for content in ("{}", "{} ", "[]"):
+        table.write_text(content)
+        monkeypatch.setattr("vcpuid.data.FOLDER", tmp_path / "data")
+        seen.add(kept._this_vcpuid.__wrapped__())
+    assert len(seen) == 3
+
+
+def test_an_outcome_hangs_on_the_cpu_the_class_and_all_software() -> None:
+    one = Stack(kernel="6.12", qemu="10.0")
+    others = (
+        Stack(kernel="7.3", qemu="10.0"), Stack(kernel="6.12", qemu="10.1"), replace(one, machine="pc-i440fx-9.2"), replace(one, smp="4"),
+        replace(one, params={"kvm_intel.nested": "N"}), replace(one, globals=("Skylake-Server-x86_64-cpu.avx=off",)),
+    )  # fmt: skip
+    first, second = host(SAPPHIRE), host("kvm-intel.corei7_skylake_x@6.12")
+    setups = [advised(Setup.of(first, stack)) for stack in (one, *others)]
+    keys = [*(kept._key(CPU, setup) for setup in setups), kept._key("qemu64", setups[0]), kept._key(CPU, Setup.of(second, one))]
+    assert None not in keys
+    assert len(set(keys)) == len(keys)
+    assert kept._key(CPU, advised(Setup.of(host(SAPPHIRE), one))) == keys[0]
+
+
+def test_a_cache_that_is_damaged_costs_time_alone(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setups = _setups()
+    first = kept.outcomes(CPU, setups)
+    with closing(sqlite3.connect(cache)) as connection, connection:
+        connection.execute("update outcome set told = ? where rowid % 2", (b"no outcome",))
+    asked = _asked_anew(monkeypatch)
+    assert kept.outcomes(CPU, setups) == first
+    assert 0 < len(asked) < len(setups)
+    cache.write_bytes(b"no file of SQLite's" * 100)
+    assert kept.outcomes(CPU, setups) == first
+    assert kept.outcomes(CPU, setups) == first
+    asked.clear()
+    assert kept.outcomes(CPU, setups) == first
+    assert asked == [], "the damaged file went, and another is in its place"
+
+
+def test_where_nothing_can_be_kept_it_is_worked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setups = _setups()
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
+    first = kept.outcomes(CPU, setups)
+    assert first == [outcome(CPU, setup) for setup in setups]
