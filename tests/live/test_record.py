@@ -222,12 +222,13 @@ guest(1)"""
         assert [len(snapshot.kept or ()) > 20 for snapshot in read_all(path)] == [True]
 
 
-def test_every_table_on_the_host_is_recorded(tmp_path: Path) -> None:
-    path = tmp_path / "r.jsonl"
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda end: end.name)
+def test_every_table_on_the_host_is_recorded_and_the_file_is_whole(end: signal.Signals, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl.gz"
     command = [sys.executable, "-m", "vcpuid", "record", "--host", "-o", str(path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for _ in range(400):  # its first line stands there when it watches
-            if process.poll() is not None or (path.exists() and path.read_text(encoding="utf-8").endswith("\n")):
+            if process.poll() is not None or (path.exists() and path.stat().st_size):
                 break
             time.sleep(0.05)
         if process.poll() == 4:
@@ -236,7 +237,7 @@ def test_every_table_on_the_host_is_recorded(tmp_path: Path) -> None:
         vmm = subprocess.Popen(fake("guest(2)"))
         assert vmm.wait(60) == 0
         time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(end)
         process.wait(60)
     assert process.returncode == 0
     found = read_recording(read_text(path)[1], str(path))

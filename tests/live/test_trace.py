@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -337,8 +338,8 @@ def test_nothing_is_left_behind_at_any_end(way: str, end: signal.Signals, quiet:
     finally:
         tracer.send_signal(end)
         out, err = tracer.communicate(timeout=30)
-    assert tracer.returncode == (0 if end is signal.SIGINT else -end)
-    assert bool(out) == (end is signal.SIGINT)
+    assert tracer.returncode == (-end if end is signal.SIGKILL else 0)
+    assert bool(out) == (end is not signal.SIGKILL)
     assert err == ""
     wait_for(lambda: not bpf_programs() - programs)
     wait_for(lambda: not set(instances()) - set(before))
@@ -368,6 +369,29 @@ def test_a_guest_is_found_by_its_name_and_by_its_program() -> None:
         assert guests.named("my guest") == vmm.pid
     with pytest.raises(UnavailableError, match="no guest named 'my guest' runs here"):
         guests.named("my guest")
+
+
+def test_in_a_namespace_of_its_own_no_number_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guests, "numbers_are_ours", lambda: False)
+    known = guests.Guests()
+    known.learn([(os.getpid(), os.getpid())], {(os.getpid(), os.getpid()): "CPU 3/KVM"})
+    assert (known.guest(os.getpid()).name, known.vcpu(os.getpid(), os.getpid())) == ("CPU 3/KVM", 3)
+
+
+def test_a_number_that_is_no_process_is_told() -> None:
+    with tiny_vmm(1) as vmm:
+        guests.require(vmm.pid)
+    with pytest.raises(UnavailableError, match=f"there is no process {vmm.pid}"):
+        guests.require(vmm.pid)
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        with pytest.raises(UnavailableError, match=f"{thread.native_id} is a thread of process {os.getpid()}"):
+            guests.require(thread.native_id or 0)
+    finally:
+        done.set()
+        thread.join()
 
 
 @pytest.mark.process

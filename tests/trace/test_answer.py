@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from support.traces import EXITS, traced
+from support.command import vcpuid
+from support.traces import COST, EXITS, MACHINE, TABLE, program_trace, traced
+from vcpuid.cli.trace import _held
 from vcpuid.trace.answer import PARTS, Traced, back_trace, place
 from vcpuid.trace.counting import Counting
+from vcpuid.trace.program_answer import ProgramAnswer
 from vcpuid.trace.symbols import Symbols
+from vcpuid.trace.tables import GivenTables
 
 
 def told(*by: str) -> Traced:
@@ -62,3 +66,20 @@ def test_rates_of_now_are_those_of_the_last_interval_and_what_is_frequent_now_st
     found = told("leaf")
     now = Traced(found.machine, found.way, 10.0, found.tally, found.by, found.guests, before={**EXITS, first: 0}, interval=0.5)
     assert [(row["function"], row["rate"]) for row in now.rows()][:2] == [("00000007", 20.0), ("00000000", 0.0)]
+
+
+def test_of_several_guests_each_difference_says_whose_it_is() -> None:
+    found = traced(Counting(tables=GivenTables([TABLE])))
+    assert found.checked is not None
+    assert "vm" in _held(found, found.checked).columns
+
+
+@pytest.mark.parametrize(("ns", "said"), [(10.0, "0 µs"), (1000.0, "20 µs"), (100_000.0, "2.0 ms")])
+def test_what_a_program_costs_is_told_in_a_unit_that_shows_it(ns: float, said: str) -> None:
+    answer = ProgramAnswer(MACHINE, program_trace(["true"]), COST._replace(ns=ns))
+    assert f"In a guest each is an exit: {said} at {ns:.0f} ns" in answer.summary()[1]
+
+
+def test_an_empty_list_is_no_default() -> None:
+    status, _, err = vcpuid("trace", "--by", "", "--seconds", "0.1")
+    assert (status, "--by: '' is none of vm, vcpu, leaf, rip, stack" in err) == (2, True)

@@ -1,4 +1,4 @@
-"""A Ctrl-C that ends what goes on until somebody says so, and lets the verb answer: the first one only."""
+"""A signal that ends what goes on until somebody says so, and lets the verb answer: Ctrl-C, and what `timeout` and systemd send."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def interrupted() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether a Ctrl-C (SIGINT) has come; a second one ends the program as everywhere.
+    """Yield a function that tells whether SIGINT, SIGTERM or SIGHUP has come; a second one ends the program as everywhere.
 
-    Where SIGINT is ignored, as for what a shell runs in the background, it stays so.
+    Those that are ignored, as SIGINT is for what a script runs in the background, stay so.
     """
     came: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:
-        yield lambda: False
-        return
+    before = {number: handler for number in _ENDING if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
 
     def note(number: int, _frame: FrameType | None) -> None:
         came.append(number)
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    signal.signal(signal.SIGINT, note)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, note)
     try:
         yield lambda: bool(came)
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

@@ -77,10 +77,12 @@ def command(
     """
     if program:
         _refuse("a command is run, and no guest is traced", "--pid", "--vm", "--live", "--check", "--table", "--symbols", "--way")
-        _program(program, _parts(by or "object,leaf", PROGRAM_PARTS), seconds, form, step=step)
+        _program(program, _parts("object,leaf" if by is None else by, PROGRAM_PARTS), seconds, form, step=step)
         return
     _refuse("it is for a command", "--step")
-    _guests(pid, name, seconds, _parts(by or "vm,leaf", PARTS), table_source, symbols_file, way, form, live=live, check=check)
+    _guests(
+        pid, name, seconds, _parts("vm,leaf" if by is None else by, PARTS), table_source, symbols_file, way, form, live=live, check=check
+    )
 
 
 def _parts(by: str, known: tuple[str, ...]) -> tuple[str, ...]:
@@ -117,6 +119,8 @@ def _guests(
         raise click.UsageError("--live is for a terminal: elsewhere take --seconds, and run it again")
     if (pid is not None or name is not None) and not guests.numbers_are_ours():
         raise UnavailableError("--pid and --vm need the host's process numbers, which a container's PID namespace does not show")
+    if pid is not None:
+        guests.require(pid)
     counting = Counting(
         guests.named(name) if name is not None else pid,
         by if symbols_file is None or "rip" in by else (*by, "rip"),
@@ -164,12 +168,12 @@ def _counted(found: Traced) -> Sheet:
 def _held(found: Traced, checked: Checked) -> Sheet:
     """Lay out what came of holding answers against the model."""
     rows = checked.rows()
-    foot = ["", _verdict(checked)]
-    columns = CHECKED if len({row["pid"] for row in rows}) > 1 else [column for column in CHECKED if column != "vm"]
+    several = len({exit_.pid for exit_ in found.tally.exits}) > 1
+    columns = [column for column in CHECKED if several or column != "vm"]
     return Sheet(
         columns, rows, found.as_dict(), fields=["pid", "vm", "vcpu", "thread", *CHECKED[2:], "rule"],
         head=[found.machine, found.summary(), ""],
-        foot=foot, titles={"got": "the guest got", "modelled": "the model says"},
+        foot=["", _verdict(checked)] if rows else [_verdict(checked)], titles={"got": "the guest got", "modelled": "the model says"},
     )  # fmt: skip
 
 

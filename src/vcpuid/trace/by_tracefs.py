@@ -11,8 +11,10 @@ from collections import Counter
 from contextlib import suppress
 
 from vcpuid.cpuid import Registers
+from vcpuid.live.processes import process_of
 from vcpuid.numbers import U64, decimal, hexadecimal
 from vcpuid.trace.exits import Exit, Tally, Wanted
+from vcpuid.trace.guests import numbers_are_ours
 from vcpuid.trace.instance import Instance
 from vcpuid.trace.online import online_cpus
 from vcpuid.trace.tracepoints import CPUID_EXITS, Events
@@ -37,7 +39,7 @@ class ByTracefs:
         self._wanted = wanted
         self._counts: Counter[Exit] = Counter()
         self._rips: dict[int, int] = {}
-        self._processes: dict[int, int | None] = {}
+        self._processes: dict[int, int] = {}
         self._rest = b""
         self._pipe = -1
         self._instance = Instance(tracefs)
@@ -92,10 +94,7 @@ class ByTracefs:
                 self._counts[Exit(pid, tid, function, index, Registers(*registers) if self._wanted.answers else None, rip_here)] += 1
 
     def _process(self, tid: int) -> int:
-        """Tell the process of a thread; the thread's own number where it is gone already."""
+        """Tell the process of a thread; the thread's own number where it is gone already, or the kernel's numbers are not ours."""
         if tid not in self._processes:
-            self._processes[tid] = None
-            with suppress(OSError), open(f"/proc/{tid}/status", encoding="utf-8", errors="replace") as file:
-                told = re.search(r"^Tgid:\s+([0-9]{1,10})$", file.read(), re.MULTILINE)
-                self._processes[tid] = decimal(told[1]) if told else None
-        return self._processes[tid] or tid
+            self._processes[tid] = process_of(tid) if numbers_are_ours() else tid
+        return self._processes[tid]

@@ -1,4 +1,7 @@
-"""Which guest a VMM's process is, and which vCPU its thread: as Linux shows them, and as VMMs name them."""
+"""Which guest a VMM's process is, and which vCPU its thread: as Linux shows them, and as VMMs name them.
+
+The kernel counts by numbers of its own. In a container's PID namespace they may be those of other processes, and none is looked up.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 from vcpuid.errors import InputError, UnavailableError
+from vcpuid.live.processes import process_of
 from vcpuid.numbers import decimal
 
 _VCPU = re.compile(r"CPU ([0-9]{1,5})/KVM|(?:[a-z]+[_-])?vcpu[ _-]?([0-9]{1,5})")
@@ -39,13 +44,13 @@ class Guests:
     def guest(self, pid: int, comm: str = "") -> RunningGuest:
         """Name the guest of a process; `comm` is the thread's name, which serves where the process is gone."""
         if pid not in self._guests:
-            self._guests[pid] = RunningGuest(pid, _guest_name(pid) or _comm(pid) or comm)
+            self._guests[pid] = RunningGuest(pid, (numbers_are_ours() and (_guest_name(pid) or _comm(pid))) or comm)
         return self._guests[pid]
 
     def vcpu(self, pid: int, tid: int, comm: str = "") -> int | None:
         """Give a vCPU's number, by its thread's name; None where that does not tell."""
         if (pid, tid) not in self._vcpus:
-            found = _VCPU.fullmatch(_comm(pid, tid) or comm)
+            found = _VCPU.fullmatch((numbers_are_ours() and _comm(pid, tid)) or comm)
             self._vcpus[pid, tid] = decimal(found[1] or found[2]) if found else None
         return self._vcpus[pid, tid]
 
@@ -77,6 +82,15 @@ def named(name: str) -> int:
     return found[0]
 
 
+def require(pid: int) -> None:
+    """Raise UnavailableError where a number that somebody gave is no process."""
+    if not os.path.exists(f"/proc/{pid}"):
+        raise UnavailableError(f"there is no process {pid}")
+    if (process := process_of(pid)) != pid:
+        raise UnavailableError(f"{pid} is a thread of process {process}, and no process")
+
+
+@cache
 def numbers_are_ours() -> bool:
     """Tell whether the kernel's process numbers are those that this process sees: it is not in a container's PID namespace."""
     try:

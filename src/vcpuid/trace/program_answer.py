@@ -81,7 +81,7 @@ class ProgramAnswer:
         cost = self.cost
         return [
             f"{trace.total} CPUIDs of {started}, found {how}; ended with status {trace.status}",
-            f"In a guest each is an exit: {self.microseconds / 1000:.2f} ms at {cost.ns:.0f} ns ({cost.how}: {cost.where})",
+            f"In a guest each is an exit: {_spoken(self.microseconds)} at {cost.ns:.0f} ns ({cost.how}: {cost.where})",
         ]
 
     def _kind(self, found: ProgramCpuid) -> _ProgramRowKind:
@@ -104,3 +104,8 @@ class ProgramAnswer:
             "function": leaf.get("function"),
             "index": None if kind.index is None else leaf.get("index"),
         }
+
+
+def _spoken(microseconds: float) -> str:
+    """Spell a time in the unit that shows it."""
+    return f"{microseconds:.0f} µs" if microseconds < 1000 else f"{microseconds / 1000:.1f} ms"

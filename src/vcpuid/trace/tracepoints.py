@@ -113,6 +113,9 @@ def read_format(text: str) -> dict[str, RecordField]:
     return found
 
 
+_NOT_MOUNTED = "tracefs is not mounted here: mount -t tracefs tracefs /sys/kernel/tracing"
+
+
 def _why(tracefs: str, system: str) -> str:
     if os.path.exists(f"{tracefs}/events/{system}"):
         return ""
@@ -146,5 +149,7 @@ def _mounted() -> KernelObject:
         if error.errno == errno.ENODEV:
             raise UnavailableError("this kernel has no tracefs (CONFIG_TRACING is off)") from None
         if error.errno == errno.ENOSYS:
-            raise UnavailableError("tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing") from None
+            raise UnavailableError(_NOT_MOUNTED) from None
+        if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() == 0:
+            raise UnavailableError(f"{_NOT_MOUNTED}; that takes CAP_SYS_ADMIN, which this process lacks") from None
         raise UnavailableError(_unreadable(error)) from None
