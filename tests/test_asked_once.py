@@ -45,7 +45,8 @@ VERBS: dict[tuple[str, ...], list[str]] = {
     ("check",): ["Haswell", HOST],
     ("diff",): [HOST, "--cpu", "Haswell"],
     ("drift",): [HOST, "--to", "kernel=7.3"],
-    **{("fleet", verb): [FLEET] for verb in ("baseline", "blame", "migrate")},
+    **{("fleet", verb): [FLEET] for verb in ("baseline", "blame", "migrate", "models")},
+    ("fleet", "export"): [FLEET, "--to", "qemu"],
     ("fleet", "drift"): [FLEET, "--to", "kernel=7.3", "--cpu", "qemu64"],
     ("probe",): ["avx2", "--host", HOST, "--cpu", "Haswell"],
     ("worth",): ["--host", HOST],
@@ -114,7 +115,8 @@ def test_a_verb_refuses_what_makes_no_sense(path: tuple[str, ...], option: str) 
 def test_a_verb_says_which_parameter_has_no_effect(path: tuple[str, ...], option: str) -> None:
     status, _, said = command.vcpuid(*call(path, option, "npt=0"))
     assert status in (0, 1)
-    assert "vcpuid: the parameter npt has no effect: this host's processor is GenuineIntel's, and its module is kvm_intel\n" in said
+    whose = "node1 node2 node3: " if path[0] == "fleet" else ""
+    assert f"vcpuid: {whose}the parameter npt has no effect: this host's processor is GenuineIntel's, and its module is kvm_intel\n" in said
 
 
 IN_VAIN = "nested: this host's KVM was asked as it ran, and what it answered holds; with --what-if"

@@ -14,12 +14,12 @@ import pytest
 import vcpuid
 from support.command import vcpuid as run
 from vcpuid import Setup, Stack, cli, kvm, qemu, releases
-from vcpuid.cli.setup import parse_params
 from vcpuid.cpuid import CpuidTable, Entry, MsrWord, Snapshot
 from vcpuid.errors import InputError, RemarkWarning, VcpuidError
 from vcpuid.formats.firecracker_template import read_template
 from vcpuid.formats.lines import parse_snapshot
 from vcpuid.kvm.answers import kvm_says
+from vcpuid.params import given
 from vcpuid.qemu.entries import Builder
 from vcpuid.qemu.messages import recognise
 from vcpuid.vmm.firecracker import Firecracker
@@ -35,7 +35,7 @@ def host(name: str = NAME) -> Snapshot:
 @pytest.mark.parametrize("value", ["0x", "--5", "007", "0x1g", "²", "9" * 5000])
 def test_a_parameter_that_is_no_number_is_bad_input(value: str) -> None:
     with pytest.raises(InputError):
-        kvm.supported(host(), params=parse_params((f"nested={value}",)))
+        kvm.supported(host(), params=given((f"nested={value}",)))
 
 
 def test_a_second_key_is_found_among_many() -> None:

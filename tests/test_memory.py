@@ -167,16 +167,19 @@ def _python(code: str, *arguments: str) -> str:
 def lines(folder: Path) -> list[list[str]]:
     """Give command lines that end well, that refuse their input, and that write."""
     part, bad, text = folder / "part.txt", folder / "bad.txt", folder / "error.txt"
-    part.write_text("RAW 00000000.0 0000001f 756e6547 6c65746e 49656e69\nRAW 00000001.0 00050654 00100800 7ffefbff bfebfbff\n")
-    bad.write_text("RAW 0000\n")
-    text.write_text("host doesn't support requested feature: CPUID.07H:EBX.avx512f [bit 16]\n")
+    part.write_text(
+        "RAW 00000000.0 0000001f 756e6547 6c65746e 49656e69\nRAW 00000001.0 00050654 00100800 7ffefbff bfebfbff\n", encoding="utf-8"
+    )
+    bad.write_text("RAW 0000\n", encoding="utf-8")
+    text.write_text("host doesn't support requested feature: CPUID.07H:EBX.avx512f [bit 16]\n", encoding="utf-8")
     (folder / "fleet").mkdir(exist_ok=True)
     for name in ("one", "two"):
         (folder / "fleet" / f"{name}.txt").write_bytes(Path(HOST).read_bytes() if name == "one" else part.read_bytes())
     domain = folder / "domain.xml"
     domain.write_text(
         "<domain type='kvm'><name>a</name><memory>1048576</memory><os><type arch='x86_64' machine='q35'>hvm</type></os>"
-        "<cpu mode='host-model'/></domain>"
+        "<cpu mode='host-model'/></domain>",
+        encoding="utf-8",
     )
     return [
         ["decode", HOST], ["decode", "--each", str(folder / "fleet"), "7", "--format", "csv"],

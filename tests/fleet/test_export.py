@@ -164,11 +164,11 @@ def test_labels_are_escaped() -> None:
 
 def test_a_file_of_metrics_is_replaced_as_a_whole(tmp_path: Path) -> None:
     file = tmp_path / "vcpuid.prom"
-    file.write_text("old\n")
+    file.write_text("old\n", encoding="utf-8")
     before = os.stat(file).st_ino
     done = vcpuid("fleet", "export", GOLDEN, "--cluster", "rack1", "--to", "prometheus", "--output", str(file), "--qemu", "10.0")
     assert (done.returncode, done.stdout) == (0, "")
-    assert file.read_text().startswith("# HELP vcpuid_fleet_hosts")
+    assert file.read_text(encoding="utf-8").startswith("# HELP vcpuid_fleet_hosts")
     assert os.stat(file).st_ino != before
     assert os.listdir(tmp_path) == ["vcpuid.prom"]
 

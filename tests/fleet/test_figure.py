@@ -57,4 +57,6 @@ def test_a_fleet_of_many_classes_has_one_row_for_those_of_the_fewest_hosts() -> 
 def test_the_documentation_s_picture_is_what_the_command_draws(tmp_path: Path) -> None:
     file = tmp_path / "fleet.svg"
     assert vcpuid("fleet", "blame", *GOLDEN, "--svg", str(file)).returncode == 1
-    assert file.read_text() == (DOCS / "fleet.svg").read_text(), "vcpuid fleet blame tests/golden/fleet --qemu 10.0 --svg docs/fleet.svg"
+    assert file.read_text(encoding="utf-8") == (DOCS / "fleet.svg").read_text(encoding="utf-8"), (
+        "vcpuid fleet blame tests/golden/fleet --qemu 10.0 --svg docs/fleet.svg"
+    )

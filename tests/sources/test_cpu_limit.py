@@ -42,6 +42,10 @@ TEXTS = {
     "cpudata": repeated("<cpudata arch='x86'><msr index='1' eax='1' edx='0'/></cpudata>", "<cpus>{}</cpus>"),
     "cpuinfo": repeated("processor : #\nflags : fpu\n\n"),
     "libvirt": repeated("<cpu><model>486</model></cpu>", "<cpus>{}</cpus>"),
+    "recording": repeated(
+        '{"pid":1,"tid":#,"call":"KVM_SET_CPUID2","fd":#,"ret":0,"nent":0,"entries":[]}\n'.replace('"fd":#', '"fd":1#'),
+        '{{"schema":"vcpuid/recording/1","by":"ptrace"}}\n{}',
+    ),
     "qmp": repeated('{"return": {"model": {"props": {}}}}\n'),
     "strace": repeated("12 ioctl(#, KVM_SET_CPUID2, {nent=0, entries=[]}) = 0\n"),
 }

@@ -39,7 +39,7 @@ CALL_LIMIT = 1 << 16
 ROW_LIMIT = 1 << 18
 """Bytes of a row: the longest, a snapshot of the host, has some tens of thousands."""
 
-MSR_LIMIT = 4096
+CALL_MSR_LIMIT = 4096
 """MSRs of a call; KVM takes 256 (MAX_IO_MSRS, arch/x86/kvm/x86.c)."""
 
 SUPPORTED, EMULATED, HYPERV = "KVM_GET_SUPPORTED_CPUID", "KVM_GET_EMULATED_CPUID", "KVM_GET_SUPPORTED_HV_CPUID"
@@ -409,8 +409,8 @@ def _entry(value: object) -> Entry:
 
 def _msrs(value: object) -> tuple[tuple[int, int], ...]:
     pairs = list(value.items()) if isinstance(value, dict) else value
-    if not isinstance(pairs, list) or len(pairs) > MSR_LIMIT:
-        raise ValueError(f"msrs is no list of at most {MSR_LIMIT}")
+    if not isinstance(pairs, list) or len(pairs) > CALL_MSR_LIMIT:
+        raise ValueError(f"msrs is no list of at most {CALL_MSR_LIMIT}")
     return tuple(map(_msr, pairs))
 
 
@@ -421,8 +421,8 @@ def _msr(pair: object) -> tuple[int, int]:
 
 
 def _indices(value: object) -> tuple[int, ...]:
-    if not isinstance(value, list) or len(value) > MSR_LIMIT:
-        raise ValueError(f"indices is no list of at most {MSR_LIMIT}")
+    if not isinstance(value, list) or len(value) > CALL_MSR_LIMIT:
+        raise ValueError(f"indices is no list of at most {CALL_MSR_LIMIT}")
     return tuple(_hex(index, U32) for index in value)
 
 
@@ -437,7 +437,7 @@ def read(text: str, source: str) -> list[Snapshot]:
     """Read every vCPU; raises InputError as `read_recording` does, and where there are too many."""
     recording = read_recording(text, source)
     if len(recording.vcpus) > CPU_LIMIT:
-        raise InputError(f"more than {CPU_LIMIT} vCPUs", source=source)
+        raise InputError(f"more than {CPU_LIMIT} CPUs", source=source)
     found = recording.snapshots()
     return [replace(snapshot, notes=(*recording.notes, *snapshot.notes)) for snapshot in found]
 
