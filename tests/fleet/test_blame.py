@@ -109,3 +109,30 @@ def test_a_newer_kernel_that_would_give_it_is_named() -> None:
         assert twin.startswith(f"{other}, with the same processor, gives it: kernel 6.1 → 7.3")
         first = next(release for release in KERNELS if number(release) >= number(kernel))
         assert newer == f"Linux {first}, whose KVM gives it"
+
+
+def test_what_kvm_does_not_give_is_laid_to_it_where_the_processor_does_not_tell() -> None:
+    """KVM's word of IA32_ARCH_CAPABILITIES is in the snapshot, and the hardware's, which only root reads, is not."""
+    found = blame(census([SKYLAKE, SAPPHIRE]), Stack(qemu="10.0"))
+    loss = next(loss for loss in found.losses if "rdctl-no" in loss.features)
+    assert (loss.cause, loss.party, loss.why) == (None, "kvm", "whether the host's processor has it is not told")
+    assert loss.who == SKYLAKE
+
+
+def test_no_kernel_mends_a_processor_and_no_host_is_an_example_whose_kernel_is_not_told() -> None:
+    whole = host(SAPPHIRE)
+    assert whole.supported is not None
+
+    def lacking(table: CpuidTable) -> CpuidTable:
+        return CpuidTable(e._replace(ebx=e.ebx & ~(1 << 29)) if (e.function, e.index) == (7, 0) else e for e in table)  # sha-ni
+
+    bare = replace(whole, raw=lacking(whole.raw), supported=lacking(whole.supported), cpuinfo={})
+    stack = Stack(qemu="10.0")
+    newer = blame(census([], [("bare", bare), ("newer", replace(whole, kernel="6.18"))]), stack)
+    (loss,) = (loss for loss in newer.losses if loss.features == ("sha-ni",))
+    assert loss.party == "silicon"
+    assert loss.mends[0] == "newer, with the same processor, gives it: compare the settings of their firmware"
+    silent = blame(census([], [("bare", bare), ("silent", replace(whole, kernel=None))]), stack)
+    (loss,) = (loss for loss in silent.losses if loss.features == ("sha-ni",))
+    assert not any("silent" in way for way in loss.mends)
+    assert any(remark.startswith("silent: the kernel is not told") for remark in silent.remarks)

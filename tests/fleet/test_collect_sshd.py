@@ -36,7 +36,7 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_a_host_becomes_a_file_that_says_what_this_machine_says(ssh: str, tmp_path: Path) -> None:
     done = vcpuid("fleet", "collect", str(tmp_path), "node1", "root@node2", "--cluster", "east", "--ssh", ssh)
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")) == ["east/node1.txt", "east/node2.txt"]
-    assert (done.returncode, done.stdout) == (0, "2 of 2 hosts answered; they are of 1 classes.\n")
+    assert (done.returncode, done.stdout) == (0, "2 of 2 hosts answered; they are of 1 class.\n")
     here = HostClass.of(sources.this_machine())
     assert fleet.open(tmp_path).host("node1").id == fleet.open(tmp_path).host("east/node2").id == here.id
 

@@ -17,7 +17,7 @@ from vcpuid.cpuid import MsrTable
 from vcpuid.fleet import kept
 from vcpuid.fleet.baseline import settled
 from vcpuid.fleet.hands import SHARE
-from vcpuid.fleet.outcome import Outcome, outcome
+from vcpuid.fleet.outcome import CpuOutcome, outcome
 from vcpuid.kvm.effect import advised
 
 SAPPHIRE = "kvm-intel.sapphire_rapids-xfd@6.12"
@@ -39,7 +39,7 @@ def _asked_anew(monkeypatch: pytest.MonkeyPatch) -> list[Setup]:
     """Note of which hosts an outcome is worked out."""
     asked: list[Setup] = []
 
-    def noted(cpu: str, setup: Setup) -> Outcome:
+    def noted(cpu: str, setup: Setup) -> CpuOutcome:
         asked.append(setup)
         return outcome(cpu, setup)
 

@@ -12,7 +12,7 @@ from support.captures import host
 from support.fleets import HOSTS, census
 from vcpuid import Setup, Stack, releases
 from vcpuid.cpuid import CpuidTable, MsrTable, Snapshot
-from vcpuid.fleet.clocks import rate
+from vcpuid.fleet.clocks import rate, scales
 from vcpuid.fleet.moves import Move, circles, move, move_domain
 
 SKYLAKE, SAPPHIRE = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-xfd@6.12"
@@ -24,12 +24,18 @@ def moved(cpu: str, a: str, b: str, stack: Stack = STACK) -> Move:
     return move(cpu, Setup.of(host(a), stack), Setup.of(host(b), stack))
 
 
+def same_cpu(found: Move) -> bool:
+    """Tell whether the CPU is the same, though the TSC of one of the two, which cannot scale it, may be another."""
+    clock_alone = found.outcome == "not told" and all(one.what.startswith("whether the TSC ") for one in found.not_told)
+    return found.outcome == "yes" or (clock_alone and not found.differences)
+
+
 @given(cpu=st.sampled_from(CPUS), a=st.sampled_from(HOSTS), b=st.sampled_from(HOSTS))
 @settings(max_examples=30, deadline=None)
 def test_a_guest_moves_back_as_it_came(cpu: str, a: str, b: str) -> None:
     there, back, home = moved(cpu, a, b), moved(cpu, b, a), moved(cpu, a, a)
     assert home.outcome in ("yes", "refused")
-    assert (there.outcome == "yes") is (back.outcome == "yes")
+    assert same_cpu(there) is same_cpu(back)
     if there.outcome == "unsafe":
         assert there.differences
         assert back.outcome in ("unsafe", "refused")
@@ -158,3 +164,33 @@ def test_a_tsc_that_runs_at_another_rate_is_unsafe_where_kvm_cannot_scale_it() -
     fleet = census([SKYLAKE], [("fixed", unscaled(SAPPHIRE))])
     assert len(circles(cpu, fleet, STACK).circles) == 2
     assert len(circles(cpu, census([SKYLAKE, SAPPHIRE]), STACK).circles) == 1
+
+
+def test_a_tsc_whose_rate_is_not_told_leaves_it_open_where_kvm_cannot_scale_it() -> None:
+    def without_rate(snapshot: Snapshot) -> Snapshot:
+        return replace(snapshot, raw=CpuidTable(entry for entry in snapshot.raw if entry.function not in (0x15, 0x16)))
+
+    cpu = "qemu64"
+    here, silent = Setup.of(host(SKYLAKE), STACK), Setup.of(without_rate(unscaled(SAPPHIRE)), STACK)
+    found = move(cpu, here, silent)
+    assert found.outcome == "not told"
+    assert [(one.what, list(map(str, one.depends))) for one in found.not_told] == [
+        ("whether the TSC runs at the same rate there, or KVM scales it", ["CPUID[eax=15h]"])
+    ]
+    assert move(cpu, silent, here).outcome == "yes", "that one scales"
+    twin = Setup.of(without_rate(unscaled(SKYLAKE)), STACK)
+    assert move(cpu, here, twin).outcome == "yes", "a processor of the same name has the same rate"
+    parted = circles(cpu, census([SKYLAKE], [("silent", without_rate(unscaled(SAPPHIRE)))]), STACK)
+    assert [circle.hosts for circle in parted.circles] == [1]
+    assert [why for _, why in parted.not_told] == ["not told: whether its TSC runs at the same rate, or KVM scales it"]
+
+
+@pytest.mark.parametrize("name", [SKYLAKE, MILAN])
+def test_where_cpuinfo_is_not_told_the_processor_tells_whether_the_tsc_is_scaled(name: str) -> None:
+    told = host(name)
+    silent = replace(told, cpuinfo={})
+    leaf = 0x8000000A
+    by_leaf = replace(silent, raw=CpuidTable(e._replace(edx=e.edx | 1 << 4) if e.function == leaf else e for e in silent.raw))
+    assert scales(by_leaf) is (True if name == MILAN else None)
+    assert scales(replace(silent, hardware_msrs=MsrTable({0x48B: 1 << 57}))) is (name == SKYLAKE or scales(silent))
+    assert scales(replace(silent, hardware_msrs=MsrTable({0x48B: 0}))) is (False if name == SKYLAKE else scales(silent))

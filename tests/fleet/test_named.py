@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from support.fleets import HOSTS, census
 from vcpuid import Stack, qemu
 from vcpuid.cpuid import MsrTable
 from vcpuid.fleet.named import named_models
+from vcpuid.formats.lines import format_snapshot
 from vcpuid.kvm.answers import kvm_says
 
 SKYLAKE, SAPPHIRE, MILAN = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-xfd@6.12", "kvm-amd.EPYC-Milan-v2@6.12"
@@ -68,3 +70,14 @@ def test_the_verb_lists_models_and_for_programs_every_class() -> None:
     )
     assert {row["who"] for row in rows} == {"node1 node2", "node3"}
     assert {row["runs"] for row in rows} == {"yes", "no"}
+
+
+def test_one_host_is_called_one_host(tmp_path: Path) -> None:
+    (tmp_path / "node1.txt").write_text("".join(line + "\n" for line in format_snapshot(host(SAPPHIRE))))
+    answers = [vcpuid("fleet", verb, str(tmp_path)) for verb in ("classes", "baseline", "blame", "models")]
+    assert [answer.returncode for answer in answers] == [0, 0, 0, 0]
+    first = [answer.stdout.splitlines()[answer.stdout.startswith("-cpu")] for answer in answers]
+    assert first[0] == "1 host of 1 class."
+    assert first[1].startswith("runs on 1 of 1 host with QEMU ")
+    assert first[2].startswith("The one host can give ")
+    assert " that run on the one host: " in first[3]

@@ -12,6 +12,7 @@ from vcpuid.cli import choices
 from vcpuid.cli.fleet_options import (
     NOT_TOLD,
     absent,
+    all_hosts,
     cluster_option,
     day_option,
     end_of_day,
@@ -19,6 +20,7 @@ from vcpuid.cli.fleet_options import (
     opened,
     same_cpu,
     short,
+    so_many,
     software,
     stack_of,
     store_argument,
@@ -78,12 +80,12 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
     ]
     shown = [{**row, "costs": short(str(row["costs"]).split())} for row in rows]
     if found.cpu is None:
-        head = [f"No model of QEMU {setup.vmm} can be made to run on all {found.census.hosts} hosts."]
+        head = [f"No model of QEMU {setup.vmm} can be made to run on {all_hosts(found.census.hosts)}."]
     else:
         level = f", x86-64-v{found.level}" if found.level > 1 else ""
         head = [
             f"-cpu {found.cpu}",
-            f"runs on {running(found.proofs)} of {found.census.hosts} hosts with QEMU {setup.vmm}, {setup.machine}; "
+            f"runs on {running(found.proofs)} of {so_many(found.census.hosts, 'host')} with QEMU {setup.vmm}, {setup.machine}; "
             f"{same_cpu(found.alike, found.differs)}{level}",
         ]
     refused = [f"{group.spoken}: {why}" for group, why in found.refused]
@@ -121,7 +123,7 @@ def _paid(found: Baseline) -> Iterator[str]:
         cost = found.spent.get(group.kind.name)
         if cost is not None and (cost.security or cost.choices):
             flaws = [f"mitigations ({short(cost.security)})"] if cost.security else []
-            yield f"{group.spoken} gives up {'; '.join((*flaws, *filter(None, (cost.spoken,))))}"
+            yield f"{group.spoken} {'gives' if group.hosts == 1 else 'give'} up {'; '.join((*flaws, *filter(None, (cost.spoken,))))}"
 
 
 def _others(found: Baseline) -> Iterator[str]:
@@ -129,7 +131,7 @@ def _others(found: Baseline) -> Iterator[str]:
     for other, price in zip(found.alternatives, found.prices, strict=True):
         yield f"else: -cpu {other.cpu}"
         if price is not None:
-            lost = [f"{len(price.features)} features ({short(price.features)})"] if price.features else []
+            lost = [f"{so_many(len(price.features), 'feature')} ({short(price.features)})"] if price.features else []
             flaws = [f"mitigations ({short(price.security)})"] if price.security else []
             yield f"      costs {'; '.join((*lost, *flaws, *filter(None, (price.spoken,)))) or 'nothing that the best has'}"
 
@@ -188,7 +190,9 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
     ]
     open_ = [_unknown(unknown) for unknown in found.not_told]
     shown = [*(rows if every else rows[:_ROWS]), *open_]
-    head = [f"All {found.census.hosts} hosts can give {found.shared} features, any of them {found.offered}.", ""]
+    of_any = f", any of them {found.offered}" if found.census.hosts > 1 else ""
+    who = all_hosts(found.census.hosts)
+    head = [f"{who[0].upper()}{who[1:]} can give {so_many(found.shared, 'feature')}{of_any}.", ""]
     more = 0 if every else len(rows) - _ROWS
     foot = [*([f"{more} more rows, of more hosts each: --all"] if more > 0 else []), *absent(found.census)]
     foot += [_won(win, found.census.hosts) for win in found.wins]
@@ -200,8 +204,9 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
 def _won(win: Win, hosts: int) -> str:
     """Say what leaving or mending wins."""
     level = f", x86-64-v{win.level}" if win.level > 1 else ""
-    rest = f"{win.model} runs as it is on the other {hosts - win.hosts}: {win.more} features more{level}"
-    return f"Without {win.who}, or if they had {short(win.lacks)}, {rest}"
+    others = so_many(hosts - win.hosts, "host").removeprefix("1 ")
+    rest = f"{win.model} runs as it is on the other {others}: {so_many(win.more, 'feature')} more{level}"
+    return f"Without {win.who}, or if {'it' if win.hosts == 1 else 'they'} had {short(win.lacks)}, {rest}"
 
 
 @click.command()
@@ -241,7 +246,7 @@ def _models_sheet(found: NamedModels, every: bool) -> Sheet:
     columns = ["model", "called", "hosts", "features", *(["deprecated"] if every else []), "lacks"]
     setup = found.setups[0]
     number = sum(model.runs is True and not model.deprecated for model in found.models)
-    head = [f"{number} models of QEMU {setup.vmm}, {setup.machine}, run on all {found.census.hosts} hosts.", ""]
+    head = [f"Models of QEMU {setup.vmm}, {setup.machine}, that run on {all_hosts(found.census.hosts)}: {number}.", ""]
     more = len(found.models) - len(listed)
     foot = [*([f"{more} models more, which are deprecated or run on no host: --all"] if more else []), *absent(found.census)]
     return Sheet(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcpuid.cli.fleet_options import so_many
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import print_warnings
 from vcpuid.cli.streams import tell
@@ -111,7 +112,7 @@ def _sheet(found: Collected) -> Sheet:
         {"name": one.target.name, "cluster": one.target.cluster, "address": one.target.address, "why": one.why} for one in silent
     ]  # fmt: skip
     answered = [answer.kind.id for answer in found.answers if answer.kind is not None]
-    head = [f"{len(answered)} of {len(found.answers)} hosts answered; they are of {len(set(answered))} classes."]
+    head = [f"{len(answered)} of {len(found.answers)} hosts answered; they are of {so_many(len(set(answered)), 'class')}."]
     if found.added is not None and found.added.changed:
         head.append(f"{len(found.added.changed)} of them are of another class than before: {' '.join(found.added.changed[:8])}")
     if silent:

@@ -100,6 +100,8 @@ def _of_hosts(text: str, a: str, b: str) -> str:
 
 
 def _move_sheet(found: Move, cpu: str | None, a: str, b: str) -> Sheet:
+    from vcpuid.told.facts import listed
+
     by = None if found.by is None else _of_hosts(found.by, a, b)
     told = {
         "yes": f"yes: the guest's CPU is the same on {a} and on {b}",
@@ -111,7 +113,7 @@ def _move_sheet(found: Move, cpu: str | None, a: str, b: str) -> Sheet:
     rows = [{**outcome, "what": one.kind, "differs": " ".join(one.names), "harm": one.harm} for one in found.differences]
     shown = [{**row, "differs": short(one.names)} for row, one in zip(rows, found.differences, strict=True)]
     records = rows or [{**outcome, "what": "", "differs": "", "harm": ""}]
-    open_ = [f"Not told: {one.what}: depends on {', '.join(map(str, one.depends[:4]))}" for one in found.not_told[:SHOWN]]
+    open_ = [f"Not told: {one.what}{f': depends on {listed(one.depends)}' if one.depends else ''}" for one in found.not_told[:SHOWN]]
     data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": {"from": a, "to": b, **found.as_dict()}, "all": None}
     lines = [f"{found.outcome} {by or ''} {found.words or ''}".rstrip(), *(f"{row['what']}: {row['differs']}" for row in rows)]
     columns = ["what", "differs", "harm"]
@@ -137,9 +139,11 @@ def _circles_sheet(found: Circles, cpu: str) -> Sheet:
     for what, groups in (("refused", found.refused), ("not told", found.not_told)):
         rows += [{"circle": what, "hosts": group.hosts, "who": group.spoken, "cpu": group.cpu, "why": words} for group, words in groups]
     columns = ["circle", "hosts", "who", "cpu", "why"]
-    head = [f"-cpu {cpu}: a guest moves freely within a circle; from one to another QEMU takes it, and it has another CPU there.", ""]
+    other = "; from one to another QEMU takes it, and it has another CPU there" if len(found.circles) > 1 else ""
+    head = [f"-cpu {cpu}: a guest moves freely within a circle{other}.", ""]
     data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": None, "all": found.as_dict()}
-    return Sheet(columns, rows, data, head=head, foot=absent(found.census))
+    missing = absent(found.census)
+    return Sheet(columns, rows, data, head=head, foot=["", *missing] if missing else [])
 
 
 @click.command()

@@ -90,3 +90,13 @@ def same_cpu(alike: bool | None, differs: Iterable[str]) -> str:
 def absent(census: Census) -> list[str]:
     """Say in a line who is a member and could not be read; none where all could."""
     return [f"Not asked, since there is no snapshot of them that can be read: {census.who_is_missing}"] if census.unread else []
+
+
+def all_hosts(hosts: int) -> str:
+    """Say that it is about all hosts."""
+    return "the one host" if hosts == 1 else f"all {hosts} hosts"
+
+
+def so_many(number: int, what: str) -> str:
+    """Count things: "1 host", "2 classes"."""
+    return f"{number} {what if number == 1 else what + ('es' if what.endswith('s') else 's')}"

@@ -19,6 +19,7 @@ from vcpuid.cli.fleet_options import (
     moment,
     opened,
     short,
+    so_many,
     store_argument,
 )
 from vcpuid.cli.output import Sheet, emit, format_option
@@ -64,8 +65,8 @@ def add(store: str, sources: tuple[str, ...], cluster: str | None, seen: str | N
             tell(f"{number} files read")
     print_warnings(f"{row['file']}: {row['why']}" for row in unread)
     added = opened(store).add_all(visits)
-    told = f"{added.hosts} hosts of {added.classes} classes, {len(added.new)} of them new to the store."
-    changes = f"{len(added.changed)} hosts are of another class than before: {short(added.changed)}." if added.changed else ""
+    told = f"{so_many(added.hosts, 'host')} of {so_many(added.classes, 'class')}, {len(added.new)} of them new to the store."
+    changes = f"Of another class than before: {so_many(len(added.changed), 'host')} ({short(added.changed)})." if added.changed else ""
     data = {
         "schema": "vcpuid/fleet-add/1",
         "hosts": added.hosts,
@@ -127,7 +128,7 @@ def classes(store: str, cluster: str | None, as_of: str | None, engine: str, for
     told = [group.as_dict() for group in census.groups]
     data = {"schema": "vcpuid/fleet-classes/1", **census.as_dict(), "classes": told}
     columns = ["class", "hosts", "who", "cpu", "microcode", "kernel"]
-    head = [f"{census.hosts} hosts of {len(told)} classes.", ""]
+    head = [f"{so_many(census.hosts, 'host')} of {so_many(len(told), 'class')}.", ""]
     unread = absent(census)
     emit(Sheet(columns, told, data, head=head, foot=["", *unread] if unread else [], null=NOT_TOLD), form)
     sys.exit(1 if census.unread else 0)
@@ -180,7 +181,7 @@ def changes(store: str, since: str, until: str | None, cluster: str | None, engi
     document = [{**row, "names": list(group.names), "changed": list(group.changes)} for row, group in zip(rows, found, strict=True)]
     data = {"schema": "vcpuid/fleet-changes/1", "hosts": sum(len(group.names) for group in found), "changes": document}
     columns = ["hosts", "who", "before", "after", "changed"]
-    head = [f"{data['hosts']} hosts changed.", *([""] if rows else [])]
+    head = [f"{so_many(sum(len(group.names) for group in found), 'host')} changed.", *([""] if rows else [])]
     emit(Sheet(columns, rows, data, head=head, null="-"), form)
     sys.exit(1 if found else 0)
 
@@ -201,7 +202,7 @@ def remove(store: str, hosts: tuple[str, ...], since: str | None, forget: bool, 
     removed = opened(store).remove(hosts, _time(since, "--since"), forget=forget)
     data = {"schema": "vcpuid/fleet-remove/1", "removed": list(removed), "forgotten": forget}
     rows = [{"removed": name} for name in removed]
-    emit(Sheet(["removed"], [], data, records=rows, lines=list(removed), head=[f"{len(removed)} hosts removed."]), form)
+    emit(Sheet(["removed"], [], data, records=rows, lines=list(removed), head=[f"{so_many(len(removed), 'host')} removed."]), form)
 
 
 @click.command()

@@ -209,12 +209,19 @@ def settled(census: Census, stack: Stack | None = None) -> tuple[Setup, ...]:
     return tuple(advised(Setup.of(group.facts, stack)) for group in census.cores)
 
 
+def said_of(setup: Setup) -> Iterator[str]:
+    """Give what is to be said of the software on one host, also of what is taken for granted since the host does not tell it."""
+    yield from setup.remarks
+    if setup.assumed:
+        yield f"the kernel is not told: it is taken to be Linux {setup.kernel.tables}"
+
+
 def remarks(census: Census, *settled_on: Sequence[Setup]) -> tuple[str, ...]:
     """Return what is to be said of the software on the classes, and of those that are not whole: each once, and of whom."""
 
     def said(group: Group, setups: Iterable[Setup]) -> Iterator[str]:
         for setup in setups:
-            yield from setup.remarks
+            yield from said_of(setup)
         if not group.kind.whole:
             yield CUT
 

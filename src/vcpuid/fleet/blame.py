@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vcpuid.answers.explain import Explanation, Reason, explain
+from vcpuid.answers.explain import NO_HARDWARE, Explanation, Reason, explain
 from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.cpuid.words import positions
@@ -31,11 +31,14 @@ from vcpuid.told.facts import Fact, listed
 _FEW_OTHERS = 3
 
 
+_SILENT = "whether the host's processor has it is not told"
+
+
 class Loss(NamedTuple):
     """Features that a baseline lacks because of some of `all` classes: `hosts` is how many members these are.
 
     `mends` are what may give them to the first of the culprits, the surest first: what a host with the same processor has otherwise, a
-    newer kernel, what the rule advises.
+    newer kernel, what the rule advises. `first` is the first party that is known not to have them, where no rule is known to be the cause.
     """
 
     features: tuple[str, ...]
@@ -44,6 +47,7 @@ class Loss(NamedTuple):
     hosts: int
     cause: Reason | None
     mends: tuple[str, ...] = ()
+    first: str | None = None
 
     @property
     def who(self) -> str:
@@ -57,12 +61,14 @@ class Loss(NamedTuple):
     @property
     def party(self) -> str | None:
         """The party that takes the features from the culprits, or never had them; None where that is not told."""
-        return None if self.cause is None else self.cause.party
+        return self.first if self.cause is None else self.cause.party
 
     @property
     def why(self) -> str | None:
         """Why it does, as of the first of the culprits."""
-        return None if self.cause is None else self.cause.text
+        if self.cause is not None:
+            return self.cause.text
+        return None if self.first is None else NO_HARDWARE.reason if self.first == "silicon" else _SILENT
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -148,7 +154,7 @@ def blame(census: Census, stack: Stack | None = None) -> Blame:
             lacking = tuple(at for at, given in enumerate(offered) if not given.get(name, 0) >> position & 1)
             of_these = by_lack.setdefault(lacking, {})
             of_these[name] = of_these.get(name, 0) | 1 << position
-    ways = _Ways(census.cores, setups, offered, stack)
+    ways = _Ways(census.cores, setups, known, stack)
     losses = [loss for lacking, lost in by_lack.items() for loss in _losses(lacking, lost, census, setups, tables, ways)]
     losses.sort(key=lambda loss: (loss.hosts, -len(loss.features), loss.features))
     open_ = [tuple(words.names(words.without(*both), tables)) for both in zip(offered, known, strict=True)]
@@ -160,14 +166,19 @@ def blame(census: Census, stack: Stack | None = None) -> Blame:
 class _Ways:
     """What may give features to a class."""
 
-    def __init__(self, groups: Sequence[Group], setups: Sequence[Setup], offered: Sequence[words.Words], stack: Stack | None) -> None:
-        self._groups, self._setups, self._offered, self._stack = groups, setups, offered, stack
+    def __init__(self, groups: Sequence[Group], setups: Sequence[Setup], known: Sequence[words.Words], stack: Stack | None) -> None:
+        self._groups, self._setups, self._known, self._stack = groups, setups, known, stack
 
     def of(self, at: int, lost: words.Words, found: Explanation) -> Iterator[str]:
         """Give them for the class at a place, the surest first; `found` explains one of the features."""
-        group, party = self._groups[at], None if not found.chain else found.chain[-1].party
-        others = [pair for place, pair in enumerate(zip(self._groups, self._offered, strict=True)) if place != at]
-        ways = (twin(group, others, lost), newer_kernel(party, group, self._setups[at], self._stack, lost), found.remedy)
+        group, by_rule = self._groups[at], found.chain[-1].party if found.chain else None
+        others = [
+            (other, known)
+            for place, (other, known, setup) in enumerate(zip(self._groups, self._known, self._setups, strict=True))
+            if place != at and not setup.assumed
+        ]
+        newer = newer_kernel(by_rule, group, self._setups[at], self._stack, lost)
+        ways = (twin(by_rule or _first(found), group, others, lost), newer, found.remedy)
         yield from (way for way in ways if way is not None)
 
 
@@ -189,18 +200,21 @@ def _losses(
     path = _path(setups[lacking[0]])
     names: dict[tuple[str, ...], list[str]] = {}
     reasons: dict[tuple[str, ...], Reason | None] = {}
+    firsts: dict[tuple[str, ...], str | None] = {}
     mends: dict[tuple[str, ...], dict[str, None]] = {}
     for feature, name in _named(lost, tables):
         found = None if path is None else explain(feature, path)
         cause = None if found is None else _cause(found)
         flag = tables.flags[name]
         way = () if found is None else tuple(ways.of(lacking[0], {flag.word: flag.mask & lost.get(flag.word, 0)}, found))
-        key = ("", "", *way) if cause is None else (cause.party, cause.rule.id, *way)
+        first = None if found is None else _first(found)
+        key = (first or "", "", *way) if cause is None else (cause.party, cause.rule.id, *way)
         names.setdefault(key, []).append(name)
         reasons.setdefault(key, cause)
+        firsts.setdefault(key, first)
         mends.setdefault(key, {}).update(dict.fromkeys(way))
     for key, own in names.items():
-        yield Loss(tuple(dict.fromkeys(own)), culprits, census.groups, hosts_of(culprits), reasons[key], tuple(mends[key]))
+        yield Loss(tuple(dict.fromkeys(own)), culprits, census.groups, hosts_of(culprits), reasons[key], tuple(mends[key]), firsts[key])
 
 
 def _named(lost: words.Words, tables: Catalog) -> Iterator[tuple[Feature, str]]:
@@ -217,6 +231,11 @@ def _path(setup: Setup) -> Path | None:
         return resolve(ALL, host=setup)
     except VcpuidError:
         return None
+
+
+def _first(found: Explanation) -> str | None:
+    """Return the first party that is known not to have the feature."""
+    return next((stage.party for stage in found.stages if stage.value is False), None)
 
 
 def _cause(found: Explanation) -> Reason | None:

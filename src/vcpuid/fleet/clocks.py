@@ -6,8 +6,9 @@ tsc-frequency (kvm_arch_set_tsc_khz, target/i386/kvm/kvm.c; up to 250 ppm count 
 
 from __future__ import annotations
 
-from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid import MsrWord, Snapshot, brand_string
 from vcpuid.cpuid.vendors import AMD_AND_HYGON
+from vcpuid.told.facts import Fact, WholeLeaf
 
 _PPM = 250
 _FLAGS = {True: ("flags", "tsc_scale"), False: ("vmx_flags", "tsc_scaling")}
@@ -25,9 +26,37 @@ def rate(host: Snapshot) -> int | None:
 
 
 def scales(host: Snapshot) -> bool | None:
-    """Tell whether KVM can give a guest another rate than the host's; None where /proc/cpuinfo is not told."""
-    name, flag = _FLAGS[host.vendor in AMD_AND_HYGON]
-    return None if name not in host.cpuinfo else flag in host.cpuinfo[name].split()
+    """Tell whether KVM can give a guest another rate than the host's; None where neither /proc/cpuinfo nor the processor tells it."""
+    amd = host.vendor in AMD_AND_HYGON
+    name, flag = _FLAGS[amd]
+    if name in host.cpuinfo:
+        return flag in host.cpuinfo[name].split()
+    if amd:
+        leaf = host.raw.get(_SVM)
+        return None if leaf is None else bool(leaf.edx >> _RATE_MSR & 1)
+    controls = host.hardware_msrs.get(_SECONDARY)
+    return None if controls is None else bool(controls >> _SCALING & 1)
+
+
+_SVM, _RATE_MSR = 0x8000000A, 4
+_SECONDARY, _SCALING = 0x48B, 57
+"""Leaf and MSR that list what the processor virtualizes, and the bit of TSC scaling: of the MSR, that it may be switched on."""
+
+
+def same(one: Snapshot, other: Snapshot) -> bool | None:
+    """Tell whether two hosts' TSCs run at one rate: processors of one name do, and of others their leaves tell; None where they do not."""
+    rates = rate(one), rate(other)
+    if rates[0] is not None and rates[1] is not None:
+        return alike(rates[0], rates[1])
+    names = brand_string(one.raw).strip(), brand_string(other.raw).strip()
+    return True if names[0] and names[0] == names[1] else None
+
+
+def untold(*hosts: Snapshot) -> tuple[Fact, ...]:
+    """Return the facts that would tell it; AMD's processors have none of the rate."""
+    amd = {host.vendor in AMD_AND_HYGON for host in hosts if scales(host) is None}
+    scaling = [Fact(WholeLeaf(_SVM)) if one else Fact(MsrWord(_SECONDARY)) for one in sorted(amd)]
+    return (*([Fact(WholeLeaf(0x15))] if any(rate(host) is None and host.vendor not in AMD_AND_HYGON for host in hosts) else []), *scaling)
 
 
 def alike(one: int, other: int) -> bool:

@@ -23,7 +23,7 @@ from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.words import CpuidWord
 from vcpuid.errors import UnavailableError
 from vcpuid.fleet.hands import SHARE, on_each
-from vcpuid.fleet.outcome import Outcome, outcome
+from vcpuid.fleet.outcome import CpuOutcome, outcome
 from vcpuid.setup import Setup
 from vcpuid.told.facts import Fact, NotTold, WholeLeaf
 
@@ -37,7 +37,7 @@ _AT_ONCE = 500
 """Keys in a statement."""
 
 
-def outcomes(cpu: str, setups: Sequence[Setup]) -> list[Outcome]:
+def outcomes(cpu: str, setups: Sequence[Setup]) -> list[CpuOutcome]:
     """Return what becomes of a -cpu on each host: of many by all processors, and what is known already from the cache."""
     work = partial(outcome, cpu)
     if len(setups) < SHARE:
@@ -46,7 +46,7 @@ def outcomes(cpu: str, setups: Sequence[Setup]) -> list[Outcome]:
     keys = [_key(cpu, setup) for setup in setups]
     known = cache.known([key for key in keys if key is not None])
     missing = [at for at, key in enumerate(keys) if key is None or key not in known]
-    found: dict[int, Outcome] = {}
+    found: dict[int, CpuOutcome] = {}
     try:
         found.update(zip(missing, on_each(work, [setups[at] for at in missing]), strict=True))
     finally:  # also of a question that Ctrl-C ends
@@ -94,9 +94,9 @@ class _Cache:
         except UnavailableError:
             return cls(None)
 
-    def known(self, keys: Sequence[bytes]) -> dict[bytes, Outcome]:
+    def known(self, keys: Sequence[bytes]) -> dict[bytes, CpuOutcome]:
         """Return those outcomes that are kept."""
-        found: dict[bytes, Outcome] = {}
+        found: dict[bytes, CpuOutcome] = {}
         if self._path is None or not self._path.is_file():
             return found
         try:
@@ -111,7 +111,7 @@ class _Cache:
             pass
         return found
 
-    def keep(self, found: Mapping[bytes, Outcome]) -> None:
+    def keep(self, found: Mapping[bytes, CpuOutcome]) -> None:
         """Keep outcomes, all or none, in the place of another vcpuid's; a file that is none of SQLite's goes."""
         if self._path is None or not found:
             return
@@ -136,7 +136,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=_PATIENCE)
 
 
-def _packed(answer: Outcome) -> bytes:
+def _packed(answer: CpuOutcome) -> bytes:
     told = {
         "runs": answer.runs, "why": answer.why, "known": answer.known, "refused": answer.refused, "stays": answer.stays,
         "not_told": [[one.what, list(map(_fact, one.depends))] for one in answer.not_told],
@@ -149,9 +149,9 @@ def _packed(answer: Outcome) -> bytes:
     return zlib.compress(json.dumps(told).encode(), 1)
 
 
-def _unpacked(packed: bytes) -> Outcome:
+def _unpacked(packed: bytes) -> CpuOutcome:
     told = json.loads(zlib.decompress(packed))
-    return Outcome(
+    return CpuOutcome(
         told["runs"], told["why"], told["known"], told["refused"], told["stays"],
         tuple(NotTold(what, tuple(map(_fact_of, facts))) for what, facts in told["not_told"]),
         tuple(map(_fact_of, told["untold"])),

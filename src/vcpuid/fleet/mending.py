@@ -11,22 +11,31 @@ from vcpuid.fleet.members import Group
 from vcpuid.releases import KERNELS
 from vcpuid.setup import Setup, Stack
 
-_OF_SOFTWARE = ("microcode ", "kernel ")
+_MICROCODE, _SILICON = "microcode ", "silicon"
+_OF_SOFTWARE = (_MICROCODE, "kernel ")
 _BY_KERNEL = frozenset({"linux", "kvm"})
 
 
-def twin(group: Group, others: Sequence[tuple[Group, words.Words]], lost: words.Words) -> str | None:
-    """Say what a member with the same processor, which gives all that is lost, has otherwise; None where there is none.
+def twin(party: str | None, group: Group, others: Sequence[tuple[Group, words.Words]], lost: words.Words) -> str | None:
+    """Say what a member with the same processor, which is known to give all that is lost, has otherwise; None where there is none.
 
-    What of microcode, kernel and parameters is not the same stands there; where all of it is, the firmware is what is left.
+    What of microcode, kernel and parameters is not the same stands there; where all of it is, the firmware is what is left. What the
+    processor itself does not report, no kernel gives.
     """
-    same = [other for other, offered in others if _signature(other) == _signature(group) and not words.without(lost, offered)]
+    same = [other for other, known in others if _signature(other) == _signature(group) and not words.without(lost, known)]
     if _signature(group) is None or not same:
         return None
     other = same[0]
-    told = [text for text in changed(group.kind, other.kind) if text.startswith(_OF_SOFTWARE) or "." in text.partition(" ")[0]]
+    told = [text for text in changed(group.kind, other.kind) if _may_mend(text, party)]
     has = f"{other.spoken}, with the same processor, gives {'it' if words.count(lost) == 1 else 'them'}"
     return f"{has}: {'; '.join(told)}" if told else f"{has}: compare the settings of their firmware"
+
+
+def _may_mend(text: str, party: str | None) -> bool:
+    """Tell of a change whether it is one of microcode, and but for what the processor lacks, of the kernel or a parameter."""
+    if party == _SILICON:
+        return text.startswith(_MICROCODE)
+    return text.startswith(_OF_SOFTWARE) or "." in text.partition(" ")[0]
 
 
 def _signature(group: Group) -> tuple[str, int] | None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from vcpuid.answers.verdict import START, Verdict, unadvised
-from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Word
+from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Snapshot, Word
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import positions
 from vcpuid.fleet import clocks
-from vcpuid.fleet.baseline import remarks, settled
+from vcpuid.fleet.baseline import remarks, said_of, settled
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.members import Census, Group, hosts_of, spoken
 from vcpuid.fleet.outcome import Table, seen, stays, unlike, unsettled
@@ -27,6 +27,7 @@ from vcpuid.libvirt.migration import Migration, migrate
 from vcpuid.path.pipeline import Path, tried
 from vcpuid.qemu import KvmHost, messages
 from vcpuid.qemu.state import CpuState
+from vcpuid.qemu.supported import AMD_ALIASES
 from vcpuid.qemu.unknown import guesses
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack
@@ -45,6 +46,7 @@ _KINDS = {
 }  # fmt: skip
 
 _XSAVE = 0xD
+_AMDS_SECOND = CpuidWord(0x80000001, 0, "edx")
 
 _HARM = {
     "features": "instructions that the guest knows of raise #UD, or it never learns of others",
@@ -118,8 +120,9 @@ _BY_HARM: tuple[Outcome, ...] = ("yes", "not told", "unsafe", "refused")
 
 def _remarks(a: Setup, b: Setup) -> tuple[str, ...]:
     """Return what is to be said of the software on the hosts, and of which of them where it is not said of both."""
-    both = dict.fromkeys((*a.remarks, *b.remarks))
-    of_one = {remark: "A" if remark in a.remarks else "B" for remark in both if remark not in a.remarks or remark not in b.remarks}
+    of_a, of_b = (dict.fromkeys(said_of(setup)) for setup in (a, b))
+    both = {**of_a, **of_b}
+    of_one = {remark: "A" if remark in of_a else "B" for remark in both if remark not in of_a or remark not in of_b}
     return tuple(f"{of_one[remark]}: {remark}" if remark in of_one else remark for remark in both)
 
 
@@ -138,6 +141,7 @@ def _moved(cpu: str, a: Setup, b: Setup) -> Move:
     one, other = _table(here), _table(there)
     if changes := (*differences(one, other), *_other_clock(here, a, b)):
         return Move("not told" if open_ else "unsafe", differences=changes, not_told=open_)
+    open_ = (*open_, *_open_clock(a.host, b.host))
     return Move("not told", not_told=open_) if open_ else Move("yes")
 
 
@@ -216,6 +220,13 @@ def _other_clock(here: Verdict, a: Setup, b: Setup) -> Iterator[Deviation]:
         yield Deviation(_CLOCK, (f"{one} kHz → {other} kHz, and no TSC scaling",), _HARM["frequencies"])
 
 
+def _open_clock(here: Snapshot, there: Snapshot) -> Iterator[NotTold]:
+    """Say that it is not told whether the TSC goes on as it did, or whether KVM there can make it."""
+    same, scales = clocks.same(here, there), clocks.scales(there)
+    if not (same or scales or (same is False and scales is False)):
+        yield NotTold("whether the TSC runs at the same rate there, or KVM scales it", clocks.untold(here, there))
+
+
 def differences(one: Table, other: Table) -> Iterator[Deviation]:
     """Say what is another CPU in the second guest's table and feature MSRs than in the first's."""
     found: dict[str, dict[str, None]] = {}
@@ -229,7 +240,9 @@ def differences(one: Table, other: Table) -> Iterator[Deviation]:
 def _told(word: Word, mask: int, one: Table, other: Table) -> tuple[str, list[str]]:
     """Say what a word tells in which two guests differ: its features by name, with - for those that are lost, or its two values."""
     values = [f"{word} {one.get(word, 0):#x} → {other.get(word, 0):#x}"]
-    named = _features(word, mask, one)
+    if word == _AMDS_SECOND and not mask & ~AMD_ALIASES:
+        return "vendor", values  # on AMD it repeats leaf 1
+    named = _features(word, mask & ~AMD_ALIASES if word == _AMDS_SECOND else mask, one)
     if isinstance(word, MsrWord):
         return "feature MSRs", named or values
     assert isinstance(word, CpuidWord)
@@ -309,29 +322,34 @@ def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
             open_.append((cores[0][0]._replace(core=None), OF_SEVERAL_KINDS))
         else:
             found.setdefault(frozenset(cores[0][1].items()), []).append(cores[0][0]._replace(core=None))
-    made = [Circle(tuple(groups), hosts_of(groups)) for alike in found.values() for groups in _by_clock(alike)]
+    made: list[Circle] = []
+    for alike in found.values():
+        parted, unclear = _by_clock(alike)
+        made += [Circle(tuple(groups), hosts_of(groups)) for groups in parted]
+        open_ += [(group, _NO_CLOCK) for group in unclear]
     by_size = tuple(sorted(made, key=lambda circle: -circle.hosts))
     return Circles(census, by_size, tuple(refused), tuple(open_), (*remarks(census, setups), *map(str, guesses(cpu, setups[0].vmm.tables))))
 
 
-def _by_clock(groups: Sequence[Group]) -> Iterator[list[Group]]:
-    """Part classes by the rate of their TSC, where some of them cannot give a guest another than their own."""
-    if all(clocks.scales(group.facts) is not False for group in groups):
-        yield list(groups)
-        return
+def _by_clock(groups: Sequence[Group]) -> tuple[list[list[Group]], list[Group]]:
+    """Part classes by the rate of their TSC, where some of them cannot give a guest another than their own.
+
+    Returns the parts, and those of which it is not told to which they belong.
+    """
+    if all(clocks.scales(group.facts) for group in groups):
+        return [list(groups)], []
     by_rate: list[list[Group]] = []
+    unclear: list[Group] = []
     for group in groups:
-        rate = clocks.rate(group.facts)
-        same = next((some for some in by_rate if _one_clock(rate, clocks.rate(some[0].facts))), None)
-        if same is None:
-            by_rate.append([group])
+        same = [clocks.same(some[0].facts, group.facts) for some in by_rate]
+        if True in same:
+            by_rate[same.index(True)].append(group)
+        elif None in same:
+            unclear.append(group)
         else:
-            same.append(group)
-    yield from by_rate
+            by_rate.append([group])
+    return by_rate, unclear
 
 
-def _one_clock(one: int | None, other: int | None) -> bool:
-    return one is None or other is None or clocks.alike(one, other)
-
-
+_NO_CLOCK = "not told: whether its TSC runs at the same rate, or KVM scales it"
 OF_SEVERAL_KINDS = "not told: its cores are of several kinds, and the guest's CPU hangs on which of them QEMU starts"

@@ -29,7 +29,7 @@ _XSAVE = 0xD
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CpuOutcome:
     """What a verdict says (`runs`, `why` it does not, `not_told`), and the guest's CPU.
 
     `known` is False where the tables are older than the QEMU asked for, `refused` says that QEMU or KVM do not start it, and `stays` why
@@ -55,11 +55,11 @@ class Outcome:
         return None if self.cpuid is None else seen(self.cpuid, self.msrs)
 
 
-def outcome(cpu: str, setup: Setup) -> Outcome:
+def outcome(cpu: str, setup: Setup) -> CpuOutcome:
     """Work the path of a -cpu on a host."""
     found = unadvised(cpu, setup)
     open_ = unsettled(cpu, found)
-    short = Outcome(
+    short = CpuOutcome(
         runs=False if found.warnings else found.runs,
         why=_why(found),
         known=found.not_known is None,
@@ -73,7 +73,7 @@ def outcome(cpu: str, setup: Setup) -> Outcome:
     made = found.path.made
     assert isinstance(made.detail, CpuState)
     given = FrozenMap(made.detail.features)
-    return Outcome(**{**vars(short), "stays": stays(found), "cpuid": made.tables[0], "msrs": made.msrs, "features": given})
+    return CpuOutcome(**{**vars(short), "stays": stays(found), "cpuid": made.tables[0], "msrs": made.msrs, "features": given})
 
 
 def _why(found: Verdict) -> str | None:

@@ -91,6 +91,6 @@ def _quoted(text: str) -> str:
 
 def prometheus(found: Baseline, changed: Mapping[str, int] | None = None) -> Export:
     """Return the metrics of a fleet as an export: what came of the CPU on each class is its proof."""
-    back = tuple(ReadBack(proof.group, proof.runs, proof.why or "") for proof in found.proofs)
+    back = tuple(ReadBack(proof.group, proof.runs, (proof.why or "").removeprefix("not told: ")) for proof in found.proofs)
     lines = tuple(exposition(metrics(found, changed)))
     return Export(FORM, found.census, found.cpu, lines, (), (), back, None if found.cpu is None else found.alike)

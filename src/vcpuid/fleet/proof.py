@@ -9,7 +9,7 @@ from vcpuid.cpuid import Word, xfeatures
 from vcpuid.cpuid.words import CpuidWord, positions
 from vcpuid.fleet.kept import outcomes
 from vcpuid.fleet.members import Census, Group, hosts_of
-from vcpuid.fleet.outcome import Outcome, Table, unlike
+from vcpuid.fleet.outcome import CpuOutcome, Table, unlike
 from vcpuid.qemu.catalog import Catalog
 from vcpuid.setup import Setup
 from vcpuid.told.facts import Fact, NotTold
@@ -25,7 +25,7 @@ class Proof:
     """What became of a -cpu on one class, or on one kind of its cores."""
 
     group: Group
-    found: Outcome = field(repr=False)
+    found: CpuOutcome = field(repr=False)
 
     @property
     def runs(self) -> bool | None:
