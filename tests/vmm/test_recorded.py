@@ -122,3 +122,10 @@ def sum_of(masks: object) -> int:
     for mask in masks:  # type: ignore[attr-defined]
         total |= mask
     return total
+
+
+def test_of_a_table_that_was_kept_nobody_says_who_changed_it() -> None:
+    reported = CpuidTable([Entry(7, 0, 1, 0, 0x28, 0, 0)])
+    kept = CpuidTable([Entry(7, 0, 1, 0, 0x120, 0, 0)])
+    for handed, rules in ((True, ["recorded.taken", "recorded.added"]), (False, ["recorded.kept-without", "recorded.kept-with"])):
+        assert [decision.rule.id for decision in account(reported, kept, CpuidTable(), handed=handed)] == rules

@@ -120,11 +120,7 @@ def _everybody(path: str, seconds: float | None, machine: Snapshot | None) -> No
             for call in calls.take():
                 row: dict[str, object] = {"t": round(max(0, call.time - begin) / 1e9, 6), "pid": call.pid, "tid": call.tid}
                 row |= {"call": "KVM_SET_CPUID2", "fd": call.descriptor, "ret": call.result, "nent": call.count}
-                row |= (
-                    {"unread": "its memory was not to be read, or it has too many entries"}
-                    if call.table is None
-                    else {"entries": entries(call.table)}
-                )
+                row |= {"unread": _UNREAD} if call.table is None else {"entries": entries(call.table)}
                 row |= {} if call.pid in described else describe(call.pid)
                 described.add(call.pid)
                 writer(row)

@@ -303,7 +303,12 @@ def _head(row: dict[str, Any]) -> dict[str, Any]:
 
 def _machine(value: object, source: str) -> Snapshot:
     """Read the snapshot in the first line; of a guest's tables there are none."""
-    (found,) = json_snapshot.read(json.dumps(value), source)
+    if not isinstance(value, dict):
+        raise InputError(f"host is {_shown(value)}, and no snapshot", source=source, line=1)
+    try:
+        (found,) = json_snapshot.read(json.dumps(value), source)
+    except InputError as error:
+        raise InputError(f"host: {error.cause}", source=source, line=1) from None
     return replace(found, table=None, kept=None, set_result=None)
 
 

@@ -27,6 +27,8 @@ from vcpuid.vmm.qemu_line import QemuLine, read_line
 from vcpuid.vmm.recorded import Recorded, account
 
 _KEPT_ALONE = "the recording tells what KVM kept of the table, and not what it was given: what KVM rules itself counts as the VMM's"
+_OR_KVM = " or KVM"
+"""Who changed a bit of a table that was not seen before KVM kept it."""
 
 SETS_MSR = Rule("recorded.msr", "the VMM gives this MSR a value of its own (KVM_SET_MSRS)", "the recorded calls")
 
@@ -112,7 +114,7 @@ class Observed(Recorded):
         title = f"the table that {shown.name} handed to KVM_SET_CPUID2" if shown.handed else "the table that the vCPU keeps"
         return cls(
             shown.tables,
-            spoken=f"{shown.name} (observed)",
+            spoken=f"{shown.name}{'' if shown.handed else _OR_KVM} (observed)",
             title=title,
             kept=shown.vcpus[0].kept,
             set_msrs=FrozenMap(shown.msrs),
@@ -122,17 +124,19 @@ class Observed(Recorded):
     def describe(self, asked: str, setup: Setup) -> str:
         """Name the VMM and the source."""
         del setup
-        return f"{self.spoken.removesuffix(' (observed)')}, as {asked} shows it"
+        return f"{self.spoken.removesuffix(' (observed)').removesuffix(_OR_KVM)}, as {asked} shows it"
 
     def make(self, asked: str, setup: Setup, kvm: Answers) -> Made:
         """Hand on what was recorded; the decisions lead from KVM's answer to the first table, and to the MSRs that the VMM set."""
         del asked, setup
         msrs = self._msrs(kvm)
-        remarks = (
-            () if self.handed else ("the recording tells what KVM kept, and not what it was given: what KVM rules counts as the VMM's",)
-        )
-        decisions = LazySequence(lambda: (*account(kvm.supported, self.tables[0], kvm.host.raw), *_of_msrs(kvm.msr_words, msrs)))
-        return Made(self.tables, FrozenMap(msrs), decisions, observed=True, remarks=remarks, kept=self.kept)
+        remarks = () if self.handed else (_KEPT_ALONE,)
+
+        def decisions() -> tuple[Decision, ...]:
+            of_table = account(kvm.supported, self.tables[0], kvm.host.raw, handed=self.handed)
+            return (*of_table, *_of_msrs(kvm.msr_words, msrs))
+
+        return Made(self.tables, FrozenMap(msrs), LazySequence(decisions), observed=True, remarks=remarks, kept=self.kept)
 
     def _msrs(self, kvm: Answers) -> dict[Word, int]:
         """The guest's feature MSRs: KVM gives a vCPU its own, and the VMM may give others."""
@@ -162,7 +166,8 @@ class ObservedQemu(Observed):
         """Take a guest of a recording."""
         seen = Observed.shown(shown)
         return cls(
-            seen.tables, spoken="QEMU", title=seen.title, kept=seen.kept, set_msrs=seen.set_msrs, handed=seen.handed
+            seen.tables, spoken="QEMU" if seen.handed else f"QEMU{_OR_KVM}", title=seen.title, kept=seen.kept, set_msrs=seen.set_msrs,
+            handed=seen.handed,
         )  # fmt: skip
 
     def release(self, asked: str | None) -> Release:

@@ -50,6 +50,11 @@ TAKEN = Rule(
 ADDED = Rule(
     "recorded.added", "the VMM gave it, though KVM does not report it", _SHOWN, remedy="see the VMM's own settings for the guest's CPU"
 )
+_KEPT = "the table that the vCPU keeps (KVM_GET_CPUID2)"
+KEPT_WITHOUT = Rule("recorded.kept-without", "the vCPU lacks it: the VMM took it away, or KVM did when it kept the table", _KEPT)
+KEPT_WITH = Rule(
+    "recorded.kept-with", "the vCPU has it, though KVM does not report it: the VMM gave it, or KVM did when it kept the table", _KEPT
+)
 
 
 class _Idiom(NamedTuple):
@@ -141,35 +146,37 @@ class Recorded:
         return warning
 
 
-def account(supported: CpuidTable, table: CpuidTable, raw: CpuidTable) -> list[Decision]:
+def account(supported: CpuidTable, table: CpuidTable, raw: CpuidTable, *, handed: bool = True) -> list[Decision]:
     """Account for a table whose maker is not known: the decisions lead from what KVM supports to it, word by word.
 
-    `raw` is the processor's own CPUID, an empty table where it is not known.
+    `raw` is the processor's own CPUID, an empty table where it is not known. A table that was not seen to be `handed` over is one that KVM
+    kept, and may have changed.
     """
+    taken, added = (TAKEN, ADDED) if handed else (KEPT_WITHOUT, KEPT_WITH)
     ledger = Ledger()
     before, after = supported.words(), table.words()
     known: set[CpuidWord] = {word for word in after if table.get(word.function, word.index) is not None}
     for word in sorted(before.keys() | after.keys(), key=lambda word: (word.function, word.index, REGISTERS.index(word.register))):
-        _account(ledger, word, before.get(word, 0), after.get(word, 0), word in known, raw)
+        value, target = before.get(word, 0), after.get(word, 0)
+        value = _account(ledger, word, value, target, word in known, raw)
+        value = ledger.clear(word, value, value & ~target, taken)
+        ledger.set(word, value, target & ~value, added)
     return ledger.decisions
 
 
-def _account(ledger: Ledger, word: CpuidWord, value: int, target: int, present: bool, raw: CpuidTable) -> None:
-    """Take one word from KVM's value to the table's."""
+def _account(ledger: Ledger, word: CpuidWord, value: int, target: int, present: bool, raw: CpuidTable) -> int:
+    """Take one word from KVM's value as far towards the table's as what VMMs are known to do explains it; return how far."""
     if value == target:
-        return
+        return value
     if not present:
-        ledger.clear(word, value, value, LEFT_OUT)
-        return
+        return ledger.clear(word, value, value, LEFT_OUT)
     if 0x40000000 <= word.function < 0x40010000:
-        ledger.compute(word, value, target, INTRODUCTION)
-        return
+        return ledger.compute(word, value, target, INTRODUCTION)
     for rule, mask in _idioms_of(word):
         value = ledger.compute(word, value, value & ~mask | target & mask, rule)
     if value != target and raw.get(word.function, word.index) is not None and raw.word(word) == target:
         value = ledger.compute(word, value, target, OF_PROCESSOR)
-    value = ledger.clear(word, value, value & ~target, TAKEN)
-    ledger.set(word, value, target & ~value, ADDED)
+    return value
 
 
 def _idioms_of(word: CpuidWord) -> Iterator[tuple[Rule, int]]:
