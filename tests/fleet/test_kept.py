@@ -82,7 +82,7 @@ def test_each_byte_of_the_package_tells_it_from_another(tmp_path: Path, monkeypa
     table = tmp_path / "data" / "models.json"
     seen = set()
     for content in ("{}", "{} ", "[]"):
-        table.write_text(content)
+        table.write_text(content, encoding="utf-8")
         monkeypatch.setattr("vcpuid.data.FOLDER", tmp_path / "data")
         seen.add(kept._this_vcpuid.__wrapped__())
     assert len(seen) == 3

@@ -73,7 +73,7 @@ def test_the_verb_lists_models_and_for_programs_every_class() -> None:
 
 
 def test_one_host_is_called_one_host(tmp_path: Path) -> None:
-    (tmp_path / "node1.txt").write_text("".join(line + "\n" for line in format_snapshot(host(SAPPHIRE))))
+    (tmp_path / "node1.txt").write_text("".join(line + "\n" for line in format_snapshot(host(SAPPHIRE))), encoding="utf-8")
     answers = [vcpuid("fleet", verb, str(tmp_path)) for verb in ("classes", "baseline", "blame", "models")]
     assert [answer.returncode for answer in answers] == [0, 0, 0, 0]
     first = [answer.stdout.splitlines()[answer.stdout.startswith("-cpu")] for answer in answers]
