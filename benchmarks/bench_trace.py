@@ -24,26 +24,26 @@ from vcpuid.cpuid import CpuidTable
 from vcpuid.live import tiny_guest
 from vcpuid.live.kvm_device import Kvm
 from vcpuid.live.kvm_structs import EXIT_IO, Regs
-from vcpuid.trace.exits import Wanted
+from vcpuid.trace.exits import WantedExits
 from vcpuid.trace.ways import watch
 
 ROUNDS, TURNS, IN_A_ROW = 60, 250, 32
 XOR, CPUID = "31c0", "0fa2"
 PLAIN, NONE = "none", "none, without CPUIDs"
-SETTINGS: dict[str, tuple[str, Wanted] | None] = {
+SETTINGS: dict[str, tuple[str, WantedExits] | None] = {
     PLAIN: None,
     NONE: None,
-    "bpf": ("bpf", Wanted()),
-    "bpf, answers": ("bpf", Wanted(answers=True)),
-    "bpf, addresses": ("bpf", Wanted(rip=True)),
-    "bpf, addresses and back-traces": ("bpf", Wanted(rip=True, stack=True)),
-    "perf": ("perf", Wanted()),
-    "tracefs": ("tracefs", Wanted()),
+    "bpf": ("bpf", WantedExits()),
+    "bpf, answers": ("bpf", WantedExits(answers=True)),
+    "bpf, addresses": ("bpf", WantedExits(rip=True)),
+    "bpf, addresses and back-traces": ("bpf", WantedExits(rip=True, stack=True)),
+    "perf": ("perf", WantedExits()),
+    "tracefs": ("tracefs", WantedExits()),
 }
 
 
 @contextmanager
-def traced(setting: tuple[str, Wanted] | None) -> Iterator[None]:
+def traced(setting: tuple[str, WantedExits] | None) -> Iterator[None]:
     """Trace as a setting says, what is counted thrown away."""
     if setting is None:
         yield

@@ -216,7 +216,7 @@ def test_what_makes_no_sense_is_refused_with_its_line(row: object, cause: str) -
         (json.dumps({**HEAD, "kernel": 6}), "kernel is no text"),
         (json.dumps({**HEAD, "command": {}}) + "\n" + json.dumps({**HEAD, "command": [[]]}), "command is no list of texts"),
         (json.dumps({**HEAD, "host": {"raw": 5}}), "not of the form of vcpuid's JSON"),
-        (json.dumps({**HEAD, "host": [1]}), "not of the form of vcpuid's JSON"),
+        (json.dumps({**HEAD, "host": [1]}), "host is a list, and no snapshot"),
         (text() + "[" * 100_000, "nested too deep"),
         (text() + '{"call": ' + "[" * 5000 + "]" * 5000 + "}", "nested too deep"),
         (text() + '{"call": ' + "1" * 5000 + "}", "endless number"),

@@ -25,7 +25,7 @@ from vcpuid.live.tiny_guest import CODE
 from vcpuid.trace import guests
 from vcpuid.trace.bpf import syscalls
 from vcpuid.trace.by_bpf import ByBpf
-from vcpuid.trace.exits import Tally, Wanted
+from vcpuid.trace.exits import Tally, WantedExits
 from vcpuid.trace.tracepoints import Events, tracefs
 from vcpuid.trace.ways import WAYS, watch
 
@@ -40,7 +40,7 @@ HOSTILE = "\x1b[31m\nvm\t\x9b"
 def _may_trace() -> None:
     """Skip all of this where nobody may trace."""
     try:
-        with watch(Wanted()):
+        with watch(WantedExits()):
             pass
     except UnavailableError as lack:
         pytest.skip(str(lack))
@@ -51,7 +51,7 @@ def of(tally: Tally, vmm: TinyVmm) -> int:
     return sum(count for exit_, count in tally.exits.items() if exit_.pid == vmm.pid)
 
 
-def counted(way: str, wanted: Wanted, *vmms: TinyVmm) -> Tally:
+def counted(way: str, wanted: WantedExits, *vmms: TinyVmm) -> Tally:
     """Count by one way while these VMMs run, all at once."""
     with watch(wanted, (way,)) as watching:
         for vmm in vmms:
@@ -69,8 +69,10 @@ def counted(way: str, wanted: Wanted, *vmms: TinyVmm) -> Tally:
 # Counts
 
 
-@pytest.mark.parametrize("wanted", [Wanted(), Wanted(answers=True, rip=True, stack=True)], ids=["plain", "with addresses and back-traces"])
-def test_bpf_counts_every_exit_of_every_guest(wanted: Wanted) -> None:
+@pytest.mark.parametrize(
+    "wanted", [WantedExits(), WantedExits(answers=True, rip=True, stack=True)], ids=["plain", "with addresses and back-traces"]
+)
+def test_bpf_counts_every_exit_of_every_guest(wanted: WantedExits) -> None:
     with tiny_vmm(COUNT) as first, tiny_vmm(COUNT - 1) as second:
         tally = counted("bpf", wanted, first, second)
         assert (of(tally, first), of(tally, second)) == (COUNT, COUNT - 1)
@@ -80,7 +82,7 @@ def test_bpf_counts_every_exit_of_every_guest(wanted: Wanted) -> None:
 @pytest.mark.slow
 def test_none_of_300_000_is_lost_under_load() -> None:
     with tiny_vmm(150_000) as first, tiny_vmm(150_000) as second:
-        tally = counted("bpf", Wanted(), first, second)
+        tally = counted("bpf", WantedExits(), first, second)
         assert of(tally, first) + of(tally, second) == 300_000
         assert (tally.missed, tally.lost) == (0, 0)
 
@@ -88,13 +90,13 @@ def test_none_of_300_000_is_lost_under_load() -> None:
 @pytest.mark.parametrize("way", ["perf", "tracefs"])
 def test_the_fallbacks_say_what_they_lost(way: str) -> None:
     with tiny_vmm(COUNT) as vmm:
-        tally = counted(way, Wanted(), vmm)
+        tally = counted(way, WantedExits(), vmm)
         assert of(tally, vmm) <= COUNT <= of(tally, vmm) + tally.lost
 
 
 def test_what_a_ring_of_perf_has_no_room_for_is_lost_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vcpuid.trace.rings.PAGES", 1)
-    with tiny_vmm(COUNT) as vmm, watch(Wanted(), ("perf",)) as watching:
+    with tiny_vmm(COUNT) as vmm, watch(WantedExits(), ("perf",)) as watching:
         vmm.run()
         watching.way.stop()
         tally = watching.way.read()
@@ -104,14 +106,14 @@ def test_what_a_ring_of_perf_has_no_room_for_is_lost_and_counted(monkeypatch: py
 @pytest.mark.parametrize("way", WAYS)
 def test_of_one_process_alone(way: str) -> None:
     with tiny_vmm(COUNT) as vmm, tiny_vmm(100) as other:
-        tally = counted(way, Wanted(pid=other.pid), vmm, other)
+        tally = counted(way, WantedExits(pid=other.pid), vmm, other)
         assert {exit_.pid for exit_ in tally.exits} <= {other.pid}
         assert of(tally, other) <= 100 <= of(tally, other) + tally.lost
 
 
 def test_addresses_and_back_traces_are_those_of_the_guest_and_of_kvm() -> None:
     with tiny_vmm(100) as vmm:
-        tally = counted("bpf", Wanted(vmm.pid, rip=True, stack=True), vmm)
+        tally = counted("bpf", WantedExits(vmm.pid, rip=True, stack=True), vmm)
     assert {exit_.rip for exit_ in tally.exits} == {CODE + 5}  # behind two MOVs
     assert {exit_.tid for exit_ in tally.exits} == {vmm.pid}
     assert all(len(exit_.stack) > 3 for exit_ in tally.exits)
@@ -120,7 +122,7 @@ def test_addresses_and_back_traces_are_those_of_the_guest_and_of_kvm() -> None:
 def test_more_kinds_than_there_is_room_for_are_missed_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vcpuid.trace.by_bpf._KINDS", 4)
     with tiny_vmm(COUNT) as vmm:
-        tally = counted("bpf", Wanted(vmm.pid), vmm)
+        tally = counted("bpf", WantedExits(vmm.pid), vmm)
     assert len(tally.exits) == 4
     assert tally.missed > 0
     assert tally.counted + tally.missed == COUNT
@@ -200,7 +202,7 @@ def test_who_may_not_is_told_in_one_line() -> None:
         try:
             os.setgroups([])
             os.setresuid(65534, 65534, 65534)
-            with watch(Wanted()):
+            with watch(WantedExits()):
                 status = 1
         except UnavailableError as error:
             status = error.exit_status if str(error) == told else 2
@@ -219,7 +221,7 @@ def test_root_is_not_needed_where_two_capabilities_and_tracefs_are_given() -> No
             status = 1
             try:
                 keep_capabilities(38, 39)  # CAP_PERFMON, CAP_BPF
-                with closing(ByBpf(events, Wanted(vmm.pid))) as way:
+                with closing(ByBpf(events, WantedExits(vmm.pid))) as way:
                     vmm.run()
                     way.stop()
                     status = 0 if way.read().counted == 100 else 2
@@ -250,7 +252,7 @@ def refusing(number: int) -> Callable[..., int]:
 @pytest.mark.parametrize(("number", "told"), [(errno.ENOSYS, "this kernel has none"), (errno.EPERM, "it takes ")])
 def test_without_bpf_perf_counts_and_says_so(monkeypatch: pytest.MonkeyPatch, number: int, told: str) -> None:
     monkeypatch.setattr("vcpuid.trace.bpf.maps.bpf", refusing(number))
-    with tiny_vmm(100) as vmm, watch(Wanted(vmm.pid)) as watching:
+    with tiny_vmm(100) as vmm, watch(WantedExits(vmm.pid)) as watching:
         assert watching.way.name == "perf"
         assert told in watching.remarks[0]
         assert watching.remarks[0].endswith("; exits are counted by perf instead")
@@ -262,7 +264,7 @@ def test_without_bpf_perf_counts_and_says_so(monkeypatch: pytest.MonkeyPatch, nu
 def test_without_bpf_and_perf_tracefs_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vcpuid.trace.bpf.maps.bpf", refusing(errno.EPERM))
     monkeypatch.setattr("vcpuid.trace.rings.perf_event_open", refusing(errno.EACCES))
-    with tiny_vmm(100) as vmm, watch(Wanted(vmm.pid)) as watching:
+    with tiny_vmm(100) as vmm, watch(WantedExits(vmm.pid)) as watching:
         assert watching.way.name == "tracefs"
         assert len(watching.remarks) == 2
         vmm.run()
@@ -273,7 +275,7 @@ def test_without_bpf_and_perf_tracefs_counts(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_where_no_way_is_open_the_best_ones_refusal_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vcpuid.trace.bpf.maps.bpf", refusing(errno.EPERM))
-    with pytest.raises(UnavailableError, match=r"bpf\(2\): Operation not permitted: it takes "), watch(Wanted(), ("bpf",)):
+    with pytest.raises(UnavailableError, match=r"bpf\(2\): Operation not permitted: it takes "), watch(WantedExits(), ("bpf",)):
         pass
 
 
@@ -352,7 +354,7 @@ def test_an_instance_that_both_deaths_left_is_taken_away_by_the_next(monkeypatch
         os.mkdir(left)
         os.mkdir(other)
         try:
-            with watch(Wanted(), ("tracefs",)):
+            with watch(WantedExits(), ("tracefs",)):
                 assert not os.path.exists(left)
                 assert os.path.exists(other)
         finally:

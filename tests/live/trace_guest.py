@@ -21,7 +21,7 @@ from vcpuid.live import tiny_guest as guest
 from vcpuid.live.kvm_device import Kvm
 from vcpuid.trace.answer import back_trace
 from vcpuid.trace.checking import check
-from vcpuid.trace.exits import Wanted
+from vcpuid.trace.exits import WantedExits
 from vcpuid.trace.guests import Guests
 from vcpuid.trace.symbols import host_symbols
 from vcpuid.trace.tables import KernelTables
@@ -40,7 +40,7 @@ def traced(way: str, emulate: bool) -> dict[str, object]:
     tables, names = KernelTables(), Guests()
     code = guest._assemble(guest._read_loop(f"{guest._EMULATE} {guest._CPUID}" if emulate else guest._CPUID), 64)
     with (
-        watch(Wanted(os.getpid(), answers=True, rip=True, stack=way != "tracefs"), (way,)) as watching,
+        watch(WantedExits(os.getpid(), answers=True, rip=True, stack=way != "tracefs"), (way,)) as watching,
         guest.machine(table, 64, code=code) as (
             vcpu,
             memory,

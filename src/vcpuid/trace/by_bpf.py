@@ -19,7 +19,7 @@ from vcpuid.errors import UnavailableError
 from vcpuid.trace.bpf.assembler import R0, R1, R2, R3, R4, R6, R7, R10, Assembler, Helper
 from vcpuid.trace.bpf.maps import Map, MapKind
 from vcpuid.trace.bpf.program import Program, ProgramKind, on_raw_tracepoint, on_tracepoint
-from vcpuid.trace.exits import Exit, Tally, Wanted
+from vcpuid.trace.exits import Exit, Tally, WantedExits
 from vcpuid.trace.tracepoints import Events, RecordField, Tracepoint
 
 _ARGUMENTS = ("function", "index", "rax", "rbx", "rcx", "rdx")
@@ -42,7 +42,7 @@ class _RowKey(NamedTuple):
     stack: int | None
 
     @classmethod
-    def of(cls, wanted: Wanted) -> _RowKey:
+    def of(cls, wanted: WantedExits) -> _RowKey:
         """Lay it out: thread and leaf, 8 bytes each, and what else is wanted. A shorter key is a quicker one."""
         size, places = 16, []
         for width, part in ((16, wanted.answers), (8, wanted.rip), (8, wanted.stack)):
@@ -65,7 +65,7 @@ class ByBpf:
     name = "BPF"
     pause = 0.5
 
-    def __init__(self, events: Events, wanted: Wanted) -> None:
+    def __init__(self, events: Events, wanted: WantedExits) -> None:
         self._open, self._attached = ExitStack(), ExitStack()
         self._key = _RowKey.of(wanted)
         try:

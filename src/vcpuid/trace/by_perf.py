@@ -6,7 +6,7 @@ import struct
 from collections import Counter
 
 from vcpuid.cpuid import Registers
-from vcpuid.trace.exits import Exit, Tally, Wanted
+from vcpuid.trace.exits import Exit, Tally, WantedExits
 from vcpuid.trace.rings import AskedEvent, Rings, RingSample
 from vcpuid.trace.tracepoints import CPUID_EXITS, Events, RecordField
 
@@ -21,7 +21,7 @@ class ByPerf:
     name = "perf"
     pause = 0.02
 
-    def __init__(self, events: Events, wanted: Wanted) -> None:
+    def __init__(self, events: Events, wanted: WantedExits) -> None:
         self._wanted, self._events = wanted, events
         asked = [AskedEvent(events.cpuid, stack=wanted.stack)]
         if wanted.rip:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from vcpuid.cpuid import Registers
 from vcpuid.live.processes import process_of
 from vcpuid.numbers import U64, decimal, hexadecimal
-from vcpuid.trace.exits import Exit, Tally, Wanted
+from vcpuid.trace.exits import Exit, Tally, WantedExits
 from vcpuid.trace.guests import numbers_are_ours
 from vcpuid.trace.instance import Instance
 from vcpuid.trace.online import online_cpus
@@ -35,7 +35,7 @@ class ByTracefs:
     name = "tracefs"
     pause = 0.05
 
-    def __init__(self, tracefs: str, events: Events, wanted: Wanted) -> None:
+    def __init__(self, tracefs: str, events: Events, wanted: WantedExits) -> None:
         self._wanted = wanted
         self._counts: Counter[Exit] = Counter()
         self._rips: dict[int, int] = {}

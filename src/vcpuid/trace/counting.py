@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from vcpuid.probe.report import machine
 from vcpuid.trace.answer import USUAL, Traced
 from vcpuid.trace.checking import check
-from vcpuid.trace.exits import Exit, Tally, Wanted
+from vcpuid.trace.exits import Exit, Tally, WantedExits
 from vcpuid.trace.guests import Guests
 from vcpuid.trace.symbols import Symbols, host_symbols
 from vcpuid.trace.tables import VcpuTables
@@ -42,7 +42,7 @@ class Counting:
 
         `shown` gets the answer so far, `every` so many seconds. Raises UnavailableError where this machine or this user cannot count.
         """
-        wanted = Wanted(self.pid, self.tables is not None, "rip" in self.by, "stack" in self.by)
+        wanted = WantedExits(self.pid, self.tables is not None, "rip" in self.by, "stack" in self.by)
         host = host_symbols() if wanted.stack else None
         with watch(wanted, self.ways) as watching:
             way, start = watching.way, time.monotonic()

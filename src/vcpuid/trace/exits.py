@@ -47,7 +47,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedExits:
     """What is traced: of a process, or of all; and by what exits are told apart besides threads and leaves: by KVM's answers, by the
     guest's addresses, by the kernel's back-traces.
     """

@@ -10,10 +10,10 @@ from vcpuid.errors import UnavailableError
 from vcpuid.trace.by_bpf import ByBpf
 from vcpuid.trace.by_perf import ByPerf
 from vcpuid.trace.by_tracefs import ByTracefs
-from vcpuid.trace.exits import CountingWay, Wanted
+from vcpuid.trace.exits import CountingWay, WantedExits
 from vcpuid.trace.tracepoints import Events, tracefs
 
-_WAYS: dict[str, Callable[[str, Events, Wanted], CountingWay]] = {
+_WAYS: dict[str, Callable[[str, Events, WantedExits], CountingWay]] = {
     "bpf": lambda _, events, wanted: ByBpf(events, wanted),
     "perf": lambda _, events, wanted: ByPerf(events, wanted),
     "tracefs": ByTracefs,
@@ -31,7 +31,7 @@ class Watch:
 
 
 @contextmanager
-def watch(wanted: Wanted, ways: Sequence[str] = WAYS) -> Iterator[Watch]:
+def watch(wanted: WantedExits, ways: Sequence[str] = WAYS) -> Iterator[Watch]:
     """Count exits from here to the end of the `with`, in the first of these ways that the machine allows.
 
     Raises UnavailableError with the best way's refusal where none is allowed: it takes root, or CAP_BPF, CAP_PERFMON and tracefs.
