@@ -79,3 +79,18 @@ def test_a_thread_that_no_name_tells_of_has_the_table_that_fits() -> None:
 def test_answers_without_a_table_are_not_told() -> None:
     found = check({Exit(7, 7, 0, 0, Registers()): 3}, GivenTables(()), guests(), "6.12")
     assert (found.held, found.not_told, found.as_dict()["agrees"]) == (0, 3, None)
+
+
+class Several(GivenTables):
+    """Tables that vCPU 0 had one after the other."""
+
+    def candidates(self, pid: int) -> list[tuple[int, CpuidTable]]:
+        return [(0, table) for _, table in super().candidates(pid)]
+
+
+def test_a_vcpu_that_had_several_tables_may_answer_by_any_and_what_fits_none_is_not_told() -> None:
+    other = CpuidTable(entry._replace(ebx=entry.ebx ^ bits.RTM.mask) if entry.function == 7 else entry for entry in TABLE)
+    answers = [lookup(table, 7, kernel="6.12") for table in (TABLE, other)]
+    exits = {Exit(100, 101, 7, 0, answer): 5 for answer in answers} | {Exit(100, 101, 7, 0, Registers()): 3}
+    found = check(exits, Several((TABLE, other)), guests(), "6.12")
+    assert (found.agrees, found.held, found.not_told) == (True, 10, 3)

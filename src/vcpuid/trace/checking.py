@@ -6,7 +6,7 @@ say: the table shows one moment, the answers were given at others. All other dif
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from vcpuid.cpuid import CpuidTable, CpuidWord, Register, bits, names
@@ -62,7 +62,10 @@ class AnswerDifference:
 
 @dataclass(frozen=True)
 class Checked:
-    """What came of holding answers against tables: `held` exits were, `not_told` were of vCPUs whose table nobody told."""
+    """What came of holding answers against tables: `held` exits were, `not_told` were of vCPUs whose table nobody told.
+
+    Where a vCPU had several tables, an answer may be of any of them, and one that is of none is not told either.
+    """
 
     differences: tuple[AnswerDifference, ...]
     held: int
@@ -115,11 +118,31 @@ def check(exits: Mapping[Exit, int], tables: VcpuTables, guests: Guests, kernel:
         if not meant:
             not_told += sum(of_vcpu.values())
             continue
+        if _set_anew(candidates, number):
+            open_ = _fitting_none(of_vcpu, meant, kernel)
+            not_told += open_
+            held += sum(of_vcpu.values()) - open_
+            continue
         held += sum(of_vcpu.values())
         # Where the thread's name does not tell which vCPU it is, its answers do: no two tables of a guest have the same APIC ID.
         fits = [tuple(_all_differences(of_vcpu, table, kernel)) for table in meant]
         found += fits[min(range(len(fits)), key=lambda at: len(fits[at]))]
     return Checked(tuple(_joined(found)), held, not_told, guests)
+
+
+def _set_anew(candidates: Sequence[tuple[int, CpuidTable]], number: int | None) -> bool:
+    """Tell whether a vCPU had more than one table: a VMM set it anew, or another guest was in the process before."""
+    numbers = [of for of, _ in candidates if number is None or of == number]
+    return len(set(numbers)) < len(numbers)
+
+
+def _fitting_none(exits: Mapping[Exit, int], tables: Sequence[CpuidTable], kernel: str | Release) -> int:
+    """Count the answers of a vCPU with several tables that are of none of them: it may have had one more, which nobody read."""
+    return sum(
+        count
+        for exit_, count in exits.items()
+        if all(any(difference.rule is None for difference in _differences(exit_, count, table, kernel)) for table in tables)
+    )
 
 
 def _all_differences(exits: Mapping[Exit, int], table: CpuidTable, kernel: str | Release) -> Iterator[AnswerDifference]:
