@@ -6,6 +6,7 @@ Python within the browser itself.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -139,6 +140,10 @@ class Bench:
         said = parse_json(text_of(body, "the request"), "the request")
         if len(said) != 1 or not isinstance(said[0], dict):
             raise InputError("it is no object of JSON", source="the request")
+        try:
+            json.dumps(said[0], ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InputError("half a character is in it, which no file could hold", source="the request") from None
         return pack(self.routes[route](said[0]))
 
     @property
