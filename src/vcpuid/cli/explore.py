@@ -152,7 +152,7 @@ def _save(path: str, subjects: list[Subject]) -> None:
         file.write(text)
 
 
-def _bench(subjects: list[Subject], sides: list[Side], wanted: bench.Wanted, *, no_probe: bool) -> bench.Bench:
+def _bench(subjects: list[Subject], sides: list[Side], wanted: bench.PathAsked, *, no_probe: bool) -> bench.Bench:
     """Lay out what the page can be asked about."""
     from vcpuid.explore.bench import Bench, HostAtHand
     from vcpuid.live.installed import default_qemu, kernel_release
@@ -171,20 +171,20 @@ def _bench(subjects: list[Subject], sides: list[Side], wanted: bench.Wanted, *, 
     return Bench(hosts, default_qemu(), subjects[0], wanted)
 
 
-def _wanted(name: str, side: Side) -> bench.Wanted:
+def _wanted(name: str, side: Side) -> bench.PathAsked:
     """Spell a side as the page's form does."""
-    from vcpuid.explore.bench import Wanted
+    from vcpuid.explore.bench import PathAsked
 
     _, guest, asked, _ = side
     cpu = guest.asked if isinstance(guest.asked, AskedCpu) else AskedCpu("")
-    return Wanted(
+    return PathAsked(
         name, "" if cpu.domain else cpu.cpu, asked.kernel or "", asked.qemu or "", asked.machine, asked.smp,
         tuple(f"{name}={value}" for name, value in asked.params.items()), asked.what_if,
         read_file(cpu.domain)[1] if cpu.domain else "", cpu.release or "" if cpu.domain else "",
     )  # fmt: skip
 
 
-def _fragment(others: list[bench.Wanted]) -> str:
+def _fragment(others: list[bench.PathAsked]) -> str:
     """Lead to the comparison, where there is one."""
     from urllib.parse import urlencode
 
