@@ -48,7 +48,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "qemu", "reasons", "releases", "rulebook", "setup"),
     "explore": (
         "answers", "cpuid", "decode", "diagnosis", "errors", "formats", "hazards", "kvm", "libvirt", "numbers", "params", "path", "qemu",
-        "releases", "setup", "sources",
+        "releases", "setup", "sources", "vmm",
     ),
     "probe": ("cpuid", "errors", "live", "numbers"),
     "trace": ("cpuid", "errors", "kvm", "live", "numbers", "probe", "reasons", "releases", "software"),

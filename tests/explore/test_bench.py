@@ -15,7 +15,7 @@ from support.packed import unpack
 from vcpuid import read
 from vcpuid.errors import InputError, LibvirtError, QemuError, VcpuidError
 from vcpuid.explore import data
-from vcpuid.explore.bench import Bench, HostAtHand, PathWanted, told
+from vcpuid.explore.bench import Bench, HostAtHand, PathAsked, told
 
 SKYLAKE = capture("kvm-intel.corei7_skylake_x@6.12")
 GUEST = Path(__file__).parents[1] / "golden" / "host-model.xml"
@@ -50,7 +50,7 @@ def test_a_path_is_what_the_command_beside_it_says(bench: Bench) -> None:
 
 @pytest.mark.parametrize("part", data.PARTS)
 def test_a_part_is_of_the_path_that_was_asked_for(bench: Bench, part: str) -> None:
-    subject = bench.subject(PathWanted(cpu="Penryn"))
+    subject = bench.subject(PathAsked(cpu="Penryn"))
     assert ask(bench, part, cpu="Penryn") == json.loads(json.dumps(data.PARTS[part](subject)))
 
 
@@ -104,10 +104,10 @@ def test_an_error_that_is_dropped_is_diagnosed_on_the_host(bench: Bench) -> None
 
 
 def test_an_empty_request_means_what_the_page_began_with(bench: Bench) -> None:
-    first = bench.subject(PathWanted(cpu="Opteron_G5"))
-    began = Bench(bench.hosts, "11.1", first, PathWanted(host="skylake", cpu="Opteron_G5"))
+    first = bench.subject(PathAsked(cpu="Opteron_G5"))
+    began = Bench(bench.hosts, "11.1", first, PathAsked(host="skylake", cpu="Opteron_G5"))
     assert ask(began, "path")["asked"] == {"host": "skylake", "cpu": "Opteron_G5"}
-    assert began.subject(PathWanted()) is began.subject(PathWanted(host="skylake", cpu="Opteron_G5")) is first
+    assert began.subject(PathAsked()) is began.subject(PathAsked(host="skylake", cpu="Opteron_G5")) is first
 
 
 def test_what_the_page_can_choose_from_is_what_there_are_tables_of(bench: Bench) -> None:
@@ -120,7 +120,7 @@ def test_what_the_page_can_choose_from_is_what_there_are_tables_of(bench: Bench)
 
 def test_a_refusal_of_qemus_names_the_cpu_that_would_run(bench: Bench) -> None:
     with pytest.raises(QemuError) as refusal:
-        bench.subject(PathWanted(cpu="Skylake-Server,enforce"))
+        bench.subject(PathAsked(cpu="Skylake-Server,enforce"))
     assert "would run" in str(told(refusal.value)["error"])
     assert told(refusal.value)["status"] == 1
 

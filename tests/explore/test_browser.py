@@ -165,7 +165,9 @@ def test_the_panel_says_what_explain_says(browser: Browser, saved: Callable[...,
         assert all(f"{reason.feature}: {reason.text}" in panel and reason.rule.id in panel for reason in answer.chain)
         assert all(str(fact.how) in panel for fact in answer.depends)
         assert answer.visible or answer.remedy is None or answer.remedy in panel
-        assert [[row[0], row[1], row[3]] for row in table] == [[stage.party, spoken(stage), stage.why] for stage in answer.stages]
+        told = [(stage.party, spoken(stage), stage.basis.value, stage.why) for stage in answer.stages]
+        assert [(party, value) for party, value, _ in table] == [(party, value) for party, value, *_ in told]
+        assert all(known.startswith(basis) and known.endswith(why) for (*_, known), (*_, basis, why) in zip(table, told, strict=True))
         assert f"vcpuid explain {feature.name} --cpu" in panel
 
 

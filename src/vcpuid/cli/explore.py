@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vcpuid.explore.server import Server
     from vcpuid.explore.subject import Subject
 
-_EXPLAINS = ("cpu", "domain", "libvirt_release", "vmm", "template", "table_source", "no_probe", *Asked.__dataclass_fields__)
+_EXPLAINS = ("cpu", "domain", "libvirt_release", "vmm", "template", "table_source", "recording", "no_probe", *Asked.__dataclass_fields__)
 """Parameters that `vcpuid explain` has too."""
 
 
@@ -58,7 +58,7 @@ def command(
     """
     if to_cpu is not None and to_domain is not None:
         raise click.UsageError("--to-cpu and --to-domain both name the guest's CPU")
-    host = read_host(source)
+    host = guest.host(source)
     named = {"host": source} if source is not None else {}
     sides = [(host, guest, asked, {**_typed(), **named})]
     if after or to_host or to_cpu or to_domain:
@@ -133,12 +133,13 @@ def _subject(name: str, host: Host, guest: AskedGuest, asked: Asked, options: Op
     cpu, setup, order = guest.ordered(host, asked)
     path = followed(cpu, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
-    return Subject(name, path, None if order is None else judged(order, path), _spelled(options))
+    shown = None if guest.recorded is None else guest.recorded.shown
+    return Subject(name, path, None if order is None else judged(order, path), _spelled(options), shown)
 
 
 def _called(sides: list[Options]) -> list[str]:
     """Name the hosts without their folders, which are nobody's business, where that tells them apart."""
-    sources = [options.get("host", "this machine") for options in sides]
+    sources = [options.get("host") or options.get("recording", "this machine") for options in sides]
     names = [os.path.basename(source) for source in sources]
     return names if len(set(names)) == len(set(sources)) else sources
 
@@ -151,16 +152,17 @@ def _save(path: str, subjects: list[Subject]) -> None:
         file.write(text)
 
 
-def _bench(subjects: list[Subject], sides: list[Side], wanted: bench.PathWanted, *, no_probe: bool) -> bench.Bench:
+def _bench(subjects: list[Subject], sides: list[Side], wanted: bench.PathAsked, *, no_probe: bool) -> bench.Bench:
     """Lay out what the page can be asked about."""
     from vcpuid.explore.bench import Bench, HostAtHand
     from vcpuid.live.installed import default_qemu, kernel_release
 
     hosts = {}
     for subject, (host, _, _, options) in zip(subjects, sides, strict=True):
+        source = options.get("host") or options.get("recording")
         hosts[subject.host] = HostAtHand(
             host.snapshot,
-            _spelled({"host": options["host"]} if "host" in options else {}),
+            _spelled({"host": source} if source else {}),
             kernel_release() if host.here else None,
             None if no_probe else probe_for(host),
             lambda setup, host=host: None if no_probe else trial_for(host, setup),  # type: ignore[misc]
@@ -169,20 +171,20 @@ def _bench(subjects: list[Subject], sides: list[Side], wanted: bench.PathWanted,
     return Bench(hosts, default_qemu(), subjects[0], wanted)
 
 
-def _wanted(name: str, side: Side) -> bench.PathWanted:
+def _wanted(name: str, side: Side) -> bench.PathAsked:
     """Spell a side as the page's form does."""
-    from vcpuid.explore.bench import PathWanted
+    from vcpuid.explore.bench import PathAsked
 
     _, guest, asked, _ = side
     cpu = guest.asked if isinstance(guest.asked, AskedCpu) else AskedCpu("")
-    return PathWanted(
+    return PathAsked(
         name, "" if cpu.domain else cpu.cpu, asked.kernel or "", asked.qemu or "", asked.machine, asked.smp,
         tuple(f"{name}={value}" for name, value in asked.params.items()), asked.what_if,
         read_file(cpu.domain)[1] if cpu.domain else "", cpu.release or "" if cpu.domain else "",
     )  # fmt: skip
 
 
-def _fragment(others: list[bench.PathWanted]) -> str:
+def _fragment(others: list[bench.PathAsked]) -> str:
     """Lead to the comparison, where there is one."""
     from urllib.parse import urlencode
 

@@ -6,6 +6,7 @@ Python within the browser itself.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -65,7 +66,7 @@ class HostAtHand:
 
 
 @dataclass(frozen=True)
-class PathWanted:
+class PathAsked:
     """What the page's form asks for; what is empty is left to the host, or to the newest."""
 
     host: str = ""
@@ -80,7 +81,7 @@ class PathWanted:
     libvirt: str = ""
 
     @classmethod
-    def read(cls, body: Mapping[str, Any]) -> PathWanted:
+    def read(cls, body: Mapping[str, Any]) -> PathAsked:
         """Take it out of a request; raises InputError for what is none."""
         told: dict[str, Any] = {}
         for one in fields(cls):
@@ -123,8 +124,8 @@ class Bench:
     hosts: dict[str, HostAtHand]
     qemu: str | None = None
     first: Subject | None = None
-    wanted: PathWanted = PathWanted()
-    _kept: dict[PathWanted, Subject] = field(default_factory=dict)
+    wanted: PathAsked = PathAsked()
+    _kept: dict[PathAsked, Subject] = field(default_factory=dict)
     _dropped: list[str] = field(default_factory=list)
 
     def answer(self, route: str, body: bytes, name: str = "") -> dict[str, Any]:
@@ -139,6 +140,10 @@ class Bench:
         said = parse_json(text_of(body, "the request"), "the request")
         if len(said) != 1 or not isinstance(said[0], dict):
             raise InputError("it is no object of JSON", source="the request")
+        try:
+            json.dumps(said[0], ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InputError("half a character is in it, which no file could hold", source="the request") from None
         return pack(self.routes[route](said[0]))
 
     @property
@@ -156,16 +161,16 @@ class Bench:
 
     def path(self, body: Mapping[str, Any]) -> dict[str, object]:
         """Give a subject's path; an empty request means the first subject."""
-        wanted = PathWanted.read(body)
-        asked = self.wanted if wanted == PathWanted() else wanted
+        wanted = PathAsked.read(body)
+        asked = self.wanted if wanted == PathAsked() else wanted
         return {"asked": asked.as_dict(), **data.first(self.subject(wanted))}
 
     def _part(self, name: str) -> Callable[[Mapping[str, Any]], object]:
-        return lambda body: data.PARTS[name](self.subject(PathWanted.read(body)))
+        return lambda body: data.PARTS[name](self.subject(PathAsked.read(body)))
 
-    def subject(self, wanted: PathWanted) -> Subject:
+    def subject(self, wanted: PathAsked) -> Subject:
         """Work a path out. Raises what the answers raise; a refusal of QEMU's has the -cpu that would run as its hint."""
-        if wanted in (PathWanted(), self.wanted) and self.first is not None:
+        if wanted in (PathAsked(), self.wanted) and self.first is not None:
             return self.first
         if wanted not in self._kept:
             while len(self._kept) >= _SUBJECTS:
@@ -173,7 +178,7 @@ class Bench:
             self._kept[wanted] = self._worked_out(wanted)
         return self._kept[wanted]
 
-    def _worked_out(self, wanted: PathWanted) -> Subject:
+    def _worked_out(self, wanted: PathAsked) -> Subject:
         host, setup = self._setup(wanted)
         cpu, found = wanted.cpu or "host", None
         if wanted.domain:
@@ -186,7 +191,7 @@ class Bench:
         name = self._name(wanted)
         return Subject(name, path, None if found is None else judged(found, path), (*wanted.options(), *host.options))
 
-    def _name(self, wanted: PathWanted) -> str:
+    def _name(self, wanted: PathAsked) -> str:
         name = wanted.host or next(iter(self.hosts), "")
         if name not in self.hosts:
             raise InputError(
@@ -194,7 +199,7 @@ class Bench:
             )
         return name
 
-    def _setup(self, wanted: PathWanted) -> tuple[HostAtHand, Setup]:
+    def _setup(self, wanted: PathAsked) -> tuple[HostAtHand, Setup]:
         host = self.hosts[self._name(wanted)]
         kernel = wanted.kernel or (None if host.snapshot.kernel else host.kernel)
         stack = Stack(kernel, wanted.qemu or self.qemu, wanted.machine or "q35", wanted.smp or "1", given(wanted.params), wanted.what_if)
@@ -238,14 +243,14 @@ class Bench:
         text = body.get("text")
         if not isinstance(text, str):
             raise InputError("text of the request is no str")
-        wanted = PathWanted.read({name: value for name, value in body.items() if name != "text"})
+        wanted = PathAsked.read({name: value for name, value in body.items() if name != "text"})
         if not self.hosts:
             return diagnose(text).as_dict()
-        _, setup = self._setup(wanted if wanted != PathWanted() else replace(self.wanted, domain=""))
+        _, setup = self._setup(wanted if wanted != PathAsked() else replace(self.wanted, domain=""))
         return diagnose(text, setup, wanted.cpu or None).as_dict()
 
 
-def _ordered(wanted: PathWanted, setup: Setup, host: HostAtHand) -> tuple[str, Setup, Order]:
+def _ordered(wanted: PathAsked, setup: Setup, host: HostAtHand) -> tuple[str, Setup, Order]:
     """Lead from a domain to QEMU's -cpu."""
     release = libvirt(wanted.libvirt or None)
     found = order(start(wanted.domain), setup, release, host.kvm(setup))

@@ -145,6 +145,8 @@ def names() -> dict[str, object]:
 
 def _hazards(subject: Subject) -> dict[str, object]:
     path, order = subject.path, subject.order
+    if subject.shown is not None:
+        return checking.report(hazards.of_recording(subject.shown, path))
     answer = verdict(path.cpu, path.setup, by_libvirt=order is not None) if path.vmm.name == "qemu" else None
     return checking.report(hazards.of_path(path), answer, order=order)
 

@@ -32,6 +32,14 @@ function put(node, child) {
   if (node.firstChild !== child || node.childNodes.length > 1) fill(node, child);
 }
 
+const behind = (text, mark, made = (part) => part) => text.split(mark).flatMap((part, at) => [at ? el("wbr") : null, made(part)]);
+
+// Text with names and options in it: a line breaks between its words, behind a comma or a low line, and not inside of -cpu or avx512-fp16.
+function prose(text) {
+  const word = (one) => behind(one, /(?<=[,_])/, (part) => part.length > 32 ? part : el("span", { class: "whole" }, part));
+  return (text ?? "").split(/(\s+)/).map((one) => (/[-_].|,./.test(one) ? word(one) : one));
+}
+
 function unpack({ shapes, values }) {
   const whole = [];
   values.forEach((value, here) => {
@@ -258,7 +266,7 @@ function drawStrip() {
   a.strip ??= strip(a);
   fill($("strip"), a.strip.map((one, at) => el("li", {},
     el("button", { type: "button", "aria-pressed": String(state.p === one.party), title: one.title, onclick: () => go({ p: state.p === one.party ? "" : one.party }) },
-      el("b", {}, `${at ? "→ " : ""}${one.party}`), el("small", { class: "dim" }, one.title),
+      el("b", {}, `${at ? "→ " : ""}${one.party}`), el("small", { class: "dim" }, prose(one.title)),
       el("span", {}, `${one.on} set `),
       one.lost ? el("span", { class: "lost" }, `▼${one.lost} lost `) : null,
       one.gained ? el("span", { class: "gained" }, `▲${one.gained} made up `) : null,
@@ -335,7 +343,7 @@ function grid(subject) {
     [["yes", "yes"], ["no", "no"], ["open", "not told"], ["fall", "taken away here"], ["rise", "put there here"]].map(([kind, text]) =>
       el("li", {}, el("span", { class: "bits-of" }, el("i", { class: kind })), text)),
     el("li", {}, `bars, top to bottom: ${subject.path.parties.map((one) => one.party).join(", ")}`),
-    el("li", {}, "arrows move, Enter explains, / searches"));
+    el("li", { class: "keys" }, "arrows move, Enter explains, / searches"));
   const nothing = el("p", { hidden: true }, "No feature matches.");
   return { node, cells, sections, nothing, whole: el("div", {}, legend, nothing, node) };
 }
@@ -404,20 +412,22 @@ function sorted(caption, columns, rows, sort, onsort) {
 }
 
 const compare = (one, other) => one < other ? -1 : one > other ? 1 : 0;
-const link = (feature) => el("a", { href: fragment({ bit: feature.id }), "data-id": feature.id }, cardOf(feature).name);
+const link = (feature) => el("a", { href: fragment({ bit: feature.id }), "data-id": feature.id }, behind(cardOf(feature).name, /(?<=_)/));
+
+const placeOf = (feature) => [`${feature.word} `, el("span", { class: "whole" }, `[bit ${feature.position}]`)];
 
 function tableRows(subject) {
   return subject.path.features.map((feature) => {
     const keys = { feature: cardOf(feature).name, place: feature.at, change: fateOf(feature) || "~" };
     const cells = feature.stages.map((stage) => { const value = valueOf(stage); keys[`p.${stage.party}`] = ORDER[value]; return td(value); });
-    const node = el("tr", {}, el("th", { scope: "row" }, link(feature)), el("td", { class: "mono" }, `${feature.word} [bit ${feature.position}]`), cells, el("td", {}, fateOf(feature)));
+    const node = el("tr", {}, el("th", { scope: "row" }, link(feature)), el("td", { class: "mono" }, placeOf(feature)), cells, el("td", {}, fateOf(feature)));
     return { keys, node, id: feature.id };
   });
 }
 
 function drawTable(main) {
   const rows = (a.drawn.rows ??= tableRows(a)), wanted = filtered();
-  const columns = [["feature", "feature"], ["place", "place"], ...a.path.parties.map(({ party }) => [`p.${party}`, party]), ["change", "what became of it"]];
+  const columns = [["feature", "feature"], ["place", "place"], ...a.path.parties.map(({ party }) => [`p.${party}`, party]), ["change", "change"]];
   if (found) for (const row of rows) row.keys.rank = found.ranks.get(row.id) ?? Infinity;
   const sort = state.sort || (found ? "rank" : "place");
   if (a.drawn.sort !== sort || a.drawn.query !== state.q || !a.drawn.table) {
@@ -451,7 +461,7 @@ function drawCompare(main) {
   const rows = shown.map((id) => {
     const one = a.byId.get(id), other = b.byId.get(id), any = one ?? other;
     const keys = { feature: cardOf(any).name, place: one?.at ?? 1e6 + other.at, a: ORDER[seenIn(a, id)], b: ORDER[seenIn(b, id)], by: one ? fateOf(one) : "", by2: other ? fateOf(other) : "" };
-    return { keys, node: el("tr", {}, el("th", { scope: "row" }, link(any)), el("td", { class: "mono" }, `${any.word} [bit ${any.position}]`), side(a, id), side(b, id)) };
+    return { keys, node: el("tr", {}, el("th", { scope: "row" }, link(any)), el("td", { class: "mono" }, placeOf(any)), side(a, id), side(b, id)) };
   });
   const columns = [["feature", "feature"], ["place", "place"], ["a", "A"], ["by", "A, by party"], ["b", "B"], ["by2", "B, by party"]];
   fill(main,
@@ -468,14 +478,15 @@ const glyphText = (feature) => el("span", { class: "mono", title: feature.stages
 
 function drawModels(main, told) {
   if (!told) { fill(main, el("p", {}, "This VMM has no CPU models.")); return; }
-  const rows = told.models.map((model) => {
+  const asks = (model) => [model.model, ...model.missing].some((text) => keyOf(text).includes(keyOf(state.q)));
+  const rows = told.models.filter(asks).map((model) => {
     const runs = model.runs === true ? "yes" : model.runs === false ? "no" : "open";
     const open = model.depends.map((fact) => fact.name ? `${fact.name} (${fact.place})` : fact.place).join(", ");
     const apply = source.live ? el("td", {}, el("button", { type: "button", "aria-label": `Show the path of ${model.model}`, onclick: () => go({ a: toKey({ ...asked(a), cpu: model.model, domain: "" }), view: "bits" }) }, "apply")) : null;
     const lacks = [...model.missing, ...model.not_told.map((name) => `${name}?`)].join(" ");
     return { keys: { model: model.model.toLowerCase(), runs: ORDER[runs], lacks: model.missing.length, old: model.deprecated ? 0 : 1 },
-      node: el("tr", {}, el("th", { scope: "row" }, model.model, model.alias_of ? el("small", { class: "dim" }, ` = ${model.alias_of}`) : null), td(runs), el("td", {}, model.deprecated ? "deprecated" : ""),
-        el("td", {}, lacks, open ? el("small", { class: "dim" }, ` depends on ${open}`) : null), apply) };
+      node: el("tr", {}, el("th", { scope: "row" }, prose(model.model), model.alias_of ? [" ", el("small", { class: "dim whole" }, `= ${model.alias_of}`)] : null), td(runs), el("td", {}, model.deprecated ? "deprecated" : ""),
+        el("td", {}, prose(lacks), open ? el("small", { class: "dim" }, ` depends on ${open}`) : null), apply) };
   });
   const columns = [["model", "model"], ["runs", "runs"], ["old", "deprecated"], ["lacks", "what the host lacks"], ...(source.live ? [["", "show"]] : [])];
   fill(main, el("p", {}, `${told.models.filter((model) => model.runs).length} of ${told.models.length} models of this QEMU run on ${a.path.host}.`),
@@ -507,18 +518,18 @@ function drawLeaves(main, told) {
 
 function drawHazards(main, told) {
   const runs = "runs" in told ? told.runs === true ? "It runs, with all that was asked." : told.runs === false ? "It does not run with all that was asked." : "Whether it runs with all that was asked is not told." : null;
-  const list = (title, texts) => texts.length ? [el("h2", {}, title), el("ul", {}, texts.map((text) => el("li", {}, text)))] : null;
+  const list = (title, texts) => texts.length ? [el("h2", {}, title), el("ul", {}, texts.map((text) => el("li", {}, prose(text))))] : null;
   const facts = (depends) => depends.map((fact) => fact.name ? `${fact.name} (${fact.place})` : fact.place).join(", ");
   fill(main,
     runs ? el("p", { class: "verdict" }, runs) : null,
-    told.refusal ? el("p", { class: "said bad" }, told.refusal) : null,
-    told.proposal && told.proposal !== a.path.cpu ? el("p", { class: "said" }, "This runs: ", el("code", {}, `-cpu ${told.proposal}`), source.live ? el("button", { type: "button", onclick: () => go({ a: toKey({ ...asked(a), cpu: told.proposal, domain: "" }), view: "bits" }) }, "apply") : null) : null,
+    told.refusal ? el("p", { class: "said bad" }, prose(told.refusal)) : null,
+    told.proposal && told.proposal !== a.path.cpu ? el("p", { class: "said" }, "This runs: ", el("code", {}, prose(`-cpu ${told.proposal}`)), source.live ? el("button", { type: "button", onclick: () => go({ a: toKey({ ...asked(a), cpu: told.proposal, domain: "" }), view: "bits" }) }, "apply") : null) : null,
     list("The VMM warns", a.path.warnings), list("Whether the VMM warns is not told", a.path.warnings_not_told.map((one) => `${one.what}: depends on ${facts(one.depends)}`)),
     list("Remarks", a.path.remarks),
     el("h2", {}, "Hazards"),
-    told.hazards.length ? el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Hazards" }, el("table", {}, el("thead", {}, el("tr", {}, ["what", "rule", "about", "why", "what you can do"].map((title) => el("th", { scope: "col" }, title)))),
-      el("tbody", {}, told.hazards.map((one) => el("tr", {}, el("th", { scope: "row" }, one.depends.length ? `${one.severity}, not told whether` : one.severity), el("td", { class: "mono" }, one.rule), el("td", {}, one.subjects.join(" ")),
-        el("td", {}, one.consequence, one.depends.length ? el("small", { class: "dim" }, ` Depends on ${facts(one.depends)}.`) : null), el("td", {}, one.remedy))))))
+    told.hazards.length ? el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Hazards" }, el("table", { class: "stacks" }, el("thead", {}, el("tr", {}, ["what", "rule", "about", "why", "what you can do"].map((title) => el("th", { scope: "col" }, title)))),
+      el("tbody", {}, told.hazards.map((one) => el("tr", {}, el("th", { scope: "row" }, one.depends.length ? `${one.severity}, not told whether` : one.severity), el("td", { class: "mono" }, prose(one.rule)), el("td", {}, prose(one.subjects.join(" "))),
+        el("td", {}, prose(one.consequence), one.depends.length ? el("small", { class: "dim" }, ` Depends on ${facts(one.depends)}.`) : null), el("td", { "data-head": "What you can do: " }, prose(one.remedy)))))))
       : el("p", {}, "Nothing in the guest's CPUID is known to hurt."));
 }
 
@@ -534,16 +545,16 @@ const known = (stage) => stage.basis + (stage.modelled !== null && stage.value !
 function fate(feature, subject, title) {
   const command = ["vcpuid", "explain", cardOf(feature).ask, ...subject.path.options].map(quoted).join(" ");
   return [
-    title ? el("h3", {}, title) : null,
-    el("p", { class: "verdict" }, feature.verdict),
-    feature.chain.length ? el("ol", { class: "chain" }, feature.chain.map((reason) => el("li", {}, `${reason.feature}: ${reason.reason}`, el("small", {}, origin(reason))))) : null,
-    feature.depends.length ? el("ul", {}, feature.depends.map((fact) => el("li", {}, `${fact.name ? `${fact.name} (${fact.place})` : fact.place}: ${fact.how}`))) : null,
-    feature.remedy && feature.visible !== true ? el("p", { class: "said" }, el("b", {}, "What you can do: "), feature.remedy) : null,
+    title ? el("h3", {}, prose(title)) : null,
+    el("p", { class: "verdict" }, prose(feature.verdict)),
+    feature.chain.length ? el("ol", { class: "chain" }, feature.chain.map((reason) => el("li", {}, prose(`${reason.feature}: ${reason.reason}`), el("small", {}, prose(origin(reason)))))) : null,
+    feature.depends.length ? el("ul", {}, feature.depends.map((fact) => el("li", {}, prose(`${fact.name ? `${fact.name} (${fact.place})` : fact.place}: ${fact.how}`)))) : null,
+    feature.remedy && feature.visible !== true ? el("p", { class: "said" }, el("b", {}, "What you can do: "), prose(feature.remedy)) : null,
     feature.assumes.map((one) => el("p", { class: "dim" }, `Taken for granted: ${one.taken}, ${one.because}; with ${one.otherwise} it would be otherwise.`)),
-    feature.why_hidden ? el("p", { class: "dim" }, feature.why_hidden) : null,
-    el("table", {}, el("thead", {}, el("tr", {}, ["party", "value", "known", "why"].map((head) => el("th", { scope: "col" }, head)))),
-      el("tbody", {}, feature.stages.map((stage) => el("tr", {}, el("th", { scope: "row", title: stage.title }, stage.party), td(valueOf(stage)), el("td", {}, known(stage)), el("td", {}, stage.why))))),
-    el("pre", { class: "wrap", tabindex: "0", "aria-label": "The command that says the same" }, command),
+    feature.why_hidden ? el("p", { class: "dim" }, prose(feature.why_hidden)) : null,
+    el("table", {}, el("thead", {}, el("tr", {}, ["party", "value", "known, and why"].map((head) => el("th", { scope: "col" }, head)))),
+      el("tbody", {}, feature.stages.map((stage) => el("tr", {}, el("th", { scope: "row", title: stage.title }, stage.party), td(valueOf(stage)), el("td", {}, known(stage), stage.why ? el("div", { class: "dim" }, prose(stage.why)) : null))))),
+    el("pre", { class: "wrap", tabindex: "0", "aria-label": "The command that says the same" }, prose(command)),
   ];
 }
 
@@ -656,7 +667,7 @@ function drawDiagnosis(said, told) {
       const id = finding.bit === null ? null : a?.path.features.find((feature) => feature.bit === finding.bit || feature.feature === finding.feature)?.id;
       return el("li", {}, id ? el("a", { href: fragment({ bit: id }), "data-id": id }, finding.feature) : finding.text, `: ${finding.state}`, finding.fate ? `; ${finding.fate.verdict ?? ""}` : "");
     })) : null,
-    told.remedies.map((text) => el("p", {}, el("b", {}, "What you can do: "), text))));
+    told.remedies.map((text) => el("p", {}, el("b", {}, "What you can do: "), prose(text)))));
 }
 
 // ---- the whole
@@ -680,7 +691,7 @@ function skeleton(begun) {
     none ? el("option", { value: "" }, none) : null, source.subjects.map((one) => el("option", { value: one.key }, `${one.path.host}: ${one.path.headline}`)));
   const picks = picked() ? el("div", { class: "picks" }, el("b", {}, "A"), pick("a"), el("b", {}, "B"), pick("b", "compare with …")) : null;
   fill($("app"),
-    el("header", {}, el("a", { class: "skip", href: "#view=table", "data-view": "table" }, "Skip to the table of all features"), el("h1", {}, "vcpuid explorer"), " ", el("span", { class: "dim" }, "Which CPU does this guest see, and why?"),
+    el("header", {}, el("a", { class: "skip", href: "#view=table", "data-view": "table" }, "Skip to the table of all features"), el("h1", {}, "vcpuid explorer"), " ", el("span", { class: "dim motto" }, "Which CPU does this guest see, and why?"),
       el("div", { class: "subject", id: "subject" }), picks,
       el("nav", { "aria-label": "Views", class: "bar" }, Object.entries(VIEWS).map(([view, title]) => el("a", { href: `#view=${view}`, "data-view": view }, title))),
       filters, el("ol", { class: "strip", id: "strip", "aria-label": "The path, party by party" })),
@@ -726,7 +737,7 @@ const ready2 = (subject, name) => source.live ? busy(source.part(subject, name))
 function show(part) {
   document.title = `${a.path.headline}: vcpuid explorer`;
   const other = b && source.live ? el("button", { type: "button", onclick: () => go({ b: null, f: state.f === "diff" ? "" : state.f }) }, "stop comparing") : null;
-  fill($("subject"), picked() ? null : [el("div", {}, b ? el("b", {}, "A") : null, `${a.path.host}: ${a.path.headline}`), b ? el("div", {}, el("b", {}, "B"), `${b.path.host}: ${b.path.headline} `, other) : null],
+  fill($("subject"), el("div", { class: picked() ? "printed" : null }, el("div", {}, b ? el("b", {}, "A") : null, `${a.path.host}: ${a.path.headline}`), b ? el("div", {}, el("b", {}, "B"), `${b.path.host}: ${b.path.headline} `, other) : null),
     (a.path.libvirt ?? []).map((line) => el("div", { class: "dim" }, line)));
   for (const anchor of document.querySelectorAll("nav a")) {
     if (anchor.dataset.view === state.view) anchor.setAttribute("aria-current", "page"); else anchor.removeAttribute("aria-current");
@@ -737,6 +748,7 @@ function show(part) {
   drawStrip();
   const bitwise = !(state.view in PART);
   $("panel").hidden = $("strip").hidden = !bitwise;
+  $("q").hidden = state.view === "hazards";
   for (const button of document.querySelectorAll("[data-f]")) button.hidden = !bitwise || (button.dataset.f === "diff" && !b);
   $("main").classList.toggle("alone", !bitwise);
   DRAW[state.view]($("view"), part);
