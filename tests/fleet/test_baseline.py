@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import reduce
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support import command
 from support.captures import host
 from support.fleets import HOSTS, census
 from vcpuid import InputError, Setup, Stack, resolve
@@ -20,6 +22,7 @@ from vcpuid.fleet.members import Unread
 from vcpuid.fleet.outcome import seen
 from vcpuid.qemu.catalog import catalog
 
+FLEET = str(Path(__file__).parents[1] / "golden" / "fleet")
 SKYLAKE, SAPPHIRE = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-xfd@6.12"
 MILAN, GENOA = "kvm-amd.EPYC-Milan-v2@6.12", "kvm-amd.EPYC-Genoa-v1@7.3"
 
@@ -95,6 +98,12 @@ def test_required_features_are_in_it_or_it_does_not_run() -> None:
     assert lacking.runs is False
     with pytest.raises(InputError, match="no feature 'avx1024'"):
         baseline(census([SKYLAKE]), None, ["avx1024"])
+
+
+def test_a_cpu_that_runs_nowhere_is_not_said_to_be_the_same_on_all() -> None:
+    status, out, _ = command.vcpuid("fleet", "baseline", FLEET, "--require", "amx-fp16")
+    assert status == 1
+    assert out.splitlines()[1] == "runs on 0 of 5 hosts with QEMU 11.1, q35"
 
 
 @pytest.mark.parametrize("spelled", ["avx512f", "AVX512F", "avx512_vnni", "X86_FEATURE_AVX512F", "CPUID.07H:EBX.avx512f [bit 16]"])

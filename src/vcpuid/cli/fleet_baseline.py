@@ -83,10 +83,11 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
         head = [f"No model of QEMU {setup.vmm} can be made to run on {all_hosts(found.census.hosts)}."]
     else:
         level = f", x86-64-v{found.level}" if found.level > 1 else ""
+        nowhere = all(proof.runs is False for proof in found.proofs)  # then there is no CPU to be the same
         head = [
             f"-cpu {found.cpu}",
-            f"runs on {running(found.proofs)} of {so_many(found.census.hosts, 'host')} with QEMU {setup.vmm}, {setup.machine}; "
-            f"{same_cpu(found.alike, found.differs)}{level}",
+            f"runs on {running(found.proofs)} of {so_many(found.census.hosts, 'host')} with QEMU {setup.vmm}, {setup.machine}"
+            + ("" if nowhere else f"; {same_cpu(found.alike, found.differs)}{level}"),
         ]
     refused = [f"{group.spoken}: {why}" for group, why in found.refused]
     foot = [*refused, *absent(found.census), *_paid(found), *_others(found)]
