@@ -17,7 +17,7 @@ from vcpuid.fleet.baseline import settled, worthwhile
 from vcpuid.fleet.blame import blame
 from vcpuid.fleet.named import named_models
 from vcpuid.qemu.catalog import catalog
-from vcpuid.releases import KERNELS, number
+from vcpuid.releases import UPSTREAM, number
 
 SKYLAKE, SAPPHIRE, MILAN = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-xfd@6.12", "kvm-amd.EPYC-Milan-v2@6.12"
 STACK = Stack(qemu="10.0")
@@ -107,7 +107,7 @@ def test_a_newer_kernel_that_would_give_it_is_named() -> None:
         assert (loss.who, loss.party) == (alone, "kvm")
         twin, newer = loss.mends[:2]
         assert twin.startswith(f"{other}, with the same processor, gives it: kernel 6.1 → 7.3")
-        first = next(release for release in KERNELS if number(release) >= number(kernel))
+        first = next(release for release in UPSTREAM if number(release) >= number(kernel))
         assert newer == f"Linux {first}, whose KVM gives it"
 
 

@@ -189,9 +189,9 @@ def test_the_decisions_replay_to_what_is_kept(name: str, case: str, fired: Calla
 
 def test_nothing_is_missing() -> None:
     cases = [case for name in FILES for case in read(name).cases]
-    assert len(FILES) == 25
-    assert len(cases) == 25 * 21
-    assert sum(len(leaves) for case in cases for leaves in case.guest.values()) == 140_616
+    assert len(FILES) == 29
+    assert len(cases) == 29 * 21
+    assert sum(len(leaves) for case in cases for leaves in case.guest.values()) == 158_968
 
 
 @pytest.mark.conformance("vCPU", captures.origin)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from vcpuid.fleet import words
 from vcpuid.fleet.changes import changed
 from vcpuid.fleet.members import Group
-from vcpuid.releases import KERNELS
+from vcpuid.releases import KERNELS, REBUILT
 from vcpuid.setup import Setup, Stack
 
 _MICROCODE, _SILICON = "microcode ", "silicon"
@@ -48,6 +48,8 @@ def newer_kernel(party: str | None, group: Group, setup: Setup, stack: Stack | N
     if party not in _BY_KERNEL or (stack is not None and stack.kernel is not None):
         return None
     for name in KERNELS[KERNELS.index(setup.kernel.tables) + 1 :]:
+        if name in REBUILT:  # a distribution's, which runs nowhere else
+            continue
         other = Setup.of(group.facts, replace(stack or Stack(), kernel=name))
         if not words.without(lost, words.known(other)):
             return f"Linux {name}, whose KVM gives {'it' if words.count(lost) == 1 else 'them'}"
