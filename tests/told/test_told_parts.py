@@ -144,6 +144,13 @@ def test_what_a_dump_loses_makes_no_answer_another(data: st.DataObject) -> None:
     assert not [name for name, value in part.items() if value is not None and truth[name] is not None and value is not truth[name]]
 
 
+def test_without_leaf_1_and_the_hypervisors_first_leaf_what_is_behind_that_is_not_told() -> None:
+    told = answers(dump(lambda entry: entry[:2] not in {(1, 0), (0x40000000, 0)}))
+    assert {told[name] for name in ("kvmclock", "kvm-pv-eoi", "kvmclock-stable-bit")} == {None}
+    known = answers(dump(lambda entry: entry[:2] != (1, 0)))
+    assert known["kvmclock"] == answers(dump())["kvmclock"]
+
+
 def open_rules(found: tuple[hazards.Hazard, ...]) -> set[str]:
     return {hazard.rule.id for hazard in found if hazard.depends}
 

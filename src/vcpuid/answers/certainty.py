@@ -9,6 +9,7 @@ from typing import NoReturn, TypeVar
 from vcpuid.cpuid import Bit, CpuidWord, Snapshot, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.words import positions
+from vcpuid.decode.parties import HYPERVISOR_LEAVES
 from vcpuid.errors import KvmError, NotToldError, RefusedError
 from vcpuid.kvm.rules import NOT_YET
 from vcpuid.path.pipeline import Path, others, resolve, tried, warned
@@ -48,13 +49,19 @@ def depends(path: Path, position: int, bits: Iterable[Bit]) -> tuple[Fact, ...]:
 def _lacking(path: Path, position: int, words: Iterable[Word]) -> tuple[Fact, ...]:
     """Name leaves 0 and 1 where the table lacks them, and with them what is looked at.
 
-    A table's own leaf is told without them; but a guest asks for no leaf past the last one, which leaf 0 tells.
+    A table's own leaf is told without them; but a guest asks for no leaf past the last one, which leaf 0 tells, and for none of a
+    hypervisor's before the first of them, which tells whose they are.
     """
     lacking, party = unnamed_table(path.vmm), path.trace.steps[position].party
     if not lacking or party not in (path.vmm.name, "vcpu", "guest"):
         return ()
-    reached = party != "guest" or path.tables[0].get(0) is not None
+    reached = party != "guest" or all(path.tables[0].get(first) is not None for word in words for first in _asked_before(word))
     return () if reached and all(_in_table(path, word) for word in words) else lacking
+
+
+def _asked_before(word: Word) -> tuple[int, ...]:
+    """Return the leaves that a guest asks for before it asks for a word's."""
+    return (0, word.function & ~0xFF) if isinstance(word, CpuidWord) and word.function in HYPERVISOR_LEAVES else (0,)
 
 
 def _in_table(path: Path, word: Word) -> bool:
