@@ -20,7 +20,7 @@ from support.captures import host
 from support.fleets import kind
 from vcpuid import InputError, Stack, UnavailableError, fleet
 from vcpuid.cpuid import CpuidTable
-from vcpuid.fleet.adding import Added, Visit, weave
+from vcpuid.fleet.adding import NAME_LIMIT, Added, Visit, weave
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.engines import DuckDb
 from vcpuid.fleet.history import of_host
@@ -195,6 +195,7 @@ CHANGED = (
     "delete from class",
     "update host set name = null, cluster = null",
     "update observation set kind = null",
+    f"update host set name = repeat('a', {NAME_LIMIT + 1})",
     "drop table host; create view host as select 1::BIGINT as host, content as name, '' as cluster from read_text('/etc/hostname')",
 )
 
@@ -207,6 +208,14 @@ def test_a_store_that_somebody_changed_is_refused(path: Path, change: str) -> No
         connection.execute(change)
     with pytest.raises(InputError, match=r"hosts\.duckdb: "):
         fleet.open(path).census()
+
+
+def test_no_name_is_longer_than_names_are(either: Path) -> None:
+    longest = "a" * NAME_LIMIT
+    Store(either).add([Visit(longest, longest, 100, OLD)])
+    assert Store(either).census().hosts == 1
+    with pytest.raises(InputError, match=f"a name of more than {NAME_LIMIT} characters"):
+        Store(either).add([Visit("", longest + "a", 100, OLD)])
 
 
 def test_a_time_that_is_none_is_found_out(path: Path) -> None:
@@ -297,11 +306,11 @@ def test_facts_that_were_changed_are_found_out(path: Path) -> None:
     Store(path).add(VISITS)
     with duckdb.connect(str(path)) as connection:
         connection.execute(f"update class set facts = (select facts from class where class = {OLD.id}) where class = {NEW.id}")
-    with pytest.raises(InputError, match="the facts of another"):
+    with pytest.raises(InputError, match=r"hosts\.duckdb: .* the facts of another"):
         Store(path).census()
     with duckdb.connect(str(path)) as connection:
         connection.execute(f"update class set facts = 'junk' where class = {NEW.id}")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"hosts\.duckdb: .* cannot be read"):
         Store(path).census()
 
 

@@ -22,6 +22,10 @@ _LARGEST = 1 << 24
 """Bytes of a class's facts once they are unpacked: a snapshot of a processor with as many leaves as the forms allow has a tenth."""
 
 
+NAME_LIMIT = 1024
+"""Characters of a host's or a cluster's name; DNS and file systems have 255."""
+
+
 class Visit(NamedTuple):
     """A host as it was seen: in which cluster, when (seconds since 1970), and of which class."""
 
@@ -52,7 +56,9 @@ def spoken(host: Host) -> str:
 
 
 def add(connection: duckdb.DuckDBPyConnection, visits: Sequence[Visit]) -> Added:
-    """Put visits into the tables."""
+    """Put visits into the tables; raises InputError for a name of more than NAME_LIMIT characters."""
+    for name in (name for visit in visits for name in visit[:2] if len(name) > NAME_LIMIT):
+        raise InputError(f"a name of more than {NAME_LIMIT} characters: {name[:60]!r} …")
     kinds = {visit.kind.id: visit.kind for visit in visits}
     numbers, new = _kinds(connection, kinds)
     clusters = _numbered(connection, "cluster_name", sorted({visit.cluster for visit in visits}))

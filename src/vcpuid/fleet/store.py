@@ -39,13 +39,16 @@ class _Sight:
         self._engine = engine
 
     def rows(self, sql: str) -> Iterator[tuple[Any, ...]]:
-        """Return the rows of a statement's result."""
-        return (tuple(row) for row in self._engine.rows(sql))
+        """Return the rows of a statement's result; raises ValueError for a name that no store has."""
+        for row in self._engine.rows(sql):
+            if any(isinstance(cell, str) and len(cell) > adding.NAME_LIMIT for cell in row):
+                raise ValueError
+            yield tuple(row)
 
     def classes(self, ids: Iterable[int | None]) -> dict[int, HostClass]:
         """Return classes by their ids; None is no class's."""
         wanted = sorted({id_ for id_ in ids if id_ is not None})
-        return {id_: adding.unpacked(id_, facts) for id_, facts in self.rows(statements.facts(wanted))}
+        return {id_: adding.unpacked(id_, facts) for id_, facts in self._engine.rows(statements.facts(wanted))}
 
 
 class Store:
@@ -68,6 +71,8 @@ class Store:
         try:
             with self._place.look() as engine:
                 yield _Sight(engine)
+        except InputError as error:
+            raise InputError(error.cause, source=error.source or self._place.name, line=error.line) from None
         except (TypeError, ValueError, KeyError, AttributeError):
             why = "its rows are not those of a store: it was changed by something else than vcpuid"
             raise InputError(why, source=self._place.name) from None
