@@ -157,6 +157,10 @@ def test_a_message_is_one_bounded_line(text: str) -> None:
     assert safe.message(told) == told
 
 
+def test_a_text_out_of_a_dump_has_no_tabs_in_any_form() -> None:
+    assert (safe.line("\t"), safe.field("\t"), safe.message("a\tb")) == ("\\t", "\\t", "a\\tb")
+
+
 @given(st.text(alphabet="ab \t\n"))
 def test_what_is_harmless_stays(text: str) -> None:
     assert safe.clean(text) == text

@@ -19,7 +19,7 @@ _LONG_WORD = re.compile(rf"\S{{{_WORD + 1},}}")
 _LINE = 2000
 """Characters of a line about an error: a listing of all parameters' names has some hundred."""
 
-_FORMULA = re.compile(r"[=+\-@\t\r].")
+_FORMULA = re.compile(r"[=+\-@].")
 _NUMBER = re.compile(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?")
 
 
@@ -29,14 +29,13 @@ def clean(text: str) -> str:
 
 
 def line(text: str) -> str:
-    """Make one line of a text, without its end."""
-    return clean(text).replace("\n", "\\n")
+    """Make one line of a text, without its end and without tabs, which part its words for who reads it from a pipe."""
+    return clean(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def message(text: str) -> str:
     """Make one line of bounded length of a text that may repeat an argument: of a long word the middle is left out."""
-    spelled = line(text).replace("\t", "\\t")
-    told = _LONG_WORD.sub(lambda found: f"{found[0][:_HEAD]}…{found[0][-_TAIL:]}", spelled)
+    told = _LONG_WORD.sub(lambda found: f"{found[0][:_HEAD]}…{found[0][-_TAIL:]}", line(text))
     return told if len(told) <= _LINE else f"{told[:_LINE]}…"
 
 
