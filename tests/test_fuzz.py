@@ -136,6 +136,13 @@ def test_a_verb_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "ZeroDivisionError in " in failure.kind
 
 
+@pytest.mark.parametrize("arguments", [["record", "--host"], ["trace"], ["explore", "host0.txt", "--no-browser"]], ids=" ".join)
+def test_a_verb_that_goes_on_until_somebody_ends_it_ends(arguments: list[str]) -> None:
+    """With its answer, or, where this machine does not let it begin, saying so."""
+    with limited(15, 512):
+        assert verbs.check({"arguments": arguments, "made": ""}) in ("status 0", "status 4")
+
+
 def test_a_fault_that_is_printed_is_told_by_its_place() -> None:
     printed = """vcpuid: a fault
 Traceback (most recent call last):

@@ -6,11 +6,13 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from typing import NoReturn
 from unittest.mock import patch
 
 import click
@@ -22,6 +24,7 @@ from fuzz.seeds import host_lines, machines
 from fuzz.target import Broken, Case, Target, hold
 from fuzz.targets import readers
 from vcpuid.cli import cli
+from vcpuid.errors import UnavailableError
 from vcpuid.fleet.remote import Way
 from vcpuid.fleet.targets import Target as Host
 
@@ -251,6 +254,21 @@ def _nobody(way: Way, target: Host) -> list[str]:
     return ["/bin/false"]
 
 
+@contextmanager
+def _over() -> Iterator[Callable[[], bool]]:
+    """Say that a signal has come: a verb that goes on until Ctrl-C ends at once, with its answer."""
+    yield lambda: True
+
+
+def _no_spark(master: str | None = None) -> NoReturn:
+    """Start no Java runtime, for which an input has no memory, and reach for no cluster."""
+    raise UnavailableError("Spark does not start")
+
+
+WAITING = {"vcpuid.cli.record.interrupted": _over, "vcpuid.cli.trace.interrupted": _over, "vcpuid.cli.explore._serve": lambda *_: None}
+"""What would go on until somebody ends it, and what stands for it."""
+
+
 def check(case: Case) -> str:
     """Run it, and hold what it prints to the laws."""
     folder, arguments = _lay_out(), case["arguments"]
@@ -259,11 +277,11 @@ def check(case: Case) -> str:
     os.chdir(folder)
     try:
         places = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder))
-        with (
-            patch.dict(os.environ, {**places, "COLUMNS": "100"}),
-            patch.object(Way, "command", _nobody),
-            patch("vcpuid.cli.explore._serve"),  # which would go on until somebody ends it
-        ):
+        with ExitStack() as held:
+            held.enter_context(patch.dict(os.environ, {**places, "COLUMNS": "100"}))
+            held.enter_context(patch.object(Way, "command", _nobody))
+            for place, instead in {**WAITING, "vcpuid.fleet.engines.spark_session": _no_spark}.items():
+                held.enter_context(patch(place, instead))
             done = run(arguments)
             if done.status == _FAULT:
                 done = run(["--traceback", *arguments])  # raises what it was, or prints it
