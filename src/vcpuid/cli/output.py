@@ -60,6 +60,11 @@ def output_option(command: F) -> F:
     )
 
 
+def all_option(command: F) -> F:
+    """Add --all to a verb whose table is cut to what matters, as the argument `everything`."""
+    return click.option("--all", "-v", "--verbose", "everything", is_flag=True, help="Print all rows and details, however many.")(command)
+
+
 @dataclass
 class Sheet:
     """An answer that can be printed in every format.
