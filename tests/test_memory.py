@@ -26,12 +26,14 @@ HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
 
 OURS = {
     # of a release or a name in tables of ours: as many answers as rows
-    "vcpuid.answers.compare_flags._shown", "vcpuid.cpuid.by_name._printed", "vcpuid.data.load", "vcpuid.hazards.features.needs",
+    "vcpuid.answers.compare_flags._shown", "vcpuid.cpuid.by_name._printed", "vcpuid.data.load", "vcpuid.explore.page._file",
+    "vcpuid.hazards.features.needs",
     "vcpuid.hazards.xsave._states", "vcpuid.kvm.leaves.build.indexed", "vcpuid.kvm.plan.plan_of", "vcpuid.libvirt.cpu_map.cpu_map",
     "vcpuid.linux.identify._cpuid_words", "vcpuid.linux.tables._dependents", "vcpuid.linux.tables.tables",
     "vcpuid.qemu.caches._legacy", "vcpuid.qemu.caches._model", "vcpuid.qemu.caches.descriptors", "vcpuid.qemu.catalog.caches",
     "vcpuid.qemu.catalog.catalog", "vcpuid.qemu.leaves.xsave._users", "vcpuid.qemu.leaves.xsave.sizes",
-    "vcpuid.qemu.leaves.xsave.subleaves", "vcpuid.qemu.models._component_users", "vcpuid.qemu.tcg._able", "vcpuid.software.glibc._places", "vcpuid.trace.btf.of_module",
+    "vcpuid.qemu.leaves.xsave.subleaves", "vcpuid.qemu.models._component_users", "vcpuid.qemu.tcg._able",
+    "vcpuid.software.glibc._places", "vcpuid.trace.btf.of_module",
     # of the bounds of fields, and of numbers that the disassembler has
     "vcpuid.diagnosis.instructions._feature", "vcpuid.numbers._places",
 }  # fmt: skip

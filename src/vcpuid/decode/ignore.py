@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 
 from vcpuid.cpuid.feature_table import key_of
 from vcpuid.cpuid.names import find_all
@@ -46,7 +46,7 @@ PER_CPU: frozenset[tuple[int, str]] = frozenset(
 """Leaf and name of the fields that differ from one CPU to the next of the same machine, or on one CPU from one moment to the next."""
 
 
-@cache
+@lru_cache(1 << 10)  # leaves are as a dump numbers them
 def per_cpu(function: int, index: int, who: str) -> tuple[int, int, int, int]:
     """Return the bits of a leaf's four registers that hold such fields, as `who` (see `Parties.of`) means them."""
     eax, ebx, ecx, edx = (

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache, reduce
+from functools import lru_cache, reduce
 from typing import Literal, NamedTuple, get_args
 
 from vcpuid import data
@@ -47,7 +47,7 @@ def known(function: int) -> bool:
     return f"{canonical(function):x}" in data.load("fleet-policies")["leaves"]
 
 
-@cache
+@lru_cache(1 << 12)  # leaves are as a dump numbers them
 def policy(function: int, field: Field) -> Policy:
     """Return what becomes of a field of a leaf. A reserved bit may be a feature that is not known yet, and goes as one."""
     row = data.load("fleet-policies")["leaves"].get(f"{canonical(function):x}", {})
