@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from vcpuid import data
-from vcpuid.cli import safe
+from vcpuid.cli import layout, safe
 from vcpuid.cli.streams import reader_left, styled
-
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table as RichTable
 
 FORMATS = ("table", "json", "jsonl", "csv", "lines")
 
@@ -176,67 +173,44 @@ def cell(value: object, null: str = "") -> str:
     return str(value)
 
 
-_LONG = 1000
-"""Rows of a table that is drawn; of a longer one the cells stand below each other, and no line is folded: to draw takes 1 ms a row."""
+_LEAST, _USUAL = 20, 80
+"""Columns of the narrowest terminal that lines are folded for, and of one that does not say."""
 
 
-def _title(sheet: Sheet, column: str) -> str:
-    return sheet.titles.get(column, column.replace("_", " "))
+def width() -> int | None:
+    """Return how wide lines may be: as COLUMNS says, else as the terminal is; of any width, which is None, for who reads from a pipe."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and int(told[:6]):
+        return max(int(told[:6]), _LEAST)
+    if not sys.stdout.isatty():
+        return None
+    try:
+        return max(os.get_terminal_size(sys.stdout.fileno()).columns or _USUAL, _LEAST)
+    except OSError:
+        return _USUAL
 
 
-def _aligned(sheet: Sheet) -> Iterator[str]:
-    """Give the lines of a table, its titles first."""
-    rows = [_cells(sheet, row) for row in sheet.rows]
-    rows.insert(0, [_title(sheet, column) for column in sheet.columns])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    yield from ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+def colours() -> bool:
+    """Tell whether to colour: on a terminal that can, unless NO_COLOR (or --no-color) forbids it, or FORCE_COLOR asks for it anywhere."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"))
 
 
-def _grid(sheet: Sheet, rows: Iterable[Mapping[str, object]]) -> RichTable:
-    """Lay rows of a sheet out as a table."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    for column in sheet.columns:
-        table.add_column(_title(sheet, column), style=sheet.styles.get(column), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(safe.clean(text)) for text in _cells(sheet, row)))
-    return table
-
-
-def drawn(sheet: Sheet, rows: Iterable[Mapping[str, object]]) -> Group:
-    """Draw some rows of a sheet, with what stands above and below them, for a screen."""
-    from rich.console import Group
-    from rich.text import Text
-
-    above, below = ([Text(safe.clean(line)) for line in lines] for lines in (sheet.head, sheet.foot))
-    return Group(*above, _grid(sheet, rows), *below)
+def laid_out(sheet: Sheet, rows: Iterable[Mapping[str, object]], width: int | None, *, colours: bool) -> Iterator[str]:
+    """Lay some rows of a sheet out, with what stands above and below them."""
+    for line in sheet.head:
+        yield from layout.folded(safe.clean(line), width)
+    titles = [sheet.titles.get(column, column.replace("_", " ")) for column in sheet.columns]
+    cells = [[safe.clean(text) for text in _cells(sheet, row)] for row in rows]
+    styles = {number: sheet.styles[column] for number, column in enumerate(sheet.columns) if column in sheet.styles}
+    yield from layout.Table(titles, cells, styles).lines(width, colours=colours)
+    for line in sheet.foot:
+        yield from layout.folded(safe.clean(line), width)
 
 
 def _table(sheet: Sheet) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    lines_stay = not console.is_terminal  # who reads from a pipe counts lines; on a terminal they end between words
-    if lines_stay:
-        console = Console(highlight=False, width=160)
-
-    def show(line: str) -> None:
-        with styled(sys.stdout):
-            text = safe.clean(line)
-            unbroken = any(len(word) > console.width for word in text.split())  # a -cpu, which people copy
-            console.print(Text(text), soft_wrap=lines_stay or unbroken)
-
-    for line in sheet.head:
-        show(line)
-    if len(sheet.rows) > _LONG:
-        for text in _aligned(sheet):
-            print(text)
-    elif sheet.rows:
-        with styled(sys.stdout):
-            console.print(_grid(sheet, sheet.rows))
-    for line in sheet.foot:
-        show(line)
+    with styled(sys.stdout):
+        for line in laid_out(sheet, sheet.rows, width(), colours=colours()):
+            print(line)
+    sys.stdout.flush()  # so that a verb that prints more learns when its reader has gone

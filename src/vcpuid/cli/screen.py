@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from vcpuid.cli.output import Sheet, drawn
+from vcpuid.cli.output import Sheet, colours, laid_out
 from vcpuid.cli.streams import styled
 
 
@@ -15,6 +15,7 @@ def screen() -> Iterator[Callable[[Sheet], None]]:
     """Yield a function that shows a sheet: its head, and as many rows as there is room for."""
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     with styled(sys.stdout):
         console = Console(highlight=False)
@@ -22,6 +23,7 @@ def screen() -> Iterator[Callable[[Sheet], None]]:
 
             def show(sheet: Sheet) -> None:
                 room = max(console.size.height - len(sheet.head) - len(sheet.foot) - 4, 1)
-                live.update(drawn(sheet, sheet.rows[:room]), refresh=True)
+                lines = laid_out(sheet, sheet.rows[:room], console.size.width, colours=colours())
+                live.update(Text.from_ansi("\n".join(lines)), refresh=True)
 
             yield show
