@@ -272,7 +272,7 @@ print(*(name for name in sys.modules if name.startswith("vcpuid.")), file=sys.st
     typed = verbs.partition(" ")[2]
     assert done.stdout.split() == [verb.removeprefix(typed) for verb in VERBS if verb.startswith(typed)]
     assert set(done.stderr.split()) == {
-        f"vcpuid.{name}" for name in ("cli", "cli.completion", "cli.lazy", "cli.safe", "cli.streams", "errors")
+        f"vcpuid.{name}" for name in ("cli", "cli.completion", "cli.habits", "cli.lazy", "cli.safe", "cli.streams", "errors")
     }
 
 

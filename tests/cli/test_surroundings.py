@@ -1,4 +1,4 @@
-"""What vcpuid answers does not hang on the terminal's width, which only folds its lines, the locale, who asks, or how little a process may have."""
+"""What vcpuid answers hangs on no terminal's width but for folded lines, nor on the locale, who asks, or how little a process may have."""
 
 from __future__ import annotations
 

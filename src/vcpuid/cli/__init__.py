@@ -15,7 +15,7 @@ import warnings
 
 import click
 
-from vcpuid.cli import safe, streams
+from vcpuid.cli import habits, safe, streams
 from vcpuid.cli.lazy import LazyGroup, Unforeseen
 from vcpuid.errors import RefusedError, RemarkWarning, VcpuidError, tell_fault
 
@@ -38,6 +38,8 @@ VERBS = {
     "decode": "Decode CPUID: every field of every leaf by name, with its value, unit and meaning.",
     "collect": "Write a snapshot of this machine's CPU and KVM.",
     "convert": "Write a CPU's description in another form, and say what that form cannot hold.",
+    "help": "Show the help of a verb, or of all.",
+    "version": "Print vcpuid's version.",
     "completion": "Print the script that makes a shell complete vcpuid's verbs, options, features, CPU models and hosts.",
     "kvm": "KVM's part: what it supports, keeps and answers.",
     "qemu": "QEMU's part: models and the table for KVM_SET_CPUID2.",
@@ -51,17 +53,37 @@ _TRACEBACK = "--traceback"
 """Taken wherever it stands: who adds it does so behind a command line that has failed."""
 
 
+_BEGIN = """\
+vcpuid tells which CPU an x86 guest sees, and why. To begin with:
+
+  vcpuid guest --cpu host          the CPU that a guest gets on this machine
+  vcpuid check EPYC-Milan          whether a -cpu runs here, and what it would lack
+  vcpuid explain avx512f           what became of one feature, and why
+
+vcpuid --help lists all verbs, vcpuid help VERB tells of one, with examples.
+"""
+"""What vcpuid prints where nothing is asked."""
+
+
 @click.group(
-    cls=LazyGroup, verbs=VERBS, package="vcpuid.cli", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
-)
+    cls=LazyGroup, verbs=VERBS, package="vcpuid.cli", invoke_without_command=True, subcommand_metavar=habits.VERBS_BELOW,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)  # fmt: skip
 @click.option(_TRACEBACK, is_flag=True, expose_value=False, help="Show where vcpuid failed, if it does. It may stand anywhere.")
 @click.version_option(package_name="vcpuid", prog_name="vcpuid", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Which CPU does this guest see, and why?
 
     HOST is a snapshot file (vcpuid collect writes one) or another program's dump, '-' for standard input, 'live' for this machine's
     processor, or 'kvm' for processor and KVM. Without one, this machine's is taken.
     """
+    if context.invoked_subcommand is None:
+        print(_BEGIN, end="")
+        context.exit(2)
+
+
+cli.params.append(habits.no_color_option())
 
 
 _SAID: set[str] = set()
@@ -96,7 +118,7 @@ def main() -> None:
     except VcpuidError as error:
         hint = error.hint if isinstance(error, RefusedError) else None
         said = "; ".join(str(error).splitlines()) if isinstance(error, RefusedError) else str(error)
-        streams.tell(said + (f" ({hint})" if hint else ""))
+        streams.tell(said + (f" ({hint})" if hint else ""), error=True)
         sys.exit(error.exit_status)
     except click.exceptions.Abort:  # click's word for a Ctrl-C, in a program of somebody's own: `vcpuid.__main__` hears it before click
         raise KeyboardInterrupt from None
@@ -123,7 +145,7 @@ def _fault(fault: BaseException) -> int:
         from traceback import print_exception
 
         print_exception(fault)
-    streams.tell(line)
+    streams.tell(line, error=True)
     return status
 
 

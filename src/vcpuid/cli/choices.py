@@ -368,6 +368,22 @@ def glibcs(context: click.Context, typed: str) -> Offers:
 
 
 @_completer
+def verbs(context: click.Context, typed: str) -> Offers:
+    """VERB, and behind one that has verbs below it those."""
+    group = context.find_root().command
+    for word in context.params.get("words") or ():
+        below = group.get_command(context, word) if isinstance(group, click.Group) else None
+        group = below or group
+    if not isinstance(group, click.Group):
+        return ()
+    return ((name, _first_sentence(group.get_command(context, name))) for name in group.list_commands(context))
+
+
+def _first_sentence(command: click.Command | None) -> str:
+    return " ".join((command.help or "").split("\n\n")[0].split()) if command is not None else ""
+
+
+@_completer
 def traced(context: click.Context, typed: str) -> Offers:
     """What a trace can tell apart, after a comma another part."""
     before, comma, _ = typed.rpartition(",")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcpuid.cli import habits
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -16,11 +18,12 @@ class Unforeseen(Exception):
 
 
 class LazyGroup(click.Group):
-    """A group whose verb `name` is the object `command` of the module `package.name` (a dash becomes an underscore)."""
+    """A group whose verb `name` is made of the object `command` of the module `package.name` (a dash becomes an underscore)."""
 
     def __init__(self, *args: object, verbs: dict[str, str], package: str, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # click's own arguments, passed on
         self.verbs, self.package = verbs, package
+        self._found: dict[str, click.Command] = {}
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the verb; it lets neither error out on purpose, and click would take them for a reader that has gone, and for a Ctrl-D."""
@@ -34,11 +37,17 @@ class LazyGroup(click.Group):
         return list(self.verbs)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the verb's module."""
+        """Import the verb's module; give the verb the habits of all."""
         if cmd_name not in self.verbs:
             return None
-        command: click.Command = import_module(f"{self.package}.{cmd_name.replace('-', '_')}").command
-        return command
+        if cmd_name not in self._found:
+            self._found[cmd_name] = habits.equipped(import_module(f"{self.package}.{cmd_name.replace('-', '_')}").command)
+        return self._found[cmd_name]
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; raises UsageError with a lead where there is none of that name."""
+        habits.require(self, ctx, args)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs without importing them."""

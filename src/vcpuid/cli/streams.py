@@ -79,9 +79,25 @@ def styled(stream: TextIO) -> Iterator[None]:
         stream.trusted = False
 
 
-def tell(text: str) -> None:
-    """Print one line on standard error, after vcpuid's name."""
-    print(f"vcpuid: {safe.message(text)}", file=sys.stderr)
+class _Nowhere(io.TextIOBase):
+    """What nobody is to see goes here."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def hush() -> None:
+    """Print nothing from now on but errors, as --quiet has it; what is written to files is."""
+    sys.stdout = _Nowhere()
+
+
+def tell(text: str, *, error: bool = False) -> None:
+    """Print one line on standard error, after vcpuid's name; errors alone where all else is hushed."""
+    if error or not isinstance(sys.stdout, _Nowhere):
+        print(f"vcpuid: {safe.message(text)}", file=sys.stderr)
 
 
 def repeat(lines: Iterable[str]) -> None:

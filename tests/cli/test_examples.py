@@ -1,0 +1,119 @@
+"""The examples of every verb's help are run as they stand there, on captured hosts."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import pytest
+
+from support.captures import capture
+from support.command import commands, vcpuid
+from vcpuid.cli import cli
+from vcpuid.cli.examples import EXAMPLES, Example
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+VERBS = {" ".join(path): command for path, command in commands(cli) if not isinstance(command, click.Group)}
+ALL = [(verb, example) for verb, examples in EXAMPLES.items() for example in examples]
+ELSEWHERE = {
+    "root": "it traces guests that run",
+    "ssh": "it asks hosts by ssh",
+    "browser": "it serves a page until Ctrl-C",
+    "vmm": "it starts a guest",
+}
+"""What is not run here, and why: other tests do, with what they bring."""
+MARKED = {"kvm": pytest.mark.kvm, "qemu": pytest.mark.qemu, "x86": pytest.mark.x86}
+SHELL = re.compile("[>|$]")
+
+
+def test_every_verb_has_two_examples_and_shows_them() -> None:
+    assert EXAMPLES.keys() == VERBS.keys()
+    for verb, examples in EXAMPLES.items():
+        assert len(examples) == 2
+        shown = vcpuid("help", *verb.split()).stdout
+        assert "\nExamples:\n" in shown
+        for example in examples:
+            assert f"    {example.command}\n" in shown
+            assert verb in example.command or verb == "version"
+
+
+def words(example: Example) -> list[str]:
+    """The words of vcpuid's own part of an example."""
+    inside = re.search(r"\$\((.*)\)", example.command)
+    return shlex.split(re.split("[>|]", inside[1] if inside else example.command)[0])[1:]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that examples name."""
+    folder = tmp_path_factory.mktemp("examples")
+    snapshots = {
+        "host.txt": capture("kvm-intel.corei7_skylake_x@6.12"),
+        "table.txt": capture("kvm-intel.corei7_skylake_x@6.12"),
+        "other.txt": capture("kvm-intel.corei7_ivy_bridge_3770k@6.1"),
+    }
+    for name, file in snapshots.items():
+        (folder / name).write_bytes(gzip.decompress(file.read_bytes()))
+    guest = vcpuid("guest", "--cpu", "Haswell-noTSX", "--host", str(folder / "host.txt"), "--format", "lines").stdout
+    (folder / "guest.txt").write_text(guest, encoding="utf-8")
+    shutil.copy(GOLDEN / "host-model.xml", folder / "guest.xml")
+    shutil.copy(GOLDEN / "haswell.xml", folder / "cpu.xml")
+    shutil.copytree(GOLDEN / "fleet", folder / "hosts")
+    (folder / "guest.log").write_text("char device redirected\nerror: missing features: hle,rtm\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(("verb", "example"), ALL, ids=[example.command for _, example in ALL])
+def test_an_example_is_taken(verb: str, example: Example, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its options and arguments are the verb's."""
+    monkeypatch.chdir(folder)
+    given = words(example)
+    if verb == "version" and given == ["--version"]:
+        return
+    count = len(verb.split())
+    assert given[:count] == verb.split()
+    command = VERBS[verb]
+    context = click.Context(cli)
+    context.command = command
+    with command.make_context(verb.split()[-1], given[count:], parent=context) as made:
+        assert made.params is not None
+
+
+RUN = [example for _, example in ALL if example.needs not in ELSEWHERE]
+
+
+@pytest.mark.parametrize(
+    "example", [pytest.param(example, marks=MARKED.get(example.needs, ()), id=example.command) for example in RUN]
+)  # fmt: skip
+def test_an_example_answers(example: Example, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if example.needs == "duckdb" and not find_spec("duckdb"):
+        pytest.skip("there is no DuckDB")
+    for path in folder.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    for name, value in {"XDG_CACHE_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "COLUMNS": "100"}.items():
+        monkeypatch.setenv(name, value)
+    if example.needs == "duckdb" and " add " not in example.command:
+        assert vcpuid("fleet", "add", "hosts.duckdb", "hosts", "--seen", "2026-11-20", cwd=tmp_path).returncode in (0, 1)
+    before = {path.name for path in tmp_path.iterdir()}
+    if SHELL.search(example.command):
+        shell = shutil.which("fish" if "source" in example.command else "bash")
+        if shell is None:
+            pytest.skip("that shell is not installed")
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        command = [shell, "-c", example.command.replace("host.txt", "made.txt")]
+        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert all(line.startswith("vcpuid: ") for line in done.stderr.splitlines())
+        return
+    done = vcpuid(*words(example), cwd=tmp_path)
+    made = {path.name for path in tmp_path.iterdir()} - before
+    assert done.returncode in (0, 1), done.stderr
+    assert bool(done.stdout or made) != ("--quiet" in example.command), done.stderr
