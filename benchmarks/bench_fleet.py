@@ -48,7 +48,7 @@ def classes() -> Iterator[HostClass]:
 
 
 def made(path: Path, kinds: list[HostClass], hosts: int) -> None:
-    """Make a store of so many hosts without adding them one by one, in the order in which `add` numbers them: by cluster and name."""
+    """Make a store of so many hosts without adding them one by one, in the order in which `fleet copy` writes them."""
     Store(path).add([Visit("classes", kind.name, BEFORE, kind) for kind in kinds])
     with duckdb.connect(str(path)) as connection:
         for table in ("cluster_name", "host", "observation"):
@@ -57,10 +57,12 @@ def made(path: Path, kinds: list[HostClass], hosts: int) -> None:
         connection.execute(f"insert into host select i, i // 200, 'node' || lpad(i::VARCHAR, 8, '0') from range({hosts}) r(i)")
         drawn = f"(hash(i // 200) % {len(kinds)} + hash(i) % (1 + hash(i // 200) % 4)) % {len(kinds)} + 1"
         other = f"case when hash(i) % 10 = 0 then {drawn} % {len(kinds)} + 1 else {drawn} end"
-        within = "(hash(i) % 3600)::BIGINT"
-        for seen, until, kind in ((BEFORE, f"{AFTER} + {within}", drawn), (AFTER, str(statements.OPEN), other)):
-            rows = f"select i, i // 200, {seen} + {within}, 0, {until}, {kind} from range({hosts}) r(i) order by i"
-            connection.execute(f"insert into observation {rows}")
+        first, second = (f"({start} + hash(i + {hosts * turn}) % 3600)::BIGINT" for turn, start in enumerate((BEFORE, AFTER)))
+        for seen, until, kind in ((second, str(statements.OPEN), other), (first, second, drawn)):
+            rows = (
+                f"select i as host, i // 200 as cluster, {seen} as first_seen, 0, {until} as ended, {kind} as kind from range({hosts}) r(i)"
+            )
+            connection.execute(f"insert into observation select * from ({rows}) order by {statements.ORDER['observation']}")
 
 
 def timed(what: str, work: Callable[[], object], per: int = 1) -> None:

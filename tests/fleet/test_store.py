@@ -20,6 +20,7 @@ from support.captures import host
 from support.fleets import kind
 from vcpuid import InputError, Stack, UnavailableError, fleet
 from vcpuid.cpuid import CpuidTable
+from vcpuid.fleet import statements
 from vcpuid.fleet.adding import NAME_LIMIT, Added, Visit, weave
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.engines import DuckDb
@@ -268,6 +269,25 @@ def test_who_looks_while_a_folder_is_written_sees_what_was(tmp_path: Path) -> No
     for number in range(4):
         Store(path).add([Visit("one", f"d{number}", 300, NEW)])
     assert len(list(path.glob("*.parquet"))) == 2 * 4
+
+
+def test_what_a_killed_writer_left_of_its_memory_is_cleared_away(tmp_path: Path) -> None:
+    place = tmp_path / "fleet.parquet"
+    (place / "spill").mkdir(parents=True)
+    (place / "spill" / "duckdb_temp_storage.tmp").write_bytes(b"left")
+    Store(place).add(VISITS)
+    assert not (place / "spill").exists()
+    assert Store(place).census().hosts == 3
+
+
+def test_what_holds_now_is_written_first_by_cluster_and_class(either: Path) -> None:
+    """So the newest of all hosts are read alone, and neighbours are alike."""
+    Store(either).add(VISITS)
+    Store(either).copy(either.with_name("copied.parquet"))
+    (file,) = either.with_name("copied.parquet").glob("observation-*.parquet")
+    rows = duckdb.connect().execute(f"select ended < {statements.OPEN}, cluster, kind from read_parquet('{file}')").fetchall()
+    assert len({old for old, *_ in rows}) == 2
+    assert rows == sorted(rows)
 
 
 def test_a_later_word_on_the_same_second_counts(either: Path) -> None:

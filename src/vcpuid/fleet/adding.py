@@ -214,9 +214,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[tuple[
     """Insert rows, a column at a time: as many statements of one row each would take a hundred times as long."""
     if rows:
         columns = [list(column) for column in zip(*rows, strict=True)]
-        kinds = statements.TABLES[table].values()
-        given = ", ".join(f"unnest(?::{kind}[])" for kind in kinds)
-        connection.execute(f"insert into {table} select {given}", columns)
+        given = ", ".join(f"unnest(?::{kind}[]) as {column}" for column, kind in statements.TABLES[table].items())
+        connection.execute(f"insert into {table} select * from (select {given}) order by {statements.ORDER[table]}", columns)
 
 
 def _row(number: int, kind: HostClass) -> tuple[int, int, str, str, str | None, str | None, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ _FORM = 2
 _PATIENCE = 30.0
 """Seconds for which a writer waits for another."""
 
+_MEMORY = "512MB"
+"""What DuckDB may have to change a place, or to copy one; what is more goes to a file of its beside the store."""
+
 
 class Keeper(Protocol):
     """Where a store is kept; `name` is what errors call it."""
@@ -40,11 +44,10 @@ class Keeper(Protocol):
         """Give an engine that sees the tables as they are at one moment, as a context; raises InputError for what is no store."""
         ...
 
-    def change(self, reading: Keeper | None = None) -> Any:
+    def change(self) -> Any:
         """Give a DuckDB connection whose changes are kept, as a context, unless it is left by an exception.
 
-        With `reading`, another place's tables are there as those of the schema `other`. Raises UnavailableError where another process
-        changes it all the time, and where nothing can be changed.
+        Raises UnavailableError where another process changes it all the time, and where nothing can be changed.
         """
         ...
 
@@ -54,6 +57,10 @@ class Keeper(Protocol):
 
     def show(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make the tables those of the schema `other` of a connection that may read `files`."""
+        ...
+
+    def fill(self, source: Keeper) -> None:
+        """Copy all tables of another place; raises InputError where there are hosts already, and else as `change`."""
         ...
 
 
@@ -70,7 +77,7 @@ class Brought:
         """Give the engine: what it sees at one moment is its own affair."""
         yield self._engine
 
-    def change(self, reading: Keeper | None = None) -> Any:
+    def change(self) -> Any:
         """Refuse: tables that others keep are theirs."""
         raise UnavailableError("hosts are added to a file of DuckDB or a folder of Parquet files; what answers SQL here is only read")
 
@@ -79,6 +86,10 @@ class Brought:
         return list(self.change())
 
     def show(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Refuse, as `change` does."""
+        self.change()
+
+    def fill(self, source: Keeper) -> None:
         """Refuse, as `change` does."""
         self.change()
 
@@ -110,8 +121,21 @@ class DuckDbFile:
         connection.execute(f"attach {statements.text(str(self._path.absolute()))} as other (read_only)")
 
     @contextmanager
-    def change(self, reading: Keeper | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def change(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the file, make it where there is none, and commit."""
+        with self._changed() as connection:
+            yield connection
+
+    def fill(self, source: Keeper) -> None:
+        """Insert the rows."""
+        with self._changed(source) as connection:
+            _refuse_hosts(connection, "host", self.name)
+            source.show(connection)
+            for table, columns in statements.TABLES.items():
+                connection.execute(f"insert into {table} select {', '.join(columns)} from other.{table} order by {statements.ORDER[table]}")
+
+    @contextmanager
+    def _changed(self, reading: Keeper | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         new = not os.path.exists(self._path)
         with _opened(self._path, write=True, reading=reading) as connection:
             if new:
@@ -132,7 +156,8 @@ class ParquetFolder:
     """
 
     _LIST = "store.json"
-    _ORDER = {"class": "kind", "cluster_name": "cluster", "host": "host", "observation": "host, first_seen"}  # noqa: RUF012  # not mutable
+    _HARD = 15
+    """ZSTD's level for observations, which are nearly all of a large store."""
 
     def __init__(self, path: Path, session: Any = None) -> None:
         self._path, self._session, self.name = path.absolute(), session, str(path)
@@ -171,11 +196,9 @@ class ParquetFolder:
             connection.execute(f"create view other.{table} as select * from {self._file(table, turn)}")
 
     @contextmanager
-    def change(self, reading: Keeper | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Read the tables into memory, and write them when they are changed."""
-        self._path.mkdir(parents=True, exist_ok=True)
-        with _locked(self._path), _in_memory(self._path, reading) as connection:
-            turn = self._turn()
+    def change(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Read the tables, and write them when they are changed."""
+        with self._alone() as (connection, turn):
             _create(connection)
             if turn is not None:
                 for table, columns in statements.TABLES.items():
@@ -183,12 +206,30 @@ class ParquetFolder:
             yield connection
             self._write(connection, 1 if turn is None else turn + 1)
 
-    def _write(self, connection: duckdb.DuckDBPyConnection, turn: int) -> None:
-        for table, order in self._ORDER.items():
-            file = self._named(table, turn)
+    def fill(self, source: Keeper) -> None:
+        """Write the files of the other place's rows."""
+        with self._alone(source) as (connection, turn):
+            if turn is not None:
+                _refuse_hosts(connection, self._file("host", turn), self.name)
+            source.show(connection)
+            self._write(connection, 1 if turn is None else turn + 1, "other.")
+
+    @contextmanager
+    def _alone(self, reading: Keeper | None = None) -> Iterator[tuple[duckdb.DuckDBPyConnection, int | None]]:
+        """Give a connection without tables, and the number of those that hold, while nobody else changes the folder."""
+        self._path.mkdir(parents=True, exist_ok=True)
+        with _locked(self._path):
+            shutil.rmtree(self._path / _SPILL, ignore_errors=True)  # of one that was killed
+            with _in_memory(self._path, reading, spill=True) as connection:
+                yield connection, self._turn()
+
+    def _write(self, connection: duckdb.DuckDBPyConnection, turn: int, schema: str = "") -> None:
+        for table, columns in statements.TABLES.items():
+            file, order = self._named(table, turn), statements.ORDER[table]
+            level = f", compression_level {self._HARD}" if table == "observation" else ""
             connection.execute(
-                f"copy (select * from {table} order by {order}) to {statements.text(str(file))} "
-                "(format parquet, compression zstd, parquet_version v2)"
+                f"copy (select {', '.join(columns)} from {schema}{table} order by {order}) to {statements.text(str(file))} "
+                f"(format parquet, compression zstd, parquet_version v2, row_group_size 245760, write_bloom_filter false{level})"
             )
             _to_disk(file)
         new = self._path / f"{self._LIST}.new"
@@ -196,7 +237,7 @@ class ParquetFolder:
         _to_disk(new)
         os.replace(new, self._path / self._LIST)
         _to_disk(self._path)
-        kept = {self._named(table, number).name for table in self._ORDER for number in (turn, turn - 1)}
+        kept = {self._named(table, number).name for table in statements.TABLES for number in (turn, turn - 1)}
         for old in self._path.glob("*.parquet"):
             if old.name not in kept:
                 old.unlink(missing_ok=True)
@@ -252,13 +293,20 @@ def _wait(deadline: float, name: str) -> None:
     time.sleep(0.05)
 
 
+_SPILL = "spill"
+
+
 @contextmanager
-def _in_memory(folder: Path, reading: Keeper | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Give a database in memory that reads and writes files of one folder, and reads those of another place."""
+def _in_memory(folder: Path, reading: Keeper | None = None, *, spill: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Give a database in memory that reads and writes files of one folder, and reads those of another place.
+
+    With `spill` its memory is bounded, and what is more goes to files in the folder.
+    """
     duckdb = _duckdb()
     folders = [str(folder), *(reading.files() if reading is not None else ())]
+    bound = {"memory_limit": _MEMORY, "temp_directory": str(folder / _SPILL)} if spill else {}
     with _told(str(folder)):
-        connection = duckdb.connect(":memory:", config=_CONFIG)
+        connection = duckdb.connect(":memory:", config={**_CONFIG, **bound})
         try:
             _shut(connection, folders)
             yield connection
@@ -284,6 +332,8 @@ def _opened(path: Path, *, write: bool, reading: Keeper | None = None) -> Iterat
                     raise InputError(_one_line(error), source=str(path)) from None
                 _wait(deadline, str(path))
         try:
+            if write:
+                connection.execute(f"set memory_limit = '{_MEMORY}'")
             _shut(connection, folders)
             yield connection
         finally:
@@ -325,9 +375,14 @@ def _one_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
 
 
+_PACKED = {"facts": " using compression zstd"}
+"""Columns for which DuckDB would not choose by itself what takes the least room."""
+
+
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
     for name, columns in statements.TABLES.items():
-        connection.execute(f"create table if not exists {name} ({', '.join(f'{column} {kind}' for column, kind in columns.items())})")
+        given = [f"{column} {kind}{_PACKED.get(column, '')}" for column, kind in columns.items()]
+        connection.execute(f"create table if not exists {name} ({', '.join(given)})")
     connection.execute("create table if not exists form (version BIGINT)")
     connection.execute(f"insert into form select {_FORM} where not exists (select 1 from form)")
 
@@ -343,11 +398,6 @@ def _check_form(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         raise InputError("no store of a fleet: it lacks the tables of one", source=name)
 
 
-def copy(source: Keeper, target: Keeper) -> None:
-    """Copy all tables of one place to another, where there is none yet; raises InputError where there is."""
-    with target.change(source) as connection:
-        if connection.execute("select 1 from host limit 1").fetchall():
-            raise InputError("there are hosts in it already: a copy is made where there is no store", source=target.name)
-        source.show(connection)
-        for table, columns in statements.TABLES.items():
-            connection.execute(f"insert into {table} select {', '.join(columns)} from other.{table}")
+def _refuse_hosts(connection: duckdb.DuckDBPyConnection, table: str, name: str) -> None:
+    if connection.execute(f"select 1 from {table} limit 1").fetchall():
+        raise InputError("there are hosts in it already: a copy is made where there is no store", source=name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vcpuid.errors import InputError
-from vcpuid.fleet import adding, places, statements
+from vcpuid.fleet import adding, statements
 from vcpuid.fleet.adding import Added, Visit
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.engines import Engine
@@ -130,7 +130,7 @@ class Store:
 
     def copy(self, path: Path) -> None:
         """Copy it, history and all, to a new file or folder; raises InputError where there is a store already, else as `add` does."""
-        places.copy(self._place, Store(path)._place)
+        Store(path)._place.fill(self._place)
 
     def remove(self, names: Iterable[str], when: int, *, forget: bool = False) -> tuple[str, ...]:
         """Remove hosts, all or none: see `vcpuid.fleet.adding.remove`, and `add` for what else is raised."""
