@@ -15,6 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "rdmsr.h"
+
 enum { STRUCT_BYTES = 512, VENDOR_BYTES = 16 };
 
 static uint64_t address_of(const char *wanted)
@@ -53,7 +55,6 @@ int main(int argc, char **argv)
 {
 	static uint32_t words[STRUCT_BYTES / 4];
 	uint32_t vendor[3] = {0}, unused;
-	int msr = open("/dev/cpu/0/msr", O_RDONLY);
 	size_t count;
 
 	__asm__("cpuid" : "=a"(unused), "=b"(vendor[0]), "=c"(vendor[2]), "=d"(vendor[1]) : "a"(0), "c"(0));
@@ -67,15 +68,6 @@ int main(int argc, char **argv)
 	for (size_t n = 0; n < count + VENDOR_BYTES / 4; n++)
 		printf(" %08x", words[n]);
 	puts("");
-	for (int n = 1; n < argc; n++) {
-		uint64_t value;
-
-		if (msr < 0)
-			break;
-		if (pread(msr, &value, sizeof(value), strtoul(argv[n], NULL, 16)) == sizeof(value))
-			printf("RDMSR %s %016lx\n", argv[n], (unsigned long)value);
-		else
-			printf("RDMSR %s absent\n", argv[n]);
-	}
+	print_msrs(argc - 1, argv + 1);
 	return 0;
 }

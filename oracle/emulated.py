@@ -107,19 +107,27 @@ def run(emulator: Emulator, kernel: Path, cpu: str, source: str) -> list[str]:
     """
     with emulator.folder() as folder:
         work = Path(folder)
-        (work / "initrd").write_bytes(initrd_of(kernel, "kvm-amd", source, work).pack())
-        shutil.copy(kernel, work / "kernel")
-        arguments = ["-accel", "tcg", "-m", "512", "-cpu", cpu, "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]
-        files = ["-kernel", emulator.inside(work / "kernel"), "-initrd", emulator.inside(work / "initrd"), "-append", COMMAND_LINE]
-        for _ in range(BOOTS):
-            console = _console([*emulator.command(), *arguments, *files])
-            if "Kernel panic" not in console:
-                break
+        initrd = initrd_of(kernel, "kvm-amd", source, work)
+        return run_guest(emulator, emulator.command(), kernel, initrd, work, ["-accel", "tcg", "-cpu", cpu], COMMAND_LINE)
+
+
+def run_guest(
+    emulator: Emulator, command: list[str], kernel: Path, initrd: boot_guest.Initrd, work: Path, arguments: list[str], append: str
+) -> list[str]:
+    """Boot `kernel` with `append` and give what the guest prints; `command` starts QEMU, and `work` is a folder that it can read."""
+    (work / "initrd").write_bytes(initrd.pack())
+    shutil.copy(kernel, work / "kernel")
+    bare = ["-m", "512", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]
+    files = ["-kernel", emulator.inside(work / "kernel"), "-initrd", emulator.inside(work / "initrd"), "-append", append]
+    for _ in range(BOOTS):
+        console = _console([*command, *arguments, *bare, *files])
+        if "Kernel panic" not in console:
+            break
     return captured(console)
 
 
 def initrd_of(kernel: Path, module: str, source: str, work: Path) -> boot_guest.Initrd:
-    """Pack init.c, the C file `source` and a module of KVM's with those that it needs; `work` is where programs may be built."""
+    """Pack init.c, the C file `source` and a module with those that it needs; `work` is where programs may be built."""
     initrd = boot_guest.Initrd()
     for number, (name, content) in enumerate(modules(kernel, module).items()):
         initrd.add(f"modules/{number}-{name}.ko", content)

@@ -12,8 +12,8 @@ from support.captures import MACHINES, MITIGATIONS_OFF, host, release
 from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.kvm.feature_msrs import known_arch_capabilities
 from vcpuid.linux.arch_cap import ArchCap
+from vcpuid.linux.bugs import MMIO_IMMUNE
 from vcpuid.linux.narrow import Bounds, arch_capabilities
-from vcpuid.linux.vulnerabilities import MMIO_IMMUNE
 from vcpuid.setup import Setup, Stack
 
 SAPPHIRE, SKYLAKE, MILAN = "kvm-intel.sapphire_rapids-xfd@7.3", "kvm-intel.corei7_skylake_x@7.3", "kvm-amd.EPYC-Milan-v2@7.3"

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Iterator
 
 import vcpuid.linux
-from vcpuid.linux import vulnerabilities
+from vcpuid.linux import bugs
 from vcpuid.reasons import Rule
 from vcpuid.releases import KERNELS
 
@@ -18,7 +18,7 @@ def rules() -> Iterator[Rule]:
         for value in vars(importlib.import_module(f"vcpuid.linux.{module.name}")).values():
             found = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
             for rule in found:
-                if isinstance(rule, vulnerabilities.Bug):
+                if isinstance(rule, bugs.Bug):
                     rule = rule.rule
                 if isinstance(rule, Rule) and id(rule) not in seen:
                     seen.add(id(rule))

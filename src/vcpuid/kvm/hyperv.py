@@ -11,6 +11,7 @@ from vcpuid.cpuid.words import REGISTERS
 from vcpuid.kvm.caps import caps
 from vcpuid.kvm.hardware import module_of
 from vcpuid.kvm.module_params import ModuleParams
+from vcpuid.linux.smt import several_threads
 from vcpuid.params import CMDLINE, Given
 from vcpuid.reasons import Ledger, Result, Rule
 from vcpuid.releases import Release
@@ -75,7 +76,7 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
     evmcs = module == "kvm_intel" and caps(setup).has("VMX")
     smt = given.fact("smt")
     if smt is None:
-        smt = _several_threads(setup.host) and "nosmt=force" not in str(setup.params.linux.get(CMDLINE, "")).split()
+        smt = several_threads(setup.host) and "nosmt=force" not in str(setup.params.linux.get(CMDLINE, "")).split()
     limit = given.fact("max_vcpus") or next(most for since, most in _MAX_VCPUS if release >= since)
     ledger = Ledger()
     rows: dict[int, list[int]] = {
@@ -120,13 +121,3 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
     rows[hyperv.LIMITS][0] = ledger.compute(CpuidWord(hyperv.LIMITS, 0, "eax"), 0, limit, _LIMITS)
     table = CpuidTable(Entry(function, 0, 0, *registers) for function, registers in rows.items())
     return Result(table, tuple(ledger.decisions))
-
-
-def _several_threads(host: Snapshot) -> bool:
-    """Whether CPUID tells of several threads on a core, as Linux counts them (leaf 0xB, AMD's 0x8000001E)."""
-    raw = host.raw
-    if raw.registers(0xB, 1).ebx:
-        return raw.registers(0xB, 0).ebx > 1
-    if raw.registers(0x80000000).eax >= 0x8000001E and host.vendor in vendors.AMD_AND_HYGON:
-        return bool(raw.registers(0x8000001E).ebx >> 8 & 0xFF)
-    return False

@@ -10,6 +10,7 @@ from vcpuid.cpuid.words import Word
 from vcpuid.errors import InputError
 from vcpuid.linux import (
     amd,
+    bugs,
     fpu,
     hypervisor,
     identify,
@@ -21,7 +22,6 @@ from vcpuid.linux import (
     timekeeping,
     topology,
     tsx,
-    vulnerabilities,
     zhaoxin_centaur,
 )
 from vcpuid.linux.cpu import Cpu
@@ -160,7 +160,7 @@ def _identify(cpu: Cpu) -> None:
     protection.filter_levels(cpu)
     bsp_init(cpu)
     cpu.force("ALWAYS", rules.ALWAYS)
-    vulnerabilities.mark(cpu)
+    bugs.mark(cpu)
     intel.split_lock(cpu)
     cpu.force("NOPL", rules.NOPL)
     # setup_arch, mm_core_init and trap_init

@@ -5,11 +5,8 @@ from __future__ import annotations
 from vcpuid.cpuid.registers import Registers, Snapshot
 from vcpuid.linux import rules
 from vcpuid.linux.machine import Machine
-from vcpuid.linux.tables import NOWHERE, Match, Place, Tables, candidates
+from vcpuid.linux.tables import NOWHERE, RANKS, Match, Place, Tables, candidates
 from vcpuid.reasons import Ledger, Rule
-from vcpuid.releases import KERNELS, UPSTREAM, code_of
-
-_RANKS = {release: UPSTREAM.index(code_of(release)) for release in KERNELS}
 
 _CORE_TYPES = {0x20: "atom", 0x40: "core"}
 
@@ -43,7 +40,7 @@ class Cpu:
 
     def since(self, release: str) -> bool:
         """Tell whether the kernel is this release or a newer one."""
-        return _RANKS[self.tables.release] >= _RANKS[release]
+        return self.tables.since(release)
 
     def is_release(self, *releases: str) -> bool:
         """Tell whether the kernel is one of these very releases: read as they were before a change that older ones' stable updates have."""
@@ -117,7 +114,7 @@ class Cpu:
         release = self.tables.release
         if release in rule.lacking or release in rule.also:
             return release in rule.also
-        return (rule.since is None or self.since(rule.since)) and (rule.until is None or _RANKS[release] <= _RANKS[rule.until])
+        return (rule.since is None or self.since(rule.since)) and (rule.until is None or RANKS[release] <= RANKS[rule.until])
 
     def _set(self, place: Place, rule: Rule, cause: str | None) -> None:
         word, mask = place

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from vcpuid.linux import machine
 from vcpuid.linux.arch_cap import ArchCap
+from vcpuid.linux.bugs import arch_capabilities
 from vcpuid.linux.cpu import Cpu
-from vcpuid.linux.vulnerabilities import arch_capabilities
 from vcpuid.reasons import Rule
 
 

@@ -13,9 +13,9 @@ from vcpuid.linux import behind_kvm
 from vcpuid.linux.arch_cap import ArchCap, kvm_immune
 from vcpuid.linux.behind_kvm import Bounds
 from vcpuid.linux.boot import BootCpu, booted
+from vcpuid.linux.bugs import MMIO_IMMUNE
 from vcpuid.linux.machine import ARCH_CAPABILITIES
 from vcpuid.linux.tables import tables
-from vcpuid.linux.vulnerabilities import MMIO_IMMUNE
 from vcpuid.params import MSR
 from vcpuid.setup import Remembered, Setup, own_kernel
 

@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 
 from vcpuid.cpuid.words import REGISTERS, Bit, CpuidWord, LinuxWord
 from vcpuid.data import load
-from vcpuid.releases import code_of, number
+from vcpuid.releases import KERNELS, UPSTREAM, code_of, number
+
+RANKS = {release: UPSTREAM.index(code_of(release)) for release in KERNELS}
+"""Which of two of KERNELS has the younger code."""
 
 
 class Place(NamedTuple):
@@ -76,6 +79,10 @@ class Tables:
 
     def __hash__(self) -> int:
         return hash(self.release)
+
+    def since(self, release: str) -> bool:
+        """Tell whether the kernel is this release or a newer one."""
+        return RANKS[self.release] >= RANKS[release]
 
     def dependents(self, feature: str) -> tuple[tuple[str, str], ...]:
         """Give all features that go when this one goes, each with the feature that takes it along (do_clear_cpu_cap in cpuid-deps.c)."""

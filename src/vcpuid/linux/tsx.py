@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from vcpuid.linux.arch_cap import ArchCap
+from vcpuid.linux.bugs import arch_capabilities
 from vcpuid.linux.cpu import Cpu
-from vcpuid.linux.vulnerabilities import arch_capabilities
 from vcpuid.reasons import Rule
 
 SOURCE = "tsx_init, cpu/tsx.c"

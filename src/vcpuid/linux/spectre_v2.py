@@ -1,0 +1,116 @@
+"""The file spectre_v2: what the kernel does about branch target injection and its kin.
+
+Linux, arch/x86/kernel/cpu/bugs.c (spectre_v2_show_state).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from vcpuid.linux.arch_cap import ArchCap
+from vcpuid.linux.standing import Standing
+
+
+class Mode(Enum):
+    """How branches of the kernel are kept from predictions of others (enum spectre_v2_mitigation), with its text."""
+
+    NONE = "Vulnerable"
+    RETPOLINE = "Mitigation: Retpolines"
+    EIBRS = "Mitigation: Enhanced / Automatic IBRS"
+    IBRS = "Mitigation: IBRS"
+
+
+class User(Enum):
+    """How processes are kept from each other (enum spectre_v2_user_mitigation)."""
+
+    NONE = "disabled"
+    STRICT = "forced"
+    PREFERRED = "always-on"
+    PRCTL = "conditional"
+
+
+def mode(v: Standing) -> Mode:
+    """Say which mitigation was chosen."""
+    if not v.has_bug("SPECTRE_V2") or _refused(v):
+        return Mode.NONE
+    if v.has("IBRS_ENHANCED"):
+        return Mode.EIBRS
+    return Mode.IBRS if v.has("KERNEL_IBRS") else Mode.RETPOLINE
+
+
+def text(v: Standing) -> str:
+    """Give the file's text."""
+    chosen = mode(v)
+    parts = [_mode_text(v, chosen), _ibpb(v), "IBRS_FW" if v.has("USE_IBRS_FW") else "", _stibp(v, chosen)]
+    parts += ["RSB filling" if v.has("RSB_CTXSW") else "", _pbrsb(v)]
+    if "BHI" in v.cpu.tables.bugs:
+        parts.append(f"BHI: {_branch_history(v)}")
+        return "; ".join(filter(None, parts))
+    return ", ".join(filter(None, parts))
+
+
+def stibp(v: Standing, chosen: Mode) -> User:
+    """Say how siblings are kept from each other's predictions."""
+    keeps_itself = chosen is Mode.EIBRS and not v.has("AUTOIBRS")
+    if not v.has("STIBP") or not v.smt_possible or keeps_itself:
+        return User.NONE
+    wanted = _user(v)
+    untrained = v.by_amd and v.has_bug("RETBLEED") and not v.off("retbleed")
+    if wanted is User.NONE and (not untrained or v.since("6.17") or _refused(v)):
+        return wanted
+    if wanted is not User.STRICT and (v.has("AMD_STIBP_ALWAYS_ON") or untrained):
+        return User.PREFERRED
+    return wanted
+
+
+def _refused(v: Standing) -> bool:
+    return v.without("nospectre_v2") or v.off("spectre_v2")
+
+
+def _user(v: Standing) -> User:
+    """What the command line asks for (spectre_v2_parse_user_cmdline)."""
+    if _refused(v):
+        return User.NONE
+    if v.option("spectre_v2") == "on":
+        return User.STRICT
+    return {"off": User.NONE, "on": User.STRICT}.get(v.option("spectre_v2_user") or "", User.PRCTL)
+
+
+def _mode_text(v: Standing, chosen: Mode) -> str:
+    if chosen is Mode.EIBRS and not v.since("5.15"):
+        return "Mitigation: Enhanced IBRS"
+    return chosen.value
+
+
+def _ibpb(v: Standing) -> str:
+    if not v.has("IBPB"):
+        return ""
+    wanted = _user(v)
+    always = wanted is User.STRICT or (wanted is not User.NONE and (v.option("spectre_v2_user") or "").endswith(",ibpb"))
+    return f"IBPB: {'always-on' if always else 'disabled' if wanted is User.NONE else 'conditional'}"
+
+
+def _stibp(v: Standing, chosen: Mode) -> str:
+    if chosen is Mode.EIBRS and not v.has("AUTOIBRS"):
+        return ""
+    found = stibp(v, chosen)
+    return "" if found is User.PRCTL and not v.smt else f"STIBP: {found.value}"
+
+
+def _pbrsb(v: Standing) -> str:
+    if not v.has_bug("EIBRS_PBRSB"):
+        return "PBRSB-eIBRS: Not affected"
+    fills = v.has("RSB_VMEXIT_LITE") or v.has("RSB_VMEXIT")
+    return f"PBRSB-eIBRS: {'SW sequence' if fills else 'Vulnerable'}"
+
+
+def _branch_history(v: Standing) -> str:
+    if not v.has_bug("BHI"):
+        return "Not affected"
+    if v.has("CLEAR_BHB_HW"):
+        return "BHI_DIS_S"
+    if v.has("CLEAR_BHB_LOOP"):
+        return "SW loop, KVM: SW loop"
+    if v.has("RETPOLINE") and (not v.tells(ArchCap.RRSBA) or v.has("RRSBA_CTRL")):
+        return "Retpoline"
+    return "Vulnerable"
