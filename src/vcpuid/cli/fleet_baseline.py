@@ -55,7 +55,8 @@ def baseline(
     proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. Exit status 0 where all do, else 1,
     also where that is not told of some host or one cannot be read.
     """
-    found = opened(store, engine).baseline(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of), require=require)
+    day = end_of_day(as_of)
+    found = opened(store, engine).baseline(stack_of(asked), cluster=cluster, as_of=day, require=require, manager=manager)
     print_warnings(found.remarks)
     emit(_baseline_sheet(found, manager), form)
     sys.exit(0 if found.runs and found.alike else 1)

@@ -67,13 +67,14 @@ def export(
 ) -> None:
     """Write the CPU of all hosts in the form of whoever starts the guests, and read it back on every class.
 
-    The CPU is the baseline, for Firecracker a template of what KVM gives on all hosts. What a form cannot hold is named on standard error,
-    and so is each class on which the guest that comes of it is another one. Exit status 0 where nothing is lost and the guest is the one
-    that was meant on all hosts, else 1.
+    The CPU is the best baseline that the form can hold, for Firecracker a template of what KVM gives on all hosts. What a form cannot hold
+    is named on standard error, and so is each class on which the guest that comes of it is another one. Exit status 0 where nothing is lost
+    and the guest is the one that was meant on all hosts, else 1.
 
     prometheus are the fleet's metrics for node exporter's textfile collector: hosts by class, what each class is, whether it runs the
     baseline, and, of a store with --since, how many hosts have changed since. A file that --output names is replaced as a whole.
     """
+    from vcpuid.answers.in_words import MANAGERS
     from vcpuid.fleet.baseline import remarks
     from vcpuid.fleet.export import export as exported
     from vcpuid.fleet.prometheus import prometheus
@@ -85,7 +86,8 @@ def export(
     if to != "prometheus":
         has_no_effect(f"{to} has no place for who has changed", "--since")
     fleet, day = opened(store, engine), end_of_day(as_of)
-    baseline = fleet.baseline(stack_of(asked), cluster=cluster, as_of=day, require=require)
+    manager = to if to in MANAGERS else None
+    baseline = fleet.baseline(stack_of(asked), cluster=cluster, as_of=day, require=require, manager=manager)
     if to == "prometheus":
         before = end_of_day(since)
         found = prometheus(baseline, None if before is None else _drifted(baseline, fleet.changes(before, day, cluster)))

@@ -18,6 +18,7 @@ from vcpuid.cpuid.names import meant
 from vcpuid.errors import InputError
 from vcpuid.fleet import words
 from vcpuid.fleet.costs import Cost, cost, could_have
+from vcpuid.fleet.holds import Holds
 from vcpuid.fleet.members import Census, Group, hosts_of, of_whom
 from vcpuid.fleet.outcome import Table, seen_of, unlike
 from vcpuid.fleet.proof import CUT, Proof, alike, carriers, differing, differs, prove
@@ -229,17 +230,22 @@ def remarks(census: Census, *settled_on: Sequence[Setup]) -> tuple[str, ...]:
     return of_whom((group, said(group, setups)) for group, setups in given)
 
 
-def baseline(census: Census, stack: Stack | None = None, require: Iterable[str] = ()) -> Baseline:
+def baseline(census: Census, stack: Stack | None = None, require: Iterable[str] = (), manager: str | None = None) -> Baseline:
     """Find the best -cpu that runs on every class.
 
     `stack` names QEMU and machine type, which are the same on all, and the kernel where it is not each host's own. `require` are features
-    that the guest must have, by any of their names. The best has the highest psABI level, of those the most features, then the shortest
-    -cpu. Raises InputError for a feature that QEMU does not know, and where nothing is known of any host.
+    that the guest must have, by any of their names. With a `manager`, one of `vcpuid.answers.in_words.MANAGERS`, it is the best that the
+    manager's form can hold, where there is one. The best has the highest psABI level, of those the most features, then the shortest -cpu.
+    Raises InputError for a feature that QEMU does not know, and where nothing is known of any host.
     """
     setups = settled(census, stack)
     tables = catalog(setups[0].vmm.tables)
-    search = _Search(census.cores, setups, tables, tuple(_spelled(name, tables) for name in require))
+    required = tuple(_spelled(name, tables) for name in require)
+    search = _Search(census.cores, setups, tables, required, Holds(manager, tables))
     found = list(search.found())
+    if manager is not None and all(shared.differs for shared in found):
+        search = _Search(census.cores, setups, tables, required, Holds(None, tables))
+        found = list(search.found())
     if not found:
         return Baseline(census, setups, refused=search.refused)
     best, *others = sorted(found, key=_rank)
@@ -266,8 +272,10 @@ class _Search:
 
     refused: tuple[tuple[Group, str], ...] = ()
 
-    def __init__(self, groups: Sequence[Group], setups: Sequence[Setup], tables: Catalog, require: tuple[str, ...]) -> None:
-        self._groups, self._setups, self._tables, self._require = groups, setups, tables, require
+    def __init__(
+        self, groups: Sequence[Group], setups: Sequence[Setup], tables: Catalog, require: tuple[str, ...], holds: Holds
+    ) -> None:  # fmt: skip
+        self._groups, self._setups, self._tables, self._require, self._holds = groups, setups, tables, require, holds
         self._offered = words.meet(map(words.offered, setups))
         self._vendors = self._hosts_by_vendor()
         leaves = [kvm_says(setup) for setup in setups]
@@ -295,19 +303,22 @@ class _Search:
 
     def found(self) -> Iterator[Shared]:
         """Give a -cpu for each of the nearest models that can be made to run."""
-        drafts = [self._draft(model) for model in self._tables.models.values() if not model.deprecated]
+        drafts = [draft for model in self._tables.models.values() if not model.deprecated and (draft := self._draft(model))]
         drafts.sort(key=lambda draft: len(draft.plus) + len(draft.minus))
         for draft in drafts[:_TRIED]:
             made = self._refined(draft)
-            if made is not None:
+            if made is not None and self._holds.whole(made.cpu):
                 yield made
 
-    def _draft(self, model: Model) -> Shared:
-        """Put features beside a model, or take them from it, until it is what all can give."""
-        draft = Shared(model.name, tuple(self._settings(model)), (), ())
+    def _draft(self, model: Model) -> Shared | None:
+        """Put features beside a model, or take them from it, until it is what all can give; None where the form cannot hold the model."""
+        settings = self._holds.settings(model.name, tuple(self._settings(model)))
+        if settings is None:
+            return None
+        draft = Shared(model.name, settings, (), ())
         has = words.wanted(self._setups[0], draft.cpu)
         spare = worthwhile(words.without(self._offered, has))
-        plus = [name for name in words.names(spare, self._tables) if name not in _NOT_ADDED]
+        plus = self._holds.features(name for name in words.names(spare, self._tables) if name not in _NOT_ADDED)
         minus = words.names(words.without(has, self._offered), self._tables)
         more = [name for name in self._require if not has.get(self._tables.flags[name].word, 0) & self._tables.flags[name].mask]
         return replace(draft, plus=tuple(dict.fromkeys((*plus, *more))), minus=tuple(n for n in minus if n not in self._require))
@@ -317,6 +328,8 @@ class _Search:
         for _ in range(_ROUNDS):
             made = [member.run(draft.cpu) for member in self._members]
             results = [one for one in made if one is not None]
+            if any(0 < self._width < one.cpuid.registers(0x80000008).eax & 0xFF for one in results):
+                return None  # memory of the guest's would have addresses that some host has not
             if len(results) < len(made):
                 self._refuse(member.words(draft.cpu) if one is None else "" for member, one in zip(self._members, made, strict=True))
                 return None

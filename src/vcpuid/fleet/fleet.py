@@ -96,11 +96,12 @@ class Fleet:
 
     def baseline(
         self, stack: Stack | None = None, *, cluster: str | None = None, as_of: int | None = None, require: Iterable[str] = (),
+        manager: str | None = None,
     ) -> Baseline:  # fmt: skip
         """Find the best -cpu for all: see `vcpuid.fleet.baseline.baseline`."""
         from vcpuid.fleet.baseline import baseline
 
-        return baseline(self.census(cluster, as_of), stack, require)
+        return baseline(self.census(cluster, as_of), stack, require, manager)
 
     def models(self, stack: Stack | None = None, *, cluster: str | None = None, as_of: int | None = None) -> NamedModels:
         """Tell which named models run on whom: see `vcpuid.fleet.named.named_models`."""
