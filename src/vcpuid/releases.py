@@ -141,10 +141,11 @@ def _linux(asked: str) -> Release:
     kernel = REBUILT.get(chosen.tables)
     if kernel is None:
         newer = _next(chosen, UPSTREAM)
-        names = () if newer is None else _listed(chosen.tables, newer)
-        if not names:
+        if newer is None:
             return chosen
-        return replace(chosen, remark=f"{chosen.remark}, nor which of these KVM offers, as {newer}'s does: {' '.join(names)}")
+        return replace(
+            chosen, remark=f"no tables of Linux {asked}: those of {chosen.tables} are used; where those of {newer} differ, it is not known"
+        )
     remark = None
     if f".{kernel.mark}" in asked and f".{kernel.update}" not in asked:
         remark = (
@@ -161,15 +162,6 @@ def _next(chosen: Release, known: tuple[str, ...]) -> str | None:
     return next((release for release in known if number(release) > asked), None)
 
 
-@lru_cache(maxsize=16)
-def _listed(older: str, newer: str) -> tuple[str, ...]:
-    """Name the features that a kernel's KVM lists and an older one's does not, in lower case."""
-    table = data.load("kvm-caps")
-    columns = [3 + table["kernels"].index(release) for release in (older, newer)]
-    kinds = ((row[2], *(row[column] for column in columns)) for row in table["features"])
-    return tuple(name.lower() for name, before, now in kinds if before is None and now not in (None, "EMULATED", "RUNTIME", "VENDOR"))
-
-
 def _is_of(asked: str, tables: str, kernel: Rebuilt) -> bool:
     """Whether a kernel is that distribution's, or a number and no more."""
     bare = re.fullmatch(r"v?([0-9]+\.[0-9]+)(?:\.0)?", asked)
@@ -177,9 +169,10 @@ def _is_of(asked: str, tables: str, kernel: Rebuilt) -> bool:
     return tables in (asked, bare and bare[1]) or (marked is not None and number(asked) == number(tables))
 
 
-def following(release: Release) -> str | None:
-    """Give the first of Linux's releases with tables after the one asked for, where older tables stand for that; None else."""
-    return _next(release, UPSTREAM)
+def following(release: Release) -> Release | None:
+    """Give the release of Linux asked for with the tables of the next one that has some, where older ones stand for it; None else."""
+    newer = _next(release, UPSTREAM)
+    return None if newer is None else replace(release, tables=newer, number=number(code_of(newer)))
 
 
 def code_of(kernel: str) -> str:

@@ -239,7 +239,7 @@ def _settle(host: Snapshot, kernel: Release, stack: Stack) -> tuple[Snapshot, tu
     A snapshot without RAW lines is left as it is, since there is nothing to model its KVM from; so is one that tells no kernel.
     """
     own = own_kernel(host)
-    other = own is not None and releases.linux(own).tables != kernel.tables
+    other = own is not None and (releases.linux(own).tables != kernel.tables or _between(own, kernel))
     if not (other or stack.what_if):
         if own is not None and host.supported is not None and releases.number(own) != releases.number(kernel.asked):
             return host, (f"the host ran Linux {own}: what its KVM answered there stands for Linux {kernel}, whose tables are the same",)
@@ -250,6 +250,11 @@ def _settle(host: Snapshot, kernel: Release, stack: Stack) -> tuple[Snapshot, tu
         return host, (f"the snapshot does not tell its CPUID (RAW lines): what its own KVM answered stands for Linux {kernel}'s",)
     lost = frozenset(host.msrs) if other or _of_modules(stack) else _BY_BOOT | {index for _, index in parameters.msrs_in(stack.params)}
     return _unobserved(host, lost), ()
+
+
+def _between(own: str, kernel: Release) -> bool:
+    """Whether a kernel is another one than a host's own, and lies between two with tables: then it is not known to be as the older one."""
+    return releases.following(kernel) is not None and releases.number(own) != releases.number(kernel.asked)
 
 
 _BY_BOOT = frozenset({0x10A})

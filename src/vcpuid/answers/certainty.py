@@ -8,15 +8,12 @@ from typing import NoReturn, TypeVar
 
 from vcpuid.cpuid import Bit, CpuidWord, Snapshot, Word
 from vcpuid.cpuid.frozen import FrozenMap
-from vcpuid.cpuid.words import positions
 from vcpuid.decode.parties import HYPERVISOR_LEAVES
 from vcpuid.errors import KvmError, NotToldError, RefusedError
-from vcpuid.kvm.rules import NOT_YET
 from vcpuid.path.pipeline import Path, others, resolve, tried, warned
 from vcpuid.path.possible import unnamed_table
 from vcpuid.path.probing import Probe
 from vcpuid.reasons import Basis, Step, read_bit
-from vcpuid.releases import following
 from vcpuid.setup import Setup, Stack, joined
 from vcpuid.told.assumptions import Assumption, alternatives, changing
 from vcpuid.told.completions import nameless, tells
@@ -144,30 +141,10 @@ def rests(path: Path, answer: Callable[[Path], Mapping[K, object]], but: Contain
     return changing(answer(path), ((taken, None if other is None else answer(other)) for taken, other in given), but)
 
 
-def unknown(path: Path) -> Mapping[Bit, str]:
-    """Give the bits that the tables in use take away, and that the releases asked for may know all the same, each with what is not known.
-
-    They are the VMM's, and those that KVM of the next kernel with tables offers, where older tables stand for the kernel asked for.
-    """
-    return {**_of_kernel(path), **path.made.open}
-
-
-def _of_kernel(path: Path) -> dict[Bit, str]:
-    release = path.setup.kernel
-    newer = following(release)
-    rule = None if newer is None else NOT_YET.get(newer)
-    step = next((step for step in path.trace.steps if step.party == "kvm"), None)
-    if rule is None or step is None or step.basis is not Basis.MODELLED:
-        return {}
-    why = f"not known here: whether KVM of Linux {release} offers it, which the tables of {release.tables} lack; --kernel {newer} has it"
-    taken = (decision for decision in step.decisions if decision.rule is rule)
-    return {Bit(decision.word, position): why for decision in taken for position in positions(decision.mask)}
-
-
 def open_bits(path: Path, words: Iterable[Word]) -> Mapping[Word, int]:
     """Return those bits of words of CPUID or of feature MSRs of which it is not told whether the guest sees them, as masks.
 
-    A bit that is off, and that the releases asked for may know though the tables do not (`unknown`), is one of them.
+    A bit that is off, and that the VMM asked for may know though its tables do not (`Made.open`), is one of them.
     """
     guest, places = path.trace.steps[-1], tuple(words)
     if _settled(guest):
@@ -178,7 +155,7 @@ def open_bits(path: Path, words: Iterable[Word]) -> Mapping[Word, int]:
     found: dict[Word, int] = {word: _ALL for word in places if _lacking(path, last, (word,))}
     for word in places:
         found[word] = found.get(word, 0) | path.beside.open(last, word)
-    for bit in unknown(path):
+    for bit in path.made.open:
         if bit.word in found and not read_bit(guest.after, bit):
             found[bit.word] |= bit.mask
     return FrozenMap((word, mask) for word, mask in found.items() if mask)

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vcpuid.answers.certainty import depends, followed, open_bits
-from vcpuid.answers.certainty import unknown as unknown_bits
 from vcpuid.answers.explain import sentence
 from vcpuid.answers.order import Order
 from vcpuid.answers.ordered import explained
 from vcpuid.answers.survey import cpuid_features, deciding_stage, host_words, shows, words_of
-from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, CpuidWord, Snapshot
+from vcpuid.cpuid import SIGNIFICANT_INDEX, Bit, CpuidTable, CpuidWord, Snapshot
 from vcpuid.cpuid.by_name import with_named_bits
 from vcpuid.cpuid.names import Feature
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, Word
@@ -26,7 +25,7 @@ from vcpuid.reasons import Step
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack, joined
 from vcpuid.told.completions import tells
-from vcpuid.told.facts import Fact, listed
+from vcpuid.told.facts import Fact, hidden, listed
 from vcpuid.vmm import Vmm
 from vcpuid.vmm.known import named
 
@@ -170,7 +169,10 @@ def _open(both: Sides, feature: Feature, before: bool | None, after: bool | None
     bit = feature.place
     facts = (Fact(*bit),) if before is None or both.observed else depends(both.path, len(both.path.trace.steps) - 1, (bit,))
     side = "the host" if before is None or not both.observed else "the guest"
-    why = f"{side} does not tell {listed(facts)}" if facts else explained(feature, both.path, both.order).stages[-1].why
+    if any(not fact.of_kernel for fact in facts):
+        why = f"{side} does not tell {listed(facts)}"
+    else:
+        why = explained(feature, both.path, both.order).stages[-1].why
     return Difference(feature.name, str(bit), before, after, NOT_TOLD, why, (), bit.word, bit.mask)
 
 
@@ -181,7 +183,7 @@ def _of_feature(both: Sides, feature: Feature, before: bool, after: bool) -> Dif
         return Difference(feature.name, place, before, after, UNKNOWN, why, (), bit.word, bit.mask)
     found = explained(feature, both.path, both.order)
     if found.unsettled and not both.observed:
-        why = f"the host does not tell {listed(found.unsettled)}"
+        why = f"depends on {hidden(found.unsettled)}"
         return Difference(feature.name, place, before, None, NOT_TOLD, why, (), bit.word, bit.mask)
     stage = deciding_stage(found, before, after)
     rules = tuple(reason.rule.id for reason in stage.reasons)
@@ -214,8 +216,18 @@ def by_register(both: Sides) -> list[Difference]:
 def _open_register(both: Sides, word: CpuidWord, before: int | None, after: int | None) -> Difference:
     side = "the host" if before is None else "the guest" if both.observed else "what the host does not tell decides what the guest"
     says = "does not tell it" if before is None or both.observed else "sees there"
-    unknown = None if both.observed else next((why for bit, why in unknown_bits(both.path).items() if bit.word == word), None)
+    unknown = None if both.observed else _unknown(both.path, word)
     return Difference(_register_name(word), str(word), before, after, NOT_TOLD, unknown or f"{side} {says}", (), word, 0xFFFFFFFF)
+
+
+def _unknown(path: Path, word: CpuidWord) -> str | None:
+    """Say what of the releases asked for is not known and leaves a register open; None where it hangs on what the host does not tell."""
+    last = len(path.trace.steps) - 1
+    found = [why for bit, why in path.made.open.items() if bit.word == word]
+    facts = dict.fromkeys(fact for position in range(32) for fact in depends(path, last, (Bit(word, position),)))
+    if facts and all(fact.of_kernel for fact in facts):
+        found.append(f"depends on {listed(tuple(facts))}")
+    return found[0] if found else None
 
 
 def _register_name(word: CpuidWord) -> str:

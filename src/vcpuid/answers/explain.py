@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from vcpuid.answers.certainty import depends, rests, unknown
+from vcpuid.answers.certainty import depends, rests
 from vcpuid.answers.order import Order
 from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.remedy import hidden_from_linux, remedy
@@ -248,8 +248,8 @@ def explain(feature: Feature, path: Path) -> Explanation:
 
 def _open(path: Path, chain: Iterable[Reason]) -> tuple[str, str] | None:
     """Say what is not known of the releases asked for and may be behind a decision, and whose that is; None where all are certain."""
-    known = unknown(path)
-    taken = ((reason.party, find(reason.feature).bit) for reason in chain if reason.party in ("kvm", path.vmm.name)) if known else ()
+    known = path.made.open
+    taken = ((reason.party, find(reason.feature).bit) for reason in chain if reason.party == path.vmm.name) if known else ()
     return next(((party, known[bit]) for party, bit in taken if bit is not None and bit in known), None)
 
 

@@ -315,10 +315,10 @@ def _head(answer: Verdict) -> list[str]:
     if answer.runs is None and not answer.not_told:
         return [f"-cpu {answer.cpu}: {_NOT_TRIED}"]
     if answer.runs is None:
-        from vcpuid.told.facts import in_common, listed
+        from vcpuid.told.facts import hidden, in_common
 
         facts = in_common([found.depends for found in answer.not_told])
-        whole = f"-cpu {answer.cpu}: whether it runs with all that was asked depends on what the host does not tell: {listed(facts)}"
+        whole = f"-cpu {answer.cpu}: whether it runs with all that was asked depends on {hidden(facts)}"
         return [whole, *_warnings(answer)]
     if answer.refusal is not None and answer.start is not None and answer.start.outcome == "aborts":
         return [f"QEMU aborts with -cpu {answer.cpu}: this KVM refuses what QEMU sets at start: {answer.refusal}"]

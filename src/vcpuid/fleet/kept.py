@@ -25,7 +25,7 @@ from vcpuid.errors import UnavailableError
 from vcpuid.fleet.hands import SHARE, on_each
 from vcpuid.fleet.outcome import CpuOutcome, outcome
 from vcpuid.setup import Setup
-from vcpuid.told.facts import Fact, NotTold, WholeLeaf
+from vcpuid.told.facts import Between, Fact, NotTold, WholeLeaf
 
 _MOST = 50_000
 """Outcomes that are kept, the newest: some 2 KB each."""
@@ -171,19 +171,19 @@ def _fact_of(told: Sequence[Any]) -> Fact:
     return Fact(_place_of(place), position, of)
 
 
-def _place(place: WholeLeaf | Word) -> list[Any]:
+def _place(place: WholeLeaf | Word | Between) -> list[Any]:
     return list(place)
 
 
-def _place_of(told: Sequence[Any]) -> WholeLeaf | Word:
-    """Tell places apart by how many numbers they have."""
-    kind: type[Any] = {1: MsrWord, 2: WholeLeaf, 3: CpuidWord}[len(told)]
-    place: WholeLeaf | Word = kind(*told)
+def _place_of(told: Sequence[Any]) -> WholeLeaf | Word | Between:
+    """Tell places apart by how many numbers they have; kernels are told by their names."""
+    kind: type[Any] = Between if isinstance(told[0], str) else {1: MsrWord, 2: WholeLeaf, 3: CpuidWord}[len(told)]
+    place: WholeLeaf | Word | Between = kind(*told)
     return place
 
 
 def _word_of(told: Sequence[Any]) -> Word:
     place = _place_of(told)
-    if isinstance(place, WholeLeaf):
+    if isinstance(place, (WholeLeaf, Between)):
         raise ValueError
     return place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from vcpuid.cpuid.words import positions
@@ -15,6 +16,7 @@ from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.plan import plan
 from vcpuid.qemu.realize import draw
 from vcpuid.reasons import Unrecorded
+from vcpuid.releases import following
 from vcpuid.setup import Setup
 from vcpuid.told.completions import completions
 
@@ -26,10 +28,21 @@ Words = dict[str, int]
 def offered(setup: Setup) -> Words:
     """Return the features that a host's QEMU, KVM and processor give together, of those that may migrate.
 
-    What the host does not tell counts as there: nobody knows that it is lacking, and the proof of a baseline names it.
+    What the host does not tell counts as there: nobody knows that it is lacking, and the proof of a baseline names it. Of a kernel between
+    two with tables only that is offered which both of them offer: nobody can tell more of it.
     """
-    found, full = _given(setup), fullest(setup)
-    return found if full is None else joined((found, _given(full)))
+    return meet(map(_offered, _kernels(setup)))
+
+
+def _kernels(setup: Setup) -> tuple[Setup, ...]:
+    """Return the setup, and the same under the next kernel with tables where its own has none."""
+    newer = following(setup.kernel)
+    return (setup,) if newer is None else (setup, replace(setup, kernel=newer))
+
+
+def _offered(setup: Setup) -> Words:
+    full = next((made.setup for made in completions(setup) if made.full), None)
+    return _given(setup) if full is None else joined((_given(setup), _given(full)))
 
 
 @lru_cache(maxsize=4096)
@@ -40,8 +53,12 @@ def known(setup: Setup) -> Words:
 
 
 def fullest(setup: Setup) -> Setup | None:
-    """Return the same host with all there that it could have and does not tell; None where it tells all."""
-    return next((completion.setup for completion in completions(setup) if completion.full), None)
+    """Return the same host with all there that it could have and does not tell, and a kernel without tables as the next one with some.
+
+    None where it tells all, and its kernel has tables.
+    """
+    ends = (made.setup for made in completions(setup) if made.full or any(fact.of_kernel for fact in made.facts))
+    return next(reversed((*ends,)), None)
 
 
 def _given(setup: Setup) -> Words:

@@ -4,6 +4,9 @@ Two hosts stand at the ends: the one in which nothing is there that is not told,
 (`vcpuid.told.plausible`). Between them each missing leaf and MSR is there alone, and is alone not there; and each missing feature is turned
 round, where all is there, of MSRs also where nothing is: some take others away. What all these answer alike does not depend on what is
 missing. MSRs by which Linux knows a feature of its own, and which most processors have, are there unless told, and each is alone not there.
+
+A kernel without tables, between two that have some, could be as either: where the newer one's tables answer otherwise than the older one's,
+which stand for it, it is not known.
 """
 
 from __future__ import annotations
@@ -25,9 +28,10 @@ from vcpuid.linux.boot import booted
 from vcpuid.linux.machine import ARCH_CAPABILITIES, MICROCODE, Machine, machine_of
 from vcpuid.numbers import U32
 from vcpuid.params import MSR
+from vcpuid.releases import Release, following
 from vcpuid.setup import Setup
 from vcpuid.told import plausible
-from vcpuid.told.facts import Fact, WholeLeaf
+from vcpuid.told.facts import Between, Fact, WholeLeaf
 
 _RANGES = frozenset({0, 0x80000000})
 _CENTAURS = _RANGES | {0xC0000000}
@@ -60,13 +64,24 @@ class Completion(NamedTuple):
 
 
 def untold(setup: Setup) -> tuple[Fact, ...]:
+    """Name all that is not told of a setup: what its host does not tell, and of a kernel between two with tables what changed there."""
+    newer = following(setup.kernel)
+    between = () if newer is None else (_between(setup, newer),)
+    return () if _is_guest(setup.host) else (*_of_host(setup), *between)
+
+
+def _between(setup: Setup, newer: Release) -> Fact:
+    return Fact(Between(setup.kernel.asked, setup.kernel.tables, newer.tables))
+
+
+def _of_host(setup: Setup) -> tuple[Fact, ...]:
     """Name the leaves and MSRs that a host does not tell and that a processor like it could have.
 
     A leaf past the last one of its range, a sub-leaf that its leaf does not list, and an MSR that no leaf announces are told: they are not
     there. Where there are no RAW lines, what KVM supports stands for the processor. Of a guest whose table is told (TAB or GOT lines) all
     is: KVM answers for the rest.
     """
-    return () if _is_guest(setup.host) else (*missing_leaves(setup.host), *_msrs(setup))
+    return (*missing_leaves(setup.host), *_msrs(setup))
 
 
 def _is_guest(host: Snapshot) -> bool:
@@ -193,12 +208,24 @@ def _of_hardware_open(setup: Setup, known: Machine, index: int) -> bool:
 def completions(setup: Setup) -> tuple[Completion, ...]:
     """Give the hosts that a setup's could be; the first has everything made up, and differs in all facts.
 
-    There are none where the host tells all, and none where it tells so little that it is `nameless`.
+    There are none where the host tells all and its kernel has tables, and none where it tells so little that it is `nameless`.
     """
     if nameless(setup.host) or _is_guest(setup.host):
         return ()
-    facts = untold(setup)
-    return (*(with_facts(setup, facts) if facts else ()), *_without_flags(setup))
+    facts = _of_host(setup)
+    made = (*(with_facts(setup, facts) if facts else ()), *_without_flags(setup))
+    return (*made, *_under_newer(setup, made[_FULL].setup if facts else None))
+
+
+def _under_newer(setup: Setup, full: Setup | None) -> Iterator[Completion]:
+    """Give the host, and that with everything made up, under the kernel that comes next, where the one asked for has no tables."""
+    newer = following(setup.kernel)
+    if newer is None:
+        return
+    fact = _between(setup, newer)
+    yield Completion((fact,), replace(setup, kernel=newer))
+    if full is not None:
+        yield Completion((fact,), replace(full, kernel=newer), _FULL)
 
 
 def _without_flags(setup: Setup) -> Iterator[Completion]:

@@ -1,4 +1,4 @@
-"""A fact that is not told: of a host's hardware, or of a guest's table that somebody has a part of."""
+"""A fact that is not told: of a host's hardware, of a guest's table that somebody has a part of, or of a kernel between two with tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vcpuid.kvm.feature_msrs import VMX
 from vcpuid.params import MSR, REVISION, REVISION_MSR
 
 HOST, TABLE = "host", "table"
-"""Who does not tell a fact: the host, or the guest's table."""
+"""Who does not tell a fact: the host, with the kernel on it, or the guest's table."""
 
 
 class WholeLeaf(NamedTuple):
@@ -27,12 +27,31 @@ class WholeLeaf(NamedTuple):
         return leaf_name(self.function, self.index)
 
 
-class Fact(NamedTuple):
-    """What is missing: a leaf, an MSR, or one bit of either; `of` is HOST, or TABLE where a table given for a guest lacks the leaf."""
+class Between(NamedTuple):
+    """What changed between two kernels with tables: of one that lies between them, `asked`, it is not known which of it that has."""
 
-    place: WholeLeaf | Word
+    asked: str
+    older: str
+    newer: str
+
+    def __str__(self) -> str:
+        return f"what changed between Linux {self.older} and {self.newer} (not known here of {self.asked})"
+
+
+class Fact(NamedTuple):
+    """What is missing: a leaf, an MSR, one bit of either, or what changed between two kernels.
+
+    `of` is HOST, or TABLE where a table given for a guest lacks the leaf.
+    """
+
+    place: WholeLeaf | Word | Between
     position: int | None = None
     of: str = HOST
+
+    @property
+    def of_kernel(self) -> bool:
+        """Whether it is what changed between two kernels."""
+        return isinstance(self.place, Between)
 
     @property
     def name(self) -> str | None:
@@ -44,7 +63,7 @@ class Fact(NamedTuple):
 
     @property
     def _bit(self) -> Bit | None:
-        return None if self.position is None or isinstance(self.place, WholeLeaf) else Bit(self.place, self.position)
+        return None if self.position is None or isinstance(self.place, (WholeLeaf, Between)) else Bit(self.place, self.position)
 
     @property
     def _spelled(self) -> str:
@@ -93,11 +112,16 @@ def listed(facts: Sequence[Fact]) -> str:
 
 
 def remedy(facts: Iterable[Fact]) -> str:
-    """Say how facts can be given: a snapshot tells those of the host that collecting can read, a parameter one MSR, a dump all leaves."""
+    """Say how facts can be given: a snapshot tells those of the host that collecting can read, a parameter one MSR, a dump all leaves.
+
+    Of a kernel without tables nothing gives them; one beside it that has some is answered for.
+    """
     given = tuple(facts)
-    ways = [_of_host(tuple(fact.place for fact in given if fact.of == HOST))] if any(fact.of == HOST for fact in given) else []
+    of_host = tuple(fact.place for fact in given if fact.of == HOST and not isinstance(fact.place, Between))
+    ways = [_of_host(of_host)] if of_host else []
     if any(fact.of == TABLE for fact in given):
         ways.append("the whole table (cpuid -1r or vcpuid collect in the guest, or a recording of KVM_SET_CPUID2)")
+    ways += [f"--kernel {place.older} or {place.newer}, which have tables" for place, *_ in given if isinstance(place, Between)]
     return f"give {', and '.join(ways)}"
 
 
@@ -121,6 +145,11 @@ def _reading(msrs: Sequence[int]) -> str:
     of_kvm = any(msr in VMX for msr in msrs)
     needs = ["as root"] if any(msr not in VMX and msr != REVISION_MSR for msr in msrs) else []
     return "".join(f" {need}" for need in (*needs, *(["with access to /dev/kvm"] if of_kvm else [])))
+
+
+def hidden(facts: Sequence[Fact]) -> str:
+    """Name facts on which an answer hangs, and whose they are: the host's, where any is, else nobody's who could tell."""
+    return listed(facts) if all(fact.of_kernel for fact in facts) else f"what the host does not tell: {listed(facts)}"
 
 
 def by_facts(answers: Iterable[NotTold]) -> dict[tuple[Fact, ...], list[str]]:
