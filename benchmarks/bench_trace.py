@@ -17,7 +17,7 @@ import json
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from statistics import median
 
 from vcpuid.cpuid import CpuidTable
@@ -25,16 +25,18 @@ from vcpuid.live import tiny_guest
 from vcpuid.live.kvm_device import Kvm
 from vcpuid.live.kvm_structs import EXIT_IO, Regs
 from vcpuid.trace.exits import WantedExits
+from vcpuid.trace.first_entry import FirstEntries
 from vcpuid.trace.ways import watch
 
 ROUNDS, TURNS, IN_A_ROW = 60, 250, 32
 XOR, CPUID = "31c0", "0fa2"
-PLAIN, NONE = "none", "none, without CPUIDs"
+PLAIN, NONE, CHECKED = "none", "none, without CPUIDs", "bpf, answers, tables"
 SETTINGS: dict[str, tuple[str, WantedExits] | None] = {
     PLAIN: None,
     NONE: None,
     "bpf": ("bpf", WantedExits()),
     "bpf, answers": ("bpf", WantedExits(answers=True)),
+    CHECKED: ("bpf", WantedExits(answers=True)),
     "bpf, addresses": ("bpf", WantedExits(rip=True)),
     "bpf, addresses and back-traces": ("bpf", WantedExits(rip=True, stack=True)),
     "perf": ("perf", WantedExits()),
@@ -82,7 +84,7 @@ def main() -> None:
     found: dict[str, list[float]] = {name: [] for name in SETTINGS}
     for _ in range(ROUNDS):
         for name, setting in SETTINGS.items():
-            with traced(setting):
+            with traced(setting), FirstEntries() if name == CHECKED else nullcontext():
                 found[name].append(batch(table, XOR if name == NONE else XOR + CPUID))
     if options.json:
         print(json.dumps(found))

@@ -96,11 +96,23 @@ def host_initrd(kernel: Path, initrd: bytes, *, cpu: str, qemu: str = QEMU, appe
 
     `qemu` must be the program itself. Raises Lacking without QEMU, a C compiler or KVM's modules for this kernel.
     """
+    host = Initrd()
+    _add_init(host, "guest_host.c")
+    host.add_folder("proc")
+    add_inner(host, kernel, initrd, qemu)
+    command = [f"/bin/{QEMU}", "-L", "/firmware", *_arguments("/kernel", "/initrd", cpu, "kvm", append, memory=256)]
+    host.add("command", "\n".join(command).encode())
+    return host.pack()
+
+
+def add_inner(host: Initrd, kernel: Path, initrd: bytes, qemu: str = QEMU) -> None:
+    """Add what a guest needs to boot the kernel with `initrd` on its own KVM: QEMU, its firmware, kvm_amd, and both as files.
+
+    They are /bin/qemu-system-x86_64, /firmware, /modules, /kernel and /initrd. Raises Lacking as `host_initrd` does.
+    """
     program = shutil.which(qemu)
     if program is None:
         raise Lacking(f"{qemu} to put in the guest")
-    host = Initrd()
-    _add_init(host, "guest_host.c")
     host.add_program(f"bin/{QEMU}", Path(program))
     for folder in subprocess.run([program, "-L", "help"], check=True, capture_output=True, text=True).stdout.splitlines():
         for file in (Path(folder, name) for name in _FIRMWARE):
@@ -110,10 +122,6 @@ def host_initrd(kernel: Path, initrd: bytes, *, cpu: str, qemu: str = QEMU, appe
         host.add(f"modules/{name}.ko", module(kernel, name))
     host.add("kernel", kernel.read_bytes())
     host.add("initrd", initrd)
-    host.add_folder("proc")
-    command = [f"/bin/{QEMU}", "-L", "/firmware", *_arguments("/kernel", "/initrd", cpu, "kvm", append, memory=256)]
-    host.add("command", "\n".join(command).encode())
-    return host.pack()
 
 
 def _add_init(initrd: Initrd, source: str, *flags: str) -> None:

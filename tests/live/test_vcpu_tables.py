@@ -10,6 +10,9 @@ from vcpuid.cpuid import CpuidTable
 from vcpuid.errors import UnavailableError
 from vcpuid.live.kvm_device import Kvm
 from vcpuid.live.processes import vcpu_files
+from vcpuid.live.tiny_guest import read_cpuid
+from vcpuid.trace.first_entry import FirstEntries
+from vcpuid.trace.tables import KernelTables
 from vcpuid.trace.vcpus import VcpuTable, vcpu_tables
 
 pytestmark = pytest.mark.kvm
@@ -35,6 +38,29 @@ def test_the_tables_are_what_kvm_gives() -> None:
     assert {found.number: found.table for found in told} == kept
     vms = {found.number: found.vm for found in told}
     assert vms[1] == vms[3] != vms[0] == vms[2]
+
+
+def test_a_guest_that_is_gone_before_anybody_looks_has_left_its_table() -> None:
+    """As it was when the guest was entered, but for what follows the guest's registers."""
+    with Kvm() as kvm:
+        supported = kvm.supported_cpuid()
+    try:
+        watching = FirstEntries(os.getpid())
+    except UnavailableError as lack:
+        pytest.skip(str(lack))
+    with watching, KernelTables(os.getpid()) as tables:
+        reading = read_cpuid(supported, [(0, 0), (1, 0)])
+        assert vcpu_files(os.getpid()) == {}
+        (found,) = watching.take()
+        assert watching.take() == []
+        tables.learn(set())
+        others = FirstEntries(os.getppid())
+        with others:
+            read_cpuid(supported, [(0, 0)])
+            assert others.take() == []
+    assert (found.pid, found.number) == (os.getpid(), 0)
+    assert [entry for entry in found.table if entry.function != 0xD] == [entry for entry in reading.kept if entry.function != 0xD]
+    assert tables.candidates(os.getpid()) == [(0, found.table)]
 
 
 def test_a_process_without_vcpus_has_no_tables() -> None:

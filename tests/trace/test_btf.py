@@ -10,7 +10,7 @@ import pytest
 from vcpuid.errors import UnavailableError
 from vcpuid.trace.btf import Btf, BtfKind
 
-INT, POINTER, ARRAY, STRUCT, UNION, CONST, FUNCTION = 1, 2, 3, 4, 5, 10, 12
+INT, POINTER, ARRAY, STRUCT, UNION, TYPEDEF, CONST, FUNCTION, PROTOTYPE = 1, 2, 3, 4, 5, 8, 10, 12, 13
 
 
 class Written:
@@ -73,6 +73,18 @@ def test_a_module_counts_on_from_the_kernel(kernel: Written) -> None:
     assert split.offset("vcpu", "private", "high") == 8 + 20
     assert split.offset("file", "data") == 48
     assert split.offset("flags", "flags") == 4
+
+
+def test_a_tracepoints_arguments_are_named_by_what_they_point_to(kernel: Written) -> None:
+    nothing = kernel.type(0, POINTER, 0)
+    file = kernel.type(0, POINTER, 6)
+    prototype = kernel.type(0, PROTOTYPE, 0, more=struct.pack("<8I", 0, nothing, 0, 1, 0, file, 0, nothing))
+    kernel.types = kernel.types.replace(struct.pack("<III", 0, PROTOTYPE << 24, 0), struct.pack("<III", 0, PROTOTYPE << 24 | 4, 0))
+    kernel.type(kernel.string("btf_trace_opened"), TYPEDEF, kernel.type(0, POINTER, prototype))
+    kernel.type(kernel.string("btf_trace_odd"), TYPEDEF, file)
+    btf = Btf(kernel.data())
+    assert btf.tracepoint("opened") == [None, "file", None]
+    assert btf.tracepoint("odd") == btf.tracepoint("closed") == []
 
 
 def test_what_is_not_there_is_said(kernel: Written) -> None:

@@ -94,3 +94,14 @@ def test_a_vcpu_that_had_several_tables_may_answer_by_any_and_what_fits_none_is_
     exits = {Exit(100, 101, 7, 0, answer): 5 for answer in answers} | {Exit(100, 101, 7, 0, Registers()): 3}
     found = check(exits, Several((TABLE, other)), guests(), "6.12")
     assert (found.agrees, found.held, found.not_told) == (True, 10, 3)
+
+
+@pytest.mark.parametrize("got", ["now", "before", "neither"])
+def test_a_table_at_several_moments_is_one_and_what_it_does_not_say_is_a_difference(got: str) -> None:
+    later = CpuidTable(entry._replace(ecx=entry.ecx ^ bits.OSXSAVE.mask) if entry.function == 1 else entry for entry in TABLE)
+    answer = lookup(later if got == "now" else TABLE, 1, kernel="6.12")
+    if got == "neither":
+        answer = answer._replace(ecx=answer.ecx ^ bits.AVX.mask)
+    found = check({Exit(100, 101, 1, 0, answer): 5}, Several((TABLE, later)), guests(), "6.12")
+    assert (found.held, found.not_told) == (5, 0)
+    assert [row["features"] for row in found.rows()] == ([["avx"]] if got == "neither" else [])

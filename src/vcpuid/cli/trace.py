@@ -121,12 +121,14 @@ def _guests(
         raise UnavailableError("--pid and --vm need the host's process numbers, which a container's PID namespace does not show")
     if pid is not None:
         guests.require(pid)
+    if name is not None:
+        pid = guests.named(name)
     counting = Counting(
-        guests.named(name) if name is not None else pid,
+        pid,
         by if symbols_file is None or "rip" in by else (*by, "rip"),
         WAYS if way is None else (way,),
         None if symbols_file is None else read_symbols(symbols_file),
-        _tables(table_source) if check else None,
+        _tables(table_source, pid) if check else None,
     )
     if not live:
         _say_what_goes_on(seconds)
@@ -137,13 +139,13 @@ def _guests(
     sys.exit(0 if found.checked is None or (found.checked.held and found.checked.agrees) else 1)
 
 
-def _tables(source: str | None) -> VcpuTables:
-    """Give what answers are held against: a file's tables, else those that the kernel keeps."""
+def _tables(source: str | None, pid: int | None) -> VcpuTables:
+    """Give what answers are held against: a file's tables, else those that the kernel keeps for a process, or for all."""
     from vcpuid.cpuid.parts import pick
     from vcpuid.trace.tables import GivenTables, KernelTables
 
     if source is None:
-        return KernelTables()
+        return KernelTables(pid)
     return GivenTables([pick(snapshot, None, source, native="kept")[1] for snapshot in read_cpus(source, every=True)])
 
 

@@ -24,7 +24,7 @@ _LARGEST = 64 << 20
 class BtfKind(IntEnum):
     """What a type is, as far as it is asked for."""
 
-    POINTER, ARRAY, STRUCT, UNION, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNCTION, TYPE_TAG = 2, 3, 4, 5, 8, 9, 10, 11, 12, 18
+    POINTER, ARRAY, STRUCT, UNION, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNCTION, PROTOTYPE, TYPE_TAG = 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 18
 
 
 _BEHIND = {1: (4, 0), 3: (12, 0), 4: (0, 12), 5: (0, 12), 6: (0, 8), 13: (0, 8), 14: (4, 0), 15: (0, 12), 17: (4, 0), 19: (0, 12)}
@@ -82,6 +82,32 @@ class Btf:
             total, number = total + inner[0], inner[1]
         kind = 0 if number is None else self._type(number)[1]
         return None if number is None else (total, BtfKind(kind) if kind in BtfKind._value2member_map_ else None)
+
+    def tracepoint(self, name: str) -> list[str | None]:
+        """Name the structures that a tracepoint's arguments point to, None for each that is something else; [] where it is not told."""
+        number = self.find(f"btf_trace_{name}", BtfKind.TYPEDEF)
+        prototype = None if number is None else self._pointed(number)
+        if prototype is None:
+            return []
+        owner, kind, count, _, place, _ = prototype
+        if kind != BtfKind.PROTOTYPE:
+            return []
+        arguments = struct.iter_unpack("<II", owner._data[place + 12 : place + 12 + 8 * count])
+        next(arguments, None)  # the tracepoint's own, which programs do not see
+        return [self._structure(number) for _, number in arguments]
+
+    def _structure(self, number: int) -> str | None:
+        """Name the structure that a pointer points to."""
+        found = self._pointed(number)
+        if found is None or found[1] != BtfKind.STRUCT:
+            return None
+        owner, place = found[0], found[4]
+        return owner._string(_TYPE.unpack_from(owner._data, place)[0]).decode("ascii", "replace")
+
+    def _pointed(self, number: int) -> tuple[Btf, int, int, int, int, int] | None:
+        """Return what a pointer points to; None where the type is none."""
+        _, kind, _, _, _, to = self._type(number)
+        return self._type(to) if kind == BtfKind.POINTER else None
 
     def _member(self, number: int, name: str) -> tuple[int, int] | None:
         """Return a member's offset and type; those of a member without a name count as the structure's own."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Register, bits, names
+from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Register, bits, names
 from vcpuid.cpuid.words import REGISTERS, Bit, leaf_keys, positions
 from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.lookup import lookup_entry
@@ -113,27 +113,38 @@ def check(exits: Mapping[Exit, int], tables: VcpuTables, guests: Guests, kernel:
     found: list[AnswerDifference] = []
     held = not_told = 0
     for (pid, tid), of_vcpu in by_vcpu.items():
-        candidates, number = tables.candidates(pid), guests.vcpu(pid, tid)
-        meant = [table for of, table in candidates if of == number] or [table for _, table in candidates]
-        if not meant:
+        moments = _by_table(tables.candidates(pid), guests.vcpu(pid, tid))
+        if not moments:
             not_told += sum(of_vcpu.values())
             continue
-        if _set_anew(candidates, number):
-            open_ = _fitting_none(of_vcpu, meant, kernel)
+        if len({number for number, _ in moments}) < len(moments):  # a VMM set one anew, or another guest was in the process before
+            open_ = _fitting_none(of_vcpu, [table for tables_ in moments.values() for table in tables_], kernel)
             not_told += open_
             held += sum(of_vcpu.values()) - open_
             continue
         held += sum(of_vcpu.values())
         # Where the thread's name does not tell which vCPU it is, its answers do: no two tables of a guest have the same APIC ID.
-        fits = [tuple(_all_differences(of_vcpu, table, kernel)) for table in meant]
+        fits = [tuple(_all_differences(of_vcpu, of_one, kernel)) for of_one in moments.values()]
         found += fits[min(range(len(fits)), key=lambda at: len(fits[at]))]
     return Checked(tuple(_joined(found)), held, not_told, guests)
 
 
-def _set_anew(candidates: Sequence[tuple[int, CpuidTable]], number: int | None) -> bool:
-    """Tell whether a vCPU had more than one table: a VMM set it anew, or another guest was in the process before."""
-    numbers = [of for of, _ in candidates if number is None or of == number]
-    return len(set(numbers)) < len(numbers)
+def _by_table(candidates: Sequence[tuple[int, CpuidTable]], number: int | None) -> dict[tuple[int, CpuidTable], list[CpuidTable]]:
+    """Put together what may be one vCPU's: tables that differ in what follows the guest's registers alone are one, at several moments.
+
+    Keys are a vCPU's number and its table without these bits. Where none has that number, all may be meant.
+    """
+    found: dict[tuple[int, CpuidTable], list[CpuidTable]] = {}
+    for of, table in [one for one in candidates if one[0] == number] or candidates:
+        found.setdefault((of, CpuidTable(map(_without_following, table))), []).append(table)
+    return found
+
+
+def _without_following(entry: Entry) -> Entry:
+    cleared = {register: getattr(entry, register) for register in REGISTERS}
+    for register, mask, _ in _FOLLOWING.get(entry[:2], ()):
+        cleared[register] &= ~mask
+    return entry._replace(**cleared)
 
 
 def _fitting_none(exits: Mapping[Exit, int], tables: Sequence[CpuidTable], kernel: str | Release) -> int:
@@ -145,9 +156,11 @@ def _fitting_none(exits: Mapping[Exit, int], tables: Sequence[CpuidTable], kerne
     )
 
 
-def _all_differences(exits: Mapping[Exit, int], table: CpuidTable, kernel: str | Release) -> Iterator[AnswerDifference]:
+def _all_differences(exits: Mapping[Exit, int], moments: Sequence[CpuidTable], kernel: str | Release) -> Iterator[AnswerDifference]:
+    """Hold each answer against the moment of the table that it fits best."""
     for exit_, count in exits.items():
-        yield from _differences(exit_, count, table, kernel)
+        fits = [tuple(_differences(exit_, count, table, kernel)) for table in moments]
+        yield from fits[min(range(len(fits)), key=lambda at: len(fits[at]))]
 
 
 def _differences(exit_: Exit, count: int, table: CpuidTable, kernel: str | Release) -> Iterator[AnswerDifference]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from vcpuid.probe.report import machine
@@ -44,7 +45,7 @@ class Counting:
         """
         wanted = WantedExits(self.pid, self.tables is not None, "rip" in self.by, "stack" in self.by)
         host = host_symbols() if wanted.stack else None
-        with watch(wanted, self.ways) as watching:
+        with watch(wanted, self.ways) as watching, self.tables or nullcontext():
             way, start = watching.way, time.monotonic()
             before: dict[Exit, int] = {}
             due, since, drawn = start, start, start + every

@@ -26,7 +26,8 @@ MOST = 256
 """KVM_MAX_CPUID_ENTRIES."""
 _ENTRY = struct.Struct("<7I12x")
 _HEAD = struct.Struct("<IIIIQQ")
-_ROOM = _HEAD.size + _ENTRY.size * MOST
+ROOM = _HEAD.size + _ENTRY.size * MOST
+"""Bytes of a vCPU's record: a word of the program's own, 8 bytes, then its number and what it keeps."""
 _META, _TASK, _FD, _FILE = 0, 8, 16, 24
 """Where struct bpf_iter__task_file has them."""
 
@@ -43,36 +44,45 @@ class VcpuTable:
 
 
 @dataclass(frozen=True, slots=True)
-class _Places:
-    """Offsets in the kernel's structures."""
+class VcpuPlaces:
+    """Offsets in the kernel's struct kvm_vcpu."""
 
-    private_data: int
-    tgid: int
     number: int
     vm: int
     entries: int
     in_place: bool
     count: int
-    iterator: int
 
     @classmethod
-    def of_this_kernel(cls) -> _Places:
-        kernel, kvm = btf.kernel(), btf.of_module("kvm")
-        iterator, entries = kernel.find("bpf_iter_task_file", BtfKind.FUNCTION), kvm.member("kvm_vcpu", "arch", "cpuid_entries")
-        if iterator is None:
-            raise UnavailableError(f"{btf.FOLDER}: this kernel has no BPF iterator over files (Linux 5.8 and newer have)")
+    def of_this_kernel(cls) -> VcpuPlaces:
+        """Ask BTF; raises UnavailableError where that does not tell."""
+        kvm = btf.of_module("kvm")
+        entries = kvm.member("kvm_vcpu", "arch", "cpuid_entries")
         if entries is None:
             raise UnavailableError(f"{btf.FOLDER}: this kernel tells nothing of KVM's vCPUs: KVM is not loaded")
         return cls(
-            private_data=kernel.offset("file", "private_data"),
-            tgid=kernel.offset("task_struct", "tgid"),
             number=kvm.offset("kvm_vcpu", "vcpu_id"),
             vm=kvm.offset("kvm_vcpu", "kvm"),
             entries=entries[0],
             in_place=entries[1] is BtfKind.ARRAY,
             count=kvm.offset("kvm_vcpu", "arch", "cpuid_nent"),
-            iterator=iterator,
         )
+
+    def read(self, a: Assembler, otherwise: str) -> None:
+        """Write what fills the record at R9 from the vCPU at R8, which goes on at a label where its table is none."""
+        for offset, size, member in ((8, 4, self.number), (12, 4, self.count), (16, 8, self.vm)):
+            _read_kernel(a, offset, size, member)
+        if self.in_place:  # up to Linux 5.10
+            a.address(R1, R8, self.entries)
+            a.store(8, R9, 24, R1)
+        else:
+            _read_kernel(a, 24, 8, self.entries)
+        a.load(4, R2, R9, 12)
+        a.jump_if(R2, ">", MOST, otherwise)
+        a.do("mul", R2, _ENTRY.size)
+        a.address(R1, R9, _HEAD.size)
+        a.load(8, R3, R9, 24)
+        a.call(Helper.PROBE_READ_KERNEL)
 
 
 def vcpu_tables(pids: Collection[int]) -> list[VcpuTable]:
@@ -88,14 +98,16 @@ def vcpu_tables(pids: Collection[int]) -> list[VcpuTable]:
         return []
     if not numbers_are_ours():
         raise UnavailableError("the kernel knows these processes by other numbers: this is a container with a PID namespace of its own")
-    places = _Places.of_this_kernel()
+    iterator = btf.kernel().find("bpf_iter_task_file", BtfKind.FUNCTION)
+    if iterator is None:
+        raise UnavailableError(f"{btf.FOLDER}: this kernel has no BPF iterator over files (Linux 5.8 and newer have)")
     with (
         Map(MapKind.HASH, 8, 4, len(wanted)) as chosen,
-        Map(MapKind.ARRAY, 4, _ROOM, 1) as room,
+        Map(MapKind.ARRAY, 4, ROOM, 1) as room,
     ):
         for pid, descriptor in wanted:
             chosen[struct.pack("<II", pid, descriptor)] = bytes(4)
-        with Program(_program(places, chosen, room), ProgramKind.TRACING, attach_type=ITERATOR, btf_id=places.iterator) as program:
+        with Program(_program(chosen, room), ProgramKind.TRACING, attach_type=ITERATOR, btf_id=iterator) as program:
             told = {(table.pid, table.descriptor): table for table in _tables(_walked(program, {pid for pid, _ in wanted}))}
     vms: dict[int, int] = {}
     found = sorted(told.values(), key=lambda table: (table.pid, vms.setdefault(table.vm, len(vms)), table.number))
@@ -110,15 +122,15 @@ def _walked(program: Program, pids: Collection[int]) -> bytes:
         return iterate(program)
 
 
-def _program(places: _Places, chosen: Map, room: Map) -> bytes:
+def _program(chosen: Map, room: Map) -> bytes:
     """Write the program: of each chosen file, the vCPU's number, its VM and its entries go to the reader."""
-    a = Assembler()
+    kernel, a = btf.kernel(), Assembler()
     a.mov(R6, R1)
     a.load(8, R7, R6, _FILE)
     a.jump_if(R7, "==", 0, "out")
     a.load(8, R8, R6, _TASK)
     a.jump_if(R8, "==", 0, "out")
-    a.load(4, R1, R8, places.tgid)
+    a.load(4, R1, R8, kernel.offset("task_struct", "tgid"))
     a.store(4, R10, -8, R1)
     a.load(4, R1, R6, _FD)
     a.store(4, R10, -4, R1)
@@ -134,24 +146,12 @@ def _program(places: _Places, chosen: Map, room: Map) -> bytes:
     a.mov(R9, R0)
     a.load(8, R1, R10, -8)  # process and descriptor
     a.store(8, R9, 0, R1)
-    a.load(8, R8, R7, places.private_data)
-    for offset, size, member in ((8, 4, places.number), (12, 4, places.count), (16, 8, places.vm)):
-        _read_kernel(a, offset, size, member)
-    if places.in_place:  # up to Linux 5.10
-        a.address(R1, R8, places.entries)
-        a.store(8, R9, 24, R1)
-    else:
-        _read_kernel(a, 24, 8, places.entries)
-    a.load(4, R2, R9, 12)
-    a.jump_if(R2, ">", MOST, "out")
-    a.do("mul", R2, _ENTRY.size)
-    a.address(R1, R9, _HEAD.size)
-    a.load(8, R3, R9, 24)
-    a.call(Helper.PROBE_READ_KERNEL)
+    a.load(8, R8, R7, kernel.offset("file", "private_data"))
+    VcpuPlaces.of_this_kernel().read(a, "out")
     a.load(8, R1, R6, _META)
     a.load(8, R1, R1, 0)
     a.mov(R2, R9)
-    a.mov(R3, _ROOM)
+    a.mov(R3, ROOM)
     a.call(Helper.SEQ_WRITE)
     a.label("out")
     a.exit()
@@ -167,8 +167,12 @@ def _read_kernel(a: Assembler, offset: int, size: int, member: int) -> None:
 
 
 def _tables(data: bytes) -> Iterator[VcpuTable]:
-    for at in range(0, len(data) - _ROOM + 1, _ROOM):
-        pid, descriptor, number, count, vm, _ = _HEAD.unpack_from(data, at)
-        first = at + _HEAD.size
-        entries = _ENTRY.iter_unpack(data[first : first + _ENTRY.size * count])
-        yield VcpuTable(pid, descriptor, number, vm, CpuidTable(Entry(*entry) for entry in entries))
+    for at in range(0, len(data) - ROOM + 1, ROOM):
+        yield read_record(data[at : at + ROOM])
+
+
+def read_record(record: bytes) -> VcpuTable:
+    """Read what such a program wrote of a vCPU."""
+    pid, descriptor, number, count, vm, _ = _HEAD.unpack_from(record)
+    entries = _ENTRY.iter_unpack(record[_HEAD.size : _HEAD.size + _ENTRY.size * count])
+    return VcpuTable(pid, descriptor, number, vm, CpuidTable(Entry(*entry) for entry in entries))
