@@ -78,6 +78,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "diff-feature": ("diff", SKYLAKE, "--cpu", "Skylake-Client-v3", *QEMU),
     "diff-register": ("diff", SKYLAKE, "--cpu", "host", "--by", "register", *QEMU),
     "diff-flag": ("diff", SKYLAKE, "--cpu", "host", "--flags", *QEMU),
+    "diff-hosts": ("diff", IVY, SKYLAKE),
     "diff-field": ("diff", HYBRID + "#0", HYBRID + "#2", "--by", "field"),
     "drift": ("drift", MILAN, "--from", "kernel=6.1,qemu=7.2", "--to", "kernel=7.3,qemu=11.1,nested=0"),
     "drift-domains": ("drift", IVY, "--domain", CHECKED, "--to-domain", DOMAIN, *UPGRADED),

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/crash.md", "docs/libvirt.md", "docs/fleet.md")
+PAGES = ("README.md", "docs/crash.md", "docs/libvirt.md", "docs/fleet.md", "docs/worth.md")
 _CAPTURES, _GOLDEN = ROOT / "tests" / "captures" / "kvm", ROOT / "tests" / "golden"
 FILES = {
     "skylake.txt": _CAPTURES / "kvm-intel.corei7_skylake_x@6.12.txt.gz",

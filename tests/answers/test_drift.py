@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from support.captures import host
+from vcpuid.answers.certainty import open_bits
 from vcpuid.answers.drift import Change, Drift, Side, drift
 from vcpuid.answers.survey import cpuid_features, survey
-from vcpuid.cpuid import CpuidWord
+from vcpuid.cpuid import CpuidWord, MsrWord
+from vcpuid.cpuid.names import all_features
 from vcpuid.releases import KERNELS, QEMUS
 from vcpuid.setup import Setup, Stack
 
@@ -71,3 +73,23 @@ def test_warnings_of_one_side_alone() -> None:
     assert found.gone == found.new == ()
     found = between(SKYLAKE, "Skylake-Server,+vmx", Stack(qemu="10.0"), Stack(qemu="10.0", params={"nested": 0}, what_if=True))
     assert found.new == ("host doesn't support requested feature: CPUID.01H:ECX.vmx [bit 5]",)
+
+
+def test_what_neither_side_tells_is_counted_bit_by_bit() -> None:
+    """A bit's position was taken for its mask, so that many of an MSR that nobody tells counted as unchanged."""
+    found = between(SKYLAKE, "host", Stack(kernel="6.1", qemu="7.2"), Stack(kernel="7.2", qemu="10.0"))
+    sides = [
+        open_bits(side.path, [feature.place.word for feature in all_features() if feature.bit]) for side in (found.before, found.after)
+    ]
+    read = {word for side in (found.before, found.after) for word in side.path.trace.steps[-1].after}
+    both = [
+        feature
+        for feature in all_features()
+        if feature.bit is not None
+        and isinstance(feature.bit.word, MsrWord)
+        and feature.bit.word in read
+        and (feature.linux_names or feature.qemu_names)
+        and all(side.get(feature.bit.word, 0) & feature.bit.mask for side in sides)
+    ]
+    assert len(both) > 60
+    assert found.not_told >= len(both)

@@ -155,3 +155,25 @@ def test_collect_writes_what_every_verb_reads(tmp_path: Path) -> None:
     done = run("explain", "fpu", "--host", str(file), "--cpu", "qemu64")
     assert done.returncode == 0, done.stderr
     assert "The guest sees fpu" in done.stdout
+
+
+@pytest.mark.parametrize("group", ["", "kvm", "qemu", "linux", "libvirt", "fleet"])
+def test_no_line_of_a_list_of_verbs_is_cut(group: str) -> None:
+    """click shortens what is longer than a line, and left no summary of kvm and qemu whole."""
+    done = vcpuid(*group.split(), "--help", env={"COLUMNS": "80"})
+    listed = done.stdout.partition("Verbs:")[2]
+    assert listed.strip()
+    assert not [line for line in listed.splitlines() if line.endswith(("...", "…")) or len(line) > 80]
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "explain"])
+def test_a_verbs_summary_fits_a_line_of_80_columns(verb: str) -> None:
+    assert f"  {verb.ljust(max(map(len, VERBS)))}  {VERBS[verb]}" in vcpuid("--help", env={"COLUMNS": "80"}).stdout.splitlines()
+
+
+def test_summaries_of_kvm_and_qemu_fit_a_line() -> None:
+    for group in ("kvm", "qemu", "linux"):
+        listed = vcpuid(group, "--help", env={"COLUMNS": "80"}).stdout.partition("Verbs:")[2].strip().splitlines()
+        command = cli.get_command(click.Context(cli), group)
+        assert isinstance(command, click.Group)
+        assert len(listed) == len(command.commands)

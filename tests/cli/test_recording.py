@@ -95,11 +95,11 @@ def test_what_no_call_asked_for_is_not_told(way: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["explain", "avx2", "--recording", LIBKRUN, "--cpu", "host"], 2, "--recording is of a guest as it was; --cpu asks for another"),
-        (["explain", "avx2", "--recording", LIBKRUN, "--table", LIBKRUN], 2, "--table asks for another"),
-        (["diff", "--recording", LIBKRUN, "--cpu", "host"], 2, "--cpu asks for another"),
+        (["explain", "avx2", "--recording", LIBKRUN, "--cpu", "host"], 2, "--recording shows a guest as it ran; leave --cpu out"),
+        (["explain", "avx2", "--recording", LIBKRUN, "--table", LIBKRUN], 2, "leave --table out"),
+        (["diff", "--recording", LIBKRUN, "--cpu", "host"], 2, "leave --cpu out"),
         (["diff"], 2, "give HOST, or a --recording that tells of it"),
-        (["diff", SKYLAKE], 2, "give GUEST, --cpu, --domain or --recording"),
+        (["diff", SKYLAKE], 2, "give GUEST (a second snapshot), --cpu, --domain or --recording"),
         (["check", "--recording", LIBKRUN, "--table", LIBKRUN], 2, "--recording has the guest's table"),
         (["check", "--recording", LIBKRUN, SKYLAKE, SKYLAKE], 2, "give CPU and"),
         (["explain", "avx2", "--recording", "no-such"], 3, "no-such: No such file or directory"),

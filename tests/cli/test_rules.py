@@ -39,7 +39,7 @@ def test_a_reason_that_names_a_cause_is_plain_without_one() -> None:
 def test_a_captured_rule_names_a_capture_and_a_read_one_says_so() -> None:
     assert "captured: tests/captures/" in rules("qemu.model.asks").stdout
     unseen = next(card.id for card in all_rules() if card.history.known == "read")
-    assert "no capture has shown it" in rules(unseen).stdout
+    assert "no capture shows it yet" in rules(unseen).stdout
 
 
 def test_a_hazard() -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from support.captures import capture
+from support.captures import CAPTURES, capture
 from support.command import vcpuid
 from vcpuid.cli.output import FORMATS
+from vcpuid.software.brief import WITHOUT_AVX2
 
 SKYLAKE = str(capture("kvm-intel.corei7_skylake_x@6.12"))
 IVY = str(capture("kvm-intel.corei7_ivy_bridge_3770k@6.12"))
@@ -102,9 +103,52 @@ def test_what_hyperv_asks_to_be_added_is_what_qemu_accepts() -> None:
     assert again.returncode == 0, again.stderr
 
 
-def test_the_documentation_shows_what_is_printed() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "worth.md").read_text(encoding="utf-8")
-    shown = [line for line in page.split("```")[1].splitlines() if line.startswith(("level", "glibc", "crypto", "clock"))]
-    printed = vcpuid("worth", "--cpu", "IvyBridge", "--host", SKYLAKE, "--qemu", "10.0", "--glibc", "2.41").stdout.splitlines()
-    assert len(shown) >= 7
-    assert {" ".join(line.split()) for line in shown} <= {" ".join(line.split()) for line in printed}
+def brief(*args: str) -> list[str]:
+    done = vcpuid("worth", *args)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_the_first_line_is_the_level_and_the_second_on_what_it_stands() -> None:
+    lines = brief("--cpu", "IvyBridge", "--host", SKYLAKE, "--qemu", "10.0")
+    assert lines[0] == "The guest reaches x86-64-v2, its host x86-64-v4: for x86-64-v3 it lacks AVX2 BMI1 BMI2 FMA LZCNT MOVBE."
+    assert lines[1].startswith("-cpu IvyBridge, QEMU 10.0, q35, Linux 6.12")
+    assert len(lines) < 24
+    assert brief("--cpu", "host", "--host", SKYLAKE, "--qemu", "10.0")[0] == "The guest reaches x86-64-v4, as its host does."
+
+
+def test_what_is_not_as_on_the_host_is_counted_and_all_of_it_is_printed_when_asked() -> None:
+    asked = ("--cpu", "IvyBridge", "--host", SKYLAKE, "--qemu", "10.0", "--glibc", "2.41")
+    (row,) = [line for line in brief(*asked) if line.startswith("glibc 2.41")]
+    own, hosts = (
+        {row["item"]: row["value"] for row in rows("worth", *asked[2:], "--cpu", cpu) if row["topic"] == "glibc 2.41"}
+        for cpu in ("IvyBridge", "host")
+    )
+    assert f"{sum(own[name] != hosts[name] for name in own)} of {len(own)} functions" in row
+    every = brief(*asked, "--all")
+    assert sum(line.startswith("glibc 2.41") for line in every) == len(own)
+    assert f"all {len(rows('worth', *asked))} answers" in brief(*asked)[-1]
+
+
+def test_the_cost_of_no_avx2_is_the_one_that_was_measured() -> None:
+    measured = json.loads((Path(__file__).parents[2] / "docs" / "strings.json").read_text(encoding="utf-8"))["rows"]
+    times = {(row["hidden"], row["function"], row["size"]): row["ns"][0] for row in measured}
+    ratios = [
+        times["AVX-512 AVX2", function, size] / times["", function, size]
+        for function in ("memcpy", "memcmp", "memchr", "strlen")
+        for size in (1024, 4096, 16384)
+    ]
+    assert f"{min(ratios):.1f} to {max(ratios):.1f} times" in WITHOUT_AVX2
+    assert WITHOUT_AVX2 in brief("--cpu", "IvyBridge", "--host", SKYLAKE, "--qemu", "10.0")
+    assert WITHOUT_AVX2 not in brief("--cpu", "Haswell-v1", "--host", SKYLAKE, "--qemu", "10.0")
+
+
+def test_functions_that_fault_are_named_and_what_is_not_told_is_no_level() -> None:
+    (row,) = [
+        line
+        for line in brief("--cpu", "Haswell,x-force-features=on", "--qemu", "10.0", "--glibc", "2.36", "--host", IVY)
+        if "FAULTS  " in line
+    ]
+    assert "the host lacks AVX2" in row
+    named = str(CAPTURES / "reports" / "proc-cpuinfo-of-a-kvm64-guest.txt.gz")
+    assert any("not told" in line and "clock" in line for line in brief(named))

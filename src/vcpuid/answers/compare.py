@@ -13,7 +13,7 @@ from vcpuid.answers.certainty import depends, followed, open_bits
 from vcpuid.answers.explain import sentence
 from vcpuid.answers.order import Order
 from vcpuid.answers.ordered import explained
-from vcpuid.answers.survey import cpuid_features, deciding_stage, host_words, shows, words_of
+from vcpuid.answers.survey import cause_of, cpuid_features, deciding_stage, host_words, in_words, shows, turned_on_later, words_of
 from vcpuid.cpuid import SIGNIFICANT_INDEX, Bit, CpuidTable, CpuidWord, Snapshot
 from vcpuid.cpuid.by_name import with_named_bits
 from vcpuid.cpuid.names import Feature
@@ -29,6 +29,7 @@ from vcpuid.told.facts import Fact, hidden, listed
 from vcpuid.vmm import Vmm
 from vcpuid.vmm.known import named
 
+_SHOWN = 40
 UNKNOWN = "unknown"
 """The party where the path does not explain a difference."""
 
@@ -90,6 +91,11 @@ class Sides:
         return not self.observed or tells(self.guest, word, mask)
 
     @property
+    def not_run(self) -> bool:
+        """Whether the guest's kernel has not run yet: it is made, now or when vcpuid wrote its snapshot."""
+        return not self.observed or self.guest.table is not None
+
+    @property
     def words(self) -> GuestWords:
         """The guest's registers; what its snapshot leaves out, KVM answers by its look-up rules."""
         return _registers(self.guest.raw, self.path.setup.kernel)
@@ -142,6 +148,10 @@ def _guess(host: Snapshot | Setup, guest: Snapshot, stack: Stack | None, vmm: Vm
     return min(paths, key=lambda path: sum(shows(words, feature) != _ends(path, feature) for feature in cpuid_features()))
 
 
+def _short(cpu: str) -> str:
+    return cpu if len(cpu) <= _SHOWN else f"{cpu[:_SHOWN]}…"
+
+
 def _ends(path: Path, feature: Feature) -> bool:
     return shows(path.trace.steps[-1].after, feature)
 
@@ -159,7 +169,7 @@ def by_feature(both: Sides) -> list[Difference]:
         if before is None or after is None:
             if before is not after:
                 found.append(_open(both, feature, before, after))
-        elif before != after:
+        elif before != after and not (both.not_run and turned_on_later(feature, guest)):
             found.append(_of_feature(both, feature, before, after))
     return found
 
@@ -179,15 +189,16 @@ def _open(both: Sides, feature: Feature, before: bool | None, after: bool | None
 def _of_feature(both: Sides, feature: Feature, before: bool, after: bool) -> Difference:
     place, bit = str(feature.place), feature.place
     if _ends(both.path, feature) != after:
-        why = f"-cpu {both.path.cpu} on this path would {'show' if not after else 'not show'} it"
+        why = f"HOST with -cpu {_short(both.path.cpu)} {'would give a guest this' if before else 'would not give a guest this'}"
         return Difference(feature.name, place, before, after, UNKNOWN, why, (), bit.word, bit.mask)
     found = explained(feature, both.path, both.order)
     if found.unsettled and not both.observed:
         why = f"depends on {hidden(found.unsettled)}"
         return Difference(feature.name, place, before, None, NOT_TOLD, why, (), bit.word, bit.mask)
-    stage = deciding_stage(found, before, after)
+    cause = cause_of(feature)
+    stage = deciding_stage(found if cause is feature else explained(cause, both.path, both.order), before, after)
     rules = tuple(reason.rule.id for reason in stage.reasons)
-    return Difference(feature.name, place, before, after, stage.party, stage.why, rules, bit.word, bit.mask)
+    return Difference(feature.name, place, before, after, stage.party, in_words(stage), rules, bit.word, bit.mask)
 
 
 def registers(both: Sides) -> list[CpuidWord]:
@@ -217,7 +228,7 @@ def _open_register(both: Sides, word: CpuidWord, before: int | None, after: int 
     side = "the host" if before is None else "the guest" if both.observed else "what the host does not tell decides what the guest"
     says = "does not tell it" if before is None or both.observed else "sees there"
     unknown = None if both.observed else _unknown(both.path, word)
-    return Difference(_register_name(word), str(word), before, after, NOT_TOLD, unknown or f"{side} {says}", (), word, 0xFFFFFFFF)
+    return Difference(register_name(word), str(word), before, after, NOT_TOLD, unknown or f"{side} {says}", (), word, 0xFFFFFFFF)
 
 
 def _unknown(path: Path, word: CpuidWord) -> str | None:
@@ -226,20 +237,21 @@ def _unknown(path: Path, word: CpuidWord) -> str | None:
     found = [why for bit, why in path.made.open.items() if bit.word == word]
     facts = dict.fromkeys(fact for position in range(32) for fact in depends(path, last, (Bit(word, position),)))
     if facts and all(fact.of_kernel for fact in facts):
-        found.append(f"depends on {listed(tuple(facts))}")
+        found.append(f"depends on {hidden(tuple(facts))}")
     return found[0] if found else None
 
 
-def _register_name(word: CpuidWord) -> str:
+def register_name(word: CpuidWord) -> str:
+    """Spell a register as leaf, sub-leaf and name."""
     return f"{word.function:x}.{word.index:x}.{word.register}"
 
 
 def _of_register(both: Sides, word: CpuidWord, before: int, after: int) -> Difference:
-    name = _register_name(word)
+    name = register_name(word)
     ends = both.path.trace.steps[-1].after.get(word, 0)
     mask = before ^ after
     if ends != after:
-        why = f"-cpu {both.path.cpu} on this path would show {ends:08x}"
+        why = f"HOST with -cpu {_short(both.path.cpu)} would give a guest {ends:08x}"
         return Difference(name, str(word), before, after, UNKNOWN, why, (), word, mask)
     changed = list(_changes(both.path, word))
     decisions = [d for step in changed for d in step.decisions if d.word == word and d.mask & mask]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from vcpuid.answers.certainty import hanging
@@ -27,10 +27,28 @@ def by_flag(both: Sides, guest_kernel: str | None = None) -> list[Difference]:
     The guest's kernel is `guest_kernel`, else the one its snapshot names, else the host's. Where a CPUID bit is behind the difference,
     the party is the one that changed that bit; else one of the two kernels worked the flag out.
     """
-    host, guest = both.path.setup, guest_setup(both, guest_kernel)
+    guest = guest_setup(both, guest_kernel)
+    inside = None if both.observed else _inside(both, guest_kernel)
+    bits = {difference.place: difference for difference in by_feature(both)}
+    return by_kernels(both.path.setup, guest, bits, ("on the host", "in the guest"), inside=inside)
+
+
+def by_kernels(
+    host: Setup,
+    guest: Setup,
+    bits: Mapping[str, Difference],
+    spoken: tuple[str, str],
+    parties: tuple[str, str] = (HOST_LINUX, GUEST_LINUX),
+    inside: Mapping[tuple[str, str], tuple[Fact, ...]] | None = None,
+) -> list[Difference]:
+    """List in what two machines' /proc/cpuinfo differ, each by its own kernel.
+
+    `bits` are the differences of their CPUID, by place, `spoken` says where each of them is, `parties` names their kernels. `inside` is
+    what the second does not tell, where its own snapshot does not say that.
+    """
     shown = (cpuinfo(host, observed=True), cpuinfo(guest, observed=True))
-    kernels = _Kernels(both, guest)
-    hidden = (doubts(host, _shows), doubts(guest, _shows) if both.observed else _inside(both, guest_kernel))
+    kernels = _Kernels(host, guest, bits, spoken, parties)
+    hidden = (doubts(host, shows), doubts(guest, shows) if inside is None else inside)
     found: list[Difference] = []
     for line in ("flags", "bugs", "vmx_flags"):
         ours, theirs = (getattr(side, line) for side in shown)
@@ -47,10 +65,11 @@ def by_flag(both: Sides, guest_kernel: str | None = None) -> list[Difference]:
 def shown_flags(both: Sides, guest_kernel: str | None = None) -> set[tuple[str, str]]:
     """Give the names that either side's /proc/cpuinfo shows, each with its line as differences spell it."""
     sides = (both.path.setup, guest_setup(both, guest_kernel))
-    return {(line.replace("_", " "), name) for side in sides for line, name in _shows(side)}
+    return {(line.replace("_", " "), name) for side in sides for line, name in shows(side)}
 
 
-def _shows(setup: Setup) -> dict[tuple[str, str], bool]:
+def shows(setup: Setup) -> dict[tuple[str, str], bool]:
+    """Give what a machine's /proc/cpuinfo shows, by line and name."""
     return named(cpuinfo(setup, observed=True))
 
 
@@ -58,10 +77,10 @@ def _inside(both: Sides, guest_kernel: str | None) -> dict[tuple[str, str], tupl
     """Return what the guest's kernel would show or not by facts that the host does not tell."""
     path, kernel = both.path, Stack(kernel=guest_kernel or both.path.setup.kernel.asked)
 
-    def shows(other: Path | None) -> dict[tuple[str, str], bool] | None:
-        return None if other is None else _shows(Setup.of(guest_snapshot(other), kernel))
+    def answer(other: Path | None) -> dict[tuple[str, str], bool] | None:
+        return None if other is None else shows(Setup.of(guest_snapshot(other), kernel))
 
-    return hanging(path.cpu, path.setup, path.vmm, shows)
+    return hanging(path.cpu, path.setup, path.vmm, answer)
 
 
 def guest_setup(both: Sides, guest_kernel: str | None = None) -> Setup:
@@ -81,13 +100,15 @@ _PREFIXES = {"flags": "X86_FEATURE_", "bugs": "X86_BUG_", "vmx_flags": "VMX_FEAT
 class _Kernels:
     """What both kernels decided, and what the path did to the bits behind their flags."""
 
-    def __init__(self, both: Sides, guest: Setup) -> None:
-        host = both.path.setup
+    def __init__(
+        self, host: Setup, guest: Setup, bits: Mapping[str, Difference], spoken: tuple[str, str], parties: tuple[str, str]
+    ) -> None:  # fmt: skip
         self._sides = (
-            (HOST_LINUX, True, host.kernel.tables, boot_cpu(host)),
-            (GUEST_LINUX, False, guest.kernel.tables, boot_cpu(guest)),
+            (parties[0], True, host.kernel.tables, boot_cpu(host)),
+            (parties[1], False, guest.kernel.tables, boot_cpu(guest)),
         )
-        self._bits = {difference.place: difference for difference in by_feature(both)}
+        self._spoken = spoken
+        self._bits = bits
         self._vmx = next((d for d in self._bits.values() if d.what == "vmx"), None)
 
     def difference(self, line: str, name: str, on_host: bool) -> Difference:
@@ -101,9 +122,9 @@ class _Kernels:
         for party, is_host, release, boot in self._sides:
             decision = None if feature is None else _decision(feature, release, boot, on_host == is_host)
             if decision is not None:
-                why = f"{'on the host' if is_host else 'in the guest'}: {sentence(decision)}"
+                why = f"{self._spoken[0 if is_host else 1]}: {sentence(decision)}"
                 return Difference(name, place, on_host, not on_host, party, why, (decision.rule.id,))
-        return Difference(name, place, on_host, not on_host, UNKNOWN, "no rule of the path or of either kernel leads to it")
+        return Difference(name, place, on_host, not on_host, UNKNOWN, "no rule of a layer or of either kernel leads to it")
 
     def _feature(self, name: str, prefix: str) -> Feature | None:
         return next((f for _, _, release, _ in self._sides if (f := _shown(release).get((prefix, name))) is not None), None)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from vcpuid.answers.compare import Difference, Sides
 from vcpuid.decode import FieldChange
+from vcpuid.releases import Release
 
 SCHEMA = "vcpuid/diff/2"
 """The form of both."""
@@ -46,6 +47,23 @@ def report(both: Sides, by: str, found: Sequence[Difference], ignored: Sequence[
     rows = [difference.as_dict() for difference in found]
     by_libvirt = None if both.order is None else both.order.as_dict()
     return {"schema": SCHEMA, "by": by, **both.path.as_dict(), **told, "differences": rows, "libvirt": by_libvirt}
+
+
+def hosts_report(
+    by: str, releases: Sequence[Release], why: str, found: Sequence[Difference], ignored: Sequence[str], counts: Counts
+) -> dict[str, object]:  # fmt: skip
+    """Put the differences of two hosts into a document; `releases` are their kernels, and `why` says that the second is no guest."""
+    return {
+        "schema": SCHEMA,
+        "by": by,
+        "compares": "hosts",
+        "why_hosts": why,
+        "kernels": [release.as_dict() for release in releases],
+        "ignored": list(ignored),
+        "left_out": counts.left_out,
+        "counts": counts.as_dict(),
+        "differences": [difference.as_dict() for difference in found],
+    }
 
 
 def fields_report(parts: tuple[str, str], found: Sequence[FieldChange], ignored: Sequence[str], counts: Counts) -> dict[str, object]:

@@ -165,9 +165,9 @@ def _suspects(features: Sequence[Feature], *sides: Side) -> Iterator[Feature]:
     hidden = [open_bits(side.path, words) for side in sides]
     doubted = any(side.order is not None and side.order.doubted for side in sides)
     for feature in features:
-        word, mask = feature.place
+        bit = feature.place
         first, second = (shows(side.path.trace.steps[-1].after, feature) for side in sides)
-        if doubted or first != second or any(found.get(word, 0) & mask for found in hidden):
+        if doubted or first != second or any(found.get(bit.word, 0) & bit.mask for found in hidden):
             yield feature
 
 

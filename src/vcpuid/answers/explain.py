@@ -58,6 +58,24 @@ class Reason:
         }
 
 
+_OTHERWISE = {
+    "linux": (
+        "this machine's kernel has it on; stock Linux would have it off on this processor",
+        "this machine's kernel has it off; stock Linux would turn it on on this processor",
+    ),
+    "kvm": ("this machine's KVM offers it; stock Linux's would not", "this machine's KVM does not offer it; stock Linux's would"),
+    "vcpu": (
+        "this machine's KVM puts it into the vCPU's table; stock Linux's would not",
+        "this machine's KVM takes it out of the vCPU's table; stock Linux's would keep it",
+    ),
+    "guest": (
+        "this machine's KVM shows it to the guest; stock Linux's would not",
+        "this machine's KVM hides it; stock Linux's would show it",
+    ),
+}
+"""What a machine does otherwise than the rules say, by layer: where these would have a feature off, and where on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """The feature after one party.
@@ -95,7 +113,7 @@ class Stage:
         if self.said is not None:
             return self.said
         if self.disagrees:
-            return f"this machine's own doing: on this processor, a stock Linux would have it {'on' if self.modelled else 'off'}"
+            return _OTHERWISE[self.party if self.party in _OTHERWISE else "kvm"][bool(self.modelled)]
         return "; ".join(f"{reason.action.value}: {reason.text}" for reason in self.reasons)
 
     def as_dict(self) -> dict[str, object]:

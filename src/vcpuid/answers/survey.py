@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from vcpuid.answers.certainty import open_bits, rests
-from vcpuid.answers.explain import Explanation, Stage, explain
+from vcpuid.answers.explain import MIRRORS, Explanation, Stage, explain
 from vcpuid.answers.order import Order
 from vcpuid.answers.ordered import behind, explained
 from vcpuid.answers.overruling import put_back
 from vcpuid.cpuid import CpuidTable, CpuidWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
-from vcpuid.cpuid.names import Feature, all_features
+from vcpuid.cpuid.names import Feature, all_features, by_bit
+from vcpuid.kvm.answers import kvm_says
 from vcpuid.path.pipeline import Path
 from vcpuid.path.words import TableWords
 from vcpuid.reasons import read_bit, read_register
@@ -38,6 +39,7 @@ class Survey:
 
     `lost` and `gained` explain those in which it differs from the host's CPUID, by deciding party; `not_told` are those of which the host
     does not tell enough to say whether the guest sees them. `put_back` are those that the VMM leaves out and KVM shows all the same.
+    `set_by_guest` are those that the guest's kernel turns on itself, so that they are not lost, and `of_host` those that the host shows.
     """
 
     path: Path
@@ -46,6 +48,49 @@ class Survey:
     gained: FrozenMap[str, tuple[Explanation, ...]]
     not_told: tuple[Explanation, ...] = ()
     put_back: tuple[Explanation, ...] = ()
+    set_by_guest: tuple[Feature, ...] = ()
+    of_host: tuple[Feature, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of what the guest sees, each once: two bits may share one, as KVM's two clocks do."""
+        return _names(self.seen)
+
+    def verdict(self) -> str:
+        """Say in a sentence how many features the guest sees, and how many of the host's it lacks."""
+        lost, gained = (sum(counts.values()) for counts in (self.counts(self.lost), self.counts(self.gained)))
+        host = len(_names(self.of_host))
+        of_host = f"it lacks {lost} of the host's {host}" if lost else f"it has all {host} of the host's"
+        more = f" and has {gained} that the host does not show" if gained else ""
+        open_ = len(_names(found.feature for found in self.not_told))
+        untold = f"; of {open_} more it is not told" if open_ else ""
+        return f"The guest sees {len(self.names)} features: {of_host}{more}{untold}."
+
+    @staticmethod
+    def counts(by_party: Mapping[str, tuple[Explanation, ...]]) -> dict[str, int]:
+        """Count the features of `lost` or `gained` by layer."""
+        return {party: len(_names(found.feature for found in explanations)) for party, explanations in by_party.items()}
+
+    def by_layer(self) -> Iterator[str]:
+        """Say how many features each layer takes, and how many it adds: a sentence each, none where there is nothing."""
+        for title, by_party in (("Lost", self.lost), ("Gained", self.gained)):
+            if by_party:
+                yield f"{title}, by layer: {', '.join(f'{party} {count}' for party, count in self.counts(by_party).items())}."
+
+    def own_kvm(self) -> str | None:
+        """Say why the guest sees what the VMM left out, where KVM puts that back; None where it does not."""
+        if not self.put_back:
+            return None
+        modules = kvm_says(self.path.setup).odd_modules
+        own = f"this machine's KVM ({', '.join(modules)}, none of Linux's own modules)" if modules else "this machine's KVM"
+        offered = any(next(stage for stage in found.stages if stage.party == "kvm").value is False for found in self.put_back)
+        because = ", mostly since KVM does not offer them" if offered else ""
+        count = len(_names(found.feature for found in self.put_back))
+        features, it = ("1 feature is", "it") if count == 1 else (f"{count} features are", "them")
+        return (
+            f"{features} there although {self.path.vmm.spoken} leaves {it} out{because}: {own} puts {it} back into the vCPU's table, "
+            "as stock Linux's would not. vcpuid check calls that put back, too."
+        )
 
     def changes(self) -> list[dict[str, object]]:
         """Give a row for each feature lost, gained, put back or not told: `change`, `party`, `feature`, and `why` as the party did it."""
@@ -59,7 +104,11 @@ class Survey:
             {"change": PUT_BACK_CHANGE, "party": "vcpu", "feature": found.feature.name, "why": _put_back(found)} for found in self.put_back
         ]
         why = ((found.feature.name, found.stages[-1].why) for found in self.not_told)
-        return rows + [{"change": NOT_TOLD_CHANGE, "party": "", "feature": name, "why": text} for name, text in why]
+        rows += [{"change": NOT_TOLD_CHANGE, "party": "", "feature": name, "why": text} for name, text in why]
+        first: dict[tuple[object, object], dict[str, object]] = {}
+        for row in rows:
+            first.setdefault((row["change"], row["feature"]), row)  # of two bits of one name, once
+        return list(first.values())
 
     def open(self) -> tuple[NotTold, ...]:
         """Give what is not told by name, with the facts on which it depends."""
@@ -91,22 +140,34 @@ class Survey:
             "schema": SCHEMA,
             **self.path.as_dict(),
             "basis": self.path.trace.steps[-1].basis.value,
-            "features": [feature.name for feature in self.seen],
+            "features": list(self.names),
+            "set_by_guest": list(_names(self.set_by_guest)),
             "changes": self.changes(),
             "not_told": [found.as_dict() for found in self.open()],
             "assumes": assumes,
         }
 
 
+def _names(features: Iterable[Feature]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(feature.name for feature in features))
+
+
 def _put_back(explanation: Explanation) -> str:
     """Say who left it out before KVM put it back: KVM itself or the VMM."""
     by_kvm = next(stage for stage in explanation.stages if stage.party == "kvm").value is False
-    left_out = "not offered in KVM_GET_SUPPORTED_CPUID" if by_kvm else f"left out by {explanation.path.vmm.spoken}"
-    return f"{left_out}, and yet KVM puts it back in KVM_SET_CPUID2"
+    left_out = "KVM does not offer it" if by_kvm else f"{explanation.path.vmm.spoken} leaves it out"
+    return f"{left_out}, yet this KVM puts it back into the vCPU's table"
 
 
 def _why(explanation: Explanation, party: str) -> str:
-    return next(stage.why for stage in explanation.parties if stage.party == party)
+    return in_words(next(stage for stage in explanation.parties if stage.party == party))
+
+
+def in_words(stage: Stage) -> str:
+    """Give a layer's reasons where it stands beside them that a feature is lost or gained."""
+    if stage.depends or stage.said is not None or stage.disagrees or not stage.reasons:
+        return stage.why
+    return "; ".join(dict.fromkeys(reason.text for reason in stage.reasons))
 
 
 def survey(path: Path, order: Order | None = None) -> Survey:
@@ -119,6 +180,8 @@ def survey(path: Path, order: Order | None = None) -> Survey:
     gained: dict[str, list[Explanation]] = {}
     not_told: list[Explanation] = []
     returned: list[Explanation] = []
+    by_guest: list[Feature] = []
+    of_host: list[Feature] = []
     host, guest = host_words(path), path.trace.steps[-1].after
     features = cpuid_features()
     hidden = open_bits(path, words_of(features))
@@ -127,8 +190,13 @@ def survey(path: Path, order: Order | None = None) -> Survey:
             not_told.append(explain(feature, path))
             continue
         before, after = shows(host, feature), shows(guest, feature)
+        if before:
+            of_host.append(feature)
         if after:
             seen.append(feature)
+        if before and turned_on_later(feature, guest):
+            by_guest.append(feature)
+            continue
         if put_back(path.trace, feature.place):
             returned.append(explain(feature, path))
         if before != after and tells(path.host, feature.place.word, feature.place.mask):
@@ -136,8 +204,23 @@ def survey(path: Path, order: Order | None = None) -> Survey:
             if found.unsettled:
                 not_told.append(found)
                 continue
-            side.setdefault(deciding_stage(found, before, after).party, []).append(found)
-    return Survey(path, tuple(seen), _frozen(lost), _frozen(gained), tuple(not_told), tuple(returned))
+            cause = explained(cause_of(feature), path, order)
+            side.setdefault(deciding_stage(cause, before, after).party, []).append(replace(cause, feature=feature))
+    return Survey(path, tuple(seen), _frozen(lost), _frozen(gained), tuple(not_told), tuple(returned), tuple(by_guest), tuple(of_host))
+
+
+def turned_on_later(feature: Feature, guest: Mapping[Word, int]) -> bool:
+    """Whether a guest that has not run yet lacks a feature only until its kernel turns that on in CR4."""
+    if feature.bit not in MIRRORS or shows(guest, feature):
+        return False
+    _, needed = MIRRORS[feature.bit]
+    return bool(read_bit(guest, needed))
+
+
+def cause_of(feature: Feature) -> Feature:
+    """Give the feature whose loss is another's: without the one that it takes, a guest's kernel turns nothing on. Mostly itself."""
+    needed = None if feature.bit not in MIRRORS else by_bit(MIRRORS[feature.bit][1])
+    return feature if needed is None else needed
 
 
 def _frozen(by_party: dict[str, list[Explanation]]) -> FrozenMap[str, tuple[Explanation, ...]]:

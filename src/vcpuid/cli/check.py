@@ -67,7 +67,7 @@ def command(
     arguments: tuple[str, ...], table_source: str | None, recording: str | None, manager: str | None, libvirt_release: str | None,
     no_probe: bool, asked: Asked, form: str,
 ) -> None:  # fmt: skip
-    """Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.
+    """Check whether CPU runs on HOST: what is missing, what helps.
 
     CPU is what QEMU's -cpu takes, or the file of a domain (.xml), which leads libvirt to one. Where HOST is this machine, its KVM is asked
     whether it takes what QEMU sets at start.

@@ -12,15 +12,15 @@ from vcpuid.cli.streams import opened, tell
 @click.command(name="collect")
 @click.option(
     "--cpu", type=click.IntRange(min=0), default=None, shell_complete=choices.cpu_numbers,
-    help="The CPU whose answers are taken.  [default: the first one allowed]",
+    help="The CPU to ask.  [default: the first that this process may run on]",
 )  # fmt: skip
 @output_option
 @click.option("--script", is_flag=True, help="Print the stand-alone collector instead, to run where vcpuid is not installed.")
 def command(cpu: int | None, path: str, script: bool) -> None:
     """Write a snapshot of this machine's CPU and KVM.
 
-    The snapshot is a text file that every HOST argument takes. For a machine without vcpuid: vcpuid collect --script > collect.py,
-    then python3 collect.py > host.txt there (Python 3.8 or newer, nothing else).
+    The snapshot is a text file that vcpuid takes wherever it wants a HOST. For a machine without vcpuid: vcpuid collect --script >
+    collect.py, and there python3 collect.py > host.txt (Python 3.8 or newer, nothing else).
     """
     from vcpuid import sources
     from vcpuid.formats.lines import format_snapshot

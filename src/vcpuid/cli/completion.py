@@ -150,7 +150,7 @@ def register() -> None:
 @click.command(name="completion")
 @click.argument("shell", type=click.Choice(list(SHELLS)))
 def command(shell: str) -> None:
-    """Print the script that makes a shell complete vcpuid's verbs, options, features, CPU models and hosts.
+    """Print the completion script for bash, zsh or fish.
 
     To turn it on: eval "$(vcpuid completion bash)" in ~/.bashrc, eval "$(vcpuid completion zsh)" in ~/.zshrc behind compinit, or
     vcpuid completion fish | source in ~/.config/fish/config.fish.

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     help="Which of a snapshot's tables, for forms that hold one.  [default: the first it has]",
 )  # fmt: skip
 @click.option(
-    "--host", "host_source", metavar="HOST", shell_complete=choices.hosts, help="The host on which libvirt starts the guest of a <cpu>."
+    "--host",
+    "host_source",
+    metavar="HOST",
+    shell_complete=choices.hosts,
+    help="The host on which libvirt starts the guest of a <cpu>.",
 )
 @libvirt_option
 @click.option(
@@ -44,14 +48,14 @@ if TYPE_CHECKING:
 def command(
     source: str, to: str, part: str | None, host_source: str | None, libvirt_release: str | None, qemu: str | None, path: str
 ) -> None:  # fmt: skip
-    """Write a CPU's description in another form, and say what that form cannot hold.
+    """Convert a CPU's description to another form; say what is lost.
 
-    SOURCE is what every HOST is: a snapshot, a dump of another program, 'live' or 'kvm'. Of a dump with several CPUs all are written where
-    the form has room, and SOURCE#3 is the one with number 3, counted from 0. What is lost is named on standard error. Exit status 0 where
-    nothing is lost, 1 where something is.
+    SOURCE is a snapshot, another program's dump, 'live' or 'kvm', as HOST is elsewhere. Of a dump with several CPUs all are written where
+    the form can hold them; SOURCE#3 is the CPU with number 3, counted from 0. What the form cannot hold is named on standard error. Exit
+    status 0 where nothing is lost, 1 where something is.
 
-    A guest's CPU for libvirt, a <cpu> or a domain, is written --to libvirt as it is, and --to qemu as the -cpu that libvirt would start;
-    where that hangs on the host, as with mode='host-model', --host says which it is.
+    A guest's CPU in libvirt's XML, a <cpu> or a domain, is written --to libvirt as it is, and --to qemu as the -cpu that libvirt would
+    start. Where that depends on the host, as with mode='host-model', --host names it.
 
     Forms: snapshot and json (vcpuid's own), cpuid (Todd Allen's cpuid -r), tycho (tycho's cpuid -d), instlatx64 (AIDA64's), cpudata and
     libvirt (libvirt's XML, of CPUID and of features), firecracker (a CPU template), qemu (a -cpu argument).
@@ -59,10 +63,10 @@ def command(
     given = _text(source)
     guest = None if given is None else _guest(given[1])
     if guest is None or to != "qemu":
-        has_no_effect("it is for a guest's <cpu> that is written --to qemu", "--host", "--libvirt", "--qemu")
+        has_no_effect("it is for a guest's <cpu> written --to qemu", "--host", "--libvirt", "--qemu")
     if guest is not None and to in ("libvirt", "qemu"):
         if part is not None:
-            raise click.UsageError("--part is one of a snapshot's tables, and a guest's <cpu> has none")
+            raise click.UsageError("--part names a table of a snapshot, and a guest's <cpu> has none")
         asked = Asked(qemu=qemu)
         lines, lost = _as_libvirt(guest) if to == "libvirt" else _as_qemu(guest, source, host_source, libvirt_release, asked)
     else:
@@ -70,7 +74,7 @@ def command(
         lines, lost = list(write(snapshots, to, part)), losses(snapshots, to, part)
         lost += [] if guest is None else _unsaid(guest)
     for what in lost:
-        tell(f"{to} does not hold {what}")
+        tell(f"{to} cannot hold {what}")
     with opened(path) as output:
         for line in lines:
             print(line, file=output)

@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     "--part", type=click.Choice(list(TABLES)), shell_complete=choices.parts,
     help="Which of a snapshot's tables to decode.  [default: the first it has, in this order]",
 )  # fmt: skip
-@click.option("--full", is_flag=True, help="Show every field with its bits, the ones that are 0 too, and what it is about.")
-@click.option("--all-cpus", is_flag=True, help="Show the fields in which the CPUs of a dump differ, and their values.")
-@click.option("--each", is_flag=True, help="Decode every CPU of a dump, or of every dump in a folder and those in it.")
+@click.option("--full", is_flag=True, help="Show every field with its bits and description, also those that are 0.")
+@click.option("--all-cpus", is_flag=True, help="Show only the fields in which the CPUs of a dump differ.")
+@click.option("--each", is_flag=True, help="Decode every CPU of a dump, or of all dumps in a folder and its subfolders.")
 @format_option
 def command(source: str, wanted: tuple[str, ...], part: str | None, full: bool, all_cpus: bool, each: bool, form: str) -> None:
-    """Decode CPUID: every field of every leaf by name, with its value, unit and meaning.
+    """Decode CPUID: every field with its name, value and meaning.
 
-    SOURCE is a snapshot or dump, or 'live' (the default) for this machine's processor; with --each, a folder of them too. LEAF is a leaf,
-    7 or 0x80000008, or a sub-leaf, 7.1 or d.2, in hexadecimal; without one all are shown, between the processor's names, caches and
-    topology and a map of its XSAVE area. Flags that are set stand in one row a register, and what is 0 is left out; --full gives each
-    field a row. With --each, what cannot be read is told, and the exit status is 3.
+    SOURCE is a snapshot or dump, or 'live' (the default) for this machine's processor; with --each, also a folder of them. LEAF is a leaf,
+    7 or 0x80000008, or a sub-leaf, 7.1 or d.2, in hexadecimal. Without LEAF all are shown, with the processor's names, caches and topology
+    above and a map of its XSAVE area below. The flags of a register share a row, and fields that are 0 are left out; --full gives each
+    field a row. With --each, files that cannot be read are named, and the exit status is 3.
 
-    What a snapshot holds may be KVM's and not a processor's own CPUID: then the first line says so, and `of` in JSON.
+    A snapshot may hold KVM's table and not a processor's own CPUID: then the first line says so, and `of` in JSON.
     """
     if all_cpus and each:
         raise click.UsageError("--all-cpus compares the CPUs that --each shows one by one: give one of them")

@@ -41,7 +41,7 @@ _CAUSES = 3
 @stack_options()
 @format_option
 def command(pastes: tuple[str, ...], source: str | None, cpu: AskedCpu, manager: str | None, asked: Asked, form: str) -> None:
-    """Tell what an error text or a log says of CPU features: which, who took them, why, and what to do.
+    """Say what an error or a log means for CPU features; what helps.
 
     TEXT is what QEMU, libvirt, KVM, Linux, or a manager of guests printed, as it was pasted: with times, quoting, several messages. FILE
     holds it; without any it is read from standard input. With --host, a snapshot of the machine that it comes from, each feature's fate

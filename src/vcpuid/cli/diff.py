@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_options, unrefused
-from vcpuid.cli.output import Sheet, cell, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, cell, emit, format_option
 from vcpuid.cli.recording import recording_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options, typed
+from vcpuid.cli.short import first, some
 from vcpuid.cli.tables import kind
 from vcpuid.cli.vmm import AskedGuest, observed_guest
 from vcpuid.cpuid.parts import pick
 
 if TYPE_CHECKING:
     from vcpuid.answers.compare import Difference, Sides
+    from vcpuid.answers.compare_hosts import Hosts
     from vcpuid.answers.compare_report import Counts
     from vcpuid.cpuid import CpuidTable, Snapshot
     from vcpuid.decode import FieldChange
 
 D = TypeVar("D", "Difference", "FieldChange")
+HOSTS_SAID = "as --hosts says"
 COLUMNS = ["what", "host", "guest", "party", "why"]
 
 
@@ -44,11 +48,13 @@ COLUMNS = ["what", "host", "guest", "party", "why"]
     help="Leave out a leaf (b), sub-leaf (1.0), register (1.0.ebx), its bits (1.0.ebx.31:24), a field or a feature; may be repeated. "
     "`cpu` is what differs among CPUs of one machine (APIC ids and the like), `none` nothing.  [default: cpu]",
 )  # fmt: skip
+@click.option("--hosts", "two_hosts", is_flag=True, help="Compare HOST and GUEST as two hosts, even where GUEST may be a guest.")
 @click.option("--flags", is_flag=True, help="Compare what /proc/cpuinfo shows on both sides: flags, bugs and VMX flags.")
 @click.option(
     "--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels,
     help="The guest's kernel, for --flags.  [default: the guest's, else the host's]",
 )  # fmt: skip
+@all_option
 @stack_options()
 @format_option
 def command(
@@ -58,18 +64,22 @@ def command(
     recording: str | None,
     by: str,
     ignore: tuple[str, ...],
+    two_hosts: bool,
     flags: bool,
     guest_kernel: str | None,
+    everything: bool,
     asked: Asked,
     form: str,
 ) -> None:
-    """Show what a guest's CPU has that its host's has not, and the reverse, each with the party that caused it.
+    """Compare a guest's CPU with its host's, or two hosts.
 
-    GUEST is a snapshot taken in the guest; without one, it is what the path makes of --cpu, or of the table that a --recording shows, which
-    tells of the host as well where HOST is not given. A difference that the path does not lead to
-    is of party "unknown", and what one side does not tell "not told". With --by field, HOST and GUEST may be any two dumps: what differs
-    is told with its meaning, and no party is asked for. The last line counts what differs, what is the same, what is not told, and what
-    --ignore leaves out.
+    Each difference is shown with the layer that causes it: KVM, QEMU, the vCPU. GUEST is a snapshot taken in the guest; without one, the
+    guest is what comes of --cpu, of a --domain, or of the table that a --recording shows, which has the host's snapshot as well where HOST
+    is left out. A GUEST that cannot be one of HOST's, since its CPUID has no hypervisor bit, is compared as a second host; so is any with
+    --hosts. A difference that HOST does not explain has the layer "unknown", and what one side does not tell is "not told". With --by
+    field, HOST and GUEST may be any two dumps: each difference is shown with its meaning, without a layer.
+
+    The table is cut to a screen; --all prints all of it.
 
     Exit status 0 where all else is told and the same, 1 where something is not, or libvirt refuses a domain.
     """
@@ -77,6 +87,7 @@ def command(
     from vcpuid.answers import compare
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.compare_flags import by_flag, guest_setup, shown_flags
+    from vcpuid.answers.compare_hosts import Hosts, no_guest
     from vcpuid.answers.ordered import judged
     from vcpuid.answers.survey import cpuid_features
     from vcpuid.path.pipeline import guest_snapshot
@@ -84,11 +95,13 @@ def command(
 
     named = bool(typed("--cpu", "--domain"))
     if recording is not None and named:
-        raise click.UsageError(f"--recording is of a guest as it was; {typed('--cpu', '--domain')[0]} asks for another")
+        raise click.UsageError(f"--recording shows a guest as it ran; leave {typed('--cpu', '--domain')[0]} out")
     if host_source is None and recording is None:
         raise click.UsageError("give HOST, or a --recording that tells of it")
     if guest_source is None and not named and recording is None:
-        raise click.UsageError("give GUEST, --cpu, --domain or --recording")
+        raise click.UsageError("give GUEST (a second snapshot), --cpu, --domain or --recording")
+    if two_hosts and (guest_source is None or named or recording is not None):
+        raise click.UsageError("--hosts compares HOST and GUEST: leave --cpu, --domain and --recording out, and give both")
     if flags and ignore:
         raise click.UsageError("--ignore is not for --flags")
     if not flags:
@@ -97,12 +110,11 @@ def command(
     host = made.host(host_source)
     where = host_source or recording or ""
     guest = None if guest_source is None else read_host(guest_source).snapshot
+    why = None if guest is None or named or recording is not None else HOSTS_SAID if two_hosts else no_guest(guest)
     ignore, refused = () if flags else ignore or (decode.CPU,), False
     if by == "field" and not flags:
         if guest is not None:
-            has_no_effect(
-                "with --by field two dumps are held against each other, and no party is asked for", *STACK, "--cpu", "--domain", "--libvirt"
-            )
+            has_no_effect("with --by field two dumps are compared, and no layer is asked for", *STACK, "--cpu", "--domain", "--libvirt")
             other = guest
         else:
             argument, setup = made.on(host, asked)
@@ -110,6 +122,12 @@ def command(
             print_warnings(path.remarks)
             other = guest_snapshot(path)
         sheet = _fields((host.snapshot, pick(host.snapshot, None, where)), (other, pick(other, None, guest_source)), ignore)
+    elif guest is not None and why is not None:
+        given = ("--qemu", "--machine", "--smp", "--global") if flags else STACK
+        has_no_effect("two hosts are compared, and no guest is made", *given, "--libvirt")
+        hosts = Hosts.of(asked.setup(host), guest, guest_kernel)
+        print_warnings(dict.fromkeys((*hosts.one.remarks, *hosts.other.remarks)))
+        sheet = _hosts(hosts, (where, guest_source or ""), "flag" if flags else by, why, ignore)
     else:
         argument, setup, order = made.ordered(host, asked)
         both = compare.sides(setup, guest, argument if named or recording is not None else None, vmm=made.vmm, order=order)
@@ -125,8 +143,35 @@ def command(
             found, compared = compare.by_feature(both), len(cpuid_features())
         sheet = _differences(both, by, found, compared, ignore)
         refused = order is not None and order.refusal is not None
-    emit(sheet, form)
+    emit(sheet if form != "table" else _brief(sheet, everything), form)
     sys.exit(1 if sheet.rows or refused else 0)
+
+
+_CELLS = 8
+"""Rows of registers or fields that are shown: each has a value of its own, so that they are not joined."""
+
+
+def _brief(sheet: Sheet, everything: bool) -> Sheet:
+    """Join the features that have all but the name in common, and cut what is more than a screen."""
+    if sheet.columns[0] == "place" or any(isinstance(row["host"] or row["guest"], str) for row in sheet.rows):
+        shown = list(first(sheet.rows, everything, _CELLS))
+        return _cut(sheet, shown, len(sheet.rows), len(shown) < len(sheet.rows))
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for row in sheet.rows:
+        groups.setdefault(tuple(row[column] for column in sheet.columns[1:]), []).append(str(row["what"]))
+    largest = first(sorted(groups, key=lambda key: -len(groups[key])), everything)
+    shown = [
+        {"what": " ".join(groups[key]) if everything else some(groups[key]), **dict(zip(sheet.columns[1:], key, strict=True))}
+        for key in groups
+        if key in largest
+    ]
+    return _cut(sheet, shown, len(groups), not everything and any(row["what"].split()[-1:] == ["more"] for row in shown))
+
+
+def _cut(sheet: Sheet, shown: list[dict[str, Any]], of: int, short: bool) -> Sheet:
+    """Say below a table what of it is not shown."""
+    end = [f"{len(shown)} of {of} rows; --all prints the rest."] if len(shown) < of else ["--all prints every name."] if short else []
+    return replace(sheet, rows=shown, foot=[*sheet.foot, "", *end] if end else sheet.foot)
 
 
 def _counted(found: list[D], ignore: tuple[str, ...], tables: list[CpuidTable]) -> list[D]:
@@ -137,7 +182,9 @@ def _counted(found: list[D], ignore: tuple[str, ...], tables: list[CpuidTable]) 
     return [difference for difference in found if difference.word is None or ignored.counts(difference.word, difference.mask)]
 
 
-def _foot(what: str, counts: Counts, ignore: tuple[str, ...]) -> list[str]:
+def _verdict(
+    what: str, counts: Counts, ignore: tuple[str, ...], kept: Sequence[Difference] = (), sides: tuple[str, str] = ("the host", "the guest")
+) -> str:  # fmt: skip
     """Say how many differ, are the same and are not told, and how many more are left out."""
     told = [f"The {what} are the same"]
     if counts.differ or counts.not_told:
@@ -145,7 +192,9 @@ def _foot(what: str, counts: Counts, ignore: tuple[str, ...]) -> list[str]:
         told = [differ, f"{counts.same} are the same"]
     told += [f"{counts.not_told} {'is' if counts.not_told == 1 else 'are'} not told"] if counts.not_told else []
     told += [f"{counts.left_out} left out ({' '.join(f'--ignore {text}' for text in ignore)})"] if counts.left_out else []
-    return ["", f"{', '.join(told)}."]
+    alone = [sum(difference.host is has and difference.guest is not None for difference in kept) for has in (True, False)]
+    which = f": {alone[0]} only in {sides[0]}, {alone[1]} only in {sides[1]}" if any(alone) else ""
+    return f"{', '.join(told)}{which}."
 
 
 def _fields(
@@ -181,8 +230,7 @@ def _fields(
         data=fields_report((mine, theirs), kept, ignore, counts),
         records=[change.as_dict() for change in kept],
         fields=["function", "index", "register", "bits", "name", "host", "guest", "description"],
-        head=[*kind(mine, "host"), *kind(theirs, "guest")],
-        foot=_foot("fields", counts, ignore),
+        head=[_verdict("fields", counts, ignore), "", *kind(mine, "host"), *kind(theirs, "guest")],
         styles={"field": "bold"},
     )
 
@@ -201,7 +249,64 @@ def _differences(both: Sides, by: str, found: list[Difference], compared: int, i
         data=report(both, by, kept, ignore, counts),
         fields=[*COLUMNS, "place", "rules"],
         lines=[" ".join(map(cell, (row[column] for column in COLUMNS[:4]))) for row in rows],
-        head=[*([] if both.order is None else both.order.head()), both.path.headline(" (guessed)" if both.guessed else ""), ""],
-        foot=_foot(f"{by}s", counts, ignore),
+        head=[
+            _verdict(f"{by}s", counts, ignore, kept),
+            *([] if both.order is None else both.order.head()),
+            both.path.headline(" (guessed)" if both.guessed else ""),
+            *_doubt(both, kept),
+            "",
+        ],
+        titles={"party": "layer"},
+        styles={"what": "bold"},
+    )
+
+
+def _doubt(both: Sides, kept: list[Difference]) -> Iterator[str]:
+    """Ask whether the guest is one of this host, where its -cpu is a guess that explains little."""
+    from vcpuid.answers.compare import UNKNOWN
+
+    unknown = sum(difference.party == UNKNOWN for difference in kept)
+    makers = [machine.vendor for machine in (both.path.host, both.guest)]
+    if not both.guessed or not (2 * unknown > len(kept) or makers[0] != makers[1]):
+        return
+    other = "" if makers[0] == makers[1] else f", and is of another maker ({makers[1]}, not {makers[0]})"
+    yield (
+        f"HOST would not give GUEST {unknown} of {len(kept)} differences{other}: is GUEST really a guest of HOST? "
+        "Give --cpu or --domain, as it was started; or --hosts, to compare two hosts."
+    )
+
+
+def _hosts(hosts: Hosts, sources: tuple[str, str], by: str, why: str, ignore: tuple[str, ...]) -> Sheet:
+    """Lay out in what two hosts differ."""
+    from vcpuid.answers import compare_hosts
+    from vcpuid.answers.compare import NOT_TOLD
+    from vcpuid.answers.compare_report import Counts, hosts_report
+
+    if by == "flag":
+        found = compare_hosts.by_flag(hosts)
+        compared = len(compare_hosts.shown_flags(hosts) | {(difference.place, difference.what) for difference in found})
+    elif by == "register":
+        found, compared = compare_hosts.by_register(hosts), len(compare_hosts.registers(hosts))
+    else:
+        found, compared = compare_hosts.by_feature(hosts), compare_hosts.features()
+    kept = _counted(found, ignore, list(hosts.tables))
+    counts = Counts.of((difference.party == NOT_TOLD for difference in kept), len(found), compared - len(found))
+    rows = [difference.as_dict() for difference in kept]
+    columns = COLUMNS if by == "flag" or counts.not_told else COLUMNS[:3]
+    because = why if why == HOSTS_SAID else f"since {why}; give --cpu or --domain if B is a guest of A"
+    return Sheet(
+        columns,
+        rows,
+        data=hosts_report(by, (hosts.one.kernel, hosts.other.kernel), why, kept, ignore, counts),
+        records=rows,
+        fields=[*COLUMNS, "place", "rules"],
+        lines=[" ".join(map(cell, (row[column] for column in COLUMNS[:4]))) for row in rows],
+        head=[
+            _verdict(f"{by}s", counts, ignore, kept, ("A", "B")),
+            f"Compares two hosts, {because}.",
+            *(f"{name}: {source}" for name, source in zip("AB", sources, strict=True)),
+            "",
+        ],
+        titles={"host": "A", "guest": "B", "party": "layer"},
         styles={"what": "bold"},
     )

@@ -32,9 +32,9 @@ _PROGRAMS = ("kernel", "qemu", "machine", "libvirt")
     help="What the guest runs on now: kernel=RELEASE, qemu=RELEASE, machine=TYPE, libvirt=RELEASE and parameters, joined by commas "
     "(,, in a value).",
 )  # fmt: skip
-@click.option("--to", "after", metavar="STACK", default="", shell_complete=choices.stacks, help="What it will run on, likewise.")
-@click.option("--to-cpu", metavar="CPU", shell_complete=choices.cpus, help="The CPU that it will have, where that is another.")
-@click.option("--to-domain", metavar="FILE", type=click.Path(), help="The same, as a domain of libvirt's.")
+@click.option("--to", "after", metavar="STACK", default="", shell_complete=choices.stacks, help="What it will run on, in the same form.")
+@click.option("--to-cpu", metavar="CPU", shell_complete=choices.cpus, help="The CPU that it will have, where that changes too.")
+@click.option("--to-domain", metavar="FILE", type=click.Path(), help="The same, as the XML of a libvirt domain.")
 @cpu_option
 @domain_options
 @stack_options("kernel", "qemu", "what_if")
@@ -42,12 +42,14 @@ _PROGRAMS = ("kernel", "qemu", "machine", "libvirt")
 def command(
     source: str | None, before: str, after: str, to_cpu: str | None, to_domain: str | None, cpu: AskedCpu, asked: Asked, form: str
 ) -> None:
-    """Show what an upgrade changes for a guest: features lost and gained between two stacks, with the party that decides.
+    """Show what an upgrade changes in a guest: kernel, QEMU, libvirt.
 
-    HOST is the same on both sides. What --from or --to does not name is the same, too: HOST's kernel, the installed QEMU, --machine and
-    --param. A type of machine without a version (q35) is the newest of each QEMU. With --to-cpu or --to-domain another guest takes the
-    place of the first. Exit status 0 where the guest's features and QEMU's warnings stay as they are, as far as HOST tells, 1 where they
-    do not, or where one side does not start it.
+    Features lost and gained between two stacks are shown with the layer that decides. HOST is the same on both sides, and so is all that
+    --from or --to does not name: HOST's kernel, the installed QEMU, --machine and --param. A machine type without a version (q35) is the
+    newest of each QEMU. With --to-cpu or --to-domain the guest's CPU is another one afterwards.
+
+    Exit status 0 where the guest's features and QEMU's warnings stay as they are, as far as HOST tells, 1 where they do not, or where one
+    side does not start it.
     """
     if not (before or after or to_cpu or to_domain):
         raise click.UsageError("give --from or --to, --to-cpu or --to-domain: what the two sides differ in")

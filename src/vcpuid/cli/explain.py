@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @stack_options()
 @format_option
 def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
-    """Tell a feature's fate: its value after each party, the rule that decided, what can be done.
+    """Show where a feature is kept, dropped or added on its way to the guest.
 
     FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities; a list of them, or a line of a log as QEMU and libvirt print it;
     '-' is such text on standard input. Exit status 0 where the guest sees every feature that is named, 1 where it does not see one or

@@ -27,11 +27,16 @@ _EXPLAINS = ("cpu", "domain", "libvirt_release", "vmm", "template", "table_sourc
 @click.command(name="explore")
 @host_argument
 @click.option(
-    "--to", "after", metavar="STACK", default="", shell_complete=choices.stacks, help="Compare with this software, as drift has it."
+    "--to",
+    "after",
+    metavar="STACK",
+    default="",
+    shell_complete=choices.stacks,
+    help="Compare with this software: a STACK as in drift.",
 )
 @click.option("--to-host", metavar="HOST", shell_complete=choices.hosts, help="Compare with this host.")
 @click.option("--to-cpu", metavar="CPU", shell_complete=choices.cpus, help="Compare with this CPU.")
-@click.option("--to-domain", metavar="FILE", type=click.Path(), help="The same, as a domain of libvirt's.")
+@click.option("--to-domain", metavar="FILE", type=click.Path(), help="The same, as the XML of a libvirt domain.")
 @cpu_option
 @domain_options
 @vmm_options
@@ -50,11 +55,11 @@ def command(
     source: str | None, after: str, to_host: str | None, to_cpu: str | None, to_domain: str | None, guest: AskedGuest, no_probe: bool,
     asked: Asked, path: str | None, port: int, no_browser: bool,
 ) -> None:  # fmt: skip
-    """Show the whole path on a page: every bit through all parties, live or as a file to give away.
+    """Show the whole path on a page in a browser, or save it.
 
-    The page is served to this machine alone, until Ctrl-C; its address has a secret in it. There, host, CPU and software can be chosen
-    anew, and a dump, a domain's XML or an error text be dropped. With --save, the page is a file that loads nothing and needs no server.
-    With --to and its like, two paths are held against each other; what these do not name is the same.
+    The page shows every bit through all layers. It is served to this machine alone, until Ctrl-C, and its address has a secret in it. Host,
+    CPU and software can be changed there, and dumps, domain XML and error texts dropped onto it. With --save, it is a file that loads
+    nothing and needs no server. With --to, --to-host, --to-cpu or --to-domain it compares two paths; what these do not name is the same.
     """
     if to_cpu is not None and to_domain is not None:
         raise click.UsageError("--to-cpu and --to-domain both name the guest's CPU")
@@ -110,7 +115,7 @@ def _other(first: Side, after: str, to_host: str | None, to_cpu: str | None, to_
     cpu = guest.asked
     if to_cpu is not None or to_domain is not None or release is not None:
         if not isinstance(cpu, AskedCpu):
-            raise click.UsageError("--to-cpu, --to-domain and libvirt= are of QEMU's guests")
+            raise click.UsageError("--to-cpu, --to-domain and libvirt= are for guests of QEMU")
         release = release or cpu.release
         cpu = AskedCpu("host", to_domain, release) if to_domain else AskedCpu(to_cpu) if to_cpu else replace(cpu, release=release)
         options = {name: value for name, value in options.items() if name not in ("cpu", "domain", "libvirt_release")}
@@ -196,7 +201,7 @@ def _fragment(others: list[bench.PathAsked]) -> str:
 def _serve(server: Server, fragment: str, no_browser: bool) -> None:
     """Print where the page is, open it where there is a screen, and serve it until somebody ends that."""
     print(server.url + fragment, flush=True)
-    streams.tell("the page is there until Ctrl-C")
+    streams.tell("serving the page until Ctrl-C")
     if not no_browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         import webbrowser
 

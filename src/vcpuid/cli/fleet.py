@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from vcpuid.cli import fleet_baseline, fleet_collect, fleet_export, fleet_moves, fleet_store
+from vcpuid.cli.lazy import VerbGroup
 
 
-@click.group(name="fleet")
+@click.group(name="fleet", cls=VerbGroup)
 def command() -> None:
-    """Many hosts, one CPU: which -cpu runs on all, who costs what, what moves where.
+    """Find one CPU for many hosts: what runs where, and what it costs.
 
     STORE is a folder of snapshots, where a file is a host and a folder within it a cluster, or a file NAME.duckdb or a folder NAME.parquet,
     which keep the history (pip install 'vcpuid[fleet]'). `fleet collect` and `fleet add` fill it.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.domain import domain_option, libvirt_option, named, read_file
+from vcpuid.cli.domain import WITHOUT_DOMAIN, domain_option, libvirt_option, named, read_file
 from vcpuid.cli.fleet_options import (
     NOT_TOLD,
     SHOWN,
@@ -174,7 +174,11 @@ def drift(
 
     if not (before or after):
         raise click.UsageError("give --from or --to: what the two sides differ in")
-    one, other = (stack_of(named_stack(asked, *side)[0]) for side in (("--from", before), ("--to", after)))
+    sides = {option: named_stack(asked, option, stack) for option, stack in (("--from", before), ("--to", after))}
+    print_warnings(
+        f"{option} libvirt={release} has no effect: {WITHOUT_DOMAIN}" for option, (_, release) in sides.items() if release is not None
+    )
+    one, other = (stack_of(chosen) for chosen, _ in sides.values())
     fleet, day = opened(store, engine), end_of_day(as_of)
     if cpu is None:
         cpu = fleet.baseline(one, cluster=cluster, as_of=day).cpu

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from vcpuid.cli.domain import domain_options, unrefused
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, stack_options, trial_for
+from vcpuid.cli.short import first, folded, some
 from vcpuid.cli.vmm import AskedGuest, vmm_options
+from vcpuid.cpuid.words import INDEXED_FUNCTIONS, CpuidWord
+
+if TYPE_CHECKING:
+    from vcpuid.answers.survey import Survey
+    from vcpuid.cpuid.names import Feature
 
 
 @click.command(name="guest")
@@ -16,45 +25,109 @@ from vcpuid.cli.vmm import AskedGuest, vmm_options
 @host_option
 @vmm_options
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
+@all_option
 @stack_options()
 @format_option
-def command(guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
-    """Show the guest's CPU as a whole: flags gained and lost against the host, by party.
+def command(guest: AskedGuest, source: str | None, no_probe: bool, everything: bool, asked: Asked, form: str) -> None:
+    """Show the guest's CPU as a whole: what it has, loses and gains.
 
-    Besides, those that a KVM shows though the VMM left them out, and those of which HOST does not tell enough.
+    Layers are the host's Linux, KVM, the VMM and the vCPU. The table is cut to a screen; --all prints all of it, and every feature that
+    the guest sees, by leaf. Features that HOST does not tell enough of are listed as not told.
 
     With --format lines, a snapshot of the guest: what its CPUID returns (RAW), the table set (TAB) and kept (GOT). vcpuid reads it back
     as a HOST, for a guest within the guest, and as a TABLE.
     """
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.starting import remarked
-    from vcpuid.answers.survey import NOT_TOLD_CHANGE, survey
+    from vcpuid.answers.survey import survey
     from vcpuid.formats.lines import format_snapshot
     from vcpuid.path.pipeline import guest_snapshot
-    from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import sentences
 
     host = guest.host(source)
     cpu, setup, order = guest.ordered(host, asked, refusable=False)
     path = followed(cpu, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
-    print_warnings(unrefused(path.said, order, form))
+    brief = form == "table" and not everything
+    print_warnings(unrefused(folded(path) if brief else path.said, order, form))
     found = survey(path, order)
     changes = found.changes()
+    rows = _grouped(changes)
+    largest = first(sorted(rows, key=lambda row: -len(row["names"])), everything)
+    shown = [row for row in rows if row in largest]
+    foot = ["", *_below(found, everything)]
+    if brief:
+        cut_off = f"{len(shown)} of {len(rows)} rows; " if len(shown) < len(rows) else ""
+        foot.append(f"{cut_off}--all prints {'the rest, ' if cut_off else ''}every name, and all that the guest sees, by leaf.")
     sheet = Sheet(
-        columns=["change", "party", "feature", "why"],
-        rows=[row for row in changes if row["change"] != NOT_TOLD_CHANGE],  # people read what is not told below, by what it depends on
+        columns=["change", "party", "features", "why"],
+        rows=[{**row, "features": " ".join(row["names"]) if everything else some(row["names"])} for row in shown],
         records=changes,
+        fields=["change", "party", "feature", "why"],
         data=found.as_dict(),
         lines=[*(f"# {line}" for line in (*found.unknown(), *sentences(found.open()))), *format_snapshot(guest_snapshot(path))],
-        head=[*([] if order is None else order.head()), path.headline(), ""],
-        foot=[
-            "",
-            f"The guest sees {len(found.seen)} features: " + " ".join(f.name for f in found.seen),
-            *found.unknown(),
-            *sentences(found.open()),
-            *granted(found.assumes()),
-        ],
-        styles={"feature": "bold"},
+        head=[found.verdict(), *([] if order is None else order.head()), path.headline(), *_above(found), ""],
+        foot=foot,
+        titles={"party": "layer"},
+        styles={"features": "bold"},
     )
     emit(sheet, form)
+
+
+def _grouped(changes: list[dict[str, object]]) -> list[dict[str, Any]]:
+    """Join what has layer and cause in common; what is not told stands below the table, by what it depends on."""
+    from vcpuid.answers.survey import NOT_TOLD_CHANGE
+
+    groups: dict[tuple[object, object, object], list[str]] = {}
+    for row in changes:
+        if row["change"] != NOT_TOLD_CHANGE:
+            groups.setdefault((row["change"], row["party"], row["why"]), []).append(str(row["feature"]))
+    return [{"change": change, "party": party, "names": names, "why": why} for (change, party, why), names in groups.items()]
+
+
+def _above(found: Survey) -> Iterator[str]:
+    """Say by layer how many features are lost and gained, and what an odd KVM does to the table."""
+    yield from found.by_layer()
+    if (own := found.own_kvm()) is not None:
+        yield own
+
+
+def _below(found: Survey, everything: bool) -> Iterator[str]:
+    """Say what is no loss, what is not told, and what the guest sees."""
+    from vcpuid.told.assumptions import granted
+    from vcpuid.told.facts import sentences
+
+    if found.set_by_guest:
+        yield f"Not lost, the guest's own kernel turns them on: {' '.join(feature.name for feature in found.set_by_guest)}."
+    if everything:
+        yield from (*found.unknown(), *sentences(found.open()), *granted(found.assumes()))
+    else:
+        yield from _open(found)
+    if everything:
+        by_leaf: dict[str, dict[str, None]] = {}
+        for feature in found.seen:
+            by_leaf.setdefault(_leaf(feature), {})[feature.name] = None
+        yield ""
+        yield "What the guest sees, by leaf:"
+        for leaf, names in by_leaf.items():
+            yield f"  leaf {leaf} ({len(names)}): {' '.join(names)}"
+
+
+def _open(found: Survey) -> Iterator[str]:
+    """Say in a few lines what is not told and what is taken for granted."""
+    from vcpuid.told.facts import sentences
+
+    yield from found.unknown()[:1]
+    if names := [one.feature.name for one in found.not_told if one.depends]:
+        yield f"Not told: {some(names)}; --all says what they depend on."
+    yield from sentences(found.open())[-1:]  # how all of it can be told
+    if taken := found.assumes():
+        hanging = dict.fromkeys(name for features in taken.values() for name in features)
+        settings = "1 setting is" if len(taken) == 1 else f"{len(taken)} settings are"
+        yield f"{settings} taken for granted, and decide on {some(hanging)}; --all says which."
+
+
+def _leaf(feature: Feature) -> str:
+    word = feature.place.word
+    assert isinstance(word, CpuidWord)
+    return f"{word.function:x}.{word.index:x}" if word.function in INDEXED_FUNCTIONS else f"{word.function:x}"

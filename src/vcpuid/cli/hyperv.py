@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @stack_options()
 @format_option
 def command(table: str | None, cpu: AskedCpu, source: str | None, decoded: bool, asked: Asked, form: str) -> None:
-    """Tell which Hyper-V enlightenments Windows finds, what each needs, and what it loses without.
+    """Show which Hyper-V enlightenments Windows finds and lacks.
 
     With TABLE, that table's leaves 40000000 to 40000082; else those that QEMU makes of --cpu on --host. TABLE may
     be a domain's file as well, as for --domain. Exit status 0 where the table

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.lazy import VerbGroup
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, host_argument, kernel_options, number, print_warnings, read_host, stack_options, table_for_guest
 from vcpuid.cli.tables import print_table
@@ -26,20 +27,20 @@ MODES: dict[str, Literal[16, 32, 64]] = {"16": 16, "32": 32, "64": 64}
 table_argument = click.argument("source", metavar="TABLE", shell_complete=choices.hosts)
 
 
-@click.group(name="kvm")
+@click.group(name="kvm", cls=VerbGroup)
 def command() -> None:
     """KVM's part: what it supports, keeps and answers."""
 
 
 @command.command()
 @host_argument
-@click.option("--check", is_flag=True, help="Hold the host's own KVM against the model and name every bit that differs.")
+@click.option("--check", is_flag=True, help="Compare the host's own KVM with the model, and name every bit that differs.")
 @kernel_options
 @format_option
 def supported(source: str | None, check: bool, asked: Asked, form: str) -> None:
-    """Print what KVM_GET_SUPPORTED_CPUID answers on HOST: as HOST tells it, else modelled.
+    """Print KVM_GET_SUPPORTED_CPUID's answer on HOST.
 
-    It is modelled as well where --kernel or --param is given.
+    It is the one in HOST's snapshot; where that has none, or with --kernel or --param, it is modelled.
     """
     from vcpuid import kvm
     from vcpuid.kvm.report import SUPPORTED, report
@@ -70,19 +71,23 @@ def _check(snapshot: Snapshot, setup: Setup, form: str) -> None:
     from vcpuid.answers.patched import differences, report
 
     if snapshot.supported is None:
-        raise InputError("HOST does not tell what its KVM supports (no SUP lines): there is nothing to check")
+        raise InputError("HOST's snapshot does not have its KVM's answer (no SUP lines): nothing to check")
     found = differences(snapshot, setup)
     columns, records = ["bit", "feature", "machine", "model", "rule", "reason"], [difference.as_dict() for difference in found]
     kernel = setup.kernel.asked
     differ = "1 bit differs" if len(found) == 1 else f"{len(found)} bits differ"
-    verdict = f"{differ} from Linux {kernel}'s KVM" if found else f"KVM answers as the model of Linux {kernel} does, bit for bit"
+    verdict = (
+        f"{differ} from what stock Linux {kernel}'s KVM would answer"
+        if found
+        else f"KVM answers as stock Linux {kernel} would, bit for bit"
+    )
     sheet = Sheet(
         columns,
         [{**row, "machine": int(bit.machine), "model": int(bit.model)} for row, bit in zip(records, found, strict=True)],
         data=report(found, setup),
         records=records,
-        titles={"reason": "why the model says so"},
-        foot=[verdict],
+        titles={"machine": "here", "model": "stock", "reason": "why stock Linux has it so"},
+        head=[verdict, *([""] if found else [])],
     )
     emit(sheet, form)
     sys.exit(1 if found else 0)
@@ -93,9 +98,9 @@ def _check(snapshot: Snapshot, setup: Setup, form: str) -> None:
 @kernel_options
 @format_option
 def emulated(source: str | None, asked: Asked, form: str) -> None:
-    """Print what KVM_GET_EMULATED_CPUID answers on HOST: as HOST tells it, else modelled.
+    """Print KVM_GET_EMULATED_CPUID's answer on HOST.
 
-    It is modelled as well where --kernel or --param is given.
+    It is the one in HOST's snapshot; where that has none, or with --kernel or --param, it is modelled.
     """
     from vcpuid import kvm
     from vcpuid.kvm.report import EMULATED, report
@@ -113,11 +118,14 @@ def emulated(source: str | None, asked: Asked, form: str) -> None:
 @command.command(name="set")
 @table_argument
 @click.option("--cr4", type=number, default=0, metavar="VALUE", help="The vCPU's CR4: OSXSAVE is 0x40000, PKE 0x400000.")
-@click.option("--no-apic", is_flag=True, help="The vCPU's APIC is globally disabled.")
+@click.option("--no-apic", is_flag=True, help="The vCPU's APIC is off in IA32_APIC_BASE.")
 @kernel_options
 @format_option
 def set_(source: str, cr4: int, no_apic: bool, asked: Asked, form: str) -> None:
-    """Print what a vCPU keeps of TABLE after KVM_SET_CPUID2, as KVM_GET_CPUID2 gives it back; exit 1 where KVM refuses."""
+    """Print what a vCPU keeps of TABLE after KVM_SET_CPUID2.
+
+    That is what KVM_GET_CPUID2 gives back. Exit status 1 where KVM refuses TABLE.
+    """
     from vcpuid import kvm
     from vcpuid.kvm.report import SET, report
 
@@ -135,7 +143,10 @@ def set_(source: str, cr4: int, no_apic: bool, asked: Asked, form: str) -> None:
 @stack_options("qemu", "machine", "smp", "params", "what_if", "globals")
 @format_option
 def lookup(source: str, leaves: tuple[str, ...], asked: Asked, form: str) -> None:
-    """Print what a guest's CPUID returns for leaves of TABLE, by KVM's rules for missing and out-of-range leaves."""
+    """Print what a guest's CPUID returns for leaves of TABLE.
+
+    KVM's rules for missing and out-of-range leaves are followed.
+    """
     from vcpuid import kvm
     from vcpuid.kvm.report import LOOKUP, report
 
@@ -151,11 +162,14 @@ def lookup(source: str, leaves: tuple[str, ...], asked: Asked, form: str) -> Non
 @table_argument
 @click.argument("leaves", metavar="[LEAF[.INDEX]]...", nargs=-1, shell_complete=choices.leaves)
 @click.option("--mode", type=click.Choice(list(MODES)), default="64", show_default=True, help="The guest's mode, in bits.")
-@click.option("--emulate", is_flag=True, help="Let KVM's instruction emulator execute the CPUID (kvm's force_emulation_prefix).")
-@click.option("--time", "timed", is_flag=True, help="Measure instead what one CPUID costs in the guest.")
+@click.option("--emulate", is_flag=True, help="Execute the CPUID in KVM's instruction emulator (needs kvm.force_emulation_prefix).")
+@click.option("--time", "timed", is_flag=True, help="Measure the cost of one CPUID in the guest instead.")
 @format_option
 def run(source: str, leaves: tuple[str, ...], mode: str, emulate: bool, timed: bool, form: str) -> None:
-    """Hand TABLE to this machine's KVM and show each leaf as asked, kept (KVM_GET_CPUID2) and seen by a real guest."""
+    """Run a tiny guest with TABLE on this machine's KVM.
+
+    Each leaf is shown as asked, as kept (KVM_GET_CPUID2), and as the guest's CPUID sees it.
+    """
     from vcpuid.live import report
     from vcpuid.live.tiny_guest import read_cpuid, time_exit
 

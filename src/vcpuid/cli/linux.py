@@ -6,18 +6,19 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_options
+from vcpuid.cli.lazy import VerbGroup
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, has_no_effect, host_argument, print_warnings, read_host, stack_options
 
 
-@click.group(name="linux")
+@click.group(name="linux", cls=VerbGroup)
 def command() -> None:
-    """Linux's part: the flags of /proc/cpuinfo."""
+    """Linux's part: the flags in /proc/cpuinfo."""
 
 
 @command.command()
 @host_argument
-@click.option("--guest", is_flag=True, help="Those that a guest of HOST shows instead, with --cpu.")
+@click.option("--guest", is_flag=True, help="Print those that a guest of HOST with --cpu shows.")
 @cpu_option
 @domain_options
 @click.option("--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel.  [default: the host's]")
@@ -25,7 +26,10 @@ def command() -> None:
 @stack_options()
 @format_option
 def flags(source: str | None, guest: bool, cpu: AskedCpu, guest_kernel: str | None, guest_cmdline: str, asked: Asked, form: str) -> None:
-    """Print the flags, bugs and VMX flags that /proc/cpuinfo shows on HOST, by the rules of its kernel and in that kernel's order."""
+    """Print the flags, bugs and VMX flags of /proc/cpuinfo.
+
+    They are HOST's, or with --guest those of a guest with --cpu on it, as its kernel prints them and in that kernel's order.
+    """
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.flags import flags_inside, told
     from vcpuid.setup import Stack
@@ -44,7 +48,7 @@ def flags(source: str | None, guest: bool, cpu: AskedCpu, guest_kernel: str | No
         guests = ("--cpu", "--domain", "--libvirt", "--qemu", "--machine", "--smp", "--global", "--guest-kernel", "--guest-cmdline")
         has_no_effect("these are the host's own flags; --guest asks for a guest's", *guests)
         setup = asked.setup(host)
-        print_warnings((*setup.remarks, *(f"the parameter {name} is KVM's: it changes no flag of the host" for name in setup.params.kvm)))
+        print_warnings((*setup.remarks, *(f"the parameter {name} is KVM's, and changes no flag of the host" for name in setup.params.kvm)))
         found = told(setup)
         data = found.as_dict(setup)
     shown = {line.replace("_", " "): list(names) for line, names in found.info._asdict().items()}

@@ -28,7 +28,7 @@ CARDS = 3
 )  # fmt: skip
 @format_option
 def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) -> None:
-    """Give a feature's spellings, or all features of a word.
+    """Show all spellings of a feature, or all features of a word.
 
     NAME is any spelling: avx2, X86_FEATURE_SPEC_CTRL, arch-capabilities, 7.0.ebx.5; a word: 7.0.ebx, CPUID_7_EDX, CPUID_LNX_4,
     FEAT_7_0_EBX; or a line of a log, or a list of names, '-' on standard input.

@@ -25,7 +25,13 @@ TITLES = {"process_advertised": "here", "process_result": "works here", "guest_a
 @click.argument("features", nargs=-1, metavar="[FEATURE]...", shell_complete=choices.features_tried)
 @click.option("--cpu", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU, as QEMU's -cpu takes it.  [default: host]")
 @host_option
-@click.option("--table", "table_source", metavar="TABLE", shell_complete=choices.hosts, help="Give the guest this table instead, as it is.")
+@click.option(
+    "--table",
+    "table_source",
+    metavar="TABLE",
+    shell_complete=choices.hosts,
+    help="Give the guest this CPUID table, unchanged, instead of QEMU's for --cpu.",
+)
 @click.option(
     "--force", multiple=True, metavar="FEATURE", shell_complete=choices.features_of_cpuid,
     help="Force a feature on in the guest's table, or 'all'; may be repeated.",
@@ -34,26 +40,29 @@ TITLES = {"process_advertised": "here", "process_result": "works here", "guest_a
     "--hide", multiple=True, metavar="FEATURE", shell_complete=choices.features_of_cpuid,
     help="Hide a feature from the guest's table, or 'all'; may be repeated.",
 )  # fmt: skip
-@click.option("--no-guest", is_flag=True, help="Try this process alone.")
+@click.option("--no-guest", is_flag=True, help="Try instructions in this process only.")
 @stack_options()
 @format_option
 def command(
     features: tuple[str, ...], cpu: str | None, source: str | None, table_source: str | None, force: tuple[str, ...],
     hide: tuple[str, ...], no_guest: bool, asked: Asked, form: str,
 ) -> None:  # fmt: skip
-    """Try instructions, in this process and in a real guest, and hold what works against what CPUID shows.
+    """Run instructions, here and in a guest, and compare with CPUID.
 
-    FEATURE restricts it to some features. Each instruction runs where a fault costs nothing. Exit status 1 where a feature is advertised
-    and its instruction faults: that is the hazard. Where the guest sees a feature as hidden that works, hiding did not stop it.
+    Each instruction runs in a process of its own, and in a tiny real guest, so that a fault does no harm. FEATURE limits the test to some
+    features. "Hazard" is a feature that CPUID shows and whose instruction faults; "hidden, yet works" one that CPUID does not show and
+    that programs can use all the same.
+
+    Exit status 1 where there is a hazard.
     """
     from vcpuid import probe
 
     if table_source is not None and (cpu is not None or source is not None):
-        raise click.UsageError("--table is the guest's table as it is; --cpu and --host make one")
+        raise click.UsageError("--table gives the guest's table; leave --cpu and --host out")
     if no_guest and (table_source is not None or cpu is not None or source is not None or force or hide):
-        raise click.UsageError("--no-guest leaves no use for a guest's table")
+        raise click.UsageError("--no-guest starts no guest: leave --table, --cpu, --host, --force and --hide out")
     if no_guest:
-        has_no_effect("--no-guest tries this process alone", *STACK)
+        has_no_effect("--no-guest tries this process only", *STACK)
     tried = probe.instructions_of(features)
     here = probe.process(tried)
     inside = [] if no_guest else _guest(lambda: _table(cpu or "host", source, table_source, asked), force, hide, tried)
@@ -70,7 +79,7 @@ def _guest(table: Callable[[], CpuidTable], force: Sequence[str], hide: Sequence
         Kvm().close()
         return probe.guest(probe.override(table(), force, hide), tried)
     except UnavailableError as lacking:
-        streams.tell(f"{lacking}; only this process is tried")
+        streams.tell(f"{lacking}; trying this process only")
         return []
 
 
@@ -80,7 +89,7 @@ def _table(cpu: str, source: str | None, table_source: str | None, asked: Asked)
     from vcpuid.vmm.qemu import QEMU
 
     if table_source is not None:
-        has_no_effect("the table is given, and no QEMU makes it", *STACK)
+        has_no_effect("--table gives the table, so no QEMU makes one", *STACK)
         return table_for_guest(read_host(table_source).snapshot, table_source)
     host = read_host(source)
     setup = asked.setup(host)
@@ -129,27 +138,27 @@ def _emulated(here: Outcome | None, inside: Outcome | None) -> str:
 
     if here is None or inside is None or here.result != "#UD" or inside.result != WORKS:
         return ""
-    return "the processor does not know it: KVM runs it"
+    return "the processor lacks it; KVM executes it"
 
 
 def _summary(place: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
     from vcpuid.probe import HAZARD, HIDDEN
 
-    for verdict, meaning in ((HAZARD, "Hazards in {}: advertised, yet they fault"), (HIDDEN, "Hidden in {}, and yet they work")):
+    for verdict, meaning in ((HAZARD, "Hazards in {}: shown by CPUID, yet they fault"), (HIDDEN, "Hidden in {}, yet they work")):
         if found := [outcome for outcome in outcomes if outcome.verdict == verdict]:
             yield f"{meaning.format(place)}: {', '.join(f'{outcome.feature} ({outcome.instruction})' for outcome in found)}"
     if outcomes and not any(outcome.verdict == HAZARD for outcome in outcomes):
-        yield f"No hazard in {place}: of what is advertised, nothing that was tried faults"
+        yield f"No hazard in {place}: of the features that CPUID shows, none that was tried faults"
 
 
 def _table_remarks(inside: Sequence[Outcome]) -> Iterator[str]:
     """Say where the guest's CPUID is not the table that was asked for."""
     shown, user = [o for o in inside if o.advertised], [o for o in inside if o.to_user]
     for meaning, found in (
-        ("Asked for, and not advertised by this KVM", [o for o in inside if o.asked and o not in shown]),
-        ("Not asked for, and advertised by this KVM all the same", [o for o in shown if not o.asked]),
-        ("Advertised to the guest's user code, and not to its kernel", [o for o in user if o not in shown]),
-        ("Advertised to the guest's kernel, and not to its user code", [o for o in shown if o not in user]),
+        ("Asked for, but not shown by this KVM", [o for o in inside if o.asked and o not in shown]),
+        ("Not asked for, but shown by this KVM", [o for o in shown if not o.asked]),
+        ("Shown to the guest's user code, but not to its kernel", [o for o in user if o not in shown]),
+        ("Shown to the guest's kernel, but not to its user code", [o for o in shown if o not in user]),
     ):
         if found:
             yield f"{meaning}: {_names(found)}"

@@ -8,6 +8,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, libvirt_option
+from vcpuid.cli.lazy import VerbGroup
 from vcpuid.cli.output import Sheet, cell, emit, format_option
 from vcpuid.cli.safe import message
 from vcpuid.cli.setup import Asked, host_argument, print_warnings, read_host, stack_options
@@ -16,9 +17,9 @@ from vcpuid.cli.tables import print_table
 from vcpuid.setup import overruled
 
 
-@click.group(name="qemu")
+@click.group(name="qemu", cls=VerbGroup)
 def command() -> None:
-    """QEMU's part: models and the table for KVM_SET_CPUID2."""
+    """QEMU's part: its CPU models, and the table that it gives to KVM."""
 
 
 @command.command()
@@ -26,7 +27,10 @@ def command() -> None:
 @stack_options("smp")
 @format_option
 def models(source: str | None, asked: Asked, form: str) -> None:
-    """List QEMU's CPU models: which run on HOST, and which features stand in the way of the others."""
+    """List QEMU's CPU models, and which run on HOST.
+
+    Of the others, the missing features are named.
+    """
     from vcpuid import qemu
     from vcpuid.kvm.answers import kvm_says
     from vcpuid.qemu.models import assumes, report
@@ -55,8 +59,9 @@ def models(source: str | None, asked: Asked, form: str) -> None:
 @stack_options("smp")
 @format_option
 def expand(cpu: str, source: str | None, libvirt_release: str | None, asked: Asked, form: str) -> None:
-    """Print every property of CPU on HOST, as the monitor's query-cpu-model-expansion (full) gives them.
+    """Print every property of CPU on HOST.
 
+    They are what the monitor's query-cpu-model-expansion (full) gives.
     CPU is what -cpu takes, or the file of a domain (.xml), which leads libvirt to one.
     """
     from vcpuid.kvm.answers import kvm_says
@@ -89,8 +94,9 @@ def expand(cpu: str, source: str | None, libvirt_release: str | None, asked: Ask
 @stack_options()
 @format_option
 def table(cpu: str, source: str | None, vcpu: int, libvirt_release: str | None, asked: Asked, form: str) -> None:
-    """Print the entries that QEMU hands to KVM_SET_CPUID2 for -cpu CPU; exit 1, with QEMU's own message, where QEMU refuses.
+    """Print the CPUID table that QEMU gives to KVM.
 
+    These are the entries for KVM_SET_CPUID2. Exit status 1, with QEMU's own message, where QEMU refuses CPU.
     CPU is what -cpu takes, or the file of a domain (.xml), which leads libvirt to one.
     """
     from vcpuid.answers.handed import handed
@@ -109,8 +115,9 @@ def table(cpu: str, source: str | None, vcpu: int, libvirt_release: str | None, 
 @click.option("--label", default="imported", show_default=True, help="Ends the name under which --qemu finds it: RELEASE-LABEL.")
 @format_option
 def import_(binary: str, label: str, form: str) -> None:
-    """Ask a QEMU of your own for its models, properties and machine types, and keep them for --qemu.
+    """Learn models and machine types from a QEMU of yours.
 
+    They are kept, with all properties, for --qemu.
     No guest is started and no KVM is used. Where BINARY is the QEMU installed here, it is the default from then on.
     """
     from vcpuid.live.qemu_import import import_qemu

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FILE = "recording.jsonl.gz"
 """Where a command's is written, whose own output standard output is."""
 _PAUSE = 0.1
-_UNREAD = "its memory was not to be read, or it has too many entries"
+_UNREAD = "its memory could not be read, or it has too many entries"
 
 
 @click.command(name="record", context_settings={"allow_interspersed_args": False})
@@ -30,25 +30,28 @@ _UNREAD = "its memory was not to be read, or it has too many entries"
     "--output", "-o", "path", type=click.Path(),
     help=f"File to write, gzipped where its name ends in .gz.  [default: {FILE}; with --pid, --vm and --host, standard output]",
 )  # fmt: skip
-@click.option("--pid", type=click.IntRange(1, 1 << 22), metavar="PID", help="Read the tables of a running guest: of this process's vCPUs.")
-@click.option("--vm", "name", metavar="NAME", help="The same of the guest of this name: QEMU's -name, else the program's name.")
-@click.option("--inject", is_flag=True, help="With --pid or --vm: stop the VMM for some milliseconds and ask in its name.")
-@click.option("--host", "everybody", is_flag=True, help="Record every KVM_SET_CPUID2 on this machine, whoever calls it.")
+@click.option("--pid", type=click.IntRange(1, 1 << 22), metavar="PID", help="Read the tables that this process's vCPUs keep.")
+@click.option("--vm", "name", metavar="NAME", help="The same for the guest of this name: QEMU's -name, else the program's.")
+@click.option("--inject", is_flag=True, help="With --pid or --vm: stop the VMM for some milliseconds and ask KVM in its place.")
+@click.option("--host", "everybody", is_flag=True, help="Record every KVM_SET_CPUID2 call on this machine, of any process.")
 @click.option(
-    "--seconds", type=click.FloatRange(0.1, 1 << 22), metavar="N", help="End after so many seconds.  [default: with COMMAND; at Ctrl-C]"
+    "--seconds",
+    type=click.FloatRange(0.1, 1 << 22),
+    metavar="N",
+    help="Stop after N seconds.  [default: as COMMAND ends, else at Ctrl-C]",
 )
-@click.option("--no-snapshot", is_flag=True, help="Leave this machine's own snapshot out of it.")
+@click.option("--no-snapshot", is_flag=True, help="Do not put a snapshot of this machine into the recording.")
 def command(
     program: tuple[str, ...], path: str | None, pid: int | None, name: str | None, inject: bool, everybody: bool, seconds: float | None,
     no_snapshot: bool,
 ) -> None:  # fmt: skip
-    """Record what a VMM says to KVM about CPUID, or what a running guest's vCPUs keep.
+    """Record what a VMM says to KVM about CPUID, or what a guest has.
 
-    COMMAND is any program that uses /dev/kvm, and whoever may run it may record it. It runs as it would alone, and its exit status is this
-    one's. The recording is a HOST and a TABLE, and a --recording for explain, guest, check and diff.
+    COMMAND is any program that uses /dev/kvm; whoever may run it may record it. It runs as it would alone, and vcpuid ends with its exit
+    status. The recording serves as HOST and as TABLE, and as --recording of explain, guest, check and diff.
 
-    A running guest is not touched: --pid and --vm read what its vCPUs keep out of the kernel, by BPF and BTF, which takes root. Where that
-    cannot be, --inject asks KVM in the VMM's name, and only then is the VMM stopped.
+    A running guest is not disturbed: --pid and --vm read what its vCPUs keep from the kernel's memory, with BPF and BTF, as root. Where
+    that is not possible, --inject asks KVM in the VMM's place, and stops the VMM for that moment.
     """
     _check(program, pid, name, everybody, inject)
     machine = None if no_snapshot else _machine()
@@ -78,7 +81,7 @@ def _machine() -> Snapshot | None:
     try:
         return this_machine()
     except UnavailableError as error:
-        tell(f"no snapshot of this machine goes with it: {error}")
+        tell(f"the recording has no snapshot of this machine: {error}")
         return None
 
 
@@ -97,7 +100,7 @@ def _command(program: tuple[str, ...], path: str, seconds: float | None, machine
             status = Recorder(writer).run(program, seconds)
         finally:
             writer.end()
-    _summary(path, writer, "nothing in it spoke to KVM of CPUID")
+    _summary(path, writer, "nothing in it set or asked for CPUID at KVM")
     return status
 
 
@@ -128,8 +131,8 @@ def _everybody(path: str, seconds: float | None, machine: Snapshot | None) -> No
         writer.end()
         missed = calls.missed
     if missed:
-        tell(f"{missed} calls more were made at once than there is room for")
-    _summary(path, writer, "nobody called KVM_SET_CPUID2 meanwhile")
+        tell(f"{missed} calls are missing: more came at once than there was room for")
+    _summary(path, writer, "no process called KVM_SET_CPUID2 in that time")
 
 
 def _process(pid: int | None, name: str | None) -> int:
@@ -155,7 +158,7 @@ def _running(pid: int, path: str, machine: Snapshot | None, *, inject: bool) -> 
             writer({"t": 0, "pid": pid, "tid": pid, **row, **({} if writer.calls else describe(pid))})
         writer.end()
     if path != "-":
-        _summary(path, writer, "its vCPUs keep no table")
+        _summary(path, writer, "its vCPUs have no table")
 
 
 def _kept(pid: int) -> list[dict[str, object]]:
@@ -166,7 +169,7 @@ def _kept(pid: int) -> list[dict[str, object]]:
     try:
         found = vcpu_tables([pid])
     except UnavailableError as error:
-        raise UnavailableError(f"{error}; --inject asks KVM in the VMM's name instead, and stops the VMM for some milliseconds") from None
+        raise UnavailableError(f"{error}; --inject asks KVM in the VMM's place instead, and stops the VMM for some milliseconds") from None
     return [
         {
             "call": "kept", "fd": told.descriptor, "ret": 0, "vcpu": told.number, "vm": told.vm,

@@ -22,12 +22,14 @@ COLUMNS = ["rule", "party", "since", "until", "known", "reason"]
 @click.argument("words", metavar="[ID|TEXT...]", nargs=-1, shell_complete=choices.rules)
 @format_option
 def command(words: tuple[str, ...], form: str) -> None:
-    """List the rules by which Linux, KVM and VMMs change bits, or explain one.
+    """List the rules that change CPUID bits, or explain one.
 
-    With the ID of a rule, as explain and guest print it: what it says, the function that does it, the release and the commit that brought
-    it, a remedy, and how the rule is known. It is captured where a bit that it decided stands in an answer of a real kernel or QEMU, and
-    otherwise only read from the program's source. With a TEXT: every rule that has all of its words in its id, its reason or its source.
-    Without either: every rule, and the hazards that check tells of. Exit status 1 where no rule is found; ids near to it are named.
+    With the ID of a rule, as explain prints it: its reason, the function it was read from, the release and commit that brought it, a
+    remedy, and how it is known. "Captured" rules have decided a bit in a real kernel's or QEMU's answer; the others are only read from the
+    source. With a TEXT: every rule that has all of its words in its id, reason or source. Without either: every rule, and every hazard of
+    vcpuid check. The rules are those of Linux, KVM, QEMU, libvirt and Firecracker.
+
+    Exit status 1 where no rule is found; similar ids are then named.
     """
     from vcpuid.rulebook import all_rules, look_up, near, report
 
@@ -40,7 +42,7 @@ def command(words: tuple[str, ...], form: str) -> None:
         rows: list[dict[str, object]] = [{"what": what, "told": told} for what, told in _card(found[0])]
         emit(Sheet(["what", "told"], rows), form)
     else:
-        emit(Sheet(COLUMNS, [_row(card) for card in found], report(found), titles={"rule": "id"}), form)
+        emit(Sheet(COLUMNS, [_row(card) for card in found], report(found), titles={"rule": "id", "party": "layer"}), form)
     sys.exit(0 if found else 1)
 
 
@@ -52,7 +54,7 @@ def _row(card: Card) -> dict[str, object]:
 
 def _card(card: Card) -> Iterator[tuple[str, str]]:
     yield "id", card.id
-    yield "party", card.party
+    yield "layer", card.party
     yield "reason", card.reason
     if card.severity is not None:
         yield "severity", card.severity.value
@@ -65,6 +67,6 @@ def _card(card: Card) -> Iterator[tuple[str, str]]:
     if card.history.capture is not None:
         yield "known", f"captured: tests/captures/{card.history.capture}"
     elif card.history.known is not None:
-        yield "known", "read from the source; no capture has shown it"
+        yield "known", "read from the source; no capture shows it yet"
     if card.remedy is not None:
         yield "remedy", card.remedy

@@ -30,7 +30,11 @@ cpu_option = click.option(
     help="The guest's CPU, as QEMU's -cpu takes it.",
 )  # fmt: skip
 host_option = click.option(
-    "--host", "source", metavar="HOST", shell_complete=choices.hosts, help="Where the host's CPUID comes from.  [default: this machine]"
+    "--host",
+    "source",
+    metavar="HOST",
+    shell_complete=choices.hosts,
+    help="The host: a snapshot or dump, live or kvm.  [default: this machine]",
 )
 words_option = click.option(
     "--for", "manager", type=click.Choice(["qemu", "libvirt", "kubevirt", "nova", "proxmox", "incus", "lxd"]),
@@ -79,7 +83,7 @@ def read_host(source: str | None, *, kvm: bool = True) -> Host:
     try:
         return Host(sources.read("kvm"), True)
     except UnavailableError as lacking:
-        tell(f"{lacking}; KVM's answer is modelled from this processor's CPUID")
+        tell(f"{lacking}; KVM's answer is computed from this processor's CPUID")
         return Host(sources.read("live"), True)
 
 
@@ -177,7 +181,7 @@ _STACK = {
         help="A parameter of KVM's modules or the kernel; may be repeated.",
     ),
     "what_if": click.option(
-        "--what-if", is_flag=True, help="HOST did not run so: model its KVM for --kernel and --param, whatever it told."
+        "--what-if", is_flag=True, help="Ignore what HOST's KVM answered; compute it for --kernel and --param instead."
     ),
     "globals": click.option(
         "--global", "globals", multiple=True, metavar="DRIVER.PROP=VALUE", shell_complete=choices.global_properties,

@@ -40,46 +40,46 @@ CHECKED = ["vm", "vcpu", "function", "index", "register", "got", "modelled", "fe
 
 @click.command(name="trace", context_settings={"allow_interspersed_args": False})
 @click.argument("program", metavar="[-- COMMAND...]", nargs=-1, type=click.UNPROCESSED)
-@click.option("--pid", type=click.IntRange(1, 1 << 22), metavar="PID", help="Trace the guest of this process alone.")
-@click.option("--vm", "name", metavar="NAME", help="Trace the guest of this name alone: QEMU's -name, else the program's name.")
-@click.option("--seconds", type=click.FloatRange(0.1, 1 << 22), metavar="N", help="End after so many seconds.  [default: at Ctrl-C]")
-@click.option("--live", is_flag=True, help="Show what happens now, every second, until Ctrl-C; then the answer.")
+@click.option("--pid", type=click.IntRange(1, 1 << 22), metavar="PID", help="Trace only the guest of this process.")
+@click.option("--vm", "name", metavar="NAME", help="Trace only the guest of this name: QEMU's -name, else the program's.")
+@click.option("--seconds", type=click.FloatRange(0.1, 1 << 22), metavar="N", help="Stop after N seconds.  [default: at Ctrl-C]")
+@click.option("--live", is_flag=True, help="Show a table that is updated every second, until Ctrl-C.")
 @click.option(
     "--by", metavar="LIST", shell_complete=choices.traced,
-    help=f"What is told apart: {', '.join(PARTS)}; of a command {', '.join(PROGRAM_PARTS)}.  [default: vm,leaf; object,leaf]",
+    help=f"Count by these: {', '.join(PARTS)}; for a command {', '.join(PROGRAM_PARTS)}.  [default: vm,leaf; object,leaf]",
 )  # fmt: skip
-@click.option("--check", is_flag=True, help="Hold the registers that guests got against the model, and name every difference.")
+@click.option("--check", is_flag=True, help="Compare the registers that guests got with the model, and name every difference.")
 @click.option(
     "--table",
     "table_source",
     metavar="TABLE",
     shell_complete=choices.hosts,
-    help="Hold them against this table.  [default: what each vCPU keeps, asked of the kernel]",
+    help="Compare with this table.  [default: what each vCPU keeps, asked of the kernel]",
 )
 @click.option(
     "--symbols", "symbols_file", metavar="FILE", type=click.Path(), help="The guest's System.map, or a copy of its /proc/kallsyms."
 )
-@click.option("--way", type=click.Choice(("bpf", "perf", "tracefs")), help="How exits are counted.  [default: the first that may be]")
-@click.option("--step", is_flag=True, help="Look at every instruction of COMMAND: slow, and on any processor.")
+@click.option("--way", type=click.Choice(("bpf", "perf", "tracefs")), help="How to count exits.  [default: the first that works]")
+@click.option("--step", is_flag=True, help="Single-step COMMAND: slow, but works on any processor.")
 @format_option
 def command(
     program: tuple[str, ...], pid: int | None, name: str | None, seconds: float | None, live: bool, by: str | None, check: bool,
     table_source: str | None, symbols_file: str | None, way: str | None, step: bool, form: str,
 ) -> None:  # fmt: skip
-    """Count the CPUIDs that guests execute as they run, or those of a program: which leaves, from where, how often.
+    """Count the CPUIDs that running guests, or a program, execute.
 
-    Each CPUID of a guest is an exit to KVM. They are counted until Ctrl-C, which ends it with the answer. That needs root, or CAP_BPF,
-    CAP_PERFMON and the right to read tracefs. Guests are not touched. With --check, exit status 1 where a guest got what the model did not
-    foresee, or nothing could be held against it.
+    It shows which leaves are asked for, from where, and how often. Each CPUID of a guest is an exit to KVM; they are counted until Ctrl-C,
+    which prints the answer. That needs root, or CAP_BPF, CAP_PERFMON and the right to read tracefs. Guests are not disturbed. With --check,
+    exit status 1 where a guest got other registers than the model gives, or where there was nothing to compare.
 
-    With COMMAND, count those of that program and of all that it starts, as any user and without a guest, and tell what they would cost in
-    one. That needs a processor that lets CPUID fault; --step needs none. What COMMAND prints goes to standard error.
+    With COMMAND, count those of that program and of all that it starts, as any user and without a guest, and say what they would cost in a
+    guest. That needs a processor that can make CPUID fault, or --step. What COMMAND prints goes to standard error.
     """
     if program:
-        _refuse("a command is run, and no guest is traced", "--pid", "--vm", "--live", "--check", "--table", "--symbols", "--way")
+        _refuse("it is for guests, and COMMAND is a program", "--pid", "--vm", "--live", "--check", "--table", "--symbols", "--way")
         _program(program, _parts("object,leaf" if by is None else by, PROGRAM_PARTS), seconds, form, step=step)
         return
-    _refuse("it is for a command", "--step")
+    _refuse("it is for a COMMAND", "--step")
     _guests(
         pid, name, seconds, _parts("vm,leaf" if by is None else by, PARTS), table_source, symbols_file, way, form, live=live, check=check
     )
@@ -112,11 +112,11 @@ def _guests(
     if pid is not None and name is not None:
         raise click.UsageError("--pid and --vm both name the guest: give one")
     if table_source is not None and not check:
-        raise click.UsageError("--table is what --check holds answers against")
+        raise click.UsageError("--table is for --check: what to compare with")
     if symbols_file is not None and pid is None and name is None:
-        raise click.UsageError("--symbols are one guest's: name it, with --vm or --pid")
+        raise click.UsageError("--symbols belong to one guest: name it with --vm or --pid")
     if live and not (form == "table" and sys.stdout.isatty()):
-        raise click.UsageError("--live is for a terminal: elsewhere take --seconds, and run it again")
+        raise click.UsageError("--live needs a terminal; elsewhere use --seconds")
     if (pid is not None or name is not None) and not guests.numbers_are_ours():
         raise UnavailableError("--pid and --vm need the host's process numbers, which a container's PID namespace does not show")
     if pid is not None:

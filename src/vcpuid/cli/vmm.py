@@ -70,7 +70,7 @@ def vmm_options(command: F) -> F:
     )  # fmt: skip
     @click.option(
         "--table", "table_source", metavar="TABLE", shell_complete=choices.hosts,
-        help="A table that some VMM handed to KVM_SET_CPUID2, instead of the one that QEMU makes of --cpu.",
+        help="A table that a VMM gave to KVM_SET_CPUID2, instead of QEMU's for --cpu.",
     )  # fmt: skip
     @recording_option
     @functools.wraps(command)
@@ -93,7 +93,7 @@ def vmm_options(command: F) -> F:
 def observed_guest(source: str) -> AskedGuest:
     """Return the guest of a recording; raises UsageError where another is asked for besides."""
     if in_vain := typed("--cpu", "--domain", "--libvirt", "--vmm", "--template", "--table"):
-        raise click.UsageError(f"--recording is of a guest as it was; {in_vain[0]} asks for another")
+        raise click.UsageError(f"--recording shows a guest as it ran; leave {in_vain[0]} out")
     found = recorded(source)
     return AskedGuest(found.vmm, found.asked, recorded=found)
 
@@ -102,8 +102,8 @@ def _recorded(source: str) -> AskedGuest:
     from vcpuid.vmm.recorded import Recorded
 
     if in_vain := typed("--cpu", "--domain", "--vmm", "--template"):
-        raise click.UsageError(f"--table is the guest's table as it is; {in_vain[0]} makes one")
-    has_no_effect("the table is given, and no QEMU makes it", "--qemu", "--libvirt", "--machine", "--smp", "--global")
+        raise click.UsageError(f"--table gives the guest's table; leave {in_vain[0]} out")
+    has_no_effect("--table gives the table, so no QEMU makes one", "--qemu", "--libvirt", "--machine", "--smp", "--global")
     first, *others = read_cpus(source, every=True)
     remark_on_table(first, source)
     return AskedGuest(Recorded.of((first, *others), source), source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_for_table, domain_options
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import (
     STACK,
     Asked,
@@ -24,6 +25,7 @@ from vcpuid.cli.setup import (
     stack_options,
     table_for_guest,
 )
+from vcpuid.cli.short import folded, some
 from vcpuid.cpuid.by_name import with_named_bits
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.long_mode import in_64_bit_mode
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from vcpuid.cpuid import CpuidTable
     from vcpuid.path.pipeline import Path
     from vcpuid.software import SoftwareCpu
+    from vcpuid.software.report import Worth
 
 COLUMNS = ["topic", "item", "value", "why"]
 
@@ -51,20 +54,24 @@ COLUMNS = ["topic", "item", "value", "why"]
 @click.option(
     "--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table, nor what an exit takes: model it."
 )
+@all_option
 @stack_options()
 @format_option
 def command(
     table: str | None, cpu: AskedCpu, source: str | None, release: str | None, hwcaps: str, xcr0: int | None, guest_kernel: str,
-    no_probe: bool, asked: Asked, form: str,
+    no_probe: bool, everything: bool, asked: Asked, form: str,
 ) -> None:  # fmt: skip
-    """Tell what a guest's flags are worth to its software: levels, string functions, crypto, clocks.
+    """Show what a guest's CPU is worth to its software.
 
-    The x86-64 psABI level and what keeps the CPU from the next; the variants that glibc picks; the drivers of the kernel's crypto API; the
-    clock that Linux keeps time by. With TABLE, that table's; else those of the guest that QEMU makes of --cpu on --host. Variants that
-    execute what the host's processor lacks are marked FAULTS. TABLE may be a domain's file as well, as for --domain.
+    The first lines say which x86-64 psABI level the guest reaches and what it needs for the next; the table, what its software does not
+    do as well as on the host: glibc's string functions, the kernel's crypto drivers, a program's start, the clock. --all prints every
+    single choice. Variants that execute what the host's processor lacks are marked FAULTS.
+
+    With TABLE, the CPU is that of the table; else of the guest that QEMU makes of --cpu on --host. TABLE may be a domain's file as well,
+    as for --domain.
     """
     from vcpuid.answers.inside import of_guest, of_table, resting
-    from vcpuid.software import software_cpu
+    from vcpuid.software import brief, software_cpu
     from vcpuid.software.glibc import RELEASES
     from vcpuid.software.report import worth
     from vcpuid.software.start import ASSUMED
@@ -84,7 +91,7 @@ def command(
     else:
         of = read_host(source)
         snapshot = of.snapshot
-        guest, host, path = _of_path(cpu, of, asked, no_probe, guest_kernel, xcr0)
+        guest, host, path = _of_path(cpu, of, asked, no_probe, guest_kernel, xcr0, brief=form == "table" and not everything)
         head = path.headline()
     releases = [release] if release else RELEASES
 
@@ -99,15 +106,28 @@ def command(
     cost = here() if table is None and of.here and not no_probe else ASSUMED
     found = replace(worth(guest, host, releases, hwcaps, cost), hanging=FrozenMap(open_), resting=FrozenMap(taken))
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in found.rows()]
+    shown = rows if everything else [dict(zip(COLUMNS, row, strict=True)) for row in brief.rows(found)]
     foot = ["", "FAULTS: the variant executes what the host's processor lacks; programs die of SIGILL, init first."] if found.faults else []
     data = found.as_dict(None if path is None else path.as_dict())
-    said = [*sentences(found.not_told), *granted(found.assumes)]
-    foot += ["", *said] if said else []
-    emit(Sheet(COLUMNS, rows, data, head=[head, ""], foot=foot, styles={"topic": "bold"}), form)
+    said = [*sentences(found.not_told), *granted(found.assumes)] if everything else [*brief.costs(found), *_open(found)]
+    foot += ["", *said, *([] if everything else [f"--all prints all {len(rows)} answers, each string function's among them."])]
+    sheet = Sheet(
+        COLUMNS, shown if form == "table" else rows, data, head=[brief.verdict(found), head, ""], foot=foot, styles={"topic": "bold"}
+    )
+    emit(sheet, form)
+
+
+def _open(found: Worth) -> Iterator[str]:
+    """Say in a few lines what is not told and what is taken for granted."""
+    from vcpuid.told.facts import sentences
+
+    yield from sentences(found.not_told)[-1:]  # how all of it can be told
+    for taken, items in found.assumes.items():
+        yield f"Taken for granted: {taken}: {some(items, 3)}"
 
 
 def _of_path(
-    asked_cpu: AskedCpu, host: Host, asked: Asked, no_probe: bool, kernel: str, xcr0: int | None
+    asked_cpu: AskedCpu, host: Host, asked: Asked, no_probe: bool, kernel: str, xcr0: int | None, *, brief: bool
 ) -> tuple[SoftwareCpu, SoftwareCpu | None, Path]:
     from vcpuid.answers.certainty import followed
     from vcpuid.path.pipeline import guest_view
@@ -115,6 +135,6 @@ def _of_path(
 
     cpu, setup = asked_cpu.on(host, asked)
     path = followed(cpu, host=setup, probe=None if no_probe else probe_for(host))
-    print_warnings(path.said)
+    print_warnings(folded(path) if brief else path.said)
     silicon = software_cpu(path.host.raw, kernel) if path.host.raw else None
     return software_cpu(guest_view(path), kernel, xcr0), silicon, path

@@ -119,7 +119,13 @@ def export(found: Baseline, form: str, *, libvirt: str | Release | None = None, 
             read = ReadBack(group, None, _OPEN)
         back.append(read)
     lost = words.lost or tuple(dict.fromkeys(f"the guest is another one: {one.why}" for one in back if one.same is False))
-    return Export(form, found.census, found.cpu, words.lines, words.notes, lost, tuple(back), _alike(tables))
+    notes = words.notes if started.xml is None else (*words.notes, *_remark(release))
+    return Export(form, found.census, found.cpu, words.lines, notes, lost, tuple(back), _alike(tables))
+
+
+def _remark(release: Release) -> tuple[str, ...]:
+    """Say which tables stand for a release, where it has none."""
+    return () if release.remark is None else (release.remark,)
 
 
 def _alike(tables: Iterable[Table | str]) -> bool | None:
@@ -182,6 +188,7 @@ def _firecracker(found: Baseline, release: Release) -> Export:
     notes = (
         f"it is for PUT /cpu-config of Firecracker {release.asked}",
         "the guest gets what KVM gives on all members together, and no model of QEMU's",
+        *_remark(release),
     )
     return Export("firecracker", found.census, None, lines, notes, tuple(lost), tuple(back), _alike(table for _, table in made))
 

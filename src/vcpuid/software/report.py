@@ -82,7 +82,7 @@ class Worth:
     """All that a guest's CPU is worth, each part by the function of its name in this package.
 
     `hanging` are the answers that are not told, each with the facts on which it depends; `resting` the settings that are taken for granted,
-    each with the answers that would be others.
+    each with the answers that would be others. `host` is the same of the processor below, where that is known.
     """
 
     guest: SoftwareCpu
@@ -93,6 +93,7 @@ class Worth:
     starts: tuple[ProgramStart, ...] = ()
     hanging: Mapping[Item, tuple[Fact, ...]] = field(default_factory=FrozenMap)
     resting: Mapping[Assumption, tuple[Item, ...]] = field(default_factory=FrozenMap)
+    host: Worth | None = None
 
     @property
     def not_told(self) -> tuple[NotTold, ...]:
@@ -179,6 +180,7 @@ def worth(
         drivers(guest),
         clocks(guest),
         tuple(starts(guest, releases, cost)),
+        host=None if host is None else worth(host, None, releases),
     )
 
 

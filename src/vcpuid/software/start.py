@@ -40,11 +40,15 @@ class ProgramStart(NamedTuple):
         return self.least * self.cost.ns / 1000, self.most * self.cost.ns / 1000
 
     @property
+    def price(self) -> str:
+        """Say what they cost in a few words."""
+        least, most = self.microseconds
+        return f"an exit each, {least / 1000:.2f} to {most / 1000:.2f} ms at {self.cost.ns / 1000:.1f} µs ({self.cost.how})"
+
+    @property
     def why(self) -> str:
         """Say what they cost, and how that is known."""
-        least, most = self.microseconds
-        price = f"{least / 1000:.2f} to {most / 1000:.2f} ms at {self.cost.ns / 1000:.1f} µs ({self.cost.how}: {self.cost.where})"
-        return f"an exit each, {price}; counted on {self.cpus} of QEMU's CPUs of this vendor"
+        return f"{self.price.removesuffix(')')}: {self.cost.where}); counted on {self.cpus} of QEMU's CPUs of this vendor"
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
