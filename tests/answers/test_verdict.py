@@ -15,7 +15,9 @@ from vcpuid import Stack
 from vcpuid.answers.verdict import Verdict, verdict
 from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.path.pipeline import resolve
+from vcpuid.qemu import models
 from vcpuid.qemu.catalog import catalog
+from vcpuid.qemu.expansion import expansion
 
 SKYLAKE, MILAN, SAPPHIRE = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3", "kvm-intel.sapphire_rapids-xfd@7.3"
 
@@ -151,10 +153,37 @@ def test_with_enforce_what_is_missing_is_told_as_well() -> None:
     assert answer.proposal == "Haswell-v2,enforce"
 
 
-def test_an_unknown_model_is_answered_with_one_that_looks_alike_and_runs() -> None:
+def test_an_unknown_model_is_answered_with_names_that_look_alike_and_no_other_model() -> None:
     answer = judge("Haswel")
-    assert answer.proposal is None
-    assert answer.nearest == "Haswell-v2"
+    assert (answer.proposal, answer.nearest, answer.counts.asked) == (None, None, ())
+    assert "Haswell" in answer.meant[0].meant
+
+
+def test_the_named_model_is_the_one_that_keeps_the_most_of_what_was_asked() -> None:
+    """Counted anew, by the properties of each model that runs here: none of the host's maker has more of them."""
+    answer = judge("Skylake-Server", qemu="11.1")
+    assert answer.counts.lacks == ("hle", "rtm", "pku")
+    assert answer.nearest is not None
+
+    def keeps(name: str) -> int:
+        has = expansion(name, host(SKYLAKE), "11.1", kernel="6.12")
+        return sum(has.get(feature) is True for feature in answer.counts.asked)
+
+    here = [model.name for model in models(host(SKYLAKE), "11.1", kernel="6.12") if model.usable and not model.deprecated]
+    maker = {name for name, model in catalog("11.1").models.items() if model.vendor == "GenuineIntel"}
+    best = max(keeps(name) for name in here if name in maker)
+    assert keeps(answer.nearest) == answer.counts.nearest_keeps == best
+    assert answer.counts.proposal_keeps == len(answer.counts.asked) - 3
+
+
+def test_features_are_counted_once_by_qemus_names() -> None:
+    """QEMU 7.2 warns of the state that pku needs besides pku itself."""
+    answer = judge("Skylake-Server", qemu="7.2")
+    assert {"pku", "xcr0_pkru"} <= {missing.feature.name for missing in answer.missing}
+    assert answer.counts.lacks.count("pku") == 1
+    assert {missing.called for missing in answer.missing if missing.feature.name == "xcr0_pkru"} == {"pku"}
+    assert len(set(answer.counts.asked)) == len(answer.counts.asked)
+    assert judge("Penryn,+sse4_2", qemu="7.2").counts.asked.count("sse4.2") == 1
 
 
 def test_avx10s_version_counts_though_it_is_no_bit() -> None:

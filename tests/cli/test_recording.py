@@ -101,7 +101,7 @@ def test_what_no_call_asked_for_is_not_told(way: tuple[str, ...]) -> None:
         (["diff"], 2, "give HOST, or a --recording that tells of it"),
         (["diff", SKYLAKE], 2, "give GUEST (a second snapshot), --cpu, --domain or --recording"),
         (["check", "--recording", LIBKRUN, "--table", LIBKRUN], 2, "--recording has the guest's table"),
-        (["check", "--recording", LIBKRUN, SKYLAKE, SKYLAKE], 2, "give CPU and"),
+        (["check", "--recording", LIBKRUN, SKYLAKE, SKYLAKE], 2, "one HOST at the most"),
         (["explain", "avx2", "--recording", "no-such"], 3, "no-such: No such file or directory"),
         (["explain", "avx2", "--recording", SKYLAKE], 3, "it is no recording of vcpuid record"),
     ],

@@ -150,6 +150,9 @@ class Explanation:
     above: tuple[Stage, ...] = ()
     unsettled: tuple[Fact, ...] = ()
 
+    def __str__(self) -> str:
+        return self.verdict
+
     @property
     def parties(self) -> tuple[Stage, ...]:
         """All stages in the order of the path: those that ask the VMM stand before it."""

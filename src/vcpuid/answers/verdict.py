@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from vcpuid.answers.attempt import Attempt
 from vcpuid.answers.certainty import hanging, settings, starting
-from vcpuid.answers.explain import Explanation, Reason, explain
+from vcpuid.answers.counts import NO_COUNTS, Counts, Spelling, distinct, kept, wanted
+from vcpuid.answers.explain import Explanation, Reason, Stage, explain
 from vcpuid.answers.in_words import InWords, in_words
 from vcpuid.answers.nearest import nearest
 from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.proposal import enforced, lenient, propose
-from vcpuid.answers.settings import Amendment, repaired
+from vcpuid.answers.settings import Amendment, repaired, switch
+from vcpuid.answers.settings import joined as joined_cpu
 from vcpuid.answers.starting import REFUSES, STARTS, Start, mended, started
 from vcpuid.answers.survey import cpuid_features
 from vcpuid.cpuid import Bit, Snapshot
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.errors import KvmError, NotKnownError, QemuError, UnavailableError
+from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.effect import advised
 from vcpuid.path.pipeline import Path, resolve, tried, warned
 from vcpuid.path.probing import Probe
 from vcpuid.qemu.catalog import catalog
+from vcpuid.qemu.hyperv import ignored
 from vcpuid.qemu.managers import remarked
 from vcpuid.qemu.startup import RunningKvm
-from vcpuid.qemu.unknown import Guess, guesses
+from vcpuid.qemu.state import CpuState
+from vcpuid.qemu.unknown import Guess, guesses, lacking
 from vcpuid.reasons import Action, Basis, Rule, Trace
 from vcpuid.setup import Setup, Stack, joined
 from vcpuid.told.assumptions import Assumption
-from vcpuid.told.facts import NotTold
+from vcpuid.told.facts import NotTold, in_common, listed
 from vcpuid.vmm.known import named
 
 OWN_DOING = Rule(
-    "observed.otherwise", "this machine does otherwise than the rules say", "the host's snapshot",
-    remedy="find out with vcpuid kvm supported --check what its kernel or its settings change",
+    "observed.otherwise", "this machine does not do what stock Linux would", "the host's snapshot",
+    remedy="run the guest on a host with stock Linux: no option of QEMU changes this",
 )  # fmt: skip
 
 
@@ -40,12 +47,14 @@ OWN_DOING = Rule(
 class Missing:
     """A feature that was asked for and that the host does not give.
 
-    `forced` says that the guest is told of it all the same (x-force-features=on). `explanation` is its fate on the path without force.
+    `forced` says that the guest is told of it all the same (x-force-features=on). `explanation` is its fate on the path without force,
+    `called` QEMU's name for it, which is vcpuid's own where QEMU has none.
     """
 
     feature: Feature
     forced: bool
     explanation: Explanation
+    called: str
 
     @property
     def cause(self) -> Reason:
@@ -53,8 +62,14 @@ class Missing:
         stages, chain = self.explanation.stages, self.explanation.chain
         odd = next((stage for stage in stages if stage.disagrees and not stage.value), None)
         if odd is not None:
-            return Reason(odd.party, self.feature.name, Action.CLEARED, OWN_DOING, odd.why)
+            return Reason(odd.party, self.feature.name, Action.CLEARED, OWN_DOING, self._own_doing(odd))
         return chain[-1] if chain else next(stage.reasons[-1] for stage in reversed(stages) if stage.reasons)
+
+    def _own_doing(self, stage: Stage) -> str:
+        """Say whose doing it is: of this machine's KVM, by the module that it is where that is none of Linux's own."""
+        odd = kvm_says(self.explanation.path.setup).odd_modules if stage.party == "kvm" else ()
+        module = f" ({' and '.join(odd)})" if odd else ""
+        return f"not offered by this machine's {stage.spoken}{module}; stock Linux on this processor would"
 
     @property
     def remedy(self) -> str | None:
@@ -70,6 +85,7 @@ class Missing:
         """For JSON."""
         return {
             "feature": self.feature.name,
+            "called": self.called,
             "bit": str(self.feature.place),
             "forced": self.forced,
             "put_back": self.put_back,
@@ -78,6 +94,8 @@ class Missing:
             "remedy": self.remedy,
         }
 
+
+_KVM_ERROR = re.compile(r"E[A-Z0-9]+: ")
 
 START = "whether QEMU starts"
 """What is not told where QEMU or KVM refuses the CPU or not by facts that are not told."""
@@ -94,9 +112,11 @@ class Verdict:
     on facts that are not told. `meant` are guesses at what names that QEMU does not have stand for. `proposal` is the nearest -cpu that
     keeps the model (in any of its versions) and the user's properties as far as they can be kept and runs without a warning: the CPU
     itself where none is certain, None where there is none; `amendments` tells in what it is
-    another, but for the features that it drops. `nearest` is the model that runs as it is with the settings kept and differs least from the
-    one asked for; it is looked for where the proposal drops features or there is none. `put_back` are features that QEMU leaves out and KVM
+    another, but for the features that it drops. `nearest` is the model that runs as it is with the settings kept and keeps the most of what
+    was asked for; it is looked for where the proposal drops features or there is none. `counts` says how many features each of them keeps,
+    and which the guest lacks. `put_back` are features that QEMU leaves out and KVM
     shows the guest all the same, `withheld` those that QEMU gives and KVM does not show: of a KVM that was asked and is not Linux's own.
+    `ignored` are the properties that QEMU takes and that do nothing here, those of Hyper-V where the host's KVM has none.
     `by_libvirt` says that libvirt asked, and judges by itself what QEMU drops without a word.
     `setup` is what it was asked of, `path` the resolved CPU, None where QEMU or KVM refuse it before they try.
     """
@@ -119,6 +139,11 @@ class Verdict:
     withheld: tuple[Feature, ...] = ()
     by_libvirt: bool = False
     warnings_not_told: tuple[NotTold, ...] = ()
+    counts: Counts = NO_COUNTS
+    ignored: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return _sentence(self)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -159,6 +184,8 @@ class Verdict:
             "proposal": self.proposal,
             "amendments": [amendment.as_dict() for amendment in self.amendments],
             "nearest": self.nearest,
+            "features": self.counts.as_dict(),
+            "ignored": list(self.ignored),
         }
 
 
@@ -190,10 +217,12 @@ def verdict(
     found = unadvised(cpu, host, stack, probe=probe, kvm=kvm, by_libvirt=by_libvirt)
     if found.not_known is not None or (found.runs is not False and (found.runs is None or not found.warnings)):
         return found
-    proposal, amendments, near = _better(found.cpu, found.setup, kvm)
+    proposal, amendments, near = _better(found.cpu, found.setup, kvm, found.ignored)
     tables = catalog(found.setup.vmm.tables)
     meant = () if found.path is not None else guesses(found.cpu, tables.release)
-    return replace(found, proposal=proposal, amendments=amendments, nearest=near, meant=meant)
+    attempt, counts = Attempt(found.setup), found.counts
+    counts = counts._replace(proposal_keeps=kept(attempt, proposal, counts.asked), nearest_keeps=kept(attempt, near, counts.asked))
+    return replace(found, proposal=proposal, amendments=amendments, nearest=near, meant=meant, counts=counts)
 
 
 def unadvised(
@@ -216,7 +245,8 @@ def unadvised(
     not_told = _not_told(cpu, setup, by_libvirt)
     hidden = {found.what for found in not_told}
     missing = tuple(missing for missing in denied if missing.feature.name not in hidden)
-    runs: bool | None = refusal is None and not denied and enforced(cpu, setup)
+    idle = _ignored(path)
+    runs: bool | None = refusal is None and not denied and not idle and enforced(cpu, setup)
     if not_told and not missing and (refusal is None or START in hidden):
         runs = None
     warnings, open_warnings = warned(cpu, setup, named())
@@ -228,13 +258,33 @@ def unadvised(
     return Verdict(
         cpu, setup, runs, refusal, warnings, missing, not_told, cpu if runs else None, None, path,
         start=start, put_back=_overruled(seen, put_back), withheld=_overruled(seen, withheld), by_libvirt=by_libvirt,
-        warnings_not_told=open_warnings,
+        warnings_not_told=open_warnings, counts=_counts(cpu, setup, missing), ignored=idle,
     )  # fmt: skip
 
 
-def _better(cpu: str, setup: Setup, kvm: RunningKvm | None) -> tuple[str | None, tuple[Amendment, ...], str | None]:
-    """Find a proposal, in what it is another, and the nearest model; with a KVM to try them on, only such as start there."""
-    found, near = propose(cpu, setup), None
+def _counts(cpu: str, setup: Setup, missing: tuple[Missing, ...]) -> Counts:
+    attempt = Attempt(setup)
+    made = None if attempt.machine is None else attempt.run(lenient(cpu))
+    asked = () if made is None else distinct(attempt.catalog, wanted(made))
+    return Counts(asked, tuple(dict.fromkeys(lost.called for lost in missing if not lost.put_back)))
+
+
+def _ignored(path: Path | None) -> tuple[str, ...]:
+    state = None if path is None else path.made.detail
+    return ignored(state.props, kvm_says(path.setup).hyperv) if path is not None and isinstance(state, CpuState) else ()
+
+
+def _better(
+    cpu: str, setup: Setup, kvm: RunningKvm | None, idle: tuple[str, ...] = ()
+) -> tuple[str | None, tuple[Amendment, ...], str | None]:
+    """Find a proposal, in what it is another, and the nearest model; with a KVM to try them on, only such as start there.
+
+    `idle` are settings that do nothing here, and which a proposal need not have.
+    """
+    without, gone = _without(cpu, idle)
+    found, near = propose(without, setup), None
+    if found is not None and gone:
+        found = replace(found, amendments=(*gone, *found.amendments))
     if found is None or found.missing:
         name, settings, _ = repaired(cpu, catalog(setup.vmm.tables))
         near = nearest(name, settings if found is None else found.settings, setup)
@@ -246,6 +296,14 @@ def _better(cpu: str, setup: Setup, kvm: RunningKvm | None) -> tuple[str | None,
         return found.cpu, found.amendments, near
     better = mended(found.cpu, setup, kvm)
     return (None, (), near) if better is None else (better[0], (*found.amendments, *better[1]), near)
+
+
+def _without(cpu: str, idle: tuple[str, ...]) -> tuple[str, tuple[Amendment, ...]]:
+    name, *settings = cpu.split(",")
+    dropped = [setting for setting in settings if setting and switch(setting)[0] in idle]
+    why = "QEMU ignores it, since this host's KVM offers no Hyper-V"
+    kept = [setting for setting in settings if setting not in dropped]
+    return joined_cpu(name, kept), tuple(Amendment("left-out", setting, why) for setting in dropped)
 
 
 def _observed(path: Path, probe: Probe | None) -> Path:
@@ -293,5 +351,60 @@ def _missing(cpu: str, setup: Setup, path: Path | None, probe: Probe | None, by_
         path = None if plain is None else _observed(plain, probe)
     if path is None:
         return ()
-    features = (by_bit(bit) or Feature(bit) for bit in _lost(path, by_libvirt))
-    return tuple(Missing(feature, forced, explain(feature, path)) for feature in features)
+    spelling = Spelling(catalog(setup.vmm.tables))
+    features = ((bit, by_bit(bit) or Feature(bit)) for bit in _lost(path, by_libvirt))
+    return tuple(Missing(feature, forced, explain(feature, path), spelling.of(bit) or feature.name) for bit, feature in features)
+
+
+def _sentence(answer: Verdict) -> str:
+    """Say the verdict in a sentence."""
+    cpu, qemu = f"-cpu {answer.cpu}", f"QEMU {answer.setup.vmm}"
+    if answer.not_known is not None:
+        return f"{cpu}: {answer.not_known}"
+    if answer.runs is None:
+        return _open(answer)
+    asked, lacks = len(answer.counts.asked), len(answer.counts.lacks)
+    if answer.refusal is not None:
+        return _refusal(answer, cpu, qemu, f"the host lacks {lacks} of the {asked} features asked for" if lacks else "")
+    if answer.runs:
+        return f"{cpu} starts with every requested feature"
+    if any(missing.forced for missing in answer.missing):
+        return f"{cpu} starts, and tells the guest of {_many(lacks)} that this host does not have"
+    if lacks:
+        return f"{cpu} starts, but the guest lacks {lacks} of its {asked} features"
+    if answer.missing:
+        return f"{cpu} starts with warnings, and yet the guest sees every requested feature"
+    if answer.ignored:
+        return f"{cpu} starts, but this host's KVM offers no Hyper-V: QEMU ignores {', '.join(answer.ignored)}"
+    return f"{cpu} starts, but not with all that was requested"
+
+
+def _many(number: int) -> str:
+    return "1 feature" if number == 1 else f"{number} features"
+
+
+def _open(answer: Verdict) -> str:
+    if not answer.not_told:
+        module = _odd_kvm(answer)
+        kvm = f"this host's KVM ({module})" if module else "this host's KVM"
+        return f"-cpu {answer.cpu}: not tried; it starts with every requested feature on stock Linux, and {kvm} is another one"
+    facts = in_common([found.depends for found in answer.not_told])
+    return f"-cpu {answer.cpu}: whether it starts with every requested feature depends on what the host does not tell: {listed(facts)}"
+
+
+def _refusal(answer: Verdict, cpu: str, qemu: str, why: str) -> str:
+    said = "; ".join(str(answer.refusal).splitlines())
+    unknown = lacking(answer.cpu, answer.setup.vmm.tables) if answer.path is None else None
+    if unknown is not None:
+        kind = "model" if unknown == answer.cpu.partition(",")[0] else f"property {unknown}"
+        guesses = [str(guess).removeprefix(f"{guess.said}: ") for guess in answer.meant if guess.said == unknown]
+        return "; ".join([f"{cpu}: no such {kind} in {qemu}" if kind == "model" else f"{cpu}: no {kind} in {qemu}", *guesses])
+    if answer.start is not None and answer.start.outcome == "aborts":
+        return f"{qemu} aborts with {cpu}: this KVM refuses what QEMU sets at start: {said}"
+    if _KVM_ERROR.match(said):
+        return f"KVM refuses the table that {qemu} makes of {cpu}: {said}"
+    return f"{qemu} refuses {cpu}: {said}" + (f" ({why})" if why else "")
+
+
+def _odd_kvm(answer: Verdict) -> str:
+    return " and ".join(kvm_says(answer.setup).odd_modules)

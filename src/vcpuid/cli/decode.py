@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices, streams
+from vcpuid.cli.folder import files
 from vcpuid.cli.output import Sheet, emit, emit_each, format_option
 from vcpuid.cli.setup import read_cpus
 from vcpuid.cli.tables import kind
@@ -17,7 +17,7 @@ from vcpuid.cpuid.words import leaf_keys, parse_leaf
 from vcpuid.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from vcpuid.cpuid import CpuidTable, Snapshot
     from vcpuid.decode import Cpus, Leaf, Value
@@ -82,7 +82,7 @@ def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, 
         streams.tell(str(error))
 
     found = shown = False
-    for file in _files(source, tell):
+    for file in files(source, tell):
         found = True
         try:
             dump = sources.read_dump(file)
@@ -105,25 +105,6 @@ def _alike(part: str, cpus: list[Snapshot]) -> Cpus:
     from vcpuid import decode
 
     return decode.Cpus([table for cpu in cpus if (table := getattr(cpu, part))])
-
-
-def _files(source: str, tell: Callable[[InputError], None]) -> Iterator[str]:
-    """Give the files of a folder and of those in it, by name; of anything else, itself. What cannot be listed is told.
-
-    So is a link to a folder, which may lead in a circle or to everything there is. Pipes and the like are left out: reading one may never
-    end.
-    """
-    if not os.path.isdir(source):
-        yield source
-        return
-    for folder, folders, names in os.walk(source, onerror=lambda error: tell(InputError(str(error.strerror), source=str(error.filename)))):
-        folders.sort()
-        for path in (os.path.join(folder, name) for name in folders):
-            if os.path.islink(path):
-                tell(InputError("links to folders are not followed", source=path))
-        for path in (os.path.join(folder, name) for name in sorted(names)):
-            if os.path.isfile(path) or not os.path.exists(path):
-                yield path
 
 
 def _sheet(part: str, table: CpuidTable, wanted: Wanted, full: bool, form: str, cpus: Cpus) -> Sheet | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.check import written
+from vcpuid.cli.check_text import written
 from vcpuid.cli.domain import AskedCpu, domain_options
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, Host, has_no_effect, host_option, print_warnings, read_host, stack_options, words_option

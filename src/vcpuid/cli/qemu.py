@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, libvirt_option
 from vcpuid.cli.lazy import VerbGroup
-from vcpuid.cli.output import Sheet, cell, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, cell, emit, format_option
 from vcpuid.cli.safe import message
 from vcpuid.cli.setup import Asked, host_argument, print_warnings, read_host, stack_options
+from vcpuid.cli.standing import standing
 from vcpuid.cli.streams import styled
 from vcpuid.cli.tables import print_table
 from vcpuid.setup import overruled
+
+if TYPE_CHECKING:
+    from vcpuid.answers.usable import Models
 
 
 @click.group(name="qemu", cls=VerbGroup)
@@ -24,14 +29,19 @@ def command() -> None:
 
 @command.command()
 @host_argument
+@all_option
 @stack_options("smp")
 @format_option
-def models(source: str | None, asked: Asked, form: str) -> None:
+def models(source: str | None, everything: bool, asked: Asked, form: str) -> None:
     """List QEMU's CPU models, and which run on HOST.
 
-    Of the others, the missing features are named.
+    Those that run without warnings come first, the best at the top; --all also shows what each of the others lacks.
+
+    The best are of the host's own maker and keep the most of the features that -cpu host gives. JSON and the other formats for programs
+    have all models under all their names.
     """
     from vcpuid import qemu
+    from vcpuid.answers.usable import usable
     from vcpuid.kvm.answers import kvm_says
     from vcpuid.qemu.models import assumes, report
     from vcpuid.told.assumptions import granted
@@ -43,13 +53,40 @@ def models(source: str | None, asked: Asked, form: str) -> None:
     xcr0 = kvm_says(setup).xcr0
     found = qemu.models(setup, xcr0=xcr0)
     taken = assumes(found, setup, xcr0)
-    rows = [{**model.as_dict(), "runs": "not told" if model.usable is None else model.usable} for model in found]
-    columns = ["model", "alias_of", "runs", "deprecated", "missing"]
+    records = [{**model.as_dict(), "runs": "not told" if model.usable is None else model.usable} for model in found]
     open_ = sentences(NotTold(model.name, model.depends) for model in found if model.depends)
-    if open_:
-        columns.append("not_told")
-    said = [*open_, *granted(taken)]
-    emit(Sheet(columns, rows, report(found, setup, taken), titles={"not_told": "not told"}, foot=["", *said] if said else []), form)
+    fields = ["model", "alias_of", "runs", "deprecated", "missing", *(["not_told"] if open_ else [])]
+    data = report(found, setup, taken)
+    if form != "table":
+        emit(Sheet(fields, records, data), form)
+        return
+    here = usable(found, setup)
+    foot = [*open_, *granted(taken)]
+    rows: list[dict[str, object]] = [
+        {"model": one.model.name, "also_called": " ".join(one.called), "keeps": one.keeps, "deprecated": one.model.deprecated}
+        for one in here.usable
+    ]
+    columns = ["model", "also_called", "keeps", *(["deprecated"] if any(row["deprecated"] for row in rows) else [])]
+    if everything:
+        rows, columns = records, fields
+    else:
+        rows = rows[:_ROWS]
+        foot.append(f"{len(rows)} of {here.number} models; --all prints the rest and what each lacks")
+    head = [_answer(here), standing(setup, host, source, asked), ""]
+    emit(Sheet(columns, rows, data, titles={"not_told": "not told"}, head=head, foot=["", *foot] if foot else []), form)
+
+
+_ROWS = 15
+"""Models that run and are listed unless all are asked for."""
+
+
+def _answer(here: Models) -> str:
+    best = here.best
+    runs = f"{len(here.usable)} of {here.number} models run here without warnings"
+    if best is None:
+        return f"{runs}; take -cpu host"
+    kept = "" if here.features is None else f" ({best.keeps} of the {here.features} features of -cpu host)"
+    return f"{runs}; the one that keeps the most is {min((best.model.name, *best.called), key=len)}{kept}"
 
 
 @command.command()

@@ -13,14 +13,19 @@ SCHEMA = "vcpuid/check/2"
 
 
 def report(
-    found: Sequence[Hazard], verdict: Verdict | None = None, manager: str | None = None, order: Order | None = None
-) -> dict[str, object]:  # fmt: skip
+    found: Sequence[Hazard],
+    verdict: Verdict | None = None,
+    manager: str | None = None,
+    order: Order | None = None,
+    host: str | None = None,
+) -> dict[str, object]:
     """Put hazards into a document; those of a table that nobody asked for by a -cpu have no verdict.
 
-    With a `manager`, the -cpu that runs is written in its words too. `order` is how libvirt comes to the -cpu.
+    With a `manager`, the -cpu that runs is written in its words too. `order` is how libvirt comes to the -cpu, `host`
+    what the user called the host.
     """
     by_libvirt = None if order is None else order.as_dict()
-    judged = {} if verdict is None else {**verdict.as_dict(), "written": _written(verdict, manager), "libvirt": by_libvirt}
+    judged = {} if verdict is None else {**verdict.as_dict(), "written": _written(verdict, manager), "libvirt": by_libvirt, "host": host}
     return {"schema": SCHEMA, **judged, "hazards": [hazard.as_dict() for hazard in found]}
 
 

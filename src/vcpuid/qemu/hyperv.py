@@ -88,6 +88,14 @@ def enabled(props: Mapping[str, Any]) -> bool:
     )
 
 
+def ignored(props: Mapping[str, Any], host: CpuidTable | None) -> tuple[str, ...]:
+    """Name the properties that ask for Hyper-V and that QEMU ignores without a word, since the host's KVM has none of it."""
+    if host is None or host or not enabled(props):
+        return ()
+    spins = props.get("hv-spinlocks", NO_SPINLOCKS) != NO_SPINLOCKS
+    return (*(name for name in (*ENLIGHTENMENTS, "hv-passthrough") if props.get(name)), *(["hv-spinlocks"] if spins else []))
+
+
 def prepare(props: Mapping[str, Any], host: CpuidTable | None) -> None:
     """Do what comes before features are expanded (x86_cpu_pre_plug); raises QemuError."""
     if props.get("hv-vpindex") and host is not None and not host:

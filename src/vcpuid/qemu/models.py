@@ -35,8 +35,8 @@ SCHEMA = "vcpuid/qemu-models/2"
 class ModelInfo:
     """A CPU model on a host: `alias_of` is the version that the name stands for on the machine type, None where it is one itself.
 
-    `unavailable_features` are those that the host is certain to lack, `not_told` those of which the host does not tell enough to say, and
-    `depends` what it would have to tell.
+    `unavailable_features` are those that the host is certain to lack, as QEMU lists them, `not_told` those of which the host does not tell
+    enough to say, and `depends` what it would have to tell.
     """
 
     name: str
@@ -46,22 +46,31 @@ class ModelInfo:
     not_told: tuple[str, ...] = ()
     depends: tuple[Fact, ...] = ()
 
+    def __str__(self) -> str:
+        runs = {True: "runs", False: f"lacks {' '.join(_once(self.unavailable_features))}", None: "not told"}[self.usable]
+        return f"{self.name}: {runs}"
+
     @property
     def usable(self) -> bool | None:
         """Whether the host gives the model all of its features; None where that is not told."""
         return False if self.unavailable_features else None if self.depends or self.not_told else True
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """For JSON, and as a row of a data frame; what QEMU lists twice stands there once."""
         return {
             "model": self.name,
             "alias_of": self.alias_of,
             "runs": self.usable,
             "deprecated": self.deprecated,
-            "missing": list(self.unavailable_features),
-            "not_told": list(self.not_told),
+            "missing": _once(self.unavailable_features),
+            "not_told": _once(self.not_told),
             "depends": [fact.as_dict() for fact in self.depends],
         }
+
+
+def _once(names: Sequence[str]) -> list[str]:
+    """Name each feature once: QEMU lists a state that XSAVE keeps by the feature that has it, a bit each; a bit without a name has none."""
+    return list(dict.fromkeys(filter(None, names)))
 
 
 def report(found: Sequence[ModelInfo], setup: Setup, assumes: Mapping[Assumption, Sequence[str]]) -> dict[str, object]:

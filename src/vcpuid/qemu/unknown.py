@@ -78,6 +78,20 @@ def guesses(cpu: str, tables: str) -> tuple[Guess, ...]:
     return tuple(found)
 
 
+def lacking(cpu: str, tables: str) -> str | None:
+    """Return the first name in a -cpu argument that a QEMU's tables lack: its model, else a property; None where they have all."""
+    known, model = catalog(tables), cpu.partition(",")[0]
+    if cpu and not has_model(known, model):
+        return model
+    return next((name for name in _settings(cpu) if not has_property(known, name)), None)
+
+
+def nobodys(name: str) -> bool:
+    """Tell whether no QEMU that is known has a model or a property of this name, and nobody is known to have made it up."""
+    known = map(catalog, QEMUS)
+    return not (manager_cpu(name) or worked_out(name) or any(has_model(tables, name) or has_property(tables, name) for tables in known))
+
+
 @contextmanager
 def hinting(cpu: str | None, setup: Setup) -> Iterator[None]:
     """Give a refusal a hint at what was meant; raise NotKnownError instead where what is refused may be newer than the tables."""

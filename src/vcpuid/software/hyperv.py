@@ -65,7 +65,7 @@ class Offer(NamedTuple):
     """One enlightenment: whether the table offers it, the flags it needs that the table lacks, and what Windows makes of it.
 
     `windows` is "recommended", "nested" (for a Hyper-V in the guest) or "special"; `use` says what it is for, `without` what Windows
-    does where it is not there.
+    does where it is not there. `idle` says that an idle guest burns time without it, or without one that needs it.
     """
 
     flag: str
@@ -76,6 +76,7 @@ class Offer(NamedTuple):
     use: str
     without: str
     depends: tuple[Fact, ...] = ()
+    idle: bool = False
 
     @property
     def means(self) -> str:
@@ -114,13 +115,19 @@ NOTHING_OPEN: Hanging = FrozenMap()
 def offers(table: CpuidTable, hanging: Hanging = NOTHING_OPEN) -> tuple[Offer, ...]:
     """Tell of each enlightenment whether the table offers it and what that means; in QEMU's order, hv-spinlocks last."""
     flags, facts = offered(table), load("hyperv")["enlightenments"]
+    idle = idles()
     found = []
     for name in (*ENLIGHTENMENTS, SPINLOCKS):
         needs = _needs(name)
         lacks = tuple(need for need in needs if need not in flags)
         windows, use, without = facts[name]
-        found.append(Offer(name, name in flags, lacks, needs, windows, use, without, hanging.get(name, ())))
+        found.append(Offer(name, name in flags, lacks, needs, windows, use, without, hanging.get(name, ()), name in idle))
     return tuple(found)
+
+
+def idles() -> frozenset[str]:
+    """Give the flags without which an idle guest burns time, with all that they need."""
+    return frozenset(need for flag in load("hyperv")["idle"] for need in _closure(flag))
 
 
 def _needs(flag: str) -> tuple[str, ...]:
@@ -149,11 +156,12 @@ def report(
     path: Mapping[str, object] | None = None,
     hanging: Hanging = NOTHING_OPEN,
     assumes: Mapping[Assumption, Sequence[str]] = FrozenMap(),
+    enlightened: Mapping[str, object] = FrozenMap(),
 ) -> dict[str, object]:
     """Put all of it into a document for programs.
 
     `path` is the path that led to the guest, None for a table that somebody gave; `assumes` are the settings that are taken for granted,
-    each with the flags that hang on it.
+    each with the flags that hang on it; `enlightened` is what `vcpuid.answers.windows` says of the guest's -cpu.
     """
     return {
         "schema": SCHEMA,
@@ -164,6 +172,7 @@ def report(
         "fields": [field.as_dict() for field in fields(table)],
         "not_told": [NotTold(flag, facts).as_dict() for flag, facts in hanging.items()],
         "assumes": as_dicts(assumes),
+        **enlightened,
     }
 
 
