@@ -26,10 +26,10 @@ import duckdb
 from vcpuid import Stack, fleet, read
 from vcpuid.fleet import statements
 from vcpuid.fleet.adding import Visit
-from vcpuid.fleet.baseline import settled
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.proof import prove
 from vcpuid.fleet.reading import Reader
+from vcpuid.fleet.software import settled
 from vcpuid.fleet.store import Store
 
 CAPTURES = Path(__file__).parents[1] / "tests" / "captures" / "kvm"

@@ -71,13 +71,13 @@ class Setup:
     def of(cls, host: Snapshot, stack: Stack | None = None, *, vmm: Release | None = None) -> Setup:
         """Settle a host and a stack. `vmm` is the VMM's release where that is not QEMU.
 
-        The kernel is the one asked for, else the snapshot's own, else the newest with tables; QEMU the one asked for, else the newest.
+        The kernel and QEMU are the ones asked for, else the snapshot's own, else the newest with tables.
         Raises InputError for a wrong release or parameter.
         """
         stack = stack or _DEFAULT
         asked = own_kernel(host) if stack.kernel is None else stack.kernel
         kernel = releases.linux(asked)
-        vmm = releases.qemu(stack.qemu) if vmm is None else vmm
+        vmm = releases.qemu(host.qemu if stack.qemu is None else stack.qemu) if vmm is None else vmm
         params = Params.of(stack.params)
         whole = in_64_bit_mode(by_name.with_named_bits(host, releases.KERNELS if asked is None else (kernel.tables,)))
         kept, more = _settle(whole, kernel, stack)

@@ -16,10 +16,11 @@ from support.fleets import HOSTS, census
 from vcpuid import InputError, Setup, Stack, resolve
 from vcpuid.cpuid import CpuidTable, MsrTable
 from vcpuid.fleet import words
-from vcpuid.fleet.baseline import baseline, settled
+from vcpuid.fleet.baseline import baseline
 from vcpuid.fleet.costs import CONTROLS, security
 from vcpuid.fleet.members import Unread
 from vcpuid.fleet.outcome import seen
+from vcpuid.fleet.software import settled
 from vcpuid.qemu.catalog import catalog
 
 FLEET = str(Path(__file__).parents[1] / "golden" / "fleet")

@@ -13,9 +13,10 @@ from support.fleets import HOSTS, census
 from vcpuid import Stack
 from vcpuid.cpuid import CpuidTable
 from vcpuid.fleet import words
-from vcpuid.fleet.baseline import settled, worthwhile
 from vcpuid.fleet.blame import blame
 from vcpuid.fleet.named import named_models
+from vcpuid.fleet.software import settled
+from vcpuid.fleet.words import worthwhile
 from vcpuid.qemu.catalog import catalog
 from vcpuid.releases import UPSTREAM, number
 

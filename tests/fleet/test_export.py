@@ -19,11 +19,12 @@ from vcpuid import InputError, Setup, Stack, resolve
 from vcpuid.answers.from_words import from_words
 from vcpuid.cli.fleet_export import FORMS as OFFERED
 from vcpuid.cpuid import CpuidTable, bits
-from vcpuid.fleet.baseline import Baseline, baseline, settled
+from vcpuid.fleet.baseline import Baseline, baseline
 from vcpuid.fleet.cloud_hypervisor import CpusOption, read
 from vcpuid.fleet.export import FORMS, export
 from vcpuid.fleet.members import Unread
 from vcpuid.fleet.prometheus import FORM, Metric, Sample, exposition, prometheus
+from vcpuid.fleet.software import settled
 from vcpuid.formats.firecracker_template import read_template
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.vmm.firecracker import Firecracker, released

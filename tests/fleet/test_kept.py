@@ -15,9 +15,9 @@ from support.fleets import HOSTS, census
 from vcpuid import Setup, Stack
 from vcpuid.cpuid import MsrTable
 from vcpuid.fleet import kept
-from vcpuid.fleet.baseline import settled
 from vcpuid.fleet.hands import SHARE
 from vcpuid.fleet.outcome import CpuOutcome, outcome
+from vcpuid.fleet.software import settled
 from vcpuid.kvm.effect import advised
 
 SAPPHIRE = "kvm-intel.sapphire_rapids-xfd@6.12"

@@ -55,6 +55,7 @@ snapshots = st.builds(
     set_result=st.none() | st.integers(-(2**31), 2**31 - 1),
     cpu=st.none() | lines,
     kernel=st.none() | lines,
+    qemu=st.none() | lines,
     notes=st.lists(notes.filter(is_note), max_size=4).map(tuple),
 )
 

@@ -17,7 +17,7 @@ from support.captures import capture
 from vcpuid import probe, sources
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.errors import VcpuidError
-from vcpuid.live import installed, kvm_structs, qemu_import, tiny_guest
+from vcpuid.live import kvm_structs, qemu_import, qemu_version, tiny_guest
 from vcpuid.live.kvm_device import Kvm
 from vcpuid.live.trial import Trial
 
@@ -49,7 +49,7 @@ def program(text: str) -> Callable[[Path], object]:
         binary = folder / "qemu-system-x86_64"
         binary.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
         binary.chmod(0o755)
-        return qemu_import.import_qemu(str(binary)) if "QMP" in text else installed._ask(str(binary))
+        return qemu_import.import_qemu(str(binary)) if "QMP" in text else qemu_version.qemu_version(str(binary))
 
     return run
 

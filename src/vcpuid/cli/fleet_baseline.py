@@ -51,9 +51,10 @@ def baseline(
 ) -> None:
     """Find the best -cpu that runs on every host and is the same CPU on all, so that guests move freely.
 
-    QEMU and machine type are the same on all hosts (the newest QEMU unless --qemu says another); the kernel is each host's own. Each class
-    proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. Exit status 0 where all do, else 1,
-    also where that is not told of some host or one cannot be read.
+    QEMU and kernel are each host's own, as its snapshot tells, unless --qemu and --kernel name them; QEMU is the newest where that is not
+    told. Each class proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. With --for it is the
+    best that this manager's form can hold. Exit status 0 where it runs on all hosts and is the same CPU on all, else 1, also where that is
+    not told of some host or one cannot be read.
     """
     day = end_of_day(as_of)
     found = opened(store, engine).baseline(stack_of(asked), cluster=cluster, as_of=day, require=require, manager=manager)
@@ -64,8 +65,9 @@ def baseline(
 
 def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
     from vcpuid.fleet.proof import running
+    from vcpuid.fleet.software import eldest, qemus
 
-    setup = found.setups[0]
+    setup, program = eldest(found.setups), qemus(found.setups)
     rows = [
         {
             "runs": {True: "yes", False: "no", None: NOT_TOLD}[proof.runs],
@@ -81,13 +83,13 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
     ]
     shown = [{**row, "costs": short(str(row["costs"]).split())} for row in rows]
     if found.cpu is None:
-        head = [f"No model of QEMU {setup.vmm} can be made to run on {all_hosts(found.census.hosts)}."]
+        head = [f"No model of QEMU {program} can be made to run on {all_hosts(found.census.hosts)}."]
     else:
         level = f", x86-64-v{found.level}" if found.level > 1 else ""
         nowhere = all(proof.runs is False for proof in found.proofs)  # then there is no CPU to be the same
         head = [
             f"-cpu {found.cpu}",
-            f"runs on {running(found.proofs)} of {so_many(found.census.hosts, 'host')} with QEMU {setup.vmm}, {setup.machine}"
+            f"runs on {running(found.proofs)} of {so_many(found.census.hosts, 'host')} with QEMU {program}, {setup.machine}"
             + ("" if nowhere else f"; {same_cpu(found.alike, found.differs)}{level}"),
         ]
     refused = [f"{group.spoken}: {why}" for group, why in found.refused]
@@ -225,7 +227,7 @@ def models(store: str, cluster: str | None, as_of: str | None, engine: str, ever
     The best is that of the most hosts, of those the one with the most features. JSON, JSON lines and CSV have all models, class by class.
     Exit status 0 where some model that is not deprecated runs on all hosts, else 1.
     """
-    from vcpuid.fleet.baseline import remarks
+    from vcpuid.fleet.software import remarks
 
     found = opened(store, engine).models(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(remarks(found.census, found.setups))
@@ -234,6 +236,8 @@ def models(store: str, cluster: str | None, as_of: str | None, engine: str, ever
 
 
 def _models_sheet(found: NamedModels, every: bool) -> Sheet:
+    from vcpuid.fleet.software import eldest, qemus
+
     listed = [model for model in found.models if every or ((model.hosts or model.runs is None) and not model.deprecated)]
     rows = [
         {"model": model.name, "called": " ".join(model.aliases), "hosts": f"{model.hosts} of {found.census.hosts}",
@@ -246,9 +250,9 @@ def _models_sheet(found: NamedModels, every: bool) -> Sheet:
         for one in model.classes
     ]
     columns = ["model", "called", "hosts", "features", *(["deprecated"] if every else []), "lacks"]
-    setup = found.setups[0]
+    setup, program = eldest(found.setups), qemus(found.setups)
     number = sum(model.runs is True and not model.deprecated for model in found.models)
-    head = [f"Models of QEMU {setup.vmm}, {setup.machine}, that run on {all_hosts(found.census.hosts)}: {number}.", ""]
+    head = [f"Models of QEMU {program}, {setup.machine}, that run on {all_hosts(found.census.hosts)}: {number}.", ""]
     more = len(found.models) - len(listed)
     foot = [*([f"{more} models more, which are deprecated or run on no host: --all"] if more else []), *absent(found.census)]
     return Sheet(

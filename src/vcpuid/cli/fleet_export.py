@@ -75,9 +75,9 @@ def export(
     baseline, and, of a store with --since, how many hosts have changed since. A file that --output names is replaced as a whole.
     """
     from vcpuid.answers.in_words import MANAGERS
-    from vcpuid.fleet.baseline import remarks
     from vcpuid.fleet.export import export as exported
     from vcpuid.fleet.prometheus import prometheus
+    from vcpuid.fleet.software import remarks
 
     if to not in _OF_LIBVIRT:
         has_no_effect(f"no libvirt reads what is written for {to}", "--libvirt")

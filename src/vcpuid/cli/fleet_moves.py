@@ -150,7 +150,7 @@ def _circles_sheet(found: Circles, cpu: str) -> Sheet:
 @store_argument
 @click.option(
     "--from", "before", metavar="STACK", default="", shell_complete=choices.stacks,
-    help="What the hosts run now, where it is not their own kernel and the newest QEMU: kernel=RELEASE, qemu=RELEASE, machine=TYPE and "
+    help="What the hosts run now, where it is not their own kernel and QEMU: kernel=RELEASE, qemu=RELEASE, machine=TYPE and "
     "parameters, joined by commas.",
 )  # fmt: skip
 @click.option("--to", "after", metavar="STACK", default="", shell_complete=choices.stacks, help="What they will run, likewise.")

@@ -62,7 +62,7 @@ def opened(store: str, engine: str = "duckdb") -> Fleet:
 
 
 def stack_of(asked: Asked) -> Stack:
-    """Name the software: the kernel is each host's own, QEMU the newest, unless the command line says otherwise.
+    """Name the software: kernel and QEMU are each host's own, unless the command line says otherwise.
 
     Nobody knows of all hosts whether they ran with a parameter that is named: it is asked what would be with it.
     """

@@ -147,7 +147,7 @@ class Asked:
     def stack(self, host: Host, *, with_qemu: bool = True) -> Stack:
         """Name the software on a host."""
         kernel = self._running(host) if self.kernel is None else self.kernel
-        qemu = self._installed() if self.qemu is None and with_qemu else self.qemu
+        qemu = self._installed() if self.qemu is None and with_qemu and host.snapshot.qemu is None else self.qemu
         return Stack(kernel, qemu, self.machine, self.smp, self.params, self.what_if, self.globals)
 
     @staticmethod

@@ -202,7 +202,8 @@ class Snapshot:
     reads them on the host, refused where it raises #GP; `cpuinfo` lines of /proc/cpuinfo on one CPU; `params` kernel module parameters as
     "kvm_intel.nested"; `named` features that QEMU, libvirt or a CPU template tell of by name, without any CPUID, and whether the CPU has
     them; `table` a table made for KVM_SET_CPUID2; `kept` what KVM_GET_CPUID2 gave back after `table` (or, without one, `supported`) was
-    handed to KVM_SET_CPUID2, and `set_result` that call's return value. `cpu` and `kernel` say where it was taken; `notes` are free lines.
+    handed to KVM_SET_CPUID2, and `set_result` that call's return value. `cpu` and `kernel` say where it was taken, `qemu` which QEMU starts
+    guests there; `notes` are free lines.
 
     It is immutable and can be pickled. Two snapshots are equal where all of this is; `fingerprint` is the same where the rules cannot tell
     them apart, and is what hashes and caches go by.
@@ -222,6 +223,7 @@ class Snapshot:
     set_result: int | None = None
     cpu: str | None = None
     kernel: str | None = None
+    qemu: str | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

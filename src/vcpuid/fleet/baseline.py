@@ -7,7 +7,7 @@ path is worked on every class, what QEMU would warn of is dropped, and so is wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -19,11 +19,11 @@ from vcpuid.errors import InputError
 from vcpuid.fleet import words
 from vcpuid.fleet.costs import Cost, cost, could_have
 from vcpuid.fleet.holds import Holds
-from vcpuid.fleet.members import Census, Group, hosts_of, of_whom
+from vcpuid.fleet.members import Census, Group, hosts_of
 from vcpuid.fleet.outcome import Table, seen_of, unlike
-from vcpuid.fleet.proof import CUT, Proof, alike, carriers, differing, differs, prove
+from vcpuid.fleet.proof import Proof, Proven, carriers, differing, prove
+from vcpuid.fleet.software import eldest, remarks, settled
 from vcpuid.kvm.answers import kvm_says
-from vcpuid.kvm.effect import advised
 from vcpuid.qemu.catalog import Catalog, Model, catalog
 from vcpuid.qemu.models import names_of
 from vcpuid.setup import Setup, Stack
@@ -35,12 +35,6 @@ _TRIED = 8
 
 _ROUNDS = 32
 """A round drops a feature at least, and few were needed where anybody looked."""
-
-_OF_NO_USE = frozenset(
-    {"FEAT_KVM", "FEAT_KVM_HINTS", "FEAT_SVM", "FEAT_PERF_CAPABILITIES", "FEAT_14_0_ECX", "FEAT_SGX_12_0_EAX", "FEAT_SGX_12_0_EBX",
-     "FEAT_SGX_12_1_EAX", "FEAT_XSAVE_XCR0_LO", "FEAT_XSAVE_XCR0_HI", "FEAT_XSAVE_XSS_LO", "FEAT_XSAVE_XSS_HI"}
-)  # fmt: skip
-"""Feature words of which nothing is added to a model: QEMU sets them by itself, or they serve what is not added either."""
 
 _NOT_ADDED = frozenset(
     {"vmx", "svm", "sgx", "sgxlc", "intel-pt", "arch-lbr", "pdcm", "perfctr-core", "perfctr-nb", "perfmon-v2", "monitor", "ht",
@@ -75,7 +69,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Baseline:
+class Baseline(Proven):
     """The answer. `shared` is the -cpu, None where no model can be made to run on all.
 
     `proofs` hold it against each class, and `differs` names the words in which guests have not the same CPU on all that start it, as far as
@@ -98,20 +92,7 @@ class Baseline:
     @property
     def runs(self) -> bool | None:
         """Whether it runs on every member; None where that is not told of some and not denied of any, or where some cannot be read."""
-        told = [proof.runs for proof in self.proofs]
-        if self.shared is None or False in told:
-            return False
-        return None if None in told or self.census.unread else True
-
-    @cached_property
-    def differs(self) -> tuple[str, ...]:
-        """The words in which the guest's CPU is not the same on all."""
-        return differs(self.proofs)
-
-    @property
-    def alike(self) -> bool | None:
-        """Whether the guest's CPU is the same on all; None where that is not told."""
-        return alike(self.proofs, self.census)
+        return False if self.shared is None else super().runs
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -130,7 +111,7 @@ class Baseline:
         for proof, setup in zip(self.proofs, self.setups, strict=True):
             if proof.found.cpuid is not None:
                 tables = catalog(setup.vmm.tables)
-                spare = words.names(worthwhile(words.without(words.offered(setup), proof.found.features)), tables)
+                spare = words.names(words.worthwhile(words.without(words.offered(setup), proof.found.features)), tables)
                 names = tuple(name for name in spare if name not in _NOT_ADDED)
                 on_others = found.get(proof.group.kind.name, names)  # of its other kinds of cores: it can give what all of them can
                 found[proof.group.kind.name] = tuple(name for name in names if name in on_others)
@@ -154,17 +135,17 @@ class Baseline:
         return tuple(None if best is None else self._price(other, best) for other in self.alternatives)
 
     def _price(self, other: Shared, best: CpuidTable) -> Cost | None:
-        tables = catalog(self.setups[0].vmm.tables)
+        tables = catalog(eldest(self.setups).vmm.tables)
         made = Attempt(self.setups[0]).run(other.cpu)
         if made is None:
             return None
         offered = words.meet(map(words.offered, self.setups))
-        spare = words.names(worthwhile(words.without(offered, made.state.features)), tables)
+        spare = words.names(words.worthwhile(words.without(offered, made.state.features)), tables)
         return cost([name for name in spare if name not in _NOT_ADDED], best, made.tables[0])
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        setup = self.setups[0]
+        setup = eldest(self.setups)
         return {
             "schema": "vcpuid/fleet-baseline/2",
             "vmm": setup.vmm.as_dict(),
@@ -195,51 +176,16 @@ def psabi(guest: CpuidTable) -> int:
     return level(software_cpu(guest))
 
 
-def worthwhile(given: Mapping[str, int]) -> words.Words:
-    """Leave what somebody may miss: not what QEMU sets by itself, nor what serves a hypervisor in the guest."""
-    return {name: mask for name, mask in given.items() if name not in _OF_NO_USE and not name.startswith("FEAT_VMX")}
-
-
-def settled(census: Census, stack: Stack | None = None) -> tuple[Setup, ...]:
-    """Settle the software on each class, on each kind of its cores; the kernel is its own where the stack names none.
-
-    Raises InputError as `Setup.of`.
-    """
-    if not census.groups:
-        raise InputError("there is no host of which anything is known")
-    return tuple(advised(Setup.of(group.facts, stack)) for group in census.cores)
-
-
-def said_of(setup: Setup) -> Iterator[str]:
-    """Give what is to be said of the software on one host, also of what is taken for granted since the host does not tell it."""
-    yield from setup.remarks
-    if setup.assumed:
-        yield f"the kernel is not told: it is taken to be Linux {setup.kernel.tables}"
-
-
-def remarks(census: Census, *settled_on: Sequence[Setup]) -> tuple[str, ...]:
-    """Return what is to be said of the software on the classes, and of those that are not whole: each once, and of whom."""
-
-    def said(group: Group, setups: Iterable[Setup]) -> Iterator[str]:
-        for setup in setups:
-            yield from said_of(setup)
-        if not group.kind.whole:
-            yield CUT
-
-    given = zip(census.cores, zip(*settled_on, strict=True), strict=True)
-    return of_whom((group, said(group, setups)) for group, setups in given)
-
-
 def baseline(census: Census, stack: Stack | None = None, require: Iterable[str] = (), manager: str | None = None) -> Baseline:
     """Find the best -cpu that runs on every class.
 
-    `stack` names QEMU and machine type, which are the same on all, and the kernel where it is not each host's own. `require` are features
-    that the guest must have, by any of their names. With a `manager`, one of `vcpuid.answers.in_words.MANAGERS`, it is the best that the
-    manager's form can hold, where there is one. The best has the highest psABI level, of those the most features, then the shortest -cpu.
-    Raises InputError for a feature that QEMU does not know, and where nothing is known of any host.
+    `stack` names the machine type, which is the same on all, and QEMU and kernel where these are not each host's own. `require` are
+    features that the guest must have, by any of their names. With a `manager`, one of `vcpuid.answers.in_words.MANAGERS`, it is the best
+    that the manager's form can hold, where there is one. The best has the highest psABI level, of those the most features, then the
+    shortest -cpu. Raises InputError for a feature that QEMU does not know, and where nothing is known of any host.
     """
     setups = settled(census, stack)
-    tables = catalog(setups[0].vmm.tables)
+    tables = catalog(eldest(setups).vmm.tables)
     required = tuple(_spelled(name, tables) for name in require)
     search = _Search(census.cores, setups, tables, required, Holds(manager, tables))
     found = list(search.found())
@@ -316,8 +262,8 @@ class _Search:
         if settings is None:
             return None
         draft = Shared(model.name, settings, (), ())
-        has = words.wanted(self._setups[0], draft.cpu)
-        spare = worthwhile(words.without(self._offered, has))
+        has = words.wanted(eldest(self._setups), draft.cpu)
+        spare = words.worthwhile(words.without(self._offered, has))
         plus = self._holds.features(name for name in words.names(spare, self._tables) if name not in _NOT_ADDED)
         minus = words.names(words.without(has, self._offered), self._tables)
         more = [name for name in self._require if not has.get(self._tables.flags[name].word, 0) & self._tables.flags[name].mask]
@@ -344,7 +290,7 @@ class _Search:
             fewer = self._without(draft, drop)
             if fewer == draft:
                 first = results[0]
-                found = replace(draft, features=words.count(worthwhile(first.features)), differs=tuple(sorted(map(str, unequal))))
+                found = replace(draft, features=words.count(words.worthwhile(first.features)), differs=tuple(sorted(map(str, unequal))))
                 return replace(found, level=psabi(first.cpuid))
             draft = fewer
         return None

@@ -16,10 +16,10 @@ from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.cpuid.words import positions
 from vcpuid.errors import VcpuidError
 from vcpuid.fleet import words
-from vcpuid.fleet.baseline import remarks, settled, worthwhile
 from vcpuid.fleet.costs import ALL
 from vcpuid.fleet.members import FEW, Census, Group, hosts_of, spoken
 from vcpuid.fleet.mending import newer_kernel, twin
+from vcpuid.fleet.software import eldest, newest, remarks, settled
 from vcpuid.fleet.wins import Win, wins
 from vcpuid.path.pipeline import Path, resolve
 from vcpuid.qemu.catalog import Catalog, catalog
@@ -129,7 +129,7 @@ class Blame:
         """For JSON."""
         return {
             "schema": "vcpuid/fleet-blame/1",
-            "vmm": self.setups[0].vmm.as_dict(),
+            "vmm": eldest(self.setups).vmm.as_dict(),
             "machine": self.setups[0].machine,
             "remarks": list(self.remarks),
             **self.census.as_dict(),
@@ -144,9 +144,9 @@ class Blame:
 def blame(census: Census, stack: Stack | None = None) -> Blame:
     """Lay each feature that not all members can give to those that lack it; `stack` as for a baseline, and so are the errors raised."""
     setups = settled(census, stack)
-    tables = catalog(setups[0].vmm.tables)
-    offered = [worthwhile(words.offered(setup)) for setup in setups]
-    known = [worthwhile(words.known(setup)) for setup in setups]
+    tables = catalog(newest(setups).vmm.tables)
+    offered = [words.worthwhile(words.offered(setup)) for setup in setups]
+    known = [words.worthwhile(words.known(setup)) for setup in setups]
     every, common = words.joined(known), words.meet(offered)
     by_lack: dict[tuple[int, ...], words.Words] = {}
     for name, mask in words.without(every, common).items():
@@ -159,7 +159,7 @@ def blame(census: Census, stack: Stack | None = None) -> Blame:
     losses.sort(key=lambda loss: (loss.hosts, -len(loss.features), loss.features))
     open_ = [tuple(words.names(words.without(*both), tables)) for both in zip(offered, known, strict=True)]
     shared = words.count(words.meet((common, every)))
-    unknown, won = tuple(_unknown(open_, census, setups)), wins(census.cores, setups, tables)
+    unknown, won = tuple(_unknown(open_, census, setups)), wins(census.cores, setups, catalog(eldest(setups).vmm.tables))
     return Blame(census, setups, tuple(losses), shared, words.count(every), unknown, won)
 
 

@@ -18,13 +18,15 @@ _NAMED = 12
 
 
 def changed(before: HostClass, after: HostClass) -> Iterator[str]:
-    """Say what is new in a class's facts: kernel, microcode, parameters, flags, features of CPUID and of KVM's answer, MSRs.
+    """Say what is new in a class's facts: kernel, QEMU, microcode, parameters, flags, features of CPUID and of KVM's answer, MSRs.
 
     What one of the two does not tell has neither come nor gone: it is not told.
     """
     one, other = before.facts, after.facts
     if one.kernel != other.kernel:
         yield f"kernel {one.kernel or NOT_TOLD} → {other.kernel or NOT_TOLD}"
+    if one.qemu != other.qemu:
+        yield f"QEMU {one.qemu or NOT_TOLD} → {other.qemu or NOT_TOLD}"
     yield from _parameters(_of_cpuinfo(one, "microcode"), _of_cpuinfo(other, "microcode"))
     for name in ("bugs", "flags"):
         yield from _words(name, one.cpuinfo.get(name), other.cpuinfo.get(name))

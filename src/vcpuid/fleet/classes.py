@@ -29,7 +29,8 @@ READ_OF_CPUINFO = ("flags", "vmx_flags", "bugs", "microcode")
 def normal(snapshot: Snapshot) -> Snapshot:
     """Blank what differs between hosts that are the same to every rule; the rest is the class's facts.
 
-    Of the kernel's release major and minor stay: they choose the tables. Raises InputError for a guest's table, which is no host.
+    Of the kernel's and QEMU's releases major and minor stay: they choose the tables. Raises InputError for a guest's table, which is no
+    host.
     """
     if snapshot.table is not None:
         raise InputError("a table made for a guest, which is no host")
@@ -44,6 +45,7 @@ def normal(snapshot: Snapshot) -> Snapshot:
         params=snapshot.params,
         named=snapshot.named,
         kernel=_series(snapshot.kernel),
+        qemu=_series(snapshot.qemu),
     )
 
 
@@ -66,13 +68,13 @@ def _without(entry: Entry, mask: tuple[int, int, int, int]) -> Entry:
     return entry._replace(eax=eax, ebx=ebx, ecx=ecx, edx=edx)
 
 
-def _series(kernel: str | None) -> str | None:
-    if kernel is None:
+def _series(release: str | None) -> str | None:
+    if release is None:
         return None
     try:
-        major, minor = number(kernel)
+        major, minor = number(release)
     except InputError:
-        return kernel
+        return release
     return f"{major}.{minor}"
 
 
@@ -122,5 +124,6 @@ class HostClass:
 
 
 def _digest(facts: Snapshot) -> str:
-    """Return what a class is known by: what rules read, and besides it names, and which MSRs KVM refused."""
-    return f"{facts.fingerprint} {sorted(facts.named.items())} {sorted(facts.msrs.refused)}"
+    """Return what a class is known by: what rules read, and besides it names, which MSRs KVM refused, and the QEMU where it is told."""
+    told = "" if facts.qemu is None else f" QEMU {facts.qemu}"
+    return f"{facts.fingerprint} {sorted(facts.named.items())} {sorted(facts.msrs.refused)}{told}"

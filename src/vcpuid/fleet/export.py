@@ -19,6 +19,7 @@ from vcpuid.fleet.baseline import Baseline
 from vcpuid.fleet.members import Census, Group
 from vcpuid.fleet.moves import differences
 from vcpuid.fleet.outcome import Table, seen
+from vcpuid.fleet.software import eldest
 from vcpuid.fleet.template import fitted, shown
 from vcpuid.fleet.words import fullest
 from vcpuid.formats.firecracker_template import read_template, write_template
@@ -106,7 +107,7 @@ def export(found: Baseline, form: str, *, libvirt: str | Release | None = None, 
     if found.cpu is None:
         return Export(form, found.census, None, (), lost=("no model of QEMU can be made to run on all",))
     asked = f"{found.cpu},enforce=on" if form in _STRICT else found.cpu
-    words = in_words(asked, form, catalog(found.setups[0].vmm.tables))
+    words = in_words(asked, form, catalog(eldest(found.setups).vmm.tables))
     started, release = from_words("\n".join(words.lines), form), releases.libvirt(libvirt)
     back, tables = [], list[Table | str]()
     for group, setup in _classes(found):

@@ -33,7 +33,7 @@ NO_HISTORY = "a folder of snapshots has no history: vcpuid fleet add keeps one"
 class Fleet:
     """Hosts in clusters, by class.
 
-    Questions take the software as a `Stack`: QEMU and machine type are the same on all hosts, the kernel is each host's own where none is
+    Questions take the software as a `Stack`: the machine type is the same on all hosts, QEMU and kernel are each host's own where none are
     named. `cluster` asks about one cluster, `as_of` about a time in seconds since 1970, of which a store alone knows.
     """
 

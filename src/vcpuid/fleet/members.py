@@ -70,7 +70,7 @@ class Group(NamedTuple):
         """For JSON."""
         kind = self.kind
         core = None if self.core is None else self.core + 1
-        told = {"cpu": kind.cpu, "core": core, "microcode": kind.microcode, "kernel": kind.facts.kernel}
+        told = {"cpu": kind.cpu, "core": core, "microcode": kind.microcode, "kernel": kind.facts.kernel, "qemu": kind.facts.qemu}
         return {"class": kind.name, "hosts": self.hosts, "who": self.spoken, "names": list(self.names), **told}
 
 

@@ -11,7 +11,7 @@ from vcpuid.fleet.members import Group
 from vcpuid.releases import KERNELS, REBUILT
 from vcpuid.setup import Setup, Stack
 
-_MICROCODE, _SILICON = "microcode ", "silicon"
+_MICROCODE, _SILICON, _QEMU = "microcode ", "silicon", "qemu"
 _OF_SOFTWARE = (_MICROCODE, "kernel ")
 _BY_KERNEL = frozenset({"linux", "kvm"})
 
@@ -32,9 +32,12 @@ def twin(party: str | None, group: Group, others: Sequence[tuple[Group, words.Wo
 
 
 def _may_mend(text: str, party: str | None) -> bool:
-    """Tell of a change whether it is one of microcode, and but for what the processor lacks, of the kernel or a parameter."""
-    if party == _SILICON:
-        return text.startswith(_MICROCODE)
+    """Tell of a change whether it is one of microcode, and but for what the processor lacks, of the kernel or a parameter.
+
+    What QEMU does not give, another QEMU may.
+    """
+    if party in (_SILICON, _QEMU):
+        return text.startswith(_MICROCODE if party == _SILICON else "QEMU ")
     return text.startswith(_OF_SOFTWARE) or "." in text.partition(" ")[0]
 
 

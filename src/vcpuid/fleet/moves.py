@@ -15,13 +15,12 @@ from vcpuid.cpuid import Bit, CpuidWord, MsrWord, Snapshot, Word
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import positions
 from vcpuid.fleet import clocks
-from vcpuid.fleet.baseline import remarks, said_of, settled
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.members import Census, Group, hosts_of, spoken
 from vcpuid.fleet.outcome import Table, seen, stays, unlike, unsettled
 from vcpuid.fleet.proof import CUT, listed_words, prove
+from vcpuid.fleet.software import eldest, on_each, remarks, said_of, settled
 from vcpuid.kvm.answers import kvm_says
-from vcpuid.kvm.effect import advised
 from vcpuid.libvirt import connect
 from vcpuid.libvirt.migration import Migration, migrate
 from vcpuid.path.pipeline import Path, tried
@@ -108,7 +107,8 @@ def between(ask: Callable[[Setup, Setup], Move], a: HostClass, b: HostClass, sta
 
     Nobody says on which core QEMU makes the CPU. Raises InputError as `Setup.of` does.
     """
-    ones, others = ([advised(Setup.of(core, stack)) for core in kind.cores] for kind in (a, b))
+    settled_on = on_each([*a.cores, *b.cores], stack)
+    ones, others = settled_on[: len(a.cores)], settled_on[len(a.cores) :]
     found = max((ask(one, other) for one in ones for other in others), key=lambda move: _BY_HARM.index(move.outcome))
     cut = [f"{name}: {CUT}" for name, kind in (("A", a), ("B", b)) if not kind.whole]
     outcome = "not told" if cut and found.outcome == "yes" else found.outcome
@@ -328,7 +328,9 @@ def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
         made += [Circle(tuple(groups), hosts_of(groups)) for groups in parted]
         open_ += [(group, _NO_CLOCK) for group in unclear]
     by_size = tuple(sorted(made, key=lambda circle: -circle.hosts))
-    return Circles(census, by_size, tuple(refused), tuple(open_), (*remarks(census, setups), *map(str, guesses(cpu, setups[0].vmm.tables))))
+    return Circles(
+        census, by_size, tuple(refused), tuple(open_), (*remarks(census, setups), *map(str, guesses(cpu, eldest(setups).vmm.tables)))
+    )
 
 
 def _by_clock(groups: Sequence[Group]) -> tuple[list[list[Group]], list[Group]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vcpuid.fleet.baseline import remarks, settled, worthwhile
 from vcpuid.fleet.members import Census, Group, hosts_of, spoken
-from vcpuid.fleet.words import count
+from vcpuid.fleet.software import eldest, remarks, settled
+from vcpuid.fleet.words import count, worthwhile
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.models import ModelInfo, models
@@ -87,7 +87,7 @@ class NamedModels:
         """For JSON."""
         return {
             "schema": "vcpuid/fleet-models/1",
-            "vmm": self.setups[0].vmm.as_dict(),
+            "vmm": eldest(self.setups).vmm.as_dict(),
             "machine": self.setups[0].machine,
             "remarks": list(remarks(self.census, self.setups)),
             **self.census.as_dict(),
@@ -103,7 +103,7 @@ class NamedModels:
 def named_models(census: Census, stack: Stack | None = None) -> NamedModels:
     """Hold every named model of a QEMU against every class; `stack` and errors as for a baseline."""
     setups = settled(census, stack)
-    tables = catalog(setups[0].vmm.tables)
+    tables = catalog(eldest(setups).vmm.tables)
     on_each = [{model.name: model for model in models(setup, xcr0=kvm_says(setup).xcr0)} for setup in setups]
     aliases: dict[str, list[str]] = {}
     for model in on_each[0].values():
@@ -118,6 +118,7 @@ def named_models(census: Census, stack: Stack | None = None) -> NamedModels:
             tuple(_on(group, told[name]) for group, told in zip(census.cores, on_each, strict=True)),
         )
         for name, model in tables.models.items()
+        if all(name in told for told in on_each)  # a newer QEMU may have let go of it
     ]
     found.sort(key=lambda model: (-model.hosts, model.deprecated, -model.features, model.name))
     return NamedModels(census, setups, tuple(found))

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from vcpuid.answers.attempt import Attempt
 from vcpuid.answers.verdict import START, Verdict, unadvised
-from vcpuid.cpuid import CpuidTable, Word, bits
+from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, Word, bits
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.words import REGISTERS, CpuidWord
 from vcpuid.fleet.words import fullest
@@ -128,12 +128,13 @@ def seen(table: CpuidTable, msrs: Mapping[Word, int]) -> dict[Word, int]:
     bounds, more = table.registers(_XSAVE), table.registers(_XSAVE, 1)
     usable = bounds.eax | bounds.edx << 32 | more.ecx | more.edx << 32
     found: dict[Word, int] = {word: value for word, value in msrs.items() if value}
-    for function, index, _, *registers in table:
+    for function, index, flags, *registers in table:
         if function == _XSAVE and index > 1 and not usable >> index & 1:
             continue
+        place = index if flags & SIGNIFICANT_INDEX else 0  # else KVM does not look at it, and QEMU leaves there what it has counted
         for register, value in zip(REGISTERS, registers, strict=True):
             if value:
-                found[CpuidWord(function, index, register)] = value
+                found[CpuidWord(function, place, register)] = value
     return found
 
 

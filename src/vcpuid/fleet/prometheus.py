@@ -12,6 +12,7 @@ from typing import NamedTuple
 from vcpuid.fleet.baseline import Baseline
 from vcpuid.fleet.export import Export, ReadBack
 from vcpuid.fleet.members import Group
+from vcpuid.fleet.software import eldest, qemus
 
 FORM = "prometheus"
 
@@ -35,13 +36,13 @@ class Metric(NamedTuple):
 
 def metrics(found: Baseline, changed: Mapping[str, int] | None = None) -> Iterator[Metric]:
     """Give a fleet's metrics; `changed` counts by cluster the hosts that are of another class than at an earlier time."""
-    census, setup = found.census, found.setups[0]
+    census, setup = found.census, eldest(found.setups)
     hosts = (Sample({"cluster": count.cluster, "class": f"{count.id:016x}"}, count.hosts) for count in census.counts)
     yield Metric("vcpuid_fleet_hosts", "Hosts of a class in a cluster.", tuple(hosts))
     yield Metric("vcpuid_fleet_class_info", "What the hosts of a class are.", tuple(map(_class, found.census.groups)))
     yield Metric("vcpuid_fleet_unread_hosts", "Members of which no snapshot can be read.", (Sample({}, len(census.unread)),))
     if found.cpu is not None:
-        labels = {"cpu": found.cpu, "qemu": str(setup.vmm), "machine": setup.machine}
+        labels = {"cpu": found.cpu, "qemu": qemus(found.setups), "machine": setup.machine}
         yield Metric("vcpuid_fleet_baseline_info", "The -cpu that is held against each class.", (Sample(labels, 1),))
         runs = (Sample({"class": name, "runs": said}, number) for name, (said, number) in _by_class(found).items())
         yield Metric("vcpuid_fleet_baseline_hosts", "Hosts by whether they run it, with all that it asks for.", tuple(runs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from vcpuid.cpuid import Word, xfeatures
 from vcpuid.cpuid.words import CpuidWord, positions
@@ -65,6 +66,31 @@ class Proof:
         return {**self.group.as_dict(), "runs": self.runs, "why": self.why, "not_told": told, "open": open_words}
 
 
+class Proven:
+    """What holds a -cpu against all classes of a fleet."""
+
+    proofs: tuple[Proof, ...]
+    census: Census
+
+    @property
+    def runs(self) -> bool | None:
+        """Whether it runs on every member; None where that is not told of some and not denied of any, or where some cannot be read."""
+        told = [proof.runs for proof in self.proofs]
+        return False if False in told else None if None in told or self.census.unread else True
+
+    @cached_property
+    def differs(self) -> tuple[str, ...]:
+        """The words in which the guest's CPU is not the same on all that start it, as far as these tell."""
+        return tuple(sorted(map(str, differing([(proof.table, proof.found.open) for proof in self.proofs if proof.table is not None]))))
+
+    @property
+    def alike(self) -> bool | None:
+        """Whether the guest's CPU is the same on all; None where that hangs on what some do not tell, or some cannot be read."""
+        if self.differs:
+            return False
+        return True if self.proofs and not self.census.unread and all(proof.told for proof in self.proofs) else None
+
+
 def prove(cpu: str, census: Census, setups: Sequence[Setup]) -> tuple[Proof, ...]:
     """Work the path of a -cpu on each class, on each kind of its cores; `setups` are those of the census's cores, in their order."""
     return tuple(Proof(group, found) for group, found in zip(census.cores, outcomes(cpu, setups), strict=True))
@@ -75,18 +101,6 @@ def running(proofs: Iterable[Proof]) -> int:
     given = list(proofs)
     failing = {proof.group.kind.id for proof in given if not proof.runs}
     return hosts_of(proof.group for proof in given if proof.group.kind.id not in failing)
-
-
-def differs(proofs: Iterable[Proof]) -> tuple[str, ...]:
-    """Name the words in which the guest's CPU is not the same on all that start it, as far as these tell."""
-    return tuple(sorted(map(str, differing([(proof.table, proof.found.open) for proof in proofs if proof.table is not None]))))
-
-
-def alike(proofs: Sequence[Proof], census: Census) -> bool | None:
-    """Tell whether the guest's CPU is the same on all; None where that hangs on what some do not tell, or some cannot be read."""
-    if differs(proofs):
-        return False
-    return True if proofs and not census.unread and all(proof.told for proof in proofs) else None
 
 
 _LISTED = 4

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from vcpuid.answers.drift import Side, drift
 from vcpuid.answers.survey import NOT_TOLD_CHANGE
 from vcpuid.errors import KvmError, RefusedError
-from vcpuid.fleet.baseline import remarks, settled
 from vcpuid.fleet.members import Census, Group, hosts_of, spoken
-from vcpuid.fleet.proof import Proof, alike, differs, prove
+from vcpuid.fleet.proof import Proof, Proven, prove
+from vcpuid.fleet.software import remarks, settled
 from vcpuid.setup import Setup, Stack
 from vcpuid.told.completions import untold
 from vcpuid.told.facts import Fact
@@ -64,7 +64,7 @@ class Refusal(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Upgrade:
+class Upgrade(Proven):
     """The answer.
 
     `shifts` are what changes for a guest, that of the most hosts first and what is not told last; `same` counts hosts for which nothing
@@ -81,22 +81,6 @@ class Upgrade:
     same: int
     proofs: tuple[Proof, ...]
     not_told: tuple[Silent, ...] = ()
-
-    @property
-    def runs(self) -> bool | None:
-        """Whether it runs on every member afterwards, with all that is asked; None where that is not told."""
-        told = [proof.runs for proof in self.proofs]
-        return False if False in told else None if None in told or self.census.unread else True
-
-    @property
-    def differs(self) -> tuple[str, ...]:
-        """The words in which the guest's CPU is not the same on all afterwards."""
-        return differs(self.proofs)
-
-    @property
-    def alike(self) -> bool | None:
-        """Whether the guest's CPU is the same on all afterwards; None where that is not told."""
-        return alike(self.proofs, self.census)
 
     @property
     def remarks(self) -> tuple[str, ...]:

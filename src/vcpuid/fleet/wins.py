@@ -12,6 +12,7 @@ from typing import NamedTuple
 from vcpuid.fleet import words
 from vcpuid.fleet.costs import guest_of
 from vcpuid.fleet.members import Group, hosts_of, spoken
+from vcpuid.fleet.software import eldest
 from vcpuid.qemu.catalog import Catalog
 from vcpuid.setup import Setup
 from vcpuid.software.cpu import software_cpu
@@ -66,19 +67,17 @@ class Win(NamedTuple):
 
 def wins(groups: Sequence[Group], setups: Sequence[Setup], tables: Catalog) -> tuple[Win, ...]:
     """Find what the fewest hosts stand in the way of, these first; each win is a better model than the one before."""
-    from vcpuid.fleet.baseline import worthwhile
-
-    certain = [worthwhile(words.known(setup)) for setup in setups]
-    hoped = [worthwhile(words.offered(setup)) for setup in setups]
+    certain = [words.worthwhile(words.known(setup)) for setup in setups]
+    hoped = [words.worthwhile(words.offered(setup)) for setup in setups]
     found: list[tuple[int, int, str, dict[int, words.Words]]] = []
     for model in tables.models.values():
         if model.deprecated:
             continue
-        wanted = worthwhile(words.wanted(setups[0], model.name))
+        wanted = words.worthwhile(words.wanted(eldest(setups), model.name))
         lacking = {at: rest for at, offered in enumerate(hoped) if (rest := words.without(wanted, offered))}
         told = all(at in lacking or not words.without(wanted, known) for at, known in enumerate(certain))
         if told and len(lacking) < len(setups):
-            features = words.count(worthwhile(model.features))
+            features = words.count(words.worthwhile(model.features))
             found.append((hosts_of(groups[at] for at in lacking), -features, model.name, lacking))
     return tuple(_better(sorted(found, key=lambda row: row[:3]), groups, setups, tables))
 

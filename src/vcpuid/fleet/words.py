@@ -24,6 +24,13 @@ Words = dict[str, int]
 """Masks by feature word."""
 
 
+_OF_NO_USE = frozenset(
+    {"FEAT_KVM", "FEAT_KVM_HINTS", "FEAT_SVM", "FEAT_PERF_CAPABILITIES", "FEAT_14_0_ECX", "FEAT_SGX_12_0_EAX", "FEAT_SGX_12_0_EBX",
+     "FEAT_SGX_12_1_EAX", "FEAT_XSAVE_XCR0_LO", "FEAT_XSAVE_XCR0_HI", "FEAT_XSAVE_XSS_LO", "FEAT_XSAVE_XSS_HI"}
+)  # fmt: skip
+"""Feature words that QEMU sets by itself, or that serve what nobody gets unasked either."""
+
+
 @lru_cache(maxsize=4096)
 def offered(setup: Setup) -> Words:
     """Return the features that a host's QEMU, KVM and processor give together, of those that may migrate.
@@ -116,3 +123,8 @@ def names(words: Mapping[str, int], tables: Catalog) -> Iterator[str]:
             if position in row.names:
                 found[row.names[position]] = None
     return iter(found)
+
+
+def worthwhile(given: Mapping[str, int]) -> Words:
+    """Leave what somebody may miss: not what QEMU sets by itself, nor what serves a hypervisor in the guest."""
+    return {name: mask for name, mask in given.items() if name not in _OF_NO_USE and not name.startswith("FEAT_VMX")}

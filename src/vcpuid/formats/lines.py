@@ -8,6 +8,7 @@
     PARAM module.parameter value                a kernel module's parameter
     NAMED feature on                            a feature told by name or place (by QEMU, libvirt, a CPU template), or `off`
     CPU …, KERNEL …                             where it was taken
+    QEMU …                                      the release of the QEMU there
     SETRC n                                     return value of KVM_SET_CPUID2 for the TAB table, else for SUP (GOT: what it kept)
 
 `KIND empty` is a table without entries, `KIND ERR reason` an ioctl that failed, kept as a note. Lines that begin with `#` and empty ones
@@ -26,7 +27,7 @@ from vcpuid.errors import InputError
 from vcpuid.numbers import decimal, digits
 
 _TABLES = {kind: name for kind, name in TABLE_KINDS.items() if kind != "RAW"}
-_KINDS = {"MSR", "HWMSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "SETRC", *TABLE_KINDS}
+_KINDS = {"MSR", "HWMSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "QEMU", "SETRC", *TABLE_KINDS}
 _EMPTY = "empty"
 _HAS = {"on": True, "off": False}
 ENTRY_LIMIT = 4096
@@ -119,6 +120,7 @@ class _Reader:
             "NAMED": self._pair,
             "CPU": self._head,
             "KERNEL": self._head,
+            "QEMU": self._head,
             "SETRC": self._set_result,
         }
 
@@ -204,6 +206,7 @@ class _Reader:
             set_result=self.set_result,
             cpu=self.head.get("CPU"),
             kernel=self.head.get("KERNEL"),
+            qemu=self.head.get("QEMU"),
             notes=tuple(self.notes),
         )
 
@@ -245,6 +248,8 @@ def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
     yield from snapshot.notes
     if snapshot.kernel is not None:
         yield f"KERNEL {snapshot.kernel}"
+    if snapshot.qemu is not None:
+        yield f"QEMU {snapshot.qemu}"
     for name, value in snapshot.cpuinfo.items():
         yield f"CPUINFO {name} {value}"
     for name, value in snapshot.params.items():
@@ -274,7 +279,8 @@ def _entries(kind: str, table: CpuidTable | None) -> Iterator[str]:
 
 def _check(snapshot: Snapshot) -> None:
     pairs = [*snapshot.cpuinfo.items(), *snapshot.params.items(), *((name, "on") for name in snapshot.named)]
-    for text in (snapshot.cpu or "", snapshot.kernel or "", *snapshot.notes, *(text for pair in pairs for text in pair)):
+    head = (snapshot.cpu or "", snapshot.kernel or "", snapshot.qemu or "")
+    for text in (*head, *snapshot.notes, *(text for pair in pairs for text in pair)):
         if any((character < " " and character != "\t") or "\ud800" <= character <= "\udfff" for character in text):
             raise InputError(f"a snapshot cannot hold {text[:40]!r}: it has control characters, or half of a character")
     for name, value in pairs:

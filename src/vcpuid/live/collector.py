@@ -18,6 +18,7 @@ from typing import TextIO
 from vcpuid.errors import UnavailableError, VcpuidError, tell_fault
 from vcpuid.formats.lines import format_snapshot
 from vcpuid.live.observe import observe
+from vcpuid.live.qemu_version import with_qemu
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
     parser.add_argument("--traceback", action="store_true", help="show where it failed, if it does")
     options = parser.parse_args()
     try:
-        snapshot = observe(options.cpu)
+        snapshot = with_qemu(observe(options.cpu))
         _answer("".join(line + "\n" for line in format_snapshot(snapshot)))
     except VcpuidError as error:
         _tell(str(error))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import re
-import shutil
-import subprocess
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -14,11 +12,10 @@ from typing import Any
 
 from vcpuid import data
 from vcpuid.errors import InputError, RemarkWarning, UnavailableError
+from vcpuid.live.qemu_version import qemu_binary, qemu_version
 from vcpuid.live.user_files import write_whole
 from vcpuid.numbers import decimal
 from vcpuid.releases import LIBVIRTS, QEMUS
-
-QEMU_NAMES = ("qemu-system-x86_64", "qemu-kvm", "/usr/libexec/qemu-kvm")
 
 _LIBRARIES = tuple(Path(folder) for folder in ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib64", "/usr/local/lib"))
 _LIBVIRT = re.compile(r"libvirt\.so\.0\.([0-9]{4,6})\.[0-9]+")
@@ -36,7 +33,7 @@ def qemu_release() -> str | None:
     Starting QEMU takes longer than all else that vcpuid does, so the answer is remembered in the user's cache folder for as long as the
     binary's size and time stay the same.
     """
-    found = next((found for found in map(shutil.which, QEMU_NAMES) if found), None)
+    found = qemu_binary()
     if found is None:
         return None
     binary = Path(found).resolve()
@@ -47,14 +44,14 @@ def qemu_release() -> str | None:
     try:
         cache = data.user_folder("XDG_CACHE_HOME", ".cache") / "qemu.json"
     except UnavailableError:
-        return _ask(str(binary))
+        return qemu_version(str(binary))
     try:
         known = json.loads(cache.read_bytes())
         if isinstance(known, dict) and known.get("of") == this and isinstance(known.get("release"), str):
             return str(known["release"])
     except (OSError, ValueError):
         pass  # nothing remembered, or nothing that can be read: ask
-    release = _ask(str(binary))
+    release = qemu_version(str(binary))
     if release is not None:
         with suppress(OSError):  # no folder to write to: ask again next time
             write_whole(cache, json.dumps({"of": this, "release": release}))
@@ -91,12 +88,3 @@ def identity(binary: Path) -> dict[str, Any]:
     """Tell one state of a binary from another, without reading it."""
     stat = binary.stat()
     return {"binary": str(binary), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-
-
-def _ask(binary: str) -> str | None:
-    try:
-        answer = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = re.search(r"version ([0-9]+\.[0-9]+(?:\.[0-9]+)?)", answer.stdout)
-    return match[1] if match else None

@@ -145,8 +145,9 @@ def this_machine(cpu: int | None = None) -> Snapshot:
     no CPUID to be had at all.
     """
     from vcpuid.live.observe import observe
+    from vcpuid.live.qemu_version import with_qemu
 
-    return observe(cpu)
+    return with_qemu(observe(cpu))
 
 
 def collector_script() -> str:
