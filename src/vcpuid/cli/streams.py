@@ -90,6 +90,13 @@ def repeat(lines: Iterable[str]) -> None:
         print(safe.message(line), file=sys.stderr)
 
 
+def heard() -> bool:
+    """Tell whether standard output has a reader, as far as what was written and flushed tells."""
+    buffer = sys.stdout.buffer if isinstance(sys.stdout, _Stream) else None
+    raw = getattr(buffer, "raw", None)
+    return not (isinstance(raw, _Outlet) and raw.shut)
+
+
 def guard() -> None:
     """Put standard output and standard error under the rule; those that are not the interpreter's own are left alone."""
     codecs.register_error(_ERRORS, _like)
