@@ -20,7 +20,8 @@ import pytest
 from support.command import program
 from vcpuid.cpuid import CpuidTable
 from vcpuid.formats.files import read_text
-from vcpuid.formats.recording import Recording, read_recording
+from vcpuid.formats.recorded_calls import Recording
+from vcpuid.formats.recording import read_recording
 from vcpuid.sources import read, read_all
 
 pytestmark = [pytest.mark.kvm, pytest.mark.process]

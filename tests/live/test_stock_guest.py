@@ -20,7 +20,8 @@ import pytest
 from support.command import vcpuid
 from support.python_guest import add_command_line, add_first_process
 from vcpuid.cpuid import bits
-from vcpuid.formats.recording import Recording, read_recording
+from vcpuid.formats.recorded_calls import Recording
+from vcpuid.formats.recording import read_recording
 
 pytestmark = [pytest.mark.slow, pytest.mark.qemu]
 
