@@ -351,3 +351,14 @@ def test_a_qemu_tells_its_release_and_is_what_the_model_makes(tmp_path: Path) ->
     assert told.returncode == 0, told.stderr
     assert "-cpu qemu64, QEMU " in told.stdout
     assert "makes the same tables" in told.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>&-", "<&-"])
+def test_where_standard_streams_are_closed_the_recording_has_nothing_of_what_the_program_prints(closed: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    command = [
+        *recorder(path, sys.executable, "-c", "import os; [os.write(fd, b'hi') for fd in (1, 2) if os.path.exists(f'/proc/self/fd/{fd}')]")
+    ]
+    subprocess.run(["bash", "-c", f'"$@" {closed}', "-", *command], capture_output=True, timeout=60)
+    rows = path.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(row)["schema"] for row in rows] == ["vcpuid/recording/1"]
