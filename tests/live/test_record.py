@@ -168,6 +168,14 @@ def test_sigkill_of_the_recorder_leaves_no_vmm(tmp_path: Path) -> None:
     assert not marked(marker)
 
 
+def test_sigkill_of_the_recorder_leaves_what_was_said_up_to_then(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with running(*recorder(path, *fake("guest(1)", "hold"))) as process:
+        process.kill()
+        process.wait()
+    assert [snapshot.table is not None for snapshot in read_all(path)] == [True]
+
+
 def marked(marker: str) -> int:
     """Count the processes with a word on their command line."""
     found = 0
