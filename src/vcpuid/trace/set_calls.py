@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ _HEAD = struct.Struct("<QQIIIIq")
 """When, thread, descriptor, entries, whether memory was read and the call has returned, its result."""
 _TIME, _THREAD, _FD, _COUNT, _READ, _DONE, _RESULT = 0, 8, 16, 20, 24, 28, 32
 _SIZE = _HEAD.size + kvm_entries.ROOM
+_NO_VCPUS = (-errno.ENOTTY, -errno.EBADF)
+"""Results by which it was no vCPU that was called: anybody may call anything so."""
 _ROOM = 256
 """Calls that are kept between two looks: a guest makes one a vCPU when it starts, and one more where it is reset."""
 
@@ -84,6 +87,7 @@ class SetCalls:
             time, thread, descriptor, count, unread, done, result = _HEAD.unpack_from(value)
             if done:
                 del self._calls[key]
+            if done and result not in _NO_VCPUS:
                 table = None if unread or count > kvm_entries.MOST else kvm_entries.table(value, _HEAD.size, count)
                 yield SetCall(time, thread >> 32, thread & 0xFFFFFFFF, descriptor, result, count, table)
 

@@ -94,11 +94,7 @@ def vcpu_tables(pids: Collection[int]) -> list[VcpuTable]:
             wanted |= {(pid, descriptor) for descriptor in vcpu_files(pid)}
     if not wanted:
         return []
-    if not numbers_are_ours():
-        raise UnavailableError("the kernel knows these processes by other numbers: this is a container with a PID namespace of its own")
-    iterator = btf.kernel().find("bpf_iter_task_file", BtfKind.FUNCTION)
-    if iterator is None:
-        raise UnavailableError(f"{btf.FOLDER}: this kernel has no BPF iterator over files (Linux 5.8 and newer have)")
+    iterator = require_tables()
     with (
         Map(MapKind.HASH, 8, 4, len(wanted)) as chosen,
         Map(MapKind.ARRAY, 4, ROOM, 1) as room,
@@ -110,6 +106,20 @@ def vcpu_tables(pids: Collection[int]) -> list[VcpuTable]:
     vms: dict[int, int] = {}
     found = sorted(told.values(), key=lambda table: (table.pid, vms.setdefault(table.vm, len(vms)), table.number))
     return [VcpuTable(table.pid, table.descriptor, table.number, vms[table.vm], table.table) for table in found]
+
+
+def require_tables() -> int:
+    """Raise UnavailableError where this kernel does not tell what vCPUs keep; return the number of the iterator's function.
+
+    Whether this user may ask is only told when somebody does.
+    """
+    if not numbers_are_ours():
+        raise UnavailableError("the kernel knows these processes by other numbers: this is a container with a PID namespace of its own")
+    iterator = btf.kernel().find("bpf_iter_task_file", BtfKind.FUNCTION)
+    if iterator is None:
+        raise UnavailableError(f"{btf.FOLDER}: this kernel has no BPF iterator over files (Linux 5.8 and newer have)")
+    VcpuPlaces.of_this_kernel()
+    return iterator
 
 
 def _walked(program: Program, pids: Collection[int]) -> bytes:
