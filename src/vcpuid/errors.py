@@ -19,11 +19,23 @@
 from __future__ import annotations
 
 import errno as _errno
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
+
+_WORD, _HEAD, _TAIL = 200, 130, 60
+_LONG_WORD = re.compile(rf"\S{{{_WORD + 1},}}")
+_LINE = 2000
+"""Characters of an error as it is shown: a listing of all parameters' names has some hundred."""
+
+
+def bounded(text: str) -> str:
+    """Bound the length of an error's text, which may repeat what somebody gave: of a long word the middle is left out."""
+    told = _LONG_WORD.sub(lambda found: f"{found[0][:_HEAD]}…{found[0][-_TAIL:]}", text)
+    return told if len(told) <= _LINE else f"{told[:_LINE]}…"
 
 
 class VcpuidError(Exception):

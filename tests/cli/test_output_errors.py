@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -195,3 +196,14 @@ def test_nothing_is_written_where_nothing_can_be_read(tmp_path: Path) -> None:
 def test_what_cannot_be_told_changes_no_status_and_goes_nowhere_else(args: tuple[str, ...], status: int, stderr: str) -> None:
     done = shell(f"vcpuid 2>{stderr}", *args)
     assert (done.returncode, done.stdout.decode()) == (status, vcpuid(*args).stdout)
+
+
+@pytest.mark.parametrize(("closed", "status", "told"), [(">&-", 4, b"hi\nvcpuid: standard output: "), ("2>&-", 0, b"")])
+def test_a_command_that_is_traced_prints_nothing_into_the_answer(closed: str, status: int, told: bytes) -> None:
+    done = shell(f"vcpuid {closed}", "trace", "--step", "--format", "json", "--", "echo", "hi")
+    if status != 4 and done.returncode == 4:
+        pytest.skip(done.stderr.decode())
+    assert done.returncode == status
+    assert done.stderr.startswith(told)
+    assert bool(done.stderr) == bool(told)
+    assert not done.stdout if status else json.loads(done.stdout)["cpuids"]

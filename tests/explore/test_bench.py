@@ -147,6 +147,13 @@ def test_what_makes_no_sense_is_an_error_of_one_line(bench: Bench, body: dict[st
     assert told(error.value)["status"] == 3
 
 
+def test_an_error_that_repeats_what_was_given_is_cut_as_the_command_line_cuts_it(bench: Bench) -> None:
+    with pytest.raises(VcpuidError) as error:
+        ask(bench, "path", cpu="x" * 100_000)
+    assert "…" in str(told(error.value)["error"])
+    assert len(str(told(error.value)["error"])) < 500
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"1", b"{", b"{}{}", b"\xff", b"[" * 100_000])
 def test_a_request_that_is_no_object_is_refused(bench: Bench, body: bytes) -> None:
     with pytest.raises(InputError, match="the request"):

@@ -14,7 +14,8 @@ from support.command import vcpuid
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
 from vcpuid.formats import parse
-from vcpuid.formats.recording import CALL_LIMIT, ROW_LIMIT, Recording, read_recording
+from vcpuid.formats.recorded_calls import Recording
+from vcpuid.formats.recording import CALL_LIMIT, ROW_LIMIT, read_recording
 from vcpuid.formats.recording_rows import RecordingWriter, entries
 from vcpuid.sources import read, read_all
 

@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import emulator_guest
@@ -115,8 +116,12 @@ def wait(what: str, there: Callable[[], object], process: subprocess.Popen[bytes
 
 
 def open_files(pid: int) -> list[str]:
-    """Name what a process has open."""
-    return [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()]
+    """Name what a process has open, but for what it closes just then."""
+    found = []
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            found.append(os.readlink(file))
+    return found
 
 
 def cont() -> None:

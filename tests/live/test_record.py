@@ -20,7 +20,8 @@ import pytest
 from support.command import program
 from vcpuid.cpuid import CpuidTable
 from vcpuid.formats.files import read_text
-from vcpuid.formats.recording import Recording, read_recording
+from vcpuid.formats.recorded_calls import Recording
+from vcpuid.formats.recording import read_recording
 from vcpuid.sources import read, read_all
 
 pytestmark = [pytest.mark.kvm, pytest.mark.process]
@@ -167,6 +168,14 @@ def test_sigkill_of_the_recorder_leaves_no_vmm(tmp_path: Path) -> None:
     assert not marked(marker)
 
 
+def test_sigkill_of_the_recorder_leaves_what_was_said_up_to_then(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with running(*recorder(path, *fake("guest(1)", "hold"))) as process:
+        process.kill()
+        process.wait()
+    assert [snapshot.table is not None for snapshot in read_all(path)] == [True]
+
+
 def marked(marker: str) -> int:
     """Count the processes with a word on their command line."""
     found = 0
@@ -235,7 +244,12 @@ def test_every_table_on_the_host_is_recorded_and_the_file_is_whole(end: signal.S
             assert process.stderr is not None
             pytest.skip(process.stderr.read())
         vmm = subprocess.Popen(fake("guest(2)"))
-        assert vmm.wait(60) == 0
+        other = subprocess.Popen(
+            [sys.executable, "-c", "import fcntl; fcntl.ioctl(0, 0x4008AE90, bytes(8))"],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        assert (vmm.wait(60), other.wait(60)) == (0, 1)  # what is no vCPU has no such call
         time.sleep(0.3)
         process.send_signal(end)
         process.wait(60)
@@ -245,6 +259,7 @@ def test_every_table_on_the_host_is_recorded_and_the_file_is_whole(end: signal.S
     tables = [call.table for call in found.calls if call.pid == vmm.pid]
     assert len(tables) == 2
     assert all(len(table or ()) > 20 for table in tables)
+    assert other.pid not in {call.pid for call in found.calls}
 
 
 @pytest.mark.parametrize(
@@ -350,3 +365,14 @@ def test_a_qemu_tells_its_release_and_is_what_the_model_makes(tmp_path: Path) ->
     assert told.returncode == 0, told.stderr
     assert "-cpu qemu64, QEMU " in told.stdout
     assert "makes the same tables" in told.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>&-", "<&-"])
+def test_where_standard_streams_are_closed_the_recording_has_nothing_of_what_the_program_prints(closed: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    command = [
+        *recorder(path, sys.executable, "-c", "import os; [os.write(fd, b'hi') for fd in (1, 2) if os.path.exists(f'/proc/self/fd/{fd}')]")
+    ]
+    subprocess.run(["bash", "-c", f'"$@" {closed}', "-", *command], capture_output=True, timeout=60)
+    rows = path.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(row)["schema"] for row in rows] == ["vcpuid/recording/1"]

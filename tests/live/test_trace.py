@@ -22,10 +22,12 @@ import pytest
 from support.tiny_vmm import TinyVmm, tiny_vmm
 from vcpuid.errors import UnavailableError
 from vcpuid.live.tiny_guest import CODE
-from vcpuid.trace import guests
+from vcpuid.trace import btf, guests
 from vcpuid.trace.bpf import syscalls
 from vcpuid.trace.by_bpf import ByBpf
+from vcpuid.trace.counting import Counting
 from vcpuid.trace.exits import Tally, WantedExits
+from vcpuid.trace.tables import KernelTables
 from vcpuid.trace.tracepoints import Events, tracefs
 from vcpuid.trace.ways import WAYS, watch
 
@@ -188,6 +190,16 @@ def test_guests_get_what_the_model_says() -> None:
     check = json.loads(out)["check"]
     assert (tracer.returncode, check["agrees"], check["not_told"], check["differences"]) == (0, True, 0, [])
     assert check["held"] > 0
+
+
+def test_without_btf_a_check_ends_before_anybody_waits_for_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    btf.kernel.cache_clear()
+    monkeypatch.setattr(btf, "FOLDER", tmp_path)
+    try:
+        with pytest.raises(UnavailableError, match="CONFIG_DEBUG_INFO_BTF is off"):
+            Counting(tables=KernelTables()).run(None)
+    finally:
+        btf.kernel.cache_clear()
 
 
 # Who may not, and what is not there

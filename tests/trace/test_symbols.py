@@ -19,6 +19,46 @@ ffffffff82000000 D some_data
 CPUID = 0xFFFFFFFF810A134B
 
 
+STOCK = """\
+0000000000000000 A fixed_percpu_data
+000000000002c000 A irq_stack_backing_store
+ffffffff81000000 T _stext
+ffffffff81000000 T _text
+ffffffff81000c43 T startup_64
+ffffffff8103c325 T secondary_startup_64_no_verify
+ffffffff8103c33f t common_startup_64
+ffffffff8103c480 t __pfx_verify_cpu
+ffffffff8103c490 t verify_cpu
+ffffffff8103c590 T __pfx_sev_verify_cbit
+ffffffff81095d00 t __pfx_native_cpuid
+ffffffff81095d10 t native_cpuid
+ffffffff81095d40 t __pfx_native_halt
+ffffffff82000000 T _etext
+ffffffff8334ccc0 T __pfx_microcode_loader_disabled
+ffffffff8334ccd0 T microcode_loader_disabled
+ffffffff8334cd40 t __pfx_microcode_init
+"""
+"""Of the symbols of Debian's 6.12.117+deb13-cloud-amd64, booted without KASLR."""
+SEEN = {
+    0xFFFFFFFF9183C43B: "common_startup_64+0xfc",
+    0xFFFFFFFF9183C49D: "verify_cpu+0xd",
+    0xFFFFFFFF9183C553: "verify_cpu+0xc3",
+    0xFFFFFFFF91895D23: "native_cpuid+0x13",
+    0xFFFFFFFF93B4CCEB: "microcode_loader_disabled+0x1b",
+    0x4018EE: None,
+    0xE98EA: None,
+}
+"""Where a guest with that kernel, booted with KASLR, executed CPUID."""
+
+
+def test_a_stock_kernels_addresses_are_those_of_its_functions(tmp_path: Path) -> None:
+    file = tmp_path / "System.map"
+    file.write_text(STOCK, encoding="ascii")
+    moved = read_symbols(str(file)).moved(SEEN)
+    assert moved is not None
+    assert (moved.slide, {address: moved.name(address) for address in SEEN}) == (0x10800000, SEEN)
+
+
 @pytest.fixture
 def system_map(tmp_path: Path) -> Symbols:
     file = tmp_path / "System.map"

@@ -12,7 +12,8 @@ from support.captures import CAPTURES
 from vcpuid import resolve
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry
 from vcpuid.formats.files import read_text
-from vcpuid.formats.recording import Recording, read_recording
+from vcpuid.formats.recorded_calls import Recording
+from vcpuid.formats.recording import read_recording
 from vcpuid.path.pipeline import Path as CpuPath
 from vcpuid.reasons import Basis, replay
 from vcpuid.setup import Setup, Stack

@@ -13,6 +13,7 @@ from vcpuid.cli.domain import AskedCpu, domain_options, kvm_host, read_file
 from vcpuid.cli.drift import named_stack
 from vcpuid.cli.setup import Asked, cpu_option, host_argument, print_warnings, probe_for, read_host, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
+from vcpuid.errors import UnavailableError
 
 if TYPE_CHECKING:
     from vcpuid.cli.setup import Host
@@ -199,10 +200,16 @@ def _fragment(others: list[bench.PathAsked]) -> str:
 
 
 def _serve(server: Server, fragment: str, no_browser: bool) -> None:
-    """Print where the page is, open it where there is a screen, and serve it until somebody ends that."""
+    """Print where the page is, open it where there is a screen, and serve it until somebody ends that.
+
+    Who has read the address may close the pipe and come later, so that the page stays. Where nobody has it, nobody can come.
+    """
     print(server.url + fragment, flush=True)
+    screen = not no_browser and bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    if not screen and not streams.heard():
+        raise UnavailableError("nobody learns the page's address: whoever read standard output has gone")
     streams.tell("serving the page until Ctrl-C")
-    if not no_browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if screen:
         import webbrowser
 
         webbrowser.open(server.url + fragment)

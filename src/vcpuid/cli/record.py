@@ -114,7 +114,6 @@ def _everybody(path: str, seconds: float | None, machine: Snapshot | None) -> No
     with SetCalls() as calls, opened(path) as output, interrupted() as came:
         begin = time.monotonic_ns()
         writer = RecordingWriter(output, "bpf", (), kernel_release(), machine)
-        output.flush()
         over = False
         while not over:  # what came up to the end is looked at once more
             over = came() or (seconds is not None and time.monotonic_ns() - begin >= seconds * 1e9)
@@ -127,7 +126,6 @@ def _everybody(path: str, seconds: float | None, machine: Snapshot | None) -> No
                 row |= {} if call.pid in described else describe(call.pid)
                 described.add(call.pid)
                 writer(row)
-            output.flush()
         writer.end()
         missed = calls.missed
     if missed:

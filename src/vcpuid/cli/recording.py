@@ -13,7 +13,7 @@ from vcpuid.errors import InputError
 from vcpuid.vmm.qemu_line import QemuLine
 
 if TYPE_CHECKING:
-    from vcpuid.formats.recording import Recording
+    from vcpuid.formats.recorded_calls import Recording
     from vcpuid.setup import Setup
     from vcpuid.vmm.observed import Observed, ShownGuest
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import re
 
+from vcpuid.errors import bounded
+
 _ORDER = "\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069"
 """Ends of lines and paragraphs, and what overrides the direction of writing."""
 _UNSAFE = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f{_ORDER}]")
 """All that may not stand in any output: C0 but for tabs and line ends, DEL, C1, also as bytes of a file's name that are no text."""
 _BYTES = range(0xDC80, 0xDD00)
-
-_WORD, _HEAD, _TAIL = 200, 130, 60
-_LONG_WORD = re.compile(rf"\S{{{_WORD + 1},}}")
-_LINE = 2000
-"""Characters of a line about an error: a listing of all parameters' names has some hundred."""
 
 _FORMULA = re.compile(r"[=+\-@].")
 _NUMBER = re.compile(r"[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?")
@@ -34,9 +31,8 @@ def line(text: str) -> str:
 
 
 def message(text: str) -> str:
-    """Make one line of bounded length of a text that may repeat an argument: of a long word the middle is left out."""
-    told = _LONG_WORD.sub(lambda found: f"{found[0][:_HEAD]}…{found[0][-_TAIL:]}", line(text))
-    return told if len(told) <= _LINE else f"{told[:_LINE]}…"
+    """Make one line of bounded length of a text that may repeat an argument."""
+    return bounded(line(text))
 
 
 def field(text: str) -> str:

@@ -106,8 +106,24 @@ def repeat(lines: Iterable[str]) -> None:
         print(safe.message(line), file=sys.stderr)
 
 
+def heard() -> bool:
+    """Tell whether standard output has a reader, as far as what was written and flushed tells."""
+    buffer = sys.stdout.buffer if isinstance(sys.stdout, _Stream) else None
+    raw = getattr(buffer, "raw", None)
+    return not (isinstance(raw, _Outlet) and raw.shut)
+
+
 def guard() -> None:
-    """Put standard output and standard error under the rule; those that are not the interpreter's own are left alone."""
+    """Put standard output and standard error under the rule; those that are not the interpreter's own are left alone.
+
+    The descriptors of streams that were closed are taken, or the next file that is opened would be one of them: a recording would have in
+    it what the recorded program prints.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is this
     codecs.register_error(_ERRORS, _like)
     if sys.stdout is sys.__stdout__:
         sys.stdout = _guarded(sys.stdout, "standard output", _ERRORS)

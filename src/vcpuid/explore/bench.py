@@ -19,7 +19,7 @@ from vcpuid.answers.starting import remarked
 from vcpuid.answers.verdict import verdict
 from vcpuid.cpuid import Snapshot
 from vcpuid.diagnosis import diagnose
-from vcpuid.errors import InputError, QemuError, VcpuidError
+from vcpuid.errors import InputError, QemuError, VcpuidError, bounded
 from vcpuid.explore import data
 from vcpuid.explore.pack import pack
 from vcpuid.explore.subject import Subject
@@ -264,4 +264,4 @@ def _ordered(wanted: PathAsked, setup: Setup, host: HostAtHand) -> tuple[str, Se
 def told(error: VcpuidError) -> dict[str, object]:
     """Put an error into words for the page."""
     hint = getattr(error, "hint", None)
-    return {"error": f"{error} ({hint})" if hint else str(error), "status": error.exit_status}
+    return {"error": bounded(f"{error} ({hint})" if hint else str(error)), "status": error.exit_status}

@@ -59,4 +59,5 @@ class RecordingWriter:
             return False
         self._room -= len(text)
         self._stream.write(text)
+        self._stream.flush()  # whatever ends this process leaves what was said up to then
         return True

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from vcpuid.cpuid import Bit, CpuidTable, bits
 from vcpuid.decode.ignore import CPU, Ignored
-from vcpuid.formats.recording import SET_MSRS, KvmCall, RecordedVcpu
+from vcpuid.formats.recorded_calls import SET_MSRS, KvmCall, RecordedVcpu
 from vcpuid.hazards.rule import Hazard, HazardRule, Looks, Severity
 from vcpuid.kvm.feature_msrs import VMX
 from vcpuid.vmm.observed import ShownGuest

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import Registers
 from vcpuid.errors import UnavailableError
-from vcpuid.trace.bpf.assembler import R0, R1, R2, R3, R4, R6, R7, R10, Assembler, Helper
+from vcpuid.trace.bpf.access import count_up, look_up, update
+from vcpuid.trace.bpf.assembler import R0, R1, R2, R3, R6, R7, R10, Assembler, Helper
 from vcpuid.trace.bpf.maps import Map, MapKind
 from vcpuid.trace.bpf.program import Program, ProgramKind, on_raw_tracepoint, on_tracepoint
 from vcpuid.trace.exits import Exit, Tally, WantedExits
@@ -152,8 +153,7 @@ class ByBpf:
                 a.store(4, R10, place, 0)
         if self._key.rip is not None and self._rips is not None:
             a.store(8, R10, key + self._key.rip, 0)
-            _look_up(a, self._rips, key)
-            a.jump_if(R0, "==", 0, "no address")
+            look_up(a, self._rips, key, "no address")
             a.load(8, R1, R0, 0)
             a.store(8, R10, key + self._key.rip, R1)
             a.store(8, R0, 0, 0)
@@ -164,26 +164,21 @@ class ByBpf:
             a.mov(R3, 0)
             a.call(Helper.GET_STACKID)
             a.store(8, R10, key + self._key.stack, R0)
-        _look_up(a, self._counts, key)
-        a.jump_if(R0, "==", 0, "first")
+        look_up(a, self._counts, key, "first")
         a.load(8, R1, R0, 0)  # the thread is part of the key, so nobody else adds to this
         a.do("add", R1, 1)
         a.store(8, R0, 0, R1)
         a.exit()
         a.label("first")
         a.store(8, R10, one, 1)
-        _update(a, self._counts, key, one)
+        update(a, self._counts, key, one)
         a.mov(R7, R0)
         a.address(R1, R10, comm)
         a.mov(R2, _COMM)
         a.call(Helper.GET_CURRENT_COMM)
-        _update(a, self._comms, key, comm)
+        update(a, self._comms, key, comm)
         a.jump_if(R7, "==", 0, "other")
-        a.store(4, R10, one, 0)
-        _look_up(a, self._missed, one)
-        a.jump_if(R0, "==", 0, "other")
-        a.mov(R1, 1)
-        a.add_atomically(R0, 0, R1)
+        count_up(a, self._missed, one, "other")
         a.label("other")
         a.exit()
         return a
@@ -230,21 +225,5 @@ def _note(a: Assembler, rips: Map) -> None:
     a.store(8, R10, -16, R6)
     a.call(Helper.GET_CURRENT_PID_TGID)
     a.store(8, R10, -8, R0)
-    _update(a, rips, -8, -16)
+    update(a, rips, -8, -16)
     a.exit()
-
-
-def _look_up(a: Assembler, of: Map, key: int) -> None:
-    """Set R0 to the place of a key's value, 0 where there is none; the key stands on the stack."""
-    a.map(R1, of.fd)
-    a.address(R2, R10, key)
-    a.call(Helper.MAP_LOOKUP_ELEM)
-
-
-def _update(a: Assembler, of: Map, key: int, value: int) -> None:
-    """Put a value under a key, both on the stack; R0 is 0 where there was room."""
-    a.map(R1, of.fd)
-    a.address(R2, R10, key)
-    a.address(R3, R10, value)
-    a.mov(R4, 0)
-    a.call(Helper.MAP_UPDATE_ELEM)

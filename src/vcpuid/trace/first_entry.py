@@ -12,7 +12,8 @@ from typing import Self
 
 from vcpuid.errors import UnavailableError
 from vcpuid.trace import btf
-from vcpuid.trace.bpf.assembler import R0, R1, R2, R3, R4, R6, R8, R9, R10, Assembler, Helper
+from vcpuid.trace.bpf.access import look_up, look_up_only, update
+from vcpuid.trace.bpf.assembler import R0, R1, R6, R8, R9, R10, Assembler, Helper
 from vcpuid.trace.bpf.maps import Map, MapKind
 from vcpuid.trace.bpf.program import Program, ProgramKind, on_raw_tracepoint
 from vcpuid.trace.vcpus import ROOM, VcpuPlaces, VcpuTable, read_record
@@ -74,30 +75,17 @@ def _program(argument: int, places: VcpuPlaces, pid: int | None, seen: Map, scra
         a.do("rsh", R0, 32)
         a.jump_if(R0, "!=", pid, "out")
     a.store(8, R10, -8, R6)
-    a.map(R1, seen.fd)
-    a.address(R2, R10, -8)
-    a.call(Helper.MAP_LOOKUP_ELEM)
+    look_up(a, seen, -8)
     a.jump_if(R0, "!=", 0, "out")
-    a.store(4, R10, -12, 0)
-    a.map(R1, scratch.fd)
-    a.address(R2, R10, -12)
-    a.call(Helper.MAP_LOOKUP_ELEM)
-    a.jump_if(R0, "==", 0, "out")
+    look_up_only(a, scratch, -12, "out")
     a.mov(R9, R0)
     a.store(4, R9, 4, R6)
     a.do("rsh", R6, 32)
     a.store(4, R9, 0, R6)
     places.read(a, "out")
-    for into, value in ((found, None), (seen, -12)):
-        a.map(R1, into.fd)
-        a.address(R2, R10, -8)
-        if value is None:
-            a.mov(R3, R9)
-        else:
-            a.address(R3, R10, value)
-        a.mov(R4, 0)
-        a.call(Helper.MAP_UPDATE_ELEM)
-        a.jump_if(R0, "!=", 0, "out")  # no room now: at another entry
+    update(a, found, -8, R9)
+    a.jump_if(R0, "!=", 0, "out")  # no room now: at another entry
+    update(a, seen, -8, -12)
     a.label("out")
     a.exit()
     return a.code()

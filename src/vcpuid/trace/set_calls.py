@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,18 +10,21 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from vcpuid.cpuid import CpuidTable, Entry
-from vcpuid.trace.bpf.assembler import R0, R1, R2, R3, R4, R6, R7, R8, R9, R10, Assembler, Helper
+from vcpuid.cpuid import CpuidTable
+from vcpuid.trace import kvm_entries
+from vcpuid.trace.bpf.access import count_up, delete, look_up, look_up_only, update
+from vcpuid.trace.bpf.assembler import R0, R1, R2, R3, R6, R7, R8, R9, R10, Assembler, Helper
 from vcpuid.trace.bpf.maps import Map, MapKind
 from vcpuid.trace.bpf.program import Program, ProgramKind, on_tracepoint
 from vcpuid.trace.tracepoints import Tracepoint, tracefs, tracepoint
 
 _SET_CPUID2 = 0x4008AE90
-_MOST, _ENTRY = 256, struct.Struct("<7I12x")
 _HEAD = struct.Struct("<QQIIIIq")
 """When, thread, descriptor, entries, whether memory was read and the call has returned, its result."""
 _TIME, _THREAD, _FD, _COUNT, _READ, _DONE, _RESULT = 0, 8, 16, 20, 24, 28, 32
-_SIZE = _HEAD.size + _ENTRY.size * _MOST
+_SIZE = _HEAD.size + kvm_entries.ROOM
+_NO_VCPUS = (-errno.ENOTTY, -errno.EBADF)
+"""Results by which it was no vCPU that was called: anybody may call anything so."""
 _ROOM = 256
 """Calls that are kept between two looks: a guest makes one a vCPU when it starts, and one more where it is reset."""
 
@@ -83,8 +87,8 @@ class SetCalls:
             time, thread, descriptor, count, unread, done, result = _HEAD.unpack_from(value)
             if done:
                 del self._calls[key]
-                entries = _ENTRY.iter_unpack(value[_HEAD.size : _HEAD.size + _ENTRY.size * min(count, _MOST)])
-                table = None if unread or count > _MOST else CpuidTable(Entry(*entry) for entry in entries)
+            if done and result not in _NO_VCPUS:
+                table = None if unread or count > kvm_entries.MOST else kvm_entries.table(value, _HEAD.size, count)
                 yield SetCall(time, thread >> 32, thread & 0xFFFFFFFF, descriptor, result, count, table)
 
 
@@ -94,11 +98,7 @@ def _at_entry(point: Tracepoint, scratch: Map, calls: Map, pending: Map, missed:
     a.mov(R6, R1)
     a.load(4, R1, R6, point.fields["cmd"].offset)
     a.jump_if(R1, "!=", _SET_CPUID2, "out")
-    a.store(4, R10, -4, 0)
-    a.map(R1, scratch.fd)
-    a.address(R2, R10, -4)
-    a.call(Helper.MAP_LOOKUP_ELEM)
-    a.jump_if(R0, "==", 0, "out")
+    look_up_only(a, scratch, -4, "out")
     a.mov(R8, R0)
     a.load(8, R7, R6, point.fields["arg"].offset)
     a.call(Helper.GET_CURRENT_PID_TGID)
@@ -118,8 +118,8 @@ def _at_entry(point: Tracepoint, scratch: Map, calls: Map, pending: Map, missed:
     a.call(Helper.PROBE_READ_USER)
     a.mov(R9, R0)
     a.load(4, R2, R8, _COUNT)
-    a.jump_if(R2, ">", _MOST, "keep")
-    a.do("mul", R2, _ENTRY.size)
+    a.jump_if(R2, ">", kvm_entries.MOST, "keep")
+    a.do("mul", R2, kvm_entries.SIZE)
     a.address(R1, R8, _HEAD.size)
     a.address(R3, R7, 8)
     a.call(Helper.PROBE_READ_USER)
@@ -128,25 +128,12 @@ def _at_entry(point: Tracepoint, scratch: Map, calls: Map, pending: Map, missed:
     a.jump_if(R9, "==", 0, "read")
     a.store(4, R8, _READ, 1)
     a.label("read")
-    a.map(R1, calls.fd)
-    a.address(R2, R10, -24)
-    a.mov(R3, R8)
-    a.mov(R4, 0)
-    a.call(Helper.MAP_UPDATE_ELEM)
+    update(a, calls, -24, R8)
     a.jump_if(R0, "!=", 0, "full")
-    a.map(R1, pending.fd)
-    a.address(R2, R10, -16)
-    a.address(R3, R10, -24)
-    a.mov(R4, 0)
-    a.call(Helper.MAP_UPDATE_ELEM)
+    update(a, pending, -16, -24)
     a.jump_if(R0, "==", 0, "out")
     a.label("full")
-    a.map(R1, missed.fd)
-    a.address(R2, R10, -4)
-    a.call(Helper.MAP_LOOKUP_ELEM)
-    a.jump_if(R0, "==", 0, "out")
-    a.mov(R1, 1)
-    a.add_atomically(R0, 0, R1)
+    count_up(a, missed, -4, "out")
     a.label("out")
     a.exit()
     return a.code()
@@ -158,23 +145,15 @@ def _at_return(point: Tracepoint, calls: Map, pending: Map) -> bytes:
     a.load(8, R9, R1, point.fields["ret"].offset)
     a.call(Helper.GET_CURRENT_PID_TGID)
     a.store(8, R10, -8, R0)
-    a.map(R1, pending.fd)
-    a.address(R2, R10, -8)
-    a.call(Helper.MAP_LOOKUP_ELEM)
-    a.jump_if(R0, "==", 0, "out")
+    look_up(a, pending, -8, "out")
     for part in (0, 8):
         a.load(8, R1, R0, part)
         a.store(8, R10, part - 24, R1)
-    a.map(R1, calls.fd)
-    a.address(R2, R10, -24)
-    a.call(Helper.MAP_LOOKUP_ELEM)
-    a.jump_if(R0, "==", 0, "gone")
+    look_up(a, calls, -24, "gone")
     a.store(8, R0, _RESULT, R9)
     a.store(4, R0, _DONE, 1)
     a.label("gone")
-    a.map(R1, pending.fd)
-    a.address(R2, R10, -8)
-    a.call(Helper.MAP_DELETE_ELEM)
+    delete(a, pending, -8)
     a.label("out")
     a.exit()
     return a.code()

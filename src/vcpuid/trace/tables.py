@@ -11,7 +11,7 @@ from typing import Protocol, Self
 from vcpuid.cpuid import CpuidTable
 from vcpuid.errors import UnavailableError
 from vcpuid.trace.first_entry import FirstEntries
-from vcpuid.trace.vcpus import VcpuTable, vcpu_tables
+from vcpuid.trace.vcpus import VcpuTable, require_tables, vcpu_tables
 
 _PAUSE = 0.5
 """Seconds between two looks at the same processes."""
@@ -70,6 +70,8 @@ class KernelTables:
         self._due = 0.0
 
     def __enter__(self) -> Self:
+        """Begin; raises UnavailableError where this kernel tells no tables, before anybody waits for them."""
+        require_tables()
         with suppress(UnavailableError):
             self._entries = FirstEntries(self._pid)
         return self

@@ -12,21 +12,19 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from vcpuid.cpuid import CpuidTable, Entry
+from vcpuid.cpuid import CpuidTable
 from vcpuid.errors import UnavailableError
 from vcpuid.live.processes import vcpu_files
-from vcpuid.trace import btf
+from vcpuid.trace import btf, kvm_entries
+from vcpuid.trace.bpf.access import look_up, look_up_only
 from vcpuid.trace.bpf.assembler import R0, R1, R2, R3, R6, R7, R8, R9, R10, Assembler, Helper
 from vcpuid.trace.bpf.maps import Map, MapKind
 from vcpuid.trace.bpf.program import ITERATOR, Program, ProgramKind, iterate
 from vcpuid.trace.btf import BtfKind
 from vcpuid.trace.guests import numbers_are_ours
 
-MOST = 256
-"""KVM_MAX_CPUID_ENTRIES."""
-_ENTRY = struct.Struct("<7I12x")
 _HEAD = struct.Struct("<IIIIQQ")
-ROOM = _HEAD.size + _ENTRY.size * MOST
+ROOM = _HEAD.size + kvm_entries.ROOM
 """Bytes of a vCPU's record: a word of the program's own, 8 bytes, then its number and what it keeps."""
 _META, _TASK, _FD, _FILE = 0, 8, 16, 24
 """Where struct bpf_iter__task_file has them."""
@@ -78,8 +76,8 @@ class VcpuPlaces:
         else:
             _read_kernel(a, 24, 8, self.entries)
         a.load(4, R2, R9, 12)
-        a.jump_if(R2, ">", MOST, otherwise)
-        a.do("mul", R2, _ENTRY.size)
+        a.jump_if(R2, ">", kvm_entries.MOST, otherwise)
+        a.do("mul", R2, kvm_entries.SIZE)
         a.address(R1, R9, _HEAD.size)
         a.load(8, R3, R9, 24)
         a.call(Helper.PROBE_READ_KERNEL)
@@ -96,11 +94,7 @@ def vcpu_tables(pids: Collection[int]) -> list[VcpuTable]:
             wanted |= {(pid, descriptor) for descriptor in vcpu_files(pid)}
     if not wanted:
         return []
-    if not numbers_are_ours():
-        raise UnavailableError("the kernel knows these processes by other numbers: this is a container with a PID namespace of its own")
-    iterator = btf.kernel().find("bpf_iter_task_file", BtfKind.FUNCTION)
-    if iterator is None:
-        raise UnavailableError(f"{btf.FOLDER}: this kernel has no BPF iterator over files (Linux 5.8 and newer have)")
+    iterator = require_tables()
     with (
         Map(MapKind.HASH, 8, 4, len(wanted)) as chosen,
         Map(MapKind.ARRAY, 4, ROOM, 1) as room,
@@ -112,6 +106,20 @@ def vcpu_tables(pids: Collection[int]) -> list[VcpuTable]:
     vms: dict[int, int] = {}
     found = sorted(told.values(), key=lambda table: (table.pid, vms.setdefault(table.vm, len(vms)), table.number))
     return [VcpuTable(table.pid, table.descriptor, table.number, vms[table.vm], table.table) for table in found]
+
+
+def require_tables() -> int:
+    """Raise UnavailableError where this kernel does not tell what vCPUs keep; return the number of the iterator's function.
+
+    Whether this user may ask is only told when somebody does.
+    """
+    if not numbers_are_ours():
+        raise UnavailableError("the kernel knows these processes by other numbers: this is a container with a PID namespace of its own")
+    iterator = btf.kernel().find("bpf_iter_task_file", BtfKind.FUNCTION)
+    if iterator is None:
+        raise UnavailableError(f"{btf.FOLDER}: this kernel has no BPF iterator over files (Linux 5.8 and newer have)")
+    VcpuPlaces.of_this_kernel()
+    return iterator
 
 
 def _walked(program: Program, pids: Collection[int]) -> bytes:
@@ -134,15 +142,8 @@ def _program(chosen: Map, room: Map) -> bytes:
     a.store(4, R10, -8, R1)
     a.load(4, R1, R6, _FD)
     a.store(4, R10, -4, R1)
-    a.map(R1, chosen.fd)
-    a.address(R2, R10, -8)
-    a.call(Helper.MAP_LOOKUP_ELEM)
-    a.jump_if(R0, "==", 0, "out")
-    a.store(4, R10, -12, 0)
-    a.map(R1, room.fd)
-    a.address(R2, R10, -12)
-    a.call(Helper.MAP_LOOKUP_ELEM)
-    a.jump_if(R0, "==", 0, "out")
+    look_up(a, chosen, -8, "out")
+    look_up_only(a, room, -12, "out")
     a.mov(R9, R0)
     a.load(8, R1, R10, -8)  # process and descriptor
     a.store(8, R9, 0, R1)
@@ -174,5 +175,4 @@ def _tables(data: bytes) -> Iterator[VcpuTable]:
 def read_record(record: bytes) -> VcpuTable:
     """Read what such a program wrote of a vCPU."""
     pid, descriptor, number, count, vm, _ = _HEAD.unpack_from(record)
-    entries = _ENTRY.iter_unpack(record[_HEAD.size : _HEAD.size + _ENTRY.size * count])
-    return VcpuTable(pid, descriptor, number, vm, CpuidTable(Entry(*entry) for entry in entries))
+    return VcpuTable(pid, descriptor, number, vm, kvm_entries.table(record, _HEAD.size, count))

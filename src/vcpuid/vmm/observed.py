@@ -14,7 +14,7 @@ from vcpuid.cpuid import CpuidTable, MsrWord, Word
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.errors import InputError, VcpuidError
-from vcpuid.formats.recording import SET_MSRS, RecordedVcpu, Recording, VmmProgram
+from vcpuid.formats.recorded_calls import SET_MSRS, RecordedVcpu, Recording, VmmProgram
 from vcpuid.kvm.answers import Answers
 from vcpuid.reasons import Decision, Ledger, Rule
 from vcpuid.reasons.lazy import LazySequence
