@@ -21,7 +21,10 @@ SEED ?=
 TARGETS ?=
 REPLAY ?=
 
-.PHONY: demo setup test quick lint types generated check hooks bench fuzz man docs dist clean
+# make container BASE=python:3.13-slim takes another image to build on.
+BASE ?=
+
+.PHONY: demo setup test quick lint types generated check hooks bench fuzz man docs dist packages wheel pipx uvx zipapp container deb clean
 
 # explain exits 1 where the guest does not see the feature: an answer, not a failure.
 demo: $(VENV)/.ready
@@ -60,9 +63,10 @@ bench: $(VENV)/.ready-dev
 fuzz: $(VENV)/.ready-dev
 	$(BIN)/python -m fuzz $(if $(REPLAY),--replay $(REPLAY),$(TARGETS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)))
 
-# One page a verb, in build/man/man1: MANPATH=build/man man vcpuid-explain
+# One page a verb, in build/man/man1. The wheel has them too, and what is installed of it lies where man finds it.
 man: $(VENV)/.ready
 	$(BIN)/python tools/man_pages.py man build/man/man1
+	@echo "build/man/man1: man -M build/man vcpuid-explain"
 
 # The documentation's site, build/site/index.html. Its figures are those of the last `make test`, or of a run of the conformance tests alone.
 docs: $(VENV)/.ready-docs $(FIGURES)
@@ -97,6 +101,14 @@ dist: $(VENV)/.ready-dev
 	rm -rf $(DIST)
 	$(BIN)/python -m build --outdir $(DIST)
 	$(BIN)/python tools/check_dist.py $(DIST)
+
+# vcpuid for where people are, in build/packages, each built, and tried away from here: with pipx, with uvx, as one file for hosts without
+# pip, in a container, as a package of Debian's. What lacks its tool is passed over, and said.
+packages: $(VENV)/.ready-dev
+	$(BIN)/python tools/packages.py
+
+wheel pipx uvx zipapp container deb: $(VENV)/.ready-dev
+	$(BIN)/python tools/packages.py $@ $(if $(BASE),--base $(BASE))
 
 clean:
 	rm -rf build docs/generated $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

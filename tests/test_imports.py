@@ -47,8 +47,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "qemu", "reasons", "releases", "rulebook", "setup"),
     "explore": (
-        "answers", "cpuid", "decode", "diagnosis", "errors", "formats", "hazards", "kvm", "libvirt", "numbers", "params", "path", "qemu",
-        "releases", "setup", "sources", "vmm",
+        "answers", "cpuid", "data", "decode", "diagnosis", "errors", "formats", "hazards", "kvm", "libvirt", "numbers", "params", "path",
+        "qemu", "releases", "setup", "sources", "vmm",
     ),
     "probe": ("cpuid", "errors", "live", "numbers"),
     "trace": ("cpuid", "errors", "kvm", "live", "numbers", "probe", "reasons", "releases", "software"),

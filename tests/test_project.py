@@ -235,6 +235,25 @@ def test_a_wheel_that_is_wrong_is_told(change: dict[str, bytes | None], says: li
     assert list(CHECK.complaints_of_wheel(contents, PACKAGE, 100)) == says
 
 
+SHARED = {"share/man/man1/vcpuid.1": "a page\n"}
+IN_WHEEL = {f"vcpuid-{VERSION}.data/data/share/man/man1/vcpuid.1": b"a page\n"}
+
+
+@pytest.mark.parametrize(
+    ("contents", "shared", "says"),
+    [
+        (IN_WHEEL, SHARED, []),
+        ({}, SHARED, ["the wheel lacks share/man/man1/vcpuid.1"]),
+        (IN_WHEEL, {}, ["the wheel has share/man/man1/vcpuid.1, which is not of the verbs"]),
+        (IN_WHEEL, {"share/man/man1/vcpuid.1": "another\n"}, ["the wheel has another share/man/man1/vcpuid.1"]),
+    ],
+)
+def test_what_is_installed_beside_the_package_is_that_of_the_verbs(
+    contents: dict[str, bytes], shared: dict[str, str], says: list[str]
+) -> None:
+    assert list(CHECK.complaints_of_wheel(WHEEL | contents, PACKAGE, 100, shared)) == says
+
+
 def test_a_file_that_no_list_has_is_missed_all_the_same() -> None:
     bare = {name: data for name, data in PACKAGE.items() if name != "py.typed"}
     contents = {name: data for name, data in WHEEL.items() if name != "vcpuid/py.typed"}

@@ -1,8 +1,9 @@
 """Look a release over before it is published: python tools/check_dist.py build/dist
 
-The source archive has what git holds, and the wheel the package and no more; their metadata are valid and name one version. Then the
-wheel is used as a user would, in an environment and a folder away from this checkout: a program imports it with the standard library
-alone, mypy checks that program strictly, and a list of verbs must answer. Each complaint is a line on standard error; exit status 1.
+The source archive has what git holds, and the wheel the package, its man pages and completions, and no more; their metadata are valid and
+name one version. Then the wheel is used as a user would, in an environment and a folder away from this checkout: a program imports it with
+the standard library alone, mypy checks that program strictly, and a list of verbs must answer. Each complaint is a line on standard error;
+exit status 1.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from pathlib import Path
 
 from packaging.metadata import Metadata
 from packaging.requirements import Requirement
+
+sys.path.insert(0, str(Path(__file__).parent))
+import share
 
 ROOT = Path(__file__).parents[1]
 CONSUMER = ROOT / "tools" / "consumer.py"
@@ -78,10 +82,23 @@ def complaints_of_sdist(names: Iterable[str], held: set[str]) -> Iterator[str]:
     yield from (f"the source archive has {name}, which git does not hold" for name in sorted(found - held))
 
 
-def complaints_of_wheel(contents: Mapping[str, bytes], package: Mapping[str, bytes], size: int) -> Iterator[str]:
-    """Hold a wheel's files against the package's, whose names begin below it; `size` is the wheel's own, in bytes."""
+SHARED = re.compile(r"vcpuid-[^/]+\.data/data/")
+"""What a wheel has to be installed below the prefix."""
+
+
+def complaints_of_wheel(
+    contents: Mapping[str, bytes], package: Mapping[str, bytes], size: int, shared: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Hold a wheel's files against the package's, whose names begin below it, and against what is installed beside it (tools/share.py).
+
+    `size` is the wheel's own, in bytes.
+    """
+    beside_it = {SHARED.sub("", name): data.decode() for name, data in contents.items() if SHARED.match(name)}
+    yield from (f"the wheel lacks {name}" for name in sorted((shared or {}).keys() - beside_it.keys()))
+    yield from (f"the wheel has {name}, which is not of the verbs" for name in sorted(beside_it.keys() - (shared or {}).keys()))
+    yield from (f"the wheel has another {name}" for name, text in sorted((shared or {}).items()) if beside_it.get(name, text) != text)
     found = {name.removeprefix("vcpuid/"): data for name, data in contents.items() if name.startswith("vcpuid/")}
-    beside = [name for name in contents if not name.startswith("vcpuid/") and ".dist-info/" not in name]
+    beside = [name for name in contents if not name.startswith("vcpuid/") and ".dist-info/" not in name and not SHARED.match(name)]
     yield from (f"the wheel lacks vcpuid/{name}" for name in sorted((package.keys() | NEEDED) - found.keys()))
     yield from (f"the wheel has vcpuid/{name}, which git does not hold" for name in sorted(found.keys() - package.keys()))
     yield from (f"the wheel has another vcpuid/{name}" for name in sorted(found.keys() & package.keys()) if found[name] != package[name])
@@ -168,7 +185,7 @@ def complaints(folder: Path) -> Iterator[str]:
         contents = {name: parts.read(name) for name in parts.namelist()}
     base = "src/vcpuid/"
     package = {name.removeprefix(base): (ROOT / name).read_bytes() for name in held if name.startswith(base)}
-    yield from complaints_of_wheel(contents, package, wheel.stat().st_size)
+    yield from complaints_of_wheel(contents, package, wheel.stat().st_size, share.files(version))
     yield from complaints_of_metadata(contents[f"vcpuid-{version}.dist-info/METADATA"], version)
     with tempfile.TemporaryDirectory(prefix="vcpuid-dist-") as away:
         yield from complaints_of_use(wheel.resolve(), version, Path(away))

@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from vcpuid.cli import cli
+from vcpuid.cli.examples import of
 from vcpuid.errors import InputError
 
 EXIT_STATUS = (
@@ -66,12 +67,12 @@ def groff(text: str) -> str:
     return "\\&" + escaped if escaped.startswith(".") else escaped
 
 
-def man_page(context: click.Context) -> str:
+def man_page(context: click.Context, release: str) -> str:
     """Lay one verb out as a man page, in the man macros."""
     name = context.command_path.replace(" ", "-")
     summary, *rest = paragraphs(context)
     lines = [
-        f'.TH "{groff(name.upper())}" 1 "" "vcpuid {groff(version("vcpuid"))}" "vcpuid"',
+        f'.TH "{groff(name.upper())}" 1 "" "vcpuid {groff(release)}" "vcpuid"',
         *(".SH NAME", f"{groff(name)} \\- {groff(summary)}"),
         *(".SH SYNOPSIS", f".B {groff(context.command_path)}", groff(usage(context))),
         *(".SH DESCRIPTION", groff(summary)),
@@ -85,6 +86,10 @@ def man_page(context: click.Context) -> str:
         lines.append(".SH VERBS")
         for verb in below:
             lines += [".TP", f".B {groff(verb.command_path.replace(' ', '-'))}(1)", groff(paragraphs(verb)[0])]
+    if examples := of(context.command_path):
+        lines.append(".SH EXAMPLES")
+        for example in examples:
+            lines += [".TP", groff(f"{example.about}:"), f".B {groff(example.command)}"]
     lines += [".SH EXIT STATUS", groff(EXIT_STATUS)]
     if context.parent is not None:
         lines += [".SH SEE ALSO", f".BR {groff(context.parent.command_path.replace(' ', '-'))} (1)"]
@@ -97,6 +102,8 @@ def markdown(context: click.Context, depth: int = 1) -> str:
     summary, *rest = map(plain, paragraphs(context))
     parts = [f"{'#' * depth} {name}", summary, f"```text\n{context.command_path} {usage(context)}\n```", *rest]
     parts += [f"`{written}`\n: {plain(told)}" for written, told in options(context)]
+    if examples := of(context.command_path):
+        parts.append("```sh\n" + "\n".join(f"{example.command}   # {example.about}" for example in examples) + "\n```")
     return "\n\n".join([*parts, *(markdown(verb, depth + 1) for verb in verbs(context))])
 
 
@@ -122,11 +129,14 @@ def plain(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "\\*_<>[]`" else letter for letter in text)
 
 
-def pages(form: str) -> dict[str, str]:
-    """Give each file's name and text; raises InputError for a form that is neither man nor markdown."""
+def pages(form: str, release: str = "") -> dict[str, str]:
+    """Give each file's name and text; raises InputError for a form that is neither man nor markdown.
+
+    `release` is vcpuid's, which man pages name: that of the installed package where it is not given.
+    """
     everything = all_contexts()
     if form == "man":
-        return {f"{context.command_path.replace(' ', '-')}.1": man_page(context) for context in everything}
+        return {f"{context.command_path.replace(' ', '-')}.1": man_page(context, release or version("vcpuid")) for context in everything}
     if form == "markdown":
         root = everything[0]
         return {"index.md": index(root) + "\n", **{f"{verb.info_name}.md": markdown(verb) + "\n" for verb in verbs(root)}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import shlex
@@ -15,12 +14,11 @@ from pathlib import Path
 import click
 import pytest
 
-from support.captures import capture
 from support.command import commands, vcpuid
+from support.example_files import lay_out
 from vcpuid.cli import cli
 from vcpuid.cli.examples import EXAMPLES, Example
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 VERBS = {" ".join(path): command for path, command in commands(cli) if not isinstance(command, click.Group)}
 ALL = [(verb, example) for verb, examples in EXAMPLES.items() for example in examples]
 ELSEWHERE = {
@@ -55,19 +53,7 @@ def words(example: Example) -> list[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that examples name."""
     folder = tmp_path_factory.mktemp("examples")
-    snapshots = {
-        "host.txt": capture("kvm-intel.corei7_skylake_x@6.12"),
-        "table.txt": capture("kvm-intel.corei7_skylake_x@6.12"),
-        "other.txt": capture("kvm-intel.corei7_ivy_bridge_3770k@6.1"),
-    }
-    for name, file in snapshots.items():
-        (folder / name).write_bytes(gzip.decompress(file.read_bytes()))
-    guest = vcpuid("guest", "--cpu", "Haswell-noTSX", "--host", str(folder / "host.txt"), "--format", "lines").stdout
-    (folder / "guest.txt").write_text(guest, encoding="utf-8")
-    shutil.copy(GOLDEN / "host-model.xml", folder / "guest.xml")
-    shutil.copy(GOLDEN / "haswell.xml", folder / "cpu.xml")
-    shutil.copytree(GOLDEN / "fleet", folder / "hosts")
-    (folder / "guest.log").write_text("char device redirected\nerror: missing features: hle,rtm\n", encoding="utf-8")
+    lay_out(folder)
     return folder
 
 

@@ -110,6 +110,12 @@ class Verb(click.Command):
             known = [text for parameter in self.get_params(ctx) for text in (*parameter.opts, *parameter.secondary_opts)]
             raise click.UsageError(meant.no_option(error.option_name, known), ctx) from None
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb, which knows its own parameters alone."""
+        if self._by_place is not None:
+            ctx.params.pop(self._by_place, None)
+        return super().invoke(ctx)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the examples."""
         from vcpuid.cli.examples import of
@@ -170,7 +176,7 @@ def _places(command: click.Command) -> list[click.Parameter]:
                     )
                 )  # fmt: skip
     if not arguments and any(_HOST in parameter.opts and parameter.name == "source" for parameter in command.params):
-        found.append(click.Argument(["placed_host"], metavar="[HOST]", required=False, expose_value=False, shell_complete=choices.hosts))
+        found.append(click.Argument(["placed_host"], metavar="[HOST]", required=False, shell_complete=choices.hosts))
     return found
 
 

@@ -52,11 +52,11 @@ def capabilities(asking: Asking, form: str) -> None:
 @command.command()
 @host_argument
 @virt_option
-@click.option("--disable-deprecated-features", "flags", multiple=True, flag_value=1, type=int, help="As virsh has it.")
-@click.option("--expand-cpu-features", "flags", multiple=True, flag_value=2, type=int, help="List host-model's own features too.")
-@click.option("--supported-cpu-features", "flags", multiple=True, flag_value=4, type=int, help="List those that QEMU gives if asked.")
+@click.option("--disable-deprecated-features", "not_deprecated", is_flag=True, help="As virsh has it.")
+@click.option("--expand-cpu-features", "expanded", is_flag=True, help="List host-model's own features too.")
+@click.option("--supported-cpu-features", "supported", is_flag=True, help="List those that QEMU gives if asked.")
 @libvirt_options
-def domcapabilities(virt: str, flags: tuple[int, ...], asking: Asking, form: str) -> None:
+def domcapabilities(virt: str, not_deprecated: bool, expanded: bool, supported: bool, asking: Asking, form: str) -> None:
     """Print what `virsh domcapabilities` says of the CPUs that domains on HOST can have.
 
     The flags are those that libvirt 12.9 knows; older ones refuse some.
@@ -64,7 +64,7 @@ def domcapabilities(virt: str, flags: tuple[int, ...], asking: Asking, form: str
     from vcpuid.libvirt import report, virsh
     from vcpuid.libvirt.daemon import EMULATOR
 
-    answer, error = answered(asking, {"do": "domcapabilities", "virt": virt, "flags": sum(set(flags))})
+    answer, error = answered(asking, {"do": "domcapabilities", "virt": virt, "flags": not_deprecated | expanded << 1 | supported << 2})
     nothing = dict.fromkeys(("machine", "modes", "host_model", "models", "hyperv", "xml"))
     told = nothing if answer is None else report.domcapabilities(answer)
     data = {**asking.begun("domcapabilities"), "virt": virt, **told, "error": report.refusal(error)}

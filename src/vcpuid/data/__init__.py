@@ -17,15 +17,26 @@ FOLDER = Path(__file__).parent
 """Not through importlib.resources, which takes longer to import than the tables take to read."""
 
 
+def packaged(name: str) -> bytes:
+    """Return a file of the package, named from there on (`data/features.json`). Raises OSError where there is none.
+
+    The package may lie in an archive, as in a zipapp: its loader has the file in either case, by the very path that it began with.
+    """
+    loader: Any = __spec__.loader
+    content: bytes = loader.get_data(os.path.join(os.path.dirname(os.path.dirname(__file__)), *name.split("/")))
+    return content
+
+
 @cache
 def load(name: str) -> Any:
     """Return the table `name` (a file of this folder, or of the user's, without its .json), read once a process.
 
     Raises InputError where a user's own table is cut or gone, UnavailableError where the user has no folder at all.
     """
-    bundled = FOLDER / f"{name}.json"
-    if bundled.is_file():
-        return json.loads(bundled.read_bytes())
+    try:
+        return json.loads(packaged(f"data/{name}.json"))
+    except OSError:
+        pass  # it is the user's
     own = user_folder() / f"{name}.json"
     try:
         return json.loads(own.read_bytes())
@@ -35,7 +46,7 @@ def load(name: str) -> Any:
 
 def schema(name: str) -> str:
     """Return the JSON Schema of what a verb prints as JSON, as text: `explain`, `kvm-set`."""
-    return (FOLDER / "schemas" / f"{name}.json").read_text(encoding="utf-8")
+    return packaged(f"data/schemas/{name}.json").decode()
 
 
 def user_folder(variable: str = "XDG_DATA_HOME", below_home: str = ".local/share") -> Path:

@@ -13,12 +13,11 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from html import escape
-from pathlib import Path
 from typing import Any
 
+from vcpuid.data import packaged
 from vcpuid.explore.pack import pack
 
-_FOLDER = Path(__file__).parent / "page"
 _PLACE = re.compile(r"\{([a-z]+)\}")
 
 
@@ -62,7 +61,7 @@ def _hash(name: str) -> str:
 
 @cache
 def _file(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
+    return packaged(f"explore/page/{name}").decode()
 
 
 def _filled(**parts: str) -> str:

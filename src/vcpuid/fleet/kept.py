@@ -73,6 +73,8 @@ def _facts(setup: Setup) -> list[object]:
 def _this_vcpuid() -> bytes:
     """Return a digest of all files of the package: whatever another release, or an edited file, does otherwise is asked anew."""
     folder, digest = data.FOLDER.parent, blake2b(digest_size=16)
+    if archive := next((above for above in folder.parents if above.is_file()), None):
+        return blake2b(archive.read_bytes(), digest_size=16).digest()
     for file in sorted(folder.rglob("*")):
         if file.suffix in (".py", ".json") and file.is_file():
             content = file.read_bytes()

@@ -154,4 +154,4 @@ def collector_script() -> str:
     """Return the source of the stand-alone collector: `this_machine` for hosts where vcpuid is not installed."""
     from vcpuid import data
 
-    return (data.FOLDER / "collector" / "vcpuid_collect.py.txt").read_text(encoding="utf-8")
+    return data.packaged("data/collector/vcpuid_collect.py.txt").decode()
