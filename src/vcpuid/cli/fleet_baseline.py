@@ -17,13 +17,13 @@ from vcpuid.cli.fleet_options import (
     day_option,
     end_of_day,
     engine_option,
+    hosts_argument,
     opened,
     same_cpu,
     short,
     so_many,
     software,
     stack_of,
-    store_argument,
 )
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, words_option
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@store_argument
+@hosts_argument
 @cluster_option
 @day_option
 @engine_option
@@ -47,15 +47,23 @@ if TYPE_CHECKING:
 @software
 @format_option
 def baseline(
-    store: str, cluster: str | None, as_of: str | None, engine: str, require: tuple[str, ...], manager: str | None, asked: Asked, form: str
+    stores: tuple[str, ...],
+    cluster: str | None,
+    as_of: str | None,
+    engine: str,
+    require: tuple[str, ...],
+    manager: str | None,
+    asked: Asked,
+    form: str,
 ) -> None:
     """Find the best -cpu that runs on every host and is the same CPU on all, so that guests move freely.
 
-    QEMU and machine type are the same on all hosts (the newest QEMU unless --qemu says another); the kernel is each host's own. Each class
-    proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. Exit status 0 where all do, else 1,
-    also where that is not told of some host or one cannot be read.
+    STORE is as for `vcpuid fleet`; the HOSTs' snapshots may be named instead, as in vcpuid fleet baseline a.txt b.txt. QEMU and machine
+    type are the same on all hosts (the newest QEMU unless --qemu says another); the kernel is each host's own. Each class proves it: QEMU
+    gives all that is asked for, without a warning, and the guest's table is the same. Exit status 0 where all do, else 1, also where that
+    is not told of some host or one cannot be read.
     """
-    found = opened(store, engine).baseline(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of), require=require)
+    found = opened(stores, engine).baseline(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of), require=require)
     print_warnings(found.remarks)
     emit(_baseline_sheet(found, manager), form)
     sys.exit(0 if found.runs and found.alike else 1)
@@ -86,8 +94,8 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
         nowhere = all(proof.runs is False for proof in found.proofs)  # then there is no CPU to be the same
         head = [
             f"-cpu {found.cpu}",
-            f"runs on {running(found.proofs)} of {so_many(found.census.hosts, 'host')} with QEMU {setup.vmm}, {setup.machine}"
-            + ("" if nowhere else f"; {same_cpu(found.alike, found.differs)}{level}"),
+            f"starts with every requested feature on {running(found.proofs)} of {so_many(found.census.hosts, 'host')}"
+            f", QEMU {setup.vmm}, {setup.machine}" + ("" if nowhere else f"; {same_cpu(found.alike, found.differs)}{level}"),
         ]
     refused = [f"{group.spoken}: {why}" for group, why in found.refused]
     foot = [*refused, *absent(found.census), *_paid(found), *_others(found)]
@@ -138,7 +146,7 @@ def _others(found: Baseline) -> Iterator[str]:
 
 
 @click.command()
-@store_argument
+@hosts_argument
 @cluster_option
 @day_option
 @engine_option
@@ -147,7 +155,7 @@ def _others(found: Baseline) -> Iterator[str]:
 @software
 @format_option
 def blame(
-    store: str, cluster: str | None, as_of: str | None, engine: str, every: bool, picture: str | None, asked: Asked, form: str
+    stores: tuple[str, ...], cluster: str | None, as_of: str | None, engine: str, every: bool, picture: str | None, asked: Asked, form: str
 ) -> None:
     """Tell who costs which features: those that some hosts could give their guests and others lack, with the cause.
 
@@ -155,7 +163,7 @@ def blame(
     told, a host with the same processor that has them first, and below the rows the smallest sets of hosts without which a better named
     model runs on the others. Exit status 0 where all hosts can give the same, else 1, also where that is not told of some.
     """
-    found = opened(store, engine).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
+    found = opened(stores, engine).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(found.remarks)
     if picture is not None:
         from vcpuid.fleet.figure import svg
@@ -211,14 +219,14 @@ def _won(win: Win, hosts: int) -> str:
 
 
 @click.command()
-@store_argument
+@hosts_argument
 @cluster_option
 @day_option
 @engine_option
 @click.option("--all", "every", is_flag=True, help="List deprecated models too, and those that run on no host.")
 @software
 @format_option
-def models(store: str, cluster: str | None, as_of: str | None, engine: str, every: bool, asked: Asked, form: str) -> None:
+def models(stores: tuple[str, ...], cluster: str | None, as_of: str | None, engine: str, every: bool, asked: Asked, form: str) -> None:
     """List QEMU's named models, best first: on how many hosts each runs as it is, and who lacks what of the others.
 
     The best is that of the most hosts, of those the one with the most features. JSON, JSON lines and CSV have all models, class by class.
@@ -226,7 +234,7 @@ def models(store: str, cluster: str | None, as_of: str | None, engine: str, ever
     """
     from vcpuid.fleet.baseline import remarks
 
-    found = opened(store, engine).models(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
+    found = opened(stores, engine).models(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(remarks(found.census, found.setups))
     emit(_models_sheet(found, every), form)
     sys.exit(0 if not found.census.unread and any(model.runs and not model.deprecated for model in found.models) else 1)
