@@ -20,7 +20,7 @@ from vcpuid.cli.lazy import LazyGroup, Unforeseen
 from vcpuid.errors import RefusedError, RemarkWarning, VcpuidError, tell_fault
 
 VERBS = {
-    "diagnose": "Tell what an error text or a log says of CPU features: which, who took them, why, and what to do.",
+    "diagnose": "Explain an error text or a log: which CPU features it is about, what took them from the guest, and what to do.",
     "explain": "Tell a feature's fate: its value after each party, the rule that decided, what can be done.",
     "guest": "Show the guest's CPU as a whole: flags gained and lost against the host, by party.",
     "explore": "Show the whole path on a page: every bit through all parties, live or as a file to give away.",

@@ -13,6 +13,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.check_text import written
 from vcpuid.cli.domain import AskedCpu, domain_options
+from vcpuid.cli.fleet_options import short
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, Host, has_no_effect, host_option, print_warnings, read_host, stack_options, words_option
 from vcpuid.cli.streams import tell
@@ -28,6 +29,8 @@ FIELDS = ["message", "text", "feature", "bit", "state", "party", "why", "remedy"
 _ON_THIS_HOST = "on this host, with -cpu {}, the guest sees it"
 _TEXTS = 3
 """Texts of one form of message that people are shown."""
+_PARTS = 2
+"""Causes that the first line names."""
 _CAUSES = 3
 """Possible causes of one feature that people are shown; programs get all."""
 
@@ -41,7 +44,7 @@ _CAUSES = 3
 @stack_options()
 @format_option
 def command(pastes: tuple[str, ...], source: str | None, cpu: AskedCpu, manager: str | None, asked: Asked, form: str) -> None:
-    """Tell what an error text or a log says of CPU features: which, who took them, why, and what to do.
+    """Explain an error text or a log: which CPU features it is about, what took them from the guest, and what to do.
 
     TEXT is what QEMU, libvirt, KVM, Linux, or a manager of guests printed, as it was pasted: with times, quoting, several messages. FILE
     holds it; without any it is read from standard input. With --host, a snapshot of the machine that it comes from, each feature's fate
@@ -124,10 +127,16 @@ def sheet(found: Diagnosis, host: str | None = None, manager: str | None = None,
 
 
 def _head(found: Diagnosis, paste: str | None) -> Iterator[str]:
+    first, ways = _first(found), _ways(found)
+    if first:
+        yield first
+        yield from ways[:1]
+        yield ""
     for number, answer in enumerate(found.answers):
         if number:
             yield ""
-        yield from _said(answer, [match for match in found.matches if match.message is answer.message])
+        matches = [match for match in found.matches if match.message is answer.message]
+        yield from _said(answer, matches, meaning=answer.message.meaning not in (first or ""))
     if found.wrappers:
         if len(found.answers) > 1:
             yield ""
@@ -143,13 +152,50 @@ def _head(found: Diagnosis, paste: str | None) -> Iterator[str]:
             yield f"This is no message but a CPU ({form}): --host takes it."
 
 
-def _said(answer: Recognised, matches: list[Recognised]) -> Iterator[str]:
-    """Give a message as it stands in the text, first that which is answered, and what it means."""
+def _first(found: Diagnosis) -> str | None:
+    """Answer in a sentence: on a host what became of the features, else what the message means for those that it names."""
+    explained = [finding for finding in found.findings if finding.explanation is not None]
+    if explained:
+        cpu = explained[0].cpu
+        own = [finding for finding in explained if finding.cpu == cpu]
+        told = dict.fromkeys(_fate(finding) for finding in own)
+        parts = [sentence.format(short([one.named.name for one in own if _fate(one) == sentence])) for sentence in told]
+        more = f"; and {len(parts) - _PARTS} more causes below" if len(parts) > _PARTS else ""
+        guest = f"With -cpu {cpu} on this host" if cpu else "On this host"
+        return f"{guest}, {'; '.join(parts[:_PARTS])}{more}"
+    if found.deepest is None:
+        return None
+    names = [
+        finding.named.name for finding in found.findings if finding.match is not None and finding.match.message is found.deepest.message
+    ]
+    return f"{short(names)}: {found.deepest.message.meaning}" if names else found.deepest.message.meaning
+
+
+def _fate(finding: Finding) -> str:
+    """Say what became of a feature on the host, with a place for the names of all that share it."""
+    from vcpuid.diagnosis.vocabulary import EXTRA
+
+    told = finding.explanation
+    if told is None or told.visible is None:
+        return "whether the guest sees {} is not told"
+    extra, another = finding.named.state == EXTRA, "the message is of another host, -cpu or release"
+    if told.visible:
+        return "the guest sees {}, which the message calls too many" if extra else f"the guest sees {{}}: {another}"
+    if extra:
+        return f"the guest does not see {{}}: {another}"
+    why = told.chain[-1].text if told.chain else told.verdict
+    return "the guest lacks {}: " + why.replace("{", "{{").replace("}", "}}")
+
+
+def _said(answer: Recognised, matches: list[Recognised], *, meaning: bool) -> Iterator[str]:
+    """Give a message as it stands in the text, first that which is answered, and what it means unless that is said above."""
     texts = list(dict.fromkeys(_short(match.text) for match in (answer, *matches)))
     count = f"  ({len(matches)} such messages)" if len(matches) > 1 else ""
     for number, text in enumerate(texts[:_TEXTS]):
-        yield f"{answer.message.program}: {text}{'' if number else count}"
-    yield f"{answer.message.meaning}  [{answer.message.id}]"
+        known = "" if number or meaning else f"  [{answer.message.id}]"
+        yield f"{answer.message.program}: {text}{'' if number else count}{known}"
+    if meaning:
+        yield f"{answer.message.meaning}  [{answer.message.id}]"
 
 
 def _query(found: Diagnosis, answer: Recognised, host: str | None) -> str:
@@ -234,10 +280,18 @@ def _records(found: Diagnosis) -> Iterator[dict[str, object]]:
             yield {**dict.fromkeys(FIELDS), "message": row.id, "text": match.text, **told}
 
 
+def _ways(found: Diagnosis) -> list[str]:
+    """Say what to do: ways of which one is enough."""
+    return [
+        f"{'and' if part else 'or' if number else 'What you can do'}: {remedy}"
+        for number, way in enumerate(found.advice)
+        for part, remedy in enumerate(way)
+    ]
+
+
 def _foot(found: Diagnosis, host: str | None) -> Iterator[str]:
-    for number, way in enumerate(found.advice):
-        for part, remedy in enumerate(way):
-            yield f"{'and' if part else 'or' if number else 'What you can do':>15}: {remedy}"
+    ways = _ways(found)
+    yield from ways[1:] if _first(found) else ways
     for query in dict.fromkeys(_query(found, answer, host) for answer in found.answers if answer.message.query):
         yield f"See also: vcpuid {query}"
     for message in found.near:
