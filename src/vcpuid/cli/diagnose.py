@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sys
@@ -122,6 +123,7 @@ def sheet(found: Diagnosis, host: str | None = None, manager: str | None = None,
         lines=[" ".join(filter(None, (finding.named.name, finding.named.state))) for finding in found.findings],
         head=[*head, ""] if found.findings and head else head,
         foot=["", *foot] if found.findings and foot else foot,
+        titles={"party": "layer"},
         styles={"feature": "bold"},
     )
 
@@ -130,7 +132,7 @@ def _head(found: Diagnosis, paste: str | None) -> Iterator[str]:
     first, ways = _first(found), _ways(found)
     if first:
         yield first
-        yield from ways[:1]
+        yield from itertools.chain(*ways[:1])
         yield ""
     for number, answer in enumerate(found.answers):
         if number:
@@ -158,7 +160,7 @@ def _first(found: Diagnosis) -> str | None:
     if explained:
         cpu = explained[0].cpu
         own = [finding for finding in explained if finding.cpu == cpu]
-        told = dict.fromkeys(_fate(finding) for finding in own)
+        told = dict.fromkeys(_fate(finding) for finding in sorted(own, key=_agrees))
         parts = [sentence.format(short([one.named.name for one in own if _fate(one) == sentence])) for sentence in told]
         more = f"; and {len(parts) - _PARTS} more causes below" if len(parts) > _PARTS else ""
         guest = f"With -cpu {cpu} on this host" if cpu else "On this host"
@@ -169,6 +171,14 @@ def _first(found: Diagnosis) -> str | None:
         finding.named.name for finding in found.findings if finding.match is not None and finding.match.message is found.deepest.message
     ]
     return f"{short(names)}: {found.deepest.message.meaning}" if names else found.deepest.message.meaning
+
+
+def _agrees(finding: Finding) -> bool:
+    """Tell whether the host's guest has a feature that the message misses, or not one of those that it calls too many."""
+    from vcpuid.diagnosis.vocabulary import EXTRA
+
+    told = finding.explanation
+    return told is not None and told.visible is (finding.named.state != EXTRA)
 
 
 def _fate(finding: Finding) -> str:
@@ -280,18 +290,17 @@ def _records(found: Diagnosis) -> Iterator[dict[str, object]]:
             yield {**dict.fromkeys(FIELDS), "message": row.id, "text": match.text, **told}
 
 
-def _ways(found: Diagnosis) -> list[str]:
-    """Say what to do: ways of which one is enough."""
+def _ways(found: Diagnosis) -> list[list[str]]:
+    """Say what to do: ways of which one is enough, each with all that it takes."""
     return [
-        f"{'and' if part else 'or' if number else 'What you can do'}: {remedy}"
+        [f"{'And' if part else 'Or' if number else 'What you can do'}: {remedy}" for part, remedy in enumerate(way)]
         for number, way in enumerate(found.advice)
-        for part, remedy in enumerate(way)
     ]
 
 
 def _foot(found: Diagnosis, host: str | None) -> Iterator[str]:
     ways = _ways(found)
-    yield from ways[1:] if _first(found) else ways
+    yield from itertools.chain(*(ways[1:] if _first(found) else ways))
     for query in dict.fromkeys(_query(found, answer, host) for answer in found.answers if answer.message.query):
         yield f"See also: vcpuid {query}"
     for message in found.near:

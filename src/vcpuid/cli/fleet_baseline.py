@@ -10,6 +10,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.fleet_options import (
+    LAYER,
     NOT_TOLD,
     absent,
     all_hosts,
@@ -150,14 +151,14 @@ def _others(found: Baseline) -> Iterator[str]:
 @cluster_option
 @day_option
 @engine_option
-@click.option("--all", "every", is_flag=True, help="Print all rows, and not those of the fewest hosts alone.")
+@click.option("--all", "every", is_flag=True, help="Print all rows, not just those of the fewest hosts.")
 @click.option("--svg", "picture", type=click.Path(), metavar="FILE", help="Draw hosts by class, and what is lost by each, too.")
 @software
 @format_option
 def blame(
     stores: tuple[str, ...], cluster: str | None, as_of: str | None, engine: str, every: bool, picture: str | None, asked: Asked, form: str
 ) -> None:
-    """Tell who costs which features: those that some hosts could give their guests and others lack, with the cause.
+    """Show which hosts lack features that others could give their guests, and the cause.
 
     A row's hosts are all that lack its features: were they mended, or did they leave, a baseline could have them. What may mend them is
     told, a host with the same processor that has them first, and below the rows the smallest sets of hosts without which a better named
@@ -207,7 +208,9 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
     foot += [_won(win, found.census.hosts) for win in found.wins]
     columns = ["hosts", "who", "features", "party", "why", "mends"]
     below = ["", *foot] if foot else []
-    return Sheet(columns, shown, found.as_dict(), records=[*rows, *open_], fields=columns, head=head, foot=below, null=NOT_TOLD)
+    return Sheet(
+        columns, shown, found.as_dict(), records=[*rows, *open_], fields=columns, titles=LAYER, head=head, foot=below, null=NOT_TOLD
+    )
 
 
 def _won(win: Win, hosts: int) -> str:

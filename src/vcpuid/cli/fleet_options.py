@@ -89,6 +89,9 @@ def short(names: Iterable[str]) -> str:
     return " ".join(given[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
+LAYER = {"party": "layer"}
+"""What people read in place of the name that a column has for programs."""
+
 NOT_TOLD = "not told"
 """What stands in a table and in CSV for what is null in JSON: a blank says nothing of why it is one."""
 
