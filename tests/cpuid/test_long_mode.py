@@ -70,7 +70,7 @@ def test_verbs_answer_for_the_machine_and_decode_shows_the_dump(tmp_path: object
     with open(source, "w", encoding="utf-8") as file:
         file.write("".join(line + "\n" for line in write([dump()], "cpuid")))
     checked = command("check", "Haswell-noTSX", source, "--kernel", "6.12", "--qemu", "10.0")
-    assert checked.stdout.startswith("-cpu Haswell-noTSX runs with all that was asked")
+    assert checked.stdout.startswith("-cpu Haswell-noTSX starts with every requested feature")
     assert checked.stderr == f"vcpuid: {REMARK}\n"
     worth = command("worth", source, "--format", "csv")
     assert "level,x86-64-v3,yes" in worth.stdout

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support import command
-from support.captures import host
+from support.captures import capture, host
 from support.fleets import HOSTS, census
 from vcpuid import InputError, Setup, Stack, resolve
 from vcpuid.cpuid import CpuidTable, MsrTable
@@ -104,7 +104,7 @@ def test_required_features_are_in_it_or_it_does_not_run() -> None:
 def test_a_cpu_that_runs_nowhere_is_not_said_to_be_the_same_on_all() -> None:
     status, out, _ = command.vcpuid("fleet", "baseline", FLEET, "--require", "amx-fp16")
     assert status == 1
-    assert out.splitlines()[1] == "runs on 0 of 5 hosts with QEMU 11.1, q35"
+    assert out.splitlines()[1] == "starts with every requested feature on 0 of 5 hosts, QEMU 11.1, q35"
 
 
 @pytest.mark.parametrize("spelled", ["avx512f", "AVX512F", "avx512_vnni", "X86_FEATURE_AVX512F", "CPUID.07H:EBX.avx512f [bit 16]"])
@@ -183,3 +183,26 @@ def test_alternatives_are_other_models_that_run_too() -> None:
         for setup in settled(census([SKYLAKE, SAPPHIRE]), Stack(qemu="10.0")):
             assert isinstance(setup, Setup)
             assert resolve(f"{other.cpu},enforce=on", host=setup).made.warnings == ()
+
+
+def test_the_files_of_hosts_are_a_fleet_and_the_answer_is_in_two_lines(tmp_path: Path) -> None:
+    """The CPU that two hosts have in common takes one command, and is that of a folder of the two."""
+    names = [str(capture(name)) for name in (SKYLAKE, SAPPHIRE)]
+    for name in names:
+        (tmp_path / Path(name).name).write_bytes(Path(name).read_bytes())
+    status, out, error = command.vcpuid("fleet", "baseline", *names, "--qemu", "11.1")
+    cpu, on, *_ = out.splitlines()
+    assert (status, error) == (0, "")
+    assert on == "starts with every requested feature on 2 of 2 hosts, QEMU 11.1, q35; the same CPU on all, x86-64-v4"
+    assert out == command.vcpuid("fleet", "baseline", str(tmp_path), "--qemu", "11.1").stdout
+    assert command.vcpuid("check", cpu.removeprefix("-cpu "), *names, "--qemu", "11.1").returncode <= 1
+    for verb in ("models", "blame"):
+        assert command.vcpuid("fleet", verb, *names).stdout == command.vcpuid("fleet", verb, str(tmp_path)).stdout
+
+
+@pytest.mark.parametrize(("more", "says"), [("/no/such/file", "no such file or folder"), ("hosts.duckdb", "a store is asked about alone")])
+def test_among_several_hosts_each_is_there_and_none_is_a_store(tmp_path: Path, more: str, says: str) -> None:
+    (tmp_path / "hosts.duckdb").touch()
+    status, _, error = command.vcpuid("fleet", "baseline", str(capture(SKYLAKE)), str(tmp_path / more))
+    assert status == 3
+    assert says in error

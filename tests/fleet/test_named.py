@@ -78,6 +78,6 @@ def test_one_host_is_called_one_host(tmp_path: Path) -> None:
     assert [answer.returncode for answer in answers] == [0, 0, 0, 0]
     first = [answer.stdout.splitlines()[answer.stdout.startswith("-cpu")] for answer in answers]
     assert first[0] == "1 host of 1 class."
-    assert first[1].startswith("runs on 1 of 1 host with QEMU ")
+    assert first[1].startswith("starts with every requested feature on 1 of 1 host, QEMU ")
     assert first[2].startswith("The one host can give ")
     assert " that run on the one host: " in first[3]

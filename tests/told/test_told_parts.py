@@ -165,7 +165,7 @@ def test_hazards_of_a_cut_table_hang_on_what_it_lacks() -> None:
     state = next(hazard for hazard in part if hazard.rule.id == "xsave.no-state" and hazard.depends)
     assert {fact.of for fact in state.depends} == {TABLE}
     assert state.remedy.startswith("give the whole table")
-    assert state.remedy.endswith(f"; if it is so: {state.rule.fix}")
+    assert state.remedy.endswith(f"; if so: {state.rule.fix}")
 
 
 def test_hazards_of_a_recorded_table_are_certain() -> None:

@@ -120,7 +120,7 @@ def test_check_says_it_in_every_format(form: str, without_bits: str) -> None:
         assert (answer["warnings"], [open_["what"] for open_ in answer["warnings_not_told"]]) == ([], [BITS])
         return
     first = {
-        "table": lambda text: text.splitlines()[1],
+        "table": lambda text: text.splitlines()[2],
         "csv": lambda text: next(csv.DictReader(io.StringIO(text)))["why"],
         "jsonl": lambda text: json.loads(text.splitlines()[0])["why"],
     }[form](done.stdout)

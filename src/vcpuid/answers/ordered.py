@@ -75,7 +75,7 @@ def fate(explained: Explanation, *, absent: bool) -> tuple[str | None, str, str 
     for before, after in pairwise(explained.stages):
         if after.value and not before.value:
             putting = after
-    return putting.party, putting.why or "it has it, and no party takes it away", None
+    return putting.party, putting.why or "it has it, and no layer takes it away", None
 
 
 def explain_ordered(feature: Feature, path: Path, order: Order) -> Explanation:

@@ -22,13 +22,17 @@ class Usable(NamedTuple):
 
 
 class Models(NamedTuple):
-    """`usable` are the models that run, those of the host's maker before all others and of these the ones that keep the most; `number` is
-    how many there are at all, a version each, and `features` how many -cpu host gives; None where QEMU does not start with it. What it
-    can tell a guest that runs guests itself (vmx-…) does not count: it hangs on vmx, which few models have."""
+    """The models that run, and how many there are.
+
+    `usable` are those that run, those of the host's maker before all others and of these the ones that keep the most; `number` is how many
+    there are at all, a version each, `open` of how many of them that is not told, and `features` how many -cpu host gives; None where QEMU
+    does not start with it. What it can tell a guest that runs guests itself (vmx-…) does not count: it hangs on vmx, which few models have.
+    """
 
     usable: tuple[Usable, ...]
     number: int
     features: int | None
+    open: int = 0
 
     @property
     def best(self) -> Usable | None:
@@ -52,7 +56,7 @@ def usable(found: Iterable[ModelInfo], setup: Setup) -> Models:
         if model.usable
     ]
     runs.sort(key=lambda one: (not one.own_maker, -one.keeps, one.model.name))
-    return Models(tuple(runs), len(versions), len(whole) or None)
+    return Models(tuple(runs), len(versions), len(whole) or None, sum(model.usable is None for model in versions))
 
 
 def _features(attempt: Attempt, cpu: str) -> frozenset[str]:

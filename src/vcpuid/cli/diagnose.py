@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sys
@@ -13,6 +14,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.check_text import written
 from vcpuid.cli.domain import AskedCpu, domain_options
+from vcpuid.cli.fleet_options import short
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, Host, has_no_effect, host_option, print_warnings, read_host, stack_options, words_option
 from vcpuid.cli.streams import tell
@@ -28,6 +30,8 @@ FIELDS = ["message", "text", "feature", "bit", "state", "party", "why", "remedy"
 _ON_THIS_HOST = "on this host, with -cpu {}, the guest sees it"
 _TEXTS = 3
 """Texts of one form of message that people are shown."""
+_PARTS = 2
+"""Causes that the first line names."""
 _CAUSES = 3
 """Possible causes of one feature that people are shown; programs get all."""
 
@@ -119,15 +123,22 @@ def sheet(found: Diagnosis, host: str | None = None, manager: str | None = None,
         lines=[" ".join(filter(None, (finding.named.name, finding.named.state))) for finding in found.findings],
         head=[*head, ""] if found.findings and head else head,
         foot=["", *foot] if found.findings and foot else foot,
+        titles={"party": "layer"},
         styles={"feature": "bold"},
     )
 
 
 def _head(found: Diagnosis, paste: str | None) -> Iterator[str]:
+    first, ways = _first(found), _ways(found)
+    if first:
+        yield first
+        yield from itertools.chain(*ways[:1])
+        yield ""
     for number, answer in enumerate(found.answers):
         if number:
             yield ""
-        yield from _said(answer, [match for match in found.matches if match.message is answer.message])
+        matches = [match for match in found.matches if match.message is answer.message]
+        yield from _said(answer, matches, meaning=answer.message.meaning not in (first or ""))
     if found.wrappers:
         if len(found.answers) > 1:
             yield ""
@@ -143,13 +154,58 @@ def _head(found: Diagnosis, paste: str | None) -> Iterator[str]:
             yield f"This is no message but a CPU ({form}): --host takes it."
 
 
-def _said(answer: Recognised, matches: list[Recognised]) -> Iterator[str]:
-    """Give a message as it stands in the text, first that which is answered, and what it means."""
+def _first(found: Diagnosis) -> str | None:
+    """Answer in a sentence: on a host what became of the features, else what the message means for those that it names."""
+    explained = [finding for finding in found.findings if finding.explanation is not None]
+    if explained:
+        cpu = explained[0].cpu
+        own = [finding for finding in explained if finding.cpu == cpu]
+        told = dict.fromkeys(_fate(finding) for finding in sorted(own, key=_agrees))
+        parts = [sentence.format(short([one.named.name for one in own if _fate(one) == sentence])) for sentence in told]
+        more = f"; and {len(parts) - _PARTS} more causes below" if len(parts) > _PARTS else ""
+        guest = f"With -cpu {cpu} on this host" if cpu else "On this host"
+        return f"{guest}, {'; '.join(parts[:_PARTS])}{more}"
+    if found.deepest is None:
+        return None
+    names = [
+        finding.named.name for finding in found.findings if finding.match is not None and finding.match.message is found.deepest.message
+    ]
+    return f"{short(names)}: {found.deepest.message.meaning}" if names else found.deepest.message.meaning
+
+
+def _agrees(finding: Finding) -> bool:
+    """Tell whether the host's guest has a feature that the message misses, or not one of those that it calls too many."""
+    from vcpuid.diagnosis.vocabulary import EXTRA
+
+    told = finding.explanation
+    return told is not None and told.visible is (finding.named.state != EXTRA)
+
+
+def _fate(finding: Finding) -> str:
+    """Say what became of a feature on the host, with a place for the names of all that share it."""
+    from vcpuid.diagnosis.vocabulary import EXTRA
+
+    told = finding.explanation
+    if told is None or told.visible is None:
+        return "whether the guest sees {} is not told"
+    extra, another = finding.named.state == EXTRA, "the message is of another host, -cpu or release"
+    if told.visible:
+        return "the guest sees {}, which the message calls too many" if extra else f"the guest sees {{}}: {another}"
+    if extra:
+        return f"the guest does not see {{}}: {another}"
+    why = told.chain[-1].text if told.chain else told.verdict
+    return "the guest lacks {}: " + why.replace("{", "{{").replace("}", "}}")
+
+
+def _said(answer: Recognised, matches: list[Recognised], *, meaning: bool) -> Iterator[str]:
+    """Give a message as it stands in the text, first that which is answered, and what it means unless that is said above."""
     texts = list(dict.fromkeys(_short(match.text) for match in (answer, *matches)))
     count = f"  ({len(matches)} such messages)" if len(matches) > 1 else ""
     for number, text in enumerate(texts[:_TEXTS]):
-        yield f"{answer.message.program}: {text}{'' if number else count}"
-    yield f"{answer.message.meaning}  [{answer.message.id}]"
+        known = "" if number or meaning else f"  [{answer.message.id}]"
+        yield f"{answer.message.program}: {text}{'' if number else count}{known}"
+    if meaning:
+        yield f"{answer.message.meaning}  [{answer.message.id}]"
 
 
 def _query(found: Diagnosis, answer: Recognised, host: str | None) -> str:
@@ -234,10 +290,17 @@ def _records(found: Diagnosis) -> Iterator[dict[str, object]]:
             yield {**dict.fromkeys(FIELDS), "message": row.id, "text": match.text, **told}
 
 
+def _ways(found: Diagnosis) -> list[list[str]]:
+    """Say what to do: ways of which one is enough, each with all that it takes."""
+    return [
+        [f"{'And' if part else 'Or' if number else 'What you can do'}: {remedy}" for part, remedy in enumerate(way)]
+        for number, way in enumerate(found.advice)
+    ]
+
+
 def _foot(found: Diagnosis, host: str | None) -> Iterator[str]:
-    for number, way in enumerate(found.advice):
-        for part, remedy in enumerate(way):
-            yield f"{'and' if part else 'or' if number else 'What you can do':>15}: {remedy}"
+    ways = _ways(found)
+    yield from itertools.chain(*(ways[1:] if _first(found) else ways))
     for query in dict.fromkeys(_query(found, answer, host) for answer in found.answers if answer.message.query):
         yield f"See also: vcpuid {query}"
     for message in found.near:

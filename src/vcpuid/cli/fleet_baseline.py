@@ -10,6 +10,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.fleet_options import (
+    LAYER,
     NOT_TOLD,
     absent,
     all_hosts,
@@ -17,13 +18,13 @@ from vcpuid.cli.fleet_options import (
     day_option,
     end_of_day,
     engine_option,
+    hosts_argument,
     opened,
     same_cpu,
     short,
     so_many,
     software,
     stack_of,
-    store_argument,
 )
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, words_option
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@store_argument
+@hosts_argument
 @cluster_option
 @day_option
 @engine_option
@@ -47,17 +48,25 @@ if TYPE_CHECKING:
 @software
 @format_option
 def baseline(
-    store: str, cluster: str | None, as_of: str | None, engine: str, require: tuple[str, ...], manager: str | None, asked: Asked, form: str
+    stores: tuple[str, ...],
+    cluster: str | None,
+    as_of: str | None,
+    engine: str,
+    require: tuple[str, ...],
+    manager: str | None,
+    asked: Asked,
+    form: str,
 ) -> None:
     """Find the best -cpu that runs on every host and is the same CPU on all, so that guests move freely.
 
-    QEMU and kernel are each host's own, as its snapshot tells, unless --qemu and --kernel name them; QEMU is the newest where that is not
-    told. Each class proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. With --for it is the
-    best that this manager's form can hold. Exit status 0 where it runs on all hosts and is the same CPU on all, else 1, also where that is
-    not told of some host or one cannot be read.
+    STORE is as for `vcpuid fleet`; the HOSTs' snapshots may be named instead, as in vcpuid fleet baseline a.txt b.txt. QEMU and kernel are
+    each host's own, as its snapshot tells, unless --qemu and --kernel name them; QEMU is the newest where that is not told. Each class
+    proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. With --for it is the best that this
+    manager's form can hold. Exit status 0 where it runs on all hosts and is the same CPU on all, else 1, also where that is not told of
+    some host or one cannot be read.
     """
     day = end_of_day(as_of)
-    found = opened(store, engine).baseline(stack_of(asked), cluster=cluster, as_of=day, require=require, manager=manager)
+    found = opened(stores, engine).baseline(stack_of(asked), cluster=cluster, as_of=day, require=require, manager=manager)
     print_warnings(found.remarks)
     emit(_baseline_sheet(found, manager), form)
     sys.exit(0 if found.runs and found.alike else 1)
@@ -89,8 +98,8 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
         nowhere = all(proof.runs is False for proof in found.proofs)  # then there is no CPU to be the same
         head = [
             f"-cpu {found.cpu}",
-            f"runs on {running(found.proofs)} of {so_many(found.census.hosts, 'host')} with QEMU {program}, {setup.machine}"
-            + ("" if nowhere else f"; {same_cpu(found.alike, found.differs)}{level}"),
+            f"starts with every requested feature on {running(found.proofs)} of {so_many(found.census.hosts, 'host')}"
+            f", QEMU {program}, {setup.machine}" + ("" if nowhere else f"; {same_cpu(found.alike, found.differs)}{level}"),
         ]
     refused = [f"{group.spoken}: {why}" for group, why in found.refused]
     foot = [*refused, *absent(found.census), *_paid(found), *_others(found)]
@@ -141,24 +150,24 @@ def _others(found: Baseline) -> Iterator[str]:
 
 
 @click.command()
-@store_argument
+@hosts_argument
 @cluster_option
 @day_option
 @engine_option
-@click.option("--all", "every", is_flag=True, help="Print all rows, and not those of the fewest hosts alone.")
+@click.option("--all", "every", is_flag=True, help="Print all rows, not just those of the fewest hosts.")
 @click.option("--svg", "picture", type=click.Path(), metavar="FILE", help="Draw hosts by class, and what is lost by each, too.")
 @software
 @format_option
 def blame(
-    store: str, cluster: str | None, as_of: str | None, engine: str, every: bool, picture: str | None, asked: Asked, form: str
+    stores: tuple[str, ...], cluster: str | None, as_of: str | None, engine: str, every: bool, picture: str | None, asked: Asked, form: str
 ) -> None:
-    """Tell who costs which features: those that some hosts could give their guests and others lack, with the cause.
+    """Show which hosts lack features that others could give their guests, and the cause.
 
     A row's hosts are all that lack its features: were they mended, or did they leave, a baseline could have them. What may mend them is
     told, a host with the same processor that has them first, and below the rows the smallest sets of hosts without which a better named
     model runs on the others. Exit status 0 where all hosts can give the same, else 1, also where that is not told of some.
     """
-    found = opened(store, engine).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
+    found = opened(stores, engine).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(found.remarks)
     if picture is not None:
         from vcpuid.fleet.figure import svg
@@ -202,7 +211,9 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
     foot += [_won(win, found.census.hosts) for win in found.wins]
     columns = ["hosts", "who", "features", "party", "why", "mends"]
     below = ["", *foot] if foot else []
-    return Sheet(columns, shown, found.as_dict(), records=[*rows, *open_], fields=columns, head=head, foot=below, null=NOT_TOLD)
+    return Sheet(
+        columns, shown, found.as_dict(), records=[*rows, *open_], fields=columns, titles=LAYER, head=head, foot=below, null=NOT_TOLD
+    )
 
 
 def _won(win: Win, hosts: int) -> str:
@@ -214,14 +225,14 @@ def _won(win: Win, hosts: int) -> str:
 
 
 @click.command()
-@store_argument
+@hosts_argument
 @cluster_option
 @day_option
 @engine_option
 @click.option("--all", "every", is_flag=True, help="List deprecated models too, and those that run on no host.")
 @software
 @format_option
-def models(store: str, cluster: str | None, as_of: str | None, engine: str, every: bool, asked: Asked, form: str) -> None:
+def models(stores: tuple[str, ...], cluster: str | None, as_of: str | None, engine: str, every: bool, asked: Asked, form: str) -> None:
     """List QEMU's named models, best first: on how many hosts each runs as it is, and who lacks what of the others.
 
     The best is that of the most hosts, of those the one with the most features. JSON, JSON lines and CSV have all models, class by class.
@@ -229,7 +240,7 @@ def models(store: str, cluster: str | None, as_of: str | None, engine: str, ever
     """
     from vcpuid.fleet.software import remarks
 
-    found = opened(store, engine).models(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
+    found = opened(stores, engine).models(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(remarks(found.census, found.setups))
     emit(_models_sheet(found, every), form)
     sys.exit(0 if not found.census.unread and any(model.runs and not model.deprecated for model in found.models) else 1)

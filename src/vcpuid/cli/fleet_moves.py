@@ -11,6 +11,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.domain import WITHOUT_DOMAIN, domain_option, libvirt_option, named, read_file
 from vcpuid.cli.fleet_options import (
+    LAYER,
     NOT_TOLD,
     SHOWN,
     absent,
@@ -62,7 +63,7 @@ def migrate(
     asked: Asked,
     form: str,
 ) -> None:
-    """Tell whether a guest can move from host A to host B; without them, between which hosts it moves freely.
+    """Check whether a guest can move from host A to host B; without them, between which hosts it moves freely.
 
     QEMU compares nothing when a guest arrives. So there are three answers: yes, where the guest's CPU is the same on both; refused, by
     whom and in which words; unsafe, where it is accepted and is another CPU from then on. libvirt, which is asked of a --domain, wants the
@@ -213,8 +214,8 @@ def _drift_sheet(found: Upgrade) -> Sheet:
     alike = f"; {same_cpu(found.alike, found.differs)}" if found.runs else ""
     told = ", as far as they tell" if found.not_told else ""
     head = [
-        f"-cpu {found.cpu}, before and with QEMU {after.vmm} and Linux {_kernels(found.after)}",
         f"For {found.same} of {found.census.hosts} hosts nothing changes for a guest{told}. {runs[found.runs]}{alike}.",
+        f"-cpu {found.cpu}, before and with QEMU {after.vmm} and Linux {_kernels(found.after)}",
     ]
     foot = [f"{one.when}: {one.group.spoken} refuses it: {one.words.splitlines()[0]}" for one in found.refused]
     if silent := dict.fromkeys(unknown.group.spoken for unknown in found.not_told):
@@ -223,7 +224,7 @@ def _drift_sheet(found: Upgrade) -> Sheet:
     columns = ["change", "hosts", "who", "features", "party", "why"]
     foot += absent(found.census)
     above = [*head, *([""] if rows else [])]
-    return Sheet(columns, rows, found.as_dict(), fields=columns, head=above, foot=["", *foot] if foot else [], null=NOT_TOLD)
+    return Sheet(columns, rows, found.as_dict(), fields=columns, titles=LAYER, head=above, foot=["", *foot] if foot else [], null=NOT_TOLD)
 
 
 def _kernels(setups: Iterable[Setup]) -> str:

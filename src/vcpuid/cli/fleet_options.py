@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 SHOWN = 8
 """Names that a cell of a table takes before it counts the rest."""
 
+hosts_argument = click.argument("stores", metavar="STORE|HOST...", nargs=-1, required=True, type=click.Path(), shell_complete=choices.hosts)
+"""A store, or the snapshots of the hosts themselves."""
 store_argument = click.argument("store", metavar="STORE", type=click.Path())
 cluster_option = click.option("--cluster", metavar="NAME", help="Ask about this cluster alone.")
 day_option = click.option("--as-of", "as_of", metavar="DAY", help="Ask about the end of this day (2026-11-29), UTC; a store alone knows.")
@@ -47,9 +50,19 @@ def moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def opened(store: str, engine: str = "duckdb") -> Fleet:
-    """Open the fleet that STORE names, for an engine to answer from; raises InputError as `vcpuid.fleet.open`."""
+def opened(store: str | tuple[str, ...], engine: str = "duckdb") -> Fleet:
+    """Open the fleet that STORE names, or that of several HOSTs, for an engine to answer from; raises InputError as `vcpuid.fleet.open`."""
     from vcpuid import fleet
+
+    if not isinstance(store, str):
+        if len(store) > 1:
+            for place in store:
+                if not os.path.exists(place):
+                    raise InputError("no such file or folder", source=place)
+                if place.endswith((".duckdb", ".parquet")):
+                    raise InputError("a store is asked about alone", source=place)
+            return fleet.open(store)
+        (store,) = store
 
     if engine == "duckdb":
         return fleet.open(store)
@@ -75,6 +88,9 @@ def short(names: Iterable[str]) -> str:
     more = len(given) - SHOWN
     return " ".join(given[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
+
+LAYER = {"party": "layer"}
+"""What people read in place of the name that a column has for programs."""
 
 NOT_TOLD = "not told"
 """What stands in a table and in CSV for what is null in JSON: a blank says nothing of why it is one."""

@@ -156,7 +156,7 @@ def history(store: str, host: str, engine: str, form: str) -> None:
 
 @click.command()
 @store_argument
-@click.option("--since", metavar="DAY", required=True, help="The end of this day (2026-11-29), UTC, is held against the other.")
+@click.option("--since", metavar="DAY", required=True, help="Compare the end of this day (2026-11-29), UTC, with that of --until.")
 @click.option("--until", metavar="DAY", help="The other day.  [default: now]")
 @cluster_option
 @engine_option

@@ -114,7 +114,7 @@ def _path(cpu: str, setup: Setup) -> Path:
     from vcpuid.answers.certainty import followed
 
     path = followed(cpu, host=setup)
-    print_warnings(path.remarks)
+    print_warnings(path.said)
     return path
 
 

@@ -210,7 +210,7 @@ def migrate(
 ) -> None:  # fmt: skip
     """Start a domain on host A and move it to host B: whether B's libvirt takes it, and if not, which features are the cause.
 
-    A writes the CPU that the guest has into its XML; B's libvirt starts a QEMU with it, and wants that QEMU to make exactly that CPU.
+    A writes the CPU that the guest has into its XML; B's libvirt starts a QEMU with it, which has to make exactly that CPU.
     Exit status 0 where B takes the guest and it keeps its features, else 1.
     """
     from vcpuid.answers.moving import moving
@@ -243,7 +243,7 @@ def migrate(
         data,
         records=[dict(row) for row in rows],
         fields=["feature", "change", "party", "why", "remedy"],
-        titles={"remedy": "do"},
+        titles={"remedy": "do", "party": "layer"},
         lines=told,
         head=[*told, *([""] if rows else [])],
     )

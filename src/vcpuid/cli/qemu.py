@@ -72,8 +72,9 @@ def models(source: str | None, everything: bool, asked: Asked, form: str) -> Non
     else:
         rows = rows[:_ROWS]
         foot.append(f"{len(rows)} of {here.number} models; --all prints the rest and what each lacks")
+    titles = {"not_told": "not told", "keeps": "keeps" if here.features is None else f"keeps of the {here.features} features of -cpu host"}
     head = [_answer(here), standing(setup, host, source, asked), ""]
-    emit(Sheet(columns, rows, data, titles={"not_told": "not told"}, head=head, foot=["", *foot] if foot else []), form)
+    emit(Sheet(columns, rows, data, titles=titles, head=head, foot=["", *foot] if foot else []), form)
 
 
 _ROWS = 15
@@ -83,9 +84,11 @@ _ROWS = 15
 def _answer(here: Models) -> str:
     best = here.best
     runs = f"{len(here.usable)} of {here.number} models run here without warnings"
+    if here.open:
+        runs = f"{runs}, and of {here.open} that is not told"
     if best is None:
         return f"{runs}; take -cpu host"
-    kept = "" if here.features is None else f" ({best.keeps} of the {here.features} features of -cpu host)"
+    kept = "" if here.features is None else f" ({best.keeps} of {here.features})"
     return f"{runs}; the one that keeps the most is {min((best.model.name, *best.called), key=len)}{kept}"
 
 

@@ -33,7 +33,7 @@ def _kernel(setup: Setup) -> str:
 
 def _host(host: Host, source: str | None) -> str:
     if not host.here:
-        return "host on standard input" if source == "-" else f"host {source}"
+        return "host on standard input" if source == "-" else f"host {os.path.basename(source or '')}"
     if host.snapshot.supported is not None:
         return HERE
     usable = os.access("/dev/kvm", os.R_OK | os.W_OK)

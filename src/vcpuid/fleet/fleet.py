@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,13 +146,17 @@ class Fleet:
         return circles(cpu, self.census(cluster, as_of), stack)
 
 
-def open(source: str | os.PathLike[str] | Engine, engine: object = None) -> Fleet:
+def open(source: str | os.PathLike[str] | Engine | Sequence[str | os.PathLike[str]], engine: object = None) -> Fleet:
     """Open a fleet: a folder of snapshots, a store (NAME.duckdb or NAME.parquet, made when the first host is added), or what answers SQL.
+
+    Several snapshots, or folders of them, in a list or a tuple are a fleet as well.
 
     What answers SQL is a Spark session, or has `rows(sql)`, which returns tuples (`vcpuid.fleet.engines`), and has tables like
     `vcpuid.fleet.statements.TABLES`. With a Spark session as `engine`, Spark answers from a NAME.parquet. Raises InputError for a file that
     is no store's, and for an engine that cannot read it.
     """
+    if isinstance(source, list | tuple):
+        return open(source[0], engine) if len(source) == 1 else Fleet(Folder(*map(Path, source)))
     if not isinstance(source, str | os.PathLike):
         return Fleet(Store(engine=source if hasattr(source, "rows") else Spark(source)))
     path = Path(source)

@@ -1,9 +1,9 @@
-"""A folder of snapshots as a fleet: a file is a host, called like the file; a folder within it is a cluster."""
+"""Snapshots as a fleet, in a folder or named one by one: a file is a host, called like the file; a folder within a folder is a cluster."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vcpuid.errors import InputError, VcpuidError
@@ -37,27 +37,25 @@ def files(folder: Path) -> Iterator[Path]:
 
 
 class Folder:
-    """A folder of snapshots, read when it is asked for; it keeps no history. Two files of one name in one cluster are two hosts."""
+    """Snapshots in folders or files, read when it is asked for; it keeps no history. Two files of one name in one cluster are two hosts."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, *places: Path) -> None:
+        self._places = ", ".join(map(str, places))
         self._members: list[tuple[str, str, HostClass]] = []
         self._unread: list[tuple[str, Unread]] = []
         reader = Reader()
-        for path in files(folder):
-            cluster = path.parent.relative_to(folder).as_posix()
-            cluster = "" if cluster == "." else cluster
+        for cluster, path in _members(places):
             try:
                 self._members.append((cluster, host_name(path), reader.read(path)))
             except VcpuidError as error:
                 self._unread.append((cluster, Unread(host_name(path), cause(error))))
         if not self._members and not self._unread:
-            raise InputError("no file in it", source=str(folder))
+            raise InputError("no file in it", source=self._places)
 
     def census(self, cluster: str | None = None, as_of: int | None = None) -> Census:
         """Count the classes of a cluster, or of all; raises InputError for a day, since the files tell of today alone."""
         if as_of is not None:
-            raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one", source=str(self._folder))
+            raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one", source=self._places)
         counts: dict[tuple[str, int], list[str]] = {}
         classes: dict[int, HostClass] = {}
         for place, name, kind in self._members:
@@ -74,7 +72,7 @@ class Folder:
     def hosts(self, names: Sequence[str], as_of: int | None = None) -> list[HostClass]:
         """Return the classes of hosts; raises InputError where there is none of a name, or several."""
         if as_of is not None:
-            raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one", source=str(self._folder))
+            raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one", source=self._places)
         return [self._host(name) for name in names]
 
     def _host(self, name: str) -> HostClass:
@@ -83,13 +81,24 @@ class Folder:
             return next(iter(found.values()))
         for _, unread in self._unread:
             if unread.name == name:
-                raise InputError(f"host {name} cannot be read: {unread.why}", source=str(self._folder))
+                raise InputError(f"host {name} cannot be read: {unread.why}", source=self._places)
         why = f"no host is called {name[:60]!r}"
         if found:
             inner = next((f"{place}/{own}" for place, own, _ in self._members if own == name and place), None)
             how = "two files tell of it, take one away" if inner is None else f"put the cluster before it, as in {inner}"
             why = f"several hosts are called {name[:60]!r}: {how}"
-        raise InputError(why, source=str(self._folder))
+        raise InputError(why, source=self._places)
+
+
+def _members(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    """Give each file with its cluster."""
+    for place in places:
+        if not os.path.isdir(place):
+            yield "", place
+            continue
+        for path in files(place):
+            cluster = path.parent.relative_to(place).as_posix()
+            yield "" if cluster == "." else cluster, path
 
 
 def cause(error: VcpuidError) -> str:

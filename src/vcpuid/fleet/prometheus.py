@@ -43,7 +43,7 @@ def metrics(found: Baseline, changed: Mapping[str, int] | None = None) -> Iterat
     yield Metric("vcpuid_fleet_unread_hosts", "Members of which no snapshot can be read.", (Sample({}, len(census.unread)),))
     if found.cpu is not None:
         labels = {"cpu": found.cpu, "qemu": qemus(found.setups), "machine": setup.machine}
-        yield Metric("vcpuid_fleet_baseline_info", "The -cpu that is held against each class.", (Sample(labels, 1),))
+        yield Metric("vcpuid_fleet_baseline_info", "The -cpu that each class was checked with.", (Sample(labels, 1),))
         runs = (Sample({"class": name, "runs": said}, number) for name, (said, number) in _by_class(found).items())
         yield Metric("vcpuid_fleet_baseline_hosts", "Hosts by whether they run it, with all that it asks for.", tuple(runs))
         yield Metric(

@@ -133,20 +133,20 @@ RULES = (
         "tsx.no-hardware", Severity.BREAKS, _tsx,
         "XBEGIN and XTEST raise #UD on this host. With AVX2, glibc picks its *_avx2_rtm string functions (unless AVX-512 BW and VL are "
         "there), which end in XTEST: the first process of a Linux guest dies of an invalid opcode, and the guest with it.",
-        "-rtm, or a model without TSX (its -noTSX version); no x-force-features=on",
+        "add -rtm, or take a model without TSX (its -noTSX version); leave x-force-features=on out",
         Looks.HOST,
     ),
     HazardRule(
         "tsx.no-hle", Severity.RISK, _hle,
         "The processor ignores the prefixes XACQUIRE and XRELEASE, so locks work as ever; but XTEST, which HLE promises as well, raises "
         "#UD where RTM is not there either.",
-        "-hle",
+        "add -hle",
         Looks.HOST,
     ),
     HazardRule(
         "tsx.always-aborts", Severity.RISK, _aborting,
         "The processor's microcode aborts every transaction: code that tries them only loses time, and code without a way to go on hangs.",
-        "-rtm,-hle",
+        "add -rtm,-hle",
     ),
     HazardRule(
         "feature.no-hardware", Severity.BREAKS, _no_hardware,
@@ -165,7 +165,7 @@ RULES = (
         "feature.kvm-hides", Severity.RISK, _hidden,
         "The processor has it, but KVM does not let guests use it: its registers raise #GP, its state is not kept when the guest is "
         "scheduled, or its instructions are intercepted.",
-        "switch it off with -feature; vcpuid explain FEATURE tells why KVM hides it",
+        "switch it off with -feature; vcpuid explain FEATURE says why KVM hides it",
         Looks.HOST,
     ),
     HazardRule(

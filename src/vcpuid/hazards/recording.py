@@ -154,7 +154,7 @@ RULES = (
     HazardRule(
         "recording.refused-once", Severity.NOTE, _refused_once,
         "KVM refused a table before it took one.",
-        "none where the VMM only tries what KVM knows",
+        "ignore it where the VMM only tries what KVM knows",
         Looks.RECORDING,
     ),
 )  # fmt: skip

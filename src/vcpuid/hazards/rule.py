@@ -70,7 +70,7 @@ class Hazard:
     @property
     def remedy(self) -> str:
         """What can be done: about a hazard that may not be there, first give what tells."""
-        return f"{how_to_tell(self.depends)}; if it is so: {self.rule.fix}" if self.depends else self.rule.fix
+        return f"{how_to_tell(self.depends)}; if so: {self.rule.fix}" if self.depends else self.rule.fix
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""

@@ -225,14 +225,14 @@ RULES = (
         "xsave.no-state", Severity.BREAKS, _no_state,
         "XCR0 cannot hold the state that the feature needs, so its instructions raise #UD. glibc asks XGETBV first; the kernel and other "
         "programs may look at the feature's bit alone.",
-        "switch the feature off with -feature, or +xsave and the feature that brings the state (+avx, +avx512f, +pku, +amx-tile)",
+        "switch the feature off with -feature, or add +xsave and the feature that brings the state (+avx, +avx512f, +pku, +amx-tile)",
         Looks.HOST,
     ),
     HazardRule(
         "xsave.no-permission", Severity.RISK, _no_permission,
         "KVM tells of AMX whoever asks, and of its state only those that have asked Linux for leave to give it to guests. A table made of "
         "such an answer has AMX's features without their state.",
-        "arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM) before KVM_GET_SUPPORTED_CPUID, as QEMU does, or -amx-tile,-amx-int8,-amx-bf16",
+        "call arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM) before KVM_GET_SUPPORTED_CPUID, as QEMU does, or add -amx-tile,-amx-int8,-amx-bf16",
         Looks.HOST,
     ),
     HazardRule(
@@ -265,7 +265,7 @@ RULES = (
         "Linux gives up XSAVE over it at boot, and AVX and all else that needs it (fpu__init_system_xstate). From 6.16 on it does not live "
         "through that where it is built with CONFIG_X86_DEBUG_FPU, as Debian's is: x86_task_fpu has nothing for a kernel thread, and "
         "fpstate_reset writes through the null pointer.",
-        "take leaf 0xD from KVM's answer on the host that runs the guest, or -xsave and all that needs it",
+        "take leaf 0xD from KVM's answer on the host that runs the guest, or switch off xsave and all that needs it",
         Looks.HOST,
     ),
 )  # fmt: skip

@@ -174,8 +174,8 @@ class Warned(NamedTuple):
     not_told: tuple[NotTold, ...] = ()
 
     def said(self, vmm: Vmm) -> tuple[str, ...]:
-        """Give a line for each warning that is certain, and for each set of facts on which others hang."""
-        return (*self.certain, *whether(f"{vmm.spoken} warns", self.not_told))
+        """Give a line for each warning that is certain, as the VMM's own words, and for each set of facts on which others hang."""
+        return (*(f"{vmm.spoken}: warning: {text}" for text in self.certain), *whether(f"{vmm.spoken} warns", self.not_told))
 
 
 @lru_cache(maxsize=4)
