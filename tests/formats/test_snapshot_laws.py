@@ -147,3 +147,11 @@ def test_a_value_that_looks_like_another_form_is_the_snapshot_s(line: str) -> No
     form, (snapshot,) = identify(f"{line}\n", "a snapshot")
     assert form.name == "snapshot"
     assert [*format_snapshot(snapshot)] == [line]
+
+
+def test_a_note_on_a_qemu_is_none_on_the_one_that_is_installed() -> None:
+    raw = "RAW 00000000.0 00000001 00000002 00000003 00000004"
+    told = parse_snapshot(["QEMU 11.1.3 tcg", "VMM QEMU 10.0.3", raw])
+    assert (told.qemu, told.notes) == ("10.0.3", ("QEMU 11.1.3 tcg",))
+    with pytest.raises(InputError, match="'Firecracker' is no VMM"):
+        parse_snapshot(["VMM Firecracker 1.16.1", raw])

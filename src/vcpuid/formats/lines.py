@@ -8,7 +8,7 @@
     PARAM module.parameter value                a kernel module's parameter
     NAMED feature on                            a feature told by name or place (by QEMU, libvirt, a CPU template), or `off`
     CPU …, KERNEL …                             where it was taken
-    QEMU …                                      the release of the QEMU there
+    VMM QEMU release                            the QEMU that is installed there
     SETRC n                                     return value of KVM_SET_CPUID2 for the TAB table, else for SUP (GOT: what it kept)
 
 `KIND empty` is a table without entries, `KIND ERR reason` an ioctl that failed, kept as a note. Lines that begin with `#` and empty ones
@@ -27,7 +27,7 @@ from vcpuid.errors import InputError
 from vcpuid.numbers import decimal, digits
 
 _TABLES = {kind: name for kind, name in TABLE_KINDS.items() if kind != "RAW"}
-_KINDS = {"MSR", "HWMSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "QEMU", "SETRC", *TABLE_KINDS}
+_KINDS = {"MSR", "HWMSR", "CPUINFO", "PARAM", "NAMED", "CPU", "KERNEL", "VMM", "SETRC", *TABLE_KINDS}
 _EMPTY = "empty"
 _HAS = {"on": True, "off": False}
 ENTRY_LIMIT = 4096
@@ -62,18 +62,13 @@ def _place(text: str) -> tuple[int, int]:
     return _hex(function, "leaf"), _hex(index, "sub-leaf")
 
 
-_PLAIN = {
-    flagged: re.compile(rf"([0-9a-f]{{1,8}})\.([0-9a-f]{{1,8}}){flags}{' ([0-9a-f]{8})' * 4}")
-    for flagged, flags in ((True, " f([0-9a-f]{1,8})"), (False, ""))
-}
-"""A line as `format_snapshot` writes it, which nearly all are; of any other, a field at a time is read and told of."""
+_PLAIN = re.compile(
+    rf"(?:RAW|({'|'.join(_TABLES)})) ([0-9a-f]{{1,8}})\.([0-9a-f]{{1,8}})(?(1) f([0-9a-f]{{1,8}})|()){' ([0-9a-f]{8})' * 4}", re.ASCII
+)
+"""An entry as `format_snapshot` writes it, which nearly all lines are; of any other, a field at a time is read and told of."""
 
 
 def _entry(text: str, flagged: bool) -> Entry:
-    plain = _PLAIN[flagged].fullmatch(text)
-    if plain is not None:
-        function, index, *registers = [int(number, 16) for number in plain.groups()]
-        return Entry(function, index, *registers) if flagged else Entry(function, index, 0, *registers)
     words = text.split()
     wanted = 6 if flagged else 5
     if len(words) != wanted:
@@ -120,7 +115,7 @@ class _Reader:
             "NAMED": self._pair,
             "CPU": self._head,
             "KERNEL": self._head,
-            "QEMU": self._head,
+            "VMM": self._vmm,
             "SETRC": self._set_result,
         }
 
@@ -131,6 +126,11 @@ class _Reader:
         return bool(self.raw or self.tables or msrs or self.pairs["CPUINFO"] or self.pairs["NAMED"])
 
     def line(self, line: str) -> None:
+        if (plain := _PLAIN.fullmatch(line)) is not None:
+            table, function, index, flags, _, eax, ebx, ecx, edx = plain.groups("0")
+            numbers = (int(function, 16), int(index, 16), int(flags, 16), int(eax, 16), int(ebx, 16), int(ecx, 16), int(edx, 16))
+            self._take("RAW" if table == "0" else table, Entry(*numbers))
+            return
         kind, _, rest = line.partition(" ")
         if not _is_note(line):
             self.kinds[kind](kind, rest)
@@ -141,18 +141,26 @@ class _Reader:
         else:
             self.notes.append(line)
 
-    def _raw(self, _kind: str, rest: str) -> None:
-        entry = _entry(rest, flagged=False)
-        if entry[:2] in self.raw:
-            raise _Cut(f"a second answer of CPUID {entry.function:x}.{entry.index:x}: a snapshot holds one CPU")
-        _bound(len(self.raw))
-        self.raw[entry[:2]] = entry
+    def _raw(self, kind: str, rest: str) -> None:
+        self._take(kind, _entry(rest, flagged=False))
 
     def _table(self, kind: str, rest: str) -> None:
-        entries = self.tables.setdefault(kind, [])
-        if rest != _EMPTY:
+        if rest == _EMPTY:
+            self.tables.setdefault(kind, [])
+        else:
+            self._take(kind, _entry(rest, flagged=True))
+
+    def _take(self, kind: str, entry: Entry) -> None:
+        if kind != "RAW":
+            entries = self.tables.setdefault(kind, [])
             _bound(len(entries))
-            entries.append(_entry(rest, flagged=True))
+            entries.append(entry)
+            return
+        place = entry[:2]
+        if place in self.raw:
+            raise _Cut(f"a second answer of CPUID {entry.function:x}.{entry.index:x}: a snapshot holds one CPU")
+        _bound(len(self.raw))
+        self.raw[place] = entry
 
     def _msr(self, kind: str, rest: str) -> None:
         msrs, refused = self.msrs[kind], self.refused[kind]
@@ -186,6 +194,12 @@ class _Reader:
             raise _Cut(f"a second {kind} line: a snapshot holds one machine")
         self.head[kind] = rest
 
+    def _vmm(self, kind: str, rest: str) -> None:
+        program, _, release = rest.partition(" ")
+        if program != "QEMU":
+            raise _Cut(f"{program[:40]!r} is no VMM of which a snapshot tells: QEMU is")
+        self._head(kind, release)
+
     def _set_result(self, _kind: str, rest: str) -> None:
         if self.set_result is not None:
             raise _Cut("a second SETRC line")
@@ -206,7 +220,7 @@ class _Reader:
             set_result=self.set_result,
             cpu=self.head.get("CPU"),
             kernel=self.head.get("KERNEL"),
-            qemu=self.head.get("QEMU"),
+            qemu=self.head.get("VMM"),
             notes=tuple(self.notes),
         )
 
@@ -249,7 +263,7 @@ def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.kernel is not None:
         yield f"KERNEL {snapshot.kernel}"
     if snapshot.qemu is not None:
-        yield f"QEMU {snapshot.qemu}"
+        yield f"VMM QEMU {snapshot.qemu}"
     for name, value in snapshot.cpuinfo.items():
         yield f"CPUINFO {name} {value}"
     for name, value in snapshot.params.items():
