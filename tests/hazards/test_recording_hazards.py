@@ -93,6 +93,11 @@ def test_check_tells_of_a_qemu_that_kvm_refused_an_msr() -> None:
     assert told["recording.msrs-refused"]["severity"] == "breaks"
 
 
+def test_check_has_nothing_against_the_ids_of_two_vcpus_of_amd() -> None:
+    found = vcpuid("check", "--recording", str(FOLDER / "qemu-7.2.22-q35-epyc-smp2-kvm_amd-6.12.117-amd.jsonl.gz"), "--format", "lines")
+    assert (found.returncode, found.stdout) == (0, "")
+
+
 def test_check_tells_of_two_vcpus_with_one_id() -> None:
     status, out, _ = vcpuid("check", "--recording", str(FOLDER / "runsc-20240729-kvm-amd.jsonl.gz"), "--format", "lines")
     assert status == 1

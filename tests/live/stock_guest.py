@@ -25,6 +25,10 @@ from pathlib import Path
 
 import emulator_guest
 
+from vcpuid.live.kvm_device import Kvm
+from vcpuid.live.tiny_guest import read_cpuid
+from vcpuid.trace.first_entry import FirstEntries
+
 codecs.lookup("ascii")  # only what is imported here is in the guest
 WORDS = Path("/words.json")
 """What starts vcpuid there, and what starts the guest."""
@@ -61,8 +65,19 @@ def prepare(libc: ctypes.CDLL) -> None:
     own = [line for line in Path("/proc/kallsyms").read_text(encoding="ascii").splitlines() if not line.endswith("]")]
     SYMBOLS.write_text("\n".join(own) + "\n", encoding="ascii")
     note("machine", {"kernel": platform.release(), "btf": os.listdir("/sys/kernel/btf"), "symbols": len(own)})
+    note("first", first_entry())
     _INSTANCE.mkdir()
     (_LOOKUPS / "trigger").write_text("hist:keys=function.hex,index.hex:size=4096", encoding="ascii")
+
+
+def first_entry() -> dict[str, object]:
+    """Run a guest of moments, and compare what its vCPU kept then with what was seen of it when it was entered."""
+    with Kvm() as kvm:
+        supported = kvm.supported_cpuid()
+    with FirstEntries(os.getpid()) as watching:
+        kept = read_cpuid(supported, [(0, 0), (1, 0)], seconds=60).kept
+        seen = watching.take()
+    return {"kept": [list(entry) for entry in kept], "seen": [[list(entry) for entry in found.table] for found in seen]}
 
 
 def watched() -> None:

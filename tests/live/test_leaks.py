@@ -20,6 +20,7 @@ from vcpuid.errors import VcpuidError
 from vcpuid.live import kvm_structs, qemu_import, qemu_version, tiny_guest
 from vcpuid.live.kvm_device import Kvm
 from vcpuid.live.trial import Trial
+from vcpuid.trace.first_entry import FirstEntries
 
 TIMES = 20
 NO_TABLE = CpuidTable(Entry(number, 0, 0, 0, 0, 0, 0) for number in range(300))
@@ -55,6 +56,14 @@ def program(text: str) -> Callable[[Path], object]:
 
 
 HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
+
+
+def first_entries() -> None:
+    with FirstEntries() as watching:
+        tiny_guest.read_cpuid(table(), [(0, 0)])
+        watching.take()
+
+
 ANYWHERE: dict[str, Callable[[Path], object]] = {
     "a file": lambda _: sources.read(HOST),
     "a damaged file": lambda folder: ((folder / "cut").write_bytes(Path(HOST).read_bytes()[:999]), sources.read(folder / "cut")),
@@ -77,6 +86,7 @@ WITH_KVM: dict[str, Callable[[], object]] = {
     "a guest without a table": lambda: tiny_guest.read_cpuid(NO_TABLE, [(0, 0)]),
     "a guest without end": endless,
     "exits": lambda: tiny_guest.time_exit(table(), rounds=10),
+    "first entries": first_entries,
     "a trial": trial,
     "instructions in a guest": lambda: probe.guest(table(), probe.INSTRUCTIONS[:2]),
 }

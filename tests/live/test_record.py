@@ -262,6 +262,20 @@ def test_every_table_on_the_host_is_recorded_and_the_file_is_whole(end: signal.S
     assert other.pid not in {call.pid for call in found.calls}
 
 
+def test_recording_the_host_into_a_pipe_ends_with_its_reader() -> None:
+    command = [sys.executable, "-m", "vcpuid", "record", "--host", "--no-snapshot"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            pytest.skip(process.communicate()[1])
+        process.stdout.close()
+        try:
+            assert subprocess.run(fake("guest(1)"), timeout=60).returncode == 0
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -134,3 +134,11 @@ def test_what_its_vcpus_keep_is_read_by_a_modules_btf(watched: Watched) -> None:
         differing = {(one[:2], one.ecx ^ other.ecx) for one, other in zip(given, found, strict=True) if one != other}
         assert differing <= {((1, 0), bits.OSXSAVE.mask)}
         assert [entry[:2] for entry in given] == [entry[:2] for entry in found]
+
+
+def test_a_vcpus_table_is_seen_when_it_enters_its_guest_for_the_first_time(watched: Watched) -> None:
+    """By kvm_entry, which a KVM that interprets does not have. Sizes in leaf 0xD follow the guest's XCR0."""
+    first = watched.json("first")
+    (seen,) = first["seen"]
+    assert len(seen) > 20
+    assert [entry for entry in seen if entry[0] != 0xD] == [entry for entry in first["kept"] if entry[0] != 0xD]

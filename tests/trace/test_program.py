@@ -65,6 +65,10 @@ def test_a_programs_own_faults_stay_its_own(tmp_path: Path, tracer: Tracer) -> N
     """What is no CPUID kills as without a tracer: a bad address, and a breakpoint."""
     bad = write_program(tmp_path / "bad", cpuids(1) + bytes.fromhex("8b042500000000"))
     assert tracer([bad]).status == 128 + signal.SIGSEGV
+    for name, address in (("nowhere", 0), ("kernels", 0xFFFFFFFF81000000)):
+        astray = write_program(tmp_path / name, cpuids(1) + b"\x48\xb8" + address.to_bytes(8, "little") + bytes.fromhex("ffe0"))
+        found = tracer([astray])
+        assert (found.total, found.status) == (1, 128 + signal.SIGSEGV)
     trap = write_program(tmp_path / "trap", cpuids(1) + b"\xcc" + EXIT)
     assert tracer([trap]).status == 128 + signal.SIGTRAP
 

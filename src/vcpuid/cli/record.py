@@ -11,7 +11,7 @@ import click
 
 from vcpuid.cli.interrupted import interrupted
 from vcpuid.cli.setup import typed
-from vcpuid.cli.streams import opened, tell
+from vcpuid.cli.streams import heard, opened, tell
 from vcpuid.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _everybody(path: str, seconds: float | None, machine: Snapshot | None) -> No
         writer = RecordingWriter(output, "bpf", (), kernel_release(), machine)
         over = False
         while not over:  # what came up to the end is looked at once more
-            over = came() or (seconds is not None and time.monotonic_ns() - begin >= seconds * 1e9)
+            over = came() or (seconds is not None and time.monotonic_ns() - begin >= seconds * 1e9) or (path == "-" and not heard())
             if not over:
                 time.sleep(_PAUSE)
             for call in calls.take():

@@ -112,7 +112,7 @@ def faulting(command: Sequence[str], seconds: float | None = None) -> ProgramTra
         if stop.signal != signal.SIGSEGV or ptrace.signal_code(stop.tid) <= 0:
             return False
         now = ptrace.registers(stop.tid)
-        length = cpuid_length(ptrace.read_memory(stop.tid, now.rip, _LONGEST), now.cs)
+        length = cpuid_length(_code(stop.tid, now.rip), now.cs)
         if not length:
             return False
         follower.count(stop.tid, now)
@@ -191,10 +191,10 @@ class _Stepper(_Follower):
         try:
             code = ptrace.peek(tid, at)
         except OSError:  # fewer bytes than that are mapped there, or none
-            code = ptrace.read_memory(tid, at, _LONGEST)
+            code = _code(tid, at)
         if _OPCODE in code or _ALL_PREFIXES.issuperset(code):
             now = ptrace.registers(tid)
-            if length := cpuid_length(ptrace.read_memory(tid, at, _LONGEST), now.cs):
+            if length := cpuid_length(_code(tid, at), now.cs):
                 self._begun[tid] = now, length
         return code[:2] in _SYSTEM_CALLS
 
@@ -205,6 +205,13 @@ def cpuid_length(code: bytes, cs: int) -> int:
     while at < len(code) and (code[at] in _PREFIXES or (cs == _CODE_64 and code[at] in _REX)):
         at += 1
     return at + 2 if code[at : at + 2] == _OPCODE else 0
+
+
+def _code(tid: int, address: int) -> bytes:
+    """Read what a thread executes next; nothing where it has gone astray, and is about to fault."""
+    with suppress(OSError):
+        return ptrace.read_memory(tid, address, _LONGEST)
+    return b""
 
 
 def _program(tid: int) -> str:

@@ -44,15 +44,21 @@ class Symbols:
 
         Symbols that stand elsewhere than where kernels are linked are those of a running kernel, and stay.
         """
-        of_kernel = {address for address in seen if address >= _IMAGE}
         if next((address for address, name in self._rows if name == "_text"), _LINKED_AT) != _LINKED_AT:
             return self
-        slides = [slide for slide in range(0, _RANGE, _STEP) if any(self._executes(address - slide) for address in of_kernel)]
-        return Symbols(self._rows, slides[0]) if len(slides) == 1 else None
+        places = self._executing()
+        slides = {
+            behind - behind % _STEP
+            for address in seen
+            for start, size in places
+            if address >= _IMAGE and 0 <= (behind := address - start) < _RANGE and behind % _STEP < size
+        }
+        return Symbols(self._rows, slides.pop()) if len(slides) == 1 else None
 
-    def _executes(self, address: int) -> bool:
-        found = self._find(address)
-        return found is not None and found[0] == _EXECUTES_CPUID
+    def _executing(self) -> list[tuple[int, int]]:
+        """Give where `native_cpuid` stands, each copy of it with its size: a guest may have been seen at very many addresses."""
+        ends = [*self._addresses[1:], (1 << 64) - 1]
+        return [(start, min(end - start, _FAR)) for (start, name), end in zip(self._rows, ends, strict=True) if name == _EXECUTES_CPUID]
 
     def _find(self, address: int) -> tuple[str, int] | None:
         at = bisect_right(self._addresses, address) - 1
