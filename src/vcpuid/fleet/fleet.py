@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,12 +145,15 @@ class Fleet:
         return circles(cpu, self.census(cluster, as_of), stack)
 
 
-def open(source: str | os.PathLike[str] | Engine, engine: object = None) -> Fleet:
+def open(
+    source: str | os.PathLike[str] | Engine, engine: object = None, *, told: Callable[[int], None] = lambda number: None
+) -> Fleet:  # fmt: skip
     """Open a fleet: a folder of snapshots, a store (NAME.duckdb or NAME.parquet, made when the first host is added), or what answers SQL.
 
     What answers SQL is a Spark session, or has `rows(sql)`, which returns tuples (`vcpuid.fleet.engines`), and has tables like
-    `vcpuid.fleet.statements.TABLES`. With a Spark session as `engine`, Spark answers from a NAME.parquet. Raises InputError for a file that
-    is no store's, and for an engine that cannot read it.
+    `vcpuid.fleet.statements.TABLES`. With a Spark session as `engine`, Spark answers from a NAME.parquet. While a folder is read, `told`
+    hears now and then how many of its files are. Raises InputError for a file that is no store's, for a folder of which hardly a file can
+    be read, and for an engine that cannot read it.
     """
     if not isinstance(source, str | os.PathLike):
         return Fleet(Store(engine=source if hasattr(source, "rows") else Spark(source)))
@@ -160,7 +163,7 @@ def open(source: str | os.PathLike[str] | Engine, engine: object = None) -> Flee
     if engine is not None:
         raise InputError(f"Spark reads a folder NAME{FOLDER}: vcpuid fleet copy makes one of a store", source=str(path))
     if os.path.isdir(path):  # unlike Path's own, it takes a name that is too long for one that is not there
-        return Fleet(Folder(path))
+        return Fleet(Folder(path, told))
     return Fleet(Store(_store_path(path)))
 
 
