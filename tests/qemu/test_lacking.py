@@ -36,7 +36,7 @@ def test_a_model_lacks_what_its_own_draft_lacks(release: str, given: tuple[str, 
     tables, described = catalog(release), machine(release, "q35")
     asked = Asked(tables, "q35", described, tuple(sorted((*tables.models, *tables.model_aliases))), given)
     if "intel-pt" not in tables.flags or "x-force-features" not in tables.properties:
-        asked = asked._replace(globals=())
+        asked = replace(asked, globals=())
     seen = 0
     for name in HOSTS:
         for host in (qemu_host(name), without(qemu_host(name), 0xD), without(qemu_host(name), 0x14)):

@@ -14,6 +14,7 @@ from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.params import Given
 from vcpuid.qemu import board, catalog, hyperv
 from vcpuid.qemu.entries import Builder
+from vcpuid.qemu.kept import LONG, are_long
 from vcpuid.qemu.kvmhost import KvmHost, initialize
 from vcpuid.qemu.leaves import RealizedCpu, hypervisor
 from vcpuid.qemu.machine_option import of_flags
@@ -103,12 +104,14 @@ def guest_tables(
 
 
 _MADE: Alike[QemuResult | QemuError] = Alike(SHARED)
+_OF_LONG: Alike[QemuResult | QemuError] = Alike(LONG)
 
 
 def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
     """Work out the tables on a settled host; hosts that QEMU cannot tell apart share them. What it refuses is told in its words alone."""
     asked = (cpu, setup.vmm.tables, setup.machine, setup.smp, setup.globals, kvm)
-    made = _MADE.made(asked, kvm_says(setup), lambda says: _attempted(cpu, setup, kvm, says))
+    known = _OF_LONG if are_long(cpu, setup.machine, setup.smp, setup.globals) else _MADE
+    made = known.made(asked, kvm_says(setup), lambda says: _attempted(cpu, setup, kvm, says))
     if isinstance(made, QemuError):
         raise QemuError(made.message, made.warnings)
     return made

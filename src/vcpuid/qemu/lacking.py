@@ -7,6 +7,7 @@ completion looks at the maker and at the components of XSAVE that KVM has, and a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from vcpuid.cpuid.registers import Registers
 from vcpuid.qemu.catalog import Catalog, MachineType
 from vcpuid.qemu.expand import INTEL_PT, OFFERED_COMPONENTS, Shape, expand
 from vcpuid.qemu.filter import lacks_trace
+from vcpuid.qemu.kept import kept
 from vcpuid.qemu.plan import plan
 from vcpuid.qemu.realize import draw_on
 from vcpuid.qemu.supported import Supported
@@ -24,7 +26,8 @@ _WIDTH = 64
 """Bits of the widest word, an MSR."""
 
 
-class Asked(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Asked:
     """QEMU's models as they are asked for: their names, as -cpu takes them, on a machine type, whose text may say more than `machine`."""
 
     tables: Catalog
@@ -62,16 +65,21 @@ def lacking(asked: Asked, able: Supported, vendor: str) -> Iterator[tuple[str, i
     tables, there = asked.tables, packed(asked.tables, able.words)
     trace = packed(tables, {"FEAT_7_0_EBX": INTEL_PT})
     components = tuple(able.words.get(name, 0) for name in OFFERED_COMPONENTS)
-    for name, (features, lost, forced) in zip(asked.names, _completed(asked, vendor, components), strict=True):
+    for name, (features, lost, forced) in zip(asked.names, _completed(asked, asked.text, asked.globals, vendor, components), strict=True):
         missing = features & ~there
         if features & trace:
             missing |= packed(tables, lacks_trace(unpacked(tables, features if forced else features & ~missing), able))
         yield name, lost | missing
 
 
-@lru_cache(maxsize=32)
-def _completed(asked: Asked, vendor: str, components: tuple[int, ...]) -> tuple[_Complete, ...]:
-    """Complete the models: hosts of one maker differ in their components alone, and in these mostly not."""
+@kept(32)
+def _completed(
+    asked: Asked, text: str, given: tuple[str, ...], vendor: str, components: tuple[int, ...]
+) -> tuple[_Complete, ...]:  # fmt: skip
+    """Complete the models: hosts of one maker differ in their components alone, and in these mostly not.
+
+    `text` and `given` are the parts of what is asked that may be long.
+    """
     host = _Components(asked.tables, components)
     return tuple(_complete(asked, name, vendor, host) for name in asked.names)
 
