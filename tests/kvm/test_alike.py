@@ -77,7 +77,7 @@ def test_a_host_that_differs_elsewhere_shares() -> None:
 
 
 def test_nothing_else_of_a_host_can_be_looked_at() -> None:
-    for part in ("host", "setup", "emulated", "xcr0", "feature_msrs"):
+    for part in ("host", "setup", "xcr0", "feature_msrs"):
         with pytest.raises(AttributeError):
             Alike[object](10).made("a", says(), lambda shown, part=part: getattr(shown, part))
 

@@ -19,6 +19,7 @@ from vcpuid.libvirt.definition import OF_HOST
 from vcpuid.libvirt.guest import Planned
 from vcpuid.libvirt.host_models import OfQemu
 from vcpuid.libvirt.journal import Ruling
+from vcpuid.libvirt.live import minds
 from vcpuid.libvirt.names import from_qemu, to_qemu
 from vcpuid.libvirt.request import Request
 from vcpuid.libvirt.silicon import address_bits
@@ -322,6 +323,8 @@ def _plan(request: Request, libvirt: Libvirt) -> _Plan:
 
 def _ended(planned: Planned, libvirt: Libvirt) -> LibvirtError | None:
     """Return the error with which libvirt ends a guest that QEMU has started, if it does; where QEMU refuses is not libvirt's to tell."""
+    if not minds(planned.domain, planned.cpu, libvirt.known):
+        return None
     try:
         libvirt.started_by(planned)
     except LibvirtError as error:

@@ -121,8 +121,27 @@ class _Watched(Answers):
         return self._log.read(_Query("supported"))  # type: ignore[return-value]
 
     @cached_property
+    def emulated(self) -> CpuidTable:
+        return self._log.read(_Query("emulated"))  # type: ignore[return-value]
+
+    @cached_property
     def hyperv(self) -> CpuidTable:
         return self._log.read(_Query("hyperv"))  # type: ignore[return-value]
+
+
+class Same:
+    """Something as a part of a key that is no other than this very one, however alike."""
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: object) -> None:
+        self.what = what
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.what is other.what
+
+    def __hash__(self) -> int:
+        return id(self.what)
 
 
 class _Fork:
