@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pkgutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -55,6 +56,9 @@ def fuzz(seconds: float, seed: int, take: Callable[[Case], None]) -> None:
 
 def _functions() -> Iterator[FunctionType]:
     """Give the functions of the readers' modules, methods among them."""
+    for name in _INSTRUMENTED:  # some of them are imported when they are needed, too late to be instrumented
+        for found in pkgutil.iter_modules(getattr(importlib.import_module(name), "__path__", ()), f"{name}."):
+            importlib.import_module(found.name)
     for name, module in list(sys.modules.items()):
         if isinstance(module, ModuleType) and name.startswith(_INSTRUMENTED):
             for value in list(vars(module).values()):

@@ -164,6 +164,9 @@ KEPT = 640
 """Answers that are kept of a function: of all hosts that a part of a dump could be, some 500 (`vcpuid.told.completions`), about whom one
 question follows the other. They take some 30 KB a host."""
 
+SHARED = 256
+"""Answers that are kept where these hosts share most of them (`vcpuid.kvm.alike`): of some 500 hosts there are 150 to 250."""
+
 
 class Remembered(Generic[T]):
     """A function of a setup that looks at its host, kernel and parameters alone; its answers for the last setups are kept.

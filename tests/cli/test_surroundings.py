@@ -133,6 +133,69 @@ def test_another_user(args: tuple[str, ...], tmp_path: Path) -> None:
     assert not done.returncode & ~1
 
 
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two hosts, into which everybody may look."""
+    folder = tmp_path_factory.mktemp("hosts")
+    for name in ("kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@6.12"):
+        (folder / f"{name}.txt.gz").write_bytes(capture(name).read_bytes())
+    for above in (folder, *folder.parents[:2]):
+        above.chmod(0o755)
+    return folder
+
+
+MANY = {
+    "fleet": ("fleet", "classes", "{hosts}"),
+    "baseline": ("fleet", "baseline", "{hosts}"),
+    "explore": ("explore", HOST, "--save", "{own}/page.html"),
+    "record": ("record", "--no-snapshot", "-o", "{own}/recording.jsonl", "--", "true"),
+    "trace": ("trace", "--step", "--", "true"),
+    "trace guests": ("trace", "--seconds", "0.1"),
+}
+"""Verbs about many hosts and about what runs here, which write files, keep answers, or ask the kernel."""
+PLACES = {
+    "no home": {"HOME": ""},
+    "a home that is no folder": {"HOME": "/dev/null"},
+    "a home where nothing can be written": {"HOME": "/proc", "XDG_CACHE_HOME": "/proc/nosuch"},
+    "a narrow terminal": {"COLUMNS": "20"},
+    "the locale C": {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+}
+
+
+def told(done: subprocess.CompletedProcess[str]) -> tuple[int, list[str]]:
+    """Return how a verb ended, which is no fault, and in how many words it said what on standard error."""
+    assert done.returncode in (0, 1, 4), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "fault" not in done.stderr
+    return done.returncode, [" ".join(line.split()[:3]) for line in done.stderr.splitlines()]
+
+
+@pytest.mark.parametrize("verb", MANY)
+@pytest.mark.parametrize("place", PLACES)
+def test_verbs_about_many_and_about_what_runs(verb: str, place: str, hosts: Path, tmp_path: Path) -> None:
+    args = [arg.format(hosts=hosts, own=tmp_path) for arg in MANY[verb]]
+    usual, there = told(program(*args)), told(program(*args, env=PLACES[place]))
+    assert usual == there
+    assert not list(hosts.glob(".*"))
+
+
+@pytest.mark.parametrize("verb", MANY)
+def test_the_same_as_another_user(verb: str, hosts: Path, tmp_path: Path) -> None:
+    nobody = {"user": 65533, "group": 65533, "extra_groups": [], "cwd": "/"}
+    readable = [sys.executable, "-c", f"import os; open({package.__file__!r}); os.listdir({str(hosts)!r})"]
+    try:
+        if subprocess.run(readable, capture_output=True, **nobody).returncode:
+            pytest.skip("another user cannot read these files")
+    except PermissionError:
+        pytest.skip("this user cannot be another, or another cannot start this Python")
+    tmp_path.chmod(0o700)
+    args = [arg.format(hosts=hosts, own=tmp_path) for arg in MANY[verb]]
+    status, said = told(program(*args, env={"HOME": str(tmp_path)}, **nobody))
+    assert status == 0 or said, "what another may not do is said"
+    writes = any("{own}" in arg for arg in MANY[verb])
+    assert not writes or status == 4, "the folder is not another's to write into"
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_what_is_told_on_standard_error_is_there_at_once(unbuffered: str) -> None:
     """A verb that takes long says how far it has come; where Python was told not to buffer, too."""

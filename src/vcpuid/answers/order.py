@@ -17,9 +17,12 @@ from vcpuid.libvirt import Libvirt, connect
 from vcpuid.libvirt.cpu_map import CpuMap
 from vcpuid.libvirt.definition import OF_HOST
 from vcpuid.libvirt.guest import Planned
+from vcpuid.libvirt.host_models import OfQemu
 from vcpuid.libvirt.journal import Ruling
+from vcpuid.libvirt.live import minds
 from vcpuid.libvirt.names import from_qemu, to_qemu
 from vcpuid.libvirt.request import Request
+from vcpuid.libvirt.silicon import address_bits
 from vcpuid.libvirt.update import ASKED, HOST_MODEL
 from vcpuid.qemu import KvmHost
 from vcpuid.qemu.catalog import Catalog, catalog
@@ -249,8 +252,9 @@ def order(request: Request, setup: Setup, release: Release, kvm: KvmHost | None 
 
     Raises LibvirtError where it refuses the domain whether it checks its CPU or not.
     """
-    made = _ordered(request, setup, release, kvm)
-    elsewhere = tuple((completion, _tried(request, completion.setup, release, kvm)) for completion in completions(setup))
+    starts = _Starts(request, release, kvm)
+    made = starts.on(setup)
+    elsewhere = tuple((completion, starts.tried(completion.setup)) for completion in completions(setup))
     base = _decided(made)
     if blind := nameless(setup.host):
         found = dict.fromkeys(base, blind)
@@ -263,37 +267,66 @@ def _decided(made: Order) -> dict[str, object]:
     return {"refuses": made.refusal is not None, "-cpu": made.argument}
 
 
-def _tried(request: Request, setup: Setup, release: Release, kvm: KvmHost | None) -> Order | None:
-    """Work out a start without asking what hangs on facts; None where libvirt refuses the domain even unchecked."""
-    try:
-        return _ordered(request, setup, release, kvm)
-    except LibvirtError:
-        return None
+class _Plan(NamedTuple):
+    """A start as libvirt plans it, or its refusal; of one that its check refuses both, the plan being that without the check."""
+
+    planned: Planned | None
+    refusal: LibvirtError | None = None
 
 
-def _ordered(request: Request, setup: Setup, release: Release, kvm: KvmHost | None) -> Order:
-    libvirt = connect(setup, release.tables, kvm)
+class _Starts:
+    """The starts of a domain on the hosts that one could be; what is the same to libvirt on many of them is planned once."""
+
+    def __init__(self, request: Request, release: Release, kvm: KvmHost | None) -> None:
+        self._request, self._release, self._kvm = request, release, kvm
+        self._plans: dict[tuple[OfQemu, int], _Plan] = {}
+
+    def tried(self, setup: Setup) -> Order | None:
+        """Work out a start without asking what hangs on facts; None where libvirt refuses the domain even unchecked."""
+        try:
+            return self.on(setup)
+        except LibvirtError:
+            return None
+
+    def on(self, setup: Setup) -> Order:
+        """Do the same; raises the refusal."""
+        libvirt = connect(setup, self._release.tables, self._kvm)
+        planned, error = self._planned(libvirt)
+        if planned is None:
+            assert error is not None
+            raise error
+        unchecked = error is not None
+        if planned.domain.virt == "kvm" and error is None:
+            error = _ended(planned, libvirt)
+        return Order(self._release, setup, self._request, self._kvm, libvirt.known, catalog(setup.vmm.tables), planned, error, unchecked)
+
+    def _planned(self, libvirt: Libvirt) -> _Plan:
+        hosts = libvirt.by_kvm
+        same = (hosts.of_qemu, address_bits(libvirt.says))
+        found = self._plans.get(same)
+        if found is None:
+            found = _plan(self._request, libvirt)
+            if not hosts.told_silicon:  # else it hangs on more of the processor than QEMU tells
+                self._plans[same] = found
+        return found
+
+
+def _plan(request: Request, libvirt: Libvirt) -> _Plan:
     try:
-        planned, error, unchecked = libvirt.planned(request), None, False
+        return _Plan(libvirt.planned(request))
     except LibvirtError as refusal:
-        planned, error, unchecked = _unchecked(request, libvirt, refusal), refusal, True
-    if planned.domain.virt == "kvm" and error is None:
-        error = _ended(request, libvirt)
-    return Order(release, setup, request, kvm, libvirt.known, catalog(setup.vmm.tables), planned, error, unchecked)
+        try:
+            return _Plan(libvirt.planned(request, unchecked=True), refusal)
+        except LibvirtError:  # it is not the check's
+            return _Plan(None, refusal)
 
 
-def _unchecked(request: Request, libvirt: Libvirt, refusal: LibvirtError) -> Planned:
-    """Work out the start without libvirt's check; raises the refusal where it is not the check's."""
-    try:
-        return libvirt.planned(request, unchecked=True)
-    except LibvirtError:
-        raise refusal from None
-
-
-def _ended(request: Request, libvirt: Libvirt) -> LibvirtError | None:
+def _ended(planned: Planned, libvirt: Libvirt) -> LibvirtError | None:
     """Return the error with which libvirt ends a guest that QEMU has started, if it does; where QEMU refuses is not libvirt's to tell."""
+    if not minds(planned.domain, planned.cpu, libvirt.known):
+        return None
     try:
-        libvirt.started(request)
+        libvirt.started_by(planned)
     except LibvirtError as error:
         return None if isinstance(error.__cause__, QemuError) else error
     return None

@@ -11,6 +11,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.setup import Asked, stack_options
+from vcpuid.cli.streams import tell
 from vcpuid.errors import InputError
 from vcpuid.setup import Stack
 
@@ -65,13 +66,18 @@ def opened(store: str | tuple[str, ...], engine: str = "duckdb") -> Fleet:
         (store,) = store
 
     if engine == "duckdb":
-        return fleet.open(store)
+        return fleet.open(store, told=so_far)
     name, colon, master = engine.partition(":")
     if name != "spark" or (colon and not master):
         raise InputError(f"--engine {engine[:40]!r} is none of duckdb, spark and spark:MASTER")
     from vcpuid.fleet.engines import spark_session
 
     return fleet.open(store, spark_session(master if master[:2] != "//" else engine) if colon else spark_session())
+
+
+def so_far(number: int) -> None:
+    """Say how many files are read."""
+    tell(f"{number} files read")
 
 
 def stack_of(asked: Asked) -> Stack:

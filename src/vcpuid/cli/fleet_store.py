@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,16 +18,13 @@ from vcpuid.cli.fleet_options import (
     moment,
     opened,
     short,
+    so_far,
     so_many,
     store_argument,
 )
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import print_warnings
-from vcpuid.cli.streams import tell
 from vcpuid.errors import InputError, VcpuidError
-
-_EVERY = 500
-"""Files between two words on how far `add` has come."""
 
 
 @click.command()
@@ -44,25 +40,26 @@ def add(store: str, sources: tuple[str, ...], cluster: str | None, seen: str | N
     others out; then the exit status is 1.
     """
     from vcpuid.fleet.adding import Visit
-    from vcpuid.fleet.folder import cause, files, host_name
-    from vcpuid.fleet.reading import Reader
+    from vcpuid.fleet.folder import cause, host_name, members
+    from vcpuid.fleet.reading import readings
 
-    when, reader = _time(seen), Reader()
+    when = _time(seen)
     visits, unread, seen_in = list[Visit](), list[dict[str, str]](), dict[tuple[str, str], Path]()
-    for number, (path, place) in enumerate(_all(sources, files), 1):
-        try:
-            kind = reader.read(path)
-        except VcpuidError as error:
-            unread.append({"file": str(path), "why": cause(error)})
+    for place, path, kind in readings(members(map(Path, sources)), " ".join(sources)[:60], so_far):
+        if isinstance(kind, VcpuidError):
+            unread.append({"file": str(path), "why": cause(kind)})
             continue
         host = (place if cluster is None else cluster, host_name(path))
         if host in seen_in:
             unread.append({"file": str(path), "why": f"{seen_in[host]} is of the same host"})
             continue
+        try:
+            time = int(path.stat().st_mtime) if when is None else when
+        except OSError as error:  # it is gone by now
+            unread.append({"file": str(path), "why": error.strerror or str(error)})
+            continue
         seen_in[host] = path
-        visits.append(Visit(*host, int(path.stat().st_mtime) if when is None else when, kind))
-        if number % _EVERY == 0:
-            tell(f"{number} files read")
+        visits.append(Visit(*host, time, kind))
     print_warnings(f"{row['file']}: {row['why']}" for row in unread)
     added = opened(store).add_all(visits)
     told = f"{so_many(added.hosts, 'host')} of {so_many(added.classes, 'class')}, {len(added.new)} of them new to the store."
@@ -87,17 +84,6 @@ def add(store: str, sources: tuple[str, ...], cluster: str | None, seen: str | N
         form,
     )
     sys.exit(1 if unread else 0)
-
-
-def _all(sources: Iterable[str], files: Callable[[Path], Iterable[Path]]) -> Iterable[tuple[Path, str]]:
-    """Give each file with the cluster that its folder names."""
-    for source in map(Path, sources):
-        if not source.is_dir():
-            yield source, ""
-            continue
-        for path in files(source):
-            place = path.parent.relative_to(source).as_posix()
-            yield path, "" if place == "." else place
 
 
 def _time(text: str | None, option: str = "--seen") -> int | None:

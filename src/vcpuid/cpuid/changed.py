@@ -67,7 +67,7 @@ class _Changed(CpuidTable):
 
     def registers(self, function: int, index: int = 0) -> Registers:
         entry = self._over.get((function, index))
-        return self._base.registers(function, index) if entry is None else Registers(*entry[3:])
+        return self._base.registers(function, index) if entry is None else entry.registers
 
     def word(self, word: CpuidWord) -> int:
         entry = self._over.get((word.function, word.index))

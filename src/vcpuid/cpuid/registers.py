@@ -28,6 +28,10 @@ class Registers(NamedTuple):
     edx: int = 0
 
 
+NOTHING = Registers()
+"""What a leaf answers that is not there."""
+
+
 class Entry(NamedTuple):
     """One answer of CPUID: struct kvm_cpuid_entry2 without its padding.
 
@@ -45,7 +49,7 @@ class Entry(NamedTuple):
     @property
     def registers(self) -> Registers:
         """The answer alone."""
-        return Registers(*self[3:])
+        return tuple.__new__(Registers, self[3:])
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: leaf, sub-leaf and registers in hexadecimal, the registers in eight digits; KVM's flags as a number."""
@@ -64,16 +68,17 @@ class CpuidTable(Sequence[Entry]):
     function and index, by KVM's rules, is `vcpuid.kvm.lookup`.
     """
 
-    __slots__ = ("_by_function", "_by_key", "_entries", "_stale")
+    __slots__ = ("_by_function", "_by_key", "_entries", "_hash", "_stale")
     _by_function: dict[int, tuple[Entry, ...]]
     _by_key: dict[tuple[int, int], Entry]
+    _hash: int
     _stale: dict[tuple[int, int], Entry]
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._entries = tuple(entries)
 
     def __getattr__(self, name: str) -> object:
-        """Make an index when it is first asked for: of a pile of dumps, most tables are only listed."""
+        """Make an index, or the hash, when it is first asked for: of a pile of dumps, most tables are only listed."""
         if name == "_by_function":
             grouped: dict[int, list[Entry]] = {}
             for entry in self._entries:
@@ -81,6 +86,8 @@ class CpuidTable(Sequence[Entry]):
             self._by_function = {number: tuple(entries) for number, entries in grouped.items()}
         elif name in ("_by_key", "_stale"):
             self._by_key, self._stale = self._index()
+        elif name == "_hash":
+            self._hash = hash(self._entries)
         return object.__getattribute__(self, name)
 
     def _index(self) -> tuple[dict[tuple[int, int], Entry], dict[tuple[int, int], Entry]]:
@@ -109,7 +116,7 @@ class CpuidTable(Sequence[Entry]):
     def registers(self, function: int, index: int = 0) -> Registers:
         """Return that entry's registers, all zero where there is none."""
         entry = self._by_key.get((function, index))
-        return Registers() if entry is None else Registers(*entry[3:])
+        return NOTHING if entry is None else tuple.__new__(Registers, entry[3:])  # twice as fast as by the names of the fields
 
     def word(self, word: CpuidWord) -> int:
         """Return one register of one leaf, 0 where the table has no such entry."""
@@ -147,10 +154,10 @@ class CpuidTable(Sequence[Entry]):
         return len(self._entries)
 
     def __eq__(self, other: object) -> bool:
-        return self._entries == other._entries if isinstance(other, CpuidTable) else NotImplemented
+        return self is other or self._entries == other._entries if isinstance(other, CpuidTable) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._entries)
+        return self._hash
 
     def __reduce__(self) -> tuple[type[CpuidTable], tuple[Any, ...]]:
         return CpuidTable, (self._entries,)

@@ -68,7 +68,7 @@ def imported() -> dict[str, dict[str, Any]]:
     try:
         index = user_folder() / "imported.json"
         rows = json.loads(index.read_bytes())
-    except (FileNotFoundError, UnavailableError):
+    except (FileNotFoundError, NotADirectoryError, UnavailableError):
         return {}
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) else error

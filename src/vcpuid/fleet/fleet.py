@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,17 +146,23 @@ class Fleet:
         return circles(cpu, self.census(cluster, as_of), stack)
 
 
-def open(source: str | os.PathLike[str] | Engine | Sequence[str | os.PathLike[str]], engine: object = None) -> Fleet:
+def open(
+    source: str | os.PathLike[str] | Engine | Sequence[str | os.PathLike[str]],
+    engine: object = None,
+    *,
+    told: Callable[[int], None] = lambda number: None,
+) -> Fleet:
     """Open a fleet: a folder of snapshots, a store (NAME.duckdb or NAME.parquet, made when the first host is added), or what answers SQL.
 
     Several snapshots, or folders of them, in a list or a tuple are a fleet as well.
 
     What answers SQL is a Spark session, or has `rows(sql)`, which returns tuples (`vcpuid.fleet.engines`), and has tables like
-    `vcpuid.fleet.statements.TABLES`. With a Spark session as `engine`, Spark answers from a NAME.parquet. Raises InputError for a file that
-    is no store's, and for an engine that cannot read it.
+    `vcpuid.fleet.statements.TABLES`. With a Spark session as `engine`, Spark answers from a NAME.parquet. While a folder is read, `told`
+    hears now and then how many of its files are. Raises InputError for a file that is no store's, for a folder of which hardly a file can
+    be read, and for an engine that cannot read it.
     """
     if isinstance(source, list | tuple):
-        return open(source[0], engine) if len(source) == 1 else Fleet(Folder(*map(Path, source)))
+        return open(source[0], engine, told=told) if len(source) == 1 else Fleet(Folder(*map(Path, source), told=told))
     if not isinstance(source, str | os.PathLike):
         return Fleet(Store(engine=source if hasattr(source, "rows") else Spark(source)))
     path = Path(source)
@@ -165,7 +171,7 @@ def open(source: str | os.PathLike[str] | Engine | Sequence[str | os.PathLike[st
     if engine is not None:
         raise InputError(f"Spark reads a folder NAME{FOLDER}: vcpuid fleet copy makes one of a store", source=str(path))
     if os.path.isdir(path):  # unlike Path's own, it takes a name that is too long for one that is not there
-        return Fleet(Folder(path))
+        return Fleet(Folder(path, told=told))
     return Fleet(Store(_store_path(path)))
 
 

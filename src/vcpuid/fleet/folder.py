@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vcpuid.errors import InputError, VcpuidError
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.members import FEW, Census, Count, Unread
-from vcpuid.fleet.reading import Reader
+from vcpuid.fleet.reading import readings
 
 _ENDINGS = (".gz", ".txt", ".json", ".snapshot")
 """What is no part of a host's name at the end of a file's."""
+
+
+_EMPTY, _TIMES = 10_000, 10
+"""So many folders, and so many for each file in them, are nobody's clusters."""
 
 
 def host_name(path: Path) -> str:
@@ -27,9 +31,14 @@ def files(folder: Path) -> Iterator[Path]:
     """Give the files of a folder and of those within it, in the order of their names, but for hidden ones.
 
     Folders into which nobody can look, and links to folders, which are not followed, are given too: `Reader.read` says what they are.
+    Raises InputError where there are many folders and hardly a file in them.
     """
     closed: list[Path] = []
-    for where, folders, names in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
+    given = 0
+    for number, (where, folders, names) in enumerate(os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)))):
+        if number >= _EMPTY and number >= _TIMES * given:
+            raise InputError(f"{given} files in its first {number} folders: no folder of snapshots", source=str(folder))
+        given += len(names)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         linked = [name for name in folders if os.path.islink(os.path.join(where, name))]
         yield from (Path(where, name) for name in sorted((*names, *linked)) if not name.startswith("."))
@@ -37,18 +46,20 @@ def files(folder: Path) -> Iterator[Path]:
 
 
 class Folder:
-    """Snapshots in folders or files, read when it is asked for; it keeps no history. Two files of one name in one cluster are two hosts."""
+    """Snapshots in folders or files, read when it is asked for; it keeps no history. Two files of one name in one cluster are two hosts.
 
-    def __init__(self, *places: Path) -> None:
+    `told` hears now and then how many files are read. Raises InputError where there is no file, or hardly one that can be read.
+    """
+
+    def __init__(self, *places: Path, told: Callable[[int], None] = lambda number: None) -> None:
         self._places = ", ".join(map(str, places))
         self._members: list[tuple[str, str, HostClass]] = []
         self._unread: list[tuple[str, Unread]] = []
-        reader = Reader()
-        for cluster, path in _members(places):
-            try:
-                self._members.append((cluster, host_name(path), reader.read(path)))
-            except VcpuidError as error:
-                self._unread.append((cluster, Unread(host_name(path), cause(error))))
+        for cluster, path, found in readings(members(places), self._places, told):
+            if isinstance(found, HostClass):
+                self._members.append((cluster, host_name(path), found))
+            else:
+                self._unread.append((cluster, Unread(host_name(path), cause(found))))
         if not self._members and not self._unread:
             raise InputError("no file in it", source=self._places)
 
@@ -90,8 +101,8 @@ class Folder:
         raise InputError(why, source=self._places)
 
 
-def _members(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:
-    """Give each file with its cluster."""
+def members(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    """Give the files that are named, and those of folders, each with the cluster that its folder names, "" where there is none."""
     for place in places:
         if not os.path.isdir(place):
             yield "", place

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
 from vcpuid.cpuid import vendors
 from vcpuid.decode import PER_CPU, per_cpu
-from vcpuid.errors import InputError
+from vcpuid.errors import InputError, VcpuidError
 from vcpuid.fleet.classes import READ_OF_CPUINFO, HostClass
 from vcpuid.formats.files import read_text
 from vcpuid.sources import read_dump
@@ -62,6 +63,35 @@ def same(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
 
 
+_STRANGE, _TIMES = 1000, 10
+"""So many files that cannot be read, and so many for each that can: then nobody's hosts are in these folders."""
+EVERY = 500
+"""Files between two words on how far the reading has come."""
+
+
+def readings(
+    files: Iterable[tuple[str, Path]], within: str, told: Callable[[int], None]
+) -> Iterator[tuple[str, Path, HostClass | VcpuidError]]:
+    """Read the hosts' files, given with their clusters, each with its class or with what is wrong with it; `told` hears how many are read.
+
+    Raises InputError, about what `within` names, where hardly any of many can be read: a system's own folders, of which there is no end.
+    """
+    reader, unread = Reader(), 0
+    for number, (cluster, path) in enumerate(files, 1):
+        found: HostClass | VcpuidError
+        try:
+            found = reader.read(path)
+        except VcpuidError as error:
+            found, unread = error, unread + 1
+            if unread >= _STRANGE and unread >= _TIMES * (number - unread):
+                raise InputError(
+                    f"of its first {number} files {number - unread} can be read: no folder of snapshots", source=within
+                ) from None
+        yield cluster, path, found
+        if number % EVERY == 0:
+            told(number)
+
+
 class Reader:
     """Reads files, one after the other, and remembers their classes."""
 
@@ -83,7 +113,7 @@ class Reader:
             raise InputError(why, source=str(path))
         if os.path.lexists(path) and not os.path.isfile(path):
             raise InputError("no regular file", source=str(path))
-        name, text = read_text(path)
+        name, text = read_text(path, waiting=False)
         key = same(text)
         if key not in self._known:
             self._known[key] = HostClass.of(*read_dump(path, (name, text)).meant)

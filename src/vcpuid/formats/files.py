@@ -29,10 +29,11 @@ _COLOUR = re.compile(rb"\x1b\[[0-9;]{0,20}[mK]")
 _CONTROL = re.compile(rb"[%s]|\r(?!\n)" % re.escape(_CONTROLS))
 
 
-def read_text(source: str | os.PathLike[str], *, colours: bool = False) -> tuple[str, str]:
+def read_text(source: str | os.PathLike[str], *, colours: bool = False, waiting: bool = True) -> tuple[str, str]:
     """Return the name to call a source by in messages, and its text with `\\n` line ends; `-` is standard input.
 
-    `colours` is for what people copy from terminals and logs: a terminal's colours are left out instead of being no text.
+    `colours` is for what people copy from terminals and logs: a terminal's colours are left out instead of being no text. A file of the
+    kernel's may have nothing to read before something happens: without `waiting` it is empty then.
 
     Raises InputError for what cannot be read, for damaged gzip data, and for what is not UTF-8 text or larger than any dump of CPUID.
     """
@@ -43,13 +44,17 @@ def read_text(source: str | os.PathLike[str], *, colours: bool = False) -> tuple
         if source == "-":
             data = _take(sys.stdin.buffer)
         else:
-            with open(source, "rb") as file:
+            with open(source, "rb", opener=None if waiting else _open_at_once) as file:
                 data = _take(file)
     except OSError as error:
         raise InputError(error.strerror or str(error), source=name) from None
     except ValueError as error:  # a path with a zero character
         raise InputError(str(error), source=name) from None
     return name, text_of(data, name, colours=colours)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def text_of(data: bytes, name: str, *, colours: bool = False) -> str:
@@ -65,9 +70,12 @@ def text_of(data: bytes, name: str, *, colours: bool = False) -> str:
 
 
 def _take(file: BinaryIO) -> bytes:
-    """Read all, or one byte more than is allowed; to ask for that much at once would cost a small file ten times its own time."""
-    data = file.read(_USUAL)
-    return data if len(data) < _USUAL else data + file.read(SIZE_LIMIT + 1 - _USUAL)
+    """Read all, or one byte more than is allowed; to ask for that much at once would cost a small file ten times its own time.
+
+    What is not waited for is not there.
+    """
+    data = file.read(_USUAL) or b""
+    return data if len(data) < _USUAL else data + (file.read(SIZE_LIMIT + 1 - _USUAL) or b"")
 
 
 def _decode(data: bytes, name: str) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from vcpuid.answers.certainty import hanging
 from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.hazards import features, leaves, migration, security, topology, xsave
 from vcpuid.hazards.recording import of_calls
 from vcpuid.hazards.rule import Hazard, HazardRule, Looks, Severity
-from vcpuid.hazards.view import View
+from vcpuid.hazards.view import HostFacts, View
+from vcpuid.kvm.alike import Alike, Same
+from vcpuid.kvm.answers import Answers
 from vcpuid.path.pipeline import Path
 from vcpuid.path.possible import possible, possible_tables, unnamed_table
-from vcpuid.setup import Setup, Stack
+from vcpuid.qemu.state import CpuState
+from vcpuid.setup import SHARED, Setup, Stack
 from vcpuid.told.completions import nameless
 from vcpuid.told.doubt import weighed
 from vcpuid.told.facts import Fact
@@ -32,12 +36,30 @@ def of_path(path: Path) -> tuple[Hazard, ...]:
     """Find what will hurt the guest of a resolved path, and what will or will not by facts that the host does not tell."""
     if blind := nameless(path.host):
         return _blind(_findings(_view(path)), blind, {Looks.TABLE, Looks.HOST})
-    hanging_ = hanging(path.cpu, path.setup, path.vmm, lambda other: None if other is None else _found(_view(other)))
+    hanging_ = hanging(path.cpu, path.setup, path.vmm, lambda other: None if other is None else _found_on(other))
     return _judged(_findings(_view(path)), hanging_)
 
 
 def _view(path: Path) -> View:
     return View(path.tables[0], path.setup, path.host, path.made, path.made.msrs, path.tables[1:])
+
+
+_FOUND: Alike[dict[Finding, bool]] = Alike(SHARED)
+
+
+def _found_on(path: Path) -> dict[Finding, bool]:
+    """Find what hurts on one of the hosts that one could be; those with the same CPU of QEMU share it if rules cannot tell them apart."""
+    facts = HostFacts.of(path.setup, path.host)
+    if facts is None or not isinstance(path.made.detail, CpuState):
+        return _found(_view(path))
+    nowhere = replace(path.setup, host=Snapshot(), ran=None)
+    key = (Same(path.made.detail), nowhere, facts.vendor, facts.bugs)
+
+    def find_on(says: Answers) -> dict[Finding, bool]:
+        made = path.made
+        return _found(View(path.tables[0], nowhere, None, made, made.msrs, path.tables[1:], facts._replace(kvm=says)))
+
+    return _FOUND.made(key, facts.kvm, find_on)
 
 
 def of_table(table: CpuidTable, host: Snapshot | Setup | None = None, stack: Stack | None = None) -> tuple[Hazard, ...]:

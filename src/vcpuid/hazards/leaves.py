@@ -35,8 +35,9 @@ def _two_makers(view: View) -> Iterator[str]:
 
 
 def _other_maker(view: View) -> Iterator[str]:
-    if view.host is not None and view.host.vendor and view.vendor and view.vendor != view.host.vendor:
-        yield f"{view.vendor} on {view.host.vendor}"
+    host = view.of_host
+    if host is not None and host.vendor and view.vendor and view.vendor != host.vendor:
+        yield f"{view.vendor} on {host.vendor}"
 
 
 def _family(view: View) -> Iterator[str]:

@@ -8,7 +8,6 @@ from vcpuid.cpuid import Bit, MsrWord, bits
 from vcpuid.cpuid.vendors import INTEL
 from vcpuid.hazards.rule import HazardRule, Looks, Severity
 from vcpuid.hazards.view import View, name_of
-from vcpuid.linux import boot_cpu
 from vcpuid.linux.machine import ARCH_CAPABILITIES
 
 _CONTROLS = ("IBRS", "IBPB", "STIBP", "SSBD", "MD_CLEAR", "SRBDS_CTRL", "FLUSH_L1D", "IBRS_ENHANCED")
@@ -29,15 +28,8 @@ _SERVES = {"MD_CLEAR": "mds", "SRBDS_CTRL": "srbds", "FLUSH_L1D": "l1tf"}
 
 
 def _bugs(view: View) -> frozenset[str] | None:
-    """The host's bugs, as its kernel printed them or else as the model tells; None where neither can say."""
-    host = view.host
-    if host is None or not host.raw:
-        return None
-    if "bugs" in host.cpuinfo:
-        return frozenset(host.cpuinfo["bugs"].split())
-    if host.vendor == INTEL and view.kvm is not None and ARCH_CAPABILITIES not in view.kvm.msrs:
-        return None
-    return frozenset(name.lower() for name in boot_cpu(view.setup).bugs)
+    """The host's bugs; None where nobody can say."""
+    return None if view.of_host is None else view.of_host.bugs
 
 
 def _missing(view: View) -> Iterator[str]:
@@ -70,7 +62,7 @@ def _vouched(view: View, bit: Bit) -> bool:
 
 def _no_capabilities(view: View) -> Iterator[str]:
     """Name the MSR that tells an Intel guest what it is immune to, where the host has it and the guest not."""
-    host, supported = view.host, view.supported
+    host, supported = view.of_host, view.supported
     if host is None or supported is None or not view.vendor == host.vendor == INTEL:
         return
     hidden = supported.has(bits.ARCH_CAPABILITIES) and not view.has(bits.ARCH_CAPABILITIES)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
+from typing import NamedTuple
 
 from vcpuid import releases
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, MsrWord, Registers, Snapshot, Word, bits, vendor_name
 from vcpuid.cpuid.names import all_features, by_bit, short_place
-from vcpuid.cpuid.vendors import AMD_AND_HYGON
+from vcpuid.cpuid.vendors import AMD_AND_HYGON, INTEL
 from vcpuid.cpuid.words import positions
 from vcpuid.kvm.answers import Answers, kvm_says
-from vcpuid.linux import BootCpu
+from vcpuid.linux import BootCpu, boot_cpu
 from vcpuid.linux.boot import booted_once
 from vcpuid.linux.machine import ARCH_CAPABILITIES
 from vcpuid.params import Value
@@ -40,12 +41,39 @@ class _Words(dict[Word, int]):
         return value
 
 
+class HostFacts(NamedTuple):
+    """What rules look at of a host: what its KVM answers, who made its processor, and its bugs, None where nobody can say."""
+
+    kvm: Answers
+    vendor: str
+    bugs: frozenset[str] | None
+
+    @classmethod
+    def of(cls, setup: Setup, host: Snapshot | None) -> HostFacts | None:
+        """Return those of a setup's host; None where nothing is known of it."""
+        if host is None or not (host.raw or host.supported):
+            return None
+        return cls(kvm_says(setup), host.vendor, _bugs(setup, host))
+
+
+def _bugs(setup: Setup, host: Snapshot) -> frozenset[str] | None:
+    """Return the host's bugs, as its kernel printed them or else as the model tells."""
+    if not host.raw:
+        return None
+    if "bugs" in host.cpuinfo:
+        return frozenset(host.cpuinfo["bugs"].split())
+    if host.vendor == INTEL and ARCH_CAPABILITIES not in kvm_says(setup).msrs:
+        return None
+    return frozenset(name.lower() for name in boot_cpu(setup).bugs)
+
+
 @dataclass(frozen=True)
 class View:
     """A guest's CPUID as it will be.
 
     `table` is the first vCPU's, `others` those of the rest. `setup` is the software; `host` is None where nothing is known of it: rules
     that compare find nothing then. `made` is the VMM's work where the table is its; `msrs` are the guest's feature MSRs, as far as known.
+    `told` is what is known of the host, where that is not to be asked itself.
     """
 
     table: CpuidTable
@@ -54,6 +82,12 @@ class View:
     made: Made | None = None
     msrs: Masks = field(default_factory=dict)
     others: tuple[CpuidTable, ...] = ()
+    told: HostFacts | None = None
+
+    @cached_property
+    def of_host(self) -> HostFacts | None:
+        """What is known of the host; None where that is nothing."""
+        return self.told or HostFacts.of(self.setup, self.host)
 
     @property
     def state(self) -> CpuState | None:
@@ -109,7 +143,7 @@ class View:
     @cached_property
     def kvm(self) -> Answers | None:
         """What KVM answers on the host; None where nothing is known of it."""
-        return kvm_says(self.setup) if self.host is not None and (self.host.raw or self.host.supported) else None
+        return None if self.of_host is None else self.of_host.kvm
 
     @cached_property
     def supported(self) -> CpuidTable | None:

@@ -6,6 +6,8 @@ was told to use enlightened VMCSs: a VMM that wants these asks in that order.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Snapshot, hyperv, vendors
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.kvm.caps import caps
@@ -72,12 +74,18 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
     module = module_of(vendors.linux_kind(setup.host.vendor))
     given = ModuleParams.of(module, setup)
     release = setup.kernel.number
-    newer, describes_nested = release > (6, 1), release >= (6, 1)
     evmcs = module == "kvm_intel" and caps(setup).has("VMX")
     smt = given.fact("smt")
     if smt is None:
         smt = several_threads(setup.host) and "nosmt=force" not in str(setup.params.linux.get(CMDLINE, "")).split()
     limit = given.fact("max_vcpus") or next(most for since, most in _MAX_VCPUS if release >= since)
+    return _answer(release, limit, evmcs=evmcs, smt=bool(smt))
+
+
+@lru_cache(maxsize=64)
+def _answer(release: tuple[int, int], limit: int, *, evmcs: bool, smt: bool) -> Result:
+    """Answer by all that the answer hangs on."""
+    newer, describes_nested = release > (6, 1), release >= (6, 1)
     ledger = Ledger()
     rows: dict[int, list[int]] = {
         hyperv.VENDOR: [hyperv.DEBUG_PLATFORM, *_SIGNATURE],

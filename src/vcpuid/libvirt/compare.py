@@ -86,6 +86,11 @@ def compare(host: CpuDef, cpu: CpuDef, known: CpuMap) -> Compared:
     return Compared(SUPERSET)
 
 
+def demands(cpu: CpuDef) -> bool:
+    """Whether a guest's CPU asks anything of its host that `compare` or `check` could find lacking, or too much."""
+    return bool(cpu.arch or cpu.vendor or cpu.model or cpu.features) or cpu.match == "strict"
+
+
 def check(cpu: CpuDef, hosts: HostModels, against: CpuDef) -> Compared:
     """Hold a CPU against a host as check='partial' does; `against` is the host's CPU where bits are compared. Raises LibvirtError."""
     known, told = hosts.known, hosts.told

@@ -122,7 +122,7 @@ def hostless(guest: GuestXml, release: Release, qemu: str) -> Planned:
     Raises InputError where it hangs on the host, LibvirtError where libvirt refuses the <cpu> on all of them.
     """
     known = cpu_map(release.tables)
-    hosts = HostModels(Tcg(qemu, known).told, None, known)
+    hosts = HostModels(Tcg(qemu, known).told, known)
     domain = read(domain_of(guest.request), known.release)
     if domain.cpu is not None and (why := _of_host(domain.cpu, hosts)):
         raise InputError(f"{why}: give --host", source="domain")

@@ -7,7 +7,7 @@ every feature is one bit of one register, so this says what libvirt's virCPUx86D
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from vcpuid import data
@@ -81,6 +81,12 @@ class CpuMap:
         """Return libvirt's name for the maker whose twelve characters these are."""
         return next((name for name, known in self.vendors if known == text), None)
 
+    def by_signature(self, signature: tuple[int, int, int]) -> tuple[tuple[MapModel, ...], ...]:
+        """Give the models that have a processor's signature, then the others; all at once where it has none (zeros)."""
+        if not any(signature):
+            return (tuple(self.models.values()),)
+        return _by_signature(self, signature)
+
     @cached_property
     def words(self) -> tuple[tuple[CpuidWord | MsrWord, tuple[tuple[int, int], ...]], ...]:
         """The registers that have features, each with pairs of a bit's mask and the feature's set."""
@@ -99,6 +105,12 @@ class CpuMap:
     def broken_tsx(self) -> int:
         """What libvirt takes from Haswells whose TSX is broken."""
         return self.masks(("hle", "rtm"))
+
+
+@lru_cache(maxsize=64)
+def _by_signature(known: CpuMap, signature: tuple[int, int, int]) -> tuple[tuple[MapModel, ...], tuple[MapModel, ...]]:
+    fitting = tuple(model for model in known.models.values() if model.fits(signature))
+    return fitting, tuple(model for model in known.models.values() if not model.fits(signature))
 
 
 @cache

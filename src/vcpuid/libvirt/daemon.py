@@ -55,7 +55,7 @@ class Libvirt:
     @cached_property
     def by_kvm(self) -> HostModels:
         """The host's CPUs under KVM."""
-        return HostModels(tell(self.setup, self.known, self.kvm.xcr0), processor(self.says, self.known), self.known)
+        return HostModels(tell(self.setup, self.known, self.kvm.xcr0), self.known, lambda: processor(self.says, self.known))
 
     @cached_property
     def tcg(self) -> Tcg:
@@ -65,7 +65,7 @@ class Libvirt:
     @cached_property
     def by_tcg(self) -> HostModels:
         """The host's CPUs under TCG: on no host another."""
-        return HostModels(self.tcg.told, None, self.known)
+        return HostModels(self.tcg.told, self.known)
 
     @cached_property
     def host(self) -> CpuDef:
@@ -115,7 +115,10 @@ class Libvirt:
 
     def started(self, request: Request, running: str | None = None) -> guest.Started:
         """Start a request's domain, or take it over."""
-        planned = self.planned(request, running)
+        return self.started_by(self.planned(request, running))
+
+    def started_by(self, planned: guest.Planned) -> guest.Started:
+        """Start a domain as it is planned."""
         hosts = self.by_tcg if planned.domain.virt == "qemu" else self.by_kvm
         return guest.start(planned, hosts, lambda cpu, smp: self._realize(planned, cpu, smp))
 

@@ -58,23 +58,23 @@ def decode(
     if tsx_is_broken(vendor, signature):
         features &= ~known.broken_tsx
     best: Candidate | None = None
-    for model in reversed(known.models.values()):
-        blockers = () if models is None else models.get(model.name)
-        if blockers is None or (vendor and model.vendor and vendor != model.vendor):
-            continue
-        if not (model.of_hosts if of_host else model.of_guests):
-            continue
-        candidate = _beside(model, features, blockers, known, of_host=of_host)
-        if of_host and candidate.less:
-            continue
-        if len(preferred) == 1 and model.name in preferred:
-            best = candidate
-            break
-        if best is None or _better(candidate, best, signature, preferred=model.name in preferred, of_host=of_host):
-            best = candidate
-    if best is None:
-        raise refusal.internal("Cannot find suitable CPU model for given data")
-    return _describe(best, processor, known, of_host=of_host)
+    for group in (tuple(known.models.values()),) if len(preferred) == 1 else known.by_signature(signature):
+        for model in reversed(group):
+            blockers = () if models is None else models.get(model.name)
+            if blockers is None or (vendor and model.vendor and vendor != model.vendor):
+                continue
+            if not (model.of_hosts if of_host else model.of_guests):
+                continue
+            candidate = _beside(model, features, blockers, known, of_host=of_host)
+            if of_host and candidate.less:
+                continue
+            if len(preferred) == 1 and model.name in preferred:
+                return _describe(candidate, processor, known, of_host=of_host)
+            if best is None or _better(candidate, best, signature, preferred=model.name in preferred, of_host=of_host):
+                best = candidate
+        if best is not None:  # a model with the processor's signature is better than any without
+            return _describe(best, processor, known, of_host=of_host)
+    raise refusal.internal("Cannot find suitable CPU model for given data")
 
 
 def _beside(model: MapModel, features: int, blockers: Sequence[str], known: CpuMap, *, of_host: bool) -> Candidate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vcpuid.errors import LibvirtError, QemuError
 from vcpuid.libvirt import refusal
@@ -85,8 +85,12 @@ def plan(
 
 
 def start(planned: Planned, hosts: HostModels, realize: Realize) -> Started:
-    """Start it; raises LibvirtError, with the argument of -cpu and what QEMU printed, where that fails."""
+    """Start it; raises LibvirtError, with the argument of -cpu and what QEMU printed, where that fails.
+
+    The plan is left as it is: others may start from it, too.
+    """
     known, argument, live = hosts.known, planned.argument or "", planned.cpu.copy()
+    planned = replace(planned, journal=planned.journal.copy())
     log: tuple[str, ...] = ()
     try:
         running, warnings = realize(argument, planned.smp)

@@ -52,6 +52,12 @@ class Journal:
         self.rulings: list[Ruling] = []
         self.model: tuple[str, Rule] | None = None
 
+    def copy(self) -> Journal:
+        """Return another one with the same notes, to go on in."""
+        found = Journal()
+        found.rulings, found.model = list(self.rulings), self.model
+        return found
+
     def note(self, feature: str, policy: Policy | None, rule: Rule, cause: str | None = None) -> None:
         """Write one thing down."""
         self.rulings.append(Ruling(feature, policy, rule, cause))

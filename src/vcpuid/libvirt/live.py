@@ -45,6 +45,12 @@ class Running(NamedTuple):
     switches: frozenset[str]
 
 
+def minds(domain: Domain, cpu: CpuDef, known: CpuMap) -> bool:
+    """Whether there is anything in what QEMU makes of a domain's CPU for which `verify` or `update_live` would refuse the guest."""
+    asked = domain.switches.get("pvspinlock") == "on" or domain.hyperv is not None or cpu.check == "full"
+    return asked or (cpu.described and bool(features_of(cpu, known) & known.mask("invtsc")))
+
+
 def verify(domain: Domain, cpu: CpuDef, running: Running, known: CpuMap) -> None:
     """Refuse a guest that lacks what the domain asks for beyond CPUID (qemuProcessVerifyCPU). Raises LibvirtError."""
     if domain.switches.get("pvspinlock") == "on" and "kvm-pv-unhalt" not in running.switches:

@@ -7,7 +7,7 @@ asks for the static expansion of "host" with migratable=on and off, for what eac
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -22,12 +22,13 @@ from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
+from vcpuid.qemu.lacking import Asked, lacking, packed, unpacked
 from vcpuid.qemu.models import names_of
 from vcpuid.qemu.plan import plan
-from vcpuid.qemu.realize import draw, draw_on
-from vcpuid.qemu.supported import Supported, supported
+from vcpuid.qemu.realize import draw_on, host_properties
+from vcpuid.qemu.supported import Supported, host_signature, supported
 from vcpuid.reasons import Unrecorded
-from vcpuid.setup import Setup
+from vcpuid.setup import SHARED, Setup
 
 MACHINE = "q35"
 """Whose names of models without a version are those of -machine none."""
@@ -62,10 +63,12 @@ NO_HYPERV = HypervOffer(frozenset(), 0xFFFFFFFF, "")
 """What QEMU tells where KVM has no Hyper-V: its own defaults, of which libvirt takes those that are no switches for offers."""
 
 
-class QemuTold(NamedTuple):
-    """QEMU's answers. `names` are the features that it knows, `features` those of the host's CPU, `migratable` those without invtsc.
+@dataclass(frozen=True, eq=False, slots=True)
+class QemuTold:
+    """QEMU's answers; hosts that are the same to QEMU share them.
 
-    `supported` are features that the host's CPU lacks only because QEMU gives them to no guest by itself.
+    `names` are the features that it knows, `features` those of the host's CPU, `migratable` those without invtsc, and `supported` features
+    that the host's CPU lacks only because QEMU gives them to no guest by itself.
     """
 
     names: frozenset[str]
@@ -105,17 +108,29 @@ def features_in(words: Mapping[str, int], tables: Catalog, known: CpuMap, *, ali
 def tell(setup: Setup, known: CpuMap, xcr0: int | None = None) -> QemuTold:
     """Work out what QEMU tells on a host; `xcr0` is as in `vcpuid.qemu.supported.Supported`."""
     tables, says = catalog(setup.vmm.tables), kvm_says(setup)
-    host, kept = (_drawn(tables, says, cpu, xcr0) for cpu in ("host,migratable=off", "host"))
-    for draft in (host, kept):
-        expand(draft, Shape())
-    features = features_in(host.features, tables, known)
-    supported = 0
+    able = supported(tables, _nowhere(tables.release), says, Unrecorded(), xcr0)
+    return _told(tables, known, Seen(able, says.vendor, host_signature(says), _hyperv(says, tables)))
+
+
+class Seen(NamedTuple):
+    """All that QEMU's answers hang on of a host: what it supports, who made it, which one it is, what KVM has of Hyper-V."""
+
+    able: Supported
+    vendor: str
+    signature: tuple[int, int, int]
+    hyperv: HypervOffer | None
+
+
+@lru_cache(maxsize=SHARED)
+def _told(tables: Catalog, known: CpuMap, seen: Seen) -> QemuTold:
+    """Ask QEMU of hosts that are the same to it: most of those that one could be are."""
+    host, kept = (_expanded(tables, seen, cpu) for cpu in ("host,migratable=off", "host"))
+    found = of_drafts(host, kept, tables, known, _offers(tables, seen))
+    supported_ = 0
     if _ALWAYS_ON in tables.properties:
-        whole = _drawn(tables, says, "host,migratable=off,arch-capabilities=on", xcr0)
-        expand(whole, Shape())
-        supported = features_in(whole.features, tables, known) & ~features
-    found = of_drafts(host, kept, tables, known, _offers(tables, says, xcr0))
-    return found._replace(hyperv=_hyperv(says, tables), supported=supported)
+        whole = _expanded(tables, seen, "host,migratable=off,arch-capabilities=on")
+        supported_ = features_in(whole.features, tables, known) & ~found.features
+    return replace(found, hyperv=seen.hyperv, supported=supported_)
 
 
 def of_drafts(host: Draft, kept: Draft, tables: Catalog, known: CpuMap, offers: Iterable[tuple[str, ModelOffer]]) -> QemuTold:
@@ -136,8 +151,15 @@ def names_of_models(tables: Catalog) -> Iterator[str]:
     yield from (*OTHERS, *sorted((*tables.models, *tables.model_aliases), reverse=True))
 
 
-def _drawn(tables: Catalog, says: Answers, cpu: str, xcr0: int | None) -> Draft:
-    return draw(plan(tables.release, MACHINE, cpu), tables, _nowhere(tables.release), says, xcr0, Unrecorded())
+def _expanded(tables: Catalog, seen: Seen, cpu: str) -> Draft:
+    """Complete a CPU that is no model of QEMU's own."""
+    found, machine = plan(tables.release, MACHINE, cpu), _nowhere(tables.release)
+    of_host = host_properties(seen.signature, "", seen.able, tables.number) if found.model != "base" else {}
+    if found.model != "base" or tables.number >= (10, 1):
+        of_host["vendor"] = seen.vendor
+    draft = draw_on(found, tables, machine, seen.able, of_host, Unrecorded())
+    expand(draft, Shape())
+    return draft
 
 
 @lru_cache(maxsize=16)
@@ -146,27 +168,22 @@ def _nowhere(release: str) -> MachineType:
     return replace(find_machine(release, MACHINE), name="none")
 
 
-def _offers(tables: Catalog, says: Answers, xcr0: int | None) -> Iterator[tuple[str, ModelOffer]]:
+def _offers(tables: Catalog, seen: Seen) -> Iterator[tuple[str, ModelOffer]]:
     """Give QEMU's models in its order."""
-    machine, able = find_machine(tables.release, MACHINE), supported(tables, _nowhere(tables.release), says, Unrecorded(), xcr0)
-    lacking = {name: ModelOffer(_lacking(_drawn(tables, says, name, xcr0))) for name in OTHERS} | _models(tables, able, says.vendor)
+    machine, asked = find_machine(tables.release, MACHINE), Asked(tables, MACHINE, _nowhere(tables.release), tuple(tables.models))
+    offers = {name: _offer(tables, missing, tables.models[name].deprecated) for name, missing in lacking(asked, seen.able, seen.vendor)}
+    for name in OTHERS:
+        draft = _expanded(tables, seen, name)
+        filter_features(draft, verbose=False)
+        offers[name] = _offer(tables, packed(tables, draft.filtered), deprecated=False)
     for name in names_of_models(tables):
-        yield name, lacking[name if name in lacking else tables.resolve_model(name, machine)]
+        yield name, offers[name if name in offers else tables.resolve_model(name, machine)]
 
 
-@lru_cache(maxsize=256)
-def _models(tables: Catalog, able: Supported, vendor: str) -> dict[str, ModelOffer]:
-    """Return QEMU's own models, where so much is supported: the same on most of the hosts that one could be."""
-    machine, of_host = _nowhere(tables.release), {"vendor": vendor}
-    drafts = {name: draw_on(plan(tables.release, MACHINE, name), tables, machine, able, of_host, Unrecorded()) for name in tables.models}
-    return {name: ModelOffer(_lacking(draft), tables.models[name].deprecated) for name, draft in drafts.items()}
-
-
-def _lacking(draft: Draft) -> tuple[str, ...]:
-    """Complete a model and name the features that the host lacks of it."""
-    expand(draft, Shape())
-    filter_features(draft, verbose=False)
-    return tuple(map(from_qemu, names_of(draft.catalog, draft.filtered)))
+@lru_cache(maxsize=4096)
+def _offer(tables: Catalog, missing: int, deprecated: bool) -> ModelOffer:
+    """Name the features that keep a model from running."""
+    return ModelOffer(tuple(map(from_qemu, names_of(tables, unpacked(tables, missing)))), deprecated)
 
 
 def _hyperv(says: Answers, tables: Catalog) -> HypervOffer | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from vcpuid.libvirt import refusal
-from vcpuid.libvirt.compare import FORBIDDEN, INCOMPATIBLE, check, forbidden
+from vcpuid.libvirt.compare import FORBIDDEN, INCOMPATIBLE, check, demands, forbidden
 from vcpuid.libvirt.cpu_map import CpuMap
 from vcpuid.libvirt.decode import CpuData, decode
 from vcpuid.libvirt.definition import OF_HOST, CpuDef, Policy, features_of
@@ -88,10 +88,10 @@ def update(cpu: CpuDef, hosts: HostModels, *, tcg: bool, journal: Journal, incom
     journal.listed(cpu, ASKED)
     if cpu.model is not None:
         journal.chose(cpu.model, ASKED)
-    if cpu.check != "none" and (name := forbidden(cpu, hosts.full)):
+    if cpu.check != "none" and "forbid" in cpu.features.values() and (name := forbidden(cpu, hosts.full)):
         raise refusal.incompatible(f"Host CPU provides forbidden feature '{name}'", [Ruling(name, "forbid", FORBIDDEN)])
     if cpu.mode not in OF_HOST:
-        if cpu.check == "partial":
+        if cpu.check == "partial" and demands(cpu):
             compared = check(cpu, hosts, hosts.full)
             if compared.result == INCOMPATIBLE:
                 raise refusal.incompatible(compared.message, compared.causes)

@@ -11,6 +11,16 @@ from vcpuid.reasons import Ledger, Rule
 _CORE_TYPES = {0x20: "atom", 0x40: "core"}
 
 
+_IN_FORCE: dict[tuple[str, str], bool] = {}
+"""Whether a release has a rule, which is asked for over and over: an id names one rule."""
+
+
+def _in_force(rule: Rule, release: str) -> bool:
+    if release in rule.lacking or release in rule.also:
+        return release in rule.also
+    return (rule.since is None or RANKS[release] >= RANKS[rule.since]) and (rule.until is None or RANKS[release] <= RANKS[rule.until])
+
+
 class Cpu:
     """One processor as the booting kernel knows it so far.
 
@@ -111,10 +121,10 @@ class Cpu:
             caps[word] = self.ledger.set(words[word], caps[word], mask, rules.FORCED)
 
     def _holds(self, rule: Rule) -> bool:
-        release = self.tables.release
-        if release in rule.lacking or release in rule.also:
-            return release in rule.also
-        return (rule.since is None or self.since(rule.since)) and (rule.until is None or RANKS[release] <= RANKS[rule.until])
+        asked = self.tables.release, rule.id
+        if (known := _IN_FORCE.get(asked)) is None:
+            known = _IN_FORCE[asked] = _in_force(rule, self.tables.release)
+        return known
 
     def _set(self, place: Place, rule: Rule, cause: str | None) -> None:
         word, mask = place

@@ -31,7 +31,7 @@ def saying(remarks: Callable[[Setup], Iterable[str]]) -> Callable[[Callable[P, R
 
         @wraps(function)
         def asked(*args: P.args, **kwargs: P.kwargs) -> R:
-            if kwargs.get("params") or any(isinstance(argument, Mapping) for argument in args):
+            if kwargs.get("params") or (len(args) > 1 and any(isinstance(argument, Mapping) for argument in args)):
                 given = signature.bind(*args, **kwargs).arguments
                 host = given.get("host")
                 if isinstance(host, Snapshot):

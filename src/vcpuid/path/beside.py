@@ -67,9 +67,23 @@ class Beside:
 
     def _column(self, position: int, word: Word) -> _Column:
         if (known := self._read.get((position, word))) is None:
-            given = [None if trace is None else trace.steps[position].word(word) for trace in self._traces]
+            given = self._given(position, word)
             known = self._read[position, word] = self._compare(self._trace.steps[position].word(word), given)
         return known
+
+    def _given(self, position: int, word: Word) -> list[int | None]:
+        """Read a word of each other host; of those that share what the party hands on, once."""
+        seen: dict[int, int | None] = {}
+        found: list[int | None] = []
+        for trace in self._traces:
+            if trace is None:
+                found.append(None)
+                continue
+            step = trace.steps[position]
+            if (shared := id(step.after)) not in seen:
+                seen[shared] = step.word(word)
+            found.append(seen[shared])
+        return found
 
     def _compare(self, own: int | None, given: list[int | None]) -> _Column:
         open_, base = 0, own or 0

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from vcpuid import kvm, linux
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Snapshot, Word, bits
 from vcpuid.cpuid.feature_words import CONTROL_MSRS, PLAIN_CONTROLS
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError, KvmError, RefusedError, VcpuidError
 from vcpuid.kvm.answers import kvm_says
@@ -17,7 +18,7 @@ from vcpuid.kvm.effect import advised
 from vcpuid.path.beside import Beside
 from vcpuid.path.possible import possible
 from vcpuid.path.probing import GUEST, Probe, kept_as, observe
-from vcpuid.path.words import GuestWords, TableWords
+from vcpuid.path.words import GuestWords, TableWords, guest_words, table_words
 from vcpuid.reasons import Basis, Result, Step, Trace
 from vcpuid.reasons.lazy import LazyMapping, LazySequence
 from vcpuid.setup import Setup, Stack, joined, overruled
@@ -122,13 +123,13 @@ def resolve(
 def _followed(cpu: str, setup: Setup, vmm: Vmm, probe: Probe | None = None) -> Path:
     silicon, kernel_step, supported = _host_steps(setup)
     made = vmm.make(cpu, setup, kvm_says(setup))
-    table, msrs, kernel = made.tables[0], made.msrs, setup.kernel
+    table, msrs, kernel = made.tables[0], FrozenMap(made.msrs), setup.kernel
     basis = Basis.OBSERVED if made.observed else Basis.MODELLED
-    machine = Step(vmm.name, vmm.spoken, vmm.title, supported.after, TableWords(table, msrs), made.decisions, basis)
+    machine = Step(vmm.name, vmm.spoken, vmm.title, supported.after, table_words(table, msrs), made.decisions, basis)
     kept, basis = kvm.set_cpuid(table, host=setup), assumed(setup)
-    vcpu = Step("vcpu", "KVM's vCPU", "the vCPU's table in KVM", machine.after, TableWords(kept.table, msrs), kept.decisions, basis)
+    vcpu = Step("vcpu", "KVM's vCPU", "the vCPU's table in KVM", machine.after, table_words(kept.table, msrs), kept.decisions, basis)
     decisions = LazySequence(lambda: kvm.seen(kept.table, kernel=kernel).decisions)
-    guest = Step("guest", "KVM's look-up", GUEST, vcpu.after, GuestWords(kept.table, msrs, kernel), decisions, basis)
+    guest = Step("guest", "KVM's look-up", GUEST, vcpu.after, guest_words(kept.table, msrs, kernel), decisions, basis)
     if made.kept is not None:
         vcpu, guest = kept_as(made.kept, vcpu, msrs, kernel)
     elif probe is not None:
@@ -259,7 +260,7 @@ def _host_steps(setup: Setup) -> tuple[Step, Step, Step]:
             raise InputError("the host tells neither its CPUID (RAW lines) nor what its KVM supports (SUP lines)")
         silicon = Step("silicon", "the hardware", SILICON, {}, {}, basis=Basis.NOT_TOLD)
         kernel_step = Step("linux", "Linux", _LINUX.format(setup.kernel.tables), {}, {}, basis=Basis.NOT_TOLD, whole=False)
-        return silicon, kernel_step, Step("kvm", "KVM", KVM, {}, TableWords(host.supported, msrs), basis=Basis.OBSERVED)
+        return silicon, kernel_step, Step("kvm", "KVM", KVM, {}, table_words(host.supported, msrs), basis=Basis.OBSERVED)
     raw = TableWords(host.raw, {})
     silicon = Step("silicon", "the hardware", SILICON, {}, raw, basis=Basis.OBSERVED)
     made = kvm_says(setup).feature_msrs
@@ -267,12 +268,12 @@ def _host_steps(setup: Setup) -> tuple[Step, Step, Step]:
     if host.supported is None:
         model = kvm.supported(setup)
         decisions = LazySequence(lambda: (*model.decisions, *made.decisions))
-        step = Step("kvm", "KVM", KVM, before, TableWords(model.table, msrs), decisions, assumed(setup))
+        step = Step("kvm", "KVM", KVM, before, table_words(model.table, msrs), decisions, assumed(setup))
     else:  # the model is worked out when somebody holds the two side by side
         observed = host.supported
         modelled = LazyMapping(lambda: TableWords(_model(setup, observed).table, msrs))
         decisions = LazySequence(lambda: (*_model(setup, observed).decisions, *made.decisions))
-        step = Step("kvm", "KVM", KVM, before, TableWords(observed, msrs), decisions, Basis.OBSERVED, modelled)
+        step = Step("kvm", "KVM", KVM, before, table_words(observed, msrs), decisions, Basis.OBSERVED, modelled)
     return silicon, _linux_step(setup, raw), step
 
 

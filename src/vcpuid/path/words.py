@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from vcpuid import kvm
 from vcpuid.cpuid import CpuidTable, CpuidWord, Registers, Word
+from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.releases import Release
+from vcpuid.setup import SHARED
 
 
 class TableWords(Mapping[Word, int]):
@@ -50,3 +53,15 @@ class GuestWords(TableWords):
         if (known := self._leaves.get((function, index))) is None:
             known = self._leaves[function, index] = kvm.lookup(self._table, function, index, kernel=self._kernel)
         return known
+
+
+@lru_cache(maxsize=SHARED)
+def table_words(table: CpuidTable, msrs: FrozenMap[Word, int]) -> TableWords:
+    """Return a table's words; of hosts on which they are the same, they are one object, which is read once."""
+    return TableWords(table, msrs)
+
+
+@lru_cache(maxsize=SHARED)
+def guest_words(kept: CpuidTable, msrs: FrozenMap[Word, int], kernel: Release) -> GuestWords:
+    """Return what a guest reads, likewise."""
+    return GuestWords(kept, msrs, kernel)

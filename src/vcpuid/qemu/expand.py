@@ -66,6 +66,10 @@ _LEVEL_WORDS = (
 """Words that raise the last leaf when they are not empty; FEAT_7_0_EBX does so even with full-cpuid-auto-level=off."""
 
 
+OFFERED_COMPONENTS = ("FEAT_XSAVE_XCR0_LO", "FEAT_XSAVE_XSS_LO")
+"""What KVM has of XSAVE's components: all that the features of a model of QEMU's own hang on of a host, its maker apart."""
+
+
 class Shape(NamedTuple):
     """What CPU features depend on of the guest's topology."""
 
@@ -155,9 +159,10 @@ def _depend(draft: Draft) -> None:
 def _components(draft: Draft) -> None:
     """Settle the XSAVE components: those of features in force that KVM has (x86_cpu_enable_xsave_components, x86_cpu_init_xsave)."""
     supported, number, found = draft.supported.words, draft.catalog.number, 0
-    known = supported["FEAT_XSAVE_XCR0_LO"] | xfeatures.LEGACY
+    of_user, of_supervisor = OFFERED_COMPONENTS
+    known = supported[of_user] | xfeatures.LEGACY
     if number >= (11, 0):
-        known |= supported["FEAT_XSAVE_XSS_LO"]
+        known |= supported[of_supervisor]
     if draft.has("FEAT_1_ECX", _XSAVE):
         for component, name, mask, _ in draft.catalog.components:
             if draft.features[name] & mask and (known >> component & 1 or number < (9, 2)):

@@ -5,10 +5,13 @@ QEMU, target/i386/cpu.c, x86_cpu_filter_features and mark_unavailable_features.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from vcpuid.cpuid import bits
 from vcpuid.qemu import messages
 from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.expand import INTEL_PT
+from vcpuid.qemu.supported import Supported
 from vcpuid.reasons import Rule
 
 _FILTER = "x86_cpu_filter_features, target/i386/cpu.c"
@@ -33,17 +36,22 @@ def filter_features(draft: Draft, verbose: bool) -> bool:
         missing = draft.features[row.name] & ~supported[row.name]
         if missing:
             draft.refuse(row.name, missing, NOT_SUPPORTED, message)
-    if draft.has("FEAT_7_0_EBX", INTEL_PT) and not _traces(draft):
-        draft.refuse("FEAT_7_0_EBX", INTEL_PT, PROCESSOR_TRACE, message)
+    for name, mask in lacks_trace(draft.features, draft.supported).items():
+        draft.refuse(name, mask, PROCESSOR_TRACE, message)
     missing_any = any(draft.filtered.values())
     if draft.catalog.number < (9, 2):
         return missing_any
     return _filter_avx10(draft, verbose) or missing_any
 
 
-def _traces(draft: Draft) -> bool:
-    """Tell whether the host's Processor Trace can stand in for QEMU's."""
-    first, second = draft.supported.leaf(0x14, 0), draft.supported.leaf(0x14, 1)
+def lacks_trace(features: Mapping[str, int], able: Supported) -> dict[str, int]:
+    """Return the bit of Processor Trace where a CPU has it and the host's cannot stand in for QEMU's, as words."""
+    has = features.get("FEAT_7_0_EBX", 0) & INTEL_PT
+    return {"FEAT_7_0_EBX": has} if has and not _traces(features, able) else {}
+
+
+def _traces(features: Mapping[str, int], able: Supported) -> bool:
+    first, second = able.leaf(0x14, 0), able.leaf(0x14, 1)
     return (
         first.eax != 0
         and first.ebx & _PT_EBX == _PT_EBX
@@ -51,7 +59,7 @@ def _traces(draft: Draft) -> bool:
         and second.eax & _PT_MTC == _PT_MTC
         and second.eax & 3 >= _PT_RANGES
         and second.ebx & _PT_CYCLES_AND_PSB == _PT_CYCLES_AND_PSB
-        and first.ecx & _LIP == draft.features.get("FEAT_14_0_ECX", 0) & _LIP
+        and first.ecx & _LIP == features.get("FEAT_14_0_ECX", 0) & _LIP
     )
 
 

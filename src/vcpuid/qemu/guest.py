@@ -9,14 +9,16 @@ from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.words import range_of
 from vcpuid.errors import QemuError
+from vcpuid.kvm.alike import Alike
 from vcpuid.kvm.answers import Answers, kvm_says
 from vcpuid.params import Given
 from vcpuid.qemu import board, catalog, hyperv
 from vcpuid.qemu.entries import Builder
+from vcpuid.qemu.kept import LONG, are_long
 from vcpuid.qemu.kvmhost import KvmHost, initialize
 from vcpuid.qemu.leaves import RealizedCpu, hypervisor
 from vcpuid.qemu.machine_option import of_flags
-from vcpuid.qemu.realize import NOWHERE, PLACES, check_place, realized
+from vcpuid.qemu.realize import NOWHERE, PLACES, check_place, realized_for
 from vcpuid.qemu.rules import account
 from vcpuid.qemu.smp import parse
 from vcpuid.qemu.state import CpuState
@@ -24,7 +26,7 @@ from vcpuid.qemu.topology import GuestTopology
 from vcpuid.qemu.unknown import hinting
 from vcpuid.reasons import Decision
 from vcpuid.releases import Release, number
-from vcpuid.setup import Setup, settled
+from vcpuid.setup import SHARED, Setup, settled
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,29 @@ def guest_tables(
         return make(cpu, setup, kvm or KvmHost())
 
 
+_MADE: Alike[QemuResult | QemuError] = Alike(SHARED)
+_OF_LONG: Alike[QemuResult | QemuError] = Alike(LONG)
+
+
 def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
-    """Work out the tables on a settled host. What QEMU refuses is told in QEMU's words alone."""
-    release, says = setup.vmm.tables, kvm_says(setup)
+    """Work out the tables on a settled host; hosts that QEMU cannot tell apart share them. What it refuses is told in its words alone."""
+    asked = (cpu, setup.vmm.tables, setup.machine, setup.smp, setup.globals, kvm)
+    known = _OF_LONG if are_long(cpu, setup.machine, setup.smp, setup.globals) else _MADE
+    made = known.made(asked, kvm_says(setup), lambda says: _attempted(cpu, setup, kvm, says))
+    if isinstance(made, QemuError):
+        raise QemuError(made.message, made.warnings)
+    return made
+
+
+def _attempted(cpu: str, setup: Setup, kvm: KvmHost, says: Answers) -> QemuResult | QemuError:
+    try:
+        return _made(cpu, setup, kvm, says)
+    except QemuError as error:
+        return error.with_traceback(None)
+
+
+def _made(cpu: str, setup: Setup, kvm: KvmHost, says: Answers) -> QemuResult:
+    release = setup.vmm.tables
     topology, smp_warnings = parse(setup.smp, release, setup.machine)
     machine = catalog.machine(release, setup.machine)
     warnings = [*of_flags(setup.machine, number(release)), *smp_warnings, *kvm.count_warnings(topology)]
@@ -111,7 +133,7 @@ def make(cpu: str, setup: Setup, kvm: KvmHost) -> QemuResult:
         asked = number(release)
         if asked >= (7, 1):
             board.check_irqchip(topology, asked, machine)
-        state = realized(cpu, setup, topology, kvm.xcr0)
+        state = realized_for(cpu, setup, says, topology, kvm.xcr0)
         warnings += state.warnings
         tables = _tables(RealizedCpu(state, topology, says.raw, says.supported), says, kvm)
         warnings += state.late_warnings

@@ -1,4 +1,7 @@
-"""Answers about arguments of QEMU that are kept: many about short ones, a few about long ones, since a text can be of any length."""
+"""Answers about arguments of QEMU that are kept: many about short ones, a few about long ones, since a text can be of any length.
+
+An `lru_cache` alone bounds how many answers there are, and not how much the texts hold that they are about.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ R = TypeVar("R")
 
 _SHORT = 1000
 """As many characters has a -cpu that somebody writes, or libvirt for him."""
-_LONG = 4
+LONG = 4
 """So many answers about longer texts are kept: a question about one is asked of hundreds of hosts."""
 
 
@@ -19,16 +22,21 @@ def kept(most: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Keep a function's answers, `most` of them where the texts among its arguments are short together. The arguments can be hashed."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        of_short, of_long = lru_cache(most)(function), lru_cache(_LONG)(function)
+        of_short, of_long = lru_cache(most)(function), lru_cache(LONG)(function)
 
         @wraps(function)
         def asked(*args: P.args, **kwargs: P.kwargs) -> R:
-            known = of_short if _length(*args, *kwargs.values()) <= _SHORT else of_long
+            known = of_long if are_long(*args, *kwargs.values()) else of_short
             return known(*args, **kwargs)  # type: ignore[arg-type]  # they can be hashed, which P cannot say
 
         return asked
 
     return decorate
+
+
+def are_long(*given: object) -> bool:
+    """Tell whether texts, those in tuples among them, are longer than somebody writes them."""
+    return _length(*given) > _SHORT
 
 
 def _length(*given: object) -> int:

@@ -17,8 +17,10 @@ from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
+from vcpuid.qemu.lacking import Asked, lacking, unpacked
 from vcpuid.qemu.plan import plan
 from vcpuid.qemu.realize import draw
+from vcpuid.qemu.supported import supported
 from vcpuid.qemu.unknown import hinting
 from vcpuid.reasons import Unrecorded
 from vcpuid.releases import Release
@@ -99,10 +101,10 @@ def models(
     release = setup.vmm.tables
     with hinting(None, setup):
         tables, described = catalog(release), find_machine(release, setup.machine)
-    lacking = _lacking(setup, xcr0)
-    hanging = _hanging(setup, lacking, asked=xcr0 is not None)
+    missing = _lacking(setup, xcr0)
+    hanging = _hanging(setup, missing, asked=xcr0 is not None)
     found = []
-    for name, filtered in lacking.items():
+    for name, filtered in missing.items():
         alias = tables.resolve_model(name, described) if name in tables.model_aliases and described.versions != "legacy" else None
         model = tables.models.get(tables.resolve_model(name, described))
         open_, facts = hanging.get(name, (_NOTHING, ()))
@@ -115,21 +117,23 @@ def models(
 def assumes(found: Sequence[ModelInfo], setup: Setup, xcr0: int | None = None) -> dict[Assumption, tuple[str, ...]]:
     """Return the assumptions on which it rests what models lack, each with their names; of what `models` found not told it says nothing."""
 
-    def lacking(other: Setup) -> Mapping[str, object]:
+    def answer(other: Setup) -> Mapping[str, object]:
         return _lacking(other, xcr0 if other is setup or xcr0 is None else kvm_says(other).xcr0)
 
-    return assumed(setup, lacking, {model.name for model in found if model.depends})
+    return assumed(setup, answer, {model.name for model in found if model.depends})
 
 
 _NOTHING: Mapping[str, int] = {}
 
 
-def _lacking(setup: Setup, xcr0: int | None) -> dict[str, dict[str, int]]:
+def _lacking(setup: Setup, xcr0: int | None) -> dict[str, Mapping[str, int]]:
     """Return what the host lacks of every model, as masks on QEMU's feature words."""
     release, kvm = setup.vmm.tables, kvm_says(setup)
     tables, described = catalog(release), find_machine(release, setup.machine)
-    found = {}
-    for name in (*sorted((*tables.models, *tables.model_aliases)), "base", "host", "max"):
+    asked = Asked(tables, setup.machine, described, tuple(sorted((*tables.models, *tables.model_aliases))), setup.globals)
+    able = supported(tables, described, kvm, Unrecorded(), xcr0)
+    found: dict[str, Mapping[str, int]] = {name: unpacked(tables, missing) for name, missing in lacking(asked, able, kvm.vendor)}
+    for name in ("base", "host", "max"):
         draft = draw(plan(release, setup.machine, name, setup.globals), tables, described, kvm, xcr0, Unrecorded())
         expand(draft, Shape())
         filter_features(draft, verbose=False)
@@ -137,17 +141,17 @@ def _lacking(setup: Setup, xcr0: int | None) -> dict[str, dict[str, int]]:
     return found
 
 
-def _hanging(setup: Setup, lacking: Mapping[str, Mapping[str, int]], *, asked: bool) -> dict[str, tuple[dict[str, int], tuple[Fact, ...]]]:
+def _hanging(setup: Setup, missing: Mapping[str, Mapping[str, int]], *, asked: bool) -> dict[str, tuple[dict[str, int], tuple[Fact, ...]]]:
     """Return what the host lacks of each model or not by facts that are not told, and the facts; `asked`: by the XCR0 that KVM tells of."""
     if blind := nameless(setup.host):
-        return {name: (dict(filtered), blind) for name, filtered in lacking.items()}
-    found: dict[str, dict[str, int]] = {name: {} for name in lacking}
-    facts: dict[str, dict[Fact, None]] = {name: {} for name in lacking}
+        return {name: (dict(filtered), blind) for name, filtered in missing.items()}
+    found: dict[str, dict[str, int]] = {name: {} for name in missing}
+    facts: dict[str, dict[Fact, None]] = {name: {} for name in missing}
     for completion in broad(setup):
         xcr0 = kvm_says(completion.setup).xcr0 if asked else None
         for name, filtered in _lacking(completion.setup, xcr0).items():
-            for word in {*filtered, *lacking[name]}:
-                if changed := filtered.get(word, 0) ^ lacking[name].get(word, 0):
+            for word in {*filtered, *missing[name]}:
+                if changed := filtered.get(word, 0) ^ missing[name].get(word, 0):
                     found[name][word] = found[name].get(word, 0) | changed
                     if len(completion.facts) == 1 and completion.against is None:
                         facts[name].update(dict.fromkeys(completion.facts))

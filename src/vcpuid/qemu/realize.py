@@ -76,17 +76,21 @@ def realize(
 
 
 def realized(cpu: str, setup: Setup, topology: GuestTopology, xcr0: int | None) -> CpuState:
-    """Realize a CPU on a settled host. Its decisions are worked out when they are looked at, by doing the same once more."""
+    """Realize a CPU on a settled host."""
+    return realized_for(cpu, setup, kvm_says(setup), topology, xcr0)
+
+
+def realized_for(cpu: str, setup: Setup, says: Answers, topology: GuestTopology, xcr0: int | None) -> CpuState:
+    """Realize a CPU by what KVM answers, whatever else the host is. Its decisions are worked out on the host, when they are looked at."""
     found = plan(setup.vmm.tables, setup.machine, cpu, setup.globals)
-    draft = _realized(found, setup, topology, xcr0, Unrecorded())
-    return _state(draft, found, LazySequence(lambda: _realized(found, setup, topology, xcr0, Ledger()).ledger.decisions))
+    draft = _realized(found, setup, says, topology, xcr0, Unrecorded())
+    return _state(draft, found, LazySequence(lambda: _realized(found, setup, kvm_says(setup), topology, xcr0, Ledger()).ledger.decisions))
 
 
-def _realized(found: CpuRequest, setup: Setup, topology: GuestTopology, xcr0: int | None, ledger: Ledger) -> Draft:
-    machine, kvm = find_machine(setup.vmm.tables, setup.machine), kvm_says(setup)
-    draft = draw(found, catalog(setup.vmm.tables), machine, kvm, xcr0, ledger)
+def _realized(found: CpuRequest, setup: Setup, says: Answers, topology: GuestTopology, xcr0: int | None, ledger: Ledger) -> Draft:
+    draft = draw(found, catalog(setup.vmm.tables), find_machine(setup.vmm.tables, setup.machine), says, xcr0, ledger)
     try:
-        _realize(draft, found, kvm, topology)
+        _realize(draft, found, says, topology)
     except QemuError as error:
         raise QemuError(error.message, (*draft.warnings, *error.warnings)) from None
     return draft
@@ -95,7 +99,7 @@ def _realized(found: CpuRequest, setup: Setup, topology: GuestTopology, xcr0: in
 def draw(found: CpuRequest, tables: Catalog, machine: MachineType, host: Answers, xcr0: int | None, ledger: Ledger) -> Draft:
     """Create the CPU: its model's properties, what the host gives to it, and what the machine type and -cpu set."""
     able = supported(tables, machine, host, ledger, xcr0)
-    of_host = _host_properties(host, able, tables.number) if found.model in HOST_MODELS else {}
+    of_host = host_properties(host_signature(host), brand_string(host.raw), able, tables.number) if found.model in HOST_MODELS else {}
     if found.model != "base" or tables.number >= (10, 1):
         of_host["vendor"] = host.vendor
     return draw_on(found, tables, machine, able, of_host, ledger)
@@ -119,14 +123,14 @@ def draw_on(found: CpuRequest, tables: Catalog, machine: MachineType, able: Supp
     return draft
 
 
-def _host_properties(host: Answers, able: Supported, release: tuple[int, int]) -> dict[str, Any]:
+def host_properties(signature: tuple[int, int, int], brand: str, able: Supported, release: tuple[int, int]) -> dict[str, Any]:
     """What "max" and "host" take from the host besides features (host_cpu_instance_init, kvm_cpu_max_instance_init)."""
-    family, model, stepping = host_signature(host)
+    family, model, stepping = signature
     return {
         "family": family,
         "model": model,
         "stepping": stepping,
-        "model-id": brand_string(host.raw),
+        "model-id": brand,
         "host-phys-bits": release >= (6, 0),
         "pmu": True,
         "migratable": True,

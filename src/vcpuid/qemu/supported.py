@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import bits
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
-from vcpuid.cpuid.registers import CpuidTable, Registers
+from vcpuid.cpuid.registers import Registers
 from vcpuid.cpuid.vendors import INTEL
 from vcpuid.cpuid.words import MsrWord
 from vcpuid.kvm.answers import Answers
@@ -129,6 +129,10 @@ def _unrecorded(catalog: Catalog, kinds: MachineKinds, host: Answers, xcr0: int 
     return Supported(catalog, kinds, host, Unrecorded(), xcr0)
 
 
+LEAVES = ((0, 0), (0x14, 0), (0x14, 1), (0x24, 0), (0x80000000, 0), (0x80000008, 0), (0xC0000000, 0))
+"""Leaves that say more than what features there are: last leaves, Processor Trace, AVX10, widths of addresses."""
+
+
 class Supported:
     """The host as one QEMU on one machine type sees it; `words` by QEMU's names of feature words.
 
@@ -136,10 +140,11 @@ class Supported:
     0xD of KVM_GET_SUPPORTED_CPUID says, which leaves out those that need a permission QEMU has not asked for yet.
     """
 
-    __slots__ = ("table", "words")
+    __slots__ = ("_leaves", "words")
 
     def __init__(self, catalog: Catalog, kinds: MachineKinds, host: Answers, ledger: Ledger, xcr0: int | None = None) -> None:
-        self.table: CpuidTable = host.supported
+        table = host.supported
+        self._leaves = tuple(table.registers(*place) for place in LEAVES)
         release = catalog.number
         always, silicon = _in(release, _ALWAYS), _in(release, _SILICON)
         self.words: dict[str, int] = {}
@@ -147,7 +152,7 @@ class Supported:
             if isinstance(row.word, MsrWord):
                 self.words[row.name] = _msr(row.word, host.msrs.get(row.word.msr, 0), release, ledger)
                 continue
-            value = self.table.word(row.word)
+            value = table.word(row.word)
             if row.name in always:
                 given = always[row.name]
                 if row.name == "FEAT_1_ECX" and kinds.irqchip == "off":
@@ -180,14 +185,14 @@ class Supported:
                 words[name] = ledger.clear(by_name[name].word, words[name], mask, NO_SGX)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Supported) and self.words == other.words and self.table == other.table
+        return isinstance(other, Supported) and self.words == other.words and self._leaves == other._leaves
 
     def __hash__(self) -> int:
-        return hash((self.table, *self.words.values()))
+        return hash((self._leaves, *self.words.values()))
 
     def leaf(self, function: int, index: int = 0) -> Registers:
-        """Return a leaf as KVM reports it."""
-        return self.table.registers(function, index)
+        """Return a leaf as KVM reports it, one of those at which QEMU looks while it makes a CPU."""
+        return self._leaves[LEAVES.index((function, index))]
 
 
 def _msr(word: MsrWord, value: int, release: tuple[int, int], ledger: Ledger) -> int:

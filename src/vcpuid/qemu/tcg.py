@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from vcpuid import data
-from vcpuid.cpuid.registers import CpuidTable
+from vcpuid.cpuid.registers import Registers
 from vcpuid.qemu import messages
 from vcpuid.qemu.catalog import HOST_MODELS, Catalog, catalog
 from vcpuid.qemu.catalog import machine as find_machine
@@ -19,7 +19,7 @@ from vcpuid.qemu.expand import KVM_HIDDEN, Shape, expand
 from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.plan import KVM_DEFAULT_OFF, KVM_DEFAULT_ON, plan
 from vcpuid.qemu.realize import draw_on
-from vcpuid.qemu.supported import Supported
+from vcpuid.qemu.supported import LEAVES, Supported
 from vcpuid.reasons import Ledger, Rule, Unrecorded
 
 TCG_DEFAULT_OFF = Rule(
@@ -38,7 +38,7 @@ class _Able(Supported):
 
     def __init__(self, tables: Catalog) -> None:
         words = data.load("qemu-tcg")[tables.release]["words"]
-        self.table = CpuidTable()
+        self._leaves = (Registers(),) * len(LEAVES)
         self.words = {row.name: words.get(row.name, 0) for row in tables.words}
 
 
