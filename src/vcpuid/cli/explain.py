@@ -42,9 +42,9 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
     from vcpuid.answers.starting import remarked
     from vcpuid.cli.spelled import features
 
-    wanted = features(texts)
     host = guest.host(source)
     cpu, setup, order = guest.ordered(host, asked)
+    wanted = features(texts, setup.kernel.tables)
     path = followed(cpu, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
     if order is None:
@@ -54,7 +54,7 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
         explanations = [explain_ordered(feature, path, by_libvirt) for feature in wanted]
     print_warnings(unrefused(path.remarks, order, form))
     emit(sheet(explanations[0]) if len(explanations) == 1 else summary(explanations), form)
-    sys.exit(0 if all(explanation.visible for explanation in explanations) else 1)
+    sys.exit(0 if all(explanation.answered for explanation in explanations) else 1)
 
 
 def sheet(explanation: Explanation) -> Sheet:
@@ -67,13 +67,12 @@ def sheet(explanation: Explanation) -> Sheet:
         data=explanation.as_dict(),
         records=[_record(stage) for stage in explanation.parties],
         fields=["party", "value", "basis", "modelled", "why"],
-        head=[f"{feature.name}{where}", *_order(explanation), explanation.path.headline(), ""],
+        head=[explanation.verdict, *_order(explanation), explanation.path.headline(), *_remedy(explanation), "", f"{feature.name}{where}"],
         foot=[
             "",
-            explanation.verdict,
             *_because(explanation),
             *_blocking(explanation.order),
-            *_remedy(explanation),
+            *_sources(explanation),
             *(f"Taken for granted: {assumption}" for assumption in explanation.assumes),
             *([explanation.hidden] if explanation.hidden else []),
         ],
@@ -161,7 +160,23 @@ def _because(explanation: Explanation) -> list[str]:
 
 
 def _remedy(explanation: Explanation) -> list[str]:
-    return [f"What you can do: {explanation.remedy}"] if explanation.remedy and not explanation.visible else []
+    return [f"What you can do: {explanation.remedy}"] if explanation.remedy and not explanation.answered else []
+
+
+def _sources(told: Explanation) -> Iterator[str]:
+    """Tell of each bit of hardware out of which Linux makes a flag, and whose processors have it."""
+    from vcpuid.answers.explain import spelled
+    from vcpuid.answers.shown import maker
+
+    whose = {"intel": "Intel's: ", "amd": "AMD's: ", None: ""}
+    for part in told.sources:
+        yield f"{whose[maker(part.feature)]}{spelled(part.feature)}: {_seen(part.visible)}"
+
+
+def _seen(visible: bool | None) -> str:
+    if visible is None:
+        return "not told whether the guest sees it"
+    return "the guest sees it" if visible else "the guest does not see it"
 
 
 def _origin(reason: Reason) -> str:
