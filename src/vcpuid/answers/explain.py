@@ -505,7 +505,8 @@ def _sentence(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
     if feature.bit is not None and put_back(path.trace, feature.bit):
         offered = path.trace.step("kvm").value(feature.bit)
         refused = "" if offered else "KVM does not offer it in KVM_GET_SUPPORTED_CPUID and "
-        return f"The guest sees {name}: {refused}{path.vmm.spoken} leaves it out of its table, yet KVM shows it to the guest.{disagreement}"
+        left = f"{refused}{path.vmm.spoken} leaves it out of its table"
+        return f"The guest sees {name}: {left}, yet KVM puts it back in KVM_SET_CPUID2.{disagreement}"
     turns = list(_turns(stages))
     if not turns:
         told = next(stage for stage in stages if stage.value is not None)

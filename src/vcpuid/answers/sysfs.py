@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vcpuid.answers.vulnerabilities import FOLDER, Verdict
-from vcpuid.cpuid.names import Feature
+from vcpuid.cpuid.feature_table import key_of
+from vcpuid.cpuid.names import Feature, find
 from vcpuid.linux.sysfs import FILES
 from vcpuid.told.facts import remedy
 
@@ -42,6 +43,12 @@ class Sysfs(NamedTuple):
         """For JSON."""
         told = {"host": self.host, "guest": self.guest}
         return {"file": self.file, **{who: None if verdict is None else verdict.as_dict() for who, verdict in told.items()}}
+
+
+def bug_of(file: str) -> Feature | None:
+    """Find the vulnerability that a file of sysfs is about; None where no file has that name."""
+    key = key_of(file.strip())
+    return next((find(_BUG + row.bugs[0]) for row in FILES if key_of(row.name) == key and row.bugs), None)
 
 
 def file_of(feature: Feature) -> str | None:

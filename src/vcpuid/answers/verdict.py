@@ -32,7 +32,7 @@ from vcpuid.vmm.known import named
 
 OWN_DOING = Rule(
     "observed.otherwise", "this machine does otherwise than the rules say", "the host's snapshot",
-    remedy="find out with vcpuid kvm supported --check what its kernel or its settings change",
+    remedy="use another kernel or KVM on the host: nothing in QEMU's options changes that",
 )  # fmt: skip
 
 

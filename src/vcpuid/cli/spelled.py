@@ -17,6 +17,7 @@ def features(texts: Sequence[str], kernel: str | None = None) -> tuple[Feature, 
     With a `kernel`, a name of its /proc/cpuinfo means the flag that it shows there.
     """
     from vcpuid.answers.shown import as_printed
+    from vcpuid.answers.sysfs import bug_of
     from vcpuid.cpuid.names import find
 
     found: list[Feature] = []
@@ -24,7 +25,8 @@ def features(texts: Sequence[str], kernel: str | None = None) -> tuple[Feature, 
         try:
             found.append(find(text) if kernel is None else as_printed(text, kernel))
         except InputError:
-            found.extend(_in_text(text))
+            bug = bug_of(text)
+            found.extend(_in_text(text) if bug is None else [bug])
     return tuple(dict.fromkeys(found))
 
 

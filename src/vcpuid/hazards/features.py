@@ -133,20 +133,20 @@ RULES = (
         "tsx.no-hardware", Severity.BREAKS, _tsx,
         "XBEGIN and XTEST raise #UD on this host. With AVX2, glibc picks its *_avx2_rtm string functions (unless AVX-512 BW and VL are "
         "there), which end in XTEST: the first process of a Linux guest dies of an invalid opcode, and the guest with it.",
-        "-rtm, or a model without TSX (its -noTSX version); no x-force-features=on",
+        "add -rtm, or choose a model without TSX (its -noTSX version); leave x-force-features off",
         Looks.HOST,
     ),
     HazardRule(
         "tsx.no-hle", Severity.RISK, _hle,
         "The processor ignores the prefixes XACQUIRE and XRELEASE, so locks work as ever; but XTEST, which HLE promises as well, raises "
         "#UD where RTM is not there either.",
-        "-hle",
+        "add -hle",
         Looks.HOST,
     ),
     HazardRule(
         "tsx.always-aborts", Severity.RISK, _aborting,
         "The processor's microcode aborts every transaction: code that tries them only loses time, and code without a way to go on hangs.",
-        "-rtm,-hle",
+        "add -rtm,-hle",
     ),
     HazardRule(
         "feature.no-hardware", Severity.BREAKS, _no_hardware,
@@ -158,7 +158,7 @@ RULES = (
     HazardRule(
         "feature.false-promise", Severity.RISK, _false_promises,
         "The processor does not behave as this promises: code picked for it is slow, or leaves out what it should have done.",
-        "switch it off with -feature",
+        "switch it off with -NAME in -cpu",
         Looks.HOST,
     ),
     HazardRule(
@@ -171,7 +171,7 @@ RULES = (
     HazardRule(
         "msr.refused", Severity.BREAKS, _refused_msrs,
         "KVM refuses a feature MSR with bits that it does not support, and QEMU stops with 'failed to set MSR'.",
-        "switch it off with -feature",
+        "switch it off with -NAME in -cpu",
         Looks.HOST,
     ),
     HazardRule(

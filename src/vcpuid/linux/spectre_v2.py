@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import Enum
 
 from vcpuid.linux.arch_cap import ArchCap
+from vcpuid.linux.mitigations import RETPOLINES
 from vcpuid.linux.standing import Standing
 
 
@@ -33,6 +34,8 @@ def mode(v: Standing) -> Mode:
     """Say which mitigation was chosen."""
     if not v.has_bug("SPECTRE_V2") or _refused(v):
         return Mode.NONE
+    if v.option("spectre_v2") in RETPOLINES:
+        return Mode.RETPOLINE
     if v.has("IBRS_ENHANCED"):
         return Mode.EIBRS
     return Mode.IBRS if v.has("KERNEL_IBRS") else Mode.RETPOLINE

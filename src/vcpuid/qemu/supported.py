@@ -35,7 +35,7 @@ SPLIT_IRQCHIP = Rule(
 )  # fmt: skip
 NO_IRQCHIP = Rule(
     "qemu.supported.no-irqchip", "it needs the interrupt controllers in the kernel, and kernel-irqchip=off keeps them out", _CPUID,
-    remedy="kernel-irqchip=on or split",
+    remedy="use kernel-irqchip=on or split",
 )  # fmt: skip
 CONTROLS = Rule("qemu.supported.controls", "QEMU takes the bits of a VMX control MSR that may be one, but not those that must be", _MSR)
 FB_CLEAR = Rule("qemu.supported.fb-clear", "a host that is vulnerable to none of what FB_CLEAR mends can promise it", _MSR, since="10.0")
