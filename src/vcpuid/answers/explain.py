@@ -30,7 +30,7 @@ SCHEMA = "vcpuid/explain/4"
 
 NO_HARDWARE = Rule(
     "silicon.lacks",
-    "the host's CPU does not have it",
+    "the host's processor does not report it",
     "the CPUID instruction",
     remedy="run the guest on a processor that has it, or choose a CPU without it",
 )
@@ -286,9 +286,28 @@ def explain(feature: Feature, path: Path) -> Explanation:
     told = _followed(feature, path)
     if feature.is_bug:
         return _vulnerability(told)
+    if (maker_ := maker(feature)) is not None and told.visible is False and not told.refused and _others(maker_, path):
+        return _foreign(told, maker_)
     if told.shown is None:
         return told
     return _unlisted(told, told.shown) if feature.bit is not None else _flag(told, told.shown)
+
+
+_MAKERS = {"intel": "Intel", "amd": "AMD"}
+
+
+def _others(vendor: str, path: Path) -> bool:
+    """Tell whether the guest's processor is another vendor's that is known."""
+    own = None if path.inside is None else family_of(path.inside.vendor)
+    return own in _MAKERS and own != vendor
+
+
+def _foreign(told: Explanation, vendor: str) -> Explanation:
+    """Tell of a bit that only another vendor's processors have: that is no lack, and nothing helps."""
+    assert told.path.inside is not None, "its vendor is known"
+    own = _MAKERS[family_of(told.path.inside.vendor)]
+    verdict = f"{told.verdict} Only {_MAKERS[vendor]}'s processors have it: this guest's CPU is {own}'s and does not need it."
+    return replace(told, verdict=verdict, remedy=None)
 
 
 def _unlisted(told: Explanation, found: Shown) -> Explanation:
@@ -521,5 +540,5 @@ def _sentence(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
     party = stages[turns[-1]].spoken
     if last.value:
         lacking = ", though the host's CPU does not have it" if first.value is False else ""
-        return f"The guest sees {name}: {party} adds it{lacking}.{disagreement}"
-    return f"The guest does not see {name}: {party} drops it.{disagreement}"
+        return f"The guest sees {name}: {party} put it there{lacking}.{disagreement}"
+    return f"The guest does not see {name}: {party} took it away.{disagreement}"

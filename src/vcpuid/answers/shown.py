@@ -16,6 +16,7 @@ from vcpuid.cpuid.feature_table import key_of
 from vcpuid.cpuid.names import Feature, all_features, find, find_all, meant
 from vcpuid.cpuid.notes import SUMMED_UP
 from vcpuid.cpuid.words import LinuxWord
+from vcpuid.kvm.feature_msrs import VMX
 from vcpuid.linux.cpuinfo import cpuinfo
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Decision
@@ -112,6 +113,5 @@ def maker(feature: Feature) -> str | None:
         return "amd"
     if isinstance(feature.bit.word, CpuidWord) and feature.bit.word.function == _SVM:
         return "amd"
-    if isinstance(feature.bit.word, MsrWord) or feature.linux in SUMMED_UP:
-        return "intel"
-    return None
+    of_vmx = isinstance(feature.bit.word, MsrWord) and feature.bit.word.msr in VMX
+    return "intel" if of_vmx or feature.linux in SUMMED_UP else None
