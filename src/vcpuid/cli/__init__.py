@@ -21,7 +21,7 @@ from vcpuid.errors import RefusedError, RemarkWarning, VcpuidError, tell_fault
 
 VERBS = {
     "diagnose": "Tell what an error text or a log says of CPU features: which, who took them, why, and what to do.",
-    "explain": "Tell a feature's fate: its value after each party, the rule that decided, what can be done.",
+    "explain": "Show where a feature is kept, dropped or added on its way to the guest, why, and what you can do.",
     "guest": "Show the guest's CPU as a whole: flags gained and lost against the host, by party.",
     "explore": "Show the whole path on a page: every bit through all parties, live or as a file to give away.",
     "check": "Tell whether CPU runs on HOST with all that was asked, what is missing and why, and what in its table will hurt.",
@@ -42,7 +42,7 @@ VERBS = {
     "kvm": "KVM's part: what it supports, keeps and answers.",
     "qemu": "QEMU's part: models and the table for KVM_SET_CPUID2.",
     "libvirt": "What libvirt makes of a host and of a domain, as virsh prints it, errors included.",
-    "linux": "Linux's part: the flags of /proc/cpuinfo.",
+    "linux": "Linux's part: the flags of /proc/cpuinfo, and what sysfs says of vulnerabilities.",
 }
 """The verbs in the order in which --help lists them, each with the first line of its own help."""
 

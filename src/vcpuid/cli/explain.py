@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 @stack_options()
 @format_option
 def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
-    """Tell a feature's fate: its value after each party, the rule that decided, what can be done.
+    """Show where a feature is kept, dropped or added on its way to the guest, why, and what you can do.
 
     FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities; a list of them, or a line of a log as QEMU and libvirt print it;
-    '-' is such text on standard input. Exit status 0 where the guest sees every feature that is named, 1 where it does not see one or
+    '-' is such text on standard input. A name of /proc/cpuinfo, such as ibrs, means the flag that the guest's kernel shows there. The name
+    of a vulnerability, such as spectre_v2, or of its file in sysfs is answered with what the guest's kernel and the host's report.
+
+    Exit status 0 where the guest sees every feature that is named and is not vulnerable to what is named, 1 where it is otherwise, or
     where HOST does not tell or the release has no tables that do.
     """
     from vcpuid.answers.certainty import followed
@@ -76,6 +79,7 @@ def sheet(explanation: Explanation) -> Sheet:
             *(f"Taken for granted: {assumption}" for assumption in explanation.assumes),
             *([explanation.hidden] if explanation.hidden else []),
         ],
+        titles={"party": "layer"},
         styles={"party": "bold"},
     )
 
