@@ -153,7 +153,8 @@ def _branch_history(cpu: Cpu) -> None:
 
 def _return_stack(cpu: Cpu) -> bool:
     """Mitigate SRSO; returns whether by reduced speculation."""
-    if not _wanted(cpu, "SRSO", "spec_rstack_overflow"):
+    off = not _wanted(cpu, "SRSO", "spec_rstack_overflow")
+    if not cpu.has_bug("SRSO") or (off and cpu.since("6.8")):  # before, Linux looked at the microcode all the same
         return False
     if not cpu.has("IBPB_BRTYPE"):
         if cpu.family == 0x17 and cpu.has("AMD_IBPB"):
@@ -166,6 +167,8 @@ def _return_stack(cpu: Cpu) -> bool:
             cpu.force("SRSO_NO", SRSO_NO_SMT)
         if cpu.has("SRSO_NO") or cpu.since("6.17"):
             return False
+    if off:
+        return False
     if cpu.has("SRSO_USER_KERNEL_NO"):
         if cpu.has("BTB_CTX_ISOLATION") or cpu.has("SRSO_BP_SPEC_REDUCE"):
             return not cpu.has("BTB_CTX_ISOLATION")
