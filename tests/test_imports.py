@@ -35,7 +35,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "vmm": ("cpuid", "data", "errors", "formats", "kvm", "numbers", "params", "qemu", "reasons", "releases", "setup"),
     "path": ("cpuid", "errors", "kvm", "linux", "reasons", "releases", "setup", "told", "vmm"),
     "answers": (
-        "cpuid", "decode", "errors", "kvm", "libvirt", "linux", "numbers", "path", "qemu", "reasons", "releases", "setup", "told", "vmm",
+        "cpuid", "decode", "errors", "kvm", "libvirt", "linux", "numbers", "params", "path", "qemu", "reasons", "releases", "setup", "told",
+        "vmm",
     ),
     "hazards": (
         "answers", "cpuid", "decode", "formats", "kvm", "linux", "params", "path", "qemu", "reasons", "releases", "setup", "told", "vmm",

@@ -148,6 +148,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "diff-domain": ("diff", SKYLAKE, "--domain", DOMAIN, *LIBVIRT),
     "linux-flags": ("linux", "flags", IVY),
     "linux-flags-guest": ("linux", "flags", SKYLAKE, "--guest", "--cpu", "Haswell-noTSX,+vmx", *QEMU),
+    "linux-vulnerabilities": ("linux", "vulnerabilities", SKYLAKE),
+    "linux-vulnerabilities-guest": ("linux", "vulnerabilities", SKYLAKE, "--guest", "--cpu", "Haswell-v1", *QEMU),
     "snapshot": ("convert", IVY, "--to", "json"),
 }
 """What is run for each golden file; its name begins with that of its schema."""

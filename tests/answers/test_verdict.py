@@ -109,7 +109,7 @@ def test_a_kvm_that_does_otherwise_than_its_rules_is_named_as_the_cause() -> Non
     answer = verdict("Haswell-noTSX", replace(snapshot, supported=patched), Stack(kernel="6.12", params={"cmdline": "mitigations=off"}))
     (missing,) = answer.missing
     assert (missing.feature.name, missing.cause.party, missing.cause.rule.id) == ("avx2", "kvm", "observed.otherwise")
-    assert missing.cause.text == "this machine's KVM does not offer it; stock Linux's would"
+    assert missing.cause.text == "this machine's KVM does not offer it; stock Linux 6.12 would"
     assert missing.remedy
 
 

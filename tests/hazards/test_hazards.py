@@ -102,7 +102,7 @@ CASES: dict[str, tuple[Callable[[], tuple[Hazard, ...]], str]] = {
     "topology.amd": (lambda: of_edited((0x8000001E, 0, "ebx", to(0x300)), cpu="EPYC", name=AMD, **THREADS), "4 threads in leaf 0x8000001e"),
     "topology.id-twice": (twins, "0x0"),
     "topology.no-topoext": (lambda: of_cpu("EPYC,-topoext", AMD, **THREADS), "2 threads a core"),
-    "speculation.no-control": (lambda: of_cpu("Haswell-v1", ICELAKE), "ibrs"),
+    "speculation.no-control": (lambda: of_cpu("Haswell-v1", ICELAKE), "spec-ctrl"),
     "speculation.false-immunity": (lambda: of_cpu("Haswell-v2,+arch-capabilities,+mds-no,x-force-features=on"), "mds-no, and"),
     "speculation.no-capabilities": (lambda: of_cpu("Haswell-v2"), "arch-capabilities"),
     "migration.host-model": (lambda: of_cpu("host"), "-cpu host"),

@@ -209,7 +209,7 @@ def test_a_verdict_does_not_speak_of_hardware_that_nobody_told_of() -> None:
     resolved = resolve("host", host=untold)
     assert explain(find("avx2"), resolved).verdict.startswith("The guest sees avx2: KVM has it and no party takes it away.")
     assert "The host does not tell what its hardware has." in explain(find("sgx"), resolved).verdict
-    assert explain(find("avx2"), path("host")).verdict == "The guest sees avx2: the hardware has it and no party takes it away."
+    assert explain(find("avx2"), path("host")).verdict == "The guest sees avx2: the host's CPU has it and every layer keeps it."
 
 
 def test_kvms_own_leaves_keep_their_rule_on_a_host_that_is_a_guest() -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from vcpuid.answers.certainty import depends, rests
 from vcpuid.answers.order import Order
 from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.remedy import hidden_from_linux, remedy
+from vcpuid.answers.shown import Shown, decided, family_of, maker, shown, sources
+from vcpuid.answers.sysfs import Sysfs, file_of
+from vcpuid.answers.vulnerabilities import told as told_of_host
+from vcpuid.answers.vulnerabilities import told_inside
 from vcpuid.cpuid import Bit, bits
 from vcpuid.cpuid.names import Feature, by_bit, find
 from vcpuid.cpuid.notes import notes
@@ -29,6 +34,9 @@ NO_HARDWARE = Rule(
     "the CPUID instruction",
     remedy="run the guest on a processor that has it, or choose a CPU without it",
 )
+
+_WELL = frozenset({"not affected", "mitigated", "partly"})
+"""States of a file of sysfs that ask for nothing."""
 
 MIRRORS = {bits.OSXSAVE: (vcpu_rules.OSXSAVE, bits.XSAVE), bits.OSPKE: (vcpu_rules.OSPKE, bits.PKU)}
 """Bits that the guest's kernel turns on in its CR4: by which rule KVM shows them, and the feature without which it cannot."""
@@ -58,31 +66,13 @@ class Reason:
         }
 
 
-_OTHERWISE = {
-    "linux": (
-        "this machine's kernel has it on; stock Linux would have it off on this processor",
-        "this machine's kernel has it off; stock Linux would turn it on on this processor",
-    ),
-    "kvm": ("this machine's KVM offers it; stock Linux's would not", "this machine's KVM does not offer it; stock Linux's would"),
-    "vcpu": (
-        "this machine's KVM puts it into the vCPU's table; stock Linux's would not",
-        "this machine's KVM takes it out of the vCPU's table; stock Linux's would keep it",
-    ),
-    "guest": (
-        "this machine's KVM shows it to the guest; stock Linux's would not",
-        "this machine's KVM hides it; stock Linux's would show it",
-    ),
-}
-"""What a machine does otherwise than the rules say, by layer: where these would have a feature off, and where on."""
-
-
 @dataclass(frozen=True, slots=True)
 class Stage:
     """The feature after one party.
 
     `value` is None where the party does not look at the word, and where it is not told: `depends` then names the facts that it hangs on.
     Of a party that stands above the VMM it is what that asks for, and `said` how it asks. Where a release has no tables and what it does is
-    not known, `said` is that.
+    not known, `said` is that. `stock` names the Linux whose rules `modelled` goes by.
     """
 
     party: str
@@ -94,6 +84,7 @@ class Stage:
     reasons: tuple[Reason, ...]
     depends: tuple[Fact, ...] = ()
     said: str | None = None
+    stock: str = ""
 
     @property
     def unknown(self) -> bool:
@@ -113,8 +104,18 @@ class Stage:
         if self.said is not None:
             return self.said
         if self.disagrees:
-            return _OTHERWISE[self.party if self.party in _OTHERWISE else "kvm"][bool(self.modelled)]
+            return self.otherwise()
         return "; ".join(f"{reason.action.value}: {reason.text}" for reason in self.reasons)
+
+    def otherwise(self, module: str = "") -> str:
+        """Say what the machine does otherwise than a stock Linux on the same processor; `module` is put behind KVM's name."""
+        whose = "kernel" if self.party == "linux" else "KVM"
+        if self.modelled:
+            does, would = ("does not show it" if self.party == "guest" else "does not offer it"), "would"
+        else:
+            shown = self.party in ("vcpu", "guest")
+            does, would = ("shows it although QEMU did not ask" if shown else "has it"), "would not"
+        return f"this machine's {whose}{module} {does}; {self.stock or 'stock Linux'} {would}"
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -130,14 +131,15 @@ class Stage:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Explanation:
     """A feature's fate on one path.
 
     `stages` hold its value after each party; `verdict` is one sentence; `chain` is why, from the deciding rule down to its first cause;
     `remedy` is what a user can do about that first cause, None where nothing helps. Where a domain of libvirt's leads to the VMM's -cpu,
     `order` is how, `above` what the domain and libvirt ask of the feature, and `unsettled` the facts that the host does not tell and on
-    which it hangs what libvirt makes of the feature, or whether it starts the guest.
+    which it hangs what libvirt makes of the feature, or whether it starts the guest. Of a flag that Linux makes up, `sources` explain the
+    bits of hardware that it is made of, those of the guest's vendor first. Of a vulnerability, `sysfs` is what the kernels say of it.
     """
 
     feature: Feature
@@ -149,6 +151,8 @@ class Explanation:
     order: Order | None = None
     above: tuple[Stage, ...] = ()
     unsettled: tuple[Fact, ...] = ()
+    sources: tuple[Explanation, ...] = ()
+    sysfs: Sysfs | None = None
 
     def __str__(self) -> str:
         return self.verdict
@@ -190,7 +194,29 @@ class Explanation:
         """Whether the guest sees it; None where that is not told or not known, and for what no CPUID bit or MSR tells a guest."""
         if self.unsettled:
             return None
-        return False if self.refused else self.stages[-1].value
+        if self.refused:
+            return False
+        if self.feature.bit is None and self.shown is not None:
+            return self.shown.value
+        return self.stages[-1].value
+
+    @property
+    def answered(self) -> bool:
+        """Whether all is well: the guest sees it, or turns it on itself, or its kernel mitigates the vulnerability."""
+        if self.sysfs is not None:
+            return self.sysfs.guest is not None and self.sysfs.guest.state in _WELL
+        return bool(self.visible) or self.turned_on
+
+    @property
+    def turned_on(self) -> bool:
+        """Whether the guest's kernel turns it on itself, and can: no layer hands it on."""
+        bit = self.feature.bit
+        return bit in MIRRORS and not self.refused and self.path.trace.steps[-1].value(MIRRORS[bit][1]) is True
+
+    @cached_property
+    def shown(self) -> Shown | None:
+        """Whether the guest's kernel shows it on the line "flags" of /proc/cpuinfo; None for what has no name there."""
+        return None if self.refused else shown(self.feature, self.path)
 
     @property
     def known(self) -> bool:
@@ -200,7 +226,11 @@ class Explanation:
     @property
     def depends(self) -> tuple[Fact, ...]:
         """The facts that the host does not tell and on which the answer depends; none where it is definite."""
-        return self.unsettled or (() if self.refused else self.stages[-1].depends)
+        if self.unsettled or self.refused:
+            return self.unsettled
+        if self.feature.bit is None and self.shown is not None:
+            return self.shown.depends
+        return self.stages[-1].depends
 
     @property
     def assumes(self) -> tuple[Assumption, ...]:
@@ -213,8 +243,10 @@ class Explanation:
     @property
     def hidden(self) -> str | None:
         """Why /proc/cpuinfo does not name the feature, whether the kernel uses it or not; None where it names it."""
-        said = notes(self.feature, self.path.setup.kernel.tables)
-        return next((note.text for note in said if note.topic == "hidden"), None)
+        said = {note.topic: note.text for note in notes(self.feature, self.path.setup.kernel.tables)}
+        if "hidden" not in said:
+            return None
+        return " ".join([said["hidden"], *([said["summed"]] if "summed" in said and self.visible else [])])
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -236,6 +268,9 @@ class Explanation:
             "chain": [reason.as_dict() for reason in self.chain],
             "remedy": self.remedy,
             "why_hidden": self.hidden,
+            "cpuinfo": None if self.shown is None else self.shown.as_dict(),
+            "made_of": [_source(source) for source in self.sources],
+            "vulnerability": None if self.sysfs is None else self.sysfs.as_dict(),
             "libvirt": None if self.order is None else self.order.as_dict(self.feature),
         }
 
@@ -246,7 +281,102 @@ def report(explanations: Iterable[Explanation]) -> dict[str, object]:
 
 
 def explain(feature: Feature, path: Path) -> Explanation:
-    """Tell what each party of a resolved path did to a feature, and why."""
+    """Tell what each party of a resolved path did to a feature, and why.
+
+    Of a flag of Linux' own, and of a vulnerability, it is told what the guest's Linux says.
+    """
+    told = _followed(feature, path)
+    if feature.is_bug:
+        return _vulnerability(told)
+    if (maker_ := maker(feature)) is not None and told.visible is False and not told.refused and _others(maker_, path):
+        return _foreign(told, maker_)
+    if told.shown is None:
+        return told
+    return _unlisted(told, told.shown) if feature.bit is not None else _flag(told, told.shown)
+
+
+_MAKERS = {"intel": "Intel", "amd": "AMD"}
+
+
+def _others(vendor: str, path: Path) -> bool:
+    """Tell whether the guest's processor is another vendor's that is known."""
+    own = None if path.inside is None else family_of(path.inside.vendor)
+    return own in _MAKERS and own != vendor
+
+
+def _foreign(told: Explanation, vendor: str) -> Explanation:
+    """Tell of a bit that only another vendor's processors have: that is no lack, and nothing helps."""
+    assert told.path.inside is not None, "its vendor is known"
+    own = _MAKERS[family_of(told.path.inside.vendor)]
+    verdict = f"{told.verdict} Only {_MAKERS[vendor]}'s processors have it: this guest's CPU is {own}'s and does not need it."
+    return replace(told, verdict=verdict, remedy=None)
+
+
+def _unlisted(told: Explanation, found: Shown) -> Explanation:
+    """Say so where the guest's kernel shows another thing in /proc/cpuinfo than CPUID."""
+    if found.value is None or told.visible is None or found.value is told.visible or told.feature.bit in MIRRORS:
+        return told
+    does = "shows it" if found.value else "does not show it"
+    why = _decided(decided(told.feature, told.path))
+    return replace(told, verdict=f"{told.verdict} Yet the guest's /proc/cpuinfo {does}{why}.")
+
+
+def _source(told: Explanation) -> dict[str, object]:
+    return {"feature": told.feature.name, "bit": str(told.feature.bit), "vendor": maker(told.feature), "visible": told.visible}
+
+
+def _flag(told: Explanation, found: Shown) -> Explanation:
+    """Tell of a flag that the guest's Linux makes up, out of which bits of its CPU; what helps is what gives it one of its vendor's."""
+    assert told.path.inside is not None, "it shows the flag, or does not"
+    vendor = family_of(told.path.inside.vendor)
+    parts = tuple(_followed(other, told.path) for other in sources(told.feature, vendor))
+    own = [part for part in parts if maker(part.feature) in (None, vendor)]
+    told = replace(told, sources=parts)
+    if found.value is None:
+        return replace(told, verdict=not_told(told.feature, found.depends), remedy=to_be_told(found.depends))
+    if found.value:
+        making = next((part for part in parts if part.visible), None)
+        why = _made_of(making) if making is not None else _decided(decided(told.feature, told.path))
+        return replace(told, verdict=f"The guest's /proc/cpuinfo shows {found.name}{why}.", chain=(), remedy=None)
+    verdict = f"The guest's /proc/cpuinfo does not show {found.name}"
+    if own and not any(part.visible for part in own):
+        return replace(told, verdict=f"{verdict}: {_without(own)}, of which Linux makes it.", chain=own[0].chain, remedy=own[0].remedy)
+    made = decided(told.feature, told.path)
+    helps = next((one.rule.remedy for one in reversed(made) if one.rule.remedy), None)
+    return replace(told, verdict=f"{verdict}{_decided(made)}.", chain=(), remedy=helps)
+
+
+def _made_of(part: Explanation) -> str:
+    return f": its Linux makes it of {spelled(part.feature)}, which the guest sees"
+
+
+def _decided(made: Sequence[Decision]) -> str:
+    """Give the rule by which the guest's Linux decided, in brackets: a sentence of its own."""
+    return f" ({sentence(made[-1])})" if made else ""
+
+
+def spelled(feature: Feature) -> str:
+    """Name a bit so that it is taken for no other: what Linux or QEMU calls it, and its place."""
+    return f"{feature.qemu or feature.name} ({feature.bit})"
+
+
+def _without(parts: Sequence[Explanation]) -> str:
+    names = [spelled(part.feature) for part in parts]
+    return f"its CPU lacks {names[0]}" if len(names) == 1 else f"its CPU has neither {' nor '.join(names)}"
+
+
+def _vulnerability(told: Explanation) -> Explanation:
+    """Tell of a vulnerability what the host's kernel and the guest's say in sysfs."""
+    file = file_of(told.feature)
+    if file is None:
+        return told
+    inside, _ = told_inside(told.path)
+    found = Sysfs(file, told_of_host(told.path.setup).of(file), inside.of(file))
+    return replace(told, sysfs=found, verdict=found.sentence(), chain=(), remedy=found.remedy)
+
+
+def _followed(feature: Feature, path: Path) -> Explanation:
+    """Tell what each party of a resolved path did to a feature's bit, and why."""
     kernel = path.setup.kernel.tables
     stages = tuple(_stage(path, position, feature, kernel) for position in range(len(path.trace.steps)))
     if facts := stages[-1].depends:
@@ -285,12 +415,13 @@ def _mirror(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> Explanat
     needs = by_bit(needed)
     assert needs is not None
     chain = (Reason("vcpu", feature.name, Action.CLEARED, rule, rule.reason),)
-    verdict = f"No party hands {feature.name} to a guest, whose own kernel turns it on in CR4"
-    lacking = explain(needs, path)
+    verdict = f"The guest's own kernel turns {feature.name} on in CR4: no layer hands it on"
+    lacking = _followed(needs, path)
     if lacking.visible is False:
-        verdict = f"{verdict}, which takes {needs.name}. {lacking.verdict}"
+        verdict = f"{verdict}, and it takes {needs.name}. {lacking.verdict}"
         return Explanation(feature, path, stages, verdict, (*chain, *lacking.chain), lacking.remedy)
-    return Explanation(feature, path, stages, f"{verdict}: when it starts, the guest does not see {feature.name} yet.", chain, rule.remedy)
+    verdict = f"{verdict}. When it starts, the guest does not see {feature.name} yet; nothing is lost."
+    return Explanation(feature, path, stages, verdict, chain, rule.remedy)
 
 
 def places(feature: Feature, step: Step, kernel: str) -> tuple[Bit, ...]:
@@ -308,7 +439,7 @@ def _stage(path: Path, position: int, feature: Feature, kernel: str) -> Stage:
     value = next((v for v in map(step.value, bits) if v is not None), None)
     modelled = next((v for v in map(step.modelled_value, bits) if v is not None), None)
     reasons = tuple(_reason(step, decision, feature.name) for bit in bits for decision in step.about(bit))
-    return Stage(step.party, step.spoken, step.title, value, step.basis, modelled, reasons)
+    return Stage(step.party, step.spoken, step.title, value, step.basis, modelled, reasons, stock=f"stock Linux {kernel}")
 
 
 def _reason(step: Step, decision: Decision, feature: str) -> Reason:
@@ -387,32 +518,29 @@ def _sentence(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
     first, last = stages[0], stages[-1]
     name = feature.name
     if feature.bit is None:
-        return f"{name} is Linux's own flag: no CPUID bit or MSR hands it to a guest, whose kernel works it out anew."
+        return f"{name} is Linux's own: no CPUID bit or MSR hands it to a guest, whose kernel works it out anew."
     if last.value is None:
-        return f"Nothing says what the guest sees of {name}."
-    odd = " and ".join(stage.spoken for stage in stages if stage.disagrees)
-    stock = f"a stock Linux {path.setup.kernel.tables}"
-    disagreement = f" That is what this machine does; on this processor, {odd} of {stock} would do otherwise." if odd else ""
+        return f"It is not known whether the guest sees {name}: no layer of the path looks at it."
+    odd = dict.fromkeys(stage.odd for stage in stages if stage.disagrees)
+    disagreement = "".join(f" {text[0].upper()}{text[1:]}." for text in odd)
     if feature.bit is not None and put_back(path.trace, feature.bit):
         offered = path.trace.step("kvm").value(feature.bit)
         refused = "" if offered else "KVM does not offer it in KVM_GET_SUPPORTED_CPUID and "
-        return (
-            f"The guest sees {name}: {refused}{path.vmm.spoken} leaves it out of its table, yet KVM puts it back in KVM_SET_CPUID2."
-            f"{disagreement}"
-        )
+        left = f"{refused}{path.vmm.spoken} leaves it out of its table"
+        return f"The guest sees {name}: {left}, yet KVM puts it back in KVM_SET_CPUID2.{disagreement}"
     turns = list(_turns(stages))
     if not turns:
         told = next(stage for stage in stages if stage.value is not None)
-        source = "the hardware" if told is first else told.spoken
+        source = "the host's CPU" if told is first else told.spoken
         if any(stage.depends for stage in stages):
-            way = "puts it there" if last.value else "does not hand it on"
+            way = "has it" if last.value else "does not hand it on"
             return f"The guest {'sees' if last.value else 'does not see'} {name}, whatever is not told: {source} {way}.{disagreement}"
         untold = "" if told is first else " The host does not tell what its hardware has."
         if last.value:
-            return f"The guest sees {name}: {source} has it and no party takes it away.{untold}{disagreement}"
-        return f"The guest does not see {name}: {source} lacks it and no party makes it up.{untold}{disagreement}"
+            return f"The guest sees {name}: {source} has it and every layer keeps it.{untold}{disagreement}"
+        return f"The guest does not see {name}: {source} does not have it and nothing emulates it.{untold}{disagreement}"
     party = stages[turns[-1]].spoken
     if last.value:
-        lacking = ", though the hardware does not report it" if first.value is False else ""
+        lacking = ", though the host's CPU does not have it" if first.value is False else ""
         return f"The guest sees {name}: {party} put it there{lacking}.{disagreement}"
     return f"The guest does not see {name}: {party} took it away.{disagreement}"

@@ -73,15 +73,16 @@ def _shown(setup: Setup) -> bool:
 def flags_inside(path: Path, kernel: Stack) -> tuple[Told, Setup]:
     """Say what /proc/cpuinfo shows in the guest under a kernel of its own; return that, and the guest as a host of this kernel."""
     if blind := nameless(path.host):
-        return Told(CpuInfo((), (), ()), (NotTold(EVERY_FLAG, blind),)), _inside(path, kernel)
+        return Told(CpuInfo((), (), ()), (NotTold(EVERY_FLAG, blind),)), inside(path, kernel)
 
     def names(of: Path) -> Mapping[Name, bool]:
-        return named(cpuinfo(_inside(of, kernel)))
+        return named(cpuinfo(inside(of, kernel)))
 
     found = hanging(path.cpu, path.setup, path.vmm, lambda other: None if other is None else names(other))
-    inside = _inside(path, kernel)
-    return certain(cpuinfo(inside), found, rests(path, names, found)), inside
+    guest = inside(path, kernel)
+    return certain(cpuinfo(guest), found, rests(path, names, found)), guest
 
 
-def _inside(path: Path, kernel: Stack) -> Setup:
+def inside(path: Path, kernel: Stack) -> Setup:
+    """Return a path's guest as a host of this kernel."""
     return Setup.of(guest_snapshot(path), kernel)

@@ -69,7 +69,7 @@ class Missing:
         """Say whose doing it is: of this machine's KVM, by the module that it is where that is none of Linux's own."""
         odd = kvm_says(self.explanation.path.setup).odd_modules if stage.party == "kvm" else ()
         module = f" ({' and '.join(odd)})" if odd else ""
-        return f"not offered by this machine's {stage.spoken}{module}; stock Linux on this processor would"
+        return stage.otherwise(module)
 
     @property
     def remedy(self) -> str | None:

@@ -44,7 +44,7 @@ VERBS = {
     "kvm": "KVM's part: what it supports, keeps and answers.",
     "qemu": "QEMU's part: its CPU models, and the table that it gives to KVM.",
     "libvirt": "What virsh prints of a host and of a domain: libvirt's part.",
-    "linux": "Linux's part: the flags in /proc/cpuinfo.",
+    "linux": "Linux's part: flags in /proc/cpuinfo, and vulnerabilities.",
 }
 """The verbs in the order in which --help lists them, each with the first line of its own help."""
 

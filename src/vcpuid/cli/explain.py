@@ -33,7 +33,10 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
     """Show where a feature is kept, dropped or added on its way to the guest.
 
     FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities; a list of them, or a line of a log as QEMU and libvirt print it;
-    '-' is such text on standard input. Exit status 0 where the guest sees every feature that is named, 1 where it does not see one or
+    '-' is such text on standard input. A name of /proc/cpuinfo, such as ibrs, means the flag that the guest's kernel shows there. The name
+    of a vulnerability, such as spectre_v2, or of its file in sysfs is answered with what the guest's kernel and the host's report.
+
+    Exit status 0 where the guest sees every feature that is named and is not vulnerable to what is named, 1 where it is otherwise, or
     where HOST does not tell or the release has no tables that do.
     """
     from vcpuid.answers.certainty import followed
@@ -42,9 +45,9 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
     from vcpuid.answers.starting import remarked
     from vcpuid.cli.spelled import features
 
-    wanted = features(texts)
     host = guest.host(source)
     cpu, setup, order = guest.ordered(host, asked)
+    wanted = features(texts, setup.kernel.tables)
     path = followed(cpu, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
     path = remarked(path, None if no_probe else trial_for(host, setup))
     if order is None:
@@ -54,7 +57,7 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
         explanations = [explain_ordered(feature, path, by_libvirt) for feature in wanted]
     print_warnings(unrefused(path.remarks, order, form))
     emit(sheet(explanations[0]) if len(explanations) == 1 else summary(explanations), form)
-    sys.exit(0 if all(explanation.visible for explanation in explanations) else 1)
+    sys.exit(0 if all(explanation.answered for explanation in explanations) else 1)
 
 
 def sheet(explanation: Explanation) -> Sheet:
@@ -67,16 +70,16 @@ def sheet(explanation: Explanation) -> Sheet:
         data=explanation.as_dict(),
         records=[_record(stage) for stage in explanation.parties],
         fields=["party", "value", "basis", "modelled", "why"],
-        head=[f"{feature.name}{where}", *_order(explanation), explanation.path.headline(), ""],
+        head=[explanation.verdict, *_order(explanation), explanation.path.headline(), *_remedy(explanation), "", f"{feature.name}{where}"],
         foot=[
             "",
-            explanation.verdict,
             *_because(explanation),
             *_blocking(explanation.order),
-            *_remedy(explanation),
+            *_sources(explanation),
             *(f"Taken for granted: {assumption}" for assumption in explanation.assumes),
             *([explanation.hidden] if explanation.hidden else []),
         ],
+        titles={"party": "layer"},
         styles={"party": "bold"},
     )
 
@@ -161,7 +164,23 @@ def _because(explanation: Explanation) -> list[str]:
 
 
 def _remedy(explanation: Explanation) -> list[str]:
-    return [f"What you can do: {explanation.remedy}"] if explanation.remedy and not explanation.visible else []
+    return [f"What you can do: {explanation.remedy}"] if explanation.remedy and not explanation.answered else []
+
+
+def _sources(told: Explanation) -> Iterator[str]:
+    """Tell of each bit of hardware out of which Linux makes a flag, and whose processors have it."""
+    from vcpuid.answers.explain import spelled
+    from vcpuid.answers.shown import maker
+
+    whose = {"intel": "Intel's: ", "amd": "AMD's: ", None: ""}
+    for part in told.sources:
+        yield f"{whose[maker(part.feature)]}{spelled(part.feature)}: {_seen(part.visible)}"
+
+
+def _seen(visible: bool | None) -> str:
+    if visible is None:
+        return "not told whether the guest sees it"
+    return "the guest sees it" if visible else "the guest does not see it"
 
 
 def _origin(reason: Reason) -> str:

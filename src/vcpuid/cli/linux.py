@@ -2,29 +2,62 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_options
 from vcpuid.cli.lazy import VerbGroup
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, has_no_effect, host_argument, print_warnings, read_host, stack_options
+
+if TYPE_CHECKING:
+    from vcpuid.answers.vulnerabilities import Verdicts
+    from vcpuid.setup import Setup
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group(name="linux", cls=VerbGroup)
 def command() -> None:
-    """Linux's part: the flags in /proc/cpuinfo."""
+    """Linux's part: flags in /proc/cpuinfo, and vulnerabilities."""
+
+
+GUESTS = ("--cpu", "--domain", "--libvirt", "--qemu", "--machine", "--smp", "--global", "--guest-kernel", "--guest-cmdline")
+
+
+def of_host_or_guest(verb: F) -> F:
+    """Add the options of a verb that asks a kernel, the host's or with --guest a guest's."""
+    for option in reversed(
+        (
+            host_argument,
+            click.option("--guest", is_flag=True, help="Answer for a guest of HOST instead, with --cpu."),
+            cpu_option,
+            domain_options,
+            click.option(
+                "--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel.  [default: the host's]"
+            ),
+            click.option("--guest-cmdline", default="", metavar="TEXT", help="The guest kernel's command line, such as mitigations=off."),
+            stack_options(),
+            format_option,
+        )
+    ):
+        verb = option(verb)
+    return verb
+
+
+def settled(source: str | None, asked: Asked) -> Setup:
+    """Settle a host whose own kernel is asked, and print what is to be said of that."""
+    setup = asked.setup(read_host(source))
+    print_warnings((*setup.remarks, *(f"the parameter {name} is KVM's: it changes no flag of the host" for name in setup.params.kvm)))
+    return setup
 
 
 @command.command()
-@host_argument
-@click.option("--guest", is_flag=True, help="Print those that a guest of HOST with --cpu shows.")
-@cpu_option
-@domain_options
-@click.option("--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel.  [default: the host's]")
-@click.option("--guest-cmdline", default="", metavar="TEXT", help="The guest kernel's command line, such as mitigations=off.")
-@stack_options()
-@format_option
+@of_host_or_guest
 def flags(source: str | None, guest: bool, cpu: AskedCpu, guest_kernel: str | None, guest_cmdline: str, asked: Asked, form: str) -> None:
     """Print the flags, bugs and VMX flags of /proc/cpuinfo.
 
@@ -36,8 +69,8 @@ def flags(source: str | None, guest: bool, cpu: AskedCpu, guest_kernel: str | No
     from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import sentences
 
-    host = read_host(source, kvm=guest)
     if guest:
+        host = read_host(source, kvm=True)
         argument, setup = cpu.on(host, asked)
         path = followed(argument, host=setup)
         kernel = Stack(guest_kernel or path.setup.kernel.asked, params={"cmdline": guest_cmdline})
@@ -45,10 +78,8 @@ def flags(source: str | None, guest: bool, cpu: AskedCpu, guest_kernel: str | No
         print_warnings(dict.fromkeys((*path.said, *inside.remarks)))
         data = found.as_dict(inside, path.as_dict())
     else:
-        guests = ("--cpu", "--domain", "--libvirt", "--qemu", "--machine", "--smp", "--global", "--guest-kernel", "--guest-cmdline")
-        has_no_effect("these are the host's own flags; --guest asks for a guest's", *guests)
-        setup = asked.setup(host)
-        print_warnings((*setup.remarks, *(f"the parameter {name} is KVM's, and changes no flag of the host" for name in setup.params.kvm)))
+        has_no_effect("these are the host's own flags; --guest asks for a guest's", *GUESTS)
+        setup = settled(source, asked)
         found = told(setup)
         data = found.as_dict(setup)
     shown = {line.replace("_", " "): list(names) for line, names in found.info._asdict().items()}
@@ -58,3 +89,67 @@ def flags(source: str | None, guest: bool, cpu: AskedCpu, guest_kernel: str | No
     open_lines = [*sentences(found.not_told), *granted(found.assumes)]
     lines = [*(f"{line}: {' '.join(names)}" for line, names in shown.items()), *(f"# {line}" for line in open_lines)]
     emit(Sheet(["line", "names"], rows, data, lines=lines, foot=["", *open_lines] if open_lines else []), form)
+
+
+@command.command()
+@of_host_or_guest
+@all_option
+def vulnerabilities(
+    source: str | None,
+    guest: bool,
+    cpu: AskedCpu,
+    guest_kernel: str | None,
+    guest_cmdline: str,
+    asked: Asked,
+    form: str,
+    everything: bool,
+) -> None:
+    """Print what /sys/devices/system/cpu/vulnerabilities says on HOST or, with --guest, in a guest of HOST.
+
+    Exit status 1 where the kernel says that it is vulnerable to something, or where HOST does not tell enough to know.
+    """
+    from vcpuid.answers.certainty import followed
+    from vcpuid.answers.vulnerabilities import told, told_inside
+    from vcpuid.setup import Stack
+
+    if guest:
+        host = read_host(source, kvm=True)
+        argument, setup = cpu.on(host, asked)
+        path = followed(argument, host=setup)
+        found, inside = told_inside(path, Stack(guest_kernel or path.setup.kernel.asked, params={"cmdline": guest_cmdline}))
+        print_warnings(dict.fromkeys((*path.said, *inside.remarks)))
+        head = [found.summary("The guest's kernel"), f"Linux {inside.kernel} in the guest of {path.headline()}"]
+        data = found.as_dict(inside, path.as_dict())
+    else:
+        has_no_effect("this is what the host's own kernel says; --guest asks for a guest's", *GUESTS)
+        setup = settled(source, asked)
+        found = told(setup)
+        head = [found.summary("The host's kernel"), f"Linux {setup.kernel} on {source or 'this machine'}"]
+        data = found.as_dict(setup)
+    emit(_sheet(found, head, data, everything), form)
+    sys.exit(0 if found.protected else 1)
+
+
+def _sheet(found: Verdicts, head: list[str], data: dict[str, object], everything: bool) -> Sheet:
+    """Lay verdicts out: of those that people read only what the processor is affected by, unless all is asked for."""
+    from vcpuid.told.assumptions import granted
+    from vcpuid.told.facts import NotTold, sentences
+
+    rows = [{"file": v.file, "state": v.state, "says": v.said} for v in found.files]
+    shown = [row for row in rows if everything or row["state"] != "not affected"]
+    helping = ((v.file, " and ".join(v.needs)) for v in found.files if v.needs)
+    foot = ["", *(f"{file}: the CPU lacks {needs}, which would let this kernel mitigate it." for file, needs in helping)]
+    foot += [*sentences([NotTold(v.file, v.depends) for v in found.files if v.depends]), *granted(found.assumes)]
+    if len(shown) < len(rows):
+        foot.append(f"{len(shown)} of {len(rows)} rows: the others are not affected; --all prints the rest")
+    return Sheet(
+        ["file", "says"],
+        [dict(row) for row in shown],
+        data,
+        records=[v.as_dict() for v in found.files],
+        fields=["file", "state", "text", "needs"],
+        lines=[f"{v.file}: {v.said}" for v in found.files],
+        head=[*head, ""],
+        foot=foot if len(foot) > 1 else [],
+        styles={"file": "bold"},
+    )

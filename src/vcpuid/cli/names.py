@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import wrap
 
 import click
 
@@ -15,6 +16,8 @@ from vcpuid.releases import KERNELS, QEMUS
 
 COLUMNS = ["name", "place", "symbol", "cpuinfo", "property", "libvirt"]
 TITLES = {"symbol": "linux", "property": "qemu"}
+WIDTH = 100
+"""Letters of a line of remarks."""
 CARDS = 3
 """More features than this are listed a line each instead of a card each."""
 
@@ -50,7 +53,8 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
     if form == "table" and len(found) <= CARDS:
         for feature in found:
             rows: list[dict[str, object]] = [{"what": what, "spelled": spelled} for what, spelled in _card(feature)]
-            emit(Sheet(["what", "spelled"], rows, foot=["", *(note.text for note in notes(feature, tables)), ""]), form)
+            remarks = (line for note in notes(feature, tables) for line in wrap(note.text, WIDTH, break_on_hyphens=False))
+            emit(Sheet(["what", "spelled"], rows, foot=["", *remarks, ""]), form)
     else:
         data = report(found, release) if form == "json" else None
         emit(Sheet(COLUMNS, [_row(feature) for feature in found], data, titles=TITLES), form)

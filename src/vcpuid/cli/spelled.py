@@ -11,16 +11,22 @@ if TYPE_CHECKING:
     from vcpuid.cpuid.names import Feature
 
 
-def features(texts: Sequence[str]) -> tuple[Feature, ...]:
-    """Return the features that arguments name, each once, in their order; `-` is standard input. Raises InputError where one names none."""
+def features(texts: Sequence[str], kernel: str | None = None) -> tuple[Feature, ...]:
+    """Return the features that arguments name, each once, in their order; `-` is standard input. Raises InputError where one names none.
+
+    With a `kernel`, a name of its /proc/cpuinfo means the flag that it shows there.
+    """
+    from vcpuid.answers.shown import as_printed
+    from vcpuid.answers.sysfs import bug_of
     from vcpuid.cpuid.names import find
 
     found: list[Feature] = []
     for text in texts:
         try:
-            found.append(find(text))
+            found.append(find(text) if kernel is None else as_printed(text, kernel))
         except InputError:
-            found.extend(_in_text(text))
+            bug = bug_of(text)
+            found.extend(_in_text(text) if bug is None else [bug])
     return tuple(dict.fromkeys(found))
 
 

@@ -42,9 +42,10 @@ COLLECTIVE = {
     "urg": ("vmx-unrestricted-guest",),
     "np": ("npt",),
     "dep": ("nx",),
+    "spectre": ("spectre_v1", "spectre_v2"),
     "rdwrfsgsbase": ("fsgsbase",),
 }
-"""What people call features that have names of their own, or several together; QEMU's names of these.
+"""What people call features that have names of their own, or several together; QEMU's names of these, of vulnerabilities Linux's.
 
 The last five are Windows': of Sysinternals' coreinfo, systeminfo and IsProcessorFeaturePresent.
 """

@@ -12,7 +12,7 @@ from vcpuid.cpuid.feature_words import CONTROL_MSRS, LINUX_WORDS
 from vcpuid.cpuid.features import Feature, LinuxName
 from vcpuid.cpuid.names import all_features, find_all
 from vcpuid.cpuid.words import CpuidWord, MsrWord
-from vcpuid.releases import KERNELS, number
+from vcpuid.releases import KERNELS
 
 SUMMED_UP = {
     "X86_FEATURE_SPEC_CTRL": ("ibrs", "ibpb"),
@@ -50,7 +50,10 @@ SET_BY = {
 
 
 class Note(NamedTuple):
-    """A remark on a feature: `topic` is number, hidden, shown, word, own, bug, counted, copy, several or shared; `text` is for a person."""
+    """A remark on a feature; `text` is for a person.
+
+    `topic` is number, hidden, summed, shown, word, own, bug, counted, copy, several or shared.
+    """
 
     topic: str
     text: str
@@ -68,6 +71,8 @@ def _notes(feature: Feature, linux: LinuxName | None, kernel: str) -> Iterator[N
             yield Note("number", _number(feature, linux))
         if linux.cpuinfo is None:
             yield Note("hidden", _hidden(feature, linux, release))
+            if linux.symbol in SUMMED_UP:
+                yield Note("summed", f"Where the bit is set, /proc/cpuinfo shows {' and '.join(SUMMED_UP[linux.symbol])} for it.")
         elif linux.symbol.startswith("VMX_FEATURE_"):
             yield Note("shown", f"/proc/cpuinfo shows {linux.cpuinfo} in the line `vmx flags`, not in `flags`.")
         if linux.word in LINUX_WORDS and not feature.is_bug:
@@ -75,7 +80,11 @@ def _notes(feature: Feature, linux: LinuxName | None, kernel: str) -> Iterator[N
         if linux.symbol in SET_BY and linux.number is not None:
             yield Note("own", SET_BY[linux.symbol])
         if feature.is_bug:
-            yield Note("bug", "No bit of the hardware means the bug: Linux concludes it from vendor, family, model and feature bits.")
+            yield Note(
+                "bug",
+                "No bit of the hardware means the bug: Linux concludes it from vendor, family, model and feature bits. "
+                "vcpuid linux vulnerabilities says what its kernel reports of it, and vcpuid explain, what a guest's does.",
+            )
     if feature.bit is not None and isinstance(feature.bit.word, MsrWord) and feature.bit.word.msr in CONTROL_MSRS:
         yield Note("counted", f"Bit {feature.bit.position} counts in the MSR's high half, where a set bit allows the control to be 1.")
     if feature.copy_of is not None:
@@ -112,10 +121,7 @@ def _hidden(feature: Feature, linux: LinuxName, kernel: str) -> str:
     if linux.number is None:
         return f"/proc/cpuinfo of Linux {kernel} does not show it: {linux.symbol} is no number of Linux' array of flags{_whose(linux)}."
     header = "vmxfeatures.h" if linux.symbol.startswith("VMX_FEATURE_") else "cpufeatures.h"
-    why = "begins with an empty pair of quotes" if number(kernel) < (6, 11) else "has no quoted name"
-    text = f"/proc/cpuinfo of Linux {kernel} does not show it: {linux.symbol}'s comment in {header} {why}; mkcapflags.sh makes no string."
-    if linux.symbol in SUMMED_UP:
-        text += f" It shows {' and '.join(SUMMED_UP[linux.symbol])} instead, which Linux sets when this bit is set."
+    text = f"Linux {kernel} gives this bit no name in /proc/cpuinfo ({linux.symbol} in {header})."
     if feature.bit is not None and isinstance(feature.bit.word, CpuidWord):
         text += " That says nothing about the processor: the CPUID instruction and the cpuid tool show the bit."
     return text

@@ -158,7 +158,7 @@ RULES = (
     HazardRule(
         "feature.false-promise", Severity.RISK, _false_promises,
         "The processor does not behave as this promises: code picked for it is slow, or leaves out what it should have done.",
-        "switch it off with -feature",
+        "switch it off with -NAME in -cpu",
         Looks.HOST,
     ),
     HazardRule(
@@ -171,7 +171,7 @@ RULES = (
     HazardRule(
         "msr.refused", Severity.BREAKS, _refused_msrs,
         "KVM refuses a feature MSR with bits that it does not support, and QEMU stops with 'failed to set MSR'.",
-        "switch it off with -feature",
+        "switch it off with -NAME in -cpu",
         Looks.HOST,
     ),
     HazardRule(

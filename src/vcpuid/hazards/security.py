@@ -23,6 +23,10 @@ _IMMUNITIES = (
 )  # fmt: skip
 """Bits that promise immunity, with the bug as /proc/cpuinfo names it (cpu_set_bug_bits, cpu/common.c)."""
 
+_BY_INTEL = {"IBRS": "spec-ctrl", "IBPB": "spec-ctrl", "IBRS_ENHANCED": "ibrs-all"}
+_BY_AMD = {"STIBP": "amd-stibp", "SSBD": "amd-ssbd", "IBRS_ENHANCED": "auto-ibrs"}
+"""QEMU's names of the bits of either maker behind a flag of Linux; the others are the flag's own."""
+
 _SERVES = {"MD_CLEAR": "mds", "SRBDS_CTRL": "srbds", "FLUSH_L1D": "l1tf"}
 """Controls that serve one bug only: nobody misses them on a processor without it."""
 
@@ -41,7 +45,7 @@ def _missing(view: View) -> Iterator[str]:
             continue  # an MSR announces it, and nothing is known of the guest's
         pointless = bugs is not None and control in _SERVES and _SERVES[control] not in bugs
         if best.has(control) and not view.guest_linux.has(control) and not pointless:
-            yield control.lower()
+            yield (_BY_AMD if view.is_amd else _BY_INTEL).get(control, control.lower().replace("_", "-"))
 
 
 def _false(view: View) -> Iterator[str]:
@@ -75,14 +79,13 @@ RULES = (
         "speculation.no-control", Severity.RISK, _missing,
         "The host's processor has this control against speculation and the guest does not see it: the guest's kernel cannot use "
         "this mitigation and reports itself vulnerable, and its programs cannot protect themselves.",
-        "add +spec-ctrl,+stibp,+ssbd,+md-clear on Intel, +ibpb,+ibrs,+amd-stibp,+amd-ssbd on AMD; or take a version of the model that "
-        "has it",
+        "add each of them to -cpu, +NAME, or take a version of the model that has them",
         Looks.HOST,
     ),
     HazardRule(
         "speculation.false-immunity", Severity.RISK, _false,
         "The guest believes its processor immune and leaves the mitigation out, though the host's is not.",
-        "switch it off with -feature",
+        "switch them off with -NAME in -cpu",
         Looks.HOST,
     ),
     HazardRule(

@@ -100,7 +100,7 @@ _VMX_RDTSCP = Rule("kvm.vmx.rdtscp", "VMX does not let guests execute RDTSCP and
 _VMX_WAITPKG = Rule("kvm.vmx.waitpkg", "VMX does not let guests execute TPAUSE and UMWAIT", _VMX)
 _VMX_CET = Rule(
     "kvm.vmx.cet", "VMX cannot switch the control-flow enforcement state, or kvm_intel's parameter cet is off", _VMX,
-    remedy="on Linux 7.1 and newer, load kvm_intel with cet=1", since="6.18",
+    remedy="load kvm_intel with cet=1, on Linux 7.1 or newer", since="6.18",
 )  # fmt: skip
 _VMX_CET_GUEST = Rule(
     "kvm.vmx.cet-guest", "KVM's emulator does no control-flow enforcement, and without unrestricted guests it must emulate", _VMX,

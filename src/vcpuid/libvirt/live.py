@@ -19,16 +19,16 @@ ENABLED = Rule(
 )
 DISABLED = Rule(
     "libvirt.live.disabled", "the guest was to have it and QEMU did not give it: libvirt lists it as switched off", _LIVE,
-    remedy="check='full' refuses to start such a guest",
+    remedy="use check='full', which refuses to start such a guest",
 )  # fmt: skip
 EXTRA = Rule(
     "libvirt.full.extra", "QEMU gave it to the guest though neither the model {cause} nor the domain asks for it, and check='full' minds",
     _LIVE,
-    remedy="<feature policy='require'/>, or check='partial'",
+    remedy="write <feature policy='require'/>, or check='partial'",
 )  # fmt: skip
 MISSING = Rule(
     "libvirt.full.missing", "the guest was to have it and QEMU did not give it, and check='full' minds", _LIVE,
-    remedy="<feature policy='disable'/>, or check='partial'",
+    remedy="write <feature policy='disable'/>, or check='partial'",
 )  # fmt: skip
 
 _SILENT = ("relaxed", "vapic")

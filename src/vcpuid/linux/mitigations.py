@@ -1,7 +1,8 @@
 """Flags of the mitigations that Linux chooses by itself (arch/x86/kernel/cpu/bugs.c, mm/pti.c), as Debian configures it.
 
 Modelled are the automatic choice, `mitigations=off` and, for each vulnerability, the option that turns its mitigation off; of the values
-that pick one mitigation by name only `pti=on`. All flags but "pti" and 6.1's "ibpb_exit_to_user" are hidden from /proc/cpuinfo.
+that pick one mitigation by name only `pti=on` and `spectre_v2=retpoline`. All flags but "pti" and 6.1's "ibpb_exit_to_user" are hidden
+from /proc/cpuinfo.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ TSA = _rule("tsa", "VERW clears CPU buffers against transient scheduler attacks"
 VMSCAPE = _rule("vmscape", "IBPB before user space mitigates VMScape", "vmscape_select_mitigation", since="5.15")
 L1TF = _rule("l1tf", "Page table entries that are not present are inverted", "l1tf_select_mitigation")
 GDS = _rule("gds", "Without microcode, gather_data_sampling=force turns AVX off", "gds_select_mitigation")
+
+
+RETPOLINES = ("retpoline", "retpoline,generic")
+"""Values of spectre_v2= that ask for retpolines and nothing else."""
 
 
 def select(cpu: Cpu) -> None:
@@ -102,8 +107,9 @@ def _spectre_v2(cpu: Cpu, retbleed: bool) -> None:
     refused = cpu.machine.option("nospectre_v2") is not None
     if refused or not _wanted(cpu, "SPECTRE_V2", "spectre_v2"):
         return
-    enhanced = cpu.has("IBRS_ENHANCED")
-    by_ibrs = retbleed and cpu.has("IBRS") and cpu.vendor == "intel"
+    plain = cpu.machine.option("spectre_v2") in RETPOLINES
+    enhanced = cpu.has("IBRS_ENHANCED") and not plain
+    by_ibrs = retbleed and cpu.has("IBRS") and cpu.vendor == "intel" and not plain
     if enhanced:
         if cpu.has_bug("EIBRS_PBRSB"):
             cpu.force("RSB_VMEXIT_LITE", RSB_LITE)
@@ -147,7 +153,8 @@ def _branch_history(cpu: Cpu) -> None:
 
 def _return_stack(cpu: Cpu) -> bool:
     """Mitigate SRSO; returns whether by reduced speculation."""
-    if not _wanted(cpu, "SRSO", "spec_rstack_overflow"):
+    off = not _wanted(cpu, "SRSO", "spec_rstack_overflow")
+    if not cpu.has_bug("SRSO") or (off and cpu.since("6.8")):  # before, Linux looked at the microcode all the same
         return False
     if not cpu.has("IBPB_BRTYPE"):
         if cpu.family == 0x17 and cpu.has("AMD_IBPB"):
@@ -160,6 +167,8 @@ def _return_stack(cpu: Cpu) -> bool:
             cpu.force("SRSO_NO", SRSO_NO_SMT)
         if cpu.has("SRSO_NO") or cpu.since("6.17"):
             return False
+    if off:
+        return False
     if cpu.has("SRSO_USER_KERNEL_NO"):
         if cpu.has("BTB_CTX_ISOLATION") or cpu.has("SRSO_BP_SPEC_REDUCE"):
             return not cpu.has("BTB_CTX_ISOLATION")

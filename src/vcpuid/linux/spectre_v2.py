@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import Enum
 
 from vcpuid.linux.arch_cap import ArchCap
+from vcpuid.linux.mitigations import RETPOLINES
 from vcpuid.linux.standing import Standing
 
 
@@ -33,6 +34,8 @@ def mode(v: Standing) -> Mode:
     """Say which mitigation was chosen."""
     if not v.has_bug("SPECTRE_V2") or _refused(v):
         return Mode.NONE
+    if v.option("spectre_v2") in RETPOLINES:
+        return Mode.RETPOLINE
     if v.has("IBRS_ENHANCED"):
         return Mode.EIBRS
     return Mode.IBRS if v.has("KERNEL_IBRS") else Mode.RETPOLINE
@@ -41,7 +44,7 @@ def mode(v: Standing) -> Mode:
 def text(v: Standing) -> str:
     """Give the file's text."""
     chosen = mode(v)
-    parts = [_mode_text(v, chosen), _ibpb(v), "IBRS_FW" if v.has("USE_IBRS_FW") else "", _stibp(v, chosen)]
+    parts = [chosen.value, _ibpb(v), "IBRS_FW" if v.has("USE_IBRS_FW") else "", _stibp(v, chosen)]
     parts += ["RSB filling" if v.has("RSB_CTXSW") else "", _pbrsb(v)]
     if "BHI" in v.cpu.tables.bugs:
         parts.append(f"BHI: {_branch_history(v)}")
@@ -74,12 +77,6 @@ def _user(v: Standing) -> User:
     if v.option("spectre_v2") == "on":
         return User.STRICT
     return {"off": User.NONE, "on": User.STRICT}.get(v.option("spectre_v2_user") or "", User.PRCTL)
-
-
-def _mode_text(v: Standing, chosen: Mode) -> str:
-    if chosen is Mode.EIBRS and not v.since("5.15"):
-        return "Mitigation: Enhanced IBRS"
-    return chosen.value
 
 
 def _ibpb(v: Standing) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from vcpuid.linux import topology
 from vcpuid.linux.boot import BootCpu
 from vcpuid.linux.machine import ARCH_CAPABILITIES, Machine, machine_of
 from vcpuid.linux.smt import several_threads
 from vcpuid.linux.tables import NOWHERE
 from vcpuid.setup import Setup
-
-NO_VALUE = ""
 
 
 class Standing(NamedTuple):
@@ -76,10 +75,8 @@ class Standing(NamedTuple):
 
 
 def standing(setup: Setup, cpu: BootCpu) -> Standing:
-    """Gather what the mitigations of a booted kernel stand on; a parameter `smt` says whether siblings run, whatever CPUID tells.
-
-    Where a host's KVM answered, its module is loaded.
-    """
+    """Gather what the mitigations of a booted kernel stand on; where a host's KVM answered, its module is loaded."""
     machine = machine_of(setup)
     caps = (machine.msr(ARCH_CAPABILITIES) or 0) if cpu.has("ARCH_CAPABILITIES") else 0
-    return Standing(cpu, machine, caps, several_threads(setup.host), setup.host.supported is not None)
+    siblings = several_threads(setup.host, one_place=cpu.tables.since(topology.NEW))
+    return Standing(cpu, machine, caps, siblings, setup.host.supported is not None)

@@ -2,7 +2,8 @@
 
 What Linux chooses by itself is modelled, `mitigations=off`, for each vulnerability the option that turns its mitigation off, and some that
 pick another; the kernel is one as Debian configures it, with all mitigations built in, unprivileged eBPF off, and every module built with
-retpolines. Of 5.10, 5.15, 6.1, 6.6, 6.12 and 7.3 the texts were read in Linux's source; those between have the texts of the next older one.
+retpolines. The texts of 5.10, 6.1, 6.12, 6.17 to 6.19, 7.1 and 7.3 were read in Linux's source; those between are taken to say what their
+neighbours say.
 """
 
 from __future__ import annotations

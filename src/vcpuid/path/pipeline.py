@@ -15,6 +15,7 @@ from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError, KvmError, RefusedError, VcpuidError
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.effect import advised
+from vcpuid.linux.boot import BootCpu, booted_once
 from vcpuid.path.beside import Beside
 from vcpuid.path.possible import possible
 from vcpuid.path.probing import GUEST, Probe, kept_as, observe
@@ -81,8 +82,14 @@ class Path:
         made = others(self.cpu, self.setup, self.vmm)
         return Beside(self.trace, ((other.completion, None if other.path is None else other.path.trace) for other in made))
 
+    @cached_property
+    def inside(self) -> BootCpu | None:
+        """What a Linux of the host's release makes of the guest's CPU; None where that does not tell what it is."""
+        guest = guest_snapshot(self)
+        return booted_once(Setup.of(guest, Stack(self.setup.kernel.asked))) if guest.raw else None
+
     def __getstate__(self) -> dict[str, object]:
-        """Leave `beside` out of a pickle: it is worked out again when asked."""
+        """Leave `beside` and `inside` out of a pickle: they are worked out again when asked."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def headline(self, remark: str = "") -> str:

@@ -1,0 +1,213 @@
+"""What sysfs says of vulnerabilities, on a host or in its guest, as far as it is certain, and what would let a kernel say better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+from vcpuid.answers.certainty import hanging, rests
+from vcpuid.answers.flags import inside
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrWord, bits
+from vcpuid.cpuid.changed import changed
+from vcpuid.cpuid.frozen import FrozenMap
+from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.vendors import linux_kind
+from vcpuid.linux.machine import ARCH_CAPABILITIES, machine_of
+from vcpuid.linux.sysfs import NOT_AFFECTED, vulnerabilities
+from vcpuid.params import CMDLINE, MSR
+from vcpuid.path.pipeline import Path
+from vcpuid.setup import Setup, Stack
+from vcpuid.told.assumptions import Assumption, as_dicts, assumed, changing
+from vcpuid.told.completions import first_leaves, nameless
+from vcpuid.told.doubt import doubts
+from vcpuid.told.facts import Fact, listed
+
+SCHEMA = "vcpuid/linux-vulnerabilities/1"
+"""The form of `Verdicts.as_dict`."""
+
+FOLDER = "/sys/devices/system/cpu/vulnerabilities"
+EVERY_FILE = "every vulnerability"
+_OFF = "mitigations=off"
+_BY_CHOICE = Assumption("no mitigations= on the kernel's command line", "as is usual", _OFF)
+
+
+class Verdict(NamedTuple):
+    """What a file says; `text` is None where that is not told, and `depends` names the facts on which it hangs then.
+
+    `needs` are features of CPUID and of feature MSRs that the processor lacks and that would each let the kernel mitigate it, all of which
+    `needs` in `together` where no single one does.
+    """
+
+    file: str
+    text: str | None
+    depends: tuple[Fact, ...] = ()
+    needs: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """One word: "not affected", "mitigated", "partly", "vulnerable", "unknown", or "not told"."""
+        if self.text is None:
+            return "not told"
+        if self.text == NOT_AFFECTED:
+            return "not affected"
+        if self.text.startswith("Unknown"):
+            return "unknown"
+        if "Mitigation" in self.text:
+            return "partly" if "ulnerable" in self.text else "mitigated"
+        return "vulnerable"
+
+    @property
+    def said(self) -> str:
+        """What the file says, or on what it hangs."""
+        return f"not told: depends on {listed(self.depends)}" if self.text is None else self.text
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        depends = [fact.as_dict() for fact in self.depends]
+        return {"file": self.file, "state": self.state, "text": self.text, "depends": depends, "needs": list(self.needs)}
+
+
+class Verdicts(NamedTuple):
+    """All files of a kernel; `assumes` are the settings that are taken to be the usual ones, each with the files that hang on it."""
+
+    files: tuple[Verdict, ...]
+    assumes: Mapping[Assumption, tuple[str, ...]] = FrozenMap()
+
+    def of(self, file: str) -> Verdict | None:
+        """Find a file; None where the release has none of that name."""
+        return next((verdict for verdict in self.files if verdict.file == file), None)
+
+    def named(self, state: str) -> list[str]:
+        """List the files of a state."""
+        return [verdict.file for verdict in self.files if verdict.state == state]
+
+    @property
+    def protected(self) -> bool:
+        """Whether no file says that the processor is vulnerable, and none is not told."""
+        return not self.named("vulnerable") and not self.named("not told")
+
+    def summary(self, who: str) -> str:
+        """Say it in a sentence."""
+        words = (("vulnerable", "reports itself vulnerable to"), ("partly", "mitigates in part"), ("unknown", "cannot tell about"))
+        told = [f"{does} {', '.join(names)}" for state, does in words if (names := self.named(state))]
+        if missing := self.named("not told"):
+            told.append(f"says of {', '.join(missing)} what the host does not tell")
+        told.append(f"is not affected by, or mitigates, {'all others' if told else 'all vulnerabilities that it knows'}")
+        return f"{who} {'; '.join(told)}."
+
+    def as_dict(self, setup: Setup, path: Mapping[str, object] | None = None) -> dict[str, object]:
+        """For JSON; `path` is the path to the guest whose Linux it is."""
+        head = {"schema": SCHEMA, "setup": setup.as_dict(vmm=False), "remarks": list(setup.remarks), "path": path}
+        return {**head, "files": [verdict.as_dict() for verdict in self.files], "assumes": as_dicts(self.assumes)}
+
+
+def told(setup: Setup) -> Verdicts:
+    """Say what sysfs says on a settled host, as far as it tells."""
+    if blind := first_leaves(setup.host):
+        return Verdicts((Verdict(EVERY_FILE, None, blind),))
+    base = vulnerabilities(setup)
+    found = doubts(setup, vulnerabilities)
+    taken = {} if "flags" in setup.host.cpuinfo else assumed(setup, vulnerabilities, found)
+    return _verdicts(base, found, {**taken, **_by_choice(setup, base, found)}, setup)
+
+
+def told_inside(path: Path, kernel: Stack | None = None) -> tuple[Verdicts, Setup]:
+    """Say what sysfs says in the guest under a kernel of its own, by default the host's; return that, and the guest as a host."""
+    kernel = kernel or Stack(path.setup.kernel.asked)
+    guest = inside(path, kernel)
+    if blind := nameless(path.host):
+        return Verdicts((Verdict(EVERY_FILE, None, blind),)), guest
+
+    def files(of: Path) -> Mapping[str, object]:
+        return vulnerabilities(inside(of, kernel))
+
+    base = vulnerabilities(guest)
+    found = hanging(path.cpu, path.setup, path.vmm, lambda other: None if other is None else files(other))
+    return _verdicts(base, found, {**rests(path, files, found), **_by_choice(guest, base, found)}, guest), guest
+
+
+def _verdicts(
+    base: Mapping[str, str], found: Mapping[str, tuple[Fact, ...]], assumes: Mapping[Assumption, tuple[str, ...]], setup: Setup
+) -> Verdicts:
+    verdicts = []
+    for file, text in base.items():
+        depends = found.get(file, ())
+        verdict = Verdict(file, None if depends else text, depends)
+        verdicts.append(verdict._replace(needs=helping(setup, file)) if verdict.state == "vulnerable" else verdict)
+    return Verdicts(tuple(verdicts), FrozenMap(assumes))
+
+
+def _by_choice(setup: Setup, base: Mapping[str, str], but: Mapping[str, object]) -> dict[Assumption, tuple[str, ...]]:
+    given = str(setup.params.linux.get(CMDLINE, ""))
+    if "mitigations=" in given:
+        return {}
+    off = vulnerabilities(setup.with_param(CMDLINE, f"{given} {_OFF}".strip()))
+    return changing(base, [(_BY_CHOICE, off)], but)
+
+
+_CONTROLS = {
+    "intel": (
+        bits.SPEC_CTRL,
+        bits.SPEC_CTRL_SSBD,
+        bits.INTEL_STIBP,
+        bits.MD_CLEAR,
+        bits.FLUSH_L1D,
+        bits.SRBDS_CTRL,
+        bits.ARCH_CAP_FB_CLEAR,
+        bits.ARCH_CAP_RFDS_CLEAR,
+        bits.ARCH_CAP_GDS_CTRL,
+        bits.ARCH_CAP_TSX_CTRL_MSR,
+    ),
+    "amd": (bits.AMD_IBPB, bits.AMD_IBRS, bits.AMD_STIBP, bits.AMD_SSBD, bits.VIRT_SSBD, bits.VERW_CLEAR, bits.IBPB_BRTYPE, bits.SBPB),
+}
+"""What microcode gives a processor for a kernel to use, by the vendor that has it."""
+
+
+@lru_cache(maxsize=256)
+def helping(setup: Setup, file: str) -> tuple[str, ...]:
+    """Name what a vulnerable processor lacks and would let its kernel mitigate this: the first control, or the first two, that do.
+
+    This is found out by giving them to it.
+    """
+    vendor = linux_kind(setup.host.vendor)
+    lacking = [bit for bit in _CONTROLS.get("amd" if vendor == "hygon" else vendor, ()) if not _has(setup, bit)]
+    for wanted in [*([bit] for bit in lacking), *([one, other] for at, one in enumerate(lacking) for other in lacking[at + 1 :])]:
+        text = vulnerabilities(_given(setup, wanted)).get(file, "")
+        if Verdict(file, text).state in ("mitigated", "partly", "not affected"):
+            return tuple(_spelled(bit) for bit in wanted)
+    return ()
+
+
+def _spelled(bit: Bit) -> str:
+    feature = by_bit(bit)
+    assert feature is not None, "a bit that rules ask for has a name"
+    return feature.qemu or feature.name
+
+
+def _has(setup: Setup, bit: Bit) -> bool:
+    if isinstance(bit.word, MsrWord):
+        return bool(setup.host.raw.has(bits.ARCH_CAPABILITIES) and (machine_of(setup).msr(ARCH_CAPABILITIES) or 0) & bit.mask)
+    return setup.host.raw.has(bit)
+
+
+def _given(setup: Setup, wanted: Sequence[Bit]) -> Setup:
+    """Give a processor features, and with those of IA32_ARCH_CAPABILITIES that MSR."""
+    value = (machine_of(setup).msr(ARCH_CAPABILITIES) or 0) if setup.host.raw.has(bits.ARCH_CAPABILITIES) else 0
+    in_msr = [bit for bit in wanted if isinstance(bit.word, MsrWord)]
+    in_cpuid = [bit for bit in wanted if isinstance(bit.word, CpuidWord)] + ([bits.ARCH_CAPABILITIES] if in_msr else [])
+    raw = setup.host.raw
+    for bit in in_cpuid:
+        raw = _with_bit(raw, bit)
+    for bit in in_msr:
+        value |= bit.mask
+    given = setup.with_host(replace(setup.host, raw=raw))
+    return given.with_param(f"{MSR}{ARCH_CAPABILITIES:x}", value) if in_msr else given
+
+
+def _with_bit(raw: CpuidTable, bit: Bit) -> CpuidTable:
+    assert isinstance(bit.word, CpuidWord)
+    function, index, register = bit.word
+    registers = raw.registers(function, index)
+    return changed(raw, [Entry(function, index, 0, *registers._replace(**{register: raw.word(bit.word) | bit.mask}))])

@@ -1,0 +1,87 @@
+"""The verdict on vulnerabilities: what is not told stays open, what is needed helps, what is taken for granted is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from support import captures
+from support.command import vcpuid
+from vcpuid.answers.vulnerabilities import Verdict, told, told_inside
+from vcpuid.linux import vulnerabilities
+from vcpuid.path.pipeline import resolve
+from vcpuid.setup import Setup, Stack
+from vcpuid.sources import read
+
+SAPPHIRE, SKYLAKE = "kvm-intel.sapphire_rapids-xfd@6.12", "kvm-intel.corei7_skylake_x@6.12"
+ON = ("linux", "vulnerabilities", str(captures.capture(SKYLAKE)))
+
+
+@pytest.mark.parametrize("value", [0, 0xEB, 0x80EB, 0x5000D63])
+def test_what_hangs_on_an_msr_that_is_not_told_is_open_and_nothing_else_is_otherwise(value: int) -> None:
+    host = read(captures.CAPTURES / "reports" / "cascade-lake-without-msrs.txt.gz")
+    part = told(Setup.of(host, Stack(kernel="6.12")))
+    assert set(part.named("not told")) > {"meltdown", "mds", "spectre_v2"}
+    whole = vulnerabilities(host, "6.12", {"msr.10a": value, "microcode": 0x5003707})
+    for verdict in part.files:
+        assert verdict.text in (None, whole[verdict.file]), verdict.file
+        assert (verdict.text is None) is bool(verdict.depends)
+
+
+@pytest.mark.parametrize("cpu", ["Skylake-Server-v1", "Haswell-v1", "Nehalem-v1"])
+def test_what_is_needed_lets_the_kernel_mitigate_it(cpu: str) -> None:
+    path = resolve(cpu, host=captures.host(SKYLAKE), stack=Stack(kernel="6.12", qemu="11.1"))
+    found, _ = told_inside(path)
+    needed = {verdict.file: verdict.needs for verdict in found.files if verdict.needs}
+    assert needed["spec_store_bypass"] == ("ssbd",)
+    for file, needs in needed.items():
+        more = resolve(f"{cpu},x-force-features=on," + ",".join(f"+{name}" for name in needs), host=path.setup)
+        verdict = told_inside(more)[0].of(file)
+        if not any(name.startswith(("fb-", "rfds-", "gds", "tsx-ctrl")) for name in needs):  # of MSRs KVM offers what it has
+            assert verdict is not None
+            assert verdict.state in ("mitigated", "partly"), file
+
+
+def test_mitigations_off_is_what_the_answer_rests_on() -> None:
+    found = told(Setup.of(captures.host(SAPPHIRE), Stack(kernel="6.12")))
+    (files,) = (what for taken, what in found.assumes.items() if taken.otherwise == "mitigations=off")
+    assert "spectre_v2" in files
+    off = vulnerabilities(captures.host(SAPPHIRE), "6.12", {"cmdline": "mitigations=off"})
+    assert off["spectre_v2"].startswith("Vulnerable; IBPB: disabled")
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("Not affected", "not affected"),
+        ("Mitigation: PTI", "mitigated"),
+        ("KVM: Mitigation: VMX unsupported", "mitigated"),
+        ("Mitigation: Clear CPU buffers; SMT vulnerable", "partly"),
+        ("Vulnerable: No microcode", "vulnerable"),
+        ("Unknown: Dependent on hypervisor status", "unknown"),
+        (None, "not told"),
+    ],
+)
+def test_a_text_in_a_word(text: str | None, state: str) -> None:
+    assert Verdict("file", text).state == state
+
+
+def test_the_command_answers_first_and_is_cut_to_what_the_processor_is_affected_by() -> None:
+    done = vcpuid(*ON, "--guest", "--cpu", "Haswell-v1", "--qemu", "11.1")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1
+    assert lines[0].startswith("The guest's kernel reports itself vulnerable to mds, ")
+    assert lines[1] == "Linux 6.12.107+deb13-cloud-amd64 in the guest of -cpu Haswell-v1, QEMU 11.1, q35, Linux 6.12.107+deb13-cloud-amd64"
+    assert "vmscape" not in done.stdout
+    assert lines[-1].endswith("--all prints the rest")
+    assert "spec_store_bypass: the CPU lacks ssbd, which would let this kernel mitigate it." in lines
+    assert "vmscape" in vcpuid(*ON, "--guest", "--cpu", "Haswell-v1", "--qemu", "11.1", "--all").stdout
+
+
+def test_the_guests_own_kernel_and_command_line_count() -> None:
+    lines = vcpuid(*ON, "--guest", "--cpu", "host", "--qemu", "11.1", "--guest-cmdline", "mitigations=off", "--format", "lines").stdout
+    assert "meltdown: Vulnerable" in lines.splitlines() or "meltdown: Not affected" in lines.splitlines()
+    assert any(line.startswith("spectre_v2: Vulnerable; ") for line in lines.splitlines())
+    assert (
+        "old_microcode: Not affected"
+        in vcpuid(*ON, "--guest", "--cpu", "host", "--qemu", "11.1", "--guest-kernel", "7.3", "--format", "lines").stdout
+    )
