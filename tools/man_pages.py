@@ -103,7 +103,7 @@ def markdown(context: click.Context, depth: int = 1) -> str:
     parts = [f"{'#' * depth} {name}", summary, f"```text\n{context.command_path} {usage(context)}\n```", *rest]
     parts += [f"`{written}`\n: {plain(told)}" for written, told in options(context)]
     if examples := of(context):
-        parts.append("```sh\n" + "\n".join(f"{example.command}   # {example.about}" for example in examples) + "\n```")
+        parts.append("```text\n" + "\n".join(f"{example.command}   # {example.about}" for example in examples) + "\n```")
     return "\n\n".join([*parts, *(markdown(verb, depth + 1) for verb in verbs(context))])
 
 
