@@ -86,7 +86,7 @@ def man_page(context: click.Context, release: str) -> str:
         lines.append(".SH VERBS")
         for verb in below:
             lines += [".TP", f".B {groff(verb.command_path.replace(' ', '-'))}(1)", groff(paragraphs(verb)[0])]
-    if examples := of(context.command_path):
+    if examples := of(context):
         lines.append(".SH EXAMPLES")
         for example in examples:
             lines += [".TP", groff(f"{example.about}:"), f".B {groff(example.command)}"]
@@ -102,8 +102,8 @@ def markdown(context: click.Context, depth: int = 1) -> str:
     summary, *rest = map(plain, paragraphs(context))
     parts = [f"{'#' * depth} {name}", summary, f"```text\n{context.command_path} {usage(context)}\n```", *rest]
     parts += [f"`{written}`\n: {plain(told)}" for written, told in options(context)]
-    if examples := of(context.command_path):
-        parts.append("```sh\n" + "\n".join(f"{example.command}   # {example.about}" for example in examples) + "\n```")
+    if examples := of(context):
+        parts.append("```text\n" + "\n".join(f"{example.command}   # {example.about}" for example in examples) + "\n```")
     return "\n\n".join([*parts, *(markdown(verb, depth + 1) for verb in verbs(context))])
 
 

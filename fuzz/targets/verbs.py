@@ -183,9 +183,9 @@ def make(random: Random) -> Case:
     for place, parameter in enumerate(command.params):
         if isinstance(parameter, click.Argument):
             most = random.choice((1, 1, 1, 2, 3)) if parameter.nargs == -1 else 1
-            if parameter.required or random.random() < 0.9:
+            if parameter.required or random.random() < (0.1 if parameter.name == "placed_host" else 0.9):
                 arguments += [_value(random, words, place) for _ in range(most)]
-        elif parameter.opts[0] in ("--host", "--to") or random.random() < 0.12:
+        elif (parameter.opts[0] in ("--host", "--to") and not _named(parameter)) or random.random() < (0.04 if _named(parameter) else 0.12):
             arguments += _option(random, words, place)
     if random.random() < 0.05:
         arguments.insert(random.randrange(len(arguments) + 1), random.choice(JUNK))
@@ -209,6 +209,11 @@ def _changed(random: Random, data: bytes) -> bytes:
     change = trees.change_xml if data.startswith(b"<") else trees.change_json if data.startswith(b"{") else None
     changed = None if change is None or random.random() < 0.4 else change(random, data)
     return random.choice(mutate.CHANGES)(random, data) if changed is None else changed
+
+
+def _named(parameter: click.Parameter) -> bool:
+    """Whether an option names what may stand in its place, and mostly does."""
+    return str(parameter.name).startswith("named_")
 
 
 def _option(random: Random, words: tuple[str, ...], place: int) -> list[str]:

@@ -120,6 +120,7 @@ def test_a_sentence_is_folded_between_words(line: str, told: list[str]) -> None:
     assert folded(line, 20) == told
 
 
+@pytest.mark.process
 def test_a_pipe_honours_columns_and_has_any_width_without() -> None:
     args = ("check", "Icelake-Server", HOST, "--qemu", "11.1")
     wide, narrow = (program(*args, env={"COLUMNS": columns}).stdout for columns in ("", "80"))

@@ -19,8 +19,8 @@ STARTS = {"script": [str(Path(sys.executable).with_name("vcpuid"))], "module": [
 KILL = "import os, signal; os.kill(os.getpid(), signal.{})\n"
 MOMENTS = {
     "while the command line is imported": ("click.py", "{}"),
-    "while a verb is imported": ("rich.py", "{}"),
-    "where Python passes over errors": ("rich.py", "class Last:\n    def __del__(self):\n        {}Last()\nraise SystemExit(0)\n"),
+    "while a verb is imported": ("csv.py", "{}"),
+    "where Python passes over errors": ("csv.py", "class Last:\n    def __del__(self):\n        {}Last()\nraise SystemExit(0)\n"),
     "when the interpreter ends": ("sitecustomize.py", "import atexit\n@atexit.register\ndef last():\n    {}"),
 }
 """Where a module of this name on the way sends the signal."""
@@ -90,7 +90,7 @@ def test_while_nobody_reads_on() -> None:
 
 
 def test_one_that_was_ignored_stays_so(tmp_path: Path) -> None:
-    (tmp_path / "rich.py").write_text(KILL.format("SIGINT") + "raise SystemExit(7)\n", encoding="utf-8")
+    (tmp_path / "csv.py").write_text(KILL.format("SIGINT") + "raise SystemExit(7)\n", encoding="utf-8")
     command = 'trap "" INT; exec "$@"'
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(["sh", "-c", command, "-", *STARTS["module"], "decode", HOST], env=env, capture_output=True, timeout=60)

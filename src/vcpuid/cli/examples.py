@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import click
+
 
 class Example(NamedTuple):
     """A command, and what it is for. `needs` is what a machine must have: x86, kvm, qemu, vmm, root, ssh, duckdb or browser."""
@@ -17,9 +19,13 @@ class Example(NamedTuple):
     needs: str = ""
 
 
-def of(path: str) -> tuple[Example, ...]:
-    """Give the examples of a verb, which is named with what stands before it: `vcpuid kvm set`."""
-    return tuple(EXAMPLES.get(path.removeprefix("vcpuid "), ()))
+def of(context: click.Context) -> tuple[Example, ...]:
+    """Give the examples of the verb that a context is of."""
+    words: list[str] = []
+    while context.parent is not None:
+        words.insert(0, str(context.info_name))
+        context = context.parent
+    return EXAMPLES.get(" ".join(words), ())
 
 
 EXAMPLES: dict[str, tuple[Example, ...]] = {

@@ -59,7 +59,7 @@ def require(group: click.Group, ctx: click.Context, args: Sequence[str]) -> None
     if not ctx.resilient_parsing and not word.startswith("-") and group.get_command(ctx, word) is None:
         from vcpuid.cli import meant
 
-        raise click.UsageError(meant.no_verb(word, ctx.command_path, group.list_commands(ctx)), ctx)
+        raise click.UsageError(meant.no_verb(word, ctx.command_path, group.list_commands(ctx), first=ctx.parent is None), ctx)
 
 
 def _summary(command: click.Command) -> str:
@@ -120,7 +120,7 @@ class Verb(click.Command):
         """Show the examples."""
         from vcpuid.cli.examples import of
 
-        if found := of(ctx.command_path):
+        if found := of(ctx):
             with formatter.section("Examples"):
                 for example in found:
                     formatter.write_text(f"{example.about}:")

@@ -109,11 +109,11 @@ def near(word: str, known: Iterable[str]) -> list[str]:
     return [other for apart, other in found if apart == least]
 
 
-def no_verb(word: str, path: str, known: Sequence[str]) -> str:
-    """Say that a word is no verb, and what may be meant; `known` are the verbs below `path`."""
+def no_verb(word: str, path: str, known: Sequence[str], *, first: bool) -> str:
+    """Say that a word is no verb, and what may be meant; `known` are the verbs below `path`, `first` tells that these are vcpuid's own."""
     begun = f"There is no verb {word[:60]!r} in {path}."
     slips = near(word, known)
-    leads = [] if slips else _leads(word, path)
+    leads = [] if slips else _leads(word, first)
     if slips:
         return f"{begun} Did you mean {' or '.join(f'{path} {name}' for name in slips)}?"
     if leads:
@@ -121,12 +121,12 @@ def no_verb(word: str, path: str, known: Sequence[str]) -> str:
     return f"{begun} {path} --help lists them all."
 
 
-def _leads(word: str, path: str) -> list[tuple[str, str]]:
+def _leads(word: str, first: bool) -> list[tuple[str, str]]:
     key = word.lower().replace("_", "-")
     found = list(MEANT.get(key, ()))
     if not found and (slips := near(key, MEANT)):
         found = list(MEANT[slips[0]])
-    if not found and " " not in path:
+    if not found and first:
         found = _not_a_word(word)
     return found
 
