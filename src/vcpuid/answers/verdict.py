@@ -31,8 +31,8 @@ from vcpuid.told.facts import NotTold
 from vcpuid.vmm.known import named
 
 OWN_DOING = Rule(
-    "observed.otherwise", "this machine does otherwise than the rules say", "the host's snapshot",
-    remedy="find out with vcpuid kvm supported --check what its kernel or its settings change",
+    "observed.otherwise", "this machine's kernel or KVM differs from stock Linux", "the host's snapshot",
+    remedy="compare this KVM with stock Linux's: vcpuid kvm supported --check; no option of QEMU changes it",
 )  # fmt: skip
 
 

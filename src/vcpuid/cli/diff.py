@@ -14,7 +14,7 @@ from vcpuid.cli.domain import AskedCpu, domain_options, unrefused
 from vcpuid.cli.output import Sheet, all_option, cell, emit, format_option
 from vcpuid.cli.recording import recording_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options, typed
-from vcpuid.cli.short import first, some
+from vcpuid.cli.short import answered, first, some
 from vcpuid.cli.tables import kind
 from vcpuid.cli.vmm import AskedGuest, observed_guest
 from vcpuid.cpuid.parts import pick
@@ -250,8 +250,7 @@ def _differences(both: Sides, by: str, found: list[Difference], compared: int, i
         fields=[*COLUMNS, "place", "rules"],
         lines=[" ".join(map(cell, (row[column] for column in COLUMNS[:4]))) for row in rows],
         head=[
-            _verdict(f"{by}s", counts, ignore, kept),
-            *([] if both.order is None else both.order.head()),
+            *answered(_verdict(f"{by}s", counts, ignore, kept), both.order),
             both.path.headline(" (guessed)" if both.guessed else ""),
             *_doubt(both, kept),
             "",

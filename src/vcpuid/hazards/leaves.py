@@ -129,52 +129,52 @@ RULES = (
     HazardRule(
         "vendor.two", Severity.RISK, _two_makers,
         "Guests that read one leaf and guests that read the other take different paths for SYSCALL, caches and topology.",
-        "vendor=…, one for both",
+        "set one vendor=… for both",
     ),
     HazardRule(
         "vendor.not-host", Severity.RISK, _other_maker,
         "SYSENTER and SYSCALL differ between makers in compatibility mode and KVM emulates them slowly or not at all; mitigations are "
         "picked for another processor than the one that runs the guest.",
-        "vendor= that of the host, with a model of that maker",
+        "set vendor= to the host's, with a model of that maker",
         Looks.HOST,
     ),
     HazardRule(
         "family.unknown", Severity.RISK, _family,
         "That maker has no such family: the guest's kernel finds no entry for it, applies no errata, and counts it as vulnerable to all or "
         "to nothing.",
-        "a model of the host's maker",
+        "use a model of the host's maker",
     ),
     HazardRule(
         "leaf.amd-on-intel", Severity.NOTE, _amd_leaves,
         "Intel's processors have no such leaves. Linux does not look at them there; other guests may.",
-        "a machine type with x-vendor-cpuid-only-v2 (pc-q35-10.1 and later), or xlevel=0x80000008",
+        "use a machine type with x-vendor-cpuid-only-v2 (pc-q35-10.1 and later), or xlevel=0x80000008",
     ),
     HazardRule(
         "leaf.intel-on-amd", Severity.NOTE, _intel_leaves,
         "AMD's processors describe caches in leaf 0x8000001D. Linux looks there; others may believe leaf 4.",
-        "a machine type with x-vendor-cpuid-only (6.1 and later), and +topoext",
+        "use a machine type with x-vendor-cpuid-only (6.1 and later), and +topoext",
     ),
     HazardRule(
         "level.too-low", Severity.RISK, _beyond,
         "Guests do not ask past the last leaf: they see none of these features, and a processor of Intel's would answer with its last "
         "leaf's values.",
-        "level=…, xlevel=… or min-level=…, or a newer machine type",
+        "set level=…, xlevel=… or min-level=…, or use a newer machine type",
     ),
     HazardRule(
         "level.own-leaf", Severity.RISK, _no_own_leaf,
         "The guest is told of a feature and not how to use it. Without its leaf Linux switches XSAVE off; of the others it reads zeros.",
-        "level=… or xlevel=… so that the leaf is there, or the feature off",
+        "set level=… or xlevel=… so that the leaf is there, or switch the feature off",
     ),
     HazardRule(
         "address.too-wide", Severity.RISK, _wide_addresses,
         "Physical addresses past the host's width cannot be mapped: a guest that has memory there, or whose firmware puts PCI windows "
         "there, hangs or faults.",
-        "host-phys-bits=on, or phys-bits= the host's or fewer",
+        "set host-phys-bits=on, or phys-bits= to the host's width or less",
         Looks.HOST,
     ),
     HazardRule(
         "hypervisor.hidden", Severity.NOTE, _no_hypervisor_bit,
         "Guests that find the hypervisor bit off do not look at its leaves: no kvm-clock, no paravirtual interrupts.",
-        "+hypervisor",
+        "add +hypervisor",
     ),
 )  # fmt: skip

@@ -153,7 +153,7 @@ RULES = (
     HazardRule(
         "recording.refused-once", Severity.NOTE, _refused_once,
         "KVM refused a table before it took one.",
-        "none where the VMM only tries what KVM knows",
+        "do nothing where the VMM only tries what KVM takes",
         Looks.RECORDING,
     ),
 )  # fmt: skip

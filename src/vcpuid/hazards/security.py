@@ -83,7 +83,7 @@ RULES = (
         "speculation.no-control", Severity.RISK, _missing,
         "The host's processor has this control against speculation and the guest is not told of it: its kernel is vulnerable, or says so, "
         "and its programs cannot protect themselves.",
-        "+spec-ctrl,+stibp,+ssbd,+md-clear on Intel, +ibpb,+ibrs,+amd-stibp,+amd-ssbd on AMD; or a version of the model that has it",
+        "add +spec-ctrl,+stibp,+ssbd,+md-clear on Intel, +ibpb,+ibrs,+amd-stibp,+amd-ssbd on AMD; or a version of the model that has it",
         Looks.HOST,
     ),
     HazardRule(
@@ -95,7 +95,7 @@ RULES = (
     HazardRule(
         "speculation.no-capabilities", Severity.NOTE, _no_capabilities,
         "Without ARCH_CAPABILITIES the guest does not learn what its processor is immune to, and pays for needless mitigations.",
-        "+arch-capabilities with the immunities of the host, or a version of the model that has them",
+        "add +arch-capabilities with the immunities of the host, or a version of the model that has them",
         Looks.HOST,
     ),
 )  # fmt: skip

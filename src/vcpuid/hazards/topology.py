@@ -149,6 +149,6 @@ RULES = (
         "topology.no-topoext", Severity.RISK, _threads_without_topoext,
         "Without TOPOEXT an AMD guest reads no threads: each counts as a core of its own, and core scheduling does not keep apart what "
         "shares one.",
-        "+topoext",
+        "add +topoext",
     ),
 )  # fmt: skip

@@ -232,7 +232,7 @@ RULES = (
         "xsave.no-permission", Severity.RISK, _no_permission,
         "KVM tells of AMX whoever asks, and of its state only those that have asked Linux for leave to give it to guests. A table made of "
         "such an answer has AMX's features without their state.",
-        "arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM) before KVM_GET_SUPPORTED_CPUID, as QEMU does, or -amx-tile,-amx-int8,-amx-bf16",
+        "call arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM) before KVM_GET_SUPPORTED_CPUID, as QEMU does, or -amx-tile,-amx-int8,-amx-bf16",
         Looks.HOST,
     ),
     HazardRule(

@@ -10,7 +10,7 @@ OSXSAVE = Rule(
     "kvm.vcpu.osxsave",
     "OSXSAVE follows the guest's CR4.OSXSAVE, whatever the VMM wrote there",
     _SET,
-    remedy="the guest's kernel sets CR4.OSXSAVE where it sees xsave: give the guest xsave, and boot it without noxsave",
+    remedy="give the guest xsave, and boot it without noxsave: its kernel then sets CR4.OSXSAVE",
 )
 APIC = Rule(
     "kvm.vcpu.apic",
@@ -27,7 +27,7 @@ OSPKE = Rule(
     "kvm.vcpu.ospke",
     "OSPKE follows the guest's CR4.PKE, whatever the VMM wrote there",
     _SET,
-    remedy="the guest's kernel sets CR4.PKE where it sees pku: give the guest pku, and boot it without nopku",
+    remedy="give the guest pku, and boot it without nopku: its kernel then sets CR4.PKE",
 )
 XSAVE_SIZE = Rule(
     "kvm.vcpu.xsave-size",

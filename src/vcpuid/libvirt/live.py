@@ -19,7 +19,7 @@ ENABLED = Rule(
 )
 DISABLED = Rule(
     "libvirt.live.disabled", "the guest was to have it and QEMU did not give it: libvirt lists it as switched off", _LIVE,
-    remedy="check='full' refuses to start such a guest",
+    remedy="set check='full', which refuses to start such a guest",
 )  # fmt: skip
 EXTRA = Rule(
     "libvirt.full.extra", "QEMU gave it to the guest though neither the model {cause} nor the domain asks for it, and check='full' minds",

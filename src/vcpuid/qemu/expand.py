@@ -26,24 +26,24 @@ ABSENT = Rule(
 ASKS = Rule("qemu.model.asks", "the CPU model has this feature", "x86_cpu_load_model, target/i386/cpu.c")
 NOT_MIGRATABLE = Rule(
     "qemu.host.not-migratable", "QEMU does not know how to migrate a guest that uses it", "x86_cpu_get_migratable_flags, target/i386/cpu.c",
-    remedy="migratable=off, or name the feature with +feature",
+    remedy="set migratable=off, or name the feature with +feature",
 )  # fmt: skip
 NOT_AUTOMATIC = Rule(
-    "qemu.host.not-automatic", "-cpu host and max leave it off until it is asked for", _EXPAND, remedy="name it with +feature"
+    "qemu.host.not-automatic", "-cpu host and max leave it off unless it is asked for", _EXPAND, remedy="name it with +feature"
 )
 NOT_THIS_VENDOR = Rule(
     "qemu.host.not-this-vendor", "-cpu host and max give it to no guest CPU of this vendor",
     "x86_cpu_get_supported_feature_word, target/i386/cpu.c", since="9.1",
 )  # fmt: skip
 THREADS = Rule("qemu.expand.threads", "the guest has more than one thread a package", _EXPAND, since="10.0")
-NO_PMU = Rule("qemu.expand.no-pmu", "there is no performance monitoring unit to describe", _EXPAND, remedy="pmu=on", since="10.1")
+NO_PMU = Rule("qemu.expand.no-pmu", "there is no performance monitoring unit to describe", _EXPAND, remedy="set pmu=on", since="10.1")
 DEPENDENCY = Rule("qemu.expand.dependency", "it needs {cause}, which is off", "feature_dependencies, target/i386/cpu.c")
 CONFLICT = Rule(
     "qemu.expand.conflict", "MPX and APX share a part of the XSAVE area, and {cause} is on as well: the guest gets neither",
     _EXPAND,
     remedy="switch the other off", since="11.0",
 )  # fmt: skip
-KVM_HIDDEN = Rule("qemu.expand.kvm-off", "kvm=off hides KVM's own features", _EXPAND, remedy="kvm=on")
+KVM_HIDDEN = Rule("qemu.expand.kvm-off", "kvm=off hides KVM's own features", _EXPAND, remedy="set kvm=on")
 COMPONENTS = Rule(
     "qemu.expand.xsave-components", "XSAVE components follow from the features that use them",
     "x86_cpu_enable_xsave_components, target/i386/cpu.c",

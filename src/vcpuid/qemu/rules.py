@@ -13,47 +13,49 @@ _CPUID = "cpu_x86_cpuid, target/i386/cpu.c"
 _BUILD = "kvm_x86_build_cpuid, target/i386/kvm/kvm.c"
 _INIT = "kvm_arch_init_vcpu, target/i386/kvm/kvm.c"
 
-ABSENT = Rule("qemu.leaf.absent", "QEMU gives the guest no such leaf", _BUILD, remedy="a higher level or xlevel, where QEMU knows the leaf")
+ABSENT = Rule(
+    "qemu.leaf.absent", "QEMU gives the guest no such leaf", _BUILD, remedy="set a higher level or xlevel, where QEMU knows the leaf"
+)
 RANGE = Rule(
     "qemu.leaf.range",
     "the CPU model, the features in force and the properties level and xlevel decide which leaf is the last",
     _CPUID,
-    remedy="level=…, xlevel=… or min-level=…",
+    remedy="set level=…, xlevel=… or min-level=…",
 )
-VENDOR = Rule("qemu.leaf.vendor", "the CPU model, or the property vendor, names the maker", _CPUID, remedy="vendor=…")
+VENDOR = Rule("qemu.leaf.vendor", "the CPU model, or the property vendor, names the maker", _CPUID, remedy="set vendor=…")
 SIGNATURE = Rule(
     "qemu.leaf.signature",
     "family, model and stepping are the CPU model's, or those given as properties",
     _CPUID,
-    remedy="family=…, model=… and stepping=…",
+    remedy="set family=…, model=… and stepping=…",
 )
-UNKNOWN = Rule("qemu.leaf.unknown", "this QEMU knows no feature of this register and leaves it zero", _CPUID, remedy="a newer QEMU")
-MODEL_ID = Rule("qemu.leaf.model-id", "the name is the CPU model's, or the property model-id", _CPUID, remedy="model-id=…")
+UNKNOWN = Rule("qemu.leaf.unknown", "this QEMU knows no feature of this register and leaves it zero", _CPUID, remedy="use a newer QEMU")
+MODEL_ID = Rule("qemu.leaf.model-id", "the name is the CPU model's, or the property model-id", _CPUID, remedy="set model-id=…")
 TOPOLOGY = Rule(
     "qemu.leaf.topology",
     "-smp decides which threads, cores and packages the guest sees",
     "x86_topo_ids_from_idx, include/hw/i386/topology.h",
-    remedy="-smp sockets=…,cores=…,threads=…",
+    remedy="set -smp sockets=…,cores=…,threads=…",
 )
 CACHE = Rule(
     "qemu.leaf.cache",
     "caches are the CPU model's, legacy ones, or with host-cache-info the host's",
     f"x86_cpu_realizefn and {_CPUID}",
-    remedy="host-cache-info=on with -cpu host or max",
+    remedy="set host-cache-info=on with -cpu host or max",
 )
 XSAVE = Rule(
     "qemu.leaf.xsave",
     "the state components follow from the features in force, sizes and offsets from the host",
     f"xsave_area_size and {_CPUID}",
 )
-MWAIT = Rule("qemu.leaf.mwait", "QEMU says no more of MWAIT than that it wakes on interrupts", _CPUID)
-PMU = Rule("qemu.leaf.pmu", "performance counters are KVM's with pmu=on, else none", _CPUID, remedy="pmu=on")
+MWAIT = Rule("qemu.leaf.mwait", "QEMU says of MWAIT only that it wakes on interrupts", _CPUID)
+PMU = Rule("qemu.leaf.pmu", "performance counters are KVM's with pmu=on, else none", _CPUID, remedy="set pmu=on")
 SGX = Rule("qemu.leaf.sgx", "SGX is KVM's, less what the feature words lack; there is no EPC section", _CPUID)
 PT = Rule("qemu.leaf.processor-trace", "QEMU offers one fixed Processor Trace, so that guests can be migrated", _CPUID)
 AMX = Rule("qemu.leaf.amx", "QEMU offers the tiles of a Sapphire Rapids, whatever the host has", _CPUID)
 AVX10 = Rule("qemu.leaf.avx10", "AVX10's version is the CPU model's or the host's, whichever is lower", _CPUID)
 ADDRESSES = Rule(
-    "qemu.leaf.address-bits", "phys-bits, host-phys-bits and la57 decide the address widths", _CPUID, remedy="host-phys-bits=on"
+    "qemu.leaf.address-bits", "phys-bits, host-phys-bits and la57 decide the address widths", _CPUID, remedy="set host-phys-bits=on"
 )
 SVM = Rule("qemu.leaf.svm", "QEMU gives nested guests 16 address space ids", _CPUID)
 HYPERV = Rule(
@@ -61,8 +63,10 @@ HYPERV = Rule(
     "hv-* properties make the guest see Hyper-V, with KVM's own leaves moved to 0x40000100",
     "hyperv_fill_cpuids, target/i386/kvm/kvm.c",
 )
-KVM = Rule("qemu.leaf.kvm", "QEMU writes KVM's signature itself, none with kvm=off", _INIT, remedy="kvm=on")
-FREQUENCY = Rule("qemu.leaf.tsc-frequency", "the guest is told a TSC frequency that is known and does not change", _INIT, remedy="+invtsc")
+KVM = Rule("qemu.leaf.kvm", "QEMU writes KVM's signature itself, none with kvm=off", _INIT, remedy="set kvm=on")
+FREQUENCY = Rule(
+    "qemu.leaf.tsc-frequency", "the guest is told a TSC frequency that is known and does not change", _INIT, remedy="add +invtsc"
+)
 
 _BY_LEAF: dict[int, Rule] = {
     0x2: CACHE, 0x4: CACHE, 0x80000005: CACHE, 0x80000006: CACHE, 0x8000001D: CACHE,

@@ -12,10 +12,10 @@ _STATES = Rule(
     "kvm.leaf.xsave",
     "KVM offers the states that the host runs with, that KVM knows and that the process may use; sizes follow from those",
     SOURCE,
-    remedy="AMX needs the process to ask for permission (ARCH_REQ_XCOMP_GUEST_PERM)",
+    remedy="for AMX, let the process ask for permission (ARCH_REQ_XCOMP_GUEST_PERM)",
 )
 _AREA = Rule(
-    "kvm.leaf.xsave-area", "the CPU tells the area's size for the states now switched on; KVM tells it for all that it offers", SOURCE
+    "kvm.leaf.xsave-area", "the CPU gives the area's size for the states now switched on; KVM gives it for all that it offers", SOURCE
 )
 
 _XSAVEC_OR_XSAVES = bits.XSAVEC.mask | bits.XSAVES.mask

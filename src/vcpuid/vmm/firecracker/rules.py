@@ -8,7 +8,7 @@ _CONFIG = "cpu_config/x86_64"
 _COMMON = f"{_CONFIG}/cpuid/normalize.rs"
 _INTEL = f"{_CONFIG}/cpuid/intel/normalize.rs"
 _AMD = f"{_CONFIG}/cpuid/amd/normalize.rs"
-_VCPUS = "the machine configuration's vcpu_count and smt"
+_VCPUS = "change vcpu_count and smt of the machine configuration"
 
 AMX_PERMISSION = Rule(
     "firecracker.amx-permission",
@@ -20,13 +20,13 @@ TEMPLATE = Rule(
     "firecracker.template",
     "the CPU template says so",
     f"apply_template_to_cpuid, {_CONFIG}/mod.rs",
-    remedy="a template that leaves the bit to the host (x)",
+    remedy="use a template that leaves the bit to the host (x)",
 )
 TEMPLATE_MSR = Rule(
     "firecracker.template.msr",
     "the CPU template says so",
     f"apply_template_to_msrs, {_CONFIG}/mod.rs",
-    remedy="a template that leaves the bit to the host (x)",
+    remedy="use a template that leaves the bit to the host (x)",
 )
 MSR_BOOT = Rule(
     "firecracker.msr.boot",
@@ -35,7 +35,7 @@ MSR_BOOT = Rule(
 )
 MSR_HIDDEN = Rule(
     "firecracker.msr.hidden",
-    "the guest's CPUID does not tell of this MSR",
+    "the guest's CPUID does not announce this MSR",
     "KVM: guest_cpuid_has in kvm_get_msr_common, arch/x86/kvm/x86.c",
 )
 MSR_EARLY = Rule(
@@ -43,7 +43,7 @@ MSR_EARLY = Rule(
     "Firecracker reads the MSR before it sets the CPUID that tells of it: since Linux 6.13 it then reads zero, and the bits that the "
     "template leaves alone become zero",
     f"CpuConfiguration::new, {_CONFIG}/mod.rs",
-    remedy="a Firecracker after 1.16, or a template that sets every bit of the MSR",
+    remedy="use a Firecracker after 1.16, or a template that sets every bit of the MSR",
     until="1.16",
 )
 
@@ -128,7 +128,7 @@ LAST_EXTENDED = Rule(
     "firecracker.last-extended",
     "Firecracker calls 0x8000001F the last extended leaf, whatever KVM has",
     f"update_largest_extended_fn_entry, {_AMD}",
-    remedy="Firecracker 1.11 or newer",
+    remedy="use Firecracker 1.11 or newer",
     until="1.10",
 )
 TOPOEXT = Rule(
