@@ -97,7 +97,7 @@ def command(
     if recording is not None and named:
         raise click.UsageError(f"--recording shows a guest as it ran; leave {typed('--cpu', '--domain')[0]} out")
     if host_source is None and recording is None:
-        raise click.UsageError("give HOST, or a --recording that tells of it")
+        raise click.UsageError("give HOST, or a --recording with the host's snapshot")
     if guest_source is None and not named and recording is None:
         raise click.UsageError("give GUEST (a second snapshot), --cpu, --domain or --recording")
     if two_hosts and (guest_source is None or named or recording is not None):
