@@ -147,7 +147,7 @@ def command(
     sys.exit(1 if sheet.rows or refused else 0)
 
 
-_CELLS = 8
+_CELLS = 6
 """Rows of registers or fields that are shown: each has a value of its own, so that they are not joined."""
 
 

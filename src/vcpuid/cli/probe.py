@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MATTER = frozenset({"hazard", "hidden, yet works"})
 """Verdicts of instructions that do otherwise than CPUID shows."""
+_SHOWN = 4
 
 TITLES = {"process_advertised": "here", "process_result": "works here", "guest_advertised": "guest", "guest_result": "works in guest"}
 """What the table calls the columns of both places."""
@@ -110,7 +111,7 @@ def _sheet(here: Sequence[Outcome], inside: Sequence[Outcome], *, everything: bo
     by_place = [{(outcome.feature, outcome.instruction): outcome for outcome in place} for place in (here, inside)]
     rows = [_row(*key, *(place.get(key) for place in by_place)) for key in dict.fromkeys((*by_place[1], *by_place[0]))]
     machine = report.machine()
-    shown = rows if everything else [row for row in rows if row["verdict"] in _MATTER]
+    shown = rows if everything else [row for row in rows if row["verdict"] in _MATTER][:_SHOWN]
     answers = (*_summary("this process", here), *_summary("the guest", inside))
     return Sheet(
         columns=["feature", "instruction", *TITLES, "verdict", "note"],

@@ -17,7 +17,8 @@ from vcpuid.cli.streams import tell
 if TYPE_CHECKING:
     from vcpuid.rulebook import Card
 
-_SHOWN = 12
+_SHOWN = 8
+_BRIEF = ["rule", "known", "reason"]
 COLUMNS = ["rule", "party", "since", "until", "known", "reason"]
 
 
@@ -51,7 +52,7 @@ def command(words: tuple[str, ...], everything: bool, form: str) -> None:
         by_layer = ", ".join(f"{layer} {count}" for layer, count in Counter(card.party for card in found).items())
         captured = sum(card.history.known == "captured" for card in found)
         sheet = Sheet(
-            COLUMNS,
+            _BRIEF if brief else COLUMNS,
             [_row(card) for card in shown],
             report(found),
             head=[f"{len(found)} rules, {captured} of them shown by a capture; by layer: {by_layer}.", ""] if found else [],

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ROWS = 5
+ROWS = 4
 """Rows of a table that is cut: with what stands around them, and cells of two lines, they fit 24 lines."""
-NAMES = 6
+NAMES = 5
 """Names in one cell or sentence of an answer that is cut."""
 
 
