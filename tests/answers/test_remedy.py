@@ -72,11 +72,11 @@ def test_where_no_cpu_gives_it_none_is_advised() -> None:
 
 
 def test_what_has_to_be_asked_for_is_spelled_as_qemu_does() -> None:
-    assert remedy("invtsc", "host") == "migratable=off, or name the feature with +invtsc"
+    assert remedy("invtsc", "host") == "set migratable=off, or name the feature with +invtsc"
 
 
 def test_monitor_is_qemu_s_to_give() -> None:
-    assert (remedy("monitor", "host") or "").startswith("-overcommit cpu-pm=on gives it")
+    assert (remedy("monitor", "host") or "").startswith("use -overcommit cpu-pm=on, which gives it")
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,7 @@ COLUMNS = ["what", "host", "guest", "party", "why"]
 )  # fmt: skip
 @domain_options
 @recording_option
-@click.option(
-    "--by", type=click.Choice(["feature", "field", "register"]), default="feature", show_default=True, help="What a line is about."
-)
+@click.option("--by", type=click.Choice(["feature", "field", "register"]), default="feature", show_default=True, help="What to compare.")
 @click.option(
     "--ignore", multiple=True, metavar="WHAT", shell_complete=choices.ignored,
     help="Leave out a leaf (b), sub-leaf (1.0), register (1.0.ebx), its bits (1.0.ebx.31:24), a field or a feature; may be repeated. "

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @domain_options
 @host_option
 @vmm_options
-@click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
+@click.option("--no-probe", is_flag=True, help="Model what a vCPU keeps of the table; do not ask this machine's KVM.")
 @all_option
 @stack_options()
 @format_option
