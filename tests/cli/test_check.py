@@ -186,7 +186,7 @@ def test_a_hazard_that_need_not_be_there_is_first_to_be_told(tmp_path: Path) -> 
     found = [row for row in rows("Haswell", dump(tmp_path, LEAF_7)) if row["rule"] == "speculation.no-control"]
     assert found
     assert all(
-        row["what"] == "not told" and row["remedy"].startswith("give a") and "; if it is so: +spec-ctrl" in row["remedy"] for row in found
+        row["what"] == "not told" and row["remedy"].startswith("give a") and "; if it is so: add +spec-ctrl" in row["remedy"] for row in found
     )
 
 
