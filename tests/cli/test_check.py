@@ -185,9 +185,8 @@ def test_what_hangs_on_one_leaf_is_one_row_for_people_and_a_row_each_for_program
 def test_a_hazard_that_need_not_be_there_is_first_to_be_told(tmp_path: Path) -> None:
     found = [row for row in rows("Haswell", dump(tmp_path, LEAF_7)) if row["rule"] == "speculation.no-control"]
     assert found
-    assert all(
-        row["what"] == "not told" and row["remedy"].startswith("give a") and "; if it is so: add +spec-ctrl" in row["remedy"] for row in found
-    )
+    assert all(row["what"] == "not told" and row["remedy"].startswith("give a") for row in found)
+    assert all("; if it is so: add +spec-ctrl" in row["remedy"] for row in found)
 
 
 def test_hazards_of_a_host_without_leaf_0_are_named_and_open(tmp_path: Path) -> None:
