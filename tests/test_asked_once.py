@@ -126,10 +126,10 @@ IN_VAIN = "nested: this host's KVM was asked as it ran, and what it answered hol
     ("arguments", "says"),
     [
         (["linux", "flags", HOST, "--qemu", "10.0"], "--qemu has no effect: these are the host's own flags; --guest asks for a guest's"),
-        (["linux", "flags", HOST, "--param", "nested=0"], "the parameter nested is KVM's: it changes no flag of the host"),
+        (["linux", "flags", HOST, "--param", "nested=0"], "the parameter nested is KVM's, and changes no flag of the host"),
         (["hyperv", HOST, "--qemu", "10.0"], "--qemu has no effect: TABLE is given, and no QEMU makes it"),
         (["worth", HOST, "--smp", "2"], "--smp has no effect: TABLE is given, and no QEMU makes it"),
-        (["diff", HOST, HOST, "--by", "field", "--kernel", "6.1"], "--kernel has no effect: with --by field two dumps are held"),
+        (["diff", HOST, HOST, "--by", "field", "--kernel", "6.1"], "--kernel has no effect: with --by field two dumps are compared"),
         (["diff", HOST, "--cpu", "host", "--guest-kernel", "6.1"], "--guest-kernel has no effect: it is for --flags"),
         (["check", "--table", HOST, "--param", "nested=0"], "--param has no effect: the table is checked by itself, on no host"),
         (["explain", "avx2", "--host", HOST, "--param", "nested=0"], IN_VAIN),
@@ -137,7 +137,7 @@ IN_VAIN = "nested: this host's KVM was asked as it ran, and what it answered hol
         (["qemu", "models", HOST, "--param", "nested=0"], IN_VAIN),
         (["qemu", "expand", "host", HOST, "--param", "nested=0"], IN_VAIN),
         (["qemu", "table", "host", HOST, "--param", "nested=0"], IN_VAIN),
-        (["explain", "avx2", "--host", HOST, "--table", HOST, "--qemu", "10.0"], "--qemu has no effect: the table is given"),
+        (["explain", "avx2", "--host", HOST, "--table", HOST, "--qemu", "10.0"], "--qemu has no effect: --table gives the table"),
     ],
 )
 def test_an_option_in_vain_is_said(arguments: list[str], says: str) -> None:

@@ -76,7 +76,7 @@ def test_what_has_to_be_asked_for_is_spelled_as_qemu_does() -> None:
 
 
 def test_monitor_is_qemu_s_to_give() -> None:
-    assert (remedy("monitor", "host") or "").startswith("-overcommit cpu-pm=on gives it")
+    assert (remedy("monitor", "host") or "").startswith("use -overcommit cpu-pm=on, which gives it")
 
 
 @pytest.mark.parametrize(
@@ -135,4 +135,4 @@ def test_a_flag_that_linux_does_not_show_may_be_locked_by_the_firmware() -> None
 
 def test_a_promise_of_immunity_is_the_host_s_to_make() -> None:
     told = remedy("mds-no", "Cascadelake-Server-noTSX", SAPPHIRE)
-    assert told == "a processor, microcode or kernel of the host that promises it; else leave it out"
+    assert told == "use a host whose processor, microcode and kernel promise it, or leave it out"

@@ -41,7 +41,7 @@ def test_a_row_a_feature_for_programs() -> None:
 def test_what_neither_side_changes_is_status_0() -> None:
     done = vcpuid("drift", MILAN, "--cpu", "Haswell", "--to", "nested=0")
     assert done.returncode == 0
-    assert done.stdout.startswith("The guest sees what it saw; of ")
+    assert done.stdout.startswith("The guest loses and gains nothing; ")
 
 
 def test_a_side_that_does_not_start_the_guest() -> None:
@@ -90,7 +90,7 @@ def test_a_domain_that_libvirt_refuses_is_told_in_the_first_line(tmp_path: Path)
     strict = domain(tmp_path / "strict.xml", "<cpu match='exact'><model>Icelake-Server</model></cpu>")
     done = vcpuid("drift", SKYLAKE, "--domain", strict, "--from", "libvirt=9.0,qemu=10.0", "--to", "libvirt=11.3,qemu=10.0")
     assert done.returncode == 1
-    assert done.stdout.startswith("libvirt does not start the guest before and after. Without its check: the guest sees what it saw")
+    assert done.stdout.startswith("libvirt does not start the guest before and after. Without its check: the guest loses and gains nothing")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_a_qemu_is_explained_by_its_own_rules_and_held_against_its_model() -> No
 def test_without_a_release_a_qemu_is_a_vmm_like_any_other_until_one_is_given() -> None:
     _, out, said = vcpuid("explain", "avx2", "--recording", OLDER)
     assert "qemu-system-x86_64, as " in out
-    assert "it does not tell QEMU's release: with --qemu, the table is held against the model of that" in said
+    assert "it does not name QEMU's release; with --qemu, the table is compared with the model of that release" in said
     _, out, said = vcpuid("explain", "avx2", "--recording", OLDER, "--qemu", "11.1")
     assert "-cpu Haswell, QEMU 11.1, q35, recorded" in out
     assert "makes the same table as far as is told: 2 registers hang on the processor's own CPUID" in said
@@ -98,7 +98,7 @@ def test_what_no_call_asked_for_is_not_told(way: tuple[str, ...]) -> None:
         (["explain", "avx2", "--recording", LIBKRUN, "--cpu", "host"], 2, "--recording shows a guest as it ran; leave --cpu out"),
         (["explain", "avx2", "--recording", LIBKRUN, "--table", LIBKRUN], 2, "leave --table out"),
         (["diff", "--recording", LIBKRUN, "--cpu", "host"], 2, "leave --cpu out"),
-        (["diff"], 2, "give HOST, or a --recording that tells of it"),
+        (["diff"], 2, "give HOST, or a --recording with the host's snapshot"),
         (["diff", SKYLAKE], 2, "give GUEST (a second snapshot), --cpu, --domain or --recording"),
         (["check", "--recording", LIBKRUN, "--table", LIBKRUN], 2, "--recording has the guest's table"),
         (["check", "--recording", LIBKRUN, SKYLAKE, SKYLAKE], 2, "one HOST at the most"),

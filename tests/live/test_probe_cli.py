@@ -72,7 +72,7 @@ def test_without_kvm_the_process_is_tried_and_that_is_said(monkeypatch: pytest.M
     monkeypatch.setattr(Kvm, "__init__", refuse)
     done = probe("sse2")
     assert done.returncode == 0
-    assert "only this process is tried" in done.stderr
+    assert "trying this process only" in done.stderr
     assert "paddb" in done.stdout
 
 

@@ -56,7 +56,7 @@ def test_a_feature_that_a_template_takes_is_explained() -> None:
     told = explain(find("avx512f"), path(SAPPHIRE, "T.json", custom(NO_AVX512)))
     assert not told.visible
     assert [decision.rule.id for decision in told.path.trace.vmm.about(Bit(CpuidWord(7, 0, "ebx"), 16))] == ["firecracker.template"]
-    assert told.remedy == "a template that leaves the bit to the host (x)"
+    assert told.remedy == "use a template that leaves the bit to the host (x)"
     assert told.path.headline() == "CPU template T.json, Firecracker 1.16, vcpu_count 1, Linux 6.12.107+deb13-cloud-amd64"
 
 

@@ -521,7 +521,7 @@ def _sentence(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
         return f"{name} is Linux's own: no CPUID bit or MSR hands it to a guest, whose kernel works it out anew."
     if last.value is None:
         return f"It is not known whether the guest sees {name}: no layer of the path looks at it."
-    odd = dict.fromkeys(stage.odd for stage in stages if stage.disagrees)
+    odd = dict.fromkeys(stage.otherwise() for stage in stages if stage.disagrees)
     disagreement = "".join(f" {text[0].upper()}{text[1:]}." for text in odd)
     if feature.bit is not None and put_back(path.trace, feature.bit):
         offered = path.trace.step("kvm").value(feature.bit)

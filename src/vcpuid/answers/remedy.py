@@ -70,7 +70,7 @@ def _denied(rule: Rule, name: str, path: Path) -> str | None:
     if feature is None or feature.bit is None:
         return rule.remedy
     if feature.bit.word == MsrWord(ARCH_CAPABILITIES):
-        return "a processor, microcode or kernel of the host that promises it; else leave it out"
+        return "use a host whose processor, microcode and kernel promise it, or leave it out"
     return rule.remedy
 
 
@@ -79,7 +79,7 @@ def _at_run_time(rule: Rule, name: str, path: Path) -> str | None:
     feature = by_short_name(name)
     if path.vmm.name != "qemu" or feature is None or feature.bit != bits.MWAIT or not path.host.raw.has(bits.MWAIT):
         return rule.remedy
-    return "-overcommit cpu-pm=on gives it to the guest of -cpu host, which then idles the processor itself"
+    return "use -overcommit cpu-pm=on, which gives it to the guest of -cpu host: that then idles the processor itself"
 
 
 _PARTICULAR: dict[str, Callable[[Rule, str, Path], str | None]] = {

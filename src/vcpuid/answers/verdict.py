@@ -38,7 +38,7 @@ from vcpuid.told.facts import NotTold, in_common, listed
 from vcpuid.vmm.known import named
 
 OWN_DOING = Rule(
-    "observed.otherwise", "this machine does not do what stock Linux would", "the host's snapshot",
+    "observed.otherwise", "this machine's kernel or KVM differs from stock Linux", "the host's snapshot",
     remedy="run the guest on a host with stock Linux: no option of QEMU changes this",
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ from vcpuid.cli.domain import AskedCpu, domain_options, unrefused
 from vcpuid.cli.output import Sheet, all_option, cell, emit, format_option
 from vcpuid.cli.recording import recording_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options, typed
-from vcpuid.cli.short import first, some
+from vcpuid.cli.short import answered, first, some
 from vcpuid.cli.tables import kind
 from vcpuid.cli.vmm import AskedGuest, observed_guest
 from vcpuid.cpuid.parts import pick
@@ -40,9 +40,7 @@ COLUMNS = ["what", "host", "guest", "party", "why"]
 )  # fmt: skip
 @domain_options
 @recording_option
-@click.option(
-    "--by", type=click.Choice(["feature", "field", "register"]), default="feature", show_default=True, help="What a line is about."
-)
+@click.option("--by", type=click.Choice(["feature", "field", "register"]), default="feature", show_default=True, help="What to compare.")
 @click.option(
     "--ignore", multiple=True, metavar="WHAT", shell_complete=choices.ignored,
     help="Leave out a leaf (b), sub-leaf (1.0), register (1.0.ebx), its bits (1.0.ebx.31:24), a field or a feature; may be repeated. "
@@ -97,7 +95,7 @@ def command(
     if recording is not None and named:
         raise click.UsageError(f"--recording shows a guest as it ran; leave {typed('--cpu', '--domain')[0]} out")
     if host_source is None and recording is None:
-        raise click.UsageError("give HOST, or a --recording that tells of it")
+        raise click.UsageError("give HOST, or a --recording with the host's snapshot")
     if guest_source is None and not named and recording is None:
         raise click.UsageError("give GUEST (a second snapshot), --cpu, --domain or --recording")
     if two_hosts and (guest_source is None or named or recording is not None):
@@ -147,7 +145,7 @@ def command(
     sys.exit(1 if sheet.rows or refused else 0)
 
 
-_CELLS = 8
+_CELLS = 6
 """Rows of registers or fields that are shown: each has a value of its own, so that they are not joined."""
 
 
@@ -250,8 +248,7 @@ def _differences(both: Sides, by: str, found: list[Difference], compared: int, i
         fields=[*COLUMNS, "place", "rules"],
         lines=[" ".join(map(cell, (row[column] for column in COLUMNS[:4]))) for row in rows],
         head=[
-            _verdict(f"{by}s", counts, ignore, kept),
-            *([] if both.order is None else both.order.head()),
+            *answered(_verdict(f"{by}s", counts, ignore, kept), both.order),
             both.path.headline(" (guessed)" if both.guessed else ""),
             *_doubt(both, kept),
             "",

@@ -11,14 +11,16 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import WITHOUT_DOMAIN, AskedCpu, domain_options, no_domain, unrefused
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, Host, cpu_option, print_warnings, read_host, stack_options
+from vcpuid.cli.short import cut, first, some
 from vcpuid.errors import InputError, KvmError, LibvirtError, RefusedError
 from vcpuid.releases import option_parts
 
 if TYPE_CHECKING:
     from vcpuid.answers.drift import Drift, Side
 
+_WARNINGS = 3
 COLUMNS = ["change", "party", "features", "why", "do"]
 FIELDS = ["feature", "place", "change", "before", "after", "party", "rule", "why", "remedy"]
 _PROGRAMS = ("kernel", "qemu", "machine", "libvirt")
@@ -37,11 +39,13 @@ _PROGRAMS = ("kernel", "qemu", "machine", "libvirt")
 @click.option("--to-domain", metavar="FILE", type=click.Path(), help="The same, as the XML of a libvirt domain.")
 @cpu_option
 @domain_options
+@all_option
 @stack_options("kernel", "qemu", "what_if")
 @format_option
 def command(
-    source: str | None, before: str, after: str, to_cpu: str | None, to_domain: str | None, cpu: AskedCpu, asked: Asked, form: str
-) -> None:
+    source: str | None, before: str, after: str, to_cpu: str | None, to_domain: str | None, cpu: AskedCpu, everything: bool, asked: Asked,
+    form: str,
+) -> None:  # fmt: skip
     """Show what an upgrade changes in a guest: kernel, QEMU, libvirt.
 
     Features lost and gained between two stacks are shown with the layer that decides. HOST is the same on both sides, and so is all that
@@ -68,7 +72,7 @@ def command(
     from vcpuid.answers.drift import drift
 
     found = drift(one, other)
-    emit(_sheet(found), form)
+    emit(_sheet(found, everything), form)
     sys.exit(0 if found.settled else 1)
 
 
@@ -136,25 +140,32 @@ def _refused(*sides: Side | str) -> Sheet:
     return Sheet(COLUMNS, [], data=refused_report(*sides), fields=FIELDS, lines=lines, head=lines)
 
 
-def _sheet(found: Drift) -> Sheet:
+def _sheet(found: Drift, everything: bool) -> Sheet:
     """Lay out the changes: for people one row for all features of one cause, for programs one for each."""
     groups: dict[tuple[str, str | None, str, str | None], list[str]] = {}
     for change in found.changes:
         groups.setdefault((change.change, change.party, change.why, change.remedy), []).append(change.feature.name)
     sides = {"before:": found.before, "after: ": found.after}
     warnings = [f"{when}: {line}" for when, lines in (("no longer", found.gone), ("new", found.new)) for line in lines]
+    said = [*first(warnings, everything, _WARNINGS)]
+    largest = first(sorted(groups, key=lambda group: -len(groups[group])), everything)
+    named = {group: " ".join(names) if everything else some(names) for group, names in groups.items() if group in largest}
+    end = [*cut(len(named), len(groups)), *cut(len(said), len(warnings), "warnings")]
+    if not end and any(named[group] != " ".join(groups[group]) for group in named):
+        end = ["--all prints every name."]
     return Sheet(
         COLUMNS,
         [
-            {"change": change, "party": party or "", "features": "; ".join(names), "why": why, "do": remedy or ""}
-            for (change, party, why, remedy), names in groups.items()
+            {"change": change, "party": party or "", "features": names, "why": why, "do": remedy or ""}
+            for (change, party, why, remedy), names in named.items()
         ],
         data=found.as_dict(),
         records=[change.as_dict() for change in found.changes],
         fields=FIELDS,
         lines=[f"{change.change} {change.feature.name} {change.party or '-'} {change.rule or '-'}" for change in found.changes],
         head=[_verdict(found), "", *(f"{when} {line}" for when, side in sides.items() for line in side.head()), ""],
-        foot=["", *warnings] if warnings else [],
+        foot=["", *said, *end] if said or end else [],
+        titles={"party": "layer"},
         styles={"features": "bold"},
     )
 
@@ -166,10 +177,10 @@ def _verdict(found: Drift) -> str:
     counts = Counter(change.change for change in found.changes)
     words = {"lost": "loses {}", "gained": "gains {}"}
     told = [word.format(f"{counts[kind]} feature{'' if counts[kind] == 1 else 's'}") for kind, word in words.items() if counts[kind]]
-    changes = " and ".join(told) if told else "sees what it saw"
-    more = f"; of {found.same} features nothing changes"
-    one_sided = f", of {counts[NOT_TOLD_CHANGE]} only one side tells" if counts[NOT_TOLD_CHANGE] else ""
-    untold = f", of {found.not_told} neither side tells" if found.not_told else ""
+    changes = " and ".join(told) if told else "loses and gains nothing"
+    more = f"; {found.same} features stay as they are"
+    one_sided = f", {counts[NOT_TOLD_CHANGE]} are known on one side only" if counts[NOT_TOLD_CHANGE] else ""
+    untold = f", {found.not_told} on neither" if found.not_told else ""
     refusing = [when for when, side in (("before", found.before), ("after", found.after)) if side.refused]
     refused = f"libvirt does not start the guest {' and '.join(refusing)}. Without its check: " if refusing else ""
     return f"{refused}{'the' if refused else 'The'} guest {changes}{more}{one_sided}{untold}."

@@ -41,14 +41,14 @@ _EXPLAINS = ("cpu", "domain", "libvirt_release", "vmm", "template", "table_sourc
 @cpu_option
 @domain_options
 @vmm_options
-@click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
+@click.option("--no-probe", is_flag=True, help="Model what a vCPU keeps of the table; do not ask this machine's KVM.")
 @stack_options()
 @click.option(
     "--save",
     "path",
     metavar="FILE",
     type=click.Path(),
-    help="Write the page as one file that needs nothing else; compressed where it is called .gz.",
+    help="Write the page as one self-contained file, gzipped where its name ends in .gz.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the loopback address to serve at.  [default: a free one]")
 @click.option("--no-browser", is_flag=True, help="Print the page's address, and open no browser.")

@@ -10,7 +10,7 @@ import click
 from vcpuid.cli.domain import domain_options, unrefused
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, stack_options, trial_for
-from vcpuid.cli.short import first, folded, some
+from vcpuid.cli.short import answered, first, folded, some
 from vcpuid.cli.vmm import AskedGuest, vmm_options
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, CpuidWord
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @domain_options
 @host_option
 @vmm_options
-@click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
+@click.option("--no-probe", is_flag=True, help="Model what a vCPU keeps of the table; do not ask this machine's KVM.")
 @all_option
 @stack_options()
 @format_option
@@ -66,7 +66,7 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, everything: b
         fields=["change", "party", "feature", "why"],
         data=found.as_dict(),
         lines=[*(f"# {line}" for line in (*found.unknown(), *sentences(found.open()))), *format_snapshot(guest_snapshot(path))],
-        head=[found.verdict(), *([] if order is None else order.head()), path.headline(), *_above(found), ""],
+        head=[*answered(found.verdict(), order), path.headline(), *_above(found), ""],
         foot=foot,
         titles={"party": "layer"},
         styles={"features": "bold"},

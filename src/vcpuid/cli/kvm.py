@@ -10,8 +10,9 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.lazy import VerbGroup
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, host_argument, kernel_options, number, print_warnings, read_host, stack_options, table_for_guest
+from vcpuid.cli.short import cut, first
 from vcpuid.cli.tables import print_table
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot, words
 from vcpuid.cpuid.parts import for_guest
@@ -22,6 +23,7 @@ from vcpuid.setup import Setup
 if TYPE_CHECKING:
     from vcpuid.told.facts import NotTold
 
+_SHOWN = 12
 MODES: dict[str, Literal[16, 32, 64]] = {"16": 16, "32": 32, "64": 64}
 
 table_argument = click.argument("source", metavar="TABLE", shell_complete=choices.hosts)
@@ -35,12 +37,14 @@ def command() -> None:
 @command.command()
 @host_argument
 @click.option("--check", is_flag=True, help="Compare the host's own KVM with the model, and name every bit that differs.")
+@all_option
 @kernel_options
 @format_option
-def supported(source: str | None, check: bool, asked: Asked, form: str) -> None:
+def supported(source: str | None, check: bool, everything: bool, asked: Asked, form: str) -> None:
     """Print KVM_GET_SUPPORTED_CPUID's answer on HOST.
 
-    It is the one in HOST's snapshot; where that has none, or with --kernel or --param, it is modelled.
+    It is the one in HOST's snapshot; where that has none, or with --kernel or --param, it is modelled. What --check finds is cut to a
+    screen; --all prints all of it.
     """
     from vcpuid import kvm
     from vcpuid.kvm.report import SUPPORTED, report
@@ -50,7 +54,7 @@ def supported(source: str | None, check: bool, asked: Asked, form: str) -> None:
     setup = asked.setup(host)
     print_warnings(setup.remarks)
     if check:
-        _check(host.snapshot, setup, form)
+        _check(host.snapshot, setup, form, everything=everything or form != "table")
     else:
         observed = None if asked.given else host.snapshot.supported
         table = kvm.supported(setup).table if observed is None else observed
@@ -67,8 +71,9 @@ def _basis(observed: CpuidTable | None) -> str:
     return basis.value
 
 
-def _check(snapshot: Snapshot, setup: Setup, form: str) -> None:
+def _check(snapshot: Snapshot, setup: Setup, form: str, *, everything: bool) -> None:
     from vcpuid.answers.patched import differences, report
+    from vcpuid.kvm.answers import kvm_says
 
     if snapshot.supported is None:
         raise InputError("HOST's snapshot does not have its KVM's answer (no SUP lines): nothing to check")
@@ -81,13 +86,17 @@ def _check(snapshot: Snapshot, setup: Setup, form: str) -> None:
         if found
         else f"KVM answers as stock Linux {kernel} would, bit for bit"
     )
+    rows = [{**row, "machine": int(bit.machine), "model": int(bit.model)} for row, bit in zip(records, found, strict=True)]
+    shown = list(first(rows, everything, _SHOWN))
+    modules = [f"This host's KVM is {module}, which is none of Linux's own modules." for module in kvm_says(setup).odd_modules]
     sheet = Sheet(
         columns,
-        [{**row, "machine": int(bit.machine), "model": int(bit.model)} for row, bit in zip(records, found, strict=True)],
+        shown,
         data=report(found, setup),
         records=records,
         titles={"machine": "here", "model": "stock", "reason": "why stock Linux has it so"},
-        head=[verdict, *([""] if found else [])],
+        head=[verdict, *modules, *([""] if found else [])],
+        foot=["", *end] if (end := cut(len(shown), len(rows))) else [],
     )
     emit(sheet, form)
     sys.exit(1 if found else 0)

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli import choices, streams
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, table_for_guest
+from vcpuid.cli.short import cut
 from vcpuid.errors import UnavailableError
 
 if TYPE_CHECKING:
     from vcpuid.cpuid import CpuidTable
     from vcpuid.probe import Instruction, Outcome
+
+_MATTER = frozenset({"hazard", "hidden, yet works"})
+"""Verdicts of instructions that do otherwise than CPUID shows."""
+_SHOWN = 4
 
 TITLES = {"process_advertised": "here", "process_result": "works here", "guest_advertised": "guest", "guest_result": "works in guest"}
 """What the table calls the columns of both places."""
@@ -41,11 +46,12 @@ TITLES = {"process_advertised": "here", "process_result": "works here", "guest_a
     help="Hide a feature from the guest's table, or 'all'; may be repeated.",
 )  # fmt: skip
 @click.option("--no-guest", is_flag=True, help="Try instructions in this process only.")
+@all_option
 @stack_options()
 @format_option
 def command(
     features: tuple[str, ...], cpu: str | None, source: str | None, table_source: str | None, force: tuple[str, ...],
-    hide: tuple[str, ...], no_guest: bool, asked: Asked, form: str,
+    hide: tuple[str, ...], no_guest: bool, everything: bool, asked: Asked, form: str,
 ) -> None:  # fmt: skip
     """Run instructions, here and in a guest, and compare with CPUID.
 
@@ -66,7 +72,7 @@ def command(
     tried = probe.instructions_of(features)
     here = probe.process(tried)
     inside = [] if no_guest else _guest(lambda: _table(cpu or "host", source, table_source, asked), force, hide, tried)
-    emit(_sheet(here, inside), form)
+    emit(_sheet(here, inside, everything=everything or bool(features) or form != "table"), form)
     sys.exit(1 if any(outcome.verdict == probe.HAZARD for outcome in (*here, *inside)) else 0)
 
 
@@ -98,20 +104,23 @@ def _table(cpu: str, source: str | None, table_source: str | None, asked: Asked)
     return found.table
 
 
-def _sheet(here: Sequence[Outcome], inside: Sequence[Outcome]) -> Sheet:
+def _sheet(here: Sequence[Outcome], inside: Sequence[Outcome], *, everything: bool) -> Sheet:
     """Join both places, a row for each instruction."""
     from vcpuid.probe import report
 
     by_place = [{(outcome.feature, outcome.instruction): outcome for outcome in place} for place in (here, inside)]
     rows = [_row(*key, *(place.get(key) for place in by_place)) for key in dict.fromkeys((*by_place[1], *by_place[0]))]
     machine = report.machine()
+    shown = rows if everything else [row for row in rows if row["verdict"] in _MATTER][:_SHOWN]
+    answers = (*_summary("this process", here), *_summary("the guest", inside))
     return Sheet(
         columns=["feature", "instruction", *TITLES, "verdict", "note"],
-        rows=rows,
+        rows=shown,
+        records=rows,
         data=report.report(machine, here, inside),
         titles=TITLES,
-        head=[machine, ""],
-        foot=["", *_summary("this process", here), *_summary("the guest", inside), *_table_remarks(inside)],
+        head=[*answers, machine, ""],
+        foot=["", *_table_remarks(inside), *cut(len(shown), len(rows), "instructions")],
         styles={"feature": "bold"},
     )
 
@@ -144,11 +153,15 @@ def _emulated(here: Outcome | None, inside: Outcome | None) -> str:
 def _summary(place: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
     from vcpuid.probe import HAZARD, HIDDEN
 
-    for verdict, meaning in ((HAZARD, "Hazards in {}: shown by CPUID, yet they fault"), (HIDDEN, "Hidden in {}, yet they work")):
-        if found := [outcome for outcome in outcomes if outcome.verdict == verdict]:
-            yield f"{meaning.format(place)}: {', '.join(f'{outcome.feature} ({outcome.instruction})' for outcome in found)}"
-    if outcomes and not any(outcome.verdict == HAZARD for outcome in outcomes):
+    def named(verdict: str) -> str:
+        return ", ".join(f"{outcome.feature} ({outcome.instruction})" for outcome in outcomes if outcome.verdict == verdict)
+
+    if hazards := named(HAZARD):
+        yield f"Hazards in {place}: shown by CPUID, yet they fault: {hazards}"
+    elif outcomes:
         yield f"No hazard in {place}: of the features that CPUID shows, none that was tried faults"
+    if hidden := named(HIDDEN):
+        yield f"Hidden in {place}, yet they work: {hidden}"
 
 
 def _table_remarks(inside: Sequence[Outcome]) -> Iterator[str]:

@@ -39,7 +39,7 @@ class RecordedGuest:
         if source is not None:
             return read_host(source)
         if not self.tells_host:
-            raise InputError("it tells nothing of the host: give that as HOST (--host)", source=self.recording.source)
+            raise InputError("it has no snapshot of the host: give HOST (or --host)", source=self.recording.source)
         return Host(self.recording.host, here=False)
 
     @property
@@ -82,9 +82,9 @@ def recorded(source: str) -> RecordedGuest:
         said.append(f"{name}: the first of {len(recording.guests)} guests: append #1 and so on to its name for another vCPU and its guest")
     vmm, line, release = observed(shown), shown.line, shown.release
     if line is not None and release is None and not typed("--qemu"):
-        said.append(f"{name}: it does not tell QEMU's release: with --qemu, the table is held against the model of that")
+        said.append(f"{name}: it does not name QEMU's release; with --qemu, the table is compared with the model of that release")
         vmm, line = Observed.shown(shown), None
     if line is not None:
-        said += [f"{name}: {option} is not read: what it says of the CPU is not known" for option in line.unread]
+        said += [f"{name}: {option} is not read, so what it does to the CPU is not known" for option in line.unread]
     print_warnings(said)
     return RecordedGuest(recording, shown, vmm, source if line is None else line.cpu, line, release)

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, emit, format_option
+from vcpuid.cli.short import cut
 from vcpuid.cli.streams import tell
 
 if TYPE_CHECKING:
     from vcpuid.rulebook import Card
 
+_SHOWN = 8
+_BRIEF = ["rule", "known", "reason"]
 COLUMNS = ["rule", "party", "since", "until", "known", "reason"]
 
 
 @click.command(name="rules")
 @click.argument("words", metavar="[ID|TEXT...]", nargs=-1, shell_complete=choices.rules)
+@all_option
 @format_option
-def command(words: tuple[str, ...], form: str) -> None:
+def command(words: tuple[str, ...], everything: bool, form: str) -> None:
     """List the rules that change CPUID bits, or explain one.
 
     With the ID of a rule, as explain prints it: its reason, the function it was read from, the release and commit that brought it, a
@@ -42,7 +47,19 @@ def command(words: tuple[str, ...], form: str) -> None:
         rows: list[dict[str, object]] = [{"what": what, "told": told} for what, told in _card(found[0])]
         emit(Sheet(["what", "told"], rows), form)
     else:
-        emit(Sheet(COLUMNS, [_row(card) for card in found], report(found), titles={"rule": "id", "party": "layer"}), form)
+        brief = form == "table" and not everything
+        shown = found[:_SHOWN] if brief and len(found) > _SHOWN + 1 else found
+        by_layer = ", ".join(f"{layer} {count}" for layer, count in Counter(card.party for card in found).items())
+        captured = sum(card.history.known == "captured" for card in found)
+        sheet = Sheet(
+            _BRIEF if brief else COLUMNS,
+            [_row(card) for card in shown],
+            report(found),
+            head=[f"{len(found)} rules, {captured} of them shown by a capture; by layer: {by_layer}.", ""] if found else [],
+            foot=["", *end] if (end := cut(len(shown), len(found), "rules")) else [],
+            titles={"rule": "id", "party": "layer"},
+        )
+        emit(sheet, form)
     sys.exit(0 if found else 1)
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from vcpuid.answers.order import Order
     from vcpuid.path.pipeline import Path
 
 T = TypeVar("T")
 
-ROWS = 5
+ROWS = 4
 """Rows of a table that is cut: with what stands around them, and cells of two lines, they fit 24 lines."""
-NAMES = 6
+NAMES = 5
 """Names in one cell or sentence of an answer that is cut."""
 
 
@@ -32,6 +33,13 @@ def first(rows: Sequence[T], everything: bool, most: int = ROWS) -> Sequence[T]:
 def cut(shown: int, of: int, what: str = "rows") -> list[str]:
     """Say of a table that is cut what is missing, as its last line; nothing where it is whole."""
     return [f"{shown} of {of} {what}; --all prints the rest."] if shown < of else []
+
+
+def answered(verdict: str, order: Order | None) -> list[str]:
+    """Put an answer before how libvirt led to it; where libvirt refuses the domain, that is the answer."""
+    if order is None:
+        return [verdict]
+    return [verdict, *order.head()] if order.objection is None else [*order.head(), verdict]
 
 
 def folded(path: Path, most: int = 2) -> list[str]:

@@ -6,15 +6,17 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.interrupted import interrupted
-from vcpuid.cli.output import Sheet, cell, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, cell, emit, format_option
 from vcpuid.cli.screen import screen
 from vcpuid.cli.setup import print_warnings, read_cpus, typed
+from vcpuid.cli.short import cut, first
 from vcpuid.cli.streams import tell
 from vcpuid.errors import UnavailableError
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from vcpuid.trace.checking import Checked
     from vcpuid.trace.tables import VcpuTables
 
+_SHOWN = 15
 PARTS = ("vm", "vcpu", "leaf", "rip", "stack")
 PROGRAM_PARTS = ("program", "object", "offset", "leaf")
 PROGRAM_COLUMNS = ["program", "object", "offset", "function", "index", "count"]
@@ -60,11 +63,12 @@ CHECKED = ["vm", "vcpu", "function", "index", "register", "got", "modelled", "fe
     "--symbols", "symbols_file", metavar="FILE", type=click.Path(), help="The guest's System.map, or a copy of its /proc/kallsyms."
 )
 @click.option("--way", type=click.Choice(("bpf", "perf", "tracefs")), help="How to count exits.  [default: the first that works]")
+@all_option
 @click.option("--step", is_flag=True, help="Single-step COMMAND: slow, but works on any processor.")
 @format_option
 def command(
     program: tuple[str, ...], pid: int | None, name: str | None, seconds: float | None, live: bool, by: str | None, check: bool,
-    table_source: str | None, symbols_file: str | None, way: str | None, step: bool, form: str,
+    table_source: str | None, symbols_file: str | None, way: str | None, everything: bool, step: bool, form: str,
 ) -> None:  # fmt: skip
     """Count the CPUIDs that running guests, or a program, execute.
 
@@ -77,11 +81,22 @@ def command(
     """
     if program:
         _refuse("it is for guests, and COMMAND is a program", "--pid", "--vm", "--live", "--check", "--table", "--symbols", "--way")
-        _program(program, _parts("object,leaf" if by is None else by, PROGRAM_PARTS), seconds, form, step=step)
+        whole = everything or form != "table"
+        _program(program, _parts("object,leaf" if by is None else by, PROGRAM_PARTS), seconds, form, step=step, whole=whole)
         return
     _refuse("it is for a COMMAND", "--step")
     _guests(
-        pid, name, seconds, _parts("vm,leaf" if by is None else by, PARTS), table_source, symbols_file, way, form, live=live, check=check
+        pid,
+        name,
+        seconds,
+        _parts("vm,leaf" if by is None else by, PARTS),
+        table_source,
+        symbols_file,
+        way,
+        form,
+        live=live,
+        check=check,
+        whole=everything or form != "table",
     )
 
 
@@ -101,7 +116,7 @@ def _refuse(because: str, *names: str) -> None:
 
 def _guests(
     pid: int | None, name: str | None, seconds: float | None, by: tuple[str, ...], table_source: str | None, symbols_file: str | None,
-    way: str | None, form: str, *, live: bool, check: bool,
+    way: str | None, form: str, *, live: bool, check: bool, whole: bool,
 ) -> None:  # fmt: skip
     """Count, and answer."""
     from vcpuid.trace import guests
@@ -135,12 +150,13 @@ def _guests(
     with interrupted() as stopped, screen() if live else nullcontext() as show:
         found = counting.run(seconds, stopped=stopped, shown=None if show is None else lambda so_far: show(_counted(so_far)))
     print_warnings(found.remarks)
-    emit(_counted(found) if found.checked is None else _held(found, found.checked), form)
+    sheet = _counted(found) if found.checked is None else _held(found, found.checked)
+    emit(sheet if whole else _brief(sheet), form)
     sys.exit(0 if found.checked is None or (found.checked.held and found.checked.agrees) else 1)
 
 
 def _tables(source: str | None, pid: int | None) -> VcpuTables:
-    """Give what answers are held against: a file's tables, else those that the kernel keeps for a process, or for all."""
+    """Give what answers are compared with: a file's tables, else those that the kernel keeps for a process, or for all."""
     from vcpuid.cpuid.parts import pick
     from vcpuid.trace.tables import GivenTables, KernelTables
 
@@ -162,7 +178,7 @@ def _counted(found: Traced) -> Sheet:
     shown = [column for column in columns if column != "symbol" or found.guest is not None]
     plain = [{**row, "stack": " < ".join(cell(row["stack"]).split())} for row in rows]
     return Sheet(
-        shown, plain, found.as_dict(), records=rows, fields=ALL, titles={"rate": "a second"}, head=[found.machine, found.summary(), ""],
+        shown, plain, found.as_dict(), records=rows, fields=ALL, titles={"rate": "a second"}, head=[found.summary(), found.machine, ""],
         styles={"count": "bold"},
     )  # fmt: skip
 
@@ -174,28 +190,28 @@ def _held(found: Traced, checked: Checked) -> Sheet:
     columns = [column for column in CHECKED if several or column != "vm"]
     return Sheet(
         columns, rows, found.as_dict(), fields=["pid", "vm", "vcpu", "thread", *CHECKED[2:], "rule"],
-        head=[found.machine, found.summary(), ""],
-        foot=["", _verdict(checked)] if rows else [_verdict(checked)], titles={"got": "the guest got", "modelled": "the model says"},
+        head=[_verdict(checked), found.summary(), found.machine, *([""] if rows else [])],
+        titles={"got": "the guest got", "modelled": "the model says"},
     )  # fmt: skip
 
 
 def _verdict(checked: Checked) -> str:
     """Say in words what came of it."""
     if not checked.held:
-        return "nothing was held against the model: " + ("no table of a vCPU is told" if checked.not_told else "no guest executed CPUID")
+        return "nothing to compare with the model: " + ("no vCPU's table is known" if checked.not_told else "no guest executed CPUID")
     open_ = sum(difference.rule is None for difference in checked.differences)
-    said = f"{checked.held} answers held against the model: "
+    said = f"{checked.held} answers compared with the model: "
     said += (
-        "all are its own"
+        "all are the same"
         if not checked.differences
-        else f"{open_} differences that it did not foresee"
+        else f"{open_} differences that it does not explain"
         if open_
-        else "they differ where the guest's own registers rule alone"
+        else "they differ only in bits that follow the guest's own registers"
     )
-    return said + (f"; {checked.not_told} are of vCPUs whose table is not told" if checked.not_told else "")
+    return said + (f"; {checked.not_told} are of vCPUs whose table is not known" if checked.not_told else "")
 
 
-def _program(program: tuple[str, ...], by: tuple[str, ...], seconds: float | None, form: str, *, step: bool) -> None:
+def _program(program: tuple[str, ...], by: tuple[str, ...], seconds: float | None, form: str, *, step: bool, whole: bool) -> None:
     """Run a command, and answer. What it prints goes to standard error, so that the answer stands alone."""
     from vcpuid.probe.report import machine
     from vcpuid.trace import cost
@@ -208,8 +224,15 @@ def _program(program: tuple[str, ...], by: tuple[str, ...], seconds: float | Non
     answer = ProgramAnswer(machine(), found, price, by)
     rows = answer.rows()
     columns = [column for column in PROGRAM_COLUMNS if column == "count" or any(row[column] is not None for row in rows)]
-    head = [answer.machine, *answer.summary(), ""]
-    emit(Sheet(columns, rows, answer.as_dict(), fields=PROGRAM_COLUMNS, head=head, styles={"count": "bold"}), form)
+    head = [*answer.summary(), answer.machine, ""]
+    sheet = Sheet(columns, rows, answer.as_dict(), fields=PROGRAM_COLUMNS, head=head, styles={"count": "bold"})
+    emit(sheet if whole else _brief(sheet), form)
+
+
+def _brief(sheet: Sheet) -> Sheet:
+    """Cut what is more than a screen."""
+    shown = list(first(sheet.rows, everything=False, most=_SHOWN))
+    return replace(sheet, rows=shown, foot=[*sheet.foot, *(["", *end] if (end := cut(len(shown), len(sheet.rows))) else [])])
 
 
 @contextmanager

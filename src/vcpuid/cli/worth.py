@@ -46,14 +46,12 @@ COLUMNS = ["topic", "item", "value", "why"]
 @domain_options
 @host_option
 @click.option("--glibc", "release", metavar="RELEASE", shell_complete=choices.glibcs, help="The guest's glibc.  [default: all with tables]")
-@click.option("--hwcaps", default="", metavar="LIST", help="What GLIBC_TUNABLES=glibc.cpu.hwcaps holds in the guest, as -AVX2,-ERMS.")
+@click.option("--hwcaps", default="", metavar="LIST", help="The guest's GLIBC_TUNABLES=glibc.cpu.hwcaps, such as -AVX2,-ERMS.")
 @click.option("--xcr0", type=number, metavar="VALUE", help="XCR0 as the guest's system sets it, 0 without XSAVE.  [default: as Linux does]")
 @click.option(
     "--guest-kernel", default=KERNELS[-1], show_default=True, metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel."
 )
-@click.option(
-    "--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table, nor what an exit takes: model it."
-)
+@click.option("--no-probe", is_flag=True, help="Model what a vCPU keeps and what an exit costs; do not ask this machine's KVM.")
 @all_option
 @stack_options()
 @format_option

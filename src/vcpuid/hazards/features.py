@@ -133,20 +133,20 @@ RULES = (
         "tsx.no-hardware", Severity.BREAKS, _tsx,
         "XBEGIN and XTEST raise #UD on this host. With AVX2, glibc picks its *_avx2_rtm string functions (unless AVX-512 BW and VL are "
         "there), which end in XTEST: the first process of a Linux guest dies of an invalid opcode, and the guest with it.",
-        "add -rtm, or take a model without TSX (its -noTSX version); leave x-force-features=on out",
+        "switch it off with -rtm, or use a model without TSX (its -noTSX version); no x-force-features=on",
         Looks.HOST,
     ),
     HazardRule(
         "tsx.no-hle", Severity.RISK, _hle,
         "The processor ignores the prefixes XACQUIRE and XRELEASE, so locks work as ever; but XTEST, which HLE promises as well, raises "
         "#UD where RTM is not there either.",
-        "add -hle",
+        "switch it off: -hle",
         Looks.HOST,
     ),
     HazardRule(
         "tsx.always-aborts", Severity.RISK, _aborting,
         "The processor's microcode aborts every transaction: code that tries them only loses time, and code without a way to go on hangs.",
-        "add -rtm,-hle",
+        "switch them off: -rtm,-hle",
     ),
     HazardRule(
         "feature.no-hardware", Severity.BREAKS, _no_hardware,

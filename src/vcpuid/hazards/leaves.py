@@ -143,23 +143,23 @@ RULES = (
         "family.unknown", Severity.RISK, _family,
         "That maker has no such family: the guest's kernel finds no entry for it, applies no errata, and counts it as vulnerable to all or "
         "to nothing.",
-        "take a model of the host's maker",
+        "use a model of the host's maker",
     ),
     HazardRule(
         "leaf.amd-on-intel", Severity.NOTE, _amd_leaves,
         "Intel's processors have no such leaves. Linux does not look at them there; other guests may.",
-        "take a machine type with x-vendor-cpuid-only-v2 (pc-q35-10.1 and later), or set xlevel=0x80000008",
+        "use a machine type with x-vendor-cpuid-only-v2 (pc-q35-10.1 and later), or xlevel=0x80000008",
     ),
     HazardRule(
         "leaf.intel-on-amd", Severity.NOTE, _intel_leaves,
         "AMD's processors describe caches in leaf 0x8000001D. Linux looks there; others may believe leaf 4.",
-        "take a machine type with x-vendor-cpuid-only (6.1 and later), and add +topoext",
+        "use a machine type with x-vendor-cpuid-only (6.1 and later), and +topoext",
     ),
     HazardRule(
         "level.too-low", Severity.RISK, _beyond,
         "Guests do not ask past the last leaf: they see none of these features, and a processor of Intel's would answer with its last "
         "leaf's values.",
-        "set level=…, xlevel=… or min-level=…, or take a newer machine type",
+        "set level=…, xlevel=… or min-level=…, or use a newer machine type",
     ),
     HazardRule(
         "level.own-leaf", Severity.RISK, _no_own_leaf,
@@ -170,7 +170,7 @@ RULES = (
         "address.too-wide", Severity.RISK, _wide_addresses,
         "Physical addresses past the host's width cannot be mapped: a guest that has memory there, or whose firmware puts PCI windows "
         "there, hangs or faults.",
-        "set host-phys-bits=on, or phys-bits= to the host's or fewer",
+        "set host-phys-bits=on, or phys-bits= to the host's width or less",
         Looks.HOST,
     ),
     HazardRule(

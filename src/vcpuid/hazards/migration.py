@@ -46,19 +46,19 @@ RULES = (
     HazardRule(
         "migration.host-model", Severity.NOTE, _host_model,
         "The guest's CPU is whatever this host, its kernel and its QEMU make of it: it can move only to a host that has all of that.",
-        "take a named model that runs on all hosts of the guest: vcpuid fleet baseline finds it",
+        "use a named model that runs on all hosts that the guest may move to: vcpuid fleet baseline finds it",
         Looks.ASKED,
     ),
     HazardRule(
         "migration.off", Severity.RISK, _not_migratable,
         "The guest gets features that QEMU cannot migrate; QEMU does not stop you from trying, and the guest may crash on the other host.",
-        "set migratable=on, the default",
+        "keep migratable=on, the default",
         Looks.ASKED,
     ),
     HazardRule(
         "migration.invtsc", Severity.RISK, _invtsc,
         "QEMU refuses to migrate or to save a guest with an invariant TSC, since the other host's TSC may run at another frequency.",
-        "add -invtsc, or set tsc-frequency= to the host's, with hosts that can scale or have the same",
+        "set -invtsc, or tsc-frequency= to the host's, with hosts that can scale or have the same",
     ),
     HazardRule(
         "migration.from-host", Severity.RISK, _from_host,

@@ -154,7 +154,7 @@ RULES = (
     HazardRule(
         "recording.refused-once", Severity.NOTE, _refused_once,
         "KVM refused a table before it took one.",
-        "ignore it where the VMM only tries what KVM knows",
+        "do nothing where the VMM only tries what KVM takes",
         Looks.RECORDING,
     ),
 )  # fmt: skip

@@ -15,13 +15,13 @@ from vcpuid.setup import Setup
 WORD = MsrWord(0x10A)
 
 _SOURCE = "kvm_get_arch_capabilities, arch/x86/kvm/x86.c"
-NOT_LISTED = Rule("kvm.arch-cap.not-listed", "it announces an MSR that KVM does not virtualize, so guests are not told", _SOURCE)
-NX_HUGE_PAGES = Rule("kvm.arch-cap.nx-huge-pages", "KVM itself keeps guests from harm by ITLB multihit, nested hypervisors too", _SOURCE)
+NOT_LISTED = Rule("kvm.arch-cap.not-listed", "it announces an MSR that KVM does not virtualize, so KVM hides it", _SOURCE)
+NX_HUGE_PAGES = Rule("kvm.arch-cap.nx-huge-pages", "KVM itself prevents harm by ITLB multihit, for nested hypervisors too", _SOURCE)
 L1D_FLUSH = Rule("kvm.arch-cap.l1d-flush", "the host flushes the L1 data cache on VM entries, or has no need to", _SOURCE)
 IMMUNE = Rule("kvm.arch-cap.immune", "the host kernel knows its processor to be immune", _SOURCE)
 TAA_WITHOUT_RTM = Rule(
     "kvm.arch-cap.taa-without-rtm",
-    "without RTM no transaction can abort: the guest sees that by itself",
+    "without RTM no transaction can abort, as the guest itself can see",
     _SOURCE,
     "boot the host with tsx=on",
 )

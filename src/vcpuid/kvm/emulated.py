@@ -11,7 +11,7 @@ from vcpuid.setup import Setup, settled
 
 _SOURCE = "cpuid_func_emulated, arch/x86/kvm/cpuid.c"
 _LIMIT = Rule("kvm.emulated.limit", "the last leaf in which KVM emulates anything", _SOURCE)
-_MOVBE = Rule("kvm.emulated.movbe", "KVM's emulator executes MOVBE, should the guest ask for it on a CPU without", _SOURCE)
+_MOVBE = Rule("kvm.emulated.movbe", "KVM's emulator executes MOVBE for guests on a CPU without it", _SOURCE)
 _RDPID = Rule("kvm.emulated.rdpid", "KVM's emulator executes RDPID wherever RDTSCP is there", _SOURCE)
 
 _LAST = 7

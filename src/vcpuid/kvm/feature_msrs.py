@@ -29,7 +29,7 @@ VMX = range(0x480, 0x492)
 
 LFENCE = Rule(
     "kvm.de-cfg.lfence",
-    "LFENCE waits for what came before on this host, as its kernel knows",
+    "LFENCE is serializing on this host, as its kernel knows",
     "svm_get_feature_msr, arch/x86/kvm/svm/svm.c",
 )
 CPUID_FAULT = Rule(

@@ -26,7 +26,7 @@ _VMX = "vmx_set_cpu_caps, arch/x86/kvm/vmx/vmx.c"
 _SVM = "svm_set_cpu_caps, arch/x86/kvm/svm/svm.c"
 _SEV = "sev_set_cpu_caps, arch/x86/kvm/svm/sev.c"
 
-NOT_LISTED = Rule("kvm.caps.not-listed", "KVM does not list this feature, so guests may not have it", _COMMON)
+NOT_LISTED = Rule("kvm.caps.not-listed", "KVM does not list this feature, so guests cannot have it", _COMMON)
 NOT_YET = {
     newer: Rule(
         f"kvm.caps.not-before-{newer}", f"KVM of this kernel does not list this feature; Linux {newer} does", _COMMON,
@@ -45,8 +45,8 @@ EMULATED = Rule("kvm.caps.emulated", "KVM emulates it in software, whatever the 
 SYNTHESIZED = Rule(
     "kvm.caps.synthesized", "the host kernel knows the CPU to behave so, though CPUID does not say it", _COMMON, since="5.15"
 )
-CLAIMED = Rule("kvm.caps.claimed", "this kernel claims it on every CPU without asking the host kernel", _COMMON, since="6.16", until="6.19")
-RUNTIME = Rule("kvm.caps.runtime", "never advertised: KVM sets it at run time as the guest's own registers say", _COMMON)
+CLAIMED = Rule("kvm.caps.claimed", "this KVM offers it on every CPU, whatever the host kernel uses", _COMMON, since="6.16", until="6.19")
+RUNTIME = Rule("kvm.caps.runtime", "KVM does not offer it: it follows the guest's own registers at run time", _COMMON)
 OTHER_VENDOR = Rule("kvm.caps.vendor", "a vendor module of KVM must offer it, and the one for this CPU does not", _COMMON)
 
 _SHADOW_PKU = Rule("kvm.caps.pku-shadow", "KVM's shadow paging does not do protection keys", _COMMON, remedy="load KVM with ept or npt on")
@@ -72,7 +72,7 @@ _AMD_IBRS = Rule("kvm.caps.amd-ibrs", "the host has IBRS; KVM shows it in AMD's 
 _AMD_STIBP = Rule("kvm.caps.amd-stibp", "the host has STIBP; KVM shows it in AMD's place too", _COMMON)
 _AMD_SSBD = Rule("kvm.caps.amd-ssbd", "the host has Intel's SSBD; KVM shows it in AMD's place too", _COMMON)
 _SSB_NO = Rule("kvm.caps.ssb-no", "the host kernel knows the CPU to be free of speculative store bypass", _COMMON)
-_VIRT_SSBD = Rule("kvm.caps.virt-ssbd", "the host switches SSBD by its LS_CFG register; KVM lends guests a virtual switch", _COMMON)
+_VIRT_SSBD = Rule("kvm.caps.virt-ssbd", "the host switches SSBD by its LS_CFG register; KVM gives guests a virtual switch", _COMMON)
 _NULL_SEG = Rule("kvm.caps.null-seg", "the host kernel knows that loading a null selector clears the segment's base", _COMMON, since="5.15")
 
 _VMX_ABSENT = Rule(
@@ -80,7 +80,7 @@ _VMX_ABSENT = Rule(
     "kvm_is_vmx_supported, arch/x86/kvm/vmx/vmx.c (6.1: vmx_disabled_by_bios)",
     remedy="switch VT-x on in the firmware; where the host is a guest, give it vmx",
 )  # fmt: skip
-_VMX_NESTED = Rule("kvm.vmx.nested", "hidden since nested virtualization is off", _VMX, remedy="load kvm_intel with nested=1")
+_VMX_NESTED = Rule("kvm.vmx.nested", "KVM hides it: nested virtualization is off", _VMX, remedy="load kvm_intel with nested=1")
 _VMX_MPX = Rule("kvm.vmx.mpx", "VMX cannot switch the MPX state, or the host kernel has no MPX", _VMX)
 _VMX_INVPCID = Rule("kvm.vmx.invpcid", "VMX does not let guests execute INVPCID", _VMX)
 _VMX_PT = Rule(
@@ -89,10 +89,10 @@ _VMX_PT = Rule(
 )  # fmt: skip
 _VMX_PEBS = Rule("kvm.vmx.pebs", "perf cannot run a guest's PEBS on this CPU", _VMX, since="6.1")
 _VMX_PDCM = Rule(
-    "kvm.vmx.pdcm", "hidden since KVM has no PMU to offer", _VMX, "load kvm with enable_pmu=1, on a host with a PMU", since="6.1"
+    "kvm.vmx.pdcm", "KVM hides it: it has no PMU to offer", _VMX, "load kvm with enable_pmu=1, on a host with a PMU", since="6.1"
 )
 _VMX_SGX = Rule(
-    "kvm.vmx.sgx", "hidden since SGX is off in KVM or VMX cannot intercept ENCLS", _VMX, "load kvm_intel with sgx=1", since="5.15"
+    "kvm.vmx.sgx", "KVM hides it: SGX is off in KVM or VMX cannot intercept ENCLS", _VMX, "load kvm_intel with sgx=1", since="5.15"
 )
 _VMX_UMIP = Rule("kvm.vmx.umip", "KVM emulates UMIP with VMX's intercept of descriptor-table instructions", _VMX)
 _VMX_XSAVES = Rule("kvm.vmx.xsaves", "VMX does not let guests execute XSAVES", _VMX)
@@ -119,21 +119,21 @@ _SVM_NESTED = Rule(
     remedy="load kvm_amd with nested=1",
 )  # fmt: skip
 _SVM_PART = Rule(
-    "kvm.svm.nested-part", "hidden since nested virtualization is off, or since the host does not use the feature itself", _SVM,
+    "kvm.svm.nested-part", "KVM hides it: nested virtualization is off, or the host does not use the feature itself", _SVM,
     remedy="load kvm_amd with nested=1 and the parameter of that feature on",
 )  # fmt: skip
-_SVM_NPT = Rule("kvm.svm.npt", "hidden since npt is off, or nested virtualization is", _SVM, remedy="load kvm_amd with npt=1 and nested=1")
-_SVM_VIRT_SSBD = Rule("kvm.svm.virt-ssbd", "KVM lends AMD guests a virtual switch for SSBD, on top of the host's", _SVM)
+_SVM_NPT = Rule("kvm.svm.npt", "KVM hides it: npt is off, or nested virtualization is", _SVM, remedy="load kvm_amd with npt=1 and nested=1")
+_SVM_VIRT_SSBD = Rule("kvm.svm.virt-ssbd", "KVM gives AMD guests a virtual switch for SSBD, on top of the host's", _SVM)
 _SVM_INVPCID = Rule("kvm.svm.invpcid", "the host kernel does not use INVPCID, so that KVM does not offer it either", _SVM, until="5.10")
 _SVM_PERFCTR = Rule(
-    "kvm.svm.perfctr-core", "hidden since KVM has no PMU with six counters to offer", _SVM,
+    "kvm.svm.perfctr-core", "KVM hides it: it has no PMU with six counters to offer", _SVM,
     remedy="load kvm with enable_pmu=1, on a host with a PMU", since="6.1",
 )  # fmt: skip
 _SVM_PERFMON = Rule("kvm.svm.perfmon-v2", "perf's PMU is not of the second version", _SVM, since="6.6")
 _SVM_BUS_LOCK = Rule("kvm.svm.bus-lock", "AMD-V does not carry bus-lock traps into guests", _SVM, since="5.15")
 _SVM_MSR_IMM = Rule("kvm.svm.msr-imm", "KVM does not virtualize it on AMD", _SVM, since="6.18")
 _SEV_OFF = Rule(
-    "kvm.sev.off", "hidden since memory encryption for guests is off or cannot be set up here", _SEV,
+    "kvm.sev.off", "KVM hides it: memory encryption for guests is off or cannot be set up here", _SEV,
     remedy="load kvm_amd with sev=1, sev_es=1, sev_snp=1 and npt=1, on a host whose firmware has ASIDs for it", since="5.15",
 )  # fmt: skip
 

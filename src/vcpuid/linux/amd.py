@@ -15,7 +15,7 @@ SYSCALL = Rule("linux.amd.syscall32", "A 64-bit kernel takes 32-bit system calls
 EXTENDED_APICID = Rule("linux.amd.extd-apicid", "APIC IDs of this family have 8 bits", EARLY)
 NORTHBRIDGE_APICID = Rule(
     "linux.amd.extd-apicid-northbridge",
-    "The northbridge says that APIC IDs have 8 bits: so it is taken to, and a guest that has no northbridge reads all ones",
+    "The northbridge says that APIC IDs have 8 bits; a guest without one reads all ones there, which says the same",
     f"{EARLY}: register 0x68 of PCI device 00:18.0",
 )
 VMMCALL = Rule("linux.amd.vmmcall", "AMD's hypercall is VMMCALL", EARLY)
@@ -44,7 +44,7 @@ SSBD_BY_MSR = Rule("linux.amd.ls-cfg-ssbd", "Speculative store bypass can be tur
 GP_ON_CPUID = Rule("linux.amd.cpuid-fault", "{cause} lets CPUID fault in user mode", BSP, since="6.17")
 NO_PBE = Rule("linux.amd.no-pbe", "Bit 31 stood for 3DNow! on old AMD processors", INIT, until="6.19")
 REP_GOOD = Rule("linux.amd.rep-good", "String instructions are fast on this family", INIT)
-FSRS = Rule("linux.amd.fsrs", "On AMD, {cause} speaks for STOSB as well", INIT, since="6.6")
+FSRS = Rule("linux.amd.fsrs", "On AMD, {cause} covers STOSB as well", INIT, since="6.6")
 NO_MCE = Rule("linux.amd.no-mce", "K6 reports machine checks without the MSRs for them", INIT)
 LAHF = Rule("linux.amd.erratum-110", "Erratum 110: the firmware forced it on a K8 that lacks it", "init_amd_k8, cpu/amd.c")
 K8_SWAPGS = Rule("linux.amd.k8-swapgs", "K8 speculates past SWAPGS", "init_amd_k8, cpu/amd.c")

@@ -57,7 +57,7 @@ NO_LIST = "The processor is on no list of immune models"
 LISTED = "The model is on the list of affected ones"
 
 FIRST = (
-    bug("OLD_MICROCODE", "A newer microcode than this is known for the model", lambda v: _old_microcode(v.cpu), since="6.16"),
+    bug("OLD_MICROCODE", "The model has newer microcode than this", lambda v: _old_microcode(v.cpu), since="6.16"),
     bug("ITLB_MULTIHIT", NO_LIST, lambda v: v.not_immune("NO_ITLB_MULTIHIT", ArchCap.PSCHANGE_MC_NO)),
 )
 """What is looked at even where a processor does not speculate."""
@@ -74,11 +74,15 @@ SPECULATING = (
 )
 AFTER_IBRS = (
     bug("MDS", NO_LIST, lambda v: v.not_immune("NO_MDS", ArchCap.MDS_NO)),
-    bug("MSBDS_ONLY", "Of MDS the model has the store buffers' part only", lambda v: v.cpu.has_bug("MDS") and "MSBDS_ONLY" in v.immune),
+    bug(
+        "MSBDS_ONLY",
+        "Of MDS, the model has only the store buffers' part",
+        lambda v: v.cpu.has_bug("MDS") and "MSBDS_ONLY" in v.immune,
+    ),
     bug("SWAPGS", NO_LIST, lambda v: v.not_immune("NO_SWAPGS")),
     bug(
         "TAA",
-        "It has TSX, or control over it, and ARCH_CAPABILITIES does not say that asynchronous aborts are harmless",
+        "The processor has TSX, or control over it, and ARCH_CAPABILITIES does not say that asynchronous aborts are harmless",
         lambda v: not v.caps & ArchCap.TAA_NO and (v.cpu.has("RTM") or bool(v.caps & ArchCap.TSX_CTRL)),
     ),
     bug(
@@ -104,7 +108,7 @@ AFTER_IBRS = (
     bug("RFDS", "The model is on the list of affected ones, or ARCH_CAPABILITIES offers to clear registers", lambda v: _rfds(v)),
     bug(
         "BHI",
-        "It has enhanced IBRS, or a hypervisor may hide that",
+        "The processor has enhanced IBRS, or a hypervisor may hide it",
         lambda v: v.not_immune("NO_BHI", v.bhi_no) and (v.cpu.has("IBRS_ENHANCED") or v.cpu.has("HYPERVISOR")),
         since="5.15",
     ),
@@ -112,7 +116,7 @@ AFTER_IBRS = (
     bug("ITS", "The model is on the list of affected ones, or a hypervisor may run on one", lambda v: _its(v), since="5.15"),
     bug(
         "ITS_NATIVE_ONLY",
-        "The model keeps guests from the host",
+        "On this model guests cannot reach the host by it",
         lambda v: v.cpu.has_bug("ITS") and "ITS_NATIVE_ONLY" in v.affected,
         since="5.15",
     ),

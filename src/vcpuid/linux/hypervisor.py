@@ -6,9 +6,9 @@ from vcpuid.cpuid import bits, hyperv, vendors
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
-KVM_CLOCK = Rule("linux.kvm.clock", "KVM's clock tells the TSC's frequency", "kvmclock_init, kvmclock.c", "Boot with no-kvmclock")
+KVM_CLOCK = Rule("linux.kvm.clock", "KVM's clock gives the TSC's frequency", "kvmclock_init, kvmclock.c", "Boot with no-kvmclock")
 HYPERV_FREQUENCY = Rule(
-    "linux.hyperv.frequency", "Hyper-V tells the TSC's frequency", "ms_hyperv_init_platform, cpu/mshyperv.c", since="5.15"
+    "linux.hyperv.frequency", "Hyper-V gives the TSC's frequency", "ms_hyperv_init_platform, cpu/mshyperv.c", since="5.15"
 )
 HYPERV_INVARIANT = Rule("linux.hyperv.invariant", "Hyper-V promises an invariant TSC", "ms_hyperv_init_platform, cpu/mshyperv.c")
 VMWARE = Rule("linux.vmware.tsc", "VMware keeps the TSC at one rate and in step", "vmware_set_capabilities, cpu/vmware.c")

@@ -13,7 +13,7 @@ LEVEL = Rule(
     "The leaf is beyond the highest one that the processor reports, so Linux does not read it",
     "get_cpu_cap, cpu/common.c",
 )
-NOT_READ = Rule("linux.not-read", "Only on other vendors' processors does Linux read this leaf", "get_cpu_cap, cpu/common.c")
+NOT_READ = Rule("linux.not-read", "Linux reads this leaf only on other vendors' processors", "get_cpu_cap, cpu/common.c")
 CR4_OFF = Rule(
     "linux.cr4-off",
     "The bit mirrors CR4, and Linux read CPUID before it turned that on",
@@ -30,7 +30,7 @@ VIRT_SSBD = Rule(
     "The processor has SSBD in SPEC_CTRL, so the hypervisor's substitute is left alone",
     "init_speculation_control, cpu/common.c",
 )
-DEPENDS = Rule("linux.depends", "It is of no use without {cause}, which is off", "do_clear_cpu_cap, cpu/cpuid-deps.c")
+DEPENDS = Rule("linux.depends", "It needs {cause}, which is off", "do_clear_cpu_cap, cpu/cpuid-deps.c")
 DROPPED = Rule("linux.dropped", "Linux turned it off for good earlier in boot", "apply_forced_caps, cpu/common.c")
 FORCED = Rule("linux.forced", "Linux turned it on for good earlier in boot", "apply_forced_caps, cpu/common.c")
 HAS_CPUID = Rule("linux.cpuid", "The processor has the CPUID instruction", "early_identify_cpu, cpu/common.c")

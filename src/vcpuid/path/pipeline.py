@@ -227,8 +227,8 @@ def _kvm_remarks(setup: Setup) -> Iterator[str]:
     host = setup.host
     for module in kvm_says(setup).odd_modules:
         yield (
-            f"this host's KVM runs on {module}, which is none of Linux's own modules: what it answered is observed, "
-            "and the rest, which goes by the rules of Linux's own KVM, is not tried"
+            f"this host's KVM is {module}, which is none of Linux's own modules: what it answered is observed, "
+            "the rest follows the rules of Linux's own KVM and was not tried on it"
         )
     yield from overruled(setup)
     if host.supported is None and host.raw.get(1) is not None and not (host.raw.has(bits.VMX) or host.raw.has(bits.SVM)):

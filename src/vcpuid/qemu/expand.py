@@ -29,7 +29,7 @@ NOT_MIGRATABLE = Rule(
     remedy="set migratable=off, or name the feature with +feature",
 )  # fmt: skip
 NOT_AUTOMATIC = Rule(
-    "qemu.host.not-automatic", "-cpu host and max leave it off until it is asked for", _EXPAND, remedy="name it with +feature"
+    "qemu.host.not-automatic", "-cpu host and max leave it off unless it is asked for", _EXPAND, remedy="name it with +feature"
 )
 NOT_THIS_VENDOR = Rule(
     "qemu.host.not-this-vendor", "-cpu host and max give it to no guest CPU of this vendor",

@@ -17,14 +17,14 @@ from vcpuid.qemu.kept import kept
 from vcpuid.qemu.values import boolean
 from vcpuid.reasons import Rule
 
-KVM_DEFAULT_ON = Rule("qemu.kvm.default-on", "with KVM, QEMU adds it to every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c")
+KVM_DEFAULT_ON = Rule("qemu.kvm.default-on", "with KVM, QEMU switches it on in every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c")
 KVM_DEFAULT_OFF = Rule(
-    "qemu.kvm.default-off", "with KVM, QEMU takes it off every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c",
+    "qemu.kvm.default-off", "with KVM, QEMU switches it off in every model", "kvm_default_props, target/i386/kvm/kvm-cpu.c",
     remedy="name it with +feature",
 )  # fmt: skip
-MACHINE_ON = Rule("qemu.machine.on", "this machine type switches it on to stay as it was", "pc_compat_*, hw/i386/pc.c")
+MACHINE_ON = Rule("qemu.machine.on", "this machine type keeps it on, for guests of an older QEMU", "pc_compat_*, hw/i386/pc.c")
 MACHINE_OFF = Rule(
-    "qemu.machine.off", "this machine type switches it off to stay as it was", "pc_compat_*, hw/i386/pc.c",
+    "qemu.machine.off", "this machine type keeps it off, for guests of an older QEMU", "pc_compat_*, hw/i386/pc.c",
     remedy="use a newer machine type",
 )  # fmt: skip
 USER_ON = Rule("qemu.user.on", "-cpu asks for it", "x86_cpu_parse_featurestr, target/i386/cpu.c")

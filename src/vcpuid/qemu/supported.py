@@ -34,11 +34,11 @@ SPLIT_IRQCHIP = Rule(
     "qemu.supported.split-irqchip", "extended MSI destinations are QEMU's own where it emulates the I/O APIC", _CPUID, since="6.0",
 )  # fmt: skip
 NO_IRQCHIP = Rule(
-    "qemu.supported.no-irqchip", "it needs the interrupt controllers in the kernel, and kernel-irqchip=off keeps them out", _CPUID,
+    "qemu.supported.no-irqchip", "it needs interrupt controllers in the kernel, and kernel-irqchip=off has none there", _CPUID,
     remedy="set kernel-irqchip=on or split",
 )  # fmt: skip
 CONTROLS = Rule("qemu.supported.controls", "QEMU takes the bits of a VMX control MSR that may be one, but not those that must be", _MSR)
-FB_CLEAR = Rule("qemu.supported.fb-clear", "a host that is vulnerable to none of what FB_CLEAR mends can promise it", _MSR, since="10.0")
+FB_CLEAR = Rule("qemu.supported.fb-clear", "a host without the bugs that FB_CLEAR mends can promise it", _MSR, since="10.0")
 PERMITTED = Rule("qemu.supported.components", "KVM told QEMU which XSAVE components a guest may have", _CPUID)
 NO_SGX = Rule("qemu.supported.no-sgx", "this machine type has no SGX", _WORD, since="9.1")
 FAKE_ARCH_CAPABILITIES = Rule(

@@ -23,7 +23,7 @@ from vcpuid.qemu.supported import LEAVES, Supported
 from vcpuid.reasons import Ledger, Rule, Unrecorded
 
 TCG_DEFAULT_OFF = Rule(
-    "qemu.tcg.default-off", "without KVM, QEMU takes it off every model", "x86_tcg_default_props, target/i386/tcg/tcg-cpu.c",
+    "qemu.tcg.default-off", "without KVM, QEMU switches it off in every model", "x86_tcg_default_props, target/i386/tcg/tcg-cpu.c",
     remedy="name it with +feature",
 )  # fmt: skip
 

@@ -19,6 +19,7 @@ WITHOUT_AVX2 = (
 """The ratios of docs/strings.json."""
 
 _NAMED = 4
+_LACKING = 5
 _BEST_TIMER = "lapic-deadline"
 
 
@@ -85,7 +86,7 @@ def _library(found: Worth, library: Library) -> Iterator[Row]:
     behind, best = _behind_the_host(found, library)
     if behind:
         lacking = _lacking(behind, best)
-        cause = f"for lack of {' '.join(lacking)}" if lacking else "by glibc's tuning for this model"
+        cause = f"for lack of {_most(lacking)}" if lacking else "by glibc's tuning for this model"
         few = f": {_some(behind)}" if len(behind) <= _NAMED else ""
         yield topic, total.format(len(behind)), _value(found), f"{cause}{few}"
     if open_:
@@ -133,13 +134,18 @@ def _some(functions: Sequence[Function]) -> str:
     return " ".join(names[:_NAMED]) + more
 
 
+def _most(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LACKING} more" if len(names) > _LACKING + 1 else ""
+    return " ".join(names[:_LACKING] if more else names) + more
+
+
 def _crypto(found: Worth) -> Iterator[Row]:
     there = {} if found.host is None else {driver.algorithm: driver for driver in found.host.drivers}
     settled = [driver for driver in found.drivers if ("crypto", driver.algorithm) not in found.hanging]
     behind = [driver for driver in settled if (there[driver.algorithm].driver != driver.driver if there else driver.better)]
     if behind:
         lacking = dict.fromkeys(name for driver in behind for name in _missing(driver, there.get(driver.algorithm)))
-        why = f"for lack of {' '.join(lacking)}: {' '.join(driver.algorithm for driver in behind)}"
+        why = f"for lack of {_most(list(lacking))}: {' '.join(driver.algorithm for driver in behind)}"
         yield "crypto", f"{len(behind)} of {len(found.drivers)} algorithms", _value(found), why
     if open_ := [driver.algorithm for driver in found.drivers if driver not in settled]:
         facts = tuple(dict.fromkeys(fact for name in open_ for fact in found.hanging["crypto", name]))

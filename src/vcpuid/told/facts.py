@@ -194,7 +194,7 @@ def sentences(answers: Iterable[NotTold]) -> list[str]:
     by_facts = grouped(NotTold(what, _leaves(facts)) for what, facts in answers if facts)
     lines = [f"Not told: {' '.join(names)}: depends on {listed(facts)}." for facts, names in by_facts.items()]
     every = tuple(dict.fromkeys(fact for facts in by_facts for fact in facts))
-    return [*lines, f"To be told of all: {remedy(every)}."] if lines else []
+    return [*lines, f"To settle all of that: {remedy(every)}."] if lines else []
 
 
 def whether(something: str, answers: Iterable[NotTold]) -> list[str]:

@@ -101,7 +101,7 @@ class Checked:
             "features": found.named(),
             "count": found.count,
             "rule": None if found.rule is None else found.rule.id,
-            "why": "the model did not foresee it" if found.rule is None else found.rule.reason,
+            "why": "the model does not explain it" if found.rule is None else found.rule.reason,
         }
 
 

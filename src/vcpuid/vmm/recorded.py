@@ -31,7 +31,7 @@ BRAND = Rule("recorded.brand", "the VMM writes the processor's name here, which 
 VENDOR = Rule("recorded.vendor", "the VMM names the processor's maker here", _SHOWN)
 SIGNATURE = Rule("recorded.signature", "the VMM writes the family, model and stepping of the CPU that it plays", _SHOWN)
 RANGE = Rule("recorded.range", "the VMM says which leaf is the last one", _SHOWN)
-RUNTIME = Rule("recorded.runtime", "the VMM copies a bit that KVM rules by itself as the guest's registers say", _SHOWN)
+RUNTIME = Rule("recorded.runtime", "the VMM copies a bit that KVM itself sets, by the guest's registers", _SHOWN)
 HYPERVISOR = Rule("recorded.hypervisor-bit", "the VMM tells the guest that it is a guest", _SHOWN)
 DEADLINE = Rule(
     "recorded.tsc-deadline",
@@ -45,7 +45,7 @@ XSAVE_AREA = Rule("recorded.xsave-area", "sizes and offsets follow from the XSAV
 LEFT_OUT = Rule("recorded.left-out", "the VMM's table has no such leaf", _SHOWN)
 OF_PROCESSOR = Rule("recorded.of-processor", "the VMM hands on what the processor itself answers, and not what KVM reports", _SHOWN)
 TAKEN = Rule(
-    "recorded.taken", "the VMM took it away; why, its table does not say", _SHOWN, remedy="see the VMM's own settings for the guest's CPU"
+    "recorded.taken", "the VMM took it away; its table does not say why", _SHOWN, remedy="see the VMM's own settings for the guest's CPU"
 )
 ADDED = Rule(
     "recorded.added", "the VMM gave it, though KVM does not report it", _SHOWN, remedy="see the VMM's own settings for the guest's CPU"

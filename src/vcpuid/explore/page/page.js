@@ -431,7 +431,7 @@ function drawTable(main) {
   if (found) for (const row of rows) row.keys.rank = found.ranks.get(row.id) ?? Infinity;
   const sort = state.sort || (found ? "rank" : "place");
   if (a.drawn.sort !== sort || a.drawn.query !== state.q || !a.drawn.table) {
-    a.drawn.table = sorted("All features, party by party", columns, rows, sort, (next) => go({ sort: next }));
+    a.drawn.table = sorted("All features, layer by layer", columns, rows, sort, (next) => go({ sort: next }));
     a.drawn.sort = sort;
     a.drawn.query = state.q;
   }
@@ -463,7 +463,7 @@ function drawCompare(main) {
     const keys = { feature: cardOf(any).name, place: one?.at ?? 1e6 + other.at, a: ORDER[seenIn(a, id)], b: ORDER[seenIn(b, id)], by: one ? fateOf(one) : "", by2: other ? fateOf(other) : "" };
     return { keys, node: el("tr", {}, el("th", { scope: "row" }, link(any)), el("td", { class: "mono" }, placeOf(any)), side(a, id), side(b, id)) };
   });
-  const columns = [["feature", "feature"], ["place", "place"], ["a", "A"], ["by", "A, by party"], ["b", "B"], ["by2", "B, by party"]];
+  const columns = [["feature", "feature"], ["place", "place"], ["a", "A"], ["by", "A, by layer"], ["b", "B"], ["by2", "B, by layer"]];
   fill(main,
     el("p", {}, el("button", { type: "button", "aria-pressed": String(Boolean(state.all)), onclick: () => go({ all: state.all ? "" : "1" }) }, "also what is the same"),
       ` ${shown.length} of ${ids.length} features; ${ids.filter(differs).length} differ for the guest.`),
@@ -552,7 +552,7 @@ function fate(feature, subject, title) {
     feature.remedy && feature.visible !== true ? el("p", { class: "said" }, el("b", {}, "What you can do: "), prose(feature.remedy)) : null,
     feature.assumes.map((one) => el("p", { class: "dim" }, `Taken for granted: ${one.taken}, ${one.because}; with ${one.otherwise} it would be otherwise.`)),
     feature.why_hidden ? el("p", { class: "dim" }, prose(feature.why_hidden)) : null,
-    el("table", {}, el("thead", {}, el("tr", {}, ["party", "value", "known, and why"].map((head) => el("th", { scope: "col" }, head)))),
+    el("table", {}, el("thead", {}, el("tr", {}, ["layer", "value", "known, and why"].map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, feature.stages.map((stage) => el("tr", {}, el("th", { scope: "row", title: stage.title }, stage.party), td(valueOf(stage)), el("td", {}, known(stage), stage.why ? el("div", { class: "dim" }, prose(stage.why)) : null))))),
     el("pre", { class: "wrap", tabindex: "0", "aria-label": "The command that says the same" }, prose(command)),
   ];
@@ -568,7 +568,7 @@ function drawPanel() {
     const [word, position] = state.bit ? unnamed(a, state.bit) : [null, 0];
     if (!word) { fill(panel, el("p", { class: "dim" }, "Choose a bit: what became of it on the way, by whose doing, and what can be done.")); return; }
     const values = unnamedValues(a, word, position);
-    fill(panel, pull, el("h2", {}, "No name"), el("div", { class: "mono dim" }, `${word.word} [bit ${position}]`), el("p", {}, "No party has a name for this bit."),
+    fill(panel, pull, el("h2", {}, "No name"), el("div", { class: "mono dim" }, `${word.word} [bit ${position}]`), el("p", {}, "No layer has a name for this bit."),
       el("table", {}, el("tbody", {}, a.path.parties.map(({ party }, at) => el("tr", {}, el("th", { scope: "row" }, party), td(values[at]))))));
     return;
   }
@@ -694,7 +694,7 @@ function skeleton(begun) {
     el("header", {}, el("a", { class: "skip", href: "#view=table", "data-view": "table" }, "Skip to the table of all features"), el("h1", {}, "vcpuid explorer"), " ", el("span", { class: "dim motto" }, "Which CPU does this guest see, and why?"),
       el("div", { class: "subject", id: "subject" }), picks,
       el("nav", { "aria-label": "Views", class: "bar" }, Object.entries(VIEWS).map(([view, title]) => el("a", { href: `#view=${view}`, "data-view": view }, title))),
-      filters, el("ol", { class: "strip", id: "strip", "aria-label": "The path, party by party" })),
+      filters, el("ol", { class: "strip", id: "strip", "aria-label": "The path, layer by layer" })),
     source.live ? askForm(begun) : null,
     el("div", { id: "trouble", role: "alert" }),
     el("main", { id: "main" }, el("section", { id: "view", "aria-label": "View" }), el("aside", { id: "panel", "aria-label": "Explanation", tabindex: "0" })),

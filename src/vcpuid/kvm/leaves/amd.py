@@ -13,7 +13,7 @@ _SEV = Rule(
     "KVM offers memory encryption only where it can run encrypted guests (5.10: where the host has it), and no privilege levels in it",
     SOURCE,
 )
-_MORE = Rule("kvm.leaf.amd-features", "of this leaf KVM passes on its features only", SOURCE, since="5.15")
+_MORE = Rule("kvm.leaf.amd-features", "KVM passes on only the features of this leaf", SOURCE, since="5.15")
 _PMU = Rule("kvm.leaf.amd-pmu", "KVM describes the PMU that it virtualizes", SOURCE, since="6.6")
 
 _SVM_ASIDS = 8

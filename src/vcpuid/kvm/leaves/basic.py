@@ -7,7 +7,7 @@ from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, KvmLeaf, as_is, zero
 from vcpuid.reasons import Rule
 
 _LIMIT = Rule("kvm.leaf.limit", "KVM caps the number of leaves at the last one that it knows", SOURCE)
-_THERMAL = Rule("kvm.leaf.thermal", "of power management KVM offers only that the APIC timer always runs", SOURCE)
+_THERMAL = Rule("kvm.leaf.thermal", "KVM offers nothing of power management but the APIC timer that always runs", SOURCE)
 _PMU = Rule("kvm.leaf.pmu", "KVM describes the PMU that it virtualizes with what the host's perf has", SOURCE)
 _TOPOLOGY = Rule("kvm.leaf.topology", "KVM leaves the processor topology to the VMM", SOURCE)
 

@@ -20,7 +20,7 @@ MAX_ENTRIES = 256
 SOURCE = "__do_cpuid_func, arch/x86/kvm/cpuid.c"
 
 BLANK = Rule("kvm.leaf.blank", "KVM answers this leaf with zeros: it is about the host, or KVM does not know it", SOURCE)
-ANEW = Rule("kvm.leaf.anew", "a hypervisor's leaf: KVM begins it anew, whatever the host answers there", SOURCE)
+ANEW = Rule("kvm.leaf.anew", "KVM fills this hypervisor leaf itself, whatever the host answers there", SOURCE)
 LEFT_OUT = Rule("kvm.leaf.left-out", "KVM has no entry for this leaf or sub-leaf", SOURCE)
 
 _ZERO = (0, 0, 0, 0)

@@ -9,9 +9,9 @@ _LIMIT = Rule(
     "kvm.leaf.extended-limit", "KVM caps these leaves at the last one that it knows, and may go up to 0x80000021 of its own", SOURCE
 )
 _RESERVED = Rule("kvm.leaf.reserved", "KVM leaves out bits that are reserved or about the host", SOURCE)
-_POWER = Rule("kvm.leaf.power", "of advanced power management KVM offers only the invariant TSC", SOURCE)
+_POWER = Rule("kvm.leaf.power", "KVM offers nothing of advanced power management but the invariant TSC", SOURCE)
 _ADDRESSES = Rule(
-    "kvm.leaf.addresses", "KVM tells the address sizes that its paging can serve, with at least 48 bits of virtual address", SOURCE
+    "kvm.leaf.addresses", "KVM gives the address sizes that its paging can serve, with at least 48 bits of virtual address", SOURCE
 )
 
 

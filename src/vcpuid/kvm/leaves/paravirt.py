@@ -6,7 +6,7 @@ from vcpuid.cpuid import bits, vendors
 from vcpuid.kvm.leaves.build import SOURCE, Build, KvmLeaf
 from vcpuid.reasons import Rule
 
-_KVM = Rule("kvm.leaf.paravirt", "KVM introduces itself here and tells what it offers to guests that know it", SOURCE)
+_KVM = Rule("kvm.leaf.paravirt", "KVM names itself here and lists its paravirtual features", SOURCE)
 
 _STEAL_TIME = bits.KVM_FEATURE_STEAL_TIME.mask
 _FEATURES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, KvmLeaf, zero
 from vcpuid.reasons import Rule
 
-_SUBLEAVES = Rule("kvm.leaf.subleaves", "KVM knows the first sub-leaves of this leaf only", SOURCE)
+_SUBLEAVES = Rule("kvm.leaf.subleaves", "KVM knows only the first sub-leaves of this leaf", SOURCE)
 _NO_FEATURE = Rule("kvm.leaf.no-feature", "the leaf describes a feature that KVM does not offer", SOURCE)
 _AVX10 = Rule("kvm.leaf.avx10", "KVM offers AVX10 up to the version that it knows", SOURCE, since="6.12")
 

@@ -15,7 +15,7 @@ _STATES = Rule(
     remedy="let the process ask for permission to use AMX (ARCH_REQ_XCOMP_GUEST_PERM)",
 )
 _AREA = Rule(
-    "kvm.leaf.xsave-area", "the CPU tells the area's size for the states now switched on; KVM tells it for all that it offers", SOURCE
+    "kvm.leaf.xsave-area", "the CPU gives the area's size for the states now switched on; KVM gives it for all that it offers", SOURCE
 )
 
 _XSAVEC_OR_XSAVES = bits.XSAVEC.mask | bits.XSAVES.mask

@@ -35,7 +35,7 @@ MSR_BOOT = Rule(
 )
 MSR_HIDDEN = Rule(
     "firecracker.msr.hidden",
-    "the guest's CPUID does not tell of this MSR",
+    "the guest's CPUID does not announce this MSR",
     "KVM: guest_cpuid_has in kvm_get_msr_common, arch/x86/kvm/x86.c",
 )
 MSR_EARLY = Rule(
