@@ -131,9 +131,10 @@ class Text:
         shown = told if self._everything else told[:_HAZARDS]
         for hazard in shown:
             known = f" [{hazard.rule.id}]" if self._everything else ""
-            severity = hazard.rule.severity.value.capitalize()
-            may = f"May be there, by {listed(hazard.depends)}: {severity}" if hazard.depends else severity
-            yield f"{may}: {self.names(hazard.subjects)}{known}"
+            severity = hazard.rule.severity.value
+            yield f"{f'Possible {severity}' if hazard.depends else severity.capitalize()}: {self.names(hazard.subjects)}{known}"
+            if hazard.depends:
+                yield f"    It depends on {listed(hazard.depends)}, which the host does not tell"
             yield f"    {hazard.rule.consequence}"
             yield f"    Remedy: {hazard.remedy}"
         if len(shown) < len(told):
