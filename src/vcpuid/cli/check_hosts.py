@@ -100,7 +100,7 @@ def on_hosts(wanted: AskedCpu, cpu: str, sources: Sequence[str], asked: Asked, f
         if row.error is not None:
             tell(str(row.error))
     print_warnings(dict.fromkeys(remark for row in rows if row.checked is not None for remark in row.checked.answer.remarks))
-    emit(_sheet(rows, cpu, asked, everything, misspelled), form)
+    emit(_sheet(rows, wanted, cpu, asked, everything, misspelled), form)
     return max(row.status for row in rows)
 
 
@@ -114,14 +114,15 @@ def _judged(wanted: AskedCpu, sources: Sequence[str], asked: Asked, probe: bool)
             yield _Row(source, None, error)
 
 
-def _sheet(rows: Sequence[_Row], cpu: str, asked: Asked, everything: bool, misspelled: Checked | None) -> Sheet:
+def _sheet(rows: Sequence[_Row], wanted: AskedCpu, cpu: str, asked: Asked, everything: bool, misspelled: Checked | None) -> Sheet:
     from vcpuid.hazards.report import SCHEMA
 
     records = [row.as_row() for row in rows]
     counted = Counter(str(record["what"]) for record in records)
     setup = next((row.checked.answer.setup for row in rows if row.checked is not None), None)
     runs, others = counted.pop("runs", 0), [f"{number} {_SAID[told]}" for told, number in counted.items()]
-    head = f"-cpu {cpu} starts with every requested feature on {runs} of {len(rows)} hosts"
+    subject = f"-cpu {cpu}" if wanted.domain is None else cpu
+    head = f"{subject} starts with every requested feature on {runs} of {len(rows)} hosts"
     basis = [] if setup is None else [f"{software(setup, asked)}, the kernel of each host"]
     above = [head, "; ".join([*basis, *others])] if misspelled is None else [str(misspelled.answer), *basis]
     ends = [os.path.basename(row.host) for row in rows]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vcpuid.cpuid.names import Feature
     from vcpuid.hazards.rule import Hazard
 
-_NAMES = 12
+_NAMES = 20
 """Names of a group that are printed unless all are asked for."""
 _HAZARDS = 3
 """Hazards that are printed in full unless all are asked for."""
@@ -32,7 +32,7 @@ class Text:
     def names(self, names: Sequence[str]) -> str:
         """List names, each once, and count those that are too many."""
         each = list(dict.fromkeys(names))
-        if self._everything or len(each) <= _NAMES + 1:
+        if self._everything or len(each) <= _NAMES + 2:
             return " ".join(each)
         self.left = True
         return f"{' '.join(each[:_NAMES])} and {len(each) - _NAMES} more"
@@ -134,7 +134,7 @@ class Text:
             severity = hazard.rule.severity.value
             yield f"{f'Possible {severity}' if hazard.depends else severity.capitalize()}: {self.names(hazard.subjects)}{known}"
             if hazard.depends:
-                yield f"    It depends on {listed(hazard.depends)}, which the host does not tell"
+                yield f"    It depends on {listed(hazard.depends)}, which is not told"
             yield f"    {hazard.rule.consequence}"
             yield f"    Remedy: {hazard.remedy}"
         if len(shown) < len(told):
@@ -143,7 +143,7 @@ class Text:
         blind = [NotTold(hazard.rule.id, hazard.depends) for hazard in found if not hazard.subjects]
         for facts, ids in grouped(blind).items():
             yield f"Not judged ({len(ids)} kinds of hazard): {self.names(ids)}"
-            yield f"    Cause: they depend on {listed(facts)}, which the host does not tell"
+            yield f"    Cause: they depend on {listed(facts)}, which is not told"
             yield f"    Remedy: {remedy(facts)}"
         yield from no_hazards(found)
 
