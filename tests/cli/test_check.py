@@ -311,3 +311,12 @@ def test_a_cut_table_is_no_table_without_hazards(tmp_path: Path) -> None:
     told = json.loads(vcpuid("check", "--table", part, "--format", "json").stdout)["hazards"]
     assert all(hazard["depends"] for hazard in told)
     assert {fact["of"] for hazard in told for fact in hazard["depends"]} == {"table"}
+
+
+def test_a_cpu_that_starts_and_breaks_says_both_in_the_first_line() -> None:
+    done = vcpuid("check", "Haswell-noTSX,+rtm,x-force-features=on", HOST, *QEMU)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0].endswith(
+        " starts, and shows the guest 1 feature that this host does not have; 1 hazard below breaks such a guest"
+    )
+    assert "\nBreaks: rtm, with avx2\n" in done.stdout

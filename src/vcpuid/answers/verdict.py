@@ -371,7 +371,7 @@ def _sentence(answer: Verdict) -> str:
     if answer.runs:
         return f"{cpu} starts with every requested feature"
     if any(missing.forced for missing in answer.missing):
-        return f"{cpu} starts, and tells the guest of {_many(lacks)} that this host does not have"
+        return f"{cpu} starts, and shows the guest {_many(lacks)} that this host does not have"
     if lacks:
         return f"{cpu} starts, but the guest lacks {lacks} of its {asked} features"
     if answer.missing:

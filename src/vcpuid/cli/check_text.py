@@ -43,12 +43,14 @@ class Text:
         lines = [f"{title} ({len(dict.fromkeys(names))}): {self.names(names)}", f"    Cause: {why}{known}"]
         return [*lines, f"    Remedy: {remedy}"] if remedy else lines
 
-    def verdict(self, answer: Verdict, basis: str, order: Order | None) -> Iterator[str]:
-        """Say it all, but for the hazards."""
+    def verdict(self, answer: Verdict, basis: str, order: Order | None, breaks: int) -> Iterator[str]:
+        """Say it all, but of the hazards only how many of them break the guest."""
         objection = None if order is None else order.objection
         if objection is not None:
             yield objection
-        yield f"{'Without its check of the CPU: ' if order is not None and order.unchecked else ''}{answer}"
+        unchecked = "Without its check of the CPU: " if order is not None and order.unchecked else ""
+        fails = f"; {breaks} hazard{'s' if breaks > 1 else ''} below break{'' if breaks > 1 else 's'} such a guest" if breaks else ""
+        yield f"{unchecked}{answer}{fails}"
         yield basis
         if order is not None:
             yield f"libvirt {order.release}: {order.choice.text}"
