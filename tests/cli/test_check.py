@@ -320,3 +320,9 @@ def test_a_cpu_that_starts_and_breaks_says_both_in_the_first_line() -> None:
         " starts, and shows the guest 1 feature that this host does not have; 1 hazard below breaks such a guest"
     )
     assert "\nBreaks: rtm, with avx2\n" in done.stdout
+
+
+def test_of_several_hosts_the_second_line_counts_those_on_which_a_guest_fails() -> None:
+    done = vcpuid("check", "Haswell-noTSX,+rtm,x-force-features=on", HOST, HOST, *QEMU)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[1].endswith("on 2 a guest that starts fails")
