@@ -35,7 +35,11 @@ def test_a_message_is_known(text: str) -> None:
 def test_a_command_answers(command: str, tmp_path: Path) -> None:
     log = tmp_path / "QEMU.log"
     log.write_text("".join(MESSAGES), encoding="utf-8")
-    known = {"HOST": SKYLAKE, "OTHER": MILAN, "QEMU.log": str(log)}
+    folder = tmp_path / "hosts"
+    folder.mkdir()
+    for host in (SKYLAKE, MILAN):
+        (folder / Path(host).name).symlink_to(host)
+    known = {"HOST": SKYLAKE, "OTHER": MILAN, "QEMU.log": str(log), "FOLDER": str(folder)}
     words = [known.get(word, word) for word in shlex.split(command)[1:]]
     if words[0] in LIVE:
         pytest.skip("it asks this machine")

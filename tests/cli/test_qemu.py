@@ -10,7 +10,9 @@ from dataclasses import asdict
 from support.captures import capture
 from support.captures import host as snapshot_of
 from support.command import vcpuid
-from vcpuid.qemu import models
+from vcpuid import Stack, explain, resolve
+from vcpuid.answers.verdict import verdict
+from vcpuid.qemu import guest_tables, models
 from vcpuid.qemu.catalog import catalog
 
 NAME = "kvm-intel.corei7_skylake_x@6.12"
@@ -60,3 +62,14 @@ def test_a_host_that_does_not_tell_enough_says_of_how_many() -> None:
     first = vcpuid("qemu", "models", str(capture("cascade-lake-without-msrs", "reports")), *QEMU, "--kernel", "6.12").stdout.splitlines()[0]
     assert ", and of " in first
     assert "that is not told; " in first
+
+
+def test_what_python_prints_of_an_answer_is_a_sentence() -> None:
+    host = snapshot_of(NAME)
+    stack = Stack(kernel="6.12", qemu="11.1")
+    assert str(resolve("Haswell", host=host, stack=stack)) == "-cpu Haswell, QEMU 11.1, q35, Linux 6.12"
+    assert str(verdict("Haswell", host, stack)) == "-cpu Haswell starts, but the guest lacks 2 of its 63 features"
+    assert str(explain("rtm", cpu="Haswell", host=host, stack=stack)).startswith("The guest does not see rtm")
+    made = str(guest_tables("Haswell", host=host, qemu="11.1", kernel="6.12"))
+    assert made.startswith("Haswell-v1, QEMU 11.1, pc-q35-11.1: 1 table of ")
+    assert made.endswith(" entries, 2 warnings")

@@ -84,8 +84,8 @@ def test_what_is_needed_together_is_joined_by_and_and_what_is_enough_alone_by_or
     told = vcpuid(
         "diagnose", f"{QEMU} -cpu Skylake-Server,+svm,-pcid\n{RTM}\n{SVM}\n{LIBVIRT}", "--host", str(captures.capture(SKYLAKE))
     ).stdout
-    marks = [line.split(":")[0].strip() for line in told.splitlines() if line.lstrip().startswith(("What you can do:", "and:", "or:"))]
-    assert marks == ["What you can do", "and", "or", "or", "and"]
+    marks = [line.split(":")[0].strip() for line in told.splitlines() if line.lstrip().startswith(("What you can do:", "And:", "Or:"))]
+    assert marks == ["What you can do", "And", "Or", "Or", "And"]
 
 
 def test_words_of_a_manager_stand_only_where_a_cpu_is_proposed() -> None:

@@ -258,15 +258,17 @@ def unadvised(
     return Verdict(
         cpu, setup, runs, refusal, warnings, missing, not_told, cpu if runs else None, None, path,
         start=start, put_back=_overruled(seen, put_back), withheld=_overruled(seen, withheld), by_libvirt=by_libvirt,
-        warnings_not_told=open_warnings, counts=_counts(cpu, setup, missing), ignored=idle,
+        warnings_not_told=open_warnings, counts=_counts(cpu, setup, missing, whole=bool(runs)), ignored=idle,
     )  # fmt: skip
 
 
-def _counts(cpu: str, setup: Setup, missing: tuple[Missing, ...]) -> Counts:
+def _counts(cpu: str, setup: Setup, missing: tuple[Missing, ...], *, whole: bool) -> Counts:
+    """Count what is asked for and lost; a CPU that gives the `whole` of it is its own proposal."""
     attempt = Attempt(setup)
     made = None if attempt.machine is None else attempt.run(lenient(cpu))
     asked = () if made is None else distinct(attempt.catalog, wanted(made))
-    return Counts(asked, tuple(dict.fromkeys(lost.called for lost in missing if not lost.put_back)))
+    lacks = tuple(dict.fromkeys(lost.called for lost in missing if not lost.put_back))
+    return Counts(asked, lacks, len(asked) if whole else None)
 
 
 def _ignored(path: Path | None) -> tuple[str, ...]:
@@ -369,7 +371,7 @@ def _sentence(answer: Verdict) -> str:
     if answer.runs:
         return f"{cpu} starts with every requested feature"
     if any(missing.forced for missing in answer.missing):
-        return f"{cpu} starts, and tells the guest of {_many(lacks)} that this host does not have"
+        return f"{cpu} starts, and shows the guest {_many(lacks)} that this host does not have"
     if lacks:
         return f"{cpu} starts, but the guest lacks {lacks} of its {asked} features"
     if answer.missing:

@@ -156,10 +156,10 @@ def _sheet(found: Checked, form: str, manager: str | None, everything: bool) -> 
         told = rows(answer, found.hazards, order)
         return Sheet(COLUMNS, told, found.as_dict(manager), lines=_lines(told))
     text = Text(everything)
-    head = [*text.verdict(answer, found.basis, order)]
+    head = [*text.verdict(answer, found.basis, order, sum(hazard.breaks for hazard in found.hazards))]
     if manager is not None:
         head += written(answer, manager)
-    head += [f"Assumed: {assumption}" for assumption in answer.assumes]
+    head += [f"Taken for granted: {assumption}" for assumption in answer.assumes]
     if answer.path is not None and answer.refusal is None:
         head += ["", *text.hazards(found.hazards)]
     return Sheet(COLUMNS, [], head=[*head, *text.rest()])

@@ -40,97 +40,93 @@ _SAID = {
 
 
 class _Row(NamedTuple):
-    """A host's answer, or why there is none."""
+    """What is kept of a host's answer, which with its path takes a megabyte: of many there are only these.
+
+    `record` is its row, `document` its JSON where that is asked for, `said` the verdict in a sentence, `software` what it stands on and
+    `breaks` whether a guest would fail. `error` says why there is no answer.
+    """
 
     host: str
-    checked: Checked | None
-    error: VcpuidError | None
+    status: int
+    record: dict[str, object]
+    document: dict[str, object]
+    said: str = ""
+    software: str | None = None
+    remarks: tuple[str, ...] = ()
+    breaks: bool = False
+    error: str | None = None
 
-    @property
-    def status(self) -> int:
-        return self.checked.status if self.checked is not None else self.error.exit_status if self.error is not None else 0
 
-    def as_row(self) -> dict[str, object]:
-        """For JSON lines and CSV."""
-        if self.checked is None:
-            refused = self.error is not None and self.error.exit_status == 1
-            return {
-                **dict.fromkeys(_FIELDS),
-                "host": self.host,
-                "what": "refused" if refused else "error",
-                "lacks": [],
-                "why": str(self.error),
-            }
-        answer, order = self.checked.answer, self.checked.order
-        counts, told = answer.counts, word(answer, order)
-        breaks = "; ".join(hazard.rule.consequence for hazard in self.checked.hazards if hazard.breaks)
-        objection = None if order is None else order.objection
-        why = answer.refusal or objection or answer.not_known or (NOT_TRIED if told == "not tried" else breaks) or None
-        return {
-            "host": self.host,
-            "what": told,
-            "asked": len(counts.asked),
-            "lacks": list(counts.lacks),
-            "why": why,
-            "proposal": answer.proposal,
-            "nearest": answer.nearest,
-            "nearest_keeps": counts.nearest_keeps,
-        }
+def _answered(found: Checked, asked: Asked, form: str) -> _Row:
+    answer, order = found.answer, found.order
+    counts, told = answer.counts, word(answer, order)
+    breaks = "; ".join(hazard.rule.consequence for hazard in found.hazards if hazard.breaks)
+    objection = None if order is None else order.objection
+    record = {
+        "host": found.host,
+        "what": told,
+        "asked": len(counts.asked),
+        "lacks": list(counts.lacks),
+        "why": answer.refusal or objection or answer.not_known or (NOT_TRIED if told == "not tried" else breaks) or None,
+        "proposal": answer.proposal,
+        "nearest": answer.nearest,
+        "nearest_keeps": counts.nearest_keeps,
+    }
+    document = found.as_dict() if form == "json" else {}
+    on = software(answer.setup, asked)
+    return _Row(found.host, found.status, record, document, str(answer), on, answer.remarks, bool(breaks))
 
-    def as_dict(self) -> dict[str, object]:
-        """For JSON: the document of a single host."""
-        if self.checked is not None:
-            return self.checked.as_dict()
-        return unread_document(self.host, self.error) if self.error is not None else {}
+
+def _unanswered(host: str, error: VcpuidError) -> _Row:
+    what = "refused" if error.exit_status == 1 else "error"
+    record: dict[str, object] = {**dict.fromkeys(_FIELDS), "host": host, "what": what, "lacks": [], "why": str(error)}
+    return _Row(host, error.exit_status, record, unread_document(host, error), error=str(error))
 
 
 def on_hosts(wanted: AskedCpu, cpu: str, sources: Sequence[str], asked: Asked, form: str, *, everything: bool, probe: bool) -> int:
     """Print the answers about all hosts, and return the highest of their exit statuses."""
     damaged: list[_Row] = []
-
-    def unlisted(error: InputError) -> None:
-        damaged.append(_Row(error.source or "", None, error))
-
-    named = [name for source in sources for name in files(source, unlisted)]
+    named = [name for source in sources for name in files(source, lambda error: damaged.append(_unanswered(error.source or "", error)))]
     if not named and not damaged:
         raise InputError("there is no file in it", source=sources[0])
-    rows = [*_judged(wanted, named, asked, probe), *damaged]
-    misspelled = next((row.checked for row in rows if row.checked is not None and row.checked.status == InputError.exit_status), None)
+    rows = [*_judged(wanted, named, asked, form, probe), *damaged]
     for row in rows:
         if row.error is not None:
-            tell(str(row.error))
-    print_warnings(dict.fromkeys(remark for row in rows if row.checked is not None for remark in row.checked.answer.remarks))
-    emit(_sheet(rows, cpu, asked, everything, misspelled), form)
-    return max(row.status for row in rows)
+            tell(row.error)
+    print_warnings(dict.fromkeys(remark for row in rows for remark in row.remarks))
+    emit(_sheet(rows, cpu if wanted.domain is not None else f"-cpu {cpu}", cpu, everything), form)
+    return max((row.status for row in rows), default=0)
 
 
-def _judged(wanted: AskedCpu, sources: Sequence[str], asked: Asked, probe: bool) -> Iterator[_Row]:
+def _judged(wanted: AskedCpu, sources: Sequence[str], asked: Asked, form: str, probe: bool) -> Iterator[_Row]:
     for source in sources:
         if reader_left():
             return
         try:
-            yield _Row(source, Checked.of(wanted, source, asked, probe=probe), None)
+            yield _answered(Checked.of(wanted, source, asked, probe=probe), asked, form)
         except VcpuidError as error:
-            yield _Row(source, None, error)
+            yield _unanswered(source, error)
 
 
-def _sheet(rows: Sequence[_Row], cpu: str, asked: Asked, everything: bool, misspelled: Checked | None) -> Sheet:
+def _sheet(rows: Sequence[_Row], subject: str, cpu: str, everything: bool) -> Sheet:
     from vcpuid.hazards.report import SCHEMA
 
-    records = [row.as_row() for row in rows]
+    records = [row.record for row in rows]
     counted = Counter(str(record["what"]) for record in records)
-    setup = next((row.checked.answer.setup for row in rows if row.checked is not None), None)
     runs, others = counted.pop("runs", 0), [f"{number} {_SAID[told]}" for told, number in counted.items()]
-    head = f"-cpu {cpu} starts with every requested feature on {runs} of {len(rows)} hosts"
-    basis = [] if setup is None else [f"{software(setup, asked)}, the kernel of each host"]
-    above = [head, "; ".join([*basis, *others])] if misspelled is None else [str(misspelled.answer), *basis]
+    if fails := sum(row.breaks for row in rows):
+        others.append(f"on {fails} a guest that starts fails")
+    basis = next(([f"{row.software}, the kernel of each host"] for row in rows if row.software is not None), [])
+    misspelled = next((row.said for row in rows if row.error is None and row.status == InputError.exit_status), None)
+    head = f"{subject} starts with every requested feature on {runs} of {len(rows)} hosts"
+    above = [head, "; ".join([*basis, *others])] if misspelled is None else [misspelled, *basis]
     ends = [os.path.basename(row.host) for row in rows]
     names = ends if len(set(ends)) == len(ends) else [row.host for row in rows]
     shown = [{**record, **_shown(record, everything), "host": name} for record, name in zip(records, names, strict=True)]
     return Sheet(
         [*_COLUMNS, "proposal"] if everything else _COLUMNS,
         [] if misspelled is not None else shown,
-        {"schema": SCHEMA, "cpu": cpu, "hosts": [row.as_dict() for row in rows]},
+        {"schema": SCHEMA, "cpu": cpu, "hosts": [row.document for row in rows]},
         records=records,
         fields=_FIELDS,
         titles=_TITLES,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vcpuid.cpuid.names import Feature
     from vcpuid.hazards.rule import Hazard
 
-_NAMES = 12
+_NAMES = 20
 """Names of a group that are printed unless all are asked for."""
 _HAZARDS = 3
 """Hazards that are printed in full unless all are asked for."""
@@ -32,7 +32,7 @@ class Text:
     def names(self, names: Sequence[str]) -> str:
         """List names, each once, and count those that are too many."""
         each = list(dict.fromkeys(names))
-        if self._everything or len(each) <= _NAMES + 1:
+        if self._everything or len(each) <= _NAMES + 2:
             return " ".join(each)
         self.left = True
         return f"{' '.join(each[:_NAMES])} and {len(each) - _NAMES} more"
@@ -43,12 +43,14 @@ class Text:
         lines = [f"{title} ({len(dict.fromkeys(names))}): {self.names(names)}", f"    Cause: {why}{known}"]
         return [*lines, f"    Remedy: {remedy}"] if remedy else lines
 
-    def verdict(self, answer: Verdict, basis: str, order: Order | None) -> Iterator[str]:
-        """Say it all, but for the hazards."""
+    def verdict(self, answer: Verdict, basis: str, order: Order | None, breaks: int) -> Iterator[str]:
+        """Say it all, but of the hazards only how many of them break the guest."""
         objection = None if order is None else order.objection
         if objection is not None:
             yield objection
-        yield f"{'Without its check of the CPU: ' if order is not None and order.unchecked else ''}{answer}"
+        unchecked = "Without its check of the CPU: " if order is not None and order.unchecked else ""
+        fails = f"; {breaks} hazard{'s' if breaks > 1 else ''} below break{'' if breaks > 1 else 's'} such a guest" if breaks else ""
+        yield f"{unchecked}{answer}{fails}"
         yield basis
         if order is not None:
             yield f"libvirt {order.release}: {order.choice.text}"
@@ -131,9 +133,10 @@ class Text:
         shown = told if self._everything else told[:_HAZARDS]
         for hazard in shown:
             known = f" [{hazard.rule.id}]" if self._everything else ""
-            severity = hazard.rule.severity.value.capitalize()
-            may = f"May be there, by {listed(hazard.depends)}: {severity}" if hazard.depends else severity
-            yield f"{may}: {self.names(hazard.subjects)}{known}"
+            severity = hazard.rule.severity.value
+            yield f"{f'Possible {severity}' if hazard.depends else severity.capitalize()}: {self.names(hazard.subjects)}{known}"
+            if hazard.depends:
+                yield f"    It depends on {listed(hazard.depends)}, which is not told"
             yield f"    {hazard.rule.consequence}"
             yield f"    Remedy: {hazard.remedy}"
         if len(shown) < len(told):

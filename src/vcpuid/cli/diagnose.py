@@ -15,7 +15,7 @@ from vcpuid.cli import choices
 from vcpuid.cli.check_text import written
 from vcpuid.cli.domain import AskedCpu, domain_options
 from vcpuid.cli.fleet_options import short
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, Host, has_no_effect, host_option, print_warnings, read_host, stack_options, words_option
 from vcpuid.cli.streams import tell
 from vcpuid.errors import LibvirtError
@@ -42,9 +42,12 @@ _CAUSES = 3
 @click.option("--cpu", default="", metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU.  [default: as the text has it]")
 @domain_options
 @words_option
+@all_option
 @stack_options()
 @format_option
-def command(pastes: tuple[str, ...], source: str | None, cpu: AskedCpu, manager: str | None, asked: Asked, form: str) -> None:
+def command(
+    pastes: tuple[str, ...], source: str | None, cpu: AskedCpu, manager: str | None, everything: bool, asked: Asked, form: str
+) -> None:  # fmt: skip
     """Say what an error or a log means for CPU features; what helps.
 
     TEXT is what QEMU, libvirt, KVM, Linux, or a manager of guests printed, as it was pasted: with times, quoting, several messages. FILE
@@ -62,7 +65,7 @@ def command(pastes: tuple[str, ...], source: str | None, cpu: AskedCpu, manager:
     else:
         found = diagnose(text, **_guest(cpu, read_host(source), asked))
     print_warnings(found.remarks)
-    emit(sheet(found, source, manager, text), form)
+    emit(sheet(found, source, manager, text, everything=everything), form)
     sys.exit(0 if found.recognised else 1)
 
 
@@ -110,13 +113,18 @@ def _form(paste: str) -> str | None:
         return None
 
 
-def sheet(found: Diagnosis, host: str | None = None, manager: str | None = None, paste: str | None = None) -> Sheet:
-    """Lay a diagnosis of a paste out; `host` is what the user called the host, `manager` whose words the -cpu that runs is written in."""
+def sheet(
+    found: Diagnosis, host: str | None = None, manager: str | None = None, paste: str | None = None, *, everything: bool = False
+) -> Sheet:
+    """Lay a diagnosis of a paste out; `host` is what the user called the host, `manager` whose words the -cpu that runs is written in.
+
+    `everything` says that no list is cut for people.
+    """
     words = [line for guest, _ in found.proposals if guest.verdict for line in written(guest.verdict, manager)] if manager else []
-    head, foot = list(_head(found, paste)), [*_foot(found, host), *words]
+    head, foot = list(_head(found, paste, everything)), [*_foot(found, host), *words]
     return Sheet(
         columns=COLUMNS if len(found.guests) == 1 else ["cpu", *COLUMNS],
-        rows=_rows(found),
+        rows=_rows(found, everything),
         data=found.as_dict(manager),
         records=list(_records(found)),
         fields=FIELDS,
@@ -128,7 +136,7 @@ def sheet(found: Diagnosis, host: str | None = None, manager: str | None = None,
     )
 
 
-def _head(found: Diagnosis, paste: str | None) -> Iterator[str]:
+def _head(found: Diagnosis, paste: str | None, everything: bool) -> Iterator[str]:
     first, ways = _first(found), _ways(found)
     if first:
         yield first
@@ -138,7 +146,8 @@ def _head(found: Diagnosis, paste: str | None) -> Iterator[str]:
         if number:
             yield ""
         matches = [match for match in found.matches if match.message is answer.message]
-        yield from _said(answer, matches, meaning=answer.message.meaning not in (first or ""))
+        yield from _said(answer, matches, everything, meaning=answer.message.meaning not in (first or ""))
+        yield from _value(answer, everything)
     if found.wrappers:
         if len(found.answers) > 1:
             yield ""
@@ -197,15 +206,31 @@ def _fate(finding: Finding) -> str:
     return "the guest lacks {}: " + why.replace("{", "{{").replace("}", "}}")
 
 
-def _said(answer: Recognised, matches: list[Recognised], *, meaning: bool) -> Iterator[str]:
+def _said(answer: Recognised, matches: list[Recognised], everything: bool, *, meaning: bool) -> Iterator[str]:
     """Give a message as it stands in the text, first that which is answered, and what it means unless that is said above."""
     texts = list(dict.fromkeys(_short(match.text) for match in (answer, *matches)))
     count = f"  ({len(matches)} such messages)" if len(matches) > 1 else ""
-    for number, text in enumerate(texts[:_TEXTS]):
+    for number, text in enumerate(texts if everything else texts[:_TEXTS]):
         known = "" if number or meaning else f"  [{answer.message.id}]"
         yield f"{answer.message.program}: {text}{'' if number else count}{known}"
     if meaning:
         yield f"{answer.message.meaning}  [{answer.message.id}]"
+
+
+def _value(answer: Recognised, everything: bool) -> Iterator[str]:
+    """Name the bits of a feature MSR's value that a message has, lowest first."""
+    from vcpuid.diagnosis import msrs
+    from vcpuid.numbers import U64, hexadecimal
+
+    msr, value = (hexadecimal(answer.groups.get(group) or "x", U64) for group in ("msr", "value"))
+    if msr is None or value is None:
+        return
+    known = msrs.bits(msr, value)
+    if known:
+        names = [f"{feature.name} ({feature.place.position})" for feature in known]
+        listed = " ".join(names) if everything else short(names)
+        called = f" ({name})" if (name := msrs.name(msr)) else ""
+        yield f"Bits of MSR {msr:x}h{called} in this value, each with its number: {listed}"
 
 
 def _query(found: Diagnosis, answer: Recognised, host: str | None) -> str:
@@ -223,15 +248,15 @@ def _short(text: str) -> str:
     return flat if len(flat) <= 160 else flat[:159] + "…"
 
 
-def _rows(found: Diagnosis) -> list[dict[str, object]]:
+def _rows(found: Diagnosis, everything: bool) -> list[dict[str, object]]:
     """One row for each cause, with all features that it took or can have taken."""
     grouped: dict[tuple[object, ...], list[str]] = {}
     for finding in found.findings:
         told = _told(finding)
-        for row in told[:_CAUSES]:
+        for row in told if everything else told[:_CAUSES]:
             grouped.setdefault((finding.cpu, finding.named.state, row["party"], row["why"]), []).append(finding.named.name)
-        if len(told) > _CAUSES:
-            more = "further rules that can clear it: vcpuid diagnose --format json lists them"
+        if len(told) > _CAUSES and not everything:
+            more = "further rules that can clear it: --all lists them"
             grouped.setdefault((finding.cpu, finding.named.state, "", more), []).append(finding.named.name)
     rows = [
         {"cpu": cpu, "feature": names, "state": state, "party": party, "why": why} for (cpu, state, party, why), names in grouped.items()

@@ -92,6 +92,9 @@ class Path:
         """Leave `beside` and `inside` out of a pickle: they are worked out again when asked."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
+    def __str__(self) -> str:
+        return self.headline()
+
     def headline(self, remark: str = "") -> str:
         """Say what was asked, of which software, in a line; `remark` is put behind the CPU."""
         return f"{self.vmm.describe(self.cpu + remark, self.setup)}, Linux {self.setup.kernel}"

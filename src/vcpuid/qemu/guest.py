@@ -42,6 +42,10 @@ class QemuResult:
     state: CpuState
     supported: CpuidTable = field(repr=False)
 
+    def __str__(self) -> str:
+        made = f"{len(self.tables)} table{'s' if len(self.tables) > 1 else ''} of {len(self.tables[0])} entries"
+        return f"{self.state.model}, QEMU {self.state.release}, {self.state.machine}: {made}, {len(self.warnings)} warnings"
+
     @cached_property
     def decisions(self) -> tuple[Decision, ...]:
         """Why each bit of vCPU 0's table is not what KVM supports; worked out when first asked for."""
