@@ -131,7 +131,10 @@ def _refused(*sides: Side | str) -> Sheet:
         f"{when}: {side if isinstance(side, str) else side.path.headline() + ', which starts it'}"
         for when, side in zip(("before", "after"), sides, strict=True)
     ]
-    return Sheet(COLUMNS, [], data=refused_report(*sides), fields=FIELDS, lines=lines, head=lines)
+    one, other = (isinstance(side, str) for side in sides)
+    when = "only after" if one else "no longer after"
+    answer = "The guest starts on neither side." if one and other else f"The guest starts {when} the upgrade."
+    return Sheet(COLUMNS, [], data=refused_report(*sides), fields=FIELDS, lines=lines, head=[answer, "", *lines])
 
 
 def _sheet(found: Drift) -> Sheet:
@@ -152,9 +155,27 @@ def _sheet(found: Drift) -> Sheet:
         fields=FIELDS,
         lines=[f"{change.change} {change.feature.name} {change.party or '-'} {change.rule or '-'}" for change in found.changes],
         head=[_verdict(found), "", *(f"{when} {line}" for when, side in sides.items() for line in side.head()), ""],
-        foot=["", *warnings] if warnings else [],
+        foot=[*_others(found), *_to_be_told(found), *(["", *warnings] if warnings else [])],
         styles={"features": "bold"},
     )
+
+
+def _to_be_told(found: Drift) -> list[str]:
+    """Say how to be told of what is not, on one side or on both."""
+    from vcpuid.told.facts import remedy
+
+    return ["", f"To be told of all: {remedy(found.depends)}."] if found.depends else []
+
+
+def _others(found: Drift) -> list[str]:
+    """Say which registers hold something else in bits that are no feature."""
+    if not found.others:
+        return []
+    return [
+        "",
+        "Besides, these registers of CPUID hold something else in bits that are no feature:",
+        *(f"  {other}" for other in found.others),
+    ]
 
 
 def _verdict(found: Drift) -> str:
@@ -165,6 +186,9 @@ def _verdict(found: Drift) -> str:
     words = {"lost": "loses {}", "gained": "gains {}"}
     told = [word.format(f"{counts[kind]} feature{'' if counts[kind] == 1 else 's'}") for kind, word in words.items() if counts[kind]]
     changes = " and ".join(told) if told else "sees what it saw"
+    if found.others:
+        registers = f"{len(found.others)} register{'' if len(found.others) == 1 else 's'} of CPUID with other numbers"
+        changes = f"{changes} and sees {registers}" if told else f"sees the features that it saw, and {registers}"
     more = f"; of {found.same} features nothing changes"
     one_sided = f", of {counts[NOT_TOLD_CHANGE]} only one side tells" if counts[NOT_TOLD_CHANGE] else ""
     untold = f", of {found.not_told} neither side tells" if found.not_told else ""
