@@ -17,6 +17,7 @@ E1386 = Rule(
     "Erratum 1386: XSAVES loses state on Zen 1 and 2",
     "fix_erratum_1386, cpu/amd.c",
     MICROCODE,
+    lacking=("5.14-el9_4",),
 )
 CPB = Rule(
     "linux.amd.erratum-1076",
@@ -26,7 +27,7 @@ CPB = Rule(
 DIV0 = Rule("linux.amd.div0", "Zen 1 leaks quotients of divisions by zero", "init_amd_zen1, cpu/amd.c")
 IRPERF = Rule(
     "linux.amd.erratum-1054", "Erratum 1054: the counter of instructions retired is inaccurate", "init_amd_zen1, cpu/amd.c", since="6.6",
-    lacking=("5.14", "6.8", "6.12-el10", "6.14"),
+    lacking=("5.14", "5.14-el9_4", "5.14-el9_5", "6.8", "6.12-el10", "6.14"),
 )  # fmt: skip
 CYAN_SKILLFISH = Rule(
     "linux.amd.cyan-skillfish",
@@ -108,11 +109,12 @@ def transient_scheduler_attacks(cpu: Cpu) -> None:
 
 def init(cpu: Cpu) -> None:
     """Work around the generation's errata (init_amd)."""
-    if not cpu.since("5.15"):
+    if "ZEN1" not in cpu.tables.features:
         _by_family(cpu)
         return
     generation = _generation(cpu)
-    if cpu.family >= 0x17 and (generation or cpu.since("6.12") or (cpu.is_release("6.6") and cpu.family in _GENERATIONS)):
+    common = cpu.since("6.12") or cpu.is_release("5.14-el9_5") or (cpu.is_release("6.6") and cpu.family in _GENERATIONS)
+    if cpu.family >= 0x17 and (generation or common):
         cpu.force("ZEN", ZEN)
     if generation in _ERRATA:
         _ERRATA[generation](cpu)
