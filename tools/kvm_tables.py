@@ -82,7 +82,7 @@ _OLDER: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
         "EMULATED": (*_EMULATED, (_AMD, "NO_SMM_CTL_MSR")),
         "PASSTHROUGH": (("CPUID_7_ECX", "LA57"),),
         "RUNTIME": _RUNTIME,
-        "SYNTHESIZED": ((_AMD, "LFENCE_RDTSC"), (_AMD, "SRSO_NO")),
+        "SYNTHESIZED": _SYNTHESIZED,
         "VENDOR": _SEV,
     },
     "6.8": {
@@ -102,7 +102,8 @@ _OLDER: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
                         ("CPUID_8000_0021_ECX", "TSA_SQ_NO"), ("CPUID_8000_0021_ECX", "TSA_L1_NO")),
     },
 }  # fmt: skip
-_OLDER["6.12-el10"] = _OLDER["5.14"]
+_OLDER["6.12-el10"] = _OLDER["5.14-el9_5"] = _OLDER["5.14"]
+_OLDER["5.14-el9_4"] = {**_OLDER["6.6"], "SYNTHESIZED": ((_AMD, "LFENCE_RDTSC"), (_AMD, "SRSO_NO"))}
 """Kinds that 5.10 to 6.12 express by a bare bit number, a local variable, an unconditional kvm_cpu_cap_set after the mask, or a comment.
 
 SEV and SEV_ES are in the mask of 5.15 to 6.8, and sev_set_cpu_caps takes them away again where off: the same outcome as adding them where

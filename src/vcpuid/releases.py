@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from vcpuid import data
 from vcpuid.errors import InputError, warn_caller
 from vcpuid.numbers import decimal
 
 KERNELS = (
-    "5.10", "5.14", "5.15", "6.1", "6.6", "6.8", "6.12", "6.12-el10", "6.14", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3",
+    "5.10", "5.14", "5.14-el9_4", "5.14-el9_5", "5.15", "6.1", "6.6", "6.8", "6.12", "6.12-el10", "6.14",
+    "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3",
 )  # fmt: skip
 """Linux releases with tables, oldest first; each stands for its stable series, as Debian built that where it did (data/ names the very
 release)."""
@@ -21,22 +23,42 @@ release)."""
 class Rebuilt:
     """A distribution's kernel, which has the code of an upstream release, `code`, by which its rules are chosen, whatever its own number.
 
-    `release` is how the kernel whose tables they are calls itself, `mark` what every kernel of that distribution has behind its number, and
-    `update` what those of the same update have. `of` names the distribution.
+    `release` is how the kernel whose tables they are calls itself: the number that it goes by, its build, the distribution's mark and the
+    update. `of` names the distribution and the update.
     """
 
     code: str
     release: str
-    mark: str
-    update: str
     of: str
 
+    @property
+    def mark(self) -> Mark:
+        """What the release says."""
+        found = _mark(self.release)
+        assert found is not None
+        return found
 
+
+class Mark(NamedTuple):
+    """What a distribution's kernel says of itself: the number that it goes by, the distribution, its build and, if told, the update.
+
+    A build is a number; whose is larger is of a later day.
+    """
+
+    number: tuple[int, int]
+    of: str
+    build: int
+    update: int | None
+
+
+_REBUILDS = "AlmaLinux's build of it"
 REBUILT = {
-    "5.14": Rebuilt("6.12", "5.14.0-570.32.1.el9_6", "el9", "el9_6", "Red Hat Enterprise Linux 9.6 (AlmaLinux's build of it)"),
-    "6.12-el10": Rebuilt("6.12", "6.12.0-55.24.1.el10_0", "el10", "el10_0", "Red Hat Enterprise Linux 10.0 (AlmaLinux's build of it)"),
+    "5.14-el9_4": Rebuilt("6.6", "5.14.0-427.42.1.el9_4", f"Red Hat Enterprise Linux 9.4 ({_REBUILDS})"),
+    "5.14-el9_5": Rebuilt("6.8", "5.14.0-503.40.1.el9_5", f"Red Hat Enterprise Linux 9.5 ({_REBUILDS})"),
+    "5.14": Rebuilt("6.12", "5.14.0-570.32.1.el9_6", f"Red Hat Enterprise Linux 9.6 ({_REBUILDS})"),
+    "6.12-el10": Rebuilt("6.12", "6.12.0-55.24.1.el10_0", f"Red Hat Enterprise Linux 10.0 ({_REBUILDS})"),
 }
-"""Of KERNELS, those that are a distribution's. Upstream's 5.14 has no tables."""
+"""Of KERNELS, those that are a distribution's, by distribution and build. Upstream's 5.14 has no tables."""
 
 UPSTREAM = tuple(kernel for kernel in KERNELS if kernel not in REBUILT)
 """The others of KERNELS: of two of them the later one has what the earlier one had."""
@@ -53,7 +75,8 @@ class Release:
     """A program's release, and the tables that stand for it.
 
     `asked` is the release as somebody wrote it ("6.18.44-fc", "11.1"), `tables` the one of KERNELS or QEMUS whose tables are used, or the
-    name of an imported QEMU, and `number` its major and minor, which rules compare. `remark` says so where the two differ.
+    name of an imported QEMU, and `number` its major and minor, which rules compare. `remark` says so where the two differ. `newer` are the
+    next tables, where the kernel asked for lies between two that have some.
     """
 
     program: str
@@ -61,6 +84,7 @@ class Release:
     tables: str
     number: tuple[int, int]
     remark: str | None = None
+    newer: str | None = None
 
     def __str__(self) -> str:
         return self.asked
@@ -129,29 +153,68 @@ def distributed(machine: str) -> str | None:
 def linux(asked: str | Release | None = None) -> Release:
     """Choose the tables for a release of Linux; of None, the newest. Raises InputError where it is no release.
 
-    A distribution's (REBUILT) stand for its own kernels and for the bare number, and for nobody else's kernel of that number.
+    A distribution's (REBUILT) stand for its own kernels, by their builds, and for the bare number; for nobody else's kernel of that number.
     """
     return asked if isinstance(asked, Release) else _linux(KERNELS[-1] if asked is None else asked)
 
 
 @lru_cache(maxsize=256)
 def _linux(asked: str) -> Release:
-    strangers = [tables for tables, kernel in REBUILT.items() if not _is_of(asked, tables, kernel)]
-    chosen = choose(asked, tuple(tables for tables in KERNELS if tables not in strangers), "Linux")
-    kernel = REBUILT.get(chosen.tables)
-    if kernel is None:
-        newer = _next(chosen, UPSTREAM)
-        if newer is None:
-            return chosen
-        return replace(
-            chosen, remark=f"no tables of Linux {asked}: those of {chosen.tables} are used; where those of {newer} differ, it is not known"
-        )
-    remark = None
-    if f".{kernel.mark}" in asked and f".{kernel.update}" not in asked:
-        remark = (
-            f"the tables of Linux {chosen.tables} are those of {kernel.of}, {kernel.release}: what {asked} has otherwise is not known here"
-        )
-    return replace(chosen, number=number(kernel.code), remark=remark)
+    if asked in REBUILT:
+        return _rebuilt(asked, asked)
+    mark = _mark(asked)
+    own = [tables for tables, kernel in REBUILT.items() if mark is not None and kernel.mark[:2] == mark[:2]]
+    if mark is None or not own:
+        if (bare := _BARE.fullmatch(asked)) is not None and bare[1] in REBUILT:
+            return _rebuilt(bare[1], asked)
+        return _upstream(asked)
+    marks = [REBUILT[tables].mark for tables in own]
+    at = max((at for at, known in enumerate(marks) if known.build <= mark.build), default=0)
+    same = marks[at].build == mark.build or (mark.update is not None and mark.update == marks[at].update)
+    newer = own[at + 1] if not same and marks[at].build < mark.build and at + 1 < len(own) else None
+    of = REBUILT[own[at]].of
+    if same:
+        return _rebuilt(own[at], asked)
+    if newer is not None:
+        other = f"by those of {REBUILT[newer].of} is not told"
+        remark = f"no tables of Linux {asked}: those of {of} are used, and an answer that is another {other}"
+    else:
+        remark = f"no tables of Linux {asked}: those of {of}, {REBUILT[own[at]].release}, are used; what it has otherwise is not known here"
+    return _rebuilt(own[at], asked, remark, newer)
+
+
+_BARE = re.compile(r"v?([0-9]{1,9}\.[0-9]{1,9})(?:\.0)?")
+_MARK = re.compile(r"([0-9]{1,9}\.[0-9]{1,9})\.[0-9]{1,9}-([0-9]{1,9})[0-9.]{0,40}\.(el[0-9]{1,3})(?:_([0-9]{1,3}))?(?![0-9a-z_])")
+
+
+def _mark(release: str) -> Mark | None:
+    """Read what a kernel's release says of its distribution; None where it names none that is known by such a mark."""
+    found = _MARK.match(release)
+    return None if found is None else Mark(number(found[1]), found[3], int(found[2]), int(found[4]) if found[4] else None)
+
+
+def _rebuilt(tables: str, asked: str, remark: str | None = None, newer: str | None = None) -> Release:
+    return Release("Linux", asked, tables, number(REBUILT[tables].code), remark, newer)
+
+
+def _upstream(asked: str) -> Release:
+    chosen = choose(asked, UPSTREAM, "Linux")
+    newer = _next(chosen, UPSTREAM)
+    if newer is None:
+        return chosen
+    return replace(chosen, remark=f"{chosen.remark}, and an answer that is another by those of {newer} is not told", newer=newer)
+
+
+def series(kernel: str) -> str:
+    """Return what of a kernel's release its tables are chosen by: major and minor, of a distribution's build and update, too.
+
+    Raises InputError where it is no release.
+    """
+    mark = _mark(kernel)
+    major, minor = number(kernel)
+    if mark is None or all(known.mark[:2] != mark[:2] for known in REBUILT.values()):
+        return f"{major}.{minor}"
+    return f"{major}.{minor}.0-{mark.build}.{mark.of}{'' if mark.update is None else f'_{mark.update}'}"
 
 
 def _next(chosen: Release, known: tuple[str, ...]) -> str | None:
@@ -162,17 +225,11 @@ def _next(chosen: Release, known: tuple[str, ...]) -> str | None:
     return next((release for release in known if number(release) > asked), None)
 
 
-def _is_of(asked: str, tables: str, kernel: Rebuilt) -> bool:
-    """Whether a kernel is that distribution's, or a number and no more."""
-    bare = re.fullmatch(r"v?([0-9]+\.[0-9]+)(?:\.0)?", asked)
-    marked = re.search(rf"\.{kernel.mark}(?![0-9a-z])", asked)
-    return tables in (asked, bare and bare[1]) or (marked is not None and number(asked) == number(tables))
-
-
 def following(release: Release) -> Release | None:
-    """Give the release of Linux asked for with the tables of the next one that has some, where older ones stand for it; None else."""
-    newer = _next(release, UPSTREAM)
-    return None if newer is None else replace(release, tables=newer, number=number(code_of(newer)))
+    """Give the release asked for with the tables of the next one that has some, where it lies between two; None else."""
+    if release.newer is None:
+        return None
+    return replace(release, tables=release.newer, number=number(code_of(release.newer)), newer=None)
 
 
 def code_of(kernel: str) -> str:

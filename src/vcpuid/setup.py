@@ -244,7 +244,7 @@ def _settle(host: Snapshot, kernel: Release, stack: Stack) -> tuple[Snapshot, tu
     own = own_kernel(host)
     other = own is not None and (releases.linux(own).tables != kernel.tables or _between(own, kernel))
     if not (other or stack.what_if):
-        if own is not None and host.supported is not None and releases.number(own) != releases.number(kernel.asked):
+        if own is not None and host.supported is not None and releases.series(own) != releases.series(kernel.asked):
             return host, (f"the host ran Linux {own}: what its KVM answered there stands for Linux {kernel}, whose tables are the same",)
         return host, ()
     if not host.raw:

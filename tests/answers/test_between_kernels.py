@@ -131,7 +131,8 @@ def test_what_the_machine_s_own_kvm_left_out_is_known() -> None:
 
 
 def test_the_remark_names_both_tables() -> None:
-    remark = linux("6.13").remark
-    assert remark == "no tables of Linux 6.13: those of 6.12 are used; where those of 6.14 differ, it is not known"
+    remark = str(linux("6.13").remark)
+    assert remark.startswith("no tables of Linux 6.13: those of 6.12 are used; what changed between the two is not known here")
+    assert remark.endswith(", and an answer that is another by those of 6.14 is not told")
     assert linux("6.14.7").remark is None
-    assert "where those" not in str(linux("4.9").remark), "older than all tables"
+    assert "another" not in str(linux("4.9").remark), "older than all tables"

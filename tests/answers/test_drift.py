@@ -7,8 +7,9 @@ import pytest
 from support.captures import host
 from vcpuid.answers.certainty import open_bits
 from vcpuid.answers.drift import Change, Drift, Side, drift
+from vcpuid.answers.explain import explain
 from vcpuid.answers.survey import cpuid_features, survey
-from vcpuid.cpuid import CpuidWord, MsrWord
+from vcpuid.cpuid import Bit, CpuidWord, MsrWord
 from vcpuid.cpuid.names import all_features
 from vcpuid.releases import KERNELS, QEMUS
 from vcpuid.setup import Setup, Stack
@@ -93,3 +94,41 @@ def test_what_neither_side_tells_is_counted_bit_by_bit() -> None:
     ]
     assert len(both) > 60
     assert found.not_told >= len(both)
+
+
+@pytest.mark.parametrize("name", [MILAN, SKYLAKE, "kvm-intel.sapphire_rapids-dmr@7.3"])
+@pytest.mark.parametrize(("before", "after"), [(OLD, NEW), (Stack(kernel="5.15", qemu="6.2"), Stack(kernel="6.8", qemu="8.2"))])
+def test_every_bit_that_differs_is_a_feature_s_or_in_a_register_that_is_named(name: str, before: Stack, after: Stack) -> None:
+    found = between(name, "host", before, after)
+    features = dict.fromkeys((change.feature.place for change in found.changes), True)
+    others = {other.word for other in found.others}
+    first, second = (side.path.trace.steps[-1].after for side in (found.before, found.after))
+    words = {
+        CpuidWord(*entry[:2], r) for side in (found.before, found.after) for entry in side.path.kept for r in ("eax", "ebx", "ecx", "edx")
+    }
+    hidden = [open_bits(side.path, words) for side in (found.before, found.after)]
+    for word in words:
+        differing = first.get(word, 0) ^ second.get(word, 0)
+        for position in range(32):
+            if differing >> position & 1 and word not in others and not any(one.get(word, 0) >> position & 1 for one in hidden):
+                assert Bit(word, position) in features, (word, position)
+
+
+def test_a_size_that_changes_is_no_feature_and_told_all_the_same() -> None:
+    found = between("kvm-amd.EPYC-Milan-v2@6.12", "EPYC-Milan", Stack(kernel="5.15", qemu="6.2"), Stack(kernel="6.8", qemu="8.2"))
+    assert found.changes == ()
+    assert list(map(str, found.others)) == ["CPUID[eax=0Dh,ecx=01h].EBX: 00000000 before, 00000348 after (kvm, qemu)"]
+    assert not found.settled
+
+
+def test_what_is_not_told_is_looked_for_in_the_right_bits() -> None:
+    """A feature's place is a word and a position: bit 8 of a word is not mask 8."""
+    found = between("kvm-intel.corei7_skylake_x@6.1", "host", Stack(kernel="5.15", qemu="6.2"), Stack(kernel="6.8", qemu="8.2"))
+    for change in (change for change in found.changes if change.change == "not told"):
+        sides = [explain(change.feature, side.path).visible for side in (found.before, found.after)]
+        assert sides == [change.before, change.after]
+    features = [feature for feature in cpuid_features() if None in [explain(feature, s.path).visible for s in (found.before, found.after)]]
+    told = {change.feature.name for change in found.changes if change.change == "not told"}
+    both = [feature for feature in features if feature.name not in told]
+    assert found.not_told >= len(both)
+    assert found.depends

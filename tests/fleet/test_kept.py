@@ -61,6 +61,14 @@ def test_an_outcome_comes_back_as_it_was_also_where_something_is_not_told(cache:
     assert asked == []
 
 
+def test_what_hangs_on_a_kernel_between_two_with_tables_comes_back_too() -> None:
+    setup = Setup.of(host("kvm-intel.sapphire_rapids-dmr@7.3"), Stack(kernel="6.13", qemu="11.1"))
+    answer = outcome("host,+sm4", setup)
+    assert [[fact.of_kernel for fact in told.depends] for told in answer.not_told if told.what == "sm4"] == [[True]]
+    assert any(fact.of_kernel for fact in answer.untold)
+    assert kept._unpacked(kept._packed(answer)) == answer
+
+
 def test_few_hosts_are_not_kept(cache: Path) -> None:
     kept.outcomes(CPU, _setups()[: SHARE - 1])
     assert not cache.exists()

@@ -40,6 +40,7 @@ def changed(name: str, model: int | None = None, **masks: tuple[int, int]) -> Sn
 
 
 ZEN1, ZEN3, ZEN5, ALDER_LAKE, LUNAR_LAKE = 0x00800F12, 0x00A20F10, 0x00B60F00, 0x00090672, 0x000B06D0
+CYAN_SKILLFISH = 0x00840F70
 """EAX of leaf 1."""
 BARE = (0, 1 << 31)
 """What of leaf 1's ECX a processor has that no hypervisor shows."""
@@ -59,7 +60,8 @@ BARE = (0, 1 << 31)
         (changed(SAPPHIRE, r7_1_eax=(1 << 17, 0)), "FRED", {}, "7.1"),
         (changed(SKYLAKE), "PTI", {"cmdline": "mitigations=off pti=on"}, "6.1 6.6 6.17 6.18 6.19 7.0 7.1"),
         (changed(TURIN, ZEN1, r1_0_ecx=BARE, r80000008_0_ebx=(2, 0)), "IRPERF", {}, "6.1 6.8 6.14"),
-        (changed(TURIN, ZEN3, r1_0_ecx=BARE, r80000008_0_ebx=(0, 1 << 29)), "BTC_NO", {}, ALL.replace("6.6 ", "")),
+        (changed(TURIN, ZEN3, r1_0_ecx=BARE, r80000008_0_ebx=(0, 1 << 29)), "BTC_NO", {}, ALL),
+        (changed(TURIN, CYAN_SKILLFISH, r1_0_ecx=BARE, r7_0_ebx=(1 << 18, 0)), "RDSEED", {}, "6.1 6.8 6.14"),
         (changed(TURIN, ZEN1, r7_0_edx=(1 << 4, 0)), "FSRS", {}, ALL.removeprefix("6.1 ")),
         (changed(TURIN), "SVM", {"msr.c0010114": 1 << 4}, "6.1 6.6"),
         (changed(TURIN, ZEN5), "ZEN5", {}, "6.12 6.14 6.16 6.17 6.18 6.19 7.0 7.1"),
@@ -74,6 +76,8 @@ def test_a_feature_that_linux_finds(machine: Snapshot, feature: str, params: dic
     [
         (changed(SAPPHIRE, r7_0_edx=(1 << 29, 0)), "BHI", {"msr.10a": ArchCap.BHI_NO | ArchCap.IBRS_ALL}, f"6.1 6.6 6.12 {SINCE_6_16}"),
         (changed(SKYLAKE), "SPECTRE_V2_USER", {}, SINCE_6_16),
+        (changed(SKYLAKE, r1_0_ecx=BARE), "VMSCAPE", {}, f"6.1 6.6 6.12 {SINCE_6_16}"),
+        (changed(TURIN, ZEN3, r1_0_ecx=BARE), "TSA", {}, f"6.1 6.6 6.12 {SINCE_6_16}"),
         (changed(SKYLAKE, LUNAR_LAKE, r1_0_ecx=(1 << 3, 0)), "MONITOR", {}, ALL.removeprefix("6.1 ").replace("6.8 ", "")),
     ],
 )  # fmt: skip

@@ -253,14 +253,14 @@ def _of_register(both: Sides, word: CpuidWord, before: int, after: int) -> Diffe
     if ends != after:
         why = f"HOST with -cpu {_short(both.path.cpu)} would give a guest {ends:08x}"
         return Difference(name, str(word), before, after, UNKNOWN, why, (), word, mask)
-    changed = list(_changes(both.path, word))
+    changed = list(handed_on(both.path, word))
     decisions = [d for step in changed for d in step.decisions if d.word == word and d.mask & mask]
     rules = {decision.rule.id: sentence(decision) for decision in decisions}
     party = changed[-1].party if changed else UNKNOWN
     return Difference(name, str(word), before, after, party, "; ".join(rules.values()), tuple(rules), word, mask)
 
 
-def _changes(path: Path, word: CpuidWord) -> Iterator[Step]:
+def handed_on(path: Path, word: CpuidWord) -> Iterator[Step]:
     """Give the parties that handed a register on otherwise than they were given it; Linux hands none on."""
     last: int | None = None
     for step in path.trace.steps:

@@ -6,15 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vcpuid.answers.certainty import followed, open_bits
+from vcpuid.answers.compare import handed_on
 from vcpuid.answers.explain import NO_HARDWARE, Explanation, Reason
 from vcpuid.answers.order import DOMAIN, LIBVIRT, Order
 from vcpuid.answers.ordered import explained, judged
 from vcpuid.answers.survey import NOT_TOLD_CHANGE, cpuid_features, shows
-from vcpuid.cpuid import MsrWord
+from vcpuid.cpuid import CpuidWord, MsrWord
 from vcpuid.cpuid.names import Feature, all_features
+from vcpuid.cpuid.words import REGISTERS
 from vcpuid.path.pipeline import Path
 from vcpuid.setup import Setup
-from vcpuid.told.facts import listed
+from vcpuid.told.facts import Fact, listed
 
 SCHEMA = "vcpuid/drift/1"
 """The form of `Drift.as_dict`."""
@@ -93,10 +95,40 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Other:
+    """A register of the guest's CPUID that holds something else in bits that are no feature: sizes, numbers, the last leaf of a range.
+
+    `before` and `after` are the whole register, and the parties those that wrote it last on either side, None: nobody did.
+    """
+
+    word: CpuidWord
+    before: int
+    after: int
+    before_by: str | None
+    after_by: str | None
+
+    def __str__(self) -> str:
+        parties = dict.fromkeys(party for party in (self.before_by, self.after_by) if party is not None)
+        by = f" ({', '.join(parties)})" if parties else ""
+        return f"{self.word}: {self.before:08x} before, {self.after:08x} after{by}"
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON; registers in eight hexadecimal digits."""
+        return {
+            "place": str(self.word),
+            "before": f"{self.before:08x}",
+            "after": f"{self.after:08x}",
+            "before_by": self.before_by,
+            "after_by": self.after_by,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
     """A guest's CPU on two stacks. In the features of `changes` the two differ; `same` are as they were, `not_told` on neither side.
 
-    `gone` and `new` are the VMM's warnings of one side alone.
+    `others` are registers that differ besides. `gone` and `new` are the VMM's warnings of one side alone. `depends` are the facts on which
+    hangs what is not told, on one side or on both.
     """
 
     before: Side
@@ -106,11 +138,13 @@ class Drift:
     not_told: int
     gone: tuple[str, ...]
     new: tuple[str, ...]
+    others: tuple[Other, ...] = ()
+    depends: tuple[Fact, ...] = ()
 
     @property
     def settled(self) -> bool:
         """Whether the guest starts on both sides, and nothing changes."""
-        return not (self.changes or self.gone or self.new or self.before.refused or self.after.refused)
+        return not (self.changes or self.others or self.gone or self.new or self.before.refused or self.after.refused)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -121,34 +155,53 @@ class Drift:
             "counts": {"differ": len(self.changes), "same": self.same, "not_told": self.not_told},
             "warnings": {"gone": list(self.gone), "new": list(self.new)},
             "changes": [change.as_dict() for change in self.changes],
+            "registers": [other.as_dict() for other in self.others],
         }
 
 
 def drift(before: Side, after: Side) -> Drift:
     """Hold two guests of one host against each other, by every feature of CPUID and of the MSRs that either of them reads."""
     features = [*cpuid_features(), *_msr_features(before.path, after.path)]
-    found, not_told = list[Change](), 0
+    found, not_told, depends = list[Change](), 0, dict[Fact, None]()
     for feature in _suspects(features, before, after):
         sides = explained(feature, before.path, before.order), explained(feature, after.path, after.order)
         a, b = (side.visible for side in sides)
+        facts = dict.fromkeys(fact for side in sides for fact in side.depends)
+        depends.update(facts)
         if a is None and b is None:
             not_told += 1
         elif a is None or b is None:
-            facts = dict.fromkeys(fact for side in sides for fact in side.depends)
             why = f"depends on {listed(tuple(facts))}" if facts else next(side.stages[-1].why for side in sides if side.visible is None)
             found.append(Change(feature, a, b, None, None, why, None))
         elif a != b:
             found.append(_changed(feature, a, *sides))
     one, other = before.path.warnings, after.path.warnings
     gone, new = (tuple(line for line in ours if line not in theirs) for ours, theirs in ((one, other), (other, one)))
-    return Drift(before, after, tuple(found), len(features) - len(found) - not_told, not_told, gone, new)
+    same = len(features) - len(found) - not_told
+    return Drift(before, after, tuple(found), same, not_told, gone, new, tuple(_others(features, before, after)), tuple(depends))
+
+
+def _others(features: Sequence[Feature], *sides: Side) -> Iterator[Other]:
+    """Give the registers in which something differs that is none of these features, where both sides tell it."""
+    places = sorted({entry[:2] for side in sides for entry in side.path.kept})
+    words = [CpuidWord(*place, register) for place in places for register in REGISTERS]
+    named = dict.fromkeys(words, 0)
+    for feature in features:
+        if isinstance(feature.place.word, CpuidWord) and feature.place.word in named:
+            named[feature.place.word] |= feature.place.mask
+    hidden = [open_bits(side.path, words) for side in sides]
+    for word in words:
+        one, other = (side.path.trace.steps[-1].after.get(word, 0) for side in sides)
+        if (one ^ other) & ~named[word] and not any(found.get(word, 0) & ~named[word] for found in hidden):
+            by = (next((step.party for step in reversed((*handed_on(side.path, word),))), None) for side in sides)
+            yield Other(word, one, other, *by)
 
 
 def refused_report(before: Side | str, after: Side | str) -> dict[str, object]:
     """Make the document where a program on either side refuses the CPU: its words stand in the place of that side."""
     sides = ({"refusal": side} if isinstance(side, str) else side.as_dict() for side in (before, after))
     document = dict(zip(("before", "after"), sides, strict=True))
-    return {"schema": SCHEMA, **document, "counts": None, "warnings": {"gone": [], "new": []}, "changes": []}
+    return {"schema": SCHEMA, **document, "counts": None, "warnings": {"gone": [], "new": []}, "changes": [], "registers": []}
 
 
 def _msr_features(*paths: Path) -> Iterator[Feature]:

@@ -20,7 +20,7 @@ from vcpuid.releases import option_parts
 if TYPE_CHECKING:
     from vcpuid.answers.drift import Drift, Side
 
-_WARNINGS = 3
+_WARNINGS, _REGISTERS = 3, 4
 COLUMNS = ["change", "party", "features", "why", "do"]
 FIELDS = ["feature", "place", "change", "before", "after", "party", "rule", "why", "remedy"]
 _PROGRAMS = ("kernel", "qemu", "machine", "libvirt")
@@ -137,7 +137,10 @@ def _refused(*sides: Side | str) -> Sheet:
         f"{when}: {side if isinstance(side, str) else side.path.headline() + ', which starts it'}"
         for when, side in zip(("before", "after"), sides, strict=True)
     ]
-    return Sheet(COLUMNS, [], data=refused_report(*sides), fields=FIELDS, lines=lines, head=lines)
+    one, other = (isinstance(side, str) for side in sides)
+    when = "only after" if one else "no longer after"
+    answer = "The guest starts on neither side." if one and other else f"The guest starts {when} the upgrade."
+    return Sheet(COLUMNS, [], data=refused_report(*sides), fields=FIELDS, lines=lines, head=[answer, "", *lines])
 
 
 def _sheet(found: Drift, everything: bool) -> Sheet:
@@ -164,10 +167,30 @@ def _sheet(found: Drift, everything: bool) -> Sheet:
         fields=FIELDS,
         lines=[f"{change.change} {change.feature.name} {change.party or '-'} {change.rule or '-'}" for change in found.changes],
         head=[_verdict(found), "", *(f"{when} {line}" for when, side in sides.items() for line in side.head()), ""],
-        foot=["", *said, *end] if said or end else [],
+        foot=[*_others(found, everything), *_to_be_told(found), *(["", *said, *end] if said or end else [])],
         titles={"party": "layer"},
         styles={"features": "bold"},
     )
+
+
+def _to_be_told(found: Drift) -> list[str]:
+    """Say how to be told of what is not, on one side or on both."""
+    from vcpuid.told.facts import remedy
+
+    return ["", f"To be told of all: {remedy(found.depends)}."] if found.depends else []
+
+
+def _others(found: Drift, everything: bool) -> list[str]:
+    """Say which registers hold something else in bits that are no feature."""
+    if not found.others:
+        return []
+    shown = [*first(found.others, everything, _REGISTERS)]
+    return [
+        "",
+        "Registers of CPUID that differ in bits that are no feature:",
+        *(f"  {other}" for other in shown),
+        *cut(len(shown), len(found.others), "registers"),
+    ]
 
 
 def _verdict(found: Drift) -> str:
@@ -178,6 +201,8 @@ def _verdict(found: Drift) -> str:
     words = {"lost": "loses {}", "gained": "gains {}"}
     told = [word.format(f"{counts[kind]} feature{'' if counts[kind] == 1 else 's'}") for kind, word in words.items() if counts[kind]]
     changes = " and ".join(told) if told else "loses and gains nothing"
+    if found.others:
+        changes += f"; {len(found.others)} register{' has' if len(found.others) == 1 else 's have'} other numbers"
     more = f"; {found.same} features stay as they are"
     one_sided = f", {counts[NOT_TOLD_CHANGE]} are known on one side only" if counts[NOT_TOLD_CHANGE] else ""
     untold = f", {found.not_told} on neither" if found.not_told else ""

@@ -14,7 +14,7 @@ from vcpuid.cpuid import CpuidTable, Entry, Snapshot, brand_string
 from vcpuid.cpuid.by_name import PartialTable
 from vcpuid.decode import mixed, parties, per_cpu
 from vcpuid.errors import InputError
-from vcpuid.releases import number
+from vcpuid.releases import series
 
 NORMAL = 2
 """The version of `normal`: a class is known by it too, so that two ways of blanking never share a name."""
@@ -29,8 +29,7 @@ READ_OF_CPUINFO = ("flags", "vmx_flags", "bugs", "microcode")
 def normal(snapshot: Snapshot) -> Snapshot:
     """Blank what differs between hosts that are the same to every rule; the rest is the class's facts.
 
-    Of the kernel's and QEMU's releases major and minor stay: they choose the tables. Raises InputError for a guest's table, which is no
-    host.
+    Of the kernel's and QEMU's releases that stays which chooses the tables. Raises InputError for a guest's table, which is no host.
     """
     if snapshot.table is not None:
         raise InputError("a table made for a guest, which is no host")
@@ -72,10 +71,9 @@ def _series(release: str | None) -> str | None:
     if release is None:
         return None
     try:
-        major, minor = number(release)
+        return series(release)
     except InputError:
         return release
-    return f"{major}.{minor}"
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,8 @@ _SPINLOCK_RETRIES = 0xFFF
 _MAX_VCPUS = ((6, 8), 4096), ((5, 15), 1024), ((5, 10), 288)
 """By the first kernel with tables that is so: 4096 as Debian and Ubuntu configure it (CONFIG_KVM_MAX_NR_VCPUS), the others before there was
 a choice."""
+_MOST_VCPUS = {"5.14-el9_4": 4096}
+"""Distributions' kernels that took the choice over."""
 
 
 def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None, params: Given | None = None) -> Result:
@@ -78,7 +80,7 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
     smt = given.fact("smt")
     if smt is None:
         smt = several_threads(setup.host) and "nosmt=force" not in str(setup.params.linux.get(CMDLINE, "")).split()
-    limit = given.fact("max_vcpus") or next(most for since, most in _MAX_VCPUS if release >= since)
+    limit = given.fact("max_vcpus") or _MOST_VCPUS.get(setup.kernel.tables) or next(most for since, most in _MAX_VCPUS if release >= since)
     return _answer(release, limit, evmcs=evmcs, smt=bool(smt))
 
 

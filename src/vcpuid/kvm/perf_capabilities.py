@@ -74,4 +74,5 @@ def _switches_lbr(boot: BootCpu, hardware: Hardware) -> bool:
     """Whether perf has last branch records that KVM can lend: not the architectural ones, since 6.12 those that follow calls alone."""
     if boot.family != 6 or boot.has("ARCH_LBR") or hardware.params.parameter("enable_mediated_pmu"):
         return False
-    return boot.model in _LBR_WITH_CALLS or (boot.number < (6, 12) and boot.model in _LBR_WITHOUT)
+    callless = boot.number < (6, 12) and boot.kernel != "5.14-el9_5"
+    return boot.model in _LBR_WITH_CALLS or (callless and boot.model in _LBR_WITHOUT)

@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from vcpuid.reasons import Rule
-from vcpuid.releases import KERNELS, UPSTREAM, code_of, number
+from vcpuid.releases import UPSTREAM, code_of, number
 
 _COMMON = "kvm_set_cpu_caps, arch/x86/kvm/cpuid.c"
 _VMX = "vmx_set_cpu_caps, arch/x86/kvm/vmx/vmx.c"
@@ -145,17 +145,24 @@ XSS = Rule(
 
 
 class Row(NamedTuple):
-    """One conditional change of features; `since` and `until` are the first and last kernel that has it."""
+    """One conditional change of features; `since` and `until` are the first and last kernel that has it.
+
+    `lacking` are those distributions' kernels between that do not have it, and `also` those outside that do.
+    """
 
     action: Literal["set", "clear", "grant"]
     features: str
     when: str
     rule: Rule
-    since: str = KERNELS[0]
+    since: str = UPSTREAM[0]
     until: str | None = None
+    lacking: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     def in_force(self, kernel: str) -> bool:
         """Whether a kernel release has the row."""
+        if kernel in self.lacking or kernel in self.also:
+            return kernel in self.also
         code = number(code_of(kernel))
         return number(self.since) <= code and (self.until is None or code <= number(self.until))
 
@@ -237,8 +244,8 @@ AMD = (
     Row("clear", "PERFMON_V2", "pmu !cap:PERFCTR_CORE", _SVM_PERFMON, "6.6"),
     Row("grant", "SEV", "sev", _SEV_OFF, "5.15"),
     Row("grant", "SEV_ES", "sev_es", _SEV_OFF, "5.15"),
-    Row("grant", "SEV_SNP", "sev_snp", _SEV_OFF, "6.12"),
-    Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK, "5.15", "6.6"),
+    Row("grant", "SEV_SNP", "sev_snp", _SEV_OFF, "6.12", also=("5.14-el9_5",)),
+    Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK, "5.15", "6.6", lacking=("5.14-el9_4",)),
     Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK, "6.12"),  # Ubuntu's 6.8 of November 2024 had not taken it over
     Row("clear", "MSR_IMM", "", _SVM_MSR_IMM, "6.18"),
 )

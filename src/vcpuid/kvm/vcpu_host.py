@@ -26,13 +26,14 @@ def offered_xcr0(table: CpuidTable) -> int:
 class KvmBelow:
     """The KVM that a vCPU lives on, or one of which only the kernel is known: then nothing counts as missing.
 
-    `setup` is None in the second case, where `kernel` alone counts. `release` is the number of the kernel's tables.
+    `setup` is None in the second case, where `kernel` alone counts. `release` is the number of the kernel's code, and
+    `tables` what its tables are called.
     """
 
-    __slots__ = ("_given", "_host", "_setup", "release")
+    __slots__ = ("_given", "_host", "_setup", "release", "tables")
 
     def __init__(self, setup: Setup | None, kernel: Release, params: Params) -> None:
-        self._setup, self.release, self._given = setup, kernel.number, params.kvm
+        self._setup, self.release, self.tables, self._given = setup, kernel.number, kernel.tables, params.kvm
         self._host = None if setup is None else setup.host
 
     @property

@@ -48,7 +48,7 @@ def _renewed(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: Vcp
     _xsave_sizes(edit, table, host, state)
     # Between 5.17 and 6.8 Linux looks for KVM's leaves in the table before this one: at first there is none, until something makes it look
     # again.
-    stale = _SEARCHES_SINCE <= host.release <= (6, 8)
+    stale = _SEARCHES_SINCE <= host.release <= (6, 8) and host.tables != "5.14-el9_5"  # whose KVM has the mend of 6.9
     if state.hlt_in_guest and (not stale or not first or _looked_again(cr4, apic, state)):
         edit.follow(_paravirtual(table, host), "eax", _PV_UNHALT, False, rules.PV_UNHALT)
     if (5, 13) <= host.release <= (6, 1):

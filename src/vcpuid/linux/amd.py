@@ -38,6 +38,7 @@ NO_SNP = Rule(
     "Linux cannot be an SNP host here: it runs as a guest, or without a reverse map table that it knows",
     "bsp_determine_snp, cpu/amd.c",
     since="6.12",
+    also=("5.14-el9_5",),
 )
 BRTYPE = Rule("linux.amd.ibpb-brtype", "IBPB flushes branch type predictions too on this family", EARLY, since="6.6")
 SSBD_BY_MSR = Rule("linux.amd.ls-cfg-ssbd", "Speculative store bypass can be turned off in LS_CFG", BSP)
@@ -51,7 +52,9 @@ K8_SWAPGS = Rule("linux.amd.k8-swapgs", "K8 speculates past SWAPGS", "init_amd_k
 E400 = Rule("linux.amd.erratum-400", "Erratum 400: the APIC timer stops in C1E", "init_amd_k8 and init_amd_gh, cpu/amd.c")
 E383 = Rule("linux.amd.erratum-383", "Erratum 383: TLB entries may multiply match", "init_amd_gh, cpu/amd.c")
 FXSAVE_LEAK = Rule("linux.amd.fxsave-leak", "Without XSAVEERPTR, FXSAVE leaks the last FPU instruction's address", INIT)
-SVM_OFF = Rule("linux.amd.svm-off", "The firmware turned SVM off in VM_CR", INIT, "Enable SVM in the firmware", since="6.8")
+SVM_OFF = Rule(
+    "linux.amd.svm-off", "The firmware turned SVM off in VM_CR", INIT, "Enable SVM in the firmware", since="6.8", also=("5.14-el9_4",)
+)
 LFENCE = Rule("linux.amd.lfence", "Linux makes LFENCE serializing, so that it orders RDTSC", INIT)
 ARAT = Rule("linux.amd.arat", "The APIC timer of this family runs in deep C-states", INIT)
 PREFETCHW = Rule("linux.amd.prefetchw", "{cause} implies PREFETCHW", INIT)
@@ -110,7 +113,7 @@ def _memory_encryption(cpu: Cpu) -> None:
             return
         rule = SMM_UNLOCKED
     for feature in ("SEV", "SEV_ES", "SEV_SNP"):
-        if feature != "SEV_SNP" or cpu.since("6.12"):
+        if feature != "SEV_SNP" or cpu.since("6.12") or cpu.is_release("5.14-el9_5"):
             cpu.drop(feature, rule)
 
 

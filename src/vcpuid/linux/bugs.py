@@ -144,7 +144,7 @@ def mark(cpu: Cpu) -> None:
     if "NO_SPECULATION" in view.immune:
         return
     _set(view, SPECULATING)
-    automatic = cpu.has("AUTOIBRS") and not (cpu.has("SEV_SNP") and cpu.since("6.12"))
+    automatic = cpu.has("AUTOIBRS") and not (cpu.has("SEV_SNP") and (cpu.since("6.12") or cpu.is_release("5.14-el9_5")))
     if caps & ArchCap.IBRS_ALL or automatic:
         cpu.force("IBRS_ENHANCED", IBRS_ENHANCED)
         _set(view, (PBRSB,))
@@ -178,15 +178,14 @@ def _rfds(view: BugEvidence) -> bool:
     return "RFDS" in view.affected and not only_big_cores
 
 
-_BEFORE_SKYLAKE = frozenset((
-    0x0E, 0x0F, 0x16, 0x17, 0x1A, 0x1D, 0x1E, 0x1F, 0x25, 0x2A, 0x2C, 0x2D,
-    0x2E, 0x2F, 0x3A, 0x3C, 0x3D, 0x3E, 0x3F, 0x45, 0x46, 0x47, 0x4F, 0x56,
-))  # fmt: skip
+_TO_NEHALEM = frozenset((0x0E, 0x0F, 0x16, 0x17, 0x1A, 0x1D, 0x1E, 0x1F, 0x2E))
+_WESTMERE_TO_BROADWELL = frozenset((0x25, 0x2A, 0x2C, 0x2D, 0x2F, 0x3A, 0x3C, 0x3D, 0x3E, 0x3F, 0x45, 0x46, 0x47, 0x4F, 0x56))
+_SPARED = {"5.14-el9_4": _WESTMERE_TO_BROADWELL, **dict.fromkeys(("5.14-el9_5", "5.14"), _TO_NEHALEM | _WESTMERE_TO_BROADWELL)}
+"""Models of family 6 that Red Hat's kernels hold to be immune to Retbleed, whatever ARCH_CAPABILITIES says (cpu_in_retbleed_whitelist)."""
 
 
 def _spared(cpu: Cpu) -> bool:
-    """Whether Red Hat's 5.14 holds the processor to be immune to Retbleed whatever ARCH_CAPABILITIES says (cpu_in_retbleed_whitelist)."""
-    return cpu.is_release("5.14") and cpu.vendor == "intel" and cpu.family == 6 and cpu.model in _BEFORE_SKYLAKE
+    return cpu.vendor == "intel" and cpu.family == 6 and cpu.model in _SPARED.get(cpu.tables.release, ())
 
 
 def _its(view: BugEvidence) -> bool:

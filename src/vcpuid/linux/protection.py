@@ -8,7 +8,13 @@ from vcpuid.reasons import Rule
 
 LEVELS = Rule("linux.level-missing", "Its leaf is beyond the highest one that the processor reports", "filter_cpuid_features, cpu/common.c")
 PROTECTION_KEYS = Rule("linux.pku.enabled", "Linux turned CR4.PKE on", "setup_pku, cpu/common.c")
-SHADOW_STACK = Rule("linux.cet.user-shstk", "Linux offers {cause} to user space", "setup_cet, cpu/common.c", since="6.6", lacking=("5.14",))
+SHADOW_STACK = Rule(
+    "linux.cet.user-shstk",
+    "Linux offers {cause} to user space",
+    "setup_cet, cpu/common.c",
+    since="6.6",
+    lacking=("5.14", "5.14-el9_4", "5.14-el9_5"),
+)
 LASS_UNUSED = Rule(
     "linux.lass.unused",
     "Linux does not use it where it emulates vsyscalls or has EFI, as Debian's has",
@@ -28,7 +34,7 @@ PCID_ERRATUM = Rule(
     "setup_pcid, mm/init.c",
     "Update the microcode",
     since="5.15",
-    lacking=("6.8",),
+    lacking=("5.14-el9_4", "5.14-el9_5", "6.8"),
 )
 PCID_MODEL = Rule(
     "linux.pcid.model",

@@ -17,6 +17,7 @@ E1386 = Rule(
     "Erratum 1386: XSAVES loses state on Zen 1 and 2",
     "fix_erratum_1386, cpu/amd.c",
     MICROCODE,
+    lacking=("5.14-el9_4",),
 )
 CPB = Rule(
     "linux.amd.erratum-1076",
@@ -26,7 +27,7 @@ CPB = Rule(
 DIV0 = Rule("linux.amd.div0", "Zen 1 leaks quotients of divisions by zero", "init_amd_zen1, cpu/amd.c")
 IRPERF = Rule(
     "linux.amd.erratum-1054", "Erratum 1054: the counter of instructions retired is inaccurate", "init_amd_zen1, cpu/amd.c", since="6.6",
-    lacking=("5.14", "6.8", "6.12-el10", "6.14"),
+    lacking=("5.14", "5.14-el9_4", "5.14-el9_5", "6.8", "6.12-el10", "6.14"),
 )  # fmt: skip
 CYAN_SKILLFISH = Rule(
     "linux.amd.cyan-skillfish",
@@ -34,14 +35,12 @@ CYAN_SKILLFISH = Rule(
     "init_amd_zen2, cpu/amd.c",
     since="6.12",
     lacking=("5.14", "6.12-el10", "6.14"),
+    also=("6.6",),
 )
 ZEN2_INVLPGB = Rule(
     "linux.amd.zen2-invlpgb", "Zen 2 has no INVLPGB though some clients report it", "init_amd_zen2, cpu/amd.c", since="6.16"
 )
-BTC_NO = Rule(
-    "linux.amd.btc-no", "Zen 3 is immune to branch type confusion, but predates the bit that says so", "init_amd_zen3, cpu/amd.c",
-    lacking=("6.6",),
-)  # fmt: skip
+BTC_NO = Rule("linux.amd.btc-no", "Zen 3 is immune to branch type confusion, but predates the bit that says so", "init_amd_zen3, cpu/amd.c")
 VIRTUAL_VMLOAD = Rule(
     "linux.amd.zen4-vmload",
     "Virtualized VMLOAD can reset the host on this model",
@@ -95,7 +94,7 @@ def transient_scheduler_attacks(cpu: Cpu) -> None:
     """Say what is known of transient scheduler attacks (tsa_init)."""
     if cpu.has("HYPERVISOR"):
         return
-    if cpu.has("ZEN3") or cpu.has("ZEN4") or (cpu.family == 0x19 and not cpu.since("6.12")):
+    if cpu.has("ZEN3") or cpu.has("ZEN4") or (cpu.family == 0x19 and not cpu.since("6.6")):
         good = cpu.is_one_of("tsa_microcode")
         if good is not None and cpu.microcode >= good.data:
             cpu.force("VERW_CLEAR", TSA_CLEARED)
@@ -108,11 +107,11 @@ def transient_scheduler_attacks(cpu: Cpu) -> None:
 
 def init(cpu: Cpu) -> None:
     """Work around the generation's errata (init_amd)."""
-    if not cpu.since("5.15"):
+    if "ZEN1" not in cpu.tables.features:
         _by_family(cpu)
         return
     generation = _generation(cpu)
-    if cpu.family >= 0x17 and (generation or cpu.since("6.12") or (cpu.is_release("6.6") and cpu.family in _GENERATIONS)):
+    if cpu.family >= 0x17 and (generation or cpu.since("6.12") or cpu.is_release("5.14-el9_5")):
         cpu.force("ZEN", ZEN)
     if generation in _ERRATA:
         _ERRATA[generation](cpu)

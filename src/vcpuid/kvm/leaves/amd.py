@@ -5,6 +5,7 @@ from __future__ import annotations
 from vcpuid.kvm.leaves.basic import caches
 from vcpuid.kvm.leaves.build import SOURCE, Build, KvmLeaf, zero
 from vcpuid.reasons import Rule
+from vcpuid.releases import REBUILT
 
 _SVM = Rule("kvm.leaf.svm", "KVM describes its own nested AMD-V: revision 1 and eight address-space identifiers", SOURCE)
 _RESERVED = Rule("kvm.leaf.amd-reserved", "KVM passes on the defined bits only", SOURCE)
@@ -16,6 +17,8 @@ _SEV = Rule(
 _MORE = Rule("kvm.leaf.amd-features", "KVM passes on only the features of this leaf", SOURCE, since="5.15")
 _PMU = Rule("kvm.leaf.amd-pmu", "KVM describes the PMU that it virtualizes", SOURCE, since="6.6")
 
+_UNMENDED = frozenset(("6.8", *REBUILT))
+"""Kernels of an earlier day than the mend by which KVM zeroes leaf 0x80000022 where it has no such counters to offer."""
 _SVM_ASIDS = 8
 _RAP_SIZE = 0xFF0000
 
@@ -57,7 +60,7 @@ def _more_features(build: Build, registers: list[int]) -> None:
 def _performance(build: Build, registers: list[int]) -> None:
     registers[2:] = (0, 0)
     if "pmu" not in build.caps.hardware.on or not build.has("PERFMON_V2"):
-        registers[0] = registers[1] if build.kernel == (6, 8) else 0
+        registers[0] = registers[1] if build.tables in _UNMENDED else 0
         registers[1] = registers[0]
         return
     build.features(registers, 0x80000022)

@@ -44,7 +44,7 @@ def _pmu(build: Build, registers: list[int]) -> None:
     if not build.caps.boot.has("ARCH_PERFMON"):
         zero(registers)
         return
-    fixed_width = pmu.width if pmu.fixed or not _mended(build.kernel) else 0
+    fixed_width = pmu.width if pmu.fixed or not _mended(build) else 0
     registers[:] = (
         pmu.version | pmu.counters << 8 | pmu.width << 16 | pmu.events_length << 24,
         pmu.events,
@@ -53,9 +53,9 @@ def _pmu(build: Build, registers: list[int]) -> None:
     )
 
 
-def _mended(kernel: tuple[int, int]) -> bool:
+def _mended(build: Build) -> bool:
     """Whether perf_get_x86_pmu_capability gives a width to fixed counters only where there are some: since 6.18, and 6.12's update."""
-    return kernel >= (6, 18) or kernel == (6, 12)
+    return build.kernel >= (6, 18) or build.tables == "6.12"
 
 
 def _topology(_build: Build, registers: list[int]) -> None:

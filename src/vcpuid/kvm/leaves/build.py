@@ -35,13 +35,13 @@ def indexed(kernel: str) -> frozenset[int]:
 
 
 class Build:
-    """The entries so far, and the host that they are made from; `kernel` is the release as a pair of numbers."""
+    """The entries so far, and the host that they are made from; `kernel` is the release as a pair of numbers, `tables` by name."""
 
-    __slots__ = ("_get", "_indexed", "_limit", "_used", "_written", "caps", "host", "kernel")
+    __slots__ = ("_get", "_indexed", "_limit", "_used", "_written", "caps", "host", "kernel", "tables")
 
     def __init__(self, host: Snapshot, caps: Caps) -> None:
         self.host, self.caps = host, caps
-        self.kernel = caps.boot.number
+        self.kernel, self.tables = caps.boot.number, caps.boot.kernel
         self._get, self._used = host.raw.get, set[tuple[int, int]]()
         self._indexed = indexed(caps.boot.kernel)
         self._limit = host.raw.registers(0x80000000).eax

@@ -52,7 +52,7 @@ def _addresses(build: Build, registers: list[int]) -> None:
         physical = build.caps.boot.phys_bits
     virtual = max(registers[0] >> 8 & 0xFF, 48)
     guest = 0
-    if "tdp" in on and build.kernel >= (6, 12):
+    if "tdp" in on and (build.kernel >= (6, 12) or build.tables == "5.14-el9_5"):
         guest = physical if "tdp_5level" in on else min(physical, 48)
     registers[0] = physical | virtual << 8 | guest << 16
     registers[2] &= ~0xFFFF0F00
