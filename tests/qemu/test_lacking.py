@@ -12,7 +12,7 @@ from vcpuid.kvm.answers import kvm_says
 from vcpuid.qemu.catalog import catalog, machine
 from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
-from vcpuid.qemu.lacking import Asked, lacking, packed, unpacked
+from vcpuid.qemu.lacking import AskedModels, lacking, packed, unpacked
 from vcpuid.qemu.plan import plan
 from vcpuid.qemu.realize import draw
 from vcpuid.qemu.supported import supported
@@ -34,7 +34,7 @@ def without(host: Snapshot, function: int) -> Snapshot:
 @pytest.mark.parametrize("given", [(), ("cpu.x-force-features=on", "cpu.intel-pt=on"), ("cpu.intel-pt=on",)])
 def test_a_model_lacks_what_its_own_draft_lacks(release: str, given: tuple[str, ...]) -> None:
     tables, described = catalog(release), machine(release, "q35")
-    asked = Asked(tables, "q35", described, tuple(sorted((*tables.models, *tables.model_aliases))), given)
+    asked = AskedModels(tables, "q35", described, tuple(sorted((*tables.models, *tables.model_aliases))), given)
     if "intel-pt" not in tables.flags or "x-force-features" not in tables.properties:
         asked = replace(asked, globals=())
     seen = 0

@@ -22,7 +22,7 @@ from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.draft import Draft
 from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
-from vcpuid.qemu.lacking import Asked, lacking, packed, unpacked
+from vcpuid.qemu.lacking import AskedModels, lacking, packed, unpacked
 from vcpuid.qemu.models import names_of
 from vcpuid.qemu.plan import plan
 from vcpuid.qemu.realize import draw_on, host_properties
@@ -109,10 +109,10 @@ def tell(setup: Setup, known: CpuMap, xcr0: int | None = None) -> QemuTold:
     """Work out what QEMU tells on a host; `xcr0` is as in `vcpuid.qemu.supported.Supported`."""
     tables, says = catalog(setup.vmm.tables), kvm_says(setup)
     able = supported(tables, _nowhere(tables.release), says, Unrecorded(), xcr0)
-    return _told(tables, known, Seen(able, says.vendor, host_signature(says), _hyperv(says, tables)))
+    return _told(tables, known, SeenByQemu(able, says.vendor, host_signature(says), _hyperv(says, tables)))
 
 
-class Seen(NamedTuple):
+class SeenByQemu(NamedTuple):
     """All that QEMU's answers hang on of a host: what it supports, who made it, which one it is, what KVM has of Hyper-V."""
 
     able: Supported
@@ -122,7 +122,7 @@ class Seen(NamedTuple):
 
 
 @lru_cache(maxsize=SHARED)
-def _told(tables: Catalog, known: CpuMap, seen: Seen) -> QemuTold:
+def _told(tables: Catalog, known: CpuMap, seen: SeenByQemu) -> QemuTold:
     """Ask QEMU of hosts that are the same to it: most of those that one could be are."""
     host, kept = (_expanded(tables, seen, cpu) for cpu in ("host,migratable=off", "host"))
     found = of_drafts(host, kept, tables, known, _offers(tables, seen))
@@ -151,7 +151,7 @@ def names_of_models(tables: Catalog) -> Iterator[str]:
     yield from (*OTHERS, *sorted((*tables.models, *tables.model_aliases), reverse=True))
 
 
-def _expanded(tables: Catalog, seen: Seen, cpu: str) -> Draft:
+def _expanded(tables: Catalog, seen: SeenByQemu, cpu: str) -> Draft:
     """Complete a CPU that is no model of QEMU's own."""
     found, machine = plan(tables.release, MACHINE, cpu), _nowhere(tables.release)
     of_host = host_properties(seen.signature, "", seen.able, tables.number) if found.model != "base" else {}
@@ -168,9 +168,9 @@ def _nowhere(release: str) -> MachineType:
     return replace(find_machine(release, MACHINE), name="none")
 
 
-def _offers(tables: Catalog, seen: Seen) -> Iterator[tuple[str, ModelOffer]]:
+def _offers(tables: Catalog, seen: SeenByQemu) -> Iterator[tuple[str, ModelOffer]]:
     """Give QEMU's models in its order."""
-    machine, asked = find_machine(tables.release, MACHINE), Asked(tables, MACHINE, _nowhere(tables.release), tuple(tables.models))
+    machine, asked = find_machine(tables.release, MACHINE), AskedModels(tables, MACHINE, _nowhere(tables.release), tuple(tables.models))
     offers = {name: _offer(tables, missing, tables.models[name].deprecated) for name, missing in lacking(asked, seen.able, seen.vendor)}
     for name in OTHERS:
         draft = _expanded(tables, seen, name)

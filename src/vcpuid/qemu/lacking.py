@@ -27,7 +27,7 @@ _WIDTH = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedModels:
     """QEMU's models as they are asked for: their names, as -cpu takes them, on a machine type, whose text may say more than `machine`."""
 
     tables: Catalog
@@ -57,7 +57,7 @@ class _Components(Supported):
         raise LookupError(f"a model of QEMU's own asks for leaf {function:#x} of the host")
 
 
-def lacking(asked: Asked, able: Supported, vendor: str) -> Iterator[tuple[str, int]]:
+def lacking(asked: AskedModels, able: Supported, vendor: str) -> Iterator[tuple[str, int]]:
     """Give what a host of this maker that supports so much lacks of each model, in one number: `unpacked` tells the words.
 
     Raises QemuError where QEMU does not take one of the models on this machine type.
@@ -74,7 +74,7 @@ def lacking(asked: Asked, able: Supported, vendor: str) -> Iterator[tuple[str, i
 
 @kept(32)
 def _completed(
-    asked: Asked, text: str, given: tuple[str, ...], vendor: str, components: tuple[int, ...]
+    asked: AskedModels, text: str, given: tuple[str, ...], vendor: str, components: tuple[int, ...]
 ) -> tuple[_Complete, ...]:  # fmt: skip
     """Complete the models: hosts of one maker differ in their components alone, and in these mostly not.
 
@@ -84,7 +84,7 @@ def _completed(
     return tuple(_complete(asked, name, vendor, host) for name in asked.names)
 
 
-def _complete(asked: Asked, name: str, vendor: str, host: Supported) -> _Complete:
+def _complete(asked: AskedModels, name: str, vendor: str, host: Supported) -> _Complete:
     tables = asked.tables
     found = plan(tables.release, asked.text, name, asked.globals)
     draft = draw_on(found, tables, asked.machine, host, {"vendor": vendor}, Unrecorded())

@@ -17,7 +17,7 @@ from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.qemu.catalog import machine as find_machine
 from vcpuid.qemu.expand import Shape, expand
 from vcpuid.qemu.filter import filter_features
-from vcpuid.qemu.lacking import Asked, lacking, unpacked
+from vcpuid.qemu.lacking import AskedModels, lacking, unpacked
 from vcpuid.qemu.plan import plan
 from vcpuid.qemu.realize import draw
 from vcpuid.qemu.supported import supported
@@ -130,7 +130,7 @@ def _lacking(setup: Setup, xcr0: int | None) -> dict[str, Mapping[str, int]]:
     """Return what the host lacks of every model, as masks on QEMU's feature words."""
     release, kvm = setup.vmm.tables, kvm_says(setup)
     tables, described = catalog(release), find_machine(release, setup.machine)
-    asked = Asked(tables, setup.machine, described, tuple(sorted((*tables.models, *tables.model_aliases))), setup.globals)
+    asked = AskedModels(tables, setup.machine, described, tuple(sorted((*tables.models, *tables.model_aliases))), setup.globals)
     able = supported(tables, described, kvm, Unrecorded(), xcr0)
     found: dict[str, Mapping[str, int]] = {name: unpacked(tables, missing) for name, missing in lacking(asked, able, kvm.vendor)}
     for name in ("base", "host", "max"):
