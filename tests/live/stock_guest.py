@@ -32,7 +32,7 @@ from vcpuid.trace.first_entry import FirstEntries
 codecs.lookup("ascii")  # only what is imported here is in the guest
 WORDS = Path("/words.json")
 """What starts vcpuid there, and what starts the guest."""
-WORK = Path("/work")
+WORK = Path("/watched")
 CONSOLE, MONITOR, SYMBOLS = WORK / "console", WORK / "monitor", WORK / "System.map"
 NAME = "web1"
 _INSTANCE = Path("/sys/kernel/tracing/instances/by-itself")

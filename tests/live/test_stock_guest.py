@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.qemu]
 VCPUS = 2
 GUEST = (
     f"/bin/qemu-system-x86_64 -L /firmware -name guest=web1,debug-threads=on -accel kvm -M q35 -m 256 -smp {VCPUS} -cpu EPYC -nodefaults "
-    "-display none -serial file:/work/console -monitor unix:/work/monitor,server=on,wait=off -no-reboot -no-shutdown -S "
+    "-display none -serial file:/watched/console -monitor unix:/watched/monitor,server=on,wait=off -no-reboot -no-shutdown -S "
     "-kernel /kernel -initrd /initrd -append"
 )
 AROUND = "quiet nokaslr"
