@@ -152,7 +152,7 @@ def test_an_observation_holds_for_the_kernel_that_made_it_alone() -> None:
 def test_explain_says_why_proc_cpuinfo_does_not_name_a_feature() -> None:
     told = explain(find("spec_ctrl"), path("host"))
     assert told.hidden is not None
-    assert "has no quoted name" in told.hidden
+    assert "gives this bit no name in /proc/cpuinfo" in told.hidden
     assert explain(find("avx2"), path("host")).hidden is None
 
 
@@ -207,7 +207,7 @@ def test_the_survey_agrees_with_explain() -> None:
 def test_a_verdict_does_not_speak_of_hardware_that_nobody_told_of() -> None:
     untold = replace(host(SKYLAKE), raw=CpuidTable())
     resolved = resolve("host", host=untold)
-    assert explain(find("avx2"), resolved).verdict.startswith("The guest sees avx2: KVM has it and no party takes it away.")
+    assert explain(find("avx2"), resolved).verdict.startswith("The guest sees avx2: KVM has it and every layer keeps it.")
     assert "The host does not tell what its hardware has." in explain(find("sgx"), resolved).verdict
     assert explain(find("avx2"), path("host")).verdict == "The guest sees avx2: the host's CPU has it and every layer keeps it."
 
