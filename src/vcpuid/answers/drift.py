@@ -95,7 +95,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Other:
+class Register:
     """A register of the guest's CPUID that holds something else in bits that are no feature: sizes, numbers, the last leaf of a range.
 
     `before` and `after` are the whole register, and the parties those that wrote it last on either side, None: nobody did.
@@ -138,7 +138,7 @@ class Drift:
     not_told: int
     gone: tuple[str, ...]
     new: tuple[str, ...]
-    others: tuple[Other, ...] = ()
+    others: tuple[Register, ...] = ()
     depends: tuple[Fact, ...] = ()
 
     @property
@@ -181,7 +181,7 @@ def drift(before: Side, after: Side) -> Drift:
     return Drift(before, after, tuple(found), same, not_told, gone, new, tuple(_others(features, before, after)), tuple(depends))
 
 
-def _others(features: Sequence[Feature], *sides: Side) -> Iterator[Other]:
+def _others(features: Sequence[Feature], *sides: Side) -> Iterator[Register]:
     """Give the registers in which something differs that is none of these features, where both sides tell it."""
     places = sorted({entry[:2] for side in sides for entry in side.path.kept})
     words = [CpuidWord(*place, register) for place in places for register in REGISTERS]
@@ -194,7 +194,7 @@ def _others(features: Sequence[Feature], *sides: Side) -> Iterator[Other]:
         one, other = (side.path.trace.steps[-1].after.get(word, 0) for side in sides)
         if (one ^ other) & ~named[word] and not any(found.get(word, 0) & ~named[word] for found in hidden):
             by = (next((step.party for step in reversed((*handed_on(side.path, word),))), None) for side in sides)
-            yield Other(word, one, other, *by)
+            yield Register(word, one, other, *by)
 
 
 def refused_report(before: Side | str, after: Side | str) -> dict[str, object]:
