@@ -134,7 +134,7 @@ DMR, TURIN = "kvm-intel.sapphire_rapids-dmr@7.3", "kvm-amd.EPYC-Turin-v1@7.3"
         (DMR, "movrs", "10.3", "Skylake-Server", False, "The guest does not see movrs"),
         (DMR, "movrs", "11.0", "host", True, "The guest sees movrs"),
         (DMR, "movrs", "12.0", "host", True, "The guest sees movrs"),
-        (DMR, "fred", "12.0", "host", False, "lacks it"),
+        (DMR, "fred", "12.0", "host", False, "does not have it"),
         (DMR, "invtsc", "12.0", "host", False, "QEMU took it away"),  # it has a name, and is not handed on for what it is
         (TURIN, "no_smm_ctl_msr", "11.1", "host", False, "QEMU took it away"),
         (TURIN, "no_smm_ctl_msr", "10.3", "host", False, "QEMU took it away"),  # nor do those of 11.0 know it
