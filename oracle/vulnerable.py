@@ -87,7 +87,7 @@ def capture(emulator: Emulator, kernel: Path, host: Host) -> list[str]:
         initrd = initrd_of(kernel, "msr", "sysfs_dump.c", work)
         initrd.add_folder("sys")
         build("tcgshim.c", work / "tcgshim.so", "-shared", "-fPIC")
-        (work / "play").write_text("".join(f"{line}\n" for line in plays(host)))
+        (work / "play").write_text("".join(f"{line}\n" for line in plays(host)), encoding="utf-8")
         played = {"TCGSHIM_PLAY": emulator.inside(work / "play"), "LD_PRELOAD": emulator.inside(work / "tcgshim.so")}
         command = [*emulator.command()[:-1], "env", *(f"{name}={value}" for name, value in played.items()), emulator.command()[-1]]
         arguments = ["-accel", "tcg,thread=single", "-cpu", host.cpu + WITHOUT, "-smp", host.smp]
@@ -106,7 +106,7 @@ def main() -> int:
     text = ""
     try:
         emulator, kernel = Emulator(options.qemu), find_kernel(options.kernel)
-        for host in hosts(HOSTS.read_text()):
+        for host in hosts(HOSTS.read_text(encoding="utf-8")):
             if not re.search(options.only, host.name):
                 continue
             try:

@@ -60,6 +60,7 @@ VERBS: dict[tuple[str, ...], list[str]] = {
     ("qemu", "expand"): ["Haswell", HOST],
     ("qemu", "table"): ["Haswell", HOST],
     ("linux", "flags"): [HOST],
+    ("linux", "vulnerabilities"): [HOST],
     **{("libvirt", verb): [HOST] for verb in ("capabilities", "domcapabilities", "models")},
     **{("libvirt", verb): [DOMAIN, HOST] for verb in ("argv", "start", "compare", "baseline")},
     ("libvirt", "migrate"): [DOMAIN, HOST, HOST],
@@ -67,7 +68,8 @@ VERBS: dict[tuple[str, ...], list[str]] = {
 }
 """A call of each verb that takes a release or a parameter; it asks about a captured host."""
 
-NEEDS = {"--guest-kernel": {("diff",): ["--flags"], ("linux", "flags"): ["--guest"]}, "--qemu": {("linux", "flags"): ["--guest"]}}
+_INSIDE = {("linux", "flags"): ["--guest"], ("linux", "vulnerabilities"): ["--guest"]}
+NEEDS = {"--guest-kernel": {("diff",): ["--flags"], **_INSIDE}, "--qemu": _INSIDE}
 """What else a verb needs for an option to have an effect."""
 
 
@@ -126,7 +128,7 @@ IN_VAIN = "nested: this host's KVM was asked as it ran, and what it answered hol
     ("arguments", "says"),
     [
         (["linux", "flags", HOST, "--qemu", "10.0"], "--qemu has no effect: these are the host's own flags; --guest asks for a guest's"),
-        (["linux", "flags", HOST, "--param", "nested=0"], "the parameter nested is KVM's, and changes no flag of the host"),
+        (["linux", "flags", HOST, "--param", "nested=0"], "the parameter nested is KVM's: it changes no flag of the host"),
         (["hyperv", HOST, "--qemu", "10.0"], "--qemu has no effect: TABLE is given, and no QEMU makes it"),
         (["worth", HOST, "--smp", "2"], "--smp has no effect: TABLE is given, and no QEMU makes it"),
         (["diff", HOST, HOST, "--by", "field", "--kernel", "6.1"], "--kernel has no effect: with --by field two dumps are compared"),

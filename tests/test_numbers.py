@@ -45,7 +45,7 @@ INT = {
     "formats/dump.py": 1,
     "formats/instlatx64.py": 3,
     "formats/kcpuid.py": 4,
-    "formats/lines.py": 1,
+    "formats/lines.py": 7,
     "fleet/reading.py": 3,
     "formats/strace.py": 6,
     # No texts.

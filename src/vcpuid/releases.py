@@ -190,7 +190,7 @@ _MARK = re.compile(r"([0-9]{1,9}\.[0-9]{1,9})\.[0-9]{1,9}-([0-9]{1,9})[0-9.]{0,4
 def _mark(release: str) -> Mark | None:
     """Read what a kernel's release says of its distribution; None where it names none that is known by such a mark."""
     found = _MARK.match(release)
-    return None if found is None else Mark(number(found[1]), found[3], int(found[2]), int(found[4]) if found[4] else None)
+    return None if found is None else Mark(number(found[1]), found[3], decimal(found[2]) or 0, decimal(found[4] or ""))
 
 
 def _rebuilt(tables: str, asked: str, remark: str | None = None, newer: str | None = None) -> Release:

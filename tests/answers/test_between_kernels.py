@@ -118,7 +118,7 @@ def test_what_another_kernel_s_kvm_answered_stands_for_none_between_two() -> Non
 def test_a_fleet_s_baseline_has_only_what_both_kernels_offer(tmp_path: Path) -> None:
     lines = gzip.decompress(Path(FILE).read_bytes()).decode().splitlines()
     told = [line for line in lines if line.startswith(("RAW ", "MSR "))]
-    (tmp_path / "one.txt").write_text("\n".join([*told, "KERNEL 6.13.7", ""]))
+    (tmp_path / "one.txt").write_text("\n".join([*told, "KERNEL 6.13.7", ""]), encoding="utf-8")
     found = json.loads(vcpuid("fleet", "baseline", str(tmp_path), "--qemu", "11.1", "--format", "json").stdout)
     assert "sm4" not in found["cpu"]
     assert "+avx-ne-convert" in found["cpu"]

@@ -65,6 +65,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "libvirt models": (HOST,),
     "libvirt start": (DOMAIN, HOST),
     "linux flags": (HOST,),
+    "linux vulnerabilities": (HOST,),
 }
 WITH_A_DOMAIN = {
     "diagnose": ("missing features: avx2", "--host", HOST, "--domain", DOMAIN),
@@ -81,9 +82,14 @@ WITH_A_DOMAIN = {
     "qemu expand": (DOMAIN, HOST),
     "qemu table": (DOMAIN, HOST),
     "linux flags": (HOST, "--guest", "--domain", DOMAIN),
+    "linux vulnerabilities": (HOST, "--guest", "--domain", DOMAIN),
 }
 """How a verb is asked where only a domain makes it read --libvirt."""
-WITH_A_GUEST = {"linux flags": (HOST, "--guest"), "fleet export": (FLEET, "--to", "firecracker")}
+WITH_A_GUEST = {
+    "linux flags": (HOST, "--guest"),
+    "linux vulnerabilities": (HOST, "--guest"),
+    "fleet export": (FLEET, "--to", "firecracker"),
+}
 """How a verb is asked where only a guest makes it read --qemu and --guest-kernel, or only a form --firecracker."""
 SIDES = {
     "drift": (("--from", "--to"), (HOST,)),

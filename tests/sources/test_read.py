@@ -253,7 +253,7 @@ def test_a_path_that_cannot_be_one() -> None:
 
 
 def test_no_permission(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_args: object) -> None:  # whoever runs the tests may be root, who is never refused
+    def refuse(*_args: object, **_options: object) -> None:  # whoever runs the tests may be root, who is never refused
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(builtins, "open", refuse)

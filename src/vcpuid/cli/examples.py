@@ -233,5 +233,9 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("The flags of /proc/cpuinfo on a host", "vcpuid linux flags host.txt"),
         Example("Those inside a guest of it", "vcpuid linux flags host.txt --guest --cpu Haswell"),
     ),
+    "linux vulnerabilities": (
+        Example("What a host's kernel says of Spectre and its kin", "vcpuid linux vulnerabilities host.txt"),
+        Example("What the kernel of a guest of it says", "vcpuid linux vulnerabilities host.txt --guest --cpu Haswell"),
+    ),
 }
 """By the verb's words."""

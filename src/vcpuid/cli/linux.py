@@ -104,7 +104,9 @@ def vulnerabilities(
     form: str,
     everything: bool,
 ) -> None:
-    """Print what /sys/devices/system/cpu/vulnerabilities says on HOST or, with --guest, in a guest of HOST.
+    """Print what sysfs says of Spectre and its kin.
+
+    These are the files of /sys/devices/system/cpu/vulnerabilities on HOST or, with --guest, in a guest with --cpu on it.
 
     Exit status 1 where the kernel says that it is vulnerable to something, or where HOST does not tell enough to know.
     """

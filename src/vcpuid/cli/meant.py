@@ -11,6 +11,7 @@ MIGRATE = ("fleet migrate", "whether a guest moves from one host to another")
 DIFF = ("diff", "a guest's CPU beside its host's; with --by field any two dumps")
 DRIFT = ("drift", "what an upgrade changes for a guest")
 FLAGS = ("linux flags", "the flags of /proc/cpuinfo, of a host or a guest")
+VULNERABILITIES = ("linux vulnerabilities", "what a kernel says of Spectre and its kin, on a host or in a guest")
 DECODE = ("decode", "every field of every leaf")
 EXPLAIN = ("explain", "what became of one feature, and why")
 GUEST = ("guest", "the guest's whole CPU against its host's")
@@ -39,7 +40,7 @@ MEANT: dict[str, tuple[tuple[str, str], ...]] = {
     **dict.fromkeys(("models", "cpu-models", "list", "ls", "cpus"), (MODELS,)),
     **dict.fromkeys(("info", "show", "get", "describe", "lscpu", "cpu", "host", "inspect", "status"), (DECODE, GUEST, FLAGS)),
     **dict.fromkeys(("why", "feature", "missing", "bit"), (EXPLAIN, CHECK)),
-    **dict.fromkeys(("vulnerabilities", "vulnerability", "spectre", "meltdown", "mitigations", "bugs"), (CHECK, FLAGS)),
+    **dict.fromkeys(("vulnerabilities", "vulnerability", "spectre", "meltdown", "mitigations", "bugs"), (VULNERABILITIES,)),
     **dict.fromkeys(("validate", "verify", "test", "run", "runs", "supports", "start", "boot"), (CHECK,)),
     **dict.fromkeys(("error", "errors", "log", "logs", "warning", "warnings"), (DIAGNOSE,)),
     **dict.fromkeys(("name", "alias", "aliases", "spell", "search", "find", "lookup"), (NAMES,)),

@@ -15,6 +15,7 @@ import click
 from vcpuid import data
 from vcpuid.cli import layout, safe
 from vcpuid.cli.streams import reader_left, styled
+from vcpuid.numbers import decimal
 
 FORMATS = ("table", "json", "jsonl", "csv", "lines")
 
@@ -179,9 +180,8 @@ _LEAST, _USUAL = 20, 80
 
 def width() -> int | None:
     """Return how wide lines may be: as COLUMNS says, else as the terminal is; of any width, which is None, for who reads from a pipe."""
-    told = os.environ.get("COLUMNS", "")
-    if told.isascii() and told.isdigit() and int(told[:6]):
-        return max(int(told[:6]), _LEAST)
+    if told := decimal(os.environ.get("COLUMNS", "")):
+        return max(told, _LEAST)
     if not sys.stdout.isatty():
         return None
     try:
