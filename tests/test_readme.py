@@ -65,7 +65,8 @@ def test_what_people_come_for_stands_on_the_first_screen() -> None:
 def test_the_command_of_a_job_answers(command: str, folder: Path) -> None:
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode in (0, 1)
+    broken = "hosts/rack2/node6.txt:1: no CPUID in it" in done.stderr  # one of the hosts, on purpose
+    assert done.returncode in (0, 1) or (broken and done.returncode == 3)
     assert done.stdout
     assert not re.search("Usage|Traceback", done.stderr)
 
