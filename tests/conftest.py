@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("VCPUID_PEERS", str(Path(__file__).parents[2] / "shared" / "peers"))
 """Data of others, read in place: the folder that the environment names, by default shared/peers beside the checkout."""
 
+os.environ.pop("COLUMNS", None)
+"""Verbs print lines of any length into a pipe unless a test says how wide they are; xdist tells its processes the terminal's width."""
+
 for _signal in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
     if signal.getsignal(_signal) == signal.SIG_IGN:
         signal.signal(_signal, signal.default_int_handler if _signal == signal.SIGINT else signal.SIG_DFL)
