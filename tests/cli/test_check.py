@@ -277,7 +277,7 @@ def test_what_hangs_on_one_leaf_is_one_row_for_people_and_a_row_each_for_program
     text = vcpuid("check", "Haswell", part, *QEMU, "--kernel", "6.12").stdout
     assert text.count("\nNot told (") == 2
     assert "fsgsbase bmi1 avx2 smep bmi2" in text
-    assert text.count("\nPossible risk: ibrs ibpb stibp ssbd ibrs_enhanced md_clear flush_l1d\n") == 1
+    assert text.count("\nPossible risk: spec-ctrl stibp ssbd ibrs-all md-clear flush-l1d\n") == 1
     found = rows("Haswell", part)
     assert sum(row["rule"] == "host.not-told" for row in found) == 8
     assert found[0]["why"].startswith("not told whether QEMU warns: ")

@@ -124,7 +124,7 @@ def test_the_exit_status_is_the_commands_own(tmp_path: Path) -> None:
 
 
 def test_what_says_nothing_to_kvm_is_told(tmp_path: Path) -> None:
-    assert program("record", "-o", str(tmp_path / "r"), "--", "true").stderr == "vcpuid: nothing in it spoke to KVM of CPUID\n"
+    assert program("record", "-o", str(tmp_path / "r"), "--", "true").stderr == "vcpuid: nothing in it set or asked for CPUID at KVM\n"
 
 
 def test_the_command_has_its_own_input_and_output(tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_without_bpf_or_btf_injection_is_offered_and_not_done(monkeypatch: pytes
     try:
         with Kvm() as kvm, kvm.create_vm() as vm, vm.create_vcpu() as vcpu:
             vcpu.set_cpuid(CpuidTable())
-            with pytest.raises(UnavailableError, match=r"CONFIG_DEBUG_INFO_BTF is off.*--inject asks KVM in the VMM's name instead"):
+            with pytest.raises(UnavailableError, match=r"CONFIG_DEBUG_INFO_BTF is off.*--inject asks KVM in the VMM's place instead"):
                 _kept(os.getpid())
     finally:
         btf.kernel.cache_clear()

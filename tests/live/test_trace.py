@@ -435,4 +435,4 @@ def test_live_draws_on_a_terminal_and_leaves_the_answer() -> None:
 def test_live_is_no_use_to_a_pipe() -> None:
     done = subprocess.run([VCPUID, "trace", "--live"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert "--live is for a terminal" in done.stderr
+    assert "--live needs a terminal" in done.stderr

@@ -47,5 +47,5 @@ def folded(path: Path, most: int = 2) -> list[str]:
     said = path.said
     if len(path.warnings) <= most:
         return list(said)
-    kept = [line for line in said if line not in path.warnings]
+    kept = [line for line in said if not line.startswith(f"{path.vmm.spoken}: warning: ")]
     return [*kept, f"{path.vmm.spoken} would print {len(path.warnings)} warnings; --all prints them, vcpuid check says what they mean"]

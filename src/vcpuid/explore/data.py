@@ -13,6 +13,7 @@ from operator import or_
 from vcpuid import decode, hazards, qemu
 from vcpuid.answers.explain import Explanation
 from vcpuid.answers.ordered import explained
+from vcpuid.answers.survey import turned_on_later
 from vcpuid.answers.verdict import verdict
 from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, LinuxWord, Word
 from vcpuid.cpuid.feature_table import key_of
@@ -104,13 +105,16 @@ back; or nobody can tell."""
 
 
 def change(told: Explanation) -> dict[str, object]:
-    """Say what became of a feature on the way, and which party's doing it is; both None where no party changed it."""
+    """Say what became of a feature on the way, and which party's doing it is.
+
+    Both are None where no party changed it, or where only a guest that has not run yet lacks it.
+    """
     if told.depends or not told.known:
         return {"change": NOT_TOLD, "by": None}
     turn = told.turn
-    if turn is None:
+    began = next((stage.value for stage in told.stages if stage.value is not None), None)
+    if turn is None or (began and turned_on_later(told.feature, told.path.trace.steps[-1].after)):
         return {"change": None, "by": None}
-    began = next(stage.value for stage in told.stages if stage.value is not None)
     return {"change": LOST if not told.stages[-1].value else RETURNED if began else GAINED, "by": turn.party}
 
 
