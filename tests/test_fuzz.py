@@ -143,6 +143,21 @@ def test_a_verb_that_goes_on_until_somebody_ends_it_ends(arguments: list[str]) -
         assert verbs.check({"arguments": arguments, "made": ""}) in ("status 0", "status 4")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "form"),
+    [
+        (["decode", "host0.txt", "-o", "json"], "json"),
+        (["decode", "--format=csv", "host0.txt"], "csv"),
+        (["decode", "host0.txt"], None),
+        (["trace", "--format", "json", "/bin/true"], "json"),
+        (["trace", "/bin/true", "--format", "json"], None),  # which is what /bin/true is given
+        (["convert", "host0.txt", "--to", "json", "-o", "csv"], None),
+    ],
+)
+def test_the_form_of_an_answer_is_the_one_that_the_verb_reads(arguments: list[str], form: str | None) -> None:
+    assert verbs.form_of(arguments) == form
+
+
 def test_a_fault_that_is_printed_is_told_by_its_place() -> None:
     printed = """vcpuid: a fault
 Traceback (most recent call last):

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import NoReturn
 from unittest.mock import patch
 
 import click
+from click.core import ParameterSource
 
 from fuzz import grammar, hosts, mutate, trees
 from fuzz.inprocess import run
@@ -294,11 +294,18 @@ def check(case: Case) -> str:
         os.chdir(before)
     if done.status == _FAULT:
         raise _fault(done.stderr)
-    forms = [value for name, value in pairwise(arguments) if name == "--format"]
-    forms += [name.removeprefix("--format=") for name in arguments if name.startswith("--format=")]
-    known = len(forms) == 1 and not {"--schema", "-h", "--help", "--"} & set(arguments)
-    hold_clean(done, forms[0] if known else None, " ".join(_words(arguments)))
+    hold_clean(done, form_of(arguments), " ".join(_words(arguments)))
     return f"status {done.status}"
+
+
+def form_of(arguments: list[str]) -> str | None:
+    """The form of the answer that a command line asks for, as the verb itself reads it: options behind a program are the program's."""
+    words = _words(arguments)
+    if not words or {"--schema", "-h", "--help"} & set(arguments):
+        return None
+    context = verbs()[words].make_context(words[-1], arguments[len(words) :], resilient_parsing=True)
+    given = context.get_parameter_source("form") is ParameterSource.COMMANDLINE
+    return context.params.get("form") if given else None
 
 
 def _fault(printed: str) -> Broken:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,41 @@ def test_a_host_that_cannot_be_read_is_a_document_for_programs() -> None:
         assert done.returncode == 3
         assert "/no/such/file" in done.stdout
         assert json.loads(done.stdout)
+
+
+def test_a_folder_without_files_is_an_error_among_hosts_and_alone(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    os.mkfifo(tmp_path / "none" / "pipe")
+    for sources, number in (((str(tmp_path / "none"),), 1), ((HOST, str(tmp_path / "none")), 2)):
+        done = vcpuid("check", "Haswell", *sources, *QEMU, "--format", "json")
+        assert done.returncode == 3
+        told = json.loads(done.stdout)["hosts"]
+        assert len(told) == number
+        assert told[-1]["host"] == str(tmp_path / "none")
+        assert "there is no file in it" in told[-1]["error"]
+
+
+def test_of_several_hosts_an_error_is_told_where_all_else_is_quiet() -> None:
+    done = vcpuid("check", "qemu64", HOST, "/no/such/file", *QEMU, "--quiet")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "vcpuid: /no/such/file: No such file or directory\n"
+
+
+def test_a_remark_on_some_of_several_hosts_names_them(tmp_path: Path) -> None:
+    named = tmp_path / "named.txt"
+    named.write_bytes(gzip.decompress(capture("proc-cpuinfo-of-a-host", "reports").read_bytes()))
+    said = vcpuid("check", "qemu64", HOST, str(named), *QEMU).stderr.splitlines()
+    assert said
+    assert all(line.startswith(f"vcpuid: {named}: ") for line in said)
+    assert [line.replace(f"{named}: ", "") for line in said] == vcpuid("check", "qemu64", str(named), *QEMU).stderr.splitlines()
+
+
+def test_a_name_of_a_file_with_an_end_of_line_in_it_is_one_line(tmp_path: Path) -> None:
+    for name in ("a\nb.txt", "bad\nc.txt"):
+        (tmp_path / name).write_bytes(Path(HOST).read_bytes() if name[0] == "a" else b"nothing")
+    done = vcpuid("check", "qemu64", str(tmp_path), *QEMU)
+    assert len(done.stdout.splitlines()) == 3 + 2 + 2
+    assert "a\\nb.txt" in done.stdout
 
 
 def dump(tmp_path: Path, *gone: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -132,6 +133,25 @@ def test_quiet_tells_errors_and_the_next_run_is_not_quiet() -> None:
     assert (done.returncode, done.stdout) == (3, "")
     assert "/no/such/file" in done.stderr
     assert vcpuid("version").stdout.startswith("vcpuid ")
+
+
+@pytest.mark.parametrize("args", [("completion",), ("fleet", "export", "folder"), ("convert", HOST)], ids=lambda args: args[0])
+def test_what_is_missing_is_one_line_with_all_that_it_may_be(args: tuple[str, ...]) -> None:
+    done = vcpuid(*args)
+    assert done.returncode == 2
+    assert "\t" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: Missing ")
+    assert "Choose from: " in last
+
+
+def test_a_file_that_cannot_be_read_is_told_where_all_else_is_quiet(tmp_path: Path) -> None:
+    (tmp_path / "junk.txt").write_text("junk", encoding="utf-8")
+    verbs = ["decode --each", "check Haswell"] + ["fleet add s.duckdb"] * bool(find_spec("duckdb"))
+    for verb in verbs:
+        done = vcpuid(*verb.split(), str(tmp_path), "-q", cwd=tmp_path)
+        assert "junk.txt" in done.stderr, verb
+        assert (done.returncode != 0, done.stdout) == (True, ""), verb
 
 
 def test_help_is_what_help_prints_and_version_what_version_prints() -> None:

@@ -112,6 +112,8 @@ def main() -> None:
     try:
         sys.exit(_answer(arguments))
     except click.ClickException as error:
+        if isinstance(error, click.MissingParameter):  # which lays what may stand there out in lines of its own
+            error = click.UsageError(" ".join(error.format_message().split()), error.ctx)
         error.message = safe.message(error.message)  # type: ignore[misc]  # final, and yet the one text that its forms share
         error.show()
         sys.exit(error.exit_code)

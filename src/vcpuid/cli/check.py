@@ -25,7 +25,7 @@ from vcpuid.cli.setup import (
     words_option,
 )
 from vcpuid.cli.standing import HERE
-from vcpuid.errors import InputError, KvmError
+from vcpuid.errors import KvmError, VcpuidError
 
 if TYPE_CHECKING:
     from vcpuid.hazards.rule import Hazard
@@ -96,9 +96,9 @@ def _on_one(
     """Answer about one host, and end with the status; an error of what is read is a document for programs, too."""
     try:
         found = Checked.of(wanted, source, asked, probe=probe)
-    except InputError as error:
+    except VcpuidError as error:
         if form in ("json", "jsonl", "csv"):
-            row = unread(wanted.domain or wanted.cpu, str(error))
+            row = unread(wanted.domain or wanted.cpu, error)
             emit(Sheet(COLUMNS, [row], unread_document(source or HERE, error)), form)
         raise
     print_warnings(unrefused(found.answer.remarks, found.order, form))

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from vcpuid.cli.check_rows import NOT_TRIED, word
+from vcpuid.cli import safe
+from vcpuid.cli.check_rows import NOT_TRIED, failed, word
 from vcpuid.cli.checked import Checked, unread_document
+from vcpuid.cli.fleet_options import short
 from vcpuid.cli.folder import files
 from vcpuid.cli.output import Sheet, emit
 from vcpuid.cli.setup import print_warnings
@@ -78,24 +80,31 @@ def _answered(found: Checked, asked: Asked, form: str) -> _Row:
 
 
 def _unanswered(host: str, error: VcpuidError) -> _Row:
-    what = "refused" if error.exit_status == 1 else "error"
-    record: dict[str, object] = {**dict.fromkeys(_FIELDS), "host": host, "what": what, "lacks": [], "why": str(error)}
+    record: dict[str, object] = {**dict.fromkeys(_FIELDS), "host": host, "what": failed(error), "lacks": [], "why": str(error)}
     return _Row(host, error.exit_status, record, unread_document(host, error), error=str(error))
 
 
 def on_hosts(wanted: AskedCpu, cpu: str, sources: Sequence[str], asked: Asked, form: str, *, everything: bool, probe: bool) -> int:
     """Print the answers about all hosts, and return the highest of their exit statuses."""
     damaged: list[_Row] = []
-    named = [name for source in sources for name in files(source, lambda error: damaged.append(_unanswered(error.source or "", error)))]
-    if not named and not damaged:
-        raise InputError("there is no file in it", source=sources[0])
+    named = [name for source in sources for name in _files(source, damaged)]
     rows = [*_judged(wanted, named, asked, form, probe), *damaged]
     for row in rows:
         if row.error is not None:
-            tell(row.error)
-    print_warnings(dict.fromkeys(remark for row in rows for remark in row.remarks))
+            tell(row.error, error=True)
+    print_warnings(_remarks([row for row in rows if row.error is None]))
     emit(_sheet(rows, cpu if wanted.domain is not None else f"-cpu {cpu}", cpu, everything), form)
     return max((row.status for row in rows), default=0)
+
+
+def _files(source: str, damaged: list[_Row]) -> list[str]:
+    """List what a source names; of a folder, or a part of it, in which nothing can be read, a row is put into `damaged`."""
+    wrong: list[InputError] = []
+    found = list(files(source, wrong.append))
+    if not found and not wrong:
+        wrong.append(InputError("there is no file in it", source=source))
+    damaged += [_unanswered(error.source or source, error) for error in wrong]
+    return found
 
 
 def _judged(wanted: AskedCpu, sources: Sequence[str], asked: Asked, form: str, probe: bool) -> Iterator[_Row]:
@@ -106,6 +115,15 @@ def _judged(wanted: AskedCpu, sources: Sequence[str], asked: Asked, form: str, p
             yield _answered(Checked.of(wanted, source, asked, probe=probe), asked, form)
         except VcpuidError as error:
             yield _unanswered(source, error)
+
+
+def _remarks(rows: Sequence[_Row]) -> list[str]:
+    """Give what is to be said of the answers, each remark once, and of which hosts it is where not of all."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for remark in dict.fromkeys(row.remarks):
+            found.setdefault(remark, []).append(row.host)
+    return [remark if len(hosts) == len(rows) else f"{short(hosts)}: {remark}" for remark, hosts in found.items()]
 
 
 def _sheet(rows: Sequence[_Row], subject: str, cpu: str, everything: bool) -> Sheet:
@@ -121,7 +139,7 @@ def _sheet(rows: Sequence[_Row], subject: str, cpu: str, everything: bool) -> Sh
     head = f"{subject} starts with every requested feature on {runs} of {len(rows)} hosts"
     above = [head, "; ".join([*basis, *others])] if misspelled is None else [misspelled, *basis]
     ends = [os.path.basename(row.host) for row in rows]
-    names = ends if len(set(ends)) == len(ends) else [row.host for row in rows]
+    names = [safe.line(name) for name in (ends if len(set(ends)) == len(ends) else (row.host for row in rows))]
     shown = [{**record, **_shown(record, everything), "host": name} for record, name in zip(records, names, strict=True)]
     return Sheet(
         [*_COLUMNS, "proposal"] if everything else _COLUMNS,
@@ -139,6 +157,6 @@ def _shown(record: dict[str, object], everything: bool) -> dict[str, object]:
     """Lay a row out for people: what is missing cut, or in its place why there is no answer."""
     names = record["lacks"]
     if not isinstance(names, list) or not names:
-        return {"number": "", "lacks": record["why"] or ""}
+        return {"number": "", "lacks": safe.line(str(record["why"] or ""))}
     cut = names if everything or len(names) <= _NAMES + 1 else [*names[:_NAMES], f"and {len(names) - _NAMES} more (--all)"]
     return {"number": f"{len(names)} of {record['asked']}", "lacks": " ".join(cut)}

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vcpuid.errors import RefusedError
+
 if TYPE_CHECKING:
     from vcpuid.answers.order import Blocking, Order
     from vcpuid.answers.verdict import Verdict
+    from vcpuid.errors import VcpuidError
     from vcpuid.hazards.rule import Hazard
 
 COLUMNS = ["what", "rule", "about", "why", "remedy"]
@@ -37,9 +40,14 @@ def rows(answer: Verdict, found: Sequence[Hazard], order: Order | None) -> list[
     ]
 
 
-def unread(cpu: str, why: str) -> dict[str, str]:
-    """Give the row of a host that cannot be read."""
-    return {"what": "error", "rule": "verdict", "about": cpu, "why": why, "remedy": ""}
+def unread(cpu: str, error: VcpuidError) -> dict[str, str]:
+    """Give the row of a host of which there is no answer."""
+    return {"what": failed(error), "rule": "verdict", "about": cpu, "why": str(error), "remedy": ""}
+
+
+def failed(error: VcpuidError) -> str:
+    """Name in a word what stands in place of a verdict: who was asked refuses, or could not be."""
+    return "refused" if error.exit_status == RefusedError.exit_status else "error"
 
 
 def word(answer: Verdict, order: Order | None = None) -> str:

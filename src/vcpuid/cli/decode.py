@@ -79,7 +79,7 @@ def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, 
 
     def tell(error: InputError) -> None:
         damaged.append(error.exit_status)  # not the error, which would keep the dump
-        streams.tell(str(error))
+        streams.tell(str(error), error=True)
 
     found = shown = False
     for file in files(source, tell):

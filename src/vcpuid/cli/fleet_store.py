@@ -23,7 +23,7 @@ from vcpuid.cli.fleet_options import (
     store_argument,
 )
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import print_warnings
+from vcpuid.cli.streams import tell
 from vcpuid.errors import InputError, VcpuidError
 
 
@@ -60,7 +60,8 @@ def add(store: str, sources: tuple[str, ...], cluster: str | None, seen: str | N
             continue
         seen_in[host] = path
         visits.append(Visit(*host, time, kind))
-    print_warnings(f"{row['file']}: {row['why']}" for row in unread)
+    for row in unread:
+        tell(f"{row['file']}: {row['why']}", error=True)
     added = opened(store).add_all(visits)
     told = f"{so_many(added.hosts, 'host')} of {so_many(added.classes, 'class')}, {len(added.new)} of them new to the store."
     changes = f"Of another class than before: {so_many(len(added.changed), 'host')} ({short(added.changed)})." if added.changed else ""
