@@ -184,6 +184,12 @@ def read_revision(value: Value) -> int:
     return found
 
 
+def with_option(cmdline: str, option: str) -> str | None:
+    """Add an option to a kernel's command line; None where there is no room for it."""
+    told = f"{cmdline} {option}".strip()
+    return told if len(told.encode("utf-8", "surrogatepass")) <= CMDLINE_LIMIT else None
+
+
 def read_cmdline(value: Value) -> str:
     """Read the parameter `cmdline`; raises InputError for one that no kernel is given."""
     text = str(value)

@@ -77,6 +77,34 @@ def test_the_command_answers_first_and_is_cut_to_what_the_processor_is_affected_
     assert "vmscape" in vcpuid(*ON, "--guest", "--cpu", "Haswell-v1", "--qemu", "11.1", "--all").stdout
 
 
+@pytest.mark.parametrize("machine", [SKYLAKE, "kvm-amd.EPYC-Milan-v2@6.12"])
+def test_what_a_running_kernel_printed_makes_no_feature_of_use_and_no_setting_count(machine: str) -> None:
+    """These were booted with mitigations=off, which their files do not tell: PTI is off, and no feature mends that."""
+    printed = told(Setup.of(captures.host(machine)))
+    ruled = told(Setup.of(captures.host(machine), Stack(params={"cmdline": "quiet"})))
+    needs = {verdict.file: verdict.needs for verdict in ruled.files}
+    assert needs["spec_store_bypass"]
+    assert "meltdown" not in {file for file, names in needs.items() if names}
+    for verdict in printed.files:
+        assert verdict.needs == needs[verdict.file], verdict.file
+    off = vulnerabilities(captures.host(machine), params={"cmdline": "mitigations=off"})
+    (files,) = (what for taken, what in printed.assumes.items() if taken.otherwise == "mitigations=off")
+    for file in files:
+        verdict = printed.of(file)
+        assert verdict is not None
+        assert verdict.text != off[file]
+
+
+@pytest.mark.parametrize("length", [2030, 2045, 2047])
+def test_a_command_line_without_room_for_more_is_answered(length: int) -> None:
+    cmdline = "quiet " + "x" * (length - 6)
+    for verb in (("--param", f"cmdline={cmdline}"), ("--guest", "--guest-cmdline", cmdline)):
+        done = vcpuid(*ON, *verb)
+        assert done.returncode == 1
+        assert "has more than" not in done.stderr
+    assert told(Setup.of(captures.host(SAPPHIRE), Stack(params={"cmdline": cmdline}))).files
+
+
 def test_the_guests_own_kernel_and_command_line_count() -> None:
     lines = vcpuid(*ON, "--guest", "--cpu", "host", "--qemu", "11.1", "--guest-cmdline", "mitigations=off", "--format", "lines").stdout
     assert "meltdown: Vulnerable" in lines.splitlines() or "meltdown: Not affected" in lines.splitlines()

@@ -16,7 +16,7 @@ from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.vendors import linux_kind
 from vcpuid.linux.machine import ARCH_CAPABILITIES, machine_of
 from vcpuid.linux.sysfs import NOT_AFFECTED, vulnerabilities
-from vcpuid.params import CMDLINE, MSR
+from vcpuid.params import CMDLINE, MSR, with_option
 from vcpuid.path.pipeline import Path
 from vcpuid.setup import Setup, Stack
 from vcpuid.told.assumptions import Assumption, as_dicts, assumed, changing
@@ -143,8 +143,15 @@ def _by_choice(setup: Setup, base: Mapping[str, str], but: Mapping[str, object])
     given = str(setup.params.linux.get(CMDLINE, ""))
     if "mitigations=" in given:
         return {}
-    off = vulnerabilities(setup.with_param(CMDLINE, f"{given} {_OFF}".strip()))
-    return changing(base, [(_BY_CHOICE, off)], but)
+    cmdline = with_option(given, _OFF)
+    off = None if cmdline is None else vulnerabilities(setup.with_param(CMDLINE, cmdline))
+    same = [file for file, text in base.items() if off is not None and off.get(file) == text]
+    return changing(vulnerabilities(_by_rules(setup)), [(_BY_CHOICE, off)], {*but, *same})
+
+
+def _by_rules(setup: Setup) -> Setup:
+    """Let rules alone answer, as they do for what is held against a setup: what a running kernel printed holds only of how it ran."""
+    return setup.with_param(CMDLINE, setup.params.linux.get(CMDLINE, ""))
 
 
 _CONTROLS = {
@@ -169,15 +176,21 @@ _CONTROLS = {
 def helping(setup: Setup, file: str) -> tuple[str, ...]:
     """Name what a vulnerable processor lacks and would let its kernel mitigate this: the first control, or the first two, that do.
 
-    This is found out by giving them to it.
+    This is found out by giving them to it. None is named where it lacks nothing, and its kernel was told not to mitigate.
     """
+    setup = _by_rules(setup)
+    if _helped(setup, file):
+        return ()
     vendor = linux_kind(setup.host.vendor)
     lacking = [bit for bit in _CONTROLS.get("amd" if vendor == "hygon" else vendor, ()) if not _has(setup, bit)]
     for wanted in [*([bit] for bit in lacking), *([one, other] for at, one in enumerate(lacking) for other in lacking[at + 1 :])]:
-        text = vulnerabilities(_given(setup, wanted)).get(file, "")
-        if Verdict(file, text).state in ("mitigated", "partly", "not affected"):
+        if _helped(_given(setup, wanted), file):
             return tuple(_spelled(bit) for bit in wanted)
     return ()
+
+
+def _helped(setup: Setup, file: str) -> bool:
+    return Verdict(file, vulnerabilities(setup).get(file, "")).state in ("mitigated", "partly", "not affected")
 
 
 def _spelled(bit: Bit) -> str:

@@ -16,7 +16,7 @@ from vcpuid.cpuid import Bit, bits, vendors
 from vcpuid.cpuid.vendors import AMD_AND_HYGON
 from vcpuid.linux import machine
 from vcpuid.linux.machine import machine_of
-from vcpuid.params import CMDLINE, MSR, TSX_MODE
+from vcpuid.params import CMDLINE, MSR, TSX_MODE, with_option
 from vcpuid.setup import Setup
 
 
@@ -139,4 +139,5 @@ def _linux(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
     options = machine_of(setup).options
     if setup.host.raw.has(bits.RTM) and "tsx" not in options and TSX_MODE not in setup.params.linux:
         taken = Assumption("tsx=off", "as Debian builds its kernels", "tsx=on on the host's command line")
-        yield taken, setup.with_param(CMDLINE, f"{setup.params.linux.get(CMDLINE, '')} tsx=on".strip())
+        if (cmdline := with_option(str(setup.params.linux.get(CMDLINE, "")), "tsx=on")) is not None:
+            yield taken, setup.with_param(CMDLINE, cmdline)
