@@ -6,7 +6,7 @@ import pytest
 
 from support import captures
 from support.command import vcpuid
-from vcpuid.answers.vulnerabilities import Verdict, told, told_inside
+from vcpuid.answers.vulnerabilities import Verdict, Verdicts, told, told_inside
 from vcpuid.linux import vulnerabilities
 from vcpuid.path.pipeline import resolve
 from vcpuid.setup import Setup, Stack
@@ -103,6 +103,17 @@ def test_a_command_line_without_room_for_more_is_answered(length: int) -> None:
         assert done.returncode == 1
         assert "has more than" not in done.stderr
     assert told(Setup.of(captures.host(SAPPHIRE), Stack(params={"cmdline": cmdline}))).files
+
+
+def test_what_the_guests_kernel_cannot_know_is_1_here_and_in_explain() -> None:
+    path = resolve("Haswell-noTSX", host=captures.host(SKYLAKE), stack=Stack(kernel="6.12", qemu="11.1"))
+    found, _ = told_inside(path)
+    assert found.named("unknown")
+    left = Verdicts(tuple(verdict for verdict in found.files if verdict.state != "vulnerable"))
+    assert not left.protected
+    on = ("--cpu", "Haswell-noTSX", "--kernel", "6.12", "--qemu", "11.1", "--host", str(captures.capture(SKYLAKE)))
+    for verdict in found.files:
+        assert vcpuid("explain", verdict.file, *on).returncode == (0 if verdict.well else 1), verdict.file
 
 
 def test_the_guests_own_kernel_and_command_line_count() -> None:

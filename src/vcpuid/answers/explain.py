@@ -35,9 +35,6 @@ NO_HARDWARE = Rule(
     remedy="run the guest on a processor that has it, or choose a CPU without it",
 )
 
-_WELL = frozenset({"not affected", "mitigated", "partly"})
-"""States of a file of sysfs that ask for nothing."""
-
 MIRRORS = {bits.OSXSAVE: (vcpu_rules.OSXSAVE, bits.XSAVE), bits.OSPKE: (vcpu_rules.OSPKE, bits.PKU)}
 """Bits that the guest's kernel turns on in its CR4: by which rule KVM shows them, and the feature without which it cannot."""
 
@@ -204,7 +201,7 @@ class Explanation:
     def answered(self) -> bool:
         """Whether all is well: the guest sees it, or turns it on itself, or its kernel mitigates the vulnerability."""
         if self.sysfs is not None:
-            return self.sysfs.guest is not None and self.sysfs.guest.state in _WELL
+            return self.sysfs.guest is not None and self.sysfs.guest.well
         return bool(self.visible) or self.turned_on
 
     @property

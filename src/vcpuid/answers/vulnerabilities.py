@@ -33,6 +33,9 @@ _OFF = "mitigations=off"
 _BY_CHOICE = Assumption("no mitigations= on the kernel's command line", "as is usual", _OFF)
 
 
+_WELL = frozenset({"not affected", "mitigated", "partly"})
+
+
 class Verdict(NamedTuple):
     """What a file says; `text` is None where that is not told, and `depends` names the facts on which it hangs then.
 
@@ -57,6 +60,11 @@ class Verdict(NamedTuple):
         if "Mitigation" in self.text:
             return "partly" if "ulnerable" in self.text else "mitigated"
         return "vulnerable"
+
+    @property
+    def well(self) -> bool:
+        """Whether that asks for nothing."""
+        return self.state in _WELL
 
     @property
     def said(self) -> str:
@@ -85,8 +93,8 @@ class Verdicts(NamedTuple):
 
     @property
     def protected(self) -> bool:
-        """Whether no file says that the processor is vulnerable, and none is not told."""
-        return not self.named("vulnerable") and not self.named("not told")
+        """Whether no file says that the processor is vulnerable, or that the kernel cannot know, and none is not told."""
+        return all(verdict.well for verdict in self.files)
 
     def summary(self, who: str) -> str:
         """Say it in a sentence."""
@@ -190,7 +198,7 @@ def helping(setup: Setup, file: str) -> tuple[str, ...]:
 
 
 def _helped(setup: Setup, file: str) -> bool:
-    return Verdict(file, vulnerabilities(setup).get(file, "")).state in ("mitigated", "partly", "not affected")
+    return Verdict(file, vulnerabilities(setup).get(file, "")).well
 
 
 def _spelled(bit: Bit) -> str:

@@ -108,7 +108,7 @@ def vulnerabilities(
 
     These are the files of /sys/devices/system/cpu/vulnerabilities on HOST or, with --guest, in a guest with --cpu on it.
 
-    Exit status 1 where the kernel says that it is vulnerable to something, or where HOST does not tell enough to know.
+    Exit status 1 where the kernel says that it is vulnerable to something, or cannot know, or where HOST does not tell enough.
     """
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.vulnerabilities import told, told_inside
