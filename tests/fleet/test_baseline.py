@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -198,6 +200,26 @@ def test_the_files_of_hosts_are_a_fleet_and_the_answer_is_in_two_lines(tmp_path:
     assert command.vcpuid("check", cpu.removeprefix("-cpu "), *names, "--qemu", "11.1").returncode <= 1
     for verb in ("models", "blame"):
         assert command.vcpuid("fleet", verb, *names).stdout == command.vcpuid("fleet", verb, str(tmp_path)).stdout
+
+
+def test_hosts_of_one_name_are_called_by_their_paths_and_one_named_twice_is_one(tmp_path: Path) -> None:
+    paths = [tmp_path / rack / "node1.txt" for rack in ("rack1", "rack2")]
+    for path, name in zip(paths, (SKYLAKE, SAPPHIRE), strict=True):
+        path.parent.mkdir()
+        path.write_bytes(gzip.decompress(capture(name).read_bytes()))
+    for places in (paths, [path.parent for path in paths], [paths[0].parent, *paths]):
+        done = command.vcpuid("fleet", "baseline", *map(str, places), "--qemu", "11.1", "--format", "json")
+        assert done.returncode == 0
+        told = json.loads(done.stdout)
+        assert told["hosts"] == 2
+        assert {name for one in told["classes"] for name in one["names"]} == set(map(str, paths))
+
+
+def test_a_folder_without_files_beside_hosts_is_not_asked(tmp_path: Path) -> None:
+    (tmp_path / "rack1").mkdir()
+    done = command.vcpuid("fleet", "baseline", str(capture(SKYLAKE)), str(tmp_path / "rack1"), "--qemu", "11.1", "--format", "json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["unread"] == [{"name": str(tmp_path / "rack1"), "why": "no file in it"}]
 
 
 @pytest.mark.parametrize(("more", "says"), [("/no/such/file", "no such file or folder"), ("hosts.duckdb", "a store is asked about alone")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -45,23 +46,34 @@ def files(folder: Path) -> Iterator[Path]:
     yield from closed
 
 
+_NONE = "no file in it"
+
+
 class Folder:
     """Snapshots in folders or files, read when it is asked for; it keeps no history. Two files of one name in one cluster are two hosts.
+
+    A file that is named twice is one host; those of several places that would be called alike are called by their paths.
 
     `told` hears now and then how many files are read. Raises InputError where there is no file, or hardly one that can be read.
     """
 
     def __init__(self, *places: Path, told: Callable[[int], None] = lambda number: None) -> None:
-        self._places = ", ".join(map(str, places))
+        self._places = ", ".join(map(str, dict.fromkeys(places)))
         self._members: list[tuple[str, str, HostClass]] = []
         self._unread: list[tuple[str, Unread]] = []
-        for cluster, path, found in readings(members(places), self._places, told):
+        given = list(readings(_once(members(dict.fromkeys(places))), self._places, told))
+        called = Counter((cluster, host_name(path)) for cluster, path, _ in given)
+        for cluster, path, found in given:
+            name = host_name(path)
+            if len(places) > 1 and called[cluster, name] > 1:
+                name = str(path)
             if isinstance(found, HostClass):
-                self._members.append((cluster, host_name(path), found))
+                self._members.append((cluster, name, found))
             else:
-                self._unread.append((cluster, Unread(host_name(path), cause(found))))
-        if not self._members and not self._unread:
-            raise InputError("no file in it", source=self._places)
+                self._unread.append((cluster, Unread(name, cause(found))))
+        if not given:
+            raise InputError(_NONE, source=self._places)
+        self._unread += [("", Unread(str(place), _NONE)) for place in places if os.path.isdir(place) and next(files(place), None) is None]
 
     def census(self, cluster: str | None = None, as_of: int | None = None) -> Census:
         """Count the classes of a cluster, or of all; raises InputError for a day, since the files tell of today alone."""
@@ -110,6 +122,15 @@ def members(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:
         for path in files(place):
             cluster = path.parent.relative_to(place).as_posix()
             yield "" if cluster == "." else cluster, path
+
+
+def _once(found: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, Path]]:
+    """Leave out a file that came already, as itself or of its folder."""
+    seen = set[Path]()
+    for cluster, path in found:
+        if path not in seen:
+            seen.add(path)
+            yield cluster, path
 
 
 def cause(error: VcpuidError) -> str:
