@@ -282,6 +282,18 @@ def test_who_runs_on_another_hypervisor_is_a_host() -> None:
     assert "B runs on another hypervisor (TCGTCGTCGTCG)" in done.stdout.splitlines()[1]
 
 
+def test_a_guest_in_the_place_of_its_host_is_no_host(guest: str) -> None:
+    done = vcpuid("diff", "-", HOST, stdin=guest)
+    assert "so A is a guest itself: give B first if it is the host of A." in done.stdout.splitlines()[2]
+    for pair in ((HOST, OTHER), ("-", HOST, "--hosts")):
+        assert "is a guest itself" not in vcpuid("diff", *pair, stdin=guest).stdout
+
+
+def test_fields_of_two_hosts_are_no_guests() -> None:
+    title = vcpuid("diff", HOST, OTHER, "--by", "field").stdout.splitlines()[2].split()
+    assert title == ["place", "field", "A", "B", "meaning"]
+
+
 def test_hosts_with_a_cpu_and_guests_by_name_are_what_is_said_of_them(guest: str) -> None:
     assert json.loads(vcpuid("diff", HOST, OTHER, "--cpu", "host", *QEMU, "--format", "json").stdout)["cpu"] == "host"
     done = vcpuid("diff", HOST, "-", "--hosts", stdin=guest)

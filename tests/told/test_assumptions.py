@@ -151,3 +151,16 @@ def test_many_names_are_not_all_in_the_sentence() -> None:
     names = [f"name{number}" for number in range(20)]
     (line,) = granted({Assumption("a=1", "the default", "a=0"): names})
     assert line.endswith("name11 and 8 more")
+
+
+def test_alternatives_that_decide_of_the_same_share_a_line() -> None:
+    newest = {release: Assumption("Linux 7.3", "the newest", f"Linux {release}") for release in ("6.1", "6.6", "6.12", "6.14")}
+    names = {"6.1": ["a"], "6.6": ["a"], "6.12": ["a", "b"], "6.14": ["a"]}
+    other = Assumption("x=1", "the default", "x=0")
+    assert granted({**{newest[release]: found for release, found in names.items()}, other: ["a"]}) == [
+        "Taken for granted: Linux 7.3, the newest; with Linux 6.1, 6.6 or 6.14 it would be otherwise: a",
+        "Taken for granted: Linux 7.3, the newest; with Linux 6.12 it would be otherwise: a b",
+        "Taken for granted: x=1, the default; with x=0 it would be otherwise: a",
+    ]
+    values = [other._replace(otherwise=text) for text in ("x=0", "x=2")]
+    assert granted({one: ["a"] for one in values}) == ["Taken for granted: x=1, the default; with x=0 or x=2 it would be otherwise: a"]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 D = TypeVar("D", "Difference", "FieldChange")
 HOSTS_SAID = "as --hosts says"
+_TWO = {"host": "A", "guest": "B"}
+"""What people read above the columns where two hosts are compared."""
 COLUMNS = ["what", "host", "guest", "party", "why"]
 
 
@@ -119,7 +121,7 @@ def command(
             path = followed(argument, host=setup, vmm=made.vmm)
             print_warnings(path.remarks)
             other = guest_snapshot(path)
-        sheet = _fields((host.snapshot, pick(host.snapshot, None, where)), (other, pick(other, None, guest_source)), ignore)
+        sheet = _fields((host.snapshot, pick(host.snapshot, None, where)), (other, pick(other, None, guest_source)), ignore, why)
     elif guest is not None and why is not None:
         given = ("--qemu", "--machine", "--smp", "--global") if flags else STACK
         has_no_effect("two hosts are compared, and no guest is made", *given, "--libvirt")
@@ -196,9 +198,9 @@ def _verdict(
 
 
 def _fields(
-    host: tuple[Snapshot, tuple[str, CpuidTable]], guest: tuple[Snapshot, tuple[str, CpuidTable]], ignore: tuple[str, ...]
+    host: tuple[Snapshot, tuple[str, CpuidTable]], guest: tuple[Snapshot, tuple[str, CpuidTable]], ignore: tuple[str, ...], why: str | None
 ) -> Sheet:
-    """Lay out the fields in which two tables differ, each given with its snapshot and the name of its kind."""
+    """Lay out the fields in which two tables differ, each given with its snapshot and the name of its kind; `why` they are of two hosts."""
     from vcpuid import decode
     from vcpuid.answers.compare_report import Counts, fields_report
     from vcpuid.decode.diff import same
@@ -229,6 +231,7 @@ def _fields(
         records=[change.as_dict() for change in kept],
         fields=["function", "index", "register", "bits", "name", "host", "guest", "description"],
         head=[_verdict("fields", counts, ignore), "", *kind(mine, "host"), *kind(theirs, "guest")],
+        titles={} if why is None else _TWO,
         styles={"field": "bold"},
     )
 
@@ -273,6 +276,15 @@ def _doubt(both: Sides, kept: list[Difference]) -> Iterator[str]:
     )
 
 
+def _turned(hosts: Hosts, why: str) -> Iterator[str]:
+    """Say how a guest is held against its host where it was given in the host's place."""
+    from vcpuid.cpuid import bits
+
+    guest, other = (table.has(bits.HYPERVISOR) for table in hosts.tables)
+    if guest and not other and why != HOSTS_SAID:
+        yield "A's CPUID has that bit, so A is a guest itself: give B first if it is the host of A."
+
+
 def _hosts(hosts: Hosts, sources: tuple[str, str], by: str, why: str, ignore: tuple[str, ...]) -> Sheet:
     """Lay out in what two hosts differ."""
     from vcpuid.answers import compare_hosts
@@ -301,9 +313,10 @@ def _hosts(hosts: Hosts, sources: tuple[str, str], by: str, why: str, ignore: tu
         head=[
             _verdict(f"{by}s", counts, ignore, kept, ("A", "B")),
             f"Compares two hosts, {because}.",
+            *_turned(hosts, why),
             *(f"{name}: {source}" for name, source in zip("AB", sources, strict=True)),
             "",
         ],
-        titles={"host": "A", "guest": "B", "party": "layer"},
+        titles={**_TWO, "party": "layer"},
         styles={"what": "bold"},
     )

@@ -123,8 +123,8 @@ def _open(found: Survey) -> Iterator[str]:
     yield from sentences(found.open())[-1:]  # how all of it can be told
     if taken := found.assumes():
         hanging = dict.fromkeys(name for features in taken.values() for name in features)
-        settings = "1 setting is" if len(taken) == 1 else f"{len(taken)} settings are"
-        yield f"{settings} taken for granted, and decide on {some(hanging)}; --all says which."
+        settings, decide = ("1 setting is", "decides") if len(taken) == 1 else (f"{len(taken)} settings are", "decide")
+        yield f"{settings} taken for granted, and {decide} on {some(hanging)}; --all says which."
 
 
 def _leaf(feature: Feature) -> str:

@@ -64,12 +64,26 @@ _NAMED = 12
 
 
 def granted(found: Mapping[Assumption, Sequence[str]]) -> list[str]:
-    """Say in a line each what is taken for granted, and of what it decides."""
+    """Say in a line each what is taken for granted, and of what it decides; alternatives that decide of the same share a line."""
+    alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for one, names in found.items():
+        alike.setdefault((one.taken, one.because, tuple(names)), []).append(one.otherwise)
     lines = []
-    for taken, names in found.items():
+    for (what, because, names), others in alike.items():
+        taken = Assumption(what, because, _any_of(others))
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         lines.append(f"Taken for granted: {taken}: {' '.join(names[:_NAMED])}{more}")
     return lines
+
+
+def _any_of(others: Sequence[str]) -> str:
+    """Join alternatives, with the word that all begin with once: Linux 6.1 and Linux 6.6 are Linux 6.1 or 6.6."""
+    if len(others) == 1:
+        return others[0]
+    begin = others[0].partition(" ")[0] + " "
+    shared = begin if all(other.startswith(begin) for other in others) else ""
+    *first, last = (other.removeprefix(shared) for other in others)
+    return f"{shared}{', '.join(first)} or {last}"
 
 
 def as_dicts(found: Mapping[Assumption, Sequence[str]]) -> list[dict[str, object]]:
