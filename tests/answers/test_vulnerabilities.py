@@ -116,6 +116,25 @@ def test_what_the_guests_kernel_cannot_know_is_1_here_and_in_explain() -> None:
         assert vcpuid("explain", verdict.file, *on).returncode == (0 if verdict.well else 1), verdict.file
 
 
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        ({"a": "Not affected"}, "The kernel is not affected by, or mitigates, all vulnerabilities that it knows."),
+        ({"a": "Not affected", "b": None}, "The kernel is not affected by, or mitigates, all others. What it says of b is not told."),
+        ({"a": None, "b": None}, "What the kernel says of a, b is not told."),
+        ({"a": "Vulnerable", "b": None}, "The kernel reports itself vulnerable to a. What it says of b is not told."),
+        ({"a": "Vulnerable", "b": "Unknown: x"}, "The kernel reports itself vulnerable to a; cannot tell about b."),
+        (
+            {"a": "Vulnerable", "b": "Mitigation: x"},
+            "The kernel reports itself vulnerable to a; is not affected by, or mitigates, all others.",
+        ),
+    ],
+    ids=str,
+)
+def test_the_sentence_speaks_of_others_only_where_there_are_some(texts: dict[str, str | None], says: str) -> None:
+    assert Verdicts(tuple(Verdict(file, text) for file, text in texts.items())).summary("The kernel") == says
+
+
 def test_the_guests_own_kernel_and_command_line_count() -> None:
     lines = vcpuid(*ON, "--guest", "--cpu", "host", "--qemu", "11.1", "--guest-cmdline", "mitigations=off", "--format", "lines").stdout
     assert "meltdown: Vulnerable" in lines.splitlines() or "meltdown: Not affected" in lines.splitlines()

@@ -270,6 +270,18 @@ def test_a_folder_without_files_is_an_error_among_hosts_and_alone(tmp_path: Path
         assert "there is no file in it" in told[-1]["error"]
 
 
+def test_a_host_that_is_named_twice_is_one(tmp_path: Path) -> None:
+    (tmp_path / "host.txt").write_bytes(gzip.decompress(Path(HOST).read_bytes()))
+    (tmp_path / "junk.txt").write_text("junk", encoding="utf-8")
+    sources = (str(tmp_path), str(tmp_path), str(tmp_path / "host.txt"), HOST, HOST)
+    done = vcpuid("check", "qemu64", *sources, *QEMU, "--format", "lines")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [str(tmp_path / "host.txt"), str(tmp_path / "junk.txt"), HOST]
+    assert len(done.stderr.splitlines()) == 1
+    assert vcpuid("check", "qemu64", HOST, HOST, *QEMU).stdout.startswith(
+        "-cpu qemu64 starts with every requested feature on 1 of 1 host\n"
+    )
+
+
 def test_of_several_hosts_an_error_is_told_where_all_else_is_quiet() -> None:
     done = vcpuid("check", "qemu64", HOST, "/no/such/file", *QEMU, "--quiet")
     assert (done.returncode, done.stdout) == (3, "")
@@ -356,7 +368,10 @@ def test_a_cpu_that_starts_and_breaks_says_both_in_the_first_line() -> None:
     assert "\nBreaks: rtm, with avx2\n" in done.stdout
 
 
-def test_of_several_hosts_the_second_line_counts_those_on_which_a_guest_fails() -> None:
-    done = vcpuid("check", "Haswell-noTSX,+rtm,x-force-features=on", HOST, HOST, *QEMU)
+def test_of_several_hosts_the_second_line_counts_those_on_which_a_guest_fails(tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_bytes(gzip.decompress(Path(HOST).read_bytes()))
+    done = vcpuid("check", "Haswell-noTSX,+rtm,x-force-features=on", HOST, str(other), *QEMU)
     assert done.returncode == 1
-    assert done.stdout.splitlines()[1].endswith("on 2 a guest that starts fails")
+    assert done.stdout.splitlines()[1].endswith("; 2 start it without some of them; on 2 a guest that starts fails")
+    assert "; 1 starts it without some of them" in vcpuid("check", "Haswell", str(tmp_path), *QEMU).stdout.splitlines()[1]

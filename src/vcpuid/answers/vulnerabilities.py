@@ -100,10 +100,11 @@ class Verdicts(NamedTuple):
         """Say it in a sentence."""
         words = (("vulnerable", "reports itself vulnerable to"), ("partly", "mitigates in part"), ("unknown", "cannot tell about"))
         told = [f"{does} {', '.join(names)}" for state, does in words if (names := self.named(state))]
-        if missing := self.named("not told"):
-            told.append(f"says of {', '.join(missing)} what the host does not tell")
-        told.append(f"is not affected by, or mitigates, {'all others' if told else 'all vulnerabilities that it knows'}")
-        return f"{who} {'; '.join(told)}."
+        missing = self.named("not told")
+        if any(verdict.well for verdict in self.files):
+            told.append(f"is not affected by, or mitigates, {'all others' if told or missing else 'all vulnerabilities that it knows'}")
+        is_open = f"What {'it' if told else who[0].lower() + who[1:]} says of {', '.join(missing)} is not told."
+        return " ".join([*([f"{who} {'; '.join(told)}."] if told else []), *([is_open] if missing else [])])
 
     def as_dict(self, setup: Setup, path: Mapping[str, object] | None = None) -> dict[str, object]:
         """For JSON; `path` is the path to the guest whose Linux it is."""

@@ -29,16 +29,15 @@ _NAMES = 8
 """Missing features of a host that people are shown unless they ask for all."""
 
 _SAID = {
-    "runs": "start it with every requested feature",
-    "lacks": "start it without some of them",
-    "refused": "refuse it",
-    "aborts": "abort",
-    "depends": "do not tell enough to say",
-    "unknown": "have a QEMU of which it is not known",
-    "not tried": "have a KVM on which it was not tried",
-    "error": "could not be read",
+    "lacks": ("starts", "start", "it without some of them"),
+    "refused": ("refuses", "refuse", "it"),
+    "aborts": ("aborts", "abort", ""),
+    "depends": ("does", "do", "not tell enough to say"),
+    "unknown": ("has", "have", "a QEMU of which it is not known"),
+    "not tried": ("has", "have", "a KVM on which it was not tried"),
+    "error": ("could", "could", "not be read"),
 }
-"""What hosts do, by the word of their verdict."""
+"""What one host does, or several do, by the word of their verdict."""
 
 
 class _Row(NamedTuple):
@@ -87,7 +86,7 @@ def _unanswered(host: str, error: VcpuidError) -> _Row:
 def on_hosts(wanted: AskedCpu, cpu: str, sources: Sequence[str], asked: Asked, form: str, *, everything: bool, probe: bool) -> int:
     """Print the answers about all hosts, and return the highest of their exit statuses."""
     damaged: list[_Row] = []
-    named = [name for source in sources for name in _files(source, damaged)]
+    named = list(dict.fromkeys(name for source in dict.fromkeys(sources) for name in _files(source, damaged)))
     rows = [*_judged(wanted, named, asked, form, probe), *damaged]
     for row in rows:
         if row.error is not None:
@@ -131,12 +130,12 @@ def _sheet(rows: Sequence[_Row], subject: str, cpu: str, everything: bool) -> Sh
 
     records = [row.record for row in rows]
     counted = Counter(str(record["what"]) for record in records)
-    runs, others = counted.pop("runs", 0), [f"{number} {_SAID[told]}" for told, number in counted.items()]
+    runs, others = counted.pop("runs", 0), [_said(told, number) for told, number in counted.items()]
     if fails := sum(row.breaks for row in rows):
         others.append(f"on {fails} a guest that starts fails")
     basis = next(([f"{row.software}, the kernel of each host"] for row in rows if row.software is not None), [])
     misspelled = next((row.said for row in rows if row.error is None and row.status == InputError.exit_status), None)
-    head = f"{subject} starts with every requested feature on {runs} of {len(rows)} hosts"
+    head = f"{subject} starts with every requested feature on {runs} of {len(rows)} {'host' if len(rows) == 1 else 'hosts'}"
     above = [head, "; ".join([*basis, *others])] if misspelled is None else [misspelled, *basis]
     ends = [os.path.basename(row.host) for row in rows]
     names = [safe.line(name) for name in (ends if len(set(ends)) == len(ends) else (row.host for row in rows))]
@@ -151,6 +150,11 @@ def _sheet(rows: Sequence[_Row], subject: str, cpu: str, everything: bool) -> Sh
         lines=[f"{record['host']} {record['what']}" for record in records],
         head=[*above, ""],
     )
+
+
+def _said(told: str, number: int) -> str:
+    one, several, what = _SAID[told]
+    return f"{number} {one if number == 1 else several} {what}".rstrip()
 
 
 def _shown(record: dict[str, object], everything: bool) -> dict[str, object]:
