@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -15,7 +16,8 @@ import pytest
 from support.captures import capture
 from support.command import program, vcpuid
 from vcpuid.cli.output import FORMATS
-from vcpuid.cli.streams import guard
+from vcpuid.cli.streams import guard, replaced
+from vcpuid.errors import UnavailableError
 from vcpuid.sources import read
 
 HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
@@ -207,3 +209,12 @@ def test_a_command_that_is_traced_prints_nothing_into_the_answer(closed: str, st
     assert done.stderr.startswith(told)
     assert bool(done.stderr) == bool(told)
     assert not done.stdout if status else json.loads(done.stdout)["cpuids"]
+
+
+def test_a_file_that_is_replaced_is_called_by_its_name_and_gzipped_by_it(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match=rf"^{tmp_path}/none/x: cannot be written: "), replaced(f"{tmp_path}/none/x"):
+        pass
+    with replaced(f"{tmp_path}/x.gz") as output:
+        output.write("told\n")
+    assert gzip.decompress((tmp_path / "x.gz").read_bytes()) == b"told\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.gz"]

@@ -141,19 +141,20 @@ def _guarded(stream: TextIO | None, name: str | None, errors: str) -> TextIO:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[TextIO]:
+def opened(path: str, called: str | None = None) -> Iterator[TextIO]:
     """Open a file to write text as vcpuid reads it, gzipped where its name ends in .gz; `-` is standard output.
 
-    Raises UnavailableError.
+    Raises UnavailableError, which names the file as it is `called`, by default as it is.
     """
+    name = called or path
     if path == "-":
         yield sys.stdout
         return
     try:
-        outlet = _Outlet(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), path)
+        outlet = _Outlet(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), name)
         buffer: BinaryIO = io.BufferedWriter(outlet)
         packed = None
-        if path.endswith(".gz"):
+        if name.endswith(".gz"):
             from gzip import GzipFile
 
             packed = GzipFile("", "wb", 9, buffer, 0)  # with neither name nor time, so that the same text is the same file
@@ -168,7 +169,7 @@ def opened(path: str) -> Iterator[TextIO]:
             outlet.shut = True
             os.close(outlet.fd)
     except OSError as error:
-        raise _unavailable(path, error) from None
+        raise _unavailable(name, error) from None
 
 
 @contextmanager
@@ -184,7 +185,7 @@ def replaced(path: str) -> Iterator[TextIO]:
     target = os.path.realpath(path)
     new = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}")
     try:
-        with opened(new) as stream:
+        with opened(new, path) as stream:
             yield stream
         os.replace(new, target)
     except OSError as error:
