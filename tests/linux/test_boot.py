@@ -344,13 +344,20 @@ def test_kvm_gives_its_guests_no_ls_cfg() -> None:
 def test_observed_flags_win() -> None:
     machine = replace(host("intel", SKYLAKE, {(7, 0): (0, 1 << 5, 0, 0)}), cpuinfo={"flags": "fpu rtm no_such_flag", "bugs": "spectre_v1"})
     assert boot_cpu(machine).has("AVX2")
-    cpu = boot_cpu(machine, observed=True)
+    cpu = boot_cpu(machine, "6.12", observed=True)
     assert not cpu.has("AVX2")
     assert cpu.has("RTM")
     assert cpu.bugs == ("SPECTRE_V1",)
     assert about(cpu, "AVX2").rule.id == about(cpu, "RTM").rule.id == "linux.observed"
     assert cpu.has("ALWAYS"), "hidden flags stay as they were worked out"
     assert cpuinfo(machine, observed=True).flags == ("fpu", "rtm")
+
+
+def test_a_bug_that_a_kernel_that_is_not_told_did_not_print_is_none_that_it_denies() -> None:
+    machine = replace(host("intel", SKYLAKE), cpuinfo={"flags": "fpu", "bugs": "spectre_v1 gds"})
+    ruled, seen = boot_cpu(machine), boot_cpu(machine, observed=True)
+    assert "MDS" in ruled.bugs
+    assert set(seen.bugs) == {*ruled.bugs, "SPECTRE_V1", "GDS"}
 
 
 @pytest.mark.parametrize("params", [{"msrs": 1}, {"msr.zz": 1}, {"msr.10a": "much"}])

@@ -145,7 +145,7 @@ def _booted(setup: Setup, machine: Machine, observed: bool, facts: bool, ledger:
     cpu = Cpu(host, tables(setup.kernel.tables), machine, ledger)
     _identify(cpu)
     if observed or facts:
-        adopt(cpu, host.cpuinfo, of_cpuid=observed)
+        adopt(cpu, host.cpuinfo, of_cpuid=observed, own=not setup.assumed)
     return cpu
 
 

@@ -16,10 +16,11 @@ OBSERVED = Rule(
 )
 
 
-def adopt(cpu: Cpu, cpuinfo: Mapping[str, str], *, of_cpuid: bool) -> None:
+def adopt(cpu: Cpu, cpuinfo: Mapping[str, str], *, of_cpuid: bool, own: bool) -> None:
     """Give every flag that /proc/cpuinfo would print the value that its lines have; hidden flags and lines not there stay as they are.
 
-    Without `of_cpuid`, flags in words that copy a register of CPUID stay as well: what is left is what CPUID alone cannot tell.
+    Where they are not known to be this kernel's `own`, a bug that is not printed may be one that an older kernel knows nothing of: it stays
+    as it is. Without `of_cpuid`, flags in words that copy a register of CPUID stay as well: what is left is what CPUID alone cannot tell.
     """
     for line, names in (("flags", cpu.tables.shown_features), ("bugs", cpu.tables.shown_bugs)):
         if line in cpuinfo:
@@ -27,7 +28,8 @@ def adopt(cpu: Cpu, cpuinfo: Mapping[str, str], *, of_cpuid: bool) -> None:
                 if isinstance(cpu.tables.words[word], CpuidWord) and not of_cpuid:
                     continue
                 before = cpu.caps[word]
-                cpu.caps[word] = cpu.ledger.compute(cpu.tables.words[word], before, before & ~shown | on, OBSERVED)
+                kept = before if line == "bugs" and not own else before & ~shown
+                cpu.caps[word] = cpu.ledger.compute(cpu.tables.words[word], before, kept | on, OBSERVED)
     if "vmx_flags" in cpuinfo:
         for word, (shown, on) in _masks(cpu.tables.shown_vmx, cpuinfo["vmx_flags"]).items():
             cpu.vmx[word] = cpu.vmx[word] & ~shown | on
