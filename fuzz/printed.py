@@ -52,7 +52,7 @@ def _hold_errors(run: Run) -> None:
     wrong = [line for line in lines if not line.startswith(allowed)]
     hold(not wrong, "a line on standard error says whose it is", f"status {run.status}: {text[-400:]}")
     if run.status in (3, 4):
-        hold(lines, "an error is told", run.status)
+        hold(lines or run.stdout, "an error is told", run.status)
     hold(all(len(line) <= _LONGEST for line in lines), "a line on standard error is short", f"{max(map(len, lines), default=0)} letters")
 
 

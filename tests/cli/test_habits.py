@@ -154,6 +154,13 @@ def test_a_file_that_cannot_be_read_is_told_where_all_else_is_quiet(tmp_path: Pa
         assert (done.returncode != 0, done.stdout) == (True, ""), verb
 
 
+def test_a_name_that_no_qemu_has_is_told_once_where_all_else_is_quiet() -> None:
+    for hosts in ((HOST,), (HOST, str(capture("kvm-intel.corei7_ivy_bridge_3770k@6.1")))):
+        done = vcpuid("check", "Haswel", *hosts, *QEMU, "-q")
+        assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (3, "", 1)
+        assert "did you mean Haswell" in done.stderr
+
+
 def test_help_is_what_help_prints_and_version_what_version_prints() -> None:
     assert vcpuid("help").stdout == vcpuid("--help").stdout
     for verb in ("explain", "kvm", "qemu models"):

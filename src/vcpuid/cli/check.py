@@ -25,7 +25,8 @@ from vcpuid.cli.setup import (
     words_option,
 )
 from vcpuid.cli.standing import HERE
-from vcpuid.errors import KvmError, VcpuidError
+from vcpuid.cli.streams import hushed, tell
+from vcpuid.errors import InputError, KvmError, VcpuidError
 
 if TYPE_CHECKING:
     from vcpuid.hazards.rule import Hazard
@@ -103,6 +104,8 @@ def _on_one(
         raise
     print_warnings(unrefused(found.answer.remarks, found.order, form))
     emit(_sheet(found, form, manager, everything), form)
+    if found.status == InputError.exit_status and hushed():  # else the answer says what is wrong with the input
+        tell(str(found.answer), error=True)
     sys.exit(found.status)
 
 

@@ -15,7 +15,7 @@ from vcpuid.cli.folder import files
 from vcpuid.cli.output import Sheet, emit
 from vcpuid.cli.setup import print_warnings
 from vcpuid.cli.standing import software
-from vcpuid.cli.streams import reader_left, tell
+from vcpuid.cli.streams import hushed, reader_left, tell
 from vcpuid.errors import InputError, VcpuidError
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def on_hosts(wanted: AskedCpu, cpu: str, sources: Sequence[str], asked: Asked, f
     for row in rows:
         if row.error is not None:
             tell(row.error, error=True)
+    if hushed() and (misspelled := _misspelled(rows)) is not None:
+        tell(misspelled, error=True)
     print_warnings(_remarks([row for row in rows if row.error is None]))
     emit(_sheet(rows, cpu if wanted.domain is not None else f"-cpu {cpu}", cpu, everything), form)
     return max((row.status for row in rows), default=0)
@@ -134,7 +136,7 @@ def _sheet(rows: Sequence[_Row], subject: str, cpu: str, everything: bool) -> Sh
     if fails := sum(row.breaks for row in rows):
         others.append(f"on {fails} a guest that starts fails")
     basis = next(([f"{row.software}, the kernel of each host"] for row in rows if row.software is not None), [])
-    misspelled = next((row.said for row in rows if row.error is None and row.status == InputError.exit_status), None)
+    misspelled = _misspelled(rows)
     head = f"{subject} starts with every requested feature on {runs} of {len(rows)} {'host' if len(rows) == 1 else 'hosts'}"
     above = [head, "; ".join([*basis, *others])] if misspelled is None else [misspelled, *basis]
     ends = [os.path.basename(row.host) for row in rows]
@@ -150,6 +152,11 @@ def _sheet(rows: Sequence[_Row], subject: str, cpu: str, everything: bool) -> Sh
         lines=[f"{record['host']} {record['what']}" for record in records],
         head=[*above, ""],
     )
+
+
+def _misspelled(rows: Sequence[_Row]) -> str | None:
+    """Say of a name that no QEMU has what may be meant, whichever the host."""
+    return next((row.said for row in rows if row.error is None and row.status == InputError.exit_status), None)
 
 
 def _said(told: str, number: int) -> str:

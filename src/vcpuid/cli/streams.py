@@ -94,9 +94,14 @@ def hush() -> None:
     sys.stdout = _Nowhere()
 
 
+def hushed() -> bool:
+    """Tell whether nothing but errors is printed."""
+    return isinstance(sys.stdout, _Nowhere)
+
+
 def tell(text: str, *, error: bool = False) -> None:
     """Print one line on standard error, after vcpuid's name; errors alone where all else is hushed."""
-    if error or not isinstance(sys.stdout, _Nowhere):
+    if error or not hushed():
         print(f"vcpuid: {safe.message(text)}", file=sys.stderr)
 
 
