@@ -8,7 +8,7 @@ import pytest
 
 from support import captures
 from support.command import vcpuid
-from vcpuid.answers.vulnerabilities import Verdict, Verdicts, told, told_inside
+from vcpuid.answers.vulnerabilities import FileVerdict, Verdicts, told, told_inside
 from vcpuid.linux import vulnerabilities
 from vcpuid.path.pipeline import resolve
 from vcpuid.setup import Setup, Stack
@@ -64,7 +64,7 @@ def test_mitigations_off_is_what_the_answer_rests_on() -> None:
     ],
 )
 def test_a_text_in_a_word(text: str | None, state: str) -> None:
-    assert Verdict("file", text).state == state
+    assert FileVerdict("file", text).state == state
 
 
 def test_the_command_answers_first_and_is_cut_to_what_the_processor_is_affected_by() -> None:
@@ -146,7 +146,7 @@ def test_what_the_guests_kernel_cannot_know_is_1_here_and_in_explain() -> None:
     ids=str,
 )
 def test_the_sentence_speaks_of_others_only_where_there_are_some(texts: dict[str, str | None], says: str) -> None:
-    assert Verdicts(tuple(Verdict(file, text) for file, text in texts.items())).summary("The kernel") == says
+    assert Verdicts(tuple(FileVerdict(file, text) for file, text in texts.items())).summary("The kernel") == says
 
 
 def test_the_guests_own_kernel_and_command_line_count() -> None:

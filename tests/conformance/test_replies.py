@@ -32,7 +32,7 @@ from vcpuid.qemu.filter import filter_features
 from vcpuid.qemu.models import names_of
 from vcpuid.qemu.plan import plan
 from vcpuid.qemu.realize import draw_on
-from vcpuid.qemu.supported import Supported
+from vcpuid.qemu.supported import LEAVES, Supported
 from vcpuid.reasons import Unrecorded
 
 KEPT: dict[str, list[list[Any]]] = json.loads(gzip.decompress((CAPTURES / "replies.json.gz").read_bytes()))["replies"]
@@ -104,7 +104,7 @@ class Told(Supported):
     __slots__ = ()
 
     def __init__(self, tables: Catalog, props: dict[str, Any]) -> None:
-        self.table = CpuidTable()
+        self._leaves = tuple(CpuidTable().registers(*place) for place in LEAVES)
         self.words = {word.name: 0 for word in tables.words}
         for name, (word, mask) in tables.flags.items():
             if props.get(name) is True or name == _ASKED_FOR:

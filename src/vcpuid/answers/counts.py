@@ -14,7 +14,7 @@ from vcpuid.qemu.models import names_of
 NO_MASKS: Mapping[str, int] = {}
 
 
-class Counts(NamedTuple):
+class Requested(NamedTuple):
     """The features that a -cpu asks for, each once by QEMU's name, and how many of them what is proposed instead keeps.
 
     `lacks` are those that the guest does not get: neither what QEMU leaves out and KVM shows all the same, nor what is not told. `asked` is
@@ -36,7 +36,7 @@ class Counts(NamedTuple):
         }
 
 
-NO_COUNTS = Counts()
+NO_COUNTS = Requested()
 
 
 def distinct(tables: Catalog, masks: Mapping[str, int]) -> tuple[str, ...]:

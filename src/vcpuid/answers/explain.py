@@ -10,7 +10,7 @@ from vcpuid.answers.certainty import depends, rests
 from vcpuid.answers.order import Order
 from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.remedy import hidden_from_linux, remedy
-from vcpuid.answers.shown import Shown, decided, family_of, maker, shown, sources
+from vcpuid.answers.shown import ShownFlag, decided, family_of, maker, shown, sources
 from vcpuid.answers.sysfs import Sysfs, file_of
 from vcpuid.answers.vulnerabilities import told as told_of_host
 from vcpuid.answers.vulnerabilities import told_inside
@@ -211,7 +211,7 @@ class Explanation:
         return bit in MIRRORS and not self.refused and self.path.trace.steps[-1].value(MIRRORS[bit][1]) is True
 
     @cached_property
-    def shown(self) -> Shown | None:
+    def shown(self) -> ShownFlag | None:
         """Whether the guest's kernel shows it on the line "flags" of /proc/cpuinfo; None for what has no name there."""
         return None if self.refused else shown(self.feature, self.path)
 
@@ -309,7 +309,7 @@ def _foreign(told: Explanation, vendor: str) -> Explanation:
     return replace(told, verdict=verdict, remedy=None)
 
 
-def _unlisted(told: Explanation, found: Shown) -> Explanation:
+def _unlisted(told: Explanation, found: ShownFlag) -> Explanation:
     """Say so where the guest's kernel shows another thing in /proc/cpuinfo than CPUID."""
     if found.value is None or told.visible is None or found.value is told.visible or told.feature.bit in MIRRORS:
         return told
@@ -322,7 +322,7 @@ def _source(told: Explanation) -> dict[str, object]:
     return {"feature": told.feature.name, "bit": str(told.feature.bit), "vendor": maker(told.feature), "visible": told.visible}
 
 
-def _flag(told: Explanation, found: Shown) -> Explanation:
+def _flag(told: Explanation, found: ShownFlag) -> Explanation:
     """Tell of a flag that the guest's Linux makes up, out of which bits of its CPU; what helps is what gives it one of its vendor's."""
     assert told.path.inside is not None, "it shows the flag, or does not"
     vendor = family_of(told.path.inside.vendor)

@@ -29,7 +29,7 @@ _AMD = ("X86_FEATURE_AMD_", "X86_FEATURE_VIRT_")
 _SVM = 0x8000000A
 
 
-class Shown(NamedTuple):
+class ShownFlag(NamedTuple):
     """Whether the guest's /proc/cpuinfo shows a flag; `value` None where that hangs on facts, `depends`, that the host does not tell.
 
     `kernel` is the guest's.
@@ -58,17 +58,17 @@ def flag_name(feature: Feature, kernel: str) -> str | None:
     return name.cpuinfo if name is not None and name.symbol.startswith(_SYMBOL) else None
 
 
-def shown(feature: Feature, path: Path) -> Shown | None:
+def shown(feature: Feature, path: Path) -> ShownFlag | None:
     """Tell whether the guest's Linux, of the host's release, shows a feature; None for what that release has no name for."""
     kernel = path.setup.kernel.tables
     name, boot = flag_name(feature, kernel), path.inside
     if name is None or boot is None:
         return None
     if depends := _hanging(path.cpu, path.setup, path.vmm).get(name, ()):
-        return Shown(name, None, boot.kernel, depends)
+        return ShownFlag(name, None, boot.kernel, depends)
     symbol = feature.in_linux(kernel)
     assert symbol is not None, "it has a name there"
-    return Shown(name, boot.has(symbol.symbol.removeprefix(_SYMBOL)), boot.kernel)
+    return ShownFlag(name, boot.has(symbol.symbol.removeprefix(_SYMBOL)), boot.kernel)
 
 
 def decided(feature: Feature, path: Path) -> tuple[Decision, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.answers.vulnerabilities import FOLDER, Verdict
+from vcpuid.answers.vulnerabilities import FOLDER, FileVerdict
 from vcpuid.cpuid.feature_table import key_of
 from vcpuid.cpuid.names import Feature, find
 from vcpuid.linux.sysfs import FILES
@@ -20,8 +20,8 @@ class Sysfs(NamedTuple):
     """What the kernels say in a file: the host's, and the guest's; None where that release has no such file."""
 
     file: str
-    host: Verdict | None
-    guest: Verdict | None
+    host: FileVerdict | None
+    guest: FileVerdict | None
 
     def sentence(self) -> str:
         """Say it, the guest's first."""
@@ -60,7 +60,7 @@ def file_of(feature: Feature) -> str | None:
     return None
 
 
-def _said(who: str, file: str, verdict: Verdict | None) -> str:
+def _said(who: str, file: str, verdict: FileVerdict | None) -> str:
     where = f"The {who}'s {FOLDER}/{file}"
     if verdict is None:
         return f"{where} does not exist in this release."

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from vcpuid.answers.attempt import Attempt
 from vcpuid.answers.certainty import hanging, settings, starting
-from vcpuid.answers.counts import NO_COUNTS, Counts, Spelling, distinct, kept, wanted
+from vcpuid.answers.counts import NO_COUNTS, Requested, Spelling, distinct, kept, wanted
 from vcpuid.answers.explain import Explanation, Reason, Stage, explain
 from vcpuid.answers.in_words import InWords, in_words
 from vcpuid.answers.nearest import nearest
@@ -139,7 +139,7 @@ class Verdict:
     withheld: tuple[Feature, ...] = ()
     by_libvirt: bool = False
     warnings_not_told: tuple[NotTold, ...] = ()
-    counts: Counts = NO_COUNTS
+    counts: Requested = NO_COUNTS
     ignored: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -262,13 +262,13 @@ def unadvised(
     )  # fmt: skip
 
 
-def _counts(cpu: str, setup: Setup, missing: tuple[Missing, ...], *, whole: bool) -> Counts:
+def _counts(cpu: str, setup: Setup, missing: tuple[Missing, ...], *, whole: bool) -> Requested:
     """Count what is asked for and lost; a CPU that gives the `whole` of it is its own proposal."""
     attempt = Attempt(setup)
     made = None if attempt.machine is None else attempt.run(lenient(cpu))
     asked = () if made is None else distinct(attempt.catalog, wanted(made))
     lacks = tuple(dict.fromkeys(lost.called for lost in missing if not lost.put_back))
-    return Counts(asked, lacks, len(asked) if whole else None)
+    return Requested(asked, lacks, len(asked) if whole else None)
 
 
 def _ignored(path: Path | None) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ _BY_CHOICE = Assumption("no mitigations= on the kernel's command line", "as is u
 _WELL = frozenset({"not affected", "mitigated", "partly"})
 
 
-class Verdict(NamedTuple):
+class FileVerdict(NamedTuple):
     """What a file says; `text` is None where that is not told, and `depends` names the facts on which it hangs then.
 
     `needs` are features of CPUID and of feature MSRs that the processor lacks and that would each let the kernel mitigate it, all of which
@@ -80,10 +80,10 @@ class Verdict(NamedTuple):
 class Verdicts(NamedTuple):
     """All files of a kernel; `assumes` are the settings that are taken to be the usual ones, each with the files that hang on it."""
 
-    files: tuple[Verdict, ...]
+    files: tuple[FileVerdict, ...]
     assumes: Mapping[Assumption, tuple[str, ...]] = FrozenMap()
 
-    def of(self, file: str) -> Verdict | None:
+    def of(self, file: str) -> FileVerdict | None:
         """Find a file; None where the release has none of that name."""
         return next((verdict for verdict in self.files if verdict.file == file), None)
 
@@ -115,7 +115,7 @@ class Verdicts(NamedTuple):
 def told(setup: Setup) -> Verdicts:
     """Say what sysfs says on a settled host, as far as it tells."""
     if blind := first_leaves(setup.host):
-        return Verdicts((Verdict(EVERY_FILE, None, blind),))
+        return Verdicts((FileVerdict(EVERY_FILE, None, blind),))
     base = vulnerabilities(setup)
     found = doubts(setup, vulnerabilities)
     taken = {} if "flags" in setup.host.cpuinfo else assumed(setup, vulnerabilities, found)
@@ -127,7 +127,7 @@ def told_inside(path: Path, kernel: Stack | None = None) -> tuple[Verdicts, Setu
     kernel = kernel or Stack(path.setup.kernel.asked)
     guest = inside(path, kernel)
     if blind := nameless(path.host):
-        return Verdicts((Verdict(EVERY_FILE, None, blind),)), guest
+        return Verdicts((FileVerdict(EVERY_FILE, None, blind),)), guest
 
     def files(of: Path) -> Mapping[str, object]:
         return vulnerabilities(inside(of, kernel))
@@ -143,7 +143,7 @@ def _verdicts(
     verdicts = []
     for file, text in base.items():
         depends = found.get(file, ())
-        verdict = Verdict(file, None if depends else text, depends)
+        verdict = FileVerdict(file, None if depends else text, depends)
         verdicts.append(verdict._replace(needs=helping(setup, file)) if verdict.state == "vulnerable" else verdict)
     return Verdicts(tuple(verdicts), FrozenMap(assumes))
 
@@ -199,7 +199,7 @@ def helping(setup: Setup, file: str) -> tuple[str, ...]:
 
 
 def _helped(setup: Setup, file: str) -> bool:
-    return Verdict(file, vulnerabilities(setup).get(file, "")).well
+    return FileVerdict(file, vulnerabilities(setup).get(file, "")).well
 
 
 def _spelled(bit: Bit) -> str:

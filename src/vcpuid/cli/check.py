@@ -11,7 +11,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.check_rows import COLUMNS, hazard_rows, rows, unread
-from vcpuid.cli.checked import Checked, unread_document
+from vcpuid.cli.checked import HostChecked, unread_document
 from vcpuid.cli.domain import AskedCpu, libvirt_option, no_domain, unrefused
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.recording import recorded, recording_option
@@ -96,7 +96,7 @@ def _on_one(
 ) -> None:  # fmt: skip
     """Answer about one host, and end with the status; an error of what is read is a document for programs, too."""
     try:
-        found = Checked.of(wanted, source, asked, probe=probe)
+        found = HostChecked.of(wanted, source, asked, probe=probe)
     except VcpuidError as error:
         if form in ("json", "jsonl", "csv"):
             row = unread(wanted.domain or wanted.cpu, error)
@@ -141,24 +141,24 @@ def _hazards_of_table(table_source: str, source: str | None, asked: Asked) -> tu
 
 
 def _sheet_of_table(found: Sequence[Hazard], everything: bool) -> Sheet:
-    from vcpuid.cli.check_text import Text, summary
+    from vcpuid.cli.check_text import CheckText, summary
     from vcpuid.hazards.report import report
 
-    told, text = hazard_rows(found), Text(everything)
+    told, text = hazard_rows(found), CheckText(everything)
     above = summary(found)
     head = [*([above, ""] if above else []), *text.hazards(found), *text.rest()]
     return Sheet(COLUMNS, [], report(found), records=told, fields=COLUMNS, lines=_lines(told), head=head)
 
 
-def _sheet(found: Checked, form: str, manager: str | None, everything: bool) -> Sheet:
+def _sheet(found: HostChecked, form: str, manager: str | None, everything: bool) -> Sheet:
     """Lay the answer out: rows for programs, lines for people."""
-    from vcpuid.cli.check_text import Text, written
+    from vcpuid.cli.check_text import CheckText, written
 
     answer, order = found.answer, found.order
     if form != "table":
         told = rows(answer, found.hazards, order)
         return Sheet(COLUMNS, told, found.as_dict(manager), lines=_lines(told))
-    text = Text(everything)
+    text = CheckText(everything)
     head = [*text.verdict(answer, found.basis, order, sum(hazard.breaks for hazard in found.hazards))]
     if manager is not None:
         head += written(answer, manager)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vcpuid.cli import safe
 from vcpuid.cli.check_rows import NOT_TRIED, failed, word
-from vcpuid.cli.checked import Checked, unread_document
+from vcpuid.cli.checked import HostChecked, unread_document
 from vcpuid.cli.fleet_options import short
 from vcpuid.cli.folder import files
 from vcpuid.cli.output import Sheet, emit
@@ -58,7 +58,7 @@ class _Row(NamedTuple):
     error: str | None = None
 
 
-def _answered(found: Checked, asked: Asked, form: str) -> _Row:
+def _answered(found: HostChecked, asked: Asked, form: str) -> _Row:
     answer, order = found.answer, found.order
     counts, told = answer.counts, word(answer, order)
     breaks = "; ".join(hazard.rule.consequence for hazard in found.hazards if hazard.breaks)
@@ -113,7 +113,7 @@ def _judged(wanted: AskedCpu, sources: Sequence[str], asked: Asked, form: str, p
         if reader_left():
             return
         try:
-            yield _answered(Checked.of(wanted, source, asked, probe=probe), asked, form)
+            yield _answered(HostChecked.of(wanted, source, asked, probe=probe), asked, form)
         except VcpuidError as error:
             yield _unanswered(source, error)
 

@@ -23,7 +23,7 @@ _AMENDED = {"version": "{}", "added": "{} is added", "left-out": "{} is left out
 """What is said of a proposal's changes, by kind; of names set right the guesses tell, beside the refusal."""
 
 
-class Text:
+class CheckText:
     """Lines for people; `everything` says that nothing is to be left out, and `left` what was."""
 
     def __init__(self, everything: bool) -> None:

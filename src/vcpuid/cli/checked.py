@@ -23,14 +23,14 @@ def unread_document(host: str, error: VcpuidError) -> dict[str, object]:
     return {"schema": SCHEMA, "host": host, "error": str(error)}
 
 
-class Checked:
+class HostChecked:
     """A verdict on one host, the hazards of the guest's CPUID, and how libvirt led to it."""
 
     def __init__(self, host: str, basis: str, answer: Verdict, hazards: Sequence[Hazard], order: Order | None) -> None:
         self.host, self.basis, self.answer, self.hazards, self.order = host, basis, answer, hazards, order
 
     @classmethod
-    def of(cls, wanted: AskedCpu, source: str | None, asked: Asked, *, probe: bool = True) -> Checked:
+    def of(cls, wanted: AskedCpu, source: str | None, asked: Asked, *, probe: bool = True) -> HostChecked:
         """Judge it; without a source, on this machine. Raises InputError and what `AskedCpu.ordered` does."""
         from vcpuid import hazards
         from vcpuid.answers.ordered import judged

@@ -181,9 +181,11 @@ def _to_be_told(found: Drift) -> list[str]:
 
 
 def _others(found: Drift, everything: bool) -> list[str]:
-    """Say which registers hold something else in bits that are no feature."""
+    """Say which registers hold something else in bits that are no feature; beside features their number, which stands above, is enough."""
     if not found.others:
         return []
+    if found.changes and not everything:
+        return ["", "--all prints the registers that differ in bits that are no feature."]
     shown = [*first(found.others, everything, _REGISTERS)]
     return [
         "",

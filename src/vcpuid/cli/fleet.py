@@ -5,10 +5,9 @@ from __future__ import annotations
 import click
 
 from vcpuid.cli import fleet_baseline, fleet_collect, fleet_export, fleet_moves, fleet_store
-from vcpuid.cli.lazy import VerbGroup
 
 
-@click.group(name="fleet", cls=VerbGroup)
+@click.group(name="fleet")
 def command() -> None:
     """Find one CPU for many hosts: what runs where, and what it costs.
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.lazy import VerbGroup
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, host_argument, kernel_options, number, print_warnings, read_host, stack_options, table_for_guest
 from vcpuid.cli.short import cut, first
@@ -29,7 +28,7 @@ MODES: dict[str, Literal[16, 32, 64]] = {"16": 16, "32": 32, "64": 64}
 table_argument = click.argument("source", metavar="TABLE", shell_complete=choices.hosts)
 
 
-@click.group(name="kvm", cls=VerbGroup)
+@click.group(name="kvm")
 def command() -> None:
     """KVM's part: what it supports, keeps and answers."""
 

@@ -60,17 +60,3 @@ class LazyGroup(click.Group):
 
         verbs = [CompletionItem(verb, help=told) for verb, told in self.verbs.items() if verb.startswith(incomplete)]
         return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
-
-
-class VerbGroup(click.Group):
-    """A group of verbs that lists each with the whole first sentence of its help."""
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs; click itself would cut a sentence that is longer than a line."""
-        verbs = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
-        with formatter.section("Verbs"):
-            formatter.write_dl([(name, verb.get_short_help_str(_WHOLE)) for name, verb in verbs if verb is not None])
-
-
-_WHOLE = 1000
-"""More characters than a sentence has."""

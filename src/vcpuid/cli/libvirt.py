@@ -11,7 +11,6 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.asking import Asking, answered, finish, libvirt_options
 from vcpuid.cli.domain import libvirt_option, named, read_file
-from vcpuid.cli.lazy import VerbGroup
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, host_argument, stack_options
 from vcpuid.cli.streams import repeat
@@ -28,7 +27,7 @@ hypervisor_option = click.option(
 )
 
 
-@click.group(name="libvirt", cls=VerbGroup)
+@click.group(name="libvirt")
 def command() -> None:
     """What virsh prints of a host and of a domain: libvirt's part."""
 

@@ -10,7 +10,6 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_options
-from vcpuid.cli.lazy import VerbGroup
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, has_no_effect, host_argument, print_warnings, read_host, stack_options
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group(name="linux", cls=VerbGroup)
+@click.group(name="linux")
 def command() -> None:
     """Linux's part: flags in /proc/cpuinfo, and vulnerabilities."""
 

@@ -9,7 +9,6 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, libvirt_option
-from vcpuid.cli.lazy import VerbGroup
 from vcpuid.cli.output import Sheet, all_option, cell, emit, format_option
 from vcpuid.cli.safe import message
 from vcpuid.cli.setup import Asked, host_argument, print_warnings, read_host, stack_options
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from vcpuid.answers.usable import Models
 
 
-@click.group(name="qemu", cls=VerbGroup)
+@click.group(name="qemu")
 def command() -> None:
     """QEMU's part: its CPU models, and the table that it gives to KVM."""
 
