@@ -229,3 +229,15 @@ def test_among_several_hosts_each_is_there_and_none_is_a_store(tmp_path: Path, m
     status, _, error = command.vcpuid("fleet", "baseline", str(capture(SKYLAKE)), str(tmp_path / more))
     assert status == 3
     assert says in error
+
+
+def test_why_a_host_could_not_be_read_stands_above_the_rows(tmp_path: Path) -> None:
+    for name in (SKYLAKE, SAPPHIRE):
+        (tmp_path / f"{name}.txt.gz").write_bytes(capture(name).read_bytes())
+    (tmp_path / "bad.txt").write_text("nothing\n", encoding="utf-8")
+    asks = (("classes",), ("baseline",), ("models",), ("blame",), ("migrate",), ("drift", "--to", "kernel=7.3", "--cpu", "qemu64"))
+    for verb, *more in asks:
+        status, out, _ = command.vcpuid("fleet", verb, str(tmp_path), *more)
+        above = " ".join(out.partition("\n\n")[0].split())
+        assert status == 1
+        assert "1 host could not be read: bad (line 1: no CPUID in it" in above

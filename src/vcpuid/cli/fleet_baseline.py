@@ -102,7 +102,7 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked) -> Sheet
             f", QEMU {program}, {setup.machine}" + ("" if nowhere else f"; {same_cpu(found.alike, found.differs)}{level}"),
         ]
     refused = [f"{group.spoken}: {why}" for group, why in found.refused]
-    foot = [*refused, *absent(found.census), *_paid(found), *_others(found)]
+    foot = [*refused, *_paid(found), *_others(found)]
     data = found.as_dict()
     lines = [found.cpu] if found.cpu else []
     if manager is not None and found.cpu is not None:
@@ -121,7 +121,7 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked) -> Sheet
         records=rows,
         fields=[*columns, "security", "software", "class"],
         lines=lines,
-        head=[*head, ""],
+        head=[*head, *absent(found.census), ""],
         foot=["", *foot] if foot else [],
     )
 
@@ -207,9 +207,14 @@ def _blame_sheet(found: Blame, every: bool, asked: Asked) -> Sheet:
     shown = [*(rows if every else rows[:_ROWS]), *open_]
     of_any = f", any of them {found.offered}" if found.census.hosts > 1 else ""
     who = all_hosts(found.census.hosts)
-    head = [f"{who[0].upper()}{who[1:]} can give {so_many(found.shared, 'feature')}{of_any}.", on_which(found.setups, asked.qemu), ""]
+    head = [
+        f"{who[0].upper()}{who[1:]} can give {so_many(found.shared, 'feature')}{of_any}.",
+        on_which(found.setups, asked.qemu),
+        *absent(found.census),
+        "",
+    ]
     more = 0 if every else len(rows) - _ROWS
-    foot = [*([f"{more} more rows, of more hosts each: --all"] if more > 0 else []), *absent(found.census)]
+    foot = [f"{more} more rows, of more hosts each: --all"] if more > 0 else []
     foot += [_won(win, found.census.hosts) for win in found.wins]
     columns = ["hosts", "who", "features", "party", "why", "mends"]
     below = ["", *foot] if foot else []
@@ -264,9 +269,9 @@ def _models_sheet(found: NamedModels, every: bool, asked: Asked) -> Sheet:
     ]
     columns = ["model", "called", "hosts", "features", *(["deprecated"] if every else []), "lacks"]
     number = sum(model.runs is True and not model.deprecated for model in found.models)
-    head = [f"Models that run on {all_hosts(found.census.hosts)}: {number}.", on_which(found.setups, asked.qemu), ""]
+    head = [f"Models that run on {all_hosts(found.census.hosts)}: {number}.", on_which(found.setups, asked.qemu), *absent(found.census), ""]
     more = len(found.models) - len(listed)
-    foot = [*([f"{more} models more, which are deprecated or run on no host: --all"] if more else []), *absent(found.census)]
+    foot = [f"{more} models more, which are deprecated or run on no host: --all"] if more else []
     return Sheet(
         columns,
         rows,

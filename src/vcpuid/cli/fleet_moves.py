@@ -142,10 +142,9 @@ def _circles_sheet(found: Circles, cpu: str, asked: Asked) -> Sheet:
         rows += [{"circle": what, "hosts": group.hosts, "who": group.spoken, "cpu": group.cpu, "why": words} for group, words in groups]
     columns = ["circle", "hosts", "who", "cpu", "why"]
     other = "; from one to another QEMU takes it, and it has another CPU there" if len(found.circles) > 1 else ""
-    head = [f"-cpu {cpu}: a guest moves freely within a circle{other}.", on_which(found.setups, asked.qemu), ""]
+    head = [f"-cpu {cpu}: a guest moves freely within a circle{other}.", on_which(found.setups, asked.qemu), *absent(found.census), ""]
     data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": None, "all": found.as_dict()}
-    missing = absent(found.census)
-    return Sheet(columns, rows, data, head=head, foot=["", *missing] if missing else [])
+    return Sheet(columns, rows, data, head=head)
 
 
 @click.command()
@@ -221,12 +220,12 @@ def _drift_sheet(found: Upgrade, before: Stack, after: Stack) -> Sheet:
         f"before: {stack(found.before, before.qemu, FROM)}",
         f"after:  {stack(found.after, after.qemu, TO)}",
         f"-cpu {found.cpu}",
+        *absent(found.census),
     ]
     foot = [f"{one.when}: {one.group.spoken} refuses it: {one.words.splitlines()[0]}" for one in found.refused]
     if silent := dict.fromkeys(unknown.group.spoken for unknown in found.not_told):
         foot.append(f"Not told of all of a guest's CPU: {short(silent)}")
     foot += [f"{proof.group.spoken}: {proof.why}" for proof in found.proofs if proof.runs is not True and proof.why]
     columns = ["change", "hosts", "who", "features", "party", "why"]
-    foot += absent(found.census)
     above = [*head, *([""] if rows else [])]
     return Sheet(columns, rows, found.as_dict(), fields=columns, titles=LAYER, head=above, foot=["", *foot] if foot else [], null=NOT_TOLD)
