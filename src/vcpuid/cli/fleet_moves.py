@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -64,17 +65,22 @@ def migrate(
 ) -> None:
     """Check whether a guest can move from host A to host B; without them, between which hosts it moves freely.
 
+    STORE is as for `vcpuid fleet`, and A and B are hosts in it; two snapshots may be named instead, as in vcpuid fleet migrate a.txt b.txt.
+
     QEMU compares nothing when a guest arrives. So there are three answers: yes, where the guest's CPU is the same on both; refused, by
     whom and in which words; unsafe, where it is accepted and is another CPU from then on. libvirt, which is asked of a --domain, wants the
     features to be the same, and looks at no numbers such as XSAVE's offsets. Exit status 0 for yes, else 1.
     """
+    stores: str | tuple[str, ...] = store
+    if origin is not None and target is None and os.path.isfile(store) and os.path.isfile(origin):
+        stores, origin, target = (store, origin), store, origin
     if (origin is None) is not (target is None):
         raise click.UsageError("give both hosts, or neither to ask about all")
     if origin is not None and cluster is not None:
         raise click.UsageError("--cluster is asked of all hosts, and two are named: CLUSTER/HOST names one of a cluster")
     if domain is not None and typed("--cpu"):
         raise click.UsageError("--cpu and --domain both name the guest's CPU")
-    fleet, stack = opened(store, engine), stack_of(asked)
+    fleet, stack = opened(stores, engine), stack_of(asked)
     if origin is not None and target is not None:
         if domain is None:
             found = fleet.migrate(origin, target, cpu, stack, as_of=end_of_day(as_of))
