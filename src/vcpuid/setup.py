@@ -72,8 +72,10 @@ class Setup:
         """Settle a host and a stack. `vmm` is the VMM's release where that is not QEMU.
 
         The kernel and QEMU are the ones asked for, else the snapshot's own, else the newest with tables.
-        Raises InputError for a wrong release or parameter.
+        Raises InputError for a wrong release or parameter, TypeError for what is no Snapshot.
         """
+        if not isinstance(host, Snapshot):
+            raise TypeError(f"a host is a Snapshot, as vcpuid.read(path) returns it, and not of the type {type(host).__name__}")
         stack = stack or _DEFAULT
         asked = own_kernel(host) if stack.kernel is None else stack.kernel
         kernel = releases.linux(asked)

@@ -76,6 +76,17 @@ def test_warnings_of_one_side_alone() -> None:
     assert found.new == ("host doesn't support requested feature: CPUID.01H:ECX.vmx [bit 5]",)
 
 
+def test_a_warning_in_another_spelling_is_the_same() -> None:
+    """Old QEMUs name no sub-leaf; the newer ones say nothing of PKRU's state any more, where pku is missing."""
+    there, back = (
+        between(SKYLAKE, "Skylake-Server-v4", Stack(qemu=one), Stack(qemu=other)) for one, other in (("7.2", "11.1"), ("11.1", "7.2"))
+    )
+    assert there.gone == back.new == ("host doesn't support requested feature: CPUID.0DH:EAX [bit 9]",)
+    assert there.new == back.gone == ()
+    assert any(".pku " in line for line in there.before.path.warnings)
+    assert not set(there.before.path.warnings) & set(there.after.path.warnings)
+
+
 def test_what_neither_side_tells_is_counted_bit_by_bit() -> None:
     """A bit's position was taken for its mask, so that many of an MSR that nobody tells counted as unchanged."""
     found = between(SKYLAKE, "host", Stack(kernel="6.1", qemu="7.2"), Stack(kernel="7.2", qemu="10.0"))

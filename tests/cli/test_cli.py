@@ -17,6 +17,7 @@ from support.captures import capture, lines
 from support.command import Done, commands, vcpuid
 from vcpuid.cli import VERBS, cli
 from vcpuid.cli.output import FORMATS
+from vcpuid.data import load
 
 SKYLAKE = "kvm-intel.corei7_skylake_x@6.12"
 HOST = capture(SKYLAKE)
@@ -177,3 +178,15 @@ def test_summaries_of_kvm_and_qemu_fit_a_line() -> None:
         command = cli.get_command(click.Context(cli), group)
         assert isinstance(command, click.Group)
         assert len(listed) == len(command.commands)
+
+
+def test_a_name_of_several_features_is_said_to_be_taken_for_which() -> None:
+    """avx512 is those of x86-64-v4, and the host may have, or lack, others that are called so."""
+    above = run("explain", "avx512", "--host", str(HOST), "--qemu", "11.1").stdout.partition("\n\n")[0]
+    taken, others = " ".join(above.split("\n")[1:]).split("; others, to be named by themselves: ")
+    assert taken.startswith("avx512 is taken for ")
+    assert taken.endswith(", those that x86-64-v4 asks for")
+    asked = {name.lower() for name in load("psabi")["levels"]["x86-64-v4"]}
+    assert set(taken.removesuffix(", those that x86-64-v4 asks for").split()[4:]) == asked
+    assert {"avx512_vnni", "avx512ifma"} <= set(others.split())
+    assert "is taken for" not in run("explain", "avx512f,avx2", "--host", str(HOST), "--qemu", "11.1").stdout

@@ -55,6 +55,18 @@ def test_a_form_where_a_file_is_named_is_refused(verb: str, option: str, form: s
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("verb", LEAVES)
+def test_an_option_of_one_value_is_not_silently_the_last(verb: str) -> None:
+    for parameter in LEAVES[verb].params:
+        if isinstance(parameter, click.Option) and not parameter.is_flag:
+            name = parameter.opts[0]
+            value = str(parameter.type.choices[0]) if isinstance(parameter.type, click.Choice) else "1"
+            args = [*verb.split(), name, value, name, value]
+            done = vcpuid(*args, "--help")  # which comes after the options are read, before anything is asked
+            assert done.returncode == (0 if parameter.multiple else 2)
+            assert (f"{name} takes one value and is given 2 times" in done.stderr) is not parameter.multiple
+
+
 def test_o_is_format() -> None:
     args = ("check", "Haswell", HOST, *QEMU)
     assert vcpuid(*args, "-o", "json") == vcpuid(*args, "--format", "json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pty
 import re
@@ -161,3 +162,13 @@ def test_a_style_is_one_that_terminals_know() -> None:
     assert layout.painted("x", "bold red") == "\x1b[1;31mx\x1b[0m"
     with pytest.raises(KeyError):
         layout.painted("x", "purple")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 160])
+def test_a_remark_on_a_name_is_folded_once(columns: int) -> None:
+    """A line that was folded for a hundred columns and again for eighty leaves a word or two on every other."""
+    out = vcpuid("names", "spec_ctrl", env={"COLUMNS": str(columns)}).stdout
+    lines = out.rstrip().rpartition("\n\n")[2].splitlines()
+    assert len(lines) > 3
+    for line, after in itertools.pairwise(lines):
+        assert line.endswith(".") or len(f"{line} {after.split()[0]}") > min(columns, 100)

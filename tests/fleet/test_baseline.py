@@ -106,7 +106,8 @@ def test_required_features_are_in_it_or_it_does_not_run() -> None:
 def test_a_cpu_that_runs_nowhere_is_not_said_to_be_the_same_on_all() -> None:
     status, out, _ = command.vcpuid("fleet", "baseline", FLEET, "--require", "amx-fp16")
     assert status == 1
-    assert out.splitlines()[1] == "starts with every requested feature on 0 of 5 hosts, QEMU 11.1, q35"
+    on = "starts with every requested feature on 0 of 5 hosts, QEMU 11.1"
+    assert out.splitlines()[1] == f"{on} (the newest known; the hosts do not tell theirs, --qemu names another), q35"
 
 
 @pytest.mark.parametrize("spelled", ["avx512f", "AVX512F", "avx512_vnni", "X86_FEATURE_AVX512F", "CPUID.07H:EBX.avx512f [bit 16]"])
@@ -228,3 +229,15 @@ def test_among_several_hosts_each_is_there_and_none_is_a_store(tmp_path: Path, m
     status, _, error = command.vcpuid("fleet", "baseline", str(capture(SKYLAKE)), str(tmp_path / more))
     assert status == 3
     assert says in error
+
+
+def test_why_a_host_could_not_be_read_stands_above_the_rows(tmp_path: Path) -> None:
+    for name in (SKYLAKE, SAPPHIRE):
+        (tmp_path / f"{name}.txt.gz").write_bytes(capture(name).read_bytes())
+    (tmp_path / "bad.txt").write_text("nothing\n", encoding="utf-8")
+    asks = (("classes",), ("baseline",), ("models",), ("blame",), ("migrate",), ("drift", "--to", "kernel=7.3", "--cpu", "qemu64"))
+    for verb, *more in asks:
+        status, out, _ = command.vcpuid("fleet", verb, str(tmp_path), *more)
+        above = " ".join(out.partition("\n\n")[0].split())
+        assert status == 1
+        assert "1 host could not be read: bad (line 1: no CPUID in it" in above

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.captures import host
+from support import command
+from support.captures import capture, host
 from support.fleets import HOSTS, census
 from vcpuid import Setup, Stack, releases
 from vcpuid.cpuid import CpuidTable, MsrTable, Snapshot
@@ -194,3 +197,20 @@ def test_where_cpuinfo_is_not_told_the_processor_tells_whether_the_tsc_is_scaled
     assert scales(by_leaf) is (True if name == MILAN else None)
     assert scales(replace(silent, hardware_msrs=MsrTable({0x48B: 1 << 57}))) is (name == SKYLAKE or scales(silent))
     assert scales(replace(silent, hardware_msrs=MsrTable({0x48B: 0}))) is (False if name == SKYLAKE else scales(silent))
+
+
+def test_two_snapshots_are_named_in_place_of_a_store_and_hosts_by_their_files(tmp_path: Path) -> None:
+    for place, name in (("a", SKYLAKE), ("b", SAPPHIRE)):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "node.txt.gz").write_bytes(capture(name).read_bytes())
+    one, other = (str(tmp_path / place / "node.txt.gz") for place in "ab")
+    for cpu, outcome in (("Skylake-Server-v1", "unsafe"), ("qemu64", "yes")):
+        asked = ("--cpu", cpu, "--qemu", "10.0", "--format", "json")
+        by_path = json.loads(command.vcpuid("fleet", "migrate", one, other, *asked).stdout)
+        assert by_path["move"]["outcome"] == outcome
+        for names in (("a/node", "b/node"), ("a/node.txt.gz", "b/node.txt.gz"), (one, other)):
+            by_name = json.loads(command.vcpuid("fleet", "migrate", str(tmp_path), *names, *asked).stdout)
+            assert by_name == by_path | {"move": by_path["move"] | {"from": names[0], "to": names[1]}}
+    status, _, error = command.vcpuid("fleet", "migrate", str(tmp_path), "node.txt.gz", "b/node")
+    assert status == 3
+    assert "several hosts are called 'node.txt.gz': put the cluster before it, as in a/node.txt.gz" in error

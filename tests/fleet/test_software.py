@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support import command
 from support.captures import host
 from support.fleets import HOSTS, census
 from vcpuid import Setup, Stack
@@ -20,10 +21,11 @@ from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.members import Census
 from vcpuid.fleet.moves import between, circles, move
 from vcpuid.fleet.named import named_models
-from vcpuid.fleet.software import eldest, qemus
+from vcpuid.fleet.software import chosen, eldest, qemus
 from vcpuid.qemu.catalog import catalog
 from vcpuid.releases import QEMUS
 
+FLEET = "tests/golden/fleet"
 SKYLAKE, SAPPHIRE = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphire_rapids-xfd@6.12"
 
 
@@ -114,3 +116,34 @@ def test_models_are_the_oldest_one_s_and_what_it_does_not_know_is_laid_to_it(pai
 def test_a_snapshot_s_own_qemu_is_that_of_a_question_about_one_host() -> None:
     assert str(Setup.of(with_qemu(SKYLAKE, "8.2.2")).vmm) == "8.2.2"
     assert str(Setup.of(with_qemu(SKYLAKE, "8.2.2"), Stack(qemu="10.0")).vmm) == "10.0"
+
+
+def test_of_a_qemu_that_no_host_tells_every_verb_says_that_it_is_the_newest_known() -> None:
+    """A -cpu for a QEMU that nobody named may not start in the one that the reader has."""
+    untold = "QEMU 11.1 (the newest known; the hosts do not tell theirs, --qemu names another), q35"
+    a, b = "node1", "node3"
+    for verb, *more in (("baseline",), ("models",), ("blame",), ("migrate",), ("migrate", a, b)):
+        asked = command.vcpuid("fleet", verb, FLEET, *more).stdout.splitlines()[1]
+        named = command.vcpuid("fleet", verb, FLEET, *more, "--qemu", "11.1").stdout.splitlines()[1]
+        assert untold in asked
+        assert named == asked.replace(untold, "QEMU 11.1, q35")
+
+
+def test_a_qemu_that_some_hosts_tell_is_parted_from_the_newest() -> None:
+    told, not_told = Setup.of(replace(host(SKYLAKE), qemu="8.2")), Setup.of(host(SKYLAKE))
+    assert chosen([told, told], None) == "8.2"
+    assert chosen([told, not_told], None).startswith("8.2 and 11.1 (11.1, the newest known, on hosts that do not tell theirs; ")
+    assert chosen([not_told], None) == "11.1 (the newest known; the host does not tell its own, --qemu names another)"
+
+
+def test_an_upgrade_to_what_is_taken_for_granted_before_is_no_answer() -> None:
+    """Snapshots that tell no QEMU have the newest on both sides, and nothing would change."""
+    status, out, error = command.vcpuid("fleet", "drift", FLEET, "--to", "qemu=11.1", "--cpu", "qemu64")
+    assert (status, out, error.count("\n")) == (3, "", 1)
+    assert "before and after are the same, QEMU 11.1, q35, Linux 6.12 and 7.3: " in error
+    assert "--from qemu=RELEASE" in error
+    _, out, _ = command.vcpuid("fleet", "drift", FLEET, "--from", "qemu=7.2", "--to", "qemu=11.1", "--cpu", "qemu64")
+    before, after, cpu = out.splitlines()[1:4]
+    assert before.startswith("before: QEMU 7.2, q35, Linux ")
+    assert after.startswith("after:  QEMU 11.1, q35, Linux ")
+    assert cpu == "-cpu qemu64"

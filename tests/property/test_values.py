@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -75,6 +76,17 @@ CALLS: dict[str, Callable[[Setup], object]] = {
 def test_a_setup_is_given_alone(function: str) -> None:
     with pytest.raises(TypeError, match="a Setup holds its kernel"):
         CALLS[function](Setup.of(host(NAMES[0])))
+
+
+@pytest.mark.parametrize("function", [*CALLS, "models", "resolve", "explain"])
+def test_a_path_is_no_host_and_it_is_said_what_makes_one_of_it(function: str) -> None:
+    more: dict[str, Callable[[Any], object]] = {
+        "models": qemu.models,
+        "resolve": lambda path: vcpuid.resolve("host", host=path),
+        "explain": lambda path: vcpuid.explain("avx2", host=path),
+    }
+    with pytest.raises(TypeError, match=r"a host is a Snapshot, as vcpuid.read\(path\) returns it, and not of the type str"):
+        {**CALLS, **more}[function]("host.txt")
 
 
 def test_an_answer_shares_nothing_that_can_be_changed() -> None:

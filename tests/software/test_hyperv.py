@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from vcpuid.cpuid import CpuidTable, CpuidWord, Entry
 from vcpuid.cpuid.hyperv import ENLIGHTENMENTS, FEATURES, INTERFACE, NO_SPINLOCKS, RECOMMENDATIONS, VENDOR
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.data import load
-from vcpuid.software.hyperv import SPINLOCKS, fields, offered, offers, present, recommended_but_missing
+from vcpuid.software.hyperv import SPINLOCKS, fields, idles, offered, offers, present, recommended_but_missing
 
 
 def entry(line: str) -> Entry:
@@ -123,3 +124,6 @@ def test_the_documentation_has_the_same_words() -> None:
     page = (Path(__file__).parents[2] / "docs" / "windows.md").read_text(encoding="utf-8")
     for flag, (kind, use, without) in load("hyperv")["enlightenments"].items():
         assert f"| `{flag}` | {kind} | {use} | {without} |" in page
+    recommended = [flag for flag, (kind, _, _) in load("hyperv")["enlightenments"].items() if kind == "recommended"]
+    said = {frozenset(found.split(",")) for found in re.findall(r"`-cpu host,(hv-[^`]+)`", page)}
+    assert {frozenset(recommended), frozenset(idles())} <= said

@@ -12,7 +12,7 @@ from vcpuid.answers.order import DOMAIN, LIBVIRT, Order
 from vcpuid.answers.ordered import explained, judged
 from vcpuid.answers.survey import NOT_TOLD_CHANGE, cpuid_features, shows
 from vcpuid.cpuid import CpuidWord, MsrWord
-from vcpuid.cpuid.names import Feature, all_features
+from vcpuid.cpuid.names import Feature, all_features, parse_place
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.path.pipeline import Path
 from vcpuid.setup import Setup
@@ -176,9 +176,22 @@ def drift(before: Side, after: Side) -> Drift:
         elif a != b:
             found.append(_changed(feature, a, *sides))
     one, other = before.path.warnings, after.path.warnings
-    gone, new = (tuple(line for line in ours if line not in theirs) for ours, theirs in ((one, other), (other, one)))
+    gone, new = (_of_one_side(*sides) for sides in ((one, other), (other, one)))
     same = len(features) - len(found) - not_told
     return Drift(before, after, tuple(found), same, not_told, gone, new, tuple(_others(features, before, after)), tuple(depends))
+
+
+def _of_one_side(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, ...]:
+    """Give the warnings that say something which the others do not, however these spell the place of a feature."""
+    said = {_meant(line) for line in theirs}
+    return tuple(line for line in ours if _meant(line) not in said)
+
+
+def _meant(warning: str) -> str:
+    """Give a warning with the place of its feature in one spelling, since QEMU has had two."""
+    told, colon, place = warning.rpartition(": ")
+    bit = parse_place(place) if colon else None
+    return warning if bit is None else f"{told}: {bit}"
 
 
 def _others(features: Sequence[Feature], *sides: Side) -> Iterator[Register]:

@@ -38,13 +38,15 @@ _SAID = {
     "error": ("could", "could", "not be read"),
 }
 """What one host does, or several do, by the word of their verdict."""
+_SUBJECTS = 3
+"""Things that break a guest of which the second line tells."""
 
 
 class _Row(NamedTuple):
     """What is kept of a host's answer, which with its path takes a megabyte: of many there are only these.
 
     `record` is its row, `document` its JSON where that is asked for, `said` the verdict in a sentence, `software` what it stands on and
-    `breaks` whether a guest would fail. `error` says why there is no answer.
+    `breaks` the things at which a guest would fail. `error` says why there is no answer.
     """
 
     host: str
@@ -54,7 +56,7 @@ class _Row(NamedTuple):
     said: str = ""
     software: str | None = None
     remarks: tuple[str, ...] = ()
-    breaks: bool = False
+    breaks: tuple[str, ...] = ()
     error: str | None = None
 
 
@@ -63,6 +65,7 @@ def _answered(found: HostChecked, asked: Asked, form: str) -> _Row:
     counts, told = answer.counts, word(answer, order)
     breaks = "; ".join(hazard.rule.consequence for hazard in found.hazards if hazard.breaks)
     objection = None if order is None else order.objection
+    subjects = tuple(subject for hazard in found.hazards if hazard.breaks for subject in hazard.subjects)
     record = {
         "host": found.host,
         "what": told,
@@ -75,7 +78,7 @@ def _answered(found: HostChecked, asked: Asked, form: str) -> _Row:
     }
     document = found.as_dict() if form == "json" else {}
     on = software(answer.setup, asked)
-    return _Row(found.host, found.status, record, document, str(answer), on, answer.remarks, bool(breaks))
+    return _Row(found.host, found.status, record, document, str(answer), on, answer.remarks, subjects)
 
 
 def _unanswered(host: str, error: VcpuidError) -> _Row:
@@ -133,14 +136,13 @@ def _sheet(rows: Sequence[_Row], subject: str, cpu: str, everything: bool) -> Sh
     records = [row.record for row in rows]
     counted = Counter(str(record["what"]) for record in records)
     runs, others = counted.pop("runs", 0), [_said(told, number) for told, number in counted.items()]
-    if fails := sum(row.breaks for row in rows):
-        others.append(f"on {fails} a guest that starts fails")
+    ends = [os.path.basename(row.host) for row in rows]
+    names = [safe.line(name) for name in (ends if len(set(ends)) == len(ends) else (row.host for row in rows))]
+    others += _failing([(name, row.breaks) for name, row in zip(names, rows, strict=True) if row.breaks])
     basis = next(([f"{row.software}, the kernel of each host"] for row in rows if row.software is not None), [])
     misspelled = _misspelled(rows)
     head = f"{subject} starts with every requested feature on {runs} of {len(rows)} {'host' if len(rows) == 1 else 'hosts'}"
     above = [head, "; ".join([*basis, *others])] if misspelled is None else [misspelled, *basis]
-    ends = [os.path.basename(row.host) for row in rows]
-    names = [safe.line(name) for name in (ends if len(set(ends)) == len(ends) else (row.host for row in rows))]
     shown = [{**record, **_shown(record, everything), "host": name} for record, name in zip(records, names, strict=True)]
     return Sheet(
         [*_COLUMNS, "proposal"] if everything else _COLUMNS,
@@ -162,6 +164,16 @@ def _misspelled(rows: Sequence[_Row]) -> str | None:
 def _said(told: str, number: int) -> str:
     one, several, what = _SAID[told]
     return f"{number} {one if number == 1 else several} {what}".rstrip()
+
+
+def _failing(hosts: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
+    """Say on how many hosts a guest that starts fails, at what on most of them, and which host to ask about for the rest."""
+    if not hosts:
+        return []
+    counted = Counter(subject for _, subjects in hosts for subject in dict.fromkeys(subjects))
+    more = len(counted) - _SUBJECTS
+    what = ", ".join(subject for subject, _ in counted.most_common(_SUBJECTS)) + (f" and {more} more" if more > 0 else "")
+    return [f"on {len(hosts)} a guest that starts fails at {what}: check of {hosts[0][0]} alone tells why"]
 
 
 def _shown(record: dict[str, object], everything: bool) -> dict[str, object]:

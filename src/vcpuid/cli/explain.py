@@ -43,7 +43,7 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
     from vcpuid.answers.explain import explain
     from vcpuid.answers.ordered import explain_ordered, judged
     from vcpuid.answers.starting import remarked
-    from vcpuid.cli.spelled import features
+    from vcpuid.cli.spelled import collective, features
 
     host = guest.host(source)
     cpu, setup, order = guest.ordered(host, asked)
@@ -56,7 +56,7 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
         by_libvirt = judged(order, path)
         explanations = [explain_ordered(feature, path, by_libvirt) for feature in wanted]
     print_warnings(unrefused(path.remarks, order, form))
-    emit(sheet(explanations[0]) if len(explanations) == 1 else summary(explanations), form)
+    emit(sheet(explanations[0]) if len(explanations) == 1 else summary(explanations, [*collective(texts)]), form)
     sys.exit(0 if all(explanation.answered for explanation in explanations) else 1)
 
 
@@ -84,8 +84,8 @@ def sheet(explanation: Explanation) -> Sheet:
     )
 
 
-def summary(explanations: Sequence[Explanation]) -> Sheet:
-    """Lay several explanations out: a row for each feature."""
+def summary(explanations: Sequence[Explanation], taken: Sequence[str] = ()) -> Sheet:
+    """Lay several explanations out, a row for each feature; `taken` says which of them stand for a name that was given."""
     from vcpuid.answers.explain import report
 
     return Sheet(
@@ -102,7 +102,7 @@ def summary(explanations: Sequence[Explanation]) -> Sheet:
         data=report(explanations),
         records=[{"feature": told.feature.name, **_record(stage)} for told in explanations for stage in told.parties],
         fields=["feature", "party", "value", "basis", "modelled", "why"],
-        head=[*_order(explanations[0]), explanations[0].path.headline(), ""],
+        head=[*_order(explanations[0]), explanations[0].path.headline(), *taken, ""],
         foot=["", *_blocking(explanations[0].order), *_summed(explanations)],
         styles={"feature": "bold"},
     )

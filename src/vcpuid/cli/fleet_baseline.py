@@ -68,15 +68,15 @@ def baseline(
     day = end_of_day(as_of)
     found = opened(stores, engine).baseline(stack_of(asked), cluster=cluster, as_of=day, require=require, manager=manager)
     print_warnings(found.remarks)
-    emit(_baseline_sheet(found, manager), form)
+    emit(_baseline_sheet(found, manager, asked), form)
     sys.exit(0 if found.runs and found.alike else 1)
 
 
-def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
+def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked) -> Sheet:
     from vcpuid.fleet.proof import running
-    from vcpuid.fleet.software import eldest, qemus
+    from vcpuid.fleet.software import chosen, eldest
 
-    setup, program = eldest(found.setups), qemus(found.setups)
+    setup, program = eldest(found.setups), chosen(found.setups, asked.qemu)
     rows = [
         {
             "runs": {True: "yes", False: "no", None: NOT_TOLD}[proof.runs],
@@ -102,7 +102,7 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
             f", QEMU {program}, {setup.machine}" + ("" if nowhere else f"; {same_cpu(found.alike, found.differs)}{level}"),
         ]
     refused = [f"{group.spoken}: {why}" for group, why in found.refused]
-    foot = [*refused, *absent(found.census), *_paid(found), *_others(found)]
+    foot = [*refused, *_paid(found), *_others(found)]
     data = found.as_dict()
     lines = [found.cpu] if found.cpu else []
     if manager is not None and found.cpu is not None:
@@ -121,7 +121,7 @@ def _baseline_sheet(found: Baseline, manager: str | None) -> Sheet:
         records=rows,
         fields=[*columns, "security", "software", "class"],
         lines=lines,
-        head=[*head, ""],
+        head=[*head, *absent(found.census), ""],
         foot=["", *foot] if foot else [],
     )
 
@@ -175,7 +175,7 @@ def blame(
         with replaced(picture) as output:
             for line in svg(found):
                 print(line, file=output)
-    emit(_blame_sheet(found, every), form)
+    emit(_blame_sheet(found, every, asked), form)
     sys.exit(1 if found.losses or found.not_told or found.census.unread else 0)
 
 
@@ -189,7 +189,9 @@ def _unknown(found: Untold) -> dict[str, Any]:
     return {"hosts": hosts_of(found.groups), "who": who, "features": features, "party": None, "why": found.why, "mends": ""}
 
 
-def _blame_sheet(found: Blame, every: bool) -> Sheet:
+def _blame_sheet(found: Blame, every: bool, asked: Asked) -> Sheet:
+    from vcpuid.fleet.software import on_which
+
     rows = [
         {
             "hosts": loss.hosts,
@@ -205,9 +207,14 @@ def _blame_sheet(found: Blame, every: bool) -> Sheet:
     shown = [*(rows if every else rows[:_ROWS]), *open_]
     of_any = f", any of them {found.offered}" if found.census.hosts > 1 else ""
     who = all_hosts(found.census.hosts)
-    head = [f"{who[0].upper()}{who[1:]} can give {so_many(found.shared, 'feature')}{of_any}.", ""]
+    head = [
+        f"{who[0].upper()}{who[1:]} can give {so_many(found.shared, 'feature')}{of_any}.",
+        on_which(found.setups, asked.qemu),
+        *absent(found.census),
+        "",
+    ]
     more = 0 if every else len(rows) - _ROWS
-    foot = [*([f"{more} more rows, of more hosts each: --all"] if more > 0 else []), *absent(found.census)]
+    foot = [f"{more} more rows, of more hosts each: --all"] if more > 0 else []
     foot += [_won(win, found.census.hosts) for win in found.wins]
     columns = ["hosts", "who", "features", "party", "why", "mends"]
     below = ["", *foot] if foot else []
@@ -242,12 +249,12 @@ def models(stores: tuple[str, ...], cluster: str | None, as_of: str | None, engi
 
     found = opened(stores, engine).models(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(remarks(found.census, found.setups))
-    emit(_models_sheet(found, every), form)
+    emit(_models_sheet(found, every, asked), form)
     sys.exit(0 if not found.census.unread and any(model.runs and not model.deprecated for model in found.models) else 1)
 
 
-def _models_sheet(found: NamedModels, every: bool) -> Sheet:
-    from vcpuid.fleet.software import eldest, qemus
+def _models_sheet(found: NamedModels, every: bool, asked: Asked) -> Sheet:
+    from vcpuid.fleet.software import on_which
 
     listed = [model for model in found.models if every or ((model.hosts or model.runs is None) and not model.deprecated)]
     rows = [
@@ -261,11 +268,10 @@ def _models_sheet(found: NamedModels, every: bool) -> Sheet:
         for one in model.classes
     ]
     columns = ["model", "called", "hosts", "features", *(["deprecated"] if every else []), "lacks"]
-    setup, program = eldest(found.setups), qemus(found.setups)
     number = sum(model.runs is True and not model.deprecated for model in found.models)
-    head = [f"Models of QEMU {program}, {setup.machine}, that run on {all_hosts(found.census.hosts)}: {number}.", ""]
+    head = [f"Models that run on {all_hosts(found.census.hosts)}: {number}.", on_which(found.setups, asked.qemu), *absent(found.census), ""]
     more = len(found.models) - len(listed)
-    foot = [*([f"{more} models more, which are deprecated or run on no host: --all"] if more else []), *absent(found.census)]
+    foot = [f"{more} models more, which are deprecated or run on no host: --all"] if more else []
     return Sheet(
         columns,
         rows,

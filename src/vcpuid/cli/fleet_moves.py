@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -29,7 +29,7 @@ from vcpuid.cli.fleet_options import (
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, stack_options, typed
 from vcpuid.errors import InputError
-from vcpuid.setup import Setup
+from vcpuid.setup import Stack
 
 if TYPE_CHECKING:
     from vcpuid.fleet.moves import Circles, Move
@@ -65,17 +65,22 @@ def migrate(
 ) -> None:
     """Check whether a guest can move from host A to host B; without them, between which hosts it moves freely.
 
+    STORE is as for `vcpuid fleet`, and A and B are hosts in it; two snapshots may be named instead, as in vcpuid fleet migrate a.txt b.txt.
+
     QEMU compares nothing when a guest arrives. So there are three answers: yes, where the guest's CPU is the same on both; refused, by
     whom and in which words; unsafe, where it is accepted and is another CPU from then on. libvirt, which is asked of a --domain, wants the
     features to be the same, and looks at no numbers such as XSAVE's offsets. Exit status 0 for yes, else 1.
     """
+    stores: str | tuple[str, ...] = store
+    if origin is not None and target is None and os.path.isfile(store) and os.path.isfile(origin):
+        stores, origin, target = (store, origin), store, origin
     if (origin is None) is not (target is None):
         raise click.UsageError("give both hosts, or neither to ask about all")
     if origin is not None and cluster is not None:
         raise click.UsageError("--cluster is asked of all hosts, and two are named: CLUSTER/HOST names one of a cluster")
     if domain is not None and typed("--cpu"):
         raise click.UsageError("--cpu and --domain both name the guest's CPU")
-    fleet, stack = opened(store, engine), stack_of(asked)
+    fleet, stack = opened(stores, engine), stack_of(asked)
     if origin is not None and target is not None:
         if domain is None:
             found = fleet.migrate(origin, target, cpu, stack, as_of=end_of_day(as_of))
@@ -84,13 +89,13 @@ def migrate(
             with named(name):
                 found = fleet.migrate_domain(origin, target, xml, stack, libvirt=libvirt_release, as_of=end_of_day(as_of))
         print_warnings(_of_hosts(remark, origin, target) for remark in found.remarks)
-        emit(_move_sheet(found, cpu if domain is None else None, origin, target), form)
+        emit(_move_sheet(found, cpu if domain is None else None, origin, target, asked), form)
         sys.exit(0 if found.outcome == "yes" else 1)
     if domain is not None:
         raise click.UsageError("--domain is asked of two hosts: give both")
     parted = fleet.circles(cpu, stack, cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(parted.remarks)
-    emit(_circles_sheet(parted, cpu), form)
+    emit(_circles_sheet(parted, cpu, asked), form)
     sys.exit(0 if len(parted.circles) == 1 and not parted.refused and not parted.not_told and not parted.census.unread else 1)
 
 
@@ -100,7 +105,8 @@ def _of_hosts(text: str, a: str, b: str) -> str:
     return names[text[0]] + text[1:] if text[:3] in ("A's", "B's") or text[:2] in ("A:", "B:") else text
 
 
-def _move_sheet(found: Move, cpu: str | None, a: str, b: str) -> Sheet:
+def _move_sheet(found: Move, cpu: str | None, a: str, b: str, asked: Asked) -> Sheet:
+    from vcpuid.fleet.software import on_which
     from vcpuid.told.facts import listed
 
     by = None if found.by is None else _of_hosts(found.by, a, b)
@@ -125,13 +131,14 @@ def _move_sheet(found: Move, cpu: str | None, a: str, b: str) -> Sheet:
         records=records,
         fields=["outcome", "by", "words", *columns],
         lines=lines,
-        head=[*([] if cpu is None else [f"-cpu {cpu}"]), told, *([""] if rows else [])],
+        head=[told, ", ".join((*(() if cpu is None else (f"-cpu {cpu}",)), on_which(found.setups, asked.qemu))), *([""] if rows else [])],
         foot=open_,
     )
 
 
-def _circles_sheet(found: Circles, cpu: str) -> Sheet:
+def _circles_sheet(found: Circles, cpu: str, asked: Asked) -> Sheet:
     from vcpuid.fleet.members import spoken
+    from vcpuid.fleet.software import on_which
 
     rows = [
         {"circle": number, "hosts": circle.hosts, "who": spoken(circle.groups), "cpu": circle.groups[0].cpu, "why": ""}
@@ -141,10 +148,9 @@ def _circles_sheet(found: Circles, cpu: str) -> Sheet:
         rows += [{"circle": what, "hosts": group.hosts, "who": group.spoken, "cpu": group.cpu, "why": words} for group, words in groups]
     columns = ["circle", "hosts", "who", "cpu", "why"]
     other = "; from one to another QEMU takes it, and it has another CPU there" if len(found.circles) > 1 else ""
-    head = [f"-cpu {cpu}: a guest moves freely within a circle{other}.", ""]
+    head = [f"-cpu {cpu}: a guest moves freely within a circle{other}.", on_which(found.setups, asked.qemu), *absent(found.census), ""]
     data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": None, "all": found.as_dict()}
-    missing = absent(found.census)
-    return Sheet(columns, rows, data, head=head, foot=["", *missing] if missing else [])
+    return Sheet(columns, rows, data, head=head)
 
 
 @click.command()
@@ -172,6 +178,7 @@ def drift(
     nothing changes for a guest and it runs on every host, else 1.
     """
     from vcpuid.cli.drift import named_stack
+    from vcpuid.fleet.upgrade import both_sides
 
     if not (before or after):
         raise click.UsageError("give --from or --to: what the two sides differ in")
@@ -181,18 +188,20 @@ def drift(
     )
     one, other = (stack_of(chosen) for chosen, _ in sides.values())
     fleet, day = opened(store, engine), end_of_day(as_of)
+    both_sides(fleet.census(cluster, day), one, other)  # before a baseline is looked for in vain
     if cpu is None:
         cpu = fleet.baseline(one, cluster=cluster, as_of=day).cpu
         if cpu is None:
             raise InputError("no baseline can be made for these hosts before the upgrade: give --cpu")
     found = fleet.drift(cpu, one, other, cluster=cluster, as_of=day)
     print_warnings(found.remarks)
-    emit(_drift_sheet(found), form)
+    emit(_drift_sheet(found, one, other), form)
     sys.exit(1 if found.shifts or found.refused or not found.runs or not found.alike else 0)
 
 
-def _drift_sheet(found: Upgrade) -> Sheet:
+def _drift_sheet(found: Upgrade, before: Stack, after: Stack) -> Sheet:
     from vcpuid.fleet.members import spoken
+    from vcpuid.fleet.upgrade import FROM, TO, stack
 
     rows = [
         {
@@ -205,7 +214,6 @@ def _drift_sheet(found: Upgrade) -> Sheet:
         }
         for shift in found.shifts
     ]
-    after = found.after[0]
     runs = {
         True: "It runs on all of them then",
         False: "It does not run on all of them then",
@@ -215,17 +223,15 @@ def _drift_sheet(found: Upgrade) -> Sheet:
     told = ", as far as they tell" if found.not_told else ""
     head = [
         f"For {found.same} of {found.census.hosts} hosts nothing changes for a guest{told}. {runs[found.runs]}{alike}.",
-        f"-cpu {found.cpu}, before and with QEMU {after.vmm} and Linux {_kernels(found.after)}",
+        f"before: {stack(found.before, before.qemu, FROM)}",
+        f"after:  {stack(found.after, after.qemu, TO)}",
+        f"-cpu {found.cpu}",
+        *absent(found.census),
     ]
     foot = [f"{one.when}: {one.group.spoken} refuses it: {one.words.splitlines()[0]}" for one in found.refused]
     if silent := dict.fromkeys(unknown.group.spoken for unknown in found.not_told):
         foot.append(f"Not told of all of a guest's CPU: {short(silent)}")
     foot += [f"{proof.group.spoken}: {proof.why}" for proof in found.proofs if proof.runs is not True and proof.why]
     columns = ["change", "hosts", "who", "features", "party", "why"]
-    foot += absent(found.census)
     above = [*head, *([""] if rows else [])]
     return Sheet(columns, rows, found.as_dict(), fields=columns, titles=LAYER, head=above, foot=["", *foot] if foot else [], null=NOT_TOLD)
-
-
-def _kernels(setups: Iterable[Setup]) -> str:
-    return " and ".join(dict.fromkeys(str(setup.kernel) for setup in setups))

@@ -110,8 +110,8 @@ def same_cpu(alike: bool | None, differs: Iterable[str]) -> str:
 
 
 def absent(census: Census) -> list[str]:
-    """Say in a line who is a member and could not be read; none where all could."""
-    return [f"Not asked, since there is no snapshot of them that can be read: {census.who_is_missing}"] if census.unread else []
+    """Say in a line who is a member and could not be read, and why; none where all could."""
+    return [f"{so_many(len(census.unread), 'host')} could not be read: {census.who_is_missing}"] if census.unread else []
 
 
 def all_hosts(hosts: int) -> str:

@@ -115,9 +115,8 @@ def classes(store: str, cluster: str | None, as_of: str | None, engine: str, for
     told = [group.as_dict() for group in census.groups]
     data = {"schema": "vcpuid/fleet-classes/1", **census.as_dict(), "classes": told}
     columns = ["class", "hosts", "who", "cpu", "microcode", "kernel", *(["qemu"] if any(row["qemu"] for row in told) else [])]
-    head = [f"{so_many(census.hosts, 'host')} of {so_many(len(told), 'class')}.", ""]
-    unread = absent(census)
-    emit(Sheet(columns, told, data, head=head, foot=["", *unread] if unread else [], null=NOT_TOLD), form)
+    head = [f"{so_many(census.hosts, 'host')} of {so_many(len(told), 'class')}.", *absent(census), ""]
+    emit(Sheet(columns, told, data, head=head, null=NOT_TOLD), form)
     sys.exit(1 if census.unread else 0)
 
 

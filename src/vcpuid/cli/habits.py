@@ -83,6 +83,7 @@ class Verb(click.Command):
         def placed(args: list[str]) -> tuple[dict[str, Any], list[str], list[click.Parameter]]:
             found, left, order = parse(args)
             if not ctx.resilient_parsing:
+                _each_once(order)
                 self._put_into_place(found)
             return found, left, order
 
@@ -126,6 +127,14 @@ class Verb(click.Command):
                     formatter.write_text(f"{example.about}:")
                     formatter.write(f"{' ' * (formatter.current_indent + 2)}{example.command}\n")
         super().format_epilog(ctx, formatter)
+
+
+def _each_once(given: Sequence[click.Parameter]) -> None:
+    """Raise UsageError where an option that takes one value has several: which of them is meant nobody can say."""
+    single = [option for option in given if isinstance(option, click.Option) and not (option.multiple or option.is_flag or option.count)]
+    for option in single:
+        if single.count(option) > 1:
+            raise click.UsageError(f"{option.opts[0]} takes one value and is given {single.count(option)} times")
 
 
 def _texts(value: object) -> list[str]:

@@ -8,7 +8,7 @@ from textwrap import wrap
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, emit, format_option, width
 from vcpuid.cli.setup import print_warnings
 from vcpuid.cpuid.features import Feature
 from vcpuid.errors import InputError
@@ -51,9 +51,11 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
     tables = release.tables
     found = all_features() if everything else tuple(dict.fromkeys(f for text in texts for f in _meant(text, tables)))
     if form == "table" and len(found) <= CARDS:
+        columns = min(width() or WIDTH, WIDTH)
         for feature in found:
             rows: list[dict[str, object]] = [{"what": what, "spelled": spelled} for what, spelled in _card(feature)]
-            remarks = (line for note in notes(feature, tables) for line in wrap(note.text, WIDTH, break_on_hyphens=False))
+            told = (wrap(note.text, columns, break_on_hyphens=False, break_long_words=False) for note in notes(feature, tables))
+            remarks = (line for lines in told for line in lines)
             emit(Sheet(["what", "spelled"], rows, foot=["", *remarks, ""]), form)
     else:
         data = report(found, release) if form == "json" else None

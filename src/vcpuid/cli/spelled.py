@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vcpuid.errors import InputError
@@ -28,6 +28,25 @@ def features(texts: Sequence[str], kernel: str | None = None) -> tuple[Feature, 
             bug = bug_of(text)
             found.extend(_in_text(text) if bug is None else [bug])
     return tuple(dict.fromkeys(found))
+
+
+def collective(texts: Sequence[str]) -> Iterator[str]:
+    """Say of each argument that is a name of several features for which of them it is taken, and which have names that begin alike."""
+    from vcpuid.cpuid.feature_table import key_of
+    from vcpuid.cpuid.names import COLLECTIVE, all_features, find, meant
+
+    for text in dict.fromkeys(texts):
+        taken = [find(name).name for name in COLLECTIVE.get(key_of(text), ())]
+        if len(taken) < 2 or meant(text):
+            continue
+        alike = {feature.name for feature in all_features() if key_of(feature.name).startswith(key_of(text))}
+        others = sorted(alike.difference(taken))
+        more = f"; others, to be named by themselves: {' '.join(others)}" if others else ""
+        yield f"{text} is taken for {' '.join(taken)}{_WHOSE.get(key_of(text), '')}{more}"
+
+
+_WHOSE = {"avx512": ", those that x86-64-v4 asks for"}
+"""Who puts these features together, of a name that others take for more."""
 
 
 def _in_text(text: str) -> tuple[Feature, ...]:

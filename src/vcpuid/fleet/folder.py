@@ -22,10 +22,15 @@ _EMPTY, _TIMES = 10_000, 10
 
 def host_name(path: Path) -> str:
     """Return the host that a file is about: node7.example.org.txt.gz is node7.example.org."""
-    name = path.name
+    return without_ending(path.name)
+
+
+def without_ending(file: str) -> str:
+    """Return a file's name without what is no part of its host's."""
+    name = file
     for ending in _ENDINGS:
         name = name.removesuffix(ending)
-    return name or path.name
+    return name or file
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -59,8 +64,8 @@ class Folder:
 
     def __init__(self, *places: Path, told: Callable[[int], None] = lambda number: None) -> None:
         self._places = ", ".join(map(str, dict.fromkeys(places)))
-        self._members: list[tuple[str, str, HostClass]] = []
-        self._unread: list[tuple[str, Unread]] = []
+        self._members: list[tuple[str, Path, str, HostClass]] = []
+        self._unread: list[tuple[str, Path, Unread]] = []
         given = list(readings(_once(members(dict.fromkeys(places))), self._places, told))
         called = Counter((cluster, host_name(path)) for cluster, path, _ in given)
         for cluster, path, found in given:
@@ -68,12 +73,13 @@ class Folder:
             if len(places) > 1 and called[cluster, name] > 1:
                 name = str(path)
             if isinstance(found, HostClass):
-                self._members.append((cluster, name, found))
+                self._members.append((cluster, path, name, found))
             else:
-                self._unread.append((cluster, Unread(name, cause(found))))
+                self._unread.append((cluster, path, Unread(name, cause(found))))
         if not given:
             raise InputError(_NONE, source=self._places)
-        self._unread += [("", Unread(str(place), _NONE)) for place in places if os.path.isdir(place) and next(files(place), None) is None]
+        empty = (place for place in places if os.path.isdir(place) and next(files(place), None) is None)
+        self._unread += [("", place, Unread(str(place), _NONE)) for place in empty]
 
     def census(self, cluster: str | None = None, as_of: int | None = None) -> Census:
         """Count the classes of a cluster, or of all; raises InputError for a day, since the files tell of today alone."""
@@ -81,11 +87,11 @@ class Folder:
             raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one", source=self._places)
         counts: dict[tuple[str, int], list[str]] = {}
         classes: dict[int, HostClass] = {}
-        for place, name, kind in self._members:
+        for place, _, name, kind in self._members:
             if cluster in (None, place):
                 counts.setdefault((place, kind.id), []).append(name)
                 classes[kind.id] = kind
-        unread = [found for place, found in self._unread if cluster in (None, place)]
+        unread = [found for place, _, found in self._unread if cluster in (None, place)]
         found = [Count(place, id_, len(names), min(names)) for (place, id_), names in counts.items()]
         names: dict[int, list[str]] = {}
         for (_, id_), some in counts.items():
@@ -93,24 +99,33 @@ class Folder:
         return Census.of(found, classes, unread, {id_: some for id_, some in names.items() if len(some) <= FEW})
 
     def hosts(self, names: Sequence[str], as_of: int | None = None) -> list[HostClass]:
-        """Return the classes of hosts; raises InputError where there is none of a name, or several."""
+        """Return the classes of hosts, each by its name, that of its file, or the file's path.
+
+        Raises InputError where there is none of a name, or several.
+        """
         if as_of is not None:
             raise InputError("a folder of snapshots has no history: vcpuid fleet add keeps one", source=self._places)
         return [self._host(name) for name in names]
 
     def _host(self, name: str) -> HostClass:
-        found = {kind.id: kind for place, own, kind in self._members if name in (own, f"{place}/{own}")}
+        found = {kind.id: kind for place, path, _, kind in self._members if name in _names(place, path)}
         if len(found) == 1:
             return next(iter(found.values()))
-        for _, unread in self._unread:
-            if unread.name == name:
+        for place, path, unread in self._unread:
+            if name in _names(place, path):
                 raise InputError(f"host {name} cannot be read: {unread.why}", source=self._places)
         why = f"no host is called {name[:60]!r}"
         if found:
-            inner = next((f"{place}/{own}" for place, own, _ in self._members if own == name and place), None)
+            inner = next((f"{place}/{name}" for place, path, *_ in self._members if name in (host_name(path), path.name) and place), None)
             how = "two files tell of it, take one away" if inner is None else f"put the cluster before it, as in {inner}"
             why = f"several hosts are called {name[:60]!r}: {how}"
         raise InputError(why, source=self._places)
+
+
+def _names(place: str, path: Path) -> set[str]:
+    """Return what a host may be called: like its file, with its ending or without, also behind its cluster; or by the file's path."""
+    called = {host_name(path), path.name}
+    return {*called, *(f"{place}/{name}" for name in called), str(path)}
 
 
 def members(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:

@@ -75,7 +75,7 @@ class Deviation(NamedTuple):
 class Move:
     """What comes of moving a guest. `by` says who refuses, in `words`; of an unsafe one `differences` say why.
 
-    `not_told` is what hangs on facts that either host does not tell.
+    `not_told` is what hangs on facts that either host does not tell; `setups` are the software on both, on each kind of their cores.
     """
 
     outcome: Outcome
@@ -84,6 +84,7 @@ class Move:
     differences: tuple[Deviation, ...] = ()
     not_told: tuple[NotTold, ...] = ()
     remarks: tuple[str, ...] = ()
+    setups: tuple[Setup, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -112,7 +113,7 @@ def between(ask: Callable[[Setup, Setup], Move], a: HostClass, b: HostClass, sta
     found = max((ask(one, other) for one in ones for other in others), key=lambda move: _BY_HARM.index(move.outcome))
     cut = [f"{name}: {CUT}" for name, kind in (("A", a), ("B", b)) if not kind.whole]
     outcome = "not told" if cut and found.outcome == "yes" else found.outcome
-    return replace(found, outcome=outcome, remarks=(*found.remarks, *cut))
+    return replace(found, outcome=outcome, remarks=(*found.remarks, *cut), setups=settled_on)
 
 
 _BY_HARM: tuple[Outcome, ...] = ("yes", "not told", "unsafe", "refused")
@@ -276,6 +277,7 @@ class Circles:
     refused: tuple[tuple[Group, str], ...]
     not_told: tuple[tuple[Group, str], ...]
     remarks: tuple[str, ...] = ()
+    setups: tuple[Setup, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -328,9 +330,8 @@ def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
         made += [Circle(tuple(groups), hosts_of(groups)) for groups in parted]
         open_ += [(group, _NO_CLOCK) for group in unclear]
     by_size = tuple(sorted(made, key=lambda circle: -circle.hosts))
-    return Circles(
-        census, by_size, tuple(refused), tuple(open_), (*remarks(census, setups), *map(str, guesses(cpu, eldest(setups).vmm.tables)))
-    )
+    said = (*remarks(census, setups), *map(str, guesses(cpu, eldest(setups).vmm.tables)))
+    return Circles(census, by_size, tuple(refused), tuple(open_), said, setups)
 
 
 def _by_clock(groups: Sequence[Group]) -> tuple[list[list[Group]], list[Group]]:

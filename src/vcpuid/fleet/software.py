@@ -70,6 +70,22 @@ def qemus(setups: Iterable[Setup]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def chosen(setups: Sequence[Setup], asked: str | None, how: str = "--qemu") -> str:
+    """Name the QEMUs; of one that neither a host tells nor anybody asked for, say that it is the newest known, and how to name another."""
+    untold = [setup for setup in setups if asked is None and setup.host.qemu is None]
+    if not untold:
+        return qemus(setups)
+    if len(untold) < len(setups):
+        return f"{qemus(setups)} ({untold[0].vmm}, the newest known, on hosts that do not tell theirs; {how} names another)"
+    who = "the host does not tell its own" if len(setups) == 1 else "the hosts do not tell theirs"
+    return f"{qemus(setups)} (the newest known; {who}, {how} names another)"
+
+
+def on_which(setups: Sequence[Setup], asked: str | None) -> str:
+    """Name in a line the software that the hosts have in common, and of QEMU where it comes from, as `chosen` does."""
+    return f"QEMU {chosen(setups, asked)}, {eldest(setups).machine}"
+
+
 def said_of(setup: Setup) -> Iterator[str]:
     """Give what is to be said of the software on one host, also of what is taken for granted since the host does not tell it."""
     yield from setup.remarks

@@ -16,6 +16,7 @@ from vcpuid.fleet import adding, statements
 from vcpuid.fleet.adding import Added, Visit
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.engines import Engine
+from vcpuid.fleet.folder import without_ending
 from vcpuid.fleet.members import FEW, Census, Count
 from vcpuid.fleet.places import FOLDER, Brought, DuckDbFile, Keeper, ParquetFolder
 
@@ -93,7 +94,11 @@ class Store:
     def hosts(self, names: Sequence[str], as_of: int | None = None) -> list[HostClass]:
         """Return the classes of hosts, each "NAME" or "CLUSTER/NAME"; raises InputError where there is none of a name, or several."""
         with self._sight() as seen:
-            ids = [self._class_of(name, list(seen.rows(statements.host(name, _time(as_of))))) for name in names]
+
+            def known(name: str) -> list[tuple[str, int]]:
+                return list(seen.rows(statements.host(name, _time(as_of))))
+
+            ids = [self._class_of(name, known(name) or known(without_ending(name))) for name in names]
             classes = seen.classes(ids)
             return [classes[id_] for id_ in ids]
 

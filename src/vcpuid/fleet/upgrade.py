@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from vcpuid.answers.drift import Side, drift
 from vcpuid.answers.survey import NOT_TOLD_CHANGE
-from vcpuid.errors import KvmError, RefusedError
+from vcpuid.errors import InputError, KvmError, RefusedError
 from vcpuid.fleet.members import Census, Group, hosts_of, spoken
 from vcpuid.fleet.proof import Proof, Proven, prove
-from vcpuid.fleet.software import remarks, settled
+from vcpuid.fleet.software import chosen, eldest, qemus, remarks, settled
 from vcpuid.setup import Setup, Stack
 from vcpuid.told.completions import untold
 from vcpuid.told.facts import Fact
@@ -107,9 +107,45 @@ class Upgrade(Proven):
         }
 
 
+def both_sides(census: Census, before: Stack, after: Stack) -> tuple[tuple[Setup, ...], tuple[Setup, ...]]:
+    """Settle both sides on each class.
+
+    Raises InputError as `settled`, and where both are the same since hosts do not tell what they run now: that nothing changes then is no
+    answer.
+    """
+    one, other = settled(census, before), settled(census, after)
+    if [_software(setup) for setup in one] == [_software(setup) for setup in other]:
+        for name, untold in (("QEMU", any(setup.host.qemu is None for setup in one)), ("kernel", "kernel" in one[0].assumed)):
+            told = {side.qemu if name == "QEMU" else side.kernel for side in (before, after)}
+            if untold and None in told and len(told) > 1:
+                same = f"QEMU {qemus(one)}, {eldest(one).machine}, Linux {_kernels(one)}"
+                raise InputError(
+                    f"before and after are the same, {same}: the hosts do not tell which {name} they run now; "
+                    f"--from {name.lower()}=RELEASE names it"
+                )
+    return one, other
+
+
+FROM, TO = "--from qemu=", "--to qemu="
+"""How the QEMU of either side is named."""
+
+
+def stack(setups: tuple[Setup, ...], asked: str | None, how: str) -> str:
+    """Name the software of one side: QEMU as `software.chosen` does, machine type and kernels."""
+    return f"QEMU {chosen(setups, asked, how)}, {eldest(setups).machine}, Linux {_kernels(setups)}"
+
+
+def _kernels(setups: tuple[Setup, ...]) -> str:
+    return " and ".join(dict.fromkeys(str(setup.kernel) for setup in setups))
+
+
+def _software(setup: Setup) -> tuple[object, ...]:
+    return setup.vmm, setup.kernel, setup.machine, setup.params
+
+
 def upgrade(cpu: str, census: Census, before: Stack, after: Stack) -> Upgrade:
     """Hold a guest before an upgrade against the same one afterwards, on each class; raises as a baseline does."""
-    one, other = settled(census, before), settled(census, after)
+    one, other = both_sides(census, before, after)
     found: dict[tuple[str, str | None, str | None, str], dict[Group, list[str]]] = {}
     refused: list[Refusal] = []
     changed: set[int] = set()
