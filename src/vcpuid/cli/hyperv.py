@@ -12,6 +12,7 @@ from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_for_table, domain_options
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, trial_for
+from vcpuid.cli.short import folded
 from vcpuid.cli.standing import standing
 from vcpuid.cpuid.parts import for_guest
 
@@ -67,7 +68,7 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
         hanging = FrozenMap(of_table(snapshot, flags))
     else:
         host = read_host(source)
-        resolved = _path(*cpu.on(host, asked))
+        resolved = _path(*cpu.on(host, asked), brief=form == "table" and not everything)
         kvm = trial_for(host, resolved.setup)
         subject, basis, path = guest_view(resolved), standing(resolved.setup, host, source, asked), resolved.as_dict()
         hanging = FrozenMap(of_guest(resolved, flags))
@@ -101,8 +102,7 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
             head=[first, basis, *open_[1:], *_to_paste(better, missing, resolved), ""],
             styles={"flag": "bold"},
         )
-        more = len(every) - len(sheet.rows)
-        rest = [f"{len(sheet.rows)} of {len(every)} enlightenments; --all prints the rest"] if more else []
+        rest = [_rest(len(sheet.rows), len(every))] if len(sheet.rows) < len(every) else []
         foot = [*granted(taken), *rest]
         sheet.foot = ["", *foot] if foot and sheet.rows else foot
     emit(sheet, form)
@@ -110,11 +110,16 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
     sys.exit(1 if missing or hanging or refused or not present(subject) else 0)
 
 
-def _path(cpu: str, setup: Setup) -> Path:
+def _rest(shown: int, of: int) -> str:
+    """Say in the last line what is not shown."""
+    return f"{shown} of {of} enlightenments; --all prints the rest" if shown else f"--all lists all {of} enlightenments"
+
+
+def _path(cpu: str, setup: Setup, *, brief: bool) -> Path:
     from vcpuid.answers.certainty import followed
 
     path = followed(cpu, host=setup)
-    print_warnings(path.said)
+    print_warnings(folded(path) if brief else path.said)
     return path
 
 
