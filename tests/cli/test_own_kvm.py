@@ -10,8 +10,10 @@ import pytest
 
 from support.captures import CAPTURES, host, stack
 from support.command import vcpuid
+from vcpuid.answers.verdict import verdict
 from vcpuid.cli import linux
-from vcpuid.cpuid import CpuidTable, Registers
+from vcpuid.cli.check_text import Text
+from vcpuid.cpuid import CpuidTable, Registers, Snapshot
 from vcpuid.diagnosis import diagnose
 
 SKYLAKE = "kvm-intel.corei7_skylake_x@6.12"
@@ -59,12 +61,24 @@ def test_hyperv_counts_many_warnings_of_qemus() -> None:
     assert vcpuid("hyperv", "--host", HOST, "--cpu", MANY, "--all").stderr.count("QEMU: warning:") > 2
 
 
-def test_diagnose_goes_by_what_the_running_kvm_gives() -> None:
+@pytest.mark.parametrize("everything", [True, False])
+def test_all_is_not_offered_to_one_who_asked_for_it(everything: bool) -> None:
+    text = Text(everything)
+    lines = list(text.verdict(verdict("Haswell-noTSX", _without_avx512f(), stack(SKYLAKE), probe=overruling), "", None, 0))
+    assert any(line.startswith("Seen by the guest, though not asked for (1): avx512f") for line in lines) is everything
+    assert bool(text.rest()) is not everything
+
+
+def _without_avx512f() -> Snapshot:
     snapshot = host(SKYLAKE)
     assert snapshot.supported is not None
-    bare = replace(snapshot, supported=CpuidTable(e._replace(ebx=e.ebx & ~AVX512F) if e[:2] == (7, 0) else e for e in snapshot.supported))
+    lacking = CpuidTable(e._replace(ebx=e.ebx & ~AVX512F) if e[:2] == (7, 0) else e for e in snapshot.supported)
+    return replace(snapshot, supported=lacking)
+
+
+def test_diagnose_goes_by_what_the_running_kvm_gives() -> None:
     cpu = "Haswell-noTSX,+avx512f"
-    modelled, asked = (diagnose(MESSAGE, bare, cpu, stack(SKYLAKE), probe=probe) for probe in (None, overruling))
+    modelled, asked = (diagnose(MESSAGE, _without_avx512f(), cpu, stack(SKYLAKE), probe=probe) for probe in (None, overruling))
     fates = [found.explanation for one in (modelled, asked) for found in one.findings]
     assert [fate is not None and fate.visible for fate in fates] == [False, True]
     assert asked.verdict is not None

@@ -113,7 +113,7 @@ class Text:
         if unasked and self._everything:
             why = "QEMU leaves them out; yet this machine's KVM shows them to the guest"
             yield from self.group("Seen by the guest, though not asked for", unasked, why)
-        self.left |= bool(unasked)
+        self.left |= bool(unasked) and not self._everything
         if answer.withheld:
             why = "QEMU gives them; yet this machine's KVM does not show them to the guest"
             yield from self.group("Not seen by the guest", [_called(feature) for feature in answer.withheld], why)
