@@ -136,3 +136,23 @@ def test_a_flag_that_linux_does_not_show_may_be_locked_by_the_firmware() -> None
 def test_a_promise_of_immunity_is_the_host_s_to_make() -> None:
     told = remedy("mds-no", "Cascadelake-Server-noTSX", SAPPHIRE)
     assert told == "use a host whose processor, microcode and kernel promise it, or leave it out"
+
+
+def test_an_enlightenment_is_asked_for_with_what_it_needs() -> None:
+    path = resolve("host", host=host(SAPPHIRE), stack=stack(SAPPHIRE, qemu="10.0"))
+    told = explain(find("hv-time"), path)
+    assert told.verdict == "The guest does not see hv-time: -cpu does not ask for it."
+    assert [(one.party, one.rule.id) for one in told.chain] == [("qemu", "silicon.hyper-v.unasked")]
+    assert told.remedy == "add hv-time to -cpu"
+    asked = explain(find("hv-stimer"), path).remedy
+    assert asked == "add hv-vpindex,hv-synic,hv-time,hv-stimer to -cpu"
+    seen = resolve(f"host,{asked.split()[1]}", host=host(SAPPHIRE), stack=stack(SAPPHIRE, qemu="10.0"))
+    assert explain(find("hv-stimer"), seen).visible
+    assert remedy("hv-xmm-input", "host", SAPPHIRE, qemu="7.0") == "use a QEMU that has hv-xmm-input: 7.0 does not"
+
+
+def test_an_enlightenment_that_kvm_lacks_is_not_asked_for() -> None:
+    told = explain(find("hv-evmcs"), resolve("host", host=host(MILAN), stack=stack(MILAN, qemu="10.0")))
+    assert [(one.party, one.rule.id) for one in told.chain] == [("kvm", "silicon.hyper-v.not-offered")]
+    assert told.remedy is not None
+    assert "-cpu" not in told.remedy

@@ -96,3 +96,11 @@ def test_a_dump_whose_cpus_each_lack_something_else_does_not_flood_the_terminal(
         lines = vcpuid(*args).stderr.splitlines()
         assert len(lines) < 12
         assert any("192 more remarks like these" in line for line in lines)
+
+
+def test_vulnerabilities_among_features_are_told_by_what_the_guest_s_kernel_makes_of_them() -> None:
+    done = vcpuid("explain", "spectre", "l1tf", "avx2", "--host", str(CAPTURES / "kvm" / "kvm-intel.sapphire_rapids-xfd@6.12.txt.gz"))
+    assert "Not told" not in done.stdout
+    assert "\nThe guest sees: avx2\n" in done.stdout
+    assert "\nIn the guest, mitigated: spectre_v1 spectre_v2\nIn the guest, not affected: l1tf\n" in done.stdout
+    assert done.returncode == 0

@@ -84,6 +84,10 @@ def test_known(text: str, name: str, place: str) -> None:
         ("CPUID[eax=07h,ecx=01h].EAX [bit 4]", "7.1.eax.4"),
         ("CPUID[eax=07h,ecx=01h].EAX.avx-vnni [bit 4]", "7.1.eax.4"),
         ("CPUID.07H:EBX.avx2 [bit 5]", "7.0.ebx.5"),
+        ("CPUID.07H:EBX.avx2", "7.0.ebx.5"),
+        ("CPUID[eax=07h,ecx=00h].EBX.avx512f", "7.0.ebx.16"),
+        ("CPUID.07H:EAX.avx-vnni", "7.1.eax.4"),
+        ("MSR(10AH).rdctl-no", "msr.10a.0"),
         ("MSR(10AH).rdctl-no [bit 0]", "msr.10a.0"),
         ("MSR.10A.0", "msr.10a.0"),
         # QEMU 7.2 and 10.0 log no sub-leaf; the name tells that it is 1, and without a name it is taken as 0.
@@ -292,6 +296,13 @@ def test_a_copy_of_leaf_1() -> None:
     assert copy is not None
     assert copy.copy_of is find("tsc")
     assert (copy.name, copy.linux, copy.hidden) == ("tsc", None, False)
+
+
+def test_a_label_without_its_bit_has_a_name_that_stands_in_its_register() -> None:
+    assert find_all("CPUID.07H:EBX.avx512f") == (find("avx512f"),)
+    for text in ("CPUID.07H:ECX.avx512f", "CPUID.01H:EBX.avx512f", "CPUID[eax=07h,ecx=01h].EBX.avx512f", "MSR(10BH).rdctl-no"):
+        with pytest.raises(InputError):
+            find(text)
 
 
 def test_unknown_names() -> None:

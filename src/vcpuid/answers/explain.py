@@ -12,6 +12,7 @@ from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.remedy import hidden_from_linux, remedy
 from vcpuid.answers.shown import ShownFlag, decided, family_of, maker, shown, sources
 from vcpuid.answers.sysfs import Sysfs, file_of
+from vcpuid.answers.unasked import UNASKED, why_lacking
 from vcpuid.answers.vulnerabilities import told as told_of_host
 from vcpuid.answers.vulnerabilities import told_inside
 from vcpuid.cpuid import Bit, bits
@@ -382,7 +383,9 @@ def _followed(feature: Feature, path: Path) -> Explanation:
         return _mirror(feature, path, stages)
     chain = tuple(_chain(path, feature, stages))
     if stages[0].value is False and not any(stage.value for stage in stages):  # what a party makes up, the hardware need not have
-        chain = (*chain, Reason("silicon", feature.name, Action.CLEARED, NO_HARDWARE, NO_HARDWARE.reason))
+        rule = why_lacking(feature, path) or NO_HARDWARE
+        party = {UNASKED: "qemu", NO_HARDWARE: "silicon"}.get(rule, "kvm")
+        chain = (*chain, Reason(party, feature.name, Action.CLEARED, rule, rule.reason))
     if not stages[-1].value and (found := _open(path, chain)) is not None:
         party, why = found
         first = next(at for at, stage in enumerate(stages) if stage.party == party)
@@ -535,6 +538,9 @@ def _sentence(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
         untold = "" if told is first else " The host does not tell what its hardware has."
         if last.value:
             return f"The guest sees {name}: {source} has it and every layer keeps it.{untold}{disagreement}"
+        if (rule := why_lacking(feature, path)) is not None:
+            why = "-cpu does not ask for it" if rule is UNASKED else rule.reason
+            return f"The guest does not see {name}: {why}.{disagreement}"
         return f"The guest does not see {name}: {source} does not have it and nothing emulates it.{untold}{disagreement}"
     party = stages[turns[-1]].spoken
     if last.value:

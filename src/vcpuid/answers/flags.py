@@ -8,6 +8,7 @@ from typing import NamedTuple
 from vcpuid.answers.certainty import hanging, rests
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.linux.cpuinfo import CpuInfo, cpuinfo, named
+from vcpuid.linux.tables import tables
 from vcpuid.path.pipeline import Path, guest_snapshot
 from vcpuid.setup import Setup, Stack
 from vcpuid.told.assumptions import Assumption, as_dicts, assumed
@@ -61,8 +62,22 @@ def told(setup: Setup) -> Told:
     """Say what /proc/cpuinfo shows of a settled host, and what the host does not tell enough to know."""
     if blind := first_leaves(setup.host):
         return Told(CpuInfo((), (), ()), (NotTold(EVERY_FLAG, blind),))
-    found = doubts(setup, lambda other: named(cpuinfo(other)))
-    return certain(cpuinfo(setup), found, {} if _shown(setup) else assumed(setup, lambda other: named(cpuinfo(other)), found))
+    found, info = doubts(setup, lambda other: named(cpuinfo(other))), cpuinfo(setup)
+    if found and _shown(setup) and not setup.params.linux:
+        info, found = _settled(setup, info, found)
+    return certain(info, found, {} if _shown(setup) else assumed(setup, lambda other: named(cpuinfo(other)), found))
+
+
+def _settled(setup: Setup, info: CpuInfo, hanging: Mapping[Name, tuple[Fact, ...]]) -> tuple[CpuInfo, dict[Name, tuple[Fact, ...]]]:
+    """Let the host's own lines decide on names that hang on what it does not tell: its kernel knew that. Returns what is left open."""
+    seen, known = cpuinfo(setup, observed=True)._asdict(), tables(setup.kernel.tables)
+    orders = {"flags": known.shown_features, "bugs": known.shown_bugs, "vmx_flags": known.shown_vmx}
+    told = {name for name in hanging if name[0] in setup.host.cpuinfo}
+    lines = []
+    for line, names in info._asdict().items():
+        on = {name for name in names if (line, name) not in told} | {name for name in seen[line] if (line, name) in told}
+        lines.append(tuple(name for name, _ in orders[line] if name in on))
+    return CpuInfo(*lines), {name: facts for name, facts in hanging.items() if name not in told}
 
 
 def _shown(setup: Setup) -> bool:

@@ -12,13 +12,16 @@ from vcpuid.cpuid import CpuidWord
 from vcpuid.qemu.catalog import HOST_MODELS, Catalog, Model
 from vcpuid.setup import Setup
 
+LONG_MODE = "lm"
+"""The feature without which a CPU runs no 64-bit guest."""
+
 
 def nearest(name: str, settings: Iterable[str], setup: Setup) -> str | None:
     """Name the model that runs without a warning and has the most of the features that `name` with `settings` asks for.
 
     The settings stay with it. Models of the host's own maker come before all others: QEMU hands on the host's vendor, and a guest takes
-    family and model for that vendor's. Of those that keep as much, the one with the fewest features that nobody asked for wins. None where
-    no model runs with the settings, or QEMU has no model of that name.
+    family and model for that vendor's. Of those that keep as much, the one with the fewest features that nobody asked for wins. A model
+    that is no 64-bit CPU does not stand for one that is. None where no model runs with the settings, or QEMU has no model of that name.
     """
     attempt, kept = Attempt(setup), tuple(settings)
     if attempt.machine is None:
@@ -30,7 +33,11 @@ def nearest(name: str, settings: Iterable[str], setup: Setup) -> str | None:
     if made is None:
         return None
     asked, names = wanted(made), attempt.names
-    others = [model for model in attempt.catalog.models.values() if not model.deprecated]
+    wide = attempt.catalog.flags[LONG_MODE]
+    needed = asked.get(wide.word, 0) & wide.mask
+    others = [
+        model for model in attempt.catalog.models.values() if not model.deprecated and model.features.get(wide.word, 0) & needed == needed
+    ]
     others.sort(
         key=lambda model: (
             model.vendor != setup.host.vendor,

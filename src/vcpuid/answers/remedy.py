@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from vcpuid.answers.switches import hiding
+from vcpuid.answers.unasked import how_to_ask
 from vcpuid.cpuid import MsrWord, bits
 from vcpuid.cpuid.names import Feature, find_all
 from vcpuid.errors import InputError
@@ -90,6 +91,7 @@ _PARTICULAR: dict[str, Callable[[Rule, str, Path], str | None]] = {
     "qemu.host.not-migratable": _named,
     "qemu.filter.kvm": _denied,
     "kvm.caps.runtime": _at_run_time,
+    "silicon.hyper-v.unasked": how_to_ask,
 }
 """Rules whose advice depends on the host or on QEMU's models."""
 

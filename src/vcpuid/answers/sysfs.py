@@ -28,6 +28,11 @@ class Sysfs(NamedTuple):
         return f"{_said('guest', self.file, self.guest)} {_said('host', self.file, self.host)}"
 
     @property
+    def state(self) -> str:
+        """Say in a word what the guest's kernel makes of it: a verdict's state, or that this release has no such file."""
+        return "not reported" if self.guest is None else self.guest.state
+
+    @property
     def remedy(self) -> str | None:
         """Say what helps a guest that is vulnerable; None where nothing is known to."""
         if self.guest is None or self.guest.state not in ("vulnerable", "not told"):

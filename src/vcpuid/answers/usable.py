@@ -7,26 +7,32 @@ from typing import NamedTuple
 
 from vcpuid.answers.attempt import Attempt
 from vcpuid.answers.counts import distinct
+from vcpuid.answers.nearest import LONG_MODE
 from vcpuid.qemu.catalog import HOST_MODELS
 from vcpuid.qemu.models import ModelInfo
 from vcpuid.setup import Setup
 
 
 class Usable(NamedTuple):
-    """A model that runs, in one of its versions: the other names that it has here, and how many of the features of -cpu host it keeps."""
+    """A model that runs, in one of its versions: the other names that it has here, and how many of the features of -cpu host it keeps.
+
+    `narrow` says that it is no 64-bit CPU, though the host is one.
+    """
 
     model: ModelInfo
     called: tuple[str, ...]
     keeps: int
     own_maker: bool
+    narrow: bool = False
 
 
 class Models(NamedTuple):
     """The models that run, and how many there are.
 
-    `usable` are those that run, those of the host's maker before all others and of these the ones that keep the most; `number` is how many
-    there are at all, a version each, `open` of how many of them that is not told, and `features` how many -cpu host gives; None where QEMU
-    does not start with it. What it can tell a guest that runs guests itself (vmx-…) does not count: it hangs on vmx, which few models have.
+    `usable` are those that run, 64-bit ones first, of these those of the host's maker before all others and of these the ones that keep
+    the most; `number` is how many there are at all, a version each, `open` of how many of them that is not told, and `features` how many
+    -cpu host gives; None where QEMU does not start with it. What it can tell a guest that runs guests itself (vmx-…) does not count: it
+    hangs on vmx, which few models have.
     """
 
     usable: tuple[Usable, ...]
@@ -36,8 +42,8 @@ class Models(NamedTuple):
 
     @property
     def best(self) -> Usable | None:
-        """The one to take: deprecated ones are nobody's choice."""
-        return next((found for found in self.usable if not found.model.deprecated), None)
+        """The one to take: deprecated ones are nobody's choice, nor is one that runs no 64-bit guest on a host that does."""
+        return next((found for found in self.usable if not found.model.deprecated and not found.narrow), None)
 
 
 def usable(found: Iterable[ModelInfo], setup: Setup) -> Models:
@@ -50,13 +56,14 @@ def usable(found: Iterable[ModelInfo], setup: Setup) -> Models:
             called.setdefault(model.alias_of, []).append(model.name)
     whole = _features(attempt, "host")
     versions = [model for model in named if model.alias_of is None]
-    runs = [
-        Usable(model, tuple(called.get(model.name, ())), len(whole & _features(attempt, model.name)), _of_maker(attempt, model.name))
-        for model in versions
-        if model.usable
-    ]
-    runs.sort(key=lambda one: (not one.own_maker, -one.keeps, one.model.name))
+    runs = [_usable(attempt, model, tuple(called.get(model.name, ())), whole) for model in versions if model.usable]
+    runs.sort(key=lambda one: (one.narrow, not one.own_maker, -one.keeps, one.model.name))
     return Models(tuple(runs), len(versions), len(whole) or None, sum(model.usable is None for model in versions))
+
+
+def _usable(attempt: Attempt, model: ModelInfo, called: tuple[str, ...], whole: frozenset[str]) -> Usable:
+    own = _features(attempt, model.name)
+    return Usable(model, called, len(whole & own), _of_maker(attempt, model.name), LONG_MODE in whole and LONG_MODE not in own)
 
 
 def _features(attempt: Attempt, cpu: str) -> frozenset[str]:

@@ -240,7 +240,7 @@ def unadvised(
         path, refusal = _resolve(cpu, setup)
     except NotKnownError as error:
         return Verdict(cpu, setup, None, None, (), (), (), None, None, None, not_known=error.cause)
-    seen = None if path is None else _observed(path, probe)
+    seen = None if path is None else observed(path, probe)
     denied = _missing(cpu, setup, seen, probe, by_libvirt)
     not_told = _not_told(cpu, setup, by_libvirt)
     hidden = {found.what for found in not_told}
@@ -308,7 +308,7 @@ def _without(cpu: str, idle: tuple[str, ...]) -> tuple[str, tuple[Amendment, ...
     return joined_cpu(name, kept), tuple(Amendment("left-out", setting, why) for setting in dropped)
 
 
-def _observed(path: Path, probe: Probe | None) -> Path:
+def observed(path: Path, probe: Probe | None) -> Path:
     """Let a real vCPU have the table, where it takes it and runs; what the guest sees is then observed."""
     if probe is None:
         return path
@@ -350,7 +350,7 @@ def _missing(cpu: str, setup: Setup, path: Path | None, probe: Probe | None, by_
     forced = path is not None and path.made.forced
     if path is None or forced:
         plain, _ = _resolve(lenient(cpu), setup)
-        path = None if plain is None else _observed(plain, probe)
+        path = None if plain is None else observed(plain, probe)
     if path is None:
         return ()
     spelling = Spelling(catalog(setup.vmm.tables))

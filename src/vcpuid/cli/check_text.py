@@ -113,7 +113,7 @@ class CheckText:
         if unasked and self._everything:
             why = "QEMU leaves them out; yet this machine's KVM shows them to the guest"
             yield from self.group("Seen by the guest, though not asked for", unasked, why)
-        self.left |= bool(unasked)
+        self.left |= bool(unasked) and not self._everything
         if answer.withheld:
             why = "QEMU gives them; yet this machine's KVM does not show them to the guest"
             yield from self.group("Not seen by the guest", [_called(feature) for feature in answer.withheld], why)
@@ -185,6 +185,7 @@ def _called(feature: Feature) -> str:
 
 def _instead(answer: Verdict) -> Iterator[str]:
     """Say which -cpu to take instead, in what else it differs, and which named model keeps the most."""
+    from vcpuid.answers.nearest import LONG_MODE
     from vcpuid.qemu.unknown import lacking
 
     if answer.proposal == answer.cpu or answer.runs is None:
@@ -197,9 +198,12 @@ def _instead(answer: Verdict) -> Iterator[str]:
         if amendment.kind in _AMENDED:
             yield f"    {_AMENDED[amendment.kind].format(amendment.what)}: {amendment.why}"
     counts = answer.counts
-    if answer.nearest is not None and answer.nearest != answer.proposal:
-        kept = "" if counts.nearest_keeps is None else f" (keeps {counts.nearest_keeps} of the {len(counts.asked)} features asked for)"
+    counted = counts.nearest_keeps is not None
+    if answer.nearest is not None and answer.nearest != answer.proposal and (counts.asked or not counted):
+        kept = f" (keeps {counts.nearest_keeps} of the {len(counts.asked)} features asked for)" if counted else ""
         yield f"Named model that runs without warnings: {answer.nearest}{kept}"
+    elif answer.nearest is None and LONG_MODE in counts.asked and (counts.proposal_keeps or 0) < len(counts.asked):
+        yield "Named model that runs without warnings: none that is 64-bit"
 
 
 def written(answer: Verdict, manager: str) -> list[str]:

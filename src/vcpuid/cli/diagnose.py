@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +16,19 @@ from vcpuid.cli.check_text import written
 from vcpuid.cli.domain import AskedCpu, domain_options
 from vcpuid.cli.fleet_options import short
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
-from vcpuid.cli.setup import STACK, Asked, Host, has_no_effect, host_option, print_warnings, read_host, stack_options, words_option
+from vcpuid.cli.setup import (
+    STACK,
+    Asked,
+    Host,
+    has_no_effect,
+    host_option,
+    print_warnings,
+    probe_for,
+    read_host,
+    stack_options,
+    trial_for,
+    words_option,
+)
 from vcpuid.cli.streams import tell
 from vcpuid.errors import LibvirtError
 from vcpuid.setup import Setup
@@ -28,6 +40,7 @@ if TYPE_CHECKING:
 COLUMNS = ["feature", "state", "party", "why"]
 FIELDS = ["message", "text", "feature", "bit", "state", "party", "why", "remedy", "cpu"]
 _ON_THIS_HOST = "on this host, with -cpu {}, the guest sees it"
+_PUT_BACK = "QEMU leaves it out and says so, and this host's KVM shows it to the guest against QEMU's table"
 _TEXTS = 3
 """Texts of one form of message that people are shown."""
 _PARTS = 2
@@ -63,25 +76,23 @@ def command(
         has_no_effect("without --host nothing is worked out", *STACK, "--domain", "--libvirt", "--for")
         found = diagnose(text, cpu=cpu.cpu or None)
     else:
-        found = diagnose(text, **_guest(cpu, read_host(source), asked))
+        host = read_host(source)
+        argument, setup = _guest(cpu, host, asked)
+        kvm = trial_for(host, setup)
+        found = diagnose(text, setup, argument, probe=None if kvm is None else probe_for(host), kvm=kvm)
     print_warnings(found.remarks)
     emit(sheet(found, source, manager, text, everything=everything), form)
     sys.exit(0 if found.recognised else 1)
 
 
-class _OnHost(TypedDict):
-    host: Setup
-    cpu: str | None
-
-
-def _guest(cpu: AskedCpu, host: Host, asked: Asked) -> _OnHost:
+def _guest(cpu: AskedCpu, host: Host, asked: Asked) -> tuple[str | None, Setup]:
     """Return the -cpu and the setup; of a domain that libvirt does not start, the features' fate on the host is told, and why not."""
     try:
         argument, setup = cpu.on(host, asked)
     except LibvirtError as error:
         print_warnings([error.message])
-        return {"host": asked.setup(host), "cpu": None}
-    return {"host": setup, "cpu": argument or None}
+        return None, asked.setup(host)
+    return argument or None, setup
 
 
 def _paste(texts: tuple[str, ...]) -> str:
@@ -198,6 +209,8 @@ def _fate(finding: Finding) -> str:
     if told is None or told.visible is None:
         return "whether the guest sees {} is not told"
     extra, another = finding.named.state == EXTRA, "the message is of another host, -cpu or release"
+    if told.put_back and not extra:
+        return f"the guest sees {{}} all the same: {_PUT_BACK}"
     if told.visible:
         return "the guest sees {}, which the message calls too many" if extra else f"the guest sees {{}}: {another}"
     if extra:
@@ -275,7 +288,8 @@ def _told(finding: Finding) -> list[dict[str, object]]:
         party = told.chain[-1].party if told.chain and told.visible is False else ""
         if told.visible is None:
             party = "not told" if told.known else "not known"
-        why = _ON_THIS_HOST.format(told.path.cpu) if told.visible else told.chain[-1].text if told.chain else told.verdict
+        seen = _PUT_BACK if told.put_back else _ON_THIS_HOST.format(told.path.cpu)
+        why = seen if told.visible else told.chain[-1].text if told.chain else told.verdict
         return [{"party": party, "why": why, "remedy": told.remedy}]
     if named.feature is None:
         return [{"party": "", "why": (unknown(named) or "").removeprefix(f"{named.text}: "), "remedy": None}]

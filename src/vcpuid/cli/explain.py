@@ -93,7 +93,7 @@ def summary(explanations: Sequence[Explanation], taken: Sequence[str] = ()) -> S
         rows=[
             {
                 "feature": told.feature.name,
-                "guest": "no" if told.refused else _value(told.stages[-1]),
+                "guest": _seen_as(told),
                 "because": _first_cause(told),
                 "remedy": told.remedy,
             }
@@ -106,6 +106,13 @@ def summary(explanations: Sequence[Explanation], taken: Sequence[str] = ()) -> S
         foot=["", *_blocking(explanations[0].order), *_summed(explanations)],
         styles={"feature": "bold"},
     )
+
+
+def _seen_as(told: Explanation) -> str:
+    """Say in a word whether the guest sees a feature; of a vulnerability, what its kernel makes of it."""
+    if told.refused:
+        return "no"
+    return _value(told.stages[-1]) if told.sysfs is None else told.sysfs.state
 
 
 def _order(told: Explanation) -> list[str]:
@@ -128,15 +135,21 @@ def _first_cause(told: Explanation) -> str:
 
 
 def _summed(explanations: Sequence[Explanation]) -> Iterator[str]:
-    seen = [told.feature.name for told in explanations if told.visible]
-    unseen = [told.feature.name for told in explanations if told.visible is False]
-    open_ = [told for told in explanations if told.visible is None]
+    bits = [told for told in explanations if told.sysfs is None]
+    seen = [told.feature.name for told in bits if told.visible]
+    unseen = [told.feature.name for told in bits if told.visible is False]
+    open_ = [told for told in bits if told.visible is None]
     not_told, not_known = ([told.feature.name for told in open_ if told.known is known] for known in (True, False))
     groups = ("The guest sees", seen), ("The guest does not see", unseen), ("Not told", not_told), ("Not known here", not_known)
     for what, names in groups:
         if names:
             yield f"{what}: {' '.join(names)}"
-    helps = dict.fromkeys(told.remedy for told in explanations if told.remedy and not told.visible)
+    by_state: dict[str, list[str]] = {}
+    for told in explanations:
+        if told.sysfs is not None:
+            by_state.setdefault(told.sysfs.state, []).append(told.feature.name)
+    yield from (f"In the guest, {state}: {' '.join(names)}" for state, names in by_state.items())
+    helps = dict.fromkeys(told.remedy for told in explanations if told.remedy and not told.answered)
     yield from (f"What you can do: {remedy}" for remedy in helps)
 
 

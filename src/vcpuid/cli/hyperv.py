@@ -12,8 +12,9 @@ from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_for_table, domain_options
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, trial_for
+from vcpuid.cli.short import folded
 from vcpuid.cli.standing import standing
-from vcpuid.cpuid.parts import for_guest
+from vcpuid.cpuid.parts import for_guest, of_host
 
 if TYPE_CHECKING:
     from vcpuid.answers.windows import Enlightened
@@ -41,8 +42,8 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
     It prints the whole -cpu that has all that are recommended.
 
     With TABLE, that table's leaves 40000000 to 40000082 are read; else those that QEMU makes of --cpu on --host. TABLE may be a domain's
-    file as well, as for --domain. On this machine its KVM is asked whether it takes what QEMU sets for them. What keeps an idle guest from
-    burning time is marked "idle". --all lists the other enlightenments, too.
+    file as well, as for --domain, or a host's snapshot, as for --host. On this machine its KVM is asked whether it takes what QEMU sets for
+    them. What keeps an idle guest from burning time is marked "idle". --all lists the other enlightenments, too.
 
     Exit status 0 where the guest starts and finds all that is recommended for Windows, else 1.
     """
@@ -59,15 +60,18 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
 
     taken: dict[Assumption, tuple[str, ...]] = {}
     table, cpu = domain_for_table(table, cpu)
+    named = None if table is None else read_host(table)
+    if named is not None and source is None and of_host(named.snapshot):
+        table, source = None, table
     resolved, kvm = None, None
-    if table is not None:
+    if table is not None and named is not None:
         has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--domain", "--libvirt", "--host")
-        snapshot = read_host(table).snapshot
+        snapshot = named.snapshot
         subject, basis, path = for_guest(snapshot, table), table, None
         hanging = FrozenMap(of_table(snapshot, flags))
     else:
-        host = read_host(source)
-        resolved = _path(*cpu.on(host, asked))
+        host = named or read_host(source)
+        resolved = _path(*cpu.on(host, asked), brief=form == "table" and not everything)
         kvm = trial_for(host, resolved.setup)
         subject, basis, path = guest_view(resolved), standing(resolved.setup, host, source, asked), resolved.as_dict()
         hanging = FrozenMap(of_guest(resolved, flags))
@@ -101,8 +105,7 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
             head=[first, basis, *open_[1:], *_to_paste(better, missing, resolved), ""],
             styles={"flag": "bold"},
         )
-        more = len(every) - len(sheet.rows)
-        rest = [f"{len(sheet.rows)} of {len(every)} enlightenments; --all prints the rest"] if more else []
+        rest = [_rest(len(sheet.rows), len(every))] if len(sheet.rows) < len(every) else []
         foot = [*granted(taken), *rest]
         sheet.foot = ["", *foot] if foot and sheet.rows else foot
     emit(sheet, form)
@@ -110,11 +113,16 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
     sys.exit(1 if missing or hanging or refused or not present(subject) else 0)
 
 
-def _path(cpu: str, setup: Setup) -> Path:
+def _rest(shown: int, of: int) -> str:
+    """Say in the last line what is not shown."""
+    return f"{shown} of {of} enlightenments; --all prints the rest" if shown else f"--all lists all {of} enlightenments"
+
+
+def _path(cpu: str, setup: Setup, *, brief: bool) -> Path:
     from vcpuid.answers.certainty import followed
 
     path = followed(cpu, host=setup)
-    print_warnings(path.said)
+    print_warnings(folded(path) if brief else path.said)
     return path
 
 

@@ -11,10 +11,12 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_options
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
-from vcpuid.cli.setup import Asked, cpu_option, has_no_effect, host_argument, print_warnings, read_host, stack_options
+from vcpuid.cli.setup import Asked, cpu_option, has_no_effect, host_argument, print_warnings, probe_for, read_host, stack_options
+from vcpuid.cli.short import folded
 
 if TYPE_CHECKING:
     from vcpuid.answers.vulnerabilities import Verdicts
+    from vcpuid.path.pipeline import Path
     from vcpuid.setup import Setup
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,7 +27,7 @@ def command() -> None:
     """Linux's part: flags in /proc/cpuinfo, and vulnerabilities."""
 
 
-GUESTS = ("--cpu", "--domain", "--libvirt", "--qemu", "--machine", "--smp", "--global", "--guest-kernel", "--guest-cmdline")
+GUESTS = ("--cpu", "--domain", "--libvirt", "--qemu", "--machine", "--smp", "--global", "--guest-kernel", "--guest-cmdline", "--no-probe")
 
 
 def of_host_or_guest(verb: F) -> F:
@@ -39,6 +41,7 @@ def of_host_or_guest(verb: F) -> F:
             click.option(
                 "--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel.  [default: the host's]"
             ),
+            click.option("--no-probe", is_flag=True, help="Model what a guest's vCPU keeps; do not ask this machine's KVM."),
             click.option("--guest-cmdline", default="", metavar="TEXT", help="The guest kernel's command line, such as mitigations=off."),
             stack_options(),
             format_option,
@@ -55,26 +58,43 @@ def settled(source: str | None, asked: Asked) -> Setup:
     return setup
 
 
+def guest_of(source: str | None, cpu: AskedCpu, asked: Asked, *, probe: bool) -> Path:
+    """Follow a guest; where the host is this machine, its KVM is asked what a vCPU keeps, as explain and guest ask it."""
+    from vcpuid.answers.certainty import followed
+
+    host = read_host(source, kvm=True)
+    argument, setup = cpu.on(host, asked)
+    return followed(argument, host=setup, probe=probe_for(host) if probe else None)
+
+
 @command.command()
 @of_host_or_guest
-def flags(source: str | None, guest: bool, cpu: AskedCpu, guest_kernel: str | None, guest_cmdline: str, asked: Asked, form: str) -> None:
+@all_option
+def flags(
+    source: str | None,
+    guest: bool,
+    cpu: AskedCpu,
+    guest_kernel: str | None,
+    guest_cmdline: str,
+    no_probe: bool,
+    asked: Asked,
+    form: str,
+    everything: bool,
+) -> None:
     """Print the flags, bugs and VMX flags of /proc/cpuinfo.
 
     They are HOST's, or with --guest those of a guest with --cpu on it, as its kernel prints them and in that kernel's order.
     """
-    from vcpuid.answers.certainty import followed
     from vcpuid.answers.flags import flags_inside, told
     from vcpuid.setup import Stack
     from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import sentences
 
     if guest:
-        host = read_host(source, kvm=True)
-        argument, setup = cpu.on(host, asked)
-        path = followed(argument, host=setup)
+        path = guest_of(source, cpu, asked, probe=not no_probe)
         kernel = Stack(guest_kernel or path.setup.kernel.asked, params={"cmdline": guest_cmdline})
         found, inside = flags_inside(path, kernel)
-        print_warnings(dict.fromkeys((*path.said, *inside.remarks)))
+        print_warnings(dict.fromkeys((*(folded(path) if form == "table" and not everything else path.said), *inside.remarks)))
         data = found.as_dict(inside, path.as_dict())
     else:
         has_no_effect("these are the host's own flags; --guest asks for a guest's", *GUESTS)
@@ -99,6 +119,7 @@ def vulnerabilities(
     cpu: AskedCpu,
     guest_kernel: str | None,
     guest_cmdline: str,
+    no_probe: bool,
     asked: Asked,
     form: str,
     everything: bool,
@@ -109,16 +130,13 @@ def vulnerabilities(
 
     Exit status 1 where the kernel says that it is vulnerable to something, or cannot know, or where HOST does not tell enough.
     """
-    from vcpuid.answers.certainty import followed
     from vcpuid.answers.vulnerabilities import told, told_inside
     from vcpuid.setup import Stack
 
     if guest:
-        host = read_host(source, kvm=True)
-        argument, setup = cpu.on(host, asked)
-        path = followed(argument, host=setup)
+        path = guest_of(source, cpu, asked, probe=not no_probe)
         found, inside = told_inside(path, Stack(guest_kernel or path.setup.kernel.asked, params={"cmdline": guest_cmdline}))
-        print_warnings(dict.fromkeys((*path.said, *inside.remarks)))
+        print_warnings(dict.fromkeys((*(folded(path) if form == "table" and not everything else path.said), *inside.remarks)))
         head = [found.summary("The guest's kernel"), f"Linux {inside.kernel} in the guest of {path.headline()}"]
         data = found.as_dict(inside, path.as_dict())
     else:

@@ -86,6 +86,8 @@ def _answer(here: Models) -> str:
     if here.open:
         runs = f"{runs}, and of {here.open} that is not told"
     if best is None:
+        if here.usable and all(one.narrow for one in here.usable):
+            runs = f"{runs}, none of them 64-bit"
         return f"{runs}; take -cpu host"
     kept = "" if here.features is None else f" ({best.keeps} of {here.features})"
     return f"{runs}; the one that keeps the most is {min((best.model.name, *best.called), key=len)}{kept}"

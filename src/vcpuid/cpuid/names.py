@@ -127,12 +127,31 @@ def parse_place(text: str) -> Bit | None:
         own = None if position is None else Bit(LinuxWord(match[1].upper()), position)
         return own if own is not None and by_bit(own) else None
     place = parse_bit(text)
+    if place is None:
+        return _by_label(text)
     named = re.fullmatch(r"CPUID\.[0-9a-f]+h:e[abcd]x\.([\w.-]+)\s*\[bit [0-9]+\]", text, re.IGNORECASE)
-    if named is not None and place is not None:
+    if named is not None:
         for feature in table().called(key_of(named[1])):
             if feature.bit is not None and _without_index(feature.bit) == _without_index(place):
                 return feature.bit
     return place
+
+
+def _by_label(text: str) -> Bit | None:
+    """Read a label of QEMU's that was pasted without its "[bit N]": its name says which bit of the register or MSR it is."""
+    import re
+
+    label = re.fullmatch(
+        r"((?:CPUID\.[0-9a-f]+h:|CPUID\[[^\]]{1,40}\]\.)e[abcd]x|MSR\([0-9a-f]+h\))\.([\w.-]+)", text.strip(), re.IGNORECASE
+    )
+    if label is None:
+        return None
+    for feature in table().called(key_of(label[2])):
+        bit = feature.bit
+        at = None if bit is None else parse_bit(f"{label[1]} [bit {bit.position}]")
+        if bit is not None and at is not None and (bit == at or ("[" not in text and _without_index(bit) == _without_index(at))):
+            return bit
+    return None
 
 
 def _without_index(bit: Bit) -> tuple[object, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, Snapshot
+from vcpuid.cpuid.bits import HYPERVISOR
 from vcpuid.cpuid.by_name import PartialTable, with_named_bits
 from vcpuid.cpuid.long_mode import in_64_bit_mode
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS
@@ -45,6 +46,11 @@ def for_guest(snapshot: Snapshot, source: str | None = None) -> CpuidTable:
     lacking = "neither " + " nor ".join(TABLES[name] for name in _FOR_GUEST)
     part, table = _first(in_64_bit_mode(with_named_bits(snapshot)), _FOR_GUEST, lacking, source)
     return _flagged(table) if part == "raw" else table
+
+
+def of_host(snapshot: Snapshot) -> bool:
+    """Whether it is a host's for certain: no table was made for a guest, and its processor's CPUID tells of no hypervisor."""
+    return not snapshot.table and bool(snapshot.raw) and not snapshot.raw.has(HYPERVISOR)
 
 
 def dumped(snapshot: Snapshot) -> bool:

@@ -145,9 +145,9 @@ class Diagnosis:
         return tuple(dict.fromkeys(way for way in ways if way))
 
     def _of_another(self) -> bool:
-        """Whether the guests see on this host all that the paste misses: then it is not about them."""
+        """Whether the guests see on this host all that the paste misses, and QEMU would not say so: then it is not about them."""
         told = [one.explanation for one in self.findings if one.named.state == MISSING]
-        return bool(told) and all(one is not None and one.visible for one in told)
+        return bool(told) and all(one is not None and one.visible and not one.put_back for one in told)
 
     def _giving(self) -> Iterator[str]:
         """What gives the features back: of several that need other things, each is named."""

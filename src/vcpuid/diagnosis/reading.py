@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from vcpuid.answers.certainty import followed
 from vcpuid.answers.explain import explain
 from vcpuid.answers.proposal import lenient
-from vcpuid.answers.verdict import verdict
+from vcpuid.answers.verdict import observed, verdict
 from vcpuid.cpuid import Snapshot
 from vcpuid.cpuid.names import Feature, find
 from vcpuid.diagnosis import instructions, msrs
@@ -22,8 +22,10 @@ from vcpuid.diagnosis.vocabulary import EXTRA, MISSING, POSSIBLE, VOCABULARIES, 
 from vcpuid.errors import NotToldError, RefusedError, warn_caller
 from vcpuid.numbers import U64, hexadecimal
 from vcpuid.path.pipeline import Path
+from vcpuid.path.probing import Probe
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.managers import understood
+from vcpuid.qemu.startup import RunningKvm
 from vcpuid.qemu.unknown import has_model
 from vcpuid.releases import QEMUS
 from vcpuid.setup import Setup, Stack, joined
@@ -44,12 +46,21 @@ _GUESTS = 8
 _NO_PATH: tuple[Path | None, tuple[str, ...]] = None, ()
 
 
-def diagnose(text: str, host: Snapshot | Setup | None = None, cpu: str | None = None, stack: Stack | None = None) -> Diagnosis:
+def diagnose(
+    text: str,
+    host: Snapshot | Setup | None = None,
+    cpu: str | None = None,
+    stack: Stack | None = None,
+    *,
+    probe: Probe | None = None,
+    kvm: RunningKvm | None = None,
+) -> Diagnosis:
     """Tell what a paste says of features, who took them, and what to do.
 
     `text` is an error, a log, a list of features, as people paste it; `host` the machine it comes from, `cpu` the -cpu argument of the
-    guest, for which those are taken that stand in the paste, each for the messages behind it, else "host". Without a host each feature
-    has the rules that can clear it. Raises InputError for a paste of over 1 MiB, a wrong `cpu`, release or parameter.
+    guest, for which those are taken that stand in the paste, each for the messages behind it, else "host". Without a host each feature has
+    the rules that can clear it. `probe` and `kvm` are the host's own KVM, as in `verdict`. Raises InputError for a paste of over 1 MiB, a
+    wrong `cpu`, release or parameter.
     """
     matches = recognise(text)
     code = instructions.faulting(text)
@@ -67,9 +78,10 @@ def diagnose(text: str, host: Snapshot | Setup | None = None, cpu: str | None = 
     if setup is None:
         findings = tuple(_finding(one, match, cpu, None) for (one, match), cpu in zip(found, about, strict=True))
         return Diagnosis(matches, answers, findings, instruction, tuple(map(PastedGuest, cpus)), near, ())
-    told = {cpu: _path(cpu or "host", setup) for cpu in cpus[:_GUESTS]}
+    told = {cpu: _path(cpu or "host", setup, probe) for cpu in cpus[:_GUESTS]}
     findings = tuple(_finding(one, match, cpu, told.get(cpu, _NO_PATH)[0]) for (one, match), cpu in zip(found, about, strict=True))
-    guests = tuple(PastedGuest(cpu, verdict(cpu, setup) if cpu is not None and found and cpu in told else None) for cpu in cpus)
+    judged = {cpu: verdict(cpu, setup, probe=probe, kvm=kvm) for cpu in cpus if cpu is not None and found and cpu in told}
+    guests = tuple(PastedGuest(cpu, None if cpu is None else judged.get(cpu)) for cpu in cpus)
     said = [remark for _, remarks in told.values() for remark in remarks]
     if len(cpus) > _GUESTS:
         said.append(f"the text has {len(cpus)} guests: what is said of those after the first {_GUESTS} is not looked at on the host")
@@ -121,10 +133,10 @@ def _finding(one: Named, match: Recognised | None, cpu: str | None, path: Path |
     return Finding(one, match, cpu, explain(one.feature, path))
 
 
-def _path(cpu: str, setup: Setup) -> tuple[Path | None, tuple[str, ...]]:
+def _path(cpu: str, setup: Setup, probe: Probe | None) -> tuple[Path | None, tuple[str, ...]]:
     """Resolve a CPU as QEMU would start it if it did not mind what is missing; without a path, why there is none."""
     try:
-        return followed(lenient(cpu), host=setup), ()
+        return observed(followed(lenient(cpu), host=setup), probe), ()
     except (RefusedError, NotToldError) as error:
         return None, (f"-cpu {cpu}: {error}",)
 

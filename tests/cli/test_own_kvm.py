@@ -1,0 +1,86 @@
+"""Verbs about a guest on this machine ask its KVM alike what a vCPU keeps, so that they don't contradict each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+
+from support.captures import CAPTURES, host, stack
+from support.command import vcpuid
+from vcpuid.answers.verdict import verdict
+from vcpuid.cli import linux
+from vcpuid.cli.check_text import Text
+from vcpuid.cpuid import CpuidTable, Registers, Snapshot
+from vcpuid.diagnosis import diagnose
+
+SKYLAKE = "kvm-intel.corei7_skylake_x@6.12"
+HOST = str(CAPTURES / "kvm" / f"{SKYLAKE}.txt.gz")
+SMEP, AVX512F = 1 << 7, 1 << 16
+MESSAGE = "host doesn't support requested feature: CPUID.07H:EBX.avx512f [bit 16]"
+MANY = "Haswell-noTSX,+sha-ni,+avx512-bf16,+amx-tile,+serialize"
+
+
+@dataclass(frozen=True)
+class Reading:
+    kept: CpuidTable
+    seen: dict[tuple[int, int], Registers]
+
+
+def overruling(table: CpuidTable, leaves: Sequence[tuple[int, int]]) -> Reading:
+    """A KVM that shows every guest AVX-512F, and none SMEP."""
+    kept = CpuidTable(e._replace(ebx=e.ebx & ~SMEP | AVX512F) if e[:2] == (7, 0) else e for e in table)
+    return Reading(kept, {leaf: Registers(e.eax, e.ebx, e.ecx, e.edx) for leaf in leaves if (e := kept.get(*leaf)) is not None})
+
+
+def test_linux_shows_a_guest_what_the_running_kvm_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linux, "probe_for", lambda _: overruling)
+
+    def flags(*more: str) -> list[str]:
+        done = vcpuid("linux", "flags", HOST, "--guest", "--cpu", "Haswell-noTSX", "--format", "json", *more)
+        found: list[str] = json.loads(done.stdout)["flags"]
+        return found
+
+    assert "smep" in flags("--no-probe")
+    assert "smep" not in flags()
+
+
+@pytest.mark.parametrize("verb", ["flags", "vulnerabilities"])
+def test_many_warnings_of_qemus_are_counted(verb: str) -> None:
+    command = ("linux", verb, HOST, "--guest", "--cpu", MANY)
+    assert "QEMU: warning:" not in vcpuid(*command).stderr
+    assert " warnings; --all prints them" in vcpuid(*command).stderr
+    assert vcpuid(*command, "--all").stderr.count("QEMU: warning:") > 2
+    assert vcpuid(*command, "--format", "json").stderr.count("QEMU: warning:") > 2
+
+
+def test_hyperv_counts_many_warnings_of_qemus() -> None:
+    assert "QEMU: warning:" not in vcpuid("hyperv", "--host", HOST, "--cpu", MANY).stderr
+    assert vcpuid("hyperv", "--host", HOST, "--cpu", MANY, "--all").stderr.count("QEMU: warning:") > 2
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_all_is_not_offered_to_one_who_asked_for_it(everything: bool) -> None:
+    text = Text(everything)
+    lines = list(text.verdict(verdict("Haswell-noTSX", _without_avx512f(), stack(SKYLAKE), probe=overruling), "", None, 0))
+    assert any(line.startswith("Seen by the guest, though not asked for (1): avx512f") for line in lines) is everything
+    assert bool(text.rest()) is not everything
+
+
+def _without_avx512f() -> Snapshot:
+    snapshot = host(SKYLAKE)
+    assert snapshot.supported is not None
+    lacking = CpuidTable(e._replace(ebx=e.ebx & ~AVX512F) if e[:2] == (7, 0) else e for e in snapshot.supported)
+    return replace(snapshot, supported=lacking)
+
+
+def test_diagnose_goes_by_what_the_running_kvm_gives() -> None:
+    cpu = "Haswell-noTSX,+avx512f"
+    modelled, asked = (diagnose(MESSAGE, _without_avx512f(), cpu, stack(SKYLAKE), probe=probe) for probe in (None, overruling))
+    fates = [found.explanation for one in (modelled, asked) for found in one.findings]
+    assert [fate is not None and fate.visible for fate in fates] == [False, True]
+    assert asked.verdict is not None
+    assert [missing.put_back for missing in asked.verdict.missing] == [True]
+    assert not any("give the host, the -cpu" in text for text in asked.remedies), "QEMU says so on this very host"
