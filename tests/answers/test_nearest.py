@@ -8,7 +8,7 @@ from support.captures import host, stack
 from vcpuid import Setup, qemu
 from vcpuid.answers.usable import Models, usable
 from vcpuid.answers.verdict import Verdict, verdict
-from vcpuid.cli.check_text import Text
+from vcpuid.cli.check_text import CheckText
 from vcpuid.cpuid import CpuidTable, Snapshot, bits
 from vcpuid.cpuid.words import CpuidWord
 
@@ -27,7 +27,7 @@ def without_sse3() -> Snapshot:
 
 def judged(cpu: str, snapshot: Snapshot) -> tuple[Verdict, list[str]]:
     answer = verdict(cpu, snapshot, stack(SAPPHIRE, qemu="10.0"))
-    return answer, [line for line in Text(everything=False).verdict(answer, "", None, 0) if "Named model" in line]
+    return answer, [line for line in CheckText(everything=False).verdict(answer, "", None, 0) if "Named model" in line]
 
 
 def listed(snapshot: Snapshot) -> Models:

@@ -191,12 +191,13 @@ def _of_feature(both: Sides, feature: Feature, before: bool, after: bool) -> Dif
     if _ends(both.path, feature) != after:
         why = f"HOST with -cpu {_short(both.path.cpu)} {'would give a guest this' if before else 'would not give a guest this'}"
         return Difference(feature.name, place, before, after, UNKNOWN, why, (), bit.word, bit.mask)
-    found = explained(feature, both.path, both.order)
-    if found.unsettled and not both.observed:
-        why = f"depends on {hidden(found.unsettled)}"
-        return Difference(feature.name, place, before, None, NOT_TOLD, why, (), bit.word, bit.mask)
     cause = cause_of(feature)
-    stage = deciding_stage(found if cause is feature else explained(cause, both.path, both.order), before, after)
+    found = explained(cause, both.path, both.order)
+    depends_on = found.unsettled or found.depends
+    if depends_on and not both.observed:
+        why = f"depends on {hidden(depends_on)}"
+        return Difference(feature.name, place, before, None, NOT_TOLD, why, (), bit.word, bit.mask)
+    stage = deciding_stage(found, before, after)
     rules = tuple(reason.rule.id for reason in stage.reasons)
     return Difference(feature.name, place, before, after, stage.party, in_words(stage), rules, bit.word, bit.mask)
 
