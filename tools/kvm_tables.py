@@ -102,6 +102,7 @@ _OLDER: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
                         ("CPUID_8000_0021_ECX", "TSA_SQ_NO"), ("CPUID_8000_0021_ECX", "TSA_L1_NO")),
     },
 }  # fmt: skip
+_OLDER["4.18"] = {**_OLDER["6.1"], "SYNTHESIZED": _OLDER["5.14"]["SYNTHESIZED"]}
 _OLDER["6.12-el10"] = _OLDER["5.14-el9_5"] = _OLDER["5.14"]
 _OLDER["5.14-el9_4"] = {**_OLDER["6.6"], "SYNTHESIZED": ((_AMD, "LFENCE_RDTSC"), (_AMD, "SRSO_NO"))}
 """Kinds that 5.10 to 6.12 express by a bare bit number, a local variable, an unconditional kvm_cpu_cap_set after the mask, or a comment.

@@ -73,7 +73,7 @@ class Tree:
             "split_lock": self.matches(array(locks, "split_lock_cpu_ids"), number),
             "prefer_ymm": self.matches(array(intel, "zmm_exclusion_list"), number),
             "no_self_snoop": self.cases(intel, "check_memory_type_self_snoop_errata"),
-            "deadline_timer_microcode": self.matches(array(self.read("arch/x86/kernel/apic/apic.c"), "deadline_match"), number),
+            "deadline_timer_microcode": self.revisions(self.read("arch/x86/kernel/apic/apic.c"), "deadline_match"),
             "invlpg_microcode": self.matches(array(self.read("arch/x86/mm/init.c"), "invlpg_miss_ids"), number_if_any),
             "bad_spectre_microcode": self.bad_microcodes(array(intel, "spectre_bad_microcodes")),
             "latest_microcode": latest_microcodes(self.read(CPU + "microcode/intel-ucode-defs.h")),
@@ -96,6 +96,15 @@ class Tree:
                 continue
             parts = [part.strip() for part in re.split(r",(?![^(]*\))", arguments)]
             yield [*self.who(macro, parts), None, data(parts[-1]) if len(parts) > 1 else None]
+
+    def revisions(self, text: str, name: str) -> Iterator[Row]:
+        """Yield rows whose data is the oldest good revision; Red Hat's 4.18 names a function in its place where steppings differ."""
+        for *who, steps, kind, platforms, data in self.matches(array(text, name), str):
+            if data.startswith("&"):
+                for some, revision in by_stepping(text, data[1:]):
+                    yield [*who, some, kind, platforms, revision]
+            else:
+                yield [*who, steps, kind, platforms, number(data)]
 
     def who(self, macro: str, parts: list[str]) -> Row:
         """Read whom a macro's arguments match: vendor, family, model, mask of steppings and type of core."""
@@ -169,6 +178,21 @@ def flags(text: str) -> list[str]:
 def number(text: str) -> int:
     """Read the number that an x86_cpu_id carries."""
     return int(text, 0)
+
+
+def by_stepping(text: str, function: str) -> Iterator[tuple[int, int]]:
+    """Yield masks of steppings with the revision that a function returns for them: those of its cases, and all ones for the others.
+
+    Steppings beyond the one that it compares with need none.
+    """
+    body = text[text.index(f" {function}(") :]
+    body = body[: body.index("\n}")]
+    beyond = re.search(r"stepping > (\w+)\)\s*return 0;", body)
+    others = ANY_STEPPING if beyond is None else mask("0", beyond[1])
+    for stepping, revision in re.findall(r"case (\w+):\s*return (\w+);", body):
+        others &= ~mask(stepping, stepping)
+        yield mask(stepping, stepping), number(revision)
+    yield others, 0xFFFFFFFF
 
 
 def number_if_any(text: str) -> int | None:

@@ -270,8 +270,8 @@ def test_history() -> None:
     assert amd_ibpb.hidden
     ept = find("X86_FEATURE_EPT")
     renumbered = KERNELS.index("6.6")
-    taken_over = [kernel for kernel in KERNELS[:renumbered] if kernel in REBUILT]  # Red Hat's, which have later code
-    before = tuple(kernel for kernel in KERNELS[:renumbered] if kernel not in REBUILT)
+    taken_over = [kernel for kernel in KERNELS[:renumbered] if kernel in REBUILT and kernel != "4.18"]  # Red Hat's, which have later code
+    before = tuple(kernel for kernel in KERNELS[:renumbered] if kernel not in taken_over)
     moved = [(8 * 32 + 2, (*taken_over, *KERNELS[renumbered:])), (8 * 32 + 3, before)]
     assert [(name.number, name.kernels) for name in ept.linux_names] == moved
     amx_fp8 = find("amx-fp8")

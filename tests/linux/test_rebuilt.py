@@ -8,13 +8,15 @@ import pytest
 
 from support.captures import host
 from vcpuid import Setup, Stack, kvm, linux
-from vcpuid.cpuid import CpuidTable, Entry
+from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.fleet.classes import HostClass
+from vcpuid.kvm.feature_msrs import feature_msrs
 from vcpuid.kvm.rules import ROWS
 from vcpuid.releases import KERNELS, REBUILT, UPSTREAM, code_of, following, series
 from vcpuid.releases import linux as chosen
 
 MILAN, SPR = "kvm-amd.EPYC-Milan-v2@6.12", "kvm-intel.sapphire_rapids-xfd@6.12"
+SKX = "kvm-intel.corei7_skylake_x@6.12"
 DMR, TURIN = "kvm-intel.sapphire_rapids-dmr@7.3", "kvm-amd.EPYC-Turin-v1@7.3"
 
 
@@ -27,6 +29,9 @@ def test_red_hat_s_tables_stand_for_its_kernel_and_for_the_bare_number(asked: st
 @pytest.mark.parametrize(
     ("asked", "tables", "code"),
     [
+        ("4.18", "4.18", (6, 1)),
+        ("4.18.0-553.5.1.el8_10.x86_64", "4.18", (6, 1)),
+        ("4.18.0-553.el8_10", "4.18", (6, 1)),
         ("5.14-el9_4", "5.14-el9_4", (6, 6)),
         ("5.14.0-427.13.1.el9_4.x86_64", "5.14-el9_4", (6, 6)),
         ("5.14.0-427.el9", "5.14-el9_4", (6, 6)),
@@ -53,6 +58,7 @@ def test_between_two_updates_it_could_be_as_either() -> None:
 @pytest.mark.parametrize(
     ("asked", "tables"),
     [
+        ("4.18.0-477.10.1.el8_8.x86_64", "4.18"),
         ("5.14.0-284.30.1.el9_2.x86_64", "5.14-el9_4"),
         ("5.14.0-620.el9.x86_64", "5.14"),
         ("5.14.0-611.9.1.el9_7.x86_64", "5.14"),
@@ -68,6 +74,7 @@ def test_an_update_before_all_or_after_all_is_said_to_be_none_of_them(asked: str
 
 def test_a_fleet_s_classes_keep_what_the_tables_are_chosen_by() -> None:
     assert series("5.14.0-427.13.1.el9_4.x86_64") == "5.14.0-427.el9_4"
+    assert series("4.18.0-553.5.1.el8_10.x86_64") == "4.18.0-553.el8_10"
     assert series("6.12.0-55.24.1.el10_0.x86_64") == "6.12.0-55.el10_0"
     assert series("6.12.107+deb13-cloud-amd64") == "6.12"
     for asked in ("5.14.0-427.13.1.el9_4.x86_64", "5.14.0-480.el9", "6.12.0-55.24.1.el10_0.x86_64", "6.13.7", "5.15.0-205.149.el9uek"):
@@ -137,7 +144,7 @@ def test_the_guest_s_physical_bits_came_with_9_5(kernel: str, high: int) -> None
     assert (leaf.eax >> 16 & 0xFF > 0) is (high > 0)
 
 
-@pytest.mark.parametrize("kernel", REBUILT)
+@pytest.mark.parametrize("kernel", [kernel for kernel in REBUILT if kernel != "4.18"])  # whose KVM has no such leaf
 def test_leaf_0x80000022_is_not_mended_in_any(kernel: str) -> None:
     """Without counters of the second version EAX is EBX there, since the mend of March 2025 is in none of them (cpuid.c)."""
     machine = host(TURIN)
@@ -146,6 +153,87 @@ def test_leaf_0x80000022_is_not_mended_in_any(kernel: str) -> None:
     assert kvm.supported(setup).table.registers(0x80000022)[:2] == (0x123, 0x123)
     later = Setup.of(replace(machine, raw=raw), Stack(kernel="6.12", params={"enable_pmu": "0"}))
     assert kvm.supported(later).table.registers(0x80000022)[:2] == (0, 0)
+
+
+def rhel_8(name: str, **params: str) -> Setup:
+    return Setup.of(with_more(name), Stack(kernel="4.18", params=dict(params)))
+
+
+def with_more(name: str) -> Snapshot:
+    """A captured host with features that QEMU's emulator does not have: PERFCTR_CORE, LBRV and VGIF, AUTOIBRS."""
+    more = {0x80000001: ("ecx", 1 << 23), 0x8000000A: ("edx", 1 << 1 | 1 << 16), 0x80000021: ("eax", 1 << 8)}
+    entries = []
+    for entry in host(name).raw:
+        register, bits = more.get(entry.function, ("eax", 0)) if "amd" in name else ("eax", 0)
+        entries.append(entry._replace(**{register: getattr(entry, register) | bits}))
+    return replace(host(name), raw=CpuidTable(entries), cpuinfo={})
+
+
+@pytest.mark.parametrize(
+    ("name", "feature", "offered"),
+    [
+        (SPR, "FLUSH_L1D", True),  # as upstream's since 6.6
+        (SPR, "AMX_TILE", True),
+        (SPR, "DS", False),  # PEBS came to guests in 5.19
+        (SPR, "AMX_FP16", False),
+        (MILAN, "LBRV", True),
+        (MILAN, "VGIF", False),  # as upstream's since 6.0
+        (TURIN, "AUTOIBRS", True),
+        (TURIN, "VNMI", False),
+    ],
+)
+def test_what_rhel_8_s_kvm_offers(name: str, feature: str, offered: bool) -> None:
+    assert kvm.caps(rhel_8(name)).has(feature) is offered
+
+
+def test_rhel_8_s_kvm_takes_no_account_of_perf() -> None:
+    without = rhel_8(SPR, enable_pmu="0")
+    assert kvm.supported(without).table.registers(0xA) == (0, 0, 0, 0)
+    assert kvm.caps(without).has("PDCM"), "which upstream's takes away since 6.1"
+    assert kvm.caps(rhel_8(MILAN)).has("PERFCTR_CORE")
+    assert not kvm.caps(rhel_8(MILAN, enable_pmu="0")).has("PERFCTR_CORE")
+
+
+def test_rhel_8_s_kvm_tells_the_host_s_topology_and_reserved_bits() -> None:
+    raw = host(MILAN).raw
+    changes = {0x80000001: {"ebx": 0x0FFF0000}, 0x80000006: {"edx": 0x30000}, 0x80000008: {"ecx": 0x00000F00}, 0x8000001A: {"eax": 0x1F}}
+    edited = CpuidTable([entry._replace(**changes.get(entry.function, {})) for entry in raw])
+    ours, upstream = (kvm.supported(Setup.of(replace(host(MILAN), raw=edited), Stack(kernel=kernel))).table for kernel in ("4.18", "6.1"))
+    assert [entry.index for entry in ours.leaf(0xB)] == [0, 1, 2]
+    assert [entry.index for entry in upstream.leaf(0xB)] == [0]
+    assert ours.registers(0x8000001E) == edited.registers(0x8000001E)
+    assert upstream.registers(0x8000001E) == (0, 0, 0, 0)
+    for function, registers in changes.items():
+        for name, value in registers.items():
+            assert getattr(ours.registers(function), name) & value == value
+            assert getattr(upstream.registers(function), name) != getattr(ours.registers(function), name)
+
+
+def test_rhel_8_s_kvm_passes_arch_capabilities_on_but_one_bit() -> None:
+    own_bits = 1 << 18 | 1 << 21 | 1 << 62  # FB_CLEAR_CTRL, XAPIC_DISABLE, ITS_NO
+    given = {"msr.0x10a": hex(own_bits)}
+    value = feature_msrs(Setup.of(replace(host(SPR), msrs=MsrTable({})), Stack(kernel="4.18", params=given))).table[0x10A]
+    assert value & own_bits == 1 << 21 | 1 << 62
+    none = feature_msrs(Setup.of(replace(host(MILAN), msrs=MsrTable({})), Stack(kernel="4.18"))).table[0x10A]
+    assert not none >> 62, "it knows nothing of ITS"
+
+
+def test_what_rhel_8_s_linux_makes_of_processors() -> None:
+    assert "TSA" not in linux.boot_cpu(rhel_8(MILAN)).bugs
+    with_mpx = [entry._replace(ebx=entry.ebx & ~(1 << 7) | 1 << 14) if entry.function == 7 else entry for entry in host(SKX).raw]
+    erratum = replace(host(SKX), raw=CpuidTable(with_mpx), cpuinfo={})
+    assert not linux.boot_cpu(Setup.of(erratum, Stack(kernel="4.18"))).has("MPX")
+    assert linux.boot_cpu(Setup.of(erratum, Stack(kernel="6.1"))).has("MPX")
+    hygon = replace(host("kvm-amd.Dhyana-v2@6.12"), cpuinfo={})
+    assert linux.boot_cpu(Setup.of(hygon, Stack(kernel="6.1"))).vendor == "hygon"
+    assert linux.boot_cpu(Setup.of(hygon, Stack(kernel="4.18"))).vendor == "unknown"
+
+
+def test_rhel_8_words_the_files_of_vulnerabilities_as_its_source_has_them() -> None:
+    told = {kernel: linux.vulnerabilities(Setup.of(host(MILAN), Stack(kernel=kernel))) for kernel in ("4.18", "6.1")}
+    assert told["4.18"]["spec_rstack_overflow"] in ("Mitigation: Safe RET", "Vulnerable: Safe RET, no microcode")
+    assert told["6.1"]["spec_rstack_overflow"].startswith("Mitigation: safe RET")
+    assert told["6.1"].keys() - told["4.18"].keys() == {"indirect_target_selection", "tsa", "vmscape"}
 
 
 def test_a_host_that_ran_it_is_asked_as_it_ran() -> None:

@@ -89,6 +89,7 @@ LINUX = [
     Host("linux.topology.multi-node", "AMD_DCM", True, MILAN, {"80000001.0.ecx": (1 << 22, 0), "8000001e.0.ecx": 1 << 8}),
     Host("linux.ppin", "INTEL_PPIN", True, SKYLAKE, {}, {"msr.4e": 2}, {"msr.4e": 1}),
     Host("linux.intel.cpuid-fault", "CPUID_FAULT", True, SKYLAKE, {}, {"msr.ce": 1 << 31}, {"msr.ce": 0}),
+    Host("linux.intel.mpx-erratum", "MPX", False, SKYLAKE, {"7.0.ebx": (1 << 14, 1 << 7)}, under="4.18"),
     Host("linux.intel.no-fast-strings", "ERMS", False, SKYLAKE, {}, {"msr.1a0": 0}),
     Host("linux.intel.no-lbr-depth", "ARCH_LBR", False, SAPPHIRE, {"7.0.edx": (1 << 19, 0), "a.0.eax": 0x0402, "1c.0.eax": 0}),
     Host("linux.intel.split-lock", "SPLIT_LOCK_DETECT", True, SKYLAKE, {"7.0.edx": (1 << 30, 0)}, {"msr.cf": 1 << 5}, {"msr.cf": 0}),

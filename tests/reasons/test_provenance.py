@@ -10,7 +10,7 @@ from vcpuid.errors import InputError
 from vcpuid.linux.rules import ALWAYS, SYSFAST
 from vcpuid.reasons import Rule
 from vcpuid.reasons.history import NOTHING, History, Provenance, history
-from vcpuid.releases import KERNELS
+from vcpuid.releases import UPSTREAM
 
 PROVENANCE = load_tool("provenance")
 
@@ -49,7 +49,7 @@ def test_a_row_needs_its_rule() -> None:
 
 
 def words(told: Provenance, first: str | None = None, last: str | None = None) -> list[str]:
-    return list(History(KERNELS, first, last, told, None, True).words())
+    return list(History(UPSTREAM, first, last, told, None, True).words())
 
 
 def test_words_claim_no_more_than_is_known() -> None:

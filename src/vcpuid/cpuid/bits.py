@@ -210,6 +210,7 @@ ARCH_CAP_SBDR_SSDP_NO = Bit(_M10A, 13)  # sbdr-ssdp-no
 ARCH_CAP_FBSDP_NO = Bit(_M10A, 14)  # fbsdp-no
 ARCH_CAP_PSDP_NO = Bit(_M10A, 15)  # psdp-no
 ARCH_CAP_FB_CLEAR = Bit(_M10A, 17)  # fb-clear
+ARCH_CAP_FB_CLEAR_CTRL = Bit(_M10A, 18)
 ARCH_CAP_RRSBA = Bit(_M10A, 19)
 ARCH_CAP_BHI_NO = Bit(_M10A, 20)  # bhi-no
 ARCH_CAP_PBRSB_NO = Bit(_M10A, 24)  # pbrsb-no

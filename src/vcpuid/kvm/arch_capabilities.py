@@ -27,8 +27,10 @@ TAA_WITHOUT_RTM = Rule(
 )
 GDS = Rule("kvm.arch-cap.gds", "the host's microcode keeps gathers from leaking, for guests too", _SOURCE)
 
-CONSULTED = kvm_supported(KERNELS[-1]) | ArchCap.GDS_CTRL
-"""The bits of the hardware's on which KVM's depends."""
+
+def consulted(kernel: str) -> int:
+    """Return the bits of the hardware's on which KVM's depends, as far as Linux knows their meaning."""
+    return kvm_supported(KERNELS[-1]) | kvm_supported(kernel) | ArchCap.GDS_CTRL
 
 
 def offered(setup: Setup, boot: BootCpu, hardware: Hardware, hardware_value: int, ledger: Ledger) -> int:
@@ -56,7 +58,7 @@ def _never_flushes(setup: Setup, boot: BootCpu, hardware: Hardware, hardware_val
     if hardware.module != "kvm_intel" or "L1TF" not in boot.bugs or hardware_value & ArchCap.SKIP_L1D_FLUSH:
         return False
     # 6.1 looks before it knows whether the processor has EPT
-    ept = bool(hardware.params.parameter("ept")) if boot.number == (6, 1) else "ept" in hardware.on
+    ept = bool(hardware.params.parameter("ept")) if boot.kernel == "6.1" else "ept" in hardware.on
     if not ept:
         return False
     ran = setup.host.params.get("kvm_intel.vmentry_l1d_flush")

@@ -17,6 +17,7 @@ from vcpuid.cpuid import MsrTable, MsrWord, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.kvm import arch_capabilities, perf_capabilities
 from vcpuid.kvm.caps import Caps, loaded
+from vcpuid.kvm.pmu import asks_perf
 from vcpuid.linux import boot_cpu, narrow
 from vcpuid.linux.machine import ARCH_CAPABILITIES, MICROCODE, PLATFORM_INFO, PLATFORM_INFO_CPUID_FAULT, Machine, machine_of
 from vcpuid.reasons import Decision, Ledger, Rule, Unrecorded
@@ -91,7 +92,7 @@ def known_arch_capabilities(setup: Setup) -> Known:
     if ARCH_CAPABILITIES in told.table and ARCH_CAPABILITIES not in told.partly:
         return Known(told.table[ARCH_CAPABILITIES], _ALL)
     must, may = narrow.arch_capabilities(setup)
-    least, most = must, may & arch_capabilities.CONSULTED | must
+    least, most = must, may & arch_capabilities.consulted(setup.kernel.tables) | must
     open_ = [1 << bit for bit in range((least ^ most).bit_length()) if (least ^ most) >> bit & 1]
     tried = [least, most, *(least | bit for bit in open_), *(most & ~bit for bit in open_)]
     answers = [feature_msrs(narrow.with_capabilities(setup, value)).table[ARCH_CAPABILITIES] for value in tried]
@@ -147,8 +148,9 @@ def _hardware_value(index: int, caps: Caps, machine: Machine) -> int | None:
         return told
     if index in (PLATFORM_INFO, DE_CFG):
         return 0
-    if index == PERF_CAPABILITIES and hardware.module == "kvm_intel" and boot.number < (5, 17):
-        return 0 if boot.number <= (5, 10) or not boot.has("PDCM") else None
+    if index == PERF_CAPABILITIES and hardware.module == "kvm_intel" and not asks_perf(boot.number, boot.kernel):
+        told = boot.number > (5, 10) and boot.has("PDCM") and perf_capabilities.switched_on(boot, hardware)
+        return None if told else 0
     if index == PERF_CAPABILITIES and (hardware.module == "kvm_amd" or "pmu" not in hardware.on or not boot.has("PDCM")):
         return 0
     return None

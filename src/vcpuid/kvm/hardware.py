@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import Snapshot
 from vcpuid.kvm.module_params import ModuleParams
-from vcpuid.kvm.pmu import Pmu, pebs_ept, pmu
+from vcpuid.kvm.pmu import Pmu, asks_perf, pebs_ept, pmu
 from vcpuid.kvm.vmx import controls
 from vcpuid.linux import BootCpu
 from vcpuid.setup import Setup
@@ -39,7 +39,8 @@ def set_up(setup: Setup, boot: BootCpu) -> Hardware:
     params = ModuleParams.of(module, setup)
     counters = pmu(setup, boot, params)
     on = {"nested"} if params.parameter("nested") else set()
-    if counters.counters:
+    unasked = module == "kvm_amd" and boot.number >= (5, 17) and not asks_perf(boot.number, boot.kernel)
+    if counters.counters or (unasked and params.parameter("enable_pmu")):
         on.add("pmu")
     if module == "kvm_intel":
         _intel(on, setup, boot, params)
@@ -60,7 +61,7 @@ def _intel(on: set[str], setup: Setup, boot: BootCpu, params: ModuleParams) -> N
             on.add("tdp_5level")
         if params.parameter("unrestricted_guest") and "unrestricted_guest" in has:
             on.add("unrestricted_guest")
-        if params.parameter("pt_mode") == 1 and "pt" in has and ("pmu" in on or boot.number < (5, 17)):
+        if params.parameter("pt_mode") == 1 and "pt" in has and ("pmu" in on or not asks_perf(boot.number, boot.kernel)):
             on.add("pt_guest")
     if params.parameter("allow_smaller_maxphyaddr") or "ept" not in on:
         on.add("smaller_maxphyaddr")

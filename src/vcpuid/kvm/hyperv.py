@@ -63,8 +63,8 @@ _SPINLOCK_RETRIES = 0xFFF
 _MAX_VCPUS = ((6, 8), 4096), ((5, 15), 1024), ((5, 10), 288)
 """By the first kernel with tables that is so: 4096 as Debian and Ubuntu configure it (CONFIG_KVM_MAX_NR_VCPUS), the others before there was
 a choice."""
-_MOST_VCPUS = {"5.14-el9_4": 4096}
-"""Distributions' kernels that took the choice over."""
+_MOST_VCPUS = {"4.18": 2048, "5.14-el9_4": 4096}
+"""Distributions' kernels that have another, or took the choice over."""
 
 
 def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None, params: Given | None = None) -> Result:
@@ -81,13 +81,13 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
     if smt is None:
         smt = several_threads(setup.host) and "nosmt=force" not in str(setup.params.linux.get(CMDLINE, "")).split()
     limit = given.fact("max_vcpus") or _MOST_VCPUS.get(setup.kernel.tables) or next(most for since, most in _MAX_VCPUS if release >= since)
-    return _answer(release, limit, evmcs=evmcs, smt=bool(smt))
+    return _answer(release, setup.kernel.tables, limit, evmcs=evmcs, smt=bool(smt))
 
 
 @lru_cache(maxsize=64)
-def _answer(release: tuple[int, int], limit: int, *, evmcs: bool, smt: bool) -> Result:
+def _answer(release: tuple[int, int], tables: str, limit: int, *, evmcs: bool, smt: bool) -> Result:
     """Answer by all that the answer hangs on."""
-    newer, describes_nested = release > (6, 1), release >= (6, 1)
+    newer, describes_nested, of_rhel_8 = release > (6, 1), release >= (6, 1), tables == "4.18"
     ledger = Ledger()
     rows: dict[int, list[int]] = {
         hyperv.VENDOR: [hyperv.DEBUG_PLATFORM, *_SIGNATURE],
@@ -97,7 +97,9 @@ def _answer(release: tuple[int, int], limit: int, *, evmcs: bool, smt: bool) -> 
             _FEATURES_EAX | (hyperv.TSC_INVARIANT.mask if newer else 0),
             _FEATURES_EBX | (hyperv.EXTENDED_HYPERCALLS.mask if newer else 0),
             0,
-            _FEATURES_EDX | (hyperv.XMM_INPUT.mask if release > (5, 10) else 0) | (hyperv.EXT_GVA_RANGES_FLUSH.mask if newer else 0),
+            _FEATURES_EDX
+            | (hyperv.XMM_INPUT.mask if release > (5, 10) else 0)
+            | (hyperv.EXT_GVA_RANGES_FLUSH.mask if newer or of_rhel_8 else 0),
         ],
         hyperv.RECOMMENDATIONS: [
             _HINTS_EAX | (hyperv.DEPRECATING_AEOI_RECOMMENDED.mask if release > (5, 10) else 0),
@@ -111,7 +113,7 @@ def _answer(release: tuple[int, int], limit: int, *, evmcs: bool, smt: bool) -> 
         hyperv.DEBUG_PLATFORM: [hyperv.ALLOW_KERNEL_DEBUGGING.mask, 0, 0, 0],
         hyperv.NESTED: [
             (hyperv.NESTED_MSR_BITMAP.mask if describes_nested else 0) | (hyperv.NESTED_DIRECT_FLUSH.mask if newer else 0),
-            hyperv.NESTED_PERF_GLOBAL_CTRL.mask if describes_nested else 0,
+            hyperv.NESTED_PERF_GLOBAL_CTRL.mask if describes_nested and not of_rhel_8 else 0,
             0,
             0,
         ],

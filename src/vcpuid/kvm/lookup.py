@@ -12,6 +12,7 @@ arch/x86/kvm/cpuid.c:
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 from vcpuid.cpuid import (
@@ -32,7 +33,7 @@ from vcpuid.errors import InputError
 from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.vcpu_state import RESET, VcpuState
 from vcpuid.reasons import Ledger, Result, Rule
-from vcpuid.releases import Release, asked_linux
+from vcpuid.releases import Release, asked_linux, code_of, number
 
 _AMD_LIKE = vendors.AMD_AND_HYGON | {vendors.OLD_AMD}
 _HYPERVISOR_BASES = range(0x40000000, 0x40010000, 0x100)
@@ -65,9 +66,15 @@ def find(table: CpuidTable, function: int, index: int | None = None) -> Entry | 
     return None
 
 
-def find_plain(table: CpuidTable, function: int, release: tuple[int, int]) -> Entry | None:
+def find_plain(table: CpuidTable, function: int, kernel: str) -> Entry | None:
     """Find the entry that KVM takes for a leaf without sub-leaves; before Linux 6.0 none that is bound to a sub-leaf but the first."""
-    return find(table, function, None if release >= (6, 0) else 0)
+    return find(table, function, None if _takes_any(kernel) else 0)
+
+
+@cache
+def _takes_any(kernel: str) -> bool:
+    """Whether KVM of one of KERNELS asks for a leaf without naming a sub-leaf (kvm_find_cpuid_entry)."""
+    return kernel != "4.18" and number(code_of(kernel)) >= (6, 0)
 
 
 def word_index(table: CpuidTable, entry: Entry) -> int | None:
@@ -114,18 +121,18 @@ def _look_up(table: CpuidTable, function: int, index: int, release: Release, sta
     entry = find(table, function, index)
     exact = entry is not None
     if entry is None:
-        function, entry = _out_of_range(table, function, index, release.number)
+        function, entry = _out_of_range(table, function, index, release.tables)
     if entry is None:
         return Answer(_missing(table, function, index), None, False)
     return _adjust(table, function, index, entry, exact, release.number, state)
 
 
-def _out_of_range(table: CpuidTable, function: int, index: int, release: tuple[int, int]) -> tuple[int, Entry | None]:
+def _out_of_range(table: CpuidTable, function: int, index: int, kernel: str) -> tuple[int, Entry | None]:
     """The leaf that stands in for one without an entry, and its entry."""
-    basic = find_plain(table, 0, release)
+    basic = find_plain(table, 0, kernel)
     if basic is None or vendor_name(basic) in _AMD_LIKE:
         return function, None
-    top = find_plain(table, _class_base(function), release)
+    top = find_plain(table, _class_base(function), kernel)
     if top is not None and function <= top.eax:
         return function, None
     return basic.eax, find(table, basic.eax, index)

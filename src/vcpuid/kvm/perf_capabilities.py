@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vcpuid.cpuid import MsrWord, bits
 from vcpuid.kvm.hardware import Hardware
+from vcpuid.kvm.pmu import asks_perf
 from vcpuid.linux import BootCpu
 from vcpuid.reasons import Ledger, Rule
 
@@ -47,14 +48,15 @@ _LBR_WITHOUT = frozenset(
 )  # fmt: skip
 """Models whose records cannot."""
 
-_ASKS_PERF = (5, 17)
-"""The first Linux whose KVM asks perf what it may lend; before, it passes the records' format on as it is."""
-
 
 def offered(boot: BootCpu, hardware: Hardware, hardware_value: int, ledger: Ledger) -> int:
-    """Return the MSR that KVM offers where the hardware's is `hardware_value`, 0 where the processor has none."""
-    asks = boot.number >= _ASKS_PERF
-    if hardware.module != "kvm_intel" or (asks and "pmu" not in hardware.on):
+    """Return the MSR that KVM offers where the hardware's is `hardware_value`, 0 where the processor has none.
+
+    A KVM that does not ask perf what it may lend passes the records' format on as it is.
+    """
+    asks = asks_perf(boot.number, boot.kernel)
+    wanted = "pmu" in hardware.on if asks else switched_on(boot, hardware)
+    if hardware.module != "kvm_intel" or not wanted:
         return ledger.clear(WORD, hardware_value, hardware_value, NO_PMU)
     pebs = _PEBS | (_PEBS_TIMING if boot.number >= (6, 18) else 0)
     listed = (_LBR_FORMAT if boot.number > (5, 10) else 0) | (pebs if asks else 0) | bits.FULL_WIDTH_WRITE.mask
@@ -68,6 +70,11 @@ def offered(boot: BootCpu, hardware: Hardware, hardware_value: int, ledger: Ledg
     if "pebs" not in hardware.on:
         value = ledger.clear(WORD, value, pebs, NO_PEBS)
     return value
+
+
+def switched_on(boot: BootCpu, hardware: Hardware) -> bool:
+    """Whether a KVM that does not ask perf offers the MSR: before 5.17 it has no parameter that would keep it away."""
+    return boot.number < (5, 17) or bool(hardware.params.parameter("enable_pmu"))
 
 
 def _switches_lbr(boot: BootCpu, hardware: Hardware) -> bool:

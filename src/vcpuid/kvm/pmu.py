@@ -66,10 +66,16 @@ NONE = Pmu()
 """What is left where KVM offers no PMU (enable_pmu off)."""
 
 
+def asks_perf(number: tuple[int, int], tables: str) -> bool:
+    """Whether KVM asks perf, when it is loaded, whether there is a PMU and what of it guests may have: since 5.17, not in RHEL 8."""
+    return number >= (5, 17) and tables != "4.18"
+
+
 def pmu(setup: Setup, boot: BootCpu, params: ModuleParams) -> Pmu:
     """Return the PMU as KVM has it, NONE where it has none."""
     host = setup.host
-    refused = boot.number >= (5, 17) and (not params.parameter("enable_pmu") or boot.has("HYBRID_CPU"))
+    hybrid = boot.has("HYBRID_CPU") and asks_perf(boot.number, boot.kernel)
+    refused = boot.number >= (5, 17) and (not params.parameter("enable_pmu") or hybrid)
     if refused or not _present(setup, boot, params):
         return NONE
     found = _amd(host, boot, params) if boot.vendor in ("amd", "hygon") else _intel(host, boot, params)
@@ -100,7 +106,7 @@ def _present(setup: Setup, boot: BootCpu, params: ModuleParams) -> bool:
 
 def _told(setup: Setup) -> int | None:
     """Return the MSR as KVM told it; None where it told none, and of Linux before 5.17, whose KVM sets the bit without asking perf."""
-    return setup.host.msrs.get(_PERF_CAPABILITIES) if setup.kernel.number >= (5, 17) else None
+    return setup.host.msrs.get(_PERF_CAPABILITIES) if asks_perf(setup.kernel.number, setup.kernel.tables) else None
 
 
 def _told_as_it_ran(setup: Setup) -> int | None:

@@ -50,7 +50,7 @@ def set_cpuid(
     if reason is not None:
         raise KvmError(errno.EINVAL, reason)
     if not apic:
-        _check_apic_base(table, there.release)
+        _check_apic_base(table, there.tables)
     return renew(table, there, cr4, apic, state, first=True)
 
 
@@ -108,7 +108,7 @@ def _check_room(table: CpuidTable) -> None:
 
 def _check_table(table: CpuidTable, host: KvmBelow) -> None:
     """kvm_check_cpuid: the two things that KVM does look at."""
-    sizes = find_plain(table, 0x80000008, host.release)
+    sizes = find_plain(table, 0x80000008, host.tables)
     if sizes is not None and (bits := sizes.eax >> 8 & 0xFF) not in (0, 48, 57):
         raise KvmError(errno.EINVAL, f"leaf 0x80000008 says {bits} bits of virtual address: KVM takes 48, 57, or 0 for unsaid")
     asked = offered_xcr0(table) & DYNAMIC_XFEATURES if host.release >= (5, 17) else 0
@@ -116,12 +116,12 @@ def _check_table(table: CpuidTable, host: KvmBelow) -> None:
         raise KvmError(errno.EPERM, f"leaf 0xD offers XCR0 features {asked:#x}, which this process may not use (ARCH_REQ_XCOMP_GUEST_PERM)")
 
 
-def _check_apic_base(table: CpuidTable, release: tuple[int, int]) -> None:
+def _check_apic_base(table: CpuidTable, kernel: str) -> None:
     """kvm_apic_set_base() in lapic.c, before 6.14 kvm_set_apic_base() in x86.c: the APIC's address must be one that the guest can have.
 
     It is 0xFEE00000, whose highest bit is 31. Since 6.14 a value that changes nothing is not looked at.
     """
-    last, sizes = find_plain(table, 0x80000000, release), find_plain(table, 0x80000008, release)
+    last, sizes = find_plain(table, 0x80000000, kernel), find_plain(table, 0x80000008, kernel)
     if last is not None and last.eax >= 0x80000008 and sizes is not None and (bits := sizes.eax & 0xFF) < _APIC_BASE_BITS:
         raise KvmError(errno.EINVAL, f"leaf 0x80000008 says {bits} bits of physical address: the APIC, which is switched off, lies beyond")
 

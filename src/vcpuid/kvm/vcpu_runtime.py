@@ -37,7 +37,7 @@ def renew(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuSt
 def _renewed(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: VcpuState, ledger: Ledger, *, first: bool) -> Result:
     edit = _Edit(table, ledger)
     always = host.release >= (6, 14)  # older kernels let these two be where the host lacks the feature
-    leaf1 = find_plain(table, 1, host.release)
+    leaf1 = find_plain(table, 1, host.tables)
     if always or host.runs_with("xsave", bits.XSAVE):
         edit.follow(leaf1, "ecx", _OSXSAVE, bool(cr4 & CR4_OSXSAVE), rules.OSXSAVE)
     edit.follow(leaf1, "edx", _APIC, apic, rules.APIC)
@@ -63,7 +63,7 @@ def _renewed(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: Vcp
 def _paravirtual(table: CpuidTable, host: KvmBelow) -> Entry | None:
     """Find the leaf of KVM's features: Linux before 5.17 looks in one place, whoever announces himself there."""
     if host.release < _SEARCHES_SINCE:
-        return find_plain(table, 0x40000001, host.release)
+        return find_plain(table, 0x40000001, host.tables)
     base = signature_base(table, vendors.KVM)
     return find(table, base[0] | 1) if base else None
 

@@ -31,6 +31,7 @@ SME_UNUSED = Rule(
     "early_detect_mem_encrypt, cpu/amd.c",
     "Boot with mem_encrypt=on",
     since="6.1",
+    lacking=("4.18",),
 )
 SMM_UNLOCKED = Rule("linux.amd.smm-unlocked", "SEV needs SMM locked by the firmware (HWCR)", "early_detect_mem_encrypt, cpu/amd.c")
 NO_SNP = Rule(
@@ -40,7 +41,7 @@ NO_SNP = Rule(
     since="6.12",
     also=("5.14-el9_5",),
 )
-BRTYPE = Rule("linux.amd.ibpb-brtype", "IBPB flushes branch type predictions too on this family", EARLY, since="6.6")
+BRTYPE = Rule("linux.amd.ibpb-brtype", "IBPB flushes branch type predictions too on this family", EARLY, since="6.6", also=("4.18",))
 SSBD_BY_MSR = Rule("linux.amd.ls-cfg-ssbd", "Speculative store bypass can be turned off in LS_CFG", BSP)
 GP_ON_CPUID = Rule("linux.amd.cpuid-fault", "{cause} lets CPUID fault in user mode", BSP, since="6.17")
 NO_PBE = Rule("linux.amd.no-pbe", "Bit 31 stood for 3DNow! on old AMD processors", INIT, until="6.19")
@@ -187,7 +188,7 @@ def _k8(cpu: Cpu) -> None:
     level = cpu.leaf(1).eax
     if 0x0F48 <= level < 0x0F50 or level >= 0x0F58:
         cpu.set("REP_GOOD", REP_GOOD)
-    if cpu.model < 0x14 and (not cpu.has("HYPERVISOR") or cpu.is_release("5.14", "6.12-el10")):
+    if cpu.model < 0x14 and (not cpu.has("HYPERVISOR") or cpu.is_release("4.18", "5.14", "6.12-el10")):
         cpu.clear("LAHF_LM", LAHF)
     cpu.set_bug("SWAPGS_FENCE", K8_SWAPGS)
     if (cpu.model, cpu.stepping) >= (0x41, 2):

@@ -21,6 +21,7 @@ class ArchCap:
     SBDR_SSDP_NO = bits.ARCH_CAP_SBDR_SSDP_NO.mask
     FBSDP_NO = bits.ARCH_CAP_FBSDP_NO.mask
     PSDP_NO = bits.ARCH_CAP_PSDP_NO.mask
+    FB_CLEAR_CTRL = bits.ARCH_CAP_FB_CLEAR_CTRL.mask
     FB_CLEAR = bits.ARCH_CAP_FB_CLEAR.mask
     RRSBA = bits.ARCH_CAP_RRSBA.mask
     BHI_NO = bits.ARCH_CAP_BHI_NO.mask
@@ -32,6 +33,7 @@ class ArchCap:
     ITS_NO = bits.ARCH_CAP_ITS_NO.mask
 
 
+_ALL = (1 << 64) - 1
 _KVM_SUPPORTED = (
     ArchCap.RDCL_NO | ArchCap.IBRS_ALL | ArchCap.RSBA | ArchCap.SKIP_L1D_FLUSH | ArchCap.SSB_NO | ArchCap.MDS_NO | ArchCap.PSCHANGE_MC_NO
     | ArchCap.TSX_CTRL | ArchCap.TAA_NO | ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO | ArchCap.FB_CLEAR | ArchCap.RRSBA
@@ -52,11 +54,15 @@ _KVM_IMMUNE = {
 
 
 def kvm_supported(kernel: str) -> int:
-    """Return KVM_SUPPORTED_ARCH_CAP of one of KERNELS: the bits that KVM passes on."""
+    """Return KVM_SUPPORTED_ARCH_CAP of one of KERNELS: the bits that KVM passes on. Red Hat's 4.18 keeps one to itself."""
+    return ~ArchCap.FB_CLEAR_CTRL & _ALL if kernel == "4.18" else _known(kernel)
+
+
+def _known(kernel: str) -> int:
     return _KVM_SUPPORTED & ~_NOT_YET.get(kernel, 0)
 
 
 def kvm_immune(kernel: str) -> dict[str, int]:
     """Give the bits that KVM sets where the host's Linux knows the processor not to have a bug; TAA's only where there are transactions."""
-    passed = kvm_supported(kernel)
-    return {bug: capability for bug, capability in _KVM_IMMUNE.items() if capability & passed}
+    known = _known(kernel)
+    return {bug: capability for bug, capability in _KVM_IMMUNE.items() if capability & known}

@@ -17,11 +17,16 @@ _LIVE = {bit.word: bit.mask for bit in (bits.OSXSAVE, bits.OSPKE)}
 """Bits that mirror CR4."""
 
 
+_STRANGERS = {"4.18": ("hygon", "zhaoxin")}
+"""Vendors for which a kernel has no code; upstream has for Hygon's since 4.20 and for Zhaoxin's since 5.3."""
+
+
 def read(cpu: Cpu) -> None:
     """Read what CPUID tells (cpu_detect, get_cpu_vendor, get_cpu_cap, get_cpu_address_sizes)."""
     leaf0 = cpu.leaf(0)
     cpu.level = leaf0.eax
-    cpu.vendor = linux_kind(vendor_name(leaf0))
+    kind = linux_kind(vendor_name(leaf0))
+    cpu.vendor = "unknown" if kind in _STRANGERS.get(cpu.tables.release, ()) else kind
     if cpu.level >= 1:
         cpu.family, cpu.model, cpu.stepping = signature(cpu.leaf(1).eax)
     extended = cpu.leaf(0x80000000).eax

@@ -30,6 +30,15 @@ SELF_SNOOP = Rule(
     "This model hangs or raises machine checks where memory types conflict, so self-snoop is not relied on",
     "check_memory_type_self_snoop_errata, cpu/intel.c",
 )
+MPX_ERRATUM = Rule(
+    "linux.intel.mpx-erratum",
+    "Erratum SKD046: without SMEP branches may initialize MPX's bound registers wrongly",
+    "check_mpx_erratum, cpu/intel.c",
+    "Boot with intel-skd-046-workaround=disable",
+    until="5.10",
+    lacking=("5.10",),  # upstream had it up to 5.5
+    also=("4.18",),
+)
 TME_OFF = Rule(
     "linux.intel.tme-off",
     "The firmware did not enable memory encryption in TME_ACTIVATE",
@@ -88,6 +97,8 @@ def early_init(cpu: Cpu) -> None:
             cpu.drop("ERMS", NO_FAST_STRINGS)
     if cpu.intel(5, 9):
         cpu.drop("PGE", QUARK_PGE)
+    if not cpu.has("SMEP"):
+        cpu.drop("MPX", MPX_ERRATUM)
     if cpu.is_one_of("no_self_snoop"):
         cpu.drop("SELFSNOOP", SELF_SNOOP)
     if cpu.has("TME"):
@@ -101,7 +112,7 @@ def _time(cpu: Cpu) -> None:
     models = ((0x03, 0x06), (0x0E, 0x3A)) if cpu.since("6.16") else ((0x03, 0xFF), (0x0E, 0xFF))
     if cpu.intel(15, *models[0]) or cpu.intel(6, *models[1]):
         cpu.set("CONSTANT_TSC", CONSTANT_TSC)
-    if cpu.family == 6 and cpu.model in _NONSTOP_S3:
+    if cpu.family == 6 and cpu.model in _NONSTOP_S3 and (cpu.model != 0x75 or not cpu.is_release("4.18")):
         cpu.set("NONSTOP_TSC_S3", TSC_S3)
 
 
@@ -155,7 +166,7 @@ def split_lock(cpu: Cpu) -> None:
         return
     listed = cpu.is_one_of("split_lock")
     enumerated = cpu.has("CORE_CAPABILITIES") and (cpu.machine.msr(machine.CORE_CAPABILITIES) or 0) & _CORE_CAPS_SPLIT_LOCK
-    if (listed is not None and (listed.data == 0 or enumerated)) or (enumerated and cpu.since("6.6")):
+    if (listed is not None and (listed.data == 0 or enumerated)) or (enumerated and (cpu.since("6.6") or cpu.is_release("4.18"))):
         cpu.force("SPLIT_LOCK_DETECT", SPLIT_LOCK)
 
 

@@ -14,8 +14,8 @@ from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
 
-def _rule(name: str, reason: str, function: str, since: str | None = None, until: str | None = None) -> Rule:
-    return Rule(f"linux.mitigation.{name}", reason, f"{function}, cpu/bugs.c", None, since, until)
+def _rule(name: str, reason: str, function: str, since: str | None = None, until: str | None = None, lacking: tuple[str, ...] = ()) -> Rule:
+    return Rule(f"linux.mitigation.{name}", reason, f"{function}, cpu/bugs.c", None, since, until, lacking)
 
 
 PTI = Rule(
@@ -40,7 +40,9 @@ UNRET = _rule("unret", "Untrained returns mitigate Retbleed", "retbleed_select_m
 ITS = _rule("its", "Aligned thunks mitigate indirect target selection", "its_select_mitigation", since="5.15")
 SRSO = _rule("srso", "Safe returns mitigate SRSO", "srso_select_mitigation")
 SRSO_NO_SMT = _rule("srso-no-smt", "Without SMT, Zen 1 and 2 are immune to SRSO", "srso_select_mitigation", until="6.16")
-SRSO_MICROCODE = _rule("srso-microcode", "The microcode's IBPB flushes branch type predictions", "srso_select_mitigation", until="6.1")
+SRSO_MICROCODE = _rule(
+    "srso-microcode", "The microcode's IBPB flushes branch type predictions", "srso_select_mitigation", until="6.1", lacking=("4.18",)
+)
 NO_REDUCTION = _rule(
     "srso-no-reduction", "Linux chose another mitigation of SRSO than reduced speculation", "srso_select_mitigation", since="6.12"
 )
@@ -113,7 +115,7 @@ def _spectre_v2(cpu: Cpu, retbleed: bool) -> None:
     if enhanced:
         if cpu.has_bug("EIBRS_PBRSB"):
             cpu.force("RSB_VMEXIT_LITE", RSB_LITE)
-        if not cpu.since("5.15"):
+        if not cpu.since("5.15") or cpu.is_release("4.18"):
             cpu.force("RSB_CTXSW", RSB)
     else:
         if by_ibrs:

@@ -2,8 +2,8 @@
 
 What Linux chooses by itself is modelled, `mitigations=off`, for each vulnerability the option that turns its mitigation off, and some that
 pick another; the kernel is one as Debian configures it, with all mitigations built in, unprivileged eBPF off, and every module built with
-retpolines. The texts of 5.10, 6.1, 6.12, 6.17 to 6.19, 7.1 and 7.3 were read in Linux's source; those between are taken to say what their
-neighbours say.
+retpolines. The texts of 5.10, 6.1, 6.12, 6.17 to 6.19, 7.1, 7.3 and Red Hat's 4.18 were read in Linux's source; those between are taken to
+say what their neighbours say.
 """
 
 from __future__ import annotations
@@ -180,7 +180,10 @@ def _return_stack(v: Standing) -> str:
     if v.has("SRSO_NO"):
         return "Mitigation: SMT disabled"
     off, microcode = v.off("spec_rstack_overflow"), v.has("IBPB_BRTYPE")
-    if not v.since("6.8"):
+    of_rhel_8 = v.cpu.tables.release == "4.18"
+    if of_rhel_8 and off and not v.off() and not microcode:
+        return _MICROCODE
+    if not v.since("6.8") and not of_rhel_8:
         return ("Vulnerable" if off else "Mitigation: safe RET") + ("" if microcode else ", no microcode")
     if off:
         return "Vulnerable"

@@ -17,7 +17,7 @@ E1386 = Rule(
     "Erratum 1386: XSAVES loses state on Zen 1 and 2",
     "fix_erratum_1386, cpu/amd.c",
     MICROCODE,
-    lacking=("5.14-el9_4",),
+    lacking=("4.18", "5.14-el9_4"),
 )
 CPB = Rule(
     "linux.amd.erratum-1076",

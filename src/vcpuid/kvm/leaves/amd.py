@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vcpuid.kvm.leaves.basic import caches
-from vcpuid.kvm.leaves.build import SOURCE, Build, KvmLeaf, zero
+from vcpuid.kvm.leaves.basic import SHOWS_TOPOLOGY, caches
+from vcpuid.kvm.leaves.build import BLANK, PASSES_RESERVED, SOURCE, Build, KvmLeaf, zero
 from vcpuid.reasons import Rule
 from vcpuid.releases import REBUILT
 
@@ -21,6 +21,7 @@ _UNMENDED = frozenset(("6.8", *REBUILT))
 """Kernels of an earlier day than the mend by which KVM zeroes leaf 0x80000022 where it has no such counters to offer."""
 _SVM_ASIDS = 8
 _RAP_SIZE = 0xFF0000
+_ADDRESS_REDUCTION = 0xFC0
 
 
 def _svm(build: Build, registers: list[int]) -> None:
@@ -31,12 +32,18 @@ def _svm(build: Build, registers: list[int]) -> None:
     build.features(registers, 0x8000000A)
 
 
+def _topology(build: Build, registers: list[int]) -> None:
+    if build.tables not in SHOWS_TOPOLOGY:
+        zero(registers)
+
+
 def _large_page_tlb(_build: Build, registers: list[int]) -> None:
     registers[2:] = (0, 0)
 
 
-def _optimizations(_build: Build, registers: list[int]) -> None:
-    registers[:] = (registers[0] & 0x7, 0, 0, 0)
+def _optimizations(build: Build, registers: list[int]) -> None:
+    if build.tables not in PASSES_RESERVED:
+        registers[:] = (registers[0] & 0x7, 0, 0, 0)
 
 
 def _encryption(build: Build, registers: list[int]) -> None:
@@ -47,7 +54,7 @@ def _encryption(build: Build, registers: list[int]) -> None:
     if not build.has("SEV"):
         zero(registers)
         return
-    registers[1] &= 0x3F
+    registers[1] &= ~_ADDRESS_REDUCTION if build.tables in PASSES_RESERVED else 0x3F
     build.features(registers, 0x8000001F)
 
 
@@ -72,6 +79,7 @@ LEAVES = {
     0x80000019: KvmLeaf(_large_page_tlb, _RESERVED),
     0x8000001A: KvmLeaf(_optimizations, _RESERVED),
     0x8000001D: caches(0x8000001D),
+    0x8000001E: KvmLeaf(_topology, BLANK),
     0x8000001F: KvmLeaf(_encryption, _SEV),
     0x80000021: KvmLeaf(_more_features, _MORE),
     0x80000022: KvmLeaf(_performance, _PMU),

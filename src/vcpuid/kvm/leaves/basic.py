@@ -58,8 +58,23 @@ def _mended(build: Build) -> bool:
     return build.kernel >= (6, 18) or build.tables == "6.12"
 
 
-def _topology(_build: Build, registers: list[int]) -> None:
-    registers[:3] = (0, 0, 0)
+SHOWS_TOPOLOGY = frozenset(("4.18",))
+"""Kernels without the mend by which KVM keeps the host's topology to itself; the stable updates of older releases have it."""
+
+
+def _topology(function: int) -> KvmLeaf:
+    """Leave all but the APIC ID away; before, KVM passed sub-leaves on up to the first that is no level."""
+
+    def answer(build: Build, registers: list[int]) -> None:
+        if build.tables not in SHOWS_TOPOLOGY:
+            registers[:3] = (0, 0, 0)
+            return
+        index = 0
+        while registers[2] & 0xFF00:
+            index += 1
+            registers = build.subleaf(function, index, BLANK)
+
+    return KvmLeaf(answer, _TOPOLOGY)
 
 
 LEAVES = {
@@ -69,6 +84,6 @@ LEAVES = {
     0x4: caches(0x4),
     0x6: KvmLeaf(_thermal, _THERMAL),
     0xA: KvmLeaf(_pmu, _PMU),
-    0xB: KvmLeaf(_topology, _TOPOLOGY),
-    0x1F: KvmLeaf(_topology, _TOPOLOGY),
+    0xB: _topology(0xB),
+    0x1F: _topology(0x1F),
 }

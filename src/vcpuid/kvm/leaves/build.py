@@ -23,6 +23,9 @@ BLANK = Rule("kvm.leaf.blank", "KVM answers this leaf with zeros: it is about th
 ANEW = Rule("kvm.leaf.anew", "KVM fills this hypervisor leaf itself, whatever the host answers there", SOURCE)
 LEFT_OUT = Rule("kvm.leaf.left-out", "KVM has no entry for this leaf or sub-leaf", SOURCE)
 
+PASSES_RESERVED = frozenset(("4.18",))
+"""Kernels without the mend of 6.1 by which KVM leaves out what is reserved in the leaves from 0x80000001 on."""
+
 _ZERO = (0, 0, 0, 0)
 _INDEXED = (0x4, 0x7, 0xB, 0xD, 0xF, 0x10, 0x12, 0x14, 0x17, 0x18, 0x1F, 0x8000001D)
 _INDEXED_SINCE = {0x1D: "6.1", 0x1E: "6.1", 0x24: "6.12", 0x23: "7.3"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, KvmLeaf, zero
+from vcpuid.kvm.leaves.build import BLANK, PASSES_RESERVED, SOURCE, Build, KvmLeaf, zero
 from vcpuid.reasons import Rule
 
 _LIMIT = Rule(
@@ -25,7 +25,8 @@ def _highest(build: Build, registers: list[int]) -> None:
 
 
 def _features(build: Build, registers: list[int]) -> None:
-    registers[1] &= ~0x0FFF0000
+    if build.tables not in PASSES_RESERVED:
+        registers[1] &= ~0x0FFF0000
     build.features(registers, 0x80000001)
 
 
@@ -34,8 +35,9 @@ def _first_level(build: Build, registers: list[int]) -> None:
         zero(registers)
 
 
-def _second_level(_build: Build, registers: list[int]) -> None:
-    registers[3] &= ~0x30000
+def _second_level(build: Build, registers: list[int]) -> None:
+    if build.tables not in PASSES_RESERVED:
+        registers[3] &= ~0x30000
 
 
 def _power(build: Build, registers: list[int]) -> None:
@@ -46,16 +48,17 @@ def _power(build: Build, registers: list[int]) -> None:
 def _addresses(build: Build, registers: list[int]) -> None:
     on = build.caps.hardware.on
     physical = registers[0] & 0xFF
-    if build.kernel <= (5, 10):
-        physical = (registers[0] >> 16 & 0xFF if "tdp" in on else 0) or physical
-    elif "tdp" not in on:
+    if "tdp" in on and (build.kernel <= (5, 10) or build.tables == "4.18"):
+        physical = registers[0] >> 16 & 0xFF or physical
+    elif "tdp" not in on and build.kernel > (5, 10):
         physical = build.caps.boot.phys_bits
     virtual = max(registers[0] >> 8 & 0xFF, 48)
     guest = 0
     if "tdp" in on and (build.kernel >= (6, 12) or build.tables == "5.14-el9_5"):
         guest = physical if "tdp_5level" in on else min(physical, 48)
     registers[0] = physical | virtual << 8 | guest << 16
-    registers[2] &= ~0xFFFF0F00
+    if build.tables not in PASSES_RESERVED:
+        registers[2] &= ~0xFFFF0F00
     registers[3] = 0
     build.features(registers, 0x80000008)
 
