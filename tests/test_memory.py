@@ -26,9 +26,11 @@ HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
 
 OURS = {
     # of a release or a name in tables of ours: as many answers as rows
-    "vcpuid.answers.compare_flags._shown", "vcpuid.cpuid.by_name._printed", "vcpuid.data.load", "vcpuid.explore.page._file",
+    "vcpuid.answers.compare_flags._shown", "vcpuid.cli.layout._code",
+    "vcpuid.cpuid.by_name._printed", "vcpuid.data.load", "vcpuid.explore.page._file",
     "vcpuid.hazards.features.needs",
-    "vcpuid.hazards.xsave._states", "vcpuid.kvm.leaves.build.indexed", "vcpuid.kvm.plan.plan_of", "vcpuid.libvirt.cpu_map.cpu_map",
+    "vcpuid.hazards.xsave._states", "vcpuid.kvm.leaves.build.indexed", "vcpuid.kvm.lookup._takes_any",
+    "vcpuid.kvm.plan.plan_of", "vcpuid.libvirt.cpu_map.cpu_map",
     "vcpuid.linux.identify._cpuid_words", "vcpuid.linux.tables._dependents", "vcpuid.linux.tables.tables",
     "vcpuid.qemu.caches._legacy", "vcpuid.qemu.caches._model", "vcpuid.qemu.caches.descriptors", "vcpuid.qemu.catalog.caches",
     "vcpuid.qemu.catalog.catalog", "vcpuid.qemu.leaves.xsave._users", "vcpuid.qemu.leaves.xsave.sizes",

@@ -33,6 +33,7 @@ NUMBERS = {
     ("linux/machine.py", "1 << 31"): (1, "a bit of PLATFORM_INFO"),
     ("linux/machine.py", "1 << 5"): (1, "a bit of MCU_OPT_CTRL"),
     ("linux/machine.py", "1 << 7"): (1, "a bit of IA32_PRED_CMD, written and never read"),
+    ("linux/arch_cap.py", "1 << 64"): (1, "a limit"),
     ("linux/behind_kvm.py", "1 << 64"): (1, "a limit"),
     ("linux/vmx.py", "1 << 17"): (1, "a bit of IA32_FEAT_CTL"),
     ("linux/vmx.py", "1 << 18"): (2, "a bit of IA32_FEAT_CTL; a bit of a word that is Linux' own"),

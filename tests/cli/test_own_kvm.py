@@ -12,7 +12,7 @@ from support.captures import CAPTURES, host, stack
 from support.command import vcpuid
 from vcpuid.answers.verdict import verdict
 from vcpuid.cli import linux
-from vcpuid.cli.check_text import Text
+from vcpuid.cli.check_text import CheckText
 from vcpuid.cpuid import CpuidTable, Registers, Snapshot
 from vcpuid.diagnosis import diagnose
 
@@ -63,7 +63,7 @@ def test_hyperv_counts_many_warnings_of_qemus() -> None:
 
 @pytest.mark.parametrize("everything", [True, False])
 def test_all_is_not_offered_to_one_who_asked_for_it(everything: bool) -> None:
-    text = Text(everything)
+    text = CheckText(everything)
     lines = list(text.verdict(verdict("Haswell-noTSX", _without_avx512f(), stack(SKYLAKE), probe=overruling), "", None, 0))
     assert any(line.startswith("Seen by the guest, though not asked for (1): avx512f") for line in lines) is everything
     assert bool(text.rest()) is not everything
