@@ -109,7 +109,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "worth": ("worth", "--cpu", "Haswell,x-force-features=on", "--host", IVY, "--qemu", "10.0", "--glibc", "2.41"),
     "worth-table": ("worth", HYBRID, "--glibc", "2.36"),
     "hyperv": ("hyperv", "--cpu", "host,hv-relaxed,hv-time,hv-synic,hv-vpindex", *ON_SKYLAKE),
-    "hyperv-table": ("hyperv", "tests/captures/guest/EPYC-Milan-v1@6.12.txt.gz"),
+    "hyperv-table": ("hyperv", LIBKRUN),
     "hyperv-fields": ("hyperv", "--fields", "--cpu", "host,hv-relaxed", *ON_SKYLAKE),
     "names": ("names", "spec_ctrl", "constant_tsc"),
     "rules": ("rules", "linux.option.fred-not-on"),
