@@ -100,6 +100,12 @@ class QemuError(RefusedError):
     """QEMU refuses to start."""
 
 
+class MisnamedError(QemuError):
+    """QEMU refuses a model or a property in -cpu whose name no QEMU that is known has: the input is wrong, whatever the host."""
+
+    exit_status = InputError.exit_status
+
+
 class FirecrackerError(RefusedError):
     """Firecracker refuses to start a guest."""
 

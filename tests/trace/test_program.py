@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +55,26 @@ def test_prefixes_change_nothing(tmp_path: Path, tracer: Tracer, instruction: st
 def test_children_and_threads_are_followed(tmp_path: Path, tracer: Tracer, start: bytes) -> None:
     found = tracer([write_program(tmp_path / "two", cpuids(2) + start + cpuids(5, function=1) + EXIT)])
     assert (found.total, found.threads) == (12, 2)
+
+
+def test_a_stop_is_seen_of_which_another_thread_took_the_signal(tmp_path: Path, tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process's SIGCHLD goes to any of its threads, and one that ignores it takes it away from the one that is about to wait for it."""
+    wait, done = os.waitpid, threading.Event()
+
+    def late(pid: int, options: int) -> tuple[int, int]:
+        found = wait(pid, options)
+        if not found[0]:
+            time.sleep(0.02)
+        return found
+
+    monkeypatch.setattr("vcpuid.live.tracees.os.waitpid", late)
+    other = threading.Thread(target=done.wait)
+    other.start()
+    try:
+        assert tracer([write_program(tmp_path / "two", cpuids(2) + FORK + cpuids(5, function=1) + EXIT)]).total == 12
+    finally:
+        done.set()
+        other.join()
 
 
 def test_the_answers_are_the_processors(tmp_path: Path, tracer: Tracer) -> None:

@@ -64,9 +64,6 @@ class HostChecked:
 
 def _misspelled(answer: Verdict) -> bool:
     """Tell whether QEMU refuses for a name that no QEMU has: that is no property of the host."""
-    from vcpuid.qemu.unknown import lacking, nobodys
+    from vcpuid.qemu.unknown import misnamed
 
-    if answer.refusal is None or answer.path is not None:
-        return False
-    name = lacking(answer.cpu, answer.setup.vmm.tables)
-    return name is not None and not any(guess.said == name and guess.sure for guess in answer.meant) and nobodys(name)
+    return answer.refusal is not None and answer.path is None and misnamed(answer.cpu, answer.setup.vmm.tables)

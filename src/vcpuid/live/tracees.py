@@ -24,6 +24,8 @@ _OPTIONS = ptrace.SYSGOOD | ptrace.FORKS | ptrace.EXECS | ptrace.SECCOMP | ptrac
 _FORKED = (ptrace.EVENT_FORK, ptrace.EVENT_VFORK, ptrace.EVENT_CLONE)
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _STOPPING = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+_LOOK_AGAIN = 0.05
+"""Seconds. A SIGCHLD that comes just before it is waited for is lost where another thread of this process, which ignores it, gets it."""
 _OF_KERNEL = 0x80
 """SI_KERNEL: the kernel sent the signal, as it does for a terminal's keys, to the command as well."""
 
@@ -142,9 +144,11 @@ class Tracees:
 
     def _wait(self, limit: float | None) -> float | None:
         """Wait for a signal: a child's, which says that one has stopped, or one to pass on. Return the time limit that is left."""
-        waited = {*self._waited, signal.SIGCHLD}
-        came = signal.sigwaitinfo(waited) if limit is None else signal.sigtimedwait(waited, max(0, limit - time.monotonic()))
+        left = _LOOK_AGAIN if limit is None else min(_LOOK_AGAIN, limit - time.monotonic())
+        came = signal.sigtimedwait({*self._waited, signal.SIGCHLD}, max(0, left))
         if came is None:
+            if limit is None or time.monotonic() < limit:
+                return limit
             self._tell(signal.SIGTERM)
             return None
         if came.si_signo != signal.SIGCHLD and (came.si_code != _OF_KERNEL or self.status is not None):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import COLLECTIVE, meant
 from vcpuid.cpuid.words import positions
-from vcpuid.errors import NotKnownError, QemuError
+from vcpuid.errors import MisnamedError, NotKnownError, QemuError
 from vcpuid.qemu.catalog import HOST_MODELS, Catalog, catalog, upstream_name
 from vcpuid.qemu.expand import NOT_MIGRATABLE
 from vcpuid.qemu.managers import manager_cpu, worked_out
@@ -86,22 +86,29 @@ def lacking(cpu: str, tables: str) -> str | None:
     return next((name for name in _settings(cpu) if not has_property(known, name)), None)
 
 
-def nobodys(name: str) -> bool:
-    """Tell whether no QEMU that is known has a model or a property of this name, and nobody is known to have made it up."""
+def misnamed(cpu: str, tables: str) -> bool:
+    """Tell whether a QEMU stops at a name in -cpu that no QEMU that is known has, and that nobody is known to give to a model or feature."""
+    name = lacking(cpu, tables)
+    if name is None or any(guess.said == name and guess.sure for guess in guesses(cpu, tables)):
+        return False
     known = map(catalog, QEMUS)
-    return not (manager_cpu(name) or worked_out(name) or any(has_model(tables, name) or has_property(tables, name) for tables in known))
+    return not (manager_cpu(name) or worked_out(name) or any(has_model(other, name) or has_property(other, name) for other in known))
 
 
 @contextmanager
 def hinting(cpu: str | None, setup: Setup) -> Iterator[None]:
-    """Give a refusal a hint at what was meant; raise NotKnownError instead where what is refused may be newer than the tables."""
+    """Give a refusal a hint at what was meant, and make it a MisnamedError where nobody has the name.
+
+    Raises NotKnownError instead where what is refused may be newer than the tables.
+    """
     try:
         yield
     except QemuError as error:
         found = () if cpu is None else guesses(cpu, setup.vmm.tables)
         if (beyond := _beyond(cpu, setup)) is not None:
             raise NotKnownError("; ".join([beyond, *(str(guess) for guess in found if not guess.why)])) from None
-        raise QemuError(error.message, error.warnings, "; ".join(map(str, found)) or None) from None
+        kind = MisnamedError if cpu is not None and misnamed(cpu, setup.vmm.tables) else QemuError
+        raise kind(error.message, error.warnings, "; ".join(map(str, found)) or None) from None
 
 
 def has_model(tables: Catalog, name: str) -> bool:
