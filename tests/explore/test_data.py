@@ -91,7 +91,7 @@ def test_what_stands_twice_is_packed_once() -> None:
 @every_case
 def test_every_feature_is_what_explain_says(name: str) -> None:
     path = subject(name).path
-    own = path.as_dict().keys() | {"schema"}
+    own = path.as_dict().keys() | {"schema", "bit"}
     told = {feature["id"]: feature for feature in shown(name)["features"]}
     kernel = path.setup.kernel.tables
     wanted = [feature for feature in all_features() if feature.bit is not None or feature.in_linux(kernel) is not None]
@@ -110,7 +110,7 @@ def test_every_feature_of_the_page_can_be_asked_for_by_its_id(name: str) -> None
             assert found.bit is not None  # which the symbol means by now
             continue
         assert found.name == feature["feature"]
-        assert str(found.bit) == feature["bit"] if feature["bit"] else found.bit is None
+        assert found.bit is None or str(found.bit) == f"{feature['word']} [bit {feature['position']}]"
 
 
 @every_case

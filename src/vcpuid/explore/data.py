@@ -68,11 +68,14 @@ def _path(subject: Subject) -> dict[str, object]:
         **path.as_dict(),
         "parties": [{"party": stage.party, "spoken": stage.spoken, "title": stage.title} for stage in parties],
         "words": [{**_word(word), "unnamed": [row.as_dict() for row in after]} for word, after in unnamed.items()],
-        "features": [
-            {"id": identity(told.feature), "word": str(place.word), "position": place.position, **change(told), **told.fate()}
-            for place, told in found.items()
-        ],
+        "features": [_fate(told, place) for place, told in found.items()],
     }
+
+
+def _fate(told: Explanation, place: Bit) -> dict[str, object]:
+    """Give what `explain` answers of a feature, with its place in the grid instead of the bit's whole name, which says the same."""
+    answer = {key: value for key, value in told.fate().items() if key != "bit"}
+    return {"id": identity(told.feature), "word": str(place.word), "position": place.position, **change(told), **answer}
 
 
 def _features(path: Path) -> Iterator[tuple[Bit, Feature]]:

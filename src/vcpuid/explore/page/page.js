@@ -664,7 +664,7 @@ function drawDiagnosis(said, told) {
     told.recognised ? null : el("p", {}, "Nothing of this is known."),
     [...new Set(told.matches.map((match) => match.meaning ?? match.text))].map((text) => el("p", {}, text)),
     told.findings.length ? el("ul", {}, told.findings.map((finding) => {
-      const id = finding.bit === null ? null : a?.path.features.find((feature) => feature.bit === finding.bit || feature.feature === finding.feature)?.id;
+      const id = finding.bit === null ? null : a?.path.features.find((feature) => `${feature.word} [bit ${feature.position}]` === finding.bit || feature.feature === finding.feature)?.id;
       return el("li", {}, id ? el("a", { href: fragment({ bit: id }), "data-id": id }, finding.feature) : finding.text, `: ${finding.state}`, finding.fate ? `; ${finding.fate.verdict ?? ""}` : "");
     })) : null,
     told.remedies.map((text) => el("p", {}, el("b", {}, "What you can do: "), prose(text)))));
