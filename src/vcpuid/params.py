@@ -28,7 +28,7 @@ The Linux host's own, which `vcpuid.linux.machine` reads:
 | name | meaning | where not given |
 | --- | --- | --- |
 | `cmdline` | its command line | empty |
-| `tsx_mode` | what it does with TSX where that does not say (CONFIG_X86_INTEL_TSX_MODE_*): off, on or auto | off, as Debian builds it |
+| `tsx_mode` | what it does with TSX where that does not say (CONFIG_X86_INTEL_TSX_MODE_*): off, on or auto | auto from 7.0 on, before off |
 | `msr.INDEX` | an MSR as the hardware has it; KVM's feature MSRs follow (`vcpuid.kvm.feature_msrs`) | the snapshot's, else a usual one |
 | `microcode` | the microcode's revision as /proc/cpuinfo prints it: `msr.8b` holds it in another half on Intel than on AMD | as `msr.8b` |
 

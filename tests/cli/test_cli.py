@@ -129,10 +129,19 @@ def test_a_guests_own_proc_cpuinfo() -> None:
     assert "avx512f" in host["flags"]
 
 
-def test_a_refusal_of_qemu_is_its_own_message_and_status_1() -> None:
-    done = run("qemu", "table", "Haswell,nonsense=on", str(HOST), "--qemu", "11.1")
-    assert done.returncode == 1
-    assert "Property 'Haswell-x86_64-cpu.nonsense' not found" in done.stderr
+@pytest.mark.parametrize(
+    ("cpu", "qemu", "says", "status"),
+    [
+        ("Haswell,level=junk", "11.1", "Parameter 'level' expects uint64", 1),
+        ("EPYC-Turin", "7.2", "unable to find CPU model 'EPYC-Turin' (EPYC-Turin: QEMU 10.1 has it)", 1),
+        ("Haswell,nonsense=on", "11.1", "Property 'Haswell-x86_64-cpu.nonsense' not found", 3),
+        ("Haswel", "11.1", "unable to find CPU model 'Haswel' (Haswel: did you mean Haswell", 3),
+    ],
+)
+def test_a_refusal_of_qemu_is_its_own_message_and_a_name_that_no_qemu_has_is_bad_input(cpu: str, qemu: str, says: str, status: int) -> None:
+    done = run("qemu", "table", cpu, str(HOST), "--qemu", qemu)
+    assert says in done.stderr
+    assert done.returncode == status
 
 
 def test_a_usage_error_is_status_2() -> None:

@@ -33,9 +33,6 @@ WRITTEN = "49"
 NOT_EMULATED = frozenset({"null_seg"})
 """Linux tries out whether loading a null segment clears its base: the emulator does so as Zen 2, and not as the first Zen."""
 
-TSX_MODES = {"7.3": "auto"}
-"""What Debian's kernels do with TSX (CONFIG_X86_INTEL_TSX_MODE_*), where that is not to turn it off."""
-
 
 class Booted(NamedTuple):
     """A processor under a kernel: the snapshot, the kernel's parameters, the files."""
@@ -57,7 +54,7 @@ def read(kernel: str) -> dict[str, Booted]:
 
 
 def _machine(name: str, lines: list[str], kernel: str) -> Booted:
-    params: dict[str, str | int] = {**UNREAD, "tsx_mode": TSX_MODES.get(kernel, "off")}
+    params: dict[str, str | int] = {**UNREAD}
     files: dict[str, str] = {}
     rest = []
     for line in lines:

@@ -125,10 +125,12 @@ def test_taa_no_is_for_guests_with_rtm() -> None:
         )
     )
     harmless = ArchCap.TAA_NO | ArchCap.TSX_CTRL
-    for line, value, kept in (("", harmless, False), ("tsx=on", harmless, True), ("tsx=on", ArchCap.TSX_CTRL, False), ("", 0, False)):
+    for line, value, kept in (
+        ("tsx=off", harmless, False), ("tsx=on", harmless, True), ("", harmless, True), ("tsx=on", ArchCap.TSX_CTRL, False), ("", 0, False),
+    ):  # fmt: skip
         found = feature_msrs(Setup.of(rtm, Stack(kernel="7.3", params={"cmdline": line, "msr.10a": value})))
         assert bool(found.table[ARCH] & ArchCap.TAA_NO) is kept, (line, value)
-    gone = feature_msrs(Setup.of(rtm, Stack(kernel="7.3", params={"msr.10a": harmless})))
+    gone = feature_msrs(Setup.of(rtm, Stack(kernel="7.3", params={"cmdline": "tsx=off", "msr.10a": harmless})))
     assert rules(gone, ARCH, ArchCap.TAA_NO) == ["kvm.arch-cap.taa-without-rtm"]
     assert gone.table[ARCH] & ArchCap.TSX_CTRL
 

@@ -219,6 +219,7 @@ def test_how_the_kernel_was_built_counts_where_the_command_line_leaves_tsx_open(
     assert not boot_cpu(machine, params=harmful | {"tsx_mode": "auto"}).has("RTM")
     assert not boot_cpu(machine, params=harmless | {"tsx_mode": "off"}).has("RTM")
     assert not boot_cpu(machine, params=harmless | {"tsx_mode": "on", "cmdline": "tsx=off"}).has("RTM")
+    assert [boot_cpu(machine, kernel, params=harmless).has("RTM") for kernel in ("6.19", "7.0")] == [False, True]
     with pytest.raises(InputError, match="tsx_mode: 'never' is none of off, on, auto"):
         boot_cpu(machine, params={"tsx_mode": "never"})
 

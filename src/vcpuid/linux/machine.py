@@ -5,7 +5,7 @@ Parameters (`params` of `boot_cpu` and `cpuinfo`), each with what holds where it
 | name | meaning | default |
 | --- | --- | --- |
 | `cmdline` | the kernel's command line | empty |
-| `tsx_mode` | what it does with TSX where the command line does not say: "off", "on" or "auto" | "off", as Debian builds it |
+| `tsx_mode` | what it does with TSX where the command line does not say: "off", "on" or "auto" | "auto" from 7.0 on, before "off" |
 | `msr.INDEX` | what RDMSR reads at boot (INDEX hexadecimal); "absent" where it raises #GP | see below |
 | `microcode` | the microcode's revision, which MSR 0x8b holds: in its upper half on Intel, in its lower half on others | see below |
 
@@ -25,7 +25,7 @@ from vcpuid.cpuid.registers import Snapshot, is_kvm_guest
 from vcpuid.cpuid.vendors import linux_kind
 from vcpuid.linux import behind_kvm
 from vcpuid.numbers import U32, number
-from vcpuid.params import CMDLINE, REVISION, TSX_MODE, TSX_MODES, Value, msrs_in, read_msr, read_revision
+from vcpuid.params import CMDLINE, REVISION, TSX_MODE, Value, msrs_in, read_msr, read_revision
 from vcpuid.setup import Remembered, Setup
 
 PLATFORM_ID = 0x17
@@ -93,7 +93,7 @@ class Machine:
         lacking = dict.fromkeys(KVM_LACKS) if is_kvm_guest(host.raw) else {}
         self._msrs: dict[int, int | None] = {**TYPICAL, **lacking, **dict(behind_kvm.estimates(host.msrs)), **self._hardware}
         self.options = _options(str(params.get(CMDLINE, "")))
-        self.tsx_mode = params.get(TSX_MODE, TSX_MODES[0])
+        self.tsx_mode = params.get(TSX_MODE, usual_tsx_mode(setup))
 
     def msr(self, index: int) -> int | None:
         """Return what RDMSR gives; None where it raises #GP."""
@@ -114,6 +114,11 @@ class Machine:
     def option(self, name: str) -> str | None:
         """Return the last value that the command line gives an option, "" where it has none; None where it is not there."""
         return self.options.get(name)
+
+
+def usual_tsx_mode(setup: Setup) -> str:
+    """Return what a kernel does with TSX that is built as arch/x86/Kconfig proposes (X86_INTEL_TSX_MODE_*), as Debian's are."""
+    return "auto" if setup.kernel.number >= (7, 0) else "off"
 
 
 @Remembered

@@ -15,7 +15,7 @@ from vcpuid import releases
 from vcpuid.cpuid import Bit, bits, vendors
 from vcpuid.cpuid.vendors import AMD_AND_HYGON
 from vcpuid.linux import machine
-from vcpuid.linux.machine import machine_of
+from vcpuid.linux.machine import machine_of, usual_tsx_mode
 from vcpuid.params import CMDLINE, MSR, TSX_MODE, with_option
 from vcpuid.setup import Setup
 
@@ -152,6 +152,8 @@ def _firmware(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
 def _linux(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
     options = machine_of(setup).options
     if setup.host.raw.has(bits.RTM) and "tsx" not in options and TSX_MODE not in setup.params.linux:
-        taken = Assumption("tsx=off", "as Debian builds its kernels", "tsx=on on the host's command line")
-        if (cmdline := with_option(str(setup.params.linux.get(CMDLINE, "")), "tsx=on")) is not None:
+        usual = usual_tsx_mode(setup)
+        other = "tsx=on" if usual == "off" else "tsx=off"
+        taken = Assumption(f"tsx={usual}", "as Debian builds its kernels", f"{other} on the host's command line")
+        if (cmdline := with_option(str(setup.params.linux.get(CMDLINE, "")), other)) is not None:
             yield taken, setup.with_param(CMDLINE, cmdline)
