@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -88,16 +89,19 @@ def test_a_folder_of_parquet_answers_as_the_file_does(stores: tuple[Path, Path],
 def test_another_database_answers_the_same_in_its_own_sql(stores: tuple[Path, Path], by_duckdb: dict[str, str]) -> None:
     """SQLite stands for all that a connection reaches: it has no 64-bit BIGINT of its own, and yet all rows are the same."""
     pytest.importorskip("sqlglot", reason="needs SQLGlot (the extra sql)")
-    other = sqlite3.connect(":memory:")
-    with duckdb.connect(str(stores[0]), read_only=True) as connection:
-        for table, columns in statements.TABLES.items():
-            other.execute(f"create table {table} ({', '.join(f'{name} {type_}' for name, type_ in columns.items())})")
-            rows = connection.execute(f"select * from {table}").fetchall()
-            other.executemany(f"insert into {table} values ({', '.join('?' * len(columns))})", rows)
-    engine = Connection(other, "sqlite")
-    assert digests(engine) == by_duckdb
-    assert fleet.open(engine).census("rack2").groups == fleet.open(stores[0]).census("rack2").groups
-    other.close()
+    with closing(sqlite3.connect(":memory:")) as other:
+        with duckdb.connect(str(stores[0]), read_only=True) as connection:
+            _copy(connection, other)
+        engine = Connection(other, "sqlite")
+        assert digests(engine) == by_duckdb
+        assert fleet.open(engine).census("rack2").groups == fleet.open(stores[0]).census("rack2").groups
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, other: sqlite3.Connection) -> None:
+    for table, columns in statements.TABLES.items():
+        other.execute(f"create table {table} ({', '.join(f'{name} {type_}' for name, type_ in columns.items())})")
+        rows = connection.execute(f"select * from {table}").fetchall()
+        other.executemany(f"insert into {table} values ({', '.join('?' * len(columns))})", rows)
 
 
 DIALECTS = ("trino", "snowflake", "bigquery", "clickhouse", "postgres", "spark", "databricks", "sqlite")
@@ -113,8 +117,8 @@ def test_every_statement_is_said_in_a_dialect_without_loss(dialect: str) -> None
 
 def test_a_dialect_that_nobody_knows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sqlglot", reason="needs SQLGlot (the extra sql)")
-    with pytest.raises(InputError, match="'klingon' is no dialect"):
-        Connection(sqlite3.connect(":memory:"), "klingon")
+    with closing(sqlite3.connect(":memory:")) as other, pytest.raises(InputError, match="'klingon' is no dialect"):
+        Connection(other, "klingon")
     monkeypatch.setitem(__import__("sys").modules, "sqlglot", None)
     with pytest.raises(UnavailableError, match=r"vcpuid\[sql\]"):
         translated("select 1", "trino")

@@ -128,7 +128,13 @@ LINUX = [
     ),
     Host("linux.tsx.control", "MSR_TSX_CTRL", True, SKYLAKE, {"7.0.edx": (1 << 29, 0)}, {"msr.10a": 0x180}),
     Host(
-        "linux.tsx.off", "RTM", False, SKYLAKE, {"7.0.edx": (1 << 29, 0), "7.0.ebx": (1 << 11, 0)}, {"msr.10a": 0x180}, {"msr.10a": 0x100}
+        "linux.tsx.off",
+        "RTM",
+        False,
+        SKYLAKE,
+        {"7.0.edx": (1 << 29, 0), "7.0.ebx": (1 << 11, 0)},
+        {"msr.10a": 0x180, "cmdline": "tsx=off"},
+        {"msr.10a": 0x180},
     ),
     Host(
         "linux.tsx.on",
@@ -136,8 +142,8 @@ LINUX = [
         True,
         SKYLAKE,
         {"7.0.edx": (1 << 29, 0), "7.0.ebx": (0, 1 << 11)},
-        {"msr.10a": 0x180, "cmdline": "tsx=on"},
         {"msr.10a": 0x180},
+        {"msr.10a": 0x180, "cmdline": "tsx=off"},
     ),
     Host("linux.xsave.apx-and-mpx", "XSAVE", False, SAPPHIRE, {"d.0.eax": 0x8001F}),
     Host("linux.xsave.no-sse-state", "XSAVE", False, SKYLAKE, {"d.0.eax": 1}),
@@ -215,7 +221,7 @@ COUNTERS: dict[str, str | int] = {"pmu": 1}
 FEATURE_MSRS = [
     Host("kvm.arch-cap.not-listed", "10a.25", False, SKYLAKE, ARCH_CAPABILITIES, {"msr.10a": 1 << 25}, {"msr.10a": 0}),
     Host("kvm.arch-cap.gds", "10a.26", True, SKYLAKE, ARCH_CAPABILITIES, {"msr.10a": 1 << 25}, {"msr.10a": 0}),
-    Host("kvm.arch-cap.taa-without-rtm", "10a.8", False, SKYLAKE, RTM, {"msr.10a": 0x180}, {"msr.10a": 0x180, "cmdline": "tsx=on"}),
+    Host("kvm.arch-cap.taa-without-rtm", "10a.8", False, SKYLAKE, RTM, {"msr.10a": 0x180, "cmdline": "tsx=off"}, {"msr.10a": 0x180}),
     Host("kvm.perf-cap.no-pmu", "345.0", False, SKYLAKE, PDCM, {"msr.345": 5, "pmu": 0}, {"msr.345": 5} | COUNTERS),
     Host("kvm.perf-cap.not-listed", "345.15", False, SKYLAKE, PDCM, {"msr.345": 1 << 15} | COUNTERS, {"msr.345": 0} | COUNTERS),
     Host("kvm.perf-cap.no-lbr", "345.0", False, SKYLAKE, PDCM | {"1.0.eax": 0x306A9}, {"msr.345": 5} | COUNTERS, {"msr.345": 0} | COUNTERS),
