@@ -250,7 +250,8 @@ def _by_kind(registers: Iterable[Register]) -> dict[str, list[Register]]:
 
 
 def _unknown(proof: Proof, setup: Setup, features: int, software: tuple[Guessed, ...]) -> Silent:
-    return Silent(proof.group, features, proof.depends or untold(setup), software)
+    depends = () if proof.told and not features else proof.depends or untold(setup)
+    return Silent(proof.group, features, depends, software)
 
 
 def _shifts(found: dict[tuple[str, str | None, str | None, str], dict[Group, list[str]]]) -> tuple[Shift, ...]:
