@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from support.captures import capture
 from support.command import vcpuid
+from vcpuid.releases import KERNELS
 
 MILAN = str(capture("kvm-amd.EPYC-Milan-v2@7.3"))
 SKYLAKE = str(capture("kvm-intel.corei7_skylake_x@6.12"))
@@ -136,3 +138,20 @@ def test_a_release_of_libvirt_counts_where_either_side_has_a_domain(tmp_path: Pa
     guest = domain(tmp_path / "g.xml", "<cpu check='none'><model>Skylake-Server</model></cpu>")
     assert "has no effect" not in vcpuid("drift", SKYLAKE, "--to-domain", guest, "--libvirt", "11.3").stderr
     assert "--libvirt has no effect" in vcpuid("drift", SKYLAKE, "--to", "kernel=6.1", "--libvirt", "11.3").stderr
+
+
+@pytest.mark.parametrize("side", ["--from", "--to"])
+def test_a_kernel_that_the_host_does_not_tell_is_not_the_same(side: str, tmp_path: Path) -> None:
+    """The newest stands for it, which may be the one that is asked about."""
+    host = tmp_path / "host.txt"
+    lines = gzip.decompress(Path(SKYLAKE).read_bytes()).decode().splitlines(keepends=True)
+    host.write_text("".join(line for line in lines if not line.startswith("KERNEL ")), encoding="utf-8")
+    done = vcpuid("drift", str(host), side, f"kernel={KERNELS[-1]}", "--cpu", "qemu64")
+    other = "--to" if side == "--from" else "--from"
+    assert (done.returncode, done.stdout) == (3, "")
+    assert (
+        f"before and after are the same, Linux {KERNELS[-1]}: which kernel the host runs is not told; {other} kernel=RELEASE" in done.stderr
+    )
+    done = vcpuid("drift", str(host), side, "kernel=6.12", "--cpu", "qemu64")
+    assert f"the kernel is not told: it is taken to be Linux {KERNELS[-1]}; {other} kernel=RELEASE names it" in done.stderr
+    assert "is not told" not in vcpuid("drift", SKYLAKE, side, "kernel=6.12", "--cpu", "qemu64").stderr

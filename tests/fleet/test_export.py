@@ -160,12 +160,26 @@ def test_hosts_of_one_processor_need_no_loss_for_firecracker() -> None:
 def test_cloud_hypervisor_has_one_profile_so_what_the_hosts_differ_in_is_named() -> None:
     alone, both = export(found([SKYLAKE]), "cloud-hypervisor"), export(found([SKYLAKE, SAPPHIRE]), "cloud-hypervisor")
     assert alone.whole
-    assert alone.lines == ("--cpus boot=1,max_phys_bits=40,nested=off,profile=host",)
+    assert alone.lines == ("--cpus boot=1,max_phys_bits=40,nested=off",)
     assert not both.whole
     assert any("avx512ifma" in what for what in both.lost)
     assert read(alone.lines[0]) == CpusOption(40, nested=False)
-    with pytest.raises(InputError, match="not what Cloud Hypervisor's --cpus takes"):
-        read("--cpus boot=1,profile=skylake")
+    assert any("no place for a table" in note for note in alone.notes)
+    assert read("--cpus boot=1,features=[amx],profile=host").amx
+    for wrong in ("profile=skylake", "features=avx2", "cpuid=7.0", "nested=perhaps", "max_phys_bits=wide"):
+        with pytest.raises(InputError, match="not what Cloud Hypervisor's --cpus takes"):
+            read(f"--cpus boot=1,{wrong}")
+
+
+def test_hosts_of_both_vendors_are_shown_how_to_have_a_cpu_for_each() -> None:
+    """libvirt and what stands on it have no vendor=."""
+    for form in ("libvirt", "nova", "kubevirt", "cloud-hypervisor"):
+        (said,) = (note for note in export(found([SKYLAKE, MILAN]), form).notes if "vendors" in note)
+        assert f"GenuineIntel: {SKYLAKE}; AuthenticAMD: {MILAN}" in said or f"AuthenticAMD: {MILAN}; GenuineIntel: {SKYLAKE}" in said
+        assert not any("vendors" in note for note in export(found([SKYLAKE, SAPPHIRE]), form).notes)
+    assert not any("vendors" in note for note in export(found([SKYLAKE, MILAN]), "qemu").notes)
+    by_cluster = vcpuid("fleet", "export", GOLDEN, "--to", "libvirt", "--qemu", "10.0").stderr
+    assert "hosts of 2 vendors want a CPU for each: export --cluster rack1 and --cluster rack2" in by_cluster
 
 
 def test_a_member_that_cannot_be_read_is_no_success() -> None:

@@ -71,9 +71,28 @@ def command(
         sys.exit(1)
     from vcpuid.answers.drift import drift
 
+    print_warnings(_guessed(one, other))
     found = drift(one, other)
     emit(_sheet(found, everything), form)
     sys.exit(0 if found.settled else 1)
+
+
+def _guessed(one: Side, other: Side) -> list[str]:
+    """Say which kernel is taken for granted on the side that names none, where the other does and the host does not tell it.
+
+    Raises InputError where both sides are the same by that: that nothing changes then is no answer.
+    """
+    assumed, named = (bool(side.path.setup.assumed) for side in (one, other))
+    if assumed is named:
+        return []
+    how = f"{'--from' if assumed else '--to'} kernel=RELEASE names it"
+    before, after = (
+        (path.cpu, path.setup.kernel, path.setup.vmm, path.setup.machine, path.setup.params) for path in (one.path, other.path)
+    )
+    linux = (one if assumed else other).path.setup.kernel
+    if before == after:
+        raise InputError(f"before and after are the same, Linux {linux}: which kernel the host runs is not told; {how}")
+    return [f"the kernel is not told: it is taken to be Linux {linux}; {how}"]
 
 
 def _side(host: Host, cpu: AskedCpu, asked: Asked, option: str, stack: str) -> Side | str:

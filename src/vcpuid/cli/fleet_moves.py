@@ -32,8 +32,12 @@ from vcpuid.errors import InputError
 from vcpuid.setup import Stack
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vcpuid.answers.drift import Register
+    from vcpuid.fleet.members import Group
     from vcpuid.fleet.moves import Circles, Move
-    from vcpuid.fleet.upgrade import Upgrade
+    from vcpuid.fleet.upgrade import Guessed, Upgrade
 
 
 @click.command()
@@ -153,6 +157,16 @@ def _circles_sheet(found: Circles, cpu: str, asked: Asked) -> Sheet:
     return Sheet(columns, rows, data, head=head)
 
 
+_REGISTERS = 3
+
+
+def _some(registers: Sequence[Register]) -> str:
+    """Say what the first of some registers hold before and after, and how many more there are."""
+    told = [f"{register.word} {register.before:#x} → {register.after:#x}" for register in registers[:_REGISTERS]]
+    more = len(registers) - len(told)
+    return ", ".join(told) + (f" and {more} more" if more else "")
+
+
 @click.command()
 @store_argument
 @click.option(
@@ -175,7 +189,7 @@ def drift(
     """Show what an upgrade changes for a guest on every host, and whether its CPU still runs on all and is still the same on all.
 
     Without --cpu it is the baseline before the upgrade. What --from or --to does not name is the same on both sides. Exit status 0 where
-    nothing changes for a guest and it runs on every host, else 1.
+    nothing changes for a guest, registers included, and it runs on every host, else 1.
     """
     from vcpuid.cli.drift import named_stack
     from vcpuid.fleet.upgrade import both_sides
@@ -196,7 +210,7 @@ def drift(
     found = fleet.drift(cpu, one, other, cluster=cluster, as_of=day)
     print_warnings(found.remarks)
     emit(_drift_sheet(found, one, other), form)
-    sys.exit(1 if found.shifts or found.refused or not found.runs or not found.alike else 0)
+    sys.exit(0 if found.settled else 1)
 
 
 def _drift_sheet(found: Upgrade, before: Stack, after: Stack) -> Sheet:
@@ -214,6 +228,17 @@ def _drift_sheet(found: Upgrade, before: Stack, after: Stack) -> Sheet:
         }
         for shift in found.shifts
     ]
+    rows += [
+        {
+            "change": "other",
+            "hosts": one.hosts,
+            "who": spoken(one.groups),
+            "features": "",
+            "party": " ".join(dict.fromkeys(by for register in one.registers for by in (register.before_by, register.after_by) if by)),
+            "why": f"{one.what}: {_some(one.registers)}",
+        }
+        for one in found.registers
+    ]
     runs = {
         True: "It runs on all of them then",
         False: "It does not run on all of them then",
@@ -229,7 +254,12 @@ def _drift_sheet(found: Upgrade, before: Stack, after: Stack) -> Sheet:
         *absent(found.census),
     ]
     foot = [f"{one.when}: {one.group.spoken} refuses it: {one.words.splitlines()[0]}" for one in found.refused]
-    if silent := dict.fromkeys(unknown.group.spoken for unknown in found.not_told):
+    guessed: dict[Guessed, list[Group]] = {}
+    for unknown in found.not_told:
+        for program in unknown.software:
+            guessed.setdefault(program, []).append(unknown.group)
+    foot += [f"Which {one.program} runs on {spoken(groups)} is not told: {one.how} names it" for one, groups in guessed.items()]
+    if silent := dict.fromkeys(unknown.group.spoken for unknown in found.not_told if unknown.features or unknown.depends):
         foot.append(f"Not told of all of a guest's CPU: {short(silent)}")
     foot += [f"{proof.group.spoken}: {proof.why}" for proof in found.proofs if proof.runs is not True and proof.why]
     columns = ["change", "hosts", "who", "features", "party", "why"]

@@ -12,7 +12,8 @@ from hashlib import blake2b
 
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot, brand_string
 from vcpuid.cpuid.by_name import PartialTable
-from vcpuid.decode import mixed, parties, per_cpu
+from vcpuid.decode import PER_CPU, mixed, parties, per_cpu
+from vcpuid.decode.layout import canonical
 from vcpuid.errors import InputError
 from vcpuid.releases import series
 
@@ -21,6 +22,9 @@ NORMAL = 2
 
 _KIND_OF_CORE = 0x1A
 """Intel's leaf whose EAX is larger on a core for speed than on one for thrift."""
+
+_LEAVES = frozenset(leaf for leaf, _ in PER_CPU)
+"""The few leaves in which something is one CPU's own; layouts are looked up for these alone."""
 
 READ_OF_CPUINFO = ("flags", "vmx_flags", "bugs", "microcode")
 """The lines of /proc/cpuinfo that rules read."""
@@ -50,10 +54,7 @@ def normal(snapshot: Snapshot) -> Snapshot:
 
 def _blanked(table: CpuidTable) -> CpuidTable:
     whose = parties(table)
-    masks = [per_cpu(function, index, whose.of(function)) for function, index, *_ in table]
-    if not any(map(any, masks)):
-        return table
-    entries = [_without(entry, mask) if any(mask) else entry for entry, mask in zip(table, masks, strict=True)]
+    entries = [_without(entry, whose.of(entry[0])) if canonical(entry[0]) in _LEAVES else entry for entry in table]
     return table.like(entries) if isinstance(table, PartialTable) else CpuidTable(entries)
 
 
@@ -62,9 +63,9 @@ def _sorted(raw: CpuidTable) -> CpuidTable:
     return raw if isinstance(raw, PartialTable) else CpuidTable(sorted(raw))
 
 
-def _without(entry: Entry, mask: tuple[int, int, int, int]) -> Entry:
-    eax, ebx, ecx, edx = (value & ~blank for value, blank in zip(entry.registers, mask, strict=True))
-    return entry._replace(eax=eax, ebx=ebx, ecx=ecx, edx=edx)
+def _without(entry: Entry, who: str) -> Entry:
+    function, index, flags, *registers = entry
+    return Entry(function, index, flags, *(value & ~blank for value, blank in zip(registers, per_cpu(function, index, who), strict=True)))
 
 
 def _series(release: str | None) -> str | None:

@@ -1,7 +1,8 @@
 """What Cloud Hypervisor can say of a guest's CPU, and what a guest of its finds on each host.
 
 It has no models: a guest gets what KVM answers on the host, but for what `--cpus` settles: the width of addresses, hypervisors in the
-guest, AMX. Its one profile is `host`. From CpusConfig::parse in vmm/src/config.rs, and generate_common_cpuid,
+guest, AMX. Its one profile is `host`, which is what a guest has without one; releases before 53 refuse the word, those before 50 `nested`.
+From CpusConfig::parse in vmm/src/config.rs, and generate_common_cpuid,
 required_common_cpuid_updates and configure_vcpu in arch/src/x86_64/mod.rs, read at v53.0 and at ae44c2971c83 behind it.
 """
 
@@ -17,6 +18,9 @@ from vcpuid.numbers import decimal
 
 _WIDTHS = 46
 """Bits of addresses that a guest has unless it says so (DEFAULT_MAX_PHYS_BITS), or the host's where these are fewer."""
+_OPTIONS = frozenset(
+    ("boot", "max", "topology", "kvm_hyperv", "max_phys_bits", "affinity", "features", "nested", "core_scheduling", "profile")
+)
 _ON = (bits.HYPERVISOR, bits.MTRR, bits.TSC_DEADLINE_TIMER)
 _NESTED = (bits.VMX, bits.SVM)
 _AMX = (bits.AMX_BF16, bits.AMX_TILE, bits.AMX_INT8, bits.AMX_FP16, bits.AMX_COMPLEX)
@@ -38,16 +42,18 @@ class CpusOption(NamedTuple):
 
     def __str__(self) -> str:
         parts = ["boot=1", f"max_phys_bits={self.max_phys_bits}", f"nested={'on' if self.nested else 'off'}"]
-        return "--cpus " + ",".join((*parts, *(["features=amx"] if self.amx else []), "profile=host"))
+        return "--cpus " + ",".join((*parts, *(["features=amx"] if self.amx else [])))
 
 
 def read(text: str) -> CpusOption:
-    """Read what --cpus says; raises InputError for what is none, or a profile that the source does not have."""
+    """Read what --cpus says; raises InputError for what is none, as a feature or a profile that the source does not have."""
     said = dict(part.partition("=")[::2] for part in text.removeprefix("--cpus ").split(","))
     width = decimal(said.get("max_phys_bits", str(_WIDTHS)), 255)
-    if width is None or said.get("nested", "on") not in ("on", "off") or said.get("profile", "host") != "host":
+    features = set(said.get("features", "").strip("[]").split(",")) - {""}
+    known = {*said} <= _OPTIONS and features <= {"amx"} and said.get("profile", "host") == "host"
+    if width is None or not known or said.get("nested", "on") not in ("on", "off"):
         raise InputError(f"{text[:60]!r} is not what Cloud Hypervisor's --cpus takes")
-    return CpusOption(width, said.get("nested", "on") == "on", "amx" in said.get("features", "").strip("[]").split(","))
+    return CpusOption(width, said.get("nested", "on") == "on", "amx" in features)
 
 
 def finds(cpus: CpusOption, kvm: Answers) -> Table:

@@ -16,7 +16,7 @@ from vcpuid.answers.in_words import MANAGERS, in_words
 from vcpuid.errors import FirecrackerError, InputError, VcpuidError
 from vcpuid.fleet import cloud_hypervisor
 from vcpuid.fleet.baseline import Baseline
-from vcpuid.fleet.members import Census, Group
+from vcpuid.fleet.members import Census, Group, spoken
 from vcpuid.fleet.moves import differences
 from vcpuid.fleet.outcome import Table, seen
 from vcpuid.fleet.software import eldest
@@ -38,6 +38,9 @@ FORMS = (*MANAGERS, "cloud-hypervisor", "firecracker")
 
 _STRICT = frozenset({"qemu", "incus", "lxd"})
 """Managers that let QEMU start a guest without what it asks for, unless they are told to say enforce."""
+
+_NAMED = 3
+"""Clusters that are named in a sentence."""
 
 _OPEN = "it hangs on what the host does not tell"
 
@@ -121,7 +124,29 @@ def export(found: Baseline, form: str, *, libvirt: str | Release | None = None, 
         back.append(read)
     lost = words.lost or tuple(dict.fromkeys(f"the guest is another one: {one.why}" for one in back if one.same is False))
     notes = words.notes if started.xml is None else (*words.notes, *_remark(release))
+    if any("vendor=" in what for what in words.lost):
+        notes = (*notes, *_apart(found.census))
     return Export(form, found.census, found.cpu, words.lines, notes, lost, tuple(back), _alike(tables))
+
+
+def _apart(census: Census) -> tuple[str, ...]:
+    """Say how hosts of several vendors get a CPU for each vendor; nothing where all are of one."""
+    whose = {group.kind.id: group.facts.vendor for group in census.groups}
+    vendors: dict[str, list[Group]] = {}
+    for group in census.groups:
+        vendors.setdefault(group.facts.vendor, []).append(group)
+    clusters: dict[str, set[str]] = {}
+    for count in census.counts:
+        clusters.setdefault(count.cluster, set()).add(whose[count.id])
+    if len(vendors) < 2:
+        return ()
+    if all(name and len(within) == 1 for name, within in clusters.items()):
+        named = " and ".join(f"--cluster {name}" for name in [*clusters][:_NAMED])
+        return (f"hosts of {len(vendors)} vendors want a CPU for each: export {named}{' and so on' if len(clusters) > _NAMED else ''}",)
+    parts = "; ".join(f"{vendor}: {spoken(groups)}" for vendor, groups in vendors.items())
+    return (
+        f"hosts of {len(vendors)} vendors want a CPU for each: put those of each into clusters of their own, and export each ({parts})",
+    )
 
 
 def _remark(release: Release) -> tuple[str, ...]:
@@ -214,7 +239,11 @@ def _cloud_hypervisor(found: Baseline) -> Export:
     read = [_read_back(group, tables[0], table) for (group, _), table in zip(_classes(found), tables, strict=True)]
     back = [_certain(one, guest, setup) for one, setup in zip(read, found.setups, strict=True)]
     lost = [f"not the same on all, since it has no place in --cpus: {what}" for what in _unlike(tables)]
-    notes = ("it is for the command line; its only profile is host, and features=amx lets a guest have AMX where the host has it",)
+    notes = (
+        "it is for the command line, of Cloud Hypervisor 50 or newer: it has no place for a table, so that a guest finds what its host has",
+        "its only profile is host, which it takes by itself; features=amx, the only one, lets a guest have AMX where the host has it",
+        *_apart(found.census),
+    )
     return Export("cloud-hypervisor", found.census, None, (line,), notes, tuple(lost), tuple(back), _alike(tables))
 
 

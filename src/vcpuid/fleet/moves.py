@@ -247,13 +247,18 @@ def _told(word: Word, mask: int, one: Table, other: Table) -> tuple[str, list[st
     if isinstance(word, MsrWord):
         return "feature MSRs", named or values
     assert isinstance(word, CpuidWord)
-    if word.register != "eax" and word.function in (0, 0x80000000):
-        return "vendor", values
-    if word.register == "eax" and word.function in (1, 0x80000001):
-        return "signature", values
-    if named and not (word.function == _XSAVE and word.index == 0):
+    if named and not (word.function == _XSAVE and word.index == 0) and kind_of(word) not in ("vendor", "signature"):
         return "features", named
-    return _KINDS.get(word.function, "other registers"), values
+    return kind_of(word), values
+
+
+def kind_of(word: CpuidWord) -> str:
+    """Say what a register of a guest's table is about, but for features."""
+    if word.register != "eax" and word.function in (0, 0x80000000):
+        return "vendor"
+    if word.register == "eax" and word.function in (1, 0x80000001):
+        return "signature"
+    return _KINDS.get(word.function, "other registers")
 
 
 def _features(word: Word, mask: int, one: Table) -> list[str]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vcpuid.answers.drift import Side, drift
+from vcpuid.answers.drift import Register, Side, drift
 from vcpuid.answers.survey import NOT_TOLD_CHANGE
+from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError, KvmError, RefusedError
 from vcpuid.fleet.members import Census, Group, hosts_of, spoken
+from vcpuid.fleet.moves import kind_of
 from vcpuid.fleet.proof import Proof, Proven, prove
 from vcpuid.fleet.software import chosen, eldest, qemus, remarks, settled
-from vcpuid.setup import Setup, Stack
+from vcpuid.setup import Setup, Stack, own_kernel
 from vcpuid.told.completions import untold
 from vcpuid.told.facts import Fact
 
@@ -39,16 +42,52 @@ class Shift(NamedTuple):
         }  # fmt: skip
 
 
+class Rewritten(NamedTuple):
+    """Registers of one kind that hold something else for guests on some classes, in bits that are no feature: sizes, numbers."""
+
+    what: str
+    registers: tuple[Register, ...]
+    groups: tuple[Group, ...]
+
+    @property
+    def hosts(self) -> int:
+        """How many hosts these are."""
+        return hosts_of(self.groups)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "what": self.what, "registers": [register.as_dict() for register in self.registers],
+            "hosts": self.hosts, "who": spoken(self.groups), "classes": [group.as_dict() for group in self.groups],
+        }  # fmt: skip
+
+
+class Guessed(NamedTuple):
+    """A program that one side names, and of the other a class does not tell it; and the option that names it there."""
+
+    program: str
+    how: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {"program": self.program, "how": self.how}
+
+
 class Silent(NamedTuple):
-    """A class that does not tell all of a guest's CPU: `features` of which neither side tells, and the facts on which all of it depends."""
+    """A class that does not tell all of a guest's CPU: `features` of which neither side tells, and the facts on which all of it depends.
+
+    `software` are the programs of which it does not tell what there is to compare.
+    """
 
     group: Group
     features: int
     depends: tuple[Fact, ...]
+    software: tuple[Guessed, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
-        return {**self.group.as_dict(), "features": self.features, "depends": [fact.as_dict() for fact in self.depends]}
+        told = {"features": self.features, "depends": [fact.as_dict() for fact in self.depends]}
+        return {**self.group.as_dict(), **told, "software": [one.as_dict() for one in self.software]}
 
 
 class Refusal(NamedTuple):
@@ -67,8 +106,9 @@ class Refusal(NamedTuple):
 class Upgrade(Proven):
     """The answer.
 
-    `shifts` are what changes for a guest, that of the most hosts first and what is not told last; `same` counts hosts for which nothing
-    does, as far as they tell: `not_told` are those that do not tell all. `refused` are classes that do not start it. `proofs` hold the CPU
+    `shifts` and `registers` are what changes for a guest, that of the most hosts first and what is not told last; `same` counts hosts for
+    which nothing does, as far as they tell: `not_told` are those that do not tell all, and of these no host counts whose `software` is not
+    told on one side. `refused` are classes that do not start it. `proofs` hold the CPU
     against each class after the upgrade, and `differs` are the words in which guests then have not the same CPU on all.
     """
 
@@ -81,6 +121,13 @@ class Upgrade(Proven):
     same: int
     proofs: tuple[Proof, ...]
     not_told: tuple[Silent, ...] = ()
+    registers: tuple[Rewritten, ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing changes for a guest, and it runs on every host and is one CPU on all, as far as they tell."""
+        unnamed = any(unknown.software for unknown in self.not_told)
+        return not (self.shifts or self.registers or self.refused or unnamed) and bool(self.runs and self.alike)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -101,6 +148,7 @@ class Upgrade(Proven):
             "differs": list(self.differs),
             "same": self.same,
             "shifts": [shift.as_dict() for shift in self.shifts],
+            "registers": [one.as_dict() for one in self.registers],
             "not_told": [unknown.as_dict() for unknown in self.not_told],
             "refused": [refusal.as_dict() for refusal in self.refused],
             "classes": [proof.as_dict() for proof in self.proofs],
@@ -110,20 +158,32 @@ class Upgrade(Proven):
 def both_sides(census: Census, before: Stack, after: Stack) -> tuple[tuple[Setup, ...], tuple[Setup, ...]]:
     """Settle both sides on each class.
 
-    Raises InputError as `settled`, and where both are the same since hosts do not tell what they run now: that nothing changes then is no
-    answer.
+    Raises InputError as `settled`, and where both are the same on all since some do not tell what they run: that nothing changes then is
+    no answer.
     """
     one, other = settled(census, before), settled(census, after)
     if [_software(setup) for setup in one] == [_software(setup) for setup in other]:
-        for name, untold in (("QEMU", any(setup.host.qemu is None for setup in one)), ("kernel", "kernel" in one[0].assumed)):
-            told = {side.qemu if name == "QEMU" else side.kernel for side in (before, after)}
-            if untold and None in told and len(told) > 1:
-                same = f"QEMU {qemus(one)}, {eldest(one).machine}, Linux {_kernels(one)}"
-                raise InputError(
-                    f"before and after are the same, {same}: the hosts do not tell which {name} they run now; "
-                    f"--from {name.lower()}=RELEASE names it"
-                )
+        found: dict[Guessed, list[Group]] = {}
+        for group in census.cores:
+            for guessed in _guessed(group.facts, before, after):
+                found.setdefault(guessed, []).append(group)
+        for guessed, groups in found.items():
+            same = f"QEMU {qemus(one)}, {eldest(one).machine}, Linux {_kernels(one)}"
+            where = "the hosts" if len(groups) == len(census.cores) else spoken(groups)
+            raise InputError(
+                f"before and after are the same, {same}: which {guessed.program} runs on {where} is not told; {guessed.how} names it"
+            )
     return one, other
+
+
+def _guessed(host: Snapshot, before: Stack, after: Stack) -> Iterator[Guessed]:
+    """Give the programs that one side alone names, and the host does not tell: the other side has what is taken for granted."""
+    for program, (one, other), told in (
+        ("QEMU", (before.qemu, after.qemu), host.qemu),
+        ("kernel", (before.kernel, after.kernel), own_kernel(host)),
+    ):
+        if told is None and (one is None) is not (other is None):
+            yield Guessed(program, f"{'--from' if one is None else '--to'} {program.lower()}=RELEASE")
 
 
 FROM, TO = "--from qemu=", "--to qemu="
@@ -148,8 +208,10 @@ def upgrade(cpu: str, census: Census, before: Stack, after: Stack) -> Upgrade:
     one, other = both_sides(census, before, after)
     found: dict[tuple[str, str | None, str | None, str], dict[Group, list[str]]] = {}
     refused: list[Refusal] = []
+    rewritten: dict[tuple[str, tuple[Register, ...]], list[Group]] = {}
     changed: set[int] = set()
     silent: dict[Group, int] = {}
+    software = {group: tuple(_guessed(group.facts, before, after)) for group in census.cores}
     for group, was, will_be in zip(census.cores, one, other, strict=True):
         sides = [_side(cpu, setup) for setup in (was, will_be)]
         words = [(when, side) for when, side in zip(("before", "after"), sides, strict=True) if isinstance(side, str)]
@@ -160,24 +222,36 @@ def upgrade(cpu: str, census: Census, before: Stack, after: Stack) -> Upgrade:
             continue
         told = drift(first, second)
         silent[group] = told.not_told
-        if told.changes:
+        if told.changes or told.others or software[group]:
             changed.add(group.kind.id)
         for change in told.changes:
             why = change.why if change.rule is not None else change.why.replace(change.feature.name, "it")  # one row for all of them
             key = (change.change, change.party, change.rule, why)
             found.setdefault(key, {}).setdefault(group, []).append(change.feature.name)
+        for what, moved in _by_kind(told.others).items():
+            rewritten.setdefault((what, tuple(moved)), []).append(group)
     same = sum(group.hosts for group in census.groups if group.kind.id not in changed)
     proofs = prove(cpu, census, other)
     not_told = tuple(
-        _unknown(proof, setup, silent.get(proof.group, 0))
+        _unknown(proof, setup, silent.get(proof.group, 0), software[proof.group])
         for proof, setup in zip(proofs, other, strict=True)
-        if not proof.told or silent.get(proof.group)
+        if not proof.told or silent.get(proof.group) or software[proof.group]
     )
-    return Upgrade(cpu, census, one, other, _shifts(found), tuple(refused), same, proofs, not_told)
+    others = [Rewritten(what, registers, tuple(groups)) for (what, registers), groups in rewritten.items()]
+    others.sort(key=lambda one: (-one.hosts, one.what))
+    return Upgrade(cpu, census, one, other, _shifts(found), tuple(refused), same, proofs, not_told, tuple(others))
 
 
-def _unknown(proof: Proof, setup: Setup, features: int) -> Silent:
-    return Silent(proof.group, features, proof.depends or untold(setup))
+def _by_kind(registers: Iterable[Register]) -> dict[str, list[Register]]:
+    found: dict[str, list[Register]] = {}
+    for register in registers:
+        found.setdefault(kind_of(register.word), []).append(register)
+    return found
+
+
+def _unknown(proof: Proof, setup: Setup, features: int, software: tuple[Guessed, ...]) -> Silent:
+    depends = () if proof.told and not features else proof.depends or untold(setup)
+    return Silent(proof.group, features, depends, software)
 
 
 def _shifts(found: dict[tuple[str, str | None, str | None, str], dict[Group, list[str]]]) -> tuple[Shift, ...]:

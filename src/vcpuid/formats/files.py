@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import zlib
+from contextlib import suppress
 from typing import BinaryIO
 
 from vcpuid.errors import InputError
@@ -61,12 +62,25 @@ def text_of(data: bytes, name: str, *, colours: bool = False) -> str:
     """Return the text of a file's bytes, which `name` calls in messages; `colours` and errors are as in `read_text`."""
     if data.startswith(_GZIP):
         try:
-            data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(SIZE_LIMIT + 1)
+            data = _unpacked(data)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise InputError(f"damaged gzip data: {error}", source=name) from None
     if len(data) > SIZE_LIMIT:
         raise InputError(f"more than {SIZE_LIMIT >> 20} MiB: no dump of CPUID is that large", source=name)
     return _decode(_COLOUR.sub(b"", data) if colours else data, name)
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Return what gzip packed, of too much one byte more than is allowed; raises what GzipFile does.
+
+    Nearly all files are one whole member, which zlib reads at once: GzipFile, which reads any, takes three times as long.
+    """
+    usual = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    with suppress(zlib.error):
+        found = usual.decompress(data, SIZE_LIMIT + 1)
+        if len(found) > SIZE_LIMIT or (usual.eof and not usual.unused_data):
+            return found
+    return gzip.GzipFile(fileobj=io.BytesIO(data)).read(SIZE_LIMIT + 1)
 
 
 def _take(file: BinaryIO) -> bytes:

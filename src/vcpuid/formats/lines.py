@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.parts import TABLE_KINDS
@@ -66,6 +67,21 @@ _PLAIN = re.compile(
     rf"(?:RAW|({'|'.join(_TABLES)})) ([0-9a-f]{{1,8}})\.([0-9a-f]{{1,8}})(?(1) f([0-9a-f]{{1,8}})|()){' ([0-9a-f]{8})' * 4}", re.ASCII
 )
 """An entry as `format_snapshot` writes it, which nearly all lines are; of any other, a field at a time is read and told of."""
+
+
+_LONGEST_PLAIN = 67
+"""Characters of the longest such line."""
+
+
+@lru_cache(maxsize=1 << 13)
+def _plain(line: str) -> tuple[str, Entry] | None:
+    """Read such a line, None where it is none: of many hosts most lines are the same."""
+    found = _PLAIN.fullmatch(line)
+    if found is None:
+        return None
+    table, function, index, flags, _, eax, ebx, ecx, edx = found.groups("0")
+    numbers = (int(function, 16), int(index, 16), int(flags, 16), int(eax, 16), int(ebx, 16), int(ecx, 16), int(edx, 16))
+    return "RAW" if table == "0" else table, Entry(*numbers)
 
 
 def _entry(text: str, flagged: bool) -> Entry:
@@ -126,10 +142,8 @@ class _Reader:
         return bool(self.raw or self.tables or msrs or self.pairs["CPUINFO"] or self.pairs["NAMED"])
 
     def line(self, line: str) -> None:
-        if (plain := _PLAIN.fullmatch(line)) is not None:
-            table, function, index, flags, _, eax, ebx, ecx, edx = plain.groups("0")
-            numbers = (int(function, 16), int(index, 16), int(flags, 16), int(eax, 16), int(ebx, 16), int(ecx, 16), int(edx, 16))
-            self._take("RAW" if table == "0" else table, Entry(*numbers))
+        if len(line) <= _LONGEST_PLAIN and (plain := _plain(line)) is not None:
+            self._take(*plain)
             return
         kind, _, rest = line.partition(" ")
         if not _is_note(line):
