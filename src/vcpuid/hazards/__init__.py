@@ -45,6 +45,7 @@ def _view(path: Path) -> View:
 
 
 _FOUND: Alike[dict[Finding, bool]] = Alike(SHARED)
+_NO_HOST = Snapshot()
 
 
 def _found_on(path: Path) -> dict[Finding, bool]:
@@ -52,7 +53,7 @@ def _found_on(path: Path) -> dict[Finding, bool]:
     facts = HostFacts.of(path.setup, path.host)
     if facts is None or not isinstance(path.made.detail, CpuState):
         return _found(_view(path))
-    nowhere = replace(path.setup, host=Snapshot(), ran=None)
+    nowhere = replace(path.setup, host=_NO_HOST, ran=None)
     key = (Same(path.made.detail), nowhere, facts.vendor, facts.bugs)
 
     def find_on(says: Answers) -> dict[Finding, bool]:
