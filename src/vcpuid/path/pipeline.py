@@ -274,7 +274,7 @@ def guest_snapshot(path: Path) -> Snapshot:
     the VMX controls only what may be 1 is known.
     """
     values: dict[int, int] = {}
-    for word, value in path.trace.step("guest").after.items():
+    for word, value in path.made.msrs.items():
         if isinstance(word, MsrWord):
             values[word.msr] = value << 32 if word.msr in CONTROL_MSRS else value
             if word.msr in PLAIN_CONTROLS:
