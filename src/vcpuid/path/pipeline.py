@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import islice
 from typing import NamedTuple
 
 from vcpuid import kvm, linux
@@ -15,7 +13,7 @@ from vcpuid.cpuid.feature_words import CONTROL_MSRS, PLAIN_CONTROLS
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError, KvmError, RefusedError, VcpuidError
-from vcpuid.kvm.answers import kvm_says
+from vcpuid.kvm.answers import ask_ahead, kvm_says
 from vcpuid.kvm.effect import advised
 from vcpuid.linux.boot import BootCpu, booted_once
 from vcpuid.path.beside import Beside
@@ -165,26 +163,9 @@ class Other(NamedTuple):
 @lru_cache(maxsize=4)
 def others(cpu: str, setup: Setup, vmm: Vmm) -> tuple[Other, ...]:
     """Resolve a CPU on each host that the setup's could be, with each table that a known part could be of; none where all is told."""
-    given, made = possible(setup, vmm), list[Other]()
-    while batch := list(islice(given, _AT_ONCE)):
-        _ask_kvm([host for _, host, _ in batch])
-        made += (Other(completion, tried(cpu, host, maker)) for completion, host, maker in batch)
-    return tuple(made)
-
-
-_AT_ONCE = 32
-"""Hosts of which KVM is asked before one of them is followed."""
-
-
-def _ask_kvm(hosts: Sequence[Setup]) -> None:
-    """Work out what KVM answers on some hosts, of all of them one answer after the other; it is kept (`vcpuid.setup.Remembered`).
-
-    What one answer needs of the program then stays in the processor's caches, which takes a sixth off the time.
-    """
-    for answer in ("feature_msrs", "supported"):
-        for host in hosts:
-            with suppress(VcpuidError):  # whoever follows the host is told
-                getattr(kvm_says(host), answer)
+    given = tuple(possible(setup, vmm))
+    ask_ahead([host for _, host, _ in given])
+    return tuple(Other(completion, tried(cpu, host, maker)) for completion, host, maker in given)
 
 
 def tried(cpu: str, setup: Setup, vmm: Vmm) -> Path | VcpuidError:

@@ -335,7 +335,7 @@ def _turned(setup: Setup, fact: Fact, value: Entry | int) -> Iterator[tuple[Fact
 
 
 class _Incomplete:
-    """A setup whose host does not tell some facts; whose MSRs these are, KVM's or the hardware's, is the same whatever is made up of them."""
+    """A setup whose host does not tell some facts; whether an MSR is KVM's or the hardware's is the same whatever is made up of it."""
 
     def __init__(self, setup: Setup, facts: tuple[Fact, ...]) -> None:
         self._setup, known = setup, machine_of(setup)
