@@ -148,8 +148,8 @@ def _blind(found: Sequence[Finding], facts: tuple[Fact, ...], looking: Collectio
 
 def find(view: View) -> tuple[Hazard, ...]:
     """Try every rule; the worst come first, else in the order of the rules."""
-    found = (Hazard(rule, tuple(dict.fromkeys(rule.detect(view)))) for rule in RULES)
-    return _sorted(hazard for hazard in found if hazard.subjects)
+    found = ((rule, tuple(dict.fromkeys(rule.detect(view)))) for rule in RULES)
+    return _sorted(Hazard(rule, subjects) for rule, subjects in found if subjects)
 
 
 def _sorted(found: Iterable[Hazard]) -> tuple[Hazard, ...]:
