@@ -229,6 +229,18 @@ def test_every_feature_can_be_explained() -> None:
         assert all("{cause}" not in reason.text for stage in told.stages for reason in stage.reasons)
 
 
+@pytest.mark.parametrize("name", [SKYLAKE, MILAN])
+def test_a_step_tells_of_a_bit_every_decision_that_touched_it_in_order(name: str) -> None:
+    found = 0
+    for step in path("host", name, observed=False).trace.steps:
+        for feature in all_features():
+            mask, word = feature.place.mask, feature.place.word
+            about = step.about(feature.place)
+            assert about == tuple(made for made in step.decisions if made.word == word and made.mask & mask)
+            found += len(about)
+    assert found > 100
+
+
 def test_the_guests_view_is_the_kept_table_where_nothing_is_missing() -> None:
     resolved = path("Haswell")
     view = guest_view(resolved)

@@ -12,6 +12,12 @@ from vcpuid.answers.explain import places
 from vcpuid.answers.survey import cpuid_features
 from vcpuid.cpuid import Bit, CpuidTable, MsrTable
 from vcpuid.formats import parse
+from vcpuid.kvm.answers import kvm_says
+from vcpuid.kvm.caps import loaded
+from vcpuid.kvm.feature_msrs import feature_msrs
+from vcpuid.kvm.supported import answered
+from vcpuid.linux.boot import booted
+from vcpuid.path import pipeline
 from vcpuid.path.pipeline import Path, others
 from vcpuid.reasons import Step
 from vcpuid.told.completions import completions
@@ -53,6 +59,27 @@ def test_each_feature_depends_on_what_changes_it_on_one_of_the_other_hosts(name:
             assert found == by_itself(path, position, bits), (feature.name, position)
             depending += bool(found)
     assert depending > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "cpu"), [("kvm-intel.corei7_skylake_x@6.12", 2, "host"), ("kvm-amd.EPYC-Milan-v3@6.1", 5, "EPYC")]
+)
+def test_a_host_is_followed_alike_whether_kvm_was_asked_ahead_or_not(
+    name: str, kept: int, cpu: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = part(name, kept)
+    vmm = resolve(cpu, host=setup).vmm
+
+    def followed() -> list[tuple[object, ...]]:
+        for function in (others, completions, booted, loaded, feature_msrs, answered, kvm_says):
+            function.cache_clear()
+        made = [other.outcome for other in others(cpu, setup, vmm)]
+        return [(*path.tables, path.kept, path.made.warnings, path.trace.steps[1].after) for path in made if isinstance(path, Path)]
+
+    ahead = followed()
+    monkeypatch.setattr(pipeline, "ask_ahead", lambda hosts: None)
+    assert ahead == followed()
+    assert len(ahead) > 100
 
 
 WITH_A_HUGE_COMPONENT = """

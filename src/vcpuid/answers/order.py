@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid.features import Feature
 from vcpuid.errors import LibvirtError, QemuError
+from vcpuid.kvm.answers import ask_ahead
 from vcpuid.libvirt import Libvirt, connect
 from vcpuid.libvirt.cpu_map import CpuMap
 from vcpuid.libvirt.definition import OF_HOST
@@ -254,6 +255,7 @@ def order(request: Request, setup: Setup, release: Release, kvm: KvmHost | None 
     """
     starts = _Starts(request, release, kvm)
     made = starts.on(setup)
+    ask_ahead([completion.setup for completion in completions(setup)])
     elsewhere = tuple((completion, starts.tried(completion.setup)) for completion in completions(setup))
     base = _decided(made)
     if blind := nameless(setup.host):

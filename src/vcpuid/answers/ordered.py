@@ -27,7 +27,7 @@ from vcpuid.qemu.plan import USER_OFF, USER_ON
 from vcpuid.reasons import Action, Basis
 from vcpuid.setup import Setup
 from vcpuid.told.completions import Completion, nameless
-from vcpuid.told.doubt import weighed
+from vcpuid.told.doubt import NO_ANSWER, compared
 from vcpuid.told.facts import Fact
 from vcpuid.told.facts import remedy as to_be_told
 from vcpuid.vmm import Vmm
@@ -122,15 +122,14 @@ def _unsettled(feature: Feature, path: Path, order: Order) -> tuple[Fact, ...]:
     """Return the facts on which it hangs what becomes of a feature by what libvirt does; none where libvirt does the same on all hosts."""
     if not order.doubted:
         return ()
-    name, place = feature.name, feature.place
     if blind := nameless(order.setup.host):
         return blind
-    base = False if order.refusal is not None else path.trace.steps[-1].value(place)
+    base = False if order.refusal is not None else path.trace.steps[-1].value(feature.place)
     given = (
-        (completion, None if other is None else {name: other.trace.steps[-1].value(place) if isinstance(other, Path) else other})
+        (completion, NO_ANSWER if other is None else other.trace.steps[-1].value(feature.place) if isinstance(other, Path) else other)
         for completion, other in _elsewhere(order, path.vmm)
     )
-    return weighed({name: base}, given).get(name, ())
+    return compared(base, given)
 
 
 @lru_cache(maxsize=2)

@@ -125,11 +125,11 @@ class Survey:
     def assumes(self) -> dict[Assumption, tuple[str, ...]]:
         """Give the settings that nobody gave and that are taken to be the usual ones, each with the features that hang on it."""
         features, names = cpuid_features(), {found.feature.name for found in self.not_told}
-        words = words_of(features)
+        words, places = words_of(features), [(feature.name, *feature.place) for feature in features]
 
         def seen(path: Path) -> dict[str, bool]:
-            values = {word: read_register(path.trace.steps[-1].after, word) for word in words}
-            return {f.name: bool(values.get(f.place.word, 0) & f.place.mask) for f in features}  # type: ignore[arg-type]
+            values: dict[Word, int] = {word: read_register(path.trace.steps[-1].after, word) for word in words}
+            return {name: bool(values[word] >> position & 1) for name, word, position in places}
 
         return rests(self.path, seen, names)
 

@@ -99,7 +99,7 @@ def _say(message: Warning | str, category: type[Warning], filename: str, lineno:
 
 def main() -> None:
     """Run the command line; an error that vcpuid raises on purpose becomes one line on standard error and its exit status."""
-    gc.set_threshold(100_000)  # of what a verb makes, hardly anything outlives its last reference; to look for it takes time
+    gc.set_threshold(400_000)  # of what a verb makes, hardly anything outlives its last reference; to look for it takes time
     if "_VCPUID_COMPLETE" in os.environ:
         from vcpuid.cli.completion import register
 

@@ -40,9 +40,7 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, everything: b
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.starting import remarked
     from vcpuid.answers.survey import survey
-    from vcpuid.formats.lines import format_snapshot
-    from vcpuid.path.pipeline import guest_snapshot
-    from vcpuid.told.facts import sentences
+    from vcpuid.reasons.lazy import LazyMapping
 
     host = guest.host(source)
     cpu, setup, order = guest.ordered(host, asked, refusable=False)
@@ -64,14 +62,24 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, everything: b
         rows=[{**row, "features": " ".join(row["names"]) if everything else some(row["names"])} for row in shown],
         records=changes,
         fields=["change", "party", "feature", "why"],
-        data=found.as_dict(),
-        lines=[*(f"# {line}" for line in (*found.unknown(), *sentences(found.open()))), *format_snapshot(guest_snapshot(path))],
+        data=LazyMapping(found.as_dict),
+        lines=_lines(found),
         head=[*answered(found.verdict(), order), path.headline(), *_above(found), ""],
         foot=foot,
         titles={"party": "layer"},
         styles={"features": "bold"},
     )
     emit(sheet, form)
+
+
+def _lines(found: Survey) -> Iterator[str]:
+    """Write the guest's snapshot, below what is not known or not told of it."""
+    from vcpuid.formats.lines import format_snapshot
+    from vcpuid.path.pipeline import guest_snapshot
+    from vcpuid.told.facts import sentences
+
+    yield from (f"# {line}" for line in (*found.unknown(), *sentences(found.open())))
+    yield from format_snapshot(guest_snapshot(found.path))
 
 
 def _grouped(changes: list[dict[str, object]]) -> list[dict[str, Any]]:

@@ -99,7 +99,7 @@ class Sheet:
 def emit(sheet: Sheet, form: str) -> None:
     """Print an answer on standard output."""
     if form == "json":
-        print(json.dumps(sheet.data, indent=2))
+        print(json.dumps(sheet.data if sheet.data is None else dict(sheet.data), indent=2))
     elif form == "jsonl":
         for row in sheet.told:
             print(json.dumps(row))

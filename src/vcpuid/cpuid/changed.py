@@ -63,7 +63,7 @@ class _Changed(CpuidTable):
 
     def leaf(self, function: int) -> tuple[Entry, ...]:
         over = {key: entry for key, entry in self._over.items() if key[0] == function}
-        return tuple(_in_order(self._base.leaf(function), over))
+        return tuple(_in_order(self._base.leaf(function), over)) if over else self._base.leaf(function)
 
     def registers(self, function: int, index: int = 0) -> Registers:
         entry = self._over.get((function, index))

@@ -45,6 +45,7 @@ def _view(path: Path) -> View:
 
 
 _FOUND: Alike[dict[Finding, bool]] = Alike(SHARED)
+_NO_HOST = Snapshot()
 
 
 def _found_on(path: Path) -> dict[Finding, bool]:
@@ -52,7 +53,7 @@ def _found_on(path: Path) -> dict[Finding, bool]:
     facts = HostFacts.of(path.setup, path.host)
     if facts is None or not isinstance(path.made.detail, CpuState):
         return _found(_view(path))
-    nowhere = replace(path.setup, host=Snapshot(), ran=None)
+    nowhere = replace(path.setup, host=_NO_HOST, ran=None)
     key = (Same(path.made.detail), nowhere, facts.vendor, facts.bugs)
 
     def find_on(says: Answers) -> dict[Finding, bool]:
@@ -147,8 +148,8 @@ def _blind(found: Sequence[Finding], facts: tuple[Fact, ...], looking: Collectio
 
 def find(view: View) -> tuple[Hazard, ...]:
     """Try every rule; the worst come first, else in the order of the rules."""
-    found = (Hazard(rule, tuple(dict.fromkeys(rule.detect(view)))) for rule in RULES)
-    return _sorted(hazard for hazard in found if hazard.subjects)
+    found = ((rule, tuple(dict.fromkeys(rule.detect(view)))) for rule in RULES)
+    return _sorted(Hazard(rule, subjects) for rule, subjects in found if subjects)
 
 
 def _sorted(found: Iterable[Hazard]) -> tuple[Hazard, ...]:

@@ -37,14 +37,15 @@ def _bugs(view: View) -> frozenset[str] | None:
 
 
 def _missing(view: View) -> Iterator[str]:
-    best, bugs = view.best_linux, _bugs(view)
-    if best is None or not view.tells(0, 1, 7):
+    bugs = _bugs(view)
+    if view.kvm is None or not view.tells(0, 1, 7):
         return
-    for control in _CONTROLS:
-        if control == "IBRS_ENHANCED" and not view.msrs and not view.is_amd:
-            continue  # an MSR announces it, and nothing is known of the guest's
-        pointless = bugs is not None and control in _SERVES and _SERVES[control] not in bugs
-        if best.has(control) and not view.guest_linux.has(control) and not pointless:
+    pointless = {control for control, bug in _SERVES.items() if bugs is not None and bug not in bugs}
+    if not view.msrs and not view.is_amd:
+        pointless.add("IBRS_ENHANCED")  # an MSR announces it, and nothing is known of the guest's
+    lacking = [control for control in _CONTROLS if control not in pointless and not view.guest_linux.has(control)]
+    for control in lacking:
+        if view.best_linux is not None and view.best_linux.has(control):
             yield (_BY_AMD if view.is_amd else _BY_INTEL).get(control, control.lower().replace("_", "-"))
 
 

@@ -124,7 +124,7 @@ class View:
         """Tell whether a property of QEMU's CPU is on."""
         return self.state is not None and bool(self.state.props.get(name))
 
-    @property
+    @cached_property
     def vendor(self) -> str:
         """The maker that leaf 0 names."""
         return vendor_name(self.leaf(0))

@@ -35,7 +35,6 @@ def consulted(kernel: str) -> int:
 
 def offered(setup: Setup, boot: BootCpu, hardware: Hardware, hardware_value: int, ledger: Ledger) -> int:
     """Return the MSR that KVM offers where the hardware's is `hardware_value`, 0 on a processor without it."""
-    bugs = frozenset(boot.bugs)
     machine = machine_of(setup)
     value = ledger.keep(WORD, hardware_value, kvm_supported(boot.kernel), NOT_LISTED)
     value = ledger.set(WORD, value, ArchCap.PSCHANGE_MC_NO, NX_HUGE_PAGES)
@@ -44,9 +43,9 @@ def offered(setup: Setup, boot: BootCpu, hardware: Hardware, hardware_value: int
     for bug, capability in kvm_immune(boot.kernel).items():
         if bug == "TAA" and not boot.has("RTM"):
             value = ledger.clear(WORD, value, capability, TAA_WITHOUT_RTM, bits.RTM)
-        elif bug not in bugs:
+        elif not boot.has_bug(bug):
             value = ledger.set(WORD, value, capability, IMMUNE)
-    if "GDS" not in bugs:
+    if not boot.has_bug("GDS"):
         value = ledger.set(WORD, value, ArchCap.GDS_NO, IMMUNE)
     elif _microcode_mitigates_gds(boot, hardware_value, machine):
         value = ledger.set(WORD, value, ArchCap.GDS_NO, GDS)
@@ -55,7 +54,7 @@ def offered(setup: Setup, boot: BootCpu, hardware: Hardware, hardware_value: int
 
 def _never_flushes(setup: Setup, boot: BootCpu, hardware: Hardware, hardware_value: int, machine: Machine) -> bool:
     """Whether l1tf_vmx_mitigation is VMENTER_L1D_FLUSH_NEVER (vmx_setup_l1d_flush, vmx.c)."""
-    if hardware.module != "kvm_intel" or "L1TF" not in boot.bugs or hardware_value & ArchCap.SKIP_L1D_FLUSH:
+    if hardware.module != "kvm_intel" or not boot.has_bug("L1TF") or hardware_value & ArchCap.SKIP_L1D_FLUSH:
         return False
     # 6.1 looks before it knows whether the processor has EPT
     ept = bool(hardware.params.parameter("ept")) if boot.kernel == "6.1" else "ept" in hardware.on

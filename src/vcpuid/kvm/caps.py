@@ -8,7 +8,7 @@ svm_set_cpu_caps).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from vcpuid.cpuid import Snapshot, xfeatures
 from vcpuid.cpuid.frozen import FrozenMap
@@ -58,8 +58,7 @@ def caps(host: Snapshot | Setup, kernel: str | Release | None = None, params: Gi
 @Remembered
 def loaded(setup: Setup) -> Caps:
     """Set up KVM for a settled host; its decisions are worked out when they are looked at, by doing the same once more."""
-    found = _loaded(setup, Unrecorded())
-    return replace(found, decisions=LazySequence(lambda: _loaded(setup, Ledger()).decisions))
+    return _loaded(setup, Unrecorded())
 
 
 def _loaded(setup: Setup, ledger: Ledger) -> Caps:
@@ -76,7 +75,7 @@ def _loaded(setup: Setup, ledger: Ledger) -> Caps:
             ledger.clear(plan.words[number].word, left, left, rules.OTHER_VENDOR)
     return Caps(
         words=FrozenMap({word.name: value for word, value in zip(plan.words, values, strict=True)}),
-        decisions=ledger.decisions,
+        decisions=ledger.decisions if ledger.records else LazySequence(lambda: _loaded(setup, Ledger()).decisions),
         boot=boot,
         hardware=hardware,
         plan=plan,

@@ -10,7 +10,7 @@ nothing of it, and `msr.INDEX` counts as KVM's own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from vcpuid.cpuid import MsrTable, MsrWord, Word
@@ -70,8 +70,7 @@ def feature_msrs(setup: Setup) -> FeatureMsrs:
     """Return KVM's feature MSRs of a settled host; of one that tells no CPUID, those that the snapshot tells."""
     if not setup.host.raw:
         return FeatureMsrs(setup.host.msrs, frozenset(setup.host.msrs))
-    found = _modelled(setup, Unrecorded())
-    return replace(found, decisions=LazySequence(lambda: _modelled(setup, Ledger()).decisions))
+    return _modelled(setup, Unrecorded())
 
 
 class Known(NamedTuple):
@@ -113,7 +112,7 @@ def _modelled(setup: Setup, ledger: Ledger) -> FeatureMsrs:
     values: dict[int, int] = {}
     before: dict[Word, int] = {}
     partly: frozenset[int] = frozenset()
-    for index in sorted(offered - observed.keys() - set(observed.refused)):
+    for index in sorted(offered.difference(observed, observed.refused)):
         hardware = _hardware_value(index, caps, machine)
         if hardware is None and index == ARCH_CAPABILITIES and (bounds := narrow.arch_capabilities(setup)) != narrow.NOTHING:
             estimate = machine.msr(index) if index in machine.seen else None
@@ -123,7 +122,8 @@ def _modelled(setup: Setup, ledger: Ledger) -> FeatureMsrs:
         before[MsrWord(index)] = hardware
         values[index] = _value(index, setup, caps, hardware, ledger)
     table = MsrTable({**observed, **values}, observed.refused) if values else observed
-    return FeatureMsrs(table, offered | observed.keys(), frozenset(values), partly, FrozenMap(before), tuple(ledger.decisions))
+    decisions = tuple(ledger.decisions) if ledger.records else LazySequence(lambda: _modelled(setup, Ledger()).decisions)
+    return FeatureMsrs(table, offered.union(observed), frozenset(values), partly, FrozenMap(before), decisions)
 
 
 def _offered(caps: Caps) -> frozenset[int]:

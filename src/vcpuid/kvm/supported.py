@@ -29,14 +29,17 @@ def supported(host: Snapshot | Setup, kernel: str | Release | None = None, param
 @Remembered
 def answered(setup: Setup) -> Result:
     """Ask the model of KVM of a settled host."""
-    found = loaded(setup)
-    build = Build(setup.host, found)
+    return Result(_built(setup).table(), LazySequence(lambda: (*loaded(setup).decisions, *_built(setup).decisions())))
+
+
+def _built(setup: Setup) -> Build:
+    build = Build(setup.host, loaded(setup))
     for first in _RANGES:
         if first != 0xC0000000 or _has_centaur(build):
             last = _leaf(build, first)
             for function in range(first + 1, last + 1):
                 _leaf(build, function)
-    return Result(build.table(), LazySequence(lambda: (*found.decisions, *build.decisions())))
+    return build
 
 
 def _leaf(build: Build, function: int) -> int:

@@ -69,6 +69,11 @@ class BootCpu:
         word, mask = self.tables.features.get(feature, NOWHERE)
         return bool(self.caps[word] & mask)
 
+    def has_bug(self, bug: str) -> bool:
+        """Tell whether a bug is set, by its name without X86_BUG_; one that this release does not know is not."""
+        word, mask = self.tables.bugs.get(bug, NOWHERE)
+        return bool(self.caps[word] & mask)
+
     def word(self, name: str) -> int:
         """Return a word by the name that enum cpuid_leafs has for it, such as CPUID_7_0_EBX; KeyError where the release has none."""
         return self.caps[self.tables.word_numbers[name]]

@@ -11,7 +11,7 @@ from vcpuid.reasons import Ledger, Rule
 _CORE_TYPES = {0x20: "atom", 0x40: "core"}
 
 
-_IN_FORCE: dict[tuple[str, str], bool] = {}
+_IN_FORCE: dict[str, dict[str, bool]] = {}
 """Whether a release has a rule, which is asked for over and over: an id names one rule."""
 
 
@@ -29,14 +29,15 @@ class Cpu:
     """
 
     __slots__ = (
-        "_dropped", "_forced", "caps", "extended_level", "family", "ledger", "level", "machine", "microcode", "model", "phys_bits",
-        "platform", "power", "raw", "stepping", "tables", "vendor", "virt_bits", "vmx",
+        "_dropped", "_forced", "_in_force", "caps", "extended_level", "family", "ledger", "level", "machine", "microcode", "model",
+        "phys_bits", "platform", "power", "raw", "stepping", "tables", "vendor", "virt_bits", "vmx",
     )  # fmt: skip
 
     def __init__(self, host: Snapshot, tables: Tables, machine: Machine, ledger: Ledger) -> None:
         self.tables, self.machine, self.raw = tables, machine, host.raw
         self.ledger = ledger
         self.caps = [0] * len(tables.words)
+        self._in_force = _IN_FORCE.setdefault(tables.release, {})
         self._forced: dict[int, int] = {}
         self._dropped: dict[int, int] = {}
         self.vendor, self.family, self.model, self.stepping = "unknown", 4, 0, 0
@@ -121,9 +122,8 @@ class Cpu:
             caps[word] = self.ledger.set(words[word], caps[word], mask, rules.FORCED)
 
     def _holds(self, rule: Rule) -> bool:
-        asked = self.tables.release, rule.id
-        if (known := _IN_FORCE.get(asked)) is None:
-            known = _IN_FORCE[asked] = _in_force(rule, self.tables.release)
+        if (known := self._in_force.get(rule.id)) is None:
+            known = self._in_force[rule.id] = _in_force(rule, self.tables.release)
         return known
 
     def _set(self, place: Place, rule: Rule, cause: str | None) -> None:

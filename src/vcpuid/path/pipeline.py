@@ -13,7 +13,7 @@ from vcpuid.cpuid.feature_words import CONTROL_MSRS, PLAIN_CONTROLS
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError, KvmError, RefusedError, VcpuidError
-from vcpuid.kvm.answers import kvm_says
+from vcpuid.kvm.answers import ask_ahead, kvm_says
 from vcpuid.kvm.effect import advised
 from vcpuid.linux.boot import BootCpu, booted_once
 from vcpuid.path.beside import Beside
@@ -163,7 +163,9 @@ class Other(NamedTuple):
 @lru_cache(maxsize=4)
 def others(cpu: str, setup: Setup, vmm: Vmm) -> tuple[Other, ...]:
     """Resolve a CPU on each host that the setup's could be, with each table that a known part could be of; none where all is told."""
-    return tuple(Other(completion, tried(cpu, host, maker)) for completion, host, maker in possible(setup, vmm))
+    given = tuple(possible(setup, vmm))
+    ask_ahead([host for _, host, _ in given])
+    return tuple(Other(completion, tried(cpu, host, maker)) for completion, host, maker in given)
 
 
 def tried(cpu: str, setup: Setup, vmm: Vmm) -> Path | VcpuidError:
@@ -253,7 +255,7 @@ def guest_snapshot(path: Path) -> Snapshot:
     the VMX controls only what may be 1 is known.
     """
     values: dict[int, int] = {}
-    for word, value in path.trace.step("guest").after.items():
+    for word, value in path.made.msrs.items():
         if isinstance(word, MsrWord):
             values[word.msr] = value << 32 if word.msr in CONTROL_MSRS else value
             if word.msr in PLAIN_CONTROLS:

@@ -8,7 +8,7 @@ for a hexadecimal one. A feature is spelled as `FeatureWord.describe` does, whic
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from string import Formatter
 
@@ -187,14 +187,14 @@ MESSAGES: dict[str, Message] = {name: value for name, value in globals().items()
 """All of them by name, the particular ahead of the general where both would match."""
 
 
-def recognise(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+def recognise(text: str, among: Mapping[str, Message] = MESSAGES) -> Iterator[tuple[str, dict[str, str]]]:
     """Give each message that a text can be, by name, with what stands in its fields; `text` is without program and "warning: ".
 
     A text that is longer than QEMU's are is none.
     """
     if len(text) > _LONGEST:
         return
-    for name, message in MESSAGES.items():
+    for name, message in among.items():
         fields = message.match(text)
         if fields is not None:
             yield name, fields
@@ -203,12 +203,13 @@ def recognise(text: str) -> Iterator[tuple[str, dict[str, str]]]:
 _OF_THE_HOST = ("host", "given")
 """Fields that hold what the host has, and not what was asked for."""
 
+_SPECIFIC = {name: message for name, message in MESSAGES.items() if any(f"{{{field}" in message.template for field in _OF_THE_HOST)}
+
 
 def unspecific(text: str) -> str:
     """Put a question mark for what is the host's in a text; one that is none of QEMU's stays as it is."""
-    for name, fields in recognise(text):
-        if fields.keys() & set(_OF_THE_HOST):
-            shown = {**fields, **dict.fromkeys(_OF_THE_HOST, "?")}
-            parts = Formatter().parse(MESSAGES[name].template)
-            return "".join(literal + ("" if field is None else shown[field]) for literal, field, _, _ in parts)
+    for name, fields in recognise(text, _SPECIFIC):
+        shown = {**fields, **dict.fromkeys(_OF_THE_HOST, "?")}
+        parts = Formatter().parse(MESSAGES[name].template)
+        return "".join(literal + ("" if field is None else shown[field]) for literal, field, _, _ in parts)
     return text

@@ -29,6 +29,10 @@ class LazyMapping(Mapping[K, V]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def get(self, key: K, default: object = None) -> object:  # type: ignore[override]  # the same, of no overload
+        """Return a value or the default, without the detour over KeyError."""
+        return self._values.get(key, default)
+
     def __reduce__(self) -> tuple[type[dict[K, V]], tuple[dict[K, V]]]:
         return dict, (dict(self._values),)
 

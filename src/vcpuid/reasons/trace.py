@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from vcpuid.cpuid.words import Bit, CpuidWord, Word, range_of
@@ -41,6 +41,7 @@ class Step:
     basis: Basis = Basis.MODELLED
     modelled: Mapping[Word, int] | None = None
     whole: bool = True
+    _by_word: dict[Word, list[Decision]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def word(self, word: Word) -> int | None:
         """What the party hands on of a word; None where it does not look at it or nobody knows."""
@@ -56,7 +57,11 @@ class Step:
 
     def about(self, bit: Bit) -> tuple[Decision, ...]:
         """Give the decisions that touched the bit, oldest first."""
-        return tuple(d for d in self.decisions if d.mask & bit.mask and d.word == bit.word)
+        by_word, (word, position) = self._by_word, bit
+        if not by_word:  # they are gone through once: of a table with thousands of leaves there are as many
+            for decision in self.decisions:
+                by_word.setdefault(decision.word, []).append(decision)
+        return tuple(decision for decision in by_word.get(word, ()) if decision.mask >> position & 1)
 
 
 def read_bit(words: Mapping[Word, int], bit: Bit, whole: bool = True) -> bool | None:

@@ -47,8 +47,8 @@ _FOR_FLAGS = (machine.TEST_CTRL, machine.PPIN_CTL, machine.PLATFORM_INFO, machin
 _FULL = 0
 """The place of the completion in which everything is made up."""
 
-Made = Mapping[Fact, Registers | int]
-"""What is made up: of a leaf its registers, of an MSR its value."""
+Made = Mapping[Fact, Entry | int]
+"""What is made up: of a leaf its entry, of an MSR its value."""
 
 
 class Completion(NamedTuple):
@@ -252,25 +252,26 @@ def _is_broad(fact: Fact) -> bool:
 
 def with_facts(setup: Setup, facts: tuple[Fact, ...]) -> list[Completion]:
     """Give the hosts that a setup's could be as far as these facts are concerned; the first has all of them made up."""
-    full: dict[Fact, Registers | int] = {fact: _all_there(setup, fact) for fact in facts}
-    made = [Completion(facts, _with(setup, full), full=True)]
+    full: dict[Fact, Entry | int] = {fact: _all_there(setup, fact) for fact in facts}
+    host = _Incomplete(setup, facts)
+    made = [Completion(facts, host.telling(full), full=True)]
     for fact in facts if len(facts) > 1 else ():
-        made.append(Completion((fact,), _with(setup, {fact: full[fact]})))
-        made.append(Completion((fact,), _with(setup, {other: value for other, value in full.items() if other != fact}), _FULL))
+        made.append(Completion((fact,), host.telling({fact: full[fact]})))
+        made.append(Completion((fact,), host.telling({other: value for other, value in full.items() if other != fact}), _FULL))
     for fact in facts:
-        made += [Completion((part,), _with(setup, {**full, fact: value}), _FULL) for part, value in _turned(setup, fact, full[fact])]
+        made += [Completion((part,), host.telling({**full, fact: value}), _FULL) for part, value in _turned(setup, fact, full[fact])]
         if isinstance(fact.place, MsrWord) and (parts := list(_turned(setup, fact, _nothing(setup, fact)))):
             bare = len(made)  # an MSR that is 0 is another thing than none, of which Linux thinks what is usual
-            made.append(Completion((fact,), _with(setup, {fact: _nothing(setup, fact)})))
-            made += [Completion((part,), _with(setup, {fact: value}), bare) for part, value in parts]
+            made.append(Completion((fact,), host.telling({fact: _nothing(setup, fact)})))
+            made += [Completion((part,), host.telling({fact: value}), bare) for part, value in parts]
     return made
 
 
-def _all_there(setup: Setup, fact: Fact) -> Registers | int:
+def _all_there(setup: Setup, fact: Fact) -> Entry | int:
     host = setup.host
     if isinstance(fact.place, WholeLeaf):
         found = _could_hold(host.raw, host.vendor, *fact.place)
-        return _components(host.raw, found) if fact.place == (_XSAVE, 0) else found
+        return Entry(*fact.place, 0, *(_components(host.raw, found) if fact.place == (_XSAVE, 0) else found))
     assert isinstance(fact.place, MsrWord)
     if fact.place.msr == MICROCODE:
         return plausible.microcode(host.raw, host.vendor, setup.kernel.tables)
@@ -310,7 +311,7 @@ def _nothing(setup: Setup, fact: Fact) -> int:
     return _narrowed(setup, fact.place.msr, 0) if isinstance(fact.place, MsrWord) else 0
 
 
-def _turned(setup: Setup, fact: Fact, value: Registers | int) -> Iterator[tuple[Fact, Registers | int]]:
+def _turned(setup: Setup, fact: Fact, value: Entry | int) -> Iterator[tuple[Fact, Entry | int]]:
     """Turn each feature of a leaf or of an MSR round, one at a time.
 
     Of the VMX capability MSRs only where any control may be missing: where a hypervisor made them, and before Nehalem, the first that had
@@ -319,11 +320,11 @@ def _turned(setup: Setup, fact: Fact, value: Registers | int) -> Iterator[tuple[
     any_control = setup.host.raw.has(bits.HYPERVISOR) or not setup.host.raw.has(bits.XMM4_2)
     if isinstance(fact.place, WholeLeaf):
         assert not isinstance(value, int)
-        for number, register in enumerate(REGISTERS):
+        for register, held in zip(REGISTERS, value.registers, strict=True):
             word = CpuidWord(*fact.place, register)
             told = setup.host.raw.told(word) if isinstance(setup.host.raw, PartialTable) else 0
             for position in positions(plausible.features_of(word) & ~told):
-                yield Fact(word, position), value._replace(**{register: value[number] ^ 1 << position})
+                yield Fact(word, position), value._replace(**{register: held ^ 1 << position})
     elif isinstance(fact.place, MsrWord) and (fact.place.msr not in plausible.VMX or any_control):
         assert isinstance(value, int)
         shift = 32 if fact.place.msr in CONTROL_MSRS else 0
@@ -333,23 +334,28 @@ def _turned(setup: Setup, fact: Fact, value: Registers | int) -> Iterator[tuple[
                 yield Fact(fact.place, position - shift), turned
 
 
-def _with(setup: Setup, made: Made) -> Setup:
-    """Return the setup on a host that tells besides what is made up."""
-    host = setup.host
-    leaves = {fact.place: value for fact, value in made.items() if isinstance(fact.place, WholeLeaf) and not isinstance(value, int)}
-    msrs = {fact.place.msr: value for fact, value in made.items() if isinstance(fact.place, MsrWord) and isinstance(value, int)}
-    raw = host.raw
-    if leaves:
-        raw = changed(raw, (Entry(*place, 0, *found) for place, found in leaves.items()))
-    known = machine_of(setup)
-    of_kvm = {index: value for index, value in msrs.items() if _of_kvm_untold(setup, known, index)}
-    hardware = {index: value for index, value in msrs.items() if _of_hardware_open(setup, known, index)}
-    kvm, own = host.msrs, host.hardware_msrs
-    return setup.with_host(
-        replace(
-            host,
-            raw=raw,
-            msrs=MsrTable({**kvm, **of_kvm}, kvm.refused) if of_kvm else kvm,
-            hardware_msrs=MsrTable({**own, **hardware}, own.refused) if hardware else own,
+class _Incomplete:
+    """A setup whose host does not tell some facts; whether an MSR is KVM's or the hardware's is the same whatever is made up of it."""
+
+    def __init__(self, setup: Setup, facts: tuple[Fact, ...]) -> None:
+        self._setup, known = setup, machine_of(setup)
+        msrs = [fact.place.msr for fact in facts if isinstance(fact.place, MsrWord)]
+        self._of_kvm = {index for index in msrs if _of_kvm_untold(setup, known, index)}
+        self._hardware = {index for index in msrs if _of_hardware_open(setup, known, index)}
+
+    def telling(self, made: Made) -> Setup:
+        """Return the setup on a host that tells besides what is made up."""
+        host = self._setup.host
+        leaves = [value for value in made.values() if isinstance(value, Entry)]
+        msrs = {fact.place.msr: value for fact, value in made.items() if isinstance(fact.place, MsrWord) and isinstance(value, int)}
+        of_kvm = {index: value for index, value in msrs.items() if index in self._of_kvm}
+        hardware = {index: value for index, value in msrs.items() if index in self._hardware}
+        kvm, own = host.msrs, host.hardware_msrs
+        return self._setup.with_host(
+            replace(
+                host,
+                raw=changed(host.raw, leaves) if leaves else host.raw,
+                msrs=MsrTable({**kvm, **of_kvm}, kvm.refused) if of_kvm else kvm,
+                hardware_msrs=MsrTable({**own, **hardware}, own.refused) if hardware else own,
+            )
         )
-    )

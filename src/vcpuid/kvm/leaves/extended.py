@@ -19,7 +19,7 @@ def _highest(build: Build, registers: list[int]) -> None:
     known = 0x80000022 if build.kernel > (6, 1) else 0x80000021 if build.kernel > (5, 10) else 0x8000001F
     highest = min(registers[0], known)
     boot = build.caps.boot
-    if build.kernel >= (6, 1) and highest >= 0x8000001D and (boot.has("LFENCE_RDTSC") or "NULL_SEG" not in boot.bugs):
+    if build.kernel >= (6, 1) and highest >= 0x8000001D and (boot.has("LFENCE_RDTSC") or not boot.has_bug("NULL_SEG")):
         highest = max(highest, 0x80000021)
     registers[0] = highest
 
