@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from support import captures
-from vcpuid.answers.explain import Explanation, explain
+from vcpuid.answers.explain import explain
+from vcpuid.answers.explanation import Explanation
 from vcpuid.answers.flags import flags_inside
 from vcpuid.answers.shown import as_printed
 from vcpuid.cpuid.names import find

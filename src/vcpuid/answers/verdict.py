@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from vcpuid.answers.attempt import Attempt
 from vcpuid.answers.certainty import hanging, settings, starting
 from vcpuid.answers.counts import NO_COUNTS, Requested, Spelling, distinct, kept, wanted
-from vcpuid.answers.explain import Explanation, Reason, Stage, explain
+from vcpuid.answers.explain import explain
+from vcpuid.answers.explanation import Explanation, Reason, Stage
 from vcpuid.answers.in_words import InWords, in_words
 from vcpuid.answers.nearest import nearest
 from vcpuid.answers.overruling import put_back, withheld
