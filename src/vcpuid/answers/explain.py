@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from vcpuid.answers.explanation import MIRRORS, Explanation, sentence
 from vcpuid.answers.fate import followed, not_told
-from vcpuid.answers.shown import ShownFlag, decided, family_of, maker, sources
+from vcpuid.answers.shown import ShownFlag, decided, maker, sources
 from vcpuid.answers.sysfs import Sysfs, file_of
 from vcpuid.answers.vulnerabilities import told as told_of_host
 from vcpuid.answers.vulnerabilities import told_inside
 from vcpuid.cpuid.names import Feature
+from vcpuid.cpuid.vendors import design_of
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Decision
 from vcpuid.told.facts import remedy as to_be_told
@@ -37,14 +38,14 @@ _MAKERS = {"intel": "Intel", "amd": "AMD"}
 
 def _others(vendor: str, path: Path) -> bool:
     """Tell whether the guest's processor is another vendor's that is known."""
-    own = None if path.inside is None else family_of(path.inside.vendor)
+    own = None if path.inside is None else design_of(path.inside.vendor)
     return own in _MAKERS and own != vendor
 
 
 def _foreign(told: Explanation, vendor: str) -> Explanation:
     """Tell of a bit that only another vendor's processors have: that is no lack, and nothing helps."""
     assert told.path.inside is not None, "its vendor is known"
-    own = _MAKERS[family_of(told.path.inside.vendor)]
+    own = _MAKERS[design_of(told.path.inside.vendor)]
     verdict = f"{told.verdict} Only {_MAKERS[vendor]}'s processors have it: this guest's CPU is {own}'s and does not need it."
     return replace(told, verdict=verdict, remedy=None)
 
@@ -61,7 +62,7 @@ def _unlisted(told: Explanation, found: ShownFlag) -> Explanation:
 def _flag(told: Explanation, found: ShownFlag) -> Explanation:
     """Tell of a flag that the guest's Linux makes up, out of which bits of its CPU; what helps is what gives it one of its vendor's."""
     assert told.path.inside is not None, "it shows the flag, or does not"
-    vendor = family_of(told.path.inside.vendor)
+    vendor = design_of(told.path.inside.vendor)
     parts = tuple(followed(other, told.path) for other in sources(told.feature, vendor))
     own = [part for part in parts if maker(part.feature) in (None, vendor)]
     told = replace(told, sources=parts)

@@ -100,11 +100,6 @@ def sources(feature: Feature, vendor: str) -> tuple[Feature, ...]:
     return tuple(sorted(dict.fromkeys((*made, *same)), key=lambda other: maker(other) not in (None, vendor)))
 
 
-def family_of(vendor: str) -> str:
-    """Return of Linux' names of vendors the one whose bits a processor has: Hygon's has AMD's."""
-    return "amd" if vendor == "hygon" else vendor
-
-
 def maker(feature: Feature) -> str | None:
     """Name the vendor whose processors alone have a bit, as Linux calls it; None where others have it too, or where that is not known."""
     if feature.bit is None or isinstance(feature.bit.word, LinuxWord):

@@ -13,7 +13,7 @@ from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrWord, bits
 from vcpuid.cpuid.changed import changed
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.names import by_bit
-from vcpuid.cpuid.vendors import linux_kind
+from vcpuid.cpuid.vendors import design_of, linux_kind
 from vcpuid.linux.machine import ARCH_CAPABILITIES, machine_of
 from vcpuid.linux.sysfs import NOT_AFFECTED, vulnerabilities
 from vcpuid.params import CMDLINE, MSR, with_option
@@ -190,8 +190,7 @@ def helping(setup: Setup, file: str) -> tuple[str, ...]:
     setup = _by_rules(setup)
     if _helped(setup, file):
         return ()
-    vendor = linux_kind(setup.host.vendor)
-    lacking = [bit for bit in _CONTROLS.get("amd" if vendor == "hygon" else vendor, ()) if not _has(setup, bit)]
+    lacking = [bit for bit in _CONTROLS.get(design_of(linux_kind(setup.host.vendor)), ()) if not _has(setup, bit)]
     for wanted in [*([bit] for bit in lacking), *([one, other] for at, one in enumerate(lacking) for other in lacking[at + 1 :])]:
         if _helped(_given(setup, wanted), file):
             return tuple(_spelled(bit) for bit in wanted)
