@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from vcpuid.answers.certainty import hanging, rests
 from vcpuid.answers.flags import inside
-from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrWord, bits
-from vcpuid.cpuid.changed import changed
+from vcpuid.cpuid import Bit, MsrWord, bits
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.showing import showing
 from vcpuid.cpuid.vendors import design_of, linux_kind
 from vcpuid.linux.machine import ARCH_CAPABILITIES, machine_of
 from vcpuid.linux.sysfs import NOT_AFFECTED, vulnerabilities
@@ -207,28 +207,21 @@ def _spelled(bit: Bit) -> str:
     return feature.qemu or feature.name
 
 
+def _capabilities(setup: Setup) -> int:
+    """Return IA32_ARCH_CAPABILITIES, zero where CPUID does not announce it."""
+    return (machine_of(setup).msr(ARCH_CAPABILITIES) or 0) if setup.host.raw.has(bits.ARCH_CAPABILITIES) else 0
+
+
 def _has(setup: Setup, bit: Bit) -> bool:
-    if isinstance(bit.word, MsrWord):
-        return bool(setup.host.raw.has(bits.ARCH_CAPABILITIES) and (machine_of(setup).msr(ARCH_CAPABILITIES) or 0) & bit.mask)
-    return setup.host.raw.has(bit)
+    return bool(_capabilities(setup) & bit.mask) if isinstance(bit.word, MsrWord) else setup.host.raw.has(bit)
 
 
 def _given(setup: Setup, wanted: Sequence[Bit]) -> Setup:
     """Give a processor features, and with those of IA32_ARCH_CAPABILITIES that MSR."""
-    value = (machine_of(setup).msr(ARCH_CAPABILITIES) or 0) if setup.host.raw.has(bits.ARCH_CAPABILITIES) else 0
-    in_msr = [bit for bit in wanted if isinstance(bit.word, MsrWord)]
-    in_cpuid = [bit for bit in wanted if isinstance(bit.word, CpuidWord)] + ([bits.ARCH_CAPABILITIES] if in_msr else [])
-    raw = setup.host.raw
-    for bit in in_cpuid:
-        raw = _with_bit(raw, bit)
-    for bit in in_msr:
-        value |= bit.mask
+    value, raw = _capabilities(setup), setup.host.raw
+    for bit in wanted:
+        in_msr = isinstance(bit.word, MsrWord)
+        value |= bit.mask if in_msr else 0
+        raw = showing(raw, bits.ARCH_CAPABILITIES if in_msr else bit)
     given = setup.with_host(replace(setup.host, raw=raw))
-    return given.with_param(f"{MSR}{ARCH_CAPABILITIES:x}", value) if in_msr else given
-
-
-def _with_bit(raw: CpuidTable, bit: Bit) -> CpuidTable:
-    assert isinstance(bit.word, CpuidWord)
-    function, index, register = bit.word
-    registers = raw.registers(function, index)
-    return changed(raw, [Entry(function, index, 0, *registers._replace(**{register: raw.word(bit.word) | bit.mask}))])
+    return given.with_param(f"{MSR}{ARCH_CAPABILITIES:x}", value) if any(isinstance(bit.word, MsrWord) for bit in wanted) else given
