@@ -52,6 +52,22 @@ def test_no_name_of_cpuinfo_is_told_otherwise_than_the_guests_kernel_lists_it(ma
             assert "Yet the guest's /proc/cpuinfo" in found.verdict, name
 
 
+def test_on_what_a_name_of_cpuinfo_hangs_is_weighed_of_a_bit_only_where_cpuinfo_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    weighed: list[str] = []
+
+    def noted(*args: object) -> dict[str, object]:
+        weighed.append("")
+        return {}
+
+    monkeypatch.setattr("vcpuid.answers.shown.hanging", noted)
+    path = guest(INTEL, "host,-avx2,+x2apic")
+    for name in ("avx2", "avx512f", "x2apic"):
+        explain(find(name), path)
+    assert not weighed
+    explain(as_printed("ibrs", path.setup.kernel.tables), path)
+    assert weighed
+
+
 @pytest.mark.parametrize("name", SHARED)
 def test_a_name_that_hardware_has_too_means_the_flag_and_the_bits_are_told_besides(name: str) -> None:
     found = told(guest(INTEL, "host"), name)

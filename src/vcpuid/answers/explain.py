@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vcpuid.answers.explanation import MIRRORS, Explanation, sentence
 from vcpuid.answers.fate import followed, not_told
-from vcpuid.answers.shown import ShownFlag, decided, maker, sources
+from vcpuid.answers.shown import ShownFlag, decided, maker, printed, sources
 from vcpuid.answers.sysfs import Sysfs, file_of
 from vcpuid.answers.vulnerabilities import told as told_of_host
 from vcpuid.answers.vulnerabilities import told_inside
@@ -28,9 +28,9 @@ def explain(feature: Feature, path: Path) -> Explanation:
         return _vulnerability(told)
     if (maker_ := maker(feature)) is not None and told.visible is False and not told.refused and _others(maker_, path):
         return _foreign(told, maker_)
-    if told.shown is None:
-        return told
-    return _unlisted(told, told.shown) if feature.bit is not None else _flag(told, told.shown)
+    if feature.bit is not None:
+        return _unlisted(told)
+    return told if told.shown is None else _flag(told, told.shown)
 
 
 _MAKERS = {"intel": "Intel", "amd": "AMD"}
@@ -50,9 +50,15 @@ def _foreign(told: Explanation, vendor: str) -> Explanation:
     return replace(told, verdict=verdict, remedy=None)
 
 
-def _unlisted(told: Explanation, found: ShownFlag) -> Explanation:
-    """Say so where the guest's kernel shows another thing in /proc/cpuinfo than CPUID."""
-    if found.value is None or told.visible is None or found.value is told.visible or told.feature.bit in MIRRORS:
+def _unlisted(told: Explanation) -> Explanation:
+    """Say so where the guest's kernel shows another thing in /proc/cpuinfo than CPUID.
+
+    On what that hangs is weighed only where it does: on a host that does not tell all, its kernel starts once for all that this could be.
+    """
+    if told.visible is None or told.feature.bit in MIRRORS or printed(told.feature, told.path) in (None, told.visible):
+        return told
+    found = told.shown
+    if found is None or found.value is None:
         return told
     does = "shows it" if found.value else "does not show it"
     why = _decided(decided(told.feature, told.path))
