@@ -15,6 +15,7 @@ import compileall
 import os
 import py_compile
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,8 @@ OUT = ROOT / "build" / "packages"
 ARCHIVE = "vcpuid.pyz"
 IMAGE = "localhost/vcpuid"
 VERSION = project_version(ROOT)
+SECONDS = 240
+"""How long one command may take: pip alone waits a quarter of an hour for an index that never answers."""
 _QUICKLY = ("--quiet", "--disable-pip-version-check")
 
 
@@ -37,14 +40,27 @@ class LackingError(Exception):
     """A tool, or what it needs, is not to be had here."""
 
 
-def run(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None, status: int = 0) -> str:
-    """Run a command, and return what it prints; raises CalledProcessError, with that, where it ends otherwise than it should."""
-    done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1200
-    )
-    if done.returncode != status:
-        raise subprocess.CalledProcessError(done.returncode, command, done.stdout)
-    return done.stdout
+def run(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None, status: int = 0, seconds: float = SECONDS) -> str:
+    """Run a command, and return what it prints; raises CalledProcessError, with that, where it ends otherwise than it should or in time."""
+    with subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as started:
+        try:
+            said, _ = started.communicate(timeout=seconds)
+        except BaseException as stopped:
+            os.killpg(started.pid, signal.SIGKILL)  # with what it has started itself
+            if isinstance(stopped, subprocess.TimeoutExpired):
+                raise subprocess.CalledProcessError(-signal.SIGKILL, command, f"stopped: not done after {seconds:g} s") from None
+            raise
+    if started.returncode != status:
+        raise subprocess.CalledProcessError(started.returncode, command, said)
+    return said
 
 
 def tool(name: str) -> str:
@@ -118,8 +134,7 @@ def pipx(work: Path, _base: str) -> Path:
 def uvx(work: Path, _base: str) -> Path:
     """Run the wheel by uvx, and install it by uv."""
     program, made = tool("uvx"), _wheel()
-    places = {"UV_CACHE_DIR": str(work / "cache"), "UV_TOOL_DIR": str(work / "tools"), "UV_TOOL_BIN_DIR": str(work / "bin")}
-    places |= {"UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON": sys.executable, **_index()}
+    places = {"UV_TOOL_DIR": str(work / "tools"), "UV_TOOL_BIN_DIR": str(work / "bin"), **_for_uv(work)}
     tried(program, "--from", made, "vcpuid", env=places)
     run(tool("uv"), "tool", "install", made, env=places)
     tried(work / "bin" / "vcpuid")
@@ -127,13 +142,28 @@ def uvx(work: Path, _base: str) -> Path:
     return made
 
 
-def _index() -> dict[str, str]:
-    """Give uv the package index that pip has been told of: it reads none of pip's files."""
+def _for_uv(work: Path) -> dict[str, str]:
+    """Give uv this Python, a cache of its own, and the package index that pip has been told of: it reads none of pip's files."""
+    own = {"UV_CACHE_DIR": str(work / "cache"), "UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON": sys.executable}
     if {"UV_DEFAULT_INDEX", "UV_INDEX_URL"} & os.environ.keys():
-        return {}
+        return own
     done = subprocess.run([sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True)
     told = os.environ.get("PIP_INDEX_URL") or done.stdout.strip()
-    return {"UV_DEFAULT_INDEX": told} if told else {}
+    return own | ({"UV_DEFAULT_INDEX": told} if told else {})
+
+
+def _index_answers(kind: str, work: Path) -> bool:
+    """Ask the package index that a kind needs for a package of ours: by what an installer says of a failure one cannot tell whose it is."""
+    try:
+        if kind == "uvx":
+            (work / "wanted.in").write_text("click\n", encoding="utf-8")
+            run(tool("uv"), "pip", "compile", "--no-cache", work / "wanted.in", env=_for_uv(work), seconds=60)
+        else:
+            pip = (sys.executable, "-m", "pip", "download", *_QUICKLY, "--no-cache-dir", "--retries", "0", "--timeout", "30")
+            run(*pip, "--no-deps", "--dest", work / "wanted", "click", seconds=60)
+    except subprocess.CalledProcessError:
+        return False
+    return True
 
 
 def zip_app(work: Path, _base: str) -> Path:
@@ -165,11 +195,9 @@ def _zip_app(work: Path) -> Path:
 def container(work: Path, base: str) -> Path:
     """Build an image, and try it."""
     engine = _engine()
-    if not (OUT / ARCHIVE).exists():
-        _zip_app(work)
     context = work / "context"
     context.mkdir()
-    shutil.copy(OUT / ARCHIVE, context)
+    shutil.copy(_zip_app(work), context)
     file = ROOT / "packaging" / "Containerfile"
     on = ("--build-arg", f"BASE={base}") if base else ()
     name = Path(engine).name
@@ -231,10 +259,15 @@ KINDS: dict[str, Callable[[Path, str], Path]] = {
 
 
 def build(kind: str, base: str = "") -> Path:
-    """Build one kind, try it, and return where it is; raises LackingError where its tool is not to be had."""
+    """Build one kind, try it, and return where it is; raises LackingError where its tool, or its package index, is not to be had."""
     OUT.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"vcpuid-{kind}-") as folder:
-        return KINDS[kind](Path(folder), base)
+        try:
+            return KINDS[kind](Path(folder), base)
+        except subprocess.CalledProcessError:
+            if kind == "deb" or _index_answers(kind, Path(folder)):  # Debian's own packages are all that it is built of
+                raise
+            raise LackingError("no package index answers") from None
 
 
 def main(arguments: Sequence[str]) -> int:

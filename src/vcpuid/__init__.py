@@ -14,7 +14,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as type checkers know it; to import it would take time before the program can listen for signals
 if TYPE_CHECKING:
     from vcpuid import cpuid, kvm, libvirt, linux, qemu
-    from vcpuid.answers.explain import Explanation
+    from vcpuid.answers.explanation import Explanation
     from vcpuid.cpuid import Snapshot
     from vcpuid.diagnosis import Diagnosis, diagnose
     from vcpuid.errors import (
@@ -64,7 +64,7 @@ __all__ = [
 
 _WHERE = {
     "Diagnosis": "vcpuid.diagnosis",
-    "Explanation": "vcpuid.answers.explain",
+    "Explanation": "vcpuid.answers.explanation",
     "InputError": "vcpuid.errors",
     "KvmError": "vcpuid.errors",
     "LibvirtError": "vcpuid.errors",

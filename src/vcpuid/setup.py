@@ -19,7 +19,7 @@ from vcpuid.releases import Release
 MODULES = ("kvm", "kvm_intel", "kvm_amd")
 """Linux's own modules of KVM."""
 
-_VENDOR_MODULES = {vendors.INTEL: "kvm_intel", vendors.AMD: "kvm_amd", vendors.HYGON: "kvm_amd"}
+_VENDOR_MODULES = {vendors.INTEL: "kvm_intel"} | dict.fromkeys(vendors.AMD_AND_HYGON, "kvm_amd")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from support import captures
-from vcpuid.answers.explain import Explanation, explain
+from vcpuid.answers.explain import explain
+from vcpuid.answers.explanation import Explanation
 from vcpuid.cpuid.names import find
 from vcpuid.diagnosis.causes import possible
 from vcpuid.path.pipeline import resolve

@@ -12,7 +12,7 @@ from support import captures
 from support.captures import CAPTURES
 from support.libvirt_captures import played, rows
 from vcpuid import Setup, Stack, read, releases
-from vcpuid.answers.explain import Explanation
+from vcpuid.answers.explanation import Explanation
 from vcpuid.answers.order import Order, order, together
 from vcpuid.answers.ordered import explain_ordered, judged
 from vcpuid.answers.survey import cpuid_features, deciding_stage

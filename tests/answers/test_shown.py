@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from support import captures
-from vcpuid.answers.explain import Explanation, explain
+from vcpuid.answers.explain import explain
+from vcpuid.answers.explanation import Explanation
 from vcpuid.answers.flags import flags_inside
 from vcpuid.answers.shown import as_printed
 from vcpuid.cpuid.names import find
@@ -49,6 +50,22 @@ def test_no_name_of_cpuinfo_is_told_otherwise_than_the_guests_kernel_lists_it(ma
             assert found.shown.value is None or ("does not show" in found.verdict) is not found.shown.value, name
         elif found.visible is not found.shown.value and found.chain[:1] and not found.turned_on:
             assert "Yet the guest's /proc/cpuinfo" in found.verdict, name
+
+
+def test_on_what_a_name_of_cpuinfo_hangs_is_weighed_of_a_bit_only_where_cpuinfo_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    weighed: list[str] = []
+
+    def noted(*args: object) -> dict[str, object]:
+        weighed.append("")
+        return {}
+
+    monkeypatch.setattr("vcpuid.answers.shown.hanging", noted)
+    path = guest(INTEL, "host,-avx2,+x2apic")
+    for name in ("avx2", "avx512f", "x2apic"):
+        explain(find(name), path)
+    assert not weighed
+    explain(as_printed("ibrs", path.setup.kernel.tables), path)
+    assert weighed
 
 
 @pytest.mark.parametrize("name", SHARED)

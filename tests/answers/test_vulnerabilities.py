@@ -43,6 +43,23 @@ def test_what_is_needed_lets_the_kernel_mitigate_it(cpu: str) -> None:
             assert verdict.state in ("mitigated", "partly"), file
 
 
+def test_what_is_needed_may_stand_beyond_the_last_leaf_of_the_model() -> None:
+    """QEMU raises the level of a CPU that is given a feature of a later leaf."""
+    stack = Stack(kernel="6.12", qemu="11.1")
+    old, _ = told_inside(resolve("Conroe", host=captures.host(SKYLAKE), stack=stack))
+    spec_store_bypass = old.of("spec_store_bypass")
+    assert spec_store_bypass is not None
+    assert spec_store_bypass.needs == ("ssbd",)
+    path = resolve("EPYC-v1", host=captures.host("kvm-amd.EPYC-Milan-v2@6.12"), stack=stack)
+    assert path.tables[0].registers(0x80000000).eax < 0x80000021
+    inception = told_inside(path)[0].of("spec_rstack_overflow")
+    assert inception is not None
+    assert inception.needs == ("ibpb-brtype",)
+    more = told_inside(resolve("EPYC-v1,x-force-features=on,+ibpb-brtype", host=path.setup))[0].of("spec_rstack_overflow")
+    assert more is not None
+    assert more.well
+
+
 def test_mitigations_off_is_what_the_answer_rests_on() -> None:
     found = told(Setup.of(captures.host(SAPPHIRE), Stack(kernel="6.12")))
     (files,) = (what for taken, what in found.assumes.items() if taken.otherwise == "mitigations=off")

@@ -8,7 +8,7 @@ import pytest
 
 from support.captures import host
 from vcpuid import Setup, Stack, resolve
-from vcpuid.answers.explain import places
+from vcpuid.answers.fate import places
 from vcpuid.answers.survey import cpuid_features
 from vcpuid.cpuid import Bit, CpuidTable, MsrTable
 from vcpuid.formats import parse

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcpuid.answers.explain import NO_HARDWARE
+from vcpuid.answers.fate import NO_HARDWARE
 from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, bits
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.reasons import Ledger, replay

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vcpuid.answers.certainty import depends, followed, open_bits
-from vcpuid.answers.explain import sentence
+from vcpuid.answers.explanation import sentence
 from vcpuid.answers.order import Order
 from vcpuid.answers.ordered import explained
 from vcpuid.answers.survey import cause_of, cpuid_features, deciding_stage, host_words, in_words, shows, turned_on_later, words_of

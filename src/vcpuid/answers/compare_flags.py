@@ -7,7 +7,7 @@ from functools import cache
 
 from vcpuid.answers.certainty import hanging
 from vcpuid.answers.compare import NOT_TOLD, UNKNOWN, Difference, Sides, by_feature
-from vcpuid.answers.explain import sentence
+from vcpuid.answers.explanation import sentence
 from vcpuid.cpuid.names import Feature, all_features
 from vcpuid.linux import BootCpu, boot_cpu, cpuinfo
 from vcpuid.linux.cpuinfo import named

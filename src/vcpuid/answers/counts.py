@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from vcpuid.answers.attempt import Attempt
-from vcpuid.cpuid import Bit, Word
+from vcpuid.cpuid import Bit
 from vcpuid.qemu import QemuResult
 from vcpuid.qemu.catalog import Catalog
 from vcpuid.qemu.models import names_of
@@ -58,14 +58,7 @@ def kept(attempt: Attempt, cpu: str | None, asked: Iterable[str]) -> int | None:
     return len(frozenset(asked) & frozenset(distinct(attempt.catalog, made.state.features)))
 
 
-class Spelling:
-    """QEMU's name of a bit of its feature words."""
-
-    def __init__(self, tables: Catalog) -> None:
-        self._tables = tables
-        self._words: dict[Word, str] = {row.word: row.name for row in tables.words}
-
-    def of(self, bit: Bit) -> str | None:
-        """Spell a bit; None where QEMU has no name for it."""
-        word = self._words.get(bit.word)
-        return None if word is None else next(iter(distinct(self._tables, {word: bit.mask})), None)
+def called(tables: Catalog, bit: Bit) -> str | None:
+    """Give QEMU's name of a bit, as `distinct` does; None where it has none."""
+    masks = {row.name: bit.mask for row in tables.words if row.word == bit.word}
+    return next(iter(distinct(tables, masks)), None)

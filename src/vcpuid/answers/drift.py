@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from vcpuid.answers.certainty import followed, open_bits
 from vcpuid.answers.compare import handed_on
-from vcpuid.answers.explain import NO_HARDWARE, Explanation, Reason
+from vcpuid.answers.explanation import Explanation, Reason
+from vcpuid.answers.fate import NO_HARDWARE
 from vcpuid.answers.order import DOMAIN, LIBVIRT, Order
 from vcpuid.answers.ordered import explained, judged
 from vcpuid.answers.survey import NOT_TOLD_CHANGE, cpuid_features, shows

@@ -11,7 +11,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
-from vcpuid.answers.explain import Explanation, Reason, Stage, explain, not_told
+from vcpuid.answers.explain import explain
+from vcpuid.answers.explanation import Explanation, Reason, Stage
+from vcpuid.answers.fate import not_told
 from vcpuid.answers.order import DOMAIN, LIBVIRT, Blocking, Order, Wish, together
 from vcpuid.answers.remedy import by_short_name
 from vcpuid.cpuid.features import Feature

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vcpuid import kvm
-from vcpuid.answers.explain import sentence
+from vcpuid.answers.explanation import sentence
 from vcpuid.cpuid import Bit, CpuidWord, Snapshot
 from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import REGISTERS

@@ -58,17 +58,24 @@ def flag_name(feature: Feature, kernel: str) -> str | None:
     return name.cpuinfo if name is not None and name.symbol.startswith(_SYMBOL) else None
 
 
+def printed(feature: Feature, path: Path) -> bool | None:
+    """Tell whether the guest's Linux prints a flag where the host is as far as it is told; None for what that release has no name for."""
+    kernel = path.setup.kernel.tables
+    symbol = feature.in_linux(kernel)
+    if symbol is None or flag_name(feature, kernel) is None or path.inside is None:
+        return None
+    return path.inside.has(symbol.symbol.removeprefix(_SYMBOL))
+
+
 def shown(feature: Feature, path: Path) -> ShownFlag | None:
     """Tell whether the guest's Linux, of the host's release, shows a feature; None for what that release has no name for."""
     kernel = path.setup.kernel.tables
-    name, boot = flag_name(feature, kernel), path.inside
-    if name is None or boot is None:
+    name, boot, value = flag_name(feature, kernel), path.inside, printed(feature, path)
+    if name is None or boot is None or value is None:
         return None
     if depends := _hanging(path.cpu, path.setup, path.vmm).get(name, ()):
         return ShownFlag(name, None, boot.kernel, depends)
-    symbol = feature.in_linux(kernel)
-    assert symbol is not None, "it has a name there"
-    return ShownFlag(name, boot.has(symbol.symbol.removeprefix(_SYMBOL)), boot.kernel)
+    return ShownFlag(name, value, boot.kernel)
 
 
 def decided(feature: Feature, path: Path) -> tuple[Decision, ...]:
@@ -98,11 +105,6 @@ def sources(feature: Feature, vendor: str) -> tuple[Feature, ...]:
     same = [other for other in find_all(name) if other.bit is not None]
     made = [other for other in all_features() if other.linux in SUMMED_UP and name in SUMMED_UP[other.linux]]
     return tuple(sorted(dict.fromkeys((*made, *same)), key=lambda other: maker(other) not in (None, vendor)))
-
-
-def family_of(vendor: str) -> str:
-    """Return of Linux' names of vendors the one whose bits a processor has: Hygon's has AMD's."""
-    return "amd" if vendor == "hygon" else vendor
 
 
 def maker(feature: Feature) -> str | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from vcpuid.answers.certainty import open_bits, rests
-from vcpuid.answers.explain import MIRRORS, Explanation, Stage, explain
+from vcpuid.answers.explain import explain
+from vcpuid.answers.explanation import MIRRORS, Explanation, Stage
 from vcpuid.answers.order import Order
 from vcpuid.answers.ordered import behind, explained
 from vcpuid.answers.overruling import put_back

@@ -7,11 +7,11 @@ github.com/autotest/tp-qemu/pull/4485 for erms and fsrm on Milan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import NamedTuple
 
 from vcpuid.cpuid import Bit, Snapshot, bits
-from vcpuid.cpuid.vendors import AMD, HYGON, INTEL
+from vcpuid.cpuid.vendors import AMD, AMD_AND_HYGON, INTEL
 from vcpuid.linux.machine import ARCH_CAPABILITIES
 
 
@@ -19,23 +19,21 @@ class FirmwareSwitch(NamedTuple):
     """Where a feature of a maker's processors is switched off; `shown_by` is a feature that only processors with both have."""
 
     feature: Bit
-    makers: tuple[str, ...]
+    makers: Set[str]
     shown_by: Bit
     where: str
 
 
-_AMD = (AMD, HYGON)
-
 SWITCHES = (
-    FirmwareSwitch(bits.AES, (INTEL,), bits.PCLMULQDQ, "the firmware's setting for AES-NI (MSR 13CH)"),
-    FirmwareSwitch(bits.VMX, (INTEL,), bits.AVX2, "the firmware's setting for Intel's virtualization, VT-x (MSR 3AH)"),
-    FirmwareSwitch(bits.SVM, _AMD, bits.SSE4A, "the firmware's setting for SVM mode (MSR C0010114H)"),
-    FirmwareSwitch(bits.NX, (INTEL, *_AMD), bits.LM, "the firmware's setting for NX, on Intel's XD or Execute Disable (MSR 1A0H)"),
-    FirmwareSwitch(bits.MWAIT, (INTEL,), bits.SSSE3, "the firmware's setting for MONITOR and MWAIT (MSR 1A0H)"),
-    FirmwareSwitch(bits.MWAIT, _AMD, bits.SSE4A, "the firmware's setting for MONITOR and MWAIT (MSR C0010015H)"),
-    FirmwareSwitch(bits.ERMS, (INTEL,), bits.FSGSBASE, "the firmware's setting for fast strings (MSR 1A0H)"),
-    FirmwareSwitch(bits.ERMS, (AMD,), bits.VAES, "the firmware's setting for enhanced REP MOVSB/STOSB"),
-    FirmwareSwitch(bits.FSRM, (AMD,), bits.VAES, "the firmware's setting for fast short REP MOVSB"),
+    FirmwareSwitch(bits.AES, {INTEL}, bits.PCLMULQDQ, "the firmware's setting for AES-NI (MSR 13CH)"),
+    FirmwareSwitch(bits.VMX, {INTEL}, bits.AVX2, "the firmware's setting for Intel's virtualization, VT-x (MSR 3AH)"),
+    FirmwareSwitch(bits.SVM, AMD_AND_HYGON, bits.SSE4A, "the firmware's setting for SVM mode (MSR C0010114H)"),
+    FirmwareSwitch(bits.NX, {INTEL, *AMD_AND_HYGON}, bits.LM, "the firmware's setting for NX, on Intel's XD or Execute Disable (MSR 1A0H)"),
+    FirmwareSwitch(bits.MWAIT, {INTEL}, bits.SSSE3, "the firmware's setting for MONITOR and MWAIT (MSR 1A0H)"),
+    FirmwareSwitch(bits.MWAIT, AMD_AND_HYGON, bits.SSE4A, "the firmware's setting for MONITOR and MWAIT (MSR C0010015H)"),
+    FirmwareSwitch(bits.ERMS, {INTEL}, bits.FSGSBASE, "the firmware's setting for fast strings (MSR 1A0H)"),
+    FirmwareSwitch(bits.ERMS, {AMD}, bits.VAES, "the firmware's setting for enhanced REP MOVSB/STOSB"),
+    FirmwareSwitch(bits.FSRM, {AMD}, bits.VAES, "the firmware's setting for fast short REP MOVSB"),
 )
 
 

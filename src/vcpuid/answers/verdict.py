@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from vcpuid.answers.attempt import Attempt
 from vcpuid.answers.certainty import hanging, settings, starting
-from vcpuid.answers.counts import NO_COUNTS, Requested, Spelling, distinct, kept, wanted
-from vcpuid.answers.explain import Explanation, Reason, Stage, explain
+from vcpuid.answers.counts import NO_COUNTS, Requested, distinct, kept, wanted
 from vcpuid.answers.in_words import InWords, in_words
+from vcpuid.answers.missing import Missing, gives_all, lost, missing_of, resolved
 from vcpuid.answers.nearest import nearest
 from vcpuid.answers.overruling import put_back, withheld
 from vcpuid.answers.proposal import enforced, lenient, propose
@@ -20,10 +20,10 @@ from vcpuid.answers.starting import REFUSES, STARTS, Start, mended, started
 from vcpuid.answers.survey import cpuid_features
 from vcpuid.cpuid import Bit, Snapshot
 from vcpuid.cpuid.names import Feature, by_bit
-from vcpuid.errors import KvmError, NotKnownError, QemuError, UnavailableError
+from vcpuid.errors import NotKnownError
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.kvm.effect import advised
-from vcpuid.path.pipeline import Path, resolve, tried, warned
+from vcpuid.path.pipeline import Path, probed, warned
 from vcpuid.path.probing import Probe
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.hyperv import ignored
@@ -31,69 +31,11 @@ from vcpuid.qemu.managers import remarked
 from vcpuid.qemu.startup import RunningKvm
 from vcpuid.qemu.state import CpuState
 from vcpuid.qemu.unknown import Guess, guesses, lacking
-from vcpuid.reasons import Action, Basis, Rule, Trace
+from vcpuid.reasons import Basis, Trace
 from vcpuid.setup import Setup, Stack, joined
 from vcpuid.told.assumptions import Assumption
 from vcpuid.told.facts import NotTold, in_common, listed
 from vcpuid.vmm.known import named
-
-OWN_DOING = Rule(
-    "observed.otherwise", "this machine's kernel or KVM differs from stock Linux", "the host's snapshot",
-    remedy="run the guest on a host with stock Linux: no option of QEMU changes this",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A feature that was asked for and that the host does not give.
-
-    `forced` says that the guest is told of it all the same (x-force-features=on). `explanation` is its fate on the path without force,
-    `called` QEMU's name for it, which is vcpuid's own where QEMU has none.
-    """
-
-    feature: Feature
-    forced: bool
-    explanation: Explanation
-    called: str
-
-    @property
-    def cause(self) -> Reason:
-        """The first cause: a party that does otherwise than its rules say, else the last reason of the chain, else QEMU's own."""
-        stages, chain = self.explanation.stages, self.explanation.chain
-        odd = next((stage for stage in stages if stage.disagrees and not stage.value), None)
-        if odd is not None:
-            return Reason(odd.party, self.feature.name, Action.CLEARED, OWN_DOING, self._own_doing(odd))
-        return chain[-1] if chain else next(stage.reasons[-1] for stage in reversed(stages) if stage.reasons)
-
-    def _own_doing(self, stage: Stage) -> str:
-        """Say whose doing it is: of this machine's KVM, by the module that it is where that is none of Linux's own."""
-        odd = kvm_says(self.explanation.path.setup).odd_modules if stage.party == "kvm" else ()
-        module = f" ({' and '.join(odd)})" if odd else ""
-        return stage.otherwise(module)
-
-    @property
-    def remedy(self) -> str | None:
-        """What a user can do about it."""
-        return self.explanation.remedy or self.cause.rule.remedy
-
-    @property
-    def put_back(self) -> bool:
-        """Whether the guest sees it all the same, since KVM puts it back."""
-        return self.explanation.put_back
-
-    def as_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {
-            "feature": self.feature.name,
-            "called": self.called,
-            "bit": str(self.feature.place),
-            "forced": self.forced,
-            "put_back": self.put_back,
-            "cause": self.cause.as_dict(),
-            "chain": [reason.as_dict() for reason in self.explanation.chain],
-            "remedy": self.remedy,
-        }
-
 
 _KVM_ERROR = re.compile(r"E[A-Z0-9]+: ")
 
@@ -156,8 +98,8 @@ class Verdict:
         if self.runs is None:
             return ()
         given = settings(self.cpu, self.setup, named())
-        all_ = _gives_all(self.path, self.by_libvirt)
-        return tuple(assumption for assumption, path in given if _gives_all(path, self.by_libvirt) != all_)
+        all_ = gives_all(self.path, self.by_libvirt)
+        return tuple(assumption for assumption, path in given if gives_all(path, self.by_libvirt) != all_)
 
     def written(self, manager: str) -> InWords | None:
         """Write the -cpu that runs in the words of one of `in_words.MANAGERS`; None where there is none."""
@@ -187,15 +129,6 @@ class Verdict:
             "features": self.counts.as_dict(),
             "ignored": list(self.ignored),
         }
-
-
-def _gives_all(path: Path | None, by_libvirt: bool) -> bool:
-    return path is not None and not _lost(path, by_libvirt)
-
-
-def _lost(path: Path, by_libvirt: bool) -> tuple[Bit, ...]:
-    """The bits that were asked for and that the guest does not get; what QEMU drops without a word counts where libvirt did not ask."""
-    return (*path.made.denied, *(() if by_libvirt else path.made.dropped))
 
 
 def verdict(
@@ -237,11 +170,11 @@ def unadvised(
     """Judge a -cpu argument as `verdict` does, without looking for one that runs instead, which takes ten times as long."""
     cpu, setup = remarked(cpu, advised(joined(host, stack)))
     try:
-        path, refusal = _resolve(cpu, setup)
+        path, refusal = resolved(cpu, setup)
     except NotKnownError as error:
         return Verdict(cpu, setup, None, None, (), (), (), None, None, None, not_known=error.cause)
-    seen = None if path is None else observed(path, probe)
-    denied = _missing(cpu, setup, seen, probe, by_libvirt)
+    seen = None if path is None else probed(path, probe)
+    denied = missing_of(cpu, setup, seen, probe, by_libvirt)
     not_told = _not_told(cpu, setup, by_libvirt)
     hidden = {found.what for found in not_told}
     missing = tuple(missing for missing in denied if missing.feature.name not in hidden)
@@ -308,16 +241,6 @@ def _without(cpu: str, idle: tuple[str, ...]) -> tuple[str, tuple[Amendment, ...
     return joined_cpu(name, kept), tuple(Amendment("left-out", setting, why) for setting in dropped)
 
 
-def observed(path: Path, probe: Probe | None) -> Path:
-    """Let a real vCPU have the table, where it takes it and runs; what the guest sees is then observed."""
-    if probe is None:
-        return path
-    try:
-        return resolve(path.cpu, host=path.setup, probe=probe)
-    except (KvmError, UnavailableError):
-        return path
-
-
 def _overruled(path: Path | None, test: Callable[[Trace, Bit], bool]) -> tuple[Feature, ...]:
     """Find the features in which the guest is shown something else than QEMU's table has; none where no vCPU was asked."""
     if path is None or path.trace.step("vcpu").basis is not Basis.OBSERVED:
@@ -328,34 +251,9 @@ def _overruled(path: Path | None, test: Callable[[Trace, Bit], bool]) -> tuple[F
 def _not_told(cpu: str, setup: Setup, by_libvirt: bool) -> tuple[NotTold, ...]:
     """Find what the host's untold facts decide: whether QEMU starts at all, and which of the features asked for it gives."""
     start = starting(cpu, setup, named())
-    given = hanging(lenient(cpu), setup, named(), lambda path: None if path is None else dict.fromkeys(_lost(path, by_libvirt), True))
+    given = hanging(lenient(cpu), setup, named(), lambda path: None if path is None else dict.fromkeys(lost(path, by_libvirt), True))
     features = ((by_bit(bit) or Feature(bit), facts) for bit, facts in given.items())
     return (*([NotTold(START, start)] if start else []), *(NotTold(feature.name, facts) for feature, facts in features))
-
-
-def _resolve(cpu: str, setup: Setup) -> tuple[Path | None, str | None]:
-    """Resolve a CPU; return the path or the refusal. Raises what is neither, as `resolve` does."""
-    outcome = tried(cpu, setup, named())
-    if isinstance(outcome, Path):
-        return outcome, None
-    if isinstance(outcome, QemuError):
-        return None, outcome.message
-    if isinstance(outcome, KvmError):
-        return None, str(outcome)
-    raise outcome
-
-
-def _missing(cpu: str, setup: Setup, path: Path | None, probe: Probe | None, by_libvirt: bool) -> tuple[Missing, ...]:
-    """Explain what QEMU denied. A CPU that says `enforce` is looked at without, one that forces features without force."""
-    forced = path is not None and path.made.forced
-    if path is None or forced:
-        plain, _ = _resolve(lenient(cpu), setup)
-        path = None if plain is None else observed(plain, probe)
-    if path is None:
-        return ()
-    spelling = Spelling(catalog(setup.vmm.tables))
-    features = ((bit, by_bit(bit) or Feature(bit)) for bit in _lost(path, by_libvirt))
-    return tuple(Missing(feature, forced, explain(feature, path), spelling.of(bit) or feature.name) for bit, feature in features)
 
 
 def _sentence(answer: Verdict) -> str:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from vcpuid.answers.certainty import hanging, rests
 from vcpuid.answers.flags import inside
-from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrWord, bits
-from vcpuid.cpuid.changed import changed
+from vcpuid.cpuid import Bit, MsrWord, bits
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.names import by_bit
-from vcpuid.cpuid.vendors import linux_kind
+from vcpuid.cpuid.showing import showing
+from vcpuid.cpuid.vendors import design_of, linux_kind
 from vcpuid.linux.machine import ARCH_CAPABILITIES, machine_of
 from vcpuid.linux.sysfs import NOT_AFFECTED, vulnerabilities
 from vcpuid.params import CMDLINE, MSR, with_option
@@ -190,8 +190,7 @@ def helping(setup: Setup, file: str) -> tuple[str, ...]:
     setup = _by_rules(setup)
     if _helped(setup, file):
         return ()
-    vendor = linux_kind(setup.host.vendor)
-    lacking = [bit for bit in _CONTROLS.get("amd" if vendor == "hygon" else vendor, ()) if not _has(setup, bit)]
+    lacking = [bit for bit in _CONTROLS.get(design_of(linux_kind(setup.host.vendor)), ()) if not _has(setup, bit)]
     for wanted in [*([bit] for bit in lacking), *([one, other] for at, one in enumerate(lacking) for other in lacking[at + 1 :])]:
         if _helped(_given(setup, wanted), file):
             return tuple(_spelled(bit) for bit in wanted)
@@ -208,28 +207,21 @@ def _spelled(bit: Bit) -> str:
     return feature.qemu or feature.name
 
 
+def _capabilities(setup: Setup) -> int:
+    """Return IA32_ARCH_CAPABILITIES, zero where CPUID does not announce it."""
+    return (machine_of(setup).msr(ARCH_CAPABILITIES) or 0) if setup.host.raw.has(bits.ARCH_CAPABILITIES) else 0
+
+
 def _has(setup: Setup, bit: Bit) -> bool:
-    if isinstance(bit.word, MsrWord):
-        return bool(setup.host.raw.has(bits.ARCH_CAPABILITIES) and (machine_of(setup).msr(ARCH_CAPABILITIES) or 0) & bit.mask)
-    return setup.host.raw.has(bit)
+    return bool(_capabilities(setup) & bit.mask) if isinstance(bit.word, MsrWord) else setup.host.raw.has(bit)
 
 
 def _given(setup: Setup, wanted: Sequence[Bit]) -> Setup:
     """Give a processor features, and with those of IA32_ARCH_CAPABILITIES that MSR."""
-    value = (machine_of(setup).msr(ARCH_CAPABILITIES) or 0) if setup.host.raw.has(bits.ARCH_CAPABILITIES) else 0
-    in_msr = [bit for bit in wanted if isinstance(bit.word, MsrWord)]
-    in_cpuid = [bit for bit in wanted if isinstance(bit.word, CpuidWord)] + ([bits.ARCH_CAPABILITIES] if in_msr else [])
-    raw = setup.host.raw
-    for bit in in_cpuid:
-        raw = _with_bit(raw, bit)
-    for bit in in_msr:
-        value |= bit.mask
+    value, raw = _capabilities(setup), setup.host.raw
+    for bit in wanted:
+        in_msr = isinstance(bit.word, MsrWord)
+        value |= bit.mask if in_msr else 0
+        raw = showing(raw, bits.ARCH_CAPABILITIES if in_msr else bit)
     given = setup.with_host(replace(setup.host, raw=raw))
-    return given.with_param(f"{MSR}{ARCH_CAPABILITIES:x}", value) if in_msr else given
-
-
-def _with_bit(raw: CpuidTable, bit: Bit) -> CpuidTable:
-    assert isinstance(bit.word, CpuidWord)
-    function, index, register = bit.word
-    registers = raw.registers(function, index)
-    return changed(raw, [Entry(function, index, 0, *registers._replace(**{register: raw.word(bit.word) | bit.mask}))])
+    return given.with_param(f"{MSR}{ARCH_CAPABILITIES:x}", value) if any(isinstance(bit.word, MsrWord) for bit in wanted) else given

@@ -16,7 +16,7 @@ from vcpuid.cli.vmm import AskedGuest, vmm_options
 from vcpuid.reasons.history import history
 
 if TYPE_CHECKING:
-    from vcpuid.answers.explain import Explanation, Reason, Stage
+    from vcpuid.answers.explanation import Explanation, Reason, Stage
     from vcpuid.answers.order import Order
 
 
@@ -86,7 +86,7 @@ def sheet(explanation: Explanation) -> Sheet:
 
 def summary(explanations: Sequence[Explanation], taken: Sequence[str] = ()) -> Sheet:
     """Lay several explanations out, a row for each feature; `taken` says which of them stand for a name that was given."""
-    from vcpuid.answers.explain import report
+    from vcpuid.answers.explanation import report
 
     return Sheet(
         columns=["feature", "guest", "because"],

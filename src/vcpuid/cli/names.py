@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from textwrap import wrap
 
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.layout import folded
 from vcpuid.cli.output import Sheet, emit, format_option, width
 from vcpuid.cli.setup import print_warnings
 from vcpuid.cpuid.features import Feature
@@ -54,8 +54,7 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
         columns = min(width() or WIDTH, WIDTH)
         for feature in found:
             rows: list[dict[str, object]] = [{"what": what, "spelled": spelled} for what, spelled in _card(feature)]
-            told = (wrap(note.text, columns, break_on_hyphens=False, break_long_words=False) for note in notes(feature, tables))
-            remarks = (line for lines in told for line in lines)
+            remarks = (line for note in notes(feature, tables) for line in folded(note.text, columns))
             emit(Sheet(["what", "spelled"], rows, foot=["", *remarks, ""]), form)
     else:
         data = report(found, release) if form == "json" else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vcpuid.cpuid import bits, xfeatures
 from vcpuid.cpuid.registers import CpuidTable, Entry, Registers, Snapshot
 from vcpuid.cpuid.text import registers_of
-from vcpuid.cpuid.vendors import AMD, HYGON, INTEL, KINDS, twelve
+from vcpuid.cpuid.vendors import AMD, KINDS, design_of, linux_kind, twelve
 from vcpuid.cpuid.words import REGISTERS, Bit, CpuidWord, range_of
 from vcpuid.numbers import decimal
 from vcpuid.releases import KERNELS
@@ -38,14 +38,14 @@ GUESTS = (
 _ALL = 0xFFFFFFFF
 
 _LINUX_SETS = {
-    INTEL: {"X86_FEATURE_VNMI"},
-    AMD: {"X86_FEATURE_ARAT", "X86_FEATURE_3DNOWPREFETCH", "X86_FEATURE_CPB", "X86_FEATURE_BTC_NO"},
+    "intel": {"X86_FEATURE_VNMI"},
+    "amd": {"X86_FEATURE_ARAT", "X86_FEATURE_3DNOWPREFETCH", "X86_FEATURE_CPB", "X86_FEATURE_BTC_NO"},
 }
 """Flags that Linux also sets by itself on a vendor's processors (`vcpuid.cpuid.notes`): there they say nothing of CPUID."""
 
 _SUMMED_UP = {
-    INTEL: ((bits.SPEC_CTRL, "ibrs"), (bits.INTEL_STIBP, "stibp"), (bits.SPEC_CTRL_SSBD, "ssbd")),
-    AMD: ((bits.AMD_IBRS, "ibrs"), (bits.AMD_IBPB, "ibpb"), (bits.AMD_STIBP, "stibp")),
+    "intel": ((bits.SPEC_CTRL, "ibrs"), (bits.INTEL_STIBP, "stibp"), (bits.SPEC_CTRL_SSBD, "ssbd")),
+    "amd": ((bits.AMD_IBRS, "ibrs"), (bits.AMD_IBPB, "ibpb"), (bits.AMD_STIBP, "stibp")),
 }
 """Hidden bits, and the flag that Linux shows in their place (init_speculation_control, kernel/cpu/common.c).
 
@@ -154,7 +154,8 @@ class _Builder:
         return bool(self._on.get(bit.word, 0) & bit.mask)
 
     def _flags(self, flags: frozenset[str], kernels: tuple[str, ...]) -> None:
-        own = _LINUX_SETS.get(AMD if self._vendor == HYGON else self._vendor, set())
+        design = design_of(linux_kind(self._vendor))
+        own = _LINUX_SETS.get(design, set())
         for place, symbols, names, always in _printed(kernels):
             if not names.isdisjoint(flags):
                 if symbols.isdisjoint(own):
@@ -162,12 +163,11 @@ class _Builder:
             elif always:
                 self._note(place, False)
         virtual = "hypervisor" in flags
-        for vendor, rows in _SUMMED_UP.items():
-            same = self._vendor == vendor or (vendor == AMD and self._vendor == HYGON)
+        for whose, rows in _SUMMED_UP.items():
             for bit, flag in rows:
                 if flag not in flags:
                     self._note(bit, False)
-                elif same and not (virtual and vendor == AMD):  # a hypervisor may give AMD's guests Intel's bit
+                elif whose == design and not (virtual and whose == "amd"):  # a hypervisor may give AMD's guests Intel's bit
                     self._note(bit, True)
         self._note(bits.CONSTANT_TSC, "nonstop_tsc" in flags)
         self._note(bits.OSXSAVE, "xsave" in flags)  # Linux turns it on wherever there is XSAVE

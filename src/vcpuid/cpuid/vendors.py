@@ -65,6 +65,11 @@ def linux_kind(name: str) -> str:
     return LINUX_KINDS.get(name, UNKNOWN)
 
 
+def design_of(kind: str) -> str:
+    """Return of Linux' words for vendors the one whose bits, fields and modules a processor has: Hygon's are AMD's."""
+    return "amd" if kind == "hygon" else kind
+
+
 def signature(eax: int) -> tuple[int, int, int]:
     """Split leaf 1's EAX into family, model and stepping as Linux does (x86_family and x86_model, arch/x86/lib/cpu.c).
 

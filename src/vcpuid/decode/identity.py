@@ -9,7 +9,7 @@ from vcpuid import data
 from vcpuid.cpuid import vendors
 from vcpuid.cpuid.registers import CpuidTable, vendor_name
 from vcpuid.decode.meaning import text
-from vcpuid.decode.parties import FAMILIES, parties, vendor
+from vcpuid.decode.parties import parties, vendor
 
 
 class Identity(NamedTuple):
@@ -74,7 +74,7 @@ def _makers(who: str, name: str) -> tuple[str, ...]:
     """Say under which makers a processor is listed. Zhaoxin's first ones have Centaur's vendor name, and their own in the brand."""
     if who == "centaur" and name.startswith("ZHAOXIN"):
         return "zhaoxin", who
-    return who, FAMILIES.get(who, who)
+    return who, vendors.design_of(who)
 
 
 def _names(makers: tuple[str, ...], family: int, model: int, stepping: int) -> tuple[str, str] | tuple[None, None]:

@@ -7,9 +7,6 @@ from typing import NamedTuple
 from vcpuid.cpuid import bits, hyperv, vendors
 from vcpuid.cpuid.registers import CpuidTable, hypervisor_name, vendor_name
 
-FAMILIES = {"hygon": "amd"}
-"""Whose fields a vendor has, where not its own."""
-
 HYPERVISOR_LEAVES = range(0x40000000, 0x40010000)
 
 
@@ -49,7 +46,7 @@ def parties(table: CpuidTable) -> Parties:
             hypervisors[function] = "hyperv"
         elif name in vendors.HYPERVISORS or _unknown_hypervisor(table, function, name):
             hypervisors[function] = vendors.HYPERVISORS.get(name, "")
-    return Parties(FAMILIES.get(who, who), tuple(hypervisors.items()))
+    return Parties(vendors.design_of(who), tuple(hypervisors.items()))
 
 
 def _unknown_hypervisor(table: CpuidTable, base: int, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from vcpuid.answers.explain import Explanation
+from vcpuid.answers.explanation import Explanation
 from vcpuid.answers.verdict import Verdict
 from vcpuid.cpuid.names import Feature
 from vcpuid.diagnosis import instructions

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from vcpuid import data
-from vcpuid.answers.explain import MIRRORS, NO_HARDWARE
+from vcpuid.answers.explanation import MIRRORS
+from vcpuid.answers.fate import NO_HARDWARE
 from vcpuid.cpuid import CpuidWord, bits
 from vcpuid.cpuid.names import Feature, find, short_place
 from vcpuid.cpuid.words import range_of

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from vcpuid.answers.certainty import followed
 from vcpuid.answers.explain import explain
 from vcpuid.answers.proposal import lenient
-from vcpuid.answers.verdict import observed, verdict
+from vcpuid.answers.verdict import verdict
 from vcpuid.cpuid import Snapshot
 from vcpuid.cpuid.names import Feature, find
 from vcpuid.diagnosis import instructions, msrs
@@ -21,7 +21,7 @@ from vcpuid.diagnosis.stack import answered
 from vcpuid.diagnosis.vocabulary import EXTRA, MISSING, POSSIBLE, VOCABULARIES, Named, asked, features_in, named, unknown
 from vcpuid.errors import NotToldError, RefusedError, warn_caller
 from vcpuid.numbers import U64, hexadecimal
-from vcpuid.path.pipeline import Path
+from vcpuid.path.pipeline import Path, probed
 from vcpuid.path.probing import Probe
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.managers import understood
@@ -136,7 +136,7 @@ def _finding(one: Named, match: Recognised | None, cpu: str | None, path: Path |
 def _path(cpu: str, setup: Setup, probe: Probe | None) -> tuple[Path | None, tuple[str, ...]]:
     """Resolve a CPU as QEMU would start it if it did not mind what is missing; without a path, why there is none."""
     try:
-        return observed(followed(lenient(cpu), host=setup), probe), ()
+        return probed(followed(lenient(cpu), host=setup), probe), ()
     except (RefusedError, NotToldError) as error:
         return None, (f"-cpu {cpu}: {error}",)
 

@@ -11,7 +11,7 @@ from functools import reduce
 from operator import or_
 
 from vcpuid import decode, hazards, qemu
-from vcpuid.answers.explain import Explanation
+from vcpuid.answers.explanation import Explanation
 from vcpuid.answers.ordered import explained
 from vcpuid.answers.survey import turned_on_later
 from vcpuid.answers.verdict import verdict

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vcpuid.answers.explain import NO_HARDWARE, Explanation, Reason, explain
+from vcpuid.answers.explain import explain
+from vcpuid.answers.explanation import Explanation, Reason
+from vcpuid.answers.fate import NO_HARDWARE
 from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.cpuid.words import positions

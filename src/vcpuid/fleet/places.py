@@ -6,11 +6,9 @@ process changes a place at a time; others wait for it.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vcpuid.errors import InputError, UnavailableError
 from vcpuid.fleet import statements
+from vcpuid.fleet.connections import SPILL, in_memory, locked, opened
 from vcpuid.fleet.engines import DuckDb, Engine, Spark
 
 if TYPE_CHECKING:
@@ -28,11 +27,6 @@ FILE, FOLDER = ".duckdb", ".parquet"
 
 _NO_STORE = "no such store: vcpuid fleet add makes one"
 _FORM = 2
-_PATIENCE = 30.0
-"""Seconds for which a writer waits for another."""
-
-_MEMORY = "512MB"
-"""What DuckDB may have to change a place, or to copy one; what is more goes to a file of its beside the store."""
 
 
 class Keeper(Protocol):
@@ -105,7 +99,7 @@ class DuckDbFile:
         """Open the file; while it is open nobody changes it."""
         if not os.path.exists(self._path):
             raise InputError(_NO_STORE, source=self.name)
-        with _opened(self._path, write=False) as connection:
+        with opened(self._path, write=False) as connection:
             _check_form(connection, self.name)
             connection.begin()
             yield DuckDb(connection)
@@ -128,16 +122,16 @@ class DuckDbFile:
 
     def fill(self, source: Keeper) -> None:
         """Insert the rows."""
-        with self._changed(source) as connection:
+        with self._changed(source.files()) as connection:
             _refuse_hosts(connection, "host", self.name)
             source.show(connection)
             for table, columns in statements.TABLES.items():
                 connection.execute(f"insert into {table} select {', '.join(columns)} from other.{table} order by {statements.ORDER[table]}")
 
     @contextmanager
-    def _changed(self, reading: Keeper | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _changed(self, reading: Sequence[str] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
         new = not os.path.exists(self._path)
-        with _opened(self._path, write=True, reading=reading) as connection:
+        with opened(self._path, write=True, reading=reading) as connection:
             if new:
                 connection.begin()
                 _create(connection)
@@ -171,7 +165,7 @@ class ParquetFolder:
         if self._session is not None:
             yield self._seen_by_spark(turn)
             return
-        with _in_memory(self._path) as connection:
+        with in_memory(self._path) as connection:
             for table in statements.TABLES:
                 connection.execute(f"create view {table} as select * from {self._file(table, turn)}")
             yield DuckDb(connection)
@@ -208,19 +202,19 @@ class ParquetFolder:
 
     def fill(self, source: Keeper) -> None:
         """Write the files of the other place's rows."""
-        with self._alone(source) as (connection, turn):
+        with self._alone(source.files()) as (connection, turn):
             if turn is not None:
                 _refuse_hosts(connection, self._file("host", turn), self.name)
             source.show(connection)
             self._write(connection, 1 if turn is None else turn + 1, "other.")
 
     @contextmanager
-    def _alone(self, reading: Keeper | None = None) -> Iterator[tuple[duckdb.DuckDBPyConnection, int | None]]:
+    def _alone(self, reading: Sequence[str] = ()) -> Iterator[tuple[duckdb.DuckDBPyConnection, int | None]]:
         """Give a connection without tables, and the number of those that hold, while nobody else changes the folder."""
         self._path.mkdir(parents=True, exist_ok=True)
-        with _locked(self._path):
-            shutil.rmtree(self._path / _SPILL, ignore_errors=True)  # of one that was killed
-            with _in_memory(self._path, reading, spill=True) as connection:
+        with locked(self._path):
+            shutil.rmtree(self._path / SPILL, ignore_errors=True)  # of one that was killed
+            with in_memory(self._path, reading, spill=True) as connection:
                 yield connection, self._turn()
 
     def _write(self, connection: duckdb.DuckDBPyConnection, turn: int, schema: str = "") -> None:
@@ -271,108 +265,6 @@ def _to_disk(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let nobody else change a folder; raises UnavailableError where somebody does all the time."""
-    deadline = time.monotonic() + _PATIENCE
-    with open(folder / "lock", "ab") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                _wait(deadline, str(folder))
-        yield
-
-
-def _wait(deadline: float, name: str) -> None:
-    if time.monotonic() > deadline:
-        raise UnavailableError(f"{name}: another process has been writing for {_PATIENCE:.0f} seconds") from None
-    time.sleep(0.05)
-
-
-_SPILL = "spill"
-
-
-@contextmanager
-def _in_memory(folder: Path, reading: Keeper | None = None, *, spill: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Give a database in memory that reads and writes files of one folder, and reads those of another place.
-
-    With `spill` its memory is bounded, and what is more goes to files in the folder.
-    """
-    duckdb = _duckdb()
-    folders = [str(folder), *(reading.files() if reading is not None else ())]
-    bound = {"memory_limit": _MEMORY, "temp_directory": str(folder / _SPILL)} if spill else {}
-    with _told(str(folder)):
-        connection = duckdb.connect(":memory:", config={**_CONFIG, **bound})
-        try:
-            _shut(connection, folders)
-            yield connection
-        finally:
-            connection.close()
-
-
-@contextmanager
-def _opened(path: Path, *, write: bool, reading: Keeper | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a store's file; raises UnavailableError without DuckDB or where another process keeps it, InputError where it is none."""
-    duckdb = _duckdb()
-    if os.path.lexists(path) and not os.path.isfile(path):
-        raise InputError("no regular file", source=str(path))
-    deadline = time.monotonic() + _PATIENCE
-    folders = [] if reading is None else reading.files()
-    with _told(str(path)):
-        while True:
-            try:
-                connection = duckdb.connect(os.path.abspath(path), read_only=not write, config=_CONFIG)
-                break
-            except duckdb.IOException as error:
-                if not str(error).startswith(_LOCKED):
-                    raise InputError(_one_line(error), source=str(path)) from None
-                _wait(deadline, str(path))
-        try:
-            if write:
-                connection.execute(f"set memory_limit = '{_MEMORY}'")
-            _shut(connection, folders)
-            yield connection
-        finally:
-            connection.close()
-
-
-def _duckdb() -> Any:
-    try:
-        import duckdb
-    except ImportError:
-        raise UnavailableError("a store needs DuckDB: pip install 'vcpuid[fleet]'; a folder of snapshots is a fleet without it") from None
-    return duckdb
-
-
-@contextmanager
-def _told(name: str) -> Iterator[None]:
-    """Tell what DuckDB says of a file as bad input."""
-    duckdb = _duckdb()
-    try:
-        yield
-    except (duckdb.Error, UnicodeError, RuntimeError) as error:
-        raise InputError(f"no store of a fleet: {_one_line(error)}", source=name) from None
-
-
-_LOCKED = "IO Error: Could not set lock on file"
-_CONFIG: dict[str, Any] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-}
-
-
-def _shut(connection: duckdb.DuckDBPyConnection, folders: Sequence[str]) -> None:
-    """Keep a connection to files of some folders: a store that somebody else made must not make DuckDB read others, or fetch code."""
-    connection.execute(f"set allowed_directories = [{', '.join(map(statements.text, folders))}]")
-    connection.execute("set enable_external_access = false")
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]
 
 
 _PACKED = {"facts": " using compression zstd"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid.vendors import design_of
 from vcpuid.kvm.module_params import ModuleParams
 from vcpuid.kvm.pmu import Pmu, asks_perf, pebs_ept, pmu
 from vcpuid.kvm.vmx import controls
@@ -29,7 +30,7 @@ class Hardware(NamedTuple):
 
 def module_of(vendor: str) -> str:
     """Name the module that drives a vendor's processors, by Linux's name for the vendor."""
-    return "kvm_amd" if vendor in ("amd", "hygon") else "kvm_intel"
+    return "kvm_amd" if design_of(vendor) == "amd" else "kvm_intel"
 
 
 def set_up(setup: Setup, boot: BootCpu) -> Hardware:

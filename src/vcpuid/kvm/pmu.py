@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vcpuid.cpuid import Snapshot, bits, hypervisor_name
-from vcpuid.cpuid.vendors import TCG
+from vcpuid.cpuid.vendors import TCG, design_of
 from vcpuid.kvm.module_params import ModuleParams
 from vcpuid.linux import BootCpu
 from vcpuid.linux.boot import booted
@@ -78,7 +78,7 @@ def pmu(setup: Setup, boot: BootCpu, params: ModuleParams) -> Pmu:
     refused = boot.number >= (5, 17) and (not params.parameter("enable_pmu") or hybrid)
     if refused or not _present(setup, boot, params):
         return NONE
-    found = _amd(host, boot, params) if boot.vendor in ("amd", "hygon") else _intel(host, boot, params)
+    found = _amd(host, boot, params) if design_of(boot.vendor) == "amd" else _intel(host, boot, params)
     if not found.counters or (boot.vendor == "intel" and not found.version):
         return NONE
     return found

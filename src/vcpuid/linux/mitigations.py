@@ -7,6 +7,7 @@ from /proc/cpuinfo.
 
 from __future__ import annotations
 
+from vcpuid.cpuid.vendors import design_of
 from vcpuid.linux import machine
 from vcpuid.linux.arch_cap import ArchCap
 from vcpuid.linux.bugs import arch_capabilities
@@ -68,7 +69,7 @@ def select(cpu: Cpu) -> None:
         _buffers(cpu)
         retbleed = _wanted(cpu, "RETBLEED", "retbleed")
         _spectre_v2(cpu, retbleed)
-        if retbleed and cpu.vendor in ("amd", "hygon"):
+        if retbleed and design_of(cpu.vendor) == "amd":
             cpu.force("RETHUNK", UNRET)
             cpu.force("UNRET", UNRET)
         reduction = _return_stack(cpu)
@@ -136,7 +137,7 @@ def _spectre_v2(cpu: Cpu, retbleed: bool) -> None:
 
 
 def _firmware(cpu: Cpu, always_on: bool) -> None:
-    if cpu.has_bug("RETBLEED") and cpu.has("IBPB") and cpu.vendor in ("amd", "hygon"):
+    if cpu.has_bug("RETBLEED") and cpu.has("IBPB") and design_of(cpu.vendor) == "amd":
         cpu.force("USE_IBPB_FW", FIRMWARE)
     elif cpu.has("IBRS") and not always_on:
         cpu.force("USE_IBRS_FW", FIRMWARE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from vcpuid.cpuid.vendors import design_of
 from vcpuid.linux import topology
 from vcpuid.linux.boot import BootCpu
 from vcpuid.linux.machine import ARCH_CAPABILITIES, Machine, machine_of
@@ -71,7 +72,7 @@ class Standing(NamedTuple):
     @property
     def by_amd(self) -> bool:
         """Whether the processor is AMD's or Hygon's."""
-        return self.cpu.vendor in ("amd", "hygon")
+        return design_of(self.cpu.vendor) == "amd"
 
 
 def standing(setup: Setup, cpu: BootCpu) -> Standing:

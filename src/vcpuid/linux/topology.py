@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid.vendors import design_of
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
@@ -23,13 +24,13 @@ NEW = "6.12"
 def read(cpu: Cpu) -> None:
     """Read what Linux reads of the topology ahead of the vendors' set-up."""
     if cpu.since(NEW):
-        if cpu.vendor in ("intel", "amd", "hygon") and any(_parses(cpu, leaf) for leaf in (0x1F, 0x80000026, 0xB)):
+        if design_of(cpu.vendor) in ("intel", "amd") and any(_parses(cpu, leaf) for leaf in (0x1F, 0x80000026, 0xB)):
             cpu.set("XTOPOLOGY", EXTENDED)
-        if cpu.vendor in ("amd", "hygon") and cpu.has("TOPOEXT"):
+        if design_of(cpu.vendor) == "amd" and cpu.has("TOPOEXT"):
             _nodes(cpu)
     elif cpu.vendor == "intel" and any(_starts_with_smt(cpu, leaf) for leaf in (0x1F, 0xB)):
         cpu.set("XTOPOLOGY", EXTENDED)
-    elif cpu.vendor in ("amd", "hygon") and cpu.has("TOPOEXT"):
+    elif design_of(cpu.vendor) == "amd" and cpu.has("TOPOEXT"):
         _nodes(cpu)
 
 

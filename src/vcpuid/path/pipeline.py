@@ -12,7 +12,7 @@ from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Snapsh
 from vcpuid.cpuid.feature_words import CONTROL_MSRS, PLAIN_CONTROLS
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.words import REGISTERS
-from vcpuid.errors import InputError, KvmError, RefusedError, VcpuidError
+from vcpuid.errors import InputError, KvmError, RefusedError, UnavailableError, VcpuidError
 from vcpuid.kvm.answers import ask_ahead, kvm_says
 from vcpuid.kvm.effect import advised
 from vcpuid.linux.boot import BootCpu, booted_once
@@ -174,6 +174,16 @@ def tried(cpu: str, setup: Setup, vmm: Vmm) -> Path | VcpuidError:
         return _followed(cpu, setup, vmm)
     except VcpuidError as error:
         return error
+
+
+def probed(path: Path, probe: Probe | None) -> Path:
+    """Let a real vCPU have the table, where it takes it and runs; what the guest sees is then observed."""
+    if probe is None:
+        return path
+    try:
+        return resolve(path.cpu, host=path.setup, probe=probe)
+    except (KvmError, UnavailableError):
+        return path
 
 
 ANY_WARNING = "any warning"

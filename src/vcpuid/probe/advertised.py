@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from vcpuid.cpuid import CpuidTable, CpuidWord, Entry, Registers
+from vcpuid.cpuid import CpuidTable, CpuidWord, Registers
 from vcpuid.cpuid.features import Feature
 from vcpuid.cpuid.names import find
-from vcpuid.cpuid.registers import SIGNIFICANT_INDEX
-from vcpuid.cpuid.words import INDEXED_FUNCTIONS
+from vcpuid.cpuid.showing import hiding, showing
 from vcpuid.errors import InputError
 from vcpuid.probe.instructions import INSTRUCTIONS, Instruction
 
@@ -61,31 +60,7 @@ def _features(names: Iterable[str]) -> Iterable[Feature]:
 def _with_bit(table: CpuidTable, feature: Feature, on: bool) -> CpuidTable:
     if feature.bit is None or not isinstance(feature.bit.word, CpuidWord):
         raise InputError(f"{feature.name} is no bit of CPUID: a table cannot show it")
-    word, mask = feature.bit.word, feature.bit.mask
-    if not on:
-        return _replace(table, word, table.word(word) & ~mask)
-    table = _at_least(table, CpuidWord(word.function & 0x80000000, 0, "eax"), word.function)
-    if word.function == 7:
-        table = _at_least(table, CpuidWord(7, 0, "eax"), word.index)
-    table = _with_entry(table, word)
-    return _replace(table, word, table.word(word) | mask)
-
-
-def _at_least(table: CpuidTable, word: CpuidWord, limit: int) -> CpuidTable:
-    table = _with_entry(table, word)
-    return _replace(table, word, max(table.word(word), limit))
-
-
-def _with_entry(table: CpuidTable, word: CpuidWord) -> CpuidTable:
-    if table.get(word.function, word.index) is not None:
-        return table
-    flags = SIGNIFICANT_INDEX if word.function in INDEXED_FUNCTIONS else 0
-    return CpuidTable((*table, Entry(word.function, word.index, flags, 0, 0, 0, 0)))
-
-
-def _replace(table: CpuidTable, word: CpuidWord, value: int) -> CpuidTable:
-    wanted = table.get(word.function, word.index)
-    return CpuidTable(entry._replace(**{word.register: value}) if entry is wanted else entry for entry in table)
+    return showing(table, feature.bit) if on else hiding(table, feature.bit)
 
 
 def _bit(instruction: Instruction) -> tuple[CpuidWord, int]:

@@ -13,7 +13,8 @@ from typing import NamedTuple, TypeVar
 from vcpuid import params as parameters
 from vcpuid import releases
 from vcpuid.cpuid import Bit, bits, vendors
-from vcpuid.cpuid.vendors import AMD_AND_HYGON
+from vcpuid.cpuid.vendors import AMD_AND_HYGON, linux_kind
+from vcpuid.kvm.hardware import module_of
 from vcpuid.linux import machine
 from vcpuid.linux.machine import machine_of, usual_tsx_mode
 from vcpuid.params import CMDLINE, MSR, TSX_MODE, with_option
@@ -107,7 +108,7 @@ def alternatives(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
 
 def _modules(setup: Setup) -> Iterator[tuple[Assumption, Setup]]:
     """Module parameters that neither the snapshot tells nor a caller gives."""
-    module = "kvm_amd" if setup.host.vendor in AMD_AND_HYGON else "kvm_intel"
+    module = module_of(linux_kind(setup.host.vendor))
     given = {name.rpartition(".")[2] for name in (*setup.params.kvm, *setup.host.params)}
     for of in ("kvm", module):
         for name, usual in parameters.MODULES[of].items():

@@ -50,7 +50,7 @@ _NUMBERS = {
 _CONFLICTS: dict[Word, int] = {bits.RTM_ALWAYS_ABORT.word: bits.RTM_ALWAYS_ABORT.mask}
 """Features that take others away: a processor that has all there is would have less than one without them."""
 
-_LAST_LEAVES = {vendors.AMD: 0x80000028, vendors.HYGON: 0x80000028}
+_LAST_LEAVES = dict.fromkeys(vendors.AMD_AND_HYGON, 0x80000028)
 _LAST_LEAF = 0x80000008
 _LAST_OF_CENTAUR = 0xC0000004
 _LAST_OF_INTEL, _LAST_OF_OTHERS = 0x24, 0x10

@@ -125,7 +125,8 @@ def check(exits: Mapping[Exit, int], tables: VcpuTables, guests: Guests, kernel:
         held += sum(of_vcpu.values())
         # Where the thread's name does not tell which vCPU it is, its answers do: no two tables of a guest have the same APIC ID.
         fits = [tuple(_all_differences(of_vcpu, of_one, kernel)) for of_one in moments.values()]
-        found += fits[min(range(len(fits)), key=lambda at: len(fits[at]))]
+        nearest = min(fits, key=len)
+        found += nearest
     return Checked(tuple(_joined(found)), held, not_told, guests)
 
 
