@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from vcpuid.cli.swapped import no_feature
 from vcpuid.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,4 +54,7 @@ def _in_text(text: str) -> tuple[Feature, ...]:
     from vcpuid import diagnosis
     from vcpuid.formats.files import read_text
 
-    return diagnosis.features(read_text("-", colours=True)[1] if text == "-" else text)
+    try:
+        return diagnosis.features(read_text("-", colours=True)[1] if text == "-" else text)
+    except InputError as error:
+        raise no_feature(text, error) from None
