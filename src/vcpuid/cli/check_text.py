@@ -186,7 +186,7 @@ def _called(feature: Feature) -> str:
 def _instead(answer: Verdict) -> Iterator[str]:
     """Say which -cpu to take instead, in what else it differs, and which named model keeps the most."""
     from vcpuid.answers.nearest import LONG_MODE
-    from vcpuid.qemu.unknown import lacking
+    from vcpuid.qemu.unknown import lacking, spelled
 
     if answer.proposal == answer.cpu or answer.runs is None:
         return
@@ -196,7 +196,7 @@ def _instead(answer: Verdict) -> Iterator[str]:
         yield "No -cpu of this model starts here without warnings."
     for amendment in answer.amendments:
         if amendment.kind in _AMENDED:
-            yield f"    {_AMENDED[amendment.kind].format(amendment.what)}: {amendment.why}"
+            yield f"    {_AMENDED[amendment.kind].format(spelled(amendment.what))}: {amendment.why}"
     counts = answer.counts
     counted = counts.nearest_keeps is not None
     if answer.nearest is not None and answer.nearest != answer.proposal and (counts.asked or not counted):
