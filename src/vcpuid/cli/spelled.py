@@ -22,13 +22,25 @@ def features(texts: Sequence[str], kernel: str | None = None) -> tuple[Feature, 
     from vcpuid.cpuid.names import find
 
     found: list[Feature] = []
-    for text in texts:
+    for text in unparted(texts):
         try:
             found.append(find(text) if kernel is None else as_printed(text, kernel))
         except InputError:
             bug = bug_of(text)
             found.extend(_in_text(text) if bug is None else [bug])
     return tuple(dict.fromkeys(found))
+
+
+def unparted(texts: Sequence[str]) -> Iterator[str]:
+    """Put the arguments together that a shell made of one label of QEMU's without quotes, as `CPUID.07H:EBX.avx2 [bit 5]`."""
+    label: list[str] = []
+    for text in texts:
+        if label and not (text == "[bit" or (label[-1] == "[bit" and text.endswith("]"))):
+            yield " ".join(label)
+            label = []
+        label.append(text)
+    if label:
+        yield " ".join(label)
 
 
 def collective(texts: Sequence[str]) -> Iterator[str]:
