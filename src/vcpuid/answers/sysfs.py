@@ -7,7 +7,7 @@ from typing import NamedTuple
 from vcpuid.answers.vulnerabilities import FileVerdict
 from vcpuid.cpuid.feature_table import key_of
 from vcpuid.cpuid.names import Feature, find
-from vcpuid.formats.proc_cpuinfo import VULNERABILITIES
+from vcpuid.cpuid.registers import VULNERABILITIES
 from vcpuid.linux.sysfs import FILES
 from vcpuid.told.facts import remedy
 

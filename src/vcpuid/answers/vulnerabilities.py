@@ -13,8 +13,8 @@ from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrWord, bits
 from vcpuid.cpuid.changed import changed
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.registers import VULNERABILITY
 from vcpuid.cpuid.vendors import linux_kind
-from vcpuid.formats.proc_cpuinfo import VULNERABILITY
 from vcpuid.linux.machine import ARCH_CAPABILITIES, machine_of
 from vcpuid.linux.sysfs import NOT_AFFECTED, vulnerabilities
 from vcpuid.params import CMDLINE, MSR, with_option

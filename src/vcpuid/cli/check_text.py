@@ -45,6 +45,8 @@ class CheckText:
 
     def verdict(self, answer: Verdict, basis: str, order: Order | None, breaks: int) -> Iterator[str]:
         """Say it all, but of the hazards only how many of them break the guest."""
+        from vcpuid.answers.overruling import untried
+
         objection = None if order is None else order.objection
         if objection is not None:
             yield objection
@@ -54,6 +56,8 @@ class CheckText:
         yield basis
         if order is not None:
             yield f"libvirt {order.release}: {order.choice.text}"
+        if answer.runs is not None and (doubt := untried(answer.path)) is not None:
+            yield doubt
         yield from self._warnings(answer)
         details = [*self._refused(order), *self._missing(answer), *self._overruled(answer), *self._not_told(answer)]
         if details:

@@ -89,10 +89,14 @@ def _grouped(changes: list[dict[str, object]]) -> list[dict[str, Any]]:
 
 
 def _above(found: Survey) -> Iterator[str]:
-    """Say by layer how many features are lost and gained, and what an odd KVM does to the table."""
+    """Say by layer how many features are lost and gained, and what an odd KVM does to the table, or may do."""
+    from vcpuid.answers.overruling import untried
+
     yield from found.by_layer()
     if (own := found.own_kvm()) is not None:
         yield own
+    if (doubt := untried(found.path)) is not None:
+        yield doubt
 
 
 def _below(found: Survey, everything: bool) -> Iterator[str]:

@@ -196,6 +196,10 @@ class MsrTable(Mapping[int, int]):
         return f"MsrTable({', '.join(f'{i:x}: {v:x}' for i, v in self._values.items())})"
 
 
+VULNERABILITIES = "/sys/devices/system/cpu/vulnerabilities"
+VULNERABILITY = "vulnerability_"
+"""What the names of lines begin with that a snapshot keeps of files in this folder."""
+
 _READ_OF_CPUINFO = ("flags", "vmx_flags", "bugs", "microcode")
 """The lines of /proc/cpuinfo that rules read; the model's name, say, is for people."""
 

@@ -19,11 +19,6 @@ _KEPT = (
 """The lines that a snapshot keeps, under names with `_` for a space; the others are no matter of CPUID, or change."""
 
 
-VULNERABILITIES = "/sys/devices/system/cpu/vulnerabilities"
-VULNERABILITY = "vulnerability_"
-"""What the names of lines begin with that a snapshot keeps of files in this folder."""
-
-
 def plain(value: str) -> str:
     """Return a line's value without control characters, each of which becomes a question mark."""
     return "".join(character if character >= " " else "?" for character in value)

@@ -8,10 +8,10 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 from vcpuid.cpuid.frozen import FrozenMap
-from vcpuid.cpuid.registers import CpuidTable, MsrTable, Snapshot, vendor_name
+from vcpuid.cpuid.registers import VULNERABILITIES, VULNERABILITY, CpuidTable, MsrTable, Snapshot, vendor_name
 from vcpuid.cpuid.walk import walk
 from vcpuid.errors import KvmError, UnavailableError
-from vcpuid.formats.proc_cpuinfo import VULNERABILITIES, VULNERABILITY, cpuinfo_blocks, plain
+from vcpuid.formats.proc_cpuinfo import cpuinfo_blocks, plain
 from vcpuid.live.dev_cpu import cpuid_device
 from vcpuid.live.dev_msr import read_msrs
 from vcpuid.live.instruction import instruction, pinned
