@@ -11,11 +11,12 @@ from jsonschema import Draft202012Validator
 from support.captures import host, stack
 from support.command import vcpuid
 from vcpuid import Setup, data, qemu
+from vcpuid import explain as vcpuid_explain
 from vcpuid.answers.explain import explain
 from vcpuid.answers.settings import repaired
 from vcpuid.answers.verdict import verdict
 from vcpuid.cpuid.names import find
-from vcpuid.errors import NotKnownError, QemuError
+from vcpuid.errors import InputError, NotKnownError, QemuError
 from vcpuid.path.pipeline import resolve
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.expansion import expansion
@@ -237,3 +238,15 @@ def test_what_a_release_between_tables_may_have_is_named() -> None:
         "no tables of QEMU 12.0: those of 11.1 are used; what changed between the two is not known here",
     )
     assert "those of 5.2 are used" in setup(GENOA, qemu="4.2").remarks[0]
+
+
+def test_an_error_in_python_asks_what_was_meant_as_the_command_line_does() -> None:
+    with pytest.raises(InputError, match=r"'avx512ff'; did you mean avx512f or "):
+        vcpuid_explain("avx512ff", "Skylake-Server", host(SKYLAKE))
+    for cpu, meant_ in (("Skylake-Serve", "Skylake-Serve: did you mean Skylake-Server"), ("Haswell,+avx22", "avx22: did you mean avx2")):
+        with pytest.raises(QemuError) as told:
+            vcpuid_explain("avx2", cpu, host(SKYLAKE))
+        for error in (told.value, pickle.loads(pickle.dumps(told.value))):
+            (note,) = error.__notes__
+            assert note == error.hint
+            assert note.startswith(meant_)
