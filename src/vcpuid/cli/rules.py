@@ -70,7 +70,11 @@ def _message(text: str) -> str | None:
     from vcpuid.diagnosis.messages import messages
 
     found = next((message for message in messages() if message.id == text), None)
-    return found and f"{text} is no rule but a message of {found.program}'s that vcpuid diagnose knows, as in: {found.example}"
+    return (
+        None
+        if found is None
+        else f"{text} is no rule but a message of {found.program}'s that vcpuid diagnose knows, as in: {found.example}"
+    )
 
 
 def _row(card: Card) -> dict[str, object]:
