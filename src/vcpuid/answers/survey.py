@@ -93,15 +93,10 @@ class Survey:
         if not self.put_back:
             return None
         modules = kvm_says(self.path.setup).odd_modules
-        own = f"this machine's KVM ({', '.join(modules)}, none of Linux's own modules)" if modules else "this machine's KVM"
-        offered = any(next(stage for stage in found.stages if stage.party == "kvm").value is False for found in self.put_back)
-        because = ", mostly since KVM does not offer them" if offered else ""
+        own = f"this machine's KVM ({', '.join(modules)})" if modules else "this machine's KVM"
         count = len(_names(found.feature for found in self.put_back))
         features, it = ("1 feature is", "it") if count == 1 else (f"{count} features are", "them")
-        return (
-            f"{features} there although {self.path.vmm.spoken} leaves {it} out{because}: {own} puts {it} back into the vCPU's table, "
-            "as stock Linux's would not. vcpuid check calls that put back, too."
-        )
+        return f"{features} there although {self.path.vmm.spoken} leaves {it} out: {own} puts {it} back, as stock Linux's would not."
 
     def changes(self) -> list[dict[str, object]]:
         """Give a row for each feature lost, gained, put back or not told: `change`, `party`, `feature`, and `why` as the party did it."""
