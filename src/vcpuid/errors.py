@@ -83,7 +83,7 @@ class RefusedError(VcpuidError):
     """A VMM refuses to start.
 
     `message` is what it prints, without the program name, `warnings` what it has printed before; `hint` is vcpuid's own word on what may
-    have been meant, None where it has none.
+    have been meant, None where it has none; Python shows it below the message as a note.
     """
 
     exit_status = 1
@@ -91,6 +91,8 @@ class RefusedError(VcpuidError):
     def __init__(self, message: str, warnings: Sequence[str] = (), hint: str | None = None) -> None:
         self.message, self.warnings, self.hint = message, tuple(warnings), hint
         super().__init__(message)
+        if hint is not None:
+            self.add_note(hint)
 
     def __reduce__(self) -> tuple[type[RefusedError], tuple[str, tuple[str, ...], str | None]]:
         return type(self), (self.message, self.warnings, self.hint)

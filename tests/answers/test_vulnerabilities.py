@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from support import captures
 from support.command import vcpuid
 from vcpuid.answers.vulnerabilities import FileVerdict, Verdicts, told, told_inside
+from vcpuid.cpuid import Snapshot
+from vcpuid.formats.lines import format_snapshot
 from vcpuid.linux import vulnerabilities
 from vcpuid.path.pipeline import resolve
 from vcpuid.setup import Setup, Stack
@@ -174,3 +177,33 @@ def test_the_guests_own_kernel_and_command_line_count() -> None:
         "old_microcode: Not affected"
         in vcpuid(*ON, "--guest", "--cpu", "host", "--qemu", "11.1", "--guest-kernel", "7.3", "--format", "lines").stdout
     )
+
+
+SEEN = {"spectre_v2": "Mitigation: Retpolines", "ssb": "Not affected", "retbleed": "Vulnerable"}
+
+
+def with_files(name: str) -> Snapshot:
+    """A host of which only its own sysfs tells what an MSR would."""
+    host = read(captures.CAPTURES / "reports" / name)
+    return replace(host, kernel="6.12.0", cpuinfo={**host.cpuinfo, **{f"vulnerability_{file}": text for file, text in SEEN.items()}})
+
+
+def test_what_the_hosts_own_files_said_stands_before_rules_and_is_said_to(tmp_path: Path) -> None:
+    host = with_files("cascade-lake-without-msrs.txt.gz")
+    found = told(Setup.of(host))
+    assert {verdict.file: verdict.text for verdict in found.files} == SEEN
+    assert found.observed
+    assert not found.assumes
+    file = tmp_path / "host.txt"
+    file.write_text("".join(f"{line}\n" for line in format_snapshot(host)), encoding="utf-8")
+    assert read(file) == host
+    done = vcpuid("linux", "vulnerabilities", str(file))
+    assert done.stdout.splitlines()[1].endswith(", whose own files were read")
+    assert "spectre_v2   Mitigation: Retpolines" in done.stdout
+
+
+@pytest.mark.parametrize("asked", [Stack(kernel="6.6"), Stack(what_if=True), Stack(params={"cmdline": "mitigations=off"})])
+def test_they_say_nothing_of_another_kernel_or_another_command_line(asked: Stack) -> None:
+    found = told(Setup.of(with_files("cascade-lake-without-msrs.txt.gz"), asked))
+    assert not found.observed
+    assert "ssb" not in {verdict.file for verdict in found.files}

@@ -41,11 +41,21 @@ def test_a_cpu_on_a_kvm_that_is_not_linuxs_own_is_not_tried_and_1(tmp_path: Path
     assert done.stdout.startswith(
         "-cpu Haswell-noTSX: not tried; it starts with every requested feature on stock Linux, and this host's KVM (kvm_odd)"
     )
-    assert "kvm_odd, which is none of Linux's own modules" in done.stderr
+    assert "this host's KVM (kvm_odd) is none of Linux's own modules" in done.stderr
     told = json.loads(vcpuid("check", "Haswell-noTSX", str(odd), *QEMU, "--format", "json").stdout)
     assert (told["runs"], told["start"]) == (None, {"outcome": "starts", "basis": "not tried", "message": None, "asked": None})
     rows = list(csv.DictReader(io.StringIO(vcpuid("check", "Haswell-noTSX", str(odd), *QEMU, "--format", "csv").stdout)))
     assert rows[0]["what"] == "not tried"
+
+
+@pytest.mark.parametrize(
+    "asked", [("check", "Skylake-Server"), ("guest", "--cpu", "Skylake-Server", "--host"), ("explain", "avx2", "--host")]
+)
+def test_an_answer_about_a_snapshot_of_an_odd_kvm_says_that_the_host_may_answer_otherwise(asked: tuple[str, ...], tmp_path: Path) -> None:
+    odd = tmp_path / "odd.txt"
+    odd.write_text(gzip.decompress(Path(HOST).read_bytes()).decode() + "PARAM kvm_odd.native Y\n", encoding="utf-8")
+    assert "Not tried: this host's KVM is not Linux's own" in vcpuid(*asked, str(odd), *QEMU).stdout
+    assert "Not tried:" not in vcpuid(*asked, HOST, *QEMU).stdout
 
 
 def test_a_cpu_that_lacks_features_is_1_with_causes_and_a_proposal() -> None:

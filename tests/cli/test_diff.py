@@ -325,3 +325,15 @@ def test_osxsave_is_no_difference_of_a_guest_that_has_not_run(guest: str) -> Non
     assert "osxsave" not in told("-", stdin=guest)
     running = "".join(line + "\n" for line in guest.splitlines() if line.startswith("RAW"))
     assert "osxsave" in told("-", "--cpu", "Haswell-noTSX", stdin=running)
+
+
+@pytest.mark.parametrize("against", [(str(capture("kvm-intel.sapphire_rapids-xfd@6.12")),), ("--cpu", "Haswell", *QEMU)])
+@pytest.mark.parametrize(
+    ("how", "counted"), [((), "features"), (("--flags",), "flags"), (("--by", "register"), "registers"), (("--by", "field"), "fields")]
+)
+def test_it_is_said_what_is_counted(how: tuple[str, ...], counted: str, against: tuple[str, ...]) -> None:
+    lines = vcpuid("diff", HOST, *against, *how).stdout.splitlines()
+    (said,) = (line for line in lines if line.startswith("Counted: "))
+    assert said.startswith(f"Counted: the {counted}")
+    assert f" {counted} differ, " in lines[0]
+    assert ("--flags" in said) == (counted in ("features", "flags"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,9 +36,21 @@ def test_the_answer_is_a_screen_and_its_counts_are_those_of_json(name: str, cpu:
     assert len(lines) <= 24
     lost, gained = (len({row["feature"] for row in answer["changes"] if row["change"] == change}) for change in ("lost", "gained"))
     assert lines[0].startswith(f"The guest sees {len(answer['features'])} features: ")
-    assert f"it lacks {lost} of the host's" in lines[0] or lost == 0
-    assert f"has {gained} that the host does not show" in lines[0] or gained == 0
+    assert f", and {gained} that the host does not show." in lines[0] or gained == 0
     assert lines[1].startswith(f"-cpu {cpu}, QEMU 10.0, q35, Linux ")
+    kept, of_host = map(int, re.findall(r": (\d+) of the host's (\d+)", lines[0])[0])
+    counted = {
+        title: (int(count), by)
+        for title, count, by in re.findall(r"^(Lost|Turned on later|Gained) (\d+), by (.*)\.$", "\n".join(lines), re.M)
+    }
+    own = answer["set_by_guest"]
+    assert {title: count for title, (count, _) in counted.items()} == {
+        title: number for title, number in (("Lost", lost), ("Turned on later", len(own)), ("Gained", gained)) if number
+    }
+    assert kept + lost + len(own) == of_host
+    assert kept + gained == len(answer["features"])
+    for title in {"Lost", "Gained"} & counted.keys():
+        assert sum(map(int, re.findall(r"\d+", counted[title][1]))) == counted[title][0]
 
 
 @pytest.mark.parametrize("name", [SKYLAKE, MILAN])
@@ -63,7 +76,7 @@ def test_what_the_guests_kernel_turns_on_is_not_lost() -> None:
     answer = told(SKYLAKE, "host")
     assert "osxsave" in map(str, answer["set_by_guest"])
     assert not {"osxsave", "ospke"} & {row["feature"] for row in answer["changes"]}
-    assert "Not lost, the guest's own kernel turns them on: osxsave" in guest(SKYLAKE, "host")
+    assert "\nTurned on later 1, by the guest's own kernel: osxsave.\n" in guest(SKYLAKE, "host")
 
 
 def test_without_pku_ospke_is_lost_by_whoever_takes_pku() -> None:

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vcpuid.cli import cli
+from vcpuid.diagnosis.messages import messages
 from vcpuid.rulebook import all_rules
 
 
@@ -80,3 +81,11 @@ def test_nothing_is_near_to_nonsense_however_long() -> None:
 def test_words_are_searched_for() -> None:
     done = rules("svm_set_cpu_caps NESTED", "--format", "lines")
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"kvm.svm.nested", "kvm.svm.nested-part", "kvm.svm.npt"}
+
+
+def test_the_id_of_a_message_is_said_to_be_one() -> None:
+    for message in messages():
+        done = rules(message.id)
+        said = f"vcpuid: {message.id} is no rule but a message of {message.program}'s that vcpuid diagnose knows, as in: "
+        assert done.stderr.startswith(said)
+        assert done.exit_code == (0 if done.stdout else 1)  # its words may be those of rules

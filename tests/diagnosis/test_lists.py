@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from support.captures import capture
 from support.command import vcpuid
 from support.qemu_captures import qemu_rows
 from vcpuid.diagnosis import diagnose
@@ -104,3 +107,46 @@ def test_names_that_nobody_knows_are_asked_about_and_never_taken() -> None:
     refused = vcpuid("explain", "pcid,avx5122")
     assert refused.returncode == 3
     assert "no CPU feature is called 'avx5122'; did you mean" in refused.stderr
+
+
+LABELS = [
+    "CPUID.07H:EBX.avx512f [bit 16]",
+    "CPUID[eax=07h,ecx=00h].EBX.avx512dq [bit 17]",
+    "MSR(10AH).rdctl-no [bit 0]",
+    "CPUID.07H:EBX.avx512cd",
+    "CPUID.0DH:EAX [bit 9]",
+]
+LABELLED = ["avx512f", "avx512dq", "rdctl-no", "avx512cd", "pku"]
+
+
+@pytest.mark.parametrize("between", [" ", "\n", ", ", ",\n", " and ", "; ", "\n\n  "])
+def test_each_of_several_labels_of_qemu_s_is_answered(between: str) -> None:
+    assert names(between.join(LABELS)) == LABELLED
+
+
+def test_a_label_among_names_is_one_of_them() -> None:
+    assert names("avx2, CPUID.07H:EBX.avx512f [bit 16], rtm") == ["avx2", "avx512f", "rtm"]
+
+
+def test_a_label_that_contradicts_itself_is_taken_by_its_name_and_said_to() -> None:
+    one, other = diagnose("CPUID.07H:EBX.avx512f [bit 17] CPUID.07H:EBX.avx512cd [bit 28]").findings
+    assert (one.named.name, other.named.name, other.named.remark) == ("avx512f", "avx512cd", None)
+    assert "contradicts itself" in (one.named.remark or "")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        [" ".join(LABELS[:2])],
+        LABELS[:2],
+        " ".join(LABELS[:2]).split(),
+        ["CPUID.07H:EBX.avx512f", "[bit", "16]", "CPUID[eax=07h,ecx=00h].EBX.avx512dq"],
+    ],
+)
+@pytest.mark.parametrize("verb", ["explain", "names"])
+def test_labels_are_one_argument_or_several_or_what_a_shell_makes_of_them(verb: str, typed: list[str]) -> None:
+    host = ("--host", str(capture("kvm-intel.corei7_skylake_x@6.12"))) if verb == "explain" else ()
+    done = vcpuid(verb, *typed, *host, "--format", "jsonl")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    key = "feature" if verb == "explain" else "name"
+    assert list(dict.fromkeys(row[key] for row in rows)) == ["avx512f", "avx512dq"]

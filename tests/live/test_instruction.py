@@ -242,3 +242,10 @@ def test_proc_cpuinfo_of_another_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.read_cpuinfo(0) == {"flags": "fpu", "vmx_flags": "ept"}
     assert machine.read_cpuinfo(10) == {"model_name": "A?B", "flags": "fpu vme", "bugs": ""}
     assert machine.read_cpuinfo(1) == {}
+
+
+def test_what_sysfs_says_of_vulnerabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {"mds": "Not affected\n", "spectre_v2": "Mitigation: A\x1bB; C\n", "empty": ""}
+    monkeypatch.setattr(machine, "_names", lambda folder: list(texts) if folder.endswith("/vulnerabilities") else [])
+    monkeypatch.setattr(machine, "_text", lambda path: texts[path.rpartition("/")[2]])
+    assert machine.read_vulnerabilities() == {"vulnerability_mds": "Not affected", "vulnerability_spectre_v2": "Mitigation: A?B; C"}

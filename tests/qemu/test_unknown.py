@@ -11,9 +11,12 @@ from jsonschema import Draft202012Validator
 from support.captures import host, stack
 from support.command import vcpuid
 from vcpuid import Setup, data, qemu
+from vcpuid import explain as vcpuid_explain
 from vcpuid.answers.explain import explain
+from vcpuid.answers.settings import repaired
+from vcpuid.answers.verdict import verdict
 from vcpuid.cpuid.names import find
-from vcpuid.errors import NotKnownError, QemuError
+from vcpuid.errors import InputError, NotKnownError, QemuError
 from vcpuid.path.pipeline import resolve
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.expansion import expansion
@@ -50,6 +53,37 @@ def test_names_that_are_there_need_no_guess() -> None:
 @pytest.mark.parametrize(("said", "names"), [("ept", ("vmx-ept",)), ("ibpb_brtype", ()), ("tsx", ("hle", "rtm")), ("bmi", ("bmi1",))])
 def test_what_others_call_a_feature_is_told_by_qemu_s_name(said: str, names: tuple[str, ...]) -> None:
     assert meant(f"Haswell,+{said}", "7.2").get(said, ()) == names
+
+
+@pytest.mark.parametrize(
+    ("cpu", "name", "blank", "proposed"),
+    [
+        ("Skylake-Server, +vmx", "property ' +vmx'", "before +vmx", "Skylake-Server,+vmx"),
+        ("Skylake-Server, -vmx", "property ' -vmx'", "before -vmx", "Skylake-Server,-vmx"),
+        ("Skylake-Server,+ vmx", "property ' vmx'", "before vmx", "Skylake-Server,+vmx"),
+        ("Skylake-Server,+vmx ,+pku", "property 'vmx '", "behind vmx", "Skylake-Server,+vmx"),
+        ("Skylake-Server,vmx =on", "property 'vmx '", "behind vmx", "Skylake-Server,vmx=on"),
+        ("Skylake-Server, hv_relaxed=on, +vmx", "property ' hv-relaxed'", "before hv-relaxed", "Skylake-Server,hv-relaxed=on,+vmx"),
+        ("Skylake-Server ,+vmx", "no such model", "behind Skylake-Server", "Skylake-Server,+vmx"),
+        (" Skylake-Server", "no such model", "before Skylake-Server", "Skylake-Server"),
+    ],
+)
+def test_a_blank_is_part_of_a_name_for_qemu_and_the_answer_says_so(cpu: str, name: str, blank: str, proposed: str) -> None:
+    found = verdict(cpu, setup(qemu="11.1"))
+    assert name in str(found)
+    assert str(found).endswith(f"; QEMU takes the blank {blank} as part of the name")
+    assert "  " not in str(found)
+    assert (found.proposal or "").startswith(proposed)
+
+
+def test_what_no_cpu_has_without_its_blank_either_is_shown_with_it() -> None:
+    assert "no property ' +toaster' in QEMU 11.1" in str(verdict("Skylake-Server, +toaster", setup(qemu="11.1")))
+
+
+def test_a_property_of_several_words_keeps_its_value_where_the_name_is_corrected() -> None:
+    assert repaired("Haswell,other_name=1,flexpriority_x=on,ept=off,+vpid", catalog("11.1"))[1] == [
+        "other_name=1", "flexpriority_x=on", "vmx-ept=off", "+vmx-vpid",
+    ]  # fmt: skip
 
 
 def test_a_property_may_be_misspelled() -> None:
@@ -204,3 +238,15 @@ def test_what_a_release_between_tables_may_have_is_named() -> None:
         "no tables of QEMU 12.0: those of 11.1 are used; what changed between the two is not known here",
     )
     assert "those of 5.2 are used" in setup(GENOA, qemu="4.2").remarks[0]
+
+
+def test_an_error_in_python_asks_what_was_meant_as_the_command_line_does() -> None:
+    with pytest.raises(InputError, match=r"'avx512ff'; did you mean avx512f or "):
+        vcpuid_explain("avx512ff", "Skylake-Server", host(SKYLAKE))
+    for cpu, meant_ in (("Skylake-Serve", "Skylake-Serve: did you mean Skylake-Server"), ("Haswell,+avx22", "avx22: did you mean avx2")):
+        with pytest.raises(QemuError) as told:
+            vcpuid_explain("avx2", cpu, host(SKYLAKE))
+        for error in (told.value, pickle.loads(pickle.dumps(told.value))):
+            (note,) = error.__notes__
+            assert note == error.hint
+            assert note.startswith(meant_)

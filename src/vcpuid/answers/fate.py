@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from vcpuid.answers.certainty import depends
 from vcpuid.answers.explanation import MIRRORS, Explanation, Reason, Stage, sentence, turns
-from vcpuid.answers.overruling import put_back
+from vcpuid.answers.overruling import put_back, untried
 from vcpuid.answers.remedy import hidden_from_linux, remedy
 from vcpuid.answers.unasked import UNASKED, why_lacking
 from vcpuid.cpuid import Bit
@@ -143,8 +143,8 @@ def not_told(feature: Feature, facts: tuple[Fact, ...]) -> str:
 
 def _verdict(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
     """Say it in a sentence; a second one tells whose rules the answer goes by where they are not this machine's."""
-    untried = " Its KVM is not Linux's own and was not tried: this is what Linux's would do." if stages[-1].basis is Basis.NOT_TRIED else ""
-    return _sentence(feature, path, stages) + (untried if stages[-1].value is not None else "")
+    said, more = _sentence(feature, path, stages), untried(path)
+    return said if more is None or stages[-1].value is None else f"{said} {more}"
 
 
 def _sentence(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
@@ -157,10 +157,9 @@ def _sentence(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
     odd = dict.fromkeys(stage.otherwise() for stage in stages if stage.disagrees)
     disagreement = "".join(f" {text[0].upper()}{text[1:]}." for text in odd)
     if feature.bit is not None and put_back(path.trace, feature.bit):
-        offered = path.trace.step("kvm").value(feature.bit)
-        refused = "" if offered else "KVM does not offer it in KVM_GET_SUPPORTED_CPUID and "
-        left = f"{refused}{path.vmm.spoken} leaves it out of its table"
-        return f"The guest sees {name}: {left}, yet KVM puts it back in KVM_SET_CPUID2.{disagreement}"
+        offered = "" if path.trace.step("kvm").value(feature.bit) else ", since KVM does not offer it"
+        left = f"{path.vmm.spoken} leaves it out{offered}"
+        return f"The guest sees {name}: {left}, yet this machine's KVM puts it back, as stock Linux's would not."
     turned = turns(stages)
     if not turned:
         told = next(stage for stage in stages if stage.value is not None)

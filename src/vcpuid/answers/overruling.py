@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from vcpuid.cpuid import Bit
-from vcpuid.reasons import Trace
+from vcpuid.path.pipeline import Path
+from vcpuid.reasons import Basis, Trace
+
+UNTRIED = "Not tried: this host's KVM is not Linux's own and may show a guest what QEMU leaves out; run vcpuid on that host to try it."
+"""What an answer about such a host says where no vCPU was asked: the host itself, of which that is asked, may answer otherwise."""
+
+
+def untried(path: Path | None) -> str | None:
+    """Say that the guest of a path is that of another KVM than the host's; None where it is not."""
+    return None if path is None or path.trace.step("vcpu").basis is not Basis.NOT_TRIED else UNTRIED
 
 
 def put_back(trace: Trace, bit: Bit) -> bool:

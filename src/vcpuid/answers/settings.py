@@ -63,12 +63,20 @@ def repaired(cpu: str, tables: Catalog) -> tuple[str, list[str], list[Amendment]
         else:
             for at, setting in enumerate(settings):
                 if switch(setting)[0] == guess.said:
-                    settings[at] = setting.replace(guess.said, guess.meant[0], 1)
+                    settings[at] = _renamed(setting, guess.meant[0])
                     amendments.append(Amendment("corrected", settings[at], guess.why))
     for need, by in needs(settings, tables):
         settings = [*(setting for setting in settings if _property(setting, tables) != need), need]
         amendments.append(Amendment("added", need, f"{by} needs it"))
     return name, settings, amendments
+
+
+def _renamed(setting: str, name: str) -> str:
+    """Say the same of a property of another name."""
+    if setting[0] in "+-":
+        return setting[0] + name
+    _, equals, value = setting.partition("=")
+    return f"{name}{equals}{value}"
 
 
 def _last(settings: list[str]) -> list[str]:

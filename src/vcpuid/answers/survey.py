@@ -58,14 +58,15 @@ class Survey:
         return _names(self.seen)
 
     def verdict(self) -> str:
-        """Say in a sentence how many features the guest sees, and how many of the host's it lacks."""
-        lost, gained = (sum(counts.values()) for counts in (self.counts(self.lost), self.counts(self.gained)))
-        host = len(_names(self.of_host))
-        of_host = f"it lacks {lost} of the host's {host}" if lost else f"it has all {host} of the host's"
-        more = f" and has {gained} that the host does not show" if gained else ""
+        """Say in a sentence how many features the guest sees, how many of these the host shows, and how many it does not."""
+        seen, host, gained = set(self.names), set(_names(self.of_host)), _of_all(self.gained)
+        kept, unknown = len(seen & host), len(seen - host - gained)
+        parts = [f"all {kept} of the host's" if seen >= host else f"{kept} of the host's {len(host)}"]
+        parts += [f"{len(gained)} that the host does not show"] if gained else []
+        parts += [f"{unknown} of which the host tells nothing"] if unknown else []
         open_ = len(_names(found.feature for found in self.not_told))
         untold = f"; of {open_} more it is not told" if open_ else ""
-        return f"The guest sees {len(self.names)} features: {of_host}{more}{untold}."
+        return f"The guest sees {len(seen)} features: {', and '.join(parts)}{untold}."
 
     @staticmethod
     def counts(by_party: Mapping[str, tuple[Explanation, ...]]) -> dict[str, int]:
@@ -73,25 +74,30 @@ class Survey:
         return {party: len(_names(found.feature for found in explanations)) for party, explanations in by_party.items()}
 
     def by_layer(self) -> Iterator[str]:
-        """Say how many features each layer takes, and how many it adds: a sentence each, none where there is nothing."""
-        for title, by_party in (("Lost", self.lost), ("Gained", self.gained)):
-            if by_party:
-                yield f"{title}, by layer: {', '.join(f'{party} {count}' for party, count in self.counts(by_party).items())}."
+        """Say how many features each layer takes, and how many it adds: a line each, none where there is nothing.
+
+        What the guest's kernel turns on itself is neither, and makes up what is wanting to the number of the host's.
+        """
+        if self.lost:
+            yield f"Lost {self._layers(self.lost)}."
+        if own := _names(self.set_by_guest):
+            yield f"Turned on later {len(own)}, by the guest's own kernel: {' '.join(own)}."
+        if self.gained:
+            yield f"Gained {self._layers(self.gained)}."
+
+    def _layers(self, by_party: Mapping[str, tuple[Explanation, ...]]) -> str:
+        layers = ", ".join(f"{party} {count}" for party, count in self.counts(by_party).items())
+        return f"{len(_of_all(by_party))}, by layer: {layers}"
 
     def own_kvm(self) -> str | None:
         """Say why the guest sees what the VMM left out, where KVM puts that back; None where it does not."""
         if not self.put_back:
             return None
         modules = kvm_says(self.path.setup).odd_modules
-        own = f"this machine's KVM ({', '.join(modules)}, none of Linux's own modules)" if modules else "this machine's KVM"
-        offered = any(next(stage for stage in found.stages if stage.party == "kvm").value is False for found in self.put_back)
-        because = ", mostly since KVM does not offer them" if offered else ""
+        own = f"this machine's KVM ({', '.join(modules)})" if modules else "this machine's KVM"
         count = len(_names(found.feature for found in self.put_back))
         features, it = ("1 feature is", "it") if count == 1 else (f"{count} features are", "them")
-        return (
-            f"{features} there although {self.path.vmm.spoken} leaves {it} out{because}: {own} puts {it} back into the vCPU's table, "
-            "as stock Linux's would not. vcpuid check calls that put back, too."
-        )
+        return f"{features} there although {self.path.vmm.spoken} leaves {it} out: {own} puts {it} back, as stock Linux's would not."
 
     def changes(self) -> list[dict[str, object]]:
         """Give a row for each feature lost, gained, put back or not told: `change`, `party`, `feature`, and `why` as the party did it."""
@@ -147,6 +153,11 @@ class Survey:
             "not_told": [found.as_dict() for found in self.open()],
             "assumes": assumes,
         }
+
+
+def _of_all(by_party: Mapping[str, tuple[Explanation, ...]]) -> set[str]:
+    """Name what is lost or gained, whichever the layer."""
+    return {found.feature.name for explanations in by_party.values() for found in explanations}
 
 
 def _names(features: Iterable[Feature]) -> tuple[str, ...]:

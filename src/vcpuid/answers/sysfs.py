@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vcpuid.answers.vulnerabilities import FOLDER, FileVerdict
+from vcpuid.answers.vulnerabilities import FileVerdict
 from vcpuid.cpuid.feature_table import key_of
 from vcpuid.cpuid.names import Feature, find
+from vcpuid.cpuid.registers import VULNERABILITIES
 from vcpuid.linux.sysfs import FILES
 from vcpuid.told.facts import remedy
 
@@ -66,7 +67,7 @@ def file_of(feature: Feature) -> str | None:
 
 
 def _said(who: str, file: str, verdict: FileVerdict | None) -> str:
-    where = f"The {who}'s {FOLDER}/{file}"
+    where = f"The {who}'s {VULNERABILITIES}/{file}"
     if verdict is None:
         return f"{where} does not exist in this release."
     return f"{where} is {verdict.said}." if verdict.text is None else f"{where} says: {verdict.text}."

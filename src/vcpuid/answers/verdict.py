@@ -30,7 +30,7 @@ from vcpuid.qemu.hyperv import ignored
 from vcpuid.qemu.managers import remarked
 from vcpuid.qemu.startup import RunningKvm
 from vcpuid.qemu.state import CpuState
-from vcpuid.qemu.unknown import Guess, guesses, lacking
+from vcpuid.qemu.unknown import Guess, guesses, lacking, spelled
 from vcpuid.reasons import Basis, Trace
 from vcpuid.setup import Setup, Stack, joined
 from vcpuid.told.assumptions import Assumption
@@ -258,7 +258,7 @@ def _not_told(cpu: str, setup: Setup, by_libvirt: bool) -> tuple[NotTold, ...]:
 
 def _sentence(answer: Verdict) -> str:
     """Say the verdict in a sentence."""
-    cpu, qemu = f"-cpu {answer.cpu}", f"QEMU {answer.setup.vmm}"
+    cpu, qemu = f"-cpu {spelled(answer.cpu)}", f"QEMU {answer.setup.vmm}"
     if answer.not_known is not None:
         return f"{cpu}: {answer.not_known}"
     if answer.runs is None:
@@ -296,8 +296,8 @@ def _refusal(answer: Verdict, cpu: str, qemu: str, why: str) -> str:
     said = "; ".join(str(answer.refusal).splitlines())
     unknown = lacking(answer.cpu, answer.setup.vmm.tables) if answer.path is None else None
     if unknown is not None:
-        kind = "model" if unknown == answer.cpu.partition(",")[0] else f"property {unknown}"
-        guesses = [str(guess).removeprefix(f"{guess.said}: ") for guess in answer.meant if guess.said == unknown]
+        kind = "model" if unknown == answer.cpu.partition(",")[0] else f"property {spelled(unknown)}"
+        guesses = [guess.about for guess in answer.meant if guess.said == unknown]
         return "; ".join([f"{cpu}: no such {kind} in {qemu}" if kind == "model" else f"{cpu}: no {kind} in {qemu}", *guesses])
     if answer.start is not None and answer.start.outcome == "aborts":
         return f"{qemu} aborts with {cpu}: this KVM refuses what QEMU sets at start: {said}"

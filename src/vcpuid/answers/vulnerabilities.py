@@ -12,6 +12,7 @@ from vcpuid.answers.flags import inside
 from vcpuid.cpuid import Bit, MsrWord, bits
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.registers import VULNERABILITY
 from vcpuid.cpuid.showing import showing
 from vcpuid.cpuid.vendors import design_of, linux_kind
 from vcpuid.linux.machine import ARCH_CAPABILITIES, machine_of
@@ -27,7 +28,6 @@ from vcpuid.told.facts import Fact, listed
 SCHEMA = "vcpuid/linux-vulnerabilities/1"
 """The form of `Verdicts.as_dict`."""
 
-FOLDER = "/sys/devices/system/cpu/vulnerabilities"
 EVERY_FILE = "every vulnerability"
 _OFF = "mitigations=off"
 _BY_CHOICE = Assumption("no mitigations= on the kernel's command line", "as is usual", _OFF)
@@ -39,14 +39,15 @@ _WELL = frozenset({"not affected", "mitigated", "partly"})
 class FileVerdict(NamedTuple):
     """What a file says; `text` is None where that is not told, and `depends` names the facts on which it hangs then.
 
-    `needs` are features of CPUID and of feature MSRs that the processor lacks and that would each let the kernel mitigate it, all of which
-    `needs` in `together` where no single one does.
+    It is `observed` where the machine's own file was read. `needs` are features of CPUID and of feature MSRs that the processor lacks
+    and that would each let the kernel mitigate it, all of which `needs` in `together` where no single one does.
     """
 
     file: str
     text: str | None
     depends: tuple[Fact, ...] = ()
     needs: tuple[str, ...] = ()
+    observed: bool = False
 
     @property
     def state(self) -> str:
@@ -74,7 +75,8 @@ class FileVerdict(NamedTuple):
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         depends = [fact.as_dict() for fact in self.depends]
-        return {"file": self.file, "state": self.state, "text": self.text, "depends": depends, "needs": list(self.needs)}
+        told = {"file": self.file, "state": self.state, "text": self.text, "observed": self.observed}
+        return {**told, "depends": depends, "needs": list(self.needs)}
 
 
 class Verdicts(NamedTuple):
@@ -90,6 +92,11 @@ class Verdicts(NamedTuple):
     def named(self, state: str) -> list[str]:
         """List the files of a state."""
         return [verdict.file for verdict in self.files if verdict.state == state]
+
+    @property
+    def observed(self) -> bool:
+        """Whether they were read where they are, and not worked out."""
+        return any(verdict.observed for verdict in self.files)
 
     @property
     def protected(self) -> bool:
@@ -113,13 +120,23 @@ class Verdicts(NamedTuple):
 
 
 def told(setup: Setup) -> Verdicts:
-    """Say what sysfs says on a settled host, as far as it tells."""
+    """Say what sysfs says on a settled host, as far as it tells: what its own files said stands before what rules say."""
+    if seen := _observed(setup):
+        verdicts = (FileVerdict(file, text, observed=True) for file, text in seen.items())
+        return Verdicts(tuple(_helped_by(verdict, setup) for verdict in verdicts))
     if blind := first_leaves(setup.host):
         return Verdicts((FileVerdict(EVERY_FILE, None, blind),))
     base = vulnerabilities(setup)
     found = doubts(setup, vulnerabilities)
     taken = {} if "flags" in setup.host.cpuinfo else assumed(setup, vulnerabilities, found)
     return _verdicts(base, found, {**taken, **_by_choice(setup, base, found)}, setup)
+
+
+def _observed(setup: Setup) -> dict[str, str]:
+    """Give the files that were read on the host, which hold of how it ran: none where another command line is asked for."""
+    if setup.params.linux:
+        return {}
+    return {name.removeprefix(VULNERABILITY): text for name, text in setup.host.cpuinfo.items() if name.startswith(VULNERABILITY)}
 
 
 def told_inside(path: Path, kernel: Stack | None = None) -> tuple[Verdicts, Setup]:
@@ -143,9 +160,12 @@ def _verdicts(
     verdicts = []
     for file, text in base.items():
         depends = found.get(file, ())
-        verdict = FileVerdict(file, None if depends else text, depends)
-        verdicts.append(verdict._replace(needs=helping(setup, file)) if verdict.state == "vulnerable" else verdict)
+        verdicts.append(_helped_by(FileVerdict(file, None if depends else text, depends), setup))
     return Verdicts(tuple(verdicts), FrozenMap(assumes))
+
+
+def _helped_by(verdict: FileVerdict, setup: Setup) -> FileVerdict:
+    return verdict._replace(needs=helping(setup, verdict.file)) if verdict.state == "vulnerable" else verdict
 
 
 def _by_choice(setup: Setup, base: Mapping[str, str], but: Mapping[str, object]) -> dict[Assumption, tuple[str, ...]]:

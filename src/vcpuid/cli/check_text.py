@@ -45,6 +45,8 @@ class CheckText:
 
     def verdict(self, answer: Verdict, basis: str, order: Order | None, breaks: int) -> Iterator[str]:
         """Say it all, but of the hazards only how many of them break the guest."""
+        from vcpuid.answers.overruling import untried
+
         objection = None if order is None else order.objection
         if objection is not None:
             yield objection
@@ -54,6 +56,8 @@ class CheckText:
         yield basis
         if order is not None:
             yield f"libvirt {order.release}: {order.choice.text}"
+        if answer.runs is not None and (doubt := untried(answer.path)) is not None:
+            yield doubt
         yield from self._warnings(answer)
         details = [*self._refused(order), *self._missing(answer), *self._overruled(answer), *self._not_told(answer)]
         if details:
@@ -186,7 +190,7 @@ def _called(feature: Feature) -> str:
 def _instead(answer: Verdict) -> Iterator[str]:
     """Say which -cpu to take instead, in what else it differs, and which named model keeps the most."""
     from vcpuid.answers.nearest import LONG_MODE
-    from vcpuid.qemu.unknown import lacking
+    from vcpuid.qemu.unknown import lacking, spelled
 
     if answer.proposal == answer.cpu or answer.runs is None:
         return
@@ -196,7 +200,7 @@ def _instead(answer: Verdict) -> Iterator[str]:
         yield "No -cpu of this model starts here without warnings."
     for amendment in answer.amendments:
         if amendment.kind in _AMENDED:
-            yield f"    {_AMENDED[amendment.kind].format(amendment.what)}: {amendment.why}"
+            yield f"    {_AMENDED[amendment.kind].format(spelled(amendment.what))}: {amendment.why}"
     counts = answer.counts
     counted = counts.nearest_keeps is not None
     if answer.nearest is not None and answer.nearest != answer.proposal and (counts.asked or not counted):

@@ -31,6 +31,13 @@ HOSTS_SAID = "as --hosts says"
 _TWO = {"host": "A", "guest": "B"}
 """What people read above the columns where two hosts are compared."""
 COLUMNS = ["what", "host", "guest", "party", "why"]
+_COUNTED = {
+    "feature": "the features of CPUID that Linux or QEMU names, on or off; --flags counts what /proc/cpuinfo shows",
+    "flag": "the flags, bugs and VMX flags that either side's /proc/cpuinfo shows; without --flags, the features of CPUID",
+    "register": "the registers of CPUID that either side has",
+    "field": "the fields of CPUID that either side has",
+}
+"""What the first line has the numbers of, by what is compared."""
 
 
 @click.command(name="diff")
@@ -143,6 +150,8 @@ def command(
             found, compared = compare.by_feature(both), len(cpuid_features())
         sheet = _differences(both, by, found, compared, ignore)
         refused = order is not None and order.refusal is not None
+    if sheet.rows:
+        sheet = replace(sheet, foot=[*sheet.foot, "", f"Counted: {_COUNTED['flag' if flags else by]}."])
     emit(sheet if form != "table" else _brief(sheet, everything), form)
     sys.exit(1 if sheet.rows or refused else 0)
 
@@ -171,7 +180,7 @@ def _brief(sheet: Sheet, everything: bool) -> Sheet:
 def _cut(sheet: Sheet, shown: list[dict[str, Any]], of: int, short: bool) -> Sheet:
     """Say below a table what of it is not shown."""
     end = [f"{len(shown)} of {of} rows; --all prints the rest."] if len(shown) < of else ["--all prints every name."] if short else []
-    return replace(sheet, rows=shown, foot=[*sheet.foot, "", *end] if end else sheet.foot)
+    return replace(sheet, rows=shown, foot=[*sheet.foot, *end])
 
 
 def _counted(found: list[D], ignore: tuple[str, ...], tables: list[CpuidTable]) -> list[D]:

@@ -16,6 +16,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.setup import Asked, Host, has_no_effect, typed
+from vcpuid.cli.swapped import DOMAIN_ENDS, cpu_alone
 from vcpuid.errors import InputError, LibvirtError, VcpuidError
 from vcpuid.releases import LIBVIRTS, Release
 from vcpuid.setup import Setup
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ENDS = (".xml", ".xml.gz")
 _DOMAIN = re.compile(r"<domain[\s>]")
 
 libvirt_option = click.option(
@@ -95,7 +95,7 @@ class AskedCpu:
     @classmethod
     def of(cls, argument: str, release: str | None) -> AskedCpu:
         """Take an argument for a domain's file where it ends as one does, else for a CPU."""
-        if argument.endswith(_ENDS):
+        if argument.endswith(DOMAIN_ENDS):
             return cls("host", argument, release)
         return cls(argument)
 
@@ -166,7 +166,7 @@ def no_domain() -> None:
 
 def domain_for_table(table: str | None, cpu: AskedCpu) -> tuple[str | None, AskedCpu]:
     """Take a TABLE for a domain where it is the file of one: then there is no table."""
-    if table is None or not table.endswith(_ENDS) or not _DOMAIN.search(read_file(table)[1]):
+    if table is None or not table.endswith(DOMAIN_ENDS) or not _DOMAIN.search(read_file(table)[1]):
         return table, cpu
     if named := typed("--cpu", "--domain"):
         raise click.UsageError(f"{table} is a domain, and {named[0]} names the guest's CPU as well")
@@ -182,6 +182,8 @@ def domain_options(command: F) -> F:
     def wrapped(*args: Any, cpu: str, domain: str | None, libvirt_release: str | None, **kwargs: Any) -> Any:
         if domain is not None and typed("--cpu"):
             raise click.UsageError("--cpu and --domain both name the guest's CPU")
+        if typed("--cpu"):
+            cpu_alone(cpu)
         return command(*args, cpu=AskedCpu(cpu, domain, libvirt_release), **kwargs)
 
     return wrapped  # type: ignore[return-value]  # functools.wraps keeps the look of the command, not its type

@@ -34,6 +34,9 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, everything: b
     Layers are the host's Linux, KVM, the VMM and the vCPU. The table is cut to a screen; --all prints all of it, and every feature that
     the guest sees, by leaf. Features that HOST does not tell enough of are listed as not told.
 
+    Counted are the features of CPUID that Linux or QEMU names, each name once. The host's are those that the guest sees, those that are
+    lost, and those that the guest's own kernel turns on later (osxsave).
+
     With --format lines, a snapshot of the guest: what its CPUID returns (RAW), the table set (TAB) and kept (GOT). vcpuid reads it back
     as a HOST, for a guest within the guest, and as a TABLE.
     """
@@ -94,19 +97,21 @@ def _grouped(changes: list[dict[str, object]]) -> list[dict[str, Any]]:
 
 
 def _above(found: Survey) -> Iterator[str]:
-    """Say by layer how many features are lost and gained, and what an odd KVM does to the table."""
+    """Say by layer how many features are lost and gained, and what an odd KVM does to the table, or may do."""
+    from vcpuid.answers.overruling import untried
+
     yield from found.by_layer()
     if (own := found.own_kvm()) is not None:
         yield own
+    if (doubt := untried(found.path)) is not None:
+        yield doubt
 
 
 def _below(found: Survey, everything: bool) -> Iterator[str]:
-    """Say what is no loss, what is not told, and what the guest sees."""
+    """Say what is not told, and what the guest sees."""
     from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import sentences
 
-    if found.set_by_guest:
-        yield f"Not lost, the guest's own kernel turns them on: {' '.join(feature.name for feature in found.set_by_guest)}."
     if everything:
         yield from (*found.unknown(), *sentences(found.open()), *granted(found.assumes()))
     else:

@@ -1,8 +1,8 @@
 """How a table and the sentences around it are laid out in lines of a width, or of any where none is given.
 
 Lines end between words: a name is never split, nor padded on the right. A word that is longer than its column ends behind a comma, a
-semicolon or a slash; one that has none goes on past the edge, in a sentence on a line of its own. Where the columns side by side leave
-too little room to read, the rows stand below each other, a cell a line. A column in which nothing stands is left out.
+semicolon or a slash; one that has none, and what people copy, goes on past the edge, in a sentence on a line of its own. Where the columns
+side by side leave too little room to read, the rows stand below each other, a cell a line. A column in which nothing stands is left out.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ _SHORT = (24, 12)
 """Cells of so many columns are folded only where there is no other way, the longer ones first."""
 
 _PARTS = re.compile(r"(?<=[,;/])")
-_WORDS = re.compile(r"--?cpu \S+|\S+|\s+")
-"""What stays on one line of a sentence: a word, and a -cpu, which people copy."""
+_WORDS = re.compile(r"(?<=^See also: )vcpuid .*|--?cpu \S+|\S+|\s+")
+"""What stays on one line of a sentence: a word, and what people copy, a -cpu and a command."""
+_CPU = re.compile(r",(?:[-+]|hv-)\w")
+"""What only a -cpu argument has in it: it is copied from a cell, too."""
 
 CODES = {"bold": "1", "dim": "2", "italic": "3", "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36"}
 """What a style is made of, and how terminals are told it."""
@@ -66,7 +68,7 @@ def folded(line: str, width: int | None) -> list[str]:
 
 
 def _atoms(word: str) -> list[str]:
-    return [part for part in _PARTS.split(word) if part]
+    return [word] if _CPU.search(word) else [part for part in _PARTS.split(word) if part]
 
 
 def _pieces(text: str, width: int) -> Iterator[tuple[str, bool]]:

@@ -143,10 +143,13 @@ def vulnerabilities(
         has_no_effect("this is what the host's own kernel says; --guest asks for a guest's", *GUESTS)
         setup = settled(source, asked)
         found = told(setup)
-        head = [found.summary("The host's kernel"), f"Linux {setup.kernel} on {source or 'this machine'}"]
+        head = [found.summary("The host's kernel"), f"Linux {setup.kernel} on {source or 'this machine'}{_READ if found.observed else ''}"]
         data = found.as_dict(setup)
     emit(_sheet(found, head, data, everything), form)
     sys.exit(0 if found.protected else 1)
+
+
+_READ = ", whose own files were read"
 
 
 def _sheet(found: Verdicts, head: list[str], data: dict[str, object], everything: bool) -> Sheet:
@@ -166,7 +169,7 @@ def _sheet(found: Verdicts, head: list[str], data: dict[str, object], everything
         [dict(row) for row in shown],
         data,
         records=[v.as_dict() for v in found.files],
-        fields=["file", "state", "text", "needs"],
+        fields=["file", "state", "text", "needs", "observed"],
         lines=[f"{v.file}: {v.said}" for v in found.files],
         head=[*head, ""],
         foot=foot if len(foot) > 1 else [],

@@ -39,6 +39,7 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
     A name that several features share gives them all, the likeliest first. An unknown one is
     answered with names near to it, and exit status 3.
     """
+    from vcpuid.cli.spelled import unparted
     from vcpuid.cpuid.card import report
     from vcpuid.cpuid.names import all_features
     from vcpuid.cpuid.notes import notes
@@ -49,7 +50,7 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
     release = linux(kernel)
     print_warnings(() if release.remark is None else (release.remark,))
     tables = release.tables
-    found = all_features() if everything else tuple(dict.fromkeys(f for text in texts for f in _meant(text, tables)))
+    found = all_features() if everything else tuple(dict.fromkeys(f for text in unparted(texts) for f in _meant(text, tables)))
     if form == "table" and len(found) <= CARDS:
         columns = min(width() or WIDTH, WIDTH)
         for feature in found:

@@ -34,13 +34,15 @@ def command(words: tuple[str, ...], everything: bool, form: str) -> None:
     source. With a TEXT: every rule that has all of its words in its id, reason or source. Without either: every rule, and every hazard of
     vcpuid check. The rules are those of Linux, KVM, QEMU, libvirt and Firecracker.
 
-    Exit status 1 where no rule is found; similar ids are then named.
+    Exit status 1 where no rule is found; similar ids are then named. What diagnose prints in brackets are ids of messages, not of rules.
     """
     from vcpuid.rulebook import all_rules, look_up, near, report
 
     text = " ".join(words)
     found = look_up(text) if text else all_rules()
-    if not found:
+    if (message := _message(text)) is not None:
+        tell(message)
+    elif not found:
         meant = " or ".join(near(text))
         tell(f"no rule has {text[:60]!r}" + (f"; did you mean {meant}?" if meant else ""))
     if len(found) == 1 and form == "table":
@@ -61,6 +63,18 @@ def command(words: tuple[str, ...], everything: bool, form: str) -> None:
         )
         emit(sheet, form)
     sys.exit(0 if found else 1)
+
+
+def _message(text: str) -> str | None:
+    """Say of the id of a message, which diagnose prints in brackets as explain prints a rule's, what it is; None for any other text."""
+    from vcpuid.diagnosis.messages import messages
+
+    found = next((message for message in messages() if message.id == text), None)
+    return (
+        None
+        if found is None
+        else f"{text} is no rule but a message of {found.program}'s that vcpuid diagnose knows, as in: {found.example}"
+    )
 
 
 def _row(card: Card) -> dict[str, object]:

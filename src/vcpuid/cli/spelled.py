@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from vcpuid.cli.swapped import no_feature
 from vcpuid.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,13 +22,25 @@ def features(texts: Sequence[str], kernel: str | None = None) -> tuple[Feature, 
     from vcpuid.cpuid.names import find
 
     found: list[Feature] = []
-    for text in texts:
+    for text in unparted(texts):
         try:
             found.append(find(text) if kernel is None else as_printed(text, kernel))
         except InputError:
             bug = bug_of(text)
             found.extend(_in_text(text) if bug is None else [bug])
     return tuple(dict.fromkeys(found))
+
+
+def unparted(texts: Sequence[str]) -> Iterator[str]:
+    """Put the arguments together that a shell made of one label of QEMU's without quotes, as `CPUID.07H:EBX.avx2 [bit 5]`."""
+    label: list[str] = []
+    for text in texts:
+        if label and not (text == "[bit" or (label[-1] == "[bit" and text.endswith("]"))):
+            yield " ".join(label)
+            label = []
+        label.append(text)
+    if label:
+        yield " ".join(label)
 
 
 def collective(texts: Sequence[str]) -> Iterator[str]:
@@ -53,4 +66,7 @@ def _in_text(text: str) -> tuple[Feature, ...]:
     from vcpuid import diagnosis
     from vcpuid.formats.files import read_text
 
-    return diagnosis.features(read_text("-", colours=True)[1] if text == "-" else text)
+    try:
+        return diagnosis.features(read_text("-", colours=True)[1] if text == "-" else text)
+    except InputError as error:
+        raise no_feature(text, error) from None

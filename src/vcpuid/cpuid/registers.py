@@ -196,6 +196,10 @@ class MsrTable(Mapping[int, int]):
         return f"MsrTable({', '.join(f'{i:x}: {v:x}' for i, v in self._values.items())})"
 
 
+VULNERABILITIES = "/sys/devices/system/cpu/vulnerabilities"
+VULNERABILITY = "vulnerability_"
+"""What the names of lines begin with that a snapshot keeps of files in this folder."""
+
 _READ_OF_CPUINFO = ("flags", "vmx_flags", "bugs", "microcode")
 """The lines of /proc/cpuinfo that rules read; the model's name, say, is for people."""
 
@@ -206,11 +210,11 @@ class Snapshot:
 
     `raw` is the CPUID instruction as user space sees it; `supported`, `emulated` and `hyperv` are KVM_GET_SUPPORTED_CPUID,
     KVM_GET_EMULATED_CPUID and KVM_GET_SUPPORTED_HV_CPUID; `msrs` the feature MSRs by KVM's system ioctl; `hardware_msrs` MSRs as RDMSR
-    reads them on the host, refused where it raises #GP; `cpuinfo` lines of /proc/cpuinfo on one CPU; `params` kernel module parameters as
-    "kvm_intel.nested"; `named` features that QEMU, libvirt or a CPU template tell of by name, without any CPUID, and whether the CPU has
-    them; `table` a table made for KVM_SET_CPUID2; `kept` what KVM_GET_CPUID2 gave back after `table` (or, without one, `supported`) was
-    handed to KVM_SET_CPUID2, and `set_result` that call's return value. `cpu` and `kernel` say where it was taken, `qemu` which QEMU starts
-    guests there; `notes` are free lines.
+    reads them on the host, refused where it raises #GP; `cpuinfo` lines of /proc/cpuinfo on one CPU, and as `vulnerability_mds` what
+    sysfs says of each vulnerability; `params` kernel module parameters as "kvm_intel.nested"; `named` features that QEMU, libvirt or a
+    CPU template tell of by name, without any CPUID, and whether the CPU has them; `table` a table made for KVM_SET_CPUID2; `kept` what
+    KVM_GET_CPUID2 gave back after `table` (or, without one, `supported`) was handed to KVM_SET_CPUID2, and `set_result` that call's
+    return value. `cpu` and `kernel` say where it was taken, `qemu` which QEMU starts guests there; `notes` are free lines.
 
     It is immutable and can be pickled. Two snapshots are equal where all of this is; `fingerprint` is the same where the rules cannot tell
     them apart, and is what hashes and caches go by.

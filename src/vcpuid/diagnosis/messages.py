@@ -42,6 +42,11 @@ class MessageForm:
         """The pattern, ready."""
         return re.compile(self.pattern, re.MULTILINE | re.ASCII)
 
+    @cached_property
+    def in_any_case(self) -> re.Pattern[str]:
+        """The same for letters of either case, which takes longer: people and tools write a message's first letter large, or all of it."""
+        return re.compile(self.pattern, re.MULTILINE | re.ASCII | re.IGNORECASE)
+
     @property
     def depth(self) -> int:
         """How near to the CPU who prints it is; the more the nearer."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from vcpuid.cpuid.names import meant
 from vcpuid.diagnosis.messages import MessageForm, messages
@@ -47,28 +48,40 @@ class Recognised:
 def recognise(paste: str) -> tuple[Recognised, ...]:
     """Find the messages in a paste, in its order: those that stand in their lines, and those that a window's edge broke.
 
-    Of two that overlap and come from the same layer the longer is given, which holds the other. Raises InputError for a paste of more
-    than `LIMIT` characters.
+    What is nowhere as it is printed may be there in letters of the other case. Of two that overlap and come from the same layer the longer
+    is given, which holds the other. Raises InputError for a paste of more than `LIMIT` characters.
     """
     if len(paste) > LIMIT:
         raise InputError(f"the paste has more than {LIMIT} characters: leave out what is no message")
     lines = plain(paste)
-    found = list(_found(lines, paste))
-    known: dict[str, list[tuple[int, int]]] = {}
-    for match in found:
-        known.setdefault(match.message.id, []).append((match.start, match.end))
-    found += [match for match in _found(unwrapped(lines), paste) if not _overlaps(match, known.get(match.message.id, []))]
+    texts = lines, unwrapped(lines)
+    found = _in_both(texts, paste, lambda message: message.compiled)
+    printed = {match.message.id for match in found}
+    retyped = _in_both(texts, paste, lambda message: None if message.id in printed else message.in_any_case)
+    found += _themselves(retyped, [*found, *retyped])
     return tuple(sorted(_outermost(found), key=lambda match: (match.start, -match.end)))
 
 
-def _found(text: Text, paste: str) -> Iterator[Recognised]:
+_Pattern = Callable[[MessageForm], re.Pattern[str] | None]
+"""How a message is looked for; None for one that is not."""
+
+
+def _in_both(texts: tuple[Text, Text], paste: str, pattern: _Pattern) -> list[Recognised]:
+    """Find messages in the lines, and in the text without line ends those that are not the same ones again."""
+    lines, whole = texts
+    found = list(_found(lines, paste, pattern))
+    known: dict[str, list[tuple[int, int]]] = {}
+    for match in found:
+        known.setdefault(match.message.id, []).append((match.start, match.end))
+    return found + [match for match in _found(whole, paste, pattern) if not _overlaps(match, known.get(match.message.id, []))]
+
+
+def _found(text: Text, paste: str, pattern: _Pattern) -> Iterator[Recognised]:
     lowered = text.text.lower()
     for message in messages():
-        if not any(probe in lowered for probe in message.probes):
+        if not any(probe in lowered for probe in message.probes) or (wanted := pattern(message)) is None:
             continue
-        for count, found in enumerate(message.compiled.finditer(text.text)):
-            if count == _EACH:
-                break
+        for found in islice(wanted.finditer(text.text), _EACH):
             begin, end = found.span()
             groups = {name: value for name, value in found.groupdict().items() if value is not None}
             for name in _LISTS & groups.keys():
@@ -97,6 +110,19 @@ def _overlaps(match: Recognised, places: list[tuple[int, int]]) -> bool:
     """Tell whether a match overlaps one of these places, which are in order and apart from each other."""
     after = bisect_left(places, (match.end, 0))
     return after > 0 and places[after - 1][1] > match.start
+
+
+def _themselves(found: Iterable[Recognised], everything: list[Recognised]) -> Iterator[Recognised]:
+    """Leave out what stands within a message of another layer that is not about it: these are words of that message's own."""
+    reach: dict[frozenset[str], tuple[list[int], list[int]]] = {}
+    for match in sorted(everything, key=lambda match: match.start):
+        starts, ends = reach.setdefault(frozenset((match.message.layer, *match.message.wraps)), ([], []))
+        starts.append(match.start)
+        ends.append(max(match.end, ends[-1] if ends else 0))
+    for match in found:
+        others = (reach[layers] for layers in reach if match.message.layer not in layers)
+        if not any((before := bisect_right(starts, match.start)) and ends[before - 1] >= match.end for starts, ends in others):
+            yield match
 
 
 def _outermost(found: list[Recognised]) -> Iterator[Recognised]:

@@ -98,8 +98,25 @@ def asked(found: Iterable[Named]) -> Iterator[Named]:
             yield one
 
 
+_LABELS = re.compile(
+    r"(?P<bit>(?:CPUID\.[0-9a-f]{2,8}h:e[abcd]x|CPUID\[eax=[0-9a-f]{1,8}h(?:,ecx=[0-9a-f]{1,8}h)?\]\.e[abcd]x|MSR\([0-9a-f]{1,8}h\))"
+    r"(?:\.(?P<feature>[\w.-]{1,80}))?(?:[ \t]{0,9}\[bit [0-9]{1,9}\])?)",
+    re.IGNORECASE,
+)
+"""QEMU's names of features, which have blanks and brackets in them."""
+
+
 def listed(text: str, state: str = MISSING) -> Iterator[Named]:
     """Find what a list names, whatever stands between its words."""
+    at = 0
+    for found in _LABELS.finditer(text):
+        yield from _words(text[at : found.start()], state)
+        yield from _label({name: value for name, value in found.groupdict().items() if value is not None})
+        at = found.end()
+    yield from _words(text[at:], state)
+
+
+def _words(text: str, state: str) -> Iterator[Named]:
     for word in _SEPARATORS.split(_SET.sub(" ", text)):
         if word != "and" and word.strip("+-."):
             yield from named(word, state)

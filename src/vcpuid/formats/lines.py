@@ -4,7 +4,7 @@
     RAW func.index eax ebx ecx edx              the CPUID instruction
     MSR index ok value                          a feature MSR; ok is what KVM_GET_MSRS returned, 1 where it was read
     HWMSR index ok value                        an MSR of the hardware; ok is 1 where RDMSR read it, 0 where it raised #GP
-    CPUINFO name value…                         a line of /proc/cpuinfo
+    CPUINFO name value…                         a line of /proc/cpuinfo; vulnerability_NAME is what sysfs says of a vulnerability
     PARAM module.parameter value                a kernel module's parameter
     NAMED feature on                            a feature told by name or place (by QEMU, libvirt, a CPU template), or `off`
     CPU …, KERNEL …                             where it was taken

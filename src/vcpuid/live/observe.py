@@ -8,10 +8,10 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 from vcpuid.cpuid.frozen import FrozenMap
-from vcpuid.cpuid.registers import CpuidTable, MsrTable, Snapshot, vendor_name
+from vcpuid.cpuid.registers import VULNERABILITIES, VULNERABILITY, CpuidTable, MsrTable, Snapshot, vendor_name
 from vcpuid.cpuid.walk import walk
 from vcpuid.errors import KvmError, UnavailableError
-from vcpuid.formats.proc_cpuinfo import cpuinfo_blocks
+from vcpuid.formats.proc_cpuinfo import cpuinfo_blocks, plain
 from vcpuid.live.dev_cpu import cpuid_device
 from vcpuid.live.dev_msr import read_msrs
 from vcpuid.live.instruction import instruction, pinned
@@ -40,7 +40,7 @@ def observe(cpu: int | None = None, *, device: bool | None = None, kvm: bool | N
         raw=raw,
         **answers._asdict(),
         hardware_msrs=hardware,
-        cpuinfo=FrozenMap(cpuinfo),
+        cpuinfo=FrozenMap({**cpuinfo, **read_vulnerabilities()}),
         params=FrozenMap(read_params()),
         cpu=cpuinfo.get("model_name"),
         kernel=os.uname().release,
@@ -108,6 +108,12 @@ def _table(kind: str, ask: Callable[[], CpuidTable], notes: list[str]) -> CpuidT
 def read_cpuinfo(cpu: int) -> dict[str, str]:
     """Read the lines of /proc/cpuinfo about one CPU that a snapshot keeps; empty where the kernel does not tell."""
     return next((lines for number, lines in cpuinfo_blocks(_text("/proc/cpuinfo")) if number == str(cpu)), {})
+
+
+def read_vulnerabilities() -> dict[str, str]:
+    """Read what the running kernel says of each vulnerability, as {"vulnerability_mds": "Not affected"}; empty where it does not tell."""
+    texts = {name: plain(_text(f"{VULNERABILITIES}/{name}").strip()) for name in _names(VULNERABILITIES)}
+    return {f"{VULNERABILITY}{name}": text for name, text in texts.items() if text}
 
 
 def read_params() -> dict[str, str]:

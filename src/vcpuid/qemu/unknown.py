@@ -56,8 +56,12 @@ class Guess(NamedTuple):
     sure: bool = False
 
     def __str__(self) -> str:
-        named = " or ".join(self.meant)
-        return f"{self.said}: {self.why}" if self.why else f"{self.said}: did you mean {named}?"
+        return f"{spelled(self.said)}: {self.about}"
+
+    @property
+    def about(self) -> str:
+        """The same without the name: who calls what so, else the question whether what looks alike is meant."""
+        return self.why or f"did you mean {' or '.join(self.meant)}?"
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -76,6 +80,11 @@ def guesses(cpu: str, tables: str) -> tuple[Guess, ...]:
     if cpu and not has_model(known, model) and (guess := _model(known, model)) is not None:
         found.insert(0, guess)
     return tuple(found)
+
+
+def spelled(name: str) -> str:
+    """Give a name as it can be read in a sentence: with quotes around one that begins or ends with a blank."""
+    return name if name == name.strip() else repr(name)
 
 
 def lacking(cpu: str, tables: str) -> str | None:
@@ -132,7 +141,18 @@ def _settings(cpu: str) -> Iterator[str]:
     yield from dict.fromkeys(name for name in named if name != "tsc-freq")
 
 
+def _blank(name: str, known: bool) -> Guess | None:
+    """Guess at a name with a blank before or behind it, which without that is `known`; QEMU's parser takes none away."""
+    bare = name.strip()
+    if bare == name or not known:
+        return None
+    side = "before" if name[0].isspace() else "behind"
+    return Guess(name, (bare,), f"QEMU takes the blank {side} {bare} as part of the name", sure=True)
+
+
 def _model(tables: Catalog, name: str) -> Guess | None:
+    if (blank := _blank(name, has_model(tables, name.strip()))) is not None:
+        return blank
     if (invented := manager_cpu(name)) is not None:
         manager, stands_for = invented
         return Guess(
@@ -146,7 +166,9 @@ def _model(tables: Catalog, name: str) -> Guess | None:
 
 
 def _property(tables: Catalog, name: str) -> Guess | None:
-    """Guess by what others call a feature, then by what looks alike."""
+    """Guess by a blank too many, by what others call a feature, then by what looks alike."""
+    if (blank := _blank(name, has_property(tables, name.strip().lstrip("+-")))) is not None:
+        return blank
     names = dict.fromkeys(own.name for feature in meant(name) for own in feature.qemu_names)
     known = [other for other in names if other in tables.flags and other != name]
     if known:
