@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcpuid.cli.habits import summary
 from vcpuid.errors import InputError
 from vcpuid.releases import KERNELS, LIBVIRTS, QEMUS
 
@@ -376,11 +377,8 @@ def verbs(context: click.Context, typed: str) -> Offers:
         group = below or group
     if not isinstance(group, click.Group):
         return ()
-    return ((name, _first_sentence(group.get_command(context, name))) for name in group.list_commands(context))
-
-
-def _first_sentence(command: click.Command | None) -> str:
-    return " ".join((command.help or "").split("\n\n")[0].split()) if command is not None else ""
+    found = ((name, group.get_command(context, name)) for name in group.list_commands(context))
+    return ((name, "" if verb is None else summary(verb)) for name, verb in found)
 
 
 @_completer

@@ -45,7 +45,7 @@ class VerbGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs."""
         with formatter.section("Verbs"):
-            formatter.write_dl([(name, _summary(self.commands[name])) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, summary(self.commands[name])) for name in self.list_commands(ctx)])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb; raises UsageError with a lead."""
@@ -62,7 +62,8 @@ def require(group: click.Group, ctx: click.Context, args: Sequence[str]) -> None
         raise click.UsageError(meant.no_verb(word, ctx.command_path, group.list_commands(ctx), first=ctx.parent is None), ctx)
 
 
-def _summary(command: click.Command) -> str:
+def summary(command: click.Command) -> str:
+    """Give the first sentences of a verb's help."""
     return " ".join((command.help or "").split("\n\n")[0].split())
 
 
