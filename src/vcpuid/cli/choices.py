@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vcpuid.cli.habits import summary
 from vcpuid.errors import InputError
 from vcpuid.releases import KERNELS, LIBVIRTS, QEMUS
 
@@ -379,6 +378,11 @@ def verbs(context: click.Context, typed: str) -> Offers:
         return ()
     found = ((name, group.get_command(context, name)) for name in group.list_commands(context))
     return ((name, "" if verb is None else summary(verb)) for name, verb in found)
+
+
+def summary(command: click.Command) -> str:
+    """Give the first sentences of a verb's help."""
+    return " ".join((command.help or "").split("\n\n")[0].split())
 
 
 @_completer

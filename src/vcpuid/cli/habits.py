@@ -44,6 +44,8 @@ class VerbGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs."""
+        from vcpuid.cli.choices import summary
+
         with formatter.section("Verbs"):
             formatter.write_dl([(name, summary(self.commands[name])) for name in self.list_commands(ctx)])
 
@@ -60,11 +62,6 @@ def require(group: click.Group, ctx: click.Context, args: Sequence[str]) -> None
         from vcpuid.cli import meant
 
         raise click.UsageError(meant.no_verb(word, ctx.command_path, group.list_commands(ctx), first=ctx.parent is None), ctx)
-
-
-def summary(command: click.Command) -> str:
-    """Give the first sentences of a verb's help."""
-    return " ".join((command.help or "").split("\n\n")[0].split())
 
 
 class Verb(click.Command):

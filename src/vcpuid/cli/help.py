@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.habits import summary
 from vcpuid.cli.lazy import LazyGroup
 from vcpuid.cli.output import Sheet, emit
 
@@ -47,4 +46,4 @@ def _verbs(context: click.Context) -> Iterator[tuple[str, str]]:
         yield name, about
         group = root.get_command(context, name)
         if isinstance(group, click.Group):
-            yield from ((f"{name} {below}", summary(group.commands[below])) for below in group.list_commands(context))
+            yield from ((f"{name} {below}", choices.summary(group.commands[below])) for below in group.list_commands(context))
