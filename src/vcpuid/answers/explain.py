@@ -527,7 +527,7 @@ def _sentence(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
         offered = path.trace.step("kvm").value(feature.bit)
         refused = "" if offered else "KVM does not offer it in KVM_GET_SUPPORTED_CPUID and "
         left = f"{refused}{path.vmm.spoken} leaves it out of its table"
-        return f"The guest sees {name}: {left}, yet KVM puts it back in KVM_SET_CPUID2.{disagreement}"
+        return f"The guest sees {name}: {left}, yet KVM adds it in KVM_SET_CPUID2.{disagreement}"
     turns = list(_turns(stages))
     if not turns:
         told = next(stage for stage in stages if stage.value is not None)

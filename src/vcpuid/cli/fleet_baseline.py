@@ -129,6 +129,7 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked, everythi
         lines=lines,
         head=[*head, *absent(found.census), ""],
         foot=["", *foot] if foot else [],
+        titles={"costs": "gives up"},
         cut=None if everything else Cut(len(rows), more="every name" if shown != rows else "", weights=list(map(_weight, rows))),
     )
 
@@ -162,7 +163,7 @@ def _others(found: Baseline) -> Iterator[str]:
         if price is not None:
             lost = [f"{so_many(len(price.features), 'feature')} ({short(price.features)})"] if price.features else []
             flaws = [f"mitigations ({short(price.security)})"] if price.security else []
-            yield f"      costs {'; '.join((*lost, *flaws, *filter(None, (price.spoken,)))) or 'nothing that the best has'}"
+            yield f"      costs {'; '.join((*lost, *flaws, *filter(None, (price.spoken,)))) or 'nothing: it has all that the first has'}"
 
 
 @click.command()
@@ -180,8 +181,8 @@ def blame(
 ) -> None:  # fmt: skip
     """Show which hosts lack features that others could give their guests, and the cause.
 
-    A row's hosts are all that lack its features: were they mended, or did they leave, a baseline could have them. What may mend them is
-    told, a host with the same processor that has them first, and below the rows the smallest sets of hosts without which a better named
+    A row's hosts are all that lack its features: without these hosts, or if they had them, a baseline could have them. What may help is
+    named, a host with the same processor that has them first, and below the rows the smallest sets of hosts without which a better named
     model runs on the others. Exit status 0 where all hosts can give the same, else 1, also where that is not told of some.
     """
     found = opened(stores, engine).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
@@ -201,6 +202,9 @@ def _unknown(found: Untold) -> dict[str, Any]:
 
     who, features = spoken(found.groups), " ".join(found.features)
     return {"hosts": hosts_of(found.groups), "who": who, "features": features, "party": None, "why": found.why, "mends": ""}
+
+
+_HELPS = {"mends": "what helps"}
 
 
 def _blame_sheet(found: Blame, everything: bool, asked: Asked) -> Sheet:
@@ -232,7 +236,7 @@ def _blame_sheet(found: Blame, everything: bool, asked: Asked) -> Sheet:
     columns = ["hosts", "who", "features", "party", "why", "mends"]
     below = ["", *foot] if foot else []
     cut = None if everything else Cut(len(every), more="every name" if shown != every else "")
-    return Sheet(columns, shown, found.as_dict(), records=every, titles=LAYER, head=head, foot=below, null=NOT_TOLD, cut=cut)
+    return Sheet(columns, shown, found.as_dict(), records=every, titles=LAYER | _HELPS, head=head, foot=below, null=NOT_TOLD, cut=cut)
 
 
 def _won(win: Win, hosts: int) -> str:

@@ -103,11 +103,11 @@ def migrate(
 def _places(places: tuple[str, ...]) -> tuple[tuple[str, ...], str | None, str | None]:
     """Tell the store, or the snapshots that stand for one, and which hosts are A and B; of more than two nobody is."""
     if len(places) > 1 and all(os.path.isfile(place) and not place.endswith(STORES) for place in places):
-        return (places, *places) if len(places) == 2 else (places, None, None)
+        return (places, places[0], places[1]) if len(places) == 2 else (places, None, None)
     store, *hosts = places
     if len(hosts) not in (0, 2):
         raise click.UsageError("give both hosts, or neither to ask about all")
-    return ((store,), *hosts) if hosts else ((store,), None, None)
+    return ((store,), hosts[0], hosts[1]) if hosts else ((store,), None, None)
 
 
 def _of_hosts(text: str, a: str, b: str) -> str:
@@ -125,7 +125,7 @@ def _move_sheet(found: Move, cpu: str | None, a: str, b: str, asked: Asked, ever
         "yes": f"yes: the guest's CPU is the same on {a} and on {b}",
         "refused": f"refused: {by} says: {found.words}",
         "unsafe": f"unsafe: {b} takes the guest, and it has another CPU there",
-        "not told": "not told: it hangs on what the hosts do not tell",
+        "not told": "not told: it depends on what the hosts do not tell",
     }[found.outcome]
     outcome = {"outcome": found.outcome, "by": by or "", "words": found.words or ""}
     rows = [{**outcome, "what": one.kind, "differs": " ".join(one.names), "harm": one.harm} for one in found.differences]
@@ -145,7 +145,7 @@ def _move_sheet(found: Move, cpu: str | None, a: str, b: str, asked: Asked, ever
         lines=lines,
         head=[told, ", ".join((*(() if cpu is None else (f"-cpu {cpu}",)), on_which(found.setups, asked.qemu))), *([""] if rows else [])],
         foot=open_,
-        cut=None if everything else Cut(len(rows), more="every difference"),
+        cut=None if everything else Cut(len(rows), more="every difference" if shown != rows else ""),
     )
 
 

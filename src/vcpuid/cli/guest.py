@@ -57,7 +57,14 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, everything: b
     below = list(_below(found, everything))
     sheet = Sheet(
         columns=["change", "party", "features", "why"],
-        rows=[{**row, "features": " ".join(row["names"]) if everything else some(row["names"])} for row in rows],
+        rows=[
+            {
+                **row,
+                "change": _SHOWN.get(row["change"], row["change"]),
+                "features": " ".join(row["names"]) if everything else some(row["names"]),
+            }
+            for row in rows
+        ],
         records=changes,
         fields=["change", "party", "feature", "why"],
         data=found.as_dict(),
@@ -69,6 +76,10 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, everything: b
         cut=Cut(rest=f"the rest, {beside}", more=beside, weights=[len(row["names"]) for row in rows]) if brief else None,
     )
     emit(sheet, form)
+
+
+_SHOWN = {"put back": "added by KVM"}
+"""What the table calls a change that has another name for programs."""
 
 
 def _grouped(changes: list[dict[str, object]]) -> list[dict[str, Any]]:

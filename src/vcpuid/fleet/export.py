@@ -39,7 +39,7 @@ FORMS = (*MANAGERS, "cloud-hypervisor", "firecracker")
 _STRICT = frozenset({"qemu", "incus", "lxd"})
 """Managers that let QEMU start a guest without what it asks for, unless they are told to say enforce."""
 
-_OPEN = "it hangs on what the host does not tell"
+_OPEN = "it depends on what the host does not tell"
 
 _DOMAIN = """<domain type='kvm'><name>guest</name><memory>1</memory><os><type machine='{machine}'>hvm</type></os>{cpu}</domain>"""
 
