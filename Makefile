@@ -26,11 +26,14 @@ BASE ?=
 
 .PHONY: demo setup test quick lint types generated check hooks bench fuzz man docs dist packages wheel pipx uvx zipapp container deb clean
 
-# explain exits 1 where the guest does not see the feature: an answer, not a failure.
+# A question, and the verb that answers it; exit status 1 is an answer, not a failure.
+, := ,
+ask = @printf '%s\n$$ vcpuid %s\n\n' "$(1)" "$(2)"; $(BIN)/vcpuid $(2) || test $$? -eq 1; echo
+
 demo: $(VENV)/.ready
-	$(BIN)/vcpuid explain avx512f --cpu Skylake-Server-v4 || test $$? -eq 1
-	@echo
-	$(BIN)/vcpuid guest --cpu host
+	$(call ask,Which CPU does a guest with -cpu host get on this machine?,guest --cpu host)
+	$(call ask,Does a guest with -cpu Skylake-Server-v4 see AVX-512 here$(,) and why?,explain avx512f --cpu Skylake-Server-v4)
+	$(call ask,Would that CPU start here$(,) and what would the guest lack?,check Skylake-Server-v4)
 
 setup: $(VENV)/.ready-dev
 

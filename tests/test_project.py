@@ -55,6 +55,13 @@ def test_documents_name_targets_that_the_makefile_has(document: Path) -> None:
     assert made(document.read_text(encoding="utf-8")) <= TARGETS
 
 
+def test_the_demo_asks_before_it_answers() -> None:
+    done = subprocess.run(["make", "--dry-run", "demo"], cwd=ROOT, capture_output=True, text=True, check=True)
+    asked = re.findall(r'"([^"]+\?)" "([^"]+)"; \S+/vcpuid ([^|]+) \|\|', done.stdout)
+    assert len(asked) == 3
+    assert all(shown == run for _, shown, run in asked)
+
+
 def test_targets_are_found_in_text() -> None:
     assert {"setup", "quick", "hooks", "check", "docs"} <= made(CONTRIBUTING)
     assert {"test", "dist"} <= TARGETS

@@ -99,7 +99,7 @@ def test_what_kvm_puts_back_and_withholds_is_told_by_all() -> None:
     path = resolve(cpu, host=bare, stack=stack(SKYLAKE), probe=overruling)
     told = explain(find("avx512f"), path)
     assert (told.visible, told.put_back, told.withheld) == (True, True, False)
-    assert "QEMU leaves it out, since KVM does not offer it, yet this machine's KVM puts it back" in told.verdict
+    assert "QEMU leaves it out, since KVM does not offer it, yet this machine's KVM adds it" in told.verdict
     assert explain(find("smep"), path).withheld
     assert [row["feature"] for row in survey(path).changes() if row["change"] == "put back"] == ["avx512f"]
 

@@ -45,8 +45,6 @@ FREE = {
     "--seen": "a time",
     "--since": "a day or a time",
     "--until": "a day",
-    "origin": "a host of the store",
-    "target": "a host of the store",
     "host": "a host of the store",
     "hosts": "hosts as ssh takes them, or a file of them",
     "--group": "a group of the inventory",

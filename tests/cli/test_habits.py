@@ -188,6 +188,15 @@ def test_help_is_what_help_prints_and_version_what_version_prints() -> None:
         assert says in done.stderr
 
 
+def test_help_all_lists_every_verb_with_those_of_groups() -> None:
+    told = {line.split("   ")[0].strip(): line.split("   ", 1)[1].strip() for line in vcpuid("help", "all").stdout.splitlines()[2:]}
+    assert {"check", "kvm", "kvm supported", "qemu models", "linux flags", "libvirt baseline", "fleet migrate"} <= told.keys()
+    assert all(told.values())
+    narrow = vcpuid("help", "all", env={"COLUMNS": "80"}).stdout
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "…" not in narrow, "nothing is cut"
+
+
 @pytest.mark.parametrize(
     ("typed", "lead"),
     [

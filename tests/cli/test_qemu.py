@@ -27,7 +27,7 @@ def test_the_first_line_counts_and_names_the_best() -> None:
         f"{len(runs)} of {len(named)} models run here without warnings; the one that keeps the most is Broadwell-v2 (65 of "
     )
     assert basis.startswith("QEMU 11.1, q35, Linux 6.12")
-    assert last == f"15 of {len(named)} models; --all prints the rest and what each lacks"
+    assert last == f"15 of {len(named)} models; --all prints the rest, and what each lacks."
 
 
 def test_all_is_every_name_with_what_it_lacks() -> None:

@@ -1,15 +1,25 @@
-"""Answers fit a terminal of 24 lines and 100 columns unless all is asked for, begin with the answer, and say where they are cut."""
+"""Answers fit a terminal of 24 lines unless all is asked for, begin with the answer, and say where they are cut."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from support.tools import load_tool
+from support.command import vcpuid
+from vcpuid.cli.layout import lines_of
+from vcpuid.cli.output import Sheet, fitted
+from vcpuid.cli.short import SCREEN, Cut
 
-TRANSCRIPTS = load_tool("transcripts")
-SKYLAKE, MILAN, UNTOLD = (
+WIDTHS = (80, 100)
+SKYLAKE, SAPPHIRE, MILAN, UNTOLD = (
     f"tests/captures/{name}.txt.gz"
-    for name in ("kvm/kvm-intel.corei7_skylake_x@6.12", "kvm/kvm-amd.EPYC-Milan-v2@7.3", "reports/cascade-lake-without-msrs")
+    for name in (
+        "kvm/kvm-intel.corei7_skylake_x@6.12",
+        "kvm/kvm-intel.sapphire_rapids-xfd@6.12",
+        "kvm/kvm-amd.EPYC-Milan-v2@7.3",
+        "reports/cascade-lake-without-msrs",
+    )
 )
 QEMU = "--qemu 11.1"
 
@@ -18,23 +28,80 @@ ANSWERS = {
     f"guest --host {MILAN} --cpu Haswell {QEMU}": "The guest sees ",
     f"guest --host {UNTOLD} {QEMU}": "The guest sees ",
     f"worth --host {SKYLAKE} --cpu qemu64 {QEMU}": "The guest reaches x86-64, its host x86-64-v4",
+    f"worth --host {UNTOLD} {QEMU}": "The guest reaches x86-64-v4",
     f"diff {SKYLAKE} --cpu Haswell {QEMU}": "46 features differ",
     f"diff {SKYLAKE} {MILAN} --flags": "",
     f"diff {SKYLAKE} --cpu host --by register {QEMU}": "",
     f"drift {MILAN} --from kernel=6.1,qemu=7.2 --to kernel=7.3,qemu=11.1,nested=0": "The guest loses ",
+    f"drift {SAPPHIRE} --from kernel=6.12,qemu=7.2 --to kernel=6.18,qemu=11.1": "The guest gains ",
+    f"hyperv --host {SKYLAKE} {QEMU}": "A Windows guest",
+    f"linux vulnerabilities {SKYLAKE}": "The host's kernel reports itself",
+    f"qemu models {SKYLAKE} {QEMU}": "",
+    f"qemu models {UNTOLD} {QEMU}": "",
     "rules kvm": "",
+    f"fleet migrate {SKYLAKE} {SAPPHIRE}": "unsafe: ",
+    f"fleet baseline {SKYLAKE} {SAPPHIRE} {MILAN}": "-cpu ",
+    f"fleet blame {SKYLAKE} {SAPPHIRE} {MILAN}": "",
+    f"fleet models {SKYLAKE} {SAPPHIRE} {MILAN}": "",
+    "fleet classes tests/captures/kvm": "",
 }
 """What begins the first line of an answer."""
 
 
-@pytest.mark.process
+def lines(command: str, width: int) -> list[str]:
+    return vcpuid(*command.split(), env={"COLUMNS": str(width)}).stdout.splitlines()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("command", ANSWERS)
-def test_an_answer_is_a_screen_and_begins_with_the_answer(command: str) -> None:
-    _, lines = TRANSCRIPTS.run(f"vcpuid {command}")
-    assert lines[0].startswith(ANSWERS[command])
-    assert len(lines) <= 24
-    assert max(map(len, lines)) <= TRANSCRIPTS.COLUMNS
-    assert any("--all prints" in line for line in lines[-2:]), "a cut answer says so"
-    _, whole = TRANSCRIPTS.run(f"vcpuid {command} --all")
-    assert whole[0] == lines[0]
-    assert len(whole) > len(lines)
+def test_an_answer_is_a_screen_and_begins_with_the_answer(command: str, width: int) -> None:
+    shown, whole = lines(command, width), lines(f"{command} --all", width)
+    assert shown[0].startswith(ANSWERS[command])
+    assert sum(lines_of(line, width) for line in shown) <= SCREEN
+    assert all(len(line) <= width for line in shown if not line.startswith("-cpu "))
+    assert any("--all prints" in line for line in shown[-2:]), "a cut answer says so"
+    assert whole[0] == shown[0]
+    assert len(whole) > len(shown)
+
+
+ROWS = [{"name": f"row{number}", "text": "word " * 6} for number in range(9)]
+
+
+def sheet(cut: Cut | None) -> Sheet:
+    return Sheet(["name", "text"], ROWS, head=["Nine rows.", ""], cut=cut)
+
+
+def names(shown: list[str]) -> list[str]:
+    return [word for line in shown for word in line.split() if re.fullmatch(r"row\d", word)]
+
+
+@pytest.mark.parametrize(("width", "height", "number"), [(None, 24, 9), (80, 10, 4), (80, 2, 1), (22, 16, 4), (12, 24, 2)])
+def test_as_many_rows_are_shown_as_fit_whether_beside_or_below_each_other(width: int | None, height: int, number: int) -> None:
+    shown = fitted(sheet(Cut(9)), width, height, colours=False)
+    assert names(shown) == [f"row{at}" for at in range(number)]
+    if number < 9:
+        assert " ".join(" ".join(shown).split()).endswith(f"{number} of 9 rows; --all prints the rest.")
+
+
+def test_what_is_wider_than_the_screen_counts_as_the_lines_that_a_terminal_makes_of_it() -> None:
+    wide = sheet(Cut(9))
+    wide.head = [f"-cpu {'x' * 200}", ""]
+    assert len(fitted(wide, 80, 12, colours=False)) == 10
+
+
+def test_the_weightiest_rows_are_kept_in_their_order() -> None:
+    assert names(fitted(sheet(Cut(2, weights=[0, 1, 0, 0, 0, 2, 0, 0, 0])), 80, 24, colours=False)) == ["row1", "row5"]
+
+
+def test_one_row_more_is_shown_where_it_is_the_last() -> None:
+    assert len(names(fitted(sheet(Cut(8)), 80, 24, colours=False))) == 9
+    assert len(names(fitted(sheet(Cut(7)), 80, 24, colours=False))) == 7
+
+
+def test_rows_that_the_table_never_had_are_counted_too() -> None:
+    assert fitted(sheet(Cut(9, of=40, what="things")), 80, 24, colours=False)[-1] == "9 of 40 things; --all prints the rest."
+
+
+def test_a_whole_table_says_only_what_else_there_is() -> None:
+    assert fitted(sheet(Cut(9, more="every name")), 80, 24, colours=False)[-2:] == ["", "--all prints every name."]
+    assert len(fitted(sheet(Cut(9)), 80, 24, colours=False)) == len(fitted(sheet(None), 80, 24, colours=False))

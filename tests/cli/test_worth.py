@@ -108,7 +108,7 @@ def test_hyperv_lists_what_is_missing_and_all_only_when_asked() -> None:
     ask = ("hyperv", "--cpu", "host,hv-relaxed", "--host", SKYLAKE, "--qemu", "10.0")
     short, full = (vcpuid(*ask, *more).stdout.splitlines() for more in ((), ("--all",)))
     assert len(short) <= 24
-    assert short[-1] == "12 of 22 enlightenments; --all prints the rest"
+    assert short[-1] == "12 of 22 enlightenments; --all prints the rest."
     assert not any(line.startswith("hv-relaxed ") for line in short)
     assert sum(line.startswith("hv-") for line in full) == 22
     marked = {line.split()[0] for line in short if line.startswith("hv-") and line.split()[1] == "idle"}

@@ -238,7 +238,10 @@ def test_the_verb_writes_the_form_alone_and_what_is_lost_on_standard_error() -> 
     assert "kubevirt loses something: no place in libvirt's <cpu>: vendor=" in mixed.stderr
     whole = vcpuid("fleet", "export", GOLDEN, "--cluster", "rack1", "--to", "firecracker", "--format", "lines")
     assert json.loads(whole.stdout)["cpuid_modifiers"]
+    assert "CPU models are those" not in whole.stderr, "a template has no model"
     idle = vcpuid("fleet", "export", GOLDEN, "--cluster", "rack1", "--to", "qemu", "--libvirt", "11.3")
+    assert "the CPU models are those of QEMU 11.1 (the newest known; " in idle.stderr
+    assert "the CPU models are those of QEMU 10.0, q35" in done.stderr
     assert "--libvirt has no effect: no libvirt reads what is written for qemu" in idle.stderr
 
 

@@ -214,3 +214,18 @@ def test_two_snapshots_are_named_in_place_of_a_store_and_hosts_by_their_files(tm
     status, _, error = command.vcpuid("fleet", "migrate", str(tmp_path), "node.txt.gz", "b/node")
     assert status == 3
     assert "several hosts are called 'node.txt.gz': put the cluster before it, as in a/node.txt.gz" in error
+
+
+def test_of_three_snapshots_and_more_all_are_asked_about_as_of_a_store_of_them(tmp_path: Path) -> None:
+    names = (SKYLAKE, SAPPHIRE, MILAN)
+    for name in names:
+        (tmp_path / f"{name}.txt.gz").write_bytes(capture(name).read_bytes())
+    asked = ("--cpu", "qemu64", "--qemu", "11.1")
+    files = command.vcpuid("fleet", "migrate", *(str(capture(name)) for name in names), *asked)
+    assert files.stdout == command.vcpuid("fleet", "migrate", str(tmp_path), *asked).stdout
+    assert files.stdout.splitlines()[0] == (
+        "A guest moves freely within each of 2 groups of hosts; "
+        "QEMU also takes it from one group to another, but its CPU changes on the way."
+    )
+    for wrong in ((str(tmp_path), "a"), (str(tmp_path), "a", "b", "c")):
+        assert command.vcpuid("fleet", "migrate", *wrong).returncode == 2

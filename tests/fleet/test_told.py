@@ -145,7 +145,7 @@ def test_a_baseline_runs_on_each_kind_of_core(tmp_path: Path) -> None:
 def test_one_core_of_several_kinds_does_not_speak_for_all() -> None:
     cut = baseline(census([], [("cut", hybrid(0))]), STACK)
     assert (cut.runs, cut.alike) == (None, None)
-    assert "its snapshot tells of one" in (cut.proofs[0].why or "")
+    assert "its snapshot describes one of them" in (cut.proofs[0].why or "")
     kind = HostClass.of(hybrid(0))
     found = between(lambda a, b: move("qemu64", a, b), kind, kind, STACK)
     assert found.outcome == "not told"

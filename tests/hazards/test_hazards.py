@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from support.captures import host, stack
 from vcpuid import Stack, hazards, resolve
-from vcpuid.cpuid import CpuidTable, Entry, Snapshot
+from vcpuid.cpuid import CpuidTable, Entry, Registers, Snapshot, bits
 from vcpuid.hazards import RULES, Hazard, Severity
+from vcpuid.path.pipeline import Path, guest_view
+from vcpuid.software import psabi, software_cpu
 
 INTEL, AMD, ICELAKE = "kvm-intel.corei7_skylake_x@6.12", "kvm-amd.EPYC-Milan-v2@7.3", "kvm-intel.sapphire_rapids-xfd@6.12"
 
@@ -67,6 +70,33 @@ def twins() -> tuple[Hazard, ...]:
     return hazards.find(hazards.View(path.tables[0], path.setup, path.host, path.made, {}, (path.tables[0],)))
 
 
+class Shown(NamedTuple):
+    """What a vCPU of a KVM that shows XSAVE, AVX and FMA whatever the table says made of a table."""
+
+    kept: CpuidTable
+    seen: dict[tuple[int, int], Registers]
+
+
+def showing_avx(given: CpuidTable, leaves: Sequence[tuple[int, int]]) -> Shown:
+    more = bits.XSAVE.mask | bits.AVX.mask | 1 << 12
+    seen = {leaf: given.registers(*leaf) for leaf in leaves}
+    return Shown(given, {**seen, (1, 0): seen[1, 0]._replace(ecx=seen[1, 0].ecx | more)})
+
+
+def shown_avx() -> Path:
+    return resolve("Nehalem", host=host(INTEL), stack=stack(INTEL), probe=showing_avx)
+
+
+def test_what_has_no_state_in_the_guest_is_what_software_cannot_use() -> None:
+    path = shown_avx()
+    third = psabi.levels(software_cpu(guest_view(path)))[2]
+    (found,) = (hazard for hazard in hazards.of_path(path) if hazard.rule.id == "xsave.seen-without-state")
+    assert {name.lower() for name in third.disabled} == set(found.subjects) == {"avx", "fma"}
+    assert not found.breaks
+    modelled = hazards.of_path(resolve("Nehalem", host=host(INTEL), stack=stack(INTEL)))
+    assert found.rule not in {hazard.rule for hazard in modelled}
+
+
 THREADS = {"smp": "4,cores=2,threads=2"}
 
 # By rule: a table that has the hazard, and a text that its subjects hold.
@@ -80,6 +110,7 @@ CASES: dict[str, tuple[Callable[[], tuple[Hazard, ...]], str]] = {
     "msr.refused": (lambda: of_cpu("Haswell-v2,+vmx,+vmx-tsc-scaling,+vmx-vnmi,+vmx-page-walk-5,x-force-features=on"), "vmx-page-walk-5"),
     "feature.unmet-need": (lambda: of_cpu("Haswell-v2,-avx"), "avx2 needs avx"),
     "xsave.no-state": (lambda: of_cpu("Skylake-Server-v3,-avx512f"), "avx512dq (components 5, 6, 7)"),
+    "xsave.seen-without-state": (lambda: hazards.of_path(shown_avx()), "avx"),
     "xsave.no-permission": (lambda: hazards.of_table(supported(ICELAKE), host(ICELAKE), stack(ICELAKE)), "amx_tile"),
     "xsave.not-of-host": (lambda: of_edited((0xD, 0, "eax", on(9))), "component 9"),
     "xsave.impossible": (lambda: of_edited((0xD, 0, "eax", on(5))), "AVX-512: components 6, 7 missing"),

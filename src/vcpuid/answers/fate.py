@@ -159,7 +159,7 @@ def _sentence(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
     if feature.bit is not None and put_back(path.trace, feature.bit):
         offered = "" if path.trace.step("kvm").value(feature.bit) else ", since KVM does not offer it"
         left = f"{path.vmm.spoken} leaves it out{offered}"
-        return f"The guest sees {name}: {left}, yet this machine's KVM puts it back, as stock Linux's would not."
+        return f"The guest sees {name}: {left}, yet this machine's KVM adds it, as stock Linux's would not."
     turned = turns(stages)
     if not turned:
         told = next(stage for stage in stages if stage.value is not None)

@@ -97,7 +97,7 @@ class Survey:
         own = f"this machine's KVM ({', '.join(modules)})" if modules else "this machine's KVM"
         count = len(_names(found.feature for found in self.put_back))
         features, it = ("1 feature is", "it") if count == 1 else (f"{count} features are", "them")
-        return f"{features} there although {self.path.vmm.spoken} leaves {it} out: {own} puts {it} back, as stock Linux's would not."
+        return f"{features} there although {self.path.vmm.spoken} leaves {it} out: {own} adds {it}, as stock Linux's would not."
 
     def changes(self) -> list[dict[str, object]]:
         """Give a row for each feature lost, gained, put back or not told: `change`, `party`, `feature`, and `why` as the party did it."""
@@ -168,7 +168,7 @@ def _put_back(explanation: Explanation) -> str:
     """Say who left it out before KVM put it back: KVM itself or the VMM."""
     by_kvm = next(stage for stage in explanation.stages if stage.party == "kvm").value is False
     left_out = "KVM does not offer it" if by_kvm else f"{explanation.path.vmm.spoken} leaves it out"
-    return f"{left_out}, yet this KVM puts it back into the vCPU's table"
+    return f"{left_out}, yet this KVM adds it to the vCPU's table"
 
 
 def _why(explanation: Explanation, party: str) -> str:

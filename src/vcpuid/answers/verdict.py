@@ -60,7 +60,8 @@ class Verdict:
     shows the guest all the same, `withheld` those that QEMU gives and KVM does not show: of a KVM that was asked and is not Linux's own.
     `ignored` are the properties that QEMU takes and that do nothing here, those of Hyper-V where the host's KVM has none.
     `by_libvirt` says that libvirt asked, and judges by itself what QEMU drops without a word.
-    `setup` is what it was asked of, `path` the resolved CPU, None where QEMU or KVM refuse it before they try.
+    `setup` is what it was asked of, `path` the resolved CPU, None where QEMU or KVM refuse it before they try; `seen` is the same as a real
+    vCPU took it, where one was asked.
     """
 
     cpu: str
@@ -83,6 +84,7 @@ class Verdict:
     warnings_not_told: tuple[NotTold, ...] = ()
     counts: Requested = NO_COUNTS
     ignored: tuple[str, ...] = ()
+    seen: Path | None = None
 
     def __str__(self) -> str:
         return _sentence(self)
@@ -191,7 +193,7 @@ def unadvised(
     return Verdict(
         cpu, setup, runs, refusal, warnings, missing, not_told, cpu if runs else None, None, path,
         start=start, put_back=_overruled(seen, put_back), withheld=_overruled(seen, withheld), by_libvirt=by_libvirt,
-        warnings_not_told=open_warnings, counts=_counts(cpu, setup, missing, whole=bool(runs)), ignored=idle,
+        warnings_not_told=open_warnings, counts=_counts(cpu, setup, missing, whole=bool(runs)), ignored=idle, seen=seen,
     )  # fmt: skip
 
 

@@ -54,13 +54,13 @@ _TRACEBACK = "--traceback"
 
 
 _BEGIN = """\
-vcpuid tells which CPU an x86 guest sees, and why. To begin with:
+vcpuid shows which CPU an x86 guest sees, and why. To begin with:
 
   vcpuid guest --cpu host          the CPU that a guest gets on this machine
   vcpuid check EPYC-Milan          whether a -cpu runs here, and what it would lack
   vcpuid explain avx512f           what became of one feature, and why
 
-vcpuid --help lists all verbs, vcpuid help VERB tells of one, with examples.
+vcpuid --help lists all verbs, vcpuid help VERB explains one, with examples.
 """
 """What vcpuid prints where nothing is asked."""
 

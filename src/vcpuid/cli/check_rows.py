@@ -122,10 +122,10 @@ def _overruled_rows(answer: Verdict) -> list[dict[str, str]]:
         (
             asked,
             "put back",
-            "KVM does not offer it, so that QEMU warns and leaves it out; yet this KVM puts it back, and the guest sees it",
+            "KVM does not offer it, so that QEMU warns and leaves it out; yet this KVM adds it, and the guest sees it",
             "",
         ),
-        (unasked, "put back", "QEMU leaves it out; yet this KVM puts it back, and the guest sees it", ""),
+        (unasked, "put back", "QEMU leaves it out; yet this KVM adds it, and the guest sees it", ""),
         ([feature.name for feature in answer.withheld], "withheld", "QEMU gives it; yet this KVM does not show it to the guest", ""),
     )
     return [

@@ -40,7 +40,7 @@ class HostChecked:
         cpu, setup, order = wanted.ordered(host, asked)
         kvm = trial_for(host, setup) if probe else None
         answer = verdict(cpu, setup, probe=None if kvm is None else probe_for(host), kvm=kvm, by_libvirt=order is not None)
-        found = () if answer.path is None or answer.refusal is not None else hazards.of_path(answer.path)
+        found = () if answer.seen is None or answer.refusal is not None else hazards.of_path(answer.seen)
         if order is not None and answer.path is not None:
             order = judged(order, answer.path)
         return cls(source or HERE, standing(answer.setup, host, source, asked), answer, found, order)

@@ -376,11 +376,13 @@ def verbs(context: click.Context, typed: str) -> Offers:
         group = below or group
     if not isinstance(group, click.Group):
         return ()
-    return ((name, _first_sentence(group.get_command(context, name))) for name in group.list_commands(context))
+    found = ((name, group.get_command(context, name)) for name in group.list_commands(context))
+    return ((name, "" if verb is None else summary(verb)) for name, verb in found)
 
 
-def _first_sentence(command: click.Command | None) -> str:
-    return " ".join((command.help or "").split("\n\n")[0].split()) if command is not None else ""
+def summary(command: click.Command) -> str:
+    """Give the first sentences of a verb's help."""
+    return " ".join((command.help or "").split("\n\n")[0].split())
 
 
 @_completer

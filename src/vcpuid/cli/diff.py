@@ -14,7 +14,7 @@ from vcpuid.cli.domain import AskedCpu, domain_options, unrefused
 from vcpuid.cli.output import Sheet, all_option, cell, emit, format_option
 from vcpuid.cli.recording import recording_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options, typed
-from vcpuid.cli.short import answered, first, some
+from vcpuid.cli.short import Cut, answered, some
 from vcpuid.cli.tables import kind
 from vcpuid.cli.vmm import AskedGuest, observed_guest
 from vcpuid.cpuid.parts import pick
@@ -163,24 +163,18 @@ _CELLS = 6
 def _brief(sheet: Sheet, everything: bool) -> Sheet:
     """Join the features that have all but the name in common, and cut what is more than a screen."""
     if sheet.columns[0] == "place" or any(isinstance(row["host"] or row["guest"], str) for row in sheet.rows):
-        shown = list(first(sheet.rows, everything, _CELLS))
-        return _cut(sheet, shown, len(sheet.rows), len(shown) < len(sheet.rows))
+        return sheet if everything else replace(sheet, cut=Cut(_CELLS))
     groups: dict[tuple[object, ...], list[str]] = {}
     for row in sheet.rows:
         groups.setdefault(tuple(row[column] for column in sheet.columns[1:]), []).append(str(row["what"]))
-    largest = first(sorted(groups, key=lambda key: -len(groups[key])), everything)
-    shown = [
-        {"what": " ".join(groups[key]) if everything else some(groups[key]), **dict(zip(sheet.columns[1:], key, strict=True))}
-        for key in groups
-        if key in largest
+    rows: list[dict[str, Any]] = [
+        {"what": " ".join(names) if everything else some(names), **dict(zip(sheet.columns[1:], key, strict=True))}
+        for key, names in groups.items()
     ]
-    return _cut(sheet, shown, len(groups), not everything and any(row["what"].split()[-1:] == ["more"] for row in shown))
-
-
-def _cut(sheet: Sheet, shown: list[dict[str, Any]], of: int, short: bool) -> Sheet:
-    """Say below a table what of it is not shown."""
-    end = [f"{len(shown)} of {of} rows; --all prints the rest."] if len(shown) < of else ["--all prints every name."] if short else []
-    return replace(sheet, rows=shown, foot=[*sheet.foot, *end])
+    if everything:
+        return replace(sheet, rows=rows)
+    short = any(row["what"].split()[-1:] == ["more"] for row in rows)
+    return replace(sheet, rows=rows, cut=Cut(more="every name" if short else "", weights=[len(names) for names in groups.values()]))
 
 
 def _counted(found: list[D], ignore: tuple[str, ...], tables: list[CpuidTable]) -> list[D]:

@@ -13,7 +13,7 @@ from vcpuid.cli import choices
 from vcpuid.cli.domain import WITHOUT_DOMAIN, AskedCpu, domain_options, no_domain, unrefused
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, Host, cpu_option, print_warnings, read_host, stack_options
-from vcpuid.cli.short import cut, first, some
+from vcpuid.cli.short import Cut, cut, first, some
 from vcpuid.errors import InputError, KvmError, LibvirtError, RefusedError
 from vcpuid.releases import option_parts
 
@@ -170,11 +170,9 @@ def _sheet(found: Drift, everything: bool) -> Sheet:
     sides = {"before:": found.before, "after: ": found.after}
     warnings = [f"{when}: {line}" for when, lines in (("no longer", found.gone), ("new", found.new)) for line in lines]
     said = [*first(warnings, everything, _WARNINGS)]
-    largest = first(sorted(groups, key=lambda group: -len(groups[group])), everything)
-    named = {group: " ".join(names) if everything else some(names) for group, names in groups.items() if group in largest}
-    end = [*cut(len(named), len(groups)), *cut(len(said), len(warnings), "warnings")]
-    if not end and any(named[group] != " ".join(groups[group]) for group in named):
-        end = ["--all prints every name."]
+    named = {group: " ".join(names) if everything else some(names) for group, names in groups.items()}
+    short = any(named[group] != " ".join(names) for group, names in groups.items())
+    told = [*said, *cut(len(said), len(warnings), "warnings")]
     return Sheet(
         COLUMNS,
         [
@@ -186,9 +184,10 @@ def _sheet(found: Drift, everything: bool) -> Sheet:
         fields=FIELDS,
         lines=[f"{change.change} {change.feature.name} {change.party or '-'} {change.rule or '-'}" for change in found.changes],
         head=[_verdict(found), "", *(f"{when} {line}" for when, side in sides.items() for line in side.head()), ""],
-        foot=[*_others(found, everything), *_to_be_told(found), *(["", *said, *end] if said or end else [])],
+        foot=[*_others(found, everything), *_to_be_told(found), *(["", *told] if told else [])],
         titles={"party": "layer"},
         styles={"features": "bold"},
+        cut=None if everything else Cut(more="every name" if short else "", weights=[len(names) for names in groups.values()]),
     )
 
 

@@ -218,7 +218,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("That <cpu> for a migration", "vcpuid libvirt start guest.xml host.txt --migratable"),
     ),
     "libvirt compare": (
-        Example("A <cpu> held against a host", "vcpuid libvirt compare cpu.xml host.txt"),
+        Example("A <cpu> compared with a host", "vcpuid libvirt compare cpu.xml host.txt"),
         Example("With the features in which it fails", "vcpuid libvirt compare cpu.xml host.txt --hypervisor --error"),
     ),
     "libvirt baseline": (

@@ -122,7 +122,7 @@ def _order(told: Explanation) -> list[str]:
 
 def _blocking(order: Order | None) -> list[str]:
     """Name the features that libvirt's refusal hangs on, with the party that has them so."""
-    return [] if order is None else [f"The refusal hangs on {' '.join(names)}: {said}" for said, names in order.grouped().items()]
+    return [] if order is None else [f"The refusal is due to {' '.join(names)}: {said}" for said, names in order.grouped().items()]
 
 
 def _first_cause(told: Explanation) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,8 +26,9 @@ from vcpuid.cli.fleet_options import (
     software,
     stack_of,
 )
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, words_option
+from vcpuid.cli.short import Cut, first, some
 from vcpuid.cli.streams import replaced
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @engine_option
 @click.option("--require", multiple=True, metavar="FEATURE", shell_complete=choices.features, help="A feature that the guest must have.")
 @words_option
+@all_option
 @software
 @format_option
 def baseline(
@@ -54,6 +56,7 @@ def baseline(
     engine: str,
     require: tuple[str, ...],
     manager: str | None,
+    everything: bool,
     asked: Asked,
     form: str,
 ) -> None:
@@ -68,11 +71,11 @@ def baseline(
     day = end_of_day(as_of)
     found = opened(stores, engine).baseline(stack_of(asked), cluster=cluster, as_of=day, require=require, manager=manager)
     print_warnings(found.remarks)
-    emit(_baseline_sheet(found, manager, asked), form)
+    emit(_baseline_sheet(found, manager, asked, everything), form)
     sys.exit(0 if found.runs and found.alike else 1)
 
 
-def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked) -> Sheet:
+def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked, everything: bool) -> Sheet:
     from vcpuid.fleet.proof import running
     from vcpuid.fleet.software import chosen, eldest
 
@@ -90,7 +93,7 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked) -> Sheet
         }
         for proof in found.proofs
     ]
-    shown = [{**row, "costs": short(str(row["costs"]).split())} for row in rows]
+    shown = rows if everything else [{**row, "costs": some(str(row["costs"]).split())} for row in rows]
     if found.cpu is None:
         head = [f"No model of QEMU {program} can be made to run on {all_hosts(found.census.hosts)}."]
     else:
@@ -102,7 +105,10 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked) -> Sheet
             f", QEMU {program}, {setup.machine}" + ("" if nowhere else f"; {same_cpu(found.alike, found.differs)}{level}"),
         ]
     refused = [f"{group.spoken}: {why}" for group, why in found.refused]
-    foot = [*refused, *_paid(found), *_others(found)]
+    paid = list(_paid(found))
+    foot = [*refused, *first(paid, everything, _PAID)]
+    foot += [f"and {len(paid) - _PAID} classes more; --all prints them"] if len(foot) < len(refused) + len(paid) else []
+    foot += _others(found)
     data = found.as_dict()
     lines = [found.cpu] if found.cpu else []
     if manager is not None and found.cpu is not None:
@@ -123,7 +129,18 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked) -> Sheet
         lines=lines,
         head=[*head, *absent(found.census), ""],
         foot=["", *foot] if foot else [],
+        titles={"costs": "gives up"},
+        cut=None if everything else Cut(len(rows), more="every name" if shown != rows else "", weights=list(map(_weight, rows))),
     )
+
+
+_PAID = 1
+"""Classes of which it is said what their guests give up, unless all is asked for."""
+
+
+def _weight(row: Mapping[str, object]) -> int:
+    """Say how much a class matters: most where the CPU does not run, and least where it costs nothing."""
+    return 2 if row["runs"] != "yes" else bool(row["costs"])
 
 
 def _spent(cost: Cost | None) -> dict[str, str]:
@@ -146,7 +163,7 @@ def _others(found: Baseline) -> Iterator[str]:
         if price is not None:
             lost = [f"{so_many(len(price.features), 'feature')} ({short(price.features)})"] if price.features else []
             flaws = [f"mitigations ({short(price.security)})"] if price.security else []
-            yield f"      costs {'; '.join((*lost, *flaws, *filter(None, (price.spoken,)))) or 'nothing that the best has'}"
+            yield f"      costs {'; '.join((*lost, *flaws, *filter(None, (price.spoken,)))) or 'nothing: it has all that the first has'}"
 
 
 @click.command()
@@ -154,17 +171,18 @@ def _others(found: Baseline) -> Iterator[str]:
 @cluster_option
 @day_option
 @engine_option
-@click.option("--all", "every", is_flag=True, help="Print all rows, not just those of the fewest hosts.")
+@all_option
 @click.option("--svg", "picture", type=click.Path(), metavar="FILE", help="Draw hosts by class, and what is lost by each, too.")
 @software
 @format_option
 def blame(
-    stores: tuple[str, ...], cluster: str | None, as_of: str | None, engine: str, every: bool, picture: str | None, asked: Asked, form: str
-) -> None:
+    stores: tuple[str, ...], cluster: str | None, as_of: str | None, engine: str, everything: bool, picture: str | None, asked: Asked,
+    form: str,
+) -> None:  # fmt: skip
     """Show which hosts lack features that others could give their guests, and the cause.
 
-    A row's hosts are all that lack its features: were they mended, or did they leave, a baseline could have them. What may mend them is
-    told, a host with the same processor that has them first, and below the rows the smallest sets of hosts without which a better named
+    A row's hosts are all that lack its features: without these hosts, or if they had them, a baseline could have them. What may help is
+    named, a host with the same processor that has them first, and below the rows the smallest sets of hosts without which a better named
     model runs on the others. Exit status 0 where all hosts can give the same, else 1, also where that is not told of some.
     """
     found = opened(stores, engine).blame(stack_of(asked), cluster=cluster, as_of=end_of_day(as_of))
@@ -175,11 +193,8 @@ def blame(
         with replaced(picture) as output:
             for line in svg(found):
                 print(line, file=output)
-    emit(_blame_sheet(found, every, asked), form)
+    emit(_blame_sheet(found, everything, asked), form)
     sys.exit(1 if found.losses or found.not_told or found.census.unread else 0)
-
-
-_ROWS = 20
 
 
 def _unknown(found: Untold) -> dict[str, Any]:
@@ -189,7 +204,10 @@ def _unknown(found: Untold) -> dict[str, Any]:
     return {"hosts": hosts_of(found.groups), "who": who, "features": features, "party": None, "why": found.why, "mends": ""}
 
 
-def _blame_sheet(found: Blame, every: bool, asked: Asked) -> Sheet:
+_HELPS = {"mends": "what helps"}
+
+
+def _blame_sheet(found: Blame, everything: bool, asked: Asked) -> Sheet:
     from vcpuid.fleet.software import on_which
 
     rows = [
@@ -204,7 +222,8 @@ def _blame_sheet(found: Blame, every: bool, asked: Asked) -> Sheet:
         for loss in found.losses
     ]
     open_ = [_unknown(unknown) for unknown in found.not_told]
-    shown = [*(rows if every else rows[:_ROWS]), *open_]
+    every = [*rows, *open_]
+    shown = every if everything else [{**row, "features": some(row["features"].split())} for row in every]
     of_any = f", any of them {found.offered}" if found.census.hosts > 1 else ""
     who = all_hosts(found.census.hosts)
     head = [
@@ -213,14 +232,11 @@ def _blame_sheet(found: Blame, every: bool, asked: Asked) -> Sheet:
         *absent(found.census),
         "",
     ]
-    more = 0 if every else len(rows) - _ROWS
-    foot = [f"{more} more rows, of more hosts each: --all"] if more > 0 else []
-    foot += [_won(win, found.census.hosts) for win in found.wins]
+    foot = [_won(win, found.census.hosts) for win in found.wins]
     columns = ["hosts", "who", "features", "party", "why", "mends"]
     below = ["", *foot] if foot else []
-    return Sheet(
-        columns, shown, found.as_dict(), records=[*rows, *open_], fields=columns, titles=LAYER, head=head, foot=below, null=NOT_TOLD
-    )
+    cut = None if everything else Cut(len(every), more="every name" if shown != every else "")
+    return Sheet(columns, shown, found.as_dict(), records=every, titles=LAYER | _HELPS, head=head, foot=below, null=NOT_TOLD, cut=cut)
 
 
 def _won(win: Win, hosts: int) -> str:
@@ -270,8 +286,6 @@ def _models_sheet(found: NamedModels, every: bool, asked: Asked) -> Sheet:
     columns = ["model", "called", "hosts", "features", *(["deprecated"] if every else []), "lacks"]
     number = sum(model.runs is True and not model.deprecated for model in found.models)
     head = [f"Models that run on {all_hosts(found.census.hosts)}: {number}.", on_which(found.setups, asked.qemu), *absent(found.census), ""]
-    more = len(found.models) - len(listed)
-    foot = [f"{more} models more, which are deprecated or run on no host: --all"] if more else []
     return Sheet(
         columns,
         rows,
@@ -280,5 +294,5 @@ def _models_sheet(found: NamedModels, every: bool, asked: Asked) -> Sheet:
         fields=["model", "deprecated", "features", "class", "hosts", "who", "runs", "missing"],
         lines=[f"{model.name} {model.hosts} {found.census.hosts}" for model in listed],
         head=head,
-        foot=["", *foot] if foot else [],
+        cut=None if every else Cut(len(listed), len(found.models), "models", "the rest, also those that are deprecated or run on no host"),
     )

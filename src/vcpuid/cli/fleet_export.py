@@ -33,6 +33,8 @@ FORMS = (
     "libvirt", "qemu", "kubevirt", "proxmox", "incus", "lxd", "nova", "cloud-hypervisor", "firecracker", "prometheus",
 )  # fmt: skip
 _OF_LIBVIRT = ("libvirt", "kubevirt", "nova")
+_WITHOUT_QEMU = ("cloud-hypervisor", "firecracker", "prometheus")
+"""Forms that have no model of QEMU's in them."""
 
 
 @click.command()
@@ -77,7 +79,7 @@ def export(
     from vcpuid.answers.in_words import MANAGERS
     from vcpuid.fleet.export import export as exported
     from vcpuid.fleet.prometheus import prometheus
-    from vcpuid.fleet.software import remarks
+    from vcpuid.fleet.software import on_which, remarks
 
     if to not in _OF_LIBVIRT:
         has_no_effect(f"no libvirt reads what is written for {to}", "--libvirt")
@@ -94,6 +96,8 @@ def export(
     else:
         found = exported(baseline, to, libvirt=libvirt_release, firecracker=firecracker)
     print_warnings(remarks(baseline.census, baseline.setups))
+    if to not in _WITHOUT_QEMU:
+        print_warnings([f"the CPU models are those of {on_which(baseline.setups, asked.qemu)}"])
     print_warnings(found.notes)
     print_warnings(f"{to} loses something: {what}" for what in found.lost)
     print_warnings(f"{one.group.spoken}: {_said(one.same)}: {one.why}" for one in found.read_back if not one.same)

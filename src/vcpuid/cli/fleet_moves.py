@@ -14,7 +14,9 @@ from vcpuid.cli.fleet_options import (
     LAYER,
     NOT_TOLD,
     SHOWN,
+    STORES,
     absent,
+    all_hosts,
     cluster_option,
     day_option,
     end_of_day,
@@ -26,8 +28,9 @@ from vcpuid.cli.fleet_options import (
     stack_of,
     store_argument,
 )
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, stack_options, typed
+from vcpuid.cli.short import Cut, some
 from vcpuid.errors import InputError
 from vcpuid.setup import Stack
 
@@ -39,11 +42,12 @@ if TYPE_CHECKING:
     from vcpuid.fleet.moves import Circles, Move
     from vcpuid.fleet.upgrade import Guessed, Upgrade
 
+_DIFFERING = 3
+"""Differences of a kind that are named before the rest is counted: registers with their numbers are long."""
+
 
 @click.command()
-@store_argument
-@click.argument("origin", metavar="[A", required=False)
-@click.argument("target", metavar="B]", required=False)
+@click.argument("places", metavar="STORE [A B]|HOST...", nargs=-1, required=True, type=click.Path(), shell_complete=choices.hosts)
 @click.option(
     "--cpu", default="host", show_default=True, metavar="CPU", shell_complete=choices.cpus, help="The guest's CPU, as QEMU's -cpu takes it."
 )
@@ -52,34 +56,31 @@ if TYPE_CHECKING:
 @cluster_option
 @day_option
 @engine_option
+@all_option
 @software
 @format_option
 def migrate(
-    store: str,
-    origin: str | None,
-    target: str | None,
+    places: tuple[str, ...],
     cpu: str,
     domain: str | None,
     libvirt_release: str | None,
     cluster: str | None,
     as_of: str | None,
     engine: str,
+    everything: bool,
     asked: Asked,
     form: str,
 ) -> None:
     """Check whether a guest can move from host A to host B; without them, between which hosts it moves freely.
 
-    STORE is as for `vcpuid fleet`, and A and B are hosts in it; two snapshots may be named instead, as in vcpuid fleet migrate a.txt b.txt.
+    STORE is as for `vcpuid fleet`, and A and B are hosts in it. The HOSTs' snapshots may be named instead: of two, as in vcpuid fleet
+    migrate a.txt b.txt, the first is A and the second B; of more, all are asked about.
 
     QEMU compares nothing when a guest arrives. So there are three answers: yes, where the guest's CPU is the same on both; refused, by
     whom and in which words; unsafe, where it is accepted and is another CPU from then on. libvirt, which is asked of a --domain, wants the
     features to be the same, and looks at no numbers such as XSAVE's offsets. Exit status 0 for yes, else 1.
     """
-    stores: str | tuple[str, ...] = store
-    if origin is not None and target is None and os.path.isfile(store) and os.path.isfile(origin):
-        stores, origin, target = (store, origin), store, origin
-    if (origin is None) is not (target is None):
-        raise click.UsageError("give both hosts, or neither to ask about all")
+    stores, origin, target = _places(places)
     if origin is not None and cluster is not None:
         raise click.UsageError("--cluster is asked of all hosts, and two are named: CLUSTER/HOST names one of a cluster")
     if domain is not None and typed("--cpu"):
@@ -93,14 +94,24 @@ def migrate(
             with named(name):
                 found = fleet.migrate_domain(origin, target, xml, stack, libvirt=libvirt_release, as_of=end_of_day(as_of))
         print_warnings(_of_hosts(remark, origin, target) for remark in found.remarks)
-        emit(_move_sheet(found, cpu if domain is None else None, origin, target, asked), form)
+        emit(_move_sheet(found, cpu if domain is None else None, origin, target, asked, everything), form)
         sys.exit(0 if found.outcome == "yes" else 1)
     if domain is not None:
         raise click.UsageError("--domain is asked of two hosts: give both")
     parted = fleet.circles(cpu, stack, cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(parted.remarks)
-    emit(_circles_sheet(parted, cpu, asked), form)
+    emit(_circles_sheet(parted, cpu, asked, everything), form)
     sys.exit(0 if len(parted.circles) == 1 and not parted.refused and not parted.not_told and not parted.census.unread else 1)
+
+
+def _places(places: tuple[str, ...]) -> tuple[tuple[str, ...], str | None, str | None]:
+    """Tell the store, or the snapshots that stand for one, and which hosts are A and B; of more than two nobody is."""
+    if len(places) > 1 and all(os.path.isfile(place) and not place.endswith(STORES) for place in places):
+        return (places, places[0], places[1]) if len(places) == 2 else (places, None, None)
+    store, *hosts = places
+    if len(hosts) not in (0, 2):
+        raise click.UsageError("give both hosts, or neither to ask about all")
+    return ((store,), hosts[0], hosts[1]) if hosts else ((store,), None, None)
 
 
 def _of_hosts(text: str, a: str, b: str) -> str:
@@ -109,7 +120,7 @@ def _of_hosts(text: str, a: str, b: str) -> str:
     return names[text[0]] + text[1:] if text[:3] in ("A's", "B's") or text[:2] in ("A:", "B:") else text
 
 
-def _move_sheet(found: Move, cpu: str | None, a: str, b: str, asked: Asked) -> Sheet:
+def _move_sheet(found: Move, cpu: str | None, a: str, b: str, asked: Asked, everything: bool) -> Sheet:
     from vcpuid.fleet.software import on_which
     from vcpuid.told.facts import listed
 
@@ -118,11 +129,12 @@ def _move_sheet(found: Move, cpu: str | None, a: str, b: str, asked: Asked) -> S
         "yes": f"yes: the guest's CPU is the same on {a} and on {b}",
         "refused": f"refused: {by} says: {found.words}",
         "unsafe": f"unsafe: {b} takes the guest, and it has another CPU there",
-        "not told": "not told: it hangs on what the hosts do not tell",
+        "not told": "not told: it depends on what the hosts do not tell",
     }[found.outcome]
     outcome = {"outcome": found.outcome, "by": by or "", "words": found.words or ""}
     rows = [{**outcome, "what": one.kind, "differs": " ".join(one.names), "harm": one.harm} for one in found.differences]
-    shown = [{**row, "differs": short(one.names)} for row, one in zip(rows, found.differences, strict=True)]
+    brief = [{**row, "differs": some(one.names, _DIFFERING)} for row, one in zip(rows, found.differences, strict=True)]
+    shown = rows if everything else brief
     records = rows or [{**outcome, "what": "", "differs": "", "harm": ""}]
     open_ = [f"Not told: {one.what}{f': depends on {listed(one.depends)}' if one.depends else ''}" for one in found.not_told[:SHOWN]]
     data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": {"from": a, "to": b, **found.as_dict()}, "all": None}
@@ -137,10 +149,11 @@ def _move_sheet(found: Move, cpu: str | None, a: str, b: str, asked: Asked) -> S
         lines=lines,
         head=[told, ", ".join((*(() if cpu is None else (f"-cpu {cpu}",)), on_which(found.setups, asked.qemu))), *([""] if rows else [])],
         foot=open_,
+        cut=None if everything else Cut(len(rows), more="every difference" if shown != rows else ""),
     )
 
 
-def _circles_sheet(found: Circles, cpu: str, asked: Asked) -> Sheet:
+def _circles_sheet(found: Circles, cpu: str, asked: Asked, everything: bool) -> Sheet:
     from vcpuid.fleet.members import spoken
     from vcpuid.fleet.software import on_which
 
@@ -151,20 +164,27 @@ def _circles_sheet(found: Circles, cpu: str, asked: Asked) -> Sheet:
     for what, groups in (("refused", found.refused), ("not told", found.not_told)):
         rows += [{"circle": what, "hosts": group.hosts, "who": group.spoken, "cpu": group.cpu, "why": words} for group, words in groups]
     columns = ["circle", "hosts", "who", "cpu", "why"]
-    other = "; from one to another QEMU takes it, and it has another CPU there" if len(found.circles) > 1 else ""
-    head = [f"-cpu {cpu}: a guest moves freely within a circle{other}.", on_which(found.setups, asked.qemu), *absent(found.census), ""]
+    head = [_freely(found), f"-cpu {cpu}, {on_which(found.setups, asked.qemu)}", *absent(found.census), ""]
     data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": None, "all": found.as_dict()}
-    return Sheet(columns, rows, data, head=head)
+    return Sheet(columns, rows, data, head=head, titles={"circle": "group"}, cut=None if everything else Cut(len(rows)))
 
 
-_REGISTERS = 3
+def _freely(found: Circles) -> str:
+    """Say in a sentence where a guest moves freely."""
+    apart = len(found.refused) + len(found.not_told)
+    if not found.circles:
+        return "No host is known to start such a guest."
+    if len(found.circles) == 1:
+        which = "the hosts of group 1" if apart else all_hosts(found.census.hosts)
+        return f"A guest moves freely between {which}." if found.circles[0].hosts > 1 else "One host alone starts such a guest."
+    return (
+        f"A guest moves freely within each of {len(found.circles)} groups of hosts; "
+        "QEMU also takes it from one group to another, but its CPU changes on the way."
+    )
 
 
-def _some(registers: Sequence[Register]) -> str:
-    """Say what the first of some registers hold before and after, and how many more there are."""
-    told = [f"{register.word} {register.before:#x} → {register.after:#x}" for register in registers[:_REGISTERS]]
-    more = len(registers) - len(told)
-    return ", ".join(told) + (f" and {more} more" if more else "")
+def _changed(register: Register) -> str:
+    return f"{register.word} {register.before:#x} → {register.after:#x}"
 
 
 @click.command()
@@ -181,11 +201,13 @@ def _some(registers: Sequence[Register]) -> str:
 @cluster_option
 @day_option
 @engine_option
+@all_option
 @stack_options("kernel", "qemu", "what_if")
 @format_option
 def drift(
-    store: str, before: str, after: str, cpu: str | None, cluster: str | None, as_of: str | None, engine: str, asked: Asked, form: str
-) -> None:
+    store: str, before: str, after: str, cpu: str | None, cluster: str | None, as_of: str | None, engine: str, everything: bool,
+    asked: Asked, form: str,
+) -> None:  # fmt: skip
     """Show what an upgrade changes for a guest on every host, and whether its CPU still runs on all and is still the same on all.
 
     Without --cpu it is the baseline before the upgrade. What --from or --to does not name is the same on both sides. Exit status 0 where
@@ -209,11 +231,11 @@ def drift(
             raise InputError("no baseline can be made for these hosts before the upgrade: give --cpu")
     found = fleet.drift(cpu, one, other, cluster=cluster, as_of=day)
     print_warnings(found.remarks)
-    emit(_drift_sheet(found, one, other), form)
+    emit(_drift_sheet(found, one, other, everything), form)
     sys.exit(0 if found.settled else 1)
 
 
-def _drift_sheet(found: Upgrade, before: Stack, after: Stack) -> Sheet:
+def _drift_sheet(found: Upgrade, before: Stack, after: Stack, everything: bool) -> Sheet:
     from vcpuid.fleet.members import spoken
     from vcpuid.fleet.upgrade import FROM, TO, stack
 
@@ -235,7 +257,7 @@ def _drift_sheet(found: Upgrade, before: Stack, after: Stack) -> Sheet:
             "who": spoken(one.groups),
             "features": "",
             "party": " ".join(dict.fromkeys(by for register in one.registers for by in (register.before_by, register.after_by) if by)),
-            "why": f"{one.what}: {_some(one.registers)}",
+            "why": f"{one.what}: {some([_changed(register) for register in one.registers], _DIFFERING)}",
         }
         for one in found.registers
     ]
@@ -263,5 +285,15 @@ def _drift_sheet(found: Upgrade, before: Stack, after: Stack) -> Sheet:
         foot.append(f"Not told of all of a guest's CPU: {short(silent)}")
     foot += [f"{proof.group.spoken}: {proof.why}" for proof in found.proofs if proof.runs is not True and proof.why]
     columns = ["change", "hosts", "who", "features", "party", "why"]
-    above = [*head, *([""] if rows else [])]
-    return Sheet(columns, rows, found.as_dict(), fields=columns, titles=LAYER, head=above, foot=["", *foot] if foot else [], null=NOT_TOLD)
+    shown = rows if everything else [{**row, "features": some(shift.features)} for row, shift in zip(rows, found.shifts, strict=True)]
+    return Sheet(
+        columns,
+        shown,
+        found.as_dict(),
+        records=rows,
+        titles=LAYER,
+        head=[*head, *([""] if rows else [])],
+        foot=["", *foot] if foot else [],
+        null=NOT_TOLD,
+        cut=None if everything else Cut(len(rows), more="every name" if shown != rows else ""),
+    )

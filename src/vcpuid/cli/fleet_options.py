@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SHOWN = 8
 """Names that a cell of a table takes before it counts the rest."""
 
+STORES = (".duckdb", ".parquet")
+"""How the names of stores that keep the history end."""
+
 hosts_argument = click.argument("stores", metavar="STORE|HOST...", nargs=-1, required=True, type=click.Path(), shell_complete=choices.hosts)
 """A store, or the snapshots of the hosts themselves."""
 store_argument = click.argument("store", metavar="STORE", type=click.Path())
@@ -60,7 +63,7 @@ def opened(store: str | tuple[str, ...], engine: str = "duckdb") -> Fleet:
             for place in store:
                 if not os.path.exists(place):
                     raise InputError("no such file or folder", source=place)
-                if place.endswith((".duckdb", ".parquet")):
+                if place.endswith(STORES):
                     raise InputError("a store is asked about alone", source=place)
             return fleet.open(store)
         (store,) = store

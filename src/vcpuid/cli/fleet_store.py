@@ -22,7 +22,8 @@ from vcpuid.cli.fleet_options import (
     so_many,
     store_argument,
 )
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, emit, format_option
+from vcpuid.cli.short import Cut
 from vcpuid.cli.streams import tell
 from vcpuid.errors import InputError, VcpuidError
 
@@ -105,8 +106,9 @@ def _time(text: str | None, option: str = "--seen") -> int | None:
 @cluster_option
 @day_option
 @engine_option
+@all_option
 @format_option
-def classes(store: str, cluster: str | None, as_of: str | None, engine: str, form: str) -> None:
+def classes(store: str, cluster: str | None, as_of: str | None, engine: str, everything: bool, form: str) -> None:
     """List the classes of hosts: all in one are the same to every rule.
 
     Exit status 1 where a member cannot be read.
@@ -116,7 +118,8 @@ def classes(store: str, cluster: str | None, as_of: str | None, engine: str, for
     data = {"schema": "vcpuid/fleet-classes/1", **census.as_dict(), "classes": told}
     columns = ["class", "hosts", "who", "cpu", "microcode", "kernel", *(["qemu"] if any(row["qemu"] for row in told) else [])]
     head = [f"{so_many(census.hosts, 'host')} of {so_many(len(told), 'class')}.", *absent(census), ""]
-    emit(Sheet(columns, told, data, head=head, null=NOT_TOLD), form)
+    cut = None if everything else Cut(len(told), what="classes")
+    emit(Sheet(columns, told, data, head=head, null=NOT_TOLD, cut=cut), form)
     sys.exit(1 if census.unread else 0)
 
 
@@ -124,8 +127,9 @@ def classes(store: str, cluster: str | None, as_of: str | None, engine: str, for
 @store_argument
 @click.argument("host", metavar="HOST")
 @engine_option
+@all_option
 @format_option
-def history(store: str, host: str, engine: str, form: str) -> None:
+def history(store: str, host: str, engine: str, everything: bool, form: str) -> None:
     """Show the classes that a host of a store has had, and what changed from one to the next."""
     from vcpuid.fleet.history import of_host
 
@@ -137,7 +141,8 @@ def history(store: str, host: str, engine: str, form: str) -> None:
         for one in found
     ]  # fmt: skip
     columns = ["first_seen", "last_seen", "cluster", "class", "changed"]
-    emit(Sheet(columns, rows, {"schema": "vcpuid/fleet-history/2", "host": host, "observations": rows}, null="-"), form)
+    data = {"schema": "vcpuid/fleet-history/2", "host": host, "observations": rows}
+    emit(Sheet(columns, rows, data, null="-", cut=None if everything else Cut(len(rows))), form)
 
 
 @click.command()
@@ -146,8 +151,9 @@ def history(store: str, host: str, engine: str, form: str) -> None:
 @click.option("--until", metavar="DAY", help="The other day.  [default: now]")
 @cluster_option
 @engine_option
+@all_option
 @format_option
-def changes(store: str, since: str, until: str | None, cluster: str | None, engine: str, form: str) -> None:
+def changes(store: str, since: str, until: str | None, cluster: str | None, engine: str, everything: bool, form: str) -> None:
     """Show what changed between two days: which hosts came, were removed, or are of another class, and what is new about them.
 
     Exit status 0 where nothing changed, else 1.
@@ -168,7 +174,7 @@ def changes(store: str, since: str, until: str | None, cluster: str | None, engi
     data = {"schema": "vcpuid/fleet-changes/1", "hosts": sum(len(group.names) for group in found), "changes": document}
     columns = ["hosts", "who", "before", "after", "changed"]
     head = [f"{so_many(sum(len(group.names) for group in found), 'host')} changed.", *([""] if rows else [])]
-    emit(Sheet(columns, rows, data, head=head, null="-"), form)
+    emit(Sheet(columns, rows, data, head=head, null="-", cut=None if everything else Cut(len(rows))), form)
     sys.exit(1 if found else 0)
 
 

@@ -10,7 +10,7 @@ import click
 from vcpuid.cli.domain import domain_options, unrefused
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, stack_options, trial_for
-from vcpuid.cli.short import answered, first, folded, some
+from vcpuid.cli.short import Cut, answered, folded, left_open, some
 from vcpuid.cli.vmm import AskedGuest, vmm_options
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, CpuidWord
 
@@ -54,23 +54,27 @@ def command(guest: AskedGuest, source: str | None, no_probe: bool, everything: b
     found = survey(path, order)
     changes = found.changes()
     rows = _grouped(changes)
-    largest = first(sorted(rows, key=lambda row: -len(row["names"])), everything)
-    shown = [row for row in rows if row in largest]
-    foot = ["", *_below(found, everything)]
-    if brief:
-        cut_off = f"{len(shown)} of {len(rows)} rows; " if len(shown) < len(rows) else ""
-        foot.append(f"{cut_off}--all prints {'the rest, ' if cut_off else ''}every name, and all that the guest sees, by leaf.")
+    beside = "every name, and all that the guest sees, by leaf"
+    below = list(_below(found, everything))
     sheet = Sheet(
         columns=["change", "party", "features", "why"],
-        rows=[{**row, "features": " ".join(row["names"]) if everything else some(row["names"])} for row in shown],
+        rows=[
+            {
+                **row,
+                "change": _SHOWN.get(row["change"], row["change"]),
+                "features": " ".join(row["names"]) if everything else some(row["names"]),
+            }
+            for row in rows
+        ],
         records=changes,
         fields=["change", "party", "feature", "why"],
         data=LazyMapping(found.as_dict),
         lines=_lines(found),
         head=[*answered(found.verdict(), order), path.headline(), *_above(found), ""],
-        foot=foot,
+        foot=["", *below] if below else [],
         titles={"party": "layer"},
         styles={"features": "bold"},
+        cut=Cut(rest=f"the rest, {beside}", more=beside, weights=[len(row["names"]) for row in rows]) if brief else None,
     )
     emit(sheet, form)
 
@@ -83,6 +87,10 @@ def _lines(found: Survey) -> Iterator[str]:
 
     yield from (f"# {line}" for line in (*found.unknown(), *sentences(found.open())))
     yield from format_snapshot(guest_snapshot(found.path))
+
+
+_SHOWN = {"put back": "added by KVM"}
+"""What the table calls a change that has another name for programs."""
 
 
 def _grouped(changes: list[dict[str, object]]) -> list[dict[str, Any]]:
@@ -131,13 +139,8 @@ def _open(found: Survey) -> Iterator[str]:
     from vcpuid.told.facts import sentences
 
     yield from found.unknown()[:1]
-    if names := [one.feature.name for one in found.not_told if one.depends]:
-        yield f"Not told: {some(names)}; --all says what they depend on."
-    yield from sentences(found.open())[-1:]  # how all of it can be told
-    if taken := found.assumes():
-        hanging = dict.fromkeys(name for features in taken.values() for name in features)
-        settings, decide = ("1 setting is", "decides") if len(taken) == 1 else (f"{len(taken)} settings are", "decide")
-        yield f"{settings} taken for granted, and {decide} on {some(hanging)}; --all says which."
+    names = [one.feature.name for one in found.not_told if one.depends]
+    yield from left_open(names, sentences(found.open()), found.assumes())
 
 
 def _leaf(feature: Feature) -> str:

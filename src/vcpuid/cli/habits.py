@@ -44,8 +44,10 @@ class VerbGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs."""
+        from vcpuid.cli.choices import summary
+
         with formatter.section("Verbs"):
-            formatter.write_dl([(name, _summary(self.commands[name])) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, summary(self.commands[name])) for name in self.list_commands(ctx)])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb; raises UsageError with a lead."""
@@ -60,10 +62,6 @@ def require(group: click.Group, ctx: click.Context, args: Sequence[str]) -> None
         from vcpuid.cli import meant
 
         raise click.UsageError(meant.no_verb(word, ctx.command_path, group.list_commands(ctx), first=ctx.parent is None), ctx)
-
-
-def _summary(command: click.Command) -> str:
-    return " ".join((command.help or "").split("\n\n")[0].split())
 
 
 class Verb(click.Command):

@@ -12,7 +12,7 @@ from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_for_table, domain_options
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, trial_for
-from vcpuid.cli.short import folded
+from vcpuid.cli.short import Cut, folded
 from vcpuid.cli.standing import standing
 from vcpuid.cpuid.parts import for_guest, of_host
 
@@ -105,17 +105,12 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
             head=[first, basis, *open_[1:], *_to_paste(better, missing, resolved), ""],
             styles={"flag": "bold"},
         )
-        rest = [_rest(len(sheet.rows), len(every))] if len(sheet.rows) < len(every) else []
-        foot = [*granted(taken), *rest]
+        foot = granted(taken)
         sheet.foot = ["", *foot] if foot and sheet.rows else foot
+        sheet.cut = None if everything else Cut(len(sheet.rows), len(every), "enlightenments")
     emit(sheet, form)
     refused = better.start is not None and better.start.message is not None
     sys.exit(1 if missing or hanging or refused or not present(subject) else 0)
-
-
-def _rest(shown: int, of: int) -> str:
-    """Say in the last line what is not shown."""
-    return f"{shown} of {of} enlightenments; --all prints the rest" if shown else f"--all lists all {of} enlightenments"
 
 
 def _path(cpu: str, setup: Setup, *, brief: bool) -> Path:

@@ -11,7 +11,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, host_argument, kernel_options, number, print_warnings, read_host, stack_options, table_for_guest
-from vcpuid.cli.short import cut, first
+from vcpuid.cli.short import Cut
 from vcpuid.cli.tables import print_table
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot, words
 from vcpuid.cpuid.parts import for_guest
@@ -53,7 +53,7 @@ def supported(source: str | None, check: bool, everything: bool, asked: Asked, f
     setup = asked.setup(host)
     print_warnings(setup.remarks)
     if check:
-        _check(host.snapshot, setup, form, everything=everything or form != "table")
+        _check(host.snapshot, setup, form, everything=everything)
     else:
         observed = None if asked.given else host.snapshot.supported
         table = kvm.supported(setup).table if observed is None else observed
@@ -86,16 +86,15 @@ def _check(snapshot: Snapshot, setup: Setup, form: str, *, everything: bool) -> 
         else f"KVM answers as stock Linux {kernel} would, bit for bit"
     )
     rows = [{**row, "machine": int(bit.machine), "model": int(bit.model)} for row, bit in zip(records, found, strict=True)]
-    shown = list(first(rows, everything, _SHOWN))
     modules = [f"This host's KVM is {module}, which is none of Linux's own modules." for module in kvm_says(setup).odd_modules]
     sheet = Sheet(
         columns,
-        shown,
+        rows,
         data=report(found, setup),
         records=records,
         titles={"machine": "here", "model": "stock", "reason": "why stock Linux has it so"},
         head=[verdict, *modules, *([""] if found else [])],
-        foot=["", *end] if (end := cut(len(shown), len(rows))) else [],
+        cut=None if everything else Cut(_SHOWN, what="bits"),
     )
     emit(sheet, form)
     sys.exit(1 if found else 0)

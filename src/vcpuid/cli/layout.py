@@ -51,6 +51,11 @@ def columns_of(text: str) -> int:
     return sum(0 if combining(letter) else 1 + (east_asian_width(letter) in "WF") for letter in text)
 
 
+def lines_of(text: str, width: int | None) -> int:
+    """Count the lines that a terminal of this width makes of one that is written."""
+    return 1 if width is None else max(-(-columns_of(text) // width), 1)
+
+
 def folded(line: str, width: int | None) -> list[str]:
     """Fold one line of a text between its words; those that go on are indented as it is, blanks within it stay."""
     if width is None or columns_of(line) <= width:
@@ -130,9 +135,12 @@ class Table:
         if width is None or sum(natural) + _GAP * (len(columns) - 1) <= width:
             return _GAP, natural
         room = width - _TIGHT_GAP * (len(columns) - 1)
-        least = [max(_longest(column), columns_of(column[0])) for column in columns]
+        least = [_longest(column) for column in columns]
         if sum(least) > room:
             return _GAP, []
+        titled = [max(one, columns_of(column[0])) for one, column in zip(least, columns, strict=True)]
+        if sum(titled) <= room:
+            least = titled
         for short in _SHORT:
             whole = [max(one, min(other, short)) for one, other in zip(least, natural, strict=True)]
             if sum(whole) <= room:

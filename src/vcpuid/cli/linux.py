@@ -12,7 +12,7 @@ from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_options
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, has_no_effect, host_argument, print_warnings, probe_for, read_host, stack_options
-from vcpuid.cli.short import folded
+from vcpuid.cli.short import Cut, folded
 
 if TYPE_CHECKING:
     from vcpuid.answers.vulnerabilities import Verdicts
@@ -162,8 +162,6 @@ def _sheet(found: Verdicts, head: list[str], data: dict[str, object], everything
     helping = ((v.file, " and ".join(v.needs)) for v in found.files if v.needs)
     foot = ["", *(f"{file}: the CPU lacks {needs}, which would let this kernel mitigate it." for file, needs in helping)]
     foot += [*sentences([NotTold(v.file, v.depends) for v in found.files if v.depends]), *granted(found.assumes)]
-    if len(shown) < len(rows):
-        foot.append(f"{len(shown)} of {len(rows)} rows: the others are not affected; --all prints the rest")
     return Sheet(
         ["file", "says"],
         [dict(row) for row in shown],
@@ -174,4 +172,5 @@ def _sheet(found: Verdicts, head: list[str], data: dict[str, object], everything
         head=[*head, ""],
         foot=foot if len(foot) > 1 else [],
         styles={"file": "bold"},
+        cut=None if everything else Cut(len(shown), len(rows), "files", weights=[row["state"] == "vulnerable" for row in shown]),
     )

@@ -7,13 +7,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import click
 
 from vcpuid import data
 from vcpuid.cli import layout, safe
+from vcpuid.cli.short import SCREEN, Cut
 from vcpuid.cli.streams import reader_left, styled
 from vcpuid.numbers import decimal
 
@@ -70,7 +71,7 @@ class Sheet:
     `columns` of `rows` serve tables, under the `titles` that they have there, else their keys with blanks for underscores. CSV has `fields`
     of `records`, JSON lines all that is in these: without them, the table's. `data` is the document for JSON. `lines` is the plain form,
     as lines or as one text, the rows' values separated by blanks where it is None. `head` and `foot` are sentences around the table, for
-    people only. `null` is what a table and CSV have for a value that is null in JSON.
+    people only. `null` is what a table and CSV have for a value that is null in JSON. With a `cut` the table is no longer than a screen.
     """
 
     columns: Sequence[str]
@@ -84,6 +85,7 @@ class Sheet:
     foot: list[str] = field(default_factory=list)
     styles: dict[str, str] = field(default_factory=dict)
     null: str = ""
+    cut: Cut | None = None
 
     @property
     def told(self) -> list[dict[str, Any]]:
@@ -209,8 +211,29 @@ def laid_out(sheet: Sheet, rows: Iterable[Mapping[str, object]], width: int | No
         yield from layout.folded(safe.clean(line), width)
 
 
+def fitted(sheet: Sheet, width: int | None, height: int, *, colours: bool) -> list[str]:
+    """Lay a sheet out; where it is cut, with as many rows as fit so many lines, one at the least, and a last line on what is left out.
+
+    What is longer than the width takes as many lines as a terminal makes of it.
+    """
+    cut = sheet.cut
+    if cut is None:
+        return list(laid_out(sheet, sheet.rows, width, colours=colours))
+    of = len(sheet.rows)
+    number = of if of <= cut.most + 1 else cut.most
+
+    def lines(number: int, *, colours: bool) -> list[str]:
+        end = cut.end(number, of)
+        foot = [*sheet.foot, *([] if sheet.foot or not end else [""]), *end]
+        return list(laid_out(replace(sheet, foot=foot), cut.chosen(sheet.rows, number), width, colours=colours))
+
+    while number > 1 and sum(layout.lines_of(line, width) for line in lines(number, colours=False)) > height:
+        number -= 1
+    return lines(number, colours=colours)
+
+
 def _table(sheet: Sheet) -> None:
     with styled(sys.stdout):
-        for line in laid_out(sheet, sheet.rows, width(), colours=colours()):
+        for line in fitted(sheet, width(), SCREEN, colours=colours()):
             print(line)
     sys.stdout.flush()  # so that a verb that prints more learns when its reader has gone

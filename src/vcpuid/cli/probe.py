@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +11,7 @@ import click
 from vcpuid.cli import choices, streams
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, table_for_guest
-from vcpuid.cli.short import cut
+from vcpuid.cli.short import Cut, first, some
 from vcpuid.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _MATTER = frozenset({"hazard", "hidden, yet works"})
 """Verdicts of instructions that do otherwise than CPUID shows."""
-_SHOWN = 4
+_NAMED = 8
+"""Instructions that a sentence names before it counts the rest."""
 
 TITLES = {"process_advertised": "here", "process_result": "works here", "guest_advertised": "guest", "guest_result": "works in guest"}
 """What the table calls the columns of both places."""
@@ -111,8 +112,8 @@ def _sheet(here: Sequence[Outcome], inside: Sequence[Outcome], *, everything: bo
     by_place = [{(outcome.feature, outcome.instruction): outcome for outcome in place} for place in (here, inside)]
     rows = [_row(*key, *(place.get(key) for place in by_place)) for key in dict.fromkeys((*by_place[1], *by_place[0]))]
     machine = report.machine()
-    shown = rows if everything else [row for row in rows if row["verdict"] in _MATTER][:_SHOWN]
-    answers = (*_summary("this process", here), *_summary("the guest", inside))
+    shown = rows if everything else [row for row in rows if row["verdict"] in _MATTER]
+    answers = (*_summary("this process", here, everything), *_summary("the guest", inside, everything))
     return Sheet(
         columns=["feature", "instruction", *TITLES, "verdict", "note"],
         rows=shown,
@@ -120,8 +121,9 @@ def _sheet(here: Sequence[Outcome], inside: Sequence[Outcome], *, everything: bo
         data=report.report(machine, here, inside),
         titles=TITLES,
         head=[*answers, machine, ""],
-        foot=["", *_table_remarks(inside), *cut(len(shown), len(rows), "instructions")],
+        foot=["", *remarks] if (remarks := [*_table_remarks(inside, everything)]) else [],
         styles={"feature": "bold"},
+        cut=None if everything else Cut(of=len(rows), what="instructions"),
     )
 
 
@@ -150,11 +152,13 @@ def _emulated(here: Outcome | None, inside: Outcome | None) -> str:
     return "the processor lacks it; KVM executes it"
 
 
-def _summary(place: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
+def _summary(place: str, outcomes: Sequence[Outcome], everything: bool) -> Iterator[str]:
     from vcpuid.probe import HAZARD, HIDDEN
 
     def named(verdict: str) -> str:
-        return ", ".join(f"{outcome.feature} ({outcome.instruction})" for outcome in outcomes if outcome.verdict == verdict)
+        found = [f"{outcome.feature} ({outcome.instruction})" for outcome in outcomes if outcome.verdict == verdict]
+        shown = first(found, everything, _NAMED)
+        return ", ".join(shown) + (f" and {len(found) - len(shown)} more" if len(shown) < len(found) else "")
 
     if hazards := named(HAZARD):
         yield f"Hazards in {place}: shown by CPUID, yet they fault: {hazards}"
@@ -164,7 +168,7 @@ def _summary(place: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield f"Hidden in {place}, yet they work: {hidden}"
 
 
-def _table_remarks(inside: Sequence[Outcome]) -> Iterator[str]:
+def _table_remarks(inside: Sequence[Outcome], everything: bool) -> Iterator[str]:
     """Say where the guest's CPUID is not the table that was asked for."""
     shown, user = [o for o in inside if o.advertised], [o for o in inside if o.to_user]
     for meaning, found in (
@@ -174,8 +178,5 @@ def _table_remarks(inside: Sequence[Outcome]) -> Iterator[str]:
         ("Shown to the guest's kernel, but not to its user code", [o for o in shown if o not in user]),
     ):
         if found:
-            yield f"{meaning}: {_names(found)}"
-
-
-def _names(outcomes: Iterable[Outcome]) -> str:
-    return " ".join(dict.fromkeys(outcome.feature for outcome in outcomes))
+            names = [outcome.feature for outcome in found]
+            yield f"{meaning}: {' '.join(dict.fromkeys(names)) if everything else some(names)}"

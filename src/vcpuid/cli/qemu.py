@@ -12,6 +12,7 @@ from vcpuid.cli.domain import AskedCpu, libvirt_option
 from vcpuid.cli.output import Sheet, all_option, cell, emit, format_option
 from vcpuid.cli.safe import message
 from vcpuid.cli.setup import Asked, host_argument, print_warnings, read_host, stack_options
+from vcpuid.cli.short import Cut, left_open
 from vcpuid.cli.standing import standing
 from vcpuid.cli.streams import styled
 from vcpuid.cli.swapped import cpu_first
@@ -61,20 +62,19 @@ def models(source: str | None, everything: bool, asked: Asked, form: str) -> Non
         emit(Sheet(fields, records, data), form)
         return
     here = usable(found, setup)
-    foot = [*open_, *granted(taken)]
     rows: list[dict[str, object]] = [
         {"model": one.model.name, "also_called": " ".join(one.called), "keeps": one.keeps, "deprecated": one.model.deprecated}
         for one in here.usable
     ]
     columns = ["model", "also_called", "keeps", *(["deprecated"] if any(row["deprecated"] for row in rows) else [])]
     if everything:
-        rows, columns = records, fields
+        rows, columns, cut, foot = records, fields, None, [*open_, *granted(taken)]
     else:
-        rows = rows[:_ROWS]
-        foot.append(f"{len(rows)} of {here.number} models; --all prints the rest and what each lacks")
+        cut = Cut(_ROWS, here.number, "models", "the rest, and what each lacks")
+        foot = list(left_open((model.name for model in found if model.depends), open_, taken))
     titles = {"not_told": "not told", "keeps": "keeps" if here.features is None else f"keeps of the {here.features} features of -cpu host"}
     head = [_answer(here), standing(setup, host, source, asked), ""]
-    emit(Sheet(columns, rows, data, titles=titles, head=head, foot=["", *foot] if foot else []), form)
+    emit(Sheet(columns, rows, data, titles=titles, head=head, foot=["", *foot] if foot else [], cut=cut), form)
 
 
 _ROWS = 15

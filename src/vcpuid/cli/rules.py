@@ -11,7 +11,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
-from vcpuid.cli.short import cut
+from vcpuid.cli.short import Cut
 from vcpuid.cli.streams import tell
 
 if TYPE_CHECKING:
@@ -50,15 +50,14 @@ def command(words: tuple[str, ...], everything: bool, form: str) -> None:
         emit(Sheet(["what", "told"], rows), form)
     else:
         brief = form == "table" and not everything
-        shown = found[:_SHOWN] if brief and len(found) > _SHOWN + 1 else found
         by_layer = ", ".join(f"{layer} {count}" for layer, count in Counter(card.party for card in found).items())
         captured = sum(card.history.known == "captured" for card in found)
         sheet = Sheet(
             _BRIEF if brief else COLUMNS,
-            [_row(card) for card in shown],
+            [_row(card) for card in found],
             report(found),
             head=[f"{len(found)} rules, {captured} of them shown by a capture; by layer: {by_layer}.", ""] if found else [],
-            foot=["", *end] if (end := cut(len(shown), len(found), "rules")) else [],
+            cut=Cut(_SHOWN, what="rules") if brief else None,
             titles={"rule": "id", "party": "layer"},
         )
         emit(sheet, form)

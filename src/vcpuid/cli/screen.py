@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
-from vcpuid.cli.output import Sheet, colours, laid_out
+from vcpuid.cli.output import Sheet, colours, fitted
+from vcpuid.cli.short import Cut
 from vcpuid.cli.streams import styled
 
 
@@ -22,8 +24,8 @@ def screen() -> Iterator[Callable[[Sheet], None]]:
         with Live(console=console, screen=True, auto_refresh=False) as live:
 
             def show(sheet: Sheet) -> None:
-                room = max(console.size.height - len(sheet.head) - len(sheet.foot) - 4, 1)
-                lines = laid_out(sheet, sheet.rows[:room], console.size.width, colours=colours())
+                room = console.size.height - 1
+                lines = fitted(replace(sheet, cut=Cut(room, rest="")), console.size.width, room, colours=colours())
                 live.update(Text.from_ansi("\n".join(lines)), refresh=True)
 
             yield show

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from vcpuid.answers.order import Order
     from vcpuid.path.pipeline import Path
+    from vcpuid.told.assumptions import Assumption
 
 T = TypeVar("T")
 
+SCREEN = 24
+"""Lines of a terminal, which an answer takes at the most unless all of it is asked for."""
 ROWS = 4
-"""Rows of a table that is cut: with what stands around them, and cells of two lines, they fit 24 lines."""
+"""Rows of a table that is cut; fewer where cells of several lines would not fit a screen."""
 NAMES = 5
 """Names in one cell or sentence of an answer that is cut."""
 
@@ -30,9 +34,47 @@ def first(rows: Sequence[T], everything: bool, most: int = ROWS) -> Sequence[T]:
     return rows if everything or len(rows) <= most + 1 else rows[:most]
 
 
-def cut(shown: int, of: int, what: str = "rows") -> list[str]:
-    """Say of a table that is cut what is missing, as its last line; nothing where it is whole."""
-    return [f"{shown} of {of} {what}; --all prints the rest."] if shown < of else []
+def cut(shown: int, of: int, what: str = "rows", rest: str = "the rest") -> list[str]:
+    """Say of a list that is cut what is missing, in a line; nothing where it is whole."""
+    return [f"{shown} of {of} {what}; --all prints {rest}."] if shown < of else []
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a table is cut: to `most` rows, or one more where that is all, and to as many of them as fit a screen.
+
+    Those that are shown are the first, or those of the greatest `weights`, one a row. There are `of` in all, where the table does not have
+    every one; `what` they are called. --all prints `rest`, and where no row is left out `more`; empty, nothing is said.
+    """
+
+    most: int = ROWS
+    of: int | None = None
+    what: str = "rows"
+    rest: str = "the rest"
+    more: str = ""
+    weights: Sequence[int] | None = None
+
+    def chosen(self, rows: Sequence[T], number: int) -> list[T]:
+        """Give so many of the rows, in their order."""
+        weights = self.weights or [0] * len(rows)
+        kept = sorted(sorted(range(len(rows)), key=lambda at: -weights[at])[:number])
+        return [rows[at] for at in kept]
+
+    def end(self, shown: int, rows: int) -> list[str]:
+        """Say what of so many rows is not shown, and how to see it."""
+        left_out = cut(shown, rows if self.of is None else self.of, self.what, self.rest) if self.rest else []
+        return left_out or ([f"--all prints {self.more}."] if self.more else [])
+
+
+def left_open(names: Iterable[str], to_settle: Sequence[str], taken: Mapping[Assumption, Sequence[str]]) -> Iterator[str]:
+    """Say in a line each which names are not told, how to settle that (the last of the `sentences`), and what is taken for granted."""
+    if untold := list(names):
+        yield f"Not told: {some(untold)}; --all says what they depend on."
+    yield from to_settle[-1:]
+    if taken:
+        decided = some(name for names in taken.values() for name in names)
+        settings, decide = ("1 setting is", "decides") if len(taken) == 1 else (f"{len(taken)} settings are", "decide")
+        yield f"{settings} taken for granted, and {decide} on {decided}; --all says which."
 
 
 def answered(verdict: str, order: Order | None) -> list[str]:

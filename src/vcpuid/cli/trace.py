@@ -16,7 +16,7 @@ from vcpuid.cli.interrupted import interrupted
 from vcpuid.cli.output import Sheet, all_option, cell, emit, format_option
 from vcpuid.cli.screen import screen
 from vcpuid.cli.setup import print_warnings, read_cpus, typed
-from vcpuid.cli.short import cut, first
+from vcpuid.cli.short import Cut
 from vcpuid.cli.streams import tell
 from vcpuid.errors import UnavailableError
 
@@ -81,8 +81,7 @@ def command(
     """
     if program:
         _refuse("it is for guests, and COMMAND is a program", "--pid", "--vm", "--live", "--check", "--table", "--symbols", "--way")
-        whole = everything or form != "table"
-        _program(program, _parts("object,leaf" if by is None else by, PROGRAM_PARTS), seconds, form, step=step, whole=whole)
+        _program(program, _parts("object,leaf" if by is None else by, PROGRAM_PARTS), seconds, form, step=step, everything=everything)
         return
     _refuse("it is for a COMMAND", "--step")
     _guests(
@@ -96,7 +95,7 @@ def command(
         form,
         live=live,
         check=check,
-        whole=everything or form != "table",
+        everything=everything,
     )
 
 
@@ -116,7 +115,7 @@ def _refuse(because: str, *names: str) -> None:
 
 def _guests(
     pid: int | None, name: str | None, seconds: float | None, by: tuple[str, ...], table_source: str | None, symbols_file: str | None,
-    way: str | None, form: str, *, live: bool, check: bool, whole: bool,
+    way: str | None, form: str, *, live: bool, check: bool, everything: bool,
 ) -> None:  # fmt: skip
     """Count, and answer."""
     from vcpuid.trace import guests
@@ -151,7 +150,7 @@ def _guests(
         found = counting.run(seconds, stopped=stopped, shown=None if show is None else lambda so_far: show(_counted(so_far)))
     print_warnings(found.remarks)
     sheet = _counted(found) if found.checked is None else _held(found, found.checked)
-    emit(sheet if whole else _brief(sheet), form)
+    emit(sheet if everything else replace(sheet, cut=Cut(_SHOWN)), form)
     sys.exit(0 if found.checked is None or (found.checked.held and found.checked.agrees) else 1)
 
 
@@ -211,7 +210,7 @@ def _verdict(checked: Checked) -> str:
     return said + (f"; {checked.not_told} are of vCPUs whose table is not known" if checked.not_told else "")
 
 
-def _program(program: tuple[str, ...], by: tuple[str, ...], seconds: float | None, form: str, *, step: bool, whole: bool) -> None:
+def _program(program: tuple[str, ...], by: tuple[str, ...], seconds: float | None, form: str, *, step: bool, everything: bool) -> None:
     """Run a command, and answer. What it prints goes to standard error, so that the answer stands alone."""
     from vcpuid.probe.report import machine
     from vcpuid.trace import cost
@@ -226,13 +225,7 @@ def _program(program: tuple[str, ...], by: tuple[str, ...], seconds: float | Non
     columns = [column for column in PROGRAM_COLUMNS if column == "count" or any(row[column] is not None for row in rows)]
     head = [*answer.summary(), answer.machine, ""]
     sheet = Sheet(columns, rows, answer.as_dict(), fields=PROGRAM_COLUMNS, head=head, styles={"count": "bold"})
-    emit(sheet if whole else _brief(sheet), form)
-
-
-def _brief(sheet: Sheet) -> Sheet:
-    """Cut what is more than a screen."""
-    shown = list(first(sheet.rows, everything=False, most=_SHOWN))
-    return replace(sheet, rows=shown, foot=[*sheet.foot, *(["", *end] if (end := cut(len(shown), len(sheet.rows))) else [])])
+    emit(sheet if everything else replace(sheet, cut=Cut(_SHOWN)), form)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from vcpuid.cli.setup import (
     stack_options,
     table_for_guest,
 )
-from vcpuid.cli.short import folded, some
+from vcpuid.cli.short import Cut, folded, some
 from vcpuid.cpuid.by_name import with_named_bits
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.long_mode import in_64_bit_mode
@@ -104,14 +104,17 @@ def command(
     cost = here() if table is None and of.here and not no_probe else ASSUMED
     found = replace(worth(guest, host, releases, hwcaps, cost), hanging=FrozenMap(open_), resting=FrozenMap(taken))
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in found.rows()]
-    shown = rows if everything else [dict(zip(COLUMNS, row, strict=True)) for row in brief.rows(found)]
+    short = list(brief.rows(found))
     foot = ["", "FAULTS: the variant executes what the host's processor lacks; programs die of SIGILL, init first."] if found.faults else []
     data = found.as_dict(None if path is None else path.as_dict())
     said = [*sentences(found.not_told), *granted(found.assumes)] if everything else [*brief.costs(found), *_open(found)]
-    foot += ["", *said, *([] if everything else [f"--all prints all {len(rows)} answers, each string function's among them."])]
-    sheet = Sheet(
-        COLUMNS, shown if form == "table" else rows, data, head=[brief.verdict(found), head, ""], foot=foot, styles={"topic": "bold"}
-    )
+    foot += ["", *said] if said else []
+    rest = f"all {len(rows)} answers, each string function's among them"
+    cut = None
+    if form == "table" and not everything:
+        rows = [dict(zip(COLUMNS, row, strict=True)) for row in short]
+        cut = Cut(len(rows), rest=rest, more=rest, weights=[brief.weight(row) for row in short])
+    sheet = Sheet(COLUMNS, rows, data, head=[brief.verdict(found), head, ""], foot=foot, styles={"topic": "bold"}, cut=cut)
     emit(sheet, form)
 
 

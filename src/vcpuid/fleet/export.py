@@ -42,7 +42,7 @@ _STRICT = frozenset({"qemu", "incus", "lxd"})
 _NAMED = 3
 """Clusters that are named in a sentence."""
 
-_OPEN = "it hangs on what the host does not tell"
+_OPEN = "it depends on what the host does not tell"
 
 _DOMAIN = """<domain type='kvm'><name>guest</name><memory>1</memory><os><type machine='{machine}'>hvm</type></os>{cpu}</domain>"""
 

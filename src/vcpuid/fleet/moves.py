@@ -360,4 +360,4 @@ def _by_clock(groups: Sequence[Group]) -> tuple[list[list[Group]], list[Group]]:
 
 
 _NO_CLOCK = "not told: whether its TSC runs at the same rate, or KVM scales it"
-OF_SEVERAL_KINDS = "not told: its cores are of several kinds, and the guest's CPU hangs on which of them QEMU starts"
+OF_SEVERAL_KINDS = "not told: its cores are of several kinds, and the guest's CPU depends on which of them QEMU starts"

@@ -17,7 +17,7 @@ from vcpuid.told.facts import Fact, NotTold
 
 _XSAVE = 0xD
 
-CUT = "its cores are of several kinds, and its snapshot tells of one: cpuid -r tells of all"
+CUT = "its cores are of several kinds, and its snapshot describes one of them: cpuid -r describes all"
 """What is to be said of a class that is not whole."""
 
 

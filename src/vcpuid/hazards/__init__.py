@@ -13,9 +13,10 @@ from vcpuid.hazards.rule import Hazard, HazardRule, Looks, Severity
 from vcpuid.hazards.view import HostFacts, View
 from vcpuid.kvm.alike import Alike, Same
 from vcpuid.kvm.answers import Answers
-from vcpuid.path.pipeline import Path
+from vcpuid.path.pipeline import Path, guest_view
 from vcpuid.path.possible import possible, possible_tables, unnamed_table
 from vcpuid.qemu.state import CpuState
+from vcpuid.reasons import Basis
 from vcpuid.setup import SHARED, Setup, Stack
 from vcpuid.told.completions import nameless
 from vcpuid.told.doubt import weighed
@@ -41,7 +42,8 @@ def of_path(path: Path) -> tuple[Hazard, ...]:
 
 
 def _view(path: Path) -> View:
-    return View(path.tables[0], path.setup, path.host, path.made, path.made.msrs, path.tables[1:])
+    seen = guest_view(path) if path.trace.step("vcpu").basis is Basis.OBSERVED else None
+    return View(path.tables[0], path.setup, path.host, path.made, path.made.msrs, path.tables[1:], seen=seen)
 
 
 _FOUND: Alike[dict[Finding, bool]] = Alike(SHARED)

@@ -73,7 +73,8 @@ class View:
 
     `table` is the first vCPU's, `others` those of the rest. `setup` is the software; `host` is None where nothing is known of it: rules
     that compare find nothing then. `made` is the VMM's work where the table is its; `msrs` are the guest's feature MSRs, as far as known.
-    `told` is what is known of the host, where that is not to be asked itself.
+    `told` is what is known of the host, where that is not to be asked itself; `seen` is what CPUID answers in the guest, where a real vCPU
+    was asked: a KVM that is not Linux's own may show more than the table has.
     """
 
     table: CpuidTable
@@ -83,6 +84,7 @@ class View:
     msrs: Masks = field(default_factory=dict)
     others: tuple[CpuidTable, ...] = ()
     told: HostFacts | None = None
+    seen: CpuidTable | None = None
 
     @cached_property
     def of_host(self) -> HostFacts | None:

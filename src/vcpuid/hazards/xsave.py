@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 from vcpuid.cpuid import Bit, Registers, bits, xfeatures
@@ -74,6 +75,14 @@ def _lacking(view: View, mask: int) -> Iterator[tuple[str, int]]:
 def _no_state(view: View) -> Iterator[str]:
     for name, lacking in _lacking(view, ~_unpermitted(view)):
         yield f"{name} ({_list(lacking)})" if view.has(bits.XSAVE) else f"{name} (no xsave)"
+
+
+def _seen_without_state(view: View) -> Iterator[str]:
+    """Name features that the guest sees although its table has them not, as far as it sees no state for them."""
+    if view.seen is None:
+        return
+    inside, of_table = replace(view, table=view.seen, seen=None), {name for name, _ in _lacking(view, ~0)}
+    yield from (name for name, _ in _lacking(inside, ~_unpermitted(inside)) if name not in of_table)
 
 
 def _no_permission(view: View) -> Iterator[str]:
@@ -226,6 +235,14 @@ RULES = (
         "XCR0 cannot hold the state that the feature needs, so its instructions raise #UD. glibc asks XGETBV first; the kernel and other "
         "programs may look at the feature's bit alone.",
         "switch the feature off with -feature, or add +xsave and the feature that brings the state (+avx, +avx512f, +pku, +amx-tile)",
+        Looks.HOST,
+    ),
+    HazardRule(
+        "xsave.seen-without-state", Severity.RISK, _seen_without_state,
+        "This machine's KVM shows the feature although the guest's table does not have it, and shows no room for its state: XCR0 cannot "
+        "hold that. A Linux in the guest switches the feature off, and so does whoever asks XGETBV; its instructions raise #UD in programs "
+        "that look at the feature's bit alone.",
+        "run the guest on a host with stock Linux: no option of QEMU changes what this KVM shows",
         Looks.HOST,
     ),
     HazardRule(

@@ -137,5 +137,5 @@ def _of_host(cpu: CpuDef, hosts: HostModels) -> str | None:
     if optional := [name for name, policy in cpu.features.items() if policy == "optional"]:
         return f"policy='optional' of {' '.join(optional)} is settled by the host"
     if cpu.mode == "custom" and cpu.model in hosts.known.models and cpu.model not in hosts.blockers:
-        return f"QEMU has no model {cpu.model}, and which one libvirt takes in its place hangs on the host"
+        return f"QEMU has no model {cpu.model}, and which one libvirt takes in its place depends on the host"
     return None

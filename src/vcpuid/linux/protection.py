@@ -38,7 +38,7 @@ PCID_ERRATUM = Rule(
 )
 PCID_MODEL = Rule(
     "linux.pcid.model",
-    "INVLPG may miss global pages on this model, and this kernel does not ask for the microcode that mends it",
+    "INVLPG may miss global pages on this model, and this kernel does not ask for the microcode that fixes it",
     "setup_pcid, mm/init.c",
     until="6.8",
     lacking=("5.15", "6.1", "6.6"),

@@ -38,7 +38,7 @@ NO_IRQCHIP = Rule(
     remedy="set kernel-irqchip=on or split",
 )  # fmt: skip
 CONTROLS = Rule("qemu.supported.controls", "QEMU takes the bits of a VMX control MSR that may be one, but not those that must be", _MSR)
-FB_CLEAR = Rule("qemu.supported.fb-clear", "a host without the bugs that FB_CLEAR mends can promise it", _MSR, since="10.0")
+FB_CLEAR = Rule("qemu.supported.fb-clear", "a host without the bugs that FB_CLEAR mitigates can promise it", _MSR, since="10.0")
 PERMITTED = Rule("qemu.supported.components", "KVM told QEMU which XSAVE components a guest may have", _CPUID)
 NO_SGX = Rule("qemu.supported.no-sgx", "this machine type has no SGX", _WORD, since="9.1")
 FAKE_ARCH_CAPABILITIES = Rule(

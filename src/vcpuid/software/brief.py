@@ -21,6 +21,8 @@ WITHOUT_AVX2 = (
 _NAMED = 4
 _LACKING = 5
 _BEST_TIMER = "lapic-deadline"
+_FAULTS, _WRONG, _DOES_NOT_START = "FAULTS", "WRONG RESULTS", "does not start"
+_FAILS = frozenset({_FAULTS, _WRONG, _DOES_NOT_START})
 
 
 def verdict(found: Worth) -> str:
@@ -66,6 +68,12 @@ def rows(found: Worth) -> Iterator[Row]:
         yield from _as_they_are(found, ("clock", "tick"))
 
 
+def weight(row: Row) -> int:
+    """Say how much a row matters: most what makes programs fail, least what is so on every CPU."""
+    topic, _, value, _ = row
+    return 2 if value in _FAILS else topic not in ("start", "clock")
+
+
 def _as_they_are(found: Worth, item: tuple[str, str]) -> Iterator[Row]:
     return (row for row in found.rows() if row[:2] == item)
 
@@ -74,7 +82,7 @@ def _library(found: Worth, library: Library) -> Iterator[Row]:
     topic = f"glibc {library.glibc.release}"
     if not library.glibc.starts or (topic, LIBC) in found.hanging:
         facts = found.hanging.get((topic, LIBC))
-        yield (topic, LIBC, "does not start", DOES_NOT_START) if facts is None else (topic, LIBC, NOT_TOLD, f"depends on {listed(facts)}")
+        yield (topic, LIBC, _DOES_NOT_START, DOES_NOT_START) if facts is None else (topic, LIBC, NOT_TOLD, f"depends on {listed(facts)}")
         return
     open_ = [function for function in library.functions if (topic, function.pick.function) in found.hanging]
     settled = [function for function in library.functions if function not in open_]
@@ -82,7 +90,7 @@ def _library(found: Worth, library: Library) -> Iterator[Row]:
     if harmful := [function for function in settled if function.absent]:
         absent = dict.fromkeys(name for function in harmful for name in function.absent)
         why = f"the host lacks {' '.join(absent)}: {_some(harmful)}"
-        yield topic, total.format(len(harmful)), "FAULTS" if absent.keys() - {"LZCNT"} else "WRONG RESULTS", why
+        yield topic, total.format(len(harmful)), _FAULTS if absent.keys() - {"LZCNT"} else _WRONG, why
     behind, best = _behind_the_host(found, library)
     if behind:
         lacking = _lacking(behind, best)

@@ -2,7 +2,7 @@
 // puts text into the page as text alone. The state of the view is the address's fragment; nothing is stored, nothing is sent elsewhere.
 
 const VIEWS = { bits: "Bits", table: "Table", compare: "Compare", models: "Models", leaves: "Leaves", hazards: "Hazards" };
-const CHANGES = { lost: "▼ lost", gained: "▲ made up", "put back": "▲ put back", "not told": "? not told" };
+const CHANGES = { lost: "▼ lost", gained: "▲ made up", "put back": "▲ added by KVM", "not told": "? not told" };
 const VALUES = { yes: "yes", no: "no", open: "not told", none: "–" };
 const PART = { models: "models", leaves: "leaves", hazards: "hazards" };
 const ASKED = ["host", "cpu", "kernel", "qemu", "machine", "smp", "params", "what_if", "domain", "libvirt"];
@@ -270,7 +270,7 @@ function drawStrip() {
       el("span", {}, `${one.on} set `),
       one.lost ? el("span", { class: "lost" }, `▼${one.lost} lost `) : null,
       one.gained ? el("span", { class: "gained" }, `▲${one.gained} made up `) : null,
-      one.returned ? el("span", { class: "gained" }, `▲${one.returned} put back `) : null,
+      one.returned ? el("span", { class: "gained" }, `▲${one.returned} added by KVM `) : null,
       one.open ? el("span", {}, `?${one.open} not told`) : null))));
 }
 
