@@ -35,7 +35,6 @@ from vcpuid.errors import InputError
 from vcpuid.setup import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
 
     from vcpuid.answers.drift import Register
     from vcpuid.fleet.members import Group
