@@ -90,11 +90,6 @@ class Assembler:
         """Call a function of the kernel: R1 to R5 in, R0 out."""
         self._put(0x85, constant=helper)
 
-    def jump(self, label: str) -> None:
-        """Go on at a label."""
-        self._jumps.append((len(self._instructions), label))
-        self._put(0x05)
-
     def jump_if(self, register: Reg, condition: str, operand: Reg | int, label: str) -> None:
         """Go on at a label where ==, !=, >, >=, <, <= (without a sign) or & (a bit in common) holds."""
         self._jumps.append((len(self._instructions), label))
