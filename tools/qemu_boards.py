@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from csource import Source
+from qemu_source import NITRO
 from vcpuid.errors import QemuError
 from vcpuid.live.qmp import Qmp
 from vcpuid.releases import number
@@ -79,7 +80,7 @@ FILES = {
     "pc-i440fx": ("x86.c", "pc.c", "pc_piix.c"),
     "isapc": ("x86.c", "pc.c", "isapc.c"),
     "microvm": ("x86.c", "microvm.c"),
-    "nitro": ("x86.c", "microvm.c", "nitro_enclave.c"),
+    "nitro": (),
 }
 """Where in hw/i386 a kind of machine registers its options, besides hw/core/machine.c and hw/cxl/cxl-host.c."""
 _ADDED = re.compile(r'object_(?:class_)?property_add(_\w+)?\(\s*[^,]*,\s*("[\w-]+"|[A-Z]\w+),\s*("[\w -]+")?')
@@ -104,16 +105,17 @@ def registered(tree: Path, kind: str) -> dict[str, str | None]:
 
 
 def of_tree(tree: Path, nearest: list[Row]) -> tuple[str, Row]:
-    """Give the kinds that all of these tables have, with the options that the tree registers."""
+    """Give the kinds that all of these tables have, and nitro where the tree has it, with the options that the tree registers."""
     found: Row = {}
-    for name in nearest[0]:
-        if not all(name in row for row in nearest):
+    for name in nearest[-1]:
+        having = [row[name] for row in nearest if name in row]
+        if len(having) < len(nearest) and not (name == "nitro" and (tree / NITRO).exists()):
             continue
-        told = {option: kind for row in nearest for option, kind in row[name]["options"].items()}
+        told = {option: kind for row in having for option, kind in row["options"].items()}
         own = registered(tree, name)
         kept = {option: own[option] or told[option] for option in own if option in told}
-        kept |= {option: told[option] for option in OF_DEVICES if all(option in row[name]["options"] for row in nearest)}
-        found[name] = {"pci_hole64": nearest[0][name]["pci_hole64"], "options": dict(sorted(kept.items()))}
+        kept |= {option: told[option] for option in OF_DEVICES if all(option in row["options"] for row in having)}
+        found[name] = {"pci_hole64": having[0]["pci_hole64"], "options": dict(sorted(kept.items()))}
     return f"the source of {(tree / 'VERSION').read_text(encoding='utf-8').strip()}", found
 
 

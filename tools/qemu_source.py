@@ -77,6 +77,8 @@ _DEFINITION = re.compile(
 )
 _PARTS = {"I440FX": ("pc-i440fx", "pc_i440fx_machine", "pc"), "Q35": ("pc-q35", "pc_q35_machine", "q35")}
 _CLASSES = ("pc_machine_class_init", "microvm_class_init")
+NITRO = Path("hw", "nitro", "machine.c")
+"""Where the machine type nitro is registered, of x86 and Arm, since 11.0."""
 
 
 class MachineSource(NamedTuple):
@@ -97,12 +99,13 @@ class MachineSource(NamedTuple):
 
 
 class Boards:
-    """The machine types of hw/i386."""
+    """The machine types of hw/i386, and of other folders the enclave's."""
 
     def __init__(self, tree: Path, release: tuple[int, int]) -> None:
-        names = ("pc.c", "pc_q35.c", "pc_piix.c", "isapc.c", "microvm.c")
+        places = [tree / "hw" / "i386" / name for name in ("pc.c", "pc_q35.c", "pc_piix.c", "isapc.c", "microvm.c")] + [tree / NITRO]
         self._release = release
-        self._text = "\n".join(strip(path.read_text(encoding="utf-8")) for name in names if (path := tree / "hw" / "i386" / name).exists())
+        self._enclave = (tree / NITRO).exists()
+        self._text = "\n".join(strip(path.read_text(encoding="utf-8")) for path in places if path.exists())
         self._bodies = {name: body for name, _, body in _FUNCTION.findall(self._text)}
         header = _header(tree)
         self._red_hat = 'prefix "-rhel"' in header  # there numbers stand for a release of theirs
@@ -129,6 +132,8 @@ class Boards:
                 continue
             yield _machine(name, [*pc, *self._set(options)], alias)
         yield _machine("microvm", [*microvm, ("default_kernel_irqchip_split", "true")], None)
+        if self._enclave:
+            yield _machine("nitro", list(self._set("nitro_machine_class_init")), None)
 
     def _set(self, function: str) -> Iterator[tuple[str, str]]:
         """Yield what a function and those that it calls set, in order."""

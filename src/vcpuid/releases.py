@@ -12,7 +12,7 @@ from vcpuid.errors import InputError, warn_caller
 from vcpuid.numbers import decimal
 
 KERNELS = (
-    "4.18", "5.10", "5.14", "5.14-el9_4", "5.14-el9_5", "5.15", "6.1", "6.6", "6.8", "6.12", "6.12-el10", "6.14",
+    "4.18", "5.10", "5.14", "5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "5.15", "6.1", "6.6", "6.8", "6.12", "6.12-el10", "6.14",
     "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3",
 )  # fmt: skip
 """Linux releases with tables, oldest first; each stands for its stable series, as Debian built that where it did (data/ names the very
@@ -54,6 +54,7 @@ class Mark(NamedTuple):
 _REBUILDS = "AlmaLinux's build of it"
 REBUILT = {
     "4.18": Rebuilt("6.1", "4.18.0-553.66.1.el8_10", f"Red Hat Enterprise Linux 8.10 ({_REBUILDS})"),
+    "5.14-el9_3": Rebuilt("6.6", "5.14.0-362.24.2.el9_3", f"Red Hat Enterprise Linux 9.3 ({_REBUILDS})"),
     "5.14-el9_4": Rebuilt("6.6", "5.14.0-427.42.1.el9_4", f"Red Hat Enterprise Linux 9.4 ({_REBUILDS})"),
     "5.14-el9_5": Rebuilt("6.8", "5.14.0-503.40.1.el9_5", f"Red Hat Enterprise Linux 9.5 ({_REBUILDS})"),
     "5.14": Rebuilt("6.12", "5.14.0-570.32.1.el9_6", f"Red Hat Enterprise Linux 9.6 ({_REBUILDS})"),

@@ -28,7 +28,7 @@ LAYOUT = CpuidTable(
 HOST = Snapshot(supported=CpuidTable([LEAF1, LEAF7]), raw=CpuidTable([LEAF1, LEAF7, *LAYOUT]))
 OLD = ["5.10", "5.15"]
 NEWER, WITH_XSS = (KERNELS[KERNELS.index(first) :] for first in ("6.14", "6.18"))
-STALE = ("4.18", "5.14-el9_4", "6.1", "6.6", "6.8")
+STALE = ("4.18", "5.14-el9_3", "5.14-el9_4", "6.1", "6.6", "6.8")
 """Kernels that look for KVM's leaves in the table before this one."""
 
 

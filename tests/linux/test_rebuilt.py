@@ -32,6 +32,7 @@ def test_red_hat_s_tables_stand_for_its_kernel_and_for_the_bare_number(asked: st
         ("4.18", "4.18", (6, 1)),
         ("4.18.0-553.5.1.el8_10.x86_64", "4.18", (6, 1)),
         ("4.18.0-553.el8_10", "4.18", (6, 1)),
+        ("5.14.0-362.8.1.el9_3.x86_64", "5.14-el9_3", (6, 6)),
         ("5.14-el9_4", "5.14-el9_4", (6, 6)),
         ("5.14.0-427.13.1.el9_4.x86_64", "5.14-el9_4", (6, 6)),
         ("5.14.0-427.el9", "5.14-el9_4", (6, 6)),
@@ -59,7 +60,7 @@ def test_between_two_updates_it_could_be_as_either() -> None:
     ("asked", "tables"),
     [
         ("4.18.0-477.10.1.el8_8.x86_64", "4.18"),
-        ("5.14.0-284.30.1.el9_2.x86_64", "5.14-el9_4"),
+        ("5.14.0-284.30.1.el9_2.x86_64", "5.14-el9_3"),
         ("5.14.0-620.el9.x86_64", "5.14"),
         ("5.14.0-611.9.1.el9_7.x86_64", "5.14"),
         ("6.12.0-124.8.1.el10_1.x86_64", "6.12-el10"),
@@ -135,6 +136,57 @@ def test_what_linux_makes_of_amd_s_processors_by_update() -> None:
     assert [kernel for kernel, boot in has.items() if boot.has("ZEN2")] == ["5.14-el9_5", "5.14"]
     assert all(boot.has("ZEN") for boot in has.values())
     assert not any("VMSCAPE" in boot.bugs or "TSA" in boot.bugs for boot in has.values())
+
+
+def by_update(name: str, **params: str) -> dict[str, Setup]:
+    bare = replace(host(name), cpuinfo={}, msrs=MsrTable({}))
+    return {kernel: Setup.of(bare, Stack(kernel=kernel, params=dict(params))) for kernel in ("5.14-el9_3", "5.14-el9_4")}
+
+
+def test_what_rhel_9_3_s_kvm_does_not_tell_yet() -> None:
+    """Neither the third sub-leaf of leaf 7 nor the caches of leaf 0x80000005; of IA32_ARCH_CAPABILITIES no bit of RFDS and of BHI."""
+    tables = {kernel: kvm.supported(setup).table for kernel, setup in by_update(DMR).items()}
+    assert {kernel: [entry.index for entry in table.leaf(7)] for kernel, table in tables.items()} == {
+        "5.14-el9_3": [0, 1],
+        "5.14-el9_4": [0, 1, 2],
+    }
+    tables = {kernel: kvm.supported(setup).table for kernel, setup in by_update(MILAN).items()}
+    assert tables["5.14-el9_3"].registers(0x80000005) == (0, 0, 0, 0)
+    assert tables["5.14-el9_4"].registers(0x80000005) == host(MILAN).raw.registers(0x80000005)
+    given = {"msr.0x10a": hex(1 << 19 | 1 << 20 | 1 << 27 | 1 << 28)}  # RRSBA, BHI_NO, RFDS_NO and RFDS_CLEAR
+    told = {kernel: feature_msrs(setup).table[0x10A] for kernel, setup in by_update(SPR, **given).items()}
+    assert told["5.14-el9_4"] & ~told["5.14-el9_3"] == 1 << 20 | 1 << 27 | 1 << 28
+
+
+def test_what_rhel_9_3_s_linux_makes_of_processors() -> None:
+    intel = {kernel: linux.boot_cpu(setup) for kernel, setup in by_update(SPR).items()}
+    assert {*intel["5.14-el9_4"].bugs} - {*intel["5.14-el9_3"].bugs} == {"BHI"}
+    assert [kernel for kernel, boot in intel.items() if boot.has("INVPCID_SINGLE")] == ["5.14-el9_3"]
+    raw = host(MILAN).raw
+    short = CpuidTable([e._replace(edx=e.edx | 1 << 4) if (e.function, e.index) == (7, 0) else e for e in raw])
+    setups = {kernel: replace(setup, host=replace(setup.host, raw=short)) for kernel, setup in by_update(MILAN).items()}
+    assert [kernel for kernel, setup in setups.items() if linux.boot_cpu(setup).has("FSRS")] == ["5.14-el9_4"]
+
+
+def test_how_rhel_9_3_words_the_files_of_vulnerabilities() -> None:
+    """Commas in spectre_v2, before BHI had its part in it; VERW's clearing without a flag of its own."""
+    skylake = {kernel: linux.vulnerabilities(setup) for kernel, setup in by_update(SKX).items()}
+    assert "; " not in skylake["5.14-el9_3"]["spectre_v2"]
+    assert "; BHI: " in skylake["5.14-el9_4"]["spectre_v2"]
+    assert skylake["5.14-el9_4"].keys() - skylake["5.14-el9_3"].keys() == {"reg_file_data_sampling"}
+    for name in ("mds", "tsx_async_abort", "mmio_stale_data"):
+        assert skylake["5.14-el9_3"][name] == skylake["5.14-el9_4"][name]
+    for option in ("mitigations=off", "mds=off tsx_async_abort=off mmio_stale_data=off"):
+        off = {kernel: linux.vulnerabilities(setup)["mds"] for kernel, setup in by_update(SKX, cmdline=option).items()}
+        assert off["5.14-el9_3"] == off["5.14-el9_4"]
+
+
+@pytest.mark.parametrize("kernel", ["4.18", "5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "5.14"])
+def test_red_hat_s_kernels_word_srso_as_upstream_s_of_6_8(kernel: str) -> None:
+    setup = Setup.of(replace(host(MILAN), cpuinfo={}), Stack(kernel=kernel))
+    assert linux.vulnerabilities(setup)["spec_rstack_overflow"] in ("Mitigation: Safe RET", "Vulnerable: Safe RET, no microcode")
+    off = Setup.of(replace(host(MILAN), cpuinfo={}), Stack(kernel=kernel, params={"cmdline": "spec_rstack_overflow=off"}))
+    assert linux.vulnerabilities(off)["spec_rstack_overflow"] == "Vulnerable: No microcode", "which is looked for before the option"
 
 
 @pytest.mark.parametrize(("kernel", "high"), [("5.14-el9_4", 0), ("5.14-el9_5", 40), ("5.14", 40)])

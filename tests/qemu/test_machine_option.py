@@ -163,8 +163,11 @@ def test_isapc_takes_one_vcpu_and_nitro_none() -> None:
     )
     with pytest.raises(QemuError, match=r"^Invalid SMP CPUs 2\. The max CPUs supported by machine 'isapc' is 1$"):
         guest_tables("486", host=host, machine="isapc", smp="2")
-    with pytest.raises(QemuError, match=r"^The 'nitro' machine requires -accel nitro$"):
-        guest_tables("host", host=host, machine="nitro")
+    for release in ("11.0", "11.1"):
+        with pytest.raises(QemuError, match=r"^The 'nitro' machine requires -accel nitro$"):
+            guest_tables("host", host=host, machine="nitro", qemu=release)
+    with pytest.raises(QemuError, match=r'^unsupported machine type: "nitro"'):
+        guest_tables("host", host=host, machine="nitro", qemu="10.2")
 
 
 def test_a_machine_that_the_cpu_cannot_address_is_refused_and_more_bits_abort() -> None:

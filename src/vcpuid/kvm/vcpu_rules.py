@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.reasons import Rule
+from vcpuid.releases import REBUILT
 
 _SET = "kvm_update_cpuid_runtime, arch/x86/kvm/cpuid.c"
 
@@ -84,4 +85,5 @@ XEN_TIME = Rule(
     "kvm_xen_update_tsc_info, arch/x86/kvm/xen.c; in 6.16, not in 6.14: kvm_cpuid, arch/x86/kvm/cpuid.c",
     since="6.6",
     until="7.2",
+    lacking=tuple(REBUILT),
 )

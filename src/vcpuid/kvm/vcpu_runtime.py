@@ -15,6 +15,7 @@ from vcpuid.kvm.vcpu_state import VcpuState
 from vcpuid.kvm.xsave import ALIGNED_SINCE, area_size
 from vcpuid.reasons import Ledger, Result, Rule, Unrecorded
 from vcpuid.reasons.lazy import LazySequence
+from vcpuid.releases import REBUILT
 
 _OSXSAVE, _MWAIT, _APIC = bits.OSXSAVE.mask, bits.MWAIT.mask, bits.APIC.mask
 _OSPKE = bits.OSPKE.mask
@@ -55,7 +56,7 @@ def _renewed(table: CpuidTable, host: KvmBelow, cr4: int, apic: bool, state: Vcp
         _enclave_features(edit, table, host)
     if host.hides_lone_invpcid and leaf1 is not None and not leaf1.ecx & bits.PCID.mask:
         edit.follow(find(table, 7, 0), "ebx", bits.INVPCID.mask, False, rules.INVPCID_WITHOUT_PCID)
-    if (6, 6) <= host.release < (6, 16) and first and state.tsc_khz:
+    if (6, 6) <= host.release < (6, 16) and host.tables not in REBUILT and first and state.tsc_khz:  # built without KVM_XEN
         _xen_time(edit, table, state.tsc_khz)
     return edit.result()
 

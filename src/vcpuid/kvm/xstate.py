@@ -27,7 +27,7 @@ def supported_xcr0(boot: BootCpu, raw: CpuidTable, hardware: Hardware) -> int:
     for feature, states in _USER:
         if not boot.has(feature):
             running &= ~states
-    if not boot.has("PKU" if boot.number <= (6, 1) or boot.kernel == "5.14-el9_4" else "OSPKE"):
+    if not boot.has("PKU" if boot.number <= (6, 1) or boot.kernel in ("5.14-el9_3", "5.14-el9_4") else "OSPKE"):
         running &= ~xfeatures.PKRU
     if not boot.has("XFD"):
         running &= ~xfeatures.TILE_DATA

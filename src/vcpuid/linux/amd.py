@@ -31,7 +31,7 @@ SME_UNUSED = Rule(
     "early_detect_mem_encrypt, cpu/amd.c",
     "Boot with mem_encrypt=on",
     since="6.1",
-    lacking=("4.18",),
+    lacking=("4.18", "5.14-el9_3"),
 )
 SMM_UNLOCKED = Rule("linux.amd.smm-unlocked", "SEV needs SMM locked by the firmware (HWCR)", "early_detect_mem_encrypt, cpu/amd.c")
 NO_SNP = Rule(
@@ -46,7 +46,7 @@ SSBD_BY_MSR = Rule("linux.amd.ls-cfg-ssbd", "Speculative store bypass can be tur
 GP_ON_CPUID = Rule("linux.amd.cpuid-fault", "{cause} lets CPUID fault in user mode", BSP, since="6.17")
 NO_PBE = Rule("linux.amd.no-pbe", "Bit 31 stood for 3DNow! on old AMD processors", INIT, until="6.19")
 REP_GOOD = Rule("linux.amd.rep-good", "String instructions are fast on this family", INIT)
-FSRS = Rule("linux.amd.fsrs", "On AMD, {cause} covers STOSB as well", INIT, since="6.6")
+FSRS = Rule("linux.amd.fsrs", "On AMD, {cause} covers STOSB as well", INIT, since="6.6", lacking=("5.14-el9_3",))
 NO_MCE = Rule("linux.amd.no-mce", "K6 reports machine checks without the MSRs for them", INIT)
 LAHF = Rule("linux.amd.erratum-110", "Erratum 110: the firmware forced it on a K8 that lacks it", "init_amd_k8, cpu/amd.c")
 K8_SWAPGS = Rule("linux.amd.k8-swapgs", "K8 speculates past SWAPGS", "init_amd_k8, cpu/amd.c")

@@ -39,7 +39,11 @@ _KVM_SUPPORTED = (
     | ArchCap.TSX_CTRL | ArchCap.TAA_NO | ArchCap.SBDR_SSDP_NO | ArchCap.FBSDP_NO | ArchCap.PSDP_NO | ArchCap.FB_CLEAR | ArchCap.RRSBA
     | ArchCap.PBRSB_NO | ArchCap.GDS_NO | ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR | ArchCap.BHI_NO | ArchCap.ITS_NO
 )  # fmt: skip
-_NOT_YET = {"5.10": ArchCap.BHI_NO | ArchCap.ITS_NO, **dict.fromkeys(("6.8", "6.14", *REBUILT), ArchCap.ITS_NO)}
+_NOT_YET = {
+    "5.10": ArchCap.BHI_NO | ArchCap.ITS_NO,
+    **dict.fromkeys(("6.8", "6.14", *REBUILT), ArchCap.ITS_NO),
+    "5.14-el9_3": ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR | ArchCap.BHI_NO | ArchCap.ITS_NO,
+}
 """What kernels do not know whose tables are of an earlier day. The others' are younger, or of stable updates that took over what was
 mended."""
 

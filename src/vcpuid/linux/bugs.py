@@ -180,7 +180,10 @@ def _rfds(view: BugEvidence) -> bool:
 
 _TO_NEHALEM = frozenset((0x0E, 0x0F, 0x16, 0x17, 0x1A, 0x1D, 0x1E, 0x1F, 0x2E))
 _WESTMERE_TO_BROADWELL = frozenset((0x25, 0x2A, 0x2C, 0x2D, 0x2F, 0x3A, 0x3C, 0x3D, 0x3E, 0x3F, 0x45, 0x46, 0x47, 0x4F, 0x56))
-_SPARED = {"5.14-el9_4": _WESTMERE_TO_BROADWELL, **dict.fromkeys(("4.18", "5.14-el9_5", "5.14"), _TO_NEHALEM | _WESTMERE_TO_BROADWELL)}
+_SPARED = {
+    **dict.fromkeys(("5.14-el9_3", "5.14-el9_4"), _WESTMERE_TO_BROADWELL),
+    **dict.fromkeys(("4.18", "5.14-el9_5", "5.14"), _TO_NEHALEM | _WESTMERE_TO_BROADWELL),
+}
 """Models of family 6 that Red Hat's kernels hold to be immune to Retbleed, whatever ARCH_CAPABILITIES says (cpu_in_retbleed_whitelist)."""
 
 

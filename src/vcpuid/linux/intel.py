@@ -139,7 +139,7 @@ def init(cpu: Cpu) -> None:
             cpu.set("PEBS", PEBS)
     if cpu.has("CLFLUSH") and cpu.family == 6 and cpu.model in (0x1D, 0x2E, 0x2F):
         cpu.set_bug("CLFLUSH_MONITOR", CLFLUSH_BUG)
-    lunar_lake = cpu.intel(6, 0xBD) and cpu.since("6.6") and not cpu.is_release("5.14-el9_4", "5.14-el9_5", "6.8")
+    lunar_lake = cpu.intel(6, 0xBD) and cpu.since("6.6") and not cpu.is_release("5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "6.8")
     if cpu.has("MWAIT") and (cpu.intel(6, 0x5C) or lunar_lake):
         cpu.set_bug("MONITOR", MONITOR_BUG)
     if cpu.family == 6:

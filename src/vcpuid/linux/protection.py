@@ -13,7 +13,7 @@ SHADOW_STACK = Rule(
     "Linux offers {cause} to user space",
     "setup_cet, cpu/common.c",
     since="6.6",
-    lacking=("5.14", "5.14-el9_4", "5.14-el9_5"),
+    lacking=("5.14", "5.14-el9_3", "5.14-el9_4", "5.14-el9_5"),
 )
 LASS_UNUSED = Rule(
     "linux.lass.unused",
@@ -34,7 +34,7 @@ PCID_ERRATUM = Rule(
     "setup_pcid, mm/init.c",
     "Update the microcode",
     since="5.15",
-    lacking=("5.14-el9_4", "5.14-el9_5", "6.8"),
+    lacking=("5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "6.8"),
 )
 PCID_MODEL = Rule(
     "linux.pcid.model",
@@ -46,7 +46,11 @@ PCID_MODEL = Rule(
 )
 PCID_WITHOUT_PGE = Rule("linux.pcid.without-pge", "Linux uses PCID only together with global pages", "setup_pcid, mm/init.c")
 INVPCID_SINGLE = Rule(
-    "linux.pcid.invpcid-single", "INVPCID can flush one context once CR4.PCIDE is on", "setup_pcid, mm/init.c", until="6.1"
+    "linux.pcid.invpcid-single",
+    "INVPCID can flush one context once CR4.PCIDE is on",
+    "setup_pcid, mm/init.c",
+    until="6.1",
+    also=("5.14-el9_3",),
 )
 FRED_CALLS = Rule(
     "linux.fred.system-calls", "With {cause}, 32-bit system calls are made by INT 0x80", "cpu_init_fred_exceptions, fred.c", since="6.12"

@@ -55,6 +55,16 @@ class Standing(NamedTuple):
         return self.off() or any(self.option(switch) is not None for switch in switches)
 
     @property
+    def clears_buffers(self) -> bool:
+        """Whether VERW clears the processor's buffers on the way to user space; before there was a flag for that, Linux had a switch."""
+        if "CLEAR_CPU_BUF" in self.cpu.tables.features:
+            return self.has("CLEAR_CPU_BUF")
+        transactions = self.has_bug("TAA") and self.has("RTM")
+        mds = self.has_bug("MDS") and not self.off("mds")
+        mmio = self.has_bug("MMIO_STALE_DATA") and not self.off("mmio_stale_data") and (self.has_bug("MDS") or transactions)
+        return mds or mmio or (transactions and not self.off("tsx_async_abort"))
+
+    @property
     def guest(self) -> bool:
         """Whether a hypervisor shows itself."""
         return self.has("HYPERVISOR")

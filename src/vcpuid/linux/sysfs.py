@@ -100,7 +100,7 @@ def _l1tf(v: Standing) -> str:
 
 
 def _mds(v: Standing) -> str:
-    clears = v.has("CLEAR_CPU_BUF")
+    clears = v.clears_buffers
     text = "Vulnerable" if not clears else _CLEARS if v.has("MD_CLEAR") else _ATTEMPTED
     if v.guest or not v.has_bug("MSBDS_ONLY"):
         return _with_siblings(v, text)
@@ -110,7 +110,7 @@ def _mds(v: Standing) -> str:
 def _taa(v: Standing) -> str:
     if not v.has("RTM"):
         return "Mitigation: TSX disabled"
-    if not v.has("CLEAR_CPU_BUF"):
+    if not v.clears_buffers:
         return "Vulnerable"
     newer = not v.tells(ArchCap.MDS_NO) or v.tells(ArchCap.TSX_CTRL)
     return _with_siblings(v, _CLEARS if v.has("MD_CLEAR") and newer else _ATTEMPTED)
@@ -119,14 +119,14 @@ def _taa(v: Standing) -> str:
 def _mmio(v: Standing) -> str:
     if v.has_bug("MMIO_UNKNOWN"):
         return "Unknown: No mitigations"
-    if v.off() or (v.off("mmio_stale_data") and not v.has("CLEAR_CPU_BUF")):
+    if v.off() or (v.off("mmio_stale_data") and not v.clears_buffers):
         return "Vulnerable"
     by_mds = v.has("MD_CLEAR") and v.has("FLUSH_L1D") and not v.tells(ArchCap.MDS_NO)
     return _with_siblings(v, _CLEARS if v.tells(ArchCap.FB_CLEAR) or by_mds else _ATTEMPTED)
 
 
 def _rfds(v: Standing) -> str:
-    if v.off() or (v.off("reg_file_data_sampling") and not v.has("CLEAR_CPU_BUF")):
+    if v.off() or (v.off("reg_file_data_sampling") and not v.clears_buffers):
         return "Vulnerable"
     return "Mitigation: Clear Register File" if v.tells(ArchCap.RFDS_CLEAR) else _MICROCODE
 
@@ -176,14 +176,18 @@ def _retbleed(v: Standing) -> str:
     return {Mode.IBRS: "Mitigation: IBRS", Mode.EIBRS: "Mitigation: Enhanced IBRS"}.get(chosen, "Vulnerable")
 
 
+_LOOKS_FIRST = frozenset(("4.18", "5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "5.14"))
+"""Red Hat's kernels, worded as upstream's of 6.8, that look for the microcode before they ask whether SRSO is to be mitigated."""
+
+
 def _return_stack(v: Standing) -> str:
     if v.has("SRSO_NO"):
         return "Mitigation: SMT disabled"
     off, microcode = v.off("spec_rstack_overflow"), v.has("IBPB_BRTYPE")
-    of_rhel_8 = v.cpu.tables.release == "4.18"
-    if of_rhel_8 and off and not v.off() and not microcode:
+    red_hats = v.cpu.tables.release in _LOOKS_FIRST
+    if red_hats and off and not v.off() and not microcode:
         return _MICROCODE
-    if not v.since("6.8") and not of_rhel_8:
+    if not v.since("6.8") and not red_hats:
         return ("Vulnerable" if off else "Mitigation: safe RET") + ("" if microcode else ", no microcode")
     if off:
         return "Vulnerable"

@@ -17,7 +17,7 @@ E1386 = Rule(
     "Erratum 1386: XSAVES loses state on Zen 1 and 2",
     "fix_erratum_1386, cpu/amd.c",
     MICROCODE,
-    lacking=("4.18", "5.14-el9_4"),
+    lacking=("4.18", "5.14-el9_3", "5.14-el9_4"),
 )
 CPB = Rule(
     "linux.amd.erratum-1076",
@@ -27,7 +27,7 @@ CPB = Rule(
 DIV0 = Rule("linux.amd.div0", "Zen 1 leaks quotients of divisions by zero", "init_amd_zen1, cpu/amd.c")
 IRPERF = Rule(
     "linux.amd.erratum-1054", "Erratum 1054: the counter of instructions retired is inaccurate", "init_amd_zen1, cpu/amd.c", since="6.6",
-    lacking=("5.14", "5.14-el9_4", "5.14-el9_5", "6.8", "6.12-el10", "6.14"),
+    lacking=("5.14", "5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "6.8", "6.12-el10", "6.14"),
 )  # fmt: skip
 CYAN_SKILLFISH = Rule(
     "linux.amd.cyan-skillfish",

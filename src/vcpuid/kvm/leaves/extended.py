@@ -31,7 +31,7 @@ def _features(build: Build, registers: list[int]) -> None:
 
 
 def _first_level(build: Build, registers: list[int]) -> None:
-    if build.kernel <= (6, 1):
+    if build.kernel <= (6, 1) or build.tables == "5.14-el9_3":
         zero(registers)
 
 

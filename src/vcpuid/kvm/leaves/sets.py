@@ -11,7 +11,7 @@ _AVX10 = Rule("kvm.leaf.avx10", "KVM offers AVX10 up to the version that it know
 
 
 def _structured(build: Build, registers: list[int]) -> None:
-    last = registers[0] = min(registers[0], 2 if build.kernel > (5, 10) else 1)
+    last = registers[0] = min(registers[0], 1 if build.kernel <= (5, 10) or build.tables == "5.14-el9_3" else 2)
     build.features(registers, 7)
     if last >= 1:
         registers = build.subleaf(7, 1, BLANK)
