@@ -21,7 +21,7 @@ from support.command import program, vcpuid
 
 pytestmark = pytest.mark.process
 HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
-GUEST = ("guest", "--host", HOST, "--cpu", "Haswell", "--qemu", "11.1")
+GUEST = ("guest", "--host", HOST, "--cpu", "Haswell", "--qemu", "11.1", "--all")
 ASKED = {"guest": GUEST, "decode": ("decode", HOST), "explain": ("explain", "avx512f", "--host", HOST), "help": ("--help",)}
 VERBS = pytest.mark.parametrize("args", ASKED.values(), ids=ASKED)
 LEAST = 5

@@ -35,7 +35,6 @@ from vcpuid.errors import InputError
 from vcpuid.setup import Stack
 
 if TYPE_CHECKING:
-
     from vcpuid.answers.drift import Register
     from vcpuid.fleet.members import Group
     from vcpuid.fleet.moves import Circles, Move
@@ -284,7 +283,7 @@ def _drift_sheet(found: Upgrade, before: Stack, after: Stack, everything: bool) 
         foot.append(f"Not told of all of a guest's CPU: {short(silent)}")
     foot += [f"{proof.group.spoken}: {proof.why}" for proof in found.proofs if proof.runs is not True and proof.why]
     columns = ["change", "hosts", "who", "features", "party", "why"]
-    shown = rows if everything else [{**row, "features": some(shift.features)} for row, shift in zip(rows, found.shifts, strict=True)]
+    shown = rows if everything else [{**row, "features": some(str(row["features"]).split())} for row in rows]
     return Sheet(
         columns,
         shown,
