@@ -101,6 +101,12 @@ def test_entries_of_a_dump_answer_for_their_own_sub_leaf() -> None:
     assert {feature.name for feature in found.seen} == {feature.name for feature in truth.seen}
 
 
+@pytest.mark.long
+def test_without_leaf_1_and_the_first_extended_leaf_a_guest_may_ask_for_none_of_those() -> None:
+    told = answers(dump(lambda entry: entry[:2] not in {(1, 0), (0x80000000, 0)}))
+    assert {told[name] for name in ("lm", "nx", "syscall", "lahf_lm")} == {None}
+
+
 @pytest.mark.parametrize("gone", [0, 1])
 def test_without_leaf_0_or_1_a_table_tells_its_own_leaves_alone(gone: int) -> None:
     of = dump(lambda entry: entry.function not in (gone, 7))

@@ -46,8 +46,8 @@ def depends(path: Path, position: int, bits: Iterable[Bit]) -> tuple[Fact, ...]:
 def _lacking(path: Path, position: int, words: Iterable[Word]) -> tuple[Fact, ...]:
     """Name leaves 0 and 1 where the table lacks them, and with them what is looked at.
 
-    A table's own leaf is told without them; but a guest asks for no leaf past the last one, which leaf 0 tells, and for none of a
-    hypervisor's before the first of them, which tells whose they are.
+    A table's own leaf is told without them; but a guest asks for no leaf past the last one, which leaf 0 tells, or the first of the
+    extended ones, and for none of a hypervisor's before the first of them, which tells whose they are.
     """
     lacking, party = unnamed_table(path.vmm), path.trace.steps[position].party
     if not lacking or party not in (path.vmm.name, "vcpu", "guest"):
@@ -58,7 +58,9 @@ def _lacking(path: Path, position: int, words: Iterable[Word]) -> tuple[Fact, ..
 
 def _asked_before(word: Word) -> tuple[int, ...]:
     """Return the leaves that a guest asks for before it asks for a word's."""
-    return (0, word.function & ~0xFF) if isinstance(word, CpuidWord) and word.function in HYPERVISOR_LEAVES else (0,)
+    if not isinstance(word, CpuidWord) or word.function < HYPERVISOR_LEAVES.start:
+        return (0,)
+    return 0, word.function & (~0xFF if word.function in HYPERVISOR_LEAVES else ~0xFFFF)
 
 
 def _in_table(path: Path, word: Word) -> bool:
