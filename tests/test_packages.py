@@ -48,14 +48,14 @@ def test_an_image_has_the_present_source_and_not_an_archive_of_an_older_one(away
     archive, packed = away / PACKAGES.ARCHIVE, []
 
     def present(work: Path) -> Path:
-        archive.write_text("present")
+        archive.write_text("present", encoding="utf-8")
         return archive
 
     def builds(*command: str | Path, **how: object) -> str:
-        packed.extend(file.read_text() for part in command if (file := Path(part) / PACKAGES.ARCHIVE).exists())
+        packed.extend(file.read_text(encoding="utf-8") for part in command if (file := Path(part) / PACKAGES.ARCHIVE).exists())
         return ""
 
-    archive.write_text("stale")
+    archive.write_text("stale", encoding="utf-8")
     monkeypatch.setattr(PACKAGES, "_engine", lambda: "/usr/bin/podman")
     monkeypatch.setattr(PACKAGES, "_zip_app", present)
     monkeypatch.setattr(PACKAGES, "run", builds)

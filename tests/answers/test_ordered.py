@@ -68,7 +68,7 @@ def test_a_feature_that_the_domain_disables_is_the_domains_doing() -> None:
 def test_a_feature_that_the_model_lacks_is_laid_to_who_chose_it() -> None:
     found = explained("vmx", custom("Skylake-Server", attributes=" check='none'"))
     assert chain(found) == [("qemu", "qemu.model.absent"), ("domain", update.ASKED.id)]
-    assert found.remedy == "<feature policy='require' name='vmx'/> in the domain's <cpu>"
+    assert found.remedy == "write <feature policy='require' name='vmx'/> in the domain's <cpu>"
     by_libvirt = explained("sgx", "<cpu mode='host-model'/>")
     assert by_libvirt.order is not None
     assert by_libvirt.order.choice.party == "libvirt"
@@ -159,7 +159,8 @@ def _helped(cpu: str, remedies: list[str]) -> str:
     """Do what the remedies say first: features with another policy, an attribute with another value."""
     element = ET.fromstring(cpu)
     for remedy in remedies:
-        first = remedy.partition(", or ")[0]
+        verb, _, first = remedy.partition(", or ")[0].partition(" ")
+        assert verb in ("write", "set")
         if attribute := re.fullmatch(r"(\w+)='(\w+)'", first):
             element.set(attribute[1], attribute[2])
             continue
@@ -180,7 +181,7 @@ def test_a_model_of_libvirts_may_demand_what_qemus_does_not_have() -> None:
     assert found.verdict.startswith("No guest sees mpx: libvirt 9.0 refuses the domain. With check='none': The guest does not see mpx: ")
     assert found.remedy is not None
     assert "<feature policy='disable' name='mpx'/>" in found.remedy
-    assert found.remedy.endswith(", or check='none'")
+    assert found.remedy.endswith(", or set check='none'")
 
 
 def test_no_guest_sees_what_it_would_see_unchecked() -> None:
@@ -202,7 +203,7 @@ def test_a_guest_that_libvirt_ends_is_no_guest() -> None:
 def test_a_vendor_that_is_another_needs_no_feature() -> None:
     found = explained("sse2", "<cpu mode='custom' match='exact'><model>Nehalem</model><vendor>AMD</vendor></cpu>", libvirt="9.0.0")
     assert found.order is not None
-    assert (found.order.blocking, found.remedy) == ((), "check='none'")
+    assert (found.order.blocking, found.remedy) == ((), "set check='none'")
 
 
 def test_what_no_check_lets_pass_is_refused_as_ever() -> None:
@@ -211,8 +212,9 @@ def test_what_no_check_lets_pass_is_refused_as_ever() -> None:
 
 
 def test_remedies_are_joined() -> None:
-    assert together(["a, or c", "b, or c", "a, or c"]) == "a b, or c"
-    assert together(["match='exact'"]) == "match='exact'"
+    assert together(["write a, or c", "write b, or c", "write a, or c"]) == "write a b, or c"
+    assert together(["write a, or c", "set b, or d"]) == "write a and set b, or c, or d"
+    assert together(["set match='exact'"]) == "set match='exact'"
 
 
 # Not told

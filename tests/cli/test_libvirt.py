@@ -326,7 +326,7 @@ def test_explain_names_who_asked(tmp_path: Path) -> None:
     assert "\nWhat you can do: leave it out of <cpu>\n" in done.stdout
     absent = vcpuid("explain", "vmx", "--domain", file, "--host", SKYLAKE, *OF).stdout
     assert "    and: vmx: the domain has the model Skylake-Server  [libvirt.domain.asked" in absent
-    assert "\nWhat you can do: <feature policy='require' name='vmx'/> in the domain's <cpu>\n" in absent
+    assert "\nWhat you can do: write <feature policy='require' name='vmx'/> in the domain's <cpu>\n" in absent
 
 
 def test_diff_and_guest_name_the_party_above_qemu(tmp_path: Path) -> None:

@@ -25,7 +25,11 @@ def test_one_rule_in_full() -> None:
     assert told["history"].startswith("since 6.12 (commit 989b5cfaa7b6")
     assert told["history"].rstrip().endswith("until 7.0")
     assert "not in 6.11.11" in told["evidence"]
-    assert told["remedy"].strip() == "Boot with fred=on"
+    assert told["remedy"].strip() == "boot with fred=on"
+
+
+def test_a_remedy_is_what_one_can_do_and_stands_within_a_sentence() -> None:
+    assert not [card.id for card in all_rules() if card.remedy and not card.remedy[0].islower()]
 
 
 def test_several_words_need_no_quotes() -> None:

@@ -167,7 +167,7 @@ def test_zen_5_needs_microcode_for_rdseed_since_6_12() -> None:
     assert boot_cpu(machine, "6.1").has("RDSEED")
     cpu = boot_cpu(machine, "6.12")
     assert not cpu.has("RDSEED")
-    assert about(cpu, "RDSEED").rule.remedy == "Update the microcode"
+    assert about(cpu, "RDSEED").rule.remedy == "update the microcode"
     assert boot_cpu(with_msrs(machine, x8b=0x0B00215A), "6.12").has("RDSEED")
 
 

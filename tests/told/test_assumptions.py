@@ -126,7 +126,7 @@ def test_models_that_run_by_a_setting_that_nobody_gave_are_named() -> None:
     ("verb", "what"),
     [
         (("linux", "flags", CASCADE_LAKE), "hle rtm"),
-        (("qemu", "models", CASCADE_LAKE), "Broadwell Broadwell-IBRS"),
+        (("qemu", "models", CASCADE_LAKE, "--all"), "Broadwell Broadwell-IBRS"),
         (("worth", "--host", CASCADE_LAKE, "--glibc", "2.41"), "glibc 2.41 memchr"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",

@@ -242,10 +242,14 @@ class Order:
 
 
 def together(remedies: Sequence[str]) -> str:
-    """Join remedies of the form "this, or that": all of the first ones, or one of the others."""
+    """Join remedies of the form "verb this, or that": all of the first ones, each verb once, or one of the others."""
     parts = [remedy.partition(", or ") for remedy in dict.fromkeys(remedies)]
     others = dict.fromkeys(other for _, _, other in parts if other)
-    return ", or ".join([" ".join(dict.fromkeys(first for first, _, _ in parts)), *others])
+    done: dict[str, dict[str, None]] = {}
+    for first, _, _ in parts:
+        verb, _, what = first.partition(" ")
+        done.setdefault(verb, {})[what] = None
+    return ", or ".join([" and ".join(" ".join((verb, *whats)) for verb, whats in done.items()), *others])
 
 
 def order(request: Request, setup: Setup, release: Release, kvm: KvmHost | None = None) -> Order:

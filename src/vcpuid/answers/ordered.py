@@ -176,14 +176,14 @@ def _remedy(found: Explanation, chain: Sequence[Reason], order: Order) -> str | 
     if order.blocking:
         return together([cause.remedy for cause in order.blocking if cause.remedy])
     if order.unchecked:
-        return "check='none'"
+        return "set check='none'"
     name = order.spelled(found.feature)
     for reason in reversed(chain):
         if reason.party in (DOMAIN, LIBVIRT) and reason.rule.remedy and reason.text != order.choice.text:
             feature = by_short_name(reason.feature)
             return in_xml(reason.rule.remedy, (feature and order.spelled(feature)) or reason.feature)
         if reason.rule.id in _NAMES_IT and name is not None and found.remedy:
-            return f"<feature policy='require' name='{name}'/> in the domain's <cpu>"
+            return f"write <feature policy='require' name='{name}'/> in the domain's <cpu>"
         if reason.rule.remedy and reason.party not in (DOMAIN, LIBVIRT):
             return found.remedy
     return found.remedy

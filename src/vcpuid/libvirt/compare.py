@@ -14,8 +14,8 @@ from vcpuid.libvirt.journal import Ruling
 from vcpuid.reasons import Rule
 
 _BITS, _BY_QEMU = "x86Compute, src/cpu/cpu_x86.c", "virCPUCompareUnusable, src/cpu/cpu.c"
-_UNCHECKED = ", or check='none'"
-_OFF = f"<feature policy='disable'/>{_UNCHECKED}"
+_UNCHECKED = ", or set check='none'"
+_OFF = f"write <feature policy='disable'/>{_UNCHECKED}"
 
 MODEL_DEMANDS = Rule(
     "libvirt.check.model", "libvirt's {cause} demands it, and the host does not have it, whatever QEMU's model does", _BITS, remedy=_OFF
@@ -27,19 +27,19 @@ DOMAIN_DEMANDS = Rule(
     "libvirt.check.asked",
     "the domain requires it, and the host's CPU as QEMU gives it lacks it",
     _BITS,
-    remedy=f"<feature policy='optional'/>{_UNCHECKED}",
+    remedy=f"write <feature policy='optional'/>{_UNCHECKED}",
 )
 FORBIDDEN = Rule(
     "libvirt.check.forbidden",
     "the domain forbids to run on a host that has it, and this one does",
     _BITS,
-    remedy=f"<feature policy='disable'/>{_UNCHECKED}",
+    remedy=f"write <feature policy='disable'/>{_UNCHECKED}",
 )
 NOT_STRICT = Rule(
     "libvirt.check.strict",
     "the host has it, and match='strict' wants a host with nothing more than {cause}",
     _BITS,
-    remedy=f"match='exact'{_UNCHECKED}",
+    remedy=f"set match='exact'{_UNCHECKED}",
 )
 
 Result = Literal[0, 1, 2]

@@ -24,11 +24,11 @@ DISABLED = Rule(
 EXTRA = Rule(
     "libvirt.full.extra", "QEMU gave it to the guest though neither the model {cause} nor the domain asks for it, and check='full' minds",
     _LIVE,
-    remedy="<feature policy='require'/>, or check='partial'",
+    remedy="write <feature policy='require'/>, or set check='partial'",
 )  # fmt: skip
 MISSING = Rule(
     "libvirt.full.missing", "the guest was to have it and QEMU did not give it, and check='full' minds", _LIVE,
-    remedy="<feature policy='disable'/>, or check='partial'",
+    remedy="write <feature policy='disable'/>, or set check='partial'",
 )  # fmt: skip
 
 _SILENT = ("relaxed", "vapic")

@@ -22,20 +22,20 @@ HOST_MODEL = Rule(
     "libvirt.host-model.differs",
     "the host's CPU as QEMU gives it differs here from {cause}, the model that libvirt found nearest",
     "x86UpdateHostModel, src/cpu/cpu_x86.c",
-    remedy="<feature policy='require'/> to have it, <feature policy='disable'/> to be without it",
+    remedy="write <feature policy='require'/> to have it, <feature policy='disable'/> to be without it",
 )
 OPTIONAL_GIVEN = Rule("libvirt.optional.given", "the domain takes it where there is one, and this host can give it", _UPDATE)
 OPTIONAL_LACKING = Rule(
     "libvirt.optional.lacking",
     "the domain takes it where there is one, and this host cannot give it",
     _UPDATE,
-    remedy="<feature policy='require'/>",
+    remedy="write <feature policy='require'/>",
 )
 REMOVED = Rule(
     "libvirt.model.removed",
     "the model {cause} once had it; libvirt switches it off unless the domain names it",
     "virCPUx86AddRemovedFeatures, src/cpu/cpu_x86.c",
-    remedy="<feature policy='require'/>",
+    remedy="write <feature policy='require'/>",
 )
 KEPT = Rule(
     "libvirt.model.removed.kept",

@@ -23,13 +23,13 @@ NO_ENCRYPTION = Rule(
     "linux.amd.encryption-off",
     "The firmware did not enable memory encryption in SYSCFG",
     "early_detect_mem_encrypt, cpu/amd.c",
-    "Enable SMEE in the firmware",
+    "enable SMEE in the firmware",
 )
 SME_UNUSED = Rule(
     "linux.amd.sme-unused",
     "This kernel does not encrypt its own memory",
     "early_detect_mem_encrypt, cpu/amd.c",
-    "Boot with mem_encrypt=on",
+    "boot with mem_encrypt=on",
     since="6.1",
     lacking=("4.18", "5.14-el9_3"),
 )
@@ -54,7 +54,7 @@ E400 = Rule("linux.amd.erratum-400", "Erratum 400: the APIC timer stops in C1E",
 E383 = Rule("linux.amd.erratum-383", "Erratum 383: TLB entries may multiply match", "init_amd_gh, cpu/amd.c")
 FXSAVE_LEAK = Rule("linux.amd.fxsave-leak", "Without XSAVEERPTR, FXSAVE leaks the last FPU instruction's address", INIT)
 SVM_OFF = Rule(
-    "linux.amd.svm-off", "The firmware turned SVM off in VM_CR", INIT, "Enable SVM in the firmware", since="6.8", also=("5.14-el9_4",)
+    "linux.amd.svm-off", "The firmware turned SVM off in VM_CR", INIT, "enable SVM in the firmware", since="6.8", also=("5.14-el9_4",)
 )
 LFENCE = Rule("linux.amd.lfence", "Linux makes LFENCE serializing, so that it orders RDTSC", INIT)
 ARAT = Rule("linux.amd.arat", "The APIC timer of this family runs in deep C-states", INIT)

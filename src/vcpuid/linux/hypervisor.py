@@ -6,7 +6,7 @@ from vcpuid.cpuid import bits, hyperv, vendors
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
-KVM_CLOCK = Rule("linux.kvm.clock", "KVM's clock gives the TSC's frequency", "kvmclock_init, kvmclock.c", "Boot with no-kvmclock")
+KVM_CLOCK = Rule("linux.kvm.clock", "KVM's clock gives the TSC's frequency", "kvmclock_init, kvmclock.c", "boot with no-kvmclock")
 HYPERV_FREQUENCY = Rule(
     "linux.hyperv.frequency", "Hyper-V gives the TSC's frequency", "ms_hyperv_init_platform, cpu/mshyperv.c", since="5.15"
 )

@@ -12,9 +12,9 @@ BAD_MICROCODE = Rule(
     "linux.intel.bad-spectre-microcode",
     "This microcode's speculation control is known to be broken",
     EARLY,
-    "Update the microcode",
+    "update the microcode",
 )
-PSE_ERRATUM = Rule("linux.intel.pse-erratum", "Atom errata AAE44 to AAH41: large pages need newer microcode", EARLY, "Update the microcode")
+PSE_ERRATUM = Rule("linux.intel.pse-erratum", "Atom errata AAE44 to AAH41: large pages need newer microcode", EARLY, "update the microcode")
 SYSENTER = Rule("linux.intel.sysenter32", "A 64-bit kernel enters 32-bit system calls by SYSENTER on Intel", EARLY, until="6.19")
 INVARIANT_TSC = Rule("linux.intel.invariant-tsc", "Leaf 0x80000007 says that the TSC runs at a constant rate and never stops", EARLY)
 CONSTANT_TSC = Rule("linux.intel.constant-tsc", "The TSC of this family and model runs at a constant rate", EARLY)
@@ -22,7 +22,7 @@ TSC_S3 = Rule("linux.intel.nonstop-tsc-s3", "The TSC of this model runs on in S3
 PAT_ERRATUM = Rule("linux.intel.pat-erratum", "Erratum AN7: PAT is unreliable up to Yonah", EARLY)
 FAST_STRINGS = Rule("linux.intel.fast-strings", "MISC_ENABLE says that fast strings are on", EARLY, since="6.16")
 NO_FAST_STRINGS = Rule(
-    "linux.intel.no-fast-strings", "The firmware turned fast strings off in MISC_ENABLE", EARLY, "Turn them on in the firmware"
+    "linux.intel.no-fast-strings", "The firmware turned fast strings off in MISC_ENABLE", EARLY, "turn them on in the firmware"
 )
 QUARK_PGE = Rule("linux.intel.quark-pge", "Quark flushes global pages only by a load of CR3", EARLY)
 SELF_SNOOP = Rule(
@@ -34,7 +34,7 @@ MPX_ERRATUM = Rule(
     "linux.intel.mpx-erratum",
     "Erratum SKD046: without SMEP branches may initialize MPX's bound registers wrongly",
     "check_mpx_erratum, cpu/intel.c",
-    "Boot with intel-skd-046-workaround=disable",
+    "boot with intel-skd-046-workaround=disable",
     until="5.10",
     lacking=("5.10",),  # upstream had it up to 5.5
     also=("4.18",),

@@ -20,7 +20,7 @@ def _rule(name: str, reason: str, function: str, since: str | None = None, until
 
 
 PTI = Rule(
-    "linux.mitigation.pti", "Page tables are split against Meltdown", "pti_check_boottime_disable, arch/x86/mm/pti.c", "Boot with nopti"
+    "linux.mitigation.pti", "Page tables are split against Meltdown", "pti_check_boottime_disable, arch/x86/mm/pti.c", "boot with nopti"
 )
 WITHOUT_PTI = Rule(
     "linux.mitigation.not-with-pti",

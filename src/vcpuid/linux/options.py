@@ -69,7 +69,7 @@ RULES = {
         f"linux.option.{switch.option}",
         f"The command line says {switch.option}{'=' + switch.value if switch.value else ''}",
         switch.source,
-        f"Boot without {switch.option}",
+        f"boot without {switch.option}",
         switch.since,
         switch.until,
         switch.lacking,
@@ -77,13 +77,13 @@ RULES = {
     )
     for switch in SWITCHES
 }
-CLEARED = Rule("linux.option.clearcpuid", "The command line says clearcpuid", PARSE_EARLY, "Boot without clearcpuid")
-SET = Rule("linux.option.setcpuid", "The command line says setcpuid", PARSE_EARLY, "Boot without setcpuid", since="6.16")
+CLEARED = Rule("linux.option.clearcpuid", "The command line says clearcpuid", PARSE_EARLY, "boot without clearcpuid")
+SET = Rule("linux.option.setcpuid", "The command line says setcpuid", PARSE_EARLY, "boot without setcpuid", since="6.16")
 FRED = Rule(
     "linux.option.fred-not-on",
     "This release uses FRED only where the command line says fred=on",
     PARSE_EARLY,
-    "Boot with fred=on",
+    "boot with fred=on",
     since="6.12",
     until="7.0",
 )

@@ -32,7 +32,7 @@ PCID_ERRATUM = Rule(
     "linux.pcid.erratum",
     "INVLPG misses global pages with this microcode",
     "setup_pcid, mm/init.c",
-    "Update the microcode",
+    "update the microcode",
     since="5.15",
     lacking=("5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "6.8"),
 )

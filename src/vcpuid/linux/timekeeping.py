@@ -14,7 +14,7 @@ DEADLINE_ERRATUM = Rule(
     "linux.apic.deadline-erratum",
     "The TSC deadline timer is unreliable with this microcode",
     "apic_validate_deadline_timer, apic/apic.c",
-    "Update the microcode",
+    "update the microcode",
 )
 
 _ATOMS = {0x27, 0x35, 0x37, 0x4A, 0x4C, 0x5A, 0x75}

@@ -10,7 +10,7 @@ from vcpuid.reasons import Rule
 SOURCE = "tsx_init, cpu/tsx.c"
 ALWAYS_ABORTS = Rule("linux.tsx.always-aborts", "Microcode makes every transaction abort ({cause})", SOURCE, since="5.15")
 CONTROL = Rule("linux.tsx.control", "ARCH_CAPABILITIES announces the TSX_CTRL MSR", SOURCE)
-OFF = Rule("linux.tsx.off", "This kernel turns TSX off by TSX_CTRL", SOURCE, "Boot with tsx=on")
+OFF = Rule("linux.tsx.off", "This kernel turns TSX off by TSX_CTRL", SOURCE, "boot with tsx=on")
 ON = Rule("linux.tsx.on", "This kernel, as it was booted or built, turns TSX on by TSX_CTRL", SOURCE)
 
 

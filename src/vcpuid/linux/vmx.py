@@ -8,7 +8,7 @@ from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
 SOURCE = "init_ia32_feat_ctl, cpu/feat_ctl.c"
-ENABLE = "Enable it in the firmware"
+ENABLE = "enable it in the firmware"
 NO_MSR = Rule("linux.feat-ctl.absent", "The processor has no FEAT_CTL MSR that would enable it", SOURCE)
 PRESENT = Rule("linux.feat-ctl.present", "The processor has the FEAT_CTL MSR", SOURCE)
 VMX_OFF = Rule("linux.feat-ctl.vmx-off", "FEAT_CTL is locked with VMX off", SOURCE, ENABLE)

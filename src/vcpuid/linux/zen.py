@@ -5,7 +5,7 @@ from __future__ import annotations
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
-MICROCODE = "Update the microcode"
+MICROCODE = "update the microcode"
 GENERATION = Rule("linux.amd.generation", "Family and model are of this Zen generation", "bsp_init_amd, cpu/amd.c", since="5.15")
 ZEN = Rule("linux.amd.zen", "The family is Zen's or a later one", "init_amd_zen_common, cpu/amd.c")
 TSA_CLEARED = Rule("linux.amd.tsa-microcode", "This microcode makes VERW clear buffers", "tsa_init, cpu/amd.c", since="5.15")
