@@ -53,6 +53,7 @@ def toy(check: Callable[[Case], str], **more: Any) -> Target:
 
 def only(tally: Tally) -> tuple[str, Path]:
     """The one kind of find that a run came to, and its file."""
+    assert len(tally.finds) == 1, tally.finds
     ((kind, row),) = tally.finds.items()
     return kind, Path(row["file"])
 

@@ -29,7 +29,7 @@ class Stack:
     `kernel` and `qemu` are releases as the programs print them ("6.18.44-fc", "7.2.22"); the newest tables that are not newer stand for
     them. `machine` is QEMU's -M, `smp` its -smp, `globals` its -global, each as "DRIVER.PROPERTY=VALUE". `params` are parameters that
     differ from the host snapshot's and the kernel's defaults (`vcpuid.params`). `what_if` says that the host did not run with them: what
-    its KVM and Linux answered then tells nothing of them.
+    its KVM and Linux answered then tells nothing of them. Raises TypeError for a release that is a number, as which 10.1 and 10.10 are one.
     """
 
     kernel: str | None = None
@@ -43,6 +43,9 @@ class Stack:
     def __post_init__(self) -> None:
         if not isinstance(self.params, FrozenMap):
             object.__setattr__(self, "params", FrozenMap(self.params))
+        for release in (self.kernel, self.qemu):
+            if not isinstance(release, str | None):
+                raise TypeError(f"a release is a text, in quotes: '{release}'")
 
 
 @dataclass(frozen=True)

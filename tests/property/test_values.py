@@ -78,6 +78,13 @@ def test_a_setup_is_given_alone(function: str) -> None:
         CALLS[function](Setup.of(host(NAMES[0])))
 
 
+def test_a_release_that_is_a_number_is_a_type_error() -> None:
+    """As a number, 10.1 and 10.10 are one."""
+    for given in ({"qemu": 8.2}, {"kernel": 6}):
+        with pytest.raises(TypeError, match="a release is a text, in quotes"):
+            vcpuid.Stack(**given)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("function", [*CALLS, "models", "resolve", "explain"])
 def test_a_path_is_no_host_and_it_is_said_what_makes_one_of_it(function: str) -> None:
     more: dict[str, Callable[[Any], object]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from vcpuid.cli import safe
@@ -87,9 +87,12 @@ def _unanswered(host: str, error: VcpuidError) -> _Row:
 
 
 def on_hosts(wanted: AskedCpu, cpu: str, sources: Sequence[str], asked: Asked, form: str, *, everything: bool, probe: bool) -> int:
-    """Print the answers about all hosts, and return the highest of their exit statuses."""
+    """Print the answers about all hosts, and return the highest of their exit statuses.
+
+    Raises InputError where there are many files and hardly a snapshot among them.
+    """
     damaged: list[_Row] = []
-    named = list(dict.fromkeys(name for source in dict.fromkeys(sources) for name in _files(source, damaged)))
+    named = (name for source in dict.fromkeys(sources) for name in _files(source, damaged))
     rows = [*_judged(wanted, named, asked, form, probe), *damaged]
     for row in rows:
         if row.error is not None:
@@ -101,22 +104,39 @@ def on_hosts(wanted: AskedCpu, cpu: str, sources: Sequence[str], asked: Asked, f
     return max((row.status for row in rows), default=0)
 
 
-def _files(source: str, damaged: list[_Row]) -> list[str]:
-    """List what a source names; of a folder, or a part of it, in which nothing can be read, a row is put into `damaged`."""
+def _files(source: str, damaged: list[_Row]) -> Iterator[str]:
+    """Give what a source names; of a folder, or a part of it, in which nothing can be read, a row is put into `damaged`."""
     wrong: list[InputError] = []
-    found = list(files(source, wrong.append))
-    if not found and not wrong:
+    empty = True
+    for name in files(source, wrong.append):
+        empty = False
+        yield name
+    if empty and not wrong:
         wrong.append(InputError("there is no file in it", source=source))
     damaged += [_unanswered(error.source or source, error) for error in wrong]
-    return found
 
 
-def _judged(wanted: AskedCpu, sources: Sequence[str], asked: Asked, form: str, probe: bool) -> Iterator[_Row]:
+_FOREIGN, _TIMES = 1000, 10
+"""Files after which a folder is given up where not one in ten is a snapshot: somebody named `/`, or a home."""
+
+
+def _judged(wanted: AskedCpu, sources: Iterable[str], asked: Asked, form: str, probe: bool) -> Iterator[_Row]:
+    seen: set[str] = set()
+    answered = 0
     for source in sources:
         if reader_left():
             return
+        if source in seen:
+            continue
+        if len(seen) >= _FOREIGN and len(seen) >= _TIMES * answered:
+            raise InputError(
+                f"{answered} of the first {len(seen)} files can be read as snapshots: name a folder of snapshots",
+                source=os.path.dirname(source),
+            )
+        seen.add(source)
         try:
             yield _answered(HostChecked.of(wanted, source, asked, probe=probe), asked, form)
+            answered += 1
         except VcpuidError as error:
             yield _unanswered(source, error)
 
