@@ -16,7 +16,7 @@ from vcpuid.cpuid.registers import VULNERABILITY
 from vcpuid.cpuid.showing import showing
 from vcpuid.cpuid.vendors import design_of, linux_kind
 from vcpuid.linux.machine import ARCH_CAPABILITIES, machine_of
-from vcpuid.linux.sysfs import NOT_AFFECTED, vulnerabilities
+from vcpuid.linux.sysfs import FILES, NOT_AFFECTED, vulnerabilities
 from vcpuid.params import CMDLINE, MSR, with_option
 from vcpuid.path.pipeline import Path
 from vcpuid.setup import Setup, Stack
@@ -164,8 +164,13 @@ def _verdicts(
     return Verdicts(tuple(verdicts), FrozenMap(assumes))
 
 
+_KNOWN = frozenset(file.name for file in FILES)
+
+
 def _helped_by(verdict: FileVerdict, setup: Setup) -> FileVerdict:
-    return verdict._replace(needs=helping(setup, verdict.file)) if verdict.state == "vulnerable" else verdict
+    """Put beside a file what helps; of one that no kernel with tables has, nothing is known."""
+    asked = verdict.state == "vulnerable" and verdict.file in _KNOWN
+    return verdict._replace(needs=helping(setup, verdict.file)) if asked else verdict
 
 
 def _by_choice(setup: Setup, base: Mapping[str, str], but: Mapping[str, object]) -> dict[Assumption, tuple[str, ...]]:

@@ -220,7 +220,7 @@ def fitted(sheet: Sheet, width: int | None, height: int, *, colours: bool) -> li
     if cut is None:
         return list(laid_out(sheet, sheet.rows, width, colours=colours))
     of = len(sheet.rows)
-    number = of if of <= cut.most + 1 else cut.most
+    number = min(of if of <= cut.most + 1 else cut.most, max(1, height))  # no row takes less than a line
 
     def lines(number: int, *, colours: bool) -> list[str]:
         end = cut.end(number, of)
