@@ -63,7 +63,8 @@ class _Changed(CpuidTable):
 
     def leaf(self, function: int) -> tuple[Entry, ...]:
         over = {key: entry for key, entry in self._over.items() if key[0] == function}
-        return tuple(_in_order(self._base.leaf(function), over)) if over else self._base.leaf(function)
+        held = self._base.leaf(function)  # in the order of the table that it is of, which may be another
+        return tuple(_in_order(held, over) if over else sorted(held, key=itemgetter(0, 1)))
 
     def registers(self, function: int, index: int = 0) -> Registers:
         entry = self._over.get((function, index))
