@@ -13,10 +13,12 @@ from vcpuid import Stack
 from vcpuid.answers.explain import explain
 from vcpuid.answers.survey import survey
 from vcpuid.answers.verdict import Verdict, verdict
+from vcpuid.cli.check_text import CheckText
 from vcpuid.cpuid import CpuidTable, Registers, Snapshot
 from vcpuid.cpuid.names import find
 from vcpuid.errors import KvmError, UnavailableError
 from vcpuid.path.pipeline import resolve
+from vcpuid.path.probing import Probe
 from vcpuid.reasons import Basis
 
 AVX512F, SMEP = 1 << 16, 1 << 7
@@ -115,6 +117,12 @@ def test_a_path_over_another_kvm_says_what_of_it_is_not_tried() -> None:
     assert any("kvm_odd" in remark for remark in path.remarks)
     assert "Not tried: this host's KVM is not Linux's own" in explain(find("avx2"), path).verdict
     assert survey(path).as_dict()["basis"] == "not tried"
+
+
+@pytest.mark.parametrize(("probe", "tried"), [(overruling, True), (failing, False), (None, False)])
+def test_check_says_that_another_kvm_was_not_tried_only_where_it_was_not(probe: Probe | None, tried: bool) -> None:
+    answer = verdict("Haswell-noTSX", odd(), stack(SKYLAKE), probe=probe, kvm=Picky())
+    assert any(line.startswith("Not tried:") for line in CheckText(everything=True).verdict(answer, "", None, 0)) is not tried
 
 
 def _without_avx512f(snapshot: Snapshot) -> CpuidTable:

@@ -56,7 +56,7 @@ class CheckText:
         yield basis
         if order is not None:
             yield f"libvirt {order.release}: {order.choice.text}"
-        if answer.runs is not None and (doubt := untried(answer.path)) is not None:
+        if answer.runs is not None and (doubt := untried(answer.seen)) is not None:
             yield doubt
         yield from self._warnings(answer)
         details = [*self._refused(order), *self._missing(answer), *self._overruled(answer), *self._not_told(answer)]
