@@ -202,6 +202,15 @@ def test_what_the_hosts_own_files_said_stands_before_rules_and_is_said_to(tmp_pa
     assert "spectre_v2   Mitigation: Retpolines" in done.stdout
 
 
+def test_a_file_that_says_nothing_tells_nothing_and_words_that_no_kernel_has_are_no_verdict() -> None:
+    host = with_files("cascade-lake-without-msrs.txt.gz")
+    odd = {"vulnerability_mds": "", "vulnerability_": "Vulnerable", "vulnerability_../x": "Vulnerable", "vulnerability_new": "Mitigated"}
+    found = told(Setup.of(replace(host, cpuinfo={**host.cpuinfo, **odd})))
+    assert {verdict.file for verdict in found.files} == {*SEEN, "new"}
+    assert found.named("unknown") == ["new"]
+    assert not found.protected
+
+
 @pytest.mark.parametrize("asked", [Stack(kernel="6.6"), Stack(what_if=True), Stack(params={"cmdline": "mitigations=off"})])
 def test_they_say_nothing_of_another_kernel_or_another_command_line(asked: Stack) -> None:
     found = told(Setup.of(with_files("cascade-lake-without-msrs.txt.gz"), asked))

@@ -60,7 +60,7 @@ class FileVerdict(NamedTuple):
             return "unknown"
         if "Mitigation" in self.text:
             return "partly" if "ulnerable" in self.text else "mitigated"
-        return "vulnerable"
+        return "vulnerable" if "ulnerable" in self.text else "unknown"  # no kernel writes anything else
 
     @property
     def well(self) -> bool:
@@ -133,10 +133,14 @@ def told(setup: Setup) -> Verdicts:
 
 
 def _observed(setup: Setup) -> dict[str, str]:
-    """Give the files that were read on the host, which hold of how it ran: none where another command line is asked for."""
+    """Give the files that were read on the host, which hold of how it ran: none where another command line is asked for.
+
+    A line without a text, or with a name that no such file has, tells nothing.
+    """
     if setup.params.linux:
         return {}
-    return {name.removeprefix(VULNERABILITY): text for name, text in setup.host.cpuinfo.items() if name.startswith(VULNERABILITY)}
+    lines = ((name.removeprefix(VULNERABILITY), text) for name, text in setup.host.cpuinfo.items() if name.startswith(VULNERABILITY))
+    return {file: text for file, text in lines if text and file.isidentifier()}
 
 
 def told_inside(path: Path, kernel: Stack | None = None) -> tuple[Verdicts, Setup]:
