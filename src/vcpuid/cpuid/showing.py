@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vcpuid.cpuid.changed import changed
 from vcpuid.cpuid.registers import SIGNIFICANT_INDEX, CpuidTable, Entry
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, Bit, CpuidWord
 
@@ -13,28 +14,22 @@ def showing(table: CpuidTable, bit: Bit) -> CpuidTable:
     table = _at_least(table, CpuidWord(word.function & 0x80000000, 0, "eax"), word.function)
     if word.function == 7:
         table = _at_least(table, CpuidWord(7, 0, "eax"), word.index)
-    table = _with_entry(table, word)
-    return _replace(table, word, table.word(word) | bit.mask)
+    return _with(table, word, table.word(word) | bit.mask)
 
 
 def hiding(table: CpuidTable, bit: Bit) -> CpuidTable:
-    """Clear a bit of CPUID."""
+    """Clear a bit of CPUID, of a leaf that the table has."""
     assert isinstance(bit.word, CpuidWord)
-    return _replace(table, bit.word, table.word(bit.word) & ~bit.mask)
+    held = table.word(bit.word)
+    return _with(table, bit.word, held & ~bit.mask) if held & bit.mask else table
 
 
 def _at_least(table: CpuidTable, word: CpuidWord, limit: int) -> CpuidTable:
-    table = _with_entry(table, word)
-    return _replace(table, word, max(table.word(word), limit))
+    return _with(table, word, max(table.word(word), limit))
 
 
-def _with_entry(table: CpuidTable, word: CpuidWord) -> CpuidTable:
-    if table.get(word.function, word.index) is not None:
-        return table
+def _with(table: CpuidTable, word: CpuidWord, value: int) -> CpuidTable:
+    """Put a value into a register, of a leaf that the table may lack."""
     flags = SIGNIFICANT_INDEX if word.function in INDEXED_FUNCTIONS else 0
-    return CpuidTable((*table, Entry(word.function, word.index, flags, 0, 0, 0, 0)))
-
-
-def _replace(table: CpuidTable, word: CpuidWord, value: int) -> CpuidTable:
-    wanted = table.get(word.function, word.index)
-    return CpuidTable(entry._replace(**{word.register: value}) if entry is wanted else entry for entry in table)
+    entry = table.get(word.function, word.index) or Entry(word.function, word.index, flags, 0, 0, 0, 0)
+    return changed(table, [entry._replace(**{word.register: value})])
