@@ -62,6 +62,9 @@ REBUILT = {
 }
 """Of KERNELS, those that are a distribution's, by distribution and build. Upstream's 4.18 and 5.14 have no tables."""
 
+BEFORE_RHEL_9_5 = ("4.18", "5.14-el9_3", "5.14-el9_4")
+"""Of these the older ones, which lack what came to Red Hat's with the code of 6.8."""
+
 UPSTREAM = tuple(kernel for kernel in KERNELS if kernel not in REBUILT)
 """The others of KERNELS: of two of them the later one has what the earlier one had."""
 

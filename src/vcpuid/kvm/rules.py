@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from vcpuid.reasons import Rule
-from vcpuid.releases import UPSTREAM, code_of, number
+from vcpuid.releases import BEFORE_RHEL_9_5, UPSTREAM, code_of, number
 
 _COMMON = "kvm_set_cpu_caps, arch/x86/kvm/cpuid.c"
 _VMX = "vmx_set_cpu_caps, arch/x86/kvm/vmx/vmx.c"
@@ -245,7 +245,7 @@ AMD = (
     Row("grant", "SEV", "sev", _SEV_OFF, "5.15"),
     Row("grant", "SEV_ES", "sev_es", _SEV_OFF, "5.15"),
     Row("grant", "SEV_SNP", "sev_snp", _SEV_OFF, "6.12", also=("5.14-el9_5",)),
-    Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK, "5.15", "6.6", lacking=("4.18", "5.14-el9_3", "5.14-el9_4")),
+    Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK, "5.15", "6.6", lacking=BEFORE_RHEL_9_5),
     Row("clear", "BUS_LOCK_DETECT", "", _SVM_BUS_LOCK, "6.12"),  # Ubuntu's 6.8 of November 2024 had not taken it over
     Row("clear", "MSR_IMM", "", _SVM_MSR_IMM, "6.18"),
 )

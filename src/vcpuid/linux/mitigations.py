@@ -157,9 +157,8 @@ def _branch_history(cpu: Cpu) -> None:
 def _return_stack(cpu: Cpu) -> bool:
     """Mitigate SRSO; returns whether by reduced speculation."""
     off = not _wanted(cpu, "SRSO", "spec_rstack_overflow")
-    if not cpu.has_bug("SRSO") or (
-        off and cpu.since("6.8") and not cpu.is_release("5.14-el9_5", "5.14")
-    ):  # before, Linux looked at the microcode all the same
+    looks_first = not cpu.since("6.8") or cpu.is_release("5.14-el9_5", "5.14")  # at the microcode, also where this is turned off
+    if not cpu.has_bug("SRSO") or (off and not looks_first):
         return False
     if not cpu.has("IBPB_BRTYPE"):
         if cpu.family == 0x17 and cpu.has("AMD_IBPB"):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from vcpuid.linux.cpu import Cpu
 from vcpuid.numbers import U32, decimal
 from vcpuid.reasons import Rule
+from vcpuid.releases import BEFORE_RHEL_9_5
 
 PARSE_EARLY = "cpu_parse_early_param, cpu/common.c"
 
@@ -43,26 +44,10 @@ SWITCHES = (
     # Debian builds 6.1 without CONFIG_X86_KERNEL_IBT, and Red Hat 5.14
     Switch("no5lvl", "", "LA57", "early_identify_cpu, cpu/common.c"),
     Switch("tlbi", "ipi", "INVLPGB", "tlbi_setup, cpu/common.c", since="7.2"),
-    Switch("nosmep", "", "SMEP", "setup_disable_smep, cpu/common.c", until="5.15", late=True, also=("4.18", "5.14-el9_3", "5.14-el9_4")),
-    Switch("nosmap", "", "SMAP", "setup_disable_smap, cpu/common.c", until="5.15", late=True, also=("4.18", "5.14-el9_3", "5.14-el9_4")),
-    Switch(
-        "noclflush",
-        "",
-        "CLFLUSH CLFLUSHOPT",
-        "setup_noclflush, cpu/common.c",
-        until="5.15",
-        late=True,
-        also=("4.18", "5.14-el9_3", "5.14-el9_4"),
-    ),
-    Switch(
-        "nordrand",
-        "",
-        "RDRAND RDSEED",
-        "x86_rdrand_setup, cpu/rdrand.c",
-        until="5.15",
-        late=True,
-        also=("4.18", "5.14-el9_3", "5.14-el9_4"),
-    ),
+    Switch("nosmep", "", "SMEP", "setup_disable_smep, cpu/common.c", until="5.15", late=True, also=BEFORE_RHEL_9_5),
+    Switch("nosmap", "", "SMAP", "setup_disable_smap, cpu/common.c", until="5.15", late=True, also=BEFORE_RHEL_9_5),
+    Switch("noclflush", "", "CLFLUSH CLFLUSHOPT", "setup_noclflush, cpu/common.c", until="5.15", late=True, also=BEFORE_RHEL_9_5),
+    Switch("nordrand", "", "RDRAND RDSEED", "x86_rdrand_setup, cpu/rdrand.c", until="5.15", late=True, also=BEFORE_RHEL_9_5),
 )
 RULES = {
     switch: Rule(
@@ -126,7 +111,7 @@ def _named(cpu: Cpu, value: str | None) -> list[str]:
     for word in value.split(",") if value else ():
         if (number := decimal(word.removeprefix("+"), U32)) is not None:  # kstrtouint takes a plus
             place = (number // 32, 1 << number % 32)
-        elif not cpu.since("6.1") or cpu.is_release("4.18", "5.14-el9_3", "5.14-el9_4"):
+        elif not cpu.since("6.1") or cpu.is_release(*BEFORE_RHEL_9_5):
             break
         else:
             place = next((place for shown, place in tables.shown_features if shown == word), (0, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
+from vcpuid.releases import BEFORE_RHEL_9_5
 
 MICROCODE = "update the microcode"
 GENERATION = Rule("linux.amd.generation", "Family and model are of this Zen generation", "bsp_init_amd, cpu/amd.c", since="5.15")
@@ -17,7 +18,7 @@ E1386 = Rule(
     "Erratum 1386: XSAVES loses state on Zen 1 and 2",
     "fix_erratum_1386, cpu/amd.c",
     MICROCODE,
-    lacking=("4.18", "5.14-el9_3", "5.14-el9_4"),
+    lacking=BEFORE_RHEL_9_5,
 )
 CPB = Rule(
     "linux.amd.erratum-1076",
