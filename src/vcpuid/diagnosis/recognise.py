@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple, Self
 
 from vcpuid.cpuid.names import meant
 from vcpuid.diagnosis.messages import MessageForm, messages
@@ -54,7 +55,7 @@ def recognise(paste: str) -> tuple[Recognised, ...]:
     if len(paste) > LIMIT:
         raise InputError(f"the paste has more than {LIMIT} characters: leave out what is no message")
     lines = plain(paste)
-    texts = lines, unwrapped(lines)
+    texts = _Searched.of(lines), _Searched.of(unwrapped(lines))
     found = _in_both(texts, paste, lambda message: message.compiled)
     printed = {match.message.id for match in found}
     retyped = _in_both(texts, paste, lambda message: None if message.id in printed else message.in_any_case)
@@ -62,11 +63,24 @@ def recognise(paste: str) -> tuple[Recognised, ...]:
     return tuple(sorted(_outermost(found), key=lambda match: (match.start, -match.end)))
 
 
+class _Searched(NamedTuple):
+    """A text, and the messages of which something that is in every one of them stands in it."""
+
+    text: Text
+    possible: tuple[MessageForm, ...]
+
+    @classmethod
+    def of(cls, text: Text) -> Self:
+        """Look for what they all have in them: that is quick, and leaves few."""
+        lowered = text.text.lower()
+        return cls(text, tuple(message for message in messages() if any(probe in lowered for probe in message.probes)))
+
+
 _Pattern = Callable[[MessageForm], re.Pattern[str] | None]
 """How a message is looked for; None for one that is not."""
 
 
-def _in_both(texts: tuple[Text, Text], paste: str, pattern: _Pattern) -> list[Recognised]:
+def _in_both(texts: tuple[_Searched, _Searched], paste: str, pattern: _Pattern) -> list[Recognised]:
     """Find messages in the lines, and in the text without line ends those that are not the same ones again."""
     lines, whole = texts
     found = list(_found(lines, paste, pattern))
@@ -76,10 +90,10 @@ def _in_both(texts: tuple[Text, Text], paste: str, pattern: _Pattern) -> list[Re
     return found + [match for match in _found(whole, paste, pattern) if not _overlaps(match, known.get(match.message.id, []))]
 
 
-def _found(text: Text, paste: str, pattern: _Pattern) -> Iterator[Recognised]:
-    lowered = text.text.lower()
-    for message in messages():
-        if not any(probe in lowered for probe in message.probes) or (wanted := pattern(message)) is None:
+def _found(searched: _Searched, paste: str, pattern: _Pattern) -> Iterator[Recognised]:
+    text = searched.text
+    for message in searched.possible:
+        if (wanted := pattern(message)) is None:
             continue
         for found in islice(wanted.finditer(text.text), _EACH):
             begin, end = found.span()
