@@ -154,12 +154,11 @@ def _sentence(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> str:
         return f"{name} is Linux's own: no CPUID bit or MSR hands it to a guest, whose kernel works it out anew."
     if last.value is None:
         return f"It is not known whether the guest sees {name}: no layer of the path looks at it."
+    if put_back(path.trace, feature.bit):
+        why = "" if path.trace.step("kvm").value(feature.bit) else ", since KVM does not offer it"
+        return f"The guest sees {name}: {path.vmm.spoken} leaves it out{why}, yet this machine's KVM adds it, as stock Linux's would not."
     odd = dict.fromkeys(stage.otherwise() for stage in stages if stage.disagrees)
     disagreement = "".join(f" {text[0].upper()}{text[1:]}." for text in odd)
-    if feature.bit is not None and put_back(path.trace, feature.bit):
-        offered = "" if path.trace.step("kvm").value(feature.bit) else ", since KVM does not offer it"
-        left = f"{path.vmm.spoken} leaves it out{offered}"
-        return f"The guest sees {name}: {left}, yet this machine's KVM adds it, as stock Linux's would not."
     turned = turns(stages)
     if not turned:
         told = next(stage for stage in stages if stage.value is not None)

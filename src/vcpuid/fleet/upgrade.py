@@ -19,6 +19,11 @@ from vcpuid.told.completions import untold
 from vcpuid.told.facts import Fact
 
 
+def _whose(groups: tuple[Group, ...]) -> dict[str, object]:
+    """Tell programs which hosts a change is of."""
+    return {"hosts": hosts_of(groups), "who": spoken(groups), "classes": [group.as_dict() for group in groups]}
+
+
 class Shift(NamedTuple):
     """Features that guests on some classes lose, gain, or of which that is not told, by one cause. `change` is as in `vcpuid drift`."""
 
@@ -38,7 +43,7 @@ class Shift(NamedTuple):
         """For JSON."""
         return {
             "change": self.change, "features": list(self.features), "party": self.party, "rule": self.rule, "why": self.why,
-            "hosts": self.hosts, "who": spoken(self.groups), "classes": [group.as_dict() for group in self.groups],
+            **_whose(self.groups),
         }  # fmt: skip
 
 
@@ -58,7 +63,7 @@ class Rewritten(NamedTuple):
         """For JSON."""
         return {
             "what": self.what, "registers": [register.as_dict() for register in self.registers],
-            "hosts": self.hosts, "who": spoken(self.groups), "classes": [group.as_dict() for group in self.groups],
+            **_whose(self.groups),
         }  # fmt: skip
 
 

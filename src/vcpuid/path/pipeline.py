@@ -241,7 +241,7 @@ def _kvm_remarks(setup: Setup) -> Iterator[str]:
     """Say what an answer about this host's KVM stands on: one that is not Linux's own, one that ran otherwise, or none."""
     host = setup.host
     for module in kvm_says(setup).odd_modules:
-        yield (f"this host's KVM ({module}) is none of Linux's own modules: what it did not answer itself follows stock Linux's rules")
+        yield f"this host's KVM ({module}) is none of Linux's own modules: what it did not answer itself follows stock Linux's rules"
     yield from overruled(setup)
     if host.supported is None and host.raw.get(1) is not None and not (host.raw.has(bits.VMX) or host.raw.has(bits.SVM)):
         yield "this processor reports neither VMX nor SVM: KVM's part is what it would be if KVM could run here"
