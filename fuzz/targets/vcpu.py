@@ -18,7 +18,6 @@ from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import KvmError, UnavailableError
 from vcpuid.live import tiny_guest
 from vcpuid.live.kvm_device import Kvm
-from vcpuid.live.trial import permit_tiles
 
 _OWN_MODULES = ("kvm_intel", "kvm_amd")
 _FLAGS = (0, 0, 1, 1, 2, 4, 6, 7)
@@ -35,7 +34,6 @@ def missing() -> str | None:
 
 @cache
 def _here() -> Snapshot:
-    permit_tiles()  # as the model's process has it, and QEMU
     return sources.read("kvm")
 
 

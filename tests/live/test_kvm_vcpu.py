@@ -6,7 +6,10 @@ import errno
 import fcntl
 import platform
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +113,23 @@ def test_a_table_set_again_after_the_guest_ran(supported: CpuidTable, monkeypatc
     assert set_again(kept, kept, kernel=KERNEL).table == kept
     with pytest.raises(KvmError):
         set_again(kept, CpuidTable([*kept, Entry(5, 5, 0, 0, 0, 0, 0)]), kernel=KERNEL)
+
+
+@pytest.mark.process
+def test_whoever_makes_the_first_vcpu_of_a_process_has_leave_for_amx() -> None:
+    """Linux gives none any more once there is a vCPU: what is tried behind a first guest would be refused for want of it."""
+    if "amx_tile" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+        pytest.skip("this processor has no AMX")
+    script = """
+import ctypes
+from vcpuid.cpuid import CpuidTable
+from vcpuid.live.tiny_guest import read_cpuid
+read_cpuid(CpuidTable(), [(0, 0)], 32)
+permitted = ctypes.c_uint64()
+assert ctypes.CDLL(None).syscall(158, 0x1024, ctypes.byref(permitted)) == 0
+print(permitted.value >> 18 & 1)
+"""
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "1\n"
 
 
 @pytest.mark.parametrize("bits", [0, 12, 31, 32, 36, 255])

@@ -30,10 +30,8 @@ pytestmark = [pytest.mark.kvm, pytest.mark.process]
 VMM = """
 import os, sys, threading
 from vcpuid.live.kvm_device import Kvm
-from vcpuid.live.trial import permit_tiles
 
 def guest(vcpus=1, run=False, again=False):
-    permit_tiles()
     with Kvm(os.environ.get("KVM", "/dev/kvm")) as kvm, kvm.create_vm() as vm:
         table = kvm.supported_cpuid()
         kvm.emulated_cpuid(); kvm.feature_msrs()

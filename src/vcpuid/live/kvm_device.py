@@ -15,6 +15,7 @@ import struct
 import threading
 import time
 from collections.abc import Sequence
+from functools import cache
 from types import TracebackType
 from typing import Self
 
@@ -197,8 +198,20 @@ class Vm(_Handle):
         self._ioctl(structs.CREATE_IRQCHIP)
 
     def create_vcpu(self, number: int = 0) -> Vcpu:
-        """KVM_CREATE_VCPU."""
+        """KVM_CREATE_VCPU; this process's guests may have AMX's tiles from then on, as QEMU's, where Linux lets them."""
+        _permit_tiles()
         return Vcpu(self._ioctl(structs.CREATE_VCPU, number), self._run_size)
+
+
+_PERMIT_TILES = (158, 0x1025, 18)  # arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM, tile data), Linux 5.17 and newer
+
+
+@cache
+def _permit_tiles() -> None:
+    """Ask for leave to give guests AMX's tiles, without which KVM refuses a table that shows them; after the first vCPU it is too late."""
+    import ctypes
+
+    ctypes.CDLL(None).syscall(*_PERMIT_TILES)
 
 
 class Vcpu(_Handle):

@@ -12,8 +12,6 @@ from vcpuid.live.kvm_device import Kvm, Vcpu
 _TSS = 0x7FFBD000
 """As in `tiny_guest`: away from all memory."""
 
-_PERMIT_TILES = (158, 0x1025, 18)  # arch_prctl(ARCH_REQ_XCOMP_GUEST_PERM, tile data), Linux 5.17 and newer
-
 
 class Trial:
     """What `vcpuid.qemu.startup.start` asks for.
@@ -30,7 +28,6 @@ class Trial:
     @contextmanager
     def vcpu(self) -> Iterator[TrialVcpu]:
         """Give a vCPU of a new machine with interrupt controllers."""
-        permit_tiles()
         with Kvm() as kvm, kvm.create_vm() as vm:
             vm.set_tss_address(_TSS)
             vm.create_irqchip()
@@ -63,10 +60,3 @@ class TrialVcpu:
     def set_msrs(self, values: Sequence[tuple[int, int]]) -> int:
         """KVM_SET_MSRS: return how many of them KVM took."""
         return self._vcpu.set_msrs(values)
-
-
-def permit_tiles() -> None:
-    """Ask Linux to let this process's guests have AMX's tiles; where it does not, KVM refuses a table that shows them."""
-    import ctypes
-
-    ctypes.CDLL(None).syscall(*_PERMIT_TILES)

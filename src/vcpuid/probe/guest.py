@@ -16,7 +16,6 @@ from vcpuid.errors import KvmError, UnavailableError
 from vcpuid.live import kvm_structs as structs
 from vcpuid.live.kvm_device import Vcpu
 from vcpuid.live.tiny_guest import CODE, machine, read_cpuid
-from vcpuid.live.trial import permit_tiles
 from vcpuid.probe import kernel
 from vcpuid.probe.advertised import Seen, advertises, places, shows
 from vcpuid.probe.instructions import INSTRUCTIONS, NOTHING, Instruction, Needs
@@ -35,7 +34,6 @@ def guest(table: CpuidTable, instructions: Iterable[Instruction] = INSTRUCTIONS,
     tried = list(instructions)
     leaves = places(tried)
     limit = time.monotonic() + seconds
-    permit_tiles()
     kernels = read_cpuid(table, leaves).seen
     with machine(table) as (vcpu, memory):
         users = _Bench(vcpu, memory, limit).read_cpuid(leaves)
