@@ -31,14 +31,15 @@ from vcpuid.releases import QEMUS
 from vcpuid.setup import Setup, Stack, joined
 
 _CPU = re.compile(
-    r"""(?:^|\s)-cpu\s+(?P<quote>['"]?)(?P<cpu>[\w.+-][\w.,+=:/-]{0,4000})(?P=quote)(?=\s|$)"""
-    r"""|(?:^[ \t]*cpu:|\bqm (?:set|create) [^\n]{0,300}?--?cpu)[ \t]+"""
+    r"""-cpu(?<!\S-cpu)\s+(?P<quote>['"]?)(?P<cpu>[\w.+-][\w.,+=:/-]{0,4000})(?P=quote)(?=\s|$)"""
+    r"""|(?:\n[ \t]*cpu:|qm (?<!\wqm )(?:set|create) [^\n]{0,300}?--?cpu)[ \t]+"""
     r"""(?P<proxmox>(?:cputype=)?[\w.-]{1,80}(?:,[\w-]{1,40}=[\w.;+-]{1,2000})*)[ \t]*$"""
-    r"""|\b(?:Configured CPU model: |cpu-model\.node\.kubevirt\.io/)(?P<model>[\w.-]{1,80})""",
+    r"""|(?:Configured CPU model: |cpu-model\.node\.kubevirt\.io/)(?P<model>[\w.-]{1,80})""",
     re.MULTILINE,
 )
 """Where a paste names its guest's CPU: QEMU's argument, the option of Proxmox VE's qm.conf and of its command qm, and the model that Nova
-is configured with or a pod of KubeVirt demands."""
+is configured with or a pod of KubeVirt demands; in a text before which a line ends. Each begins with a letter of its own, by which re
+skips what begins none."""
 
 
 _GUESTS = 8
@@ -90,10 +91,10 @@ def diagnose(
 
 def _cpus_in(text: str) -> Iterator[tuple[int, str]]:
     """Find each -cpu argument with its place; of what a manager calls so, or another program, what names a CPU."""
-    for match in _CPU.finditer(text):
+    for match in _CPU.finditer("\n" + text):
         named_so = match["cpu"] or match["proxmox"] or match["model"]
         if match["cpu"] or has_model(catalog(QEMUS[-1]), understood(named_so).cpu.partition(",")[0]):
-            yield match.start(), named_so
+            yield match.start() - 1, named_so
 
 
 class PastedCpus:

@@ -10,8 +10,8 @@ from functools import cached_property
 Replace = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 """A pattern, and what stands in the place of a find; of an empty one nothing does."""
 
-_LEFT_OUT = r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
-"""Colours of a terminal, control characters but for tab and line end, and what is there and has no width."""
+_CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+"""Control characters but for tab and line end, and what is there and has no width; with ESC begin a terminal's colours."""
 
 _DAY, _TIME = "[0-9]{4}-[0-9]{2}-[0-9]{2}", "[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _TIMES = (
@@ -21,7 +21,10 @@ _TIMES = (
     rf"[A-Z][a-z]{{2}} [ 0-9][0-9] {_TIME}(?: \S{{1,80}} \S{{1,80}}?\[[0-9]{{1,9}}\]:)?",  # syslog, with host and program
     rf"{_TIME}(?:[.,][0-9]{{1,9}})?",
 )
-_BEFORE = rf"^[ \t]*(?:[>|│][> |│\t]{{0,20}})?(?:<[0-9]{{1,3}}>)?(?:(?:{'|'.join(_TIMES)})[ \t]*)?(?:(?:kernel|\S{{1,60}} kernel): ?)?(?!^)"
+_BEFORE = re.compile(
+    rf"^(?!$)[ \t]*(?:[>|│][> |│\t]{{0,20}})?(?:<[0-9]{{1,3}}>)?(?:(?:{'|'.join(_TIMES)})[ \t]*)?(?:(?:kernel|\S{{1,60}} kernel): ?)?(?!^)",
+    re.MULTILINE,
+)
 """What mail and logs put before a line, where they do: an empty find at each line's start would cost more than all others."""
 
 _PLAIN = {
@@ -41,12 +44,16 @@ _PLAIN = {
 _ESCAPED = {"n": "\n", "t": "\t", "r": "", '"': '"', "'": "'"}
 _LISTED = r"['\"]?[\w.+:/-]{1,80}['\")\]}]{0,3}[ \t│|]*(?:[,;]|$)"
 """What a line begins with that goes on with a list: a name, and behind it a comma or nothing."""
+_ODD = "".join(text for text in _PLAIN if len(text) == 1)
 _TOKENS = re.compile(
-    rf"(?P<gone>{_LEFT_OUT})|(?P<comma>,)[ \t│|]*\n[ \t>|│]*(?={_LISTED})|(?P<hyphen>(?<=\w)-)\n[ \t>|│]*(?=\w)|(?P<before>{_BEFORE})"
-    rf"|(?<!\\)\\+(?P<escaped>[ntr\"'])"
-    rf"|(?P<plain>{'|'.join(re.escape(text) for text in _PLAIN if text != chr(39) * 2)}|(?<=\w)''(?=\w))",
+    rf"[{_CONTROLS},\-\\'&{_ODD}](?:"
+    rf"(?P<gone>(?<=\x1b)\[[0-9;]*[A-Za-z]|(?<=[{_CONTROLS}]))"
+    rf"|(?P<comma>(?<=,)[ \t│|]*\n[ \t>|│]*(?={_LISTED}))|(?P<hyphen>(?<=\w-)\n[ \t>|│]*(?=\w))"
+    r"|(?P<escaped>(?<=\\)(?<!\\\\)\\*[ntr\"'])"
+    rf"|(?P<plain>(?<=[{_ODD}])|(?<=&)(?:quot|apos|#39|#34|lt|gt|amp);|(?<=\w')'(?=\w)))",
     re.MULTILINE,
 )
+"""It begins with the characters that it is about, and looks back at which it was: so re skips all others at once."""
 _BLANKS = re.compile(r"\s{2,}|[^\S ]")
 
 
@@ -97,7 +104,7 @@ def _rewritten(text: Text, pattern: re.Pattern[str], new: Callable[[re.Match[str
 
 def plain(paste: str) -> Text:
     """Take quoting, times and escapes away, and put a list's lines together; lines stay lines."""
-    return _rewritten(Text(paste), _TOKENS, _new)
+    return _rewritten(_rewritten(Text(paste), _TOKENS, _new), _BEFORE, lambda _: "")
 
 
 def unwrapped(text: Text) -> Text:
@@ -109,10 +116,13 @@ def unwrapped(text: Text) -> Text:
 
 
 def _new(found: re.Match[str]) -> str:
-    if found["comma"]:
-        return ", "
-    if found["hyphen"]:
-        return "-"
-    if found["escaped"]:
-        return _ESCAPED[found["escaped"]]
-    return _PLAIN.get(found["plain"] or "", "")
+    match found.lastgroup:
+        case "comma":
+            return ", "
+        case "hyphen":
+            return "-"
+        case "escaped":
+            return _ESCAPED[found[0][-1]]
+        case "plain":
+            return _PLAIN[found[0]]
+    return ""

@@ -246,18 +246,21 @@ def parse_snapshot(lines: Iterable[str], source: str = "snapshot") -> Snapshot:
     all its digits.
     """
     reader = _Reader()
-    number, ends = 0, 0
+    number, with_ends = 0, False
     for number, line in enumerate(lines, 1):
-        text = line.rstrip("\r\n")
-        ends += line.endswith("\n")
-        if not text.strip() or text.startswith("#"):
+        if line == "\n":
+            with_ends = True
             continue
-        try:
-            reader.line(text)
-            if 0 < ends < number and text.split()[0] in TABLE_KINDS and len(text.split()[-1]) < 8:
-                raise _Cut("the file is cut within this line")
-        except _Cut as cut:
-            raise InputError(str(cut), source=source, line=number) from None
+        text = line.rstrip("\r\n")
+        ended = line.endswith("\n")
+        if text.strip() and not text.startswith("#"):
+            try:
+                reader.line(text)
+                if with_ends and not ended and text.split()[0] in TABLE_KINDS and len(text.split()[-1]) < 8:
+                    raise _Cut("the file is cut within this line")
+            except _Cut as cut:
+                raise InputError(str(cut), source=source, line=number) from None
+        with_ends = with_ends or ended
     if not reader.raw and not reader.tables and not reader.pairs["CPUINFO"] and not reader.pairs["NAMED"]:
         cause = "no CPUID in it: neither RAW or SUP lines of a snapshot nor another form that is known"
         raise InputError(cause, source=source, line=number or None)

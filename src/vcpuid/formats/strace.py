@@ -28,7 +28,7 @@ _THREAD = re.compile(r"\[pid +([0-9]+)|(?<![^\s>|])(?<![A-Z][a-z]{2} )(?<![A-Z][
 """Ahead of a call, the first number that is no time or part of one, as the day in `Nov 23 10:20:30`."""
 
 _NAMES = "|".join((_SUPPORTED, _EMULATED, _SET, *_NUMBERS))
-_SIGN = re.compile(rf"\bioctl\(([0-9]+)(?:<[^(\n]*>)?(?:\(deleted\))?, ({_NAMES})\b(?: /\* \w+ \*/)?")
+_SIGN = re.compile(rf"ioctl\b(?<!\wioctl)\(([0-9]+)(?:<[^(\n]*>)?(?:\(deleted\))?, ({_NAMES})\b(?: /\* \w+ \*/)?")
 _UNFINISHED = " <unfinished ...>"
 _RESUMED = "<... ioctl resumed>"
 _DONE = re.compile(r", \{nent=([0-9]{1,9}), entries=\[(.*)\]\}\s*\)\s+= (-?[0-9]{1,9})(?: .*)?$")
