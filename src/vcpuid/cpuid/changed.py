@@ -9,7 +9,7 @@ from itertools import pairwise
 from operator import itemgetter
 from struct import pack
 
-from vcpuid.cpuid.registers import CpuidTable, Entry, Registers
+from vcpuid.cpuid.registers import CpuidTable, Entry, Registers, packed
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS, CpuidWord
 
 _COUNT, _PACKED = 4, 28
@@ -76,9 +76,9 @@ class _Changed(CpuidTable):
         return value
 
     def packed(self) -> bytes:
-        if (packed := _packed(self._base)) is None:
-            return super().packed()
-        (keys, told), parts, done = packed, [b""], 0
+        if (shared := _packed(self._base)) is None:
+            return packed(self._entries)
+        (keys, told), parts, done = shared, [b""], 0
         number = len(keys) + len(self._over)
         for key in sorted(self._over):
             at = bisect_left(keys, key)

@@ -60,6 +60,11 @@ class Entry(NamedTuple):
         return "{:08x}.{:x} f{:x} {:08x} {:08x} {:08x} {:08x}".format(*self)
 
 
+def packed(entries: Sequence[Entry]) -> bytes:
+    """Return entries as `CpuidTable.packed` has them."""
+    return pack(f"<{1 + 7 * len(entries)}I", len(entries), *chain.from_iterable(entries))
+
+
 class CpuidTable(Sequence[Entry]):
     """CPUID entries in the order in which KVM or a dump gave them; immutable.
 
@@ -68,10 +73,11 @@ class CpuidTable(Sequence[Entry]):
     function and index, by KVM's rules, is `vcpuid.kvm.lookup`.
     """
 
-    __slots__ = ("_by_function", "_by_key", "_entries", "_hash", "_stale")
+    __slots__ = ("_by_function", "_by_key", "_entries", "_hash", "_packed", "_stale")
     _by_function: dict[int, tuple[Entry, ...]]
     _by_key: dict[tuple[int, int], Entry]
     _hash: int
+    _packed: bytes
     _stale: dict[tuple[int, int], Entry]
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
@@ -88,6 +94,8 @@ class CpuidTable(Sequence[Entry]):
             self._by_key, self._stale = self._index()
         elif name == "_hash":
             self._hash = hash(self._entries)
+        elif name == "_packed":
+            self._packed = packed(self._entries)
         return object.__getattribute__(self, name)
 
     def _index(self) -> tuple[dict[tuple[int, int], Entry], dict[tuple[int, int], Entry]]:
@@ -138,7 +146,7 @@ class CpuidTable(Sequence[Entry]):
 
     def packed(self) -> bytes:
         """Return the entries as bytes, for digests: their number, then seven little-endian 32-bit words each."""
-        return pack(f"<{1 + 7 * len(self._entries)}I", len(self._entries), *chain.from_iterable(self._entries))
+        return self._packed
 
     @overload
     def __getitem__(self, position: int) -> Entry: ...

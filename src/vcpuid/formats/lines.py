@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
 
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.parts import TABLE_KINDS
@@ -40,6 +41,7 @@ MSR_LIMIT = 512
 CPU_LIMIT = 8192
 """CPUs of a dump, in any form: as many as Linux can run on (NR_CPUS, arch/x86/Kconfig)."""
 
+_TOO_MANY = f"more than {ENTRY_LIMIT} entries in one table: no CPU has as many"
 _NOTE_LIMIT = 1000
 _LARGEST_RESULT = 1 << 31
 
@@ -96,11 +98,6 @@ def _entry(text: str, flagged: bool) -> Entry:
         flags = _hex(words[1][1:], "flags")
     eax, ebx, ecx, edx = (_hex(word, "register") for word in words[wanted - 4 :])
     return Entry(*_place(words[0]), flags, eax, ebx, ecx, edx)
-
-
-def _bound(entries: int) -> None:
-    if entries == ENTRY_LIMIT:
-        raise _Cut(f"more than {ENTRY_LIMIT} entries in one table: no CPU has as many")
 
 
 def _is_note(line: str) -> bool:
@@ -167,13 +164,15 @@ class _Reader:
     def _take(self, kind: str, entry: Entry) -> None:
         if kind != "RAW":
             entries = self.tables.setdefault(kind, [])
-            _bound(len(entries))
+            if len(entries) == ENTRY_LIMIT:
+                raise _Cut(_TOO_MANY)
             entries.append(entry)
             return
         place = entry[:2]
         if place in self.raw:
             raise _Cut(f"a second answer of CPUID {entry.function:x}.{entry.index:x}: a snapshot holds one CPU")
-        _bound(len(self.raw))
+        if len(self.raw) == ENTRY_LIMIT:
+            raise _Cut(_TOO_MANY)
         self.raw[place] = entry
 
     def _msr(self, kind: str, rest: str) -> None:
@@ -239,31 +238,32 @@ class _Reader:
         )
 
 
+def _ends_within_register(words: list[str]) -> bool:
+    return bool(words) and words[0] in TABLE_KINDS and len(words[-1]) < 8
+
+
 def parse_snapshot(lines: Iterable[str], source: str = "snapshot") -> Snapshot:
     """Read a snapshot from its lines, with or without their line ends; `source` names it in errors.
 
     Raises InputError with the line at fault. Where the last line alone lacks its end, it may be cut: there the last register must have
     all its digits.
     """
-    reader = _Reader()
-    number, with_ends = 0, False
-    for number, line in enumerate(lines, 1):
-        if line == "\n":
-            with_ends = True
-            continue
+    reader, given = _Reader(), iter(lines)
+    first = line = next(given, "")
+    number, text = 0, ""
+    for number, line in enumerate(chain((first,), given), 1):
         text = line.rstrip("\r\n")
-        ended = line.endswith("\n")
-        if text.strip() and not text.startswith("#"):
-            try:
-                reader.line(text)
-                if with_ends and not ended and text.split()[0] in TABLE_KINDS and len(text.split()[-1]) < 8:
-                    raise _Cut("the file is cut within this line")
-            except _Cut as cut:
-                raise InputError(str(cut), source=source, line=number) from None
-        with_ends = with_ends or ended
+        if not text or text.startswith("#") or text.isspace():
+            continue
+        try:
+            reader.line(text)
+        except _Cut as cut:
+            raise InputError(str(cut), source=source, line=number) from None
+    if first.endswith("\n") and not line.endswith("\n") and _ends_within_register(text.split()):
+        raise InputError("the file is cut within this line", source=source, line=number)
     if not reader.raw and not reader.tables and not reader.pairs["CPUINFO"] and not reader.pairs["NAMED"]:
         cause = "no CPUID in it: neither RAW or SUP lines of a snapshot nor another form that is known"
-        raise InputError(cause, source=source, line=number or None)
+        raise InputError(cause, source=source, line=number if first else None)
     return reader.snapshot()
 
 

@@ -31,7 +31,9 @@ _WORDS: tuple[tuple[Word, int], ...] = (
 _OLD = tuple(_WORDS[number] for number in (1, 0, 3, 2))
 """The words of XenServer 5.6's."""
 
-_LINE = re.compile(r"features(?<!\wfeatures)(_hvm|_hvm_host|_pv|_pv_host)?[ \t]*:[ \t]*([0-9a-f]{8}(?:-[0-9a-f]{8}){1,40})\s*(?:;|$)", re.MULTILINE)
+_LINE = re.compile(
+    r"features(?<!\wfeatures)(_hvm|_hvm_host|_pv|_pv_host)?[ \t]*:[ \t]*([0-9a-f]{8}(?:-[0-9a-f]{8}){1,40})\s*(?:;|$)", re.MULTILINE
+)
 
 _BEGINS = re.compile(r"features(?<!\wfeatures)(?:_hvm|_pv)?(?:_host)?[ \t]*:[ \t]*[0-9a-f]{1,8}(?:-|\s*(?:;|$))", re.MULTILINE)
 
