@@ -51,11 +51,12 @@ _MADE_UP = ("rdctl-no", "skip-l1dfl-vmentry", "mds-no", "pschange-mc-no", "gds-n
 """What KVM makes up of IA32_ARCH_CAPABILITIES for an AMD processor, which has no such MSR (kvm_get_arch_capabilities)."""
 _HIDDEN: tuple[tuple[tuple[int, int], tuple[str, ...], tuple[str, ...]], ...] = (
     ((0, 0), (AMD, INTEL), ("topoext",)),
+    ((9, 1), (INTEL,), ("overflow-recov", "succor")),
     ((10, 1), (AMD,), _MADE_UP),
     ((10, 2), (AMD,), ("arch-capabilities",)),
 )
-"""What an expansion of host does not show though the host supports it: since which QEMU, of which vendors. topoext has to be asked for;
-IA32_ARCH_CAPABILITIES is hidden from AMD's CPUs, and by 10.1, other than the next ones, from all CPUs on AMD's hosts."""
+"""What an expansion of host does not show though the host supports it: since which QEMU, of which vendors. topoext has to be asked for; of
+the others CPUs of this vendor get none. 10.1 itself, other than the next ones, has no arch-capabilities for any CPU on AMD's hosts."""
 _NO_FEATURE = "lmce"
 """The one switch of a static expansion that is no feature in CPUID or in an MSR of features."""
 _IDENTITY = ("vendor", "family", "model", "stepping", "model-id")
