@@ -223,7 +223,7 @@ def test_what_each_model_lacks_on_the_host(name: str) -> None:
 
 def test_what_each_model_lacks_under_tcg(name: str) -> None:
     if not under_tcg(name):
-        pytest.skip("this QEMU was not asked under TCG")
+        pytest.skip("what this QEMU said under TCG is not at hand")
     for row in answers(name, "query-cpu-definitions")[1]:
         if row["name"] != "host":
             made, _ = tcg.realized(release_of(name), "q35", row["name"])
@@ -232,7 +232,7 @@ def test_what_each_model_lacks_under_tcg(name: str) -> None:
 
 def test_what_max_is_under_tcg(name: str) -> None:
     if not under_tcg(name):
-        pytest.skip("this QEMU was not asked under TCG")
+        pytest.skip("what this QEMU said under TCG is not at hand")
     release = release_of(name)
     for migratable in (True, False):
         theirs = expansion(name, "max", migratable)
