@@ -128,9 +128,14 @@ class Source:
                 out.append(f"((1<<{length})-1<<{first})")
                 position = end
             elif re.match(r"\d", token):
-                out.append(str(int(token, 0)))
+                number, suffix = int(token, 0), ""
                 while position + 1 < len(tokens) and re.fullmatch(r"[uUlL]+", tokens[position + 1]):
                     position += 1
+                    suffix += tokens[position]
+                if suffix in ("u", "U") and out[-1:] == ["~"]:  # an unsigned int: its complement has 32 bits
+                    out.pop()
+                    number = ~number & 0xFFFFFFFF
+                out.append(str(number))
             elif re.match(r"[A-Za-z_]", token):
                 if token in _CASTS and out and out[-1] == "(":
                     out.pop()

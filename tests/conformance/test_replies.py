@@ -1,11 +1,12 @@
-"""What real QEMUs 5.2 to 10.0 answered to libvirt's authors over QMP, in libvirt's qemucapabilitiesdata.
+"""What real QEMUs 5.2 to 11.1 answered to libvirt's authors over QMP, in libvirt's qemucapabilitiesdata.
 
-Those of 6.2 and newer are read in place with VCPUID_PEERS; of 5.2, 6.0 and 6.1, which libvirt has dropped since, captures/replies.json.gz
-has the facts (oracle/replies.py). Each file is a dialogue with one QEMU on one machine: under KVM, then under TCG. The tables of most of
-these releases were read off the source alone, so here they meet the programs: what properties CPUs have, which models there are and what
-they stand for, which machine types, and what each model lacks, under KVM on that machine and under TCG. The machines' CPUID is not told;
-what their KVM supports is taken from the expansion of host with all that cannot be migrated, and must explain the expansion without it and
-what some 130 models lack.
+Those of 6.2 to 10.0 are read in place with VCPUID_PEERS; of 5.2, 6.0 and 6.1, which libvirt has dropped since, captures/replies.json.gz
+has the facts, and of 10.1 and newer captures/capabilities.json.gz, taken from what libvirt made of the answers (oracle/replies.py). Each
+file is a dialogue with one QEMU on one machine: under KVM, then under TCG. The tables of most of these releases were read off the source
+alone, so here they meet the programs: what properties CPUs have, which models there are and what they stand for, which machine types, what
+"max" is under TCG, and what each model lacks, under KVM on that machine and under TCG. The machines' CPUID is not told; what their KVM
+supports is taken from the expansion of host with all that cannot be migrated, and must explain the expansion without it and what some 130
+models lack.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from support.captures import CAPTURES
 from support.peers import REPLIES, members
 from vcpuid import Setup, Stack, qemu
 from vcpuid.cpuid import CpuidTable, Snapshot, xfeatures
+from vcpuid.cpuid.vendors import AMD, INTEL
 from vcpuid.errors import NotKnownError
 from vcpuid.qemu import tcg
 from vcpuid.qemu.catalog import HOST_MODELS, Catalog, catalog, machine
@@ -35,15 +37,29 @@ from vcpuid.qemu.realize import draw_on
 from vcpuid.qemu.supported import LEAVES, Supported
 from vcpuid.reasons import Unrecorded
 
-KEPT: dict[str, list[list[Any]]] = json.loads(gzip.decompress((CAPTURES / "replies.json.gz").read_bytes()))["replies"]
+EARLIER, LATEST = (
+    json.loads(gzip.decompress((CAPTURES / file).read_bytes()))["replies"] for file in ("replies.json.gz", "capabilities.json.gz")
+)
+KEPT: dict[str, list[list[Any]]] = {**EARLIER, **LATEST}
 THEIRS = sorted(name for name in members(REPLIES) if name.endswith(".replies"))
 
-LATER = {"10.0": ("YongFeng-v2",)}
-"""Models that came with a stable update: the table of 10.0 is of 10.0.13, the replies are 10.0.0's."""
+LATER, LATER_IN_TCG = {"10.0": ("YongFeng-v2",)}, {"10.0": {"cmp-legacy"}}
+"""Models, and features of TCG, that came with a stable update: the table of 10.0 is of 10.0.13, the replies are 10.0.0's."""
 
 _SUPERVISOR = xfeatures.CET | xfeatures.LBR
-_ASKED_FOR = "topoext"
-"""What QEMU gives on any host, and to no CPU that does not ask for it: an expansion of host does not show it."""
+_MADE_UP = ("rdctl-no", "skip-l1dfl-vmentry", "mds-no", "pschange-mc-no", "gds-no", "rfds-no", "its-no")
+"""What KVM makes up of IA32_ARCH_CAPABILITIES for an AMD processor, which has no such MSR (kvm_get_arch_capabilities)."""
+_HIDDEN: tuple[tuple[tuple[int, int], tuple[str, ...], tuple[str, ...]], ...] = (
+    ((0, 0), (AMD, INTEL), ("topoext",)),
+    ((9, 1), (INTEL,), ("overflow-recov", "succor")),
+    ((10, 1), (AMD,), _MADE_UP),
+    ((10, 2), (AMD,), ("arch-capabilities",)),
+)
+"""What an expansion of host does not show though the host supports it: since which QEMU, of which vendors. topoext has to be asked for; of
+the others CPUs of this vendor get none. 10.1 itself, other than the next ones, has no arch-capabilities for any CPU on AMD's hosts."""
+_NO_FEATURE = "lmce"
+"""The one switch of a static expansion that is no feature in CPUID or in an MSR of features."""
+_IDENTITY = ("vendor", "family", "model", "stepping", "model-id")
 
 
 class Reply(NamedTuple):
@@ -76,14 +92,22 @@ def under_kvm(name: str) -> bool:
     return bool(answers(name, "query-kvm")[0]["enabled"])
 
 
-def host_of(name: str, migratable: bool = False) -> dict[str, Any]:
-    """The first expansion of host, with what cannot be migrated or without."""
-    wanted = None if migratable else {"migratable": False}
+def under_tcg(name: str) -> bool:
+    return len(answers(name, "query-cpu-definitions")) > 1
+
+
+def expansion(name: str, model: str, migratable: bool) -> dict[str, Any]:
+    """The static expansion of "host" or "max", with what cannot be migrated or without."""
+    wanted = {"name": model, **({} if migratable else {"props": {"migratable": False}})}
     for reply in replies(name):
-        if reply.command == "query-cpu-model-expansion" and reply.arguments["model"].get("props") == wanted:
+        if reply.command == "query-cpu-model-expansion" and reply.arguments == {"type": "static", "model": wanted}:
             found: dict[str, Any] = reply.value["model"]["props"]
             return found
     raise AssertionError(name)
+
+
+def host_of(name: str, migratable: bool = False) -> dict[str, Any]:
+    return expansion(name, "host", migratable)
 
 
 _WITHOUT = pytest.param("", marks=pytest.mark.skip(reason="needs libvirt's replies of QEMUs in the folder that VCPUID_PEERS names"))
@@ -91,8 +115,9 @@ _WITHOUT = pytest.param("", marks=pytest.mark.skip(reason="needs libvirt's repli
 pytestmark = pytest.mark.parametrize(
     "name",
     [
-        *(pytest.param(name, marks=pytest.mark.conformance("earlier QEMU told libvirt", origin)) for name in KEPT),
+        *(pytest.param(name, marks=pytest.mark.conformance("earlier QEMU told libvirt", origin)) for name in EARLIER),
         *(pytest.param(name, marks=pytest.mark.conformance("QEMU told libvirt", origin)) for name in THEIRS),
+        *(pytest.param(name, marks=pytest.mark.conformance("latest QEMU told libvirt", origin)) for name in LATEST),
         *(() if THEIRS else (_WITHOUT,)),
     ],
 )
@@ -106,8 +131,9 @@ class Told(Supported):
     def __init__(self, tables: Catalog, props: dict[str, Any]) -> None:
         self._leaves = tuple(CpuidTable().registers(*place) for place in LEAVES)
         self.words = {word.name: 0 for word in tables.words}
+        hidden = {name for since, vendors, names in _HIDDEN if tables.number >= since and props["vendor"] in vendors for name in names}
         for name, (word, mask) in tables.flags.items():
-            if props.get(name) is True or name == _ASKED_FOR:
+            if props.get(name) is True or name in hidden:
                 self.words[word] |= mask
         components = xfeatures.LEGACY | xfeatures.AVX
         for component in tables.components:
@@ -128,6 +154,8 @@ def drafted(name: str, cpu: str, **of_host: Any) -> Draft:
 
 
 def test_cpus_have_the_properties_that_qemu_lists(name: str) -> None:
+    if name in LATEST:
+        pytest.skip("libvirt's summary has no list of properties")
     tables = catalog(release_of(name))
     listed = next(
         {row["name"]: row for row in reply.value}
@@ -139,6 +167,13 @@ def test_cpus_have_the_properties_that_qemu_lists(name: str) -> None:
         assert ours.type == listed[prop]["type"], prop
         if "default-value" in listed[prop]:
             assert ours.default == listed[prop]["default-value"], prop
+
+
+def test_features_are_those_that_an_expansion_names(name: str) -> None:
+    features = {*catalog(release_of(name)).flags, _NO_FEATURE}
+    for reply in replies(name):
+        if reply.command == "query-cpu-model-expansion" and reply.arguments["type"] == "static":
+            assert {prop for prop, value in reply.value["model"]["props"].items() if isinstance(value, bool)} == features
 
 
 def test_models_are_those_that_qemu_lists(name: str) -> None:
@@ -187,10 +222,21 @@ def test_what_each_model_lacks_on_the_host(name: str) -> None:
 
 
 def test_what_each_model_lacks_under_tcg(name: str) -> None:
-    listed = answers(name, "query-cpu-definitions")
-    if len(listed) < 2:
-        pytest.skip("this QEMU was not asked under TCG")
-    for row in listed[1]:
+    if not under_tcg(name):
+        pytest.skip("what this QEMU said under TCG is not at hand")
+    for row in answers(name, "query-cpu-definitions")[1]:
         if row["name"] != "host":
             made, _ = tcg.realized(release_of(name), "q35", row["name"])
             assert list(names_of(made.catalog, made.filtered)) == row["unavailable-features"], row["name"]
+
+
+def test_what_max_is_under_tcg(name: str) -> None:
+    if not under_tcg(name):
+        pytest.skip("what this QEMU said under TCG is not at hand")
+    release = release_of(name)
+    for migratable in (True, False):
+        theirs = expansion(name, "max", migratable)
+        made, _ = tcg.realized(release, "q35", f"max,migratable={'on' if migratable else 'off'}")
+        differing = {flag for flag, (word, mask) in made.catalog.flags.items() if (made.features[word] & mask == mask) is not theirs[flag]}
+        assert differing == LATER_IN_TCG.get(release, set())
+        assert {prop: made.props[prop] for prop in _IDENTITY}.items() <= theirs.items()

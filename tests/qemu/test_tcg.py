@@ -62,3 +62,9 @@ def test_what_each_model_has(release: str, fired: Callable[[str, Iterable[Decisi
 def test_tcg_says_itself_what_it_lacks() -> None:
     _, warnings = tcg.realized("11.1", "q35", "Haswell")
     assert warnings[0] == "TCG doesn't support requested feature: CPUID[eax=01h].ECX.pcid [bit 17]"
+
+
+@pytest.mark.parametrize(("text", "value"), [("~0U", 0xFFFFFFFF), ("~0ULL", 0xFFFFFFFFFFFFFFFF), ("~0U & ~1U", 0xFFFFFFFE)])
+def test_a_complement_is_as_wide_as_its_number(text: str, value: int) -> None:
+    """All that TCG gives of IA32_ARCH_CAPABILITIES is ~0U: nothing from bit 32 on."""
+    assert load_tool("csource").Source([]).evaluate(text) == value
