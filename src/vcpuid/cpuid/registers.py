@@ -57,7 +57,8 @@ class Entry(NamedTuple):
         return {**leaf_keys(self.function, self.index), "flags": self.flags, **registers}
 
     def __str__(self) -> str:
-        return "{:08x}.{:x} f{:x} {:08x} {:08x} {:08x} {:08x}".format(*self)
+        function, index, flags, eax, ebx, ecx, edx = self
+        return f"{function:08x}.{index:x} f{flags:x} {eax:08x} {ebx:08x} {ecx:08x} {edx:08x}"
 
 
 def packed(entries: Sequence[Entry]) -> bytes:

@@ -41,6 +41,7 @@ MSR_LIMIT = 512
 CPU_LIMIT = 8192
 """CPUs of a dump, in any form: as many as Linux can run on (NR_CPUS, arch/x86/Kconfig)."""
 
+_NO_TEXT = re.compile(r"[\x00-\x08\x0a-\x1f\ud800-\udfff]")
 _TOO_MANY = f"more than {ENTRY_LIMIT} entries in one table: no CPU has as many"
 _NOTE_LIMIT = 1000
 _LARGEST_RESULT = 1 << 31
@@ -287,8 +288,8 @@ def format_snapshot(snapshot: Snapshot) -> Iterator[str]:
         yield f"PARAM {name} {value}"
     for name, has in snapshot.named.items():
         yield f"NAMED {name} {'on' if has else 'off'}"
-    for function, index, _, *registers in snapshot.raw:
-        yield "RAW {:08x}.{:x} {:08x} {:08x} {:08x} {:08x}".format(function, index, *registers)
+    for function, index, _, eax, ebx, ecx, edx in snapshot.raw:
+        yield f"RAW {function:08x}.{index:x} {eax:08x} {ebx:08x} {ecx:08x} {edx:08x}"
     for kind in ("SUP", "EMU", "HV", "TAB"):
         yield from _entries(kind, getattr(snapshot, _TABLES[kind]))
     for kind, msrs in (("MSR", snapshot.msrs), ("HWMSR", snapshot.hardware_msrs)):
@@ -312,7 +313,7 @@ def _check(snapshot: Snapshot) -> None:
     pairs = [*snapshot.cpuinfo.items(), *snapshot.params.items(), *((name, "on") for name in snapshot.named)]
     head = (snapshot.cpu or "", snapshot.kernel or "", snapshot.qemu or "")
     for text in (*head, *snapshot.notes, *(text for pair in pairs for text in pair)):
-        if any((character < " " and character != "\t") or "\ud800" <= character <= "\udfff" for character in text):
+        if _NO_TEXT.search(text):
             raise InputError(f"a snapshot cannot hold {text[:40]!r}: it has control characters, or half of a character")
     for name, value in pairs:
         if not name or " " in name or value != value.strip():
