@@ -13,6 +13,7 @@ from vcpuid.linux.arch_cap import ArchCap
 from vcpuid.linux.bugs import arch_capabilities
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
+from vcpuid.releases import BEFORE_ITS
 
 
 def _rule(name: str, reason: str, function: str, since: str | None = None, until: str | None = None, lacking: tuple[str, ...] = ()) -> Rule:
@@ -116,7 +117,7 @@ def _spectre_v2(cpu: Cpu, retbleed: bool) -> None:
     if enhanced:
         if cpu.has_bug("EIBRS_PBRSB"):
             cpu.force("RSB_VMEXIT_LITE", RSB_LITE)
-        if not cpu.since("5.15") or cpu.is_release("4.18"):
+        if not cpu.since("5.15") or cpu.is_release(*BEFORE_ITS):
             cpu.force("RSB_CTXSW", RSB)
     else:
         if by_ibrs:
