@@ -164,8 +164,23 @@ def test_how_spectre_v2_is_worded(machine: Machine, edited: Edit) -> None:
     assert all("RSB filling" in files["spectre_v2"] for files in enhanced.values())
     assert " ".join(update for update, files in enhanced.items() if "Enhanced IBRS" in files["spectre_v2"]) == "9.1 9.2"
     assert " ".join(update for update, files in enhanced.items() if "gather_data_sampling" not in files) == "9.1 9.2"
-    siblings = {"7.0.edx": lambda edx: edx | 0x8C000000, "b.0.ebx": 2}
-    plain = {update: linux.vulnerabilities(settled(bare(edited, machine(SKYLAKE), siblings), kernel=kernel))
+    several = {"7.0.edx": lambda edx: edx | 0x8C000000, "b.0.ebx": 2}
+    plain = {update: linux.vulnerabilities(settled(bare(edited, machine(SKYLAKE), several), kernel=kernel))
              for update, kernel in UPDATES.items()}  # fmt: skip
     assert all("Mitigation: IBRS" in files["spectre_v2"] for files in plain.values())
     assert " ".join(update for update, files in plain.items() if "STIBP" not in files["spectre_v2"]) == "9.1"
+
+
+def test_who_follows_the_wish_for_ibrs(machine: Machine, edited: Edit) -> None:
+    """On Intel's processors everyone, on those with the enhanced kind, too; on AMD's only RHEL 8."""
+    wish = {"cmdline": "spectre_v2=ibrs", "msr.10a": "0x2b"}
+
+    def texts(host: Snapshot) -> dict[str, str]:
+        files = {update: linux.vulnerabilities(settled(host, kernel=kernel, params=wish)) for update, kernel in UPDATES.items()}
+        return {update: told["spectre_v2"] for update, told in files.items()}
+
+    assert all(text.startswith("Mitigation: IBRS") for text in texts(bare(edited, machine(SAPPHIRE))).values())
+    amd = texts(bare(edited, machine(MILAN), {"80000008.0.ebx": lambda ebx: ebx | 1 << 12 | 1 << 14}))
+    assert [update for update, text in amd.items() if text.startswith("Mitigation: IBRS")] == ["8.10"]
+    assert [update for update, text in amd.items() if "IBRS_FW" not in text] == ["8.10"], "firmware needs none of its own there"
+    assert [boot(bare(edited, machine(MILAN)), "4.18", **wish).has(feature) for feature in ("KERNEL_IBRS", "RETPOLINE")] == [False, True]

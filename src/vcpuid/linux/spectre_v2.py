@@ -37,9 +37,9 @@ def mode(v: Standing) -> Mode:
         return Mode.NONE
     if v.option("spectre_v2") in RETPOLINES:
         return Mode.RETPOLINE
-    if v.has("IBRS_ENHANCED"):
-        return Mode.EIBRS
-    return Mode.IBRS if v.has("KERNEL_IBRS") else Mode.RETPOLINE
+    if v.has("KERNEL_IBRS"):
+        return Mode.IBRS
+    return Mode.EIBRS if v.has("IBRS_ENHANCED") else Mode.RETPOLINE
 
 
 def text(v: Standing) -> str:
