@@ -106,6 +106,7 @@ _OLDER["4.18"] = {**_OLDER["6.1"], "SYNTHESIZED": _OLDER["5.14"]["SYNTHESIZED"]}
 _OLDER["6.12-el10"] = _OLDER["5.14-el9_5"] = _OLDER["5.14"]
 _OLDER["5.14-el9_4"] = {**_OLDER["6.6"], "SYNTHESIZED": ((_AMD, "LFENCE_RDTSC"), (_AMD, "SRSO_NO"))}
 _OLDER["5.14-el9_3"] = {**_OLDER["5.14-el9_4"], "F": (("CPUID_8000_0008_EBX", "AMD_PSFD"),)}
+_OLDER["5.14-el9_1"] = _OLDER["5.14-el9_2"] = {**_OLDER["6.1"], "EMULATED": _EMULATED, "SYNTHESIZED": ((_AMD, "LFENCE_RDTSC"),)}
 """Kinds that 5.10 to 6.12 express by a bare bit number, a local variable, an unconditional kvm_cpu_cap_set after the mask, or a comment.
 
 SEV and SEV_ES are in the mask of 5.15 to 6.8, and sev_set_cpu_caps takes them away again where off: the same outcome as adding them where

@@ -12,8 +12,8 @@ from vcpuid.errors import InputError, warn_caller
 from vcpuid.numbers import decimal
 
 KERNELS = (
-    "4.18", "5.10", "5.14", "5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "5.15", "6.1", "6.6", "6.8", "6.12", "6.12-el10", "6.14",
-    "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3",
+    "4.18", "5.10", "5.14", "5.14-el9_1", "5.14-el9_2", "5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "5.15", "6.1", "6.6", "6.8", "6.12",
+    "6.12-el10", "6.14", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3",
 )  # fmt: skip
 """Linux releases with tables, oldest first; each stands for its stable series, as Debian built that where it did (data/ names the very
 release)."""
@@ -54,6 +54,8 @@ class Mark(NamedTuple):
 _REBUILDS = "AlmaLinux's build of it"
 REBUILT = {
     "4.18": Rebuilt("6.1", "4.18.0-553.66.1.el8_10", f"Red Hat Enterprise Linux 8.10 ({_REBUILDS})"),
+    "5.14-el9_1": Rebuilt("6.1", "5.14.0-162.23.1.el9_1", f"Red Hat Enterprise Linux 9.1 ({_REBUILDS})"),
+    "5.14-el9_2": Rebuilt("6.1", "5.14.0-284.30.1.el9_2", f"Red Hat Enterprise Linux 9.2 ({_REBUILDS})"),
     "5.14-el9_3": Rebuilt("6.6", "5.14.0-362.24.2.el9_3", f"Red Hat Enterprise Linux 9.3 ({_REBUILDS})"),
     "5.14-el9_4": Rebuilt("6.6", "5.14.0-427.42.1.el9_4", f"Red Hat Enterprise Linux 9.4 ({_REBUILDS})"),
     "5.14-el9_5": Rebuilt("6.8", "5.14.0-503.40.1.el9_5", f"Red Hat Enterprise Linux 9.5 ({_REBUILDS})"),
@@ -62,8 +64,16 @@ REBUILT = {
 }
 """Of KERNELS, those that are a distribution's, by distribution and build. Upstream's 4.18 and 5.14 have no tables."""
 
-BEFORE_RHEL_9_5 = ("4.18", "5.14-el9_3", "5.14-el9_4")
-"""Of these the older ones, which lack what came to Red Hat's with the code of 6.8."""
+RHEL_9 = ("5.14-el9_1", "5.14-el9_2", "5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "5.14")
+"""Of these RHEL 9's, by update."""
+
+BEFORE_RHEL_9_2, BEFORE_RHEL_9_3, BEFORE_RHEL_9_4 = (RHEL_9[: RHEL_9.index(f"5.14-el9_{update}")] for update in (2, 3, 4))
+BEFORE_RHEL_9_5 = ("4.18", *BEFORE_RHEL_9_4, "5.14-el9_4")
+"""Of these the older ones, which lack what came to RHEL 9's with that update; RHEL 8's lacks what came with 9.5's."""
+
+BEFORE_ITS = ("6.8", "6.14", *REBUILT)
+"""Kernels of an earlier day than the mends of indirect target selection, of May 2025, or without these: they lack, too, what the stable
+updates of other releases took over until then."""
 
 UPSTREAM = tuple(kernel for kernel in KERNELS if kernel not in REBUILT)
 """The others of KERNELS: of two of them the later one has what the earlier one had."""

@@ -45,9 +45,7 @@ def offered(setup: Setup, boot: BootCpu, hardware: Hardware, hardware_value: int
             value = ledger.clear(WORD, value, capability, TAA_WITHOUT_RTM, bits.RTM)
         elif not boot.has_bug(bug):
             value = ledger.set(WORD, value, capability, IMMUNE)
-    if not boot.has_bug("GDS"):
-        value = ledger.set(WORD, value, ArchCap.GDS_NO, IMMUNE)
-    elif _microcode_mitigates_gds(boot, hardware_value, machine):
+    if boot.has_bug("GDS") and _microcode_mitigates_gds(boot, hardware_value, machine):
         value = ledger.set(WORD, value, ArchCap.GDS_NO, GDS)
     return value
 

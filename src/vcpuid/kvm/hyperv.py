@@ -16,7 +16,7 @@ from vcpuid.kvm.module_params import ModuleParams
 from vcpuid.linux.smt import several_threads
 from vcpuid.params import CMDLINE, Given
 from vcpuid.reasons import Ledger, Result, Rule
-from vcpuid.releases import Release
+from vcpuid.releases import BEFORE_RHEL_9_3, Release
 from vcpuid.setup import Setup, settled
 
 _SOURCE = "kvm_get_hv_cpuid, arch/x86/kvm/hyperv.c"
@@ -87,7 +87,7 @@ def hyperv_supported(host: Snapshot | Setup, kernel: str | Release | None = None
 @lru_cache(maxsize=64)
 def _answer(release: tuple[int, int], tables: str, limit: int, *, evmcs: bool, smt: bool) -> Result:
     """Answer by all that the answer hangs on."""
-    newer, describes_nested, of_rhel_8 = release > (6, 1), release >= (6, 1), tables == "4.18"
+    newer, describes_nested = release > (6, 1), release >= (6, 1)
     ledger = Ledger()
     rows: dict[int, list[int]] = {
         hyperv.VENDOR: [hyperv.DEBUG_PLATFORM, *_SIGNATURE],
@@ -99,7 +99,7 @@ def _answer(release: tuple[int, int], tables: str, limit: int, *, evmcs: bool, s
             0,
             _FEATURES_EDX
             | (hyperv.XMM_INPUT.mask if release > (5, 10) else 0)
-            | (hyperv.EXT_GVA_RANGES_FLUSH.mask if newer or of_rhel_8 else 0),
+            | (hyperv.EXT_GVA_RANGES_FLUSH.mask if newer or tables == "4.18" else 0),
         ],
         hyperv.RECOMMENDATIONS: [
             _HINTS_EAX | (hyperv.DEPRECATING_AEOI_RECOMMENDED.mask if release > (5, 10) else 0),
@@ -113,7 +113,7 @@ def _answer(release: tuple[int, int], tables: str, limit: int, *, evmcs: bool, s
         hyperv.DEBUG_PLATFORM: [hyperv.ALLOW_KERNEL_DEBUGGING.mask, 0, 0, 0],
         hyperv.NESTED: [
             (hyperv.NESTED_MSR_BITMAP.mask if describes_nested else 0) | (hyperv.NESTED_DIRECT_FLUSH.mask if newer else 0),
-            hyperv.NESTED_PERF_GLOBAL_CTRL.mask if describes_nested and not of_rhel_8 else 0,
+            hyperv.NESTED_PERF_GLOBAL_CTRL.mask if describes_nested and tables not in ("4.18", *BEFORE_RHEL_9_3) else 0,
             0,
             0,
         ],

@@ -33,7 +33,7 @@ from vcpuid.errors import InputError
 from vcpuid.kvm import vcpu_rules as rules
 from vcpuid.kvm.vcpu_state import RESET, VcpuState
 from vcpuid.reasons import Ledger, Result, Rule
-from vcpuid.releases import Release, asked_linux, code_of, number
+from vcpuid.releases import BEFORE_RHEL_9_2, Release, asked_linux, code_of, number
 
 _AMD_LIKE = vendors.AMD_AND_HYGON | {vendors.OLD_AMD}
 _HYPERVISOR_BASES = range(0x40000000, 0x40010000, 0x100)
@@ -74,7 +74,7 @@ def find_plain(table: CpuidTable, function: int, kernel: str) -> Entry | None:
 @cache
 def _takes_any(kernel: str) -> bool:
     """Whether KVM of one of KERNELS asks for a leaf without naming a sub-leaf (kvm_find_cpuid_entry)."""
-    return kernel != "4.18" and number(code_of(kernel)) >= (6, 0)
+    return kernel not in ("4.18", *BEFORE_RHEL_9_2) and number(code_of(kernel)) >= (6, 0)
 
 
 def word_index(table: CpuidTable, entry: Entry) -> int | None:

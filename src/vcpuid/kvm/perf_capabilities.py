@@ -7,6 +7,7 @@ from vcpuid.kvm.hardware import Hardware
 from vcpuid.kvm.pmu import asks_perf
 from vcpuid.linux import BootCpu
 from vcpuid.reasons import Ledger, Rule
+from vcpuid.releases import BEFORE_RHEL_9_3, BEFORE_RHEL_9_5
 
 WORD = MsrWord(0x345)
 
@@ -21,9 +22,9 @@ NO_PEBS = Rule("kvm.perf-cap.no-pebs", "perf cannot run a guest's PEBS on this p
 NOT_LISTED = Rule("kvm.perf-cap.not-listed", "KVM's PMU does not have it", _SOURCE)
 
 _LBR_FORMAT = 0x3F
-_PEBS = (
-    1 << 6 | 1 << 7 | 0xF00
-)  # what traps, which registers are recorded, the records' format; without "baseline", which guests may not have
+_PEBS_FORMAT = 0xF00
+_PEBS = 1 << 6 | 1 << 7 | _PEBS_FORMAT  # what traps, which registers are recorded, the records' format
+_PEBS_BASELINE = 1 << 14  # records of chosen parts, which guests may not have since a mend of April 2024
 _PEBS_TIMING = 1 << 17
 
 _LBR_WITH_CALLS = frozenset(
@@ -59,13 +60,15 @@ def offered(boot: BootCpu, hardware: Hardware, hardware_value: int, ledger: Ledg
     if hardware.module != "kvm_intel" or not wanted:
         return ledger.clear(WORD, hardware_value, hardware_value, NO_PMU)
     pebs = _PEBS | (_PEBS_TIMING if boot.number >= (6, 18) else 0)
+    if boot.kernel in BEFORE_RHEL_9_5 and hardware_value & _PEBS_FORMAT:
+        pebs |= _PEBS_BASELINE
     listed = (_LBR_FORMAT if boot.number > (5, 10) else 0) | (pebs if asks else 0) | bits.FULL_WIDTH_WRITE.mask
     value = hardware_value if boot.has("PDCM") else ledger.clear(WORD, hardware_value, hardware_value, NOT_LISTED, bits.PDCM)
     value = ledger.keep(WORD, value, listed, NOT_LISTED)
     value = ledger.set(WORD, value, bits.FULL_WIDTH_WRITE.mask, FULL_WIDTH)
     if not asks:
         return value
-    if not _switches_lbr(boot, hardware):
+    if boot.kernel not in BEFORE_RHEL_9_3 and not _switches_lbr(boot, hardware):
         value = ledger.clear(WORD, value, _LBR_FORMAT, NO_LBR)
     if "pebs" not in hardware.on:
         value = ledger.clear(WORD, value, pebs, NO_PEBS)

@@ -18,7 +18,7 @@ from vcpuid.cpuid.vendors import TCG, design_of
 from vcpuid.kvm.module_params import ModuleParams
 from vcpuid.linux import BootCpu
 from vcpuid.linux.boot import booted
-from vcpuid.releases import number
+from vcpuid.releases import BEFORE_RHEL_9_2, BEFORE_RHEL_9_3, number
 from vcpuid.setup import Setup
 
 _PERF_CAPABILITIES = 0x345
@@ -67,14 +67,14 @@ NONE = Pmu()
 
 
 def asks_perf(number: tuple[int, int], tables: str) -> bool:
-    """Whether KVM asks perf, when it is loaded, whether there is a PMU and what of it guests may have: since 5.17, not in RHEL 8."""
-    return number >= (5, 17) and tables != "4.18"
+    """Whether KVM asks perf, when it is loaded, whether there is a PMU and what of it guests may have: since 5.17, and RHEL 9.2."""
+    return number >= (5, 17) and tables not in ("4.18", *BEFORE_RHEL_9_2)
 
 
 def pmu(setup: Setup, boot: BootCpu, params: ModuleParams) -> Pmu:
     """Return the PMU as KVM has it, NONE where it has none."""
     host = setup.host
-    hybrid = boot.has("HYBRID_CPU") and asks_perf(boot.number, boot.kernel)
+    hybrid = boot.has("HYBRID_CPU") and asks_perf(boot.number, boot.kernel) and boot.kernel not in BEFORE_RHEL_9_3
     refused = boot.number >= (5, 17) and (not params.parameter("enable_pmu") or hybrid)
     if refused or not _present(setup, boot, params):
         return NONE

@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from vcpuid.reasons import Rule
-from vcpuid.releases import BEFORE_RHEL_9_5, UPSTREAM, code_of, number
+from vcpuid.releases import BEFORE_RHEL_9_2, BEFORE_RHEL_9_5, UPSTREAM, code_of, number
 
 _COMMON = "kvm_set_cpu_caps, arch/x86/kvm/cpuid.c"
 _VMX = "vmx_set_cpu_caps, arch/x86/kvm/vmx/vmx.c"
@@ -198,9 +198,9 @@ INTEL = (
     Row("grant", "INVPCID", "vmx.invpcid host:INVPCID", _VMX_INVPCID, until="5.10"),
     Row("clear", "INVPCID", "!vmx.invpcid", _VMX_INVPCID, "5.15"),
     Row("grant", "INTEL_PT", "pt_guest host:INTEL_PT", _VMX_PT),
-    Row("grant", "DS", "pebs host:DS", _VMX_PEBS, "6.1", lacking=("4.18",)),
-    Row("grant", "DTES64", "pebs host:DTES64", _VMX_PEBS, "6.1", lacking=("4.18",)),
-    Row("clear", "PDCM", "!pmu", _VMX_PDCM, "6.1", lacking=("4.18",)),
+    Row("grant", "DS", "pebs host:DS", _VMX_PEBS, "6.1", lacking=("4.18", *BEFORE_RHEL_9_2)),
+    Row("grant", "DTES64", "pebs host:DTES64", _VMX_PEBS, "6.1", lacking=("4.18", *BEFORE_RHEL_9_2)),
+    Row("clear", "PDCM", "!pmu", _VMX_PDCM, "6.1", lacking=("4.18", *BEFORE_RHEL_9_2)),
     Row("clear", "SGX SGX_LC SGX1 SGX2", "!sgx", _VMX_SGX, "5.15"),
     Row("clear", "SGX_EDECCSSA", "!sgx", _VMX_SGX, "6.12"),
     Row("set", "UMIP", "!host:UMIP vmx.desc", _VMX_UMIP),
@@ -230,10 +230,10 @@ AMD = (
     Row("grant", "TSCRATEMSR", "nested host:SVM tsc_scaling", _SVM_PART, "6.1"),
     Row("grant", "V_VMSAVE_VMLOAD", "nested host:SVM vls", _SVM_PART, "6.1"),
     Row("grant", "LBRV", "nested host:SVM lbrv", _SVM_PART, "6.1"),
-    Row("grant", "PAUSEFILTER", "nested host:SVM host:PAUSEFILTER", _SVM_PART, "6.1"),
-    Row("grant", "PFTHRESHOLD", "nested host:SVM host:PFTHRESHOLD", _SVM_PART, "6.1"),
+    Row("grant", "PAUSEFILTER", "nested host:SVM host:PAUSEFILTER", _SVM_PART, "6.1", lacking=BEFORE_RHEL_9_2),
+    Row("grant", "PFTHRESHOLD", "nested host:SVM host:PFTHRESHOLD", _SVM_PART, "6.1", lacking=BEFORE_RHEL_9_2),
     Row("grant", "GMET", "nested host:SVM gmet", _SVM_PART, "7.2"),
-    Row("grant", "VGIF", "nested host:SVM vgif", _SVM_PART, "6.1", lacking=("4.18",)),
+    Row("grant", "VGIF", "nested host:SVM vgif", _SVM_PART, "6.1", lacking=("4.18", *BEFORE_RHEL_9_2)),
     Row("grant", "VNMI", "nested host:SVM vnmi", _SVM_PART, "6.6"),
     Row("grant", "INVPCID", "host:INVPCID", _SVM_INVPCID, until="5.10"),
     Row("set", "VIRT_SSBD", "host:LS_CFG_SSBD", _SVM_VIRT_SSBD),

@@ -6,6 +6,7 @@ from vcpuid.cpuid import bits
 from vcpuid.linux import machine, zen
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
+from vcpuid.releases import BEFORE_ITS, BEFORE_RHEL_9_3, BEFORE_RHEL_9_4
 
 EARLY, BSP, INIT = "early_init_amd, cpu/amd.c", "bsp_init_amd, cpu/amd.c", "init_amd, cpu/amd.c"
 K8 = Rule("linux.amd.k8", "The family is K8 or a later one", EARLY)
@@ -31,7 +32,7 @@ SME_UNUSED = Rule(
     "early_detect_mem_encrypt, cpu/amd.c",
     "boot with mem_encrypt=on",
     since="6.1",
-    lacking=("4.18", "5.14-el9_3"),
+    lacking=("4.18", *BEFORE_RHEL_9_4),
 )
 SMM_UNLOCKED = Rule("linux.amd.smm-unlocked", "SEV needs SMM locked by the firmware (HWCR)", "early_detect_mem_encrypt, cpu/amd.c")
 NO_SNP = Rule(
@@ -67,8 +68,9 @@ NO_APIC_FENCE = Rule("linux.amd.apic-fence", "AMD needs no fence after writes of
 HYGON_CPB = Rule("linux.hygon.cpb", "Hygon processors have core performance boost", "init_hygon, cpu/hygon.c")
 
 HYGON_XSAVES = Rule(
-    "linux.hygon.erratum-1386", "Hygon's cores are Zen 1's, on which XSAVES loses state", "init_spectral_chicken, cpu/amd.c", until="6.1"
-)
+    "linux.hygon.erratum-1386", "Hygon's cores are Zen 1's, on which XSAVES loses state", "init_spectral_chicken, cpu/amd.c", until="6.1",
+    lacking=BEFORE_RHEL_9_3,
+)  # fmt: skip
 
 
 def early_init(cpu: Cpu) -> None:
@@ -188,7 +190,7 @@ def _k8(cpu: Cpu) -> None:
     level = cpu.leaf(1).eax
     if 0x0F48 <= level < 0x0F50 or level >= 0x0F58:
         cpu.set("REP_GOOD", REP_GOOD)
-    if cpu.model < 0x14 and (not cpu.has("HYPERVISOR") or cpu.is_release("4.18", "5.14", "6.12-el10")):
+    if cpu.model < 0x14 and (not cpu.has("HYPERVISOR") or cpu.is_release(*BEFORE_ITS)):
         cpu.clear("LAHF_LM", LAHF)
     cpu.set_bug("SWAPGS_FENCE", K8_SWAPGS)
     if (cpu.model, cpu.stepping) >= (0x41, 2):

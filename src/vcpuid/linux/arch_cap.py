@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vcpuid.cpuid import bits
-from vcpuid.releases import REBUILT
+from vcpuid.releases import BEFORE_ITS, BEFORE_RHEL_9_2, BEFORE_RHEL_9_3
 
 
 class ArchCap:
@@ -41,8 +41,9 @@ _KVM_SUPPORTED = (
 )  # fmt: skip
 _NOT_YET = {
     "5.10": ArchCap.BHI_NO | ArchCap.ITS_NO,
-    **dict.fromkeys(("6.8", "6.14", *REBUILT), ArchCap.ITS_NO),
+    **dict.fromkeys(BEFORE_ITS, ArchCap.ITS_NO),
     "5.14-el9_3": ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR | ArchCap.BHI_NO | ArchCap.ITS_NO,
+    **dict.fromkeys(BEFORE_RHEL_9_3, ArchCap.GDS_NO | ArchCap.RFDS_NO | ArchCap.RFDS_CLEAR | ArchCap.BHI_NO | ArchCap.ITS_NO),
 }
 """What kernels do not know whose tables are of an earlier day. The others' are younger, or of stable updates that took over what was
 mended."""
@@ -54,12 +55,13 @@ _KVM_IMMUNE = {
     "RFDS": ArchCap.RFDS_NO,
     "ITS": ArchCap.ITS_NO,
     "TAA": ArchCap.TAA_NO,
+    "GDS": ArchCap.GDS_NO,
 }
 
 
 def kvm_supported(kernel: str) -> int:
-    """Return KVM_SUPPORTED_ARCH_CAP of one of KERNELS: the bits that KVM passes on. Red Hat's 4.18 keeps one to itself."""
-    return ~ArchCap.FB_CLEAR_CTRL & _ALL if kernel == "4.18" else _known(kernel)
+    """Return KVM_SUPPORTED_ARCH_CAP of one of KERNELS: the bits that KVM passes on. Red Hat's before 9.2 keep one to themselves."""
+    return ~ArchCap.FB_CLEAR_CTRL & _ALL if kernel in ("4.18", *BEFORE_RHEL_9_2) else _known(kernel)
 
 
 def _known(kernel: str) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from vcpuid.cpuid import bits, hyperv, vendors
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
+from vcpuid.releases import RHEL_9
 
 KVM_CLOCK = Rule("linux.kvm.clock", "KVM's clock gives the TSC's frequency", "kvmclock_init, kvmclock.c", "boot with no-kvmclock")
 HYPERV_FREQUENCY = Rule(
-    "linux.hyperv.frequency", "Hyper-V gives the TSC's frequency", "ms_hyperv_init_platform, cpu/mshyperv.c", since="5.15"
-)
+    "linux.hyperv.frequency", "Hyper-V gives the TSC's frequency", "ms_hyperv_init_platform, cpu/mshyperv.c", since="5.15",
+    lacking=("4.18", *RHEL_9, "6.8"),
+)  # fmt: skip
 HYPERV_INVARIANT = Rule("linux.hyperv.invariant", "Hyper-V promises an invariant TSC", "ms_hyperv_init_platform, cpu/mshyperv.c")
 VMWARE = Rule("linux.vmware.tsc", "VMware keeps the TSC at one rate and in step", "vmware_set_capabilities, cpu/vmware.c")
 

@@ -1,8 +1,8 @@
 """Flags of the mitigations that Linux chooses by itself (arch/x86/kernel/cpu/bugs.c, mm/pti.c), as Debian configures it.
 
 Modelled are the automatic choice, `mitigations=off` and, for each vulnerability, the option that turns its mitigation off; of the values
-that pick one mitigation by name only `pti=on` and `spectre_v2=retpoline`. All flags but "pti" and 6.1's "ibpb_exit_to_user" are hidden
-from /proc/cpuinfo.
+that pick one mitigation by name only `pti=on`, `spectre_v2=retpoline` and `spectre_v2=ibrs`. All flags but "pti" and 6.1's
+"ibpb_exit_to_user" are hidden from /proc/cpuinfo.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from vcpuid.linux.arch_cap import ArchCap
 from vcpuid.linux.bugs import arch_capabilities
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
+from vcpuid.releases import BEFORE_ITS
 
 
 def _rule(name: str, reason: str, function: str, since: str | None = None, until: str | None = None, lacking: tuple[str, ...] = ()) -> Rule:
@@ -111,12 +112,13 @@ def _spectre_v2(cpu: Cpu, retbleed: bool) -> None:
     if refused or not _wanted(cpu, "SPECTRE_V2", "spectre_v2"):
         return
     plain = cpu.machine.option("spectre_v2") in RETPOLINES
-    enhanced = cpu.has("IBRS_ENHANCED") and not plain
-    by_ibrs = retbleed and cpu.has("IBRS") and cpu.vendor == "intel" and not plain
+    by_ibrs = _ibrs_by_name(cpu)
+    enhanced = cpu.has("IBRS_ENHANCED") and not plain and not by_ibrs
+    by_ibrs |= not enhanced and retbleed and cpu.has("IBRS") and cpu.vendor == "intel" and not plain
     if enhanced:
         if cpu.has_bug("EIBRS_PBRSB"):
             cpu.force("RSB_VMEXIT_LITE", RSB_LITE)
-        if not cpu.since("5.15") or cpu.is_release("4.18"):
+        if not cpu.since("5.15") or cpu.is_release(*BEFORE_ITS):
             cpu.force("RSB_CTXSW", RSB)
     else:
         if by_ibrs:
@@ -134,6 +136,12 @@ def _spectre_v2(cpu: Cpu, retbleed: bool) -> None:
         if not cpu.has("RETPOLINE"):
             cpu.force("INDIRECT_THUNK_ITS", ITS)
         cpu.force("RETHUNK", ITS)
+
+
+def _ibrs_by_name(cpu: Cpu) -> bool:
+    """Tell whether spectre_v2=ibrs is followed: on Intel's processors alone, but by RHEL 8's kernel; any other chooses for itself."""
+    asked = cpu.machine.option("spectre_v2") == "ibrs" and cpu.has("IBRS")
+    return asked and (cpu.vendor == "intel" or cpu.is_release("4.18"))
 
 
 def _firmware(cpu: Cpu, always_on: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vcpuid.linux import machine
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
+from vcpuid.releases import BEFORE_RHEL_9_3, RHEL_9
 
 LEVELS = Rule("linux.level-missing", "Its leaf is beyond the highest one that the processor reports", "filter_cpuid_features, cpu/common.c")
 PROTECTION_KEYS = Rule("linux.pku.enabled", "Linux turned CR4.PKE on", "setup_pku, cpu/common.c")
@@ -13,7 +14,7 @@ SHADOW_STACK = Rule(
     "Linux offers {cause} to user space",
     "setup_cet, cpu/common.c",
     since="6.6",
-    lacking=("5.14", "5.14-el9_3", "5.14-el9_4", "5.14-el9_5"),
+    lacking=RHEL_9,
 )
 LASS_UNUSED = Rule(
     "linux.lass.unused",
@@ -34,14 +35,14 @@ PCID_ERRATUM = Rule(
     "setup_pcid, mm/init.c",
     "update the microcode",
     since="5.15",
-    lacking=("5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "6.8"),
+    lacking=(*RHEL_9, "6.8"),
 )
 PCID_MODEL = Rule(
     "linux.pcid.model",
     "INVLPG may miss global pages on this model, and this kernel does not ask for the microcode that fixes it",
     "setup_pcid, mm/init.c",
     until="6.8",
-    lacking=("5.15", "6.1", "6.6"),
+    lacking=(*BEFORE_RHEL_9_3, "5.15", "6.1", "6.6"),
     also=("5.14",),
 )
 PCID_WITHOUT_PGE = Rule("linux.pcid.without-pge", "Linux uses PCID only together with global pages", "setup_pcid, mm/init.c")

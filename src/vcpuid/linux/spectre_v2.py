@@ -10,6 +10,7 @@ from enum import Enum
 from vcpuid.linux.arch_cap import ArchCap
 from vcpuid.linux.mitigations import RETPOLINES
 from vcpuid.linux.standing import Standing
+from vcpuid.releases import BEFORE_RHEL_9_2
 
 
 class Mode(Enum):
@@ -36,15 +37,16 @@ def mode(v: Standing) -> Mode:
         return Mode.NONE
     if v.option("spectre_v2") in RETPOLINES:
         return Mode.RETPOLINE
-    if v.has("IBRS_ENHANCED"):
-        return Mode.EIBRS
-    return Mode.IBRS if v.has("KERNEL_IBRS") else Mode.RETPOLINE
+    if v.has("KERNEL_IBRS"):
+        return Mode.IBRS
+    return Mode.EIBRS if v.has("IBRS_ENHANCED") else Mode.RETPOLINE
 
 
 def text(v: Standing) -> str:
     """Give the file's text."""
     chosen = mode(v)
-    parts = [chosen.value, _ibpb(v), "IBRS_FW" if v.has("USE_IBRS_FW") else "", _stibp(v, chosen)]
+    named = chosen.value if "AUTOIBRS" in v.cpu.tables.features else chosen.value.replace(" / Automatic", "")
+    parts = [named, _ibpb(v), "IBRS_FW" if v.has("USE_IBRS_FW") else "", _stibp(v, chosen)]
     parts += ["RSB filling" if v.has("RSB_CTXSW") else "", _pbrsb(v)]
     if "BHI" in v.cpu.tables.bugs:
         parts.append(f"BHI: {_branch_history(v)}")
@@ -54,8 +56,7 @@ def text(v: Standing) -> str:
 
 def stibp(v: Standing, chosen: Mode) -> User:
     """Say how siblings are kept from each other's predictions."""
-    keeps_itself = chosen is Mode.EIBRS and not v.has("AUTOIBRS")
-    if not v.has("STIBP") or not v.smt_possible or keeps_itself:
+    if not v.has("STIBP") or not v.smt_possible or _keeps_itself(v, chosen):
         return User.NONE
     wanted = _user(v)
     untrained = v.by_amd and v.has_bug("RETBLEED") and not v.off("retbleed")
@@ -64,6 +65,13 @@ def stibp(v: Standing, chosen: Mode) -> User:
     if wanted is not User.STRICT and (v.has("AMD_STIBP_ALWAYS_ON") or untrained):
         return User.PREFERRED
     return wanted
+
+
+def _keeps_itself(v: Standing, chosen: Mode) -> bool:
+    """Whether the kernel's own mitigation is taken to keep siblings apart, too."""
+    if chosen is Mode.IBRS:  # which holds in the kernel alone, as Linux knows since 6.3
+        return v.cpu.tables.release in BEFORE_RHEL_9_2
+    return chosen is Mode.EIBRS and not v.has("AUTOIBRS")
 
 
 def _refused(v: Standing) -> bool:
@@ -88,7 +96,7 @@ def _ibpb(v: Standing) -> str:
 
 
 def _stibp(v: Standing, chosen: Mode) -> str:
-    if chosen is Mode.EIBRS and not v.has("AUTOIBRS"):
+    if _keeps_itself(v, chosen):
         return ""
     found = stibp(v, chosen)
     return "" if found is User.PRCTL and not v.smt else f"STIBP: {found.value}"

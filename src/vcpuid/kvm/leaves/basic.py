@@ -5,6 +5,7 @@ from __future__ import annotations
 from vcpuid.cpuid import bits
 from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, KvmLeaf, as_is, zero
 from vcpuid.reasons import Rule
+from vcpuid.releases import BEFORE_RHEL_9_3
 
 _LIMIT = Rule("kvm.leaf.limit", "KVM caps the number of leaves at the last one that it knows", SOURCE)
 _THERMAL = Rule("kvm.leaf.thermal", "KVM offers nothing of power management but the APIC timer that always runs", SOURCE)
@@ -39,6 +40,12 @@ def _thermal(_build: Build, registers: list[int]) -> None:
     registers[:] = (_ARAT, 0, 0, 0)
 
 
+def _cache_access(build: Build, registers: list[int]) -> None:
+    """Leave direct cache access as it is, in kernels that have this leaf beside those of which KVM knows nothing."""
+    if build.tables not in BEFORE_RHEL_9_3:
+        zero(registers)
+
+
 def _pmu(build: Build, registers: list[int]) -> None:
     pmu = build.caps.hardware.pmu
     if not build.caps.boot.has("ARCH_PERFMON"):
@@ -58,7 +65,7 @@ def _mended(build: Build) -> bool:
     return build.kernel >= (6, 18) or build.tables == "6.12"
 
 
-SHOWS_TOPOLOGY = frozenset(("4.18",))
+SHOWS_TOPOLOGY = frozenset(("4.18", *BEFORE_RHEL_9_3))
 """Kernels without the mend by which KVM keeps the host's topology to itself; the stable updates of older releases have it."""
 
 
@@ -83,6 +90,7 @@ LEAVES = {
     0x2: KvmLeaf(as_is, BLANK),
     0x4: caches(0x4),
     0x6: KvmLeaf(_thermal, _THERMAL),
+    0x9: KvmLeaf(_cache_access, BLANK),
     0xA: KvmLeaf(_pmu, _PMU),
     0xB: _topology(0xB),
     0x1F: _topology(0x1F),

@@ -12,7 +12,7 @@ from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import KvmError
 from vcpuid.kvm.caps import Caps
 from vcpuid.reasons import Decision, Ledger, Rule
-from vcpuid.releases import code_of, number
+from vcpuid.releases import BEFORE_RHEL_9_3, code_of, number
 
 MAX_ENTRIES = 256
 """KVM_MAX_CPUID_ENTRIES of Linux arch/x86/include/asm/kvm_host.h."""
@@ -23,7 +23,7 @@ BLANK = Rule("kvm.leaf.blank", "KVM answers this leaf with zeros: it is about th
 ANEW = Rule("kvm.leaf.anew", "KVM fills this hypervisor leaf itself, whatever the host answers there", SOURCE)
 LEFT_OUT = Rule("kvm.leaf.left-out", "KVM has no entry for this leaf or sub-leaf", SOURCE)
 
-PASSES_RESERVED = frozenset(("4.18",))
+PASSES_RESERVED = frozenset(("4.18", *BEFORE_RHEL_9_3))
 """Kernels without the mend of 6.1 by which KVM leaves out what is reserved in the leaves from 0x80000001 on."""
 
 _ZERO = (0, 0, 0, 0)

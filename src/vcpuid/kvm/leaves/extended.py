@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vcpuid.kvm.leaves.build import BLANK, PASSES_RESERVED, SOURCE, Build, KvmLeaf, zero
 from vcpuid.reasons import Rule
+from vcpuid.releases import BEFORE_RHEL_9_5
 
 _LIMIT = Rule(
     "kvm.leaf.extended-limit", "KVM caps these leaves at the last one that it knows, and may go up to 0x80000021 of its own", SOURCE
@@ -48,7 +49,7 @@ def _power(build: Build, registers: list[int]) -> None:
 def _addresses(build: Build, registers: list[int]) -> None:
     on = build.caps.hardware.on
     physical = registers[0] & 0xFF
-    if "tdp" in on and (build.kernel <= (5, 10) or build.tables == "4.18"):
+    if "tdp" in on and (build.kernel <= (5, 10) or build.tables in BEFORE_RHEL_9_5):
         physical = registers[0] >> 16 & 0xFF or physical
     elif "tdp" not in on and build.kernel > (5, 10):
         physical = build.caps.boot.phys_bits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vcpuid.kvm.leaves.build import BLANK, SOURCE, Build, KvmLeaf, zero
 from vcpuid.reasons import Rule
+from vcpuid.releases import BEFORE_RHEL_9_4
 
 _SUBLEAVES = Rule("kvm.leaf.subleaves", "KVM knows only the first sub-leaves of this leaf", SOURCE)
 _NO_FEATURE = Rule("kvm.leaf.no-feature", "the leaf describes a feature that KVM does not offer", SOURCE)
@@ -11,7 +12,7 @@ _AVX10 = Rule("kvm.leaf.avx10", "KVM offers AVX10 up to the version that it know
 
 
 def _structured(build: Build, registers: list[int]) -> None:
-    last = registers[0] = min(registers[0], 1 if build.kernel <= (5, 10) or build.tables == "5.14-el9_3" else 2)
+    last = registers[0] = min(registers[0], 1 if build.kernel <= (5, 10) or build.tables in BEFORE_RHEL_9_4 else 2)
     build.features(registers, 7)
     if last >= 1:
         registers = build.subleaf(7, 1, BLANK)
