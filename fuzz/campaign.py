@@ -61,6 +61,7 @@ def draw(target: Target, seed: int, number: int) -> Case:
 
 def attempt(target: Target, case: Case) -> str | Failure:
     """Try one input within the target's limits; return what came of it, or how it failed."""
+    target.prepare()
     try:
         with warnings.catch_warnings(), limited(target.seconds, target.mebibytes):
             warnings.simplefilter("ignore")

@@ -29,14 +29,18 @@ def _here() -> str | None:
     return None
 
 
+def _ready() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Target:
     """What is fuzzed. `make` draws an input, `check` tries it and says in a word what came of it ("read", "refused").
 
     `check` raises Broken for an answer that must not be; any other exception that is not one of vcpuid's own is a find as well. `missing`
     says what this machine lacks to run it, None where nothing. `share` is its part of the time, `seconds` and `mebibytes` are the limits
-    of one input. `fuzz` stands in for `make` and the loop around it where a target has its own: it is given the seconds, the seed and
-    what tries an input.
+    of one input; `prepare` makes, once, what all inputs need, which counts for none of them. `fuzz` stands in for `make` and the loop
+    around it where a target has its own: it is given the seconds, the seed and what tries an input.
     """
 
     name: str
@@ -47,4 +51,5 @@ class Target:
     share: float = 1.0
     seconds: float = 5.0
     mebibytes: int = 256
+    prepare: Callable[[], object] = _ready
     fuzz: Callable[[float, int, Callable[[Case], None]], None] | None = field(default=None, repr=False)

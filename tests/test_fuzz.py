@@ -140,6 +140,7 @@ def test_a_verb_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("arguments", [["record", "--host"], ["trace"], ["explore", "host0.txt", "--no-browser"]], ids=" ".join)
 def test_a_verb_that_goes_on_until_somebody_ends_it_ends(arguments: list[str]) -> None:
     """With its answer, or, where this machine does not let it begin, saying so."""
+    verbs.TARGET.prepare()
     with limited(15, 512):
         assert verbs.check({"arguments": arguments, "made": ""}) in ("status 0", "status 4")
 
@@ -218,6 +219,12 @@ def test_what_takes_too_much_memory_is_found() -> None:
     assert isinstance(failure, Failure)
     assert failure.kind.startswith("MemoryError in ")
     assert attempt(toy(lambda case: str(len(bytearray(200 << 20))), mebibytes=300), {}) == str(200 << 20)
+
+
+def test_what_all_inputs_need_counts_for_none_of_them() -> None:
+    held: list[bytearray] = []
+    needy = toy(lambda case: str(len(held[0])), mebibytes=50, prepare=lambda: held or held.append(bytearray(200 << 20)))
+    assert attempt(needy, {}) == attempt(needy, {}) == str(200 << 20)
 
 
 def test_waiting_counts_as_well() -> None:

@@ -321,4 +321,4 @@ def _words(arguments: list[str]) -> tuple[str, ...]:
     return next((words for words in verbs() if tuple(arguments[: len(words)]) == words), ())
 
 
-TARGET = Target("verbs", "verbs with their options", make, check, share=2.0, seconds=15.0, mebibytes=512)
+TARGET = Target("verbs", "verbs with their options", make, check, share=2.0, seconds=15.0, mebibytes=512, prepare=_contents)

@@ -6,7 +6,9 @@ import gzip
 import re
 from pathlib import Path
 
-from support.captures import CAPTURES
+import pytest
+
+from support.captures import CAPTURES, capture
 from support.command import vcpuid
 
 HOST = str(CAPTURES / "kvm" / "kvm-intel.sapphire_rapids-xfd@6.12.txt.gz")
@@ -36,3 +38,29 @@ def test_where_nothing_is_lacking_all_has_the_list() -> None:
     done = vcpuid("hyperv", HOST, "--cpu", found[1], "--qemu", "10.0")
     assert done.returncode == 0
     assert done.stdout.endswith("\n0 of 22 enlightenments; --all prints the rest.\n")
+
+
+@pytest.mark.parametrize("name", ["kvm-amd.EPYC-v1@5.10", "kvm-intel.corei7_skylake_x@6.12"])
+def test_a_host_that_is_a_guest_itself_is_the_host(name: str) -> None:
+    host = str(capture(name))
+    named = vcpuid("hyperv", host)
+    assert named == vcpuid("hyperv", "--host", host)
+    assert bool(re.search("^Recommended: .*,hv-tlbflush-ext$", named.stdout, re.MULTILINE)) == (not name.endswith("@5.10"))
+
+
+def test_what_a_host_finds_as_a_guest_is_asked_as_it_says(tmp_path: Path) -> None:
+    guest = vcpuid("guest", "--host", HOST, *PLAIN, "--format", "lines").stdout
+    both = "".join(f"{line}\n" for line in guest.splitlines() if line.startswith("RAW")) + "SUP 00000001.0 f0 0 0 0 0\n"
+    (tmp_path / "both.txt").write_text(both, encoding="utf-8")
+    done = vcpuid("hyperv", "both.txt", cwd=tmp_path)
+    assert (
+        "both.txt: taken for a host, since its KVM answers; as a guest: vcpuid convert both.txt --to cpuid | vcpuid hyperv -" in done.stderr
+    )
+    converted = vcpuid("convert", "both.txt", "--to", "cpuid", cwd=tmp_path).stdout
+    assert vcpuid("hyperv", "-", stdin=converted).stdout.startswith("A Windows guest of this table lacks 12 of the 13 ")
+
+
+def test_two_hosts_are_one_too_many() -> None:
+    done = vcpuid("hyperv", HOST, "--host", HOST)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"Error: {HOST} is a host's snapshot, and --host names a host as well\n")

@@ -201,9 +201,13 @@ def test_a_cpu_that_mends_nothing_of_the_paste_is_not_proposed() -> None:
     assert other.proposal is None
 
 
-def test_what_tcg_does_not_emulate_is_no_matter_of_the_host() -> None:
-    done = vcpuid_command("diagnose", "TCG doesn't support requested feature: CPUID.01H:ECX.pcid [bit 17]", "--format", "csv")
-    assert "QEMU's TCG does not emulate it" in done.stdout
+@pytest.mark.parametrize("who", ["TCG", "tcg"])
+@pytest.mark.parametrize("host", [(), ("--host", str(captures.capture(SKYLAKE)))], ids=["no host", "host"])
+def test_what_tcg_does_not_emulate_is_no_matter_of_the_host(who: str, host: tuple[str, ...]) -> None:
+    text = f"{who} doesn't support requested feature: CPUID.01H:ECX.pcid [bit 17]"
+    (row,) = vcpuid_command("diagnose", text, *host, "--format", "csv").stdout.splitlines()[1:]
+    assert "QEMU's TCG does not emulate it" in row
+    assert not diagnose(text).causes
 
 
 def test_a_path_without_a_file_is_no_message_and_a_cpu_is_none_either() -> None:

@@ -21,6 +21,7 @@ from vcpuid import data, read
 from vcpuid.cli import cli
 from vcpuid.cpuid.names import by_bit, find, find_all
 from vcpuid.cpuid.words import parse_bit
+from vcpuid.diagnosis import diagnose
 from vcpuid.diagnosis.messages import LAYERS, MessageForm, messages
 from vcpuid.diagnosis.recognise import Recognised, recognise
 from vcpuid.diagnosis.vocabulary import VOCABULARIES
@@ -73,6 +74,16 @@ def test_an_example_is_its_row_in_letters_of_either_case(message: MessageForm) -
     first, rest = message.example[0], message.example[1:]
     for text in (first.swapcase() + rest, message.example.upper(), message.example.lower()):
         assert ids(text) == [message.id, *HOLDS.get(message.id, [])]
+
+
+@pytest.mark.parametrize("message", messages(), ids=lambda message: message.id)
+def test_what_an_example_names_is_the_same_in_letters_of_either_case(message: MessageForm) -> None:
+    def told(text: str) -> list[tuple[str, str, str, bool]]:
+        found = diagnose(text).findings
+        return [(one.named.name.lower(), one.named.state, (one.named.remark or "").lower(), bool(one.causes)) for one in found]
+
+    for text in (message.example.upper(), message.example.lower()):
+        assert told(text) == told(message.example)
 
 
 def test_what_is_in_another_case_is_found_beside_what_is_as_it_is_printed() -> None:

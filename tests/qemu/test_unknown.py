@@ -16,12 +16,12 @@ from vcpuid.answers.explain import explain
 from vcpuid.answers.settings import repaired
 from vcpuid.answers.verdict import verdict
 from vcpuid.cpuid.names import find
-from vcpuid.errors import InputError, NotKnownError, QemuError
+from vcpuid.errors import InputError, MisnamedError, NotKnownError, QemuError
 from vcpuid.path.pipeline import resolve
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.expansion import expansion
 from vcpuid.qemu.managers import manager_cpu
-from vcpuid.qemu.unknown import guesses
+from vcpuid.qemu.unknown import guesses, misnamed
 from vcpuid.reasons import Basis
 from vcpuid.releases import QEMUS
 
@@ -74,6 +74,9 @@ def test_a_blank_is_part_of_a_name_for_qemu_and_the_answer_says_so(cpu: str, nam
     assert str(found).endswith(f"; QEMU takes the blank {blank} as part of the name")
     assert "  " not in str(found)
     assert (found.proposal or "").startswith(proposed)
+    assert misnamed(cpu, "11.1")
+    with pytest.raises(MisnamedError):
+        resolve(cpu, host=setup(qemu="11.1"))
 
 
 def test_what_no_cpu_has_without_its_blank_either_is_shown_with_it() -> None:

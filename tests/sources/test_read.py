@@ -5,7 +5,10 @@ from __future__ import annotations
 import builtins
 import gzip
 import io
+import os
 import random
+import threading
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -240,6 +243,55 @@ def test_whatever_becomes_of_a_file_it_is_read_or_refused(data: st.DataObject) -
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere.txt: No such file or directory"):
         read(tmp_path / "nowhere.txt")
+
+
+@pytest.mark.parametrize(("named", "meant"), [("hosst1.txt", "host1.txt"), ("host1", "host1.txt"), ("other.txt", "other.txt.gz")])
+def test_a_missing_file_whose_name_is_like_another_ones_is_asked_about(
+    named: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("host1.txt", "other.txt.gz", "unlike", ".hosst1.txt"):
+        (tmp_path / name).write_text(TEXT, encoding="utf-8")
+    with pytest.raises(InputError) as raised:
+        read(tmp_path / named)
+    assert str(raised.value) == f"{tmp_path}/{named}: No such file or directory; did you mean {tmp_path}/{meant}?"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"; did you mean {meant}\\?$"):
+        read(named)
+
+
+def test_a_pipe_is_read_to_its_end_however_late_and_slow_it_comes(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        time.sleep(0.2)
+        with open(pipe, "w", encoding="utf-8") as file:
+            for part in ("", TEXT[:300], TEXT[300:]):
+                time.sleep(0.2)
+                file.write(part)
+                file.flush()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert files.read_text(pipe) == (str(pipe), TEXT)
+    writer.join()
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["nobody comes", "somebody came and went"])
+def test_a_pipe_into_which_nobody_writes_is_not_waited_for_for_ever(gone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(files, "_NOBODY", 0.2 if not gone else 30)
+    began = time.monotonic()
+    if gone:
+        leaver = threading.Timer(0.2, lambda: open(pipe, "wb").close())
+        leaver.start()
+        assert files.read_text(pipe)[1] == ""
+        leaver.join()
+    else:
+        with pytest.raises(InputError, match="pipe: a pipe into which nobody writes"):
+            read(pipe)
+    assert time.monotonic() - began < 20
 
 
 def test_a_directory(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from support.elf import ENTRY, EXIT, FORK, THREAD, cpuids, write_program
+from support.command import vcpuid
+from support.elf import ENTRY, EXIT, FORK, THREAD, WAIT, cpuids, create, exit_with, forked, write_program
 from vcpuid.errors import InputError, UnavailableError
 from vcpuid.live import faulting as live_faulting
 from vcpuid.live.faulting import require_faulting
@@ -24,6 +25,13 @@ pytestmark = pytest.mark.x86
 Tracer = Callable[[list[str]], ProgramTrace]
 FIRST = ENTRY + 16
 """Where the CPUID of `cpuids` stands in the file."""
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.fixture(params=[faulting, stepping], ids=lambda way: way.__name__)
@@ -53,8 +61,43 @@ def test_prefixes_change_nothing(tmp_path: Path, tracer: Tracer, instruction: st
 
 @pytest.mark.parametrize("start", [FORK, THREAD], ids=["child", "thread"])
 def test_children_and_threads_are_followed(tmp_path: Path, tracer: Tracer, start: bytes) -> None:
-    found = tracer([write_program(tmp_path / "two", cpuids(2) + start + cpuids(5, function=1) + EXIT)])
-    assert (found.total, found.threads) == (12, 2)
+    found = tracer([write_program(tmp_path / "two", cpuids(2) + start + cpuids(5, function=1) + WAIT + EXIT)])
+    assert (found.total, found.threads, found.left) == (12, 2, 0)
+
+
+def test_it_is_over_when_the_command_is_and_what_that_leaves_goes_on(tmp_path: Path, tracer: Tracer) -> None:
+    """The child is let go in the middle of its CPUIDs, of which each takes long under a tracer."""
+    child = cpuids(3_000_000) + create(tmp_path / "marker")
+    found = tracer([write_program(tmp_path / "leaves", cpuids(2) + forked(child, cpuids(3) + exit_with(7)))])
+    assert (found.status, found.left, found.threads) == (7, 1, 2)
+    assert 5 <= found.total < 1_000_000
+    assert not (tmp_path / "marker").exists()
+    wait_for(lambda: (tmp_path / "marker").exists())
+
+
+@pytest.mark.parametrize(("ends", "status"), [(exit_with(0), 0), (exit_with(9), 9), (b"\x0f\x0b", 128 + signal.SIGILL)])
+def test_the_verb_ends_as_the_command_does(tmp_path: Path, ends: bytes, status: int) -> None:
+    program = write_program(tmp_path / "ends", cpuids(1) + forked(cpuids(1_000_000) + EXIT, ends))
+    done = vcpuid("trace", "--step", "--", program)
+    assert done.returncode == status
+    assert f"; ended with status {status}\n" in done.stdout
+    assert "\nIt left 1 process running, of which nothing is counted from then on\n" in done.stdout
+
+
+def test_what_is_left_waiting_waits_on(tmp_path: Path) -> None:
+    """As a daemon that reads from a pipe does: the call that it is in goes on as if nothing had been."""
+    inner, outer = os.pipe()
+    read = bytes.fromhex(f"b800000000 bf{inner:02x}000000 4889e6 ba01000000 0f05")
+    os.set_inheritable(inner, True)
+    child = read + create(tmp_path / "marker")
+    found = stepping([write_program(tmp_path / "waits", forked(child, exit_with(0)))])
+    assert (found.status, found.left) == (0, 1)
+    time.sleep(0.3)
+    assert not (tmp_path / "marker").exists()
+    os.write(outer, b"x")
+    wait_for(lambda: (tmp_path / "marker").exists())
+    os.close(inner)
+    os.close(outer)
 
 
 def test_a_stop_is_seen_of_which_another_thread_took_the_signal(tmp_path: Path, tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +114,7 @@ def test_a_stop_is_seen_of_which_another_thread_took_the_signal(tmp_path: Path, 
     other = threading.Thread(target=done.wait)
     other.start()
     try:
-        assert tracer([write_program(tmp_path / "two", cpuids(2) + FORK + cpuids(5, function=1) + EXIT)]).total == 12
+        assert tracer([write_program(tmp_path / "two", cpuids(2) + FORK + cpuids(5, function=1) + WAIT + EXIT)]).total == 12
     finally:
         done.set()
         other.join()

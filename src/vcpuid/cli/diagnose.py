@@ -293,7 +293,7 @@ def _told(finding: Finding) -> list[dict[str, object]]:
         return [{"party": party, "why": why, "remedy": told.remedy}]
     if named.feature is None:
         return [{"party": "", "why": (unknown(named) or "").removeprefix(f"{named.text}: "), "remedy": None}]
-    if finding.match is not None and finding.match.groups.get("who") == "TCG":
+    if finding.match is not None and finding.match.emulated:
         return [{"party": "qemu", "why": "QEMU's TCG does not emulate it, whatever the host has", "remedy": None}]
     if not finding.causes:
         why = "vcpuid has seen no rule of Linux or KVM clear it: mostly the processor, or -cpu, does not have it"

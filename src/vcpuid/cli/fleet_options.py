@@ -57,12 +57,13 @@ def moment(seconds: int) -> str:
 def opened(store: str | tuple[str, ...], engine: str = "duckdb") -> Fleet:
     """Open the fleet that STORE names, or that of several HOSTs, for an engine to answer from; raises InputError as `vcpuid.fleet.open`."""
     from vcpuid import fleet
+    from vcpuid.formats.absent import or_near
 
     if not isinstance(store, str):
         if len(store) > 1:
             for place in store:
                 if not os.path.exists(place):
-                    raise InputError("no such file or folder", source=place)
+                    raise InputError(or_near("no such file or folder", place), source=place)
                 if place.endswith(STORES):
                     raise InputError("a store is asked about alone", source=place)
             return fleet.open(store)

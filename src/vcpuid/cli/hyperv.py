@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -61,7 +62,11 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
     taken: dict[Assumption, tuple[str, ...]] = {}
     table, cpu = domain_for_table(table, cpu)
     named = None if table is None else read_host(table)
-    if named is not None and source is None and of_host(named.snapshot):
+    if table is not None and named is not None and of_host(named.snapshot):
+        if source is not None:
+            raise click.UsageError(f"{table} is a host's snapshot, and --host names a host as well")
+        if present(named.snapshot.raw):
+            print_warnings([f"{table}: taken for a host, since its KVM answers; as a guest: {_as_guest(table)}"])
         table, source = None, table
     resolved, kvm = None, None
     if table is not None and named is not None:
@@ -111,6 +116,11 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
     emit(sheet, form)
     refused = better.start is not None and better.start.message is not None
     sys.exit(1 if missing or hanging or refused or not present(subject) else 0)
+
+
+def _as_guest(table: str) -> str:
+    """Give the call that asks about a host as the guest that it is itself."""
+    return f"vcpuid convert {shlex.quote(table)} --to cpuid | vcpuid hyperv -"
 
 
 def _path(cpu: str, setup: Setup, *, brief: bool) -> Path:

@@ -64,7 +64,11 @@ CHECKED = ["vm", "vcpu", "function", "index", "register", "got", "modelled", "fe
 )
 @click.option("--way", type=click.Choice(("bpf", "perf", "tracefs")), help="How to count exits.  [default: the first that works]")
 @all_option
-@click.option("--step", is_flag=True, help="Single-step COMMAND: slow, but works on any processor.")
+@click.option(
+    "--step",
+    is_flag=True,
+    help="Single-step COMMAND, on any processor: some ten thousand instructions a second, of which true(1) has 110,000.",
+)
 @format_option
 def command(
     program: tuple[str, ...], pid: int | None, name: str | None, seconds: float | None, live: bool, by: str | None, check: bool,
@@ -77,12 +81,13 @@ def command(
     exit status 1 where a guest got other registers than the model gives, or where there was nothing to compare.
 
     With COMMAND, count those of that program and of all that it starts, as any user and without a guest, and say what they would cost in a
-    guest. That needs a processor that can make CPUID fault, or --step. What COMMAND prints goes to standard error.
+    guest. That needs a processor that can make CPUID fault, or --step. What COMMAND prints goes to standard error. vcpuid ends when COMMAND
+    does, with its exit status, and lets go what that left running.
     """
     if program:
         _refuse("it is for guests, and COMMAND is a program", "--pid", "--vm", "--live", "--check", "--table", "--symbols", "--way")
-        _program(program, _parts("object,leaf" if by is None else by, PROGRAM_PARTS), seconds, form, step=step, everything=everything)
-        return
+        parts = _parts("object,leaf" if by is None else by, PROGRAM_PARTS)
+        sys.exit(_program(program, parts, seconds, form, step=step, everything=everything))
     _refuse("it is for a COMMAND", "--step")
     _guests(
         pid,
@@ -210,8 +215,8 @@ def _verdict(checked: Checked) -> str:
     return said + (f"; {checked.not_told} are of vCPUs whose table is not known" if checked.not_told else "")
 
 
-def _program(program: tuple[str, ...], by: tuple[str, ...], seconds: float | None, form: str, *, step: bool, everything: bool) -> None:
-    """Run a command, and answer. What it prints goes to standard error, so that the answer stands alone."""
+def _program(program: tuple[str, ...], by: tuple[str, ...], seconds: float | None, form: str, *, step: bool, everything: bool) -> int:
+    """Run a command, answer, and return its exit status. What it prints goes to standard error, so that the answer stands alone."""
     from vcpuid.probe.report import machine
     from vcpuid.trace import cost
     from vcpuid.trace.program import faulting, stepping
@@ -226,6 +231,7 @@ def _program(program: tuple[str, ...], by: tuple[str, ...], seconds: float | Non
     head = [*answer.summary(), answer.machine, ""]
     sheet = Sheet(columns, rows, answer.as_dict(), fields=PROGRAM_COLUMNS, head=head, styles={"count": "bold"})
     emit(sheet if everything else replace(sheet, cut=Cut(_SHOWN)), form)
+    return found.status
 
 
 @contextmanager

@@ -49,8 +49,12 @@ def for_guest(snapshot: Snapshot, source: str | None = None) -> CpuidTable:
 
 
 def of_host(snapshot: Snapshot) -> bool:
-    """Whether it is a host's for certain: no table was made for a guest, and its processor's CPUID tells of no hypervisor."""
-    return not snapshot.table and bool(snapshot.raw) and not snapshot.raw.has(HYPERVISOR)
+    """Whether it can be no guest's table: none was made for a guest, and a KVM answered there, or its processor tells of no hypervisor.
+
+    A guest that has a KVM itself is a host.
+    """
+    by_kvm = snapshot.supported is not None or bool(snapshot.hyperv)
+    return not snapshot.table and (by_kvm or (bool(snapshot.raw) and not snapshot.raw.has(HYPERVISOR)))
 
 
 def dumped(snapshot: Snapshot) -> bool:

@@ -129,8 +129,10 @@ def features(text: str) -> tuple[Feature, ...]:
 
 
 def _finding(one: Named, match: Recognised | None, cpu: str | None, path: Path | None) -> Finding:
-    if path is None or one.feature is None:
-        return Finding(one, match, cpu, causes=() if one.feature is None else possible(one.feature))
+    if one.feature is None or (match is not None and match.emulated):
+        return Finding(one, match, cpu)
+    if path is None:
+        return Finding(one, match, cpu, causes=possible(one.feature))
     return Finding(one, match, cpu, explain(one.feature, path))
 
 

@@ -37,6 +37,11 @@ class Recognised:
     text: str
     groups: dict[str, str] = field(hash=False)
 
+    @property
+    def emulated(self) -> bool:
+        """Whether it speaks of QEMU's own emulator, to which it is all the same what the host has."""
+        return self.groups.get("who", "").upper() == "TCG"
+
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         row = self.message

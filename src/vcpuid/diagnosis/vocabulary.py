@@ -48,11 +48,13 @@ _AROUND = re.compile(
     r"|x86_cpuid_(?:amd_|ext_)?(?:feature_|stext_feature_)?e[abcd]x_)",
     re.IGNORECASE,
 )
-_MODEL = re.compile(r"^(?:model_|(?:cpu-model|cpu-model-migration|host-model-cpu)\.node\.kubevirt\.io/)(?P<model>[\w.-]{1,80})$")
+_MODEL = re.compile(
+    r"^(?:model_|(?:cpu-model|cpu-model-migration|host-model-cpu)\.node\.kubevirt\.io/)(?P<model>[\w.-]{1,80})$", re.IGNORECASE
+)
 """A CPU model among features, as oVirt and KubeVirt list them: libvirt must call it usable on the host."""
-_SET = re.compile(r"(?:\"?[:=][ \t]?\"?true)\"?(?![\w.-])")
+_SET = re.compile(r"(?:\"?[:=][ \t]?\"?true)\"?(?![\w.-])", re.IGNORECASE)
 """What stands behind a label that is set, in JSON, YAML or a table."""
-_LABEL = re.compile(r"[\w-]{1,40}\.node\.kubevirt\.io/[\w.-]{1,80}")
+_LABEL = re.compile(r"[\w-]{1,40}\.node\.kubevirt\.io/[\w.-]{1,80}", re.IGNORECASE)
 _XCR0 = CpuidWord(0xD, 0, "eax")
 _COMPONENTS = {
     2: ("avx",), 3: ("mpx",), 4: ("mpx",), 5: ("avx512f",), 6: ("avx512f",), 7: ("avx512f",), 8: ("intel-pt",), 9: ("pku",),
@@ -194,8 +196,9 @@ def _register(groups: Groups) -> Iterator[Named]:
 
 def _enlightenment(groups: Groups) -> Iterator[Named]:
     for group in ("feature", "needs"):
-        text = re.search(r"\((hv-[\w-]+)\)", groups.get(group, ""))
-        word = text[1] if text else groups.get(group, "")
+        said = groups.get(group, "").lower()
+        text = re.search(r"\((hv-[\w-]+)\)", said)
+        word = text[1] if text else said
         if word:
             yield Named(word if word.startswith("hv-") else f"hv-{word}", None)
 

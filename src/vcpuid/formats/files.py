@@ -6,12 +6,15 @@ import gzip
 import io
 import os
 import re
+import stat
 import sys
+import time
 import zlib
 from contextlib import suppress
 from typing import BinaryIO
 
 from vcpuid.errors import InputError
+from vcpuid.formats.absent import or_near
 
 SIZE_LIMIT = 16 << 20
 """Bytes of text. A snapshot has some tens of kilobytes, a dump of every CPU of the largest machines some megabytes."""
@@ -21,6 +24,9 @@ LINE_LIMIT = 1 << 16
 
 _USUAL = 1 << 17
 """Bytes that hold most dumps."""
+
+_NOBODY, _LOOK = 10.0, 50
+"""Seconds for which a named pipe may have nobody who writes into it, and milliseconds between two looks."""
 
 _GZIP = b"\x1f\x8b"
 _DOCUMENT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:[{<]|\[\s*(?:[]{[\"]|-?[0-9]+\s*,))")
@@ -34,9 +40,11 @@ def read_text(source: str | os.PathLike[str], *, colours: bool = False, waiting:
     """Return the name to call a source by in messages, and its text with `\\n` line ends; `-` is standard input.
 
     `colours` is for what people copy from terminals and logs: a terminal's colours are left out instead of being no text. A file of the
-    kernel's may have nothing to read before something happens: without `waiting` it is empty then.
+    kernel's, or a device, may have nothing to read before something happens: it is empty then. A pipe is read up to its end, and a terminal
+    for as long as somebody types; without `waiting` they are no other than the rest.
 
-    Raises InputError for what cannot be read, for damaged gzip data, and for what is not UTF-8 text or larger than any dump of CPUID.
+    Raises InputError for what cannot be read, for a pipe into which nobody writes, for damaged gzip data, and for what is not UTF-8 text or
+    larger than any dump of CPUID.
     """
     name = "standard input" if source == "-" else os.fspath(source)
     if source == "-" and sys.stdin is None:
@@ -45,8 +53,10 @@ def read_text(source: str | os.PathLike[str], *, colours: bool = False, waiting:
         if source == "-":
             data = _take(sys.stdin.buffer)
         else:
-            with open(source, "rb", opener=None if waiting else _open_at_once) as file:
-                data = _take(file)
+            with open(source, "rb", opener=_open_at_once) as file:
+                data = (_begun(file.fileno(), name) if waiting else b"") + _take(file)
+    except FileNotFoundError as error:
+        raise InputError(or_near(os.strerror(error.errno or 0), name), source=name) from None
     except OSError as error:
         raise InputError(error.strerror or str(error), source=name) from None
     except ValueError as error:  # a path with a zero character
@@ -55,7 +65,33 @@ def read_text(source: str | os.PathLike[str], *, colours: bool = False, waiting:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _begun(descriptor: int, name: str) -> bytes:
+    """Wait for who writes into a pipe, and let it and a terminal be waited for from then on; return what was read meanwhile.
+
+    Raises InputError where nobody comes.
+    """
+    pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    if not (pipe or os.isatty(descriptor)):
+        return b""
+    import select
+
+    found, end = b"", time.monotonic() + _NOBODY
+    look = select.poll()
+    look.register(descriptor, select.POLLIN)
+    while pipe and not look.poll(_LOOK):  # nothing is in it, and nobody has come and gone
+        try:
+            found = os.read(descriptor, 1)
+        except BlockingIOError:  # somebody has the other end
+            break
+        if found:
+            break
+        if time.monotonic() > end:
+            raise InputError("a pipe into which nobody writes", source=name)
+    os.set_blocking(descriptor, True)
+    return found
 
 
 def text_of(data: bytes, name: str, *, colours: bool = False) -> str:

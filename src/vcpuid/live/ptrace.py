@@ -206,13 +206,16 @@ def _memory(tid: int, mode: int) -> Iterator[int]:
 
 _WALL = 0x40000000
 _SIGTRAP = 5
+_FAULTS = (4, 7, 8, 11)
+"""SIGILL, SIGBUS, SIGFPE, SIGSEGV: from the kernel, they come of an instruction of the thread's own."""
 _SYSCALL_INSTRUCTION = b"\x0f\x05"
 
 
 def make_call(tid: int, number: int, *arguments: int) -> int:
     """Let a stopped thread make a system call of ours, and return its result; the thread's registers are as before then.
 
-    The instruction is one of the vDSO's, so that no code is changed under other threads. Raises ChildProcessError where the thread ends
+    What it was about to execute it does behind that, also where that had just faulted: it may fault again, or no more. The instruction of
+    the call is one of the vDSO's, so that no code is changed under other threads. Raises ChildProcessError where the thread ends
     meanwhile, OSError(ENOSYS) where the process has no vDSO.
     """
     before = registers(tid)
@@ -229,7 +232,8 @@ def make_call(tid: int, number: int, *arguments: int) -> int:
             if not os.WIFSTOPPED(status):
                 raise ChildProcessError(10, f"thread {tid} ended in a system call that was made for it")
             if os.WSTOPSIG(status) != _SIGTRAP:
-                signals.append(os.WSTOPSIG(status))
+                if os.WSTOPSIG(status) not in _FAULTS or signal_code(tid) <= 0:
+                    signals.append(os.WSTOPSIG(status))
             elif (now := registers(tid)).rip == wanted.rip:  # it was in a call of its own, exec for one, and has come back from that
                 set_registers(tid, wanted)
             else:

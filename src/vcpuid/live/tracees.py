@@ -43,6 +43,8 @@ class Kind(Enum):
     """A signal is to be delivered: give it to `ptrace.go`, or keep it from the thread."""
     GONE = "gone"
     """The thread has ended: there is nothing to set going."""
+    LEFT = "left"
+    """The command has ended, and this thread of what it left running is to go on without a tracer: `ptrace.detach` it."""
 
 
 class Stop(NamedTuple):
@@ -68,6 +70,7 @@ class Tracees:
         self._resume = resume
         self.status: int | None = None
         self._threads: set[int] = set()
+        self._leaving = False
         self._waited = _ENDING
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*_ENDING, signal.SIGCHLD})
         try:
@@ -120,13 +123,16 @@ class Tracees:
         self._started, self._command = started[0], command[0]
         return pid
 
-    def stops(self, seconds: float | None = None) -> Iterator[Stop]:
+    def stops(self, seconds: float | None = None, *, alone: bool = False) -> Iterator[Stop]:
         """Yield each stop that matters, up to the end of all processes; whoever takes one sets its thread going, but for GONE.
 
-        The signals that end programs are passed on to the command. After so many seconds it gets SIGTERM.
+        The signals that end programs are passed on to the command. After so many seconds it gets SIGTERM. With `alone` it is over when the
+        command has ended, with a LEFT for each thread of what it left running.
         """
         limit = None if seconds is None else time.monotonic() + seconds
         while self._threads:
+            if alone and self.status is not None and not self._leaving:
+                self._leave()
             try:
                 tid, status = os.waitpid(-1, _WALL | os.WNOHANG)
             except ChildProcessError:
@@ -137,6 +143,13 @@ class Tracees:
                     yield stop
                 continue
             limit = self._wait(limit)
+
+    def _leave(self) -> None:
+        """Make all that still runs stop, to be let go."""
+        self._leaving = True
+        for tid in self._threads:
+            with suppress(ProcessLookupError):
+                ptrace.interrupt(tid)
 
     def stop_of(self, tid: int) -> Stop | None:
         """Wait for the next stop of one thread, which does nothing that could take long; None for what is nobody's business."""
@@ -183,6 +196,9 @@ class Tracees:
             if event in _FORKED:
                 self._threads.add(ptrace.event_message(tid))
                 self._resume(tid)
+            elif event == ptrace.EVENT_STOP and self._leaving:
+                self._threads.discard(tid)
+                return Stop(tid, Kind.LEFT)
             elif event == ptrace.EVENT_STOP and number in _STOPPING:
                 ptrace.stay(tid)
             elif event:

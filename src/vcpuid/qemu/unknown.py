@@ -98,6 +98,8 @@ def lacking(cpu: str, tables: str) -> str | None:
 def misnamed(cpu: str, tables: str) -> bool:
     """Tell whether a QEMU stops at a name in -cpu that no QEMU known has, and that nobody is known to give to a model or feature."""
     name = lacking(cpu, tables)
+    if name is not None and name != name.strip():  # with its blank it is nobody's, whoever has the name without
+        return True
     if name is None or any(guess.said == name and guess.sure for guess in guesses(cpu, tables)):
         return False
     known = map(catalog, QEMUS)

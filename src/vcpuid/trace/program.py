@@ -1,4 +1,4 @@
-"""The CPUIDs of a program, and of all that it starts, without a guest and as any user: under ptrace, by two ways.
+"""The CPUIDs of a program, and of all that it starts while it runs, without a guest and as any user: under ptrace, by two ways.
 
 `faulting`: each CPUID faults, and is answered here, by the processor on which this process runs. The program does not notice, and runs at
 full speed otherwise. `stepping`: every instruction is looked at before it is executed. That works on any processor, and is slow.
@@ -19,6 +19,7 @@ from vcpuid.errors import UnavailableError
 from vcpuid.live import ptrace
 from vcpuid.live.faulting import ARCH_PRCTL, ARCH_SET_CPUID, require_faulting
 from vcpuid.live.instruction import instruction
+from vcpuid.live.processes import process_of
 from vcpuid.live.tracees import Kind, Stop, Tracees
 from vcpuid.trace.objects import CodePlace, place
 
@@ -31,6 +32,7 @@ _CODE_64 = 0x33
 _LONGEST = 15
 _SYSTEM_CALLS = (b"\x0f\x05", b"\x0f\x34", b"\xcd\x80")
 """SYSCALL, SYSENTER, INT 80h."""
+_GETPID = 39
 _LOW = 0xFFFFFFFF
 _TURN = 1000
 """Steps of a thread before another gets its turn, for which it may be waiting."""
@@ -51,7 +53,7 @@ class ProgramCpuid(NamedTuple):
 class ProgramTrace:
     """What a command executed: `execs` programs were started, `threads` seen; `status` is what it ended with, as a shell tells it.
 
-    `steps` are the instructions that were looked at, None by faulting.
+    `steps` are the instructions that were looked at, None by faulting; `left` the processes that it left running, which were let go.
     """
 
     command: tuple[str, ...]
@@ -61,6 +63,7 @@ class ProgramTrace:
     steps: int | None = None
     seconds: float = 0.0
     status: int = 0
+    left: int = 0
 
     @property
     def way(self) -> str:
@@ -80,6 +83,15 @@ class _Follower:
         self.trace = trace
         self._programs: dict[int, str] = {}
         self._places: dict[tuple[int, int], CodePlace] = {}
+        self._left: set[int] = set()
+
+    def leave(self, tid: int, call: int, *arguments: int) -> None:
+        """Let a thread go that the command left running, behind a call that is made for it."""
+        self._left.add(process_of(tid))
+        self.trace.left = len(self._left)
+        with suppress(ChildProcessError):  # it ended meanwhile
+            ptrace.make_call(tid, call, *arguments)
+            ptrace.detach(tid)
 
     def executed(self, tid: int) -> None:
         """A thread became another program."""
@@ -98,9 +110,10 @@ class _Follower:
 
 
 def faulting(command: Sequence[str], seconds: float | None = None) -> ProgramTrace:
-    """Run a command and count its CPUIDs, by faulting; after so many seconds it gets SIGTERM.
+    """Run a command to its end and count its CPUIDs, by faulting; after so many seconds it gets SIGTERM.
 
-    Raises UnavailableError where CPUID does not fault here or nobody may be traced, InputError where the command cannot be started.
+    What it starts is followed for as long as it runs itself. Raises UnavailableError where CPUID does not fault here or nobody may be
+    traced, InputError where the command cannot be started.
     """
     require_faulting()
     cpuid = instruction()
@@ -123,7 +136,7 @@ def faulting(command: Sequence[str], seconds: float | None = None) -> ProgramTra
 
     threads = set()
     with Tracees(command) as tracees:
-        for stop in tracees.stops(seconds):
+        for stop in tracees.stops(seconds, alone=True):
             threads.add(stop.tid)
             with suppress(ProcessLookupError):  # killed meanwhile: its end comes next
                 if stop.kind is Kind.EXEC:
@@ -133,6 +146,8 @@ def faulting(command: Sequence[str], seconds: float | None = None) -> ProgramTra
                     ptrace.go(stop.tid)
                 elif stop.kind is Kind.SIGNAL:
                     ptrace.go(stop.tid, 0 if answer(stop) else stop.signal)
+                elif stop.kind is Kind.LEFT:
+                    follower.leave(stop.tid, ARCH_PRCTL, ARCH_SET_CPUID, 1)
                 elif stop.kind is not Kind.GONE:
                     ptrace.go(stop.tid)
         trace.status = tracees.status or 0
@@ -146,7 +161,7 @@ def stepping(command: Sequence[str], seconds: float | None = None) -> ProgramTra
     stepper, start = _Stepper(trace), time.monotonic()
     threads = set()
     with Tracees(command, resume=ptrace.step) as tracees:
-        for stop in tracees.stops(seconds):
+        for stop in tracees.stops(seconds, alone=True):
             threads.add(stop.tid)
             with suppress(ProcessLookupError):
                 stepper.take(tracees, stop)
@@ -168,6 +183,9 @@ class _Stepper(_Follower):
         stop: Stop | None = first
         for turn in range(_TURN, 0, -1):
             if stop is None or stop.kind is Kind.GONE:
+                return
+            if stop.kind is Kind.LEFT:
+                self.leave(stop.tid, _GETPID)  # which takes the trap of its last step as well: it would die of that
                 return
             waits = True
             if stop.kind is Kind.EXEC:

@@ -61,6 +61,7 @@ class ProgramAnswer:
             "seconds": round(trace.seconds, 3),
             "programs": trace.execs,
             "threads": trace.threads,
+            "left": trace.left,
             "steps": trace.steps,
             "cpuids": trace.total,
             "cost": {
@@ -74,13 +75,15 @@ class ProgramAnswer:
         }
 
     def summary(self) -> list[str]:
-        """Say in two lines what was counted, how, and what it costs."""
+        """Say in two lines what was counted, how, and what it costs; in between, what was left to itself."""
         trace = self.trace
         how = "by faulting" if trace.steps is None else f"among {trace.steps} instructions"
         started = f"{trace.execs} program{'' if trace.execs == 1 else 's'}, {trace.threads} thread{'' if trace.threads == 1 else 's'}"
         cost = self.cost
+        processes = f"{trace.left} process{'' if trace.left == 1 else 'es'}"
         return [
             f"{trace.total} CPUIDs of {started}, found {how}; ended with status {trace.status}",
+            *([f"It left {processes} running, of which nothing is counted from then on"] if trace.left else []),
             f"In a guest each is an exit: {_spoken(self.microseconds)} at {cost.ns:.0f} ns ({cost.how}: {cost.where})",
         ]
 
