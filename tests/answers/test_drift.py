@@ -8,7 +8,7 @@ from support.captures import host
 from vcpuid.answers.certainty import open_bits
 from vcpuid.answers.drift import Change, Drift, Side, drift
 from vcpuid.answers.explain import explain
-from vcpuid.answers.survey import cpuid_features, survey
+from vcpuid.answers.survey import cpuid_features, number, survey
 from vcpuid.cpuid import Bit, CpuidWord, MsrWord
 from vcpuid.cpuid.names import all_features
 from vcpuid.releases import KERNELS, QEMUS
@@ -35,7 +35,7 @@ def test_it_is_the_difference_of_what_the_two_guests_see(name: str, cpu: str) ->
     told = {n: c for n, c in named(found).items() if isinstance(c.feature.place.word, CpuidWord)}
     assert {n for n, change in told.items() if change.change == "gained"} == after - before
     assert {n for n, change in told.items() if change.change == "lost"} == before - after
-    assert len(found.changes) + found.same + found.not_told >= len(cpuid_features())
+    assert found.count() + found.same + found.not_told >= number(cpuid_features())
 
 
 @pytest.mark.parametrize("cpu", ["host", "EPYC"])
@@ -103,8 +103,8 @@ def test_what_neither_side_tells_is_counted_bit_by_bit() -> None:
         and (feature.linux_names or feature.qemu_names)
         and all(side.get(feature.bit.word, 0) & feature.bit.mask for side in sides)
     ]
-    assert len(both) > 60
-    assert found.not_told >= len(both)
+    assert number(both) > 60
+    assert found.not_told >= number(both)
 
 
 @pytest.mark.parametrize("name", [MILAN, SKYLAKE, "kvm-intel.sapphire_rapids-dmr@7.3"])
@@ -130,6 +130,23 @@ def test_a_size_that_changes_is_no_feature_and_told_all_the_same() -> None:
     assert found.changes == ()
     assert list(map(str, found.others)) == ["CPUID[eax=0Dh,ecx=01h].EBX: 00000000 before, 00000348 after (kvm, qemu)"]
     assert not found.settled
+
+
+def test_a_register_is_told_once_whatever_index_a_QEMU_left_in_its_entry() -> None:
+    """QEMU 7.2 leaves the number of its entries so far as the index of leaf 0x80000000."""
+    found = between("kvm-intel.corei7_skylake_x-rnd01@6.12", "qemu64", Stack(qemu="7.2"), Stack(qemu="11.1"))
+    places = [str(other.word) for other in found.others]
+    assert "CPUID[eax=80000000h].EBX" in places
+    assert len(places) == len(set(places))
+
+
+def test_a_feature_of_two_bits_counts_once() -> None:
+    """KVM's clock has two, and is in none of these guests' tables with kvm=off."""
+    before, after = (Side.of(cpu, Setup.of(host(SKYLAKE), NEW)) for cpu in ("qemu64", "qemu64,kvm=off"))
+    found = drift(before, after)
+    assert [change.feature.name for change in found.changes].count("kvmclock") == 2
+    assert found.count("lost") == found.count() == len({change.feature.name for change in found.changes})
+    assert found.same + found.not_told + found.count() == drift(before, before).same + found.not_told
 
 
 def test_what_is_not_told_is_looked_for_in_the_right_bits() -> None:

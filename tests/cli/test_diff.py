@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from support.captures import capture, lines
 from support.command import vcpuid
+from vcpuid.answers.survey import cpuid_features
 from vcpuid.cli.output import FORMATS
 
 SKYLAKE = "kvm-intel.corei7_skylake_x@6.12"
@@ -35,6 +37,18 @@ def test_a_cpu_on_the_host_differs_line_by_line() -> None:
     found = told("--cpu", "Haswell-noTSX")
     assert (found["avx512f"]["host"], found["avx512f"]["guest"], found["avx512f"]["party"]) == (True, False, "qemu")
     assert found["avx512f"]["rules"] == ["qemu.model.absent"]
+
+
+@pytest.mark.parametrize("cpu", ["qemu64", "Haswell-noTSX", "host,hv-passthrough"])
+def test_features_are_counted_as_guest_counts_them(cpu: str) -> None:
+    """KVM's clock has two bits and one name, and so have some of Hyper-V's."""
+    counts = json.loads(vcpuid("diff", HOST, "--cpu", cpu, *QEMU, "--format", "json").stdout)["counts"]
+    said = vcpuid("diff", HOST, "--cpu", cpu, *QEMU).stdout.splitlines()[0]
+    seen = vcpuid("guest", HOST, "--cpu", cpu, *QEMU, "--no-probe").stdout
+    lost, gained = (int(found[1]) for found in (re.search(rf"^{word} (\d+), by layer", seen, re.M) for word in ("Lost", "Gained")) if found)
+    assert said.endswith(f": {lost} only in the host, {gained} only in the guest.")
+    assert (counts["differ"], counts["not_told"]) == (lost + gained, 0)
+    assert counts["same"] + counts["differ"] == len({feature.name for feature in cpuid_features()})
 
 
 def test_an_observed_guest_is_read_from_its_snapshot_and_its_cpu_guessed(guest: str) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -18,6 +19,8 @@ from support.command import commands, vcpuid
 from support.example_files import lay_out
 from vcpuid.cli import cli
 from vcpuid.cli.examples import EXAMPLES, Example
+from vcpuid.cli.layout import lines_of
+from vcpuid.cli.short import SCREEN
 
 VERBS = {" ".join(path): command for path, command in commands(cli) if not isinstance(command, click.Group)}
 ALL = [(verb, example) for verb, examples in EXAMPLES.items() for example in examples]
@@ -84,7 +87,7 @@ def test_an_example_answers(example: Example, folder: Path, tmp_path: Path, monk
         pytest.skip("there is no DuckDB")
     for path in folder.iterdir():
         (tmp_path / path.name).symlink_to(path)
-    for name, value in {"XDG_CACHE_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "COLUMNS": "100"}.items():
+    for name, value in {"XDG_CACHE_HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "COLUMNS": "80"}.items():
         monkeypatch.setenv(name, value)
     if example.needs == "duckdb" and " add " not in example.command:
         assert vcpuid("fleet", "add", "hosts.duckdb", "hosts", "--seen", "2026-11-20", cwd=tmp_path).returncode in (0, 1)
@@ -103,3 +106,24 @@ def test_an_example_answers(example: Example, folder: Path, tmp_path: Path, monk
     made = {path.name for path in tmp_path.iterdir()} - before
     assert done.returncode in (0, 1), done.stderr
     assert bool(done.stdout or made) != ("--quiet" in example.command), done.stderr
+    shown = done.stdout.splitlines()
+    assert all(line == line.rstrip() for line in shown)
+    assert not shown or all(one or other for one, other in pairwise(["", *shown, ""])), "what stands apart is so by one empty line"
+    if cut_to_a_screen(example):
+        assert sum(lines_of(line, 80) for line in shown) <= SCREEN
+
+
+WHOLE = {
+    "--for": "XML that was asked for is whole",
+    "--fields": "all fields were asked for",
+    "supported": "a table of CPUID is whole, for its --check alone there is --all",
+    "-o": "programs get all",
+}
+
+
+def cut_to_a_screen(example: Example) -> bool:
+    """Whether an example's verb cuts its answers, and the example does not ask for what is whole."""
+    given = words(example)
+    verb = VERBS.get(" ".join(given[:2])) or VERBS.get(given[0])
+    options = {name for parameter in verb.params for name in parameter.opts} if verb is not None else set()
+    return {"--all", "-v"} <= options and not WHOLE.keys() & set(given)

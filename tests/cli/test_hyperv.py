@@ -32,12 +32,23 @@ def test_a_guest_in_the_place_of_a_table_is_a_table() -> None:
 
 def test_where_nothing_is_lacking_all_has_the_list() -> None:
     lacking = vcpuid("hyperv", HOST, *PLAIN).stdout
-    assert lacking.endswith("\n12 of 22 enlightenments; --all prints the rest.\n")
+    assert lacking.endswith("\n\n--all prints all 22 enlightenments.\n")
     found = re.search(r"^Recommended: -cpu (.*)$", lacking, re.MULTILINE)
     assert found is not None
     done = vcpuid("hyperv", HOST, "--cpu", found[1], "--qemu", "10.0")
     assert done.returncode == 0
-    assert done.stdout.endswith("\n0 of 22 enlightenments; --all prints the rest.\n")
+    first, *_, empty, end = done.stdout.splitlines()
+    assert first == f"A Windows guest with -cpu {found[1]} finds all 13 recommended Hyper-V enlightenments"
+    assert (empty, end) == ("", "--all prints all 22 enlightenments.")
+
+
+def test_what_keeps_an_idle_guest_quiet_is_shown_however_short_the_answer() -> None:
+    shown = vcpuid("hyperv", HOST, *PLAIN, env={"COLUMNS": "80"}).stdout
+    cut = re.search(r"^(\d+) of 12 that are missing; --all prints all 22.$", shown, re.MULTILINE)
+    assert cut is not None
+    marked = {line.split()[0] for line in shown.splitlines() if line.startswith("hv-") and " idle  " in line}
+    assert marked == {"hv-time", "hv-vpindex", "hv-synic", "hv-stimer"}
+    assert int(cut[1]) < 12
 
 
 @pytest.mark.parametrize("name", ["kvm-amd.EPYC-v1@5.10", "kvm-intel.corei7_skylake_x@6.12"])

@@ -15,8 +15,9 @@ from support.captures import capture
 from support.command import program, vcpuid
 from test_json import CASES, other_machine, run
 from vcpuid.cli import layout, output
-from vcpuid.cli.layout import Table, columns_of, folded
-from vcpuid.cli.output import Sheet, laid_out
+from vcpuid.cli.layout import Table, columns_of, folded, lines_of
+from vcpuid.cli.output import Sheet, fitted, laid_out
+from vcpuid.cli.short import SCREEN
 
 HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
 WIDTHS = (80, 100, 160)
@@ -55,6 +56,13 @@ def test_every_answer_fits_and_splits_no_name(args: tuple[str, ...], monkeypatch
             long = [line for line in lines if width is not None and columns_of(line) > width]
             assert all(line.startswith("vcpuid ") or len(line.removeprefix("-cpu ").split()) == 1 for line in long), long
             assert all(whole(piece, words) for line in lines for piece in line.split() if not piece.startswith("──"))
+        for width in (*WIDTHS, 40, 20):
+            lines = fitted(sheet, width, SCREEN, colours=False)
+            assert all(one or other for one, other in itertools.pairwise(["", *lines, ""])) or not lines
+            least = fitted(sheet, width, 0, colours=False)  # what stands above, a row, and the line on what is left out
+            assert sheet.cut is None or sum(lines_of(line, width) for line in lines) <= max(
+                SCREEN, sum(lines_of(line, width) for line in least)
+            )
         assert len(piped) <= len(sheet.head) + len(sheet.foot) + len(sheet.rows) + 2 + sum("\n" in str(row) for row in sheet.rows)
 
 

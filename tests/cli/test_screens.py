@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from support.captures import CAPTURES
 from support.command import vcpuid
 from vcpuid.cli.layout import lines_of
 from vcpuid.cli.output import Sheet, fitted
@@ -22,6 +23,7 @@ SKYLAKE, SAPPHIRE, MILAN, UNTOLD = (
     )
 )
 QEMU = "--qemu 11.1"
+MANY = [str(path) for path in sorted(CAPTURES.glob("kvm/*@6.12.txt.gz"))[::5]]
 
 ANSWERS = {
     f"guest --host {SKYLAKE} {QEMU}": "The guest sees ",
@@ -29,7 +31,7 @@ ANSWERS = {
     f"guest --host {UNTOLD} {QEMU}": "The guest sees ",
     f"worth --host {SKYLAKE} --cpu qemu64 {QEMU}": "The guest reaches x86-64, its host x86-64-v4",
     f"worth --host {UNTOLD} {QEMU}": "The guest reaches x86-64-v4",
-    f"diff {SKYLAKE} --cpu Haswell {QEMU}": "46 features differ",
+    f"diff {SKYLAKE} --cpu Haswell {QEMU}": "45 features differ",
     f"diff {SKYLAKE} {MILAN} --flags": "",
     f"diff {SKYLAKE} --cpu host --by register {QEMU}": "",
     f"drift {MILAN} --from kernel=6.1,qemu=7.2 --to kernel=7.3,qemu=11.1,nested=0": "The guest loses ",
@@ -44,6 +46,8 @@ ANSWERS = {
     f"fleet blame {SKYLAKE} {SAPPHIRE} {MILAN}": "",
     f"fleet models {SKYLAKE} {SAPPHIRE} {MILAN}": "",
     "fleet classes tests/captures/kvm": "",
+    f"fleet blame {' '.join(MANY)}": "",
+    f"check EPYC-Milan {SKYLAKE} {QEMU}": "-cpu EPYC-Milan starts, but ",
 }
 """What begins the first line of an answer."""
 
@@ -87,6 +91,35 @@ def test_what_is_wider_than_the_screen_counts_as_the_lines_that_a_terminal_makes
     wide = sheet(Cut(9))
     wide.head = [f"-cpu {'x' * 200}", ""]
     assert len(fitted(wide, 80, 12, colours=False)) == 10
+
+
+@pytest.mark.parametrize(
+    ("height", "rows", "notes", "said"),
+    [
+        (30, 9, "abcde", ""),
+        (17, 7, "abcde", "7 of 9 rows; --all prints the rest."),
+        (10, 2, "abc", "2 of 9 rows, 3 of 5 notes; --all prints the rest."),
+        (7, 2, "a", "2 of 9 rows, 1 of 5 notes; --all prints the rest."),
+        (3, 1, "", "1 of 9 rows, 0 of 5 notes; --all prints the rest."),
+    ],
+)
+def test_two_rows_come_before_the_sentences_below_and_these_before_further_rows(height: int, rows: int, notes: str, said: str) -> None:
+    noted = sheet(Cut(9))
+    noted.head, noted.foot = ["Nine rows."], ["a", "b", "c", "  of c", "d", "e"]
+    shown = fitted(noted, 80, height, colours=False)
+    assert len(names(shown)) == rows
+    assert "".join(line for line in shown if len(line) == 1) == notes
+    assert ("  of c" in shown) == ("c" in notes)
+    assert shown[-1] == (said or "e")
+
+
+def test_what_stands_apart_is_so_by_one_empty_line() -> None:
+    loose = Sheet(["name"], [{"name": "row"}], head=["", "Head.", "", ""], foot=["", "", "Foot.", ""])
+    for cut in (None, Cut()):
+        loose.cut = cut
+        assert fitted(loose, 80, 24, colours=False) == ["Head.", "", "name", "────", "row", "", "Foot."]
+    loose.rows = []
+    assert fitted(loose, 80, 24, colours=False) == ["Head.", "", "Foot."]
 
 
 def test_the_weightiest_rows_are_kept_in_their_order() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from vcpuid.answers.compare import NOT_TOLD, Difference, register_name
 from vcpuid.answers.compare_flags import by_kernels, shows
-from vcpuid.answers.survey import cpuid_features
+from vcpuid.answers.survey import cpuid_features, number
 from vcpuid.answers.survey import shows as shows_feature
 from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot, bits, hypervisor_name, vendors
 from vcpuid.cpuid.by_name import with_named_bits
@@ -69,7 +69,7 @@ class Hosts:
 
 def features() -> int:
     """Count the features that are compared."""
-    return len(cpuid_features())
+    return number(cpuid_features())
 
 
 def by_feature(hosts: Hosts) -> list[Difference]:

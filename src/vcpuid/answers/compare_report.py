@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from vcpuid.answers.compare import Difference, Sides
+from vcpuid.answers.compare import NOT_TOLD, Difference, Sides
 from vcpuid.decode import FieldChange
 from vcpuid.releases import Release
 
@@ -22,10 +22,21 @@ class Counts(NamedTuple):
     left_out: int
 
     @classmethod
-    def of(cls, open_: Iterable[bool], found: int, same: int) -> Counts:
-        """Count the differences that are not ignored, of each whether it is not told, of as many as were found."""
-        counted = list(open_)
-        return cls(len(counted) - sum(counted), same, sum(counted), found - len(counted))
+    def of(cls, by: str, found: Iterable[Difference], kept: Iterable[Difference], compared: int) -> Counts:
+        """Count the differences that were found and those of them that are not ignored, of as many things as were compared.
+
+        `by` is what each is about: a feature or a register counts once by its name, as `survey.number` has it, a flag once in each line of
+        /proc/cpuinfo.
+        """
+
+        def key(difference: Difference) -> tuple[str, str]:
+            return difference.what, difference.place if by == "flag" else ""
+
+        every, open_ = set(map(key, found)), dict[tuple[str, str], bool]()
+        for difference in kept:
+            open_[key(difference)] = open_.get(key(difference), True) and difference.party == NOT_TOLD
+        untold = sum(open_.values())
+        return cls(len(open_) - untold, compared - len(every), untold, len(every) - len(open_))
 
     def as_dict(self) -> dict[str, int]:
         """For JSON, but for `left_out`, which has a key of its own."""

@@ -11,7 +11,7 @@ from vcpuid.answers.explanation import Explanation, Reason
 from vcpuid.answers.fate import NO_HARDWARE
 from vcpuid.answers.order import DOMAIN, LIBVIRT, Order
 from vcpuid.answers.ordered import explained, judged
-from vcpuid.answers.survey import NOT_TOLD_CHANGE, cpuid_features, shows
+from vcpuid.answers.survey import NOT_TOLD_CHANGE, cpuid_features, number, shows
 from vcpuid.cpuid import CpuidWord, MsrWord
 from vcpuid.cpuid.names import Feature, all_features, parse_place
 from vcpuid.cpuid.words import REGISTERS
@@ -62,7 +62,7 @@ class Change:
 
     `party` decides on the side where the feature is missing, or puts it there on the other, by `rule`; where a person or libvirt asked
     for that, it is they. `why` says it, and `remedy` what helps where it is lost. Party and rule are None where no rule tells, and where
-    it is not told.
+    it is not told. `cause` names the feature whose fate is the first cause: another one, where this one needs it.
     """
 
     feature: Feature
@@ -72,6 +72,7 @@ class Change:
     rule: str | None
     why: str
     remedy: str | None
+    cause: str | None = None
 
     @property
     def change(self) -> str:
@@ -147,13 +148,17 @@ class Drift:
         """Whether the guest starts on both sides, and nothing changes."""
         return not (self.changes or self.others or self.gone or self.new or self.before.refused or self.after.refused)
 
+    def count(self, *kinds: str) -> int:
+        """Count the features that are lost, gained or not told on one side, as `number` does; without a kind, all that differ."""
+        return number(change.feature for change in self.changes if not kinds or change.change in kinds)
+
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
             "schema": SCHEMA,
             "before": self.before.as_dict(),
             "after": self.after.as_dict(),
-            "counts": {"differ": len(self.changes), "same": self.same, "not_told": self.not_told},
+            "counts": {"differ": self.count(), "same": self.same, "not_told": self.not_told},
             "warnings": {"gone": list(self.gone), "new": list(self.new)},
             "changes": [change.as_dict() for change in self.changes],
             "registers": [other.as_dict() for other in self.others],
@@ -163,14 +168,14 @@ class Drift:
 def drift(before: Side, after: Side) -> Drift:
     """Hold two guests of one host against each other, by every feature of CPUID and of the MSRs that either of them reads."""
     features = [*cpuid_features(), *_msr_features(before.path, after.path)]
-    found, not_told, depends = list[Change](), 0, dict[Fact, None]()
+    found, not_told, depends = list[Change](), list[Feature](), dict[Fact, None]()
     for feature in _suspects(features, before, after):
         sides = explained(feature, before.path, before.order), explained(feature, after.path, after.order)
         a, b = (side.visible for side in sides)
         facts = dict.fromkeys(fact for side in sides for fact in side.depends)
         depends.update(facts)
         if a is None and b is None:
-            not_told += 1
+            not_told.append(feature)
         elif a is None or b is None:
             why = f"depends on {listed(tuple(facts))}" if facts else next(side.stages[-1].why for side in sides if side.visible is None)
             found.append(Change(feature, a, b, None, None, why, None))
@@ -178,8 +183,10 @@ def drift(before: Side, after: Side) -> Drift:
             found.append(_changed(feature, a, *sides))
     one, other = before.path.warnings, after.path.warnings
     gone, new = (_of_one_side(*sides) for sides in ((one, other), (other, one)))
-    same = len(features) - len(found) - not_told
-    return Drift(before, after, tuple(found), same, not_told, gone, new, tuple(_others(features, before, after)), tuple(depends))
+    changed = [change.feature for change in found]
+    same = number(features) - number([*changed, *not_told])
+    open_ = number([*changed, *not_told]) - number(changed)
+    return Drift(before, after, tuple(found), same, open_, gone, new, tuple(_others(features, before, after)), tuple(depends))
 
 
 def _of_one_side(ours: Sequence[str], theirs: Sequence[str]) -> tuple[str, ...]:
@@ -197,7 +204,7 @@ def _meant(warning: str) -> str:
 
 def _others(features: Sequence[Feature], *sides: Side) -> Iterator[Register]:
     """Give the registers in which something differs that is none of these features, where both sides tell it."""
-    places = sorted({entry[:2] for side in sides for entry in side.path.kept})
+    places = sorted({place for side in sides for place in side.path.kept.by_key()})
     words = [CpuidWord(*place, register) for place in places for register in REGISTERS]
     named = dict.fromkeys(words, 0)
     for feature in features:
@@ -244,10 +251,10 @@ def _changed(feature: Feature, before: bool, one: Explanation, other: Explanatio
     remedy = lacking.remedy if before else None
     if told := _deciding(lacking):
         party, rule, why = told
-        return Change(feature, before, not before, party, rule, f"{when}: {why}", remedy)
+        return Change(feature, before, not before, party, rule, f"{when}: {why}", remedy, lacking.chain[-1].feature)
     if told := _deciding(having):
         party, rule, why = told
-        return Change(feature, before, not before, party, rule, f"{otherwise}: {why}", None)
+        return Change(feature, before, not before, party, rule, f"{otherwise}: {why}", None, having.chain[-1].feature)
     return Change(feature, before, not before, None, None, f"{when}: {lacking.verdict}", None)
 
 

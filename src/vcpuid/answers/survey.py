@@ -64,14 +64,14 @@ class Survey:
         parts = [f"all {kept} of the host's" if seen >= host else f"{kept} of the host's {len(host)}"]
         parts += [f"{len(gained)} that the host does not show"] if gained else []
         parts += [f"{unknown} of which the host tells nothing"] if unknown else []
-        open_ = len(_names(found.feature for found in self.not_told))
+        open_ = number(found.feature for found in self.not_told)
         untold = f"; of {open_} more it is not told" if open_ else ""
         return f"The guest sees {len(seen)} features: {', and '.join(parts)}{untold}."
 
     @staticmethod
     def counts(by_party: Mapping[str, tuple[Explanation, ...]]) -> dict[str, int]:
         """Count the features of `lost` or `gained` by layer."""
-        return {party: len(_names(found.feature for found in explanations)) for party, explanations in by_party.items()}
+        return {party: number(found.feature for found in explanations) for party, explanations in by_party.items()}
 
     def by_layer(self) -> Iterator[str]:
         """Say how many features each layer takes, and how many it adds: a line each, none where there is nothing.
@@ -95,7 +95,7 @@ class Survey:
             return None
         modules = kvm_says(self.path.setup).odd_modules
         own = f"this machine's KVM ({', '.join(modules)})" if modules else "this machine's KVM"
-        count = len(_names(found.feature for found in self.put_back))
+        count = number(found.feature for found in self.put_back)
         features, it = ("1 feature is", "it") if count == 1 else (f"{count} features are", "them")
         return f"{features} there although {self.path.vmm.spoken} leaves {it} out: {own} adds {it}, as stock Linux's would not."
 
@@ -158,6 +158,11 @@ class Survey:
 def _of_all(by_party: Mapping[str, tuple[Explanation, ...]]) -> set[str]:
     """Name what is lost or gained, whichever the layer."""
     return {found.feature.name for explanations in by_party.values() for found in explanations}
+
+
+def number(features: Iterable[Feature]) -> int:
+    """Count features by their names, wherever any are counted: two bits may share one, as KVM's two clocks do."""
+    return len(_names(features))
 
 
 def _names(features: Iterable[Feature]) -> tuple[str, ...]:

@@ -148,8 +148,9 @@ def _sheet_of_table(found: Sequence[Hazard], everything: bool) -> Sheet:
 
     told, text = hazard_rows(found), CheckText(everything)
     above = summary(found)
-    head = [*([above, ""] if above else []), *text.hazards(found), *text.rest()]
-    return Sheet(COLUMNS, [], report(found), records=told, fields=COLUMNS, lines=_lines(told), head=head)
+    below = list(text.hazards(found))
+    head = [above] if above else []
+    return Sheet(COLUMNS, [], report(found), records=told, fields=COLUMNS, lines=_lines(told), head=head, foot=["", *below], cut=text.cut())
 
 
 def _sheet(found: HostChecked, form: str, manager: str | None, everything: bool) -> Sheet:
@@ -164,10 +165,10 @@ def _sheet(found: HostChecked, form: str, manager: str | None, everything: bool)
     head = [*text.verdict(answer, found.basis, order, sum(hazard.breaks for hazard in found.hazards))]
     if manager is not None:
         head += written(answer, manager)
-    head += [f"Taken for granted: {assumption}" for assumption in answer.assumes]
+    foot = [f"Taken for granted: {assumption}" for assumption in answer.assumes]
     if answer.path is not None and answer.refusal is None:
-        head += ["", *text.hazards(found.hazards)]
-    return Sheet(COLUMNS, [], head=[*head, *text.rest()])
+        foot += ["", *text.hazards(found.hazards)]
+    return Sheet(COLUMNS, [], head=head, foot=foot, cut=text.cut())
 
 
 def _lines(told: Sequence[dict[str, str]]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vcpuid.cli.check_rows import WARNS
+from vcpuid.cli.short import Cut
 
 if TYPE_CHECKING:
     from vcpuid.answers.order import Order
@@ -153,9 +154,10 @@ class CheckText:
             yield f"    Remedy: {remedy(facts)}"
         yield from no_hazards(found)
 
-    def rest(self) -> list[str]:
-        """Say how to see what was left out."""
-        return ["", "--all prints every name, QEMU's own warnings and the rules."] if self.left else []
+    def cut(self) -> Cut | None:
+        """Say how what is told is cut to a screen, and how to see what was left out."""
+        beside = "every name, QEMU's own warnings and the rules"
+        return None if self._everything else Cut(rest=f"the rest, {beside}", more=beside if self.left else "")
 
 
 def _put_together(found: Sequence[Hazard]) -> Iterator[Hazard]:

@@ -29,6 +29,7 @@ from vcpuid.cli.setup import (
     trial_for,
     words_option,
 )
+from vcpuid.cli.short import Cut
 from vcpuid.cli.streams import tell
 from vcpuid.errors import LibvirtError
 from vcpuid.setup import Setup
@@ -132,10 +133,10 @@ def sheet(
     `everything` says that no list is cut for people.
     """
     words = [line for guest, _ in found.proposals if guest.verdict for line in written(guest.verdict, manager)] if manager else []
-    head, foot = list(_head(found, paste, everything)), [*_foot(found, host), *words]
+    head, rows, foot = list(_head(found, paste, everything)), _rows(found, everything), [*words, *_foot(found, host)]
     return Sheet(
         columns=COLUMNS if len(found.guests) == 1 else ["cpu", *COLUMNS],
-        rows=_rows(found, everything),
+        rows=rows,
         data=found.as_dict(manager),
         records=list(_records(found)),
         fields=FIELDS,
@@ -144,6 +145,7 @@ def sheet(
         foot=["", *foot] if found.findings and foot else foot,
         titles={"party": "layer"},
         styles={"feature": "bold"},
+        cut=None if everything else Cut(len(rows)),
     )
 
 

@@ -96,7 +96,7 @@ def command(
     from vcpuid.answers.compare_flags import by_flag, guest_setup, shown_flags
     from vcpuid.answers.compare_hosts import Hosts, no_guest
     from vcpuid.answers.ordered import judged
-    from vcpuid.answers.survey import cpuid_features
+    from vcpuid.answers.survey import cpuid_features, number
     from vcpuid.path.pipeline import guest_snapshot
     from vcpuid.vmm.known import named as named_vmm
 
@@ -147,7 +147,7 @@ def command(
         elif by == "register":
             found, compared = compare.by_register(both), len(compare.registers(both))
         else:
-            found, compared = compare.by_feature(both), len(cpuid_features())
+            found, compared = compare.by_feature(both), number(cpuid_features())
         sheet = _differences(both, by, found, compared, ignore)
         refused = order is not None and order.refusal is not None
     if sheet.rows:
@@ -168,13 +168,13 @@ def _brief(sheet: Sheet, everything: bool) -> Sheet:
     for row in sheet.rows:
         groups.setdefault(tuple(row[column] for column in sheet.columns[1:]), []).append(str(row["what"]))
     rows: list[dict[str, Any]] = [
-        {"what": " ".join(names) if everything else some(names), **dict(zip(sheet.columns[1:], key, strict=True))}
+        {"what": " ".join(dict.fromkeys(names)) if everything else some(names), **dict(zip(sheet.columns[1:], key, strict=True))}
         for key, names in groups.items()
     ]
     if everything:
         return replace(sheet, rows=rows)
     short = any(row["what"].split()[-1:] == ["more"] for row in rows)
-    return replace(sheet, rows=rows, cut=Cut(more="every name" if short else "", weights=[len(names) for names in groups.values()]))
+    return replace(sheet, rows=rows, cut=Cut(more="every name" if short else "", weights=[len(set(names)) for names in groups.values()]))
 
 
 def _counted(found: list[D], ignore: tuple[str, ...], tables: list[CpuidTable]) -> list[D]:
@@ -195,7 +195,7 @@ def _verdict(
         told = [differ, f"{counts.same} are the same"]
     told += [f"{counts.not_told} {'is' if counts.not_told == 1 else 'are'} not told"] if counts.not_told else []
     told += [f"{counts.left_out} left out ({' '.join(f'--ignore {text}' for text in ignore)})"] if counts.left_out else []
-    alone = [sum(difference.host is has and difference.guest is not None for difference in kept) for has in (True, False)]
+    alone = [len({one.what for one in kept if one.host is has and one.guest is not None}) for has in (True, False)]
     which = f": {alone[0]} only in {sides[0]}, {alone[1]} only in {sides[1]}" if any(alone) else ""
     return f"{', '.join(told)}{which}."
 
@@ -226,7 +226,8 @@ def _fields(
         }
         for change in kept
     ]
-    counts = Counts.of(("not told" in (row["host"], row["guest"]) for row in rows), len(found), same(one, other))
+    open_ = sum("not told" in (row["host"], row["guest"]) for row in rows)
+    counts = Counts(len(rows) - open_, same(one, other), open_, len(found) - len(kept))
     return Sheet(
         ["place", "field", "host", "guest", "meaning"],
         rows,
@@ -241,11 +242,10 @@ def _fields(
 
 def _differences(both: Sides, by: str, found: list[Difference], compared: int, ignore: tuple[str, ...]) -> Sheet:
     """Lay out in what guest and host differ, of as many things as were compared, and who caused it."""
-    from vcpuid.answers.compare import NOT_TOLD
     from vcpuid.answers.compare_report import Counts, report
 
     kept = _counted(found, ignore, [both.path.host.raw, both.guest.raw])
-    counts = Counts.of((difference.party == NOT_TOLD for difference in kept), len(found), compared - len(found))
+    counts = Counts.of(by, found, kept, compared)
     rows = [difference.as_dict() for difference in kept]
     return Sheet(
         COLUMNS,
@@ -291,7 +291,6 @@ def _turned(hosts: Hosts, why: str) -> Iterator[str]:
 def _hosts(hosts: Hosts, sources: tuple[str, str], by: str, why: str, ignore: tuple[str, ...]) -> Sheet:
     """Lay out in what two hosts differ."""
     from vcpuid.answers import compare_hosts
-    from vcpuid.answers.compare import NOT_TOLD
     from vcpuid.answers.compare_report import Counts, hosts_report
 
     if by == "flag":
@@ -302,7 +301,7 @@ def _hosts(hosts: Hosts, sources: tuple[str, str], by: str, why: str, ignore: tu
     else:
         found, compared = compare_hosts.by_feature(hosts), compare_hosts.features()
     kept = _counted(found, ignore, list(hosts.tables))
-    counts = Counts.of((difference.party == NOT_TOLD for difference in kept), len(found), compared - len(found))
+    counts = Counts.of(by, found, kept, compared)
     rows = [difference.as_dict() for difference in kept]
     columns = COLUMNS if by == "flag" or counts.not_told else COLUMNS[:3]
     because = why if why == HOSTS_SAID else f"since {why}; give --cpu or --domain if B is a guest of A"

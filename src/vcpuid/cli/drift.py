@@ -164,9 +164,14 @@ def _refused(*sides: Side | str) -> Sheet:
 
 def _sheet(found: Drift, everything: bool) -> Sheet:
     """Lay out the changes: for people one row for all features of one cause, for programs one for each."""
-    groups: dict[tuple[str, str | None, str, str | None], list[str]] = {}
+    groups: dict[tuple[str, str | None, str, str | None], dict[str, None]] = {}
     for change in found.changes:
-        groups.setdefault((change.change, change.party, change.why, change.remedy), []).append(change.feature.name)
+        groups.setdefault((change.change, change.party, change.why, change.remedy), {})[change.feature.name] = None
+    caused = Counter(change.cause for change in found.changes if change.cause != change.feature.name)
+    weights = [
+        len(names) + sum(caused[name] for name in names) + (len(found.changes) if change == "lost" else 0)
+        for (change, *_), names in groups.items()
+    ]  # what a guest loses before what it gains, and a cause before what follows from it
     sides = {"before:": found.before, "after: ": found.after}
     warnings = [f"{when}: {line}" for when, lines in (("no longer", found.gone), ("new", found.new)) for line in lines]
     said = [*first(warnings, everything, _WARNINGS)]
@@ -187,7 +192,7 @@ def _sheet(found: Drift, everything: bool) -> Sheet:
         foot=[*_others(found, everything), *_to_be_told(found), *(["", *told] if told else [])],
         titles={"party": "layer"},
         styles={"features": "bold"},
-        cut=None if everything else Cut(more="every name" if short else "", weights=[len(names) for names in groups.values()]),
+        cut=None if everything else Cut(more="every name" if short else "", weights=weights),
     )
 
 
@@ -217,14 +222,15 @@ def _verdict(found: Drift) -> str:
     """Say in a sentence how many features the guest loses and gains."""
     from vcpuid.answers.survey import NOT_TOLD_CHANGE
 
-    counts = Counter(change.change for change in found.changes)
+    counts = {kind: found.count(kind) for kind in ("lost", "gained", NOT_TOLD_CHANGE)}
     words = {"lost": "loses {}", "gained": "gains {}"}
     told = [word.format(f"{counts[kind]} feature{'' if counts[kind] == 1 else 's'}") for kind, word in words.items() if counts[kind]]
     changes = " and ".join(told) if told else "loses and gains nothing"
     if found.others:
         changes += f"; {len(found.others)} register{' has' if len(found.others) == 1 else 's have'} other numbers"
     more = f"; {found.same} features stay as they are"
-    one_sided = f", {counts[NOT_TOLD_CHANGE]} are known on one side only" if counts[NOT_TOLD_CHANGE] else ""
+    open_ = counts[NOT_TOLD_CHANGE]
+    one_sided = f", {open_} {'is' if open_ == 1 else 'are'} known on one side only" if open_ else ""
     untold = f", {found.not_told} on neither" if found.not_told else ""
     refusing = [when for when, side in (("before", found.before), ("after", found.after)) if side.refused]
     refused = f"libvirt does not start the guest {' and '.join(refusing)}. Without its check: " if refusing else ""

@@ -111,13 +111,14 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked, everythi
     foot += _others(found)
     data = found.as_dict()
     lines = [found.cpu] if found.cpu else []
+    asked_for = list[str]()
     if manager is not None and found.cpu is not None:
         from vcpuid.answers.in_words import in_words
         from vcpuid.qemu.catalog import catalog
 
         words = in_words(found.cpu, manager, catalog(setup.vmm.tables))
         lines = list(words.lines)
-        foot += ["", *words.lines, *words.remarks]
+        asked_for = ["", *words.lines, *words.remarks]
         data["words"] = words.as_dict()
     columns = ["runs", "hosts", "who", "cpu", "why", "costs"]
     return Sheet(
@@ -127,8 +128,8 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked, everythi
         records=rows,
         fields=[*columns, "security", "software", "class"],
         lines=lines,
-        head=[*head, *absent(found.census), ""],
-        foot=["", *foot] if foot else [],
+        head=[*head, *absent(found.census), *asked_for, ""],
+        foot=["", *foot],
         titles={"costs": "gives up"},
         cut=None if everything else Cut(len(rows), more="every name" if shown != rows else "", weights=list(map(_weight, rows))),
     )

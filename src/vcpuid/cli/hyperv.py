@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -96,7 +96,7 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
             records=[field.as_dict() for field in found],
             fields=["function", "register", "bits", "name", "value", "flags"],
             head=[first, basis, *open_[1:], ""],
-            foot=["", *granted(taken)] if taken else [],
+            foot=["", *granted(taken)],
         )
     else:
         sheet = Sheet(
@@ -110,9 +110,8 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
             head=[first, basis, *open_[1:], *_to_paste(better, missing, resolved), ""],
             styles={"flag": "bold"},
         )
-        foot = granted(taken)
-        sheet.foot = ["", *foot] if foot and sheet.rows else foot
-        sheet.cut = None if everything else Cut(len(sheet.rows), len(every), "enlightenments")
+        sheet.foot = ["", *granted(taken)]
+        sheet.cut = None if everything else _cut(sheet.rows, len(every))
     emit(sheet, form)
     refused = better.start is not None and better.start.message is not None
     sys.exit(1 if missing or hanging or refused or not present(subject) else 0)
@@ -137,6 +136,12 @@ def _shown(offer: Offer) -> dict[str, object]:
     return {**offer.as_dict(), "idle": "idle" if offer.idle else "", "means": f"{offer.means}{needs}"}
 
 
+def _cut(rows: Sequence[Mapping[str, object]], of: int) -> Cut:
+    """Show as many as fit a screen of those that are missing, first what an idle guest burns time without."""
+    idle = [bool(row["idle"]) for row in rows]
+    return Cut(len(rows), what="that are missing", rest=f"all {of}", more=f"all {of} enlightenments", weights=idle)
+
+
 def _line(offer: Offer) -> str:
     offered = "" if offer.depends else "yes" if offer.offered else "no"
     return f"{offer.flag} {offered} {' '.join(offer.needs)} {offer.windows} {offer.means}"
@@ -153,7 +158,7 @@ def _verdict(path: Path | None, every: Sequence[Offer], found: bool, better: Enl
     recommended = [offer for offer in every if offer.windows == "recommended"]
     lacking = [offer for offer in recommended if not offer.offered]
     if not lacking:
-        return f"A Windows guest {guest} finds every recommended Hyper-V enlightenment"
+        return f"A Windows guest {guest} finds all {len(recommended)} recommended Hyper-V enlightenments"
     idle = sum(offer.idle for offer in lacking)
     burns = f"; {idle} of them keep{'s' if idle == 1 else ''} an idle guest quiet" if idle else ""
     if not found:

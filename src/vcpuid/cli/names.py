@@ -53,10 +53,12 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
     found = all_features() if everything else tuple(dict.fromkeys(f for text in unparted(texts) for f in _meant(text, tables)))
     if form == "table" and len(found) <= CARDS:
         columns = min(width() or WIDTH, WIDTH)
-        for feature in found:
+        for number, feature in enumerate(found):
+            if number:
+                print()
             rows: list[dict[str, object]] = [{"what": what, "spelled": spelled} for what, spelled in _card(feature)]
             remarks = (line for note in notes(feature, tables) for line in folded(note.text, columns))
-            emit(Sheet(["what", "spelled"], rows, foot=["", *remarks, ""]), form)
+            emit(Sheet(["what", "spelled"], rows, foot=["", *remarks]), form)
     else:
         data = report(found, release) if form == "json" else None
         emit(Sheet(COLUMNS, [_row(feature) for feature in found], data, titles=TITLES), form)

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeVar
 
 import click
@@ -200,36 +201,77 @@ def colours() -> bool:
 
 
 def laid_out(sheet: Sheet, rows: Iterable[Mapping[str, object]], width: int | None, *, colours: bool) -> Iterator[str]:
-    """Lay some rows of a sheet out, with what stands above and below them."""
-    for line in sheet.head:
+    """Lay some rows of a sheet out, with what stands above and below them; what stands apart is so by one empty line."""
+    return _framed(sheet, _rows(sheet, rows, width, colours=colours), sheet.foot, width)
+
+
+def _framed(sheet: Sheet, table: Iterable[str], foot: Iterable[str], width: int | None) -> Iterator[str]:
+    return _apart((*_sentences(sheet.head, width), *table, *_sentences(foot, width)))
+
+
+def _sentences(lines: Iterable[str], width: int | None) -> Iterator[str]:
+    for line in lines:
         yield from layout.folded(safe.clean(line), width)
+
+
+def _rows(sheet: Sheet, rows: Iterable[Mapping[str, object]], width: int | None, *, colours: bool) -> Iterator[str]:
+    """Lay some rows out alone."""
     titles = [sheet.titles.get(column, column.replace("_", " ")) for column in sheet.columns]
     cells = [[safe.clean(text) for text in _cells(sheet, row)] for row in rows]
     styles = {number: sheet.styles[column] for number, column in enumerate(sheet.columns) if column in sheet.styles}
-    yield from layout.Table(titles, cells, styles).lines(width, colours=colours)
-    for line in sheet.foot:
-        yield from layout.folded(safe.clean(line), width)
+    return layout.Table(titles, cells, styles).lines(width, colours=colours)
+
+
+def _apart(lines: Iterable[str]) -> Iterator[str]:
+    """Leave one empty line of several, and none at the begin and at the end."""
+    begun = empty = False
+    for line in lines:
+        if line:
+            if begun and empty:
+                yield ""
+            yield line
+        begun, empty = begun or bool(line), not line
+
+
+_FEW = 2
+"""Rows that are shown before the sentences below them."""
 
 
 def fitted(sheet: Sheet, width: int | None, height: int, *, colours: bool) -> list[str]:
-    """Lay a sheet out; where it is cut, with as many rows as fit so many lines, one at the least, and a last line on what is left out.
+    """Lay a sheet out; where it is cut, as many rows and sentences below them as fit so many lines, and a last line on what is left out.
 
-    What is longer than the width takes as many lines as a terminal makes of it.
+    A few rows come first, then the sentences, then further rows; what stands above is always whole, and so is one row. What is longer
+    than the width takes as many lines as a terminal makes of it.
     """
     cut = sheet.cut
     if cut is None:
         return list(laid_out(sheet, sheet.rows, width, colours=colours))
-    of = len(sheet.rows)
-    number = min(of if of <= cut.most + 1 else cut.most, max(1, height))  # no row takes less than a line
+    of, notes = len(sheet.rows), _notes(sheet.foot)
+    most = min(of if of <= cut.most + 1 else cut.most, max(1, height))  # no row takes less than a line
 
-    def lines(number: int, *, colours: bool) -> list[str]:
-        end = cut.end(number, of)
-        foot = [*sheet.foot, *([] if sheet.foot or not end else [""]), *end]
-        return list(laid_out(replace(sheet, foot=foot), cut.chosen(sheet.rows, number), width, colours=colours))
+    @cache
+    def table(rows: int, *, colours: bool = False) -> list[str]:
+        return list(_rows(sheet, cut.chosen(sheet.rows, rows), width, colours=colours))
 
-    while number > 1 and sum(layout.lines_of(line, width) for line in lines(number, colours=False)) > height:
-        number -= 1
-    return lines(number, colours=colours)
+    def lines(rows: int, told: int, table: Iterable[str]) -> list[str]:
+        foot = [line for note in notes[:told] for line in note]
+        return list(_framed(sheet, table, (*(foot or [""]), *cut.end(rows, of, told, len(notes))), width))
+
+    choices = [(rows, told) for told in range(len(notes), -1, -1) for rows in range(most, min(most, _FEW) - 1, -1)]
+    fit = (one for one in choices if sum(layout.lines_of(line, width) for line in lines(*one, table(one[0]))) <= height)
+    rows, told = next(fit, (min(most, 1), 0))
+    return lines(rows, told, table(rows, colours=colours))
+
+
+def _notes(foot: Sequence[str]) -> list[list[str]]:
+    """Part the sentences below a table: an indented line belongs to the one above it, an empty one to that below it."""
+    notes: list[list[str]] = []
+    for line in foot:
+        if notes and (line[:1].isspace() or not notes[-1][-1]):
+            notes[-1].append(line)
+        else:
+            notes.append([line])
+    return [note for note in notes if any(note)]
 
 
 def _table(sheet: Sheet) -> None:

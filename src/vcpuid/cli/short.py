@@ -60,10 +60,13 @@ class Cut:
         kept = sorted(sorted(range(len(rows)), key=lambda at: -weights[at])[:number])
         return [rows[at] for at in kept]
 
-    def end(self, shown: int, rows: int) -> list[str]:
-        """Say what of so many rows is not shown, and how to see it."""
-        left_out = cut(shown, rows if self.of is None else self.of, self.what, self.rest) if self.rest else []
-        return left_out or ([f"--all prints {self.more}."] if self.more else [])
+    def end(self, shown: int, rows: int, told: int = 0, notes: int = 0) -> list[str]:
+        """Say what of so many rows, and of so many sentences below them, is not shown, and how to see it."""
+        every = ((shown, rows if self.of is None else self.of, self.what), (told, notes, "notes"))
+        left_out = ", ".join(f"{number} of {of} {what}" for number, of, what in every if number < of)
+        if left_out and self.rest:
+            return [f"{left_out}; --all prints {self.rest}."]
+        return [f"--all prints {self.more}."] if self.more else []
 
 
 def left_open(names: Iterable[str], to_settle: Sequence[str], taken: Mapping[Assumption, Sequence[str]]) -> Iterator[str]:
