@@ -103,3 +103,18 @@ def test_an_example_answers(example: Example, folder: Path, tmp_path: Path, monk
     made = {path.name for path in tmp_path.iterdir()} - before
     assert done.returncode in (0, 1), done.stderr
     assert bool(done.stdout or made) != ("--quiet" in example.command), done.stderr
+
+
+TOLD_BY_OPTIONS = {"check", "diagnose", "diff", "drift", "names", "record"}
+"""Verbs without an argument that must be there, which need to be told something all the same."""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_that_is_told_nothing_asks_with_an_example(verb: str) -> None:
+    """Those that answer without a word, of this machine or of all that there is, are not run."""
+    command = VERBS[verb]
+    if verb not in TOLD_BY_OPTIONS and not any(isinstance(one, click.Argument) and one.required for one in command.params):
+        return
+    done = vcpuid(*verb.split(), stdin="")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(f"(example: {EXAMPLES[verb][0].command})")
