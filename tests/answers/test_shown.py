@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from support import captures
@@ -12,6 +14,7 @@ from vcpuid.answers.shown import as_printed
 from vcpuid.cpuid.names import find
 from vcpuid.linux.tables import tables
 from vcpuid.path.pipeline import Path, resolve
+from vcpuid.releases import linux
 from vcpuid.setup import Stack
 
 INTEL, AMD = "kvm-intel.sapphire_rapids-xfd@6.12", "kvm-amd.EPYC-Milan-v2@6.12"
@@ -122,6 +125,18 @@ def test_a_vulnerability_is_told_as_both_kernels_report_it() -> None:
     assert found.sysfs is not None
     assert found.sysfs.guest is not None
     assert (found.sysfs.guest.text, found.sysfs.guest.needs) == ("Vulnerable", ("ssbd",))
-    assert found.remedy == "give the guest ssbd (+ssbd in -cpu), where the host's KVM offers it"
+    assert found.remedy == "name it with +ssbd, or take -cpu host"
     assert not found.answered
     assert explain(find("spectre_v2"), guest(INTEL, "Skylake-Server-v4")).answered
+
+
+def test_a_flag_is_that_of_the_guests_own_kernel() -> None:
+    path = guest(INTEL, "Skylake-Server-v4")
+    old = replace(path, guest_kernel=linux("5.10"))
+    for name in tables("5.10").features:
+        feature = find(f"X86_FEATURE_{name}")
+        found = explain(feature, old)
+        assert found.shown is None or found.shown.kernel == "5.10"
+    listed, _ = flags_inside(path, Stack("5.10"))
+    both = {name: explain(as_printed(name, "5.10"), old).shown for name, _ in tables("5.10").shown_features}
+    assert {name for name, shown in both.items() if shown is not None and shown.value} == set(listed.info.flags)

@@ -52,7 +52,7 @@ def test_what_is_missing_comes_with_its_first_cause() -> None:
     [
         ("Skylake-Client-v3,-spec-ctrl,pdcm=on", "pdcm", "qemu.expand.no-pmu"),
         ("Skylake-Client-v3,-spec-ctrl,level=4,avx2=on", "avx2", "qemu.leaf.absent"),
-        ("Skylake-Client-v3,-spec-ctrl,kvm=off,kvm-pv-eoi=on", "kvm-pv-eoi", "kvm.leaf.paravirt"),
+        ("Skylake-Client-v3,-spec-ctrl,kvm=off,kvm-pv-eoi=on", "kvm-pv-eoi", "qemu.expand.kvm-off"),
     ],
 )
 def test_what_qemu_drops_without_a_word_is_missing_too(cpu: str, feature: str, rule: str) -> None:

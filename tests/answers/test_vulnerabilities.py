@@ -9,7 +9,8 @@ import pytest
 
 from support import captures
 from support.command import vcpuid
-from vcpuid.answers.vulnerabilities import FileVerdict, Verdicts, told, told_inside
+from vcpuid.answers.file_verdict import FileVerdict
+from vcpuid.answers.vulnerabilities import Verdicts, told, told_inside
 from vcpuid.cpuid import Snapshot
 from vcpuid.formats.lines import format_snapshot
 from vcpuid.linux import vulnerabilities

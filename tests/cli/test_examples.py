@@ -127,3 +127,18 @@ def cut_to_a_screen(example: Example) -> bool:
     verb = VERBS.get(" ".join(given[:2])) or VERBS.get(given[0])
     options = {name for parameter in verb.params for name in parameter.opts} if verb is not None else set()
     return {"--all", "-v"} <= options and not WHOLE.keys() & set(given)
+
+
+TOLD_BY_OPTIONS = {"check", "diagnose", "diff", "drift", "names", "record"}
+"""Verbs without an argument that must be there, which need to be told something all the same."""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_that_is_told_nothing_asks_with_an_example(verb: str) -> None:
+    """Those that answer without a word, of this machine or of all that there is, are not run."""
+    command = VERBS[verb]
+    if verb not in TOLD_BY_OPTIONS and not any(isinstance(one, click.Argument) and one.required for one in command.params):
+        return
+    done = vcpuid(*verb.split(), stdin="")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(f"(example: {EXAMPLES[verb][0].command})")

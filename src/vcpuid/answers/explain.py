@@ -7,22 +7,28 @@ from dataclasses import replace
 
 from vcpuid.answers.explanation import MIRRORS, Explanation, sentence
 from vcpuid.answers.fate import followed, not_told
+from vcpuid.answers.protection import parts, reported
 from vcpuid.answers.shown import ShownFlag, decided, maker, printed, sources
-from vcpuid.answers.sysfs import Sysfs, file_of
-from vcpuid.answers.vulnerabilities import told as told_of_host
-from vcpuid.answers.vulnerabilities import told_inside
+from vcpuid.answers.sysfs import file_of, served
 from vcpuid.cpuid.names import Feature
 from vcpuid.cpuid.vendors import design_of
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Decision
+from vcpuid.reasons.lazy import LazySequence
 from vcpuid.told.facts import remedy as to_be_told
 
 
 def explain(feature: Feature, path: Path) -> Explanation:
     """Tell what each party of a resolved path did to a feature, and why.
 
-    Of a flag of Linux' own, and of a vulnerability, it is told what the guest's Linux says.
+    Of a flag of Linux' own, and of a vulnerability, it is told what the guest's Linux says; of a feature that is there for mitigations,
+    what it says of the vulnerabilities as well.
     """
+    told, files = _told(feature, path), served(feature)
+    return replace(told, serves=LazySequence(lambda: reported(path, files))) if files and not told.refused else told
+
+
+def _told(feature: Feature, path: Path) -> Explanation:
     told = followed(feature, path)
     if feature.is_bug:
         return _vulnerability(told)
@@ -106,10 +112,9 @@ def _without(parts: Sequence[Explanation]) -> str:
 
 
 def _vulnerability(told: Explanation) -> Explanation:
-    """Tell of a vulnerability what the host's kernel and the guest's say in sysfs."""
+    """Tell of a vulnerability what the host's kernel and the guest's say in sysfs, and of the bits on which that hangs."""
     file = file_of(told.feature)
     if file is None:
         return told
-    inside, _ = told_inside(told.path)
-    found = Sysfs(file, told_of_host(told.path.setup).of(file), inside.of(file))
-    return replace(told, sysfs=found, verdict=found.sentence(), chain=(), remedy=found.remedy)
+    (found,) = reported(told.path, [file])
+    return replace(told, sysfs=found, sources=parts(found, told.path), verdict=found.sentence(), chain=(), remedy=found.remedy)

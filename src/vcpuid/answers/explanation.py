@@ -146,7 +146,8 @@ class Explanation:
     `remedy` is what a user can do about that first cause, None where nothing helps. Where a domain of libvirt's leads to the VMM's -cpu,
     `order` is how, `above` what the domain and libvirt ask of the feature, and `unsettled` the facts that the host does not tell and on
     which it hangs what libvirt makes of the feature, or whether it starts the guest. Of a flag that Linux makes up, `sources` explain the
-    bits of hardware that it is made of, those of the guest's vendor first. Of a vulnerability, `sysfs` is what the kernels say of it.
+    bits of hardware that it is made of, those of the guest's vendor first. Of a vulnerability, `sysfs` is what the kernels say of it, and
+    `sources` are the bits on which that hangs; of a feature that is there for mitigations, `serves` are the vulnerabilities.
     """
 
     feature: Feature
@@ -160,6 +161,7 @@ class Explanation:
     unsettled: tuple[Fact, ...] = ()
     sources: tuple[Explanation, ...] = ()
     sysfs: Sysfs | None = None
+    serves: Sequence[Sysfs] = ()
 
     def __str__(self) -> str:
         return self.verdict
@@ -250,7 +252,7 @@ class Explanation:
     @property
     def hidden(self) -> str | None:
         """Why /proc/cpuinfo does not name the feature, whether the kernel uses it or not; None where it names it."""
-        said = {note.topic: note.text for note in notes(self.feature, self.path.setup.kernel.tables)}
+        said = {note.topic: note.text for note in notes(self.feature, self.path.guest_linux.tables)}
         if "hidden" not in said:
             return None
         return " ".join([said["hidden"], *([said["summed"]] if "summed" in said and self.visible else [])])
@@ -258,7 +260,8 @@ class Explanation:
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         told = self.fate()
-        return {"schema": SCHEMA, "feature": told["feature"], "bit": told["bit"], **self.path.as_dict(), **told}
+        serves = {"vulnerabilities": [found.as_dict() for found in self.serves]}
+        return {"schema": SCHEMA, "feature": told["feature"], "bit": told["bit"], **self.path.as_dict(), **told, **serves}
 
     def fate(self) -> dict[str, object]:
         """Give the same without what is the path's: where there are many features of one path, that need be told once."""

@@ -103,7 +103,8 @@ def _chain(path: Path, feature: Feature, stages: tuple[Stage, ...]) -> Iterator[
     turned = turns(stages)
     at = turned[-1] if turned else len(stages) - 1
     seen: set[tuple[str, str]] = set()
-    while (found := _decider(path, feature, at)) is not None:
+    value: bool | None = None
+    while (found := _decider(path, feature, at, value)) is not None:
         at, decision = found
         key = (decision.rule.id, feature.name)
         if key in seen:
@@ -112,17 +113,19 @@ def _chain(path: Path, feature: Feature, stages: tuple[Stage, ...]) -> Iterator[
         yield _reason(path.trace.steps[at], decision, feature.name)
         cause = None if decision.cause is None else by_bit(decision.cause)
         if cause is not None:
-            feature = cause
+            feature, value = cause, None
         elif decision.cause is None and at > 0 and not decision.value:
-            at -= 1  # a party that took the bit away may have done so because one before it had
+            at, value = at - 1, False  # a party that took the bit away may have done so because one before it had
         else:
             return
 
 
-def _decider(path: Path, feature: Feature, at: int) -> tuple[int, Decision] | None:
-    """The last decision about the feature at this party or at one before it, as long as those before still agree about the bit."""
+def _decider(path: Path, feature: Feature, at: int, value: bool | None) -> tuple[int, Decision] | None:
+    """The last decision about the feature at this party or at one before it, as long as those before still agree about the bit.
+
+    They agree on `value`, or where that is None, on what the last of them that looks at it has.
+    """
     kernel = path.setup.kernel.tables
-    value: bool | None = None
     for position in range(at, -1, -1):
         step = path.trace.steps[position]
         bits = places(feature, step, kernel)

@@ -20,6 +20,7 @@ from vcpuid.kvm.feature_msrs import VMX
 from vcpuid.linux.cpuinfo import cpuinfo
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Decision
+from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack
 from vcpuid.told.facts import Fact
 from vcpuid.vmm import Vmm
@@ -60,7 +61,7 @@ def flag_name(feature: Feature, kernel: str) -> str | None:
 
 def printed(feature: Feature, path: Path) -> bool | None:
     """Tell whether the guest's Linux prints a flag where the host is as far as it is told; None for what that release has no name for."""
-    kernel = path.setup.kernel.tables
+    kernel = path.guest_linux.tables
     symbol = feature.in_linux(kernel)
     if symbol is None or flag_name(feature, kernel) is None or path.inside is None:
         return None
@@ -68,28 +69,28 @@ def printed(feature: Feature, path: Path) -> bool | None:
 
 
 def shown(feature: Feature, path: Path) -> ShownFlag | None:
-    """Tell whether the guest's Linux, of the host's release, shows a feature; None for what that release has no name for."""
-    kernel = path.setup.kernel.tables
+    """Tell whether the guest's Linux shows a feature; None for what its release has no name for."""
+    kernel = path.guest_linux.tables
     name, boot, value = flag_name(feature, kernel), path.inside, printed(feature, path)
     if name is None or boot is None or value is None:
         return None
-    if depends := _hanging(path.cpu, path.setup, path.vmm).get(name, ()):
+    if depends := _hanging(path.cpu, path.setup, path.vmm, path.guest_linux).get(name, ()):
         return ShownFlag(name, None, boot.kernel, depends)
     return ShownFlag(name, value, boot.kernel)
 
 
 def decided(feature: Feature, path: Path) -> tuple[Decision, ...]:
     """List what the guest's Linux decided about a flag, in that order."""
-    linux = feature.in_linux(path.setup.kernel.tables)
+    linux = feature.in_linux(path.guest_linux.tables)
     places = {bit for bit in (feature.bit, linux.place if linux else None) if bit is not None}
     made = () if path.inside is None else path.inside.decisions
     return tuple(one for one in made if any(one.word == bit.word and one.mask & bit.mask for bit in places))
 
 
 @lru_cache(maxsize=4)
-def _hanging(cpu: str, setup: Setup, vmm: Vmm) -> dict[str, tuple[Fact, ...]]:
-    """Give the flags that are not told, each with the facts on which it hangs."""
-    kernel = Stack(setup.kernel.asked)
+def _hanging(cpu: str, setup: Setup, vmm: Vmm, linux: Release) -> dict[str, tuple[Fact, ...]]:
+    """Give the flags of the guest's Linux that are not told, each with the facts on which it hangs."""
+    kernel = Stack(linux.asked)
 
     def flags(of: Path | None) -> dict[str, object] | None:
         return None if of is None else dict.fromkeys(cpuinfo(inside(of, kernel)).flags, True)

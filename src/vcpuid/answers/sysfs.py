@@ -1,54 +1,149 @@
-"""A vulnerability by its name: what the host's kernel and the guest's say of it in sysfs."""
+"""A vulnerability by its name: what the host's kernel and the guest's say of it in sysfs, and what a guest would need for more."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from vcpuid.answers.vulnerabilities import FileVerdict
+from vcpuid.answers.file_verdict import FileVerdict
 from vcpuid.cpuid.feature_table import key_of
+from vcpuid.cpuid.features import short_symbol
 from vcpuid.cpuid.names import Feature, find
-from vcpuid.cpuid.registers import VULNERABILITIES
+from vcpuid.linux.serving import SERVING
 from vcpuid.linux.sysfs import FILES
-from vcpuid.told.facts import remedy
+from vcpuid.told.facts import listed, remedy
 
 _BUG = "X86_BUG_"
+_SERVING = ("X86_FEATURE_", "ARCH_CAP_")
 _PARTS = {"SPECTRE_V2_USER": "spectre_v2", "BHI": "spectre_v2", "EIBRS_PBRSB": "spectre_v2", "MSBDS_ONLY": "mds", "SWAPGS": "spectre_v1",
           "ITS_NATIVE_ONLY": "indirect_target_selection"}  # fmt: skip
 """Bugs that have no file of their own, and are told in another's."""
 
 
+class Missing(NamedTuple):
+    """A feature that a guest lacks, and why: `says` is what its kernel would write besides, None where that would mitigate at all."""
+
+    feature: str
+    says: str | None
+    why: str
+    remedy: str | None
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return self._asdict()
+
+
 class Sysfs(NamedTuple):
-    """What the kernels say in a file: the host's, and the guest's; None where that release has no such file."""
+    """What the kernels say in a file: the host's, and the guest's; None where that release has no such file.
+
+    `kernel` is the release of the guest's, and `missing` what it would need to do more.
+    """
 
     file: str
     host: FileVerdict | None
     guest: FileVerdict | None
+    kernel: str
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """Say whether the guest is protected, first, then in its kernel's words; and what is missing, and why."""
+        if self.guest is None:
+            return f"Linux {self.kernel} does not know of {self.file}: the guest's kernel has no such file."
+        if self.guest.text is None:
+            return f"Whether the guest protects itself against {self.file} is not told: that depends on {listed(self.guest.depends)}."
+        if self.guest.state == "not affected":
+            return f"The guest needs no protection against {self.file}: {self.guest.text}."
+        said = f"{_ANSWERS[self.guest.protection].format(self.file)}: {self.guest.text}."
+        return f"{said} {self.lacks}".rstrip()
+
+    @property
+    def lacks(self) -> str:
+        """Say what is missing, why, and what it would do; nothing where nothing is."""
+        would = (f'say "{one.says}"' if one.says is not None else f"mitigate {self.file}" for one in self.missing)
+        return " ".join(
+            f"The guest lacks {one.feature} ({one.why}), with which its kernel would {does}."
+            for one, does in zip(self.missing, would, strict=True)
+        )
 
     def sentence(self) -> str:
-        """Say it, the guest's first."""
-        return f"{_said('guest', self.file, self.guest)} {_said('host', self.file, self.host)}"
+        """Say it, the guest's first, then what the host's kernel says."""
+        same = self.host is not None and self.guest is not None and self.host.text is not None and self.host.text == self.guest.text
+        return f"{self.answer} {'The host says the same.' if same else _of_host(self.host)}"
 
     @property
     def state(self) -> str:
         """Say in a word what the guest's kernel makes of it: a verdict's state, or that this release has no such file."""
-        return "not reported" if self.guest is None else self.guest.state
+        return "not reported" if self.guest is None else self.guest.protection
 
     @property
     def remedy(self) -> str | None:
-        """Say what helps a guest that is vulnerable; None where nothing is known to."""
-        if self.guest is None or self.guest.state not in ("vulnerable", "not told"):
-            return None
-        if self.guest.depends:
+        """Say what helps a guest that is not told of, or lacks something; None where nothing is known to."""
+        if self.guest is not None and self.guest.depends:
             return remedy(self.guest.depends)
-        if not self.guest.needs:
-            return None
-        asked = ",".join(f"+{name}" for name in self.guest.needs)
-        return f"give the guest {' and '.join(self.guest.needs)} ({asked} in -cpu), where the host's KVM offers it"
+        return "; ".join(dict.fromkeys(one.remedy for one in self.missing if one.remedy)) or None
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         told = {"host": self.host, "guest": self.guest}
-        return {"file": self.file, **{who: None if verdict is None else verdict.as_dict() for who, verdict in told.items()}}
+        verdicts = {who: None if verdict is None else verdict.as_dict() for who, verdict in told.items()}
+        return {"file": self.file, "kernel": self.kernel, **verdicts, "missing": [one.as_dict() for one in self.missing]}
+
+
+_ANSWERS = {
+    "mitigated": "Yes, the guest protects itself against {}",
+    "partly": "Partly, the guest protects itself against {}",
+    "vulnerable": "No, the guest does not protect itself against {}",
+    "unknown": "The guest cannot know whether it is protected against {}",
+}
+"""By a verdict's state."""
+
+
+def _of_host(verdict: FileVerdict | None) -> str:
+    return "The host's kernel has no such file." if verdict is None else f"The host's kernel says: {verdict.said}."
+
+
+def in_full(found: Sequence[Sysfs]) -> list[Sysfs]:
+    """Choose those that the guest is affected by; none where there are more than can be told at length."""
+    affected = _affected(found)
+    return affected if len(affected) <= 2 else []
+
+
+def _affected(found: Sequence[Sysfs]) -> list[Sysfs]:
+    return [one for one in found if one.guest is not None and one.guest.state != "not affected"]
+
+
+def stakes(found: Sequence[Sysfs]) -> list[str]:
+    """Say of several files whether the guest is protected, in lines: of one or two that it is affected by in its kernel's words."""
+    affected = _affected(found)
+    spared = [one.file for one in found if one.state == "not affected"]
+    told = [one.answer for one in in_full(found)]
+    if affected and not told:
+        groups = ((does, ", ".join(one.file for one in affected if one.state == state)) for state, does in _TOGETHER.items())
+        told = [f"The guest {'; '.join(f'{does} {names}' for does, names in groups if names)}."]
+    return [*told, *([f"The guest needs no protection against {', '.join(spared)}."] if spared else [])]
+
+
+_TOGETHER = {
+    "vulnerable": "does not protect itself against",
+    "partly": "partly protects itself against",
+    "unknown": "cannot know whether it is protected against",
+    "not told": "does not tell enough to say whether it is protected against",
+    "mitigated": "protects itself against",
+}
+"""By a verdict's state, the worst first."""
+
+
+def served(feature: Feature) -> tuple[str, ...]:
+    """Name the files of sysfs that hang on a feature which is there for mitigations, the best known first; none for any other."""
+    names = {short_symbol(name.symbol).upper() for name in feature.linux_names if name.symbol.startswith(_SERVING)}
+    return tuple(file for file, serving in SERVING.items() if names.intersection(serving))
+
+
+def hanging_on(file: str) -> tuple[Feature, ...]:
+    """List the bits of hardware that are there for mitigations and on which a file hangs."""
+    found = dict.fromkeys(find(name) for name in SERVING.get(file, ()))
+    return tuple(feature for feature in found if feature.bit is not None)
 
 
 def bug_of(file: str) -> Feature | None:
@@ -64,10 +159,3 @@ def file_of(feature: Feature) -> str | None:
         if (file := _PARTS.get(bug) or next((file.name for file in FILES if bug in file.bugs), None)) is not None:
             return file
     return None
-
-
-def _said(who: str, file: str, verdict: FileVerdict | None) -> str:
-    where = f"The {who}'s {VULNERABILITIES}/{file}"
-    if verdict is None:
-        return f"{where} does not exist in this release."
-    return f"{where} is {verdict.said}." if verdict.text is None else f"{where} says: {verdict.text}."

@@ -13,6 +13,7 @@ from vcpuid.cli import choices
 from vcpuid.cli.check_rows import COLUMNS, hazard_rows, rows, unread
 from vcpuid.cli.checked import HostChecked, unread_document
 from vcpuid.cli.domain import AskedCpu, libvirt_option, no_domain, unrefused
+from vcpuid.cli.examples import lacking
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.recording import recorded, recording_option
 from vcpuid.cli.setup import (
@@ -81,7 +82,7 @@ def command(
         emit(_sheet_of_table(found, everything), form)
         sys.exit(_NO if any(hazard.breaks for hazard in found) else 0)
     if not arguments:
-        raise click.UsageError("missing CPU (example: vcpuid check EPYC-Milan host.txt)")
+        raise lacking("missing CPU")
     cpu, *sources = arguments
     cpu_first(cpu, sources)
     wanted = AskedCpu.of(cpu, libvirt_release)

@@ -14,6 +14,7 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.check_text import written
 from vcpuid.cli.domain import AskedCpu, domain_options
+from vcpuid.cli.examples import lacking
 from vcpuid.cli.fleet_options import short
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import (
@@ -103,7 +104,10 @@ def _paste(texts: tuple[str, ...]) -> str:
     if texts in ((), ("-",)):
         if not texts and sys.stdin is not None and sys.stdin.isatty():
             tell("paste the text, then press Ctrl-D")
-        return read_text("-", colours=True)[1]
+        text = read_text("-", colours=True)[1]
+        if not texts and not text.strip():
+            raise lacking("missing TEXT")
+        return text
     return "\n".join(read_text(text, colours=True)[1] if _is_path(text) else text for text in texts)
 
 

@@ -11,6 +11,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_options, unrefused
+from vcpuid.cli.examples import lacking
 from vcpuid.cli.output import Sheet, all_option, cell, emit, format_option
 from vcpuid.cli.recording import recording_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options, typed
@@ -104,9 +105,9 @@ def command(
     if recording is not None and named:
         raise click.UsageError(f"--recording shows a guest as it ran; leave {typed('--cpu', '--domain')[0]} out")
     if host_source is None and recording is None:
-        raise click.UsageError("give HOST, or a --recording with the host's snapshot")
+        raise lacking("give HOST, or a --recording with the host's snapshot")
     if guest_source is None and not named and recording is None:
-        raise click.UsageError("give GUEST (a second snapshot), --cpu, --domain or --recording")
+        raise lacking("give GUEST (a second snapshot), --cpu, --domain or --recording")
     if two_hosts and (guest_source is None or named or recording is not None):
         raise click.UsageError("--hosts compares HOST and GUEST: leave --cpu, --domain and --recording out, and give both")
     if flags and ignore:

@@ -11,6 +11,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import WITHOUT_DOMAIN, AskedCpu, domain_options, no_domain, unrefused
+from vcpuid.cli.examples import lacking
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, Host, cpu_option, print_warnings, read_host, stack_options
 from vcpuid.cli.short import Cut, cut, first, some
@@ -56,7 +57,7 @@ def command(
     side does not start it.
     """
     if not (before or after or to_cpu or to_domain):
-        raise click.UsageError("give --from or --to, --to-cpu or --to-domain: what the two sides differ in")
+        raise lacking("give --from or --to, --to-cpu or --to-domain: what the two sides differ in")
     if to_cpu is not None and to_domain is not None:
         raise click.UsageError("--to-cpu and --to-domain both name the guest's CPU")
     host = read_host(source)

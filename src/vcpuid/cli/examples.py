@@ -28,6 +28,13 @@ def of(context: click.Context) -> tuple[Example, ...]:
     return EXAMPLES.get(" ".join(words), ())
 
 
+def lacking(said: str) -> click.UsageError:
+    """Make the error of a verb that is not told what it is about, with its first example."""
+    context = click.get_current_context()
+    first = next((f" (example: {example.command})" for example in of(context)), "")
+    return click.UsageError(f"{said}{first}", context)
+
+
 EXAMPLES: dict[str, tuple[Example, ...]] = {
     "diagnose": (
         Example("What an error says", "vcpuid diagnose 'missing features: hle,rtm'"),

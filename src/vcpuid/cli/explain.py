@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -11,8 +12,9 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.domain import domain_options, unrefused
 from vcpuid.cli.output import Sheet, emit, format_option
-from vcpuid.cli.setup import Asked, cpu_option, host_option, print_warnings, probe_for, stack_options, trial_for
+from vcpuid.cli.setup import Asked, cpu_option, guest_kernel_option, host_option, print_warnings, probe_for, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
+from vcpuid.cpuid.registers import VULNERABILITIES
 from vcpuid.reasons.history import history
 
 if TYPE_CHECKING:
@@ -26,15 +28,19 @@ if TYPE_CHECKING:
 @domain_options
 @host_option
 @vmm_options
+@guest_kernel_option
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
 @stack_options()
 @format_option
-def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_probe: bool, asked: Asked, form: str) -> None:
+def command(
+    texts: tuple[str, ...], guest: AskedGuest, source: str | None, guest_kernel: str | None, no_probe: bool, asked: Asked, form: str
+) -> None:
     """Show where a feature is kept, dropped or added on its way to the guest.
 
     FEATURE is any spelling: avx2, X86_FEATURE_AVX2, arch-capabilities; a list of them, or a line of a log as QEMU and libvirt print it;
     '-' is such text on standard input. A name of /proc/cpuinfo, such as ibrs, means the flag that the guest's kernel shows there. The name
-    of a vulnerability, such as spectre_v2, or of its file in sysfs is answered with what the guest's kernel and the host's report.
+    of a vulnerability, such as spectre_v2, or of its file in sysfs is answered with whether the guest protects itself, in the words of its
+    kernel and the host's; what is there for mitigations, such as spec_ctrl or ssbd, with that of the vulnerabilities as well.
 
     Exit status 0 where the guest sees every feature that is named and is not vulnerable to what is named, 1 where it is otherwise, or
     where HOST does not tell or the release has no tables that do.
@@ -44,12 +50,14 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
     from vcpuid.answers.ordered import explain_ordered, judged
     from vcpuid.answers.starting import remarked
     from vcpuid.cli.spelled import collective, features
+    from vcpuid.releases import linux
 
     host = guest.host(source)
     cpu, setup, order = guest.ordered(host, asked)
-    wanted = features(texts, setup.kernel.tables)
+    inside = None if guest_kernel is None else linux(guest_kernel)
+    wanted = features(texts, (inside or setup.kernel).tables)
     path = followed(cpu, host=setup, probe=None if no_probe or guest.partial else probe_for(host), vmm=guest.vmm)
-    path = remarked(path, None if no_probe else trial_for(host, setup))
+    path = replace(remarked(path, None if no_probe else trial_for(host, setup)), guest_kernel=inside)
     if order is None:
         explanations = [explain(feature, path) for feature in wanted]
     else:
@@ -62,6 +70,8 @@ def command(texts: tuple[str, ...], guest: AskedGuest, source: str | None, no_pr
 
 def sheet(explanation: Explanation) -> Sheet:
     """Lay an explanation out."""
+    if explanation.sysfs is not None or explanation.sources:
+        return _of_bits(explanation)
     feature = explanation.feature
     where = f"  {feature.bit}" if feature.bit is not None else ""
     return Sheet(
@@ -69,19 +79,60 @@ def sheet(explanation: Explanation) -> Sheet:
         rows=[_row(stage) for stage in explanation.parties],
         data=explanation.as_dict(),
         records=[_record(stage) for stage in explanation.parties],
-        fields=["party", "value", "basis", "modelled", "why"],
-        head=[explanation.verdict, *_order(explanation), explanation.path.headline(), *_remedy(explanation), "", f"{feature.name}{where}"],
-        foot=[
-            "",
-            *_because(explanation),
-            *_blocking(explanation.order),
-            *_sources(explanation),
-            *(f"Taken for granted: {assumption}" for assumption in explanation.assumes),
-            *([explanation.hidden] if explanation.hidden else []),
-        ],
+        fields=_FIELDS,
+        head=[*_answer(explanation), "", f"{feature.name}{where}"],
+        foot=_foot(explanation),
         titles={"party": "layer"},
         styles={"party": "bold"},
     )
+
+
+def _foot(explanation: Explanation) -> list[str]:
+    """Say why, what a refusal hangs on, what was taken for granted, and why /proc/cpuinfo does not name it."""
+    granted = (f"Taken for granted: {assumption}" for assumption in explanation.assumes)
+    hidden = [explanation.hidden] if explanation.hidden else []
+    return ["", *_because(explanation), *_blocking(explanation.order), *granted, *hidden]
+
+
+def _of_bits(explanation: Explanation) -> Sheet:
+    """Lay out what is said of a vulnerability, or of a flag that Linux makes up: layer by layer, the bits on which that hangs."""
+    bits, sysfs = explanation.sources, explanation.sysfs
+    where = "" if sysfs is None else f"  {VULNERABILITIES}/{sysfs.file}"
+    layers = [stage.party for stage in bits[0].parties if stage.party not in _BETWEEN] if bits else []
+    return Sheet(
+        columns=["feature", *layers, "why"] if bits else [],
+        rows=[{"feature": _whose(told), **_by_layer(told), "why": "" if told.visible else _first_cause(told)} for told in bits],
+        data=explanation.as_dict(),
+        records=_records(bits or [explanation]),
+        fields=[*_FIELDS, "feature"],
+        head=[*_answer(explanation), "", f"{explanation.feature.name}{where}"],
+        foot=_foot(explanation),
+        styles={"feature": "bold"},
+    )
+
+
+_BETWEEN = ("linux", "vcpu")
+"""Layers that hand a bit on as the one before them did, or whose part in it the guest's tells."""
+
+
+def _by_layer(told: Explanation) -> dict[str, object]:
+    return {stage.party: _value(stage) for stage in told.parties}
+
+
+def _whose(told: Explanation) -> str:
+    """Name a bit so that it is taken for no flag of the same name, and say whose processors have it."""
+    from vcpuid.answers.shown import maker
+
+    vendor = {"intel": "Intel's ", "amd": "AMD's ", None: ""}[maker(told.feature)]
+    return f"{vendor}{told.feature.qemu or told.feature.name}"
+
+
+_FIELDS = ["party", "value", "basis", "modelled", "why"]
+
+
+def _records(explanations: Sequence[Explanation]) -> list[dict[str, object]]:
+    """Give programs the layers of several features, a row each."""
+    return [{"feature": told.feature.name, **_record(stage)} for told in explanations for stage in told.parties]
 
 
 def summary(explanations: Sequence[Explanation], taken: Sequence[str] = ()) -> Sheet:
@@ -100,9 +151,9 @@ def summary(explanations: Sequence[Explanation], taken: Sequence[str] = ()) -> S
             for told in explanations
         ],
         data=report(explanations),
-        records=[{"feature": told.feature.name, **_record(stage)} for told in explanations for stage in told.parties],
-        fields=["feature", "party", "value", "basis", "modelled", "why"],
-        head=[*_order(explanations[0]), explanations[0].path.headline(), *taken, ""],
+        records=_records(explanations),
+        fields=["feature", *_FIELDS],
+        head=[*_order(explanations[0]), _headline(explanations), *taken, ""],
         foot=["", *_blocking(explanations[0].order), *_summed(explanations)],
         styles={"feature": "bold"},
     )
@@ -112,7 +163,25 @@ def _seen_as(told: Explanation) -> str:
     """Say in a word whether the guest sees a feature; of a vulnerability, what its kernel makes of it."""
     if told.refused:
         return "no"
-    return _value(told.stages[-1]) if told.sysfs is None else told.sysfs.state
+    if told.sysfs is not None:
+        return told.sysfs.state
+    return "no" if told.feature.bit is None and told.visible is False else "yes" if told.visible else _value(told.stages[-1])
+
+
+def _answer(told: Explanation) -> list[str]:
+    """Say what came of it, first, with what it means for the vulnerabilities that hang on it; then what was asked, and what helps."""
+    from vcpuid.answers.sysfs import stakes
+
+    return [told.verdict, *stakes(told.serves), *_order(told), _headline([told]), *_remedy(told)]
+
+
+def _headline(told: Sequence[Explanation]) -> str:
+    """Say what was asked, and which the guest's kernel is where the answer is about that."""
+    path = told[0].path
+    of_kernel = any(one.sysfs is not None or one.serves or (one.feature.bit is None and one.shown is not None) for one in told)
+    if path.guest_kernel is not None:
+        return f"{path.headline()}; guest kernel: Linux {path.guest_kernel}"
+    return f"{path.headline()}; guest kernel: the host's, Linux {path.guest_linux.tables}" if of_kernel else path.headline()
 
 
 def _order(told: Explanation) -> list[str]:
@@ -126,6 +195,8 @@ def _blocking(order: Order | None) -> list[str]:
 
 
 def _first_cause(told: Explanation) -> str:
+    if told.sysfs is not None and told.sysfs.guest is not None:
+        return told.sysfs.guest.said
     if told.order is not None and told.refused:
         return f"libvirt {told.order.release} refuses the domain"
     if told.visible is None or not told.chain or told.visible:
@@ -135,6 +206,10 @@ def _first_cause(told: Explanation) -> str:
 
 
 def _summed(explanations: Sequence[Explanation]) -> Iterator[str]:
+    from vcpuid.answers.sysfs import stakes
+
+    asked = {told.sysfs.file for told in explanations if told.sysfs is not None}
+    served = {one.file: one for told in explanations for one in told.serves}
     bits = [told for told in explanations if told.sysfs is None]
     seen = [told.feature.name for told in bits if told.visible]
     unseen = [told.feature.name for told in bits if told.visible is False]
@@ -144,13 +219,14 @@ def _summed(explanations: Sequence[Explanation]) -> Iterator[str]:
     for what, names in groups:
         if names:
             yield f"{what}: {' '.join(names)}"
+    yield from stakes([one for one in served.values() if one.file not in asked])
     by_state: dict[str, list[str]] = {}
     for told in explanations:
         if told.sysfs is not None:
             by_state.setdefault(told.sysfs.state, []).append(told.feature.name)
     yield from (f"In the guest, {state}: {' '.join(names)}" for state, names in by_state.items())
-    helps = dict.fromkeys(told.remedy for told in explanations if told.remedy and not told.answered)
-    yield from (f"What you can do: {remedy}" for remedy in helps)
+    yield from (told.sysfs.lacks for told in explanations if told.sysfs is not None and told.sysfs.lacks)
+    yield from dict.fromkeys(line for told in explanations for line in _remedy(told))
 
 
 def _row(stage: Stage) -> dict[str, object]:
@@ -177,23 +253,11 @@ def _because(explanation: Explanation) -> list[str]:
 
 
 def _remedy(explanation: Explanation) -> list[str]:
-    return [f"What you can do: {explanation.remedy}"] if explanation.remedy and not explanation.answered else []
+    from vcpuid.answers.sysfs import in_full
 
-
-def _sources(told: Explanation) -> Iterator[str]:
-    """Tell of each bit of hardware out of which Linux makes a flag, and whose processors have it."""
-    from vcpuid.answers.explain import spelled
-    from vcpuid.answers.shown import maker
-
-    whose = {"intel": "Intel's: ", "amd": "AMD's: ", None: ""}
-    for part in told.sources:
-        yield f"{whose[maker(part.feature)]}{spelled(part.feature)}: {_seen(part.visible)}"
-
-
-def _seen(visible: bool | None) -> str:
-    if visible is None:
-        return "not told whether the guest sees it"
-    return "the guest sees it" if visible else "the guest does not see it"
+    own = explanation.remedy if explanation.sysfs is not None or not explanation.answered else None
+    helps = [own] if own else [one.remedy for one in in_full(explanation.serves)]
+    return [f"What you can do: {remedy}" for remedy in dict.fromkeys(helps) if remedy]
 
 
 def _origin(reason: Reason) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcpuid.cli.examples import lacking
 from vcpuid.cli.fleet_options import so_many
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import print_warnings
@@ -58,7 +59,7 @@ def command(
     if groups and inventory is None:
         raise click.UsageError("--group is about an --inventory")
     if not hosts and inventory is None:
-        raise click.UsageError("name a HOST, an @FILE or an --inventory")
+        raise lacking("name a HOST, an @FILE or an --inventory")
     from vcpuid.fleet.collect import collect
     from vcpuid.fleet.remote import Way
     from vcpuid.fleet.targets import distinct

@@ -10,6 +10,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import WITHOUT_DOMAIN, domain_option, libvirt_option, named, read_file
+from vcpuid.cli.examples import lacking
 from vcpuid.cli.fleet_options import (
     LAYER,
     NOT_TOLD,
@@ -215,7 +216,7 @@ def drift(
     from vcpuid.fleet.upgrade import both_sides
 
     if not (before or after):
-        raise click.UsageError("give --from or --to: what the two sides differ in")
+        raise lacking("give --from or --to: what the two sides differ in")
     sides = {option: named_stack(asked, option, stack) for option, stack in (("--from", before), ("--to", after))}
     print_warnings(
         f"{option} libvirt={release} has no effect: {WITHOUT_DOMAIN}" for option, (_, release) in sides.items() if release is not None

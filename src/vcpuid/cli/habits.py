@@ -100,9 +100,16 @@ class Verb(click.Command):
             found.update(_filled(slots, texts, {option.opts[0]: _texts(value) for option, value in named.items()}))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; where an option is none, lead to one that may be meant."""
+        """Parse; where an option is none, lead to one that may be meant, and where an argument is missing, show an example."""
         try:
             return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            from vcpuid.cli.examples import lacking
+
+            if not isinstance(error.param, click.Argument):
+                raise
+            with ctx.scope(cleanup=False):
+                raise lacking(" ".join(error.format_message().split()).rstrip(".")) from None
         except click.NoSuchOption as error:
             from vcpuid.cli import meant
 

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_options
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
-from vcpuid.cli.setup import Asked, cpu_option, has_no_effect, host_argument, print_warnings, probe_for, read_host, stack_options
+from vcpuid.cli.setup import (
+    Asked,
+    cpu_option,
+    guest_kernel_option,
+    has_no_effect,
+    host_argument,
+    print_warnings,
+    probe_for,
+    read_host,
+    stack_options,
+)
 from vcpuid.cli.short import Cut, folded
 
 if TYPE_CHECKING:
@@ -38,9 +47,7 @@ def of_host_or_guest(verb: F) -> F:
             click.option("--guest", is_flag=True, help="Answer for a guest of HOST instead, with --cpu."),
             cpu_option,
             domain_options,
-            click.option(
-                "--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel.  [default: the host's]"
-            ),
+            guest_kernel_option,
             click.option("--no-probe", is_flag=True, help="Model what a guest's vCPU keeps; do not ask this machine's KVM."),
             click.option("--guest-cmdline", default="", metavar="TEXT", help="The guest kernel's command line, such as mitigations=off."),
             stack_options(),
@@ -161,6 +168,8 @@ def _sheet(found: Verdicts, head: list[str], data: dict[str, object], everything
     shown = [row for row in rows if everything or row["state"] != "not affected"]
     helping = ((v.file, " and ".join(v.needs)) for v in found.files if v.needs)
     foot = ["", *(f"{file}: the CPU lacks {needs}, which would let this kernel mitigate it." for file, needs in helping)]
+    more = ((v.file, one) for v in found.files for one in v.more)
+    foot += [f'{file}: the CPU lacks {one.feature}, with which this kernel would say "{one.says}".' for file, one in more]
     foot += [*sentences([NotTold(v.file, v.depends) for v in found.files if v.depends]), *granted(found.assumes)]
     return Sheet(
         ["file", "says"],

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.examples import lacking
 from vcpuid.cli.layout import folded
 from vcpuid.cli.output import Sheet, emit, format_option, width
 from vcpuid.cli.setup import print_warnings
@@ -46,7 +47,7 @@ def command(texts: tuple[str, ...], everything: bool, kernel: str, form: str) ->
     from vcpuid.releases import linux
 
     if bool(texts) == everything:
-        raise click.UsageError("give a NAME, or --all")
+        raise lacking("give a NAME, or --all")
     release = linux(kernel)
     print_warnings(() if release.remark is None else (release.remark,))
     tables = release.tables

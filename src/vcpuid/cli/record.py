@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vcpuid.cli.examples import lacking
 from vcpuid.cli.interrupted import interrupted
 from vcpuid.cli.setup import typed
 from vcpuid.cli.streams import heard, opened, tell
@@ -66,8 +67,10 @@ def command(
 def _check(program: tuple[str, ...], pid: int | None, name: str | None, everybody: bool, inject: bool) -> None:
     """Raise UsageError for options that do not go together."""
     ways = [way for way, wanted in (("COMMAND", program), ("--pid", pid), ("--vm", name), ("--host", everybody)) if wanted]
-    if len(ways) != 1:
-        raise click.UsageError(f"give one of COMMAND, --pid, --vm and --host{f', not {ways[0]} and {ways[1]}' if ways else ''}")
+    if not ways:
+        raise lacking("give one of COMMAND, --pid, --vm and --host")
+    if len(ways) > 1:
+        raise click.UsageError(f"give one of COMMAND, --pid, --vm and --host, not {ways[0]} and {ways[1]}")
     if inject and ways[0] not in ("--pid", "--vm"):
         raise click.UsageError("--inject is for --pid and --vm")
     if typed("--seconds") and ways[0] in ("--pid", "--vm"):

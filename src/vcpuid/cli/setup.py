@@ -36,6 +36,9 @@ host_option = click.option(
     shell_complete=choices.hosts,
     help="The host: a snapshot or dump, live or kvm.  [default: this machine]",
 )
+guest_kernel_option = click.option(
+    "--guest-kernel", metavar="RELEASE", shell_complete=choices.kernels, help="The guest's kernel.  [default: the host's]"
+)
 words_option = click.option(
     "--for", "manager", type=click.Choice(["qemu", "libvirt", "kubevirt", "nova", "proxmox", "incus", "lxd"]),
     help="Write the -cpu that runs in the words of this manager of guests.",

@@ -22,6 +22,7 @@ from vcpuid.path.probing import GUEST, Probe, kept_as, observe
 from vcpuid.path.words import GuestWords, TableWords, guest_words, table_words
 from vcpuid.reasons import Basis, Result, Step, Trace
 from vcpuid.reasons.lazy import LazyMapping, LazySequence
+from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack, joined, overruled
 from vcpuid.told.completions import Completion, nameless
 from vcpuid.told.doubt import weighed
@@ -40,7 +41,8 @@ class Path:
 
     `cpu` is what was asked of `vmm`, `made` what that made of it, and `kept` what the first vCPU keeps of its table. `host` is the
     setup's: of a snapshot, what holds for this kernel. `remarks` are vcpuid's own on what stands for what. What the VMM prints is told as
-    `warnings`, as far as it is certain, and as `warnings_not_told`; both are worked out when they are looked at.
+    `warnings`, as far as it is certain, and as `warnings_not_told`; both are worked out when they are looked at. `guest_kernel` is the
+    guest's Linux, None where that is of the host's release.
     """
 
     cpu: str
@@ -50,6 +52,7 @@ class Path:
     kept: CpuidTable
     trace: Trace = field(compare=False)
     remarks: tuple[str, ...] = ()
+    guest_kernel: Release | None = None
 
     @property
     def host(self) -> Snapshot:
@@ -84,9 +87,14 @@ class Path:
 
     @cached_property
     def inside(self) -> BootCpu | None:
-        """What a Linux of the host's release makes of the guest's CPU; None where that does not tell what it is."""
+        """What the guest's Linux makes of its CPU; None where that does not tell what it is."""
         guest = guest_snapshot(self)
-        return booted_once(Setup.of(guest, Stack(self.setup.kernel.asked))) if guest.raw else None
+        return booted_once(Setup.of(guest, Stack(self.guest_linux.asked))) if guest.raw else None
+
+    @property
+    def guest_linux(self) -> Release:
+        """The release of the guest's Linux."""
+        return self.guest_kernel or self.setup.kernel
 
     def __getstate__(self) -> dict[str, object]:
         """Leave `beside` and `inside` out of a pickle: they are worked out again when asked."""
