@@ -23,6 +23,7 @@ NUMBERS = {
     ("kvm/leaves/basic.py", "1 << 15"): (1, "a field of leaf 0xA that no table of features names"),
     ("kvm/lookup.py", "1 << 1"): (1, "a bit of IA32_TSX_CTRL"),
     ("kvm/pmu.py", "1 << 6"): (1, "a field of leaf 0xA that no table of features names"),
+    ("kvm/perf_capabilities.py", "1 << 14"): (1, "a bit of IA32_PERF_CAPABILITIES that no table of features names"),
     ("kvm/perf_capabilities.py", "1 << 17"): (1, "a bit of IA32_PERF_CAPABILITIES that no table of features names"),
     ("kvm/perf_capabilities.py", "1 << 6"): (1, "a bit of IA32_PERF_CAPABILITIES that no table of features names"),
     ("kvm/perf_capabilities.py", "1 << 7"): (1, "a bit of IA32_PERF_CAPABILITIES that no table of features names"),

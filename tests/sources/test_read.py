@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from vcpuid.cpuid import CpuidTable, Entry
 from vcpuid.errors import InputError
 from vcpuid.formats import files
+from vcpuid.formats.files import read_text
 from vcpuid.formats.lines import parse_snapshot
 from vcpuid.sources import read
 
@@ -273,7 +274,7 @@ def test_a_pipe_is_read_to_its_end_however_late_and_slow_it_comes(tmp_path: Path
 
     writer = threading.Thread(target=write)
     writer.start()
-    assert files.read_text(pipe) == (str(pipe), TEXT)
+    assert read_text(pipe) == (str(pipe), TEXT)
     writer.join()
 
 
@@ -286,7 +287,7 @@ def test_a_pipe_into_which_nobody_writes_is_not_waited_for_for_ever(gone: bool, 
     if gone:
         leaver = threading.Timer(0.2, lambda: open(pipe, "wb").close())
         leaver.start()
-        assert files.read_text(pipe)[1] == ""
+        assert read_text(pipe)[1] == ""
         leaver.join()
     else:
         with pytest.raises(InputError, match="pipe: a pipe into which nobody writes"):
