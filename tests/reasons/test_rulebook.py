@@ -88,7 +88,7 @@ def test_the_same_rule_may_come_again() -> None:
 def test_a_rule_of_another_version_can_be_unpickled() -> None:
     """What a user stored before a sentence was changed must not fail."""
     data = pickle.dumps(ALWAYS).replace(b"for code patching", b"for some patching")
-    assert pickle.loads(data).reason == "Set on every processor, for some patching"
+    assert pickle.loads(data).reason == "set on every processor, for some patching"
 
 
 @pytest.mark.parametrize("card", all_rules(), ids=lambda card: card.id)
@@ -107,3 +107,10 @@ def test_rules_are_found_by_id_and_by_words() -> None:
     assert look_up("no rule says this") == look_up("") == ()
     assert near("kvm.vmx.nestd")[0] == "kvm.vmx.nested"
     assert all(isinstance(rule, Rule) or rule.id in {card.id for card in all_rules()} for rule in entered())
+
+
+def test_a_rules_reason_can_stand_within_a_sentence() -> None:
+    """It follows a colon, stands in brackets, or behind another one: it begins with a capital only where that is a name's."""
+    names = ("Atom", "Firecracker", "Hygon", "Hyper-V", "Intel", "Linux", "Quark", "VMware", "Xen", "Xeon", "Zen")
+    begins = [card.reason for card in all_rules() if card.severity is None and card.reason[0].isupper() and card.reason[1].islower()]
+    assert [reason for reason in begins if not reason.startswith(names)] == []

@@ -9,26 +9,26 @@ from vcpuid.reasons import Rule
 from vcpuid.releases import BEFORE_ITS, BEFORE_RHEL_9_3, BEFORE_RHEL_9_4
 
 EARLY, BSP, INIT = "early_init_amd, cpu/amd.c", "bsp_init_amd, cpu/amd.c", "init_amd, cpu/amd.c"
-K8 = Rule("linux.amd.k8", "The family is K8 or a later one", EARLY)
-INVARIANT_TSC = Rule("linux.amd.invariant-tsc", "Leaf 0x80000007 says that the TSC runs at a constant rate and never stops", EARLY)
-POWER = Rule("linux.amd.power", "Leaf 0x80000007 announces this power interface", EARLY)
-SYSCALL = Rule("linux.amd.syscall32", "A 64-bit kernel takes 32-bit system calls by SYSCALL on AMD", EARLY)
+K8 = Rule("linux.amd.k8", "the family is K8 or a later one", EARLY)
+INVARIANT_TSC = Rule("linux.amd.invariant-tsc", "leaf 0x80000007 says that the TSC runs at a constant rate and never stops", EARLY)
+POWER = Rule("linux.amd.power", "leaf 0x80000007 announces this power interface", EARLY)
+SYSCALL = Rule("linux.amd.syscall32", "a 64-bit kernel takes 32-bit system calls by SYSCALL on AMD", EARLY)
 EXTENDED_APICID = Rule("linux.amd.extd-apicid", "APIC IDs of this family have 8 bits", EARLY)
 NORTHBRIDGE_APICID = Rule(
     "linux.amd.extd-apicid-northbridge",
-    "The northbridge says that APIC IDs have 8 bits; a guest without one reads all ones there, which says the same",
+    "the northbridge says that APIC IDs have 8 bits; a guest without one reads all ones there, which says the same",
     f"{EARLY}: register 0x68 of PCI device 00:18.0",
 )
 VMMCALL = Rule("linux.amd.vmmcall", "AMD's hypercall is VMMCALL", EARLY)
 NO_ENCRYPTION = Rule(
     "linux.amd.encryption-off",
-    "The firmware did not enable memory encryption in SYSCFG",
+    "the firmware did not enable memory encryption in SYSCFG",
     "early_detect_mem_encrypt, cpu/amd.c",
     "enable SMEE in the firmware",
 )
 SME_UNUSED = Rule(
     "linux.amd.sme-unused",
-    "This kernel does not encrypt its own memory",
+    "this kernel does not encrypt its own memory",
     "early_detect_mem_encrypt, cpu/amd.c",
     "boot with mem_encrypt=on",
     since="6.1",
@@ -43,26 +43,26 @@ NO_SNP = Rule(
     also=("5.14-el9_5",),
 )
 BRTYPE = Rule("linux.amd.ibpb-brtype", "IBPB flushes branch type predictions too on this family", EARLY, since="6.6", also=("4.18",))
-SSBD_BY_MSR = Rule("linux.amd.ls-cfg-ssbd", "Speculative store bypass can be turned off in LS_CFG", BSP)
+SSBD_BY_MSR = Rule("linux.amd.ls-cfg-ssbd", "speculative store bypass can be turned off in LS_CFG", BSP)
 GP_ON_CPUID = Rule("linux.amd.cpuid-fault", "{cause} lets CPUID fault in user mode", BSP, since="6.17")
-NO_PBE = Rule("linux.amd.no-pbe", "Bit 31 stood for 3DNow! on old AMD processors", INIT, until="6.19")
-REP_GOOD = Rule("linux.amd.rep-good", "String instructions are fast on this family", INIT)
-FSRS = Rule("linux.amd.fsrs", "On AMD, {cause} covers STOSB as well", INIT, since="6.6", lacking=("5.14-el9_3",))
+NO_PBE = Rule("linux.amd.no-pbe", "bit 31 stood for 3DNow! on old AMD processors", INIT, until="6.19")
+REP_GOOD = Rule("linux.amd.rep-good", "string instructions are fast on this family", INIT)
+FSRS = Rule("linux.amd.fsrs", "on AMD, {cause} covers STOSB as well", INIT, since="6.6", lacking=("5.14-el9_3",))
 NO_MCE = Rule("linux.amd.no-mce", "K6 reports machine checks without the MSRs for them", INIT)
-LAHF = Rule("linux.amd.erratum-110", "Erratum 110: the firmware forced it on a K8 that lacks it", "init_amd_k8, cpu/amd.c")
+LAHF = Rule("linux.amd.erratum-110", "erratum 110: the firmware forced it on a K8 that lacks it", "init_amd_k8, cpu/amd.c")
 K8_SWAPGS = Rule("linux.amd.k8-swapgs", "K8 speculates past SWAPGS", "init_amd_k8, cpu/amd.c")
-E400 = Rule("linux.amd.erratum-400", "Erratum 400: the APIC timer stops in C1E", "init_amd_k8 and init_amd_gh, cpu/amd.c")
-E383 = Rule("linux.amd.erratum-383", "Erratum 383: TLB entries may multiply match", "init_amd_gh, cpu/amd.c")
-FXSAVE_LEAK = Rule("linux.amd.fxsave-leak", "Without XSAVEERPTR, FXSAVE leaks the last FPU instruction's address", INIT)
+E400 = Rule("linux.amd.erratum-400", "erratum 400: the APIC timer stops in C1E", "init_amd_k8 and init_amd_gh, cpu/amd.c")
+E383 = Rule("linux.amd.erratum-383", "erratum 383: TLB entries may multiply match", "init_amd_gh, cpu/amd.c")
+FXSAVE_LEAK = Rule("linux.amd.fxsave-leak", "without XSAVEERPTR, FXSAVE leaks the last FPU instruction's address", INIT)
 SVM_OFF = Rule(
-    "linux.amd.svm-off", "The firmware turned SVM off in VM_CR", INIT, "enable SVM in the firmware", since="6.8", also=("5.14-el9_4",)
+    "linux.amd.svm-off", "the firmware turned SVM off in VM_CR", INIT, "enable SVM in the firmware", since="6.8", also=("5.14-el9_4",)
 )
 LFENCE = Rule("linux.amd.lfence", "Linux makes LFENCE serializing, so that it orders RDTSC", INIT)
-ARAT = Rule("linux.amd.arat", "The APIC timer of this family runs in deep C-states", INIT)
+ARAT = Rule("linux.amd.arat", "the APIC timer of this family runs in deep C-states", INIT)
 PREFETCHW = Rule("linux.amd.prefetchw", "{cause} implies PREFETCHW", INIT)
 SYSRET = Rule("linux.amd.sysret-ss", "SYSRET does not reset the attributes of SS on AMD", INIT)
 NULL_SEGMENT = Rule(
-    "linux.amd.null-segment", "Loading a null selector may not clear the segment's base", "check_null_seg_clears_base, cpu/common.c"
+    "linux.amd.null-segment", "loading a null selector may not clear the segment's base", "check_null_seg_clears_base, cpu/common.c"
 )
 NO_APIC_FENCE = Rule("linux.amd.apic-fence", "AMD needs no fence after writes of x2APIC MSRs", INIT, since="5.15")
 HYGON_CPB = Rule("linux.hygon.cpb", "Hygon processors have core performance boost", "init_hygon, cpu/hygon.c")

@@ -53,22 +53,22 @@ def bug(name: str, reason: str, present: Callable[[BugEvidence], bool], since: s
     return Bug(name, Rule(identity, reason, SOURCE, None, since, until), present)
 
 
-NO_LIST = "The processor is on no list of immune models"
-LISTED = "The model is on the list of affected ones"
+NO_LIST = "the processor is on no list of immune models"
+LISTED = "the model is on the list of affected ones"
 
 FIRST = (
-    bug("OLD_MICROCODE", "The model has newer microcode than this", lambda v: _old_microcode(v.cpu), since="6.16"),
+    bug("OLD_MICROCODE", "the model has newer microcode than this", lambda v: _old_microcode(v.cpu), since="6.16"),
     bug("ITLB_MULTIHIT", NO_LIST, lambda v: v.not_immune("NO_ITLB_MULTIHIT", ArchCap.PSCHANGE_MC_NO)),
 )
 """What is looked at even where a processor does not speculate."""
 
 SPECULATING = (
-    bug("SPECTRE_V1", "The processor speculates", lambda v: True),
-    bug("SPECTRE_V2", "The processor speculates past indirect branches", lambda v: v.not_immune("NO_SPECTRE_V2")),
-    bug("SPECTRE_V2_USER", "The processor speculates past indirect branches", lambda v: v.not_immune("NO_SPECTRE_V2"), since="6.16"),
+    bug("SPECTRE_V1", "the processor speculates", lambda v: True),
+    bug("SPECTRE_V2", "the processor speculates past indirect branches", lambda v: v.not_immune("NO_SPECTRE_V2")),
+    bug("SPECTRE_V2_USER", "the processor speculates past indirect branches", lambda v: v.not_immune("NO_SPECTRE_V2"), since="6.16"),
     bug(
         "SPEC_STORE_BYPASS",
-        "Neither the model, nor CPUID, nor ARCH_CAPABILITIES says that loads do not pass older stores",
+        "neither the model, nor CPUID, nor ARCH_CAPABILITIES says that loads do not pass older stores",
         lambda v: v.not_immune("NO_SSB", ArchCap.SSB_NO) and not v.cpu.has("AMD_SSB_NO"),
     ),
 )
@@ -76,51 +76,51 @@ AFTER_IBRS = (
     bug("MDS", NO_LIST, lambda v: v.not_immune("NO_MDS", ArchCap.MDS_NO)),
     bug(
         "MSBDS_ONLY",
-        "Of MDS, the model has only the store buffers' part",
+        "of MDS, the model has only the store buffers' part",
         lambda v: v.cpu.has_bug("MDS") and "MSBDS_ONLY" in v.immune,
     ),
     bug("SWAPGS", NO_LIST, lambda v: v.not_immune("NO_SWAPGS")),
     bug(
         "TAA",
-        "The processor has TSX, or control over it, and ARCH_CAPABILITIES does not say that asynchronous aborts are harmless",
+        "the processor has TSX, or control over it, and ARCH_CAPABILITIES does not say that asynchronous aborts are harmless",
         lambda v: not v.caps & ArchCap.TAA_NO and (v.cpu.has("RTM") or bool(v.caps & ArchCap.TSX_CTRL)),
     ),
     bug(
         "SRBDS",
-        "The model is on the list of affected ones and has RDRAND or RDSEED",
+        "the model is on the list of affected ones and has RDRAND or RDSEED",
         lambda v: (v.cpu.has("RDRAND") or v.cpu.has("RDSEED")) and bool(v.affected & {"SRBDS", "MMIO_SBDS"}),
     ),
     bug("MMIO_STALE_DATA", LISTED, lambda v: "MMIO" in v.affected and v.caps & MMIO_IMMUNE != MMIO_IMMUNE),
     bug(
         "MMIO_UNKNOWN",
-        "The model is on no list, so nothing is known",
+        "the model is on no list, so nothing is known",
         lambda v: "MMIO" not in v.affected and v.caps & MMIO_IMMUNE != MMIO_IMMUNE and "NO_MMIO" not in v.immune,
         until="6.14",
     ),
     bug(
         "RETBLEED",
-        "The model is on the list of affected ones, or ARCH_CAPABILITIES says that returns may use alternate predictions",
+        "the model is on the list of affected ones, or ARCH_CAPABILITIES says that returns may use alternate predictions",
         lambda v: not v.cpu.has("BTC_NO") and ("RETBLEED" in v.affected or (bool(v.caps & ArchCap.RSBA) and not _spared(v.cpu))),
     ),
     bug("SMT_RSB", LISTED, lambda v: "SMT_RSB" in v.affected, since="5.15"),
     bug("SRSO", LISTED, lambda v: "SRSO" in v.affected and not v.cpu.has("SRSO_NO")),
     bug("GDS", LISTED, lambda v: "GDS" in v.affected and not v.caps & ArchCap.GDS_NO and v.cpu.has("AVX")),
-    bug("RFDS", "The model is on the list of affected ones, or ARCH_CAPABILITIES offers to clear registers", lambda v: _rfds(v)),
+    bug("RFDS", "the model is on the list of affected ones, or ARCH_CAPABILITIES offers to clear registers", lambda v: _rfds(v)),
     bug(
         "BHI",
-        "The processor has enhanced IBRS, or a hypervisor may hide it",
+        "the processor has enhanced IBRS, or a hypervisor may hide it",
         lambda v: v.not_immune("NO_BHI", v.bhi_no) and (v.cpu.has("IBRS_ENHANCED") or v.cpu.has("HYPERVISOR")),
         since="5.15",
     ),
     bug("IBPB_NO_RET", "IBPB leaves return predictions", lambda v: v.cpu.has("AMD_IBPB") and not v.cpu.has("AMD_IBPB_RET"), since="5.15"),
-    bug("ITS", "The model is on the list of affected ones, or a hypervisor may run on one", lambda v: _its(v), since="5.15"),
+    bug("ITS", "the model is on the list of affected ones, or a hypervisor may run on one", lambda v: _its(v), since="5.15"),
     bug(
         "ITS_NATIVE_ONLY",
-        "On this model guests cannot reach the host by it",
+        "on this model guests cannot reach the host by it",
         lambda v: v.cpu.has_bug("ITS") and "ITS_NATIVE_ONLY" in v.affected,
         since="5.15",
     ),
-    bug("TSA", "The model is on the list of affected ones, or is a Zen that a hypervisor shows", lambda v: _tsa(v), since="5.15"),
+    bug("TSA", "the model is on the list of affected ones, or is a Zen that a hypervisor shows", lambda v: _tsa(v), since="5.15"),
     bug("VMSCAPE", LISTED, lambda v: "VMSCAPE" in v.affected and not v.cpu.has("HYPERVISOR"), since="5.15"),
 )
 LAST = (
@@ -130,7 +130,7 @@ LAST = (
 IBRS_ENHANCED = Rule("linux.ibrs-enhanced", "ARCH_CAPABILITIES announces enhanced IBRS, or CPUID automatic IBRS", SOURCE)
 PBRSB = bug(
     "EIBRS_PBRSB",
-    "Enhanced IBRS lets returns after a VM exit use old predictions",
+    "enhanced IBRS lets returns after a VM exit use old predictions",
     lambda v: v.not_immune("NO_EIBRS_PBRSB", ArchCap.PBRSB_NO),
 )
 

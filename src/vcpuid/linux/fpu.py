@@ -7,8 +7,8 @@ from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
 SOURCE = "fpu__init_system_xstate, fpu/xstate.c"
-NO_SSE_STATE = Rule("linux.xsave.no-sse-state", "Leaf 0xD does not list the x87 and SSE states, so XSAVE is not used", SOURCE)
-APX_AND_MPX = Rule("linux.xsave.apx-and-mpx", "Leaf 0xD lists APX's state and MPX's, which share their place", SOURCE, since="6.16")
+NO_SSE_STATE = Rule("linux.xsave.no-sse-state", "leaf 0xD does not list the x87 and SSE states, so XSAVE is not used", SOURCE)
+APX_AND_MPX = Rule("linux.xsave.apx-and-mpx", "leaf 0xD lists APX's state and MPX's, which share their place", SOURCE, since="6.16")
 COMPACTED = Rule("linux.xsave.compacted", "{cause} saves states in the compacted format", SOURCE, since="6.1")
 ENABLED = Rule("linux.xsave.enabled", "Linux turned CR4.OSXSAVE on", SOURCE)
 

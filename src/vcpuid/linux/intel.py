@@ -10,29 +10,29 @@ from vcpuid.reasons import Rule
 EARLY, INIT = "early_init_intel, cpu/intel.c", "init_intel, cpu/intel.c"
 BAD_MICROCODE = Rule(
     "linux.intel.bad-spectre-microcode",
-    "This microcode's speculation control is known to be broken",
+    "this microcode's speculation control is known to be broken",
     EARLY,
     "update the microcode",
 )
 PSE_ERRATUM = Rule("linux.intel.pse-erratum", "Atom errata AAE44 to AAH41: large pages need newer microcode", EARLY, "update the microcode")
-SYSENTER = Rule("linux.intel.sysenter32", "A 64-bit kernel enters 32-bit system calls by SYSENTER on Intel", EARLY, until="6.19")
-INVARIANT_TSC = Rule("linux.intel.invariant-tsc", "Leaf 0x80000007 says that the TSC runs at a constant rate and never stops", EARLY)
-CONSTANT_TSC = Rule("linux.intel.constant-tsc", "The TSC of this family and model runs at a constant rate", EARLY)
-TSC_S3 = Rule("linux.intel.nonstop-tsc-s3", "The TSC of this model runs on in S3", EARLY)
-PAT_ERRATUM = Rule("linux.intel.pat-erratum", "Erratum AN7: PAT is unreliable up to Yonah", EARLY)
+SYSENTER = Rule("linux.intel.sysenter32", "a 64-bit kernel enters 32-bit system calls by SYSENTER on Intel", EARLY, until="6.19")
+INVARIANT_TSC = Rule("linux.intel.invariant-tsc", "leaf 0x80000007 says that the TSC runs at a constant rate and never stops", EARLY)
+CONSTANT_TSC = Rule("linux.intel.constant-tsc", "the TSC of this family and model runs at a constant rate", EARLY)
+TSC_S3 = Rule("linux.intel.nonstop-tsc-s3", "the TSC of this model runs on in S3", EARLY)
+PAT_ERRATUM = Rule("linux.intel.pat-erratum", "erratum AN7: PAT is unreliable up to Yonah", EARLY)
 FAST_STRINGS = Rule("linux.intel.fast-strings", "MISC_ENABLE says that fast strings are on", EARLY, since="6.16")
 NO_FAST_STRINGS = Rule(
-    "linux.intel.no-fast-strings", "The firmware turned fast strings off in MISC_ENABLE", EARLY, "turn them on in the firmware"
+    "linux.intel.no-fast-strings", "the firmware turned fast strings off in MISC_ENABLE", EARLY, "turn them on in the firmware"
 )
 QUARK_PGE = Rule("linux.intel.quark-pge", "Quark flushes global pages only by a load of CR3", EARLY)
 SELF_SNOOP = Rule(
     "linux.intel.self-snoop-errata",
-    "This model hangs or raises machine checks where memory types conflict, so self-snoop is not relied on",
+    "this model hangs or raises machine checks where memory types conflict, so self-snoop is not relied on",
     "check_memory_type_self_snoop_errata, cpu/intel.c",
 )
 MPX_ERRATUM = Rule(
     "linux.intel.mpx-erratum",
-    "Erratum SKD046: without SMEP branches may initialize MPX's bound registers wrongly",
+    "erratum SKD046: without SMEP branches may initialize MPX's bound registers wrongly",
     "check_mpx_erratum, cpu/intel.c",
     "boot with intel-skd-046-workaround=disable",
     until="5.10",
@@ -41,29 +41,29 @@ MPX_ERRATUM = Rule(
 )
 TME_OFF = Rule(
     "linux.intel.tme-off",
-    "The firmware did not enable memory encryption in TME_ACTIVATE",
+    "the firmware did not enable memory encryption in TME_ACTIVATE",
     "detect_tme_early, cpu/intel.c",
     since="6.12",
     lacking=("5.14",),
 )
-PERFMON = Rule("linux.intel.arch-perfmon", "Leaf 0xA has a version and more than one counter", INIT)
+PERFMON = Rule("linux.intel.arch-perfmon", "leaf 0xA has a version and more than one counter", INIT)
 LFENCE = Rule("linux.intel.lfence", "LFENCE orders RDTSC on every processor with {cause}", INIT)
 BTS = Rule("linux.intel.bts", "MISC_ENABLE does not say that branch trace stores are unavailable", INIT)
 PEBS = Rule("linux.intel.pebs", "MISC_ENABLE does not say that PEBS is unavailable", INIT)
 CLFLUSH_BUG = Rule("linux.intel.clflush-monitor", "MONITOR needs a CLFLUSH ahead on this model", INIT)
 MONITOR_BUG = Rule("linux.intel.monitor", "MONITOR misses wake-ups on this model", INIT)
-REP_GOOD = Rule("linux.intel.rep-good", "String instructions are fast on family 6", INIT, until="6.14")
+REP_GOOD = Rule("linux.intel.rep-good", "string instructions are fast on family 6", INIT, until="6.14")
 PREFER_YMM = Rule("linux.intel.prefer-ymm", "512-bit code lowers the clock of this model", INIT, since="6.16")
 CPUID_FAULT = Rule("linux.intel.cpuid-fault", "PLATFORM_INFO says that CPUID can be made to fault", "init_cpuid_fault, cpu/intel.c")
 RING3_MWAIT = Rule("linux.intel.ring3-mwait", "Xeon Phi has MWAIT in user mode", "probe_xeon_phi_r3mwait, cpu/intel.c")
 SPLIT_LOCK = Rule(
     "linux.intel.split-lock",
-    "Split locks can raise #AC: CORE_CAPABILITIES or the model says so",
+    "split locks can raise #AC: CORE_CAPABILITIES or the model says so",
     "split_lock_setup, cpu/bus_lock.c (cpu/intel.c before 6.13)",
 )
 
 NO_LBR_DEPTH = Rule(
-    "linux.intel.no-lbr-depth", "Leaf 0x1C reports no depth of last branch records", "intel_pmu_arch_lbr_init, arch/x86/events/intel/lbr.c"
+    "linux.intel.no-lbr-depth", "leaf 0x1C reports no depth of last branch records", "intel_pmu_arch_lbr_init, arch/x86/events/intel/lbr.c"
 )
 
 _CONTROLS = ("IBRS", "IBPB", "STIBP", "SPEC_CTRL", "MSR_SPEC_CTRL", "INTEL_STIBP", "SSBD", "SPEC_CTRL_SSBD")

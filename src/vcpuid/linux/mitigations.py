@@ -21,7 +21,7 @@ def _rule(name: str, reason: str, function: str, since: str | None = None, until
 
 
 PTI = Rule(
-    "linux.mitigation.pti", "Page tables are split against Meltdown", "pti_check_boottime_disable, arch/x86/mm/pti.c", "boot with nopti"
+    "linux.mitigation.pti", "page tables are split against Meltdown", "pti_check_boottime_disable, arch/x86/mm/pti.c", "boot with nopti"
 )
 WITHOUT_PTI = Rule(
     "linux.mitigation.not-with-pti",
@@ -29,21 +29,21 @@ WITHOUT_PTI = Rule(
     "pti_check_boottime_disable, arch/x86/mm/pti.c",
     since="6.16",
 )
-SWAPGS = _rule("swapgs", "Fences keep speculation from skipping SWAPGS", "spectre_v1_select_mitigation")
-RETPOLINE = _rule("retpoline", "Retpolines mitigate Spectre v2", "spectre_v2_select_mitigation")
+SWAPGS = _rule("swapgs", "fences keep speculation from skipping SWAPGS", "spectre_v1_select_mitigation")
+RETPOLINE = _rule("retpoline", "retpolines mitigate Spectre v2", "spectre_v2_select_mitigation")
 IBRS = _rule("ibrs", "IBRS on kernel entry mitigates Spectre v2 and Retbleed", "spectre_v2_select_mitigation")
-RSB = _rule("rsb", "The return stack buffer is filled against Spectre v2", "spectre_v2_determine_rsb_fill_type_at_vmexit")
-RSB_LITE = _rule("rsb-lite", "One call after a VM exit mitigates PBRSB", "spectre_v2_determine_rsb_fill_type_at_vmexit")
-FIRMWARE = _rule("firmware", "Speculation is restricted while firmware runs", "spectre_v2_select_mitigation")
+RSB = _rule("rsb", "the return stack buffer is filled against Spectre v2", "spectre_v2_determine_rsb_fill_type_at_vmexit")
+RSB_LITE = _rule("rsb-lite", "one call after a VM exit mitigates PBRSB", "spectre_v2_determine_rsb_fill_type_at_vmexit")
+FIRMWARE = _rule("firmware", "speculation is restricted while firmware runs", "spectre_v2_select_mitigation")
 USE_IBPB = _rule("ibpb", "IBPB separates processes", "spectre_v2_user_select_mitigation", until="6.14")
 BHI_HARDWARE = _rule("bhi-hardware", "{cause} keeps branch history apart", "spec_ctrl_bhi_dis", since="5.15")
-BHI_SOFTWARE = _rule("bhi-software", "A loop clears branch history", "bhi_select_mitigation", since="5.15")
-UNRET = _rule("unret", "Untrained returns mitigate Retbleed", "retbleed_select_mitigation")
-ITS = _rule("its", "Aligned thunks mitigate indirect target selection", "its_select_mitigation", since="5.15")
-SRSO = _rule("srso", "Safe returns mitigate SRSO", "srso_select_mitigation")
-SRSO_NO_SMT = _rule("srso-no-smt", "Without SMT, Zen 1 and 2 are immune to SRSO", "srso_select_mitigation", until="6.16")
+BHI_SOFTWARE = _rule("bhi-software", "a loop clears branch history", "bhi_select_mitigation", since="5.15")
+UNRET = _rule("unret", "untrained returns mitigate Retbleed", "retbleed_select_mitigation")
+ITS = _rule("its", "aligned thunks mitigate indirect target selection", "its_select_mitigation", since="5.15")
+SRSO = _rule("srso", "safe returns mitigate SRSO", "srso_select_mitigation")
+SRSO_NO_SMT = _rule("srso-no-smt", "without SMT, Zen 1 and 2 are immune to SRSO", "srso_select_mitigation", until="6.16")
 SRSO_MICROCODE = _rule(
-    "srso-microcode", "The microcode's IBPB flushes branch type predictions", "srso_select_mitigation", until="6.1", lacking=("4.18",)
+    "srso-microcode", "the microcode's IBPB flushes branch type predictions", "srso_select_mitigation", until="6.1", lacking=("4.18",)
 )
 NO_REDUCTION = _rule(
     "srso-no-reduction", "Linux chose another mitigation of SRSO than reduced speculation", "srso_select_mitigation", since="6.12"
@@ -52,8 +52,8 @@ IBPB_ON_VMEXIT = _rule("srso-vmexit", "IBPB on VM exits mitigates SRSO", "srso_s
 VERW = _rule("verw", "VERW clears CPU buffers", "md_clear_select_mitigation")
 TSA = _rule("tsa", "VERW clears CPU buffers against transient scheduler attacks", "tsa_select_mitigation", since="5.15")
 VMSCAPE = _rule("vmscape", "IBPB before user space mitigates VMScape", "vmscape_select_mitigation", since="5.15")
-L1TF = _rule("l1tf", "Page table entries that are not present are inverted", "l1tf_select_mitigation")
-GDS = _rule("gds", "Without microcode, gather_data_sampling=force turns AVX off", "gds_select_mitigation")
+L1TF = _rule("l1tf", "page table entries that are not present are inverted", "l1tf_select_mitigation")
+GDS = _rule("gds", "without microcode, gather_data_sampling=force turns AVX off", "gds_select_mitigation")
 
 
 RETPOLINES = ("retpoline", "retpoline,generic")

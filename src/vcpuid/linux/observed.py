@@ -11,7 +11,7 @@ from vcpuid.reasons import Rule
 
 OBSERVED = Rule(
     "linux.observed",
-    "The running kernel's /proc/cpuinfo says so",
+    "the running kernel's /proc/cpuinfo says so",
     "show_cpuinfo, cpu/proc.c",
 )
 

@@ -52,7 +52,7 @@ SWITCHES = (
 RULES = {
     switch: Rule(
         f"linux.option.{switch.option}",
-        f"The command line says {switch.option}{'=' + switch.value if switch.value else ''}",
+        f"the command line says {switch.option}{'=' + switch.value if switch.value else ''}",
         switch.source,
         f"boot without {switch.option}",
         switch.since,
@@ -62,11 +62,11 @@ RULES = {
     )
     for switch in SWITCHES
 }
-CLEARED = Rule("linux.option.clearcpuid", "The command line says clearcpuid", PARSE_EARLY, "boot without clearcpuid")
-SET = Rule("linux.option.setcpuid", "The command line says setcpuid", PARSE_EARLY, "boot without setcpuid", since="6.16")
+CLEARED = Rule("linux.option.clearcpuid", "the command line says clearcpuid", PARSE_EARLY, "boot without clearcpuid")
+SET = Rule("linux.option.setcpuid", "the command line says setcpuid", PARSE_EARLY, "boot without setcpuid", since="6.16")
 FRED = Rule(
     "linux.option.fred-not-on",
-    "This release uses FRED only where the command line says fred=on",
+    "this release uses FRED only where the command line says fred=on",
     PARSE_EARLY,
     "boot with fred=on",
     since="6.12",

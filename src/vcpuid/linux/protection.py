@@ -7,7 +7,7 @@ from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 from vcpuid.releases import BEFORE_RHEL_9_3, RHEL_9
 
-LEVELS = Rule("linux.level-missing", "Its leaf is beyond the highest one that the processor reports", "filter_cpuid_features, cpu/common.c")
+LEVELS = Rule("linux.level-missing", "its leaf is beyond the highest one that the processor reports", "filter_cpuid_features, cpu/common.c")
 PROTECTION_KEYS = Rule("linux.pku.enabled", "Linux turned CR4.PKE on", "setup_pku, cpu/common.c")
 SHADOW_STACK = Rule(
     "linux.cet.user-shstk",
@@ -25,7 +25,7 @@ LASS_UNUSED = Rule(
 )
 NO_FIVE_LEVELS = Rule(
     "linux.la57.not-built",
-    "This kernel has no five-level page tables (CONFIG_X86_5LEVEL), as Debian builds it",
+    "this kernel has no five-level page tables (CONFIG_X86_5LEVEL), as Debian builds it",
     "early_identify_cpu, cpu/common.c",
     until="5.10",
 )
@@ -54,10 +54,10 @@ INVPCID_SINGLE = Rule(
     also=("5.14-el9_3",),
 )
 FRED_CALLS = Rule(
-    "linux.fred.system-calls", "With {cause}, 32-bit system calls are made by INT 0x80", "cpu_init_fred_exceptions, fred.c", since="6.12"
+    "linux.fred.system-calls", "with {cause}, 32-bit system calls are made by INT 0x80", "cpu_init_fred_exceptions, fred.c", since="6.12"
 )
-PPIN = Rule("linux.ppin", "The processor's inventory number can be read", "ppin_init, cpu/common.c")
-NO_PPIN = Rule("linux.ppin-locked", "The firmware locked the inventory number away", "ppin_init, cpu/common.c")
+PPIN = Rule("linux.ppin", "the processor's inventory number can be read", "ppin_init, cpu/common.c")
+NO_PPIN = Rule("linux.ppin-locked", "the firmware locked the inventory number away", "ppin_init, cpu/common.c")
 
 _NEEDED_LEVELS = (("MWAIT", 0x5), ("DCA", 0x9), ("XSAVE", 0xD))
 

@@ -10,13 +10,13 @@ from vcpuid.reasons import Rule
 # Reading CPUID: get_cpu_cap and what belongs to it
 LEVEL = Rule(
     "linux.level",
-    "The leaf is beyond the highest one that the processor reports, so Linux does not read it",
+    "the leaf is beyond the highest one that the processor reports, so Linux does not read it",
     "get_cpu_cap, cpu/common.c",
 )
 NOT_READ = Rule("linux.not-read", "Linux reads this leaf only on other vendors' processors", "get_cpu_cap, cpu/common.c")
 CR4_OFF = Rule(
     "linux.cr4-off",
-    "The bit mirrors CR4, and Linux read CPUID before it turned that on",
+    "the bit mirrors CR4, and Linux read CPUID before it turned that on",
     "get_cpu_cap, cpu/common.c",
 )
 SCATTERED = Rule(
@@ -27,19 +27,19 @@ SCATTERED = Rule(
 SPECULATION = Rule("linux.speculation-control", "{cause} implies it", "init_speculation_control, cpu/common.c")
 VIRT_SSBD = Rule(
     "linux.virt-ssbd",
-    "The processor has SSBD in SPEC_CTRL, so the hypervisor's substitute is left alone",
+    "the processor has SSBD in SPEC_CTRL, so the hypervisor's substitute is left alone",
     "init_speculation_control, cpu/common.c",
 )
-DEPENDS = Rule("linux.depends", "It needs {cause}, which is off", "do_clear_cpu_cap, cpu/cpuid-deps.c")
+DEPENDS = Rule("linux.depends", "it needs {cause}, which is off", "do_clear_cpu_cap, cpu/cpuid-deps.c")
 DROPPED = Rule("linux.dropped", "Linux turned it off for good earlier in boot", "apply_forced_caps, cpu/common.c")
 FORCED = Rule("linux.forced", "Linux turned it on for good earlier in boot", "apply_forced_caps, cpu/common.c")
-HAS_CPUID = Rule("linux.cpuid", "The processor has the CPUID instruction", "early_identify_cpu, cpu/common.c")
-ALWAYS = Rule("linux.always", "Set on every processor, for code patching", "early_identify_cpu, cpu/common.c")
-NOPL = Rule("linux.nopl", "Every 64-bit processor has NOPL", "detect_nopl, cpu/common.c")
-SYSFAST = Rule("linux.sysfast32", "A 64-bit kernel has fast 32-bit system calls", "get_cpu_cap, cpu/common.c", since="7.0")
+HAS_CPUID = Rule("linux.cpuid", "the processor has the CPUID instruction", "early_identify_cpu, cpu/common.c")
+ALWAYS = Rule("linux.always", "set on every processor, for code patching", "early_identify_cpu, cpu/common.c")
+NOPL = Rule("linux.nopl", "every 64-bit processor has NOPL", "detect_nopl, cpu/common.c")
+SYSFAST = Rule("linux.sysfast32", "a 64-bit kernel has fast 32-bit system calls", "get_cpu_cap, cpu/common.c", since="7.0")
 APIC_FENCE = Rule(
     "linux.apic-fence",
-    "Writes of x2APIC MSRs are not serializing unless the vendor says otherwise",
+    "writes of x2APIC MSRs are not serializing unless the vendor says otherwise",
     "identify_cpu, cpu/common.c",
     since="5.15",
 )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
-KNOWN = Rule("linux.tsc.known-freq", "Leaf 0x15 gives the TSC's frequency", "native_calibrate_tsc, tsc.c")
-RELIABLE = Rule("linux.tsc.reliable", "On this Atom nothing but the TSC keeps time", "native_calibrate_tsc, tsc.c")
+KNOWN = Rule("linux.tsc.known-freq", "leaf 0x15 gives the TSC's frequency", "native_calibrate_tsc, tsc.c")
+RELIABLE = Rule("linux.tsc.reliable", "on this Atom nothing but the TSC keeps time", "native_calibrate_tsc, tsc.c")
 BY_MSR = Rule("linux.tsc.msr", "MSRs give this Atom's frequencies, and Linux takes its TSC for reliable", "cpu_khz_from_msr, tsc_msr.c")
-ART = Rule("linux.tsc.art", "Leaf 0x15 relates the TSC to the always running timer", "detect_art, tsc.c")
-NO_TSC = Rule("linux.tsc.no-deadline", "Without {cause} there is no deadline to set", "tsc_init, tsc.c")
+ART = Rule("linux.tsc.art", "leaf 0x15 relates the TSC to the always running timer", "detect_art, tsc.c")
+NO_TSC = Rule("linux.tsc.no-deadline", "without {cause} there is no deadline to set", "tsc_init, tsc.c")
 DEADLINE_ERRATUM = Rule(
     "linux.apic.deadline-erratum",
-    "The TSC deadline timer is unreliable with this microcode",
+    "the TSC deadline timer is unreliable with this microcode",
     "apic_validate_deadline_timer, apic/apic.c",
     "update the microcode",
 )

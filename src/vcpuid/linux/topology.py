@@ -8,12 +8,12 @@ from vcpuid.reasons import Rule
 
 EXTENDED = Rule(
     "linux.topology.extended",
-    "A leaf of the extended topology (0xB, 0x1F or 0x80000026) describes the processor",
+    "a leaf of the extended topology (0xB, 0x1F or 0x80000026) describes the processor",
     "parse_topology_leaf, cpu/topology_ext.c (detect_extended_topology_early, cpu/topology.c before 6.9)",
 )
 MULTI_NODE = Rule(
     "linux.topology.multi-node",
-    "Leaf 0x8000001E says that a package has more than one node",
+    "leaf 0x8000001E says that a package has more than one node",
     "cpu_parse_topology_amd, cpu/topology_amd.c (amd_get_topology, cpu/amd.c before 6.9)",
 )
 SMT_TYPE = 1

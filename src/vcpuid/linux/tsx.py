@@ -8,10 +8,10 @@ from vcpuid.linux.cpu import Cpu
 from vcpuid.reasons import Rule
 
 SOURCE = "tsx_init, cpu/tsx.c"
-ALWAYS_ABORTS = Rule("linux.tsx.always-aborts", "Microcode makes every transaction abort ({cause})", SOURCE, since="5.15")
+ALWAYS_ABORTS = Rule("linux.tsx.always-aborts", "microcode makes every transaction abort ({cause})", SOURCE, since="5.15")
 CONTROL = Rule("linux.tsx.control", "ARCH_CAPABILITIES announces the TSX_CTRL MSR", SOURCE)
-OFF = Rule("linux.tsx.off", "This kernel turns TSX off by TSX_CTRL", SOURCE, "boot with tsx=on")
-ON = Rule("linux.tsx.on", "This kernel, as it was booted or built, turns TSX on by TSX_CTRL", SOURCE)
+OFF = Rule("linux.tsx.off", "this kernel turns TSX off by TSX_CTRL", SOURCE, "boot with tsx=on")
+ON = Rule("linux.tsx.on", "this kernel, as it was booted or built, turns TSX on by TSX_CTRL", SOURCE)
 
 
 def init(cpu: Cpu) -> None:

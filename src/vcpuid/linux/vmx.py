@@ -9,14 +9,14 @@ from vcpuid.reasons import Rule
 
 SOURCE = "init_ia32_feat_ctl, cpu/feat_ctl.c"
 ENABLE = "enable it in the firmware"
-NO_MSR = Rule("linux.feat-ctl.absent", "The processor has no FEAT_CTL MSR that would enable it", SOURCE)
-PRESENT = Rule("linux.feat-ctl.present", "The processor has the FEAT_CTL MSR", SOURCE)
+NO_MSR = Rule("linux.feat-ctl.absent", "the processor has no FEAT_CTL MSR that would enable it", SOURCE)
+PRESENT = Rule("linux.feat-ctl.present", "the processor has the FEAT_CTL MSR", SOURCE)
 VMX_OFF = Rule("linux.feat-ctl.vmx-off", "FEAT_CTL is locked with VMX off", SOURCE, ENABLE)
 SGX_OFF = Rule(
     "linux.feat-ctl.sgx-off", "FEAT_CTL is locked with SGX off, or nothing in this kernel would use it", SOURCE, ENABLE, since="5.15"
 )
 SGX_LC_OFF = Rule("linux.feat-ctl.sgx-lc-off", "FEAT_CTL is locked with SGX launch control off", SOURCE, ENABLE, since="5.15")
-CAPABILITY = Rule("linux.vmx-capability", "The VMX capability MSRs report it", "init_vmx_capabilities, cpu/feat_ctl.c")
+CAPABILITY = Rule("linux.vmx-capability", "the VMX capability MSRs report it", "init_vmx_capabilities, cpu/feat_ctl.c")
 
 _LOCKED, _VMX_OUTSIDE_SMX, _CONTROL_SGX_LC, _CONTROL_SGX = 1, 1 << 2, 1 << 17, 1 << 18
 """Bits of IA32_FEAT_CTL."""

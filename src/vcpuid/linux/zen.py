@@ -7,27 +7,27 @@ from vcpuid.reasons import Rule
 from vcpuid.releases import BEFORE_RHEL_9_5
 
 MICROCODE = "update the microcode"
-GENERATION = Rule("linux.amd.generation", "Family and model are of this Zen generation", "bsp_init_amd, cpu/amd.c", since="5.15")
-ZEN = Rule("linux.amd.zen", "The family is Zen's or a later one", "init_amd_zen_common, cpu/amd.c")
-TSA_CLEARED = Rule("linux.amd.tsa-microcode", "This microcode makes VERW clear buffers", "tsa_init, cpu/amd.c", since="5.15")
+GENERATION = Rule("linux.amd.generation", "family and model are of this Zen generation", "bsp_init_amd, cpu/amd.c", since="5.15")
+ZEN = Rule("linux.amd.zen", "the family is Zen's or a later one", "init_amd_zen_common, cpu/amd.c")
+TSA_CLEARED = Rule("linux.amd.tsa-microcode", "this microcode makes VERW clear buffers", "tsa_init, cpu/amd.c", since="5.15")
 TSA_IMMUNE = Rule(
-    "linux.amd.tsa-immune", "Processors before Zen 3 have no transient scheduler attacks", "tsa_init, cpu/amd.c", since="5.15"
+    "linux.amd.tsa-immune", "processors before Zen 3 have no transient scheduler attacks", "tsa_init, cpu/amd.c", since="5.15"
 )
 E1386 = Rule(
     "linux.amd.erratum-1386",
-    "Erratum 1386: XSAVES loses state on Zen 1 and 2",
+    "erratum 1386: XSAVES loses state on Zen 1 and 2",
     "fix_erratum_1386, cpu/amd.c",
     MICROCODE,
     lacking=BEFORE_RHEL_9_5,
 )
 CPB = Rule(
     "linux.amd.erratum-1076",
-    "Erratum 1076: Zen 1 has core performance boost though CPUID hides it",
+    "erratum 1076: Zen 1 has core performance boost though CPUID hides it",
     "init_amd_zen1, cpu/amd.c (init_amd_zn in 5.10)",
 )
 DIV0 = Rule("linux.amd.div0", "Zen 1 leaks quotients of divisions by zero", "init_amd_zen1, cpu/amd.c")
 IRPERF = Rule(
-    "linux.amd.erratum-1054", "Erratum 1054: the counter of instructions retired is inaccurate", "init_amd_zen1, cpu/amd.c", since="6.6",
+    "linux.amd.erratum-1054", "erratum 1054: the counter of instructions retired is inaccurate", "init_amd_zen1, cpu/amd.c", since="6.6",
     lacking=("5.14", "5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "6.8", "6.12-el10", "6.14"),
 )  # fmt: skip
 CYAN_SKILLFISH = Rule(
@@ -44,7 +44,7 @@ ZEN2_INVLPGB = Rule(
 BTC_NO = Rule("linux.amd.btc-no", "Zen 3 is immune to branch type confusion, but predates the bit that says so", "init_amd_zen3, cpu/amd.c")
 VIRTUAL_VMLOAD = Rule(
     "linux.amd.zen4-vmload",
-    "Virtualized VMLOAD can reset the host on this model",
+    "virtualized VMLOAD can reset the host on this model",
     "init_amd_zen4, cpu/amd.c",
     since="6.12",
     lacking=("5.14",),

@@ -9,11 +9,11 @@ from vcpuid.linux.intel import has_perfmon
 from vcpuid.reasons import Rule
 
 SOURCE = "init_zhaoxin, cpu/zhaoxin.c; init_centaur, cpu/centaur.c"
-CONSTANT_TSC = Rule("linux.zhaoxin.constant-tsc", "The TSC of this family and model runs at a constant rate", SOURCE)
-INVARIANT_TSC = Rule("linux.zhaoxin.invariant-tsc", "Leaf 0x80000007 says that the TSC runs at a constant rate and never stops", SOURCE)
-SYSENTER = Rule("linux.zhaoxin.sysenter32", "A 64-bit kernel enters 32-bit system calls by SYSENTER here", SOURCE, until="6.19")
-PERFMON = Rule("linux.zhaoxin.arch-perfmon", "Leaf 0xA has a version and more than one counter", SOURCE)
-REP_GOOD = Rule("linux.zhaoxin.rep-good", "String instructions are fast on this family", SOURCE)
+CONSTANT_TSC = Rule("linux.zhaoxin.constant-tsc", "the TSC of this family and model runs at a constant rate", SOURCE)
+INVARIANT_TSC = Rule("linux.zhaoxin.invariant-tsc", "leaf 0x80000007 says that the TSC runs at a constant rate and never stops", SOURCE)
+SYSENTER = Rule("linux.zhaoxin.sysenter32", "a 64-bit kernel enters 32-bit system calls by SYSENTER here", SOURCE, until="6.19")
+PERFMON = Rule("linux.zhaoxin.arch-perfmon", "leaf 0xA has a version and more than one counter", SOURCE)
+REP_GOOD = Rule("linux.zhaoxin.rep-good", "string instructions are fast on this family", SOURCE)
 LFENCE = Rule("linux.zhaoxin.lfence", "LFENCE orders RDTSC on 64-bit processors of this vendor", SOURCE)
 
 
