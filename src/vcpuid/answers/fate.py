@@ -12,6 +12,7 @@ from vcpuid.answers.remedy import hidden_from_linux, remedy
 from vcpuid.answers.unasked import UNASKED, why_lacking
 from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import Feature, by_bit, find
+from vcpuid.kvm.answers import kvm_says
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Action, Basis, Decision, Rule, Step
 from vcpuid.told.facts import Fact, listed
@@ -22,6 +23,14 @@ NO_HARDWARE = Rule(
     "the host's processor does not report it",
     "the CPUID instruction",
     remedy="run the guest on a processor that has it, or choose a CPU without it",
+)
+
+
+OWN_DOING = Rule(
+    "observed.otherwise",
+    "this machine's kernel or KVM differs from stock Linux",
+    "the host's snapshot",
+    remedy="run the guest on a host with stock Linux: no option of QEMU changes this",
 )
 
 
@@ -45,8 +54,16 @@ def followed(feature: Feature, path: Path) -> Explanation:
         return Explanation(feature, path, stages, f"Whether the guest sees {feature.name} is {why}.", (), None)
     odd = next((stage for stage in stages if stage.disagrees and not stage.value), None)
     helps = hidden_from_linux(path, feature) if odd is not None and odd.party == "linux" else None
+    if odd is not None and not stages[-1].value:
+        chain = (*chain, Reason(odd.party, feature.name, Action.CLEARED, OWN_DOING, _own_doing(path, odd)))
     helps = helps or remedy(path, ((reason.rule, reason.feature) for reason in chain))
     return Explanation(feature, path, stages, _verdict(feature, path, stages), chain, helps)
+
+
+def _own_doing(path: Path, stage: Stage) -> str:
+    """Say whose doing it is: of this machine's KVM, by the module that it is where that is none of Linux's own."""
+    odd = kvm_says(path.setup).odd_modules if stage.party == "kvm" else ()
+    return stage.otherwise(f" ({' and '.join(odd)})" if odd else "")
 
 
 def _open(path: Path, chain: Iterable[Reason]) -> tuple[str, str] | None:

@@ -6,23 +6,16 @@ from dataclasses import dataclass
 
 from vcpuid.answers.counts import called
 from vcpuid.answers.explain import explain
-from vcpuid.answers.explanation import Explanation, Reason, Stage
+from vcpuid.answers.explanation import Explanation, Reason
 from vcpuid.answers.proposal import lenient
 from vcpuid.cpuid import Bit
 from vcpuid.cpuid.names import Feature, by_bit
 from vcpuid.errors import KvmError, QemuError
-from vcpuid.kvm.answers import kvm_says
 from vcpuid.path.pipeline import Path, probed, tried
 from vcpuid.path.probing import Probe
 from vcpuid.qemu.catalog import catalog
-from vcpuid.reasons import Action, Rule
 from vcpuid.setup import Setup
 from vcpuid.vmm.known import named
-
-OWN_DOING = Rule(
-    "observed.otherwise", "this machine's kernel or KVM differs from stock Linux", "the host's snapshot",
-    remedy="run the guest on a host with stock Linux: no option of QEMU changes this",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +33,9 @@ class Missing:
 
     @property
     def cause(self) -> Reason:
-        """The first cause: a party that does otherwise than its rules say, else the last reason of the chain, else QEMU's own."""
+        """The first cause: the last reason of the chain, else QEMU's own."""
         stages, chain = self.explanation.stages, self.explanation.chain
-        odd = next((stage for stage in stages if stage.disagrees and not stage.value), None)
-        if odd is not None:
-            return Reason(odd.party, self.feature.name, Action.CLEARED, OWN_DOING, self._own_doing(odd))
         return chain[-1] if chain else next(stage.reasons[-1] for stage in reversed(stages) if stage.reasons)
-
-    def _own_doing(self, stage: Stage) -> str:
-        """Say whose doing it is: of this machine's KVM, by the module that it is where that is none of Linux's own."""
-        odd = kvm_says(self.explanation.path.setup).odd_modules if stage.party == "kvm" else ()
-        module = f" ({' and '.join(odd)})" if odd else ""
-        return stage.otherwise(module)
 
     @property
     def remedy(self) -> str | None:

@@ -114,7 +114,7 @@ def _missing_rows(answer: Verdict) -> list[dict[str, str]]:
 
 def _overruled_rows(answer: Verdict) -> list[dict[str, str]]:
     """Rows of what this KVM shows the guest against QEMU's table: put back though asked for in vain, put there unasked, and withheld."""
-    from vcpuid.answers.missing import OWN_DOING
+    from vcpuid.answers.fate import OWN_DOING
 
     asked = [missing.feature.name for missing in answer.missing if missing.put_back]
     unasked = [feature.name for feature in answer.put_back if feature.name not in asked]

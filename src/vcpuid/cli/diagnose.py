@@ -188,7 +188,8 @@ def _first(found: Diagnosis) -> str | None:
         own = [finding for finding in explained if finding.cpu == cpu]
         told = dict.fromkeys(_fate(finding) for finding in sorted(own, key=_agrees))
         parts = [sentence.format(short([one.named.name for one in own if _fate(one) == sentence])) for sentence in told]
-        more = f"; and {len(parts) - _PARTS} more causes below" if len(parts) > _PARTS else ""
+        left = len(parts) - _PARTS
+        more = f"; and {left} more cause{'s' if left > 1 else ''} below" if left > 0 else ""
         guest = f"With -cpu {cpu} on this host" if cpu else "On this host"
         return f"{guest}, {'; '.join(parts[:_PARTS])}{more}"
     if found.deepest is None:
