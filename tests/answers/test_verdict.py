@@ -110,7 +110,16 @@ def test_a_kvm_that_does_otherwise_than_its_rules_is_named_as_the_cause() -> Non
     (missing,) = answer.missing
     assert (missing.feature.name, missing.cause.party, missing.cause.rule.id) == ("avx2", "kvm", "observed.otherwise")
     assert missing.cause.text == "this machine's KVM does not offer it; stock Linux 6.12 would"
-    assert missing.remedy
+    assert missing.remedy == "run the guest on a host with stock Linux: no option of QEMU changes this"
+    assert missing.explanation.chain[-1] == missing.cause, "explain and diagnose name it as well"
+    assert missing.explanation.remedy == missing.remedy
+
+
+def test_what_a_proposal_keeps_is_counted_and_meets_what_the_guest_lacks() -> None:
+    answer = judge("Haswell")
+    assert answer.keeping == f"keeps {len(answer.counts.asked) - 2} of the {len(answer.counts.asked)} features asked for"
+    assert judge("Haswell-noTSX").keeping == f"keeps all {len(judge('Haswell-noTSX').counts.asked)} features asked for"
+    assert judge("Haswell,foo=on").keeping is None
 
 
 def test_a_dependency_is_named_as_the_cause() -> None:

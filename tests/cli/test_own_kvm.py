@@ -13,8 +13,10 @@ from support.command import vcpuid
 from vcpuid.answers.verdict import verdict
 from vcpuid.cli import linux
 from vcpuid.cli.check_text import CheckText
+from vcpuid.cli.diagnose import sheet
 from vcpuid.cpuid import CpuidTable, Registers, Snapshot
 from vcpuid.diagnosis import diagnose
+from vcpuid.setup import Stack
 
 SKYLAKE = "kvm-intel.corei7_skylake_x@6.12"
 HOST = str(CAPTURES / "kvm" / f"{SKYLAKE}.txt.gz")
@@ -84,3 +86,33 @@ def test_diagnose_goes_by_what_the_running_kvm_gives() -> None:
     assert asked.verdict is not None
     assert [missing.put_back for missing in asked.verdict.missing] == [True]
     assert not any("give the host, the -cpu" in text for text in asked.remedies), "QEMU says so on this very host"
+
+
+def test_what_kvm_shows_all_the_same_is_counted_beside_what_a_proposal_keeps() -> None:
+    snapshot = host(SKYLAKE)
+    assert snapshot.supported is not None
+    patched = CpuidTable(e._replace(ebx=e.ebx & ~(1 << 5)) if e.function == 7 else e for e in snapshot.supported)
+
+    def adding(table: CpuidTable, leaves: Sequence[tuple[int, int]]) -> Reading:
+        kept = CpuidTable(e._replace(ebx=e.ebx | 1 << 5) if e[:2] == (7, 0) else e for e in table)
+        return Reading(kept, {leaf: e.registers for leaf in leaves if (e := kept.get(*leaf)) is not None})
+
+    answer = verdict("Haswell", replace(snapshot, supported=patched), Stack(kernel="6.12", qemu="11.1"), probe=adding)
+    assert answer.keeping is not None
+    asked, kept = len(answer.counts.asked), answer.counts.proposal_keeps
+    assert kept is not None
+    assert asked - len(answer.counts.lacks) == kept + 1
+    assert answer.keeping.endswith(f"of the {asked} features asked for; this machine's KVM shows the guest 1 more of them all the same")
+
+
+def test_what_a_kvm_does_of_its_own_is_one_cause_of_all_that_it_takes() -> None:
+    """A row a feature, with a sentence within a sentence, said the same of each."""
+    snapshot = host(SKYLAKE)
+    assert snapshot.supported is not None
+    patched = CpuidTable(e._replace(ebx=e.ebx & ~(1 << 5 | SMEP)) if e.function == 7 else e for e in snapshot.supported)
+    text = "\n".join(f"host doesn't support requested feature: CPUID.07H:EBX.{name}" for name in ("avx2 [bit 5]", "smep [bit 7]"))
+    found = diagnose(text, replace(snapshot, supported=patched), "Haswell-noTSX")
+    lines = sheet(found).head
+    assert lines[0] == (
+        "With -cpu Haswell-noTSX on this host, the guest lacks avx2 smep: this machine's KVM does not offer it; stock Linux 6.12 would"
+    )

@@ -103,6 +103,16 @@ class Verdict:
         all_ = gives_all(self.path, self.by_libvirt)
         return tuple(assumption for assumption, path in given if gives_all(path, self.by_libvirt) != all_)
 
+    @property
+    def keeping(self) -> str | None:
+        """Say how many of the features asked for the proposal keeps, and how many KVM adds all the same; None where nothing is counted."""
+        asked, kept = len(self.counts.asked), self.counts.proposal_keeps
+        if kept is None or not asked:
+            return None
+        said = f"keeps all {asked} features asked for" if kept == asked else f"keeps {kept} of the {asked} features asked for"
+        put_back = {missing.called for missing in self.missing if missing.put_back}
+        return said + (f"; this machine's KVM shows the guest {len(put_back)} more of them all the same" if put_back else "")
+
     def written(self, manager: str) -> InWords | None:
         """Write the -cpu that runs in the words of one of `in_words.MANAGERS`; None where there is none."""
         return None if self.proposal is None else in_words(self.proposal, manager, catalog(self.setup.vmm.tables))

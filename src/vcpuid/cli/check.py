@@ -156,7 +156,7 @@ def _sheet_of_table(found: Sequence[Hazard], everything: bool) -> Sheet:
 
 def _sheet(found: HostChecked, form: str, manager: str | None, everything: bool) -> Sheet:
     """Lay the answer out: rows for programs, lines for people."""
-    from vcpuid.cli.check_text import CheckText, written
+    from vcpuid.cli.check_text import CheckText, by_qemu, written
 
     answer, order = found.answer, found.order
     if form != "table":
@@ -168,7 +168,7 @@ def _sheet(found: HostChecked, form: str, manager: str | None, everything: bool)
         head += written(answer, manager)
     foot = [f"Taken for granted: {assumption}" for assumption in answer.assumes]
     if answer.path is not None and answer.refusal is None:
-        foot += ["", *text.hazards(found.hazards)]
+        foot += ["", *text.hazards(by_qemu(found.hazards))]
     return Sheet(COLUMNS, [], head=head, foot=foot, cut=text.cut())
 
 

@@ -173,6 +173,17 @@ def _put_together(found: Sequence[Hazard]) -> Iterator[Hazard]:
         yield replace(members[0], subjects=subjects, depends=in_common([hazard.depends for hazard in members]))
 
 
+def by_qemu(found: Iterable[Hazard]) -> list[Hazard]:
+    """Spell the features that hazards are about as QEMU does: as all others that stand beside a -cpu."""
+    from vcpuid.answers.remedy import by_short_name
+
+    def spelled(subject: str) -> str:
+        feature = None if " " in subject else by_short_name(subject)
+        return subject if feature is None else _called(feature)
+
+    return [replace(hazard, subjects=tuple(map(spelled, hazard.subjects))) for hazard in found]
+
+
 def no_hazards(found: Sequence[Hazard]) -> list[str]:
     """Say that nothing hurts; where something may that is not told, that what is told has no hazard."""
     if any(not hazard.depends for hazard in found):
@@ -198,6 +209,7 @@ def _instead(answer: Verdict) -> Iterator[str]:
         return
     if answer.proposal is not None:
         yield f"Recommended, keeps the most: -cpu {answer.proposal}"
+        yield from [f"    It {answer.keeping}"] if answer.keeping else []
     elif answer.refusal is None or lacking(answer.cpu, answer.setup.vmm.tables) is None:
         yield "No -cpu of this model starts here without warnings."
     for amendment in answer.amendments:

@@ -161,7 +161,9 @@ class Diagnosis:
     def _starting(self) -> Iterator[str]:
         for guest, text in self.proposals:
             which = f" of -cpu {guest.cpu}" if len(self.guests) > 1 else ""
-            yield f"start the guest{which} with -cpu {text}: it runs on this host without a warning"
+            keeping = guest.verdict.keeping if guest.verdict is not None else None
+            more = f" and {keeping}" if keeping else ""
+            yield f"start the guest{which} with -cpu {text}: it runs on this host without a warning{more}"
 
     def _generally(self) -> Iterator[str]:
         return (match.message.fix for match in self.answers)
