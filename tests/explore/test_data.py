@@ -91,7 +91,7 @@ def test_what_stands_twice_is_packed_once() -> None:
 @every_case
 def test_every_feature_is_what_explain_says(name: str) -> None:
     path = subject(name).path
-    own = path.as_dict().keys() | {"schema", "bit"}
+    own = path.as_dict().keys() | {"schema", "bit", "vulnerabilities"}
     told = {feature["id"]: feature for feature in shown(name)["features"]}
     kernel = path.setup.kernel.tables
     wanted = [feature for feature in all_features() if feature.bit is not None or feature.in_linux(kernel) is not None]

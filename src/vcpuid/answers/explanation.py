@@ -264,7 +264,7 @@ class Explanation:
         return {"schema": SCHEMA, "feature": told["feature"], "bit": told["bit"], **self.path.as_dict(), **told, **serves}
 
     def fate(self) -> dict[str, object]:
-        """Give the same without what is the path's: where there are many features of one path, that need be told once."""
+        """Give the same of the feature alone: of many on one path, what is the path's, and its guest's vulnerabilities, is told once."""
         return {
             "feature": self.feature.name,
             "bit": str(self.feature.bit) if self.feature.bit else None,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from vcpuid.answers.explanation import Explanation
 from vcpuid.answers.fate import NO_HARDWARE, followed
 from vcpuid.answers.file_verdict import FileVerdict
-from vcpuid.answers.sysfs import Missing, Sysfs, hanging_on
+from vcpuid.answers.sysfs import Lack, Sysfs, hanging_on
 from vcpuid.answers.vulnerabilities import told, told_inside
 from vcpuid.cpuid.names import find
 from vcpuid.path.pipeline import Path
@@ -23,14 +23,14 @@ def reported(path: Path, files: Sequence[str]) -> tuple[Sysfs, ...]:
     return tuple(Sysfs(file, of_host, guest, kernel, tuple(_missing(guest, path))) for file, of_host, guest in verdicts)
 
 
-def _missing(guest: FileVerdict | None, path: Path) -> Iterator[Missing]:
+def _missing(guest: FileVerdict | None, path: Path) -> Iterator[Lack]:
     if guest is None:
         return
     for name, says in (*((name, None) for name in guest.needs), *guest.more):
         fate = followed(find(name), path)
         why = fate.chain[-1].text if fate.chain else "KVM does not offer it"
         by_hardware = bool(fate.chain) and fate.chain[-1].rule is NO_HARDWARE
-        yield Missing(name, says, why, _NEWER if by_hardware else fate.remedy)
+        yield Lack(name, says, why, _NEWER if by_hardware else fate.remedy)
 
 
 def parts(found: Sysfs, path: Path) -> tuple[Explanation, ...]:

@@ -20,7 +20,7 @@ _PARTS = {"SPECTRE_V2_USER": "spectre_v2", "BHI": "spectre_v2", "EIBRS_PBRSB": "
 """Bugs that have no file of their own, and are told in another's."""
 
 
-class Missing(NamedTuple):
+class Lack(NamedTuple):
     """A feature that a guest lacks, and why: `says` is what its kernel would write besides, None where that would mitigate at all."""
 
     feature: str
@@ -43,7 +43,7 @@ class Sysfs(NamedTuple):
     host: FileVerdict | None
     guest: FileVerdict | None
     kernel: str
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[Lack, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -62,7 +62,7 @@ class Sysfs(NamedTuple):
         """Say what is missing, why, and what it would do; nothing where nothing is."""
         would = (f'say "{one.says}"' if one.says is not None else f"mitigate {self.file}" for one in self.missing)
         return " ".join(
-            f"The guest lacks {one.feature} ({one.why}), with which its kernel would {does}."
+            f"The guest lacks {find(one.feature).name} ({one.why}), with which its kernel would {does}."
             for one, does in zip(self.missing, would, strict=True)
         )
 

@@ -124,7 +124,7 @@ def _whose(told: Explanation) -> str:
     from vcpuid.answers.shown import maker
 
     vendor = {"intel": "Intel's ", "amd": "AMD's ", None: ""}[maker(told.feature)]
-    return f"{vendor}{told.feature.qemu or told.feature.name}"
+    return f"{vendor}{told.feature.name}"
 
 
 _FIELDS = ["party", "value", "basis", "modelled", "why"]
