@@ -42,7 +42,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "explain": (
         Example("Why the guest has no AVX-512", "vcpuid explain avx512f --cpu Haswell --host host.txt"),
-        Example("The same of a domain of libvirt's, as JSON", "vcpuid explain rtm --domain guest.xml --host host.txt -o json"),
+        Example("Whether it is protected against Spectre v2", "vcpuid explain spec_ctrl --cpu Haswell --host host.txt"),
     ),
     "guest": (
         Example("What a guest of this machine sees", "vcpuid guest --cpu host", "kvm"),

@@ -133,7 +133,8 @@ def vulnerabilities(
 ) -> None:
     """Print what sysfs says of Spectre and its kin.
 
-    These are the files of /sys/devices/system/cpu/vulnerabilities on HOST or, with --guest, in a guest with --cpu on it.
+    These are the files of /sys/devices/system/cpu/vulnerabilities on HOST or, with --guest, in a guest with --cpu on it. Of one of them,
+    vcpuid explain NAME also says why the guest lacks what its kernel would need to do more.
 
     Exit status 1 where the kernel says that it is vulnerable to something, or cannot know, or where HOST does not tell enough.
     """
