@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from support.captures import capture
-from support.command import vcpuid
+from support.command import commands, vcpuid
+from vcpuid.cli import choices, cli, swapped
 
 HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
 
@@ -153,3 +154,15 @@ def test_a_file_of_the_name_of_a_model_takes_nothing_from_the_model(folder: Path
 def test_a_host_that_is_neither_there_nor_a_model_is_no_more_than_that() -> None:
     done = vcpuid("guest", "--host", "none.txt")
     assert (done.returncode, done.stderr) == (3, "vcpuid: none.txt: No such file or directory\n")
+
+
+def test_of_each_place_for_a_host_it_is_known_that_it_is_one() -> None:
+    offered = [
+        (" ".join(words), one.name)
+        for words, verb in commands(cli)
+        for one in verb.params
+        if one._custom_shell_complete in (choices.hosts, choices.cpus_then_hosts)
+        and not {other.name for other in verb.params} & swapped._FOREIGN
+    ]
+    assert len(offered) > 40
+    assert [(verb, name) for verb, name in offered if name not in {*swapped._PLACES, swapped._CPU_THEN_HOSTS, "recording"}] == []

@@ -22,10 +22,12 @@ DOMAIN_ENDS = (".xml", ".xml.gz")
 CPU, HOST, FEATURE, SETTING = "a CPU", "a host", "a feature", "a property of a CPU"
 """What a word can be."""
 
+_TABLE, _OTHER_HOST = _STAY = ("table_source", "to_host")
+"""Options whose host stays where it is; a table does not where there is a CPU."""
 _PLACES = {
     **dict.fromkeys(("cpu", "named_cpu"), CPU),
     **dict.fromkeys(("source", "host_source", "guest_source", "placed_host", "table", "a", "b", "store", "stores", "places"), HOST),
-    **dict.fromkeys(("named_host", "table_source"), HOST),
+    **dict.fromkeys(("named_host", *_STAY), HOST),
     "texts": FEATURE,
     "features": FEATURE,
 }
@@ -33,10 +35,8 @@ _PLACES = {
 _CPU_THEN_HOSTS = "arguments"
 _OF_FOLDERS = {_CPU_THEN_HOSTS, "store", "stores", "places"}
 """Arguments that may be folders of hosts."""
-_TABLE = ("table_source",)
-"""An option whose table stays where it is."""
 _STORE_AND_TWO = 3
-_FOREIGN = ("program", "hosts", "host")
+_FOREIGN = {"program", "hosts", "host"}
 """Arguments of verbs whose words are others': a command, hosts by the names that they have in a network or a store."""
 
 _MODEL = re.compile(r"[A-Za-z0-9_-]{1,60}")
@@ -55,20 +55,18 @@ class Word(NamedTuple):
 class Line:
     """A command line: the verb, what was `found` for its parameters by their names, in the `order` of these, the words that were `left`."""
 
-    def __init__(
-        self, context: click.Context, found: Mapping[str, Any], order: Sequence[click.Parameter], left: Sequence[Word | str]
-    ) -> None:
+    def __init__(self, context: click.Context, found: Mapping[str, Any], order: Sequence[click.Parameter], left: Sequence[str]) -> None:
         self._context, self._found, self._order = context, found, order
         self._arguments = [one for one in context.command.params if isinstance(one, click.Argument)]
         self._names = {str(one.name) for one in context.command.params}
-        self._words = [*self._placed(), *(Word("", None, word) if isinstance(word, str) else word for word in left)]
+        self._words = [*self._placed(), *(Word("", None, text) for text in left)]
 
     def check(self, *, unknown: bool = False) -> None:
         """Raise UsageError with the call that was meant where words stand in each other's place and there is such a call.
 
         Words in the place of features are looked at where they are files, or all of them where one is `unknown`.
         """
-        if self._context.resilient_parsing or self._names & {*_FOREIGN} or self._otherwise():
+        if self._context.resilient_parsing or self._names & _FOREIGN or self._otherwise():
             return
         if all(_kind(word, unknown) == word.place for word in self._words):
             return
@@ -81,7 +79,7 @@ class Line:
         """Whether the words stand for something else: for a host alone beside a table, for two hosts by the names that a store has."""
         places = _texts(self._found.get("places"))
         by_name = len(places) == _STORE_AND_TWO and not os.path.isfile(places[0]) and os.path.exists(places[0])
-        return by_name or (_CPU_THEN_HOSTS in self._names and bool({"table_source", "recording"} & self._found.keys()))
+        return by_name or (_CPU_THEN_HOSTS in self._names and bool({_TABLE, "recording"} & self._found.keys()))
 
     def _placed(self) -> Iterator[Word]:
         """Give the words with their places; a domain's file has none where --cpu stands before it, and has --domain."""
@@ -116,9 +114,8 @@ class Line:
 
     def _of(self, kinds: Sequence[str | None], kind: str) -> list[str]:
         """Give the words of a kind; of CPUs first one that is not called as this machine is, and stands where it belongs."""
-        found = [
-            word for word, one in zip(self._words, kinds, strict=True) if one == kind and (kind == CPU or word.parameter not in _TABLE)
-        ]
+        pairs = zip(self._words, kinds, strict=True)
+        found = [word for word, one in pairs if one == kind and (kind == CPU or word.parameter not in _STAY)]
         return [word.text for word in sorted(found, key=lambda word: (word.text == "host", word.place != kind) if kind == CPU else ())]
 
     def _takes_cpu(self) -> bool:
@@ -129,14 +126,13 @@ class Line:
         cpus, hosts, settings = (self._of(kinds, kind) for kind in (CPU, HOST, SETTING))
         if any(map(os.path.isdir, hosts)) and not self._names & _OF_FOLDERS:
             return []
-        if not self._takes_cpu():
-            own = self._call([], hosts, self._of(kinds, FEATURE))
-            program = self._context.find_root().command_path
-            return [*([] if own is None else [own]), shlex.join([program, "check", *cpus[:1], *hosts])] if cpus else [own] if own else []
-        if settings:
+        check = None
+        if cpus and not self._takes_cpu():
+            check, cpus = shlex.join([self._context.find_root().command_path, "check", cpus[0], *hosts]), []
+        elif settings and self._takes_cpu():
             cpus = [",".join(text.strip(",") for text in (*(cpus[:1] or ["host"]), *settings))]
         own = self._call(cpus, hosts, self._of(kinds, FEATURE))
-        return [] if own is None else [own]
+        return [call for call in (own, check) if call is not None]
 
     def _call(self, cpus: Sequence[str], hosts: list[str], features: Sequence[str]) -> str | None:
         """Write the command line; None where a host is left over, or one is missing."""
@@ -169,15 +165,16 @@ class Line:
             if option not in self._names:
                 return None
             words += [*(["--guest"] if "guest" in self._names - self._found.keys() else []), f"--{option}", *by_name]
-        return None if hosts else shlex.join([*words, *self._options(bool(cpus))])
+        return None if hosts else shlex.join([*words, *self._options(cpus)])
 
-    def _options(self, with_cpu: bool) -> Iterator[str]:
-        """Give the options that name no place, as they were given."""
+    def _options(self, cpus: Sequence[str]) -> Iterator[str]:
+        """Give the options that name no place, or a host that stays there, as they were given."""
         for option in dict.fromkeys(self._order):
-            name = str(option.name)
-            if not isinstance(option, click.Option) or (name in _PLACES and (with_cpu or name not in _TABLE)):
+            name, texts = str(option.name), _texts(self._found.get(str(option.name)))
+            stays = (name == _TABLE and not cpus) or (name == _OTHER_HOST and texts != [*cpus])
+            if not isinstance(option, click.Option) or (name in _PLACES and not stays):
                 continue
-            for text in [None] if option.is_flag else _texts(self._found.get(name)):
+            for text in [None] if option.is_flag else texts:
                 yield from [option.opts[0], *([] if text is None else [text])]
 
 
