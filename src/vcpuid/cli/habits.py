@@ -88,9 +88,9 @@ class Verb(click.Command):
                 try:
                     self._put_into_place(found)
                 except click.UsageError:
-                    swapped.Line(ctx, typed, order, left).check()
+                    swapped.CommandLine(ctx, typed, order, left).check()
                     raise
-                line = swapped.Line(ctx, found, order, left)
+                line = swapped.CommandLine(ctx, found, order, left)
                 line.check()
                 swapped.remember(line)
             return found, left, order
@@ -145,7 +145,7 @@ class Verb(click.Command):
             found, left, order = super().make_parser(ctx).parse_args(args)
         except click.UsageError:
             return
-        swapped.Line(ctx, found, order, [*left, *words]).check()
+        swapped.CommandLine(ctx, found, order, [*left, *words]).check()
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb, which knows its own parameters alone."""

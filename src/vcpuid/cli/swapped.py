@@ -44,7 +44,7 @@ _SETTING = re.compile(r"[+-](?P<switched>[a-z][a-z0-9_.-]{1,60})|(?P<set>[a-z][a
 _KEY = "vcpuid.cli.swapped"
 
 
-class Word(NamedTuple):
+class PlacedWord(NamedTuple):
     """A word of a command line: the parameter in whose place it stands, "" for one too many, and what belongs there, None for that."""
 
     parameter: str
@@ -52,14 +52,14 @@ class Word(NamedTuple):
     text: str
 
 
-class Line:
+class CommandLine:
     """A command line: the verb, what was `found` for its parameters by their names, in the `order` of these, the words that were `left`."""
 
     def __init__(self, context: click.Context, found: Mapping[str, Any], order: Sequence[click.Parameter], left: Sequence[str]) -> None:
         self._context, self._found, self._order = context, found, order
         self._arguments = [one for one in context.command.params if isinstance(one, click.Argument)]
         self._names = {str(one.name) for one in context.command.params}
-        self._words = [*self._placed(), *(Word("", None, text) for text in left)]
+        self._words = [*self._placed(), *(PlacedWord("", None, text) for text in left)]
 
     def check(self, *, unknown: bool = False) -> None:
         """Raise UsageError with the call that was meant where words stand in each other's place and there is such a call.
@@ -81,17 +81,17 @@ class Line:
         by_name = len(places) == _STORE_AND_TWO and not os.path.isfile(places[0]) and os.path.exists(places[0])
         return by_name or (_CPU_THEN_HOSTS in self._names and bool({_TABLE, "recording"} & self._found.keys()))
 
-    def _placed(self) -> Iterator[Word]:
+    def _placed(self) -> Iterator[PlacedWord]:
         """Give the words with their places; a domain's file has none where --cpu stands before it, and has --domain."""
         for parameter in self._context.command.params:
             name, texts = str(parameter.name), _texts(self._found.get(str(parameter.name)))
             if name == _CPU_THEN_HOSTS:
                 first = 0 if "named_cpu" in self._found else 1
-                yield from (Word(name, CPU if number < first else HOST, text) for number, text in enumerate(texts))
+                yield from (PlacedWord(name, CPU if number < first else HOST, text) for number, text in enumerate(texts))
             elif name == "cpu" and isinstance(parameter, click.Option):
-                yield from (Word(name, None if text.endswith(DOMAIN_ENDS) else CPU, text) for text in texts if self._takes_cpu())
+                yield from (PlacedWord(name, None if text.endswith(DOMAIN_ENDS) else CPU, text) for text in texts if self._takes_cpu())
             elif name in _PLACES:
-                yield from (Word(name, _PLACES[name], text) for text in texts)
+                yield from (PlacedWord(name, _PLACES[name], text) for text in texts)
 
     def _settled(self, kinds: list[str | None]) -> list[str | None]:
         """Take for the CPU, where there is none, the one word of which nobody knows what it is, or the one file of a domain."""
@@ -103,7 +103,7 @@ class Line:
         meant = strange or domains
         return [CPU if [number] == meant else kind for number, kind in enumerate(kinds)]
 
-    def _said(self, word: Word, kind: str | None, kinds: Sequence[str | None]) -> str:
+    def _said(self, word: PlacedWord, kind: str | None, kinds: Sequence[str | None]) -> str:
         """Say what the first word is that stands where it does not belong."""
         if kind == CPU and not self._takes_cpu():
             return f"{word.text} is {kind}, and {self._context.command_path} takes none"
@@ -178,7 +178,7 @@ class Line:
                 yield from [option.opts[0], *([] if text is None else [text])]
 
 
-def remember(line: Line) -> None:
+def remember(line: CommandLine) -> None:
     """Keep a command line, for when a word turns out to be none."""
     line._context.meta[_KEY] = line
 
@@ -220,7 +220,7 @@ def _texts(value: object) -> list[str]:
     return [value] if isinstance(value, str) else [str(text) for text in value] if isinstance(value, list | tuple) else []
 
 
-def _kind(word: Word, unknown: bool) -> str | None:
+def _kind(word: PlacedWord, unknown: bool) -> str | None:
     """Tell what a word is; None where nobody knows."""
     text, place = word.text, word.place
     host = _is_host(text)
