@@ -259,7 +259,7 @@ def test_every_lead_is_a_verb_and_every_option_is_somewhere() -> None:
         (("explain", "avx2", "--model", "Haswell"), "Did you mean --cpu?"),
         (("check", "Haswell", "--snapshot", HOST), "Did you mean --host?"),
         (("linux", "flags", "--guset"), "Did you mean --guest?"),
-        (("kvm", "supported", "--cpu", "Haswell"), "No such option '--cpu'."),
+        (("kvm", "supported", "--cpu", "Haswel"), "No such option '--cpu'."),
         (("names", "avx2", "--host", HOST), "No such option '--host'."),
     ],
 )

@@ -27,7 +27,6 @@ from vcpuid.cli.setup import (
 )
 from vcpuid.cli.standing import HERE
 from vcpuid.cli.streams import hushed, tell
-from vcpuid.cli.swapped import cpu_first
 from vcpuid.errors import InputError, KvmError, VcpuidError
 
 if TYPE_CHECKING:
@@ -84,7 +83,6 @@ def command(
     if not arguments:
         raise lacking("missing CPU")
     cpu, *sources = arguments
-    cpu_first(cpu, sources)
     wanted = AskedCpu.of(cpu, libvirt_release)
     if len(sources) > 1 or any(map(os.path.isdir, sources)):
         from vcpuid.cli.check_hosts import on_hosts

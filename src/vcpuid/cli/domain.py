@@ -16,7 +16,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.setup import Asked, Host, has_no_effect, typed
-from vcpuid.cli.swapped import DOMAIN_ENDS, cpu_alone
+from vcpuid.cli.swapped import DOMAIN_ENDS
 from vcpuid.errors import InputError, LibvirtError, VcpuidError
 from vcpuid.releases import LIBVIRTS, Release
 from vcpuid.setup import Setup
@@ -182,8 +182,6 @@ def domain_options(command: F) -> F:
     def wrapped(*args: Any, cpu: str, domain: str | None, libvirt_release: str | None, **kwargs: Any) -> Any:
         if domain is not None and typed("--cpu"):
             raise click.UsageError("--cpu and --domain both name the guest's CPU")
-        if typed("--cpu"):
-            cpu_alone(cpu)
         return command(*args, cpu=AskedCpu(cpu, domain, libvirt_release), **kwargs)
 
     return wrapped  # type: ignore[return-value]  # functools.wraps keeps the look of the command, not its type

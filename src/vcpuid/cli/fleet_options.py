@@ -59,16 +59,16 @@ def opened(store: str | tuple[str, ...], engine: str = "duckdb") -> Fleet:
     from vcpuid import fleet
     from vcpuid.formats.absent import or_near
 
-    if not isinstance(store, str):
-        if len(store) > 1:
-            for place in store:
-                if not os.path.exists(place):
-                    raise InputError(or_near("no such file or folder", place), source=place)
-                if place.endswith(STORES):
-                    raise InputError("a store is asked about alone", source=place)
-            return fleet.open(store)
-        (store,) = store
-
+    places = (store,) if isinstance(store, str) else store
+    for place in places:
+        if not (os.path.exists(place) or place.endswith(STORES)):
+            cause = "no such file or folder" if len(places) > 1 else f"no such folder, and a store's name ends in {' or '.join(STORES)}"
+            raise InputError(or_near(cause, place), source=place)
+        if len(places) > 1 and place.endswith(STORES):
+            raise InputError("a store is asked about alone", source=place)
+    if len(places) > 1:
+        return fleet.open(places)
+    (store,) = places
     if engine == "duckdb":
         return fleet.open(store, told=so_far)
     name, colon, master = engine.partition(":")

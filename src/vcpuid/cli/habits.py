@@ -16,7 +16,7 @@ import click
 
 from vcpuid.cli import streams
 
-_CPU, _HOST = "--cpu", "--host"
+_BY_NAME = _CPU, _HOST = "--cpu", "--host"
 _ABOUT = {_CPU: "CPU, by name instead of by its place.", _HOST: "HOST, by name instead of by its place."}
 VERBS_BELOW = "VERB [ARGS]..."
 """How the usage of a group ends."""
@@ -81,8 +81,18 @@ class Verb(click.Command):
         def placed(args: list[str]) -> tuple[dict[str, Any], list[str], list[click.Parameter]]:
             found, left, order = parse(args)
             if not ctx.resilient_parsing:
+                from vcpuid.cli import swapped
+
                 _each_once(order)
-                self._put_into_place(found)
+                typed = dict(found)
+                try:
+                    self._put_into_place(found)
+                except click.UsageError:
+                    swapped.CommandLine(ctx, typed, order, left).check()
+                    raise
+                line = swapped.CommandLine(ctx, found, order, left)
+                line.check()
+                swapped.remember(line)
             return found, left, order
 
         parser.parse_args = placed
@@ -100,7 +110,16 @@ class Verb(click.Command):
             found.update(_filled(slots, texts, {option.opts[0]: _texts(value) for option, value in named.items()}))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; where an option is none, lead to one that may be meant, and where an argument is missing, show an example."""
+        """Parse; where an option is none, lead to one that may be meant, or to where its value belongs.
+
+        Where an argument is missing, show an example.
+        """
+        from vcpuid.cli import swapped
+
+        given = [*args]
+        if loose := swapped.settings(given):
+            rest = [text for number, text in enumerate(given) if number not in loose]
+            self._otherwise(ctx, rest, [given[number] for number in loose])
         try:
             return super().parse_args(ctx, args)
         except click.MissingParameter as error:
@@ -114,7 +133,19 @@ class Verb(click.Command):
             from vcpuid.cli import meant
 
             known = [text for parameter in self.get_params(ctx) for text in (*parameter.opts, *parameter.secondary_opts)]
+            if error.option_name in _BY_NAME:
+                self._otherwise(ctx, *swapped.named(given, error.option_name))
             raise click.UsageError(meant.no_option(error.option_name, known), ctx) from None
+
+    def _otherwise(self, ctx: click.Context, args: list[str], words: Sequence[str]) -> None:
+        """Parse what is left of a command line without some words; raises UsageError with the call where it is known how they are meant."""
+        from vcpuid.cli import swapped
+
+        try:
+            found, left, order = super().make_parser(ctx).parse_args(args)
+        except click.UsageError:
+            return
+        swapped.CommandLine(ctx, found, order, [*left, *words]).check()
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb, which knows its own parameters alone."""

@@ -12,7 +12,8 @@ from vcpuid.cli import choices, streams
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, table_for_guest
 from vcpuid.cli.short import Cut, first, some
-from vcpuid.errors import UnavailableError
+from vcpuid.cli.swapped import no_feature
+from vcpuid.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     from vcpuid.cpuid import CpuidTable
@@ -70,7 +71,10 @@ def command(
         raise click.UsageError("--no-guest starts no guest: leave --table, --cpu, --host, --force and --hide out")
     if no_guest:
         has_no_effect("--no-guest tries this process only", *STACK)
-    tried = probe.instructions_of(features)
+    try:
+        tried = probe.instructions_of(features)
+    except InputError as error:
+        raise no_feature(error) from None
     here = probe.process(tried)
     inside = [] if no_guest else _guest(lambda: _table(cpu or "host", source, table_source, asked), force, hide, tried)
     emit(_sheet(here, inside, everything=everything or bool(features) or form != "table"), form)

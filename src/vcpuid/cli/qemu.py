@@ -15,7 +15,6 @@ from vcpuid.cli.setup import Asked, host_argument, print_warnings, read_host, st
 from vcpuid.cli.short import Cut, left_open
 from vcpuid.cli.standing import standing
 from vcpuid.cli.streams import styled
-from vcpuid.cli.swapped import cpu_first
 from vcpuid.cli.tables import print_table
 from vcpuid.setup import overruled
 
@@ -112,7 +111,6 @@ def expand(cpu: str, source: str | None, libvirt_release: str | None, asked: Ask
     from vcpuid.qemu.managers import remarked
     from vcpuid.told.facts import NotTold, sentences
 
-    cpu_first(cpu, [] if source is None else [source])
     host = read_host(source)
     cpu, setup = remarked(*AskedCpu.of(cpu, libvirt_release).on(host, asked))
     print_warnings((*setup.remarks, *overruled(setup)))
@@ -146,7 +144,6 @@ def table(cpu: str, source: str | None, vcpu: int, libvirt_release: str | None, 
     from vcpuid.qemu.managers import remarked
     from vcpuid.vmm.qemu import QEMU
 
-    cpu_first(cpu, [] if source is None else [source])
     host = read_host(source)
     cpu, setup = remarked(*AskedCpu.of(cpu, libvirt_release).on(host, asked))
     found = handed(cpu, setup, QEMU, vcpu)

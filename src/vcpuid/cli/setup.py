@@ -14,7 +14,7 @@ from vcpuid import numbers
 from vcpuid.cli import choices
 from vcpuid.cli.streams import tell
 from vcpuid.cpuid import CpuidTable, Snapshot
-from vcpuid.errors import InputError, UnavailableError
+from vcpuid.errors import UnavailableError
 from vcpuid.params import Given, given
 from vcpuid.releases import KERNELS, QEMUS, Release
 from vcpuid.setup import Setup, Stack
@@ -70,12 +70,7 @@ def read_cpus(source: str, *, every: bool = False, given: tuple[str, str] | None
     """
     from vcpuid import sources
 
-    try:
-        dump = sources.read_dump(source, given)
-    except InputError as error:
-        from vcpuid.cli.swapped import no_host
-
-        raise no_host(source, error) from None
+    dump = sources.read_dump(source, given)
     print_warnings(tuple(f"{'standard input' if source == '-' else source}: {remark}" for remark in dump.remarks(every=every)))
     return dump.meant if every else [dump.first, *dump.others]
 

@@ -69,4 +69,4 @@ def _in_text(text: str) -> tuple[Feature, ...]:
     try:
         return diagnosis.features(read_text("-", colours=True)[1] if text == "-" else text)
     except InputError as error:
-        raise no_feature(text, error) from None
+        raise no_feature(error) from None
