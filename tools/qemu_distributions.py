@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write src/vcpuid/data/qemu-distributions.json: machine types that distributions added, as far as CPUs care.
 
-    python tools/qemu_distributions.py 'Ubuntu 22.04=src/qemu-jammy=REPOSITORY, COMMIT' 'CentOS Stream 10=…'
+    python tools/qemu_distributions.py 'Ubuntu 22.04=src/qemu-jammy=REPOSITORY, COMMIT' 'RHEL 9.8=…'
     sudo .venv/bin/python tools/qemu_distributions.py 'Ubuntu 24.04=!chroot roots/noble qemu-system-x86_64=PACKAGE, VERSION'
 
 Each is a distribution, a source tree of its QEMU with its patches, and where that is to be found; of a machine type that several have the
@@ -12,6 +12,10 @@ unversioned models are understood, the properties that it sets on CPUs as [type 
 its QEMU sets with KVM on models otherwise than upstream's does, null where it leaves what that sets.
 
 What a program sets shows where it makes a difference to a model.
+
+Red Hat's trees are what `rpmbuild -bp` makes of its package. Those that the table has were made by hand, of the patches that concern
+machine types (of RHEL 9.8: 0006, 0011, 0019, 0028, 0029 and kvm-x86-create-new-pc-q35-machine-type-for-rhel-9.8; of RHEL 10: 0013) and
+hw/i386 of QEMU 10.0.13.
 """
 
 from __future__ import annotations
@@ -164,6 +168,7 @@ def main() -> None:
         table = {name: row for name, row in table.items() if row[0] != distribution}
         sources[distribution] = where
         table |= of_program(distribution, shlex.split(tree[1:]), table) if tree.startswith("!") else rows(distribution, Path(tree))
+    sources = {distribution: where for distribution, where in sources.items() if any(row[0] == distribution for row in table.values())}
     body = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in sorted(table.items()))
     text = f'{{\n "source": "tools/qemu_distributions.py",\n "sources": {json.dumps(sources)},\n "machines": {{\n{body}\n }}\n}}\n'
     path.write_text(text, encoding="utf-8")

@@ -264,9 +264,9 @@ class Catalog:
         """Put a row of data/qemu-distributions.json into the form of a release's own; and what such a machine sets on CPUs of this release.
 
         What its QEMU had to set that this one does not know has not come yet; of its own release it is what its build took over
-        from later ones.
+        from later ones. There, what the build's other types set is the contrary of what holds where nothing is set.
         """
-        tree, like, most, split, prefers_sockets, versions, settings, with_kvm = found[1:]
+        distribution, tree, like, most, split, prefers_sockets, versions, settings, with_kvm = found
         row = {
             "release": like, "since": tree, "versions": versions, "split_irqchip": split, "max_cpus": most,
             "kvm_unset": [name for name, value in with_kvm.items() if value is None],
@@ -274,8 +274,12 @@ class Catalog:
             "prefers_sockets": prefers_sockets,
         }  # fmt: skip
         known = self.flags.keys() | self.aliases.keys() | self.properties.keys()
-        own = tuple((name, value == "on") for _, name, value in settings if name not in known and tree == self.release)
-        return row, [(kind, name, value) for kind, name, value in settings if name in known], own
+        own: dict[str, bool] = {}
+        if tree == self.release:
+            others = (other[-2] for other in data.load("qemu-distributions")["machines"].values() if other[0] == distribution)
+            own = {name: value in ("off", "false") for other in others for _, name, value in other if name not in known}
+            own |= {name: value in ("on", "true") for _, name, value in settings if name not in known}
+        return row, [(kind, name, value) for kind, name, value in settings if name in known], tuple(own.items())
 
     def _board(self, name: str) -> dict[str, Any]:
         """Return the row of a machine's kind: its release's, an imported QEMU's being that of the newest one that is not newer."""

@@ -112,15 +112,16 @@ def _tsx_is_broken(host: Answers) -> bool:
 
 
 class MachineKinds(NamedTuple):
-    """What of a machine type matters here."""
+    """What of a machine type matters here; `arch_cap_by_vendor`: its build is ahead in asking the guest's vendor about the MSR."""
 
     irqchip: str
     is_pc: bool
+    arch_cap_by_vendor: bool
 
 
 def supported(catalog: Catalog, machine: MachineType, host: Answers, ledger: Ledger, xcr0: int | None = None) -> Supported:
     """See a host as a QEMU does; where nobody wants to know why, what was worked out for the last hosts is taken."""
-    kinds = MachineKinds(machine.irqchip, machine.is_pc)
+    kinds = MachineKinds(machine.irqchip, machine.is_pc, any(name == "x-arch-cap-always-on" for name, _ in machine.own))
     return Supported(catalog, kinds, host, ledger, xcr0) if ledger.records else _unrecorded(catalog, kinds, host, xcr0)
 
 
@@ -177,7 +178,7 @@ class Supported:
                 words[name] = ledger.clear(by_name[name].word, words[name], mask, NO_IRQCHIP)
         if kinds.irqchip == "split" and catalog.number >= (6, 0):
             words["FEAT_KVM"] = ledger.set(by_name["FEAT_KVM"].word, words["FEAT_KVM"], _MSI_EXT_DEST_ID, SPLIT_IRQCHIP)
-        if catalog.number == (10, 1) and not host.raw.registers(7).edx & _ARCH_CAPABILITIES_BIT:
+        if catalog.number == (10, 1) and not kinds.arch_cap_by_vendor and not host.raw.registers(7).edx & _ARCH_CAPABILITIES_BIT:
             edx = by_name["FEAT_7_0_EDX"]
             words[edx.name] = ledger.clear(edx.word, words[edx.name], _ARCH_CAPABILITIES_BIT, FAKE_ARCH_CAPABILITIES)
         if catalog.number >= (9, 1) and not kinds.is_pc:
