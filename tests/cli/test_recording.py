@@ -84,7 +84,7 @@ def test_a_recording_is_a_host_and_a_table_as_any_file() -> None:
     assert "vmm" in out
 
 
-@pytest.mark.parametrize("way", [("--recording",), ("--cpu", "host", "--host")], ids=["recording", "host"])
+@pytest.mark.parametrize("way", [("--recording",), ("--cpu", "host", "--qemu", "10.0", "--host")], ids=["recording", "host"])
 def test_what_no_call_asked_for_is_not_told(way: tuple[str, ...]) -> None:
     kvmtool = str(FOLDER / "kvmtool-b48735e-kvm_amd-7.3.4.jsonl.gz")
     status, out, _ = vcpuid("explain", "rdctl-no", *way, kvmtool)
