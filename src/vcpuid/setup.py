@@ -53,10 +53,9 @@ class Setup:
     """A host and the software on it, settled: what holds for them, under which releases, with which parameters.
 
     `host` has only the observations that hold for `kernel` and `params`, and tells what 64-bit programs see. `vmm` is the release of the
-    VMM that makes the guest's table. `assumed` names what neither the host told
-    nor anybody asked for. `ran` is the host as it ran, where it is asked what would be otherwise: what its kernel and its KVM answered then
-    tells of the hardware still. `remarks` are sentences on what stands for what was asked, and on what has no effect. It can be
-    pickled; `made` by `Setup.of`.
+    VMM that makes the guest's table. `assumed` names what neither the host told nor anybody asked for. `ran` is the host as it ran, where
+    it is asked what would be otherwise: what its kernel and its KVM answered then tells of the hardware still. `remarks` are sentences on
+    what stands for what was asked, and on what has no effect. It can be pickled; `made` by `Setup.of`.
     """
 
     host: Snapshot
@@ -93,17 +92,24 @@ class Setup:
             ran = cls(whole, releases.linux(own_kernel(whole) or asked), vmm, stack.machine, stack.smp, settled_by)
         if of_32_bit_program(host):
             more = (long_mode.REMARK, *more)
+        assumed = _KERNEL if asked is None else _NOTHING
+        if assumed:
+            more = (f"the kernel is not told: it is taken to be Linux {kernel}, the newest with tables", *more)
         remarks = (*(release.remark for release in (kernel, vmm) if release.remark), *more)
         imported = "-" in vmm.tables  # its own machine types are known
         if vmm.program == "QEMU" and not imported and (distributed := releases.distributed(stack.machine)):
             remarks = (*remarks, distributed)
         if params is not parameters.NONE:
             remarks = (*remarks, *_without_effect(kept, params))
-        assumed = _KERNEL if asked is None else _NOTHING
         return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks, stack.globals, assumed, ran)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @property
+    def linux(self) -> str:
+        """The kernel as a line about an answer names it: one that nobody named is called assumed."""
+        return f"Linux {self.kernel}{' (assumed)' if self.assumed else ''}"
 
     @property
     def as_it_ran(self) -> Setup:
