@@ -54,8 +54,9 @@ class Setup:
 
     `host` has only the observations that hold for `kernel` and `params`, and tells what 64-bit programs see. `vmm` is the release of the
     VMM that makes the guest's table. `assumed` names what neither the host told nor anybody asked for. `ran` is the host as it ran, where
-    it is asked what would be otherwise: what its kernel and its KVM answered then tells of the hardware still. `remarks` are sentences on
-    what stands for what was asked, and on what has no effect. It can be pickled; `made` by `Setup.of`.
+    it is asked what would be otherwise: what its kernel and its KVM answered then tells of the hardware still. `kvm_loaded` says that the
+    host tells that its KVM's module was loaded. `remarks` are sentences on what stands for what was asked, and on what has no effect. It
+    can be pickled; `made` by `Setup.of`.
     """
 
     host: Snapshot
@@ -68,6 +69,7 @@ class Setup:
     globals: tuple[str, ...] = ()
     assumed: frozenset[str] = frozenset()
     ran: Setup | None = None
+    kvm_loaded: bool = False
 
     @classmethod
     def of(cls, host: Snapshot, stack: Stack | None = None, *, vmm: Release | None = None) -> Setup:
@@ -101,7 +103,7 @@ class Setup:
             remarks = (*remarks, distributed)
         if params is not parameters.NONE:
             remarks = (*remarks, *_without_effect(kept, params))
-        return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks, stack.globals, assumed, ran)
+        return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks, stack.globals, assumed, ran, _kvm_loaded(host))
 
     def __getstate__(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -234,6 +236,12 @@ def joined(host: Snapshot | Setup, stack: Stack | None, release: Callable[[str |
 def as_asked(release: str | Release | None) -> str | None:
     """Return a release as somebody asks for it."""
     return release.asked if isinstance(release, Release) else release
+
+
+def _kvm_loaded(host: Snapshot) -> bool:
+    """Whether a host tells that its KVM is loaded: it answered, if only a part of that is told, or its vendor's module has parameters."""
+    answered = any(table is not None for table in (host.supported, host.emulated, host.hyperv))
+    return answered or any(name.partition(".")[0] in _VENDOR_MODULES.values() for name in host.params)
 
 
 def own_kernel(host: Snapshot) -> str | None:
