@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from vcpuid import params as parameters
 from vcpuid import releases
-from vcpuid.cpuid import MsrTable, Snapshot, by_name, long_mode, vendors
+from vcpuid.cpuid import MsrTable, Snapshot, by_name, long_mode, vendors, whole
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.long_mode import in_64_bit_mode, of_32_bit_program
 from vcpuid.errors import InputError, warn_caller
@@ -85,13 +85,14 @@ class Setup:
         kernel = releases.linux(asked)
         vmm = releases.qemu(host.qemu if stack.qemu is None else stack.qemu) if vmm is None else vmm
         params = Params.of(stack.params)
-        whole = in_64_bit_mode(by_name.with_named_bits(host, releases.KERNELS if asked is None else (kernel.tables,)))
-        kept, more = _settle(whole, kernel, stack)
-        more = (*by_name.remarks(host), *more)
+        named = by_name.with_named_bits(host, releases.KERNELS if asked is None else (kernel.tables,))
+        told = in_64_bit_mode(whole.only_whole(named))
+        kept, more = _settle(told, kernel, stack)
+        more = (*by_name.remarks(host), *whole.remarks(host), *more)
         ran = None
-        if kept is not whole:
+        if kept is not told:
             settled_by = parameters.NONE if stack.what_if else params
-            ran = cls(whole, releases.linux(own_kernel(whole) or asked), vmm, stack.machine, stack.smp, settled_by)
+            ran = cls(told, releases.linux(own_kernel(told) or asked), vmm, stack.machine, stack.smp, settled_by)
         if of_32_bit_program(host):
             more = (long_mode.REMARK, *more)
         assumed = _KERNEL if asked is None else _NOTHING
