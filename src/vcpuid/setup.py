@@ -97,7 +97,7 @@ class Setup:
             more = (long_mode.REMARK, *more)
         assumed = _KERNEL if asked is None else _NOTHING
         if assumed:
-            more = (f"the kernel is not told: it is taken to be Linux {kernel}, the newest with tables", *more)
+            more = (_assuming(kernel), *more)
         remarks = (*(release.remark for release in (kernel, vmm) if release.remark), *more)
         imported = "-" in vmm.tables  # its own machine types are known
         if vmm.program == "QEMU" and not imported and (distributed := releases.distributed(stack.machine)):
@@ -218,8 +218,14 @@ def settled(
         return joined(host, None if stack == _DEFAULT else stack)
     made = Setup.of(host, stack)
     for remark in (*made.remarks, *(overruled(made) if observed else ())):
-        warn_caller(remark)
+        if remark != _assuming(made.kernel):
+            warn_caller(remark)
     return made
+
+
+def _assuming(kernel: Release) -> str:
+    """Say that the newest kernel stands for one that nobody named; of a Python function's argument that is the default, and no warning."""
+    return f"the kernel is not told: it is taken to be Linux {kernel}, the newest with tables"
 
 
 def joined(host: Snapshot | Setup, stack: Stack | None, release: Callable[[str | None], Release] = releases.qemu) -> Setup:
