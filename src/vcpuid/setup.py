@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from vcpuid import params as parameters
 from vcpuid import releases
-from vcpuid.cpuid import MsrTable, Snapshot, by_name, long_mode, vendors
+from vcpuid.cpuid import MsrTable, Snapshot, by_name, long_mode, vendors, whole
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.long_mode import in_64_bit_mode, of_32_bit_program
 from vcpuid.errors import InputError, warn_caller
@@ -53,10 +53,10 @@ class Setup:
     """A host and the software on it, settled: what holds for them, under which releases, with which parameters.
 
     `host` has only the observations that hold for `kernel` and `params`, and tells what 64-bit programs see. `vmm` is the release of the
-    VMM that makes the guest's table. `assumed` names what neither the host told
-    nor anybody asked for. `ran` is the host as it ran, where it is asked what would be otherwise: what its kernel and its KVM answered then
-    tells of the hardware still. `remarks` are sentences on what stands for what was asked, and on what has no effect. It can be
-    pickled; `made` by `Setup.of`.
+    VMM that makes the guest's table. `assumed` names what neither the host told nor anybody asked for. `ran` is the host as it ran, where
+    it is asked what would be otherwise: what its kernel and its KVM answered then tells of the hardware still. `kvm_loaded` says that the
+    host tells that its KVM's module was loaded. `remarks` are sentences on what stands for what was asked, and on what has no effect. It
+    can be pickled; `made` by `Setup.of`.
     """
 
     host: Snapshot
@@ -69,6 +69,7 @@ class Setup:
     globals: tuple[str, ...] = ()
     assumed: frozenset[str] = frozenset()
     ran: Setup | None = None
+    kvm_loaded: bool = False
 
     @classmethod
     def of(cls, host: Snapshot, stack: Stack | None = None, *, vmm: Release | None = None) -> Setup:
@@ -84,26 +85,34 @@ class Setup:
         kernel = releases.linux(asked)
         vmm = releases.qemu(host.qemu if stack.qemu is None else stack.qemu) if vmm is None else vmm
         params = Params.of(stack.params)
-        whole = in_64_bit_mode(by_name.with_named_bits(host, releases.KERNELS if asked is None else (kernel.tables,)))
-        kept, more = _settle(whole, kernel, stack)
-        more = (*by_name.remarks(host), *more)
+        named = by_name.with_named_bits(host, releases.KERNELS if asked is None else (kernel.tables,))
+        told = in_64_bit_mode(whole.only_whole(named))
+        kept, more = _settle(told, kernel, stack)
+        more = (*by_name.remarks(host), *whole.remarks(host), *more)
         ran = None
-        if kept is not whole:
+        if kept is not told:
             settled_by = parameters.NONE if stack.what_if else params
-            ran = cls(whole, releases.linux(own_kernel(whole) or asked), vmm, stack.machine, stack.smp, settled_by)
+            ran = cls(told, releases.linux(own_kernel(told) or asked), vmm, stack.machine, stack.smp, settled_by)
         if of_32_bit_program(host):
             more = (long_mode.REMARK, *more)
+        assumed = _KERNEL if asked is None else _NOTHING
+        if assumed:
+            more = (_assuming(kernel), *more)
         remarks = (*(release.remark for release in (kernel, vmm) if release.remark), *more)
         imported = "-" in vmm.tables  # its own machine types are known
         if vmm.program == "QEMU" and not imported and (distributed := releases.distributed(stack.machine)):
             remarks = (*remarks, distributed)
         if params is not parameters.NONE:
             remarks = (*remarks, *_without_effect(kept, params))
-        assumed = _KERNEL if asked is None else _NOTHING
-        return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks, stack.globals, assumed, ran)
+        return cls(kept, kernel, vmm, stack.machine, stack.smp, params, remarks, stack.globals, assumed, ran, _kvm_loaded(host))
 
     def __getstate__(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @property
+    def linux(self) -> str:
+        """The kernel as a line about an answer names it: one that nobody named is called assumed."""
+        return f"Linux {self.kernel}{' (assumed)' if self.assumed else ''}"
 
     @property
     def as_it_ran(self) -> Setup:
@@ -209,8 +218,14 @@ def settled(
         return joined(host, None if stack == _DEFAULT else stack)
     made = Setup.of(host, stack)
     for remark in (*made.remarks, *(overruled(made) if observed else ())):
-        warn_caller(remark)
+        if remark != _assuming(made.kernel):
+            warn_caller(remark)
     return made
+
+
+def _assuming(kernel: Release) -> str:
+    """Say that the newest kernel stands for one that nobody named; of a Python function's argument that is the default, and no warning."""
+    return f"the kernel is not told: it is taken to be Linux {kernel}, the newest with tables"
 
 
 def joined(host: Snapshot | Setup, stack: Stack | None, release: Callable[[str | None], Release] = releases.qemu) -> Setup:
@@ -228,6 +243,12 @@ def joined(host: Snapshot | Setup, stack: Stack | None, release: Callable[[str |
 def as_asked(release: str | Release | None) -> str | None:
     """Return a release as somebody asks for it."""
     return release.asked if isinstance(release, Release) else release
+
+
+def _kvm_loaded(host: Snapshot) -> bool:
+    """Whether a host tells that its KVM is loaded: it answered, if only a part of that is told, or its vendor's module has parameters."""
+    answered = any(table is not None for table in (host.supported, host.emulated, host.hyperv))
+    return answered or any(name.partition(".")[0] in _VENDOR_MODULES.values() for name in host.params)
 
 
 def own_kernel(host: Snapshot) -> str | None:

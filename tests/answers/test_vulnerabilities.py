@@ -11,7 +11,7 @@ from support import captures
 from support.command import vcpuid
 from vcpuid.answers.file_verdict import FileVerdict
 from vcpuid.answers.vulnerabilities import Verdicts, told, told_inside
-from vcpuid.cpuid import Snapshot
+from vcpuid.cpuid import CpuidTable, Snapshot
 from vcpuid.formats.lines import format_snapshot
 from vcpuid.linux import vulnerabilities
 from vcpuid.path.pipeline import resolve
@@ -217,3 +217,15 @@ def test_they_say_nothing_of_another_kernel_or_another_command_line(asked: Stack
     found = told(Setup.of(with_files("cascade-lake-without-msrs.txt.gz"), asked))
     assert not found.observed
     assert "ssb" not in {verdict.file for verdict in found.files}
+
+
+def test_whether_kvm_is_loaded_is_taken_for_granted_where_nothing_tells() -> None:
+    whole = captures.host("kvm-intel.corei7_skylake_x-rnd17@5.10")
+    bare = Snapshot(raw=whole.raw, kernel=whole.kernel, cpuinfo=whole.cpuinfo, msrs=whole.msrs)
+    granted = {taken.taken: files for taken, files in told(Setup.of(bare)).assumes.items()}
+    assert "l1tf" in granted["kvm_intel is not loaded"]
+    part = CpuidTable((whole.supported or ())[:9])
+    for loaded in (whole, replace(bare, params={"kvm_intel.nested": "Y"}), replace(bare, supported=part)):
+        found = told(Setup.of(loaded))
+        assert "VMX: conditional cache flushes" in str(found.of("l1tf"))
+        assert "kvm_intel is not loaded" not in {taken.taken for taken in found.assumes}

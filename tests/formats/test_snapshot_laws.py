@@ -132,6 +132,16 @@ def test_a_cut_capture_is_refused_or_holds_no_entry_that_it_had_not(name: str, d
     for field in ("raw", "supported", "emulated", "hyperv", "kept"):
         had, has = getattr(host(name), field), getattr(cut, field) or ()
         assert tuple(has) == tuple(had)[: len(has)]
+    assert cut.msrs.items() <= host(name).msrs.items()
+
+
+def test_a_value_of_an_msr_at_the_end_may_be_cut_where_its_line_has_no_end() -> None:
+    text = ["RAW 00000000.0 00000001 00000002 00000003 00000004\n", "MSR 8b 0 0\n", "MSR 10a 1 4000"]
+    with pytest.raises(InputError, match=r"^host.txt:3: the file may be cut within this value: where it is whole"):
+        parse_snapshot(text, "host.txt")
+    assert parse_snapshot([*text[:2], f"{text[2]}\n"]).msrs == {0x10A: 0x4000}
+    assert parse_snapshot([*text[:2], "MSR 10a 1 400000000c00005f"]).msrs == {0x10A: 0x400000000C00005F}
+    assert parse_snapshot([line.rstrip("\n") for line in text]).msrs == {0x10A: 0x4000}  # lines that never had an end
 
 
 LOOKS_LIKE_ANOTHER = (

@@ -49,7 +49,7 @@ class Side:
             yield from self.order.head()
         path = self.path
         cpu = path.cpu if len(path.cpu) <= _SHOWN else f"{path.cpu[:_SHOWN]}…"
-        yield f"{path.vmm.describe(cpu, path.setup)}, Linux {path.setup.kernel}"
+        yield f"{path.vmm.describe(cpu, path.setup)}, {path.setup.linux}"
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""

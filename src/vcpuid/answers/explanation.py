@@ -145,9 +145,10 @@ class Explanation:
     `stages` hold its value after each party; `verdict` is one sentence; `chain` is why, from the deciding rule down to its first cause;
     `remedy` is what a user can do about that first cause, None where nothing helps. Where a domain of libvirt's leads to the VMM's -cpu,
     `order` is how, `above` what the domain and libvirt ask of the feature, and `unsettled` the facts that the host does not tell and on
-    which it hangs what libvirt makes of the feature, or whether it starts the guest. Of a flag that Linux makes up, `sources` explain the
-    bits of hardware that it is made of, those of the guest's vendor first. Of a vulnerability, `sysfs` is what the kernels say of it, and
-    `sources` are the bits on which that hangs; of a feature that is there for mitigations, `serves` are the vulnerabilities.
+    which it hangs what libvirt makes of the feature, or whether it starts the guest; of what the guest's kernel turns on itself, those on
+    which it hangs whether it can. Of a flag that Linux makes up, `sources` explain the bits of hardware that it is made of, those of the
+    guest's vendor first. Of a vulnerability, `sysfs` is what the kernels say of it, and `sources` are the bits on which that hangs; of a
+    feature that is there for mitigations, `serves` are the vulnerabilities.
     """
 
     feature: Feature
@@ -220,7 +221,9 @@ class Explanation:
     def turned_on(self) -> bool:
         """Whether the guest's kernel turns it on itself, and can: no layer hands it on."""
         bit = self.feature.bit
-        return bit in MIRRORS and not self.refused and self.path.trace.steps[-1].value(MIRRORS[bit][1]) is True
+        if bit not in MIRRORS or self.refused or self.unsettled:
+            return False
+        return self.path.trace.steps[-1].value(MIRRORS[bit][1]) is True
 
     @cached_property
     def shown(self) -> ShownFlag | None:

@@ -86,6 +86,9 @@ def _mirror(feature: Feature, path: Path, stages: tuple[Stage, ...]) -> Explanat
     chain = (Reason("vcpu", feature.name, Action.CLEARED, rule, rule.reason),)
     verdict = f"The guest's own kernel turns {feature.name} on in CR4: no layer hands it on"
     lacking = followed(needs, path)
+    if facts := lacking.depends:
+        verdict = f"{verdict}, and it takes {needs.name}. {lacking.verdict}"
+        return Explanation(feature, path, stages, verdict, chain, lacking.remedy, unsettled=facts)
     if lacking.visible is False:
         verdict = f"{verdict}, and it takes {needs.name}. {lacking.verdict}"
         return Explanation(feature, path, stages, verdict, (*chain, *lacking.chain), lacking.remedy)

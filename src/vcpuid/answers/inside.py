@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from vcpuid.answers.certainty import hanging, rests
 from vcpuid.cpuid import CpuidTable, Snapshot
+from vcpuid.cpuid.parts import alone, dumped, for_guest
 from vcpuid.path.pipeline import Path, guest_view
 from vcpuid.setup import Setup
 from vcpuid.told.assumptions import Assumption
@@ -30,8 +31,8 @@ def resting(path: Path, answer: Callable[[CpuidTable], Mapping[K, object]], but:
 
 
 def of_table(snapshot: Snapshot, answer: Callable[[CpuidTable], Mapping[K, object]]) -> dict[K, tuple[Fact, ...]]:
-    """Do the same for a CPU that is what its snapshot's RAW lines tell; tables that were made for a guest, and KVM's, tell all."""
-    if snapshot.table is not None or snapshot.supported is not None:
+    """Do the same for the CPU of a snapshot's table for a guest: what a program read may be a part, and so may what is left of KVM's."""
+    if not dumped(snapshot):
         return {}
     once = cache(lambda table: answer(table))
-    return doubts(Setup.of(snapshot), lambda setup: once(setup.host.raw))
+    return doubts(Setup.of(alone(snapshot)), lambda setup: once(for_guest(setup.host)))

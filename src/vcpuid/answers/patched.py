@@ -9,6 +9,7 @@ from vcpuid import kvm
 from vcpuid.answers.explanation import sentence
 from vcpuid.cpuid import Bit, CpuidWord, Snapshot
 from vcpuid.cpuid.names import by_bit
+from vcpuid.cpuid.whole import gaps
 from vcpuid.cpuid.words import REGISTERS
 from vcpuid.errors import InputError
 from vcpuid.reasons import Result
@@ -50,10 +51,12 @@ def report(found: Sequence[PatchedBit], setup: Setup) -> dict[str, object]:
 def differences(host: Snapshot, setup: Setup) -> list[PatchedBit]:
     """List the bits in which a snapshot's SUP table differs from the model of a setup, in the order of leaves.
 
-    Raises InputError where the snapshot does not tell what its KVM supports.
+    Raises InputError where the snapshot does not tell what its KVM supports, or a part of it only.
     """
     if host.supported is None:
         raise InputError("the snapshot has no SUP lines")
+    if gap := next((gap for gap in gaps(host) if gap.field == "supported"), None):
+        raise InputError(f"{gap}: there is no whole answer to check")
     model = kvm.supported(setup)
     theirs, ours = host.supported.words(), model.table.words()
     words = sorted(theirs.keys() | ours.keys(), key=lambda word: (word.function, word.index, REGISTERS.index(word.register)))

@@ -21,7 +21,7 @@ from vcpuid.path.words import TableWords
 from vcpuid.reasons import read_bit, read_register
 from vcpuid.told.assumptions import Assumption
 from vcpuid.told.completions import tells
-from vcpuid.told.facts import NotTold
+from vcpuid.told.facts import NotTold, listed
 
 SCHEMA = "vcpuid/guest/3"
 """The form of `Survey.as_dict`."""
@@ -110,8 +110,9 @@ class Survey:
         rows += [
             {"change": PUT_BACK_CHANGE, "party": "vcpu", "feature": found.feature.name, "why": _put_back(found)} for found in self.put_back
         ]
-        why = ((found.feature.name, found.stages[-1].why) for found in self.not_told)
-        rows += [{"change": NOT_TOLD_CHANGE, "party": "", "feature": name, "why": text} for name, text in why]
+        for found in self.not_told:
+            why = f"depends on {listed(found.depends)}" if found.depends else found.stages[-1].why
+            rows.append({"change": NOT_TOLD_CHANGE, "party": "", "feature": found.feature.name, "why": why})
         first: dict[tuple[object, object], dict[str, object]] = {}
         for row in rows:
             first.setdefault((row["change"], row["feature"]), row)  # of two bits of one name, once
@@ -203,7 +204,7 @@ def survey(path: Path, order: Order | None = None) -> Survey:
     features = cpuid_features()
     hidden = open_bits(path, words_of(features))
     for feature in features:
-        if hidden.get(feature.place.word, 0) & feature.place.mask:
+        if any(hidden.get(place.word, 0) & place.mask for place in (feature.place, cause_of(feature).place)):
             not_told.append(explain(feature, path))
             continue
         before, after = shows(host, feature), shows(guest, feature)

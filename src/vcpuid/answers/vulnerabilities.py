@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from vcpuid.answers.certainty import hanging, rests
@@ -26,6 +27,7 @@ SCHEMA = "vcpuid/linux-vulnerabilities/1"
 EVERY_FILE = "every vulnerability"
 _OFF = "mitigations=off"
 _BY_CHOICE = Assumption("no mitigations= on the kernel's command line", "as is usual", _OFF)
+_WITHOUT_KVM = Assumption("kvm_intel is not loaded", "nothing tells that it is", "kvm_intel loaded")
 
 
 class Verdicts(NamedTuple):
@@ -78,7 +80,7 @@ def told(setup: Setup) -> Verdicts:
     base = vulnerabilities(setup)
     found = doubts(setup, vulnerabilities)
     taken = {} if "flags" in setup.host.cpuinfo else assumed(setup, vulnerabilities, found)
-    return _verdicts(base, found, {**taken, **_by_choice(setup, base, found)}, setup)
+    return _verdicts(base, found, {**taken, **_by_choice(setup, base, found), **_by_kvm(setup, base, found)}, setup)
 
 
 def _observed(setup: Setup) -> dict[str, str]:
@@ -104,7 +106,8 @@ def told_inside(path: Path, kernel: Stack | None = None) -> tuple[Verdicts, Setu
 
     base = vulnerabilities(guest)
     found = hanging(path.cpu, path.setup, path.vmm, lambda other: None if other is None else files(other))
-    return _verdicts(base, found, {**rests(path, files, found), **_by_choice(guest, base, found)}, guest), guest
+    taken = {**rests(path, files, found), **_by_choice(guest, base, found), **_by_kvm(guest, base, found)}
+    return _verdicts(base, found, taken, guest), guest
 
 
 def _verdicts(
@@ -137,3 +140,8 @@ def _by_choice(setup: Setup, base: Mapping[str, str], but: Mapping[str, object])
     off = None if cmdline is None else vulnerabilities(setup.with_param(CMDLINE, cmdline))
     same = [file for file, text in base.items() if off is not None and off.get(file) == text]
     return changing(vulnerabilities(by_rules(setup)), [(_BY_CHOICE, off)], {*but, *same})
+
+
+def _by_kvm(setup: Setup, base: Mapping[str, str], but: Container[str]) -> dict[Assumption, tuple[str, ...]]:
+    """Say what files hang on it whether KVM is loaded: some tell what it does to a guest, or that VMX is off as long as nobody uses it."""
+    return {} if setup.kvm_loaded else changing(base, [(_WITHOUT_KVM, vulnerabilities(replace(setup, kvm_loaded=True)))], but)

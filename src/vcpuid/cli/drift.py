@@ -72,28 +72,23 @@ def command(
         sys.exit(1)
     from vcpuid.answers.drift import drift
 
-    print_warnings(_guessed(one, other))
+    _refuse_same(one, other)
     found = drift(one, other)
     emit(_sheet(found, everything), form)
     sys.exit(0 if found.settled else 1)
 
 
-def _guessed(one: Side, other: Side) -> list[str]:
-    """Say which kernel is taken for granted on the side that names none, where the other does and the host does not tell it.
-
-    Raises InputError where both sides are the same by that: that nothing changes then is no answer.
-    """
+def _refuse_same(one: Side, other: Side) -> None:
+    """Raise InputError where both sides are the same by the kernel that is taken for granted on one: that nothing changes is no answer."""
     assumed, named = (bool(side.path.setup.assumed) for side in (one, other))
     if assumed is named:
-        return []
+        return
     how = f"{'--from' if assumed else '--to'} kernel=RELEASE names it"
     before, after = (
         (path.cpu, path.setup.kernel, path.setup.vmm, path.setup.machine, path.setup.params) for path in (one.path, other.path)
     )
-    linux = (one if assumed else other).path.setup.kernel
     if before == after:
-        raise InputError(f"before and after are the same, Linux {linux}: which kernel the host runs is not told; {how}")
-    return [f"the kernel is not told: it is taken to be Linux {linux}; {how}"]
+        raise InputError(f"before and after are the same, Linux {before[1]}: which kernel the host runs is not told; {how}")
 
 
 def _side(host: Host, cpu: AskedCpu, asked: Asked, option: str, stack: str) -> Side | str:

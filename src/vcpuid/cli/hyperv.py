@@ -12,10 +12,10 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_for_table, domain_options
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
-from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, trial_for
+from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, table_for_guest, trial_for
 from vcpuid.cli.short import Cut, folded
 from vcpuid.cli.standing import standing
-from vcpuid.cpuid.parts import for_guest, of_host
+from vcpuid.cpuid.parts import of_host
 
 if TYPE_CHECKING:
     from vcpuid.answers.windows import Enlightened
@@ -72,7 +72,7 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
     if table is not None and named is not None:
         has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--domain", "--libvirt", "--host")
         snapshot = named.snapshot
-        subject, basis, path = for_guest(snapshot, table), table, None
+        subject, basis, path = table_for_guest(snapshot, table), table, None
         hanging = FrozenMap(of_table(snapshot, flags))
     else:
         host = named or read_host(source)

@@ -55,9 +55,13 @@ def supported(source: str | None, check: bool, everything: bool, asked: Asked, f
     if check:
         _check(host.snapshot, setup, form, everything=everything)
     else:
-        observed = None if asked.given else host.snapshot.supported
-        table = kvm.supported(setup).table if observed is None else observed
-        open_ = of_kvm(setup, lambda other: kvm.supported(other).table) if observed is None else ()
+        observed = None if asked.given else setup.host.supported
+
+        def answer(other: Setup) -> CpuidTable:
+            told = None if observed is None else other.host.supported
+            return kvm.supported(other).table if told is None else told
+
+        table, open_ = answer(setup), of_kvm(setup, answer)
         print_table(table, "SUP", form, report(SUPPORTED, table, setup, basis=_basis(observed), not_told=_dicts(open_)), open_)
 
 
@@ -116,7 +120,7 @@ def emulated(source: str | None, asked: Asked, form: str) -> None:
     host = read_host(source)
     setup = asked.setup(host)
     print_warnings(setup.remarks)
-    observed = None if asked.given else host.snapshot.emulated
+    observed = None if asked.given else setup.host.emulated
     table = kvm.emulated(setup).table if observed is None else observed
     open_ = of_kvm(setup, lambda other: kvm.emulated(other).table) if observed is None else ()
     print_table(table, "EMU", form, report(EMULATED, table, setup, basis=_basis(observed), not_told=_dicts(open_)), open_)

@@ -145,13 +145,13 @@ def vulnerabilities(
         path = guest_of(source, cpu, asked, probe=not no_probe)
         found, inside = told_inside(path, Stack(guest_kernel or path.setup.kernel.asked, params={"cmdline": guest_cmdline}))
         print_warnings(dict.fromkeys((*(folded(path) if form == "table" and not everything else path.said), *inside.remarks)))
-        head = [found.summary("The guest's kernel"), f"Linux {inside.kernel} in the guest of {path.headline()}"]
+        head = [found.summary("The guest's kernel"), f"{inside.linux} in the guest of {path.headline()}"]
         data = found.as_dict(inside, path.as_dict())
     else:
         has_no_effect("this is what the host's own kernel says; --guest asks for a guest's", *GUESTS)
         setup = settled(source, asked)
         found = told(setup)
-        head = [found.summary("The host's kernel"), f"Linux {setup.kernel} on {source or 'this machine'}{_READ if found.observed else ''}"]
+        head = [found.summary("The host's kernel"), f"{setup.linux} on {source or 'this machine'}{_READ if found.observed else ''}"]
         data = found.as_dict(setup)
     emit(_sheet(found, head, data, everything), form)
     sys.exit(0 if found.protected else 1)

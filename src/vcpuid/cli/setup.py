@@ -101,10 +101,13 @@ def table_for_guest(snapshot: Snapshot, source: str) -> CpuidTable:
 def remark_on_table(snapshot: Snapshot, source: str) -> None:
     """Print what in the table that a guest is to get is not the dump's own."""
     from vcpuid.cpuid.long_mode import REMARK, of_32_bit_program
-    from vcpuid.cpuid.parts import dumped
+    from vcpuid.cpuid.parts import alone, dumped
+    from vcpuid.cpuid.whole import remarks
 
-    if of_32_bit_program(snapshot) and dumped(snapshot):
-        print_warnings([f"{'standard input' if source == '-' else source}: {REMARK}"])
+    if dumped(snapshot):
+        told = alone(snapshot)
+        said = [*([REMARK] if of_32_bit_program(told) else []), *remarks(told)]
+        print_warnings(f"{'standard input' if source == '-' else source}: {remark}" for remark in said)
 
 
 def probe_for(host: Host) -> Probe | None:

@@ -14,7 +14,7 @@ HERE = "this machine"
 
 def standing(setup: Setup, host: Host, source: str | None, asked: Asked) -> str:
     """Name the software and the host; of what nobody asked for, why it is taken."""
-    return f"{software(setup, asked, here=host.here)}, {_kernel(setup)}, {_host(host, source)}"
+    return f"{software(setup, asked, here=host.here)}, {setup.linux}, {_host(host, source)}"
 
 
 def software(setup: Setup, asked: Asked, *, here: bool = False) -> str:
@@ -25,10 +25,6 @@ def software(setup: Setup, asked: Asked, *, here: bool = False) -> str:
     if asked.qemu is None and not here:
         chosen = " (the newest known)" if qemu_release() is None else " (the one installed here)"
     return f"QEMU {setup.vmm}{chosen}, {setup.machine}"
-
-
-def _kernel(setup: Setup) -> str:
-    return f"Linux {setup.kernel}{' (assumed: the host does not name its kernel)' if 'kernel' in setup.assumed else ''}"
 
 
 def _host(host: Host, source: str | None) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, Snapshot
 from vcpuid.cpuid.bits import HYPERVISOR
 from vcpuid.cpuid.by_name import PartialTable, with_named_bits
 from vcpuid.cpuid.long_mode import in_64_bit_mode
+from vcpuid.cpuid.whole import partly_supported
 from vcpuid.cpuid.words import INDEXED_FUNCTIONS
 from vcpuid.errors import InputError
 
@@ -58,8 +60,23 @@ def of_host(snapshot: Snapshot) -> bool:
 
 
 def dumped(snapshot: Snapshot) -> bool:
-    """Whether the table that `for_guest` gives is what a program read of CPUID, which may have stopped early or lost lines since."""
-    return bool(snapshot.raw) and not snapshot.table and not snapshot.supported
+    """Whether the table that `for_guest` gives may be a part of one.
+
+    That is what a program read of CPUID, which may have stopped early or lost lines since, or what is left of what KVM supports.
+    """
+    if snapshot.table:
+        return False
+    return partly_supported(snapshot) if snapshot.supported else bool(snapshot.raw)
+
+
+def with_cpuid(host: Snapshot, table: CpuidTable) -> Snapshot:
+    """Return a host that tells another table: as its processor's CPUID or, where it tells none, as what KVM supports."""
+    return replace(host, raw=table) if host.raw else replace(host, supported=table)
+
+
+def alone(snapshot: Snapshot) -> Snapshot:
+    """Return a snapshot in which the table that `for_guest` gives is all that is told of CPUID."""
+    return replace(snapshot, raw=CpuidTable()) if snapshot.supported else snapshot
 
 
 @lru_cache(maxsize=64)

@@ -35,13 +35,13 @@ def walk(cpuid: Cpuid) -> CpuidTable:
 
 def _functions(cpuid: Cpuid) -> Iterator[int]:
     for base in sorted({*_RANGES, *_HYPERVISORS}):
-        last = _last(base, cpuid(base, 0))
+        last = last_of_range(base, cpuid(base, 0))
         yield from range(base, last + 1)
         if base in _RANGES and last < base:
             yield base
 
 
-def _last(base: int, answer: Registers) -> int:
+def last_of_range(base: int, answer: Registers) -> int:
     """Give the last leaf of a range by its first one's answer; less than `base` where there is no such range."""
     if answer == _KVM:  # KVM of old left EAX 0 and meant base + 1 (Linux, Documentation/virt/kvm/x86/cpuid.rst)
         return base + 1

@@ -19,7 +19,7 @@ from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.members import Census, Group, hosts_of, spoken
 from vcpuid.fleet.outcome import Table, seen, stays, unlike, unsettled
 from vcpuid.fleet.proof import CUT, listed_words, prove
-from vcpuid.fleet.software import eldest, on_each, remarks, said_of, settled
+from vcpuid.fleet.software import eldest, on_each, remarks, settled
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.libvirt import connect
 from vcpuid.libvirt.migration import Migration, migrate
@@ -121,7 +121,7 @@ _BY_HARM: tuple[Outcome, ...] = ("yes", "not told", "unsafe", "refused")
 
 def _remarks(a: Setup, b: Setup) -> tuple[str, ...]:
     """Return what is to be said of the software on the hosts, and of which of them where it is not said of both."""
-    of_a, of_b = (dict.fromkeys(said_of(setup)) for setup in (a, b))
+    of_a, of_b = (dict.fromkeys(setup.remarks) for setup in (a, b))
     both = {**of_a, **of_b}
     of_one = {remark: "A" if remark in of_a else "B" for remark in both if remark not in of_a or remark not in of_b}
     return tuple(f"{of_one[remark]}: {remark}" if remark in of_one else remark for remark in both)

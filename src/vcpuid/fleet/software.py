@@ -86,19 +86,12 @@ def on_which(setups: Sequence[Setup], asked: str | None) -> str:
     return f"QEMU {chosen(setups, asked)}, {eldest(setups).machine}"
 
 
-def said_of(setup: Setup) -> Iterator[str]:
-    """Give what is to be said of the software on one host, also of what is taken for granted since the host does not tell it."""
-    yield from setup.remarks
-    if setup.assumed:
-        yield f"the kernel is not told: it is taken to be Linux {setup.kernel.tables}"
-
-
 def remarks(census: Census, *settled_on: Sequence[Setup]) -> tuple[str, ...]:
     """Return what is to be said of the software on the classes, and of those that are not whole: each once, and of whom."""
 
     def said(group: Group, setups: Iterable[Setup]) -> Iterator[str]:
         for setup in setups:
-            yield from said_of(setup)
+            yield from setup.remarks
         if not group.kind.whole:
             yield CUT
 

@@ -243,11 +243,16 @@ def _ends_within_register(words: list[str]) -> bool:
     return bool(words) and words[0] in TABLE_KINDS and len(words[-1]) < 8
 
 
+def _ends_within_value(words: list[str]) -> bool:
+    """Whether more digits may have followed: the value of an MSR is written without leading zeros."""
+    return len(words) == 4 and words[0] in ("MSR", "HWMSR") and words[2] == "1" and len(words[3]) < 16
+
+
 def parse_snapshot(lines: Iterable[str], source: str = "snapshot") -> Snapshot:
     """Read a snapshot from its lines, with or without their line ends; `source` names it in errors.
 
     Raises InputError with the line at fault. Where the last line alone lacks its end, it may be cut: there the last register must have
-    all its digits.
+    all its digits, and so must the value of an MSR.
     """
     reader, given = _Reader(), iter(lines)
     first = line = next(given, "")
@@ -260,8 +265,12 @@ def parse_snapshot(lines: Iterable[str], source: str = "snapshot") -> Snapshot:
             reader.line(text)
         except _Cut as cut:
             raise InputError(str(cut), source=source, line=number) from None
-    if first.endswith("\n") and not line.endswith("\n") and _ends_within_register(text.split()):
-        raise InputError("the file is cut within this line", source=source, line=number)
+    if first.endswith("\n") and not line.endswith("\n"):
+        if _ends_within_register(text.split()):
+            raise InputError("the file is cut within this line", source=source, line=number)
+        if _ends_within_value(text.split()):
+            cause = "the file may be cut within this value: where it is whole, end its last line with a line break"
+            raise InputError(cause, source=source, line=number)
     if not reader.raw and not reader.tables and not reader.pairs["CPUINFO"] and not reader.pairs["NAMED"]:
         cause = "no CPUID in it: neither RAW or SUP lines of a snapshot nor another form that is known"
         raise InputError(cause, source=source, line=number if first else None)

@@ -86,8 +86,8 @@ class Standing(NamedTuple):
 
 
 def standing(setup: Setup, cpu: BootCpu) -> Standing:
-    """Gather what the mitigations of a booted kernel stand on; where a host's KVM answered, its module is loaded."""
+    """Gather what the mitigations of a booted kernel stand on."""
     machine = machine_of(setup)
     caps = (machine.msr(ARCH_CAPABILITIES) or 0) if cpu.has("ARCH_CAPABILITIES") else 0
     siblings = several_threads(setup.host, one_place=cpu.tables.since(topology.NEW))
-    return Standing(cpu, machine, caps, siblings, setup.host.supported is not None)
+    return Standing(cpu, machine, caps, siblings, setup.kvm_loaded)

@@ -105,7 +105,7 @@ class Path:
 
     def headline(self, remark: str = "") -> str:
         """Say what was asked, of which software, in a line; `remark` is put behind the CPU."""
-        return f"{self.vmm.describe(self.cpu + remark, self.setup)}, Linux {self.setup.kernel}"
+        return f"{self.vmm.describe(self.cpu + remark, self.setup)}, {self.setup.linux}"
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: what was asked and settled, and what was said on the way; it is part of every answer about a path."""

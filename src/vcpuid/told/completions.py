@@ -16,12 +16,28 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Entry, MsrTable, MsrWord, Registers, Snapshot, Word, bits, vendors, xfeatures
+from vcpuid.cpuid import (
+    SIGNIFICANT_INDEX,
+    Bit,
+    CpuidTable,
+    CpuidWord,
+    Entry,
+    MsrTable,
+    MsrWord,
+    Registers,
+    Snapshot,
+    Word,
+    bits,
+    vendors,
+    xfeatures,
+)
 from vcpuid.cpuid.by_name import PartialTable
 from vcpuid.cpuid.changed import changed
 from vcpuid.cpuid.feature_words import CONTROL_MSRS
+from vcpuid.cpuid.parts import with_cpuid
 from vcpuid.cpuid.walk import walk
-from vcpuid.cpuid.words import REGISTERS, positions, range_of
+from vcpuid.cpuid.whole import partly_supported
+from vcpuid.cpuid.words import INDEXED_FUNCTIONS, REGISTERS, positions, range_of
 from vcpuid.kvm.feature_msrs import PERF_CAPABILITIES, VMX
 from vcpuid.linux import behind_kvm, machine, narrow
 from vcpuid.linux.boot import booted
@@ -85,16 +101,26 @@ def _of_host(setup: Setup) -> tuple[Fact, ...]:
 
 
 def _is_guest(host: Snapshot) -> bool:
-    """Whether it is a guest with a table of its own: where what KVM supports is told as well, it is the host of a VMM that was recorded."""
-    if host.supported is not None and host.table is not None:
-        return False
-    return host.table is not None or host.kept is not None
+    """Whether it is a guest with a table of its own: where what KVM answers is told as well, it is a host."""
+    asked = host.supported is not None or host.emulated is not None or host.hyperv is not None
+    return not asked and (host.table is not None or host.kept is not None)
 
 
 @lru_cache(maxsize=64)
 def missing_leaves(host: Snapshot) -> tuple[Fact, ...]:
-    """Name the leaves that a host's RAW lines, where it has any, should have and have not."""
-    return tuple(_leaves(host.raw, host.vendor)) if host.raw and not _is_guest(host) else ()
+    """Name the leaves that a host's table should have and has not: its RAW lines or, where it has none, a part of what KVM supports."""
+    table = _with_gaps(host)
+    return tuple(_leaves(table, host.vendor, _of_kvm(host))) if table and not _is_guest(host) else ()
+
+
+def _with_gaps(host: Snapshot) -> CpuidTable:
+    """Return the table that may lack leaves: the processor's; where that is not told at all, what is there of KVM's, if it is a part."""
+    return host.supported or CpuidTable() if _of_kvm(host) else host.raw
+
+
+def _of_kvm(host: Snapshot) -> bool:
+    """Whether a part of what KVM supports is all that is told of a host's CPUID."""
+    return not host.raw and partly_supported(host)
 
 
 def nameless(host: Snapshot) -> tuple[Fact, ...]:
@@ -102,12 +128,18 @@ def nameless(host: Snapshot) -> tuple[Fact, ...]:
 
     Leaf 0 tells the vendor and the last leaf, leaf 1 the model: on these hang the rules themselves, and not single features.
     """
+    if _of_kvm(host):
+        return _unidentified(_with_gaps(host))
     return () if host.supported is not None or not host.raw else first_leaves(host)
 
 
 def first_leaves(host: Snapshot) -> tuple[Fact, ...]:
     """Name those of leaves 0 and 1 that a host's RAW lines lack, both where it has none: without them nothing is known of its Linux."""
-    return tuple(Fact(WholeLeaf(function)) for function, word, mask in _IDENTITY if not _identifies(host.raw, word, mask))
+    return _unidentified(host.raw)
+
+
+def _unidentified(table: CpuidTable) -> tuple[Fact, ...]:
+    return tuple(Fact(WholeLeaf(function)) for function, word, mask in _IDENTITY if not _identifies(table, word, mask))
 
 
 _IDENTITY = ((0, CpuidWord(0, 0, "ebx"), 0xFFFFFFFF), (1, CpuidWord(1, 0, "eax"), 0x0FFF0FF0))
@@ -123,25 +155,27 @@ def tells(host: Snapshot, word: Word, mask: int = 0xFFFFFFFF) -> bool:
 
     Of a register of which single bits are told, `mask` says which matter.
     """
-    if not isinstance(word, CpuidWord) or not host.raw:
+    table = _with_gaps(host)
+    if not isinstance(word, CpuidWord) or not table:
         return True
-    if isinstance(host.raw, PartialTable):
-        return not mask & ~host.raw.told(word)
-    told = host.raw.get(word.function, word.index)
+    if isinstance(table, PartialTable):
+        return not mask & ~table.told(word)
+    told = table.get(word.function, word.index)
     if told is not None:
-        return not _blank(host.raw, told)
-    return host.raw.get(0) is not None and Fact(WholeLeaf(word.function, word.index)) not in missing_leaves(host)
+        return not _blank(table, told)
+    return table.get(0) is not None and Fact(WholeLeaf(word.function, word.index)) not in missing_leaves(host)
 
 
-def _leaves(raw: CpuidTable, vendor: str) -> Iterator[Fact]:
+def _leaves(raw: CpuidTable, vendor: str, of_kvm: bool) -> Iterator[Fact]:
     missing: list[WholeLeaf] = []
     ranges = _CENTAURS if vendor in (vendors.CENTAUR, vendors.ZHAOXIN) else _RANGES
+    of_hypervisor = of_kvm or raw.has(bits.HYPERVISOR)
 
     def ask(function: int, index: int) -> Registers:
         told = raw.get(function, index)
         if told is not None and not isinstance(raw, PartialTable) and not _blank(raw, told):
             return told.registers
-        if range_of(function) in ranges or (range_of(function) == _HYPERVISOR and raw.has(bits.HYPERVISOR)):
+        if range_of(function) in ranges or (range_of(function) == _HYPERVISOR and of_hypervisor):
             found = _could_hold(raw, vendor, function, index)
             if found != raw.registers(function, index):
                 missing.append(WholeLeaf(function, index))
@@ -270,8 +304,10 @@ def with_facts(setup: Setup, facts: tuple[Fact, ...]) -> list[Completion]:
 def _all_there(setup: Setup, fact: Fact) -> Entry | int:
     host = setup.host
     if isinstance(fact.place, WholeLeaf):
-        found = _could_hold(host.raw, host.vendor, *fact.place)
-        return Entry(*fact.place, 0, *(_components(host.raw, found) if fact.place == (_XSAVE, 0) else found))
+        table = _with_gaps(host)
+        found = _could_hold(table, host.vendor, *fact.place)
+        flags = SIGNIFICANT_INDEX if _of_kvm(host) and fact.place.function in INDEXED_FUNCTIONS else 0
+        return Entry(*fact.place, flags, *(_components(table, found) if fact.place == (_XSAVE, 0) else found))
     assert isinstance(fact.place, MsrWord)
     if fact.place.msr == MICROCODE:
         return plausible.microcode(host.raw, host.vendor, setup.kernel.tables)
@@ -353,8 +389,7 @@ class _Incomplete:
         kvm, own = host.msrs, host.hardware_msrs
         return self._setup.with_host(
             replace(
-                host,
-                raw=changed(host.raw, leaves) if leaves else host.raw,
+                with_cpuid(host, changed(_with_gaps(host), leaves)) if leaves else host,
                 msrs=MsrTable({**kvm, **of_kvm}, kvm.refused) if of_kvm else kvm,
                 hardware_msrs=MsrTable({**own, **hardware}, own.refused) if hardware else own,
             )

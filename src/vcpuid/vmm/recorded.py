@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import CpuidTable, CpuidWord, Snapshot, bits
 from vcpuid.cpuid.frozen import FrozenMap
-from vcpuid.cpuid.parts import dumped, for_guest
+from vcpuid.cpuid.parts import alone, dumped, for_guest
 from vcpuid.cpuid.words import REGISTERS, Register
 from vcpuid.kvm.answers import Answers
 from vcpuid.reasons import Decision, Ledger, Rule
@@ -114,7 +114,8 @@ class Recorded:
     def of(cls, guests: Sequence[Snapshot], source: str | None = None) -> Recorded:
         """Take the tables of a guest's vCPUs, one snapshot each; raises InputError, with `source`, for one that has none."""
         first = guests[0]
-        return cls(tuple(for_guest(guest, source) for guest in guests), replace(first, cpuinfo=FrozenMap()) if dumped(first) else None)
+        dump = replace(alone(first), cpuinfo=FrozenMap()) if dumped(first) else None
+        return cls(tuple(for_guest(guest, source) for guest in guests), dump)
 
     def showing(self, dump: Snapshot) -> Recorded:
         """Return the same VMM with another first table: the one that a dump shows."""
