@@ -184,3 +184,25 @@ def test_who_follows_the_wish_for_ibrs(machine: Machine, edited: Edit) -> None:
     assert [update for update, text in amd.items() if text.startswith("Mitigation: IBRS")] == ["8.10"]
     assert [update for update, text in amd.items() if "IBRS_FW" not in text] == ["8.10"], "firmware needs none of its own there"
     assert [boot(bare(edited, machine(MILAN)), "4.18", **wish).has(feature) for feature in ("KERNEL_IBRS", "RETPOLINE")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("wish", "told", "retbleed", "forced"),
+    [
+        ("ibrs_always", "IBRS (kernel and user space)", "Mitigation: IBRS", "KERNEL_IBRS IBRS_EXIT_SKIP"),
+        ("retpoline,ibrs_user", "Full retpoline and IBRS (user space)", "Vulnerable", "RETPOLINE KERNEL_IBRS IBRS_EXIT_SET USE_IBRS_FW"),
+    ],
+)
+def test_rhel_8_has_wishes_of_its_own(wish: str, told: str, retbleed: str, forced: str, machine: Machine, edited: Edit) -> None:
+    host = bare(edited, machine(SKYLAKE), {"7.0.edx": lambda edx: edx | 0x8C000000, "b.0.ebx": 2})
+    flags = ("RETPOLINE", "KERNEL_IBRS", "IBRS_EXIT_SET", "IBRS_EXIT_SKIP", "USE_IBRS_FW")
+    params = {"cmdline": f"spectre_v2={wish}"}
+    files = {kernel: linux.vulnerabilities(settled(host, kernel=kernel, params=params)) for kernel in UPDATES.values()}
+    assert [kernel for kernel, of in files.items() if f"Mitigation: {told}" in of["spectre_v2"]] == ["4.18"]
+    assert files["4.18"]["retbleed"] == retbleed
+    assert ("IBRS_FW" in files["4.18"]["spectre_v2"]) == ("USE_IBRS_FW" in forced)
+    assert {flag for flag in flags if boot(host, "4.18", **params).has(flag)} == set(forced.split())
+    others = [of["spectre_v2"] for kernel, of in files.items() if kernel != "4.18"]
+    assert all(text.startswith(("Mitigation: IBRS, ", "Mitigation: IBRS; ")) for text in others)
+    without = bare(edited, machine(SKYLAKE), {"7.0.edx": lambda edx: edx & ~0x8C000000})
+    assert linux.vulnerabilities(settled(without, kernel="4.18", params=params))["spectre_v2"].startswith("Mitigation: Retpolines")

@@ -1,8 +1,8 @@
 """Flags of the mitigations that Linux chooses by itself (arch/x86/kernel/cpu/bugs.c, mm/pti.c), as Debian configures it.
 
 Modelled are the automatic choice, `mitigations=off` and, for each vulnerability, the option that turns its mitigation off; of the values
-that pick one mitigation by name only `pti=on`, `spectre_v2=retpoline` and `spectre_v2=ibrs`. All flags but "pti" and 6.1's
-"ibpb_exit_to_user" are hidden from /proc/cpuinfo.
+that pick one mitigation by name only `pti=on`, `spectre_v2=retpoline`, `spectre_v2=ibrs` and what RHEL 8 has beside it. All flags but "pti"
+and 6.1's "ibpb_exit_to_user" are hidden from /proc/cpuinfo.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ GDS = _rule("gds", "without microcode, gather_data_sampling=force turns AVX off"
 
 RETPOLINES = ("retpoline", "retpoline,generic")
 """Values of spectre_v2= that ask for retpolines and nothing else."""
+IBRS_ALWAYS, RETPOLINE_AND_IBRS = "ibrs_always", "retpoline,ibrs_user"
+"""Values that RHEL 8's kernel alone has: IBRS in processes as well, and there alone."""
 
 
 def select(cpu: Cpu) -> None:
@@ -111,7 +113,8 @@ def _spectre_v2(cpu: Cpu, retbleed: bool) -> None:
     refused = cpu.machine.option("nospectre_v2") is not None
     if refused or not _wanted(cpu, "SPECTRE_V2", "spectre_v2"):
         return
-    plain = cpu.machine.option("spectre_v2") in RETPOLINES
+    for_processes = _own(cpu) == RETPOLINE_AND_IBRS
+    plain = cpu.machine.option("spectre_v2") in RETPOLINES or for_processes
     by_ibrs = _ibrs_by_name(cpu)
     enhanced = cpu.has("IBRS_ENHANCED") and not plain and not by_ibrs
     by_ibrs |= not enhanced and retbleed and cpu.has("IBRS") and cpu.vendor == "intel" and not plain
@@ -123,8 +126,13 @@ def _spectre_v2(cpu: Cpu, retbleed: bool) -> None:
     else:
         if by_ibrs:
             cpu.force("KERNEL_IBRS", IBRS)
+            if _own(cpu) == IBRS_ALWAYS:
+                cpu.force("IBRS_EXIT_SKIP", IBRS)
         else:
             cpu.force("RETPOLINE", RETPOLINE)
+            if for_processes:
+                cpu.force("KERNEL_IBRS", IBRS)
+                cpu.force("IBRS_EXIT_SET", IBRS)
         cpu.force("RSB_CTXSW", RSB)
         cpu.force("RSB_VMEXIT", RSB)
     if cpu.has("IBPB"):
@@ -138,10 +146,16 @@ def _spectre_v2(cpu: Cpu, retbleed: bool) -> None:
         cpu.force("RETHUNK", ITS)
 
 
+def _own(cpu: Cpu) -> str | None:
+    """Return what spectre_v2= has that RHEL 8's kernel alone follows, where it does."""
+    wish = cpu.machine.option("spectre_v2")
+    return wish if wish in (IBRS_ALWAYS, RETPOLINE_AND_IBRS) and cpu.is_release("4.18") and cpu.has("IBRS") else None
+
+
 def _ibrs_by_name(cpu: Cpu) -> bool:
     """Tell whether spectre_v2=ibrs is followed: on Intel's processors alone, but by RHEL 8's kernel; any other chooses for itself."""
     asked = cpu.machine.option("spectre_v2") == "ibrs" and cpu.has("IBRS")
-    return asked and (cpu.vendor == "intel" or cpu.is_release("4.18"))
+    return (asked and (cpu.vendor == "intel" or cpu.is_release("4.18"))) or _own(cpu) == IBRS_ALWAYS
 
 
 def _firmware(cpu: Cpu, always_on: bool) -> None:

@@ -20,6 +20,8 @@ class Mode(Enum):
     RETPOLINE = "Mitigation: Retpolines"
     EIBRS = "Mitigation: Enhanced / Automatic IBRS"
     IBRS = "Mitigation: IBRS"
+    IBRS_ALWAYS = "Mitigation: IBRS (kernel and user space)"  # this and the next in RHEL 8 alone
+    RETPOLINE_IBRS_USER = "Mitigation: Full retpoline and IBRS (user space)"
 
 
 class User(Enum):
@@ -37,8 +39,10 @@ def mode(v: Standing) -> Mode:
         return Mode.NONE
     if v.option("spectre_v2") in RETPOLINES:
         return Mode.RETPOLINE
+    if v.has("IBRS_EXIT_SET"):
+        return Mode.RETPOLINE_IBRS_USER
     if v.has("KERNEL_IBRS"):
-        return Mode.IBRS
+        return Mode.IBRS_ALWAYS if v.has("IBRS_EXIT_SKIP") else Mode.IBRS
     return Mode.EIBRS if v.has("IBRS_ENHANCED") else Mode.RETPOLINE
 
 

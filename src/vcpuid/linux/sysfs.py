@@ -173,7 +173,9 @@ def _retbleed(v: Standing) -> str:
         return f"Mitigation: untrained return thunk; SMT {siblings}"
     if v.cpu.vendor != "intel":
         return "Vulnerable"
-    return {Mode.IBRS: "Mitigation: IBRS", Mode.EIBRS: "Mitigation: Enhanced IBRS"}.get(chosen, "Vulnerable")
+    if chosen in (Mode.IBRS, Mode.IBRS_ALWAYS):
+        return "Mitigation: IBRS"
+    return "Mitigation: Enhanced IBRS" if chosen is Mode.EIBRS else "Vulnerable"
 
 
 _LOOKS_FIRST = frozenset(("4.18", "5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "5.14"))
