@@ -53,10 +53,10 @@ class Setup:
     """A host and the software on it, settled: what holds for them, under which releases, with which parameters.
 
     `host` has only the observations that hold for `kernel` and `params`, and tells what 64-bit programs see. `vmm` is the release of the
-    VMM that makes the guest's table. `assumed` names what neither the host told nor anybody asked for. `ran` is the host as it ran, where
-    it is asked what would be otherwise: what its kernel and its KVM answered then tells of the hardware still. `kvm_loaded` says that the
-    host tells that its KVM's module was loaded. `remarks` are sentences on what stands for what was asked, and on what has no effect. It
-    can be pickled; `made` by `Setup.of`.
+    VMM that makes the guest's table. `assumed` names what neither the host told nor anybody asked for: "kernel", "qemu". `ran` is the host
+    as it ran, where it is asked what would be otherwise: what its kernel and its KVM answered then tells of the hardware still.
+    `kvm_loaded` says that the host tells that its KVM's module was loaded. `remarks` are sentences on what stands for what was asked, and
+    on what has no effect. It can be pickled; `made` by `Setup.of`.
     """
 
     host: Snapshot
@@ -83,6 +83,7 @@ class Setup:
         stack = stack or _DEFAULT
         asked = own_kernel(host) if stack.kernel is None else stack.kernel
         kernel = releases.linux(asked)
+        programs = {"kernel": asked, "qemu": vmm or stack.qemu or host.qemu}
         vmm = releases.qemu(host.qemu if stack.qemu is None else stack.qemu) if vmm is None else vmm
         params = Params.of(stack.params)
         named = by_name.with_named_bits(host, releases.KERNELS if asked is None else (kernel.tables,))
@@ -95,8 +96,8 @@ class Setup:
             ran = cls(told, releases.linux(own_kernel(told) or asked), vmm, stack.machine, stack.smp, settled_by)
         if of_32_bit_program(host):
             more = (long_mode.REMARK, *more)
-        assumed = _KERNEL if asked is None else _NOTHING
-        if assumed:
+        assumed = frozenset(program for program, release in programs.items() if release is None)
+        if asked is None:
             more = (_assuming(kernel), *more)
         remarks = (*(release.remark for release in (kernel, vmm) if release.remark), *more)
         imported = "-" in vmm.tables  # its own machine types are known
@@ -112,12 +113,17 @@ class Setup:
     @property
     def linux(self) -> str:
         """The kernel as a line about an answer names it: one that nobody named is called assumed."""
-        return f"Linux {self.kernel}{' (assumed)' if self.assumed else ''}"
+        return f"Linux {self.kernel}{' (assumed)' if 'kernel' in self.assumed else ''}"
 
     @property
     def as_it_ran(self) -> Setup:
         """The host with what its own kernel and its own KVM answered, whichever kernel and parameters are asked for."""
         return self.ran or self
+
+    @property
+    def spoken_vmm(self) -> str:
+        """The VMM's release; of a QEMU that nobody named, that it is the newest known."""
+        return f"{self.vmm} ({NEWEST})" if "qemu" in self.assumed else str(self.vmm)
 
     @cached_property
     def below(self) -> Below:
@@ -145,8 +151,8 @@ class Setup:
 
 
 _DEFAULT = Stack()
-_NOTHING: frozenset[str] = frozenset()
-_KERNEL = frozenset({"kernel"})
+NEWEST = "the newest known"
+"""What is said of a release that nobody told."""
 
 
 class Below:

@@ -93,7 +93,7 @@ def test_the_command_answers_first_and_is_cut_to_what_the_processor_is_affected_
     lines = done.stdout.splitlines()
     assert done.returncode == 1
     assert lines[0].startswith("The guest's kernel reports itself vulnerable to mds, ")
-    assert lines[1] == "Linux 6.12.107+deb13-cloud-amd64 in the guest of -cpu Haswell-v1, QEMU 11.1, q35, Linux 6.12.107+deb13-cloud-amd64"
+    assert lines[1] == "Linux 6.12.107+deb13-cloud-amd64 in the guest of QEMU 11.1, q35, Linux 6.12.107+deb13-cloud-amd64, -cpu Haswell-v1"
     assert "vmscape" not in done.stdout
     assert lines[-1].endswith("--all prints the rest.")
     assert "spec_store_bypass: the CPU lacks ssbd, which would let this kernel mitigate it." in lines

@@ -54,7 +54,7 @@ def test_features_are_counted_as_guest_counts_them(cpu: str) -> None:
 def test_an_observed_guest_is_read_from_its_snapshot_and_its_cpu_guessed(guest: str) -> None:
     assert told("-", stdin=guest) == told("--cpu", "Haswell-v2")
     done = vcpuid("diff", HOST, "-", *QEMU, stdin=guest)
-    assert "-cpu Haswell-v2 (guessed)" in done.stdout
+    assert ", guessed: -cpu Haswell-v2\n" in done.stdout
 
 
 def test_registers_are_shown_in_hexadecimal() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from support.captures import capture
 from support.command import vcpuid
-from vcpuid.releases import KERNELS
+from vcpuid.releases import KERNELS, QEMUS
 
 MILAN = str(capture("kvm-amd.EPYC-Milan-v2@7.3"))
 SKYLAKE = str(capture("kvm-intel.corei7_skylake_x@6.12"))
@@ -24,8 +24,9 @@ def test_the_answer_comes_first_and_names_both_sides() -> None:
     first, _, before, after = done.stdout.splitlines()[:4]
     assert done.returncode == 1
     assert first.startswith("The guest loses ")
-    assert before.startswith("before: -cpu host, QEMU 7.2, ")
-    assert after.startswith("after:  -cpu host, QEMU 10.0, ")
+    assert before.startswith("before: QEMU 7.2, ")
+    assert after.startswith("after:  QEMU 10.0, ")
+    assert before.endswith(", -cpu host")
     assert "kvm_amd with nested=1" in done.stdout
 
 
@@ -49,7 +50,7 @@ def test_what_neither_side_changes_is_status_0() -> None:
 def test_a_side_that_does_not_start_the_guest() -> None:
     done = vcpuid("drift", SKYLAKE, "--from", "qemu=7.2", "--to", "qemu=7.2,machine=pc-q35-10.0")
     assert done.returncode == 1
-    assert "which starts it" in done.stdout
+    assert "before, where it starts: QEMU 7.2, q35, " in done.stdout
     assert "after: unsupported machine type" in done.stdout
 
 
@@ -161,9 +162,25 @@ def test_a_kernel_that_the_host_does_not_tell_is_not_the_same(side: str, tmp_pat
     other = "--to" if side == "--from" else "--from"
     assert (done.returncode, done.stdout) == (3, "")
     assert (
-        f"before and after are the same, Linux {KERNELS[-1]}: which kernel the host runs is not told; {other} kernel=RELEASE" in done.stderr
+        f"before and after are the same, QEMU {QEMUS[-1]} (the newest known), q35, Linux {KERNELS[-1]}: "
+        f"which kernel runs on the host is not told; {other} kernel=RELEASE names it" in done.stderr
     )
     done = vcpuid("drift", str(host), side, "kernel=6.12", "--cpu", "qemu64")
     assert f"the kernel is not told: it is taken to be Linux {KERNELS[-1]}, the newest with tables" in done.stderr
+    assert f"which kernel runs on the host is not told; {other} kernel=RELEASE names it" in done.stderr
     assert done.stdout.count(f"Linux {KERNELS[-1]} (assumed)") == 1
     assert "is not told" not in vcpuid("drift", SKYLAKE, side, "kernel=6.12", "--cpu", "qemu64").stderr
+
+
+@pytest.mark.parametrize("side", ["--from", "--to"])
+def test_a_qemu_that_the_host_does_not_tell_is_not_the_same(side: str) -> None:
+    """The rule is that of a kernel, and of many hosts: the newest stands for it, which may be the one that is asked about."""
+    other = "--to" if side == "--from" else "--from"
+    done = vcpuid("drift", SKYLAKE, side, f"qemu={QEMUS[-1]}", "--cpu", "qemu64")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f": which QEMU runs on the host is not told; {other} qemu=RELEASE names it" in done.stderr
+    done = vcpuid("drift", SKYLAKE, side, "qemu=10.0", "--cpu", "qemu64")
+    assert f"which QEMU runs on the host is not told; {other} qemu=RELEASE names it" in done.stderr
+    assert f"QEMU {QEMUS[-1]} (the newest known), q35" in done.stdout
+    both = vcpuid("drift", SKYLAKE, side, "qemu=10.0", other, "qemu=10.1", "--cpu", "qemu64")
+    assert "is not told" not in both.stderr

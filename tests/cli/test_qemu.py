@@ -67,7 +67,7 @@ def test_a_host_that_does_not_tell_enough_says_of_how_many() -> None:
 def test_what_python_prints_of_an_answer_is_a_sentence() -> None:
     host = snapshot_of(NAME)
     stack = Stack(kernel="6.12", qemu="11.1")
-    assert str(resolve("Haswell", host=host, stack=stack)) == "-cpu Haswell, QEMU 11.1, q35, Linux 6.12"
+    assert str(resolve("Haswell", host=host, stack=stack)) == "QEMU 11.1, q35, Linux 6.12, -cpu Haswell"
     assert str(verdict("Haswell", host, stack)) == "-cpu Haswell starts, but the guest lacks 2 of its 63 features"
     assert str(explain("rtm", cpu="Haswell", host=host, stack=stack)).startswith("The guest does not see rtm")
     made = str(guest_tables("Haswell", host=host, qemu="11.1", kernel="6.12"))

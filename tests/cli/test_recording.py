@@ -41,7 +41,8 @@ def test_without_a_release_a_qemu_is_a_vmm_like_any_other_until_one_is_given() -
     assert "qemu-system-x86_64, as " in out
     assert "it does not name QEMU's release; with --qemu, the table is compared with the model of that release" in said
     _, out, said = vcpuid("explain", "avx2", "--recording", OLDER, "--qemu", "11.1")
-    assert "-cpu Haswell, QEMU 11.1, q35, recorded" in out
+    assert "QEMU 11.1, q35, Linux " in out
+    assert ", recorded: -cpu Haswell\n" in out
     assert "makes the same table as far as is told: 2 registers hang on the processor's own CPUID" in said
 
 

@@ -25,7 +25,7 @@ ERROR = "guest CPU doesn't match specification: missing features: pcid,hle,rtm"
 
 @pytest.fixture
 def bench() -> Bench:
-    return Bench({"skylake": HostAtHand(read(SKYLAKE), ("--host", str(SKYLAKE)))}, "11.1")
+    return Bench({"skylake": HostAtHand(read(SKYLAKE), ("--host", str(SKYLAKE)))})
 
 
 def said(*arguments: str) -> Any:
@@ -105,7 +105,7 @@ def test_an_error_that_is_dropped_is_diagnosed_on_the_host(bench: Bench) -> None
 
 def test_an_empty_request_means_what_the_page_began_with(bench: Bench) -> None:
     first = bench.subject(PathAsked(cpu="Opteron_G5"))
-    began = Bench(bench.hosts, "11.1", first, PathAsked(host="skylake", cpu="Opteron_G5"))
+    began = Bench(bench.hosts, first, PathAsked(host="skylake", cpu="Opteron_G5"))
     assert ask(began, "path")["asked"] == {"host": "skylake", "cpu": "Opteron_G5"}
     assert began.subject(PathAsked()) is began.subject(PathAsked(host="skylake", cpu="Opteron_G5")) is first
 

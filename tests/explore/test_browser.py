@@ -91,7 +91,7 @@ def part(*names: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(Bench({"skylake": HostAtHand(read(SKYLAKE), ("--host", str(SKYLAKE)))}, "11.1")) as made:
+    with Server(Bench({"skylake": HostAtHand(read(SKYLAKE), ("--host", str(SKYLAKE)))})) as made:
         thread = Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield made

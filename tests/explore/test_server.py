@@ -32,7 +32,7 @@ class Answer(NamedTuple):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(Bench({"skylake": HostAtHand(read(SKYLAKE))}, "11.1"), patience=1.0) as made:
+    with Server(Bench({"skylake": HostAtHand(read(SKYLAKE))}), patience=1.0) as made:
         thread = Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield made

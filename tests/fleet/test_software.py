@@ -131,9 +131,9 @@ def test_of_a_qemu_that_no_host_tells_every_verb_says_that_it_is_the_newest_know
 
 def test_a_qemu_that_some_hosts_tell_is_parted_from_the_newest() -> None:
     told, not_told = Setup.of(replace(host(SKYLAKE), qemu="8.2")), Setup.of(host(SKYLAKE))
-    assert chosen([told, told], None) == "8.2"
-    assert chosen([told, not_told], None).startswith("8.2 and 11.1 (11.1, the newest known, on hosts that do not tell theirs; ")
-    assert chosen([not_told], None) == "11.1 (the newest known; the host does not tell its own, --qemu names another)"
+    assert chosen([told, told]) == "8.2"
+    assert chosen([told, not_told]).startswith("8.2 and 11.1 (11.1, the newest known, on hosts that do not tell theirs; ")
+    assert chosen([not_told]) == "11.1 (the newest known; the host does not tell its own, --qemu names another)"
 
 
 def test_an_upgrade_to_what_is_taken_for_granted_before_is_no_answer() -> None:

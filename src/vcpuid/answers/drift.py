@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vcpuid.answers.certainty import followed, open_bits
 from vcpuid.answers.compare import handed_on
@@ -47,13 +48,39 @@ class Side:
         """Say which it is, a line each of the domain and of the VMM; of a long -cpu, such as libvirt makes, the beginning."""
         if self.order is not None:
             yield from self.order.head()
-        path = self.path
-        cpu = path.cpu if len(path.cpu) <= _SHOWN else f"{path.cpu[:_SHOWN]}…"
-        yield f"{path.vmm.describe(cpu, path.setup)}, {path.setup.linux}"
+        yield self.path.headline(most=_SHOWN)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {**self.path.as_dict(), "libvirt": None if self.order is None else self.order.as_dict()}
+
+
+class Guessed(NamedTuple):
+    """A program that one side names, and of the other the host does not tell it; `how` names the option that tells it there."""
+
+    program: str
+    how: str
+
+    def sentence(self, where: str = "the host") -> str:
+        """Say it, and of which hosts."""
+        return f"which {self.program} runs on {where} is not told; {self.how} names it"
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {"program": self.program, "how": self.how}
+
+
+def guessed(before: Setup, after: Setup) -> Iterator[Guessed]:
+    """Give the programs that are taken for granted on one side alone: that nothing changes then is no answer."""
+    for program in ("QEMU", "kernel"):
+        sides = [program.lower() in setup.assumed for setup in (before, after)]
+        if sides[0] is not sides[1]:
+            yield Guessed(program, f"{'--from' if sides[0] else '--to'} {program.lower()}=RELEASE")
+
+
+def software(setup: Setup) -> tuple[object, ...]:
+    """Return all of the software in which two sides can differ."""
+    return setup.vmm, setup.kernel, setup.machine, setup.smp, setup.params, setup.globals
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def _answered(found: HostChecked, asked: Asked, form: str) -> _Row:
         "nearest_keeps": counts.nearest_keeps,
     }
     document = found.as_dict() if form == "json" else {}
-    on = software(answer.setup, asked)
+    on = software(answer.setup)
     return _Row(found.host, found.status, record, document, str(answer), on, answer.remarks, subjects)
 
 

@@ -43,7 +43,7 @@ class HostChecked:
         found = () if answer.seen is None or answer.refusal is not None else hazards.of_path(answer.seen)
         if order is not None and answer.path is not None:
             order = judged(order, answer.path)
-        return cls(source or HERE, standing(answer.setup, host, source, asked), answer, found, order)
+        return cls(source or HERE, standing(answer.setup, host, source), answer, found, order)
 
     @property
     def status(self) -> int:

@@ -115,12 +115,11 @@ def _as_qemu(
     """Give the -cpu that libvirt would start, on a host where one is given, and what it does not say."""
     from vcpuid import releases
     from vcpuid.libvirt.conversion import hostless, lost_in_qemu
-    from vcpuid.live.installed import default_qemu
 
     release = release_of(libvirt_release)
     with named("standard input" if source == "-" else source), refused(release):
         if host_source is None:
-            program = releases.qemu(asked.qemu or default_qemu())
+            program = releases.qemu(asked.qemu)
             print_warnings(remark for remark in (release.remark, program.remark) if remark is not None)
             planned = hostless(guest, release, program.tables)
         else:

@@ -256,7 +256,7 @@ def _differences(both: Sides, by: str, found: list[Difference], compared: int, i
         lines=[" ".join(map(cell, (row[column] for column in COLUMNS[:4]))) for row in rows],
         head=[
             *answered(_verdict(f"{by}s", counts, ignore, kept), both.order),
-            both.path.headline(" (guessed)" if both.guessed else ""),
+            both.path.headline("guessed: " if both.guessed else ""),
             *_doubt(both, kept),
             "",
         ],

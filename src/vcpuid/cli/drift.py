@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vcpuid.cli import choices
+from vcpuid.cli import choices, standing
 from vcpuid.cli.domain import WITHOUT_DOMAIN, AskedCpu, domain_options, no_domain, unrefused
 from vcpuid.cli.examples import lacking
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
@@ -72,23 +72,25 @@ def command(
         sys.exit(1)
     from vcpuid.answers.drift import drift
 
-    _refuse_same(one, other)
+    print_warnings(_guessed(one, other))
     found = drift(one, other)
     emit(_sheet(found, everything), form)
     sys.exit(0 if found.settled else 1)
 
 
-def _refuse_same(one: Side, other: Side) -> None:
-    """Raise InputError where both sides are the same by the kernel that is taken for granted on one: that nothing changes is no answer."""
-    assumed, named = (bool(side.path.setup.assumed) for side in (one, other))
-    if assumed is named:
-        return
-    how = f"{'--from' if assumed else '--to'} kernel=RELEASE names it"
-    before, after = (
-        (path.cpu, path.setup.kernel, path.setup.vmm, path.setup.machine, path.setup.params) for path in (one.path, other.path)
-    )
-    if before == after:
-        raise InputError(f"before and after are the same, Linux {before[1]}: which kernel the host runs is not told; {how}")
+def _guessed(one: Side, other: Side) -> list[str]:
+    """Say which program is taken for granted on the side that names none, where the other does and the host does not tell it.
+
+    Raises InputError where both sides are the same by that: that nothing changes then is no answer.
+    """
+    from vcpuid.answers.drift import guessed, software
+
+    said = [program.sentence() for program in guessed(one.path.setup, other.path.setup)]
+    before, after = ((side.path.cpu, software(side.path.setup)) for side in (one, other))
+    if said and before == after:
+        on = one.path.setup
+        raise InputError(f"before and after are the same, {standing.software(on)}, Linux {on.kernel}: {said[0]}")
+    return said
 
 
 def _side(host: Host, cpu: AskedCpu, asked: Asked, option: str, stack: str) -> Side | str:
@@ -149,7 +151,7 @@ def _refused(*sides: Side | str) -> Sheet:
     from vcpuid.answers.drift import refused_report
 
     lines = [
-        f"{when}: {side if isinstance(side, str) else side.path.headline() + ', which starts it'}"
+        f"{when}: {side}" if isinstance(side, str) else f"{when}, where it starts: {side.path.headline()}"
         for when, side in zip(("before", "after"), sides, strict=True)
     ]
     one, other = (isinstance(side, str) for side in sides)

@@ -161,7 +161,7 @@ def _save(path: str, subjects: list[Subject]) -> None:
 def _bench(subjects: list[Subject], sides: list[Side], wanted: bench.PathAsked, *, no_probe: bool) -> bench.Bench:
     """Lay out what the page can be asked about."""
     from vcpuid.explore.bench import Bench, HostAtHand
-    from vcpuid.live.installed import default_qemu, kernel_release
+    from vcpuid.live.installed import kernel_release, qemu_release
 
     hosts = {}
     for subject, (host, _, _, options) in zip(subjects, sides, strict=True):
@@ -170,11 +170,12 @@ def _bench(subjects: list[Subject], sides: list[Side], wanted: bench.PathAsked, 
             host.snapshot,
             _spelled({"host": source} if source else {}),
             kernel_release() if host.here else None,
+            qemu_release() if host.here else None,
             None if no_probe else probe_for(host),
             lambda setup, host=host: None if no_probe else trial_for(host, setup),  # type: ignore[misc]
             lambda setup, host=host: kvm_host(host, setup),  # type: ignore[misc]
         )
-    return Bench(hosts, default_qemu(), subjects[0], wanted)
+    return Bench(hosts, subjects[0], wanted)
 
 
 def _wanted(name: str, side: Side) -> bench.PathAsked:

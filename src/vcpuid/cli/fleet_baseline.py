@@ -79,7 +79,7 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked, everythi
     from vcpuid.fleet.proof import running
     from vcpuid.fleet.software import chosen, eldest
 
-    setup, program = eldest(found.setups), chosen(found.setups, asked.qemu)
+    setup, program = eldest(found.setups), chosen(found.setups)
     rows = [
         {
             "runs": {True: "yes", False: "no", None: NOT_TOLD}[proof.runs],
@@ -229,7 +229,7 @@ def _blame_sheet(found: Blame, everything: bool, asked: Asked) -> Sheet:
     who = all_hosts(found.census.hosts)
     head = [
         f"{who[0].upper()}{who[1:]} can give {so_many(found.shared, 'feature')}{of_any}.",
-        on_which(found.setups, asked.qemu),
+        on_which(found.setups),
         *absent(found.census),
         "",
     ]
@@ -286,7 +286,7 @@ def _models_sheet(found: NamedModels, every: bool, asked: Asked) -> Sheet:
     ]
     columns = ["model", "called", "hosts", "features", *(["deprecated"] if every else []), "lacks"]
     number = sum(model.runs is True and not model.deprecated for model in found.models)
-    head = [f"Models that run on {all_hosts(found.census.hosts)}: {number}.", on_which(found.setups, asked.qemu), *absent(found.census), ""]
+    head = [f"Models that run on {all_hosts(found.census.hosts)}: {number}.", on_which(found.setups), *absent(found.census), ""]
     return Sheet(
         columns,
         rows,

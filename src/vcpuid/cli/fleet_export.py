@@ -97,7 +97,7 @@ def export(
         found = exported(baseline, to, libvirt=libvirt_release, firecracker=firecracker)
     print_warnings(remarks(baseline.census, baseline.setups))
     if to not in _WITHOUT_QEMU:
-        print_warnings([f"the CPU models are those of {on_which(baseline.setups, asked.qemu)}"])
+        print_warnings([f"the CPU models are those of {on_which(baseline.setups)}"])
     print_warnings(found.notes)
     print_warnings(f"{to} loses something: {what}" for what in found.lost)
     print_warnings(f"{one.group.spoken}: {_said(one.same)}: {one.why}" for one in found.read_back if not one.same)

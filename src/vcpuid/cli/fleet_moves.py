@@ -36,10 +36,10 @@ from vcpuid.errors import InputError
 from vcpuid.setup import Stack
 
 if TYPE_CHECKING:
-    from vcpuid.answers.drift import Register
+    from vcpuid.answers.drift import Guessed, Register
     from vcpuid.fleet.members import Group
     from vcpuid.fleet.moves import Circles, Move
-    from vcpuid.fleet.upgrade import Guessed, Upgrade
+    from vcpuid.fleet.upgrade import Upgrade
 
 _DIFFERING = 3
 """Differences of a kind that are named before the rest is counted: registers with their numbers are long."""
@@ -146,7 +146,7 @@ def _move_sheet(found: Move, cpu: str | None, a: str, b: str, asked: Asked, ever
         records=records,
         fields=["outcome", "by", "words", *columns],
         lines=lines,
-        head=[told, ", ".join((*(() if cpu is None else (f"-cpu {cpu}",)), on_which(found.setups, asked.qemu))), *([""] if rows else [])],
+        head=[told, ", ".join((on_which(found.setups), *(() if cpu is None else (f"-cpu {cpu}",)))), *([""] if rows else [])],
         foot=open_,
         cut=None if everything else Cut(len(rows), more="every difference" if shown != rows else ""),
     )
@@ -163,7 +163,7 @@ def _circles_sheet(found: Circles, cpu: str, asked: Asked, everything: bool) -> 
     for what, groups in (("refused", found.refused), ("not told", found.not_told)):
         rows += [{"circle": what, "hosts": group.hosts, "who": group.spoken, "cpu": group.cpu, "why": words} for group, words in groups]
     columns = ["circle", "hosts", "who", "cpu", "why"]
-    head = [_freely(found), f"-cpu {cpu}, {on_which(found.setups, asked.qemu)}", *absent(found.census), ""]
+    head = [_freely(found), f"{on_which(found.setups)}, -cpu {cpu}", *absent(found.census), ""]
     data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": None, "all": found.as_dict()}
     return Sheet(columns, rows, data, head=head, titles={"circle": "group"}, cut=None if everything else Cut(len(rows)))
 
@@ -269,8 +269,8 @@ def _drift_sheet(found: Upgrade, before: Stack, after: Stack, everything: bool) 
     told = ", as far as they tell" if found.not_told else ""
     head = [
         f"For {found.same} of {found.census.hosts} hosts nothing changes for a guest{told}. {runs[found.runs]}{alike}.",
-        f"before: {stack(found.before, before.qemu, FROM)}",
-        f"after:  {stack(found.after, after.qemu, TO)}",
+        f"before: {stack(found.before, FROM)}",
+        f"after:  {stack(found.after, TO)}",
         f"-cpu {found.cpu}",
         *absent(found.census),
     ]
@@ -279,7 +279,8 @@ def _drift_sheet(found: Upgrade, before: Stack, after: Stack, everything: bool) 
     for unknown in found.not_told:
         for program in unknown.software:
             guessed.setdefault(program, []).append(unknown.group)
-    foot += [f"Which {one.program} runs on {spoken(groups)} is not told: {one.how} names it" for one, groups in guessed.items()]
+    said = [one.sentence(spoken(groups)) for one, groups in guessed.items()]
+    foot += [f"{sentence[0].upper()}{sentence[1:]}" for sentence in said]
     if silent := dict.fromkeys(unknown.group.spoken for unknown in found.not_told if unknown.features or unknown.depends):
         foot.append(f"Not told of all of a guest's CPU: {short(silent)}")
     foot += [f"{proof.group.spoken}: {proof.why}" for proof in found.proofs if proof.runs is not True and proof.why]

@@ -35,7 +35,7 @@ engine_option = click.option(
     help="What answers from a store: duckdb, or for a NAME.parquet spark, where its own settings say, or spark:MASTER "
     "(pip install 'vcpuid[spark]').",
 )  # fmt: skip
-software = stack_options("what_if", here=False)
+software = stack_options("what_if")
 
 
 def end_of_day(text: str | None, option: str = "--as-of") -> int | None:

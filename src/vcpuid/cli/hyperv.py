@@ -78,7 +78,7 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
         host = named or read_host(source)
         resolved = _path(*cpu.on(host, asked), brief=form == "table" and not everything)
         kvm = trial_for(host, resolved.setup)
-        subject, basis, path = guest_view(resolved), standing(resolved.setup, host, source, asked), resolved.as_dict()
+        subject, basis, path = guest_view(resolved), standing(resolved.setup, host, source), resolved.as_dict()
         hanging = FrozenMap(of_guest(resolved, flags))
         taken = resting(resolved, flags, hanging)
     missing = recommended_but_missing(subject, hanging)
@@ -152,7 +152,7 @@ def _verdict(path: Path | None, every: Sequence[Offer], found: bool, better: Enl
     guest = "of this table" if path is None else f"with -cpu {path.cpu}"
     if better.start is not None and better.start.message is not None and path is not None:
         said = "; ".join(better.start.message.splitlines())
-        return f"QEMU {path.setup.vmm} {better.start.outcome} with -cpu {path.cpu}: this KVM does not take what QEMU sets: {said}"
+        return f"QEMU {path.setup.vmm} {better.start.outcome} with -cpu {path.cpu} since this KVM does not take what QEMU sets: {said}"
     if better.none_here and path is not None:
         return "A Windows guest finds no Hyper-V on this host: its KVM offers none, so QEMU ignores every hv-* property"
     recommended = [offer for offer in every if offer.windows == "recommended"]

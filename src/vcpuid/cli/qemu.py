@@ -72,7 +72,7 @@ def models(source: str | None, everything: bool, asked: Asked, form: str) -> Non
         cut = Cut(_ROWS, here.number, "models", "the rest, and what each lacks")
         foot = list(left_open((model.name for model in found if model.depends), open_, taken))
     titles = {"not_told": "not told", "keeps": "keeps" if here.features is None else f"keeps of the {here.features} features of -cpu host"}
-    head = [_answer(here), standing(setup, host, source, asked), ""]
+    head = [_answer(here), standing(setup, host, source), ""]
     emit(Sheet(columns, rows, data, titles=titles, head=head, foot=["", *foot] if foot else [], cut=cut), form)
 
 

@@ -142,8 +142,10 @@ class Asked:
     given: bool = False
 
     def setup(self, host: Host, vmm: Release | None = None) -> Setup:
-        """Settle it on a host; this machine's running kernel and installed QEMU are the defaults where the host tells none.
+        """Settle it on a host.
 
+        What is not named is the host's own; of this machine, where it does not tell that, the running kernel and the installed QEMU; else
+        the newest known.
         `vmm` is the VMM's release where that is not QEMU. Raises InputError for a wrong release or parameter.
         """
         from vcpuid.kvm.effect import advised
@@ -153,7 +155,7 @@ class Asked:
     def stack(self, host: Host, *, with_qemu: bool = True) -> Stack:
         """Name the software on a host."""
         kernel = self._running(host) if self.kernel is None else self.kernel
-        qemu = self._installed() if self.qemu is None and with_qemu and host.snapshot.qemu is None else self.qemu
+        qemu = self._installed(host) if self.qemu is None and with_qemu else self.qemu
         return Stack(kernel, qemu, self.machine, self.smp, self.params, self.what_if, self.globals)
 
     @staticmethod
@@ -163,10 +165,10 @@ class Asked:
         return kernel_release() if host.here and not host.snapshot.kernel else None
 
     @staticmethod
-    def _installed() -> str:
-        from vcpuid.live.installed import default_qemu
+    def _installed(host: Host) -> str | None:
+        from vcpuid.live.installed import qemu_release
 
-        return default_qemu()
+        return qemu_release() if host.here and host.snapshot.qemu is None else None
 
 
 _STACK = {
@@ -176,7 +178,7 @@ _STACK = {
     ),
     "qemu": click.option(
         "--qemu", metavar="RELEASE", shell_complete=choices.qemus,
-        help=f"QEMU's release ({QEMUS[0]} to {QEMUS[-1]}).  [default: installed, else newest]",
+        help=f"QEMU's release ({QEMUS[0]} to {QEMUS[-1]}).  [default: the host's; of this machine the installed; else the newest]",
     ),
     "machine": click.option(
         "--machine", default="q35", show_default=True, shell_complete=choices.machines, help="QEMU's machine type and its options (-M)."
@@ -214,17 +216,8 @@ def has_no_effect(because: str, *names: str) -> None:
     print_warnings(f"{name} has no effect: {because}" for name in typed(*names))
 
 
-_NEWEST_QEMU = click.option(
-    "--qemu", metavar="RELEASE", shell_complete=choices.qemus, help=f"QEMU's release ({QEMUS[0]} to {QEMUS[-1]}).  [default: the newest]"
-)
-"""The same of hosts that are not this machine."""
-
-
-def stack_options(*without: str, here: bool = True) -> Callable[[F], F]:
-    """Add the options that name the software, but for those that the verb has no use for; they reach it as one argument `asked`.
-
-    `here` says that the host may be this machine, whose QEMU is the default.
-    """
+def stack_options(*without: str) -> Callable[[F], F]:
+    """Add the options that name the software, but for those that the verb has no use for; they reach it as one argument `asked`."""
 
     def decorate(command: F) -> F:
         names = [name for name in _STACK if name not in without]
@@ -238,7 +231,7 @@ def stack_options(*without: str, here: bool = True) -> Callable[[F], F]:
 
         result: Any = wrapped
         for name in reversed(names):
-            result = (_NEWEST_QEMU if name == "qemu" and not here else _STACK[name])(result)
+            result = _STACK[name](result)
         return result  # type: ignore[no-any-return]  # functools.wraps keeps the look of the command, not its type
 
     return decorate

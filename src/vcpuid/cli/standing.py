@@ -6,25 +6,22 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vcpuid.cli.setup import Asked, Host
+    from vcpuid.cli.setup import Host
     from vcpuid.setup import Setup
 
 HERE = "this machine"
 
 
-def standing(setup: Setup, host: Host, source: str | None, asked: Asked) -> str:
-    """Name the software and the host; of what nobody asked for, why it is taken."""
-    return f"{software(setup, asked, here=host.here)}, {setup.linux}, {_host(host, source)}"
+def standing(setup: Setup, host: Host, source: str | None) -> str:
+    """Name the software and the host; of what nobody told, how it is chosen."""
+    return f"{software(setup)}, {setup.linux}, {_host(host, source)}"
 
 
-def software(setup: Setup, asked: Asked, *, here: bool = False) -> str:
-    """Name QEMU and the machine type; of a QEMU that nobody named, on another host, say where it comes from."""
-    from vcpuid.live.installed import qemu_release
+def software(setup: Setup) -> str:
+    """Name QEMU and the machine type."""
+    from vcpuid.vmm.qemu import QEMU
 
-    chosen = ""
-    if asked.qemu is None and not here:
-        chosen = " (the newest known)" if qemu_release() is None else " (the one installed here)"
-    return f"QEMU {setup.vmm}{chosen}, {setup.machine}"
+    return QEMU.software(setup)
 
 
 def _host(host: Host, source: str | None) -> str:

@@ -53,13 +53,14 @@ def _told(setup: Setup) -> KvmHost:
 class HostAtHand:
     """A host that can be asked about. `options` are those by which the command line reads it.
 
-    What runs here has a `probe` and a `trial` of its own KVM, as for the verbs, the running `kernel` where the snapshot names none, and
-    `kvm` says what libvirt and QEMU ask of KVM besides CPUID.
+    What runs here has a `probe` and a `trial` of its own KVM, as for the verbs, the running `kernel` and the installed `qemu` where the
+    snapshot names none, and `kvm` says what libvirt and QEMU ask of KVM besides CPUID.
     """
 
     snapshot: Snapshot
     options: tuple[str, ...] = ()
     kernel: str | None = None
+    qemu: str | None = None
     probe: Probe | None = None
     trial: Callable[[Setup], RunningKvm | None] = lambda _: None
     kvm: Callable[[Setup], KvmHost] = _told
@@ -116,13 +117,12 @@ class PathAsked:
 
 @dataclass
 class Bench:
-    """The hosts, and the paths that were asked for. `qemu` is the release where none is named, None for the newest.
+    """The hosts, and the paths that were asked for.
 
     `first` is what the page shows before anything is asked of it, `wanted` how its form spells that.
     """
 
     hosts: dict[str, HostAtHand]
-    qemu: str | None = None
     first: Subject | None = None
     wanted: PathAsked = PathAsked()
     _kept: dict[PathAsked, Subject] = field(default_factory=dict)
@@ -202,7 +202,8 @@ class Bench:
     def _setup(self, wanted: PathAsked) -> tuple[HostAtHand, Setup]:
         host = self.hosts[self._name(wanted)]
         kernel = wanted.kernel or (None if host.snapshot.kernel else host.kernel)
-        stack = Stack(kernel, wanted.qemu or self.qemu, wanted.machine or "q35", wanted.smp or "1", given(wanted.params), wanted.what_if)
+        qemu = wanted.qemu or (None if host.snapshot.qemu else host.qemu)
+        stack = Stack(kernel, qemu, wanted.machine or "q35", wanted.smp or "1", given(wanted.params), wanted.what_if)
         return host, advised(Setup.of(host.snapshot, stack))
 
     def read(self, body: bytes, name: str) -> dict[str, object]:

@@ -177,7 +177,7 @@ class _Ways:
         others = [
             (other, known)
             for place, (other, known, setup) in enumerate(zip(self._groups, self._known, self._setups, strict=True))
-            if place != at and not setup.assumed
+            if place != at and "kernel" not in setup.assumed
         ]
         newer = newer_kernel(by_rule, group, self._setups[at], self._stack, lost)
         ways = (twin(by_rule or _first(found), group, others, lost), newer, found.remedy)

@@ -15,7 +15,7 @@ from vcpuid.fleet.members import Census, Group, of_whom
 from vcpuid.fleet.proof import CUT
 from vcpuid.kvm.effect import advised
 from vcpuid.qemu.catalog import resolve_machine
-from vcpuid.setup import Setup, Stack
+from vcpuid.setup import NEWEST, Setup, Stack
 
 
 def settled(census: Census, stack: Stack | None = None) -> tuple[Setup, ...]:
@@ -70,20 +70,20 @@ def qemus(setups: Iterable[Setup]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def chosen(setups: Sequence[Setup], asked: str | None, how: str = "--qemu") -> str:
+def chosen(setups: Sequence[Setup], how: str = "--qemu") -> str:
     """Name the QEMUs; of one that neither a host tells nor anybody asked for, say that it is the newest known, and how to name another."""
-    untold = [setup for setup in setups if asked is None and setup.host.qemu is None]
+    untold = [setup for setup in setups if "qemu" in setup.assumed]
     if not untold:
         return qemus(setups)
     if len(untold) < len(setups):
-        return f"{qemus(setups)} ({untold[0].vmm}, the newest known, on hosts that do not tell theirs; {how} names another)"
+        return f"{qemus(setups)} ({untold[0].vmm}, {NEWEST}, on hosts that do not tell theirs; {how} names another)"
     who = "the host does not tell its own" if len(setups) == 1 else "the hosts do not tell theirs"
-    return f"{qemus(setups)} (the newest known; {who}, {how} names another)"
+    return f"{qemus(setups)} ({NEWEST}; {who}, {how} names another)"
 
 
-def on_which(setups: Sequence[Setup], asked: str | None) -> str:
+def on_which(setups: Sequence[Setup]) -> str:
     """Name in a line the software that the hosts have in common, and of QEMU where it comes from, as `chosen` does."""
-    return f"QEMU {chosen(setups, asked)}, {eldest(setups).machine}"
+    return f"QEMU {chosen(setups)}, {eldest(setups).machine}"
 
 
 def remarks(census: Census, *settled_on: Sequence[Setup]) -> tuple[str, ...]:

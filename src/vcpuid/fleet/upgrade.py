@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vcpuid.answers.drift import Register, Side, drift
+from vcpuid.answers.drift import Guessed, Register, Side, drift, guessed, software
 from vcpuid.answers.survey import NOT_TOLD_CHANGE
-from vcpuid.cpuid import Snapshot
 from vcpuid.errors import InputError, KvmError, RefusedError
 from vcpuid.fleet.members import Census, Group, hosts_of, spoken
 from vcpuid.fleet.moves import kind_of
 from vcpuid.fleet.proof import Proof, Proven, prove
 from vcpuid.fleet.software import chosen, eldest, qemus, remarks, settled
-from vcpuid.setup import Setup, Stack, own_kernel
+from vcpuid.setup import Setup, Stack
 from vcpuid.told.completions import untold
 from vcpuid.told.facts import Fact
 
@@ -65,17 +64,6 @@ class Rewritten(NamedTuple):
             "what": self.what, "registers": [register.as_dict() for register in self.registers],
             **_whose(self.groups),
         }  # fmt: skip
-
-
-class Guessed(NamedTuple):
-    """A program that one side names, and of the other a class does not tell it; and the option that names it there."""
-
-    program: str
-    how: str
-
-    def as_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {"program": self.program, "how": self.how}
 
 
 class Silent(NamedTuple):
@@ -167,45 +155,29 @@ def both_sides(census: Census, before: Stack, after: Stack) -> tuple[tuple[Setup
     no answer.
     """
     one, other = settled(census, before), settled(census, after)
-    if [_software(setup) for setup in one] == [_software(setup) for setup in other]:
+    if list(map(software, one)) == list(map(software, other)):
         found: dict[Guessed, list[Group]] = {}
-        for group in census.cores:
-            for guessed in _guessed(group.facts, before, after):
-                found.setdefault(guessed, []).append(group)
-        for guessed, groups in found.items():
+        for group, *sides in zip(census.cores, one, other, strict=True):
+            for program in guessed(*sides):
+                found.setdefault(program, []).append(group)
+        for program, groups in found.items():
             same = f"QEMU {qemus(one)}, {eldest(one).machine}, Linux {_kernels(one)}"
             where = "the hosts" if len(groups) == len(census.cores) else spoken(groups)
-            raise InputError(
-                f"before and after are the same, {same}: which {guessed.program} runs on {where} is not told; {guessed.how} names it"
-            )
+            raise InputError(f"before and after are the same, {same}: {program.sentence(where)}")
     return one, other
-
-
-def _guessed(host: Snapshot, before: Stack, after: Stack) -> Iterator[Guessed]:
-    """Give the programs that one side alone names, and the host does not tell: the other side has what is taken for granted."""
-    for program, (one, other), told in (
-        ("QEMU", (before.qemu, after.qemu), host.qemu),
-        ("kernel", (before.kernel, after.kernel), own_kernel(host)),
-    ):
-        if told is None and (one is None) is not (other is None):
-            yield Guessed(program, f"{'--from' if one is None else '--to'} {program.lower()}=RELEASE")
 
 
 FROM, TO = "--from qemu=", "--to qemu="
 """How the QEMU of either side is named."""
 
 
-def stack(setups: tuple[Setup, ...], asked: str | None, how: str) -> str:
+def stack(setups: tuple[Setup, ...], how: str) -> str:
     """Name the software of one side: QEMU as `software.chosen` does, machine type and kernels."""
-    return f"QEMU {chosen(setups, asked, how)}, {eldest(setups).machine}, Linux {_kernels(setups)}"
+    return f"QEMU {chosen(setups, how)}, {eldest(setups).machine}, Linux {_kernels(setups)}"
 
 
 def _kernels(setups: tuple[Setup, ...]) -> str:
     return " and ".join(dict.fromkeys(str(setup.kernel) for setup in setups))
-
-
-def _software(setup: Setup) -> tuple[object, ...]:
-    return setup.vmm, setup.kernel, setup.machine, setup.params
 
 
 def upgrade(cpu: str, census: Census, before: Stack, after: Stack) -> Upgrade:
@@ -216,7 +188,7 @@ def upgrade(cpu: str, census: Census, before: Stack, after: Stack) -> Upgrade:
     rewritten: dict[tuple[str, tuple[Register, ...]], list[Group]] = {}
     changed: set[int] = set()
     silent: dict[Group, int] = {}
-    software = {group: tuple(_guessed(group.facts, before, after)) for group in census.cores}
+    programs = {group: tuple(guessed(*sides)) for group, *sides in zip(census.cores, one, other, strict=True)}
     for group, was, will_be in zip(census.cores, one, other, strict=True):
         sides = [_side(cpu, setup) for setup in (was, will_be)]
         words = [(when, side) for when, side in zip(("before", "after"), sides, strict=True) if isinstance(side, str)]
@@ -227,7 +199,7 @@ def upgrade(cpu: str, census: Census, before: Stack, after: Stack) -> Upgrade:
             continue
         told = drift(first, second)
         silent[group] = told.not_told
-        if told.changes or told.others or software[group]:
+        if told.changes or told.others or programs[group]:
             changed.add(group.kind.id)
         for change in told.changes:
             why = change.why if change.rule is not None else change.why.replace(change.feature.name, "it")  # one row for all of them
@@ -238,9 +210,9 @@ def upgrade(cpu: str, census: Census, before: Stack, after: Stack) -> Upgrade:
     same = sum(group.hosts for group in census.groups if group.kind.id not in changed)
     proofs = prove(cpu, census, other)
     not_told = tuple(
-        _unknown(proof, setup, silent.get(proof.group, 0), software[proof.group])
+        _unknown(proof, setup, silent.get(proof.group, 0), programs[proof.group])
         for proof, setup in zip(proofs, other, strict=True)
-        if not proof.told or silent.get(proof.group) or software[proof.group]
+        if not proof.told or silent.get(proof.group) or programs[proof.group]
     )
     others = [Rewritten(what, registers, tuple(groups)) for (what, registers), groups in rewritten.items()]
     others.sort(key=lambda one: (-one.hosts, one.what))

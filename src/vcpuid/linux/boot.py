@@ -150,7 +150,7 @@ def _booted(setup: Setup, machine: Machine, observed: bool, facts: bool, ledger:
     cpu = Cpu(host, tables(setup.kernel.tables), machine, ledger)
     _identify(cpu)
     if observed or facts:
-        adopt(cpu, host.cpuinfo, of_cpuid=observed, own=not setup.assumed)
+        adopt(cpu, host.cpuinfo, of_cpuid=observed, own="kernel" not in setup.assumed)
     return cpu
 
 

@@ -103,9 +103,13 @@ class Path:
     def __str__(self) -> str:
         return self.headline()
 
-    def headline(self, remark: str = "") -> str:
-        """Say what was asked, of which software, in a line; `remark` is put behind the CPU."""
-        return f"{self.vmm.describe(self.cpu + remark, self.setup)}, {self.setup.linux}"
+    def headline(self, remark: str = "", most: int | None = None) -> str:
+        """Say what was asked, of which software, in a line, which ends with what people copy.
+
+        `remark` stands before the CPU; of one that is longer than `most`, the beginning is shown.
+        """
+        cpu = self.cpu if most is None or len(self.cpu) <= most else f"{self.cpu[:most]}…"
+        return self.vmm.describe(cpu, self.setup, remark)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: what was asked and settled, and what was said on the way; it is part of every answer about a path."""

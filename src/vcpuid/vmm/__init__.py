@@ -70,8 +70,11 @@ class Vmm(Protocol):
     def release(self, asked: str | None) -> Release:
         """Choose the tables for a release, of None the newest; raises InputError."""
 
-    def describe(self, asked: str, setup: Setup) -> str:
-        """Say in a few words what was asked of which software ("-cpu host, QEMU 11.1, q35")."""
+    def describe(self, asked: str, setup: Setup, remark: str = "") -> str:
+        """Say in a line what was asked of which software, with a remark on what was asked; what people copy ends the line.
+
+        Such as "QEMU 11.1, q35, Linux 6.12, guessed: -cpu host".
+        """
 
     def alike(self, table: CpuidTable, setup: Setup) -> Iterable[str]:
         """Name what could have been asked for by the guest whose CPUID `table` is, likeliest first."""

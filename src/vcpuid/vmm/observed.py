@@ -121,10 +121,10 @@ class Observed(Recorded):
             handed=shown.handed,
         )
 
-    def describe(self, asked: str, setup: Setup) -> str:
+    def describe(self, asked: str, setup: Setup, remark: str = "") -> str:
         """Name the VMM and the source."""
-        del setup
-        return f"{self.spoken.removesuffix(' (observed)').removesuffix(_OR_KVM)}, as {asked} shows it"
+        spoken = self.spoken.removesuffix(" (observed)").removesuffix(_OR_KVM)
+        return f"{remark}{spoken}, as {asked} shows it, {setup.linux}"
 
     def make(self, asked: str, setup: Setup, kvm: Answers) -> Made:
         """Hand on what was recorded; the decisions lead from KVM's answer to the first table, and to the MSRs that the VMM set."""
@@ -174,9 +174,9 @@ class ObservedQemu(Observed):
         """Choose the tables of a QEMU's release."""
         return releases.qemu(asked)
 
-    def describe(self, asked: str, setup: Setup) -> str:
-        """Name CPU, QEMU and machine type."""
-        return f"{QEMU.describe(asked, setup)}, recorded"
+    def describe(self, asked: str, setup: Setup, remark: str = "") -> str:
+        """Name the software, and spell -cpu."""
+        return QEMU.describe(asked, setup, f"recorded: {remark}")
 
     def make(self, asked: str, setup: Setup, kvm: Answers) -> Made:
         """Hand on what was recorded, with the model's decisions wherever the model makes the same, and say where it does not."""

@@ -36,9 +36,14 @@ class Qemu:
         """Choose the tables for a release of QEMU, or for the name of an imported one."""
         return releases.qemu(asked)
 
-    def describe(self, asked: str, setup: Setup) -> str:
-        """Name CPU, QEMU and machine type."""
-        return f"-cpu {asked}, QEMU {setup.vmm}, {setup.machine}"
+    @staticmethod
+    def software(setup: Setup) -> str:
+        """Name QEMU and machine type."""
+        return f"QEMU {setup.spoken_vmm}, {setup.machine}"
+
+    def describe(self, asked: str, setup: Setup, remark: str = "") -> str:
+        """Name the software, and spell -cpu."""
+        return f"{self.software(setup)}, {setup.linux}, {remark}-cpu {asked}"
 
     def alike(self, table: CpuidTable, setup: Setup) -> Iterator[str]:
         """Give the host's own CPU, then every model with the guest's signature and name."""

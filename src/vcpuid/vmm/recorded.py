@@ -126,10 +126,9 @@ class Recorded:
         del asked
         return Release("VMM", "recorded", "recorded", (0, 0))
 
-    def describe(self, asked: str, setup: Setup) -> str:
+    def describe(self, asked: str, setup: Setup, remark: str = "") -> str:
         """Name the source."""
-        del setup
-        return f"the table of {asked}"
+        return f"{remark}the table of {asked}, {setup.linux}"
 
     def alike(self, table: CpuidTable, setup: Setup) -> Sequence[str]:
         """Give the recorded table's own name: there is nothing else to ask for."""

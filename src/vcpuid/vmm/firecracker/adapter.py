@@ -49,10 +49,10 @@ class Firecracker:
         """Choose the rules for a release."""
         return released(asked)
 
-    def describe(self, asked: str, setup: Setup) -> str:
+    def describe(self, asked: str, setup: Setup, remark: str = "") -> str:
         """Name template, release and vCPUs."""
         vcpus, smt = _machine(setup.smp)
-        return f"{_spoken(asked)}, Firecracker {setup.vmm}, vcpu_count {vcpus}{', smt' if smt else ''}"
+        return f"{remark}{_spoken(asked)}, Firecracker {setup.vmm}, vcpu_count {vcpus}{', smt' if smt else ''}, {setup.linux}"
 
     def alike(self, table: CpuidTable, setup: Setup) -> Iterator[str]:
         """Give no template, then the static ones."""
