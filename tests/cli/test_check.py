@@ -282,12 +282,12 @@ def test_a_folder_without_files_is_an_error_among_hosts_and_alone(tmp_path: Path
 
 def test_a_folder_with_hardly_a_snapshot_in_it_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody named `/`: to read all of it and to list what is none takes minutes, and is no answer."""
-    monkeypatch.setattr("vcpuid.cli.check_hosts._FOREIGN", 20)
+    monkeypatch.setattr("vcpuid.sources.folders._STRANGE", 20)
     for number in range(30):
         (tmp_path / f"{number:02}.txt").write_text("junk", encoding="utf-8")
     done = vcpuid("check", "qemu64", str(tmp_path), *QEMU)
     assert (done.returncode, done.stdout) == (3, "")
-    assert f"{tmp_path}: 0 of the first 20 files can be read as snapshots" in done.stderr
+    assert f"{tmp_path}: of its first 20 files 0 can be read: no folder of snapshots" in done.stderr
     for number in range(3):
         (tmp_path / f"0{number}.txt").write_bytes(gzip.decompress(Path(HOST).read_bytes()))
     assert "3 of 30 hosts" in vcpuid("check", "qemu64", str(tmp_path), *QEMU).stdout

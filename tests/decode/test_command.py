@@ -309,7 +309,7 @@ def test_a_link_to_a_folder_is_told_and_not_followed(pile: Path) -> None:
     (pile / "more" / "circle").symlink_to(".")
     done = run(str(pile), "1", "--each", "--format", "jsonl")
     assert done.returncode == InputError.exit_status
-    assert done.stderr == f"vcpuid: {pile}/more/circle: links to folders are not followed\n"
+    assert done.stderr == f"vcpuid: {pile}/more/circle: a link to a folder, which is not followed\n"
     assert list(dict.fromkeys(json.loads(line)["cpu"] for line in done.stdout.splitlines())) == cpus(pile)
     named = run(f"{pile}/more/circle", "1", "--each", "--format", "jsonl")
     assert {json.loads(line)["cpu"] for line in named.stdout.splitlines()} == {f"{pile}/more/circle/one.gz"}
@@ -326,7 +326,7 @@ def test_a_folder_that_cannot_be_listed_is_told(pile: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "scandir", scandir)
     done = run(str(pile), "1", "--each", "--format", "jsonl")
     assert done.returncode == InputError.exit_status
-    assert f"vcpuid: {pile}/more: Permission denied\n" in done.stderr
+    assert f"vcpuid: {pile}/more: a folder that cannot be looked into\n" in done.stderr
     assert {json.loads(line)["cpu"] for line in done.stdout.splitlines()} == set(cpus(pile)[:2])
 
 
@@ -343,3 +343,14 @@ def test_each_and_all_cpus_exclude_each_other() -> None:
 @pytest.mark.x86
 def test_this_machine_is_decoded_without_a_source() -> None:
     assert "package" in run().stdout
+
+
+def test_a_folder_with_hardly_a_dump_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the rule of check and of fleet; what was read until then is a whole document."""
+    monkeypatch.setattr("vcpuid.sources.folders._STRANGE", 20)
+    for number in range(30):
+        (tmp_path / f"{number:02}.txt").write_text("junk", encoding="utf-8")
+    done = run(str(tmp_path), "--each", "--format", "json")
+    assert done.returncode == InputError.exit_status
+    assert done.stderr.splitlines()[-1] == f"vcpuid: {tmp_path}: of its first 20 files 0 can be read: no folder of snapshots"
+    assert json.loads(done.stdout)["cpus"] == []

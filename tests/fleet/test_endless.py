@@ -12,8 +12,9 @@ from fuzz.inprocess import run
 from support.captures import capture
 from vcpuid import fleet
 from vcpuid.errors import InputError
-from vcpuid.fleet import folder, reading
+from vcpuid.fleet import reading
 from vcpuid.formats.files import read_text
+from vcpuid.sources import folders
 
 
 def strangers(where: Path, number: int) -> None:
@@ -24,7 +25,7 @@ def strangers(where: Path, number: int) -> None:
 
 
 def test_a_folder_with_hardly_a_snapshot_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_STRANGE", 50)
+    monkeypatch.setattr(folders, "_STRANGE", 50)
     strangers(tmp_path / "there", 200)
     (tmp_path / "a").symlink_to(capture("kvm-intel.corei7_skylake_x@6.12"))
     with pytest.raises(InputError, match=r"of its first 51 files 1 can be read: no folder of snapshots") as raised:
@@ -36,7 +37,7 @@ def test_a_folder_with_hardly_a_snapshot_is_given_up(tmp_path: Path, monkeypatch
 
 
 def test_many_that_cannot_be_read_are_named_where_others_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_STRANGE", 50)
+    monkeypatch.setattr(folders, "_STRANGE", 50)
     strangers(tmp_path, 60)
     for number in range(10):
         (tmp_path / f"node{number}").symlink_to(capture("kvm-intel.corei7_skylake_x@6.12"))
@@ -45,7 +46,7 @@ def test_many_that_cannot_be_read_are_named_where_others_can(tmp_path: Path, mon
 
 
 def test_folders_without_files_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "_EMPTY", 30)
+    monkeypatch.setattr(folders, "_EMPTY", 30)
     for number in range(40):
         (tmp_path / f"{number:02}").mkdir()
     with pytest.raises(InputError, match=r"0 files in its first 30 folders: no folder of snapshots"):

@@ -93,7 +93,8 @@ def on_hosts(wanted: AskedCpu, cpu: str, sources: Sequence[str], asked: Asked, f
     """
     damaged: list[_Row] = []
     named = (name for source in dict.fromkeys(sources) for name in _files(source, damaged))
-    rows = [*_judged(wanted, named, asked, form, probe), *damaged]
+    within = " ".join(dict.fromkeys(sources))[:200]
+    rows = [*_judged(wanted, named, within, asked, form, probe), *damaged]
     for row in rows:
         if row.error is not None:
             tell(row.error, error=True)
@@ -116,29 +117,23 @@ def _files(source: str, damaged: list[_Row]) -> Iterator[str]:
     damaged += [_unanswered(error.source or source, error) for error in wrong]
 
 
-_FOREIGN, _TIMES = 1000, 10
-"""Files after which a folder is given up where not one in ten is a snapshot: somebody named `/`, or a home."""
+def _judged(wanted: AskedCpu, sources: Iterable[str], within: str, asked: Asked, form: str, probe: bool) -> Iterator[_Row]:
+    from vcpuid.sources.folders import Patience
 
-
-def _judged(wanted: AskedCpu, sources: Iterable[str], asked: Asked, form: str, probe: bool) -> Iterator[_Row]:
     seen: set[str] = set()
-    answered = 0
+    patience = Patience(within)
     for source in sources:
         if reader_left():
             return
         if source in seen:
             continue
-        if len(seen) >= _FOREIGN and len(seen) >= _TIMES * answered:
-            raise InputError(
-                f"{answered} of the first {len(seen)} files can be read as snapshots: name a folder of snapshots",
-                source=os.path.dirname(source),
-            )
         seen.add(source)
         try:
-            yield _answered(HostChecked.of(wanted, source, asked, probe=probe), asked, form)
-            answered += 1
+            row = _answered(HostChecked.of(wanted, source, asked, probe=probe), asked, form)
         except VcpuidError as error:
-            yield _unanswered(source, error)
+            row = _unanswered(source, error)
+        yield row
+        patience.count(read=row.error is None)
 
 
 def _remarks(rows: Sequence[_Row]) -> list[str]:

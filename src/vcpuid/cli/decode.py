@@ -76,12 +76,14 @@ def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, 
     Raises InputError where there is nothing to decode: no file, or the leaves in none.
     """
     from vcpuid import sources
+    from vcpuid.sources.folders import Patience
 
     def tell(error: InputError) -> None:
         damaged.append(error.exit_status)  # not the error, which would keep the dump
         streams.tell(str(error), error=True)
 
     found = shown = False
+    patience = Patience(source)
     for file in files(source, tell):
         found = True
         try:
@@ -89,7 +91,13 @@ def _each(source: str, part: str | None, wanted: Wanted, full: bool, form: str, 
             tables = [pick(cpu, part, file) for cpu in dump.meant]
         except InputError as error:
             tell(error)
+            try:
+                patience.count(read=False)
+            except InputError as hardly_any:
+                tell(hardly_any)
+                return
             continue
+        patience.count(read=True)
         alike = {name: _alike(name, dump.cpus) for name in {name for name, _ in tables}}
         for number, (name, table) in enumerate(tables):
             sheet = _sheet(name, table, wanted, full, form, alike[name])

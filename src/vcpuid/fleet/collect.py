@@ -19,12 +19,13 @@ from typing import Protocol
 from vcpuid.errors import InputError, UnavailableError, VcpuidError
 from vcpuid.fleet.adding import Added, Visit
 from vcpuid.fleet.classes import HostClass
-from vcpuid.fleet.folder import cause, files, host_name
+from vcpuid.fleet.folder import cause, host_name
 from vcpuid.fleet.places import FILE, FOLDER
 from vcpuid.fleet.remote import Reply, Way, ask
 from vcpuid.fleet.store import Store
 from vcpuid.fleet.targets import ENDING, Target, distinct
 from vcpuid.sources import read
+from vcpuid.sources.folders import files
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ class _InFolder:
 
     def remarks(self, targets: Iterable[Target]) -> Iterable[str]:
         asked = {(target.cluster, target.name) for target in targets}
-        for path in files(self._folder):
+        for path in map(Path, files(str(self._folder))):
             cluster = path.parent.relative_to(self._folder).as_posix()
             if ("" if cluster == "." else cluster, host_name(path)) in asked and not path.name.endswith(ENDING):
                 yield f"{path}: a file of the same host besides {host_name(path)}{ENDING}, so it counts as another one: take one away"

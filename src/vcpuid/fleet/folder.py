@@ -11,13 +11,10 @@ from vcpuid.errors import InputError, VcpuidError
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.members import FEW, Census, Count, Unread
 from vcpuid.fleet.reading import readings
+from vcpuid.sources.folders import files
 
 _ENDINGS = (".gz", ".txt", ".json", ".snapshot")
 """What is no part of a host's name at the end of a file's."""
-
-
-_EMPTY, _TIMES = 10_000, 10
-"""So many folders, and so many for each file in them, are nobody's clusters."""
 
 
 def host_name(path: Path) -> str:
@@ -31,24 +28,6 @@ def without_ending(file: str) -> str:
     for ending in _ENDINGS:
         name = name.removesuffix(ending)
     return name or file
-
-
-def files(folder: Path) -> Iterator[Path]:
-    """Give the files of a folder and of those within it, in the order of their names, but for hidden ones.
-
-    Folders into which nobody can look, and links to folders, which are not followed, are given too: `Reader.read` says what they are.
-    Raises InputError where there are many folders and hardly a file in them.
-    """
-    closed: list[Path] = []
-    given = 0
-    for number, (where, folders, names) in enumerate(os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)))):
-        if number >= _EMPTY and number >= _TIMES * given:
-            raise InputError(f"{given} files in its first {number} folders: no folder of snapshots", source=str(folder))
-        given += len(names)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        linked = [name for name in folders if os.path.islink(os.path.join(where, name))]
-        yield from (Path(where, name) for name in sorted((*names, *linked)) if not name.startswith("."))
-    yield from closed
 
 
 _NONE = "no file in it"
@@ -78,7 +57,7 @@ class Folder:
                 self._unread.append((cluster, path, Unread(name, cause(found))))
         if not given:
             raise InputError(_NONE, source=self._places)
-        empty = (place for place in places if os.path.isdir(place) and next(files(place), None) is None)
+        empty = (place for place in places if os.path.isdir(place) and next(files(str(place)), None) is None)
         self._unread += [("", place, Unread(str(place), _NONE)) for place in empty]
 
     def census(self, cluster: str | None = None, as_of: int | None = None) -> Census:
@@ -134,7 +113,7 @@ def members(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:
         if not os.path.isdir(place):
             yield "", place
             continue
-        for path in files(place):
+        for path in map(Path, files(str(place))):
             cluster = path.parent.relative_to(place).as_posix()
             yield "" if cluster == "." else cluster, path
 

@@ -6,7 +6,6 @@ from one CPU to the next. What is equal then is of one class. That takes a twent
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
@@ -19,6 +18,7 @@ from vcpuid.errors import InputError, VcpuidError
 from vcpuid.fleet.classes import READ_OF_CPUINFO, HostClass
 from vcpuid.formats.files import read_text
 from vcpuid.sources import read_dump
+from vcpuid.sources.folders import Patience, no_file
 
 _SNAPSHOT = re.compile(r"\n(?:RAW|SUP) [0-9a-f]{8}\.")
 _IN_NO_CLASS = re.compile(rf"\nCPU(?: |INFO (?!(?:{'|'.join(READ_OF_CPUINFO)}) ))[^\n]*")
@@ -67,8 +67,6 @@ def same(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
 
 
-_STRANGE, _TIMES = 1000, 10
-"""So many files that cannot be read, and so many for each that can: then nobody's hosts are in these folders."""
 EVERY = 500
 """Files between two words on how far the reading has come."""
 
@@ -80,26 +78,17 @@ def readings(
 
     Raises InputError, about what `within` names, where hardly any of many can be read: a system's own folders, of which there is no end.
     """
-    reader, unread = Reader(), 0
+    reader, patience = Reader(), Patience(within)
     for number, (cluster, path) in enumerate(files, 1):
         found: HostClass | VcpuidError
         try:
             found = reader.read(path)
         except VcpuidError as error:
-            found, unread = error, unread + 1
-            if unread >= _STRANGE and unread >= _TIMES * (number - unread):
-                raise InputError(
-                    f"of its first {number} files {number - unread} can be read: no folder of snapshots", source=within
-                ) from None
+            found = error
+        patience.count(read=isinstance(found, HostClass))
         yield cluster, path, found
         if number % EVERY == 0:
             told(number)
-
-
-def _no_file(path: Path) -> str:
-    if not os.path.isdir(path):
-        return "no regular file"
-    return "a link to a folder, which is not followed" if os.path.islink(path) else "a folder that cannot be looked into"
 
 
 class Reader:
@@ -117,8 +106,8 @@ class Reader:
             path.name.encode()
         except UnicodeEncodeError:
             raise InputError("its name is no text (UTF-8)", source=str(path)) from None
-        if not os.path.isfile(path) and os.path.lexists(path):
-            raise InputError(_no_file(path), source=str(path))
+        if (why := no_file(str(path))) is not None:
+            raise InputError(why, source=str(path))
         name, text = read_text(path, waiting=False)
         key = same(text)
         if key not in self._known:
