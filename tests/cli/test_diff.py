@@ -201,8 +201,8 @@ def neighbour(tmp_path: Path) -> str:
     ("ignore", "foot"),
     [
         ([], "are the same, 1 left out (--ignore cpu)."),
-        (["none"], "1 {by}s differ, {same} are the same."),
-        (["7.0.ebx"], "1 {by}s differ, {same} are the same."),
+        (["none"], "1 {by} differs, {same} are the same."),
+        (["7.0.ebx"], "1 {by} differs, {same} are the same."),
         (["7.0.ebx", "cpu"], "are the same, 1 left out (--ignore 7.0.ebx --ignore cpu)."),
         (["1.0.ebx.31:24"], "are the same, 1 left out (--ignore 1.0.ebx.31:24)."),
     ],

@@ -21,6 +21,7 @@ from vcpuid.fleet import words
 from vcpuid.fleet.baseline import baseline
 from vcpuid.fleet.costs import CONTROLS, security
 from vcpuid.fleet.members import Unread
+from vcpuid.fleet.moves import circles
 from vcpuid.fleet.outcome import seen
 from vcpuid.fleet.software import settled
 from vcpuid.qemu.catalog import catalog
@@ -241,3 +242,28 @@ def test_why_a_host_could_not_be_read_stands_above_the_rows(tmp_path: Path) -> N
         above = " ".join(out.partition("\n\n")[0].split())
         assert status == 1
         assert "1 host could not be read: bad (line 1: no CPUID in it" in above
+
+
+@given(names=fleets)
+@settings(max_examples=15, deadline=None)
+def test_a_tsc_keeps_its_rate_where_the_guest_moves_freely(names: list[str]) -> None:
+    """One rule for both: a baseline was called the same CPU on all where `fleet migrate` did not know whether the guest moves."""
+    stack, members = Stack(qemu="10.0"), census(names)
+    found = baseline(members, stack)
+    if found.cpu is None or not found.alike:
+        return
+    parted = circles(found.cpu, members, stack)
+    assert found.rate_kept is (None if parted.not_told else len(parted.circles) == 1)
+    assert {group.kind.id for group in found.rate_not_told} == {group.kind.id for group, _ in parted.not_told}
+
+
+def test_a_tsc_whose_rate_is_not_told_is_told_of(tmp_path: Path) -> None:
+    for name in (MILAN, GENOA):
+        text = gzip.decompress(capture(name).read_bytes()).decode().splitlines(keepends=True)
+        told = "".join(line for line in text if not line.startswith(("CPUINFO ", "CPU INFO ", "RAW 8000000a", "SUP 8000000a")))
+        (tmp_path / f"{name}.txt").write_text(told, encoding="utf-8")
+    found = command.vcpuid("fleet", "baseline", str(tmp_path), "--qemu", "10.0")
+    document = json.loads(command.vcpuid("fleet", "baseline", str(tmp_path), "--qemu", "10.0", "--format", "json").stdout)
+    assert (document["runs"], document["alike"], document["rate_kept"]) == (True, True, None)
+    assert "whether its TSC runs at the same rate, or KVM scales it\n" in found.stdout
+    assert found.returncode == 1

@@ -229,3 +229,12 @@ def test_of_three_snapshots_and_more_all_are_asked_about_as_of_a_store_of_them(t
     )
     for wrong in ((str(tmp_path), "a"), (str(tmp_path), "a", "b", "c")):
         assert command.vcpuid("fleet", "migrate", *wrong).returncode == 2
+
+
+def test_without_a_cpu_that_moves_the_verb_that_finds_one_is_named() -> None:
+    one, other = str(capture(SKYLAKE)), str(capture(SAPPHIRE))
+    for asked in ((one, other), (one, other, str(capture(MILAN)))):
+        shown = command.vcpuid("fleet", "migrate", *asked, "--qemu", "10.0").stdout
+        assert f"found by: vcpuid fleet baseline {' '.join(asked)}\n" in shown
+    assert "fleet baseline" not in command.vcpuid("fleet", "migrate", one, other, "--cpu", "host", "--qemu", "10.0").stdout
+    assert "fleet baseline" not in command.vcpuid("fleet", "migrate", one, one, "--qemu", "10.0").stdout

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.captures import host
+from support.captures import CAPTURES, host
+from support.command import vcpuid
 from support.fleets import kind
 from vcpuid import InputError, Stack, UnavailableError, fleet
 from vcpuid.cpuid import CpuidTable
@@ -483,3 +484,20 @@ def test_a_question_is_one_look(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     fleet.open(path).migrate("one/a", "two/a", "qemu64", Stack(qemu="10.0"))
     of_host(fleet.open(path), "one/a")
     assert len(opened) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "again", "said"),
+    [
+        (1, False, "1 host of 1 class; the store did not know it."),
+        (1, True, "1 host of 1 class; the store knows it already."),
+        (3, False, "3 hosts of 3 classes; all of them are new to the store."),
+        (3, True, "3 hosts of 3 classes; the store knows all of them already."),
+        (2, None, "2 hosts of 2 classes; 1 of them is new to the store."),
+    ],
+)
+def test_what_is_new_to_a_store_is_said_in_a_sentence(files: int, again: bool | None, said: str, either: Path) -> None:
+    named = [str(CAPTURES / "kvm" / f"{name}.txt.gz") for name in (SKYLAKE, SAPPHIRE, MILAN)[:files]]
+    if again is not False:
+        vcpuid("fleet", "add", str(either), *(named if again else named[:1]))
+    assert vcpuid("fleet", "add", str(either), *named).stdout == f"{said}\n"

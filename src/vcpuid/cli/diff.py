@@ -15,7 +15,7 @@ from vcpuid.cli.examples import lacking
 from vcpuid.cli.output import Sheet, all_option, cell, emit, format_option
 from vcpuid.cli.recording import recording_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, print_warnings, read_host, stack_options, typed
-from vcpuid.cli.short import Cut, answered, some
+from vcpuid.cli.short import Cut, answered, so_many, some
 from vcpuid.cli.tables import kind
 from vcpuid.cli.vmm import AskedGuest, observed_guest
 from vcpuid.cpuid.parts import pick
@@ -190,10 +190,13 @@ def _verdict(
     what: str, counts: Counts, ignore: tuple[str, ...], kept: Sequence[Difference] = (), sides: tuple[str, str] = ("the host", "the guest")
 ) -> str:  # fmt: skip
     """Say how many differ, are the same and are not told, and how many more are left out."""
-    told = [f"The {what} are the same"]
+    told = [f"The {what}s are the same"]
     if counts.differ or counts.not_told:
-        differ = f"{counts.differ} {what} differ" if counts.differ else f"No {what} are known to differ"
-        told = [differ, f"{counts.same} are the same"]
+        differ = f"{so_many(counts.differ, what)} differ{'s' if counts.differ == 1 else ''}"
+        told = [
+            differ if counts.differ else f"No {what} is known to differ",
+            f"{counts.same} {'is' if counts.same == 1 else 'are'} the same",
+        ]
     told += [f"{counts.not_told} {'is' if counts.not_told == 1 else 'are'} not told"] if counts.not_told else []
     told += [f"{counts.left_out} left out ({' '.join(f'--ignore {text}' for text in ignore)})"] if counts.left_out else []
     alone = [len({one.what for one in kept if one.host is has and one.guest is not None}) for has in (True, False)]
@@ -235,7 +238,7 @@ def _fields(
         data=fields_report((mine, theirs), kept, ignore, counts),
         records=[change.as_dict() for change in kept],
         fields=["function", "index", "register", "bits", "name", "host", "guest", "description"],
-        head=[_verdict("fields", counts, ignore), "", *kind(mine, "host"), *kind(theirs, "guest")],
+        head=[_verdict("field", counts, ignore), "", *kind(mine, "host"), *kind(theirs, "guest")],
         titles={} if why is None else _TWO,
         styles={"field": "bold"},
     )
@@ -255,7 +258,7 @@ def _differences(both: Sides, by: str, found: list[Difference], compared: int, i
         fields=[*COLUMNS, "place", "rules"],
         lines=[" ".join(map(cell, (row[column] for column in COLUMNS[:4]))) for row in rows],
         head=[
-            *answered(_verdict(f"{by}s", counts, ignore, kept), both.order),
+            *answered(_verdict(by, counts, ignore, kept), both.order),
             both.path.headline("guessed: " if both.guessed else ""),
             *_doubt(both, kept),
             "",
@@ -314,7 +317,7 @@ def _hosts(hosts: Hosts, sources: tuple[str, str], by: str, why: str, ignore: tu
         fields=[*COLUMNS, "place", "rules"],
         lines=[" ".join(map(cell, (row[column] for column in COLUMNS[:4]))) for row in rows],
         head=[
-            _verdict(f"{by}s", counts, ignore, kept, ("A", "B")),
+            _verdict(by, counts, ignore, kept, ("A", "B")),
             f"Compares two hosts, {because}.",
             *_turned(hosts, why),
             *(f"{name}: {source}" for name, source in zip("AB", sources, strict=True)),

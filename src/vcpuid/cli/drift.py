@@ -14,7 +14,7 @@ from vcpuid.cli.domain import WITHOUT_DOMAIN, AskedCpu, domain_options, no_domai
 from vcpuid.cli.examples import lacking
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, Host, cpu_option, print_warnings, read_host, stack_options
-from vcpuid.cli.short import Cut, cut, first, some
+from vcpuid.cli.short import Cut, cut, first, so_many, some
 from vcpuid.errors import InputError, KvmError, LibvirtError, RefusedError
 from vcpuid.releases import option_parts
 
@@ -222,11 +222,11 @@ def _verdict(found: Drift) -> str:
 
     counts = {kind: found.count(kind) for kind in ("lost", "gained", NOT_TOLD_CHANGE)}
     words = {"lost": "loses {}", "gained": "gains {}"}
-    told = [word.format(f"{counts[kind]} feature{'' if counts[kind] == 1 else 's'}") for kind, word in words.items() if counts[kind]]
+    told = [word.format(f"{so_many(counts[kind], 'feature')}") for kind, word in words.items() if counts[kind]]
     changes = " and ".join(told) if told else "loses and gains nothing"
     if found.others:
-        changes += f"; {len(found.others)} register{' has' if len(found.others) == 1 else 's have'} other numbers"
-    more = f"; {found.same} features stay as they are"
+        changes += f"; {so_many(len(found.others), 'register')} {'has' if len(found.others) == 1 else 'have'} other numbers"
+    more = f"; {so_many(found.same, 'feature')} {'stays as it is' if found.same == 1 else 'stay as they are'}"
     open_ = counts[NOT_TOLD_CHANGE]
     one_sided = f", {open_} {'is' if open_ == 1 else 'are'} known on one side only" if open_ else ""
     untold = f", {found.not_told} on neither" if found.not_told else ""

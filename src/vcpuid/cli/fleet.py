@@ -11,8 +11,9 @@ from vcpuid.cli import fleet_baseline, fleet_collect, fleet_export, fleet_moves,
 def command() -> None:
     """Find one CPU for many hosts: what runs where, and what it costs.
 
-    STORE is a folder of snapshots, where a file is a host and a folder within it a cluster, or a file NAME.duckdb or a folder NAME.parquet,
-    which keep the history (pip install 'vcpuid[fleet]'). `fleet collect` and `fleet add` fill it.
+    STORE is a folder of snapshots, where a file is a host and a folder within it a cluster: `fleet collect` fills it, or you put the files
+    there. Or it is a file NAME.duckdb or a folder NAME.parquet, which keep the history (pip install 'vcpuid[fleet]'): `fleet collect`
+    fills it, and `fleet add` with snapshots that you have.
     """
 
 

@@ -22,13 +22,12 @@ from vcpuid.cli.fleet_options import (
     opened,
     same_cpu,
     short,
-    so_many,
     software,
     stack_of,
 )
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, words_option
-from vcpuid.cli.short import Cut, first, some
+from vcpuid.cli.short import Cut, first, so_many, some
 from vcpuid.cli.streams import replaced
 
 if TYPE_CHECKING:
@@ -65,14 +64,14 @@ def baseline(
     STORE is as for `vcpuid fleet`; the HOSTs' snapshots may be named instead, as in vcpuid fleet baseline a.txt b.txt. QEMU and kernel are
     each host's own, as its snapshot tells, unless --qemu and --kernel name them; QEMU is the newest where that is not told. Each class
     proves it: QEMU gives all that is asked for, without a warning, and the guest's table is the same. With --for it is the best that this
-    manager's form can hold. Exit status 0 where it runs on all hosts and is the same CPU on all, else 1, also where that is not told of
-    some host or one cannot be read.
+    manager's form can hold. Exit status 0 where it runs on all hosts, is the same CPU on all, and the TSC keeps its rate between them, else
+    1, also where that is not told of some host or one cannot be read.
     """
     day = end_of_day(as_of)
     found = opened(stores, engine).baseline(stack_of(asked), cluster=cluster, as_of=day, require=require, manager=manager)
     print_warnings(found.remarks)
     emit(_baseline_sheet(found, manager, asked, everything), form)
-    sys.exit(0 if found.runs and found.alike else 1)
+    sys.exit(0 if found.runs and found.alike and found.rate_kept else 1)
 
 
 def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked, everything: bool) -> Sheet:
@@ -103,6 +102,7 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked, everythi
             f"-cpu {found.cpu}",
             f"starts with every requested feature on {running(found.proofs)} of {so_many(found.census.hosts, 'host')}"
             f", QEMU {program}, {setup.machine}" + ("" if nowhere else f"; {same_cpu(found.alike, found.differs)}{level}"),
+            *_clock(found),
         ]
     refused = [f"{group.spoken}: {why}" for group, why in found.refused]
     paid = list(_paid(found))
@@ -133,6 +133,17 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked, everythi
         titles={"costs": "gives up"},
         cut=None if everything else Cut(len(rows), more="every name" if shown != rows else "", weights=list(map(_weight, rows))),
     )
+
+
+def _clock(found: Baseline) -> Iterator[str]:
+    """Say in a line where the guest's TSC may run at another rate after a move, as `fleet migrate` does; none where it does not."""
+    from vcpuid.fleet import clocks
+    from vcpuid.fleet.members import spoken
+
+    if found.rate_kept is False:
+        yield "the hosts' TSCs run at several rates, and not every KVM scales them: fleet migrate says between which hosts a guest moves"
+    elif found.rate_not_told:
+        yield f"not told of {spoken(found.rate_not_told)}: {clocks.NOT_TOLD}"
 
 
 _PAID = 1

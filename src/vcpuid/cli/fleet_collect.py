@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vcpuid.cli.examples import lacking
-from vcpuid.cli.fleet_options import so_many
 from vcpuid.cli.output import Sheet, emit, format_option
 from vcpuid.cli.setup import print_warnings
+from vcpuid.cli.short import so_many
 from vcpuid.cli.streams import tell
 from vcpuid.errors import InputError
 

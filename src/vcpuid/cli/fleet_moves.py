@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -93,14 +94,24 @@ def migrate(
             with named(name):
                 found = fleet.migrate_domain(origin, target, xml, stack, libvirt=libvirt_release, as_of=end_of_day(as_of))
         print_warnings(_of_hosts(remark, origin, target) for remark in found.remarks)
-        emit(_move_sheet(found, cpu if domain is None else None, origin, target, asked, everything), form)
+        other = [] if domain is not None or found.outcome == "yes" else _another_cpu(stores, None)
+        emit(_move_sheet(found, cpu if domain is None else None, origin, target, everything, other), form)
         sys.exit(0 if found.outcome == "yes" else 1)
     if domain is not None:
         raise click.UsageError("--domain is asked of two hosts: give both")
     parted = fleet.circles(cpu, stack, cluster=cluster, as_of=end_of_day(as_of))
     print_warnings(parted.remarks)
-    emit(_circles_sheet(parted, cpu, asked, everything), form)
-    sys.exit(0 if len(parted.circles) == 1 and not parted.refused and not parted.not_told and not parted.census.unread else 1)
+    free = len(parted.circles) == 1 and not parted.refused and not parted.not_told
+    emit(_circles_sheet(parted, cpu, everything, [] if free else _another_cpu(stores, cluster)), form)
+    sys.exit(0 if free and not parted.census.unread else 1)
+
+
+def _another_cpu(stores: tuple[str, ...], cluster: str | None) -> list[str]:
+    """Lead to the verb that finds a CPU which moves, where none was named: that of the host is another one on each."""
+    if typed("--cpu"):
+        return []
+    words = (*stores, *(() if cluster is None else ("--cluster", cluster)))
+    return ["", f"No --cpu is named; one that moves freely is found by: vcpuid fleet baseline {shlex.join(words)}"]
 
 
 def _places(places: tuple[str, ...]) -> tuple[tuple[str, ...], str | None, str | None]:
@@ -119,7 +130,7 @@ def _of_hosts(text: str, a: str, b: str) -> str:
     return names[text[0]] + text[1:] if text[:3] in ("A's", "B's") or text[:2] in ("A:", "B:") else text
 
 
-def _move_sheet(found: Move, cpu: str | None, a: str, b: str, asked: Asked, everything: bool) -> Sheet:
+def _move_sheet(found: Move, cpu: str | None, a: str, b: str, everything: bool, other: list[str]) -> Sheet:
     from vcpuid.fleet.software import on_which
     from vcpuid.told.facts import listed
 
@@ -147,12 +158,12 @@ def _move_sheet(found: Move, cpu: str | None, a: str, b: str, asked: Asked, ever
         fields=["outcome", "by", "words", *columns],
         lines=lines,
         head=[told, ", ".join((on_which(found.setups), *(() if cpu is None else (f"-cpu {cpu}",)))), *([""] if rows else [])],
-        foot=open_,
+        foot=[*other, "", *open_],
         cut=None if everything else Cut(len(rows), more="every difference" if shown != rows else ""),
     )
 
 
-def _circles_sheet(found: Circles, cpu: str, asked: Asked, everything: bool) -> Sheet:
+def _circles_sheet(found: Circles, cpu: str, everything: bool, other: list[str]) -> Sheet:
     from vcpuid.fleet.members import spoken
     from vcpuid.fleet.software import on_which
 
@@ -165,7 +176,7 @@ def _circles_sheet(found: Circles, cpu: str, asked: Asked, everything: bool) -> 
     columns = ["circle", "hosts", "who", "cpu", "why"]
     head = [_freely(found), f"{on_which(found.setups)}, -cpu {cpu}", *absent(found.census), ""]
     data = {"schema": "vcpuid/fleet-migrate/1", "cpu": cpu, "move": None, "all": found.as_dict()}
-    return Sheet(columns, rows, data, head=head, titles={"circle": "group"}, cut=None if everything else Cut(len(rows)))
+    return Sheet(columns, rows, data, head=head, foot=other, titles={"circle": "group"}, cut=None if everything else Cut(len(rows)))
 
 
 def _freely(found: Circles) -> str:

@@ -11,6 +11,7 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.setup import Asked, stack_options
+from vcpuid.cli.short import so_many
 from vcpuid.cli.streams import tell
 from vcpuid.errors import InputError
 from vcpuid.setup import Stack
@@ -121,8 +122,3 @@ def absent(census: Census) -> list[str]:
 def all_hosts(hosts: int) -> str:
     """Say that it is about all hosts."""
     return "the one host" if hosts == 1 else f"all {hosts} hosts"
-
-
-def so_many(number: int, what: str) -> str:
-    """Count things: "1 host", "2 classes"."""
-    return f"{number} {what if number == 1 else what + ('es' if what.endswith('s') else 's')}"

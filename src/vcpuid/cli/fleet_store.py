@@ -19,11 +19,10 @@ from vcpuid.cli.fleet_options import (
     opened,
     short,
     so_far,
-    so_many,
     store_argument,
 )
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
-from vcpuid.cli.short import Cut
+from vcpuid.cli.short import Cut, so_many
 from vcpuid.cli.streams import tell
 from vcpuid.errors import InputError, VcpuidError
 
@@ -64,7 +63,7 @@ def add(store: str, sources: tuple[str, ...], cluster: str | None, seen: str | N
     for row in unread:
         tell(f"{row['file']}: {row['why']}", error=True)
     added = opened(store).add_all(visits)
-    told = f"{so_many(added.hosts, 'host')} of {so_many(added.classes, 'class')}, {len(added.new)} of them new to the store."
+    told = f"{so_many(added.hosts, 'host')} of {so_many(added.classes, 'class')}; {_new(len(added.new), added.classes)}."
     changes = f"Of another class than before: {so_many(len(added.changed), 'host')} ({short(added.changed)})." if added.changed else ""
     data = {
         "schema": "vcpuid/fleet-add/1",
@@ -86,6 +85,14 @@ def add(store: str, sources: tuple[str, ...], cluster: str | None, seen: str | N
         form,
     )
     sys.exit(1 if unread else 0)
+
+
+def _new(number: int, of: int) -> str:
+    """Say how many of the classes are new."""
+    if of == 1:
+        return f"the store {'did not know it' if number else 'knows it already'}"
+    every = {0: "the store knows all of them already", of: "all of them are new to the store"}
+    return every.get(number, f"{number} of them {'is' if number == 1 else 'are'} new to the store")
 
 
 def _time(text: str | None, option: str = "--seen") -> int | None:

@@ -23,7 +23,7 @@ _SHORT = (24, 12)
 """Cells of so many columns are folded only where there is no other way, the longer ones first."""
 
 _PARTS = re.compile(r"(?<=[,;/])")
-_WORDS = re.compile(r"(?<=^See also: )vcpuid .*|--?cpu \S+|\S+|\s+")
+_WORDS = re.compile(r"(?<=: )vcpuid .*|--?cpu \S+|\S+|\s+")
 """What stays on one line of a sentence: a word, and what people copy, a -cpu and a command."""
 _CPU = re.compile(r",(?:[-+]|hv-)\w")
 """What only a -cpu argument has in it: it is copied from a cell, too."""

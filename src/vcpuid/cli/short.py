@@ -21,6 +21,11 @@ NAMES = 5
 """Names in one cell or sentence of an answer that is cut."""
 
 
+def so_many(number: int, what: str) -> str:
+    """Count things: "1 host", "2 classes"."""
+    return f"{number} {what if number == 1 else what + ('es' if what.endswith('s') else 's')}"
+
+
 def some(names: Iterable[str], most: int = NAMES) -> str:
     """Name the first of many things, and count the rest; one that is left is named as well."""
     every = list(dict.fromkeys(names))

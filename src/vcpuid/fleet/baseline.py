@@ -16,7 +16,7 @@ from vcpuid.answers.attempt import Attempt
 from vcpuid.cpuid import CpuidTable, Word
 from vcpuid.cpuid.names import meant
 from vcpuid.errors import InputError
-from vcpuid.fleet import words
+from vcpuid.fleet import clocks, words
 from vcpuid.fleet.costs import Cost, cost, could_have
 from vcpuid.fleet.holds import Holds
 from vcpuid.fleet.members import Census, Group, hosts_of
@@ -99,6 +99,21 @@ class Baseline(Proven):
         """What is to be said of the software on any of the classes."""
         return remarks(self.census, self.setups)
 
+    @cached_property
+    def _clocks(self) -> tuple[list[list[int]], list[int]]:
+        return clocks.parted([group.facts for group in self.census.groups])
+
+    @property
+    def rate_kept(self) -> bool | None:
+        """Whether a guest's TSC goes on at its rate wherever it moves, by `clocks.parted`; None where that is not told of some."""
+        parts, unclear = self._clocks
+        return False if len(parts) > 1 else None if unclear or self.census.unread else True
+
+    @property
+    def rate_not_told(self) -> tuple[Group, ...]:
+        """The classes of which that is not told."""
+        return tuple(self.census.groups[place] for place in self._clocks[1])
+
     @property
     def level(self) -> int:
         """The guest's psABI level, 1 to 4."""
@@ -156,6 +171,7 @@ class Baseline(Proven):
             "runs": self.runs,
             "alike": self.alike,
             "differs": list(self.differs),
+            "rate_kept": self.rate_kept,
             "psabi_level": self.level,
             "classes": [self._class(proof) for proof in self.proofs],
             "alternatives": [

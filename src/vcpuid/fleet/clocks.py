@@ -6,6 +6,8 @@ tsc-frequency (kvm_arch_set_tsc_khz, target/i386/kvm/kvm.c; up to 250 ppm count 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vcpuid.cpuid import MsrWord, Snapshot, brand_string
 from vcpuid.cpuid.vendors import AMD_AND_HYGON
 from vcpuid.told.facts import Fact, WholeLeaf
@@ -50,6 +52,29 @@ def same(one: Snapshot, other: Snapshot) -> bool | None:
         return alike(rates[0], rates[1])
     names = brand_string(one.raw).strip(), brand_string(other.raw).strip()
     return True if names[0] and names[0] == names[1] else None
+
+
+def parted(hosts: Sequence[Snapshot]) -> tuple[list[list[int]], list[int]]:
+    """Part hosts, by their places, by the rate of their TSC, where some of them cannot give a guest another than their own.
+
+    Returns the parts, and those of which it is not told to which they belong: `NOT_TOLD` says so.
+    """
+    if all(scales(host) for host in hosts):
+        return [list(range(len(hosts)))], []
+    by_rate: list[list[int]] = []
+    unclear: list[int] = []
+    for place, host in enumerate(hosts):
+        alike = [same(hosts[some[0]], host) for some in by_rate]
+        if True in alike:
+            by_rate[alike.index(True)].append(place)
+        elif None in alike:
+            unclear.append(place)
+        else:
+            by_rate.append([place])
+    return by_rate, unclear
+
+
+NOT_TOLD = "whether its TSC runs at the same rate, or KVM scales it"
 
 
 def untold(*hosts: Snapshot) -> tuple[Fact, ...]:

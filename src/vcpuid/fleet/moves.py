@@ -6,7 +6,7 @@ safely where both make the same CPU; where they do not and QEMU starts all the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -331,33 +331,14 @@ def circles(cpu: str, census: Census, stack: Stack | None = None) -> Circles:
             found.setdefault(frozenset(cores[0][1].items()), []).append(cores[0][0]._replace(core=None))
     made: list[Circle] = []
     for alike in found.values():
-        parted, unclear = _by_clock(alike)
-        made += [Circle(tuple(groups), hosts_of(groups)) for groups in parted]
-        open_ += [(group, _NO_CLOCK) for group in unclear]
+        parts, unclear = clocks.parted([group.facts for group in alike])
+        parted = [tuple(alike[place] for place in part) for part in parts]
+        made += [Circle(groups, hosts_of(groups)) for groups in parted]
+        open_ += [(alike[place], _NO_CLOCK) for place in unclear]
     by_size = tuple(sorted(made, key=lambda circle: -circle.hosts))
     said = (*remarks(census, setups), *map(str, guesses(cpu, eldest(setups).vmm.tables)))
     return Circles(census, by_size, tuple(refused), tuple(open_), said, setups)
 
 
-def _by_clock(groups: Sequence[Group]) -> tuple[list[list[Group]], list[Group]]:
-    """Part classes by the rate of their TSC, where some of them cannot give a guest another than their own.
-
-    Returns the parts, and those of which it is not told to which they belong.
-    """
-    if all(clocks.scales(group.facts) for group in groups):
-        return [list(groups)], []
-    by_rate: list[list[Group]] = []
-    unclear: list[Group] = []
-    for group in groups:
-        same = [clocks.same(some[0].facts, group.facts) for some in by_rate]
-        if True in same:
-            by_rate[same.index(True)].append(group)
-        elif None in same:
-            unclear.append(group)
-        else:
-            by_rate.append([group])
-    return by_rate, unclear
-
-
-_NO_CLOCK = "not told: whether its TSC runs at the same rate, or KVM scales it"
+_NO_CLOCK = f"not told: {clocks.NOT_TOLD}"
 OF_SEVERAL_KINDS = "not told: its cores are of several kinds, and the guest's CPU depends on which of them QEMU starts"
