@@ -180,8 +180,8 @@ def _headline(told: Sequence[Explanation]) -> str:
     path = told[0].path
     of_kernel = any(one.sysfs is not None or one.serves or (one.feature.bit is None and one.shown is not None) for one in told)
     if path.guest_kernel is not None:
-        return f"{path.headline()}; guest kernel: Linux {path.guest_kernel}"
-    return f"{path.headline()}; guest kernel: the host's, Linux {path.guest_linux.tables}" if of_kernel else path.headline()
+        return path.headline(f"guest kernel: Linux {path.guest_kernel}, ")
+    return path.headline(f"guest kernel: the host's, Linux {path.guest_linux.tables}, " if of_kernel else "")
 
 
 def _order(told: Explanation) -> list[str]:
