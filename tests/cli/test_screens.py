@@ -62,7 +62,7 @@ def test_an_answer_is_a_screen_and_begins_with_the_answer(command: str, width: i
     shown, whole = lines(command, width), lines(f"{command} --all", width)
     assert shown[0].startswith(ANSWERS[command])
     assert sum(lines_of(line, width) for line in shown) <= SCREEN
-    assert all(len(line) <= width for line in shown if not line.startswith("-cpu "))
+    assert all(len(line) <= width for line in shown if not line.startswith(("-cpu ", "vcpuid ")))
     assert any("--all prints" in line for line in shown[-2:]), "a cut answer says so"
     assert whole[0] == shown[0]
     assert len(whole) > len(shown)

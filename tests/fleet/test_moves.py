@@ -236,5 +236,7 @@ def test_without_a_cpu_that_moves_the_verb_that_finds_one_is_named() -> None:
     for asked in ((one, other), (one, other, str(capture(MILAN)))):
         shown = command.vcpuid("fleet", "migrate", *asked, "--qemu", "10.0").stdout
         assert f"found by: vcpuid fleet baseline {' '.join(asked)}\n" in shown
+    many = [str(capture(name)) for name in HOSTS[:30]]
+    assert "vcpuid fleet baseline of the same hosts finds one" in command.vcpuid("fleet", "migrate", *many, "--qemu", "10.0").stdout
     assert "fleet baseline" not in command.vcpuid("fleet", "migrate", one, other, "--cpu", "host", "--qemu", "10.0").stdout
     assert "fleet baseline" not in command.vcpuid("fleet", "migrate", one, one, "--qemu", "10.0").stdout

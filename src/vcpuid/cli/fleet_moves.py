@@ -106,10 +106,16 @@ def migrate(
     sys.exit(0 if free and not parted.census.unread else 1)
 
 
+_COPIED = 3
+"""Names of files in a command that is printed to be copied."""
+
+
 def _another_cpu(stores: tuple[str, ...], cluster: str | None) -> list[str]:
     """Lead to the verb that finds a CPU which moves, where none was named: that of the host is another one on each."""
     if typed("--cpu"):
         return []
+    if len(stores) > _COPIED:
+        return ["", "No --cpu is named; vcpuid fleet baseline of the same hosts finds one that moves freely."]
     words = (*stores, *(() if cluster is None else ("--cluster", cluster)))
     return ["", f"No --cpu is named; one that moves freely is found by: vcpuid fleet baseline {shlex.join(words)}"]
 
