@@ -37,8 +37,7 @@ def test_releases_are_such_as_have_tables() -> None:
         assert {rule.since, rule.until} <= {None, *KERNELS}, rule.id
 
 
-def test_reasons_are_sentences_and_sources_name_a_file() -> None:
+def test_reasons_are_parts_of_sentences_and_sources_name_a_file() -> None:
     for rule in rules():
-        assert rule.reason[0].isupper() or rule.reason.startswith(("{cause}", "64", "32", "512")), rule.id
         assert not rule.reason.endswith("."), rule.id
         assert ".c" in rule.source, rule.id

@@ -63,7 +63,7 @@ def command(
     else:
         by_libvirt = judged(order, path)
         explanations = [explain_ordered(feature, path, by_libvirt) for feature in wanted]
-    print_warnings(unrefused(path.remarks, order, form))
+    print_warnings([*unrefused(path.remarks, order, form), *([inside.remark] if inside is not None and inside.remark else [])])
     emit(sheet(explanations[0]) if len(explanations) == 1 else summary(explanations, [*collective(texts)]), form)
     sys.exit(0 if all(explanation.answered for explanation in explanations) else 1)
 
@@ -256,8 +256,8 @@ def _remedy(explanation: Explanation) -> list[str]:
     from vcpuid.answers.sysfs import in_full
 
     own = explanation.remedy if explanation.sysfs is not None or not explanation.answered else None
-    helps = [own] if own else [one.remedy for one in in_full(explanation.serves)]
-    return [f"What you can do: {remedy}" for remedy in dict.fromkeys(helps) if remedy]
+    helps = [one.remedy for one in in_full(explanation.serves) if one.remedy] or ([own] if own else [])
+    return [f"What you can do: {remedy}" for remedy in dict.fromkeys(helps)]
 
 
 def _origin(reason: Reason) -> str:

@@ -24,6 +24,7 @@ from vcpuid.cli.setup import (
 from vcpuid.cli.short import Cut, folded
 
 if TYPE_CHECKING:
+    from vcpuid.answers.file_verdict import FileVerdict
     from vcpuid.answers.vulnerabilities import Verdicts
     from vcpuid.path.pipeline import Path
     from vcpuid.setup import Setup
@@ -165,16 +166,13 @@ def _sheet(found: Verdicts, head: list[str], data: dict[str, object], everything
     from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import NotTold, sentences
 
-    rows = [{"file": v.file, "state": v.state, "says": v.said} for v in found.files]
-    shown = [row for row in rows if everything or row["state"] != "not affected"]
-    helping = ((v.file, " and ".join(v.needs)) for v in found.files if v.needs)
-    foot = ["", *(f"{file}: the CPU lacks {needs}, which would let this kernel mitigate it." for file, needs in helping)]
-    more = ((v.file, one) for v in found.files for one in v.more)
-    foot += [f'{file}: the CPU lacks {one.feature}, with which this kernel would say "{one.says}".' for file, one in more]
+    shown = [v for v in found.files if everything or v.state != "not affected"]
+    lacks = [_lacks(v) for v in shown]
+    foot = ["", *([_LACKS] if any(lacks) else [])]
     foot += [*sentences([NotTold(v.file, v.depends) for v in found.files if v.depends]), *granted(found.assumes)]
     return Sheet(
-        ["file", "says"],
-        [dict(row) for row in shown],
+        ["file", "says", *(["lacks"] if any(lacks) else [])],
+        [{"file": v.file, "state": v.state, "says": v.said, "lacks": named} for v, named in zip(shown, lacks, strict=True)],
         data,
         records=[v.as_dict() for v in found.files],
         fields=["file", "state", "text", "needs", "observed"],
@@ -182,5 +180,16 @@ def _sheet(found: Verdicts, head: list[str], data: dict[str, object], everything
         head=[*head, ""],
         foot=foot if len(foot) > 1 else [],
         styles={"file": "bold"},
-        cut=None if everything else Cut(len(shown), len(rows), "files", weights=[row["state"] == "vulnerable" for row in shown]),
+        titles={"lacks": "the CPU lacks"},
+        cut=None if everything else Cut(len(shown), len(found.files), "files", weights=[_WEIGHTS.get(v.protection, 0) for v in shown]),
     )
+
+
+_WEIGHTS = {"vulnerable": 2, "partly": 1}
+"""What is shown first where not all is."""
+_LACKS = "With what the CPU lacks this kernel would mitigate it, or say what is quoted; vcpuid explain FILE says why it lacks that."
+
+
+def _lacks(verdict: FileVerdict) -> str:
+    """Name what a processor lacks for a file, with what it would say besides."""
+    return ", ".join([" and ".join(verdict.needs)] if verdict.needs else [f'{one.feature} "{one.says}"' for one in verdict.more])
