@@ -15,7 +15,7 @@ from support.captures import host
 from support.fleets import census
 from vcpuid import InputError, Setup, Stack, fleet
 from vcpuid.cli import cli
-from vcpuid.cpuid import CpuidTable, MsrTable, Snapshot
+from vcpuid.cpuid import CpuidTable, CpuidWord, MsrTable, Snapshot
 from vcpuid.fleet.baseline import baseline
 from vcpuid.fleet.blame import blame
 from vcpuid.fleet.classes import HostClass
@@ -231,3 +231,21 @@ def test_engines_that_cannot_answer_are_told(tmp_path: Path) -> None:
     for engine in ("sparks", "spark:", "mysql"):
         with pytest.raises(InputError, match="none of duckdb, spark and spark:MASTER"):
             CliRunner().invoke(cli, ["fleet", "classes", GOLDEN, "--engine", engine], standalone_mode=False, catch_exceptions=False)
+
+
+def test_a_host_whose_dump_is_cut_gives_up_nothing_that_is_not_told() -> None:
+    whole = host("kvm-amd.EPYC-Milan-v2@6.12")
+    cut = Snapshot(raw=CpuidTable(entry for entry in whole.raw if entry.function < 0x80000008), kernel=whole.kernel, cpuinfo=whole.cpuinfo)
+    found = baseline(census([], [("cut", cut)]), STACK)
+    assert any(word.function == 0x80000008 for proof in found.proofs for word in proof.found.open if isinstance(word, CpuidWord))
+    paid = (*found.spent.values(), *(price for price in found.prices if price is not None))
+    assert not {"ibpb", "ibrs", "amd-ssbd", "clzero"} & {name for cost in paid for name in cost.features}
+
+
+@pytest.mark.parametrize("kept", [20, 50])
+def test_a_host_of_which_half_a_list_of_kvm_s_is_there_has_the_baseline_of_the_whole(kept: int) -> None:
+    whole = host("kvm-amd.EPYC-Milan-v2@6.12")
+    cut = replace(whole, supported=CpuidTable((whole.supported or CpuidTable())[:kept]), emulated=None, hyperv=None, kept=None)
+    found, wanted = (baseline(census([], [("host", facts)]), STACK) for facts in (cut, whole))
+    assert (found.cpu, found.runs) == (wanted.cpu, wanted.runs)
+    assert any("ends within KVM's supported entries" in remark for remark in found.remarks)

@@ -162,7 +162,7 @@ def test_a_snapshot_that_ends_behind_the_processor_s_answers_contradicts_no_whol
     text = lines(name)
     whole = answers(Setup.of(parsed(text), stack), cpu)
     msrs, behind = begins(text, "MSR"), begins(text, "SETRC")
-    for kept, setup in setups(text, (*range(begins(text, "SUP"), msrs + 1), *range(msrs + 1, behind, 5), behind, behind + 40), stack):
+    for kept, setup in setups(text, (*range(begins(text, "SUP"), msrs + 1), *range(msrs + 1, behind, 12), behind + 40), stack):
         assert not otherwise(answers(setup, cpu), whole), f"cut after {text[kept - 1]}"
 
 

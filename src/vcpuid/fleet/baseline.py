@@ -121,12 +121,12 @@ class Baseline(Proven):
 
     @cached_property
     def costs(self) -> dict[str, tuple[str, ...]]:
-        """By class, what it could give and its guests do not get, by QEMU's names; of features that may migrate."""
+        """By class, what it could give for certain and its guests do not get, by QEMU's names; of features that may migrate."""
         found: dict[str, tuple[str, ...]] = {}
         for proof, setup in zip(self.proofs, self.setups, strict=True):
             if proof.found.cpuid is not None:
                 tables = catalog(setup.vmm.tables)
-                spare = words.names(words.worthwhile(words.without(words.offered(setup), proof.found.features)), tables)
+                spare = words.names(words.worthwhile(words.without(words.known(setup), proof.found.features)), tables)
                 names = tuple(name for name in spare if name not in _NOT_ADDED)
                 on_others = found.get(proof.group.kind.name, names)  # of its other kinds of cores: it can give what all of them can
                 found[proof.group.kind.name] = tuple(name for name in names if name in on_others)
@@ -154,7 +154,7 @@ class Baseline(Proven):
         made = Attempt(self.setups[0]).run(other.cpu)
         if made is None:
             return None
-        offered = words.meet(map(words.offered, self.setups))
+        offered = words.meet(map(words.known, self.setups))
         spare = words.names(words.worthwhile(words.without(offered, made.state.features)), tables)
         return cost([name for name in spare if name not in _NOT_ADDED], best, made.tables[0])
 
