@@ -266,3 +266,13 @@ def test_a_host_that_tells_all_leaves_nothing_open() -> None:
     found, _ = ordered("<cpu mode='host-model'/>")
     assert (found.open, found.depends) == ((), ())
     assert captures.host("kvm-intel.corei7_skylake_x@6.12").supported is not None
+
+
+def test_of_a_guest_that_libvirt_does_not_start_no_protection_is_claimed() -> None:
+    refused = "<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>Icelake-Server</model></cpu>"
+    found = explained("spectre_v2", refused, IVY)
+    assert found.order is not None
+    assert found.order.refusal is not None
+    assert found.verdict.startswith("No guest starts: libvirt 11.3 refuses the domain. ")
+    assert not explained("spec-ctrl", refused, IVY).serves
+    assert explained("spec-ctrl", "<cpu mode='host-passthrough'/>", IVY).serves

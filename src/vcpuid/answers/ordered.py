@@ -98,7 +98,9 @@ def explain_ordered(feature: Feature, path: Path, order: Order) -> Explanation:
     verdict = base.verdict
     if order.refusal is not None:
         would = "With check='none'" if order.unchecked else "In what QEMU made"
-        verdict = f"No guest sees {feature.name}: libvirt {order.release} refuses the domain. {would}: {base.verdict}"
+        none = f"No guest sees {feature.name}" if base.sysfs is None else "No guest starts"
+        verdict = f"{none}: libvirt {order.release} refuses the domain. {would}: {base.verdict}"
+        found = replace(found, serves=())
     return replace(found, chain=chain, verdict=verdict, remedy=_remedy(found, chain, order))
 
 
