@@ -19,7 +19,7 @@ HOST = "bochs/corei7_skylake_x@6.12"
 
 
 def asked(release: str, name: str) -> Setup:
-    return Setup.of(qemu_host(HOST), Stack(qemu=release, machine=name))
+    return Setup.of(qemu_host(HOST), Stack(kernel="6.12", qemu=release, machine=name))
 
 
 @pytest.mark.parametrize("name", ["pc-q35-9.2+pve1", "pc-i440fx-9.2+pve0", "q35+pve2"])
@@ -68,7 +68,7 @@ def test_ubuntu_s_build_makes_the_same_of_cpus(row: dict[str, Any]) -> None:
 
 def test_what_a_build_sets_with_kvm_is_its_own_matter() -> None:
     def on(cpu: str, release: str, name: str, word: str, bit: int) -> bool:
-        found = Setup.of(qemu_host("tcg/EPYC-Milan-v2@7.3"), Stack(qemu=release, machine=name))
+        found = Setup.of(qemu_host("tcg/EPYC-Milan-v2@7.3"), Stack(kernel="6.12", qemu=release, machine=name))
         return bool(qemu.realize(cpu, found).features[word] >> bit & 1)
 
     svm = ("FEAT_8000_0001_ECX", 2)
@@ -79,7 +79,7 @@ def test_what_a_build_sets_with_kvm_is_its_own_matter() -> None:
 
 def test_a_build_has_properties_ahead_of_time() -> None:
     def shown(release: str, name: str) -> bool:
-        found = Setup.of(qemu_host("tcg/EPYC-Milan-v2@7.3"), Stack(qemu=release, machine=name))
+        found = Setup.of(qemu_host("tcg/EPYC-Milan-v2@7.3"), Stack(kernel="6.12", qemu=release, machine=name))
         return bool(qemu.realize("host", found).features["FEAT_7_0_EDX"] >> 29 & 1)
 
     assert shown("8.2", "pc-q35-noble") == shown("8.2", "pc-q35-8.2")
@@ -113,7 +113,7 @@ def test_red_hat_s_10_1_hides_what_10_2_hides(host: str, hidden: bool) -> None:
     """The MSR of these hosts is KVM's alone: QEMU 10.1.0 shows it on none of them, 10.1.2 but to AMD's guests, on old types to all."""
 
     def shown(release: str, name: str) -> bool:
-        found = Setup.of(qemu_host(host), Stack(qemu=release, machine=name))
+        found = Setup.of(qemu_host(host), Stack(kernel="6.12", qemu=release, machine=name))
         return bool(qemu.realize("host", found).features["FEAT_7_0_EDX"] >> 29 & 1)
 
     names = ("pc-q35-rhel9.8.0", "pc-q35-rhel9.6.0", "pc-q35-10.1")
