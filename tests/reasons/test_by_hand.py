@@ -335,6 +335,8 @@ class Guest(NamedTuple):
 
 
 PT_HOST: Edits = {"7.0.ebx": (1 << 25, 0), "14.0.eax": 1, "14.0.ebx": 0xF, "14.0.ecx": 0x7, "14.1.eax": 0x02490002, "14.1.ebx": 0x003F1FFF}
+APX_STATE: Edits = {"d.13.eax": 0x80, "d.13.ebx": 0x3C0}
+MPX_STATE: Edits = {"d.3.eax": 0x40, "d.3.ebx": 0x3C0, "d.4.eax": 0x40, "d.4.ebx": 0x400}
 QEMU = [
     Guest(
         "qemu.filter.processor-trace",
@@ -397,8 +399,8 @@ QEMU = [
         False,
         "host",
         SKYLAKE,
-        {"7.0.eax": 1, "7.0.ebx": (1 << 14, 0), "7.1.edx": 1 << 21, "d.0.eax": (0x8001B, 0)},
-        {"7.0.eax": 1, "7.1.edx": 1 << 21, "d.0.eax": (0x80003, 0)},
+        {"7.0.eax": 1, "7.0.ebx": (1 << 14, 0), "7.1.edx": 1 << 21, "d.0.eax": (0x8001B, 0)} | MPX_STATE | APX_STATE,
+        {"7.0.eax": 1, "7.1.edx": 1 << 21, "d.0.eax": (0x80003, 0)} | APX_STATE,
     ),
     Guest(
         "qemu.realize.lbr-fmt",
