@@ -104,7 +104,7 @@ def _of_features(setup: Setup, cpu: str) -> Iterator[tuple[tuple[object, ...], o
         yield from (((change, found.feature.name), party) for party, explained in by_party.items() for found in explained)
     yield from (((change, name), None) for change in ("lost", "gained") for name in (found.feature.name for found in seen.not_told))
     yield ("runs",), judged.runs
-    yield from ((("missing", missing.called), missing.cause.party) for missing in judged.missing)
+    yield from ((("missing", missing.feature.name), missing.cause.party) for missing in judged.missing)
     yield from ((("missing", found.what), None) for found in judged.not_told)
 
 
