@@ -100,8 +100,8 @@ def _of_features(setup: Setup, cpu: str) -> Iterator[tuple[tuple[object, ...], o
         yield ("turned on", name), None if explained.visible is None else explained.turned_on
         yield from ((("stage", name, stage.party), stage.value) for stage in explained.stages)
     seen = survey(path)
-    for change, by_party in (("lost", seen.lost), ("gained", seen.gained)):
-        yield from (((change, found.feature.name), party) for party, explained in by_party.items() for found in explained)
+    for change, by_party in (("lost", seen.lost), ("gained", seen.gained)):  # not by whom: a layer before may be open
+        yield from (((change, found.feature.name), True) for explained in by_party.values() for found in explained)
     yield from (((change, name), None) for change in ("lost", "gained") for name in (found.feature.name for found in seen.not_told))
     yield ("runs",), judged.runs
     yield from ((("missing", missing.feature.name), missing.cause.party) for missing in judged.missing)
