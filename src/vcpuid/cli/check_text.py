@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vcpuid.cli.check_rows import WARNS
+from vcpuid.cli.layout import Verbatim
 from vcpuid.cli.short import Cut
 
 if TYPE_CHECKING:
@@ -229,7 +230,8 @@ def written(answer: Verdict, manager: str) -> list[str]:
     words = answer.written(manager)
     if words is None:
         return []
-    return [f"For {manager}:", *(f"    {line}".rstrip() for line in words.lines), *(f"({remark})" for remark in words.remarks)]
+    pasted = (Verbatim(f"    {line}".rstrip()) for line in words.lines)
+    return [f"For {manager}:", *pasted, *(f"({remark})" for remark in words.remarks)]
 
 
 def summary(found: Iterable[Hazard]) -> str:

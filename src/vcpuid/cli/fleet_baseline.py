@@ -25,6 +25,7 @@ from vcpuid.cli.fleet_options import (
     software,
     stack_of,
 )
+from vcpuid.cli.layout import Verbatim
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, words_option
 from vcpuid.cli.short import Cut, first, so_many, some
@@ -118,7 +119,7 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked, everythi
 
         words = in_words(found.cpu, manager, catalog(setup.vmm.tables))
         lines = list(words.lines)
-        asked_for = ["", *words.lines, *words.remarks]
+        asked_for = ["", *map(Verbatim, words.lines), *words.remarks]
         data["words"] = words.as_dict()
     columns = ["runs", "hosts", "who", "cpu", "why", "costs"]
     return Sheet(
