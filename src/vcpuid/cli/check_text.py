@@ -210,7 +210,9 @@ def _instead(answer: Verdict) -> Iterator[str]:
         return
     if answer.proposal is not None:
         yield f"Recommended, keeps the most: -cpu {answer.proposal}"
-        yield from [f"    It {answer.keeping}"] if answer.keeping else []
+        named = ["is a named model as it is"] if answer.proposal == answer.nearest and "," not in answer.proposal else []
+        if said := [*([answer.keeping] if answer.keeping else []), *named]:
+            yield f"    It {', and '.join(said)}"
     elif answer.refusal is None or lacking(answer.cpu, answer.setup.vmm.tables) is None:
         yield "No -cpu of this model starts here without warnings."
     for amendment in answer.amendments:
