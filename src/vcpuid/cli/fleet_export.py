@@ -103,7 +103,7 @@ def export(
     print_warnings(f"{to} loses something: {what}" for what in found.lost)
     print_warnings(f"{one.group.spoken}: {_said(one.same)}: {one.why}" for one in found.read_back if not one.same)
     print_warnings(absent(found.census))
-    lines = list(map(Verbatim, found.lines))
+    lines: list[str] = list(map(Verbatim, found.lines))
     if path != "-":
         with replaced(path) as output:
             for line in lines:
