@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import json
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path

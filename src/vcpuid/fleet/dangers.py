@@ -36,7 +36,7 @@ class Danger:
 
 
 def dangers(cpu: str, members: Iterable[tuple[Group, Setup]]) -> tuple[Danger, ...]:
-    """Find what hurts a guest with this -cpu on any of some classes on which it starts: the gravest first, of these what most hosts have."""
+    """Find what hurts a guest with this -cpu on any of some classes: the gravest first, of these what most hosts have."""
     found: dict[Hazard, list[Group]] = {}
     for group, setup in members:
         path = tried(cpu, setup, named())
