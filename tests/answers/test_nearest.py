@@ -12,6 +12,7 @@ from vcpuid.cli.check_text import CheckText
 from vcpuid.cpuid import CpuidTable, Snapshot, bits
 from vcpuid.cpuid.words import CpuidWord
 
+SKYLAKE = "kvm-intel.corei7_skylake_x@6.12"
 SAPPHIRE = "kvm-intel.sapphire_rapids-rnd06@6.12"
 
 
@@ -46,6 +47,16 @@ def test_a_32_bit_model_is_named_only_in_the_place_of_another() -> None:
     answer, said = judged("Icelake-Server,hle=on", host(SAPPHIRE))
     assert answer.nearest is not None
     assert answer.nearest.startswith("Icelake-Server"), said
+
+
+def test_a_version_of_the_model_as_it_is_is_the_named_model_too() -> None:
+    answer = verdict("Haswell", host(SKYLAKE), stack(SKYLAKE, qemu="10.0"))
+    assert (answer.proposal, answer.nearest) == ("Haswell-v2", "Haswell-v2")
+    assert (answer.counts.proposal_keeps, answer.counts.nearest_keeps) == (61, 61)
+    said = list(CheckText(everything=False).verdict(answer, "", None, 0))
+    at = said.index("Recommended, keeps the most: -cpu Haswell-v2")
+    assert said[at + 1] == "    It keeps 61 of the 63 features asked for, and is a named model as it is"
+    assert not [line for line in said if "Named model" in line]
 
 
 def test_the_best_model_of_a_64_bit_host_is_a_64_bit_one() -> None:

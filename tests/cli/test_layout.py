@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import pty
 import re
 import sys
 from itertools import chain
+from pathlib import Path
 
 import pytest
 
 from support.captures import capture
 from support.command import program, vcpuid
 from test_json import CASES, other_machine, run
+from vcpuid.answers.in_words import MANAGERS, in_words
 from vcpuid.cli import layout, output
+from vcpuid.cli.fleet_export import FORMS as EXPORTED
 from vcpuid.cli.layout import Table, columns_of, folded, lines_of
 from vcpuid.cli.output import Sheet, fitted, laid_out
 from vcpuid.cli.short import SCREEN
+from vcpuid.qemu.catalog import catalog
 
 HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
+MILAN, ROME = (str(capture(name)) for name in ("kvm-amd.EPYC-Milan-v2@6.12", "kvm-amd.EPYC-Rome-v4@6.12"))
 WIDTHS = (80, 100, 160)
 _ = other_machine  # a fixture
 
@@ -180,6 +186,33 @@ def test_a_remark_on_a_name_is_folded_once(columns: int) -> None:
     assert len(lines) > 3
     for line, after in itertools.pairwise(lines):
         assert line.endswith(".") or len(f"{line} {after.split()[0]}") > min(columns, 100)
+
+
+@pytest.mark.parametrize("form", EXPORTED)
+def test_what_is_exported_is_the_same_at_any_width(form: str, tmp_path: Path) -> None:
+    for host in (MILAN, ROME):
+        (tmp_path / Path(host).name).symlink_to(Path(host).resolve())
+    args = ("fleet", "export", str(tmp_path), "--to", form, "--qemu", "11.1")
+    narrow, wide = (vcpuid(*args, env={"COLUMNS": columns}).stdout for columns in ("20", ""))
+    assert max(map(len, wide.splitlines())) > 20
+    assert narrow == wide
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+@pytest.mark.parametrize("args", [("check", "EPYC-Milan", MILAN), ("fleet", "baseline", MILAN, ROME)])
+def test_what_is_written_for_a_manager_is_the_same_at_any_width(args: tuple[str, ...], manager: str) -> None:
+    asked = (*args, "--for", manager, "--qemu", "11.1")
+    told = json.loads(vcpuid(*asked, "--format", "json").stdout)
+    pasted = in_words(told.get("proposal") or told["cpu"], manager, catalog("11.1")).lines
+    shown = vcpuid(*asked, env={"COLUMNS": "20"}).stdout.splitlines()
+    at = next(at for at, line in enumerate(shown) if line.strip() == pasted[0].strip())
+    assert [line.strip() for line in shown[at : at + len(pasted)]] == [line.strip() for line in pasted]
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv", "lines"])
+def test_what_programs_read_is_the_same_at_any_width(form: str) -> None:
+    args = ("check", "EPYC-Milan", MILAN, "--qemu", "11.1", "--format", form)
+    assert vcpuid(*args, env={"COLUMNS": "20"}).stdout == vcpuid(*args, env={"COLUMNS": ""}).stdout
 
 
 def test_what_people_copy_stays_in_one_piece() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -144,6 +145,35 @@ def test_an_alternative_is_no_better_than_the_best_and_tells_what_it_costs() -> 
     for other, price in zip(found.alternatives, found.prices, strict=True):
         assert price is not None
         assert price.level == other.level <= found.level
+
+
+def test_an_alternative_that_costs_nothing_is_not_offered_to_people() -> None:
+    found = baseline(census([SKYLAKE, MILAN]), Stack(qemu="11.1"))
+    assert [price is not None and not price.features and not price.choices for price in found.prices] == [True]
+    asked = (str(capture(SKYLAKE)), str(capture(MILAN)), "--qemu", "11.1")
+    assert "else: " not in command.vcpuid("fleet", "baseline", *asked, "--all").stdout
+    slower = [str(capture(name)) for name in ("kvm-intel.corei5_arrandale_m520@7.3", "kvm-amd.SapphireRapids-v3-amdvendor@6.12")]
+    shown = command.vcpuid("fleet", "baseline", *slower, "--qemu", "11.1", "--all").stdout
+    assert re.search(r"^else: -cpu \S+\n      costs glibc 2.41: memcpy sse2_unaligned, not ssse3 and 6 more$", shown, re.MULTILINE)
+
+
+def test_what_check_warns_of_on_a_member_is_told() -> None:
+    """Two makers' hosts have one of the makers, which on the other's is a risk."""
+    hosts = [str(capture(SKYLAKE)), str(capture(MILAN))]
+    shown = command.vcpuid("fleet", "baseline", *hosts, "--qemu", "11.1").stdout.splitlines()
+    assert f"risk on 1 host: GenuineIntel on AuthenticAMD (vcpuid check of this -cpu on {MILAN} tells what that does)" in shown[:4]
+    told = json.loads(command.vcpuid("fleet", "baseline", *hosts, "--qemu", "11.1", "--format", "json").stdout)
+    by_check = json.loads(command.vcpuid("check", told["cpu"], *hosts, "--qemu", "11.1", "--format", "json").stdout)["hosts"]
+    assert [host_["hazards"] for host_ in by_check] == [
+        [
+            {key: value for key, value in hazard.items() if key not in ("hosts", "who")}
+            for hazard in told["hazards"]
+            if name in hazard["who"]
+        ]
+        for name in (SKYLAKE, MILAN)
+    ]
+    alone = command.vcpuid("fleet", "baseline", hosts[0], "--qemu", "11.1").stdout
+    assert "risk on" not in alone
 
 
 def test_every_mitigation_that_is_named_is_a_feature_of_qemu_and_every_immunity_is_one() -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.captures import host
+from support.captures import capture, host
+from support.command import vcpuid
 from support.fleets import HOSTS, census
 from vcpuid import Stack
 from vcpuid.cpuid import CpuidTable
@@ -59,17 +60,24 @@ def test_equal_hosts_cost_nothing() -> None:
 def test_a_win_is_the_smallest_set_whose_leaving_lets_a_better_model_run() -> None:
     fleet = census([SKYLAKE, SAPPHIRE, MILAN])
     found = blame(fleet, STACK)
-    now = max(model.features for model in named_models(fleet, STACK).models if model.runs and not model.deprecated)
+    running = {model.name: model.features for model in named_models(fleet, STACK).models if model.runs and not model.deprecated}
+    now = max(running.values())
     assert [win.features for win in found.wins] == sorted(win.features for win in found.wins)
     for win in found.wins:
         gone = {obstacle.group.example for obstacle in win.obstacles}
         rest = named_models(census([name for name in (SKYLAKE, SAPPHIRE, MILAN) if name not in gone]), STACK)
         assert next(model for model in rest.models if model.name == win.model).runs
         assert win.more == win.features - now > 0
+        assert win.than is not None
+        assert running[win.than] == now
         for stays in gone:  # none of them can stay
             fewer = [name for name in (SKYLAKE, SAPPHIRE, MILAN) if name not in gone or name == stays]
             assert next(model for model in named_models(census(fewer), STACK).models if model.name == win.model).runs is False
     assert [(win.hosts, win.level) for win in found.wins] == [(1, 3), (2, 4)]
+    files = [str(capture(name)) for name in (SKYLAKE, SAPPHIRE, MILAN)]
+    shown = vcpuid("fleet", "blame", *files, "--qemu", "10.0").stdout
+    said = " ".join(shown.split())
+    assert all(f"{win.more} features more than {win.than}, the best on all now, x86-64-v{win.level}" in said for win in found.wins)
 
 
 @pytest.mark.parametrize(

@@ -240,3 +240,19 @@ def test_without_a_cpu_that_moves_the_verb_that_finds_one_is_named() -> None:
     assert "vcpuid fleet baseline of the same hosts finds one" in command.vcpuid("fleet", "migrate", *many, "--qemu", "10.0").stdout
     assert "fleet baseline" not in command.vcpuid("fleet", "migrate", one, other, "--cpu", "host", "--qemu", "10.0").stdout
     assert "fleet baseline" not in command.vcpuid("fleet", "migrate", one, one, "--qemu", "10.0").stdout
+
+
+@pytest.mark.parametrize(
+    ("cpu", "names", "said"),
+    [
+        ("EPYC-Rome", (MILAN, "kvm-amd.EPYC-Rome-v4@6.12"), "Not told: whether such a guest moves between any two of the hosts."),
+        ("host,migratable=off,+invtsc", (SKYLAKE, SAPPHIRE), "Such a guest moves between no two of the hosts."),
+        ("qemu64", (SKYLAKE,), "One host alone starts such a guest."),
+    ],
+)
+def test_who_starts_a_guest_that_moves_nowhere_is_not_said(cpu: str, names: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    """Both start the first two: a clock is not told, and QEMU does not let the guest go."""
+    for name in names:
+        (tmp_path / f"{name}.txt.gz").write_bytes(capture(name).read_bytes())
+    shown = command.vcpuid("fleet", "migrate", str(tmp_path), "--cpu", cpu, "--qemu", "11.1").stdout
+    assert shown.splitlines()[0] == said

@@ -55,7 +55,7 @@ class Verdict:
     keeps the model (in any of its versions) and the user's properties as far as they can be kept and runs without a warning: the CPU
     itself where none is certain, None where there is none; `amendments` tells in what it is
     another, but for the features that it drops. `nearest` is the model that runs as it is with the settings kept and keeps the most of what
-    was asked for; it is looked for where the proposal drops features or there is none. `counts` says how many features each of them keeps,
+    was asked for: the proposal itself where that drops no feature. `counts` says how many features each of them keeps,
     and which the guest lacks. `put_back` are features that QEMU leaves out and KVM
     shows the guest all the same, `withheld` those that QEMU gives and KVM does not show: of a KVM that was asked and is not Linux's own.
     `ignored` are the properties that QEMU takes and that do nothing here, those of Hyper-V where the host's KVM has none.
@@ -235,6 +235,8 @@ def _better(
     if found is None or found.missing:
         name, settings, _ = repaired(cpu, catalog(setup.vmm.tables))
         near = nearest(name, settings if found is None else found.settings, setup)
+    else:
+        near = found.cpu  # a version of the model, as it is
     if kvm is not None and near is not None and mended(near, setup, kvm) != (near, ()):
         near = None
     if found is None:

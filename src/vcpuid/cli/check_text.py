@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vcpuid.cli.check_rows import WARNS
+from vcpuid.cli.layout import Verbatim
 from vcpuid.cli.short import Cut
 
 if TYPE_CHECKING:
@@ -209,7 +210,9 @@ def _instead(answer: Verdict) -> Iterator[str]:
         return
     if answer.proposal is not None:
         yield f"Recommended, keeps the most: -cpu {answer.proposal}"
-        yield from [f"    It {answer.keeping}"] if answer.keeping else []
+        named = ["is a named model as it is"] if answer.proposal == answer.nearest and "," not in answer.proposal else []
+        if said := [*([answer.keeping] if answer.keeping else []), *named]:
+            yield f"    It {', and '.join(said)}"
     elif answer.refusal is None or lacking(answer.cpu, answer.setup.vmm.tables) is None:
         yield "No -cpu of this model starts here without warnings."
     for amendment in answer.amendments:
@@ -229,7 +232,8 @@ def written(answer: Verdict, manager: str) -> list[str]:
     words = answer.written(manager)
     if words is None:
         return []
-    return [f"For {manager}:", *(f"    {line}".rstrip() for line in words.lines), *(f"({remark})" for remark in words.remarks)]
+    pasted = (Verbatim(f"    {line}".rstrip()) for line in words.lines)
+    return [f"For {manager}:", *pasted, *(f"({remark})" for remark in words.remarks)]
 
 
 def summary(found: Iterable[Hazard]) -> str:

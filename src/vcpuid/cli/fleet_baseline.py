@@ -25,6 +25,7 @@ from vcpuid.cli.fleet_options import (
     software,
     stack_of,
 )
+from vcpuid.cli.layout import Verbatim
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, print_warnings, words_option
 from vcpuid.cli.short import Cut, first, so_many, some
@@ -103,6 +104,7 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked, everythi
             f"starts with every requested feature on {running(found.proofs)} of {so_many(found.census.hosts, 'host')}"
             f", QEMU {program}, {setup.machine}" + ("" if nowhere else f"; {same_cpu(found.alike, found.differs)}{level}"),
             *_clock(found),
+            *_dangers(found),
         ]
     refused = [f"{group.spoken}: {why}" for group, why in found.refused]
     paid = list(_paid(found))
@@ -118,7 +120,7 @@ def _baseline_sheet(found: Baseline, manager: str | None, asked: Asked, everythi
 
         words = in_words(found.cpu, manager, catalog(setup.vmm.tables))
         lines = list(words.lines)
-        asked_for = ["", *words.lines, *words.remarks]
+        asked_for = ["", *map(Verbatim, words.lines), *words.remarks]
         data["words"] = words.as_dict()
     columns = ["runs", "hosts", "who", "cpu", "why", "costs"]
     return Sheet(
@@ -146,6 +148,25 @@ def _clock(found: Baseline) -> Iterator[str]:
         yield f"not told of {spoken(found.rate_not_told)}: {clocks.NOT_TOLD}"
 
 
+_DANGERS = 3
+"""Hazards, and subjects of one, that are named before the rest is counted."""
+
+
+def _dangers(found: Baseline) -> Iterator[str]:
+    """Say in a line what `vcpuid check` warns of on some host, but for what is good to know alone, and who tells more."""
+    from vcpuid.cli.check_text import by_qemu
+
+    grave = [danger for danger in found.dangers if danger.grave]
+    if not grave:
+        return
+    told = [
+        f"{hazard.rule.severity.value} on {so_many(danger.hosts, 'host')}: {some(hazard.subjects, _DANGERS)}"
+        for danger, hazard in zip(grave, by_qemu(danger.hazard for danger in grave), strict=True)
+    ]
+    more = [f"{len(told) - _DANGERS} more"] if len(told) > _DANGERS else []
+    yield f"{'; '.join((*told[:_DANGERS], *more))} (vcpuid check of this -cpu on {grave[0].groups[0].example} tells what that does)"
+
+
 _PAID = 1
 """Classes of which it is said what their guests give up, unless all is asked for."""
 
@@ -169,13 +190,16 @@ def _paid(found: Baseline) -> Iterator[str]:
 
 
 def _others(found: Baseline) -> Iterator[str]:
-    """Give the alternatives, the best first, each with what it costs."""
+    """Give the alternatives, the best first, each with what it costs; not those that are as good, of which nobody needs several."""
     for other, price in zip(found.alternatives, found.prices, strict=True):
-        yield f"else: -cpu {other.cpu}"
-        if price is not None:
-            lost = [f"{so_many(len(price.features), 'feature')} ({short(price.features)})"] if price.features else []
-            flaws = [f"mitigations ({short(price.security)})"] if price.security else []
-            yield f"      costs {'; '.join((*lost, *flaws, *filter(None, (price.spoken,)))) or 'nothing: it has all that the first has'}"
+        if price is None:
+            yield f"else: -cpu {other.cpu}"
+            continue
+        lost = [f"{so_many(len(price.features), 'feature')} ({short(price.features)})"] if price.features else []
+        flaws = [f"mitigations ({short(price.security)})"] if price.security else []
+        differs = [same_cpu(False, other.differs)] if other.differs else []
+        if costs := "; ".join((*lost, *flaws, *filter(None, (price.spoken,)), *differs)):
+            yield from (f"else: -cpu {other.cpu}", f"      costs {costs}")
 
 
 @click.command()
@@ -255,7 +279,8 @@ def _won(win: Win, hosts: int) -> str:
     """Say what leaving or mending wins."""
     level = f", x86-64-v{win.level}" if win.level > 1 else ""
     others = so_many(hosts - win.hosts, "host").removeprefix("1 ")
-    rest = f"{win.model} runs as it is on the other {others}: {so_many(win.more, 'feature')} more{level}"
+    than = f"{so_many(win.more, 'feature')} more than {win.than}, the best on all now" if win.than else "on all none does now"
+    rest = f"{win.model} runs as it is on the other {others}: {than}{level}"
     return f"Without {win.who}, or if {'it' if win.hosts == 1 else 'they'} had {short(win.lacks)}, {rest}"
 
 

@@ -21,6 +21,7 @@ from vcpuid.cli.fleet_options import (
     stack_of,
     store_argument,
 )
+from vcpuid.cli.layout import Verbatim
 from vcpuid.cli.output import Sheet, emit, format_option, output_option
 from vcpuid.cli.setup import Asked, has_no_effect, print_warnings
 from vcpuid.cli.streams import replaced
@@ -102,7 +103,7 @@ def export(
     print_warnings(f"{to} loses something: {what}" for what in found.lost)
     print_warnings(f"{one.group.spoken}: {_said(one.same)}: {one.why}" for one in found.read_back if not one.same)
     print_warnings(absent(found.census))
-    lines = list(found.lines)
+    lines: list[str] = list(map(Verbatim, found.lines))
     if path != "-":
         with replaced(path) as output:
             for line in lines:

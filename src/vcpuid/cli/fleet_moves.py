@@ -188,11 +188,13 @@ def _circles_sheet(found: Circles, cpu: str, everything: bool, other: list[str])
 def _freely(found: Circles) -> str:
     """Say in a sentence where a guest moves freely."""
     apart = len(found.refused) + len(found.not_told)
-    if not found.circles:
-        return "No host is known to start such a guest."
+    if sum(circle.hosts for circle in found.circles) < 2:
+        if found.not_told:
+            return "Not told: whether such a guest moves between any two of the hosts."
+        return "Such a guest moves between no two of the hosts." if apart else "One host alone starts such a guest."
     if len(found.circles) == 1:
         which = "the hosts of group 1" if apart else all_hosts(found.census.hosts)
-        return f"A guest moves freely between {which}." if found.circles[0].hosts > 1 else "One host alone starts such a guest."
+        return f"A guest moves freely between {which}."
     return (
         f"A guest moves freely within each of {len(found.circles)} groups of hosts; "
         "QEMU also takes it from one group to another, but its CPU changes on the way."

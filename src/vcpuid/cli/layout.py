@@ -28,6 +28,13 @@ _WORDS = re.compile(r"(?<=: )vcpuid .*|--?cpu \S+|\S+|\s+")
 _CPU = re.compile(r",(?:[-+]|hv-)\w")
 """What only a -cpu argument has in it: it is copied from a cell, too."""
 
+
+class Verbatim(str):
+    """A line that programs read or people paste into a file: it is never folded."""
+
+    __slots__ = ()
+
+
 CODES = {"bold": "1", "dim": "2", "italic": "3", "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36"}
 """What a style is made of, and how terminals are told it."""
 
@@ -57,7 +64,9 @@ def lines_of(text: str, width: int | None) -> int:
 
 
 def folded(line: str, width: int | None) -> list[str]:
-    """Fold one line of a text between its words; those that go on are indented as it is, blanks within it stay."""
+    """Fold one line of a text between its words; those that go on are indented as it is, blanks within it stay. Not if Verbatim."""
+    if isinstance(line, Verbatim):
+        return [line]
     if width is None or columns_of(line) <= width:
         return [line.rstrip()]
     indent = line[: len(line) - len(line.lstrip())]

@@ -211,7 +211,7 @@ def _framed(sheet: Sheet, table: Iterable[str], foot: Iterable[str], width: int 
 
 def _sentences(lines: Iterable[str], width: int | None) -> Iterator[str]:
     for line in lines:
-        yield from layout.folded(safe.clean(line), width)
+        yield from layout.folded(layout.Verbatim(safe.clean(line)) if isinstance(line, layout.Verbatim) else safe.clean(line), width)
 
 
 def _rows(sheet: Sheet, rows: Iterable[Mapping[str, object]], width: int | None, *, colours: bool) -> Iterator[str]:

@@ -18,6 +18,7 @@ from vcpuid.cpuid.names import meant
 from vcpuid.errors import InputError
 from vcpuid.fleet import clocks, words
 from vcpuid.fleet.costs import Cost, cost, could_have
+from vcpuid.fleet.dangers import Danger, dangers
 from vcpuid.fleet.holds import Holds
 from vcpuid.fleet.members import Census, Group, hosts_of
 from vcpuid.fleet.outcome import Table, seen_of, unlike
@@ -144,6 +145,12 @@ class Baseline(Proven):
         return found
 
     @cached_property
+    def dangers(self) -> tuple[Danger, ...]:
+        """What in the guest's CPU hurts on some of the classes that start it, the gravest first."""
+        held = zip(self.proofs, self.setups, strict=True) if self.cpu is not None else ()
+        return dangers(self.cpu or "", ((proof.group, setup) for proof, setup in held if proof.found.cpuid is not None))
+
+    @cached_property
     def prices(self) -> tuple[Cost | None, ...]:
         """What each alternative costs: what all members can give and its guests do not get, and programs' choices against the best's."""
         best = next((proof.found.cpuid for proof in self.proofs if proof.found.cpuid is not None), None)
@@ -174,6 +181,7 @@ class Baseline(Proven):
             "rate_kept": self.rate_kept,
             "psabi_level": self.level,
             "classes": [self._class(proof) for proof in self.proofs],
+            "hazards": [danger.as_dict() for danger in self.dangers],
             "alternatives": [
                 {**other.as_dict(), "costs": None if price is None else price.as_dict()}
                 for other, price in zip(self.alternatives, self.prices, strict=True)

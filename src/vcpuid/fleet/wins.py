@@ -33,12 +33,14 @@ class Obstacle(NamedTuple):
 class Win(NamedTuple):
     """A model that runs as it is on all others once `obstacles` have left or have what they lack.
 
-    `features` counts the model's, of which `more` are more than the best model has that runs on all now; `level` is its psABI level.
+    `features` counts the model's, of which `more` are more than `than` has, the best model that runs on all now, None where none does;
+    `level` is its psABI level.
     """
 
     model: str
     features: int
     more: int
+    than: str | None
     level: int
     obstacles: tuple[Obstacle, ...]
 
@@ -60,8 +62,8 @@ class Win(NamedTuple):
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
-            "model": self.model, "features": self.features, "more": self.more, "psabi_level": self.level, "hosts": self.hosts,
-            "who": self.who, "lacks": list(self.lacks), "classes": [obstacle.as_dict() for obstacle in self.obstacles],
+            "model": self.model, "features": self.features, "more": self.more, "than": self.than, "psabi_level": self.level,
+            "hosts": self.hosts, "who": self.who, "lacks": list(self.lacks), "classes": [obstacle.as_dict() for obstacle in self.obstacles],
         }  # fmt: skip
 
 
@@ -85,7 +87,7 @@ def wins(groups: Sequence[Group], setups: Sequence[Setup], tables: Catalog) -> t
 def _better(
     found: Sequence[tuple[int, int, str, dict[int, words.Words]]], groups: Sequence[Group], setups: Sequence[Setup], tables: Catalog
 ) -> Iterator[Win]:
-    now = max((-negative for hosts, negative, *_ in found if not hosts), default=0)
+    now, than = max(((-negative, name) for hosts, negative, name, _ in found if not hosts), key=lambda row: row[0], default=(0, None))
     best = now
     for hosts, negative, name, lacking in found:
         if hosts and -negative > best:
@@ -93,4 +95,4 @@ def _better(
             runs = next(setup for at, setup in enumerate(setups) if at not in lacking)
             table = guest_of(name, runs)
             obstacles = (Obstacle(groups[at], tuple(words.names(rest, tables))) for at, rest in lacking.items())
-            yield Win(name, best, best - now, 0 if table is None else level(software_cpu(table)), tuple(obstacles))
+            yield Win(name, best, best - now, than, 0 if table is None else level(software_cpu(table)), tuple(obstacles))
