@@ -48,6 +48,14 @@ def test_a_32_bit_model_is_named_only_in_the_place_of_another() -> None:
     assert answer.nearest.startswith("Icelake-Server"), said
 
 
+def test_no_64_bit_model_is_denied_to_a_host_that_does_not_tell_whether_it_has_one() -> None:
+    whole = host("kvm-amd.Snowridge-v4-amdvendor@6.16")
+    cut = Snapshot(raw=CpuidTable(entry for entry in whole.raw if entry.function < 8), kernel=whole.kernel)
+    answer, said = judged("Haswell-v4", cut)
+    assert answer.nearest is None
+    assert said == ["Named model that runs without warnings: not told; qemu64 if the host has all that it does not tell"]
+
+
 def test_the_best_model_of_a_64_bit_host_is_a_64_bit_one() -> None:
     found = listed(without_sse3())
     assert found.usable
