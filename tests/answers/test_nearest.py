@@ -59,6 +59,14 @@ def test_a_version_of_the_model_as_it_is_is_the_named_model_too() -> None:
     assert not [line for line in said if "Named model" in line]
 
 
+def test_no_64_bit_model_is_denied_to_a_host_that_does_not_tell_whether_it_has_one() -> None:
+    whole = host("kvm-amd.Snowridge-v4-amdvendor@6.16")
+    cut = Snapshot(raw=CpuidTable(entry for entry in whole.raw if entry.function < 8), kernel=whole.kernel)
+    answer, said = judged("Haswell-v4", cut)
+    assert answer.nearest is None
+    assert said == ["Named model that runs without warnings: not told; qemu64 if the host has all that it does not tell"]
+
+
 def test_the_best_model_of_a_64_bit_host_is_a_64_bit_one() -> None:
     found = listed(without_sse3())
     assert found.usable

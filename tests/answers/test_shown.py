@@ -140,3 +140,14 @@ def test_a_flag_is_that_of_the_guests_own_kernel() -> None:
     listed, _ = flags_inside(path, Stack("5.10"))
     both = {name: explain(as_printed(name, "5.10"), old).shown for name, _ in tables("5.10").shown_features}
     assert {name for name, shown in both.items() if shown is not None and shown.value} == set(listed.info.flags)
+
+
+@pytest.mark.parametrize("lines", [{}, None], ids=["without /proc/cpuinfo", "with it"])
+def test_a_flag_that_stands_for_vmx_is_not_taken_for_amd_s_bit(lines: dict[str, str] | None) -> None:
+    host = captures.host(INTEL)
+    path = resolve("host", host=host if lines is None else replace(host, cpuinfo=lines))
+    found = explain(find("vnmi"), path)
+    assert {stage.party: stage.value for stage in found.stages[:3]} == {"silicon": False, "linux": None, "kvm": False}
+    assert found.verdict.startswith("The guest does not see vnmi: the host's CPU does not have it and nothing emulates it. Only AMD's")
+    assert found.verdict.endswith("Yet the guest's /proc/cpuinfo shows it (the VMX capability MSRs report it).")
+    assert [reason.party for reason in found.chain] == ["silicon"]

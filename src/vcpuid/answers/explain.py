@@ -33,7 +33,7 @@ def _told(feature: Feature, path: Path) -> Explanation:
     if feature.is_bug:
         return _vulnerability(told)
     if (maker_ := maker(feature)) is not None and told.visible is False and not told.refused and _others(maker_, path):
-        return _foreign(told, maker_)
+        return _unlisted(_foreign(told, maker_))
     if feature.bit is not None:
         return _unlisted(told)
     return told if told.shown is None else _flag(told, told.shown)

@@ -10,9 +10,11 @@ from vcpuid.answers.explanation import MIRRORS, Explanation, Reason, Stage, sent
 from vcpuid.answers.overruling import put_back, untried
 from vcpuid.answers.remedy import hidden_from_linux, remedy
 from vcpuid.answers.unasked import UNASKED, why_lacking
-from vcpuid.cpuid import Bit
+from vcpuid.cpuid import Bit, CpuidWord
 from vcpuid.cpuid.names import Feature, by_bit, find
+from vcpuid.cpuid.vendors import AMD_AND_HYGON
 from vcpuid.kvm.answers import kvm_says
+from vcpuid.linux.vmx import FLAGS
 from vcpuid.path.pipeline import Path
 from vcpuid.reasons import Action, Basis, Decision, Rule, Step
 from vcpuid.told.facts import Fact, listed
@@ -105,6 +107,9 @@ def places(feature: Feature, step: Step, kernel: str) -> tuple[Bit, ...]:
 
 def _stage(path: Path, position: int, feature: Feature, kernel: str) -> Stage:
     step = path.trace.steps[position]
+    if step.party == "linux" and step.basis is not Basis.NOT_TOLD and _of_vmx(feature, path, kernel):
+        said = f"the flag {feature.cpuinfo} of /proc/cpuinfo stands for VMX's here"
+        return Stage(step.party, step.spoken, step.title, None, step.basis, None, (), said=said)
     bits = places(feature, step, kernel)
     if facts := depends(path, position, bits):
         return Stage(step.party, step.spoken, step.title, None, Basis.NOT_TOLD, None, (), facts)
@@ -112,6 +117,13 @@ def _stage(path: Path, position: int, feature: Feature, kernel: str) -> Stage:
     modelled = next((v for v in map(step.modelled_value, bits) if v is not None), None)
     reasons = tuple(_reason(step, decision, feature.name) for bit in bits for decision in step.about(bit))
     return Stage(step.party, step.spoken, step.title, value, step.basis, modelled, reasons, stock=f"stock Linux {kernel}")
+
+
+def _of_vmx(feature: Feature, path: Path, kernel: str) -> bool:
+    """Whether the host's Linux keeps another thing in the place of a bit of CPUID: what VMX's capabilities tell, not the bit."""
+    linux = feature.in_linux(kernel)
+    copied = linux is not None and linux.symbol in FLAGS and feature.bit is not None and isinstance(feature.bit.word, CpuidWord)
+    return copied and path.host.vendor not in AMD_AND_HYGON
 
 
 def _reason(step: Step, decision: Decision, feature: str) -> Reason:

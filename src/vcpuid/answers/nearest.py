@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from vcpuid.answers.attempt import Attempt
 from vcpuid.answers.counts import wanted
 from vcpuid.answers.fitting import TRY
-from vcpuid.answers.settings import joined
+from vcpuid.answers.settings import joined, repaired
 from vcpuid.cpuid import CpuidWord
-from vcpuid.qemu.catalog import HOST_MODELS, Catalog, Model
+from vcpuid.qemu.catalog import HOST_MODELS, Catalog, Model, catalog
 from vcpuid.setup import Setup
+from vcpuid.told.completions import completions
 
 LONG_MODE = "lm"
 """The feature without which a CPU runs no 64-bit guest."""
@@ -48,6 +49,12 @@ def nearest(name: str, settings: Iterable[str], setup: Setup) -> str | None:
     )
     texts = (joined(names[model.name], kept) for model in others)
     return next((text for text in texts if attempt.clean(text)), None)
+
+
+def possible(cpu: str, setup: Setup) -> str | None:
+    """Name the model that `nearest` finds for a -cpu where the host has all that it does not tell; None where it tells all."""
+    name, settings, _ = repaired(cpu, catalog(setup.vmm.tables))
+    return next((nearest(name, settings, made.setup) for made in completions(setup) if made.full), None)
 
 
 def _common(model: Model, asked: Mapping[str, int]) -> int:

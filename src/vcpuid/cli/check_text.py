@@ -203,7 +203,7 @@ def _called(feature: Feature) -> str:
 
 def _instead(answer: Verdict) -> Iterator[str]:
     """Say which -cpu to take instead, in what else it differs, and which named model keeps the most."""
-    from vcpuid.answers.nearest import LONG_MODE
+    from vcpuid.answers.nearest import LONG_MODE, possible
     from vcpuid.qemu.unknown import lacking, spelled
 
     if answer.proposal == answer.cpu or answer.runs is None:
@@ -224,7 +224,9 @@ def _instead(answer: Verdict) -> Iterator[str]:
         kept = f" (keeps {counts.nearest_keeps} of the {len(counts.asked)} features asked for)" if counted else ""
         yield f"Named model that runs without warnings: {answer.nearest}{kept}"
     elif answer.nearest is None and LONG_MODE in counts.asked and (counts.proposal_keeps or 0) < len(counts.asked):
-        yield "Named model that runs without warnings: none that is 64-bit"
+        might = possible(answer.cpu, answer.setup)
+        found = "none that is 64-bit" if might is None else f"not told; {might} if the host has all that it does not tell"
+        yield f"Named model that runs without warnings: {found}"
 
 
 def written(answer: Verdict, manager: str) -> list[str]:

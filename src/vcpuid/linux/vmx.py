@@ -83,3 +83,6 @@ _FLAGS = (
     ("EPT_AD", MISC, _EPT_AD),
     ("VPID", MISC, _VIRTUAL_NMIS),  # Linux looks for VPID's bit in the wrong word, where it stands for virtual NMIs
 )
+
+FLAGS = frozenset(f"X86_FEATURE_{feature}" for feature, _, _ in _FLAGS)
+"""The flags of /proc/cpuinfo that stand for VMX's capabilities where there is VMX. AMD's processors have a bit of CPUID for one, VNMI."""
