@@ -17,7 +17,7 @@ HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "hosts").mkdir()
-    for name in ("host.txt.gz", "other.txt.gz", "hosts/one.txt.gz"):
+    for name in ("host.txt.gz", "other.txt.gz", "-dash.txt.gz", "new\nline.txt.gz", "no\udcfftext.txt.gz", "hosts/one.txt.gz"):
         shutil.copy(HOST, tmp_path / name)
     (tmp_path / "guest.xml").write_text("<domain type='kvm'/>", encoding="utf-8")
     return tmp_path
@@ -32,8 +32,6 @@ def folder(tmp_path: Path) -> Path:
         ("check live host", "live is this machine", "check host live"),
         ("check host.txt.gz other.txt.gz EPYC-Milan", "host.txt.gz is a file", "check EPYC-Milan host.txt.gz other.txt.gz"),
         ("check host.txt.gz guest.xml", "host.txt.gz is a file", "check guest.xml host.txt.gz"),
-        ("check host.txt.gz", "host.txt.gz is a file", "check CPU host.txt.gz"),
-        ("check host.txt.gz other.txt.gz", "host.txt.gz is a file", "check CPU host.txt.gz other.txt.gz"),
         ("check --cpu host.txt.gz --host EPYC-Milan", "host.txt.gz is a file", "check EPYC-Milan host.txt.gz"),
         ("qemu table host.txt.gz EPYC-Milan", "host.txt.gz is a file", "qemu table EPYC-Milan host.txt.gz"),
         ("qemu expand host.txt.gz EPYC-Milan", "host.txt.gz is a file", "qemu expand EPYC-Milan host.txt.gz"),
@@ -60,18 +58,61 @@ def folder(tmp_path: Path) -> Path:
         ("explain host.txt.gz avx2", "host.txt.gz is a file", "explain avx2 --host host.txt.gz"),
         ("explain avx2 --cpu guest.xml", "guest.xml is a file", "explain avx2 --domain guest.xml"),
         ("explain avx2 guest.xml", "guest.xml is a file", "explain avx2 --domain guest.xml"),
-        ("explain host", "host is a CPU", "explain FEATURE --cpu host"),
         ("probe avx2 EPYC", "EPYC is a CPU", "probe avx2 --cpu EPYC"),
         ("fleet migrate EPYC-Milan hosts", "EPYC-Milan is a CPU", "fleet migrate hosts --cpu EPYC-Milan"),
         ("fleet migrate --host host.txt.gz other.txt.gz", "host.txt.gz is a file", "fleet migrate other.txt.gz host.txt.gz"),
         ("fleet drift EPYC hosts --to kernel=7.0", "EPYC is a CPU", "fleet drift hosts --cpu EPYC --to kernel=7.0"),
         ("fleet blame --host=hosts --all", "hosts is a folder", "fleet blame hosts --all"),
+        ("explain Haswell --cpu avx2 --host host.txt.gz", "Haswell is a CPU", "explain avx2 --host host.txt.gz --cpu Haswell"),
+        ("check -- -dash.txt.gz Haswell", "-dash.txt.gz is a file", "check Haswell ./-dash.txt.gz"),
+        ("guest --host EPYC-Milan --quiet --no-color", "EPYC-Milan is a CPU", "guest --cpu EPYC-Milan --quiet --no-color"),
     ],
 )
 def test_words_in_each_others_place_are_answered_with_the_call_that_was_meant(typed: str, odd: str, meant: str, folder: Path) -> None:
     done = vcpuid(*typed.split(), cwd=folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith(f"\nError: {odd}: did you mean vcpuid {meant}?\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("check host.txt.gz", "host.txt.gz is a file; missing CPU"),
+        ("check host.txt.gz other.txt.gz", "host.txt.gz is a file; missing CPU"),
+        ("qemu table host.txt.gz", "host.txt.gz is a file; missing CPU"),
+        ("explain host", "host is a CPU; missing argument 'FEATURE...'"),
+        ("explain host.txt.gz", "host.txt.gz is a file; missing argument 'FEATURE...'"),
+        ("hyperv avx2=off --domain guest.xml", "avx2=off is a property of a CPU; --cpu and --domain both name the guest's CPU"),
+        ("guest avx2=off --recording host.txt.gz", "avx2=off is a property of a CPU; --recording shows a guest as it ran; leave --cpu out"),
+        ("drift Haswell host.txt.gz", "Haswell is a CPU; give --from or --to, --to-cpu or --to-domain: what the two sides differ in"),
+        ("fleet drift EPYC hosts", "EPYC is a CPU; give --from or --to: what the two sides differ in"),
+        ("diff host", "host is a CPU; give HOST, or a --recording with the host's snapshot"),
+        ("probe avx2 EPYC --no-guest", "EPYC is a CPU; --no-guest starts no guest: leave --table, --cpu, --host, --force and --hide out"),
+    ],
+)
+def test_where_something_is_missing_in_the_call_it_is_said_and_no_call(typed: str, said: str, folder: Path) -> None:
+    done = vcpuid(*typed.split(), cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].partition(" (example:")[0] == f"Error: {said}"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["check", "new\nline.txt.gz", "Haswell"], "Error: new\\nline.txt.gz is a file"),
+        (["check", "no\udcfftext.txt.gz", "Haswell"], "Error: no\\udcfftext.txt.gz is a file"),
+        (["check", "./" * 1500 + "host.txt.gz", "Haswell"], "host.txt.gz is a file"),
+        (["hyperv", "avx2", "avx2=off"], "unexpected extra argument (avx2=off)"),
+        (["check", "host.txt.gz", "avx2", "Haswell"], "Haswell: No such file or directory"),
+        (["check", "EPYC", "Haswell"], "Haswell: No such file or directory"),
+        (["guest", "guest.xml", "-hle"], "No such option"),
+    ],
+)
+def test_where_a_command_cannot_be_printed_or_loses_a_word_there_is_none(words: list[str], said: str, folder: Path) -> None:
+    done = vcpuid(*words, cwd=folder)
+    assert done.returncode in (2, 3)
+    assert "did you mean vcpuid" not in done.stderr
+    assert said in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +145,17 @@ def test_a_property_apart_from_its_cpu_is_put_behind_it(typed: str, word: str, m
     done = vcpuid(*typed.split(), cwd=folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith(f"\nError: {word} is a property of a CPU: did you mean vcpuid {meant}?\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("decode host host", "host is a CPU, and vcpuid decode takes none: did you mean vcpuid check host?"),
+        ("convert EPYC host.txt.gz", "EPYC is a CPU, and vcpuid convert takes none: did you mean vcpuid check EPYC host.txt.gz?"),
+    ],
+)
+def test_of_two_calls_one_that_would_be_refused_is_not_told(typed: str, said: str, folder: Path) -> None:
+    assert vcpuid(*typed.split(), cwd=folder).stderr.endswith(f"\nError: {said}\n")
 
 
 def test_a_value_that_begins_with_a_dash_is_a_value() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import io
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,8 +42,31 @@ def vcpuid(
     """Run `vcpuid ARGS` in this process, from its `main` on, with descriptors of its own under the three streams.
 
     `env` comes on top of this process's environment. `stdout` is the descriptor to write to; without one, what is written is kept.
-    `encoding` is standard output's, a codec and perhaps its errors ("ascii:strict").
+    `encoding` is standard output's, a codec and perhaps its errors ("ascii:strict"). Each command that is printed as the one that was meant
+    is run as well: it must be one.
     """
+    done = _run(args, stdin, cwd, env, stdout, encoding)
+    for words in meant(done.stderr) if done.returncode == USAGE else ():
+        pasted = _run(words, stdin, cwd, env, None, encoding)
+        assert pasted.returncode != USAGE, f"{args} is answered with vcpuid {words}, and that with: {pasted.stderr}"
+        assert not [*meant(pasted.stderr)], pasted.stderr
+    return done
+
+
+USAGE = 2
+"""The exit status of a command line that is wrong."""
+
+
+def meant(told: str) -> Iterator[tuple[str, ...]]:
+    """Give the words of each command that is asked about as a whole; "Did you mean vcpuid VERB" names a verb alone."""
+    for question in re.findall(r": did you mean (vcpuid [^\n]*)\?$", told, re.MULTILINE):
+        for command in question.split(" or vcpuid "):
+            yield tuple(shlex.split(command.removeprefix("vcpuid ")))
+
+
+def _run(
+    args: Sequence[str], stdin: str | bytes, cwd: Path | None, env: Mapping[str, str] | None, stdout: int | None, encoding: str
+) -> Done:
     codec, _, errors = encoding.partition(":")
     data = stdin.encode() if isinstance(stdin, str) else stdin
     with ExitStack() as held:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.demands import demand
 from vcpuid.cli.domain import AskedCpu, domain_options, unrefused
 from vcpuid.cli.examples import lacking
 from vcpuid.cli.output import Sheet, all_option, cell, emit, format_option
@@ -41,6 +42,20 @@ _COUNTED = {
 """What the first line has the numbers of, by what is compared."""
 
 
+def _two_cpus(params: Mapping[str, Any]) -> None:
+    named, recording, guest = typed("--cpu", "--domain"), params["recording"], params["guest_source"]
+    if recording is not None and (in_vain := typed("--cpu", "--domain", "--libvirt")):
+        raise click.UsageError(f"--recording shows a guest as it ran; leave {in_vain[0]} out")
+    if params["host_source"] is None and recording is None:
+        raise lacking("give HOST, or a --recording with the host's snapshot")
+    if guest is None and not named and recording is None:
+        raise lacking("give GUEST (a second snapshot), --cpu, --domain or --recording")
+    if params["two_hosts"] and (guest is None or named or recording is not None):
+        raise click.UsageError("--hosts compares HOST and GUEST: leave --cpu, --domain and --recording out, and give both")
+    if params["flags"] and params["ignore"]:
+        raise click.UsageError("--ignore is not for --flags")
+
+
 @click.command(name="diff")
 @click.argument("host_source", metavar="[HOST]", required=False, shell_complete=choices.hosts)
 @click.argument("guest_source", metavar="[GUEST]", required=False, shell_complete=choices.hosts)
@@ -65,6 +80,7 @@ _COUNTED = {
 @all_option
 @stack_options()
 @format_option
+@demand(_two_cpus)
 def command(
     host_source: str | None,
     guest_source: str | None,
@@ -102,16 +118,6 @@ def command(
     from vcpuid.vmm.known import named as named_vmm
 
     named = bool(typed("--cpu", "--domain"))
-    if recording is not None and named:
-        raise click.UsageError(f"--recording shows a guest as it ran; leave {typed('--cpu', '--domain')[0]} out")
-    if host_source is None and recording is None:
-        raise lacking("give HOST, or a --recording with the host's snapshot")
-    if guest_source is None and not named and recording is None:
-        raise lacking("give GUEST (a second snapshot), --cpu, --domain or --recording")
-    if two_hosts and (guest_source is None or named or recording is not None):
-        raise click.UsageError("--hosts compares HOST and GUEST: leave --cpu, --domain and --recording out, and give both")
-    if flags and ignore:
-        raise click.UsageError("--ignore is not for --flags")
     if not flags:
         has_no_effect("it is for --flags", "--guest-kernel")
     made = AskedGuest(named_vmm(), cpu) if recording is None else observed_guest(recording)

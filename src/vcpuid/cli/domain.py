@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.demands import demand
 from vcpuid.cli.setup import Asked, Host, has_no_effect, typed
 from vcpuid.cli.swapped import DOMAIN_ENDS
 from vcpuid.errors import InputError, LibvirtError, VcpuidError
@@ -173,15 +174,20 @@ def domain_for_table(table: str | None, cpu: AskedCpu) -> tuple[str | None, Aske
     return None, AskedCpu(cpu.cpu, table, cpu.release)
 
 
+def one_cpu(params: Mapping[str, Any]) -> None:
+    """Raise UsageError where --cpu and --domain are both given."""
+    if params["domain"] is not None and typed("--cpu"):
+        raise click.UsageError("--cpu and --domain both name the guest's CPU")
+
+
 def domain_options(command: F) -> F:
     """Add --domain and --libvirt; with the verb's own --cpu they reach it as one argument `cpu`, an AskedCpu."""
 
     @libvirt_option
     @domain_option
+    @demand(one_cpu)
     @functools.wraps(command)
     def wrapped(*args: Any, cpu: str, domain: str | None, libvirt_release: str | None, **kwargs: Any) -> Any:
-        if domain is not None and typed("--cpu"):
-            raise click.UsageError("--cpu and --domain both name the guest's CPU")
         return command(*args, cpu=AskedCpu(cpu, domain, libvirt_release), **kwargs)
 
     return wrapped  # type: ignore[return-value]  # functools.wraps keeps the look of the command, not its type

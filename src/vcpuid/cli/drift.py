@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vcpuid.cli import choices, standing
+from vcpuid.cli.demands import demand
 from vcpuid.cli.domain import WITHOUT_DOMAIN, AskedCpu, domain_options, no_domain, unrefused
 from vcpuid.cli.examples import lacking
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
@@ -28,6 +30,17 @@ _PROGRAMS = ("kernel", "qemu", "machine", "libvirt")
 """What a side may name besides parameters."""
 
 
+def one_cpu_after(params: Mapping[str, Any]) -> None:
+    """Raise UsageError where --to-cpu and --to-domain are both given."""
+    if params["to_cpu"] is not None and params["to_domain"] is not None:
+        raise click.UsageError("--to-cpu and --to-domain both name the guest's CPU")
+
+
+def _two_sides(params: Mapping[str, Any]) -> None:
+    if not any(params[name] for name in ("before", "after", "to_cpu", "to_domain")):
+        raise lacking("give --from or --to, --to-cpu or --to-domain: what the two sides differ in")
+
+
 @click.command(name="drift")
 @click.argument("source", metavar="[HOST]", required=False, shell_complete=choices.hosts)
 @click.option(
@@ -43,6 +56,8 @@ _PROGRAMS = ("kernel", "qemu", "machine", "libvirt")
 @all_option
 @stack_options("kernel", "qemu", "what_if")
 @format_option
+@demand(_two_sides)
+@demand(one_cpu_after)
 def command(
     source: str | None, before: str, after: str, to_cpu: str | None, to_domain: str | None, cpu: AskedCpu, everything: bool, asked: Asked,
     form: str,
@@ -56,10 +71,6 @@ def command(
     Exit status 0 where the guest's features and QEMU's warnings stay as they are, as far as HOST tells, 1 where they do not, or where one
     side does not start it.
     """
-    if not (before or after or to_cpu or to_domain):
-        raise lacking("give --from or --to, --to-cpu or --to-domain: what the two sides differ in")
-    if to_cpu is not None and to_domain is not None:
-        raise click.UsageError("--to-cpu and --to-domain both name the guest's CPU")
     host = read_host(source)
     then = AskedCpu("host", to_domain, cpu.release) if to_domain else AskedCpu(to_cpu) if to_cpu else cpu
     one, other = (_side(host, *given) for given in ((cpu, asked, "--from", before), (then, asked, "--to", after)))

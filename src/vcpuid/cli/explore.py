@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vcpuid.cli import choices, streams
+from vcpuid.cli.demands import demand
 from vcpuid.cli.domain import AskedCpu, domain_options, kvm_host, read_file
-from vcpuid.cli.drift import named_stack
+from vcpuid.cli.drift import named_stack, one_cpu_after
 from vcpuid.cli.setup import Asked, cpu_option, host_argument, print_warnings, probe_for, read_host, stack_options, trial_for
 from vcpuid.cli.vmm import AskedGuest, vmm_options
 from vcpuid.errors import UnavailableError
@@ -52,6 +53,7 @@ _EXPLAINS = ("cpu", "domain", "libvirt_release", "vmm", "template", "table_sourc
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the loopback address to serve at.  [default: a free one]")
 @click.option("--no-browser", is_flag=True, help="Print the page's address, and open no browser.")
+@demand(one_cpu_after)
 def command(
     source: str | None, after: str, to_host: str | None, to_cpu: str | None, to_domain: str | None, guest: AskedGuest, no_probe: bool,
     asked: Asked, path: str | None, port: int, no_browser: bool,
@@ -62,8 +64,6 @@ def command(
     CPU and software can be changed there, and dumps, domain XML and error texts dropped onto it. With --save, it is a file that loads
     nothing and needs no server. With --to, --to-host, --to-cpu or --to-domain it compares two paths; what these do not name is the same.
     """
-    if to_cpu is not None and to_domain is not None:
-        raise click.UsageError("--to-cpu and --to-domain both name the guest's CPU")
     host = guest.host(source)
     named = {"host": source} if source is not None else {}
     sides = [(host, guest, asked, {**_typed(), **named})]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vcpuid.cli import choices
-from vcpuid.cli.domain import WITHOUT_DOMAIN, domain_option, libvirt_option, named, read_file
+from vcpuid.cli.demands import demand
+from vcpuid.cli.domain import WITHOUT_DOMAIN, domain_option, libvirt_option, named, one_cpu, read_file
 from vcpuid.cli.examples import lacking
 from vcpuid.cli.fleet_options import (
     LAYER,
@@ -59,6 +61,7 @@ _DIFFERING = 3
 @all_option
 @software
 @format_option
+@demand(one_cpu)
 def migrate(
     places: tuple[str, ...],
     cpu: str,
@@ -83,8 +86,6 @@ def migrate(
     stores, origin, target = _places(places)
     if origin is not None and cluster is not None:
         raise click.UsageError("--cluster is asked of all hosts, and two are named: CLUSTER/HOST names one of a cluster")
-    if domain is not None and typed("--cpu"):
-        raise click.UsageError("--cpu and --domain both name the guest's CPU")
     fleet, stack = opened(stores, engine), stack_of(asked)
     if origin is not None and target is not None:
         if domain is None:
@@ -205,6 +206,11 @@ def _changed(register: Register) -> str:
     return f"{register.word} {register.before:#x} → {register.after:#x}"
 
 
+def _two_sides(params: Mapping[str, Any]) -> None:
+    if not (params["before"] or params["after"]):
+        raise lacking("give --from or --to: what the two sides differ in")
+
+
 @click.command()
 @store_argument
 @click.option(
@@ -222,6 +228,7 @@ def _changed(register: Register) -> str:
 @all_option
 @stack_options("kernel", "qemu", "what_if")
 @format_option
+@demand(_two_sides)
 def drift(
     store: str, before: str, after: str, cpu: str | None, cluster: str | None, as_of: str | None, engine: str, everything: bool,
     asked: Asked, form: str,
@@ -234,8 +241,6 @@ def drift(
     from vcpuid.cli.drift import named_stack
     from vcpuid.fleet.upgrade import both_sides
 
-    if not (before or after):
-        raise lacking("give --from or --to: what the two sides differ in")
     sides = {option: named_stack(asked, option, stack) for option, stack in (("--from", before), ("--to", after))}
     print_warnings(
         f"{option} libvirt={release} has no effect: {WITHOUT_DOMAIN}" for option, (_, release) in sides.items() if release is not None

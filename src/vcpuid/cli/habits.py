@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from vcpuid.cli import streams
+from vcpuid.cli import demands, streams
 
 _BY_NAME = _CPU, _HOST = "--cpu", "--host"
 _ABOUT = {_CPU: "CPU, by name instead of by its place.", _HOST: "HOST, by name instead of by its place."}
@@ -121,7 +121,10 @@ class Verb(click.Command):
             rest = [text for number, text in enumerate(given) if number not in loose]
             self._otherwise(ctx, rest, [given[number] for number in loose])
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
+            if not ctx.resilient_parsing:
+                demands.require(self.callback, ctx.params)
+            return rest
         except click.MissingParameter as error:
             from vcpuid.cli.examples import lacking
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vcpuid.cli import choices, streams
+from vcpuid.cli.demands import demand
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, table_for_guest
 from vcpuid.cli.short import Cut, first, some
@@ -26,6 +27,14 @@ _NAMED = 8
 
 TITLES = {"process_advertised": "here", "process_result": "works here", "guest_advertised": "guest", "guest_result": "works in guest"}
 """What the table calls the columns of both places."""
+
+
+def _one_guest(params: Mapping[str, Any]) -> None:
+    table, of_qemu = params["table_source"] is not None, params["cpu"] is not None or params["source"] is not None
+    if table and of_qemu:
+        raise click.UsageError("--table gives the guest's table; leave --cpu and --host out")
+    if params["no_guest"] and (table or of_qemu or params["force"] or params["hide"]):
+        raise click.UsageError("--no-guest starts no guest: leave --table, --cpu, --host, --force and --hide out")
 
 
 @click.command(name="probe")
@@ -51,6 +60,7 @@ TITLES = {"process_advertised": "here", "process_result": "works here", "guest_a
 @all_option
 @stack_options()
 @format_option
+@demand(_one_guest)
 def command(
     features: tuple[str, ...], cpu: str | None, source: str | None, table_source: str | None, force: tuple[str, ...],
     hide: tuple[str, ...], no_guest: bool, everything: bool, asked: Asked, form: str,
@@ -65,10 +75,6 @@ def command(
     """
     from vcpuid import probe
 
-    if table_source is not None and (cpu is not None or source is not None):
-        raise click.UsageError("--table gives the guest's table; leave --cpu and --host out")
-    if no_guest and (table_source is not None or cpu is not None or source is not None or force or hide):
-        raise click.UsageError("--no-guest starts no guest: leave --table, --cpu, --host, --force and --hide out")
     if no_guest:
         has_no_effect("--no-guest tries this process only", *STACK)
     try:

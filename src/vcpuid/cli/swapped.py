@@ -1,7 +1,8 @@
 """Words in each other's place: a host where a CPU or a feature stands, a CPU where a host does, a property apart from its CPU.
 
 Which was meant where is told by what the words are, and said with the whole call. Nothing is asked of QEMU's tables as long as no word is
-odd in its place: a file that is not there, one in the place of a CPU or a feature, a word too many.
+odd in its place: a file that is not there, one in the place of a CPU or a feature, a word too many. A call is said only where it is taken
+when it is typed so, and has all that was typed; where something is missing in it, that is said instead.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from vcpuid.cli.examples import lacking
+from vcpuid.cli.safe import message
 from vcpuid.errors import InputError
 
 DOMAIN_ENDS = (".xml", ".xml.gz")
@@ -41,7 +44,9 @@ _FOREIGN = {"program", "hosts", "host"}
 
 _MODEL = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _SETTING = re.compile(r"[+-](?P<switched>[a-z][a-z0-9_.-]{1,60})|(?P<set>[a-z][a-z0-9_.-]{1,60})=[^,\s]{0,200}")
-_KEY = "vcpuid.cli.swapped"
+_KEY, _TRIED = "vcpuid.cli.swapped", "vcpuid.cli.swapped.tried"
+_HERE = "host"
+"""The CPU that is called as this machine is."""
 
 
 class PlacedWord(NamedTuple):
@@ -50,6 +55,10 @@ class PlacedWord(NamedTuple):
     parameter: str
     place: str | None
     text: str
+
+
+class _OddError(click.UsageError):
+    """A call that was thought of has words in each other's place itself."""
 
 
 class CommandLine:
@@ -62,7 +71,7 @@ class CommandLine:
         self._words = [*self._placed(), *(PlacedWord("", None, text) for text in left)]
 
     def check(self, *, unknown: bool = False) -> None:
-        """Raise UsageError with the call that was meant where words stand in each other's place and there is such a call.
+        """Raise UsageError where words stand in each other's place: with the call that was meant, or what is missing in it; else return.
 
         Words in the place of features are looked at where they are files, or all of them where one is `unknown`.
         """
@@ -72,8 +81,30 @@ class CommandLine:
             return
         kinds = self._settled([_kind(word, True) for word in self._words])
         odd = [(word, kind) for word, kind in zip(self._words, kinds, strict=True) if kind != word.place]
-        if odd and None not in kinds and (calls := self._calls(kinds)):
-            raise click.UsageError(f"{self._said(*odd[0], kinds)}: did you mean {' or '.join(calls)}?", self._context)
+        if odd and _TRIED in self._context.meta:
+            raise _OddError("")
+        if odd and None not in kinds:
+            self._tell(self._said(*odd[0], kinds), kinds)
+
+    def _tell(self, said: str, kinds: Sequence[str | None]) -> None:
+        """Raise UsageError with the calls that are taken when they are typed; where none is, with what is wrong with them."""
+        if self._needs_cpu() and not {CPU, SETTING} & {*kinds}:
+            raise lacking(f"{said}; missing CPU")
+        calls, wrong = list[str](), list[str]()
+        for verb, words in self._calls(kinds):
+            try:
+                _try(verb, words)
+            except _OddError:
+                continue
+            except click.UsageError as error:
+                wrong.append(" ".join(error.format_message().split()))
+            else:
+                calls.append(shlex.join([*verb.command_path.split(), *words]))
+        told = f"{said}: did you mean {' or '.join(calls)}?"
+        if calls:  # a name that has to be spelled otherwise to be shown names another file when it is pasted
+            raise click.UsageError(told if told.isprintable() and message(told) == told else said, self._context)
+        if wrong:
+            raise click.UsageError(f"{said}; {wrong[0][0].lower()}{wrong[0][1:]}", self._context)
 
     def _otherwise(self) -> bool:
         """Whether the words stand for something else: for a host alone beside a table, for two hosts by the names that a store has."""
@@ -116,45 +147,54 @@ class CommandLine:
         """Give the words of a kind; of CPUs first one that is not called as this machine is, and stands where it belongs."""
         pairs = zip(self._words, kinds, strict=True)
         found = [word for word, one in pairs if one == kind and (kind == CPU or word.parameter not in _STAY)]
-        return [word.text for word in sorted(found, key=lambda word: (word.text == "host", word.place != kind) if kind == CPU else ())]
+        return [word.text for word in sorted(found, key=lambda word: (word.text == _HERE, word.place != kind) if kind == CPU else ())]
 
     def _takes_cpu(self) -> bool:
         return _CPU_THEN_HOSTS in self._names or any(one.name == "cpu" and one.metavar == "CPU" for one in self._context.command.params)
 
-    def _calls(self, kinds: Sequence[str | None]) -> list[str]:
-        """Give the call with all in its place; of a verb that takes no CPU the one without it, and the check of that CPU."""
-        cpus, hosts, settings = (self._of(kinds, kind) for kind in (CPU, HOST, SETTING))
-        if any(map(os.path.isdir, hosts)) and not self._names & _OF_FOLDERS:
-            return []
-        check = None
-        if cpus and not self._takes_cpu():
-            check, cpus = shlex.join([self._context.find_root().command_path, "check", cpus[0], *hosts]), []
-        elif settings and self._takes_cpu():
-            cpus = [",".join(text.strip(",") for text in (*(cpus[:1] or ["host"]), *settings))]
-        own = self._call(cpus, hosts, self._of(kinds, FEATURE))
-        return [call for call in (own, check) if call is not None]
+    def _needs_cpu(self) -> bool:
+        return any(_PLACES.get(str(one.name)) == CPU or one.name == _CPU_THEN_HOSTS for one in self._arguments)
 
-    def _call(self, cpus: Sequence[str], hosts: list[str], features: Sequence[str]) -> str | None:
-        """Write the command line; None where a host is left over, or one is missing."""
-        words, hosts, by_name, placed = self._context.command_path.split(), [*hosts], [*cpus[:1]], False
+    def _calls(self, kinds: Sequence[str | None]) -> Iterator[tuple[click.Context, list[str]]]:
+        """Give the call with all in its place, by its verb and the words behind that.
+
+        Of a verb that takes no CPU it is the one without it, and the check of that CPU.
+        """
+        cpus, features, settings = (self._of(kinds, kind) for kind in (CPU, FEATURE, SETTING))
+        hosts = [f"./{text}" if text.startswith("-") and text != "-" else text for text in self._of(kinds, HOST)]
+        several = len({cpu for cpu in cpus if cpu != _HERE}) > 1 or (settings and any(cpu.endswith(DOMAIN_ENDS) for cpu in cpus))
+        homeless = features and FEATURE not in map(_PLACES.get, self._names)
+        if several or homeless or (any(map(os.path.isdir, hosts)) and not self._names & _OF_FOLDERS):
+            return
+        if cpus and not self._takes_cpu():
+            root = self._context.find_root()
+            assert isinstance(root.command, click.Group)
+            check = root.command.get_command(root, "check")
+            assert check is not None
+            calls = [(self._context, self._call([], hosts, features)), (click.Context(check, root, "check"), [cpus[0], *hosts])]
+        else:
+            if settings and self._takes_cpu():
+                cpus = [",".join(text.strip(",") for text in (*(cpus[:1] or [_HERE]), *settings))]
+            calls = [(self._context, self._call(cpus, hosts, features))]
+        yield from ((verb, words) for verb, words in calls if words is not None)
+
+    def _call(self, cpus: Sequence[str], hosts: list[str], features: Sequence[str]) -> list[str] | None:
+        """Give the words behind the verb; None where a host or a CPU is left over."""
+        words, hosts, by_name, placed = list[str](), [*hosts], [*cpus[:1]], False
         for argument in self._arguments:
             name = str(argument.name)
             if name == _CPU_THEN_HOSTS:
-                words += [*(cpus[:1] or ["CPU"]), *hosts]
+                words += [*cpus[:1], *hosts]
                 by_name, hosts = [], []
             elif _PLACES.get(name) == CPU:
-                words += cpus[:1] or ["CPU"]
+                words += cpus[:1]
                 by_name = []
             elif _PLACES.get(name) == FEATURE:
-                if not (features or cpus):
-                    return None
-                words += features or (["FEATURE"] if argument.required else [])
+                words += features
             elif name == "table" and cpus:  # which would have no effect beside a table
                 continue
             elif _PLACES.get(name) == HOST:
                 most = len(hosts) if argument.nargs == -1 else 1
-                if argument.required and not hosts:
-                    return None
                 words, hosts, placed = [*words, *hosts[:most]], hosts[most:], True
             else:
                 words += _texts(self._found.get(name))
@@ -165,7 +205,7 @@ class CommandLine:
             if option not in self._names:
                 return None
             words += [*(["--guest"] if "guest" in self._names - self._found.keys() else []), f"--{option}", *by_name]
-        return None if hosts else shlex.join([*words, *self._options(cpus)])
+        return None if hosts else [*words, *self._options(cpus)]
 
     def _options(self, cpus: Sequence[str]) -> Iterator[str]:
         """Give the options that name no place, or a host that stays there, as they were given."""
@@ -176,6 +216,18 @@ class CommandLine:
                 continue
             for text in [None] if option.is_flag else texts:
                 yield from [option.opts[0], *([] if text is None else [text])]
+
+
+def _try(verb: click.Context, words: Sequence[str]) -> None:
+    """Raise UsageError where a call would be answered with one; nothing is read, printed or run."""
+    acting = {
+        text for one in verb.command.get_params(verb) if isinstance(one, click.Option) and one.is_flag and one.callback for text in one.opts
+    }
+    verb.meta[_TRIED] = True
+    try:
+        verb.command.make_context(verb.info_name, [text for text in words if text not in acting], verb.parent)
+    finally:
+        del verb.meta[_TRIED]
 
 
 def remember(line: CommandLine) -> None:
@@ -226,13 +278,13 @@ def _kind(word: PlacedWord, unknown: bool) -> str | None:
     host = _is_host(text)
     if place == HOST and host:
         return HOST
-    if place == CPU and not host:
+    if place == CPU and not host and not (unknown and _is_feature(text) and not _is_cpu(text)):
         return CPU
     if place == FEATURE and (text == "-" or not (host or unknown) or _is_feature(text)):
         return FEATURE
     if _is_cpu(text) or (host and text.endswith(DOMAIN_ENDS)):
         return CPU
-    return HOST if host else SETTING if _is_setting(text) else FEATURE if place == FEATURE else None
+    return HOST if host else SETTING if _is_setting(text) else FEATURE if place == FEATURE or _is_feature(text) else None
 
 
 def _is_host(text: str) -> bool:

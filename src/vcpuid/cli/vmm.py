@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vcpuid.cli import choices
+from vcpuid.cli.demands import demand
 from vcpuid.cli.domain import AskedCpu
 from vcpuid.cli.recording import RecordedGuest, recorded, recording_option
 from vcpuid.cli.setup import Asked, Host, has_no_effect, read_cpus, read_host, remark_on_table, typed
@@ -57,6 +58,14 @@ class AskedGuest:
         return self.asked.ordered(host, asked, refusable=refusable) if isinstance(self.asked, AskedCpu) else (*self.on(host, asked), None)
 
 
+def _one_guest(params: Mapping[str, Any]) -> None:
+    if params["recording"] is not None:
+        if in_vain := typed("--cpu", "--domain", "--libvirt", "--vmm", "--template", "--table"):
+            raise click.UsageError(f"--recording shows a guest as it ran; leave {in_vain[0]} out")
+    elif params["table_source"] is not None and (in_vain := typed("--cpu", "--domain", "--vmm", "--template")):
+        raise click.UsageError(f"--table gives the guest's table; leave {in_vain[0]} out")
+
+
 def vmm_options(command: F) -> F:
     """Add the options; with the verb's own --cpu and --domain, they reach it as one argument `guest`."""
 
@@ -73,6 +82,7 @@ def vmm_options(command: F) -> F:
         help="A table that a VMM gave to KVM_SET_CPUID2, instead of QEMU's for --cpu.",
     )  # fmt: skip
     @recording_option
+    @demand(_one_guest)
     @functools.wraps(command)
     def wrapped(
         *args: Any, cpu: AskedCpu, vmm: str | None, template: str | None, table_source: str | None, recording: str | None, **kwargs: Any
@@ -91,9 +101,7 @@ def vmm_options(command: F) -> F:
 
 
 def observed_guest(source: str) -> AskedGuest:
-    """Return the guest of a recording; raises UsageError where another is asked for besides."""
-    if in_vain := typed("--cpu", "--domain", "--libvirt", "--vmm", "--template", "--table"):
-        raise click.UsageError(f"--recording shows a guest as it ran; leave {in_vain[0]} out")
+    """Return the guest of a recording."""
     found = recorded(source)
     return AskedGuest(found.vmm, found.asked, recorded=found)
 
@@ -101,8 +109,6 @@ def observed_guest(source: str) -> AskedGuest:
 def _recorded(source: str) -> AskedGuest:
     from vcpuid.vmm.recorded import Recorded
 
-    if in_vain := typed("--cpu", "--domain", "--vmm", "--template"):
-        raise click.UsageError(f"--table gives the guest's table; leave {in_vain[0]} out")
     has_no_effect("--table gives the table, so no QEMU makes one", "--qemu", "--libvirt", "--machine", "--smp", "--global")
     first, *others = read_cpus(source, every=True)
     remark_on_table(first, source)
