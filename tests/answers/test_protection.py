@@ -10,13 +10,14 @@ from support import captures
 from support.command import vcpuid
 from vcpuid.answers.explain import explain
 from vcpuid.answers.shown import as_printed
-from vcpuid.answers.sysfs import served, stakes
+from vcpuid.answers.sysfs import bug_of, served, stakes
 from vcpuid.answers.vulnerabilities import told_inside
 from vcpuid.cpuid.names import find
 from vcpuid.linux import vulnerabilities
 from vcpuid.path.pipeline import Path, guest_snapshot, resolve
 from vcpuid.releases import linux
 from vcpuid.setup import Stack
+from vcpuid.sources import read
 
 SAPPHIRE, SKYLAKE = "kvm-intel.sapphire_rapids-xfd@6.12", "kvm-intel.corei7_skylake_x@6.12"
 MILAN, TURIN = "kvm-amd.EPYC-Milan-v3@6.12", "kvm-amd.EPYC-Turin-v1@6.12"
@@ -86,7 +87,7 @@ def test_a_vulnerability_is_answered_yes_partly_or_no_first() -> None:
             SAPPHIRE,
             "Skylake-Server-v4",
             "gather_data_sampling",
-            "The guest cannot know whether it is protected against gather_data_sampling: ",
+            "The guest cannot know whether it is protected against gather_data_sampling, since that is up to the host's microcode, ",
         ),
     ):
         assert first_lines(machine, cpu, file)[0].startswith(answer)
@@ -140,3 +141,93 @@ def test_many_vulnerabilities_that_hang_on_a_feature_are_summed_up() -> None:
     lines = first_lines(SAPPHIRE, "Skylake-Server-v4", "arch-capabilities")
     assert lines[1].startswith("The guest does not protect itself against mds, mmio_stale_data; ")
     assert "protects itself against spectre_v2, meltdown, " in lines[1]
+
+
+ROME = "kvm-amd.EPYC-Rome-v4@6.12"
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpu", "file", "host"),
+    [
+        (SKYLAKE, "Haswell", "retbleed", "Vulnerable"),
+        (SKYLAKE, "Haswell", "gather_data_sampling", "Vulnerable: No microcode"),
+        (ROME, "EPYC-Milan", "retbleed", "Mitigation: untrained return thunk; SMT disabled"),
+        (ROME, "qemu64", "spec_store_bypass", "Mitigation: Speculative Store Bypass disabled via prctl"),
+    ],
+)
+def test_a_guest_that_is_shown_another_processor_is_not_assured_of_what_its_host_suffers_from(
+    machine: str, cpu: str, file: str, host: str
+) -> None:
+    bug = bug_of(file)
+    assert bug is not None
+    found = explain(bug, guest(machine, cpu, smp="1"))
+    assert found.sysfs is not None
+    assert found.sysfs.guest is not None
+    assert (found.sysfs.guest.text, found.sysfs.state, found.sysfs.guest.host) == ("Not affected", "unaware", host)
+    assert found.verdict.startswith(f"No, the guest does not protect itself against {file}: its kernel takes itself for not affected ")
+    assert found.verdict.endswith(f"for it is shown another processor than the host's, which is affected. The host's kernel says, by its "
+                                  f"defaults: {host}.")  # fmt: skip
+    assert found.remedy == "take -cpu host, or a model of the host's generation"
+    assert not found.answered
+    named, _ = told_inside(found.path)
+    assert file in named.named("unaware")
+    assert not named.protected
+    shown, _ = told_inside(guest(machine, "host", smp="1"))
+    assert file not in shown.named("unaware"), "what is advised helps"
+
+
+def test_so_it_is_where_a_feature_is_asked_for_on_which_that_hangs() -> None:
+    for machine, cpu in ((SKYLAKE, "Haswell"), (ROME, "EPYC-Milan")):
+        text = "\n".join(first_lines(machine, cpu, "spec_ctrl"))
+        assert "The guest takes itself wrongly for not affected by retbleed, for it is shown another processor than the host's." in text
+        assert "What you can do: take -cpu host, or a model of the host's generation" in text
+
+
+def test_where_the_host_is_not_affected_either_or_it_is_about_the_host_alone_none_is_needed() -> None:
+    assert first_lines(MILAN, "qemu64", "retbleed")[0].startswith("The guest needs no protection against retbleed: Not affected. ")
+    for file in ("vmscape", "itlb_multihit"):
+        line = first_lines(SKYLAKE, "host", file)[0]
+        assert line.startswith(f"The guest needs no protection against {file}, which is for the host to see to: Not affected. ")
+
+
+def test_where_it_is_not_told_whether_the_host_is_affected_it_is_not_told_of_the_guest() -> None:
+    path = resolve(
+        "EPYC-v1", host=read(captures.CAPTURES / "reports" / "cascade-lake-without-msrs.txt.gz"), stack=Stack(kernel="6.12", qemu="11.1")
+    )
+    found = explain(find("retbleed"), path)
+    assert found.sysfs is not None
+    assert (found.sysfs.state, found.answered) == ("not told", False)
+    assert found.verdict.startswith("Whether the guest needs protection against retbleed is not told: its kernel takes itself for not ")
+
+
+def test_what_a_host_says_by_rules_is_said_to_be_so() -> None:
+    found = explain(find("spectre_v2"), guest(SKYLAKE, "Haswell"))
+    assert "The host's kernel says, by its defaults: Mitigation: Retpolines; " in found.verdict
+    assert [one.otherwise for one in found.assumes] == ["mitigations=off"]
+    shown = first_lines(SKYLAKE, "Haswell", "spectre_v2")
+    assert any(line.startswith("Taken for granted: no mitigations= on the kernel's command line, as is usual; ") for line in shown)
+    path = guest(SKYLAKE, "Haswell")
+    seen = replace(path.setup.host, cpuinfo={**path.setup.host.cpuinfo, "vulnerability_spectre_v2": "Mitigation: IBRS"})
+    told = explain(find("spectre_v2"), replace(path, setup=path.setup.with_host(seen))).verdict
+    assert told.endswith("The host's kernel says: Mitigation: IBRS.")
+
+
+@pytest.mark.parametrize("name", ["spec_ctrl", "ibrs", "spectre_v2"])
+def test_what_helps_and_the_exit_status_are_the_same_by_whichever_name(name: str) -> None:
+    done = vcpuid("explain", name, "--host", str(captures.capture(SKYLAKE)), "--cpu", "Haswell", "--qemu", "11.1")
+    assert "Partly, " in done.stdout
+    assert "What you can do: update the host's microcode, or run the guest on a processor with what is missing" in done.stdout
+    assert "choose a CPU without it" not in done.stdout
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("cpu", ["host", "qemu64", "EPYC"])
+def test_no_cpu_without_what_protects_a_guest_is_advised(cpu: str) -> None:
+    path = guest(SKYLAKE, cpu)
+    assert explain(find("spec-ctrl"), path).remedy == "update the host's microcode, or run the guest on a processor with what is missing"
+
+
+def test_what_a_guests_kernel_cannot_know_has_a_reason_and_a_remedy() -> None:
+    found = explain(find("mmio_stale_data"), guest(SKYLAKE, "qemu64"))
+    assert "mmio_stale_data, since its kernel does not know the processor that it is shown: Unknown: No mitigations." in found.verdict
+    assert found.remedy == "take -cpu host, or a model of the host's generation"

@@ -21,7 +21,7 @@ from vcpuid.reasons.history import history
 from vcpuid.told.assumptions import Assumption
 from vcpuid.told.facts import Fact, listed
 
-SCHEMA = "vcpuid/explain/4"
+SCHEMA = "vcpuid/explain/5"
 """The form of `Explanation.as_dict`."""
 
 MIRRORS = {bits.OSXSAVE: (vcpu_rules.OSXSAVE, bits.XSAVE), bits.OSPKE: (vcpu_rules.OSPKE, bits.PKU)}
@@ -214,7 +214,7 @@ class Explanation:
     def answered(self) -> bool:
         """Whether all is well: the guest sees it, or turns it on itself, or its kernel mitigates the vulnerability."""
         if self.sysfs is not None:
-            return self.sysfs.guest is not None and self.sysfs.guest.well
+            return self.sysfs.guest is not None and self.sysfs.guest.protected
         return bool(self.visible) or self.turned_on
 
     @property
@@ -248,6 +248,8 @@ class Explanation:
     def assumes(self) -> tuple[Assumption, ...]:
         """The settings that nobody gave, that are taken to be the usual ones, and with which it would be otherwise if they were not."""
         bit = self.feature.bit
+        if self.sysfs is not None:
+            return self.sysfs.assumes
         if self.visible is None or bit is None or self.refused:
             return ()
         return tuple(rests(self.path, lambda path: {self.feature.name: path.trace.steps[-1].value(bit)}))

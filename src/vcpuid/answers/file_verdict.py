@@ -7,6 +7,9 @@ from typing import NamedTuple
 from vcpuid.linux.sysfs import NOT_AFFECTED
 from vcpuid.told.facts import Fact, listed
 
+SEVERITY = ("vulnerable", "unaware", "unknown", "not told", "partly", "mitigated", "not affected")
+"""What a verdict comes to in a word, the worst first."""
+
 _WELL = frozenset({"not affected", "mitigated", "partly"})
 
 
@@ -35,14 +38,15 @@ class FileVerdict(NamedTuple):
     needs: tuple[str, ...] = ()
     observed: bool = False
     more: tuple[More, ...] = ()
+    host: str | None = None
 
     @property
     def state(self) -> str:
-        """The text in one word: "not affected", "mitigated", "partly", "vulnerable", "unknown", or "not told"."""
-        if self.text is None:
+        """The verdict in one word, of `SEVERITY`: "unaware" is a guest's kernel that takes itself for not affected, and is."""
+        if self.text is None or self.depends:
             return "not told"
         if self.text == NOT_AFFECTED:
-            return "not affected"
+            return "not affected" if self.host is None else "unaware"
         if self.text.startswith("Unknown"):
             return "unknown"
         if "Mitigation" in self.text:
@@ -56,16 +60,23 @@ class FileVerdict(NamedTuple):
 
     @property
     def well(self) -> bool:
-        """Whether that asks for nothing."""
+        """Whether the kernel does something about it, or need not."""
         return self.state in _WELL
 
     @property
+    def protected(self) -> bool:
+        """Whether that asks for nothing more."""
+        return self.protection in ("not affected", "mitigated")
+
+    @property
     def said(self) -> str:
-        """What the file says, or on what it hangs."""
-        return f"not told: depends on {listed(self.depends)}" if self.text is None else self.text
+        """What the file says, or on what it hangs; with what the host's processor is where the guest's kernel does not know."""
+        if self.state == "not told":
+            return f"{f'{self.text}; whether the host is, is ' if self.text else ''}not told: depends on {listed(self.depends)}"
+        return f"{self.text} (the host: {self.host})" if self.host is not None else str(self.text)
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
         depends = [fact.as_dict() for fact in self.depends]
-        told = {"file": self.file, "state": self.state, "text": self.text, "observed": self.observed}
+        told = {"file": self.file, "state": self.state, "text": self.text, "observed": self.observed, "host": self.host}
         return {**told, "depends": depends, "needs": list(self.needs), "more": [one.as_dict() for one in self.more]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from vcpuid.answers.switches import hiding
+from vcpuid.answers.sysfs import served
 from vcpuid.answers.unasked import how_to_ask
 from vcpuid.cpuid import MsrWord, bits
 from vcpuid.cpuid.names import Feature, find_all
@@ -43,10 +44,15 @@ _LOCKED = frozenset({bits.VMX, bits.SVM, bits.ERMS})
 def _lacking(rule: Rule, name: str, path: Path) -> str | None:
     """The processor does not report it."""
     feature = by_short_name(name)
+    helps = rule.remedy if feature is None or not served(feature) else _NEWER
     places = [] if feature is None or feature.bit is None else list(hiding(feature.bit, path.host))
-    if not places or rule.remedy is None:
-        return rule.remedy
-    return f"look at {' and at '.join(places)}, where it may be off; else {rule.remedy}"
+    if not places or helps is None:
+        return helps
+    return f"look at {' and at '.join(places)}, where it may be off; else {helps}"
+
+
+_NEWER = "update the host's microcode, or run the guest on a processor with what is missing"
+"""What helps where a kernel needs it to mitigate something: without it a guest is not protected, whatever -cpu asks for."""
 
 
 def _not_in_model(rule: Rule, name: str, path: Path) -> str | None:

@@ -10,7 +10,8 @@ from vcpuid.cpuid.feature_table import key_of
 from vcpuid.cpuid.features import short_symbol
 from vcpuid.cpuid.names import Feature, find
 from vcpuid.linux.serving import SERVING
-from vcpuid.linux.sysfs import FILES
+from vcpuid.linux.sysfs import DEPENDENT, FILES, OF_HOSTS, UNLISTED
+from vcpuid.told.assumptions import Assumption
 from vcpuid.told.facts import listed, remedy
 
 _BUG = "X86_BUG_"
@@ -36,7 +37,9 @@ class Lack(NamedTuple):
 class Sysfs(NamedTuple):
     """What the kernels say in a file: the host's, and the guest's; None where that release has no such file.
 
-    `kernel` is the release of the guest's, and `missing` what it would need to do more.
+    `kernel` is the release of the guest's, `missing` what it would need to do more, and `helps` what can be done where it does not know
+    its processor. `alike` says whether it is shown the host's own vendor, family and model, `chosen` whether the host's command line is
+    given; `assumes` are the settings that nobody gave and on which the verdicts rest.
     """
 
     file: str
@@ -44,6 +47,10 @@ class Sysfs(NamedTuple):
     guest: FileVerdict | None
     kernel: str
     missing: tuple[Lack, ...] = ()
+    alike: bool = True
+    chosen: bool = False
+    helps: str | None = None
+    assumes: tuple[Assumption, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -52,10 +59,28 @@ class Sysfs(NamedTuple):
             return f"Linux {self.kernel} does not know of {self.file}: the guest's kernel has no such file."
         if self.guest.text is None:
             return f"Whether the guest protects itself against {self.file} is not told: that depends on {listed(self.guest.depends)}."
-        if self.guest.state == "not affected":
-            return f"The guest needs no protection against {self.file}: {self.guest.text}."
-        said = f"{_ANSWERS[self.guest.protection].format(self.file)}: {self.guest.text}."
-        return f"{said} {self.lacks}".rstrip()
+        if self.guest.state == "not told":
+            return (
+                f"Whether the guest needs protection against {self.file} is not told: its kernel takes itself for not affected"
+                f" ({self.guest.text}), and whether the host's processor is depends on {listed(self.guest.depends)}."
+            )
+        begin = _ANSWERS[self.guest.protection].format(self.file)
+        if self.guest.state == "unaware":
+            affected = "may be affected" if self.guest.host == UNLISTED else "is affected"
+            takes = f"its kernel takes itself for not affected ({self.guest.text}), for it is shown {self.shown}, which {affected}"
+            return f"{begin}: {takes}. {self.of_host()}"
+        known = _UNKNOWN.get(self.guest.text)
+        why = f", since {known}" if known else ", which is for the host to see to" if self._spared_as_guest else ""
+        return f"{begin}{why}: {self.guest.text}. {self.lacks}".rstrip()
+
+    @property
+    def shown(self) -> str:
+        """Say what a guest is shown that takes itself wrongly for not affected."""
+        return "less than the host's processor" if self.alike else "another processor than the host's"
+
+    @property
+    def _spared_as_guest(self) -> bool:
+        return self.file in OF_HOSTS and self.state == "not affected"
 
     @property
     def lacks(self) -> str:
@@ -68,8 +93,17 @@ class Sysfs(NamedTuple):
 
     def sentence(self) -> str:
         """Say it, the guest's first, then what the host's kernel says."""
-        same = self.host is not None and self.guest is not None and self.host.text is not None and self.host.text == self.guest.text
-        return f"{self.answer} {'The host says the same.' if same else _of_host(self.host)}"
+        return self.answer if self.state == "unaware" else f"{self.answer} {self.of_host()}"
+
+    def of_host(self) -> str:
+        """Say what the host's kernel says: read there, or by rules, which know its command line only where that is given."""
+        if self.host is None:
+            return "The host's kernel has no such file."
+        if self.host.text is None:
+            return f"What the host's kernel says is {self.host.said}."
+        by = "" if self.host.observed else ", with the command line given" if self.chosen else ", by its defaults"
+        same = self.guest is not None and self.host.text == self.guest.text
+        return f"The host's kernel says the same{by}." if same else f"The host's kernel says{by}: {self.host.text}."
 
     @property
     def state(self) -> str:
@@ -81,7 +115,7 @@ class Sysfs(NamedTuple):
         """Say what helps a guest that is not told of, or lacks something; None where nothing is known to."""
         if self.guest is not None and self.guest.depends:
             return remedy(self.guest.depends)
-        return "; ".join(dict.fromkeys(one.remedy for one in self.missing if one.remedy)) or None
+        return "; ".join(dict.fromkeys(one.remedy for one in self.missing if one.remedy)) or self.helps
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -91,6 +125,8 @@ class Sysfs(NamedTuple):
 
 
 _ANSWERS = {
+    "not affected": "The guest needs no protection against {}",
+    "unaware": "No, the guest does not protect itself against {}",
     "mitigated": "Yes, the guest protects itself against {}",
     "partly": "Partly, the guest protects itself against {}",
     "vulnerable": "No, the guest does not protect itself against {}",
@@ -99,14 +135,21 @@ _ANSWERS = {
 """By a verdict's state."""
 
 
-def _of_host(verdict: FileVerdict | None) -> str:
-    return "The host's kernel has no such file." if verdict is None else f"The host's kernel says: {verdict.said}."
+_UNKNOWN = {
+    UNLISTED: "its kernel does not know the processor that it is shown",
+    DEPENDENT: "that is up to the host's microcode, which no guest can ask",
+}
+"""Why a kernel cannot know, by what it says."""
 
 
 def in_full(found: Sequence[Sysfs]) -> list[Sysfs]:
-    """Choose those that the guest is affected by; none where there are more than can be told at length."""
+    """Choose those that the guest is affected by; none where there are more than can be told at length.
+
+    Those that its kernel does not know of are told together, where there are others.
+    """
     affected = _affected(found)
-    return affected if len(affected) <= 2 else []
+    told = [one for one in affected if one.state != "unaware"] or affected
+    return told if len(told) <= 2 else []
 
 
 def _affected(found: Sequence[Sysfs]) -> list[Sysfs]:
@@ -115,23 +158,26 @@ def _affected(found: Sequence[Sysfs]) -> list[Sysfs]:
 
 def stakes(found: Sequence[Sysfs]) -> list[str]:
     """Say of several files whether the guest is protected, in lines: of one or two that it is affected by in its kernel's words."""
-    affected = _affected(found)
+    at_length = in_full(found)
+    others = [one for one in _affected(found) if one not in at_length]
     spared = [one.file for one in found if one.state == "not affected"]
-    told = [one.answer for one in in_full(found)]
-    if affected and not told:
-        groups = ((does, ", ".join(one.file for one in affected if one.state == state)) for state, does in _TOGETHER.items())
-        told = [f"The guest {'; '.join(f'{does} {names}' for does, names in groups if names)}."]
-    return [*told, *([f"The guest needs no protection against {', '.join(spared)}."] if spared else [])]
+    groups = ((does, ", ".join(one.file for one in others if one.state == state)) for state, does in _TOGETHER.items())
+    told = "; ".join(f"{does} {names}" for does, names in groups if names)
+    why = next((f", for it is shown {one.shown}" for one in others if one.state == "unaware"), "")
+    summed = [f"The guest {told}{why}."] if told else []
+    rest = [f"The guest needs no protection against {', '.join(spared)}."] if spared else []
+    return [*(one.answer for one in at_length), *summed, *rest]
 
 
 _TOGETHER = {
     "vulnerable": "does not protect itself against",
-    "partly": "partly protects itself against",
     "unknown": "cannot know whether it is protected against",
     "not told": "does not tell enough to say whether it is protected against",
+    "partly": "partly protects itself against",
     "mitigated": "protects itself against",
+    "unaware": "takes itself wrongly for not affected by",
 }
-"""By a verdict's state, the worst first."""
+"""By a verdict's state, the worst first; last what is said to be so and why."""
 
 
 def served(feature: Feature) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from vcpuid.answers.certainty import hanging, rests
@@ -12,16 +13,17 @@ from vcpuid.answers.flags import inside
 from vcpuid.answers.helping import adding, by_rules, helping
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.registers import VULNERABILITY
-from vcpuid.linux.sysfs import FILES, vulnerabilities
+from vcpuid.linux.sysfs import FILES, OF_HOSTS, vulnerabilities
 from vcpuid.params import CMDLINE, with_option
 from vcpuid.path.pipeline import Path
+from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack
 from vcpuid.told.assumptions import Assumption, as_dicts, assumed, changing
 from vcpuid.told.completions import first_leaves, nameless
 from vcpuid.told.doubt import doubts
 from vcpuid.told.facts import Fact
 
-SCHEMA = "vcpuid/linux-vulnerabilities/1"
+SCHEMA = "vcpuid/linux-vulnerabilities/2"
 """The form of `Verdicts.as_dict`."""
 
 EVERY_FILE = "every vulnerability"
@@ -51,18 +53,19 @@ class Verdicts(NamedTuple):
 
     @property
     def protected(self) -> bool:
-        """Whether no file says that the processor is vulnerable, or that the kernel cannot know, and none is not told."""
-        return all(verdict.well for verdict in self.files)
+        """Whether every file is told, and says that the processor is not affected or that the kernel mitigates it, not in part alone."""
+        return all(verdict.protected for verdict in self.files)
 
     def summary(self, who: str) -> str:
         """Say it in a sentence."""
-        words = (("vulnerable", "reports itself vulnerable to"), ("partly", "mitigates in part"), ("unknown", "cannot tell about"))
-        told = [f"{does} {', '.join(names)}" for state, does in words if (names := self.named(state))]
-        missing = self.named("not told")
-        if any(verdict.well for verdict in self.files):
-            told.append(f"is not affected by, or mitigates, {'all others' if told or missing else 'all vulnerabilities that it knows'}")
-        is_open = f"What {'it' if told else who[0].lower() + who[1:]} says of {', '.join(missing)} is not told."
-        return " ".join([*([f"{who} {'; '.join(told)}."] if told else []), *([is_open] if missing else [])])
+        told = [f"{does} {', '.join(names)}" for state, does in _DOES.items() if (names := self.named(state))]
+        first = [f"{who} {'; '.join(told)}"] if told else []
+        if missing := self.named("not told"):
+            first.append(f"{'what it' if told else f'What {who[0].lower()}{who[1:]}'} says of {', '.join(missing)} is not told")
+        if any(verdict.protected for verdict in self.files):
+            others = "all others" if first else "all vulnerabilities that it knows"
+            first.append(f"{'it' if missing else ''}{'' if first else who} is not affected by, or mitigates, {others}".strip())
+        return f"{'; '.join(first)}."
 
     def as_dict(self, setup: Setup, path: Mapping[str, object] | None = None) -> dict[str, object]:
         """For JSON; `path` is the path to the guest whose Linux it is."""
@@ -70,6 +73,16 @@ class Verdicts(NamedTuple):
         return {**head, "files": [verdict.as_dict() for verdict in self.files], "assumes": as_dicts(self.assumes)}
 
 
+_DOES = {
+    "vulnerable": "reports itself vulnerable to",
+    "unaware": "takes itself wrongly for not affected by",
+    "unknown": "cannot tell about",
+    "partly": "mitigates in part",
+}
+"""By a verdict's word, the worst first."""
+
+
+@lru_cache(maxsize=4)
 def told(setup: Setup) -> Verdicts:
     """Say what sysfs says on a settled host, as far as it tells: what its own files said stands before what rules say."""
     if seen := _observed(setup):
@@ -107,7 +120,25 @@ def told_inside(path: Path, kernel: Stack | None = None) -> tuple[Verdicts, Setu
     base = vulnerabilities(guest)
     found = hanging(path.cpu, path.setup, path.vmm, lambda other: None if other is None else files(other))
     taken = {**rests(path, files, found), **_by_choice(guest, base, found), **_by_kvm(guest, base, found)}
-    return _verdicts(base, found, taken, guest), guest
+    verdicts = _verdicts(base, found, taken, guest)
+    return verdicts._replace(files=tuple(_beside_host(verdict, path.setup, guest.kernel) for verdict in verdicts.files)), guest
+
+
+def _beside_host(verdict: FileVerdict, setup: Setup, kernel: Release) -> FileVerdict:
+    """Hold it against the host where a guest's kernel takes its processor for not affected: it knows only the one that it is shown.
+
+    What the host's own kernel has no file for is what one of the guest's release would say there.
+    """
+    if verdict.state != "not affected" or verdict.file in OF_HOSTS:
+        return verdict
+    host = _on_host(verdict.file, told(setup)) or _on_host(verdict.file, told(by_rules(replace(setup, kernel=kernel))))
+    if host is None or host.state == "not affected":
+        return verdict
+    return verdict._replace(depends=host.depends) if host.text is None else verdict._replace(host=host.text)
+
+
+def _on_host(file: str, host: Verdicts) -> FileVerdict | None:
+    return host.of(file) or host.of(EVERY_FILE)
 
 
 def _verdicts(

@@ -11,8 +11,9 @@ import click
 
 from vcpuid.cli import choices
 from vcpuid.cli.domain import domain_options, unrefused
-from vcpuid.cli.output import Sheet, emit, format_option
+from vcpuid.cli.output import Sheet, all_option, emit, format_option
 from vcpuid.cli.setup import Asked, cpu_option, guest_kernel_option, host_option, print_warnings, probe_for, stack_options, trial_for
+from vcpuid.cli.short import Cut
 from vcpuid.cli.vmm import AskedGuest, vmm_options
 from vcpuid.cpuid.registers import VULNERABILITIES
 from vcpuid.reasons.history import history
@@ -32,8 +33,16 @@ if TYPE_CHECKING:
 @click.option("--no-probe", is_flag=True, help="Do not ask this machine's KVM what a vCPU keeps of the table: model it.")
 @stack_options()
 @format_option
+@all_option
 def command(
-    texts: tuple[str, ...], guest: AskedGuest, source: str | None, guest_kernel: str | None, no_probe: bool, asked: Asked, form: str
+    texts: tuple[str, ...],
+    guest: AskedGuest,
+    source: str | None,
+    guest_kernel: str | None,
+    no_probe: bool,
+    asked: Asked,
+    form: str,
+    everything: bool,
 ) -> None:
     """Show where a feature is kept, dropped or added on its way to the guest.
 
@@ -42,8 +51,9 @@ def command(
     of a vulnerability, such as spectre_v2, or of its file in sysfs is answered with whether the guest protects itself, in the words of its
     kernel and the host's; what is there for mitigations, such as spec_ctrl or ssbd, with that of the vulnerabilities as well.
 
-    Exit status 0 where the guest sees every feature that is named and is not vulnerable to what is named, 1 where it is otherwise, or
-    where HOST does not tell or the release has no tables that do.
+    Exit status 0 where the guest sees every feature that is named, and needs no protection against the vulnerabilities that are named or
+    has all that its kernel can give; 1 where it is otherwise, as where it is protected in part, or where HOST does not tell or the release
+    has no tables that do.
     """
     from vcpuid.answers.certainty import followed
     from vcpuid.answers.explain import explain
@@ -64,7 +74,11 @@ def command(
         by_libvirt = judged(order, path)
         explanations = [explain_ordered(feature, path, by_libvirt) for feature in wanted]
     print_warnings([*unrefused(path.remarks, order, form), *([inside.remark] if inside is not None and inside.remark else [])])
-    emit(sheet(explanations[0]) if len(explanations) == 1 else summary(explanations, [*collective(texts)]), form)
+    if len(explanations) == 1:
+        told = sheet(explanations[0])
+        emit(told if everything else replace(told, cut=_cut(told)), form)
+    else:
+        emit(summary(explanations, [*collective(texts)]), form)
     sys.exit(0 if all(explanation.answered for explanation in explanations) else 1)
 
 
@@ -72,24 +86,46 @@ def sheet(explanation: Explanation) -> Sheet:
     """Lay an explanation out."""
     if explanation.sysfs is not None or explanation.sources:
         return _of_bits(explanation)
-    feature = explanation.feature
+    feature, rows = explanation.feature, [_row(stage) for stage in explanation.parties]
     where = f"  {feature.bit}" if feature.bit is not None else ""
+    nowhere = _nowhere(explanation.parties)
     return Sheet(
-        columns=["party", "value", "known", "why"],
-        rows=[_row(stage) for stage in explanation.parties],
+        columns=_COLUMNS if nowhere is None else [],
+        rows=rows if nowhere is None else [],
         data=explanation.as_dict(),
         records=[_record(stage) for stage in explanation.parties],
         fields=_FIELDS,
-        head=[*_answer(explanation), "", f"{feature.name}{where}"],
+        lines=[" ".join(str(row[column]) for column in _COLUMNS) for row in rows],
+        head=[*_answer(explanation), "", f"{feature.name}{where}{nowhere or ''}"],
         foot=_foot(explanation),
         titles={"party": "layer"},
         styles={"party": "bold"},
     )
 
 
+_COLUMNS = ("party", "value", "known", "why")
+
+
+def _nowhere(stages: Sequence[Stage]) -> str | None:
+    """Say in a line that no layer has it, and what of that was observed; None where a layer has it, or something to say."""
+    if any(stage.value is not False or stage.why for stage in stages):
+        return None
+    by_basis = {stage.basis: [one.party for one in stages if one.basis is stage.basis] for stage in stages}
+    known = (f"{', '.join(parties)} {basis.value}" for basis, parties in by_basis.items())
+    return f": no in every layer, {'; '.join(known)}"
+
+
+def _cut(told: Sheet) -> Cut:
+    """Cut a table to a screen: what has a reason is shown first."""
+    return Cut(len(told.rows), what="rows", weights=[bool(row["why"]) for row in told.rows])
+
+
 def _foot(explanation: Explanation) -> list[str]:
     """Say why, what a refusal hangs on, what was taken for granted, and why /proc/cpuinfo does not name it."""
-    granted = (f"Taken for granted: {assumption}" for assumption in explanation.assumes)
+    from vcpuid.told.assumptions import granted as of_files
+
+    taken, sysfs = explanation.assumes, explanation.sysfs
+    granted = [f"Taken for granted: {one}" for one in taken] if sysfs is None else of_files(dict.fromkeys(taken, (sysfs.file,)))
     hidden = [explanation.hidden] if explanation.hidden else []
     return ["", *_because(explanation), *_blocking(explanation.order), *granted, *hidden]
 
@@ -256,8 +292,10 @@ def _remedy(explanation: Explanation) -> list[str]:
     from vcpuid.answers.sysfs import in_full
 
     own = explanation.remedy if explanation.sysfs is not None or not explanation.answered else None
-    helps = [one.remedy for one in in_full(explanation.serves) if one.remedy] or ([own] if own else [])
-    return [f"What you can do: {remedy}" for remedy in dict.fromkeys(helps)]
+    at_length = [one.remedy for one in in_full(explanation.serves)]
+    unaware = [one.remedy for one in explanation.serves if one.state == "unaware"]
+    helps = [*(at_length if any(at_length) else [own]), *unaware]
+    return [f"What you can do: {remedy}" for remedy in dict.fromkeys(helps) if remedy]
 
 
 def _origin(reason: Reason) -> str:

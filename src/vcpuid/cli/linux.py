@@ -137,7 +137,8 @@ def vulnerabilities(
     These are the files of /sys/devices/system/cpu/vulnerabilities on HOST or, with --guest, in a guest with --cpu on it. Of one of them,
     vcpuid explain NAME also says why the guest lacks what its kernel would need to do more.
 
-    Exit status 1 where the kernel says that it is vulnerable to something, or cannot know, or where HOST does not tell enough.
+    Exit status 1 where the kernel says that it is vulnerable to something, if in part alone, or cannot know, or where HOST does not tell
+    enough; so where a guest's takes its processor for not affected by what the host's suffers from.
     """
     from vcpuid.answers.vulnerabilities import told, told_inside
     from vcpuid.setup import Stack
@@ -163,10 +164,12 @@ _READ = ", whose own files were read"
 
 def _sheet(found: Verdicts, head: list[str], data: dict[str, object], everything: bool) -> Sheet:
     """Lay verdicts out: of those that people read only what the processor is affected by, unless all is asked for."""
+    from vcpuid.answers.file_verdict import SEVERITY
     from vcpuid.told.assumptions import granted
     from vcpuid.told.facts import NotTold, sentences
 
-    shown = [v for v in found.files if everything or v.state != "not affected"]
+    by_severity = sorted(found.files, key=lambda verdict: SEVERITY.index(verdict.protection))
+    shown = [v for v in by_severity if everything or v.state != "not affected"]
     lacks = [_lacks(v) for v in shown]
     foot = ["", *([_LACKS] if any(lacks) else [])]
     foot += [*sentences([NotTold(v.file, v.depends) for v in found.files if v.depends]), *granted(found.assumes)]
@@ -181,12 +184,10 @@ def _sheet(found: Verdicts, head: list[str], data: dict[str, object], everything
         foot=foot if len(foot) > 1 else [],
         styles={"file": "bold"},
         titles={"lacks": "the CPU lacks"},
-        cut=None if everything else Cut(len(shown), len(found.files), "files", weights=[_WEIGHTS.get(v.protection, 0) for v in shown]),
+        cut=None if everything else Cut(len(shown), len(found.files), "files"),
     )
 
 
-_WEIGHTS = {"vulnerable": 2, "partly": 1}
-"""What is shown first where not all is."""
 _LACKS = "With what the CPU lacks this kernel would mitigate it, or say what is quoted; vcpuid explain FILE says why it lacks that."
 
 

@@ -25,17 +25,22 @@ from vcpuid.setup import Setup, settled
 NOT_AFFECTED = "Not affected"
 _CLEARS = "Mitigation: Clear CPU buffers"
 _ATTEMPTED = "Vulnerable: Clear CPU buffers attempted, no microcode"
-_UNKNOWN = "Unknown: Dependent on hypervisor status"
+UNLISTED = "Unknown: No mitigations"
+DEPENDENT = "Unknown: Dependent on hypervisor status"
 _MICROCODE = "Vulnerable: No microcode"
 
 
 class File(NamedTuple):
-    """A file: its name, the bugs that it is about, what it says where the processor has one of them, the release that brought it."""
+    """A file: its name, the bugs that it is about, what it says where the processor has one of them, the release that brought it.
+
+    What is `of_hosts` is for the host to see to: what guests do to it, which its KVM mitigates, and its own microcode.
+    """
 
     name: str
     bugs: tuple[str, ...]
     says: Callable[[Standing], str]
     since: str | None = None
+    of_hosts: bool = False
 
 
 def vulnerabilities(host: Snapshot | Setup, kernel: str | Release | None = None, params: Given | None = None) -> dict[str, str]:
@@ -118,7 +123,7 @@ def _taa(v: Standing) -> str:
 
 def _mmio(v: Standing) -> str:
     if v.has_bug("MMIO_UNKNOWN"):
-        return "Unknown: No mitigations"
+        return UNLISTED
     if v.off() or (v.off("mmio_stale_data") and not v.clears_buffers):
         return "Vulnerable"
     by_mds = v.has("MD_CLEAR") and v.has("FLUSH_L1D") and not v.tells(ArchCap.MDS_NO)
@@ -145,7 +150,7 @@ def _srbds(v: Standing) -> str:
     if v.tells(ArchCap.MDS_NO) and not v.has("RTM") and not v.has_bug("MMIO_STALE_DATA"):
         return "Mitigation: TSX disabled"
     if v.guest:
-        return _UNKNOWN
+        return DEPENDENT
     if not v.has("SRBDS_CTRL"):
         return _MICROCODE
     return "Vulnerable" if v.off("srbds") else "Mitigation: Microcode"
@@ -153,7 +158,7 @@ def _srbds(v: Standing) -> str:
 
 def _gds(v: Standing) -> str:
     if v.guest:
-        return _UNKNOWN
+        return DEPENDENT
     choice = v.option("gather_data_sampling")
     if not v.tells(ArchCap.GDS_CTRL):
         return "Mitigation: AVX disabled, no microcode" if choice == "force" and not v.off() else _MICROCODE
@@ -244,12 +249,12 @@ FILES = (
     File("gather_data_sampling", ("GDS",), _gds),
     File("ghostwrite", (), _never, since="6.14"),
     File("indirect_target_selection", ("ITS",), _its),
-    File("itlb_multihit", ("ITLB_MULTIHIT",), _itlb_multihit),
+    File("itlb_multihit", ("ITLB_MULTIHIT",), _itlb_multihit, of_hosts=True),
     File("l1tf", ("L1TF",), _l1tf),
     File("mds", ("MDS",), _mds),
     File("meltdown", ("CPU_MELTDOWN",), _meltdown),
     File("mmio_stale_data", ("MMIO_STALE_DATA", "MMIO_UNKNOWN"), _mmio),
-    File("old_microcode", ("OLD_MICROCODE",), _old_microcode),
+    File("old_microcode", ("OLD_MICROCODE",), _old_microcode, of_hosts=True),
     File("reg_file_data_sampling", ("RFDS",), _rfds),
     File("retbleed", ("RETBLEED",), _retbleed),
     File("spec_rstack_overflow", ("SRSO",), _return_stack),
@@ -259,6 +264,9 @@ FILES = (
     File("srbds", ("SRBDS",), _srbds),
     File("tsa", ("TSA",), _tsa),
     File("tsx_async_abort", ("TAA",), _taa),
-    File("vmscape", ("VMSCAPE",), _vmscape),
+    File("vmscape", ("VMSCAPE",), _vmscape, of_hosts=True),
 )
 """All files in the order in which a folder is listed. `ghostwrite` is about RISC-V."""
+
+OF_HOSTS = frozenset(file.name for file in FILES if file.of_hosts)
+"""Files that are about the host alone."""
