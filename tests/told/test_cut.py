@@ -10,8 +10,8 @@ import pytest
 
 from support.captures import MACHINES, MITIGATIONS_OFF, host, lines, release
 from support.command import vcpuid
-from vcpuid import Setup, Stack, resolve
-from vcpuid.answers import vulnerabilities
+from vcpuid import Setup, Stack, hazards, resolve
+from vcpuid.answers import flags, vulnerabilities
 from vcpuid.answers.compare import NOT_TOLD, by_feature, sides
 from vcpuid.answers.explain import explain
 from vcpuid.answers.inside import of_guest, of_table
@@ -194,6 +194,36 @@ def test_a_list_that_lost_a_leaf_takes_nothing_away(lost: tuple[int, int]) -> No
     wanted, found = (verdict("EPYC", Setup.of(of)) for of in (whole, part))
     assert [missing.called for missing in found.missing] == [missing.called for missing in wanted.missing]
     assert explain(find_all("rdtscp")[0], resolve("host", host=part)).visible
+
+
+@pytest.mark.parametrize("cpuinfo", [True, False], ids=["with /proc/cpuinfo", "without"])
+@pytest.mark.parametrize("lost", [range(0x480, 0x492), [0x480], [0x48E]], ids=lambda lost: f"{len(lost)} from {lost[0]:x}")
+def test_a_kvm_that_lists_vmx_lacks_no_capability_of_it_that_is_not_told(lost: Sequence[int], cpuinfo: bool) -> None:
+    whole = host(INTEL) if cpuinfo else replace(host(INTEL), cpuinfo={})
+    part = replace(whole, msrs=MsrTable({index: value for index, value in whole.msrs.items() if index not in lost}))
+    cpu = "Skylake-Server,+vmx,+vmx-true-ctls,+vmx-ins-outs,+vmx-ept,+vmx-vnmi"
+    assert not otherwise(answers(Setup.of(part), cpu), answers(Setup.of(whole), cpu))
+    assert any(found.what.startswith("vmx-") for found in verdict(cpu, Setup.of(part)).not_told)
+    for ask in (flags.told, lambda setup: flags.flags_inside(resolve(cpu, host=setup), Stack(setup.kernel.asked))[0]):
+        found, wanted = (ask(Setup.of(of)) for of in (part, whole))
+        open_ = {not_told.what.rpartition(" ")[2] for not_told in found.not_told}
+        for line, names in wanted.info._asdict().items():
+            assert set(names) <= {*getattr(found.info, line), *open_}
+
+
+def test_a_cut_list_of_hyper_v_s_leaves_makes_qemu_refuse_nothing() -> None:
+    whole = host(INTEL)
+    part = replace(whole, hyperv=CpuidTable((whole.hyperv or CpuidTable())[:3]), kept=None, set_result=None)
+    assert [verdict("host,hv-time", Setup.of(of)).refusal for of in (whole, part)] == [None, None]
+
+
+def test_what_hangs_on_a_sub_leaf_of_xsave_that_was_lost_is_no_certain_hazard() -> None:
+    whole = host("kvm-amd.Cascadelake-Server-v5-amdvendor@6.12")
+    part = replace(whole, raw=CpuidTable(entry for entry in whole.raw if entry[:2] != (0xD, 2)))
+    wanted, found = (hazards.of_path(resolve("Haswell-v4", host=of, stack=Stack(qemu="5.2"))) for of in (whole, part))
+    certain = {(hazard.rule.id, subject) for hazard in found if not hazard.depends for subject in hazard.subjects}
+    assert certain <= {(hazard.rule.id, subject) for hazard in wanted for subject in hazard.subjects}
+    assert {hazard.rule.id for hazard in found if hazard.depends} == {"xsave.linux-off"}
 
 
 def test_without_the_processor_s_answers_what_kvm_s_list_lacks_is_not_told() -> None:
