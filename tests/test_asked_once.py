@@ -133,7 +133,10 @@ IN_VAIN = "nested: this host's KVM was asked as it ran, and what it answered hol
             ["hyperv", "tests/captures/vmm/libkrun-msb-0.7.11.txt.gz", "--qemu", "10.0"],
             "--qemu has no effect: TABLE is given, and no QEMU makes it",
         ),
-        (["worth", HOST, "--smp", "2"], "--smp has no effect: TABLE is given, and no QEMU makes it"),
+        (
+            ["worth", "tests/captures/vmm/libkrun-msb-0.7.11.txt.gz", "--smp", "2"],
+            "--smp has no effect: TABLE is given, and no QEMU makes it",
+        ),
         (["diff", HOST, HOST, "--by", "field", "--kernel", "6.1"], "--kernel has no effect: with --by field two dumps are compared"),
         (["diff", HOST, "--cpu", "host", "--guest-kernel", "6.1"], "--guest-kernel has no effect: it is for --flags"),
         (["check", "--table", HOST, "--param", "nested=0"], "--param has no effect: the table is checked by itself, on no host"),

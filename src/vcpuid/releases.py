@@ -123,10 +123,24 @@ def number(text: str) -> tuple[int, int]:
     return major, minor
 
 
+def _number_of(text: str, known: tuple[str, ...], program: str) -> tuple[int, int]:
+    """Read a release that somebody asks for; of one without its minor number, InputError says which are known."""
+    if (major := decimal(text)) is None:
+        return number(text)
+    minors = [release for release in known if number(release)[0] == major]
+    if minors:
+        hint = f"say {' or '.join(minors)}"
+    elif major > number(known[-1])[0]:
+        hint = f"it is newer than all that are known, and {known[-1]} is the newest"
+    else:
+        hint = f"{known[0]} to {known[-1]} are known"
+    raise InputError(f"{text[:40]!r} is not a release number of {program}: {hint}")
+
+
 @lru_cache(maxsize=256)
 def choose(asked: str, known: tuple[str, ...], program: str) -> Release:
     """Take the newest known release that is not newer than the one asked for; the oldest where all are newer. Raises InputError."""
-    wanted = number(asked)
+    wanted = _number_of(asked, known, program)
     older = [release for release in known if number(release) <= wanted]
     tables = older[-1] if older else known[0]
     same = number(tables) == wanted

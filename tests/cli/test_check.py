@@ -7,12 +7,14 @@ import gzip
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from support.captures import capture
 from support.command import vcpuid
+from support.fleets import HOSTS as MANY
 from vcpuid.cli.output import FORMATS
 from vcpuid.qemu.catalog import catalog
 
@@ -399,3 +401,21 @@ def test_of_several_hosts_the_second_line_counts_those_on_which_a_guest_fails(tm
     fails = f"on 2 a guest that starts fails at rtm, with avx2: check of {Path(HOST).name} alone tells why"
     assert done.stdout.splitlines()[1].endswith(f"; 2 start it without some of them; {fails}")
     assert "; 1 starts it without some of them" in vcpuid("check", "Haswell", str(tmp_path), *QEMU).stdout.splitlines()[1]
+
+
+def test_of_many_hosts_the_worst_come_first_on_one_screen_and_who_fails_is_marked() -> None:
+    many = [str(capture(name)) for name in MANY if name.endswith("@6.12")]
+    args = ("check", "Haswell-v4", *many, *QEMU)
+    shown = vcpuid(*args, env={"COLUMNS": "80"}).stdout.splitlines()
+    assert len(shown) <= 24
+    assert re.fullmatch(r"\d+ of 47 hosts; --all prints the rest\.", shown[-1])
+    told = map(json.loads, vcpuid(*args, "--format", "jsonl").stdout.splitlines())
+    failing = {Path(row["host"]).name: row["breaks"] for row in told if row["breaks"]}
+    assert len(failing) == 2
+    at = next(at for at, line in enumerate(shown) if line.startswith("host "))
+    first = [line.split()[0] for line in shown[at + 2 :] if ".txt.gz" in line]
+    assert set(first[:2]) == set(failing)
+    rows = vcpuid(*args, "--all").stdout.splitlines()
+    for host_, subjects in failing.items():
+        assert ", ".join(subjects) in next(line for line in rows if line.startswith(host_))
+    assert len([line for line in rows if ".txt.gz" in line and "answer" not in line]) == 47 + 1  # one is named above the rows

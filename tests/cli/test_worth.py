@@ -70,9 +70,21 @@ def test_rtm_forced_on_takes_the_functions_that_execute_xtest() -> None:
     assert "RTM" in told["strlen"]["why"]
 
 
+def test_a_host_whose_kvm_answers_is_no_guest_s_table(tmp_path: Path) -> None:
+    named = vcpuid("worth", SKYLAKE)
+    assert named == vcpuid("worth", "--host", SKYLAKE)
+    assert named.stdout.splitlines()[0] == "The guest reaches x86-64-v4, as its host does."
+    two = vcpuid("worth", SKYLAKE, "--host", IVY)
+    assert (two.returncode, two.stdout) == (2, "")
+    assert two.stderr.endswith(f"Error: {SKYLAKE} is a host's snapshot, and --host names a host as well\n")
+    alone = tmp_path / "processor.txt"  # of which no KVM is known to be a host
+    alone.write_text(vcpuid("convert", SKYLAKE, "--to", "cpuid").stdout, encoding="utf-8")
+    assert vcpuid("worth", str(alone)).stdout.splitlines()[1] == str(alone)
+
+
 def test_hwcaps_are_those_of_the_tunable() -> None:
     plain, masked = (
-        {row["item"]: row["value"] for row in rows("worth", SKYLAKE, "--glibc", "2.36", "--hwcaps", hwcaps)}
+        {row["item"]: row["value"] for row in rows("worth", "--host", SKYLAKE, "--glibc", "2.36", "--hwcaps", hwcaps)}
         for hwcaps in ("", "-AVX512VL,-AVX2")
     )
     assert plain["memchr"] == "evex"

@@ -256,3 +256,14 @@ def test_who_starts_a_guest_that_moves_nowhere_is_not_said(cpu: str, names: tupl
         (tmp_path / f"{name}.txt.gz").write_bytes(capture(name).read_bytes())
     shown = command.vcpuid("fleet", "migrate", str(tmp_path), "--cpu", cpu, "--qemu", "11.1").stdout
     assert shown.splitlines()[0] == said
+
+
+def test_a_store_behind_its_hosts_and_a_part_of_a_host_s_name_are_set_right(tmp_path: Path) -> None:
+    for name in (SKYLAKE, SAPPHIRE):
+        (tmp_path / f"{name}.txt.gz").write_bytes(capture(name).read_bytes())
+    behind = command.vcpuid("fleet", "migrate", SKYLAKE, SAPPHIRE, str(tmp_path))
+    assert behind.returncode == 2
+    assert behind.stderr.endswith(f"the store comes before the hosts: vcpuid fleet migrate {tmp_path} {SKYLAKE} {SAPPHIRE}\n")
+    part = command.vcpuid("fleet", "migrate", str(tmp_path), SKYLAKE.partition("@")[0], SAPPHIRE)
+    assert part.returncode == 3
+    assert part.stderr.endswith(f"no host is called {SKYLAKE.partition('@')[0]!r}; did you mean {SKYLAKE}?\n")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from support.qemu_captures import qemu_host
+from vcpuid import releases
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
-from vcpuid.errors import QemuError
+from vcpuid.errors import InputError, QemuError
 from vcpuid.qemu import guest_tables, realize
 from vcpuid.qemu.catalog import catalog
 from vcpuid.qemu.smp import parse
 from vcpuid.qemu.stable import mended
-from vcpuid.releases import QEMUS
+from vcpuid.releases import QEMUS, Release
 
 INTEL, AMD = "bochs/corei7_skylake_x@6.12", "tcg/EPYC-Milan-v2@7.3"
 
@@ -119,3 +122,17 @@ def test_a_vendor_is_refused_in_the_words_of_the_release(release: str, says: str
 
 def test_a_stable_update_has_mends_before_their_time() -> None:
     assert [release for release in ((7, 1), (7, 2), (8, 2), (9, 0)) if mended(release, (9, 0), (7, 2))] == [(7, 2), (9, 0)]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "asked", "said"),
+    [
+        (releases.qemu, "10", "'10' is not a release number of QEMU: say 10.0 or 10.1 or 10.2"),
+        (releases.qemu, "12", "'12' is not a release number of QEMU: it is newer than all that are known, and 11.1 is the newest"),
+        (releases.qemu, "3", "'3' is not a release number of QEMU: 5.2 to 11.1 are known"),
+        (releases.linux, "5", "'5' is not a release number of Linux: say 5.10 or 5.15"),
+    ],
+)
+def test_a_release_without_its_minor_number_is_completed(chosen: Callable[[str], Release], asked: str, said: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
+        chosen(asked)

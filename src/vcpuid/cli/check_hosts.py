@@ -14,6 +14,7 @@ from vcpuid.cli.fleet_options import short
 from vcpuid.cli.folder import files
 from vcpuid.cli.output import Sheet, emit
 from vcpuid.cli.setup import print_warnings
+from vcpuid.cli.short import ROWS, Cut, some
 from vcpuid.cli.standing import software
 from vcpuid.cli.streams import hushed, reader_left, tell
 from vcpuid.errors import InputError, VcpuidError
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from vcpuid.cli.domain import AskedCpu
     from vcpuid.cli.setup import Asked
 
-_COLUMNS = ["host", "what", "number", "lacks"]
-_FIELDS = ["host", "what", "asked", "lacks", "why", "proposal", "nearest", "nearest_keeps"]
-_TITLES = {"what": "answer", "number": "lacks", "lacks": "features", "proposal": "recommended"}
+_COLUMNS = ["host", "what", "fails", "number", "lacks"]
+_FIELDS = ["host", "what", "asked", "lacks", "why", "proposal", "nearest", "nearest_keeps", "breaks"]
+_TITLES = {"what": "answer", "fails": "fails at", "number": "lacks", "lacks": "features", "proposal": "recommended"}
 _NAMES = 8
-"""Missing features of a host that people are shown unless they ask for all."""
+"""Missing features of a host, where there are few hosts, that people are shown unless they ask for all; of many the number alone."""
 
 _SAID = {
     "lacks": ("starts", "start", "it without some of them"),
@@ -38,6 +39,9 @@ _SAID = {
     "error": ("could", "could", "not be read"),
 }
 """What one host does, or several do, by the word of their verdict."""
+_WORST = ("runs", "lacks", "breaks", "not tried", "unknown", "depends", "error", "refused", "aborts")
+"""Words of verdicts, and a guest that starts and fails, the worst last."""
+
 _SUBJECTS = 3
 """Things that break a guest of which the second line tells."""
 
@@ -59,6 +63,13 @@ class _Row(NamedTuple):
     breaks: tuple[str, ...] = ()
     error: str | None = None
 
+    @property
+    def weight(self) -> tuple[int, int]:
+        """How bad it is: by the word, and by how much a guest lacks."""
+        lacks, place = self.record["lacks"], _WORST.index(str(self.record["what"]))
+        worst = max(place, _WORST.index("breaks")) if self.breaks else place
+        return worst, len(lacks) if isinstance(lacks, list) else 0
+
 
 def _answered(found: HostChecked, asked: Asked, form: str) -> _Row:
     answer, order = found.answer, found.order
@@ -75,6 +86,7 @@ def _answered(found: HostChecked, asked: Asked, form: str) -> _Row:
         "proposal": answer.proposal,
         "nearest": answer.nearest,
         "nearest_keeps": counts.nearest_keeps,
+        "breaks": list(subjects),
     }
     document = found.as_dict() if form == "json" else {}
     on = software(answer.setup)
@@ -82,7 +94,14 @@ def _answered(found: HostChecked, asked: Asked, form: str) -> _Row:
 
 
 def _unanswered(host: str, error: VcpuidError) -> _Row:
-    record: dict[str, object] = {**dict.fromkeys(_FIELDS), "host": host, "what": failed(error), "lacks": [], "why": str(error)}
+    record: dict[str, object] = {
+        **dict.fromkeys(_FIELDS),
+        "host": host,
+        "what": failed(error),
+        "lacks": [],
+        "why": str(error),
+        "breaks": [],
+    }
     return _Row(host, error.exit_status, record, unread_document(host, error), error=str(error))
 
 
@@ -158,7 +177,11 @@ def _sheet(rows: Sequence[_Row], subject: str, cpu: str, everything: bool) -> Sh
     misspelled = _misspelled(rows)
     head = f"{subject} starts with every requested feature on {runs} of {len(rows)} {'host' if len(rows) == 1 else 'hosts'}"
     above = [head, "; ".join([*basis, *others])] if misspelled is None else [misspelled, *basis]
-    shown = [{**record, **_shown(record, everything), "host": name} for record, name in zip(records, names, strict=True)]
+    every = list(zip(rows, names, strict=True))
+    by_weight = every if everything else sorted(every, key=lambda one: one[0].weight, reverse=True)
+    named = None if everything else _NAMES if len(rows) <= ROWS + 1 else 0
+    shown = [{**row.record, **_shown(row, named), "host": name} for row, name in by_weight]
+    whole = [_shown(row, named) for row in rows] == [_shown(row, None) for row in rows]
     return Sheet(
         [*_COLUMNS, "proposal"] if everything else _COLUMNS,
         [] if misspelled is not None else shown,
@@ -168,6 +191,7 @@ def _sheet(rows: Sequence[_Row], subject: str, cpu: str, everything: bool) -> Sh
         titles=_TITLES,
         lines=[f"{record['host']} {record['what']}" for record in records],
         head=[*above, ""],
+        cut=None if everything else Cut(len(rows), what="hosts", more="" if whole else "every name"),
     )
 
 
@@ -191,10 +215,12 @@ def _failing(hosts: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
     return [f"on {len(hosts)} a guest that starts fails at {what}: check of {hosts[0][0]} alone tells why"]
 
 
-def _shown(record: dict[str, object], everything: bool) -> dict[str, object]:
-    """Lay a row out for people: what is missing cut, or in its place why there is no answer."""
-    names = record["lacks"]
+def _shown(row: _Row, named: int | None) -> dict[str, object]:
+    """Lay a row out for people: so many of the features that are missing, or in their place why there is no answer, and what breaks."""
+    names = row.record["lacks"]
+    more = len(row.breaks) - 1
+    fails = ", ".join(row.breaks) if named is None or more < 1 else f"{row.breaks[0]} and {more} more"
     if not isinstance(names, list) or not names:
-        return {"number": "", "lacks": safe.line(str(record["why"] or ""))}
-    cut = names if everything or len(names) <= _NAMES + 1 else [*names[:_NAMES], f"and {len(names) - _NAMES} more (--all)"]
-    return {"number": f"{len(names)} of {record['asked']}", "lacks": " ".join(cut)}
+        return {"fails": fails, "number": "", "lacks": "" if row.breaks else safe.line(str(row.record["why"] or ""))}
+    lacks = " ".join(names) if named is None else some(names, named) if named else ""
+    return {"fails": fails, "number": f"{len(names)} of {row.record['asked']}", "lacks": lacks}

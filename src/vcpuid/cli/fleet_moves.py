@@ -126,6 +126,8 @@ def _places(places: tuple[str, ...]) -> tuple[tuple[str, ...], str | None, str |
     if len(places) > 1 and all(os.path.isfile(place) and not place.endswith(STORES) for place in places):
         return (places, places[0], places[1]) if len(places) == 2 else (places, None, None)
     store, *hosts = places
+    if len(places) > 1 and not os.path.exists(store) and (os.path.isdir(hosts[-1]) or hosts[-1].endswith(STORES)):
+        raise click.UsageError(f"the store comes before the hosts: vcpuid fleet migrate {shlex.join((hosts[-1], store, *hosts[:-1]))}")
     if len(hosts) not in (0, 2):
         raise click.UsageError("give both hosts, or neither to ask about all")
     return ((store,), hosts[0], hosts[1]) if hosts else ((store,), None, None)

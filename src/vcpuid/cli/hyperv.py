@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +11,18 @@ import click
 from vcpuid.cli import choices
 from vcpuid.cli.domain import AskedCpu, domain_for_table, domain_options
 from vcpuid.cli.output import Sheet, all_option, emit, format_option
-from vcpuid.cli.setup import STACK, Asked, has_no_effect, host_option, print_warnings, read_host, stack_options, table_for_guest, trial_for
+from vcpuid.cli.setup import (
+    STACK,
+    Asked,
+    has_no_effect,
+    host_option,
+    print_warnings,
+    read_host,
+    stack_options,
+    table_for_guest,
+    take_for_host,
+    trial_for,
+)
 from vcpuid.cli.short import Cut, folded
 from vcpuid.cli.standing import standing
 from vcpuid.cpuid.parts import of_host
@@ -63,10 +73,7 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
     table, cpu = domain_for_table(table, cpu)
     named = None if table is None else read_host(table)
     if table is not None and named is not None and of_host(named.snapshot):
-        if source is not None:
-            raise click.UsageError(f"{table} is a host's snapshot, and --host names a host as well")
-        if present(named.snapshot.raw):
-            print_warnings([f"{table}: taken for a host, since its KVM answers; as a guest: {_as_guest(table)}"])
+        take_for_host(named.snapshot, table, source)
         table, source = None, table
     resolved, kvm = None, None
     if table is not None and named is not None:
@@ -115,11 +122,6 @@ def command(table: str | None, cpu: AskedCpu, source: str | None, everything: bo
     emit(sheet, form)
     refused = better.start is not None and better.start.message is not None
     sys.exit(1 if missing or hanging or refused or not present(subject) else 0)
-
-
-def _as_guest(table: str) -> str:
-    """Give the call that asks about a host as the guest that it is itself."""
-    return f"vcpuid convert {shlex.quote(table)} --to cpuid | vcpuid hyperv -"
 
 
 def _path(cpu: str, setup: Setup, *, brief: bool) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -96,6 +97,21 @@ def table_for_guest(snapshot: Snapshot, source: str) -> CpuidTable:
 
     remark_on_table(snapshot, source)
     return for_guest(snapshot, source)
+
+
+def take_for_host(snapshot: Snapshot, table: str, other: str | None) -> None:
+    """Say that what stands in a guest's place is taken for a host where it is both, and how to ask about the guest.
+
+    Raises click.UsageError where another host is named besides.
+    """
+    from vcpuid.software.hyperv import present
+
+    if other is not None:
+        raise click.UsageError(f"{table} is a host's snapshot, and --host names a host as well")
+    if present(snapshot.raw):
+        verb = click.get_current_context().command_path
+        as_guest = f"vcpuid convert {shlex.quote(table)} --to cpuid | {verb} -"
+        print_warnings([f"{table}: taken for a host, since its KVM answers; as a guest: {as_guest}"])
 
 
 def remark_on_table(snapshot: Snapshot, source: str) -> None:

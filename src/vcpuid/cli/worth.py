@@ -24,11 +24,13 @@ from vcpuid.cli.setup import (
     read_host,
     stack_options,
     table_for_guest,
+    take_for_host,
 )
 from vcpuid.cli.short import Cut, folded, some
 from vcpuid.cpuid.by_name import with_named_bits
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.cpuid.long_mode import in_64_bit_mode
+from vcpuid.cpuid.parts import by_kvm
 from vcpuid.releases import KERNELS
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def command(
     single choice. Variants that execute what the host's processor lacks are marked FAULTS.
 
     With TABLE, the CPU is that of the table; else of the guest that QEMU makes of --cpu on --host. TABLE may be a domain's file as well,
-    as for --domain.
+    as for --domain, or a host's snapshot, as for --host, where its KVM answers.
     """
     from vcpuid.answers.inside import of_guest, of_table, resting
     from vcpuid.software import brief, software_cpu
@@ -81,13 +83,17 @@ def command(
     host: SoftwareCpu | None = None
     path: Path | None = None
     table, cpu = domain_for_table(table, cpu)
-    if table is not None:
+    named = None if table is None else read_host(table)
+    if table is not None and named is not None and by_kvm(named.snapshot):
+        take_for_host(named.snapshot, table, source)
+        table, source = None, table
+    if table is not None and named is not None:
         has_no_effect("TABLE is given, and no QEMU makes it", *STACK, "--cpu", "--domain", "--libvirt", "--no-probe")
-        snapshot = read_host(table).snapshot
+        snapshot = named.snapshot
         guest, head = software_cpu(table_for_guest(snapshot, table), guest_kernel, xcr0), table
         host = software_cpu(in_64_bit_mode(with_named_bits(read_host(source).snapshot)).raw, guest_kernel) if source is not None else None
     else:
-        of = read_host(source)
+        of = named or read_host(source)
         snapshot = of.snapshot
         guest, host, path = _of_path(cpu, of, asked, no_probe, guest_kernel, xcr0, brief=form == "table" and not everything)
         head = path.headline()

@@ -55,8 +55,12 @@ def of_host(snapshot: Snapshot) -> bool:
 
     A guest that has a KVM itself is a host.
     """
-    by_kvm = snapshot.supported is not None or bool(snapshot.hyperv)
-    return not snapshot.table and (by_kvm or (bool(snapshot.raw) and not snapshot.raw.has(HYPERVISOR)))
+    return by_kvm(snapshot) or (not snapshot.table and bool(snapshot.raw) and not snapshot.raw.has(HYPERVISOR))
+
+
+def by_kvm(snapshot: Snapshot) -> bool:
+    """Whether a KVM answered there, and no table was made for a guest."""
+    return not snapshot.table and (snapshot.supported is not None or bool(snapshot.hyperv))
 
 
 def dumped(snapshot: Snapshot) -> bool:

@@ -11,6 +11,7 @@ from vcpuid.errors import InputError, VcpuidError
 from vcpuid.fleet.classes import HostClass
 from vcpuid.fleet.members import FEW, Census, Count, Unread
 from vcpuid.fleet.reading import readings
+from vcpuid.formats.absent import or_longer
 from vcpuid.sources.folders import files
 
 _ENDINGS = (".gz", ".txt", ".json", ".snapshot")
@@ -93,7 +94,7 @@ class Folder:
         for place, path, unread in self._unread:
             if name in _names(place, path):
                 raise InputError(f"host {name} cannot be read: {unread.why}", source=self._places)
-        why = f"no host is called {name[:60]!r}"
+        why = or_longer(f"no host is called {name[:60]!r}", name, (called for _, _, called, _ in self._members))
         if found:
             inner = next((f"{place}/{name}" for place, path, *_ in self._members if name in (host_name(path), path.name) and place), None)
             how = "two files tell of it, take one away" if inner is None else f"put the cluster before it, as in {inner}"
