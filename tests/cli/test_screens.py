@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
 from support.captures import CAPTURES
 from support.command import vcpuid
+from vcpuid.answers.file_verdict import SEVERITY
 from vcpuid.cli.layout import lines_of
 from vcpuid.cli.output import Sheet, fitted
 from vcpuid.cli.short import SCREEN, Cut
@@ -38,6 +40,8 @@ ANSWERS = {
     f"drift {SAPPHIRE} --from kernel=6.12,qemu=7.2 --to kernel=6.18,qemu=11.1": "The guest gains ",
     f"hyperv --host {SKYLAKE} {QEMU}": "A Windows guest",
     f"linux vulnerabilities {SKYLAKE}": "The host's kernel reports itself",
+    f"linux vulnerabilities {SKYLAKE} --guest --cpu Haswell {QEMU}": "The guest's kernel reports itself",
+    f"explain spec_ctrl --host {SAPPHIRE} --cpu Haswell {QEMU}": "The guest does not see spec-ctrl: ",
     f"qemu models {SKYLAKE} {QEMU}": "",
     f"qemu models {UNTOLD} {QEMU}": "",
     "rules kvm": "",
@@ -66,6 +70,34 @@ def test_an_answer_is_a_screen_and_begins_with_the_answer(command: str, width: i
     assert any("--all prints" in line for line in shown[-2:]), "a cut answer says so"
     assert whole[0] == shown[0]
     assert len(whole) > len(shown)
+
+
+def test_what_no_layer_has_is_told_in_a_line() -> None:
+    command = f"explain spec_ctrl --host {SKYLAKE} --cpu Haswell {QEMU}"
+    shown = lines(command, 80)
+    assert len(shown) <= SCREEN
+    assert not any("--all" in line for line in shown), "nothing is left out"
+    assert "no in every layer, silicon, linux, kvm observed; qemu, vcpu, guest modelled" in " ".join(shown)
+    assert len(vcpuid(*command.split(), "-o", "lines").stdout.splitlines()) == 6
+
+
+def test_what_is_cut_of_vulnerabilities_is_the_least_and_warnings_take_a_part_of_the_screen() -> None:
+    command = f"linux vulnerabilities {SKYLAKE} --guest --cpu Haswell {QEMU}"
+    done = vcpuid(*command.split(), env={"COLUMNS": "80"})
+    assert "warning" in done.stderr
+    assert sum(lines_of(line, 80) for line in (*done.stdout.splitlines(), *done.stderr.splitlines())) <= SCREEN
+    rows = {row["file"]: row for row in map(json.loads, vcpuid(*command.split(), "-o", "jsonl").stdout.splitlines())}
+    whole = vcpuid(*command.split(), "--all").stdout.splitlines()
+    named = [file for line in whole if (file := line.partition(" ")[0]) in rows]
+    ranks = [
+        SEVERITY.index("partly" if rows[file]["more"] and rows[file]["state"] == "mitigated" else rows[file]["state"]) for file in named
+    ]
+    assert len(named) == len(rows)
+    assert ranks == sorted(ranks)
+    table = done.stdout.split("\n\n")[1].splitlines()
+    cut = [file for line in table if (file := line.partition(" ")[0]) in rows]
+    assert cut == named[: len(cut)]
+    assert cut[:2] == ["mds", "spec_store_bypass"]
 
 
 ROWS = [{"name": f"row{number}", "text": "word " * 6} for number in range(9)]

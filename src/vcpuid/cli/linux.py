@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -143,10 +144,12 @@ def vulnerabilities(
     from vcpuid.answers.vulnerabilities import told, told_inside
     from vcpuid.setup import Stack
 
+    warnings: list[str] = []
     if guest:
         path = guest_of(source, cpu, asked, probe=not no_probe)
         found, inside = told_inside(path, Stack(guest_kernel or path.setup.kernel.asked, params={"cmdline": guest_cmdline}))
-        print_warnings(dict.fromkeys((*(folded(path) if form == "table" and not everything else path.said), *inside.remarks)))
+        warnings = [*dict.fromkeys((*(folded(path, 1) if form == "table" and not everything else path.said), *inside.remarks))]
+        print_warnings(warnings)
         head = [found.summary("The guest's kernel"), f"{inside.linux} in the guest of {path.headline()}"]
         data = found.as_dict(inside, path.as_dict())
     else:
@@ -155,7 +158,7 @@ def vulnerabilities(
         found = told(setup)
         head = [found.summary("The host's kernel"), f"{setup.linux} on {source or 'this machine'}{_READ if found.observed else ''}"]
         data = found.as_dict(setup)
-    emit(_sheet(found, head, data, everything), form)
+    emit(replace(_sheet(found, head, data, everything), warnings=warnings), form)
     sys.exit(0 if found.protected else 1)
 
 

@@ -72,7 +72,8 @@ class Sheet:
     `columns` of `rows` serve tables, under the `titles` that they have there, else their keys with blanks for underscores. CSV has `fields`
     of `records`, JSON lines all that is in these: without them, the table's. `data` is the document for JSON. `lines` is the plain form,
     as lines or as one text, the rows' values separated by blanks where it is None. `head` and `foot` are sentences around the table, for
-    people only. `null` is what a table and CSV have for a value that is null in JSON. With a `cut` the table is no longer than a screen.
+    people only. `null` is what a table and CSV have for a value that is null in JSON. With a `cut` the table is no longer than a screen,
+    of which the `warnings` that were printed before it take a part.
     """
 
     columns: Sequence[str]
@@ -87,6 +88,7 @@ class Sheet:
     styles: dict[str, str] = field(default_factory=dict)
     null: str = ""
     cut: Cut | None = None
+    warnings: Sequence[str] = ()
 
     @property
     def told(self) -> list[dict[str, Any]]:
@@ -275,7 +277,9 @@ def _notes(foot: Sequence[str]) -> list[list[str]]:
 
 
 def _table(sheet: Sheet) -> None:
+    wide = width()
+    height = SCREEN - sum(layout.lines_of(f"vcpuid: {line}", wide) for line in sheet.warnings)
     with styled(sys.stdout):
-        for line in fitted(sheet, width(), SCREEN, colours=colours()):
+        for line in fitted(sheet, wide, height, colours=colours()):
             print(line)
     sys.stdout.flush()  # so that a verb that prints more learns when its reader has gone
