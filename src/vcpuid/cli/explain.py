@@ -76,7 +76,8 @@ def command(
     print_warnings([*unrefused(path.remarks, order, form), *([inside.remark] if inside is not None and inside.remark else [])])
     if len(explanations) == 1:
         told = sheet(explanations[0])
-        emit(told if everything else replace(told, cut=_cut(told)), form)
+        of_bit_alone = not explanations[0].serves and explanations[0].sysfs is None
+        emit(told if everything or of_bit_alone else replace(told, cut=_cut(told)), form)
     else:
         emit(summary(explanations, [*collective(texts)]), form)
     sys.exit(0 if all(explanation.answered for explanation in explanations) else 1)
@@ -116,7 +117,7 @@ def _nowhere(stages: Sequence[Stage]) -> str | None:
 
 
 def _cut(told: Sheet) -> Cut:
-    """Cut a table to a screen: what has a reason is shown first."""
+    """Cut a table below what is said of vulnerabilities, which may be long, to a screen: what has a reason is shown first."""
     return Cut(len(told.rows), what="rows", weights=[bool(row["why"]) for row in told.rows])
 
 
