@@ -16,6 +16,7 @@ ROOT = Path(vcpuid.__file__).parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "numbers": (),
+    "spelling": (),
     "data": ("errors",),
     "releases": ("data", "errors", "numbers"),
     "cpuid": ("data", "errors", "numbers", "releases"),
@@ -23,7 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "params": ("cpuid", "errors", "numbers"),
     "setup": ("cpuid", "errors", "params", "releases"),
     "decode": ("cpuid", "data", "errors", "numbers"),
-    "formats": ("cpuid", "errors", "numbers", "releases"),
+    "formats": ("cpuid", "errors", "numbers", "releases", "spelling"),
     "linux": ("cpuid", "data", "errors", "numbers", "params", "reasons", "releases", "setup"),
     "kvm": ("cpuid", "data", "errors", "linux", "params", "reasons", "releases", "setup"),
     "told": ("cpuid", "errors", "kvm", "linux", "numbers", "params", "releases", "setup"),

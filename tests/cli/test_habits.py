@@ -13,7 +13,8 @@ from support.captures import capture
 from support.command import commands, vcpuid
 from vcpuid.cli import VERBS, cli
 from vcpuid.cli.examples import EXAMPLES
-from vcpuid.cli.meant import MEANT, OPTIONS, distance, near
+from vcpuid.cli.meant import MEANT, OPTIONS, near
+from vcpuid.spelling import distance
 
 HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
 QEMU = ("--qemu", "11.1")
@@ -287,3 +288,13 @@ def test_the_distance_of_two_spellings(one: str, other: str, apart: int) -> None
 
 def test_a_long_word_is_near_to_nothing_at_once() -> None:
     assert near("x" * 100_000, VERBS) == []
+
+
+def test_a_file_or_folder_in_the_place_of_a_verb_is_quoted_in_the_commands_that_take_it(tmp_path: Path) -> None:
+    (tmp_path / "my host.txt").touch()
+    (tmp_path / "my hosts").mkdir()
+    (tmp_path / "my\nhost.txt").touch()
+    told = [vcpuid(name, cwd=tmp_path).stderr for name in ("my host.txt", "my hosts", "my\nhost.txt")]
+    assert "vcpuid decode 'my host.txt' (" in told[0]
+    assert "vcpuid fleet classes 'my hosts' (" in told[1]
+    assert "host.txt (" not in told[2]

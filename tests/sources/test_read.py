@@ -260,6 +260,21 @@ def test_a_missing_file_whose_name_is_like_another_ones_is_asked_about(
         read(named)
 
 
+def test_in_a_large_folder_the_nearest_name_is_asked_about(tmp_path: Path) -> None:
+    for number in range(3000):
+        (tmp_path / f"host{number:05}.txt").touch()
+    for slip, meant in (("hsot00001.txt", "host00001.txt"), ("host0271.txt", "host00271.txt"), ("host02999.json", "host02999.txt")):
+        with pytest.raises(InputError, match=f"; did you mean {tmp_path}/{meant}\\?$"):
+            read(tmp_path / slip)
+
+
+def test_a_name_that_cannot_be_typed_is_not_asked_about(tmp_path: Path) -> None:
+    for name in ("host\udcff1.txt", "host\n1.txt", "host\x1b1.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"No such file or directory$"):
+        read(tmp_path / "host1.txt")
+
+
 def test_a_pipe_is_read_to_its_end_however_late_and_slow_it_comes(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Sequence
+
+from vcpuid.spelling import distance
 
 MODELS = ("qemu models", "which of QEMU's CPU models run on a host")
 BASELINE = ("fleet baseline", "the best -cpu that runs on all hosts of a folder")
@@ -81,20 +84,6 @@ _FEW = 3
 """Letters of a name, of which one may be wrong; of a longer one, one in so many."""
 
 
-def distance(one: str, other: str) -> int:
-    """Count the letters to change, add, leave out, or swap with the next, until the one is the other."""
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for at, letter in enumerate(one, 1):
-        before, last, row = row, before, [at]
-        for place, wanted in enumerate(other, 1):
-            cost = min(before[place] + 1, row[-1] + 1, before[place - 1] + (letter != wanted))
-            if at > 1 and place > 1 and letter == other[place - 2] and one[at - 2] == wanted:
-                cost = min(cost, last[place - 2] + 1)
-            row.append(cost)
-    return row[-1]
-
-
 def near(word: str, known: Iterable[str]) -> list[str]:
     """Give the words that are spelled nearly so, the nearest first: as many letters differ as may be a slip, or the end is left out."""
     typed, found = word.lstrip("-").lower()[:60], []
@@ -137,8 +126,10 @@ def _not_a_word(word: str) -> list[tuple[str, str]]:
     from vcpuid.cpuid.names import find
     from vcpuid.errors import InputError
 
-    if os.path.exists(word):
-        return [(f"decode {word}", DECODE[1]), (f"guest --host {word}", GUEST[1])]
+    if os.path.isfile(word) and word.isprintable():
+        return [(f"decode {shlex.quote(word)}", DECODE[1]), (f"guest --host {shlex.quote(word)}", GUEST[1])]
+    if os.path.isdir(word) and word.isprintable():
+        return [(f"fleet classes {shlex.quote(word)}", "which hosts are alike")]
     if " " in word:
         return [("diagnose TEXT", DIAGNOSE[1])]
     try:
