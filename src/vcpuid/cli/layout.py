@@ -96,26 +96,22 @@ def _pieces(text: str, width: int) -> Iterator[tuple[str, bool]]:
 
 def _cell(text: str, width: int) -> list[str]:
     """Fold a cell. What is longer than the column goes past its edge."""
-    found: list[str] = []
-    for line in text.split("\n"):
-        if columns_of(line) <= width:
-            found.append(line.rstrip())
-            continue
-        now = ""
-        for piece, apart in _pieces(line, width):
-            joined = f"{now}{' ' if apart and now else ''}{piece}"
-            if now and columns_of(joined) > width:
-                found.append(now)
-                now = piece
-            else:
-                now = joined
-        found.append(now)
-    return found
+    if columns_of(text) <= width:
+        return [text.rstrip()]
+    found, now = list[str](), ""
+    for piece, apart in _pieces(text, width):
+        joined = f"{now}{' ' if apart and now else ''}{piece}"
+        if now and columns_of(joined) > width:
+            found.append(now)
+            now = piece
+        else:
+            now = joined
+    return [*found, now]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Titles and rows of cells; `styles` are of columns, by their number."""
+    """Titles and rows of cells, each of one line; `styles` are of columns, by their number."""
 
     titles: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -140,7 +136,7 @@ class Table:
     def _widths(self, width: int | None) -> tuple[int, list[int]]:
         """Share the width out among the columns: what is between them, and theirs; none where they have too little room."""
         columns = [(title, *(row[number] for row in self.rows)) for number, title in enumerate(self.titles)]
-        natural = [max(columns_of(line) for text in column for line in text.split("\n")) for column in columns]
+        natural = [max(map(columns_of, column)) for column in columns]
         if width is None or sum(natural) + _GAP * (len(columns) - 1) <= width:
             return _GAP, natural
         room = width - _TIGHT_GAP * (len(columns) - 1)

@@ -217,7 +217,7 @@ def _sentences(lines: Iterable[str], width: int | None) -> Iterator[str]:
 def _rows(sheet: Sheet, rows: Iterable[Mapping[str, object]], width: int | None, *, colours: bool) -> Iterator[str]:
     """Lay some rows out alone."""
     titles = [sheet.titles.get(column, column.replace("_", " ")) for column in sheet.columns]
-    cells = [[safe.clean(text) for text in _cells(sheet, row)] for row in rows]
+    cells = [[safe.line(text) for text in _cells(sheet, row)] for row in rows]
     styles = {number: sheet.styles[column] for number, column in enumerate(sheet.columns) if column in sheet.styles}
     return layout.Table(titles, cells, styles).lines(width, colours=colours)
 
