@@ -12,6 +12,8 @@ import pytest
 
 from support.captures import capture
 from support.command import vcpuid
+from vcpuid.cli.drift import named_stack
+from vcpuid.cli.setup import Asked
 from vcpuid.releases import KERNELS, QEMUS
 
 MILAN = str(capture("kvm-amd.EPYC-Milan-v2@7.3"))
@@ -59,6 +61,11 @@ def test_options_of_both_sides_hold_where_a_side_does_not_name_them() -> None:
     document = json.loads(vcpuid("drift", MILAN, *asked, "--format", "json").stdout)
     told = [(document[side]["setup"]["machine"], document[side]["setup"]["params"]) for side in ("before", "after")]
     assert told == [("pc", {"npt": 0}), ("q35", {"npt": 1})]
+
+
+def test_what_if_holds_on_both_sides() -> None:
+    assert vcpuid("drift", MILAN, "--what-if", *SIDES, "--quiet").returncode == 1
+    assert [named_stack(Asked(what_if=wanted), "--to", "qemu=10.0")[0].what_if for wanted in (False, True)] == [False, True]
 
 
 def domain(path: Path, cpu: str) -> str:

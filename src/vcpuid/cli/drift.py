@@ -54,7 +54,7 @@ def _two_sides(params: Mapping[str, Any]) -> None:
 @cpu_option
 @domain_options
 @all_option
-@stack_options("kernel", "qemu", "what_if")
+@stack_options("kernel", "qemu")
 @format_option
 @demand(_two_sides)
 @demand(one_cpu_after)
@@ -142,7 +142,7 @@ def named_stack(asked: Asked, option: str, text: str) -> tuple[Asked, str | None
         qemu=programs.get("qemu"),
         machine=programs.get("machine", asked.machine),
         params=both,
-        what_if=bool(both),
+        what_if=asked.what_if or bool(both),
     )
     return chosen, programs.get("libvirt")
 
