@@ -76,6 +76,12 @@ def test_what_is_not_found_names_what_is_near(form: str) -> None:
     assert "nest" not in done.stdout
 
 
+def test_of_a_feature_that_no_rule_has_it_is_told_who_explains_it() -> None:
+    done = rules("vmx-ept")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "vcpuid: no rule has 'vmx-ept', which is a feature: did you mean vcpuid explain vmx-ept?\n"
+
+
 def test_nothing_is_near_to_nonsense_however_long() -> None:
     done = rules("x" * 1_000_000)
     assert done.exit_code == 1

@@ -46,7 +46,7 @@ def vcpuid(
     is run as well: it must be one.
     """
     done = _run(args, stdin, cwd, env, stdout, encoding)
-    for words in meant(done.stderr) if done.returncode == USAGE else ():
+    for words in meant(done.stderr):
         pasted = _run(words, stdin, cwd, env, None, encoding)
         assert pasted.returncode != USAGE, f"{args} is answered with vcpuid {words}, and that with: {pasted.stderr}"
         assert not [*meant(pasted.stderr)], pasted.stderr

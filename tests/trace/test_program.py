@@ -16,7 +16,7 @@ from support.command import vcpuid
 from support.elf import ENTRY, EXIT, FORK, THREAD, WAIT, cpuids, create, exit_with, forked, write_program
 from vcpuid.errors import InputError, UnavailableError
 from vcpuid.live import faulting as live_faulting
-from vcpuid.live.faulting import require_faulting
+from vcpuid.live.faulting import NoFaultError, require_faulting
 from vcpuid.trace.objects import CodePlace
 from vcpuid.trace.program import ProgramTrace, cpuid_length, faulting, stepping
 
@@ -139,6 +139,16 @@ def test_a_programs_own_faults_stay_its_own(tmp_path: Path, tracer: Tracer) -> N
     assert tracer([trap]).status == 128 + signal.SIGTRAP
 
 
+def test_a_folder_is_said_to_be_no_program(tmp_path: Path, tracer: Tracer) -> None:
+    with pytest.raises(InputError, match=r"it is a folder, and no program$"):
+        tracer([str(tmp_path)])
+
+
+def test_a_name_of_two_lines_makes_one_row(tmp_path: Path) -> None:
+    done = vcpuid("trace", "--step", "--by", "program,leaf", "--", write_program(tmp_path / "a\nb", cpuids(3, function=4) + EXIT))
+    assert [line.split() for line in done.stdout.splitlines() if line.startswith("a")] == [["a\\nb", "00000004", "0", "3"]]
+
+
 def test_a_command_that_is_not_there_is_bad_input(tracer: Tracer) -> None:
     with pytest.raises(InputError, match="no-such-program: there is no such program"):
         tracer(["no-such-program"])
@@ -187,8 +197,11 @@ def test_what_is_a_cpuid(code: str, cs: int, length: int) -> None:
 def test_where_nothing_faults_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system call that does not do what it says is as good as none: it is tried, not believed."""
     monkeypatch.setattr(live_faulting, "ARCH_PRCTL", 39)  # getpid, which is no failure only where it is 0: refused
-    with pytest.raises(UnavailableError, match="does not let Linux make it; --step looks at every instruction"):
+    with pytest.raises(NoFaultError, match=r"does not let Linux make it$"):
         require_faulting()
+    told = vcpuid("trace", "--by", "leaf,program", "--", "echo", "a b")
+    assert (told.returncode, told.stdout) == (4, "")
+    assert told.stderr.endswith(": vcpuid trace --step --by leaf,program -- echo 'a b'\n")
     monkeypatch.setattr(live_faulting, "ARCH_PRCTL", 24)  # sched_yield: it succeeds, and nothing faults
-    with pytest.raises(UnavailableError, match="said that it would"):
+    with pytest.raises(NoFaultError, match="said that it would"):
         require_faulting()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -36,15 +37,14 @@ def command(words: tuple[str, ...], everything: bool, form: str) -> None:
 
     Exit status 1 where no rule is found; similar ids are then named. What diagnose prints in brackets are ids of messages, not of rules.
     """
-    from vcpuid.rulebook import all_rules, look_up, near, report
+    from vcpuid.rulebook import all_rules, look_up, report
 
     text = " ".join(words)
     found = look_up(text) if text else all_rules()
     if (message := _message(text)) is not None:
         tell(message)
     elif not found:
-        meant = " or ".join(near(text))
-        tell(f"no rule has {text[:60]!r}" + (f"; did you mean {meant}?" if meant else ""))
+        tell(f"no rule has {text[:60]!r}{_instead(text)}")
     if len(found) == 1 and form == "table":
         rows: list[dict[str, object]] = [{"what": what, "told": told} for what, told in _card(found[0])]
         emit(Sheet(["what", "told"], rows), form)
@@ -62,6 +62,17 @@ def command(words: tuple[str, ...], everything: bool, form: str) -> None:
         )
         emit(sheet, form)
     sys.exit(0 if found else 1)
+
+
+def _instead(text: str) -> str:
+    """Ask for what may be meant by what no rule has: for a feature, or for rules of ids like it."""
+    from vcpuid.cpuid.names import meant
+    from vcpuid.rulebook import near
+
+    if meant(text):
+        return f", which is a feature: did you mean vcpuid explain {shlex.quote(text)}?"
+    ids = " or ".join(near(text))
+    return f"; did you mean {ids}?" if ids else ""
 
 
 def _message(text: str) -> str | None:

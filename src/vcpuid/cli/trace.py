@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -217,14 +218,21 @@ def _verdict(checked: Checked) -> str:
 
 def _program(program: tuple[str, ...], by: tuple[str, ...], seconds: float | None, form: str, *, step: bool, everything: bool) -> int:
     """Run a command, answer, and return its exit status. What it prints goes to standard error, so that the answer stands alone."""
+    from vcpuid.live.faulting import NoFaultError
     from vcpuid.probe.report import machine
     from vcpuid.trace import cost
     from vcpuid.trace.program import faulting, stepping
     from vcpuid.trace.program_answer import ProgramAnswer
 
     price = cost.here()
-    with _output_aside():
-        found = stepping(program, seconds) if step else faulting(program, seconds)
+    try:
+        with _output_aside():
+            found = stepping(program, seconds) if step else faulting(program, seconds)
+    except NoFaultError as error:
+        options = {"--by": ",".join(by), "--seconds": f"{seconds or 0:g}", "--format": form}
+        named = [text for option in typed(*options) for text in (option, options[option])]
+        again = shlex.join(["vcpuid", "trace", "--step", *(["--all"] if everything else []), *named, "--", *program])
+        raise UnavailableError(f"{error}; --step looks at every instruction instead{f': {again}' if again.isprintable() else ''}") from None
     answer = ProgramAnswer(machine(), found, price, by)
     rows = answer.rows()
     columns = [column for column in PROGRAM_COLUMNS if column == "count" or any(row[column] is not None for row in rows)]

@@ -16,11 +16,14 @@ from vcpuid.live.instruction import instruction
 
 ARCH_PRCTL, ARCH_SET_CPUID = 158, 0x1012
 _RETURNED, _REFUSED = 1, 2
-_INSTEAD = "; --step looks at every instruction instead"
+
+
+class NoFaultError(UnavailableError):
+    """CPUID does not fault here."""
 
 
 def require_faulting() -> None:
-    """Raise UnavailableError where CPUID does not fault, with the reason. A child of this process tries it."""
+    """Raise NoFaultError where CPUID does not fault, with the reason. A child of this process tries it."""
     cpuid = instruction()
     libc = ctypes.CDLL(None, use_errno=True)
     leave = ctypes.cast(libc._exit, ctypes.c_void_p)
@@ -37,8 +40,6 @@ def require_faulting() -> None:
             os._exit(_REFUSED)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status == _REFUSED:
-        raise UnavailableError(f"CPUID does not fault here: this processor, or the hypervisor below, does not let Linux make it{_INSTEAD}")
+        raise NoFaultError("CPUID does not fault here: this processor, or the hypervisor below, does not let Linux make it")
     if status != signal.SIGSEGV:
-        raise UnavailableError(
-            f"CPUID does not fault here: Linux said that it would (arch_prctl(ARCH_SET_CPUID)), and it does not{_INSTEAD}"
-        )
+        raise NoFaultError("CPUID does not fault here: Linux said that it would (arch_prctl(ARCH_SET_CPUID)), and it does not")

@@ -224,7 +224,8 @@ class Tracees:
             number = int.from_bytes(told[1:5], "little")
             if told[:1] == b"f":
                 raise UnavailableError(f"seccomp: {os.strerror(number)}: this system takes no filter of system calls")
-            cause = "there is no such program" if number == errno.ENOENT else os.strerror(number)
+            folder = "it is a folder, and no program" if os.path.isdir(self._command) else os.strerror(number)
+            cause = "there is no such program" if number == errno.ENOENT else folder
             raise InputError(cause, source=self._command)
 
 
