@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from vcpuid.cli import demands, streams
+from vcpuid.cli import streams
 
 _BY_NAME = _CPU, _HOST = "--cpu", "--host"
 _ABOUT = {_CPU: "CPU, by name instead of by its place.", _HOST: "HOST, by name instead of by its place."}
@@ -123,6 +123,8 @@ class Verb(click.Command):
         try:
             rest = super().parse_args(ctx, args)
             if not ctx.resilient_parsing:
+                from vcpuid.cli import demands
+
                 demands.require(self.callback, ctx.params)
             return rest
         except click.MissingParameter as error:

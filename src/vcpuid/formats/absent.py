@@ -10,17 +10,16 @@ from itertools import islice
 from vcpuid.spelling import nearest
 
 _MOST, _WORK, _LONGEST = 50_000, 500, 80
-"""Names of a folder that are looked at, of these compared letter by letter, and letters of a name: no more is worth the time."""
-_ALIKE = 4
-"""Letters of a name, of which one may be wrong."""
-_OFFERED = 3
+"""Names that are looked at, of these compared letter by letter, and letters of a name: no more is worth the time."""
+_ALIKE, _OFFERED = 4, 3
+"""Letters of a name, of which one may be wrong, and names that are offered."""
 
 
 def or_longer(cause: str, name: str, names: Iterable[str]) -> str:
     """Ask, behind what is said of a name that nobody has, whether one is meant that begins so, else one that is like it."""
     given = sorted(set(islice(names, _MOST)))
-    found = [other for other in given if other.startswith(name)][:_OFFERED] or _like(name, given)
-    return f"{cause}; did you mean {' or '.join(found)}?" if found else cause
+    found = [other for other in given if other.startswith(name)] or _alike(name, given)
+    return f"{cause}; did you mean {' or '.join(found[:_OFFERED])}?" if found else cause
 
 
 def or_near(cause: str, path: str) -> str:
@@ -31,12 +30,14 @@ def or_near(cause: str, path: str) -> str:
         names = [entry.name for entry in islice(entries, _MOST) if not entry.name.startswith(".")]
     names = [other for other in names if len(other) <= _LONGEST and os.path.join(folder, other).isprintable()]
     longer = [other for other in names if other.startswith(f"{name}.") or _stem(other) == _stem(name)]  # the same, but for the ending
-    found = [min(longer)] if longer else _like(name, names)
+    found = sorted(longer) or _alike(name, names)
     return f"{cause}; did you mean {os.path.join(folder, found[0])}?" if found else cause
 
 
-def _like(name: str, names: Iterable[str]) -> list[str]:
-    found = nearest(name[:_LONGEST], names, max(1, len(name[:_LONGEST]) // _ALIKE), _WORK)
+def _alike(name: str, names: Iterable[str]) -> list[str]:
+    """Give the one name that is most like another, if any is."""
+    told = name[:_LONGEST]
+    found = nearest(told, names, max(1, len(told) // _ALIKE), _WORK)
     return [] if found is None else [found]
 
 
