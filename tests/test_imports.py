@@ -44,8 +44,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "rulebook": ("answers", "hazards", "kvm", "libvirt", "linux", "qemu", "reasons", "vmm"),
     "fleet": (
-        "answers", "cpuid", "data", "decode", "errors", "formats", "kvm", "libvirt", "numbers", "path", "qemu", "reasons", "releases",
-        "setup", "software", "sources", "told", "vmm",
+        "answers", "cpuid", "data", "decode", "errors", "formats", "hazards", "kvm", "libvirt", "numbers", "path", "qemu", "reasons",
+        "releases", "setup", "software", "sources", "told", "vmm",
     ),
     "diagnosis": ("answers", "cpuid", "data", "errors", "numbers", "path", "qemu", "reasons", "releases", "rulebook", "setup"),
     "explore": (

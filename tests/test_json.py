@@ -189,7 +189,7 @@ OTHERS: tuple[tuple[str, ...], ...] = (
 """Commands whose answers are held against their schemas on several hosts, with the host behind them."""
 
 ROWS_ALONE = {
-    "check": {"what", "about", "why"},
+    "check": {"what", "about", "why", "breaks"},
     "decode": {"value"},
     "libvirt-models": {"model"},
     "linux-flags": {"line", "names"},
