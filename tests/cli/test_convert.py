@@ -144,5 +144,5 @@ def test_a_guest_read_from_a_pipe_is_a_guest(tmp_path: Path) -> None:
     text = "<cpu mode='custom' match='exact'><model>Skylake-Client</model><feature policy='require' name='avx512f'/></cpu>"
     with ThreadPoolExecutor() as pool:
         pool.submit(pipe.write_text, text, encoding="utf-8")
-        done = convert(str(pipe), "--to", "qemu", "--qemu", "10.0")
+        done = convert(str(pipe), "--to", "qemu", "--qemu", "10.0", "--libvirt", "9.0")
     assert done.stdout == "Skylake-Client,avx512f=on\n"

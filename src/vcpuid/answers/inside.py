@@ -32,7 +32,8 @@ def resting(path: Path, answer: Callable[[CpuidTable], Mapping[K, object]], but:
 
 def of_table(snapshot: Snapshot, answer: Callable[[CpuidTable], Mapping[K, object]]) -> dict[K, tuple[Fact, ...]]:
     """Do the same for the CPU of a snapshot's table for a guest: what a program read may be a part, and so may what is left of KVM's."""
-    if not dumped(snapshot):
+    setup = Setup.of(alone(snapshot))  # names of features alone are a table from here on
+    if not dumped(setup.host):
         return {}
     once = cache(lambda table: answer(table))
-    return doubts(Setup.of(alone(snapshot)), lambda setup: once(for_guest(setup.host)))
+    return doubts(setup, lambda other: once(for_guest(other.host)))
