@@ -66,6 +66,7 @@ INT = {
 RANGE = {
     "decode/identity.py": 2,  # constants of its own, and our own tables
     "cpuid/walk.py": 1,  # _last: at most _RANGE_LIMIT leaves on
+    "cpuid/whole.py": 1,  # likewise: last_of_range
     "kvm/leaves/sets.py": 1,  # Build has room for as many entries as KVM
     "kvm/supported.py": 1,  # likewise
     "qemu/guest.py": 2,  # -smp, within the machine's own limit of vCPUs

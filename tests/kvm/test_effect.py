@@ -142,7 +142,7 @@ def test_without_such_parameters_nothing_is_said_and_nothing_worked_out(monkeypa
         raise AssertionError
 
     monkeypatch.setattr("vcpuid.kvm.effect.remarks", fail)
-    raw = Snapshot(raw=host(SKYLAKE).raw)
+    raw = Snapshot(raw=host(SKYLAKE).raw, kernel=host(SKYLAKE).kernel)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         package.kvm.supported(raw)

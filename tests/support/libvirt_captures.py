@@ -10,12 +10,15 @@ import gzip
 import json
 import lzma
 from collections import defaultdict
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from support.captures import CAPTURES
 from support.peers import PEERS
 from vcpuid import Setup, Stack
+from vcpuid.cpuid import SIGNIFICANT_INDEX, CpuidTable, Entry, Snapshot
+from vcpuid.cpuid.whole import gaps
 from vcpuid.formats.lines import parse_snapshot
 from vcpuid.qemu import KvmHost
 
@@ -62,10 +65,18 @@ def played_lines() -> dict[str, list[str]]:
     return found
 
 
+def _filled(snapshot: Snapshot) -> Snapshot:
+    """Give what KVM was played to support the leaves that a dump of others lacks: no KVM leaves one out, and QEMU took it for zeros."""
+    while lacking := next((gap.missing for gap in gaps(snapshot) if gap.field == "supported"), None):
+        assert snapshot.supported is not None
+        snapshot = replace(snapshot, supported=CpuidTable((*snapshot.supported, Entry(*lacking, SIGNIFICANT_INDEX, 0, 0, 0, 0))))
+    return snapshot
+
+
 @cache
 def played(host: str, libvirt: str) -> tuple[Setup, KvmHost]:
     """A host with the QEMU of a libvirt, and what else KVM answered there: a TSC of 2.5 GHz that can be scaled."""
-    snapshot = parse_snapshot((played_lines().get(host) or real_lines()[host]), host)
+    snapshot = _filled(parse_snapshot((played_lines().get(host) or real_lines()[host]), host))
     assert snapshot.supported is not None
     xcr0 = None if snapshot.supported.get(0xD) else PLAYED_XCR0
     return Setup.of(snapshot, Stack(qemu=QEMUS[libvirt])), KvmHost(tsc_khz=2_500_000, tsc_scaling=True, xcr0=xcr0, refused=REFUSED)
