@@ -174,7 +174,9 @@ def test_before_6_0_a_leaf_that_is_bound_to_another_sub_leaf_is_not_found() -> N
 
 def test_kvm_intel_of_5_10_takes_invpcid_from_a_guest_without_pcid() -> None:
     lone, whole = (CpuidTable([LEAF1._replace(ecx=ecx), LEAF7._replace(ebx=1 << 10)]) for ecx in (0, 1 << 17))
-    others = [Entry(function, 0, 0, 0, 0, 0, 0) for function in (2, 3, 5, 6, 0x80000000, 0x40000000)]  # of which every KVM's list has one
+    others = [
+        Entry(function, 0, 0, 0, 0, 0, 0) for function in (2, 3, 4, 5, 6, 0x80000000, 0x40000000)
+    ]  # of which every KVM's list has one
     intel, amd = (
         Snapshot(supported=CpuidTable([Entry(0, 0, 0, 7, ebx, ecx, edx), *lone, *others]))
         for ebx, edx, ecx in map(vendors.twelve, ("GenuineIntel", "AuthenticAMD"))

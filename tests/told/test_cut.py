@@ -63,7 +63,7 @@ def test_a_cut_is_seen_after_every_line(name: str, field: str) -> None:
 def test_a_leaf_that_was_lost_is_seen(name: str) -> None:
     table = host(name).supported
     assert table is not None
-    for function in {entry.function for entry in table} - {table[-1].function}:
+    for function in {entry.function for entry in table} - {0, table[-1].function}:  # without leaf 0 it would be no list of KVM's
         (gap,) = gaps(without_leaf(host(name), (function, 0)))
         assert not gap.ends
     (gap,) = gaps(without_leaf(host(name), (1, 0)))

@@ -23,9 +23,7 @@ _Place = tuple[int, int]
 _RANGES = (0, 0x80000000, 0xC0000000, 0x40000000)
 _CENTAUR = 0xC0000000
 _XSAVE = 0xD
-_CACHES = (0x4, 0x8000001D)
-"""Leaves on caches, of which a guest is given what the VMM makes up: without them nothing is taken for absent that is there."""
-_LISTED = (0x7, 0xB, 0x14, 0x1D, 0x1F, 0x24)
+_LISTED = (0x4, 0x7, 0xB, 0x14, 0x1D, 0x1F, 0x24, 0x8000001D)
 """Leaves of which KVM answers the sub-leaves that its own answer tells of, besides XSAVE's; of others it may leave some out."""
 
 
@@ -108,8 +106,7 @@ def _supported(table: CpuidTable, _more: bool) -> Iterator[_Place]:
     for first in _RANGES if table.get(0) is not None else ():
         if first != _CENTAUR or table.get(first) is not None:
             for function in range(first, max(first, last_of_range(first, table.registers(first))) + 1):
-                if function not in _CACHES:
-                    yield function, 0
+                yield function, 0
                 yield from ((function, index) for index in _sub_leaves(table, function))
 
 
