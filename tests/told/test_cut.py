@@ -61,13 +61,25 @@ def test_a_cut_is_seen_after_every_line(name: str, field: str) -> None:
 
 @pytest.mark.parametrize("name", [AMD, INTEL, OLD])
 def test_a_leaf_that_was_lost_is_seen(name: str) -> None:
-    table = host(name).supported
+    table, raw = host(name).supported, host(name).raw
     assert table is not None
     for function in {entry.function for entry in table} - {0, table[-1].function}:  # without leaf 0 it would be no list of KVM's
-        (gap,) = gaps(without_leaf(host(name), (function, 0)))
-        assert not gap.ends
+        of_nothing = function >> 28 != 4 and raw.get(function) is not None and not any(raw.registers(function))
+        assert [gap.ends for gap in gaps(without_leaf(host(name), (function, 0)))] == ([] if of_nothing else [False])
+        assert gaps(replace(without_leaf(host(name), (function, 0)), raw=CpuidTable()))
     (gap,) = gaps(without_leaf(host(name), (1, 0)))
     assert str(gap) == "KVM's supported entries (SUP lines) lack CPUID[eax=01h]"
+
+
+def test_a_list_may_leave_out_what_is_all_zero_and_what_no_linux_lists() -> None:
+    whole = host(AMD)
+    table, raw = whole.supported, whole.raw
+    assert table is not None
+    assert not any(raw.registers(4))
+    entries = (entry for entry in table if entry.function != 4)
+    more = CpuidTable(entry._replace(eax=0x80000028) if entry.function == 0x80000000 else entry for entry in entries)
+    assert gaps(replace(whole, supported=more)) == ()
+    assert Setup.of(replace(whole, supported=more)).host.supported == more
 
 
 def test_only_an_old_kernel_s_list_of_hyper_v_ends_without_nesting() -> None:

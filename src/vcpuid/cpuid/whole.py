@@ -3,7 +3,8 @@
 KVM answers every leaf of a range up to the one that EAX of the range's first names, and the range of its own comes last
 (kvm_dev_ioctl_get_cpuid and get_cpuid_func, Linux arch/x86/kvm/cpuid.c). What it emulates it lists up to the leaf that EAX of the first
 names, and of Hyper-V (kvm_get_hv_cpuid, arch/x86/kvm/hyperv.c) the leaf on nesting stands last, which old kernels may leave out. All
-captures are so.
+captures are so. What lacks only entries of which the processor's own are all zero, or that no Linux lists, is whole too: another KVM, or
+who made a list up, may leave those out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ _Place = tuple[int, int]
 _RANGES = (0, 0x80000000, 0xC0000000, 0x40000000)
 _CENTAUR = 0xC0000000
 _XSAVE = 0xD
+_LAST = {0x80000000: 0x80000022}
+"""The last leaf that any Linux lists of a range, where processors have more (__do_cpuid_func)."""
+_COMPONENTS = range(2, 32)
+"""Those of XSAVE that any Linux lists: none has component 62, of LWP."""
 _LISTED = (0x4, 0x7, 0xB, 0x14, 0x1D, 0x1F, 0x24, 0x8000001D)
 """Leaves of which KVM answers the sub-leaves that its own answer tells of, besides XSAVE's; of others it may leave some out."""
 
@@ -59,7 +64,7 @@ def gaps(host: Snapshot) -> tuple[Gap, ...]:
     found = []
     for field, places in wanted.items():
         table: CpuidTable | None = getattr(host, field)
-        if table and (gap := _gap(field, table, places(table, bool(host.msrs)))):
+        if table and (gap := _gap(field, table, places(table, bool(host.msrs)), host.raw)):
             found.append(gap)
     return tuple(found)
 
@@ -91,9 +96,10 @@ def _instead(host: Snapshot, gap: Gap) -> str:
     return f"{_WHAT[gap.field][2]} is worked out instead"
 
 
-def _gap(field: str, table: CpuidTable, wanted: Iterable[_Place]) -> Gap | None:
+def _gap(field: str, table: CpuidTable, wanted: Iterable[_Place], raw: CpuidTable) -> Gap | None:
     places = list(wanted)
-    missing = next((number for number, place in enumerate(places) if table.get(*place) is None), None)
+    lacking = (number for number, place in enumerate(places) if table.get(*place) is None and not _is_empty(place, raw))
+    missing = next(lacking, None)
     if missing is None:
         return None
     before, behind = {function for function, _ in places[:missing]}, places[missing:]
@@ -101,11 +107,19 @@ def _gap(field: str, table: CpuidTable, wanted: Iterable[_Place]) -> Gap | None:
     return Gap(field, places[missing], table[-1][:2], ends)
 
 
+def _is_empty(place: _Place, raw: CpuidTable) -> bool:
+    """Whether the processor itself tells nothing there, in a range of its own; of KVM's own range no processor tells."""
+    first = place[0] & 0xFFFF0000
+    in_range = first != hyperv.VENDOR and place[0] <= last_of_range(first, raw.registers(first))
+    return in_range and not any(raw.registers(*place))
+
+
 def _supported(table: CpuidTable, _more: bool) -> Iterator[_Place]:
     """Where KVM begins, with leaf 0, is the least that a list tells of itself; what has not even that was put together by somebody."""
     for first in _RANGES if table.get(0) is not None else ():
         if first != _CENTAUR or table.get(first) is not None:
-            for function in range(first, max(first, last_of_range(first, table.registers(first))) + 1):
+            last = min(last_of_range(first, table.registers(first)), _LAST.get(first, first + 0xFFFF))
+            for function in range(first, max(first, last) + 1):
                 yield function, 0
                 yield from ((function, index) for index in _sub_leaves(table, function))
 
@@ -116,7 +130,7 @@ def _sub_leaves(table: CpuidTable, function: int) -> Iterable[int]:
 
     if function == _XSAVE:
         components = (ask(0).edx | ask(1).edx) << 32 | ask(0).eax | ask(1).ecx
-        return (index for index in range(2, 63) if components >> index & 1)
+        return (index for index in _COMPONENTS if components >> index & 1)
     return (index for index in SUBLEAVES[function](ask) if index) if function in _LISTED else ()
 
 
