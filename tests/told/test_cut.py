@@ -17,7 +17,7 @@ from vcpuid.answers.explain import explain
 from vcpuid.answers.inside import of_guest, of_table
 from vcpuid.answers.survey import survey
 from vcpuid.answers.verdict import verdict
-from vcpuid.cpuid import CpuidTable, MsrTable, Snapshot
+from vcpuid.cpuid import CpuidTable, Entry, MsrTable, Snapshot
 from vcpuid.cpuid.names import find_all
 from vcpuid.cpuid.parts import for_guest
 from vcpuid.cpuid.whole import gaps
@@ -72,14 +72,18 @@ def test_a_leaf_that_was_lost_is_seen(name: str) -> None:
 
 
 def test_a_list_may_leave_out_what_is_all_zero_and_what_no_linux_lists() -> None:
-    whole = host(AMD)
-    table, raw = whole.supported, whole.raw
+    table, raw = host(AMD).supported, host(AMD).raw
     assert table is not None
     assert not any(raw.registers(4))
-    entries = (entry for entry in table if entry.function != 4)
-    more = CpuidTable(entry._replace(eax=0x80000028) if entry.function == 0x80000000 else entry for entry in entries)
-    assert gaps(replace(whole, supported=more)) == ()
-    assert Setup.of(replace(whole, supported=more)).host.supported == more
+    part = CpuidTable(ending(entry, 0x80000028) for entry in table if entry.function != 4)
+    made_up = replace(host(AMD), supported=part, raw=CpuidTable(ending(entry, 0x80000028) for entry in raw))
+    assert gaps(made_up) == ()
+    assert Setup.of(made_up).host.supported == part
+
+
+def ending(entry: Entry, last: int) -> Entry:
+    """The entry, where its range begins with another last leaf."""
+    return entry._replace(eax=last) if entry.function == 0x80000000 else entry
 
 
 def test_only_an_old_kernel_s_list_of_hyper_v_ends_without_nesting() -> None:
