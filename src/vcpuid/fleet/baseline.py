@@ -147,8 +147,10 @@ class Baseline(Proven):
     @cached_property
     def dangers(self) -> tuple[Danger, ...]:
         """What in the guest's CPU hurts on some of the classes that start it, the gravest first."""
-        held = zip(self.proofs, self.setups, strict=True) if self.cpu is not None else ()
-        return dangers(self.cpu or "", ((proof.group, setup) for proof, setup in held if proof.found.cpuid is not None))
+        if self.cpu is None:
+            return ()
+        starting = [at for at, proof in enumerate(self.proofs) if proof.found.cpuid is not None]
+        return dangers(self.cpu, [self.proofs[at].group for at in starting], [self.setups[at] for at in starting])
 
     @cached_property
     def prices(self) -> tuple[Cost | None, ...]:

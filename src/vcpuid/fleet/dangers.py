@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from vcpuid import hazards
+from vcpuid.fleet import packing
+from vcpuid.fleet.kept import Question
 from vcpuid.fleet.members import Group, hosts_of, spoken
 from vcpuid.hazards.rule import Hazard, Severity
 from vcpuid.path.pipeline import Path, tried
 from vcpuid.setup import Setup
+from vcpuid.told.facts import Fact
 from vcpuid.vmm.known import named
 
 
@@ -35,13 +39,37 @@ class Danger:
         return {**self.hazard.as_dict(), "hosts": self.hosts, "who": spoken(self.groups)}
 
 
-def dangers(cpu: str, members: Iterable[tuple[Group, Setup]]) -> tuple[Danger, ...]:
+class Finding(NamedTuple):
+    """A hazard with its rule's id, as it goes from process to process and into the cache."""
+
+    rule: str
+    subjects: tuple[str, ...]
+    depends: tuple[Fact, ...]
+
+
+def _hurting(cpu: str, setup: Setup) -> tuple[Finding, ...]:
+    path = tried(cpu, setup, named())
+    found = hazards.of_path(path) if isinstance(path, Path) else ()
+    return tuple(Finding(hazard.rule.id, hazard.subjects, hazard.depends) for hazard in found)
+
+
+def _packed(found: Iterable[Finding]) -> object:
+    return [[one.rule, one.subjects, list(map(packing.fact, one.depends))] for one in found]
+
+
+def _unpacked(told: Any) -> tuple[Finding, ...]:
+    return tuple(Finding(rule, tuple(subjects), tuple(map(packing.fact_of, facts))) for rule, subjects, facts in told)
+
+
+HAZARDS = Question("hazards", _hurting, _packed, _unpacked)
+_RULES = {rule.id: rule for rule in hazards.RULES}
+
+
+def dangers(cpu: str, groups: Sequence[Group], setups: Sequence[Setup]) -> tuple[Danger, ...]:
     """Find what hurts a guest with this -cpu on any of some classes: the gravest first, of these what most hosts have."""
-    found: dict[Hazard, list[Group]] = {}
-    for group, setup in members:
-        path = tried(cpu, setup, named())
-        for hazard in hazards.of_path(path) if isinstance(path, Path) else ():
-            found.setdefault(hazard, []).append(group)
-    every = (Danger(hazard, tuple(groups)) for hazard, groups in found.items())
-    order = list(Severity)
-    return tuple(sorted(every, key=lambda one: (not one.grave, order.index(one.hazard.rule.severity), -one.hosts)))
+    found: dict[Finding, list[Group]] = {}
+    for group, findings in zip(groups, HAZARDS.ask(cpu, setups), strict=True):
+        for one in findings:
+            found.setdefault(one, []).append(group)
+    every = (Danger(Hazard(_RULES[one.rule], one.subjects, one.depends), tuple(having)) for one, having in found.items())
+    return tuple(sorted(every, key=lambda one: (not one.grave, one.hazard.rule.severity.rank, -one.hosts)))

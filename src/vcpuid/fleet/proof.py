@@ -8,14 +8,17 @@ from functools import cached_property
 
 from vcpuid.cpuid import Word, xfeatures
 from vcpuid.cpuid.words import CpuidWord, positions
-from vcpuid.fleet.kept import outcomes
+from vcpuid.fleet import packing
+from vcpuid.fleet.kept import Question
 from vcpuid.fleet.members import Census, Group, hosts_of
-from vcpuid.fleet.outcome import CpuOutcome, Table, unlike
+from vcpuid.fleet.outcome import CpuOutcome, Table, outcome, unlike
 from vcpuid.qemu.catalog import Catalog
 from vcpuid.setup import Setup
 from vcpuid.told.facts import Fact, NotTold
 
 _XSAVE = 0xD
+
+OUTCOME = Question("outcome", outcome, packing.outcome, packing.outcome_of)
 
 CUT = "its cores are of several kinds, and its snapshot describes one of them: cpuid -r describes all"
 """What is to be said of a class that is not whole."""
@@ -93,7 +96,7 @@ class Proven:
 
 def prove(cpu: str, census: Census, setups: Sequence[Setup]) -> tuple[Proof, ...]:
     """Work the path of a -cpu on each class, on each kind of its cores; `setups` are those of the census's cores, in their order."""
-    return tuple(Proof(group, found) for group, found in zip(census.cores, outcomes(cpu, setups), strict=True))
+    return tuple(Proof(group, found) for group, found in zip(census.cores, OUTCOME.ask(cpu, setups), strict=True))
 
 
 def running(proofs: Iterable[Proof]) -> int:

@@ -155,4 +155,4 @@ def find(view: View) -> tuple[Hazard, ...]:
 
 
 def _sorted(found: Iterable[Hazard]) -> tuple[Hazard, ...]:
-    return tuple(sorted(found, key=lambda hazard: (list(Severity).index(hazard.rule.severity), bool(hazard.depends))))
+    return tuple(sorted(found, key=lambda hazard: (hazard.rule.severity.rank, bool(hazard.depends))))

@@ -19,6 +19,11 @@ class Severity(Enum):
     RISK = "risk"
     NOTE = "note"
 
+    @property
+    def rank(self) -> int:
+        """Its place among all, the worst first."""
+        return list(Severity).index(self)
+
 
 class Looks(Enum):
     """What a rule looks at: at what was asked of QEMU alone, at the guest's table, at the host as well, or at a VMM's recorded calls."""
