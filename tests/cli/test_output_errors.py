@@ -15,6 +15,7 @@ import pytest
 
 from support.captures import capture
 from support.command import program, vcpuid
+from support.elf import cpuids, say, write_program
 from vcpuid.cli.output import FORMATS
 from vcpuid.cli.streams import guard, replaced
 from vcpuid.errors import UnavailableError
@@ -201,8 +202,9 @@ def test_what_cannot_be_told_changes_no_status_and_goes_nowhere_else(args: tuple
 
 
 @pytest.mark.parametrize(("closed", "status", "told"), [(">&-", 4, b"hi\nvcpuid: standard output: "), ("2>&-", 0, b"")])
-def test_a_command_that_is_traced_prints_nothing_into_the_answer(closed: str, status: int, told: bytes) -> None:
-    done = shell(f"vcpuid {closed}", "trace", "--step", "--format", "json", "--", "echo", "hi")
+def test_a_command_that_is_traced_prints_nothing_into_the_answer(closed: str, status: int, told: bytes, tmp_path: Path) -> None:
+    says_hi = write_program(tmp_path / "says-hi", cpuids(1) + say("hi\n"))
+    done = shell(f"vcpuid {closed}", "trace", "--step", "--format", "json", "--", says_hi)
     if status != 4 and done.returncode == 4:
         pytest.skip(done.stderr.decode())
     assert done.returncode == status

@@ -18,6 +18,7 @@ import pytest
 import vcpuid as package
 from support.captures import capture
 from support.command import program, vcpuid
+from support.elf import EXIT, cpuids, write_program
 
 pytestmark = pytest.mark.process
 HOST = str(capture("kvm-intel.corei7_skylake_x@6.12"))
@@ -144,12 +145,18 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def asks(hosts: Path) -> str:
+    """A program that executes CPUID and ends, which everybody may execute; beside the hosts."""
+    return write_program(hosts.parent / "asks", cpuids(1) + EXIT)
+
+
 MANY = {
     "fleet": ("fleet", "classes", "{hosts}"),
     "baseline": ("fleet", "baseline", "{hosts}"),
     "explore": ("explore", HOST, "--save", "{own}/page.html"),
     "record": ("record", "--no-snapshot", "-o", "{own}/recording.jsonl", "--", "true"),
-    "trace": ("trace", "--step", "--", "true"),
+    "trace": ("trace", "--step", "--", "{program}"),
     "trace guests": ("trace", "--seconds", "0.1"),
 }
 """Verbs about many hosts and about what runs here, which write files, keep answers, or ask the kernel."""
@@ -172,15 +179,15 @@ def told(done: subprocess.CompletedProcess[str]) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize("verb", MANY)
 @pytest.mark.parametrize("place", PLACES)
-def test_verbs_about_many_and_about_what_runs(verb: str, place: str, hosts: Path, tmp_path: Path) -> None:
-    args = [arg.format(hosts=hosts, own=tmp_path) for arg in MANY[verb]]
+def test_verbs_about_many_and_about_what_runs(verb: str, place: str, hosts: Path, asks: str, tmp_path: Path) -> None:
+    args = [arg.format(hosts=hosts, own=tmp_path, program=asks) for arg in MANY[verb]]
     usual, there = told(program(*args)), told(program(*args, env=PLACES[place]))
     assert usual == there
     assert not list(hosts.glob(".*"))
 
 
 @pytest.mark.parametrize("verb", MANY)
-def test_the_same_as_another_user(verb: str, hosts: Path, tmp_path: Path) -> None:
+def test_the_same_as_another_user(verb: str, hosts: Path, asks: str, tmp_path: Path) -> None:
     nobody = {"user": 65533, "group": 65533, "extra_groups": [], "cwd": "/"}
     readable = [sys.executable, "-c", f"import os; open({package.__file__!r}); os.listdir({str(hosts)!r})"]
     try:
@@ -189,7 +196,7 @@ def test_the_same_as_another_user(verb: str, hosts: Path, tmp_path: Path) -> Non
     except PermissionError:
         pytest.skip("this user cannot be another, or another cannot start this Python")
     tmp_path.chmod(0o700)
-    args = [arg.format(hosts=hosts, own=tmp_path) for arg in MANY[verb]]
+    args = [arg.format(hosts=hosts, own=tmp_path, program=asks) for arg in MANY[verb]]
     status, said = told(program(*args, env={"HOME": str(tmp_path)}, **nobody))
     assert status == 0 or said, "what another may not do is said"
     writes = any("{own}" in arg for arg in MANY[verb])

@@ -30,6 +30,13 @@ def exit_with(status: int) -> bytes:
     return b"\xb8\x3c\0\0\0\xbf" + struct.pack("<I", status) + b"\x0f\x05"
 
 
+def say(text: str) -> bytes:
+    """Print a short text, and exit."""
+    said = text.encode()
+    call = b"\xba" + struct.pack("<I", len(said)) + bytes.fromhex("b801000000 bf01000000 0f05") + EXIT
+    return b"\x48\x8d\x35" + struct.pack("<i", len(call)) + call + said
+
+
 def create(file: Path) -> bytes:
     """Make an empty file, and exit."""
     call = bytes.fromhex("bea4010000 b855000000 0f05") + EXIT
