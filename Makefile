@@ -12,8 +12,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # A process a processor, or as many as are asked for; each takes whole files of tests, since these share what they make.
 PROCESSES ?= auto
 PYTEST := $(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile
-# What `make quick` leaves out; pyproject.toml tells what the markers mean. Of a test with many cases it takes one in eight.
+# What `make quick` leaves out; pyproject.toml tells what the markers mean. Of a test with many cases it takes one in so many.
 QUICK := not (process or bounds or long)
+SAMPLE ?= 8
 
 # make fuzz SECONDS=60 SEED=7 TARGETS='readers verbs'; make fuzz REPLAY=build/fuzz/finds/….json tries the input of a find again.
 SECONDS ?= 300
@@ -41,7 +42,7 @@ test: $(VENV)/.ready-dev
 	$(PYTEST) --figures=$(FIGURES) --fired=build/fired.json
 
 quick: $(VENV)/.ready-dev
-	$(PYTEST) --quiet -m "$(QUICK)" --sample 8
+	$(PYTEST) --quiet -m "$(QUICK)" --sample $(SAMPLE)
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

@@ -94,6 +94,7 @@ def test_every_verb_that_takes_a_release_or_a_parameter_is_walked() -> None:
     assert {path for path, _ in TAKING} == VERBS.keys()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("path", "option"), marked([pair for pair in TAKING if pair[1] != "--param"]))
 def test_a_verb_says_which_tables_stand_for_a_release(path: tuple[str, ...], option: str) -> None:
     program, asked, tables = ("QEMU", "10.3", "10.2") if option == "--qemu" else ("Linux", "6.10", "6.8")
@@ -113,6 +114,7 @@ def test_a_verb_refuses_what_makes_no_sense(path: tuple[str, ...], option: str) 
     assert says in said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("path", "option"), marked([pair for pair in TAKING if pair[1] == "--param"]))
 def test_a_verb_says_which_parameter_has_no_effect(path: tuple[str, ...], option: str) -> None:
     status, _, said = command.vcpuid(*call(path, option, "npt=0"))
@@ -213,6 +215,7 @@ def test_a_function_that_rests_on_what_kvm_said_warns_of_parameters_it_did_not_r
     assert said == function.__module__.startswith("vcpuid.qemu")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [NAME, NEWER, "kvm-intel.corei7_skylake_x@6.1"])
 def test_the_snapshots_own_release_is_the_default_everywhere(name: str) -> None:
     snapshot, own = host(name), name.partition("@")[2]
@@ -243,6 +246,7 @@ def test_observations_hold_for_their_kernel_in_every_function() -> None:
     ).tables  # fmt: skip
 
 
+@pytest.mark.long
 def test_no_signature_has_a_release_of_its_own() -> None:
     known = {*KERNELS, *QEMUS}
     found = []

@@ -142,6 +142,7 @@ def test_debians_changelog_has_this_version() -> None:
     assert text.startswith(f"vcpuid ({PROJECT['version']}-")
 
 
+@pytest.mark.long
 def test_a_package_in_an_archive_reads_its_own_files(tmp_path: Path) -> None:
     """By the very path that it began with, also one that no path library would spell so."""
     shutil.make_archive(str(tmp_path / "package"), "zip", ROOT / "src")

@@ -119,6 +119,7 @@ def proposals(base: str, chosen: list[str], name: str, release: str) -> dict[str
     return {version: proposal for version, proposal in found.items() if proposal is not None}
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(sorted(MODELS)).flatmap(lambda release: st.tuples(st.just(release), st.sampled_from(MODELS[release]))),

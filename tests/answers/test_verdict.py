@@ -231,6 +231,7 @@ def test_everything_is_fit_for_json() -> None:
     assert told["proposal"] == "Skylake-Server,-hle,-rtm,-pku"
 
 
+@pytest.mark.long
 @settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from([*sorted(catalog("11.1").models), "host", "max", "EPYC", "Skylake-Server"]),
@@ -248,6 +249,7 @@ def test_every_proposal_runs_without_a_warning(cpu: str, settings: list[str], na
     assert answer.runs == (answer.refusal is None and not answer.missing) or "avx10" in " ".join(answer.warnings)
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(["host", "Haswell", "EPYC", "Haswel", "", "base"]),

@@ -119,6 +119,7 @@ def test_what_a_running_kernel_printed_makes_no_feature_of_use_and_no_setting_co
         assert verdict.text != off[file]
 
 
+@pytest.mark.long
 def test_a_bug_that_an_old_kernel_does_not_know_is_not_denied_to_its_guests(tmp_path: Path) -> None:
     """A /proc/cpuinfo without the kernel's release, of early 2018, when three were known: KVM need not call it immune to others."""
     lines = ("vendor_id\t: GenuineIntel", "cpu family\t: 6", "model\t\t: 142", "stepping\t: 10",

@@ -403,6 +403,7 @@ def test_of_several_hosts_the_second_line_counts_those_on_which_a_guest_fails(tm
     assert "; 1 starts it without some of them" in vcpuid("check", "Haswell", str(tmp_path), *QEMU).stdout.splitlines()[1]
 
 
+@pytest.mark.long
 def test_of_many_hosts_the_worst_come_first_on_one_screen_and_who_fails_is_marked() -> None:
     many = [str(capture(name)) for name in MANY if name.endswith("@6.12")]
     args = ("check", "Haswell-v4", *many, *QEMU)

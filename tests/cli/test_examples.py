@@ -79,6 +79,7 @@ def test_an_example_is_taken(verb: str, example: Example, folder: Path, monkeypa
 RUN = [example for _, example in ALL if example.needs not in ELSEWHERE]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "example", [pytest.param(example, marks=MARKED.get(example.needs, ()), id=example.command) for example in RUN]
 )  # fmt: skip

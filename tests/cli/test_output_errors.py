@@ -201,6 +201,7 @@ def test_what_cannot_be_told_changes_no_status_and_goes_nowhere_else(args: tuple
     assert (done.returncode, done.stdout.decode()) == (status, vcpuid(*args).stdout)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("closed", "status", "told"), [(">&-", 4, b"hi\nvcpuid: standard output: "), ("2>&-", 0, b"")])
 def test_a_command_that_is_traced_prints_nothing_into_the_answer(closed: str, status: int, told: bytes, tmp_path: Path) -> None:
     says_hi = write_program(tmp_path / "says-hi", cpuids(1) + say("hi\n"))

@@ -130,6 +130,7 @@ def test_what_reads_no_release_says_so() -> None:
     assert "--to libvirt=13.1 has no effect" in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("program", STACKS)
 @pytest.mark.parametrize(("verb", "option"), [(verb, option) for verb, (options, _) in SIDES.items() for option in options])
 def test_of_a_stack_likewise(

@@ -147,6 +147,7 @@ def test_json_escapes_of_itself(hostile: str) -> None:
     json.loads(done.stdout)
 
 
+@pytest.mark.long
 @given(st.text())
 @example("0" * 23 + "\x1f" * 11 + "\x08")  # spelled out, a word is longer
 def test_a_message_is_one_bounded_line(text: str) -> None:

@@ -200,6 +200,7 @@ def test_the_cost_of_no_avx2_is_the_one_that_was_measured() -> None:
     assert WITHOUT_AVX2 not in brief("--cpu", "Haswell-v1", "--host", SKYLAKE, "--qemu", "10.0")
 
 
+@pytest.mark.long
 def test_functions_that_fault_are_named_and_what_is_not_told_is_no_level() -> None:
     (row,) = [
         line

@@ -35,6 +35,7 @@ def rows() -> list[list[Any]]:
     return found
 
 
+@pytest.mark.long
 def test_the_module_is_what_the_tool_makes_of_the_table(tool: ModuleType, rows: list[list[Any]]) -> None:
     """Fails where a rule asks for a new bit: run tools/bits.py."""
     made = tool.source(rows, tool.wanted(ROOT / "src" / "vcpuid"))

@@ -67,6 +67,7 @@ def test_symbols_that_the_notes_name_exist() -> None:
     assert {flag for flags in SUMMED_UP.values() for flag in flags} <= shown
 
 
+@pytest.mark.long
 def test_every_feature_has_a_card_fit_for_json() -> None:
     for feature in all_features():
         for kernel in KERNELS:

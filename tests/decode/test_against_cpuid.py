@@ -362,6 +362,7 @@ def test_random_tables(vendor: str, hypervisor: str) -> None:
     assert tally.compared > 500 * held
 
 
+@pytest.mark.long
 def test_every_descriptor() -> None:
     base = [Entry(0, 0, 0, 2, *(words("GenuineIntel")[i] for i in (0, 2, 1))), Entry(1, 0, 0, 0xF41, 0, 0, 0)]
     tally = Tally()

@@ -83,6 +83,7 @@ def test_without_a_host_each_rule_that_clears_the_bit_is_a_possible_cause_and_no
     assert all(cause.vendors == ("AMD",) for cause in finding.causes if cause.rule.id.startswith("kvm.svm"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("feature", ["pdcm", "vmx-ept", "avx512f", "rtm", "nx", "pku", "monitor", "rdseed"])
 def test_a_cause_is_possible_where_it_is_the_cause_on_a_capture(feature: str) -> None:
     wanted = find(feature)

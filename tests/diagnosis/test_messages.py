@@ -205,12 +205,14 @@ def lines_of_real_libvirts() -> set[str]:
     return said - {""}
 
 
+@pytest.mark.long
 def test_every_line_of_real_libvirts_is_known() -> None:
     lines = lines_of_real_libvirts()
     assert len(lines) > 1000
     assert not [line for line in lines if not recognise(line)]
 
 
+@pytest.mark.long
 def test_every_feature_in_a_line_of_real_libvirts_comes_back() -> None:
     listed = re.compile(r"(?:required|missing|forbidden|[Ee]xtra) features: ([\w.\-]+(?:, ?(?!missing features)[\w.\-]+)*)")
     tried = 0

@@ -97,6 +97,7 @@ def test_words_of_a_manager_stand_only_where_a_cpu_is_proposed() -> None:
     assert json.loads(done.stdout)["written"] is None
 
 
+@pytest.mark.long
 def test_very_many_guests_are_named_and_the_first_ones_looked_at() -> None:
     text = "\n".join(f"{QEMU} -cpu Skylake-Server,level={number}\n{RTM}" for number in range(13, 33))
     found = diagnose(text, captures.host(SKYLAKE), stack=Stack(qemu="10.0"))

@@ -37,6 +37,7 @@ def ask(bench: Bench, route: str, **body: object) -> Any:
     return unpack(json.loads(json.dumps(bench.answer(route, json.dumps(body).encode()))))
 
 
+@pytest.mark.long
 def test_a_path_is_what_the_command_beside_it_says(bench: Bench) -> None:
     asked = {"cpu": "Haswell,+rtm", "qemu": "10.0", "machine": "pc", "smp": "2", "params": ["nested=0"], "what_if": True, "kernel": "6.1"}
     path = ask(bench, "path", **asked)["path"]
@@ -54,6 +55,7 @@ def test_a_part_is_of_the_path_that_was_asked_for(bench: Bench, part: str) -> No
     assert ask(bench, part, cpu="Penryn") == json.loads(json.dumps(data.PARTS[part](subject)))
 
 
+@pytest.mark.long
 def test_a_domain_leads_to_the_cpu_as_for_the_verbs(bench: Bench) -> None:
     assert unpack(bench.answer("read", DOMAIN.encode(), "guest.xml")) == {"kind": "domain", "text": DOMAIN}
     path = ask(bench, "path", domain=DOMAIN, libvirt="11.3")["path"]
@@ -64,6 +66,7 @@ def test_a_domain_leads_to_the_cpu_as_for_the_verbs(bench: Bench) -> None:
     assert path["libvirt"]
 
 
+@pytest.mark.long
 def test_a_dump_that_is_dropped_is_a_host_from_then_on(bench: Bench) -> None:
     dump = (CAPTURES / "reports" / "cascade-lake-without-msrs.txt.gz").read_bytes()
     found = unpack(bench.answer("read", dump, "cascade.txt.gz"))
@@ -103,6 +106,7 @@ def test_an_error_that_is_dropped_is_diagnosed_on_the_host(bench: Bench) -> None
     assert ask(Bench({}), "diagnose", text=ERROR) == said("diagnose", ERROR)
 
 
+@pytest.mark.long
 def test_an_empty_request_means_what_the_page_began_with(bench: Bench) -> None:
     first = bench.subject(PathAsked(cpu="Opteron_G5"))
     began = Bench(bench.hosts, first, PathAsked(host="skylake", cpu="Opteron_G5"))

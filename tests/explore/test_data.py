@@ -9,7 +9,7 @@ from pathlib import Path as File
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support.captures import CAPTURES, capture
@@ -76,7 +76,9 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(JSON)
+@example({"a": 0.0, "b": -0.0})
 def test_what_is_packed_is_what_is_unpacked(document: Any) -> None:
     again = unpack(json.loads(json.dumps(pack(document))))
     assert json.dumps(again) == json.dumps(document)  # which tells 1, 1.0 and true apart, and the order of keys
@@ -88,6 +90,7 @@ def test_what_stands_twice_is_packed_once() -> None:
     assert len(packed["values"]) == 3
 
 
+@pytest.mark.long
 @every_case
 def test_every_feature_is_what_explain_says(name: str) -> None:
     path = subject(name).path
@@ -175,6 +178,7 @@ def test_the_page_has_lost_and_gained_what_the_survey_has(name: str) -> None:
         }  # fmt: skip
 
 
+@pytest.mark.long
 def test_the_parties_above_the_vmm_stand_where_explain_has_them() -> None:
     asked = ordered()
     told = plain(data.first(asked))["path"]
@@ -186,6 +190,7 @@ def test_the_parties_above_the_vmm_stand_where_explain_has_them() -> None:
     assert of_avx["libvirt"] == answer["libvirt"] != None  # noqa: E711
 
 
+@pytest.mark.long
 def test_another_vmm_has_no_models() -> None:
     path = followed("T2", host=read(CASES["intel"][0]), vmm=FIRECRACKER)
     told = data.whole(Subject("skylake", path))
@@ -194,6 +199,7 @@ def test_another_vmm_has_no_models() -> None:
     assert plain(told)["path"]["parties"][3]["party"] == "firecracker"
 
 
+@pytest.mark.long
 def test_the_other_parts_are_what_their_verbs_answer() -> None:
     asked = subject("intel")
     path: Path = asked.path

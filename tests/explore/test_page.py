@@ -12,6 +12,8 @@ from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 
+import pytest
+
 from support.captures import capture
 from support.packed import unpack
 from vcpuid import Stack, read
@@ -72,6 +74,7 @@ def hostile(value: Any, text: str) -> Any:
     return value + text if isinstance(value, str) else value
 
 
+@pytest.mark.long
 def test_a_saved_path_is_small() -> None:
     assert len(gzip.compress(saved().encode(), 6)) < LIMIT
     milan = Subject("milan", followed("Haswell-v4", host=read(MILAN), stack=Stack(qemu="10.0")))
@@ -109,12 +112,14 @@ def test_its_policy_names_its_own_style_and_script_by_their_hashes() -> None:
     assert rules["require-trusted-types-for"] == "'script'"
 
 
+@pytest.mark.long
 def test_what_the_page_holds_is_the_document() -> None:
     told = unpack(json.loads(Tags(saved()).held["document"]))
     assert told == plain()
     assert told["schema"] == data.SCHEMA
 
 
+@pytest.mark.long
 def test_text_never_becomes_markup() -> None:
     text = " ".join(HOSTILE)
     subjects = [{**plain()["subjects"][0], "path": hostile(plain()["subjects"][0]["path"], text)}]
@@ -130,6 +135,7 @@ def plain() -> Any:
     return json.loads(json.dumps(data.document([data.whole(subject())])))
 
 
+@pytest.mark.long
 def test_names_of_files_and_arguments_reach_the_page_as_they_are() -> None:
     name = "a</script><!-- 'quoted' \"twice\" \u2028.txt"
     asked = replace(subject(), host=name, options=("--cpu", "Haswell,model-id=</noscript><script>alert(1)"))
@@ -138,6 +144,7 @@ def test_names_of_files_and_arguments_reach_the_page_as_they_are() -> None:
     assert told["options"][1].endswith("<script>alert(1)")
 
 
+@pytest.mark.long
 def test_a_brand_string_with_markup_is_text() -> None:
     path = followed('Haswell,model-id=</script><b>"it"', host=read(SKYLAKE), stack=Stack(qemu="11.1"))
     made = Tags(page.saved(data.document([data.whole(Subject("host", path))])))

@@ -24,6 +24,7 @@ def told(*arguments: str) -> Any:
     return json.loads(found.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["microsandbox-0.7.11-libkrun-amd", "qemu-11.1.3-q35-haswell-smp2-amd", "qemu-7.2.22-q35-windows"])
 def test_a_recording_is_shown_on_its_own_host_with_what_its_calls_show_wrong(tmp_path: Path, name: str) -> None:
     recording, file = str(RECORDINGS / f"{name}.jsonl.gz"), tmp_path / "page.html"

@@ -80,6 +80,7 @@ def test_a_port_that_is_taken_is_said_to_be(server: Server) -> None:
         Server(Bench({}), server.server_port)
 
 
+@pytest.mark.long
 def test_who_knows_the_address_gets_the_page_and_answers(server: Server) -> None:
     page = ask(server, "GET", "")
     assert page.status == 200
@@ -192,6 +193,7 @@ def test_a_file_that_unpacks_to_more_than_any_dump_is_refused(server: Server) ->
     assert "16 MiB" in json.loads(answer.body)["error"]
 
 
+@pytest.mark.long
 def test_a_client_that_dribbles_is_given_up(server: Server) -> None:
     head = f"POST /{server.token}/path HTTP/1.0\r\nHost: {server.hosts[0]}\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
     for begun in (b"G", head.encode() + b"{"):
@@ -215,6 +217,7 @@ def test_a_client_that_dribbles_is_given_up(server: Server) -> None:
     assert ask(server, "GET", "").status == 200
 
 
+@pytest.mark.long
 def test_many_that_say_nothing_do_not_keep_others_out_for_long(server: Server) -> None:
     silent = [socket.create_connection((ADDRESS, server.server_port)) for _ in range(40)]
     try:

@@ -36,6 +36,7 @@ releases = st.sampled_from(("7.2", "8.2", "10.0", "11.1"))
 masks = st.dictionaries(st.sampled_from("abc"), st.integers(0, 255), min_size=3, max_size=3)
 
 
+@pytest.mark.long
 @given(names=fleets, release=releases)
 @settings(max_examples=15, deadline=None)
 def test_a_baseline_runs_on_every_member_and_is_one_cpu(names: list[str], release: str) -> None:
@@ -274,6 +275,7 @@ def test_why_a_host_could_not_be_read_stands_above_the_rows(tmp_path: Path) -> N
         assert "1 host could not be read: bad (line 1: no CPUID in it" in above
 
 
+@pytest.mark.long
 @given(names=fleets)
 @settings(max_examples=15, deadline=None)
 def test_a_tsc_keeps_its_rate_where_the_guest_moves_freely(names: list[str]) -> None:

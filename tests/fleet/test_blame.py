@@ -25,6 +25,7 @@ SKYLAKE, SAPPHIRE, MILAN = "kvm-intel.corei7_skylake_x@6.12", "kvm-intel.sapphir
 STACK = Stack(qemu="10.0")
 
 
+@pytest.mark.long
 @given(names=st.lists(st.sampled_from(HOSTS), min_size=2, max_size=5, unique=True))
 @settings(max_examples=15, deadline=None)
 def test_what_a_class_alone_costs_is_what_leaving_it_out_wins(names: list[str]) -> None:

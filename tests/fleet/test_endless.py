@@ -83,6 +83,7 @@ def test_how_far_the_reading_has_come_is_told(tmp_path: Path, monkeypatch: pytes
     assert told == [3, 6, 9]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_the_kernels_own_files_are_no_fleet() -> None:
     ended = run(["fleet", "classes", "/proc"])

@@ -68,6 +68,7 @@ def test_forms_that_qemu_reads_lose_nothing(names: list[str], form: str) -> None
         assert resolve(started.cpu, host=host(name), stack=STACK).made.denied == ()
 
 
+@pytest.mark.long
 @given(names=st.lists(st.sampled_from(HOSTS), min_size=1, max_size=3, unique=True), form=st.sampled_from(FORMS))
 @settings(max_examples=25, deadline=None)
 def test_whatever_the_fleet_no_loss_is_silent(names: list[str], form: str) -> None:
@@ -100,6 +101,7 @@ def test_the_best_that_a_form_can_hold_is_read_back_as_the_same_cpu(names: list[
     assert held.shared.features >= free.shared.features - 1
 
 
+@pytest.mark.long
 @given(names=st.lists(st.sampled_from(HOSTS), min_size=1, max_size=3, unique=True), form=st.sampled_from(OF_QEMU))
 @settings(max_examples=15, deadline=None)
 def test_where_a_form_holds_no_baseline_it_is_the_best_of_all(names: list[str], form: str) -> None:

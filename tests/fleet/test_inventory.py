@@ -236,6 +236,7 @@ def test_groups_as_deep_as_they_may_be_take_no_more_than_they_are_long(tmp_path:
     assert (found.address, found.cluster) == ("user1999@h", "g1000")
 
 
+@pytest.mark.long
 def test_hosts_that_are_listed_over_and_over_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"hosts:6: hosts are listed more than 524288 times"):
         read_text("[a]\n" + "h[0:120000]\n" * 100, tmp_path)

@@ -57,6 +57,7 @@ def _noting(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Setup], Question[CpuO
     return asked, replace(OUTCOME, answer=noted)
 
 
+@pytest.mark.long
 def test_an_outcome_comes_back_as_it_was_also_where_something_is_not_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setups = _setups()
     first = OUTCOME.ask(CPU, setups)
@@ -91,6 +92,7 @@ def test_few_hosts_are_not_kept(cache: Path) -> None:
     assert not cache.exists()
 
 
+@pytest.mark.long
 def test_another_vcpuid_works_it_out_anew_and_takes_the_place(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setups = _setups()
     first = OUTCOME.ask(CPU, setups)
@@ -132,6 +134,7 @@ def test_an_outcome_hangs_on_the_cpu_the_class_and_all_software() -> None:
     assert kept._key("outcome", CPU, advised(Setup.of(host(SAPPHIRE), one))) == keys[0]
 
 
+@pytest.mark.long
 def test_a_cache_that_is_damaged_costs_time_alone(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setups = _setups()
     first = OUTCOME.ask(CPU, setups)
@@ -148,6 +151,7 @@ def test_a_cache_that_is_damaged_costs_time_alone(cache: Path, monkeypatch: pyte
     assert asked == [], "the damaged file went, and another is in its place"
 
 
+@pytest.mark.long
 def test_where_nothing_can_be_kept_it_is_worked_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setups = _setups()
     monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)

@@ -33,6 +33,7 @@ def same_cpu(found: Move) -> bool:
     return found.outcome == "yes" or (clock_alone and not found.differences)
 
 
+@pytest.mark.long
 @given(cpu=st.sampled_from(CPUS), a=st.sampled_from(HOSTS), b=st.sampled_from(HOSTS))
 @settings(max_examples=30, deadline=None)
 def test_a_guest_moves_back_as_it_came(cpu: str, a: str, b: str) -> None:

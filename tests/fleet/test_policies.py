@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ def fields(function: int) -> Iterator[Field]:
                 yield from (field for field in word.fields if field.name != RESERVED)
 
 
+@pytest.mark.long
 def test_every_leaf_that_has_fields_has_policies() -> None:
     assert [f"{function:x}" for function in titles() if not known(function)] == []
     assert all(set(row) <= {"flags", "numbers", "fields"} and {row["flags"], row["numbers"]} <= set(POLICIES) for row in ROWS.values())
@@ -37,6 +39,7 @@ def test_every_leaf_that_has_fields_has_policies() -> None:
     assert set(count.values()) == set(POLICIES)
 
 
+@pytest.mark.long
 def test_a_policy_of_its_own_is_that_of_a_field_that_is_there() -> None:
     for leaf, row in ROWS.items():
         names = {field.name for field in fields(int(leaf, 16))}

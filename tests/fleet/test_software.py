@@ -75,6 +75,7 @@ def test_a_host_that_does_not_tell_has_the_newest() -> None:
     assert {setup.vmm.tables for setup in found.setups} == {QEMUS[-1]}
 
 
+@pytest.mark.long
 @given(members=st.lists(st.tuples(st.sampled_from(HOSTS), st.sampled_from(QEMUS)), min_size=2, max_size=3, unique=True))
 @settings(max_examples=15, deadline=None)
 def test_whatever_the_qemus_it_runs_on_each_as_proven(members: list[tuple[str, str]]) -> None:

@@ -54,6 +54,7 @@ def hybrid(number: int, change: int = 0) -> Snapshot:
 ERMS = 1 << 9
 
 
+@pytest.mark.long
 def test_whether_it_is_one_cpu_hangs_on_who_does_not_tell() -> None:
     told, untold = census([SAPPHIRE]), census([SAPPHIRE], [("silent", SILENT)])
     assert baseline(told, STACK).alike is True
@@ -130,6 +131,7 @@ def of_cores(tmp_path: Path, *cores: Snapshot) -> fleet.Fleet:
     return fleet.open(tmp_path)
 
 
+@pytest.mark.long
 def test_a_baseline_runs_on_each_kind_of_core(tmp_path: Path) -> None:
     whole = of_cores(tmp_path, hybrid(0), hybrid(1, ERMS))
     found = whole.baseline(STACK)
@@ -176,6 +178,7 @@ def run(*args: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.long
 def test_the_command_line_asks_what_would_be_too() -> None:
     status, said = run("drift", GOLDEN, "--cluster", "rack1", "--to", "nested=0", "--cpu", "host", "--format", "json")
     assert status == 1

@@ -139,6 +139,7 @@ def test_a_machine_in_it_tells_of_the_host_what_nobody_asked() -> None:
     assert parse(more, "r.jsonl")[0].supported == CpuidTable(Entry(*row) for row in SUPPORTED)  # what the VMM was told comes first
 
 
+@pytest.mark.long
 def test_what_finds_no_room_is_counted_and_what_was_written_is_read() -> None:
     out = io.StringIO()
     write = RecordingWriter(out, "ptrace")
@@ -235,6 +236,7 @@ def test_hostile_files_end_with_one_line_and_status_3(content: str, cause: str, 
         assert cause in said or "no guest's table is in it" in said
 
 
+@pytest.mark.long
 def test_calls_without_end_are_refused() -> None:
     row = json.dumps({"t": 0, "tid": 1, "call": "x", "fd": 0, "ret": 0}) + "\n"
     with pytest.raises(InputError, match=f"more than {CALL_LIMIT} calls"):

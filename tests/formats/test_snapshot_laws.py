@@ -60,12 +60,14 @@ snapshots = st.builds(
 )
 
 
+@pytest.mark.long
 @settings(deadline=None)  # the machine may be busy
 @given(snapshots)
 def test_what_is_written_reads_back_equal(snapshot: Snapshot) -> None:
     assert parse_snapshot(format_snapshot(snapshot)) == snapshot
 
 
+@pytest.mark.long
 @settings(deadline=None)  # the machine may be busy
 @given(snapshots, notes)
 def test_a_note_is_written_only_where_it_reads_back(snapshot: Snapshot, note: str) -> None:

@@ -57,6 +57,7 @@ def test_clean_tables_of_real_qemus_break_no_guest() -> None:
     assert alarms == []
 
 
+@pytest.mark.long
 def test_what_breaks_is_found_where_it_is_on_record() -> None:
     """The exceptions above are no blanket: each of those machines does have the hazard."""
     for machine in MACHINES:

@@ -42,6 +42,7 @@ parameters = st.dictionaries(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(hosts(), st.sampled_from(KERNELS), parameters)
 def test_replaying_the_decisions_gives_the_table(host: Snapshot, kernel: str, params: dict[str, int | str | bool]) -> None:
@@ -61,6 +62,7 @@ def test_entries_are_well_formed(host: Snapshot, kernel: str, params: dict[str, 
     assert all(entry.flags in (0, 1) and (entry.flags or not entry.index) for entry in table)
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(hosts(), st.sampled_from(KERNELS))
 def test_kvm_offers_no_more_on_a_host_without_nesting(host: Snapshot, kernel: str) -> None:

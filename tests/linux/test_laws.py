@@ -58,6 +58,7 @@ def test_the_decisions_account_for_every_change(host: Snapshot, kernel: str, opt
     assert {word: value for word, value in after.items() if value} == {word: value for word, value in words.items() if value}
 
 
+@pytest.mark.long
 @given(hosts(), st.sampled_from(KERNELS), st.lists(st.sampled_from(OPTIONS), unique=True))
 def test_a_decision_names_only_bits_that_it_changes(host: Snapshot, kernel: str, options: list[str]) -> None:
     cpu = boot_cpu(host, kernel, {"cmdline": " ".join(options)})
@@ -78,6 +79,7 @@ def test_a_rule_is_used_only_by_releases_that_have_it(host: Snapshot, kernel: st
         assert until is None or code <= UPSTREAM.index(until) or kernel in decision.rule.also
 
 
+@pytest.mark.long
 @given(hosts(), st.sampled_from(KERNELS))
 def test_words_hold_32_bits_and_lines_name_nothing_twice(host: Snapshot, kernel: str) -> None:
     cpu = boot_cpu(host, kernel)

@@ -71,6 +71,7 @@ def differing(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
     return (file for file, text in before.items() if after.get(file) != text)
 
 
+@pytest.mark.long
 def test_each_file_hangs_on_what_is_listed_for_it() -> None:
     assert set(SERVING) <= {file.name for file in FILES}
     summed = {name.upper() for names in SUMMED_UP.values() for name in names}

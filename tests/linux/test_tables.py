@@ -78,6 +78,7 @@ def calls(tree: ast.Module) -> set[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_every_feature_named_in_the_code_exists_in_some_release(path: Path) -> None:
     known = {name for release in KERNELS for name in tables(release).features}

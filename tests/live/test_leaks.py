@@ -141,6 +141,7 @@ def test_this_processor(ask: Callable[[], object]) -> None:
     repeated(ask)
 
 
+@pytest.mark.long
 @pytest.mark.kvm
 @pytest.mark.parametrize("ask", WITH_KVM.values(), ids=WITH_KVM)
 def test_this_kvm(ask: Callable[[], object]) -> None:

@@ -108,6 +108,7 @@ def test_what_ignores_sigterm_is_ended_when_the_time_is_over_or_the_tracer_close
     assert traced("sh", "-c", "exec sleep 99", script=script).stdout == "143 []\n"
 
 
+@pytest.mark.long
 def test_sigkill_of_the_tracer_leaves_nothing_behind(tmp_path: Path) -> None:
     command = f"echo $$ > {tmp_path}/parent; (echo $(exec sh -c 'echo $PPID') > {tmp_path}/child; while :; do sleep 0.1; done)"
     process = subprocess.Popen([sys.executable, "-c", BEGIN + GO + END, "sh", "-c", command])

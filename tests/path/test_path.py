@@ -220,6 +220,7 @@ def test_kvms_own_leaves_keep_their_rule_on_a_host_that_is_a_guest() -> None:
     assert rules == ["kvm.leaf.anew", "kvm.leaf.paravirt"]
 
 
+@pytest.mark.long
 def test_every_feature_can_be_explained() -> None:
     resolved = path("Skylake-Server-v4")
     for feature in all_features():

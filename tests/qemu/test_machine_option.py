@@ -149,6 +149,7 @@ def test_smp_may_stand_among_them() -> None:
     assert parse("8", "11.1", "q35,smp.threads=2")[0].cores == 4
 
 
+@pytest.mark.long
 def test_caches_are_shared_on_the_levels_that_are_set() -> None:
     text = "q35,smp-cache.0.cache=l2,smp-cache.0.topology=die,smp-cache.1.cache=l3,smp-cache.1.topology=socket"
     made = guest_tables("Haswell", host=qemu_host(SKYLAKE), machine=text, smp="8,dies=2,cores=2,threads=2")

@@ -102,6 +102,7 @@ def test_every_name_read_is_qemus(path: Path) -> None:
     assert words_read(tree) <= known_words()
 
 
+@pytest.mark.long
 def test_the_readers_are_found() -> None:
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in MODULES]
     assert {"pmu", "x-force-features", "tsc-frequency", "host-cache-info", "hv-passthrough"} <= set().union(*map(properties_read, trees))

@@ -138,6 +138,7 @@ def test_verbs_name_them_in_text_and_in_json(verb: tuple[str, ...], what: str) -
     assert " ".join(found["what"]).startswith(what)
 
 
+@pytest.mark.long
 def test_enlightenments_of_passthrough_rest_on_nested() -> None:
     verb = ("hyperv", "--cpu", "host,hv-passthrough", "--host", CASCADE_LAKE, "--kernel", "7.3", "--qemu", "11.1")
     (line,) = (line for line in run(*verb).stdout.splitlines() if "kvm_intel.nested=1" in line)

@@ -61,6 +61,7 @@ def test_each_feature_depends_on_what_changes_it_on_one_of_the_other_hosts(name:
     assert depending > 20
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "kept", "cpu"), [("kvm-intel.corei7_skylake_x@6.12", 2, "host"), ("kvm-amd.EPYC-Milan-v3@6.1", 5, "EPYC")]
 )

@@ -125,6 +125,7 @@ def test_names_of_qemu_and_xen_with_maker_and_model_are_a_host() -> None:
     assert explain("bmi2", cpu="host", host=Snapshot(named={"avx2": True}, cpuinfo=identity)).visible is None, "nobody says"
 
 
+@pytest.mark.long
 def test_explain_answers_from_proc_cpuinfo() -> None:
     asked = Stack(qemu="11.1")
     told = explain("avx2", cpu="Haswell", host=read(HOST), stack=asked)
@@ -160,6 +161,7 @@ def test_models_run_or_not_or_it_depends() -> None:
     assert "avx512f" in rows["Skylake-Server"].unavailable_features
 
 
+@pytest.mark.long
 def test_worth_and_diff_and_check_answer_from_names() -> None:
     worth = vcpuid("worth", GUEST, "--format", "csv").stdout
     assert "level,x86-64,yes" in worth

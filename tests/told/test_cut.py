@@ -285,6 +285,7 @@ def test_what_is_worked_out_is_not_called_observed(tmp_path: Path) -> None:
     assert '"basis": "modelled"' in vcpuid("kvm", "supported", str(source), "--format", "json").stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("bit", "needs"), [("osxsave", "xsave"), ("ospke", "pku")])
 def test_what_a_kernel_turns_on_is_as_open_as_what_it_takes(bit: str, needs: str) -> None:
     raw = host(INTEL).raw

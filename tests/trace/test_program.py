@@ -65,6 +65,7 @@ def test_children_and_threads_are_followed(tmp_path: Path, tracer: Tracer, start
     assert (found.total, found.threads, found.left) == (12, 2, 0)
 
 
+@pytest.mark.long
 def test_it_is_over_when_the_command_is_and_what_that_leaves_goes_on(tmp_path: Path, tracer: Tracer) -> None:
     """The child is let go in the middle of its CPUIDs, of which each takes long under a tracer."""
     child = cpuids(3_000_000) + create(tmp_path / "marker")

@@ -45,6 +45,7 @@ def test_the_decisions_lead_from_the_table_given_to_the_table_made(entries: tupl
     assert {word: value for word, value in replayed.items() if value} == {word: value for word, value in made.words().items() if value}
 
 
+@pytest.mark.long
 @given(tables, patches)
 def test_a_patch_changes_its_bits_alone(entries: tuple[Entry, ...], patch: Patch) -> None:
     draft, table = TableDraft(CpuidTable(entries), Ledger()), CpuidTable(entries)

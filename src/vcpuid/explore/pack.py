@@ -36,7 +36,8 @@ class _Packer:
         elif isinstance(value, list | tuple):
             shape, parts = 0, [*map(self.place, value)]
         else:
-            return self._put((type(value), value), value)
+            # 0.0 equals -0.0, as 1 equals True
+            return self._put((type(value), repr(value) if isinstance(value, float) else value), value)
         here = len(self.values)
         packed = [shape, *(part - here if here - part < _NEAR else part for part in parts)]
         return self._put((list, shape, *parts), packed)
