@@ -58,7 +58,7 @@ def test_the_table_of_causes_has_what_some_hosts_make_of_the_rules() -> None:
     assert table["source"] == {"script": "tools/clearing.py", "captures": len(files), "kernels": list(KERNELS)}
     told = {(rule, place, cause): set(letters) for rule, letters, cause, places in table["rows"] for place in places.split()}
     first = [next(file for file in files if file.name.startswith(module)) for module in ("kvm-amd", "kvm-intel")]
-    found = tool.worked_out([read(file) for file in dict.fromkeys((*first, *files[:: len(files) // 8]))], (KERNELS[0], KERNELS[-1]))
+    found = tool.worked_out([read(file) for file in dict.fromkeys((*first, *files[:: len(files) // 4]))], (KERNELS[0], KERNELS[-1]))
     assert {key: letters - told.get(key, set()) for key, letters in found.items() if letters - told.get(key, set())} == {}
     assert len(found) > len(told) / 3
     assert {rule for rule, *_ in told} <= {card.id for card in all_rules()}
@@ -129,12 +129,11 @@ def test_a_query_is_a_command_line_of_vcpuid(message: MessageForm) -> None:
 @pytest.mark.parametrize("message", messages(), ids=lambda message: message.id)
 def test_no_pattern_is_slow_on_hostile_text(message: MessageForm) -> None:
     """The bound is ten times the goal, which benchmarks/bench_messages.py measures; a pattern that looks back and forth takes seconds."""
-    for pattern in (message.compiled, message.in_any_case):
-        for name, text in hostile(message).items():
-            before = process_time()
-            for _ in islice(pattern.finditer(text), 1000):
-                pass
-            assert process_time() - before < 0.1, name
+    for name, text in hostile(message).items():
+        before = process_time()
+        for _ in islice(message.in_any_case.finditer(text), 1000):  # it goes the same ways as the other, and is the slower one
+            pass
+        assert process_time() - before < 0.1, name
 
 
 def sample(template: str) -> str:

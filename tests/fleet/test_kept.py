@@ -16,7 +16,7 @@ from support.fleets import HOSTS, census
 from vcpuid import Setup, Stack
 from vcpuid.cpuid import MsrTable
 from vcpuid.fleet import kept, packing
-from vcpuid.fleet.dangers import HAZARDS, Finding
+from vcpuid.fleet.dangers import HAZARDS, Found
 from vcpuid.fleet.kept import Question
 from vcpuid.fleet.outcome import CpuOutcome, outcome
 from vcpuid.fleet.proof import OUTCOME
@@ -83,7 +83,7 @@ def test_hazards_come_back_as_they_were_too(cache: Path) -> None:
     setups = _setups()
     first = HAZARDS.ask(CPU, setups)
     assert {bool(one.depends) for found in first for one in found} == {True, False}
-    unasked: Question[tuple[Finding, ...]] = replace(HAZARDS, answer=lambda cpu, setup: ())
+    unasked: Question[tuple[Found, ...]] = replace(HAZARDS, answer=lambda cpu, setup: ())
     assert unasked.ask(CPU, setups) == first
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from vcpuid import Stack, read
 from vcpuid.cpuid import Snapshot
@@ -43,6 +46,12 @@ def rows(file: Path) -> list[dict[str, Any]]:
 def host(name: str) -> Snapshot:
     """A machine of captures/kvm."""
     return read(capture(name))
+
+
+def some(cases: Iterable[Any], every: int) -> list[Any]:
+    """Cases of a law, of which one in `every` is tried by each run, and the rest with -m slow. What holds for captures is tried whole."""
+    made = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*case, marks=pytest.mark.slow if number % every else ()) for number, case in enumerate(made)]
 
 
 def release(name: str) -> str:

@@ -178,7 +178,7 @@ def test_a_snapshot_that_ends_behind_the_processor_s_answers_contradicts_no_whol
     text = lines(name)
     whole = answers(Setup.of(parsed(text), stack), cpu)
     msrs, behind = begins(text, "MSR"), begins(text, "SETRC")
-    for kept, setup in setups(text, (*range(begins(text, "SUP"), msrs + 1, 11), *range(msrs + 1, behind, 24), behind + 40), stack):
+    for kept, setup in setups(text, (*range(begins(text, "SUP"), msrs + 1, 23), *range(msrs + 1, behind, 48), behind + 40), stack):
         assert not otherwise(answers(setup, cpu), whole), f"cut after {text[kept - 1]}"
 
 
@@ -187,7 +187,7 @@ def test_a_snapshot_that_ends_behind_the_processor_s_answers_contradicts_no_whol
 def test_a_snapshot_that_ends_within_the_processor_s_answers_contradicts_no_whole_one(name: str) -> None:
     text, stack = lines(name), Stack(release(name), params=MITIGATIONS_OFF)
     whole = answers(Setup.of(parsed(text), stack), "EPYC")
-    cuts = range(begins(text, "RAW") + 2, begins(text, "SUP"), 45)
+    cuts = range(begins(text, "RAW") + 2, begins(text, "SUP"), 90)
     for kept, setup in setups(text, cuts, stack):
         assert not otherwise(answers(setup, "EPYC"), whole), f"cut after {text[kept - 1]}"
 
@@ -198,7 +198,7 @@ def test_a_snapshot_that_ends_within_the_processor_s_answers_contradicts_no_whol
 def test_what_kvm_supports_stands_for_the_processor_only_as_far_as_it_is_told(name: str, cpu: str) -> None:
     text = [line for line in lines(name) if not line.startswith(("RAW", "GOT", "SETRC"))]
     whole = answers(Setup.of(parsed(text)), cpu)
-    for kept, setup in setups(text, range(begins(text, "SUP") + 1, len(text), 40), Stack()):
+    for kept, setup in setups(text, range(begins(text, "SUP") + 1, len(text), 80), Stack()):
         assert not otherwise(answers(setup, cpu), whole), f"cut after {text[kept - 1]}"
 
 

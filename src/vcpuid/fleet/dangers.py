@@ -39,7 +39,7 @@ class Danger:
         return {**self.hazard.as_dict(), "hosts": self.hosts, "who": spoken(self.groups)}
 
 
-class Finding(NamedTuple):
+class Found(NamedTuple):
     """A hazard with its rule's id, as it goes from process to process and into the cache."""
 
     rule: str
@@ -47,18 +47,18 @@ class Finding(NamedTuple):
     depends: tuple[Fact, ...]
 
 
-def _hurting(cpu: str, setup: Setup) -> tuple[Finding, ...]:
+def _hurting(cpu: str, setup: Setup) -> tuple[Found, ...]:
     path = tried(cpu, setup, named())
     found = hazards.of_path(path) if isinstance(path, Path) else ()
-    return tuple(Finding(hazard.rule.id, hazard.subjects, hazard.depends) for hazard in found)
+    return tuple(Found(hazard.rule.id, hazard.subjects, hazard.depends) for hazard in found)
 
 
-def _packed(found: Iterable[Finding]) -> object:
+def _packed(found: Iterable[Found]) -> object:
     return [[one.rule, one.subjects, list(map(packing.fact, one.depends))] for one in found]
 
 
-def _unpacked(told: Any) -> tuple[Finding, ...]:
-    return tuple(Finding(rule, tuple(subjects), tuple(map(packing.fact_of, facts))) for rule, subjects, facts in told)
+def _unpacked(told: Any) -> tuple[Found, ...]:
+    return tuple(Found(rule, tuple(subjects), tuple(map(packing.fact_of, facts))) for rule, subjects, facts in told)
 
 
 HAZARDS = Question("hazards", _hurting, _packed, _unpacked)
@@ -67,7 +67,7 @@ _RULES = {rule.id: rule for rule in hazards.RULES}
 
 def dangers(cpu: str, groups: Sequence[Group], setups: Sequence[Setup]) -> tuple[Danger, ...]:
     """Find what hurts a guest with this -cpu on any of some classes: the gravest first, of these what most hosts have."""
-    found: dict[Finding, list[Group]] = {}
+    found: dict[Found, list[Group]] = {}
     for group, findings in zip(groups, HAZARDS.ask(cpu, setups), strict=True):
         for one in findings:
             found.setdefault(one, []).append(group)
