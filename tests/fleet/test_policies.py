@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -23,11 +24,10 @@ VENDORS = ("", *sorted({*vendors.KINDS.values(), *vendors.HYPERVISORS.values()})
 SUBLEAVES = (*range(8), 0x1F)
 
 
-def fields(function: int) -> Iterator[Field]:
-    for who in VENDORS:
-        for index in SUBLEAVES:
-            for word in layout(function, index, who):
-                yield from (field for field in word.fields if field.name != RESERVED)
+@cache
+def fields(function: int) -> tuple[Field, ...]:
+    words = (word for who in VENDORS for index in SUBLEAVES for word in layout(function, index, who))
+    return tuple(field for word in words for field in word.fields if field.name != RESERVED)
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ Facts are those of arch/x86: asm/cpufeatures.h and asm/cpufeature.h, kernel/cpu/
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from vcpuid.cpuid.feature_words import CONTROL_MSRS, LINUX_WORDS
@@ -90,11 +91,21 @@ def _notes(feature: Feature, linux: LinuxName | None, kernel: str) -> Iterator[N
     if feature.copy_of is not None:
         yield Note("copy", f"AMD's processors repeat bit {feature.copy_of.bit} here; Intel's leave it 0.")
     for name in {qemu.name: None for qemu in feature.qemu_names}:
-        places = [str(f.bit) for f in all_features() if any(q.name == name for q in f.qemu_names)]
+        places = _by_qemu()[name]
         if len(places) > 1:
             yield Note("several", f"QEMU's {name} stands for {len(places)} bits: {', '.join(places)}.")
     if others := [other for other in find_all(feature.name) if other != feature]:
         yield Note("shared", f"{feature.name} is also a name of " + " and of ".join(str(other.place) for other in others) + ".")
+
+
+@lru_cache(maxsize=1)
+def _by_qemu() -> dict[str, list[str]]:
+    """Give the bits of each of QEMU's names."""
+    found: dict[str, list[str]] = {}
+    for feature in all_features():
+        for name in {qemu.name: None for qemu in feature.qemu_names}:
+            found.setdefault(name, []).append(str(feature.bit))
+    return found
 
 
 def _number(feature: Feature, linux: LinuxName) -> str:
