@@ -107,6 +107,7 @@ def _observed(setup: Setup) -> dict[str, str]:
     return {file: text for file, text in lines if text and file.isidentifier()}
 
 
+@lru_cache(maxsize=4)
 def told_inside(path: Path, kernel: Stack | None = None) -> tuple[Verdicts, Setup]:
     """Say what sysfs says in the guest under a kernel of its own, by default the path's; return that, and the guest as a host."""
     kernel = kernel or Stack(path.guest_linux.asked)
