@@ -64,10 +64,10 @@ def parted(hosts: Sequence[Snapshot]) -> tuple[list[list[int]], list[int]]:
     by_rate: list[list[int]] = []
     unclear: list[int] = []
     for place, host in enumerate(hosts):
-        alike = [same(hosts[some[0]], host) for some in by_rate]
-        if True in alike:
-            by_rate[alike.index(True)].append(place)
-        elif None in alike:
+        found = [same(hosts[some[0]], host) for some in by_rate]
+        if True in found:
+            by_rate[found.index(True)].append(place)
+        elif None in found:
             unclear.append(place)
         else:
             by_rate.append([place])

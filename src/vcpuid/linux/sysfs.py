@@ -19,7 +19,7 @@ from vcpuid.linux.machine import MCU_OPT_CTRL, MCU_OPT_CTRL_GDS_LOCKED
 from vcpuid.linux.spectre_v2 import Mode, User
 from vcpuid.linux.standing import Standing, standing
 from vcpuid.params import Given
-from vcpuid.releases import Release
+from vcpuid.releases import RHEL_9, Release
 from vcpuid.setup import Setup, settled
 
 NOT_AFFECTED = "Not affected"
@@ -183,7 +183,7 @@ def _retbleed(v: Standing) -> str:
     return "Mitigation: Enhanced IBRS" if chosen is Mode.EIBRS else "Vulnerable"
 
 
-_LOOKS_FIRST = frozenset(("4.18", "5.14-el9_3", "5.14-el9_4", "5.14-el9_5", "5.14"))
+_LOOKS_FIRST = ("4.18", *RHEL_9)
 """Red Hat's kernels, worded as upstream's of 6.8, that look for the microcode before they ask whether SRSO is to be mitigated."""
 
 
