@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # A process a processor, or as many as are asked for; each takes whole files of tests, since these share what they make.
 PROCESSES ?= auto
 PYTEST := $(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile
-# What `make quick` leaves out; pyproject.toml tells what the markers mean. Of a test with many cases it takes one in so many.
+# What `make quick` leaves out; pyproject.toml tells what the markers mean. Of a test with several cases it takes one in so many.
 QUICK := not (process or bounds or long)
 SAMPLE ?= 8
 

@@ -20,10 +20,11 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
@@ -103,7 +104,7 @@ def definite(request: pytest.FixtureRequest) -> Callable[[str, int, int], None]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fired", metavar="FILE", type=Path, help="write which rules decided a bit of a capture, as JSON")
     parser.addoption("--figures", metavar="FILE", type=Path, help="write how many captures are answered exactly, as JSON, a row a line")
-    parser.addoption("--sample", metavar="N", type=int, default=1, help="of a test with many cases run one in N")
+    parser.addoption("--sample", metavar="N", type=int, default=1, help="of a test with several cases run one in N, and one at the least")
     parser.addoption("--renew-golden", action="store_true", help="write the files of tests/golden anew instead of comparing with them")
 
 
@@ -121,18 +122,15 @@ def lacking(wanted: str) -> dict[str, str | None]:
     }
 
 
-_MANY = 40
-"""Cases of a test, from which on --sample takes some alone: captures mostly."""
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    every = config.option.sample
-    cases = Counter(item.nodeid.partition("[")[0] for item in items)
-    many = {test for test, count in cases.items() if count > _MANY}
-    left_out = [item for item in items if every > 1 and item.nodeid.partition("[")[0] in many and crc32(item.nodeid.encode()) % every]
-    if left_out:  # the same ones in every process and on every machine
-        config.hook.pytest_deselected(items=left_out)
-        gone = set(left_out)
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    gone: set[pytest.Item] = set()
+    for of in cases.values() if config.option.sample > 1 else ():  # the same ones in every process and on every machine
+        gone.update(sorted(of, key=lambda item: crc32(item.nodeid.encode()))[ceil(len(of) / config.option.sample) :])
+    if gone:
+        config.hook.pytest_deselected(items=[item for item in items if item in gone])
         items[:] = [item for item in items if item not in gone]
     reasons = lacking(config.option.markexpr)
     for item in items:

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 import vcpuid as package
-from support.captures import capture
+from support.captures import capture, some
 from support.command import program, vcpuid
 from support.elf import EXIT, cpuids, write_program
 
@@ -177,8 +178,7 @@ def told(done: subprocess.CompletedProcess[str]) -> tuple[int, list[str]]:
     return done.returncode, [" ".join(line.split()[:3]) for line in done.stderr.splitlines()]
 
 
-@pytest.mark.parametrize("verb", MANY)
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("verb", "place"), some(product(MANY, PLACES), 2))
 def test_verbs_about_many_and_about_what_runs(verb: str, place: str, hosts: Path, asks: str, tmp_path: Path) -> None:
     args = [arg.format(hosts=hosts, own=tmp_path, program=asks) for arg in MANY[verb]]
     usual, there = told(program(*args)), told(program(*args, env=PLACES[place]))

@@ -97,7 +97,7 @@ def dumps() -> list[Snapshot]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("cpu", "name"), some(product(["host", "Cascadelake-Server-noTSX"], MACHINES), 3))
+@pytest.mark.parametrize(("cpu", "name"), some(product(["host", "Cascadelake-Server-noTSX"], MACHINES), 5))
 def test_what_raw_lines_alone_answer_is_what_the_whole_capture_answers(
     name: str, cpu: str, definite: Callable[[str, int, int], None]
 ) -> None:
