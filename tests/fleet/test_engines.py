@@ -138,7 +138,6 @@ def spark() -> Iterator[Any]:
     from pyspark.sql import SparkSession
 
     few = SparkSession.builder.config("spark.sql.shuffle.partitions", "2").config("spark.ui.enabled", "false")  # not 200, for 300 hosts
-    few.config("spark.sql.codegen.wholeStage", "false").config("spark.sql.codegen.factoryMode", "NO_CODEGEN")  # nor Java made for them
     few.master("local-cluster[2,1,1024]").getOrCreate()
     session = spark_session()
     session.sparkContext.setLogLevel("ERROR")
