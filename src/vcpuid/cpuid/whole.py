@@ -17,15 +17,17 @@ from typing import NamedTuple
 from vcpuid.cpuid import hyperv
 from vcpuid.cpuid.registers import CpuidTable, Registers, Snapshot
 from vcpuid.cpuid.walk import SUBLEAVES, last_of_range
-from vcpuid.cpuid.words import leaf_name
+from vcpuid.cpuid.words import leaf_name, range_of
 
 _Place = tuple[int, int]
 
 _RANGES = (0, 0x80000000, 0xC0000000, 0x40000000)
 _CENTAUR = 0xC0000000
 _XSAVE = 0xD
-_LAST = {0x80000000: 0x80000022}
-"""The last leaf that any Linux lists of a range, where processors have more (__do_cpuid_func)."""
+_UNLISTED = range(0x80000023, 0x80010000)
+"""Leaves that no Linux lists, though processors have some of them (__do_cpuid_func)."""
+_WITHOUT_FEATURES = (0x4, 0xB, 0x1B, 0x8000001D)
+"""Leaves of caches, topology and targets of PCONFIG, which dumps leave out where a processor has none, and the zeros that end them."""
 _COMPONENTS = range(2, 32)
 """Those of XSAVE that any Linux lists: none has component 62, of LWP."""
 _LISTED = (0x4, 0x7, 0xB, 0x14, 0x1D, 0x1F, 0x24, 0x8000001D)
@@ -108,20 +110,24 @@ def _gap(field: str, table: CpuidTable, wanted: Iterable[_Place], raw: CpuidTabl
 
 
 def _is_empty(place: _Place, raw: CpuidTable) -> bool:
-    """Whether the processor itself tells nothing there, in a range of its own; of KVM's own range no processor tells."""
-    first = place[0] & 0xFFFF0000
-    in_range = first != hyperv.VENDOR and place[0] <= last_of_range(first, raw.registers(first))
-    return in_range and not any(raw.registers(*place))
+    """Whether the processor's own entry is all zero, or one of no feature that it lacks; of KVM's own range no processor tells.
+
+    What features its lines leave out is not told: they may have been lost there, too.
+    """
+    first = range_of(place[0])
+    if first == hyperv.VENDOR or place[0] > last_of_range(first, raw.registers(first)) or any(raw.registers(*place)):
+        return False
+    return raw.get(*place) is not None or place[0] in _WITHOUT_FEATURES
 
 
 def _supported(table: CpuidTable, _more: bool) -> Iterator[_Place]:
     """Where KVM begins, with leaf 0, is the least that a list tells of itself; what has not even that was put together by somebody."""
     for first in _RANGES if table.get(0) is not None else ():
         if first != _CENTAUR or table.get(first) is not None:
-            last = min(last_of_range(first, table.registers(first)), _LAST.get(first, first + 0xFFFF))
-            for function in range(first, max(first, last) + 1):
-                yield function, 0
-                yield from ((function, index) for index in _sub_leaves(table, function))
+            for function in range(first, max(first, last_of_range(first, table.registers(first))) + 1):
+                if function not in _UNLISTED:
+                    yield function, 0
+                    yield from ((function, index) for index in _sub_leaves(table, function))
 
 
 def _sub_leaves(table: CpuidTable, function: int) -> Iterable[int]:
