@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from support.captures import some
 from vcpuid.cpuid import CpuidTable, Entry, Snapshot
 from vcpuid.errors import InputError
 from vcpuid.formats import FORMATS, parse
@@ -56,21 +57,22 @@ LIMIT = 200
 """A lower one, for all forms alike; what the real one is, the next test holds."""
 
 
+@pytest.mark.parametrize("limit", some([LIMIT, CPU_LIMIT], 2))
 @pytest.mark.parametrize("form", sorted({known.name for known in FORMATS if known.read is not None} - ONE_CPU))
-def test_the_limit_holds_for_every_form(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_holds_for_every_form(form: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     text = TEXTS[form]
     parse(text(1), "dump")  # which imports what reads it
     for name, module in list(sys.modules.items()):
         if name.startswith("vcpuid.") and hasattr(module, "CPU_LIMIT"):
-            monkeypatch.setattr(module, "CPU_LIMIT", LIMIT)
-    assert len(parse(text(LIMIT), "dump")) == LIMIT
-    with pytest.raises(InputError, match=f"more than {LIMIT} CPUs") as caught:
-        parse(text(LIMIT + 1), "dump")
+            monkeypatch.setattr(module, "CPU_LIMIT", limit)
+    assert len(parse(text(limit), "dump")) == limit
+    with pytest.raises(InputError, match=f"more than {limit} CPUs") as caught:
+        parse(text(limit + 1), "dump")
     assert re.match("dump(:[0-9]+)?: ", str(caught.value))
 
 
 @pytest.mark.bounds
 def test_linux_runs_on_so_many() -> None:
-    """NR_CPUS_RANGE_END of a kernel with MAXSMP (Linux arch/x86/Kconfig)."""
+    """As many as NR_CPUS may be at the most (NR_CPUS_RANGE_END, Linux arch/x86/Kconfig)."""
     assert CPU_LIMIT == 8192
     assert len(parse(TEXTS["cpuinfo"](CPU_LIMIT), "dump")) == CPU_LIMIT

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from support.captures import MACHINES, MITIGATIONS_OFF, capture, host, release
+from support.captures import MACHINES, MITIGATIONS_OFF, capture, host, release, some
 from support.command import vcpuid as run
 from vcpuid import Setup, Stack, kvm, read
 from vcpuid.answers.handed import handed
@@ -99,7 +99,7 @@ def test_properties_of_host_hang_on_what_it_does_not_tell_and_those_of_a_model_d
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", MACHINES[::24])
+@pytest.mark.parametrize("name", some(MACHINES[::12], 2))
 def test_features_of_a_table_of_which_lines_are_lost_are_no_surer_than_the_whole_s(name: str) -> None:
     """What the two tables have otherwise is named on one side as not told."""
     whole = setup(name)
