@@ -11,8 +11,9 @@ import json
 import re
 import shlex
 import string
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from pathlib import Path
@@ -50,6 +51,7 @@ _MOST_LISTED = 4 * MOST_HOSTS
 
 _TRANSLATE = "ansible-inventory -i FILE --list > hosts.json makes one that is read"
 _NAMED = 3
+_BRACKETS = frozenset("[]")
 _RANGES = 8
 """Ranges in one name of a host."""
 
@@ -97,17 +99,20 @@ class Inventory:
         """Return a group, a new one if there was none."""
         return self.groups.setdefault(name, _HostGroup())
 
-    def put(self, host: str, group: str) -> Variables:
-        """Put a host into a group, and return its variables; raises InputError for too many."""
-        self._listed += 1
+    def put(self, hosts: Collection[str], group: str, variables: Variables) -> None:
+        """Put hosts into a group, with variables of their own; raises InputError for too many."""
+        self._listed += len(hosts)
         if self._listed > _MOST_LISTED:
             raise InputError(f"hosts are listed more than {_MOST_LISTED} times", source=self.source)
         self.group(group)
-        self.homes.setdefault(host, {})[group] = None
-        variables = self.hosts.setdefault(host, {})
+        for host in hosts:
+            if (homes := self.homes.get(host)) is None:
+                self.homes[host], self.hosts[host] = {group: None}, dict(variables)
+            else:
+                homes[group] = None
+                self.hosts[host].update(variables)
         if len(self.hosts) > MOST_HOSTS:
             raise InputError(f"more than {MOST_HOSTS} hosts", source=self.source)
-        return variables
 
     def targets(self, chosen: Sequence[str] = ()) -> list[Target]:
         """Return the hosts of the chosen groups, else all.
@@ -119,9 +124,14 @@ class Inventory:
             raise InputError(f"there is no group {unknown[0][:60]!r}", source=self.source)
         given = self._inherited(chosen)
         found = []
+
+        @cache
+        def of(groups: tuple[str, ...]) -> _Inherited:
+            return _joined(given[name] for name in (*groups, _EVERYBODY[0]))
+
         for host, homes in self.homes.items():
-            groups = [name for name in homes if name not in _EVERYBODY] or ["ungrouped"]
-            whole = _joined(given[name] for name in (*groups, _EVERYBODY[0]))
+            groups = tuple(name for name in homes if name not in _EVERYBODY) or ("ungrouped",)
+            whole = of(groups)
             cluster = next((name for name in chosen if name in whole.within), None)
             if chosen and cluster is None:
                 continue
@@ -262,8 +272,7 @@ def _put_hosts(line: str, inventory: Inventory, group: str) -> None:
     known, hosts = _known(variables), list(islice(_expanded(pattern), MOST_HOSTS + 1))
     if len(hosts) > MOST_HOSTS:
         raise InputError(f"{pattern[:60]!r}: more than {MOST_HOSTS} hosts")
-    for host in hosts:
-        inventory.put(host, group).update(known)
+    inventory.put(hosts, group, known)
 
 
 def _known(variables: Variables) -> Variables:
@@ -286,8 +295,12 @@ def _expanded(pattern: str, ranges: int = 0) -> Iterator[str]:
     if ranges == _RANGES:
         raise InputError(f"{pattern[:60]!r}: more than {_RANGES} ranges")
     before, after = pattern[: found.start()], pattern[found.end() :]
+    last = not _BRACKETS.intersection(before + after)
     for one in _range(found[1] or "0", found[2], found[3]):
-        yield from _expanded(f"{before}{one}{after}", ranges + 1)
+        if last:
+            yield f"{before}{one}{after}"
+        else:
+            yield from _expanded(f"{before}{one}{after}", ranges + 1)
 
 
 def _range(begin: str, end: str, step: str | None) -> Iterator[str]:
@@ -325,8 +338,7 @@ def _json(text: str, source: str) -> Inventory:
         if not isinstance(group, dict) or not {"hosts", "children", "vars"}.issuperset(group):
             raise InputError(f"{name[:60]!r} is no group as ansible-inventory --list prints it", source=source)
         own = inventory.group(name)
-        for host in _names(group, "hosts", source):
-            inventory.put(host, name)
+        inventory.put(_names(group, "hosts", source), name, {})
         for child in _names(group, "children", source):
             own.children[child] = None
             inventory.group(child)
