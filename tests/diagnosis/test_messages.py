@@ -98,6 +98,7 @@ def test_a_row_is_sound(message: MessageForm) -> None:
     assert message.compiled.search("") is None
     assert message.meaning
     assert message.evidence
+    assert not any(re.search(r"\s\s|[^\S ]", probe) for probe in message.probes), "a line that has it must have it when lines are joined"
     for feature in message.features:
         find(feature)
     found = message.compiled.search(message.example)

@@ -60,7 +60,8 @@ def recognise(paste: str) -> tuple[Recognised, ...]:
     if len(paste) > LIMIT:
         raise InputError(f"the paste has more than {LIMIT} characters: leave out what is no message")
     lines = plain(paste)
-    texts = _Searched.of(lines), _Searched.of(unwrapped(lines))
+    whole = _Searched.of(unwrapped(lines), messages())
+    texts = _Searched.of(lines, whole.possible), whole  # what is looked for has no two blanks in a row: the whole has it if a line has
     found = _in_both(texts, paste, lambda message: message.compiled)
     printed = {match.message.id for match in found}
     retyped = _in_both(texts, paste, lambda message: None if message.id in printed else message.in_any_case)
@@ -75,10 +76,10 @@ class _Searched(NamedTuple):
     possible: tuple[MessageForm, ...]
 
     @classmethod
-    def of(cls, text: Text) -> Self:
+    def of(cls, text: Text, among: Iterable[MessageForm]) -> Self:
         """Look for what they all have in them: that is quick, and leaves few."""
         lowered = text.text.lower()
-        return cls(text, tuple(message for message in messages() if any(probe in lowered for probe in message.probes)))
+        return cls(text, tuple(message for message in among if any(probe in lowered for probe in message.probes)))
 
 
 _Pattern = Callable[[MessageForm], re.Pattern[str] | None]

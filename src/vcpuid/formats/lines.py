@@ -256,19 +256,20 @@ def parse_snapshot(lines: Iterable[str], source: str = "snapshot") -> Snapshot:
     """
     reader, given = _Reader(), iter(lines)
     first = line = next(given, "")
-    number, text = 0, ""
+    number = 0
     for number, line in enumerate(chain((first,), given), 1):
-        text = line.rstrip("\r\n")
-        if not text or text.startswith("#") or text.isspace():
+        if not line or line.isspace() or line.startswith("#"):
             continue
+        text = line.rstrip("\r\n")
         try:
             reader.line(text)
         except _Cut as cut:
             raise InputError(str(cut), source=source, line=number) from None
     if first.endswith("\n") and not line.endswith("\n"):
-        if _ends_within_register(text.split()):
+        words = line.split()
+        if _ends_within_register(words):
             raise InputError("the file is cut within this line", source=source, line=number)
-        if _ends_within_value(text.split()):
+        if _ends_within_value(words):
             cause = "the file may be cut within this value: where it is whole, end its last line with a line break"
             raise InputError(cause, source=source, line=number)
     if not reader.raw and not reader.tables and not reader.pairs["CPUINFO"] and not reader.pairs["NAMED"]:
