@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from vcpuid.cpuid import Bit, CpuidWord, Snapshot
+from vcpuid.cpuid import Bit, CpuidTable, CpuidWord, Snapshot
 from vcpuid.cpuid.by_name import meant
 
 if TYPE_CHECKING:  # the table of names is read when a form needs it, not when any file is
@@ -41,15 +42,19 @@ def told_as(bit: Bit) -> str:
     return short_place(bit) if feature is None else next(text for text in spellings(feature) if meant(text) == (feature,))
 
 
-def _told(snapshot: Snapshot) -> Iterator[tuple[Feature, bool]]:
+@lru_cache(maxsize=2)
+def _told(snapshot: Snapshot) -> tuple[tuple[Feature, bool], ...]:
+    """Give what a snapshot tells of features; who writes it asks what it lacks as well."""
+    if not snapshot.raw:
+        return tuple((feature, has) for name, has in snapshot.named.items() for feature in meant(name))
+    return tuple(_in_words(snapshot.raw))
+
+
+def _in_words(raw: CpuidTable) -> Iterator[tuple[Feature, bool]]:
     from vcpuid.cpuid.names import all_features
 
-    if not snapshot.raw:
-        for name, has in snapshot.named.items():
-            yield from ((feature, has) for feature in meant(name))
-        return
     for feature in all_features():
         if feature.bit is not None and isinstance(word := feature.bit.word, CpuidWord):
-            entry = snapshot.raw.get(word.function, word.index)
+            entry = raw.get(word.function, word.index)
             if entry is not None:
                 yield feature, bool(getattr(entry, word.register) & feature.bit.mask)
