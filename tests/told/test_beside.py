@@ -18,7 +18,7 @@ from vcpuid.kvm.feature_msrs import feature_msrs
 from vcpuid.kvm.supported import answered
 from vcpuid.linux.boot import booted
 from vcpuid.path import pipeline
-from vcpuid.path.pipeline import Path, others
+from vcpuid.path.pipeline import Path, others, paths
 from vcpuid.reasons import Step
 from vcpuid.told.completions import completions
 from vcpuid.told.doubt import NO_ANSWER, compared
@@ -36,11 +36,11 @@ def first(step: Step, bits: tuple[Bit, ...]) -> bool:
 
 
 def by_itself(path: Path, position: int, bits: tuple[Bit, ...]) -> tuple[Fact, ...]:
-    given = (
-        (other.completion, NO_ANSWER if other.path is None else first(other.path.trace.steps[position], bits))
-        for other in others(path.cpu, path.setup, path.vmm)
+    given = paths(path.cpu, path.setup, path.vmm)
+    return compared(
+        first(path.trace.steps[position], bits),
+        given.map(lambda other: NO_ANSWER if other is None else first(other.trace.steps[position], bits)),
     )
-    return compared(first(path.trace.steps[position], bits), given)
 
 
 @pytest.mark.long
@@ -72,9 +72,9 @@ def test_a_host_is_followed_alike_whether_kvm_was_asked_ahead_or_not(
     vmm = resolve(cpu, host=setup).vmm
 
     def followed() -> list[tuple[object, ...]]:
-        for function in (others, completions, booted, loaded, feature_msrs, answered, kvm_says):
+        for function in (others, paths, completions, booted, loaded, feature_msrs, answered, kvm_says):
             function.cache_clear()
-        made = [other.outcome for other in others(cpu, setup, vmm)]
+        made = others(cpu, setup, vmm).answers
         return [(*path.tables, path.kept, path.made.warnings, path.trace.steps[1].after) for path in made if isinstance(path, Path)]
 
     ahead = followed()

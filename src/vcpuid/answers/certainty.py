@@ -10,7 +10,7 @@ from vcpuid.cpuid import Bit, CpuidWord, Snapshot, Word
 from vcpuid.cpuid.frozen import FrozenMap
 from vcpuid.decode.parties import HYPERVISOR_LEAVES
 from vcpuid.errors import KvmError, NotToldError, RefusedError
-from vcpuid.path.pipeline import Path, others, resolve, tried, warned
+from vcpuid.path.pipeline import Path, paths, resolve, tried, warned
 from vcpuid.path.possible import unnamed_table
 from vcpuid.path.probing import Probe
 from vcpuid.reasons import Basis, Step, read_bit
@@ -73,11 +73,11 @@ def hanging(cpu: str, setup: Setup, vmm: Vmm, answer: Callable[[Path | None], Ma
     `answer` gives all answers of a path, by what they are about. It is asked of None where the VMM or KVM refuses the CPU, and may answer
     None to that: then there is nothing to say.
     """
-    blind, made = nameless(setup.host), others(cpu, setup, vmm)
+    blind, made = nameless(setup.host), paths(cpu, setup, vmm)
     if not blind and not made:
         return {}
     base = answer(_resolved(cpu, setup, vmm)) or {}
-    return dict.fromkeys(base, blind) if blind else weighed(base, ((other.completion, answer(other.path)) for other in made))
+    return dict.fromkeys(base, blind) if blind else weighed(base, made.map(answer))
 
 
 def starting(cpu: str, setup: Setup, vmm: Vmm) -> tuple[Fact, ...]:

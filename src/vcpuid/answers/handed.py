@@ -8,7 +8,7 @@ from vcpuid.answers.certainty import refuse
 from vcpuid.cpuid import CpuidTable
 from vcpuid.errors import InputError, RefusedError
 from vcpuid.kvm.answers import kvm_says
-from vcpuid.path.pipeline import Warned, others, warned
+from vcpuid.path.pipeline import Warned, paths, warned
 from vcpuid.setup import Setup
 from vcpuid.told.completions import nameless
 from vcpuid.told.facts import NotTold
@@ -58,5 +58,5 @@ def handed(cpu: str, setup: Setup, vmm: Vmm, vcpu: int = 0) -> Handed:
     said = warned(cpu, setup, vmm)
     if blind := nameless(setup.host):
         return Handed(cpu, setup, vcpu, tables[vcpu], said, (NotTold(EVERY_LEAF, blind),))
-    given = ((other.completion, None if other.path is None else other.path.tables[vcpu]) for other in others(cpu, setup, vmm))
+    given = paths(cpu, setup, vmm).map(lambda path: None if path is None else path.tables[vcpu])
     return Handed(cpu, setup, vcpu, tables[vcpu], said, of_tables(tables[vcpu], given))

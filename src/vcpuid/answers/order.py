@@ -30,9 +30,10 @@ from vcpuid.qemu.catalog import Catalog, catalog
 from vcpuid.reasons import Rule
 from vcpuid.releases import Release
 from vcpuid.setup import Setup
-from vcpuid.told.completions import Completion, completions, nameless
+from vcpuid.told.completions import completions, nameless
 from vcpuid.told.doubt import weighed
 from vcpuid.told.facts import Fact, NotTold, sentences
+from vcpuid.told.tried import NOWHERE, Tried, on_each
 
 DOMAIN, LIBVIRT = "domain", "libvirt"
 """The parties above the VMM: who writes the XML, and who reads it."""
@@ -99,7 +100,7 @@ class Order:
     depends: tuple[Fact, ...] = ()
     open: tuple[Fact, ...] = ()
     blocking: tuple[Blocking, ...] = ()
-    elsewhere: tuple[tuple[Completion, Order | None], ...] = ()
+    elsewhere: Tried[Order | None] = NOWHERE
 
     @property
     def doubted(self) -> bool:
@@ -260,12 +261,12 @@ def order(request: Request, setup: Setup, release: Release, kvm: KvmHost | None 
     starts = _Starts(request, release, kvm)
     made = starts.on(setup)
     ask_ahead([completion.setup for completion in completions(setup)])
-    elsewhere = tuple((completion, starts.tried(completion.setup)) for completion in completions(setup))
+    elsewhere = on_each(setup, starts.tried)
     base = _decided(made)
     if blind := nameless(setup.host):
         found = dict.fromkeys(base, blind)
     else:
-        found = weighed(base, ((completion, None if other is None else _decided(other)) for completion, other in elsewhere))
+        found = weighed(base, elsewhere.map(lambda other: None if other is None else _decided(other)))
     return replace(made, depends=found.get("refuses", ()), open=found.get("-cpu", ()), elsewhere=elsewhere)
 
 

@@ -27,11 +27,11 @@ from vcpuid.path.pipeline import Path, tried
 from vcpuid.qemu.expand import ABSENT, ASKS
 from vcpuid.qemu.plan import USER_OFF, USER_ON
 from vcpuid.reasons import Action, Basis
-from vcpuid.setup import Setup
-from vcpuid.told.completions import Completion, nameless
+from vcpuid.told.completions import nameless
 from vcpuid.told.doubt import NO_ANSWER, compared
 from vcpuid.told.facts import Fact
 from vcpuid.told.facts import remedy as to_be_told
+from vcpuid.told.tried import Tried
 from vcpuid.vmm import Vmm
 
 _BY_USER, _BY_MODEL = (USER_ON, USER_OFF), (ABSENT, ASKS)
@@ -129,23 +129,23 @@ def _unsettled(feature: Feature, path: Path, order: Order) -> tuple[Fact, ...]:
     if blind := nameless(order.setup.host):
         return blind
     base = False if order.refusal is not None else path.trace.steps[-1].value(feature.place)
-    given = (
-        (completion, NO_ANSWER if other is None else other.trace.steps[-1].value(feature.place) if isinstance(other, Path) else other)
-        for completion, other in _elsewhere(order, path.vmm)
-    )
-    return compared(base, given)
+
+    def seen(other: Path | Literal[False] | None) -> object:
+        return NO_ANSWER if other is None else other.trace.steps[-1].value(feature.place) if isinstance(other, Path) else other
+
+    return compared(base, _elsewhere(order, path.vmm).map(seen))
 
 
 @lru_cache(maxsize=2)
-def _elsewhere(order: Order, vmm: Vmm) -> tuple[tuple[Completion, Path | Literal[False] | None], ...]:
+def _elsewhere(order: Order, vmm: Vmm) -> Tried[Path | Literal[False] | None]:
     """Return the path of the domain on each host that the order's could be: False where libvirt refuses it, None where others do."""
-    return tuple((completion, _path(other, completion.setup, vmm)) for completion, other in order.elsewhere)
+    return order.elsewhere.map(lambda other: _path(other, vmm))
 
 
-def _path(order: Order | None, setup: Setup, vmm: Vmm) -> Path | Literal[False] | None:
+def _path(order: Order | None, vmm: Vmm) -> Path | Literal[False] | None:
     if order is None or order.refusal is not None:
         return None if order is None else False
-    found = tried(order.argument, order.on(setup), vmm)
+    found = tried(order.argument, order.on(order.setup), vmm)
     return found if isinstance(found, Path) else None
 
 

@@ -115,7 +115,7 @@ def _on_host(shown: Recorded, setup: Setup, *, known: bool) -> tuple[Hazard, ...
 
     base = found(setup, shown)
     others = possible(setup, shown) if known else possible_tables(setup, shown)
-    return _judged(base, weighed(base, ((made, found(given, vmm)) for made, given, vmm in others)))
+    return _judged(base, weighed(base, others.tried(found)))
 
 
 def _found(view: View) -> dict[Finding, bool]:

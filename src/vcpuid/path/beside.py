@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 
 from vcpuid.cpuid import Bit, Word
+from vcpuid.cpuid.words import positions
 from vcpuid.reasons import Trace
-from vcpuid.told.completions import Completion
+from vcpuid.told.completions import Batched, Completion
 from vcpuid.told.doubt import NO_ANSWER, behind, compared
 from vcpuid.told.facts import Fact
+from vcpuid.told.tried import Tried
+
+_EVERY = -1
+"""All bits of a word, however long that is."""
+_LOOKS = 1 << 64
+"""Stands above the bits of a word where a party looks at it."""
 
 
 class _Column(NamedTuple):
     """A word after a step, on the path and on the other hosts; None is one at which the party does not look.
 
-    `open` are the bits in which some other host's differs from the path's, as a mask, and `changes` those completions that change bits
-    of it, each with these.
+    `open` are the bits in which some other host's differs from the path's, as a mask. `changes` are those completions that change bits of
+    it, each with these, and `parts` the facts of batches, likewise.
     """
 
     own: int | None
     others: list[int | None]
     open: int
     changes: list[tuple[Completion, int]]
+    parts: list[tuple[Fact, int]]
 
 
 class Beside:
@@ -31,10 +41,8 @@ class Beside:
     A word is read of each once, whichever of its bits is asked for.
     """
 
-    def __init__(self, trace: Trace, others: Iterable[tuple[Completion, Trace | None]]) -> None:
-        self._trace, made = trace, tuple(others)
-        self._completions = [completion for completion, _ in made]
-        self._traces = [other for _, other in made]
+    def __init__(self, trace: Trace, others: Tried[Trace | None]) -> None:
+        self._trace, self._others = trace, others
         self._read: dict[tuple[int, Word], _Column] = {}
 
     def open(self, position: int, word: Word) -> int:
@@ -51,31 +59,34 @@ class Beside:
             return ()
         column, bit = columns[0], bits[0]
         if len(bits) == 1 or not self._lacks(column):
-            return behind(completion for completion, changed in column.changes if changed & bit.mask)
+            changing = (completion for completion, changed in column.changes if changed & bit.mask)
+            return behind(changing, (fact for fact, changed in column.parts if changed & bit.mask))
+
         masks = [bit.mask for bit in bits]
-        base = _first((column.own for column in columns), masks)
-        rows = zip(*(column.others for column in columns), strict=True)
-        found = (
-            (completion, NO_ANSWER if trace is None else _first(row, masks))
-            for completion, trace, row in zip(self._completions, self._traces, rows, strict=True)
-        )
-        return compared(base, found)
+        rows = zip(self._others.answers, zip(*(column.others for column in columns), strict=True), strict=True)
+        found = [NO_ANSWER if trace is None else _first(row, masks) for trace, row in rows]
+
+        def alone(against: int, fact: Fact) -> object:
+            trace = self._others.of(against, fact)
+            return NO_ANSWER if trace is None else _first([trace.steps[position].word(bit.word) for bit in bits], masks)
+
+        own = _first((column.own for column in columns), masks)
+        return compared(own, Tried(self._others.completions, found, alone))
 
     def _lacks(self, column: _Column) -> bool:
         """Whether a party does not look at the word, here or on another host."""
-        return column.own is None or any(v is None and trace is not None for v, trace in zip(column.others, self._traces, strict=True))
+        return column.own is None or any(v is None and trace is not None for v, (_, trace) in zip(column.others, self._others, strict=True))
 
     def _column(self, position: int, word: Word) -> _Column:
         if (known := self._read.get((position, word))) is None:
-            given = self._given(position, word)
-            known = self._read[position, word] = self._compare(self._trace.steps[position].word(word), given)
+            known = self._read[position, word] = self._compare(position, word)
         return known
 
     def _given(self, position: int, word: Word) -> list[int | None]:
         """Read a word of each other host; of those that share what the party hands on, once."""
         seen: dict[int, int | None] = {}
         found: list[int | None] = []
-        for trace in self._traces:
+        for _, trace in self._others:
             if trace is None:
                 found.append(None)
                 continue
@@ -85,23 +96,54 @@ class Beside:
             found.append(seen[shared])
         return found
 
-    def _compare(self, own: int | None, given: list[int | None]) -> _Column:
+    def _compare(self, position: int, word: Word) -> _Column:
+        own, given = self._trace.steps[position].word(word), self._given(position, word)
         open_, base = 0, own or 0
         values: list[int] = []
         changes: list[tuple[Completion, int]] = []
-        for completion, trace, told in zip(self._completions, self._traces, given, strict=True):
+        for (completion, trace), told in zip(self._others, given, strict=True):
             other = base if completion.against is None else values[completion.against]
             value = other if trace is None else told or 0
+            values.append(value)
+            if completion.is_batch:
+                continue
             if value != other:
                 changes.append((completion, value ^ other))
             if trace is not None and told != own:
                 open_ |= _EVERY if told is None or own is None else told ^ own
-            values.append(value)
-        return _Column(own, given, open_, changes)
+        parts = [part for batched in self._others.completions.batched for part in self._parts(position, word, batched, given, values)]
+        for _, changed in parts:
+            open_ |= _EVERY if changed & _LOOKS else changed
+        return _Column(own, given, open_, changes, parts)
+
+    def _parts(
+        self, position: int, word: Word, batched: Batched, given: Sequence[int | None], values: Sequence[int]
+    ) -> Iterable[tuple[Fact, int]]:
+        """Return the facts of batches that change bits of a word, each with these; whether the party looks at it counts as one.
+
+        `values` are the words with which others are compared.
+        """
+        (together, places, against), traces = batched, self._others.answers
+        base = _marked(values[against] if traces[against] is None else given[against])
+        flips = [0 if traces[place] is None else _marked(given[place]) ^ base for place in places]
+        unknown = sum(1 << number for number, place in enumerate(places) if traces[place] is None)
+        found: dict[Fact, int] = {}
+
+        def changed(fact: Fact) -> int:
+            trace = self._others.of(against, fact)
+            return 0 if trace is None else _marked(trace.steps[position].word(word)) ^ base
+
+        for bit in positions(reduce(or_, flips)):
+            mask = sum(1 << number for number, flip in enumerate(flips) if flip >> bit & 1)
+            for fact in together.behind(mask, unknown, lambda fact, bit=bit: bool(changed(fact) >> bit & 1)):  # type: ignore[misc]
+                found[fact] = found.get(fact, 0) | 1 << bit
+        for fact in together.within(unknown):
+            found[fact] = changed(fact)
+        return found.items()
 
 
-_EVERY = -1
-"""All bits of a word, however long that is."""
+def _marked(value: int | None) -> int:
+    return 0 if value is None else value | _LOOKS
 
 
 def _first(values: Iterable[int | None], masks: Iterable[int]) -> bool:

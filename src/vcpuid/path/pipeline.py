@@ -24,9 +24,10 @@ from vcpuid.reasons import Basis, Result, Step, Trace
 from vcpuid.reasons.lazy import LazyMapping, LazySequence
 from vcpuid.releases import Release
 from vcpuid.setup import Setup, Stack, joined, overruled
-from vcpuid.told.completions import Completion, nameless
+from vcpuid.told.completions import nameless
 from vcpuid.told.doubt import weighed
 from vcpuid.told.facts import Fact, NotTold, whether
+from vcpuid.told.tried import Tried
 from vcpuid.vmm import Made, Vmm
 from vcpuid.vmm.known import named
 
@@ -82,8 +83,8 @@ class Path:
     @cached_property
     def beside(self) -> Beside:
         """The path held against those of its CPU on the other hosts that its own could be."""
-        made = others(self.cpu, self.setup, self.vmm)
-        return Beside(self.trace, ((other.completion, None if other.path is None else other.path.trace) for other in made))
+        made = paths(self.cpu, self.setup, self.vmm)
+        return Beside(self.trace, made.map(lambda path: None if path is None else path.trace))
 
     @cached_property
     def inside(self) -> BootCpu | None:
@@ -160,24 +161,21 @@ def _followed(cpu: str, setup: Setup, vmm: Vmm, probe: Probe | None = None) -> P
     return Path(cpu, setup, vmm, made, made.kept or kept.table, trace, (*setup.remarks, *_kvm_remarks(setup), *made.remarks))
 
 
-class Other(NamedTuple):
-    """What becomes of a CPU on a host with facts made up: its path, or the error with which the VMM or KVM refuses it there."""
+@lru_cache(maxsize=4)
+def others(cpu: str, setup: Setup, vmm: Vmm) -> Tried[Path | VcpuidError]:
+    """Resolve a CPU on each host that the setup's could be, with each table that a known part could be of; none where all is told.
 
-    completion: Completion
-    outcome: Path | VcpuidError
-
-    @property
-    def path(self) -> Path | None:
-        """The path; None where it is refused."""
-        return self.outcome if isinstance(self.outcome, Path) else None
+    Where the VMM or KVM refuses it, that is the error.
+    """
+    hosts = possible(setup, vmm)
+    ask_ahead([completion.setup for completion in hosts.completions])
+    return hosts.tried(lambda host, maker: tried(cpu, host, maker))
 
 
 @lru_cache(maxsize=4)
-def others(cpu: str, setup: Setup, vmm: Vmm) -> tuple[Other, ...]:
-    """Resolve a CPU on each host that the setup's could be, with each table that a known part could be of; none where all is told."""
-    given = tuple(possible(setup, vmm))
-    ask_ahead([host for _, host, _ in given])
-    return tuple(Other(completion, tried(cpu, host, maker)) for completion, host, maker in given)
+def paths(cpu: str, setup: Setup, vmm: Vmm) -> Tried[Path | None]:
+    """Give the paths alone, None where there is none."""
+    return others(cpu, setup, vmm).map(lambda outcome: outcome if isinstance(outcome, Path) else None)
 
 
 def tried(cpu: str, setup: Setup, vmm: Vmm) -> Path | VcpuidError:
@@ -226,10 +224,8 @@ def warned(cpu: str, setup: Setup, vmm: Vmm) -> Warned:
     if blind := nameless(setup.host):
         return Warned((), (NotTold(ANY_WARNING, blind),))
     printed, starts = _printed(base), isinstance(base, Path)
-    given = (
-        (completion, _printed(outcome) if isinstance(outcome, Path) is starts else None) for completion, outcome in others(cpu, setup, vmm)
-    )
-    hanging = weighed(printed, given)
+    given = others(cpu, setup, vmm)
+    hanging = weighed(printed, given.map(lambda outcome: _printed(outcome) if isinstance(outcome, Path) is starts else None))
     open_: dict[str, dict[Fact, None]] = {}
     for warning, facts in hanging.items():
         open_.setdefault(vmm.unspecific(warning), {}).update(dict.fromkeys(facts))

@@ -2,8 +2,9 @@
 
 Two hosts stand at the ends: the one in which nothing is there that is not told, and one in which all is there that could be
 (`vcpuid.told.plausible`). Between them each missing leaf and MSR is there alone, and is alone not there; and each missing feature is turned
-round, where all is there, of MSRs also where nothing is: some take others away. What all these answer alike does not depend on what is
-missing. MSRs by which Linux knows a feature of its own, and which most processors have, are there unless told, and each is alone not there.
+round, where all is there, of MSRs also where nothing is: some take others away. Features of CPUID that no rule names are only passed on or
+dropped, and are turned many at once (`vcpuid.told.together`). What all these answer alike does not depend on what is missing. MSRs by which
+Linux knows a feature of its own, and which most processors have, are there unless told, and each is alone not there.
 
 A kernel without tables, between two that have some, could be as either: where the newer one's tables answer otherwise than the older one's,
 which stand for it, it is not known.
@@ -11,10 +12,10 @@ which stand for it, it is not known.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import NamedTuple, NoReturn, overload
 
 from vcpuid.cpuid import (
     SIGNIFICANT_INDEX,
@@ -48,6 +49,7 @@ from vcpuid.releases import Release, following
 from vcpuid.setup import Setup
 from vcpuid.told import plausible
 from vcpuid.told.facts import Between, Fact, WholeLeaf
+from vcpuid.told.together import Together, batches
 
 _RANGES = frozenset({0, 0x80000000})
 _CENTAURS = _RANGES | {0xC0000000}
@@ -62,21 +64,77 @@ _FOR_FLAGS = (machine.TEST_CTRL, machine.PPIN_CTL, machine.PLATFORM_INFO, machin
 """MSRs on which flags in /proc/cpuinfo depend, and nothing else: cpuid_fault, ring3mwait, intel_ppin, amd_ppin, split_lock_detect."""
 _FULL = 0
 """The place of the completion in which everything is made up."""
+_NAMED = frozenset(bit for bit in vars(bits).values() if isinstance(bit, Bit))
+"""The features that rules name."""
 
 Made = Mapping[Fact, Entry | int]
 """What is made up: of a leaf its entry, of an MSR its value."""
+
+
+def _in_no_batch(against: int, fact: Fact) -> NoReturn:
+    raise LookupError(f"{fact} is in no batch")
 
 
 class Completion(NamedTuple):
     """A host with facts made up. `facts` are those in which it differs from the host that it is to be compared with.
 
     That is the one in which nothing is made up, or the completion whose place in the sequence is `against`. In the `full` one all is.
+    Where it is `jointly` that they change an answer, they are behind it all together, if no other completion with some of them does.
     """
 
     facts: tuple[Fact, ...]
     setup: Setup
     against: int | None = None
     full: bool = False
+    jointly: bool = False
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether it has features turned round together, and by itself tells of none of them."""
+        return len(self.facts) > 1 and not self.jointly
+
+
+class Batched(NamedTuple):
+    """The places of the batches in which facts of one completion are turned, in the order in which `together` counts them, and its own."""
+
+    together: Together
+    places: tuple[int, ...]
+    against: int
+
+
+@dataclass(frozen=True, eq=False)
+class Completions(Sequence[Completion]):
+    """The hosts that a setup's could be; the first has everything made up, and differs in all facts.
+
+    `turned` gives the setup in which one fact that is in batches is turned by itself, of the completion at a place.
+    """
+
+    made: tuple[Completion, ...] = ()
+    turned: Callable[[int, Fact], Setup] = _in_no_batch
+
+    @overload
+    def __getitem__(self, place: int) -> Completion: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Completion, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Completion | tuple[Completion, ...]:
+        return self.made[place]
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+    def __iter__(self) -> Iterator[Completion]:
+        return iter(self.made)
+
+    @cached_property
+    def batched(self) -> tuple[Batched, ...]:
+        """The batches among them."""
+        places: dict[int, list[int]] = {}
+        for place, completion in enumerate(self.made):
+            if completion.is_batch and completion.against is not None:
+                places.setdefault(completion.against, []).append(place)
+        return tuple(Batched(Together(self.made[place].facts for place in of), tuple(of), against) for against, of in places.items())
 
 
 def untold(setup: Setup) -> tuple[Fact, ...]:
@@ -239,16 +297,17 @@ def _of_hardware_open(setup: Setup, known: Machine, index: int) -> bool:
 
 
 @lru_cache(maxsize=8)
-def completions(setup: Setup) -> tuple[Completion, ...]:
-    """Give the hosts that a setup's could be; the first has everything made up, and differs in all facts.
+def completions(setup: Setup) -> Completions:
+    """Give the hosts that a setup's could be.
 
     There are none where the host tells all and its kernel has tables, and none where it tells so little that it is `nameless`.
     """
     if nameless(setup.host) or _is_guest(setup.host):
-        return ()
+        return Completions()
     facts = _of_host(setup)
-    made = (*(with_facts(setup, facts) if facts else ()), *_without_flags(setup))
-    return (*made, *_under_newer(setup, made[_FULL].setup if facts else None))
+    told = with_facts(setup, facts)
+    newer = _under_newer(setup, told[_FULL].setup if facts else None)
+    return replace(told, made=(*told, *_without_flags(setup), *newer))
 
 
 def _under_newer(setup: Setup, full: Setup | None) -> Iterator[Completion]:
@@ -284,21 +343,99 @@ def _is_broad(fact: Fact) -> bool:
     return fact.place.msr not in _FOR_FLAGS if isinstance(fact.place, MsrWord) else fact.position is None
 
 
-def with_facts(setup: Setup, facts: tuple[Fact, ...]) -> list[Completion]:
-    """Give the hosts that a setup's could be as far as these facts are concerned; the first has all of them made up."""
+def with_facts(setup: Setup, facts: tuple[Fact, ...], *, batched: bool = True) -> Completions:
+    """Give the hosts that a setup's could be as far as these facts are concerned, none where there are none.
+
+    Without batches each feature is turned by itself.
+    """
+    if not facts:
+        return Completions()
+    making = _Making(_Incomplete(setup, facts), batched)
     full: dict[Fact, Entry | int] = {fact: _all_there(setup, fact) for fact in facts}
-    host = _Incomplete(setup, facts)
-    made = [Completion(facts, host.telling(full), full=True)]
+    making.base(facts, full, full=True)
     for fact in facts if len(facts) > 1 else ():
-        made.append(Completion((fact,), host.telling({fact: full[fact]})))
-        made.append(Completion((fact,), host.telling({other: value for other, value in full.items() if other != fact}), _FULL))
+        making.one(fact, {fact: full[fact]})
+        making.one(fact, {other: value for other, value in full.items() if other != fact}, _FULL)
+    making.turn([part for fact in facts for part in _turnable(setup, fact, full[fact])], _FULL)
+    bare: dict[Fact, Entry | int] = {}
+    controls: list[Fact] = []
     for fact in facts:
-        made += [Completion((part,), host.telling({**full, fact: value}), _FULL) for part, value in _turned(setup, fact, full[fact])]
-        if isinstance(fact.place, MsrWord) and (parts := list(_turned(setup, fact, _nothing(setup, fact)))):
-            bare = len(made)  # an MSR that is 0 is another thing than none, of which Linux thinks what is usual
-            made.append(Completion((fact,), host.telling({fact: _nothing(setup, fact)})))
-            made += [Completion((part,), host.telling({fact: value}), bare) for part, value in parts]
-    return made
+        nothing = _nothing(setup, fact)
+        if isinstance(fact.place, MsrWord) and (parts := list(_turnable(setup, fact, nothing))):
+            own = making.base((fact,), {fact: nothing})  # an MSR that is 0 is another thing than none, of which Linux thinks what is usual
+            if fact.place.msr in plausible.VMX:
+                bare[fact] = nothing
+                controls += parts
+            else:
+                making.turn(parts, own)
+    if controls:
+        making.turn(controls, making.base(tuple(bare), bare))
+    return Completions(tuple(making.done), making.turned)
+
+
+class _Making:
+    """Completions of a host as they are made, and what is made up in those of which facts are turned."""
+
+    def __init__(self, host: _Incomplete, batched: bool) -> None:
+        self._host, self._batched = host, batched
+        self._bases: dict[int, Made] = {}
+        self.done: list[Completion] = []
+
+    def one(self, fact: Fact, made: Made, against: int | None = None) -> None:
+        """Add a host that differs in one fact."""
+        self.done.append(Completion((fact,), self._host.telling(made), against))
+
+    def base(self, facts: tuple[Fact, ...], made: Made, *, full: bool = False) -> int:
+        """Add a host of which facts are to be turned, and return its place."""
+        self._bases[len(self.done)] = made
+        self.done.append(Completion(facts, self._host.telling(made), None, full, jointly=len(facts) > 1))
+        return len(self.done) - 1
+
+    def turn(self, facts: Iterable[Fact], against: int) -> None:
+        """Turn facts of the host at a place, one at a time or in batches."""
+        together: list[Fact] = []
+        for fact in facts:
+            if self._batched and _is_plain(fact):
+                together.append(fact)
+            else:
+                self.done.append(Completion((fact,), self.turned(against, fact), against))
+        for batch in batches(together):
+            self.done.append(Completion(batch, self._host.telling(_flipped(self._bases[against], batch)), against))
+
+    def turned(self, against: int, fact: Fact) -> Setup:
+        """Return the setup in which a fact of the host at a place is turned by itself."""
+        return self._host.telling(_flipped(self._bases[against], (fact,)))
+
+
+def _is_plain(fact: Fact) -> bool:
+    """Whether it is a feature of CPUID or a control of VMX that no rule names, so that hardly any reads it together with another.
+
+    Components of XSAVE make up sizes together.
+    """
+    place, position, _ = fact
+    if isinstance(place, CpuidWord):
+        return place.function != _XSAVE and Bit(place, position or 0) not in _NAMED
+    return isinstance(place, MsrWord) and place.msr in plausible.VMX and Bit(place, position or 0) not in _NAMED
+
+
+def _flipped(made: Made, facts: Iterable[Fact]) -> Made:
+    """Return what is made up with each of these features on where it is off, and off where it is on."""
+    over = dict(made)
+    for fact in facts:
+        place, position, _ = fact
+        assert position is not None
+        value = over[fact.whole]
+        if isinstance(value, int):
+            over[fact.whole] = value ^ 1 << position + _shift(place)
+        else:
+            assert isinstance(place, CpuidWord)
+            over[fact.whole] = value._replace(**{place.register: getattr(value, place.register) ^ 1 << position})
+    return over
+
+
+def _shift(place: object) -> int:
+    """Return the bits by which controls of VMX stand higher in their MSR than they are counted."""
+    return 32 if isinstance(place, MsrWord) and place.msr in CONTROL_MSRS else 0
 
 
 def _all_there(setup: Setup, fact: Fact) -> Entry | int:
@@ -347,27 +484,24 @@ def _nothing(setup: Setup, fact: Fact) -> int:
     return _narrowed(setup, fact.place.msr, 0) if isinstance(fact.place, MsrWord) else 0
 
 
-def _turned(setup: Setup, fact: Fact, value: Entry | int) -> Iterator[tuple[Fact, Entry | int]]:
-    """Turn each feature of a leaf or of an MSR round, one at a time.
+def _turnable(setup: Setup, fact: Fact, value: Entry | int) -> Iterator[Fact]:
+    """Name the features of a leaf or of an MSR that may be otherwise than in `value`.
 
     Of the VMX capability MSRs only where any control may be missing: where a hypervisor made them, and before Nehalem, the first that had
     EPT and SSE4.2. Later processors with VMX have all had the controls that KVM looks for (`vcpuid.kvm.vmx`).
     """
     any_control = setup.host.raw.has(bits.HYPERVISOR) or not setup.host.raw.has(bits.XMM4_2)
     if isinstance(fact.place, WholeLeaf):
-        assert not isinstance(value, int)
-        for register, held in zip(REGISTERS, value.registers, strict=True):
+        for register in REGISTERS:
             word = CpuidWord(*fact.place, register)
             told = setup.host.raw.told(word) if isinstance(setup.host.raw, PartialTable) else 0
-            for position in positions(plausible.features_of(word) & ~told):
-                yield Fact(word, position), value._replace(**{register: held ^ 1 << position})
+            yield from (Fact(word, position) for position in positions(plausible.features_of(word) & ~told))
     elif isinstance(fact.place, MsrWord) and (fact.place.msr not in plausible.VMX or any_control):
         assert isinstance(value, int)
-        shift = 32 if fact.place.msr in CONTROL_MSRS else 0
         for position in positions(plausible.features_of(fact.place)):
             turned = value ^ 1 << position
             if turned == _narrowed(setup, fact.place.msr, turned):
-                yield Fact(fact.place, position - shift), turned
+                yield Fact(fact.place, position - _shift(fact.place))
 
 
 class _Incomplete:

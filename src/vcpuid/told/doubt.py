@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import TypeVar
 
+from vcpuid.cpuid import MsrWord
 from vcpuid.setup import Setup
-from vcpuid.told.completions import Completion, completions, nameless
-from vcpuid.told.facts import Fact
+from vcpuid.told.completions import Batched, Completion, nameless
+from vcpuid.told.facts import HOST, Fact
+from vcpuid.told.tried import Tried, on_each
 
 K = TypeVar("K", bound=Hashable)
 _ABSENT = object()
@@ -23,11 +26,11 @@ def doubts(setup: Setup, answer: Callable[[Setup], Mapping[K, object] | None]) -
     """
     if blind := nameless(setup.host):
         return dict.fromkeys(answer(setup) or (), blind)
-    made = completions(setup)
-    return weighed(answer(setup) or {}, ((completion, answer(completion.setup)) for completion in made)) if made else {}
+    given = on_each(setup, answer)
+    return weighed(answer(setup) or {}, given) if given else {}
 
 
-def weighed(base: Mapping[K, object], given: Iterable[tuple[Completion, Mapping[K, object] | None]]) -> dict[K, tuple[Fact, ...]]:
+def weighed(base: Mapping[K, object], given: Tried[Mapping[K, object] | None]) -> dict[K, tuple[Fact, ...]]:
     """Return those answers of `base` that are otherwise somewhere in `given`, each with the facts that change it.
 
     None is a host on which there is nothing to answer, and says nothing.
@@ -38,41 +41,77 @@ def weighed(base: Mapping[K, object], given: Iterable[tuple[Completion, Mapping[
     for completion, answers in given:
         other = base if completion.against is None else whole[completion.against]
         whole.append(other if answers is None else answers)
-        if answers is None:
+        if answers is None or completion.is_batch:
             continue
         if answers != base:
             seen.update(dict.fromkeys((*base, *answers)))
-        if answers != other:
-            for key in {**other, **answers}:
-                if other.get(key, _ABSENT) != answers.get(key, _ABSENT):
-                    changing.setdefault(key, []).append(completion)
-    return {key: behind(changing[key]) for key in seen if key in changing}
+        for key in _differing(other, answers):
+            changing.setdefault(key, []).append(completion)
+    if parts := _in_batches(whole, given):
+        seen.update(dict.fromkeys((*base, *parts)))
+    return {key: behind(changing.get(key, ()), parts.get(key, ())) for key in seen if key in changing or key in parts}
 
 
-def compared(base: object, given: Iterable[tuple[Completion, object]]) -> tuple[Fact, ...]:
+def _in_batches(whole: Sequence[Mapping[K, object]], given: Tried[Mapping[K, object] | None]) -> dict[K, list[Fact]]:
+    """Return the facts of batches that change answers, by what these are about; a batch without an answer says nothing of its facts.
+
+    `whole` are the answers with which others are compared, each at its completion's place.
+    """
+    found: dict[K, list[Fact]] = {}
+    for batched in given.completions.batched:
+        for fact, key in _behind_keys(batched, whole[batched.against], given):
+            found.setdefault(key, []).append(fact)
+    return found
+
+
+def _behind_keys(batched: Batched, base: Mapping[K, object], given: Tried[Mapping[K, object] | None]) -> Iterator[tuple[Fact, K]]:
+    together, against = batched.together, batched.against
+    changed: dict[K, int] = {}
+    unknown = 0
+    for number, place in enumerate(batched.places):
+        if (answers := given.answers[place]) is None:
+            unknown |= 1 << number
+        else:
+            for key in _differing(base, answers):
+                changed[key] = changed.get(key, 0) | 1 << number
+
+    @cache
+    def by(fact: Fact) -> frozenset[K]:
+        answers = given.of(against, fact)
+        return frozenset() if answers is None else frozenset(_differing(base, answers))
+
+    for key, mask in changed.items():
+        for fact in together.behind(mask, unknown, lambda fact, key=key: key in by(fact)):  # type: ignore[misc]
+            yield fact, key
+    alone = [fact for place, fact in given.alone if place == against]
+    for fact in (*alone, *together.within(unknown)):
+        for key in by(fact):
+            yield fact, key
+
+
+def _differing(one: Mapping[K, object], other: Mapping[K, object]) -> Iterator[K]:
+    if one != other:
+        yield from (key for key in {**one, **other} if one.get(key, _ABSENT) != other.get(key, _ABSENT))
+
+
+def compared(base: object, given: Tried[object]) -> tuple[Fact, ...]:
     """Return the facts that change an answer, which is `base` where nothing is made up; none where nothing changes it.
 
     `given` are the answers where something is, the first where all is; NO_ANSWER says nothing. Where all together change it and no part of
     them does, all are returned.
     """
-    values: list[object] = []
-    changing: list[Completion] = []
-    for completion, value in given:
-        other = base if completion.against is None else values[completion.against]
-        if value is NO_ANSWER:
-            value = other
-        if value != other:
-            changing.append(completion)
-        values.append(value)
-    return behind(changing)
+    return weighed({None: base}, given.map(lambda answer: None if answer is NO_ANSWER else {None: answer})).get(None, ())
 
 
-def behind(changing: Iterable[Completion]) -> tuple[Fact, ...]:
-    """Return the facts behind those completions that change an answer, where any does: all of them where no part of them changes it."""
-    found: list[Fact] = []
+def behind(changing: Iterable[Completion], parts: Iterable[Fact] = ()) -> tuple[Fact, ...]:
+    """Return the facts behind those completions that change an answer, and the `parts` of batches that do, in the order of their places.
+
+    Where facts change it together, and no part of them does, it is all of them.
+    """
+    found: list[Fact] = list(parts)
     everything: tuple[Fact, ...] = ()
     for completion in changing:
-        if completion.full:
+        if completion.jointly:
             everything += completion.facts
         else:
             found += completion.facts
@@ -80,7 +119,10 @@ def behind(changing: Iterable[Completion]) -> tuple[Fact, ...]:
 
 
 def _narrowed(facts: Iterable[Fact]) -> tuple[Fact, ...]:
-    """Leave out leaves and MSRs of which single bits are named."""
+    """Leave out leaves and MSRs of which single bits are named; these come last, in order."""
     given = tuple(dict.fromkeys(facts))
-    parts = {fact.whole for fact in given if fact.position is not None}
-    return tuple(fact for fact in given if fact not in parts)
+    if not (bits := [fact for fact in given if fact.position is not None]):
+        return given
+    parts = {fact.whole for fact in bits}
+    wholes = (fact for fact in given if fact.position is None and fact not in parts)
+    return (*wholes, *sorted(bits, key=lambda fact: (fact.of == HOST, isinstance(fact.place, MsrWord), fact)))

@@ -35,7 +35,7 @@ def completions(dump: Snapshot, xcr0: int) -> tuple[Completion, ...]:
     `xcr0` are the components that the host's KVM lets a guest have: a table with others it may refuse, and no guest has that.
     """
     leaves = () if unnamed(dump) else missing_leaves(dump)
-    made = with_facts(Setup.of(dump), leaves) if leaves else []
+    made = with_facts(Setup.of(dump), leaves, batched=False)
     whole = for_guest(dump).get(_XSAVE) is not None
     return tuple(
         completion._replace(

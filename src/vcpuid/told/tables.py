@@ -9,9 +9,10 @@ from vcpuid.cpuid.names import by_bit
 from vcpuid.cpuid.words import REGISTERS, positions
 from vcpuid.errors import KvmError
 from vcpuid.setup import Setup
-from vcpuid.told.completions import Completion, completions, nameless
+from vcpuid.told.completions import nameless
 from vcpuid.told.doubt import weighed
 from vcpuid.told.facts import NotTold, WholeLeaf
+from vcpuid.told.tried import Tried, on_each
 
 EVERY_LEAF = "every leaf"
 """What is not told of a processor that does not say who made it, and which it is."""
@@ -28,17 +29,16 @@ def of_kvm(setup: Setup, table: Callable[[Setup], CpuidTable]) -> tuple[NotTold,
 
     if blind := nameless(setup.host):
         return (NotTold(EVERY_LEAF, blind),)
-    made = completions(setup)
-    return of_tables(table(setup), ((completion, given(completion.setup)) for completion in made)) if made else ()
+    tried = on_each(setup, given)
+    return of_tables(table(setup), tried) if tried else ()
 
 
-def of_tables(base: CpuidTable, given: Iterable[tuple[Completion, CpuidTable | None]]) -> tuple[NotTold, ...]:
+def of_tables(base: CpuidTable, given: Tried[CpuidTable | None]) -> tuple[NotTold, ...]:
     """Say in what a table is otherwise on the hosts that this one could be; `given` has their tables, None where there is none.
 
     A leaf is named as a whole where its being there is not told; else the features in it, and a register for the bits that are none.
     """
-    others = list(given)
-    leaves, masks = _changes(base, [other for _, other in others if other is not None])
+    leaves, masks = _changes(base, [other for _, other in given if other is not None])
     parts: dict[str, tuple[CpuidWord, int]] = {}
     for word, changed in masks.items():
         for position in positions(changed):
@@ -49,7 +49,7 @@ def of_tables(base: CpuidTable, given: Iterable[tuple[Completion, CpuidTable | N
         there = {str(leaf): table.get(*leaf) is not None for leaf in leaves}
         return {**there, **{name: table.word(word) & mask for name, (word, mask) in parts.items()}}
 
-    hanging = weighed(answer(base), ((completion, None if other is None else answer(other)) for completion, other in others))
+    hanging = weighed(answer(base), given.map(lambda other: None if other is None else answer(other)))
     return tuple(NotTold(what, facts) for what, facts in hanging.items())
 
 
