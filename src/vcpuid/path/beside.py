@@ -25,9 +25,11 @@ class _Column(NamedTuple):
     """A word after a step, on the path and on the other hosts; None is one at which the party does not look.
 
     `open` are the bits in which some other host's differs from the path's, as a mask. `changes` are those completions that change bits of
-    it, each with these, and `parts` the facts of batches, likewise.
+    it, each with these, and `parts` the facts of batches, likewise. `looked` tells whether the party looks at it on each of the hosts, or
+    on none; None is on some.
     """
 
+    looked: bool | None
     own: int | None
     others: list[int | None]
     open: int
@@ -54,28 +56,25 @@ class Beside:
 
         Where it looks at none, as at an MSR that is not told, that is as good as off.
         """
-        columns = [self._column(position, bit.word) for bit in bits]
-        if not any(column.open & bit.mask for column, bit in zip(columns, bits, strict=True)):
+        given = ((self._column(position, bit.word), bit) for bit in bits)
+        places = [(column, bit) for column, bit in given if column.looked is not False]
+        if not any(column.open & bit.mask for column, bit in places):
             return ()
-        column, bit = columns[0], bits[0]
-        if len(bits) == 1 or not self._lacks(column):
+        column, bit = places[0]
+        if len(places) == 1 or column.looked:
             changing = (completion for completion, changed in column.changes if changed & bit.mask)
             return behind(changing, (fact for fact, changed in column.parts if changed & bit.mask))
 
-        masks = [bit.mask for bit in bits]
-        rows = zip(self._others.answers, zip(*(column.others for column in columns), strict=True), strict=True)
+        masks = [bit.mask for _, bit in places]
+        rows = zip(self._others.answers, zip(*(column.others for column, _ in places), strict=True), strict=True)
         found = [NO_ANSWER if trace is None else _first(row, masks) for trace, row in rows]
 
         def alone(against: int, fact: Fact) -> object:
             trace = self._others.of(against, fact)
-            return NO_ANSWER if trace is None else _first([trace.steps[position].word(bit.word) for bit in bits], masks)
+            return NO_ANSWER if trace is None else _first([trace.steps[position].word(bit.word) for _, bit in places], masks)
 
-        own = _first((column.own for column in columns), masks)
+        own = _first((column.own for column, _ in places), masks)
         return compared(own, Tried(self._others.completions, found, alone))
-
-    def _lacks(self, column: _Column) -> bool:
-        """Whether a party does not look at the word, here or on another host."""
-        return column.own is None or any(v is None and trace is not None for v, (_, trace) in zip(column.others, self._others, strict=True))
 
     def _column(self, position: int, word: Word) -> _Column:
         if (known := self._read.get((position, word))) is None:
@@ -98,13 +97,15 @@ class Beside:
 
     def _compare(self, position: int, word: Word) -> _Column:
         own, given = self._trace.steps[position].word(word), self._given(position, word)
-        open_, base = 0, own or 0
+        open_, base, looks = 0, own or 0, {own is not None}
         values: list[int] = []
         changes: list[tuple[Completion, int]] = []
         for (completion, trace), told in zip(self._others, given, strict=True):
             other = base if completion.against is None else values[completion.against]
             value = other if trace is None else told or 0
             values.append(value)
+            if trace is not None:
+                looks.add(told is not None)
             if completion.is_batch:
                 continue
             if value != other:
@@ -114,7 +115,7 @@ class Beside:
         parts = [part for batched in self._others.completions.batched for part in self._parts(position, word, batched, given, values)]
         for _, changed in parts:
             open_ |= _EVERY if changed & _LOOKS else changed
-        return _Column(own, given, open_, changes, parts)
+        return _Column(None if len(looks) > 1 else own is not None, own, given, open_, changes, parts)
 
     def _parts(
         self, position: int, word: Word, batched: Batched, given: Sequence[int | None], values: Sequence[int]
