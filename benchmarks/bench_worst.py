@@ -3,8 +3,9 @@
     python benchmarks/bench_worst.py [NAME…]
 
 Each job is a process of its own, with an input of 1 MiB (an argument, as long as one may be) that is the worst known for its form or verb.
-The goals are 1 s of CPU and 100 MB; what is above a goal is marked. Without a name all run, else those with a part of one. Python's
-bytecode is made before, as it is where a package is installed.
+The goals are 1 s of CPU and 100 MB; what is above a goal is marked. Other work on the machine only adds: what takes longer than the goal
+is run again a few times, and the least counts. Without a name all run, else those with a part of one. Python's bytecode is made before, as
+it is where a package is installed.
 """
 
 from __future__ import annotations
@@ -25,12 +26,16 @@ MIB = 1 << 20
 ARGUMENT = (1 << 17) - 8
 """Bytes of one argument of a program (MAX_ARG_STRLEN, include/uapi/linux/binfmts.h), about."""
 SECONDS, MEGABYTES = 1.0, 100
+AGAIN = 5
+"""Times that a job above the goal is run again at most."""
 LONGEST = 20
 """Seconds of CPU after which a job is given up."""
 
 CAPTURES = Path(__file__).parents[1] / "tests" / "captures" / "kvm"
 HOST = CAPTURES / "kvm-intel.corei7_skylake_x@6.12.txt.gz"
 LEAVES = "RAW 00000000.0 0000001f 756e6547 6c65746e 49656e69\nRAW 00000001.0 00050654 00100800 7ffefbff bfebfbff\n"
+GUEST = LEAVES.replace("7ffefbff", "fffefbff")
+"""The same of a hypervisor's guest, of which any control of VMX may be missing."""
 LINE = 1 << 16
 
 
@@ -130,7 +135,8 @@ def forms() -> Iterator[tuple[str, bytes]]:
 def parts(raw: str) -> dict[str, str]:
     """Cut a host's dump: what it lacks could be many things, and each is tried."""
     lines = [line for line in raw.splitlines(keepends=True) if line.startswith("RAW ")]
-    return {f"snapshot, the first {kept} lines": "".join(lines[:kept]) for kept in (2, 5, len(lines) // 2)}
+    kept = {f"snapshot, the first {kept} lines": "".join(lines[:kept]) for kept in (2, 5, len(lines) // 2)}
+    return {**kept, "snapshot, 2 lines of a guest": GUEST}
 
 
 def jobs() -> Iterator[Job]:
@@ -232,11 +238,15 @@ def main() -> None:
             if wanted and not any(part in job.name for part in wanted):
                 continue
             seconds, memory, status = run(job, Path(folder))
+            for _ in range(AGAIN if SECONDS < seconds < LONGEST else 0):
+                if (seconds := min(seconds, run(job, Path(folder))[0])) <= SECONDS:
+                    break
             mark = " ".join([*(["slow"] if seconds > SECONDS else []), *(["large"] if memory > MEGABYTES else [])])
             print(f"{job.name:60.60} {seconds:7.2f} s {memory:6.0f} MB  status {status:3} {mark}", flush=True)
             worst.append((seconds, memory, job.name))
     if worst:
-        print(f"\nslowest: {max(worst)[2]} ({max(worst)[0]:.2f} s); largest: {max(worst, key=lambda row: row[1])[2]}")
+        print(f"\nabove a goal: {sum(found[0] > SECONDS or found[1] > MEGABYTES for found in worst)} of {len(worst)}")
+        print(f"slowest: {max(worst)[2]} ({max(worst)[0]:.2f} s); largest: {max(worst, key=lambda row: row[1])[2]}")
 
 
 if __name__ == "__main__":
