@@ -128,19 +128,14 @@ class Beside:
         base = _marked(values[against] if traces[against] is None else given[against])
         flips = [0 if traces[place] is None else _marked(given[place]) ^ base for place in places]
         unknown = sum(1 << number for number, place in enumerate(places) if traces[place] is None)
-        found: dict[Fact, int] = {}
+        bits = positions(reduce(or_, flips))
+        changed = {bit: sum(1 << number for number, flip in enumerate(flips) if flip >> bit & 1) for bit in bits}
 
-        def changed(fact: Fact) -> int:
+        def alone(fact: Fact) -> list[int]:
             trace = self._others.of(against, fact)
-            return 0 if trace is None else _marked(trace.steps[position].word(word)) ^ base
+            return [] if trace is None else list(positions(_marked(trace.steps[position].word(word)) ^ base))
 
-        for bit in positions(reduce(or_, flips)):
-            mask = sum(1 << number for number, flip in enumerate(flips) if flip >> bit & 1)
-            for fact in together.behind(mask, unknown, lambda fact, bit=bit: bool(changed(fact) >> bit & 1)):  # type: ignore[misc]
-                found[fact] = found.get(fact, 0) | 1 << bit
-        for fact in together.within(unknown):
-            found[fact] = changed(fact)
-        return found.items()
+        return [(fact, 1 << bit) for fact, bit in together.behind_each(changed, unknown, alone)]
 
 
 def _marked(value: int | None) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from vcpuid.cpuid import MsrWord
 from vcpuid.setup import Setup
-from vcpuid.told.completions import Batched, Completion, nameless
+from vcpuid.told.completions import Completion, nameless
 from vcpuid.told.facts import HOST, Fact
 from vcpuid.told.tried import Tried, on_each
 
@@ -58,35 +57,37 @@ def _in_batches(whole: Sequence[Mapping[K, object]], given: Tried[Mapping[K, obj
     `whole` are the answers with which others are compared, each at its completion's place.
     """
     found: dict[K, list[Fact]] = {}
-    for batched in given.completions.batched:
-        for fact, key in _behind_keys(batched, whole[batched.against], given):
+    for together, places, against in given.completions.batched:
+        base, unknown, changed = whole[against], 0, dict[K, int]()
+        for number, place in enumerate(places):
+            if (answers := given.answers[place]) is None:
+                unknown |= 1 << number
+            else:
+                for key in _differing(base, answers):
+                    changed[key] = changed.get(key, 0) | 1 << number
+        alone = _Alone(given, against, base)
+        for fact, key in (*together.behind_each(changed, unknown, alone), *alone.asked()):
             found.setdefault(key, []).append(fact)
     return found
 
 
-def _behind_keys(batched: Batched, base: Mapping[K, object], given: Tried[Mapping[K, object] | None]) -> Iterator[tuple[Fact, K]]:
-    together, against = batched.together, batched.against
-    changed: dict[K, int] = {}
-    unknown = 0
-    for number, place in enumerate(batched.places):
-        if (answers := given.answers[place]) is None:
-            unknown |= 1 << number
-        else:
-            for key in _differing(base, answers):
-                changed[key] = changed.get(key, 0) | 1 << number
+class _Alone(Generic[K]):
+    """Tells which answers are others than on the host at a place where one fact is turned there."""
 
-    @cache
-    def by(fact: Fact) -> frozenset[K]:
-        answers = given.of(against, fact)
-        return frozenset() if answers is None else frozenset(_differing(base, answers))
+    def __init__(self, given: Tried[Mapping[K, object] | None], against: int, base: Mapping[K, object]) -> None:
+        self._given, self._against, self._base = given, against, base
+        self._known: dict[Fact, dict[K, None]] = {}
 
-    for key, mask in changed.items():
-        for fact in together.behind(mask, unknown, lambda fact, key=key: key in by(fact)):  # type: ignore[misc]
-            yield fact, key
-    alone = [fact for place, fact in given.alone if place == against]
-    for fact in (*alone, *together.within(unknown)):
-        for key in by(fact):
-            yield fact, key
+    def __call__(self, fact: Fact) -> dict[K, None]:
+        if fact not in self._known:
+            answers = self._given.of(self._against, fact)
+            self._known[fact] = {} if answers is None else dict.fromkeys(_differing(self._base, answers))
+        return self._known[fact]
+
+    def asked(self) -> Iterator[tuple[Fact, K]]:
+        """Give what those tell who were asked: each may change more than it was asked for."""
+        for fact, keys in self._known.items():
+            yield from ((fact, key) for key in keys)
 
 
 def _differing(one: Mapping[K, object], other: Mapping[K, object]) -> Iterator[K]:

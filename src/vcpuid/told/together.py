@@ -7,13 +7,14 @@ feature, as where two of them do hang together, is found by turning those alone 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import TypeVar
 
 from vcpuid.told.facts import Fact
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 _DIGITS = 3
 
 
@@ -52,3 +53,15 @@ class Together:
         for fact in found:
             changed &= ~self._codes[fact]
         return [*found, *(fact for fact, code in self._codes.items() if code & changed and changes(fact))]
+
+    def behind_each(self, changed: Mapping[K, int], unknown: int, alone: Callable[[Fact], Collection[K]]) -> Iterator[tuple[Fact, K]]:
+        """Do the same for many answers, each with the batches in which it is another; `alone` tells which are with a fact alone.
+
+        A fact is asked for that is in no other batches than those which say nothing, whatever it changes.
+        """
+        for key, mask in changed.items():
+            for fact in self.behind(mask, unknown, lambda fact, key=key: key in alone(fact)):  # type: ignore[misc]
+                yield fact, key
+        for fact in self.within(unknown):
+            for key in alone(fact):
+                yield fact, key
