@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vcpuid.cpuid import Bit, Word
 from vcpuid.cpuid.words import positions
+from vcpuid.numbers import U64
 from vcpuid.reasons import Trace
 from vcpuid.told.completions import Batched, Completion
 from vcpuid.told.doubt import NO_ANSWER, behind, compared
@@ -17,7 +18,7 @@ from vcpuid.told.tried import Tried
 
 _EVERY = -1
 """All bits of a word, however long that is."""
-_LOOKS = 1 << 64
+_LOOKS = U64 + 1
 """Stands above the bits of a word where a party looks at it."""
 
 
