@@ -7,9 +7,8 @@ from functools import reduce
 from operator import or_
 from typing import NamedTuple
 
-from vcpuid.cpuid import Bit, Word
+from vcpuid.cpuid import Bit, MsrWord, Word
 from vcpuid.cpuid.words import positions
-from vcpuid.numbers import U64
 from vcpuid.reasons import Trace
 from vcpuid.told.completions import Batched, Completion
 from vcpuid.told.doubt import NO_ANSWER, behind, compared
@@ -18,8 +17,8 @@ from vcpuid.told.tried import Tried
 
 _EVERY = -1
 """All bits of a word, however long that is."""
-_LOOKS = U64 + 1
-"""Stands above the bits of a word where a party looks at it."""
+_LOOKS = 1 << MsrWord(0).width
+"""Stands above the bits of a word, however long, where a party looks at it."""
 
 
 class _Column(NamedTuple):
