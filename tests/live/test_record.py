@@ -117,6 +117,8 @@ def test_the_exit_status_is_the_commands_own(tmp_path: Path) -> None:
     assert program("record", "-o", str(tmp_path / "r"), "--", "sh", "-c", "kill -SEGV $$").returncode == 139
     done = program("record", "-o", str(tmp_path / "r"), "--", "no-such-vmm")
     assert (done.returncode, done.stderr) == (3, "vcpuid: no-such-vmm: there is no such program\n")
+    done = program("record", "-o", str(tmp_path / "r"), "--", "")
+    assert (done.returncode, done.stderr) == (3, "vcpuid: '': there is no such program\n")
     done = program("record", "-o", str(tmp_path / "none" / "r"), "--", "true")
     assert done.returncode == 4
     assert done.stderr.endswith("none/r: cannot be written: No such file or directory\n")

@@ -130,3 +130,4 @@ def wait_for(so: object) -> None:
 def test_a_command_that_is_not_there_is_bad_input() -> None:
     assert "InputError: no-such-program: there is no such program" in traced("no-such-program").stderr
     assert "InputError: /: it is a folder, and no program" in traced("/").stderr
+    assert "InputError: '': there is no such program" in traced("").stderr

@@ -226,7 +226,7 @@ class Tracees:
                 raise UnavailableError(f"seccomp: {os.strerror(number)}: this system takes no filter of system calls")
             folder = "it is a folder, and no program" if os.path.isdir(self._command) else os.strerror(number)
             cause = "there is no such program" if number == errno.ENOENT else folder
-            raise InputError(cause, source=self._command)
+            raise InputError(cause, source=self._command or "''")
 
 
 def _become(command: Sequence[str], filter_: bytes | None, begin: int, started: int, mask: set[int]) -> None:
@@ -246,5 +246,7 @@ def _become(command: Sequence[str], filter_: bytes | None, begin: int, started: 
         os.execvp(command[0], list(command))
     except OSError as error:
         os.write(started, what + (error.errno or 0).to_bytes(4, "little"))
+    except ValueError:  # Python asks the kernel neither for an empty name, which that would not find, nor with zeros in an argument
+        os.write(started, what + (errno.EINVAL if command[0] else errno.ENOENT).to_bytes(4, "little"))
     finally:
         os._exit(127)
