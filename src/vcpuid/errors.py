@@ -49,7 +49,8 @@ class InputError(VcpuidError):
 
     def __init__(self, cause: str, *, source: str | None = None, line: int | None = None) -> None:
         self.cause, self.source, self.line = cause, source, line
-        where = "" if source is None else f"{source}: " if line is None else f"{source}:{line}: "
+        named = source or "''"  # an empty name is one as well
+        where = "" if source is None else f"{named}: " if line is None else f"{named}:{line}: "
         super().__init__(where + cause)
 
     def __reduce__(self) -> tuple[Callable[..., InputError], tuple[object, ...]]:

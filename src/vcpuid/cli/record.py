@@ -95,7 +95,7 @@ def _command(program: tuple[str, ...], path: str, seconds: float | None, machine
     from vcpuid.live.recorder import Recorder
 
     if shutil.which(program[0]) is None:
-        raise InputError("there is no such program", source=program[0] or "''")
+        raise InputError("there is no such program", source=program[0])
     sys.stdout.flush()
     with opened(path) as output:
         writer = RecordingWriter(output, "ptrace", program, kernel_release(), machine)

@@ -226,7 +226,7 @@ class Tracees:
                 raise UnavailableError(f"seccomp: {os.strerror(number)}: this system takes no filter of system calls")
             folder = "it is a folder, and no program" if os.path.isdir(self._command) else os.strerror(number)
             cause = "there is no such program" if number == errno.ENOENT else folder
-            raise InputError(cause, source=self._command or "''")
+            raise InputError(cause, source=self._command)
 
 
 def _become(command: Sequence[str], filter_: bytes | None, begin: int, started: int, mask: set[int]) -> None:
