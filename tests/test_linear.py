@@ -149,7 +149,7 @@ def test_a_name_with_a_value_has_no_names_below(text: str, key: str) -> None:
 def test_hosts_that_are_made_up_share_what_they_have_in_common() -> None:
     first = [Entry(0, 0, 0, 0x16, 0x756E6547, 0x6C65746E, 0x49656E69), Entry(1, 0, 0, 0x50654, 0x800, 0x7FFEFBFF, 0xBFEBFBFF)]
     many = CpuidTable([*first, *(Entry(0x50000000 + number, 0, 0, 1, 2, 3, 4) for number in range(3900))])
-    for completion in completions(Setup.of(Snapshot(raw=many), Stack("6.12", "11.1")))[:3]:
+    for completion in completions(Setup.of(Snapshot(raw=many), Stack("6.12", "11.1"))).made[:3]:
         resolve("host", host=completion.setup)
         with pytest.raises(AttributeError):  # never put together; hasattr() would do that
             CpuidTable._entries.__get__(completion.setup.host.raw)  # type: ignore[attr-defined]

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from vcpuid.cpuid import Bit, MsrWord, Word
 from vcpuid.cpuid.words import positions
 from vcpuid.reasons import Trace
-from vcpuid.told.completions import Batched, Completion
 from vcpuid.told.doubt import NO_ANSWER, behind, compared
 from vcpuid.told.facts import Fact
+from vcpuid.told.hosts import Batched, Completion
 from vcpuid.told.tried import Tried
 
 _EVERY = -1

@@ -8,8 +8,9 @@ from typing import NamedTuple, TypeVar
 from vcpuid.kvm.answers import kvm_says
 from vcpuid.setup import Setup
 from vcpuid.told import parts
-from vcpuid.told.completions import Completions, completions
+from vcpuid.told.completions import completions
 from vcpuid.told.facts import Fact
+from vcpuid.told.hosts import Completions
 from vcpuid.told.tried import Tried
 from vcpuid.vmm import Vmm
 from vcpuid.vmm.recorded import Recorded
@@ -41,7 +42,7 @@ def possible(setup: Setup, vmm: Vmm) -> Possible:
         after = (made._replace(against=_after(before, made.against)) for made in hosts)
         turned = hosts.turned
         hosts = Completions((*tables.completions, *after), lambda against, fact: turned(against - before, fact))
-    return Possible(hosts, (*tables.vmms, *(tables.full for _ in hosts[before:])), tables.full)
+    return Possible(hosts, (*tables.vmms, *(tables.full for _ in hosts.made[before:])), tables.full)
 
 
 def _after(before: int, against: int | None) -> int:

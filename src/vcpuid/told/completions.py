@@ -12,10 +12,9 @@ which stand for it, it is not known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from typing import NamedTuple, NoReturn, overload
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
 
 from vcpuid.cpuid import (
     SIGNIFICANT_INDEX,
@@ -49,7 +48,8 @@ from vcpuid.releases import Release, following
 from vcpuid.setup import Setup
 from vcpuid.told import plausible
 from vcpuid.told.facts import Between, Fact, WholeLeaf
-from vcpuid.told.together import Together, batches
+from vcpuid.told.hosts import Completion, Completions
+from vcpuid.told.together import batches
 
 _RANGES = frozenset({0, 0x80000000})
 _CENTAURS = _RANGES | {0xC0000000}
@@ -69,72 +69,6 @@ _NAMED = frozenset(bit for bit in vars(bits).values() if isinstance(bit, Bit))
 
 Made = Mapping[Fact, Entry | int]
 """What is made up: of a leaf its entry, of an MSR its value."""
-
-
-def _in_no_batch(against: int, fact: Fact) -> NoReturn:
-    raise LookupError(f"{fact} is in no batch")
-
-
-class Completion(NamedTuple):
-    """A host with facts made up. `facts` are those in which it differs from the host that it is to be compared with.
-
-    That is the one in which nothing is made up, or the completion whose place in the sequence is `against`. In the `full` one all is.
-    Where it is `jointly` that they change an answer, they are behind it all together, if no other completion with some of them does.
-    """
-
-    facts: tuple[Fact, ...]
-    setup: Setup
-    against: int | None = None
-    full: bool = False
-    jointly: bool = False
-
-    @property
-    def is_batch(self) -> bool:
-        """Whether it has features turned round together, and by itself tells of none of them."""
-        return len(self.facts) > 1 and not self.jointly
-
-
-class Batched(NamedTuple):
-    """The places of the batches in which facts of one completion are turned, in the order in which `together` counts them, and its own."""
-
-    together: Together
-    places: tuple[int, ...]
-    against: int
-
-
-@dataclass(frozen=True, eq=False)
-class Completions(Sequence[Completion]):
-    """The hosts that a setup's could be; the first has everything made up, and differs in all facts.
-
-    `turned` gives the setup in which one fact that is in batches is turned by itself, of the completion at a place.
-    """
-
-    made: tuple[Completion, ...] = ()
-    turned: Callable[[int, Fact], Setup] = _in_no_batch
-
-    @overload
-    def __getitem__(self, place: int) -> Completion: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> tuple[Completion, ...]: ...
-
-    def __getitem__(self, place: int | slice) -> Completion | tuple[Completion, ...]:
-        return self.made[place]
-
-    def __len__(self) -> int:
-        return len(self.made)
-
-    def __iter__(self) -> Iterator[Completion]:
-        return iter(self.made)
-
-    @cached_property
-    def batched(self) -> tuple[Batched, ...]:
-        """The batches among them."""
-        places: dict[int, list[int]] = {}
-        for place, completion in enumerate(self.made):
-            if completion.is_batch and completion.against is not None:
-                places.setdefault(completion.against, []).append(place)
-        return tuple(Batched(Together(self.made[place].facts for place in of), tuple(of), against) for against, of in places.items())
 
 
 def untold(setup: Setup) -> tuple[Fact, ...]:
@@ -306,7 +240,7 @@ def completions(setup: Setup) -> Completions:
         return Completions()
     facts = _of_host(setup)
     told = with_facts(setup, facts)
-    newer = _under_newer(setup, told[_FULL].setup if facts else None)
+    newer = _under_newer(setup, told.made[_FULL].setup if facts else None)
     return replace(told, made=(*told, *_without_flags(setup), *newer))
 
 
@@ -413,9 +347,8 @@ def _is_plain(fact: Fact) -> bool:
     Components of XSAVE make up sizes together.
     """
     place, position, _ = fact
-    if isinstance(place, CpuidWord):
-        return place.function != _XSAVE and Bit(place, position or 0) not in _NAMED
-    return isinstance(place, MsrWord) and place.msr in plausible.VMX and Bit(place, position or 0) not in _NAMED
+    passed_on = place.function != _XSAVE if isinstance(place, CpuidWord) else isinstance(place, MsrWord) and place.msr in plausible.VMX
+    return passed_on and (place, position) not in _NAMED
 
 
 def _flipped(made: Made, facts: Iterable[Fact]) -> Made:

@@ -7,8 +7,9 @@ from typing import Generic, TypeVar
 
 from vcpuid.cpuid import MsrWord
 from vcpuid.setup import Setup
-from vcpuid.told.completions import Completion, nameless
+from vcpuid.told.completions import nameless
 from vcpuid.told.facts import HOST, Fact
+from vcpuid.told.hosts import Completion
 from vcpuid.told.tried import Tried, on_each
 
 K = TypeVar("K", bound=Hashable)

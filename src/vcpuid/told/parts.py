@@ -12,8 +12,9 @@ from functools import lru_cache
 from vcpuid.cpuid import CpuidTable, Snapshot, xfeatures
 from vcpuid.cpuid.parts import for_guest, with_cpuid
 from vcpuid.setup import Setup
-from vcpuid.told.completions import Completion, missing_leaves, nameless, with_facts
+from vcpuid.told.completions import missing_leaves, nameless, with_facts
 from vcpuid.told.facts import TABLE, Fact
+from vcpuid.told.hosts import Completion
 
 _XSAVE = 0xD
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, NoReturn, TypeVar
 
 from vcpuid.setup import Setup
-from vcpuid.told.completions import Completion, Completions, completions
+from vcpuid.told.completions import completions
 from vcpuid.told.facts import Fact
+from vcpuid.told.hosts import Completion, Completions, in_no_batch
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -17,13 +18,12 @@ T_co = TypeVar("T_co", covariant=True)
 class Tried(Generic[T_co]):
     """The completions of a setup, and what is answered in each, at the same place.
 
-    `ask` answers where a fact that is in batches is turned alone, of the completion at a place, and is asked once for it; `alone` has what
-    was asked for.
+    `ask` answers where a fact that is in batches is turned alone, of the completion at a place, and is asked once for it.
     """
 
     def __init__(self, completions: Completions, answers: Sequence[T_co], ask: Callable[[int, Fact], T_co]) -> None:
         self.completions, self.answers, self._ask = completions, answers, ask
-        self.alone: dict[tuple[int, Fact], T_co] = {}
+        self._alone: dict[tuple[int, Fact], T_co] = {}
 
     def __iter__(self) -> Iterator[tuple[Completion, T_co]]:
         return zip(self.completions, self.answers, strict=True)
@@ -33,9 +33,9 @@ class Tried(Generic[T_co]):
 
     def of(self, against: int, fact: Fact) -> T_co:
         """Return what is answered where a fact that is in batches is turned alone."""
-        if (against, fact) not in self.alone:
-            self.alone[against, fact] = self._ask(against, fact)
-        return self.alone[against, fact]
+        if (against, fact) not in self._alone:
+            self._alone[against, fact] = self._ask(against, fact)
+        return self._alone[against, fact]
 
     def map(self, of: Callable[[T_co], U]) -> Tried[U]:
         """Answer something else, out of what is answered here."""
@@ -48,9 +48,5 @@ def on_each(setup: Setup, ask: Callable[[Setup], T]) -> Tried[T]:
     return Tried(made, [ask(completion.setup) for completion in made], lambda against, fact: ask(made.turned(against, fact)))
 
 
-def _in_no_batch(against: int, fact: Fact) -> NoReturn:
-    raise LookupError(f"{fact} is in no batch")
-
-
-NOWHERE = Tried[NoReturn](Completions(), (), _in_no_batch)
+NOWHERE = Tried[NoReturn](Completions(), (), in_no_batch)
 """What is answered of a host that tells all: it could be no other."""
